@@ -1,0 +1,29 @@
+//! tokenkeep keeps session tokens alive.
+//!
+//! The library behind the `tokenkeep` binary, and its map. Dependencies point down only:
+//!
+//! ```text
+//! main ─ cli ─┬─ daemon ──┬─ keeper ── lifecycle
+//!             │           ├─ api · hook · token_file · systemd · clock
+//!             │           └─ events
+//!             └─ settings
+//! simulator (the API's double: tests, `demo`)
+//! ```
+//!
+//! [`time`], [`outcome`] and [`secret`] are the words that all of them share.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod events;
+pub mod hook;
+pub mod keeper;
+pub mod lifecycle;
+pub mod outcome;
+pub mod secret;
+pub mod settings;
+pub mod simulator;
+pub mod systemd;
+pub mod time;
+pub mod token_file;

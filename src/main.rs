@@ -1,0 +1,3 @@
+//! The `tokenkeep` binary.
+
+fn main() {}

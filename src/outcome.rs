@@ -1,0 +1,66 @@
+//! What an answer about a token means, whatever API gave it.
+//!
+//! The adapters conclude an [`Outcome`]; the core acts on it and never sees an endpoint,
+//! a body or a header.
+
+use std::time::Duration;
+
+/// The conclusion from one call that reads a token's remaining life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The token lives.
+    Alive {
+        /// Life left as the server reported it, in whole milliseconds.
+        remaining: Duration,
+    },
+    /// The server says in its own words that the token's life is over (410). Final.
+    Expired(Fault),
+    /// The server says in its own words that it does not know the token (401).
+    /// Final once a second query has said so too.
+    Rejected(Fault),
+    /// The server asks for quiet (429, or 503 with `Retry-After`).
+    Throttled {
+        /// How long the whole server is left alone: 1 s to 15 min.
+        retry_after: Duration,
+        /// What the server said.
+        fault: Fault,
+    },
+    /// The request was refused for what it is (400, 403, 404, 405, 3xx, other 4xx):
+    /// somebody has to mend the configuration or the server.
+    Misconfigured(Fault),
+    /// No conclusion can be drawn (408, 425, 5xx, connection, TLS, time-out, an answer
+    /// that is not the API's).
+    Unavailable(Fault),
+}
+
+/// Why a call did not end well. Holds no secret: adapters take token values out of the
+/// server's words before they get here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// The status that decided: the body's `Errors.Status`, else the HTTP status;
+    /// `None` where no answer came.
+    pub status: Option<u16>,
+    /// The server's own explanation, `Errors.Detail`, shortened.
+    pub detail: Option<Box<str>>,
+    /// One sentence for people.
+    pub error: Box<str>,
+}
+
+impl Fault {
+    /// A fault with a sentence and nothing else known.
+    pub fn new(error: impl Into<Box<str>>) -> Self {
+        Self { status: None, detail: None, error: error.into() }
+    }
+
+    /// The same fault, with the status that decided.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
+    }
+
+    /// The same fault, with the server's explanation.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Into<Box<str>>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}

@@ -1,0 +1,78 @@
+//! Token values, kept out of everything that is printed.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// The longest value that is taken for a token, in bytes: a request line with it still
+/// passes the 8 KiB that common servers and proxies allow.
+pub const MAX_VALUE_BYTES: usize = 4096;
+
+/// A session token's value. It prints as `[redacted]`, and its memory is cleared on drop.
+#[derive(Clone)]
+pub struct TokenValue(SecretString);
+
+/// Why a text cannot be a token's value. Says nothing of the text itself but its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ValueFault {
+    /// Nothing but white space.
+    #[error("it is empty")]
+    Empty,
+    /// White space or control characters within the value.
+    #[error(
+        "it holds a control character, a space or a line break within the value; a token is one word on one line"
+    )]
+    NotOneWord,
+    /// Longer than [`MAX_VALUE_BYTES`].
+    #[error("it is longer than {MAX_VALUE_BYTES} bytes; is this really a token?")]
+    TooLong,
+}
+
+impl TokenValue {
+    /// Takes `text`, less white space and a byte-order mark around it, for a token's value.
+    ///
+    /// # Errors
+    ///
+    /// When what is left is empty, longer than [`MAX_VALUE_BYTES`], or not a single word.
+    ///
+    /// ```
+    /// use tokenkeep::secret::{TokenValue, ValueFault};
+    ///
+    /// assert_eq!(TokenValue::parse(" abc-123\n").unwrap().expose(), "abc-123");
+    /// assert_eq!(TokenValue::parse("\n").unwrap_err(), ValueFault::Empty);
+    /// assert_eq!(TokenValue::parse("a\nb").unwrap_err(), ValueFault::NotOneWord);
+    /// assert_eq!(format!("{:?}", TokenValue::parse("abc").unwrap()), "[redacted]");
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, ValueFault> {
+        let value = text.trim_start_matches('\u{feff}').trim();
+        if value.is_empty() {
+            return Err(ValueFault::Empty);
+        }
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(ValueFault::TooLong);
+        }
+        if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(ValueFault::NotOneWord);
+        }
+        Ok(Self(SecretString::from(value)))
+    }
+
+    /// The value itself: for the request that needs it and the file that keeps it, only.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for TokenValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for TokenValue {}
+
+impl fmt::Debug for TokenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

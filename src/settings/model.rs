@@ -1,0 +1,148 @@
+//! The validated configuration: past this point nothing else travels.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
+
+/// Everything that the daemon needs to know, checked and with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where what must outlive a restart is kept.
+    pub state_dir: PathBuf,
+    /// How many re-auth hooks may run at once, all tokens together; at least 1.
+    pub max_hooks: NonZeroU32,
+    /// What is logged and how.
+    pub log: Log,
+    /// The interface for status and actions.
+    pub control: Control,
+    /// The servers, sorted by name.
+    pub servers: Vec<Server>,
+    /// The ways to a new token value, sorted by name.
+    pub reauths: Vec<Reauth>,
+    /// The tokens, sorted by name.
+    pub tokens: Vec<Token>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// A tracing filter; a level on its own is meant for tokenkeep, dependencies stay at warn.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// journald if standard output is the journal, text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+    /// For people.
+    Text,
+    /// Native fields of the systemd journal.
+    Journald,
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// Where metrics, health and the page are served, if at all.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[server.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The base URL, which may have a path; https, or http where that is allowed.
+    pub url: Url,
+    /// Which call is the check.
+    pub renewal: Renewal,
+    /// The longest that a request may take, connecting included.
+    pub timeout: Duration,
+    /// The longest that connecting may take.
+    pub connect_timeout: Duration,
+    /// Requests under way at once, at most.
+    pub max_in_flight: NonZeroU32,
+    /// Requests started in a second, at most.
+    pub rate_limit: NonZeroU32,
+    /// A private authority that alone is trusted, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy that all requests go through.
+    pub proxy: Option<Url>,
+}
+
+/// `[reauth.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reauth {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How the new value is had.
+    pub method: ReauthMethod,
+    /// The longest that an attempt may take.
+    pub timeout: Duration,
+    /// How often it may be tried.
+    pub policy: ReauthPolicy,
+}
+
+/// How a new token value is had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReauthMethod {
+    /// An external command: the program, then its arguments.
+    Command(Vec<String>),
+    /// `GetSessionToken` with an API key.
+    ApiKey {
+        /// Where the key is read from, at each attempt.
+        key: KeySource,
+        /// The life asked for, in minutes, 1 to 1440.
+        minutes: u16,
+    },
+}
+
+/// Where an API key is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// A name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}
+
+/// `[token.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Token {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The name of its server; it exists in [`Settings::servers`].
+    pub server: String,
+    /// Where its value comes from.
+    pub source: Source,
+    /// The name of its way to a new value; it exists in [`Settings::reauths`].
+    pub reauth: Option<String>,
+    /// When to check it, the nearest `[schedule]` of each key applied.
+    pub schedule: Schedule,
+}
+
+/// Where a token's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A file, watched; a new value is written back to it.
+    File(PathBuf),
+    /// A name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// An environment variable.
+    Env(String),
+}
