@@ -1,5 +1,31 @@
 //! The rules of one token's life.
+//!
+//! Pure: no I/O, no clock, no random numbers, no runtime. [`step`] takes a [`Token`], an
+//! [`Event`] and the time, and gives the next state and at most one [`Effect`]; while that
+//! is under way there is no other. When a token next wants something is derived from its
+//! state ([`Token::due_for`], [`Token::next_alarm`]), so no timer can go stale.
 
+mod answer;
+mod budget;
+mod cadence;
+mod event;
+mod newcomer;
 mod policy;
+mod reading;
+mod step;
+mod token;
 
+#[cfg(test)]
+mod tests;
+
+pub use cadence::{
+    Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
+};
+pub use event::{
+    Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
+    SourceChange, Stage,
+};
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
+pub use reading::{Method, Reading};
+pub use step::{Context, step};
+pub use token::{Need, Standing, Token};

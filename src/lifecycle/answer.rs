@@ -1,0 +1,286 @@
+//! Answers about the value in use: alive, dead, or no conclusion; and the proof that
+//! something extends its life.
+
+use std::time::Duration;
+
+use super::cadence::{SHORTEST_TIMEOUT, check_wait, hollow_wait};
+use super::event::{Answer, Notice, Stage};
+use super::policy::Renewal;
+use super::reading::{Method, Reading};
+use super::step::Turn;
+use super::token::{Flight, Standing, Task, Unstored};
+use crate::outcome::{Fault, Outcome};
+use crate::time::whole_millis;
+
+/// Failed proofs in a row after which a life counts as one that nothing extends. One is
+/// not enough: a life that the server has just shortened to what an old one would have
+/// left looks the same, until time passes.
+const DOUBTS_FOR_A_VERDICT: u8 = 2;
+
+impl Turn<'_> {
+    pub(super) fn answered(&mut self, answer: Answer) {
+        match self.token.flight {
+            Some(Flight::Current(method)) => {
+                self.token.flight = None;
+                self.current_answered(method, answer);
+            }
+            Some(Flight::Candidate { method, outdated }) => {
+                self.token.flight = None;
+                if !outdated {
+                    self.candidate_answered(method, answer);
+                }
+            }
+            Some(Flight::Reauth(_) | Flight::Store) | None => {}
+        }
+    }
+
+    fn current_answered(&mut self, method: Method, answer: Answer) {
+        match answer.outcome {
+            Outcome::Alive { remaining } => {
+                if answer.replaced {
+                    self.adopt_renewed_value();
+                }
+                self.alive(Reading {
+                    sent: answer.sent,
+                    received: answer.received,
+                    remaining_ms: whole_millis(remaining),
+                    by: method,
+                });
+            }
+            Outcome::Expired(fault) => self.dead(Standing::Expired, fault),
+            Outcome::Rejected(fault) if self.token.task == Task::ConfirmRejection => {
+                self.dead(Standing::Rejected, fault);
+            }
+            Outcome::Rejected(fault) => {
+                self.token.task = Task::ConfirmRejection;
+                self.failed(fault, false, Duration::ZERO);
+            }
+            Outcome::Misconfigured(fault) if method == Method::Renew => {
+                self.renew_refused(fault);
+            }
+            Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
+            Outcome::Throttled { retry_after, fault } => self.failed(fault, false, retry_after),
+            Outcome::Unavailable(fault) => self.failed(fault, false, Duration::ZERO),
+        }
+    }
+
+    /// The renewing call itself is refused: where it was only tried, or queries are
+    /// permitted instead, that is an answer too.
+    fn renew_refused(&mut self, fault: Fault) {
+        self.token.renew_refused = true;
+        if self.token.task == Task::TryRenew
+            && let Standing::Alive(reading) = self.token.standing
+        {
+            self.plan_check(&reading);
+            self.doubt(&reading);
+        } else {
+            self.failed(fault, true, Duration::ZERO);
+        }
+    }
+
+    /// No conclusion: the same is tried again after a pause of at least `at_least`.
+    fn failed(&mut self, fault: Fault, misconfigured: bool, at_least: Duration) {
+        self.token.failures = self.token.failures.saturating_add(1);
+        self.token.troubled = true;
+        let attempt = self.token.failures;
+        let pause = self.pause(attempt).max(at_least);
+        self.token.due = self.now + pause;
+        self.say(Notice::CheckFailed {
+            fault,
+            misconfigured,
+            attempt,
+            retry_in_ms: whole_millis(pause),
+        });
+    }
+
+    /// The value in use lives: judge, report, and plan what follows.
+    pub(super) fn alive(&mut self, reading: Reading) {
+        let earlier = match self.token.standing {
+            Standing::Alive(earlier) | Standing::Unverified(earlier) => Some(earlier),
+            Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
+        };
+        let task = std::mem::replace(&mut self.token.task, Task::Check);
+        self.token.standing = Standing::Alive(reading);
+        self.token.failures = 0;
+        self.plan_check(&reading);
+        let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
+        if !self.token.proven {
+            self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
+        }
+        self.token.budget.alive_at(reading.sent);
+        self.prove_reauth(&reading);
+        if std::mem::take(&mut self.token.troubled) {
+            self.say(Notice::Recovered { remaining_ms: reading.remaining_ms });
+        }
+        self.say(Notice::Checked {
+            remaining_ms: reading.remaining_ms,
+            next_check_ms: self.ms_until(self.token.due),
+            renewed,
+        });
+    }
+
+    /// Compares two readings, and decides what the comparison asks for.
+    fn judge(&mut self, task: Task, earlier: &Reading, reading: &Reading) -> Option<bool> {
+        let life = Duration::from_millis(self.token.life_ms);
+        let renewed = match task {
+            Task::Watch | Task::Check | Task::ConfirmRejection | Task::Reauth => {
+                let renewed = reading.renewed_since(earlier, life)?;
+                match renewed {
+                    true if earlier.by == reading.by => self.extends(reading.by, reading),
+                    true => self.proven(reading),
+                    false => self.continue_with(Task::ConfirmGrowth),
+                }
+                renewed
+            }
+            Task::ConfirmGrowth => {
+                let renewed = reading.grew_since(earlier, life);
+                match (renewed, self.context.policy.renewal) {
+                    (true, _) => self.extends(earlier.by, reading),
+                    (false, Renewal::Auto) => self.continue_with(Task::TryRenew),
+                    (false, Renewal::Query | Renewal::Renew) => self.doubt(reading),
+                }
+                renewed
+            }
+            Task::TryRenew => {
+                let renewed = reading.grew_since(earlier, life);
+                if renewed {
+                    self.extends(Method::Renew, reading);
+                } else {
+                    self.continue_with(Task::ConfirmRenewal);
+                }
+                renewed
+            }
+            Task::ConfirmRenewal => {
+                let renewed = reading.grew_since(earlier, life);
+                if renewed {
+                    self.extends(Method::Renew, reading);
+                } else {
+                    self.doubt(reading);
+                }
+                renewed
+            }
+        };
+        Some(renewed)
+    }
+
+    /// The life grew, and `by` is the only call that can have done it (if no other client
+    /// did, which is why every later reading is judged too).
+    fn extends(&mut self, by: Method, reading: &Reading) {
+        self.proven(reading);
+        if by == Method::Renew {
+            self.token.renew_refused = false;
+        }
+        if self.context.policy.renewal == Renewal::Auto {
+            self.say(Notice::RenewsBy(by));
+        }
+    }
+
+    fn proven(&mut self, reading: &Reading) {
+        self.token.proven = true;
+        self.token.life_ms = reading.remaining_ms;
+        self.token.doubts = 0;
+    }
+
+    /// Nothing that is permitted made the life grow. If something does all the same, then
+    /// what is left now is a whole life, and the next readings are judged by that.
+    fn doubt(&mut self, reading: &Reading) {
+        self.token.doubts = self.token.doubts.saturating_add(1);
+        if self.token.doubts < DOUBTS_FOR_A_VERDICT {
+            self.token.proven = false;
+            self.token.life_ms = reading.remaining_ms;
+        } else if !self.token.unextendable {
+            self.token.unextendable = true;
+            self.say(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.bound()) });
+        }
+    }
+
+    fn continue_with(&mut self, task: Task) {
+        self.token.task = task;
+        self.token.due = self.now;
+    }
+
+    /// Plans the regular check that follows a reading.
+    fn plan_check(&mut self, reading: &Reading) {
+        let schedule = &self.context.policy.schedule;
+        let wait = if reading.remaining() < SHORTEST_TIMEOUT {
+            self.token.hollow = self.token.hollow.saturating_add(1);
+            hollow_wait(self.token.hollow, schedule)
+        } else {
+            self.token.hollow = 0;
+            check_wait(reading.remaining(), schedule, self.context.draw)
+        };
+        self.token.task = Task::Check;
+        self.token.due = (reading.sent + wait).max(self.now);
+        self.token.room_from = self.token.due;
+        self.token.stage = Stage::Calm;
+    }
+
+    /// The policy changed: an idle token's next check follows the new one.
+    pub(super) fn policy_changed(&mut self) {
+        if self.token.flight.is_none()
+            && self.token.failures == 0
+            && self.token.task == Task::Check
+            && let Standing::Alive(reading) = self.token.standing
+        {
+            self.plan_check(&reading);
+        }
+        match (self.context.policy.reauth, self.token.standing) {
+            (_, Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_)) => {}
+            (Some(_), Standing::Missing | Standing::Expired | Standing::Rejected) => {
+                if self.token.task == Task::Watch {
+                    self.seek_new_value();
+                }
+            }
+            (None, Standing::Missing | Standing::Expired | Standing::Rejected) => {
+                if self.token.flight.is_none() {
+                    self.token.task = Task::Watch;
+                }
+            }
+        }
+    }
+
+    /// The value in use is dead.
+    fn dead(&mut self, standing: Standing, fault: Fault) {
+        self.token.standing = standing;
+        self.token.failures = 0;
+        self.token.troubled = true;
+        self.token.unstored = None;
+        let proving = self.token.proving.take();
+        if let Some(proving) = proving {
+            self.dead_on_arrival(proving, &fault);
+        } else if standing == Standing::Rejected {
+            self.say(Notice::Rejected { fault, candidate: false });
+        } else {
+            self.say(Notice::Expired { fault, candidate: false });
+        }
+        if self.token.candidate.is_some() {
+            self.take_spare();
+        } else if proving.is_none() {
+            self.seek_new_value();
+        }
+    }
+
+    /// A renewing call answered with another value: that is the token from now on.
+    fn adopt_renewed_value(&mut self) {
+        self.token.active = self.token.active.other();
+        self.token.candidate = None;
+        self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
+        self.token.unextendable = false;
+    }
+
+    /// The value in use is another one, of which nothing is known yet.
+    pub(super) fn forget_value(&mut self) {
+        self.token.standing = Standing::Unknown;
+        self.token.task = Task::Check;
+        self.token.due = self.now;
+        self.token.room_from = self.now;
+        self.token.stage = Stage::Calm;
+        self.token.failures = 0;
+        self.token.hollow = 0;
+        self.token.doubts = 0;
+        self.token.life_ms = 0;
+        self.token.proven = false;
+        self.token.unextendable = false;
+        self.token.renew_refused = false;
+    }
+}

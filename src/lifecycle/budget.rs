@@ -1,0 +1,161 @@
+//! How many re-auth attempts a token has left, and when the next one may start.
+//!
+//! An attempt counts from its start, whatever becomes of it. It is taken back when its
+//! value was verified and lived at least half of its reported life.
+
+use super::policy::ReauthPolicy;
+use super::reading::Reading;
+use crate::time::Moment;
+
+/// The counted attempts of one token in the current window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Budget {
+    /// When the window began, with its first attempt.
+    window_start: Moment,
+    /// Attempts that count in this window.
+    counted: u32,
+    /// Attempts since a value last lived through its probation; the pause doubles with them.
+    in_a_row: u32,
+    /// Until when the newest value must live for its attempt to be taken back.
+    probation: Option<Moment>,
+}
+
+impl Budget {
+    /// A full budget.
+    pub(super) const fn new() -> Self {
+        Self { window_start: Moment::from_millis(0), counted: 0, in_a_row: 0, probation: None }
+    }
+
+    /// When an attempt may start, for a token that needs one at `now`: at once, after the
+    /// pause that doubles with each attempt in a row, or when the window ends.
+    pub(super) fn allows_from(&self, policy: &ReauthPolicy, now: Moment) -> Moment {
+        if self.is_exhausted(policy, now) {
+            return self.window_start + policy.window;
+        }
+        if self.in_a_row == 0 || self.window_is_over(policy, now) {
+            return now;
+        }
+        let doublings = (self.in_a_row - 1).min(31);
+        now + policy.delay.saturating_mul(1 << doublings).min(policy.delay_max)
+    }
+
+    /// Whether no attempt is left before the window ends.
+    pub(super) fn is_exhausted(&self, policy: &ReauthPolicy, now: Moment) -> bool {
+        self.counted >= policy.max_attempts.get() && !self.window_is_over(policy, now)
+    }
+
+    /// Attempts that count in the current window.
+    pub(super) const fn counted(&self) -> u32 {
+        self.counted
+    }
+
+    /// Counts an attempt that starts at `now`, and tells its number in the window.
+    pub(super) fn start(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
+        if self.counted == 0 || self.window_is_over(policy, now) {
+            *self = Self { window_start: now, ..Self::default() };
+        }
+        self.counted += 1;
+        self.in_a_row += 1;
+        self.probation = None;
+        self.counted
+    }
+
+    /// The newest value was found alive; from now on it is on probation.
+    pub(super) fn verified(&mut self, reading: &Reading) {
+        self.probation = Some(reading.sent + reading.remaining() / 2);
+    }
+
+    /// The value in use was alive at `when`: once it has lived through its probation, its
+    /// attempt no longer counts.
+    pub(super) fn alive_at(&mut self, when: Moment) {
+        if self.probation.is_some_and(|half| when >= half) {
+            self.probation = None;
+            self.counted = self.counted.saturating_sub(1);
+            self.in_a_row = 0;
+        }
+    }
+
+    fn window_is_over(&self, policy: &ReauthPolicy, now: Moment) -> bool {
+        now >= self.window_start + policy.window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lifecycle::reading::Method;
+
+    const POLICY: ReauthPolicy = ReauthPolicy {
+        delay: Duration::from_secs(1),
+        delay_max: Duration::from_secs(3),
+        max_attempts: NonZeroU32::new(4).unwrap(),
+        window: Duration::from_secs(3600),
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_millis(seconds * 1000)
+    }
+
+    fn lives_a_minute_from(sent: Moment) -> Reading {
+        Reading { sent, received: sent, remaining_ms: 60_000, by: Method::Query }
+    }
+
+    #[test]
+    fn the_first_attempt_may_start_at_once() {
+        assert_eq!(Budget::default().allows_from(&POLICY, at(7)), at(7));
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_maximum_and_then_the_window_must_end() {
+        let mut budget = Budget::default();
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                budget.start(&POLICY, at(100));
+                budget.allows_from(&POLICY, at(100))
+            })
+            .collect();
+        assert_eq!(starts, [at(101), at(102), at(103), at(3700)]);
+    }
+
+    #[test]
+    fn a_new_window_starts_with_a_full_budget() {
+        let mut budget = Budget::default();
+        for _ in 0..4 {
+            budget.start(&POLICY, at(100));
+        }
+        assert!(budget.is_exhausted(&POLICY, at(3699)));
+        assert!(!budget.is_exhausted(&POLICY, at(3700)));
+        assert_eq!(budget.start(&POLICY, at(3700)), 1);
+    }
+
+    #[test]
+    fn an_attempt_whose_value_lived_half_its_life_does_not_count() {
+        let mut budget = Budget::default();
+        budget.start(&POLICY, at(100));
+        budget.verified(&lives_a_minute_from(at(101)));
+        budget.alive_at(at(131));
+        assert_eq!(budget.start(&POLICY, at(200)), 1);
+    }
+
+    #[test]
+    fn an_attempt_whose_value_died_young_counts() {
+        let mut budget = Budget::default();
+        budget.start(&POLICY, at(100));
+        budget.verified(&lives_a_minute_from(at(101)));
+        budget.alive_at(at(130));
+        assert_eq!(budget.start(&POLICY, at(200)), 2);
+    }
+
+    #[test]
+    fn a_value_that_lived_does_not_forgive_the_attempts_before_it() {
+        let mut budget = Budget::default();
+        budget.start(&POLICY, at(100));
+        budget.start(&POLICY, at(101));
+        budget.verified(&lives_a_minute_from(at(102)));
+        budget.alive_at(at(140));
+        assert_eq!(budget.start(&POLICY, at(200)), 2);
+    }
+}

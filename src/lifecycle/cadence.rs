@@ -1,0 +1,229 @@
+//! How long to wait: before the next check, before a retry, and for an answer.
+//!
+//! Arithmetic only. Every wait is a function of what the server reported, never of what
+//! is hoped for.
+
+use std::time::Duration;
+
+use super::policy::Schedule;
+use crate::time::Moment;
+
+/// The shortest time-out that a request gets, however near the bound is: an answer from
+/// another continent takes about this long.
+pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// What a check leaves before the bound at the least, so that it and one retry fit even
+/// with the shortest time-outs: 100 ms for the check, a third of the remaining 150 ms as
+/// the pause, 100 ms for the retry.
+pub const SHORTEST_ROOM: Duration = Duration::from_millis(250);
+
+/// The shortest pause before a retry while a longer one would still be allowed: full
+/// jitter draws pauses of nearly nothing, and those help nobody.
+pub const SHORTEST_RETRY: Duration = Duration::from_millis(50);
+
+/// A random draw, from 0 (included) to 1 (excluded), made by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Draw(f64);
+
+impl Draw {
+    /// Takes `value`, brought into its range.
+    pub fn new(value: f64) -> Self {
+        Self(value.clamp(0.0, 1.0 - f64::EPSILON))
+    }
+}
+
+/// How long after sending a request the next one is due, when its answer left `remaining`
+/// to live (at least [`SHORTEST_TIMEOUT`]).
+///
+/// `check_after` of what remains, at most `max_interval`, less up to `jitter` of that; at
+/// least `min_interval`, which yields to half of what remains; and early enough to leave
+/// [`SHORTEST_ROOM`] where the life is long enough for that.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokenkeep::lifecycle::{Draw, Schedule, check_wait};
+///
+/// let wait = check_wait(Duration::from_secs(1800), &Schedule::default(), Draw::new(0.0));
+/// assert_eq!(wait, Duration::from_secs(1206));
+/// ```
+pub fn check_wait(remaining: Duration, schedule: &Schedule, draw: Draw) -> Duration {
+    let half = remaining / 2;
+    let share = schedule.check_after.of(remaining).min(schedule.max_interval);
+    let jittered = share.saturating_sub(schedule.jitter.of(share).mul_f64(draw.0));
+    let latest = remaining.saturating_sub(SHORTEST_ROOM).max(half);
+    jittered.max(schedule.min_interval.min(half)).min(latest).max(SHORTEST_TIMEOUT)
+}
+
+/// How long to wait after the `failures`th failure in a row (1 for the first).
+///
+/// Exponential from `retry_initial` to `retry_max` with full jitter, but never more than a
+/// third of the time to `bound` while that is ahead. Once it has passed, `retry_max`, less
+/// up to `jitter` of it.
+pub fn backoff(
+    failures: u16,
+    schedule: &Schedule,
+    bound: Option<Moment>,
+    now: Moment,
+    draw: Draw,
+) -> Duration {
+    if bound.is_some_and(|bound| bound <= now) {
+        let early = schedule.jitter.of(schedule.retry_max).mul_f64(draw.0);
+        return schedule.retry_max.saturating_sub(early);
+    }
+    let doublings = u32::from(failures.saturating_sub(1)).min(31);
+    let ceiling = schedule.retry_initial.saturating_mul(1 << doublings).min(schedule.retry_max);
+    let wait = ceiling.mul_f64(1.0 - draw.0).max(SHORTEST_RETRY.min(ceiling));
+    let limit = bound.map_or(Duration::MAX, |bound| bound.since(now) / 3);
+    wait.min(limit).max(Duration::from_millis(1))
+}
+
+/// The time-out that a request sent at `now` really gets: the configured one or a quarter
+/// of the time to `bound`, whichever is less, never under [`SHORTEST_TIMEOUT`].
+pub fn effective_timeout(configured: Duration, bound: Option<Moment>, now: Moment) -> Duration {
+    let quarter = match bound {
+        Some(bound) if bound > now => bound.since(now) / 4,
+        _ => configured,
+    };
+    configured.min(quarter).max(SHORTEST_TIMEOUT)
+}
+
+/// How long after sending a request the next one is due when its answer left less than
+/// [`SHORTEST_TIMEOUT`] to live, for the `times`th time in a row (1 for the first). No
+/// check fits before the bound any more; doubling up to `retry_max` keeps a server that
+/// answers so for ever from being asked without pause.
+pub(super) fn hollow_wait(times: u16, schedule: &Schedule) -> Duration {
+    let doublings = u32::from(times.saturating_sub(1)).min(31);
+    SHORTEST_TIMEOUT.saturating_mul(1 << doublings).min(schedule.retry_max).max(SHORTEST_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lifecycle::policy::Share;
+
+    fn lives() -> impl Strategy<Value = Duration> {
+        (500_u64..=86_400_000).prop_map(Duration::from_millis)
+    }
+
+    fn draws() -> impl Strategy<Value = Draw> {
+        (0.0..1.0_f64).prop_map(Draw::new)
+    }
+
+    fn schedules() -> impl Strategy<Value = Schedule> {
+        (0.5..0.99_f64, 0.0..=1.0_f64, 10_u64..5_000, 0_u64..600_000).prop_map(
+            |(check_after, jitter, retry_initial, more)| Schedule {
+                check_after: Share::try_new(check_after).unwrap(),
+                jitter: Share::try_new(jitter).unwrap(),
+                retry_initial: Duration::from_millis(retry_initial),
+                retry_max: Duration::from_millis(retry_initial + more),
+                ..Schedule::default()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_check_is_due_no_later_than_check_after_of_the_life(
+            life in lives(), schedule in schedules(), draw in draws(),
+        ) {
+            prop_assert!(check_wait(life, &schedule, draw) <= schedule.check_after.of(life));
+        }
+
+        #[test]
+        fn jitter_never_lengthens_a_wait(life in lives(), schedule in schedules(), draw in draws()) {
+            let without = Schedule { jitter: Share::try_new(0.0).unwrap(), ..schedule };
+            prop_assert!(
+                check_wait(life, &schedule, draw) <= check_wait(life, &without, Draw::new(0.0))
+            );
+        }
+
+        #[test]
+        fn a_check_and_a_retry_with_their_time_outs_fit_before_the_bound(
+            life in lives(), schedule in schedules(), first in draws(), second in draws(),
+            configured in 100_u64..60_000,
+        ) {
+            let configured = Duration::from_millis(configured);
+            let sent = Moment::from_millis(1_000_000);
+            let bound = sent + life;
+            let due = sent + check_wait(life, &schedule, first);
+            let failed = due + effective_timeout(configured, Some(bound), due);
+            prop_assert!(failed < bound);
+            let retry = failed + backoff(1, &schedule, Some(bound), failed, second);
+            prop_assert!(retry + effective_timeout(configured, Some(bound), retry) <= bound);
+        }
+
+        #[test]
+        fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound(
+            schedule in schedules(), failures in 1_u16..200, draw in draws(),
+            left in 3_u64..86_400_000,
+        ) {
+            let now = Moment::from_millis(5_000);
+            let left = Duration::from_millis(left);
+            prop_assert!(backoff(failures, &schedule, Some(now + left), now, draw) <= left / 3);
+        }
+
+        #[test]
+        fn work_at_one_instant_is_bounded(
+            life in 0_u64..86_400_000, schedule in schedules(), draw in draws(),
+            failures in 1_u16..200,
+        ) {
+            let life = Duration::from_millis(life);
+            prop_assert!(check_wait(life, &schedule, draw) >= SHORTEST_TIMEOUT);
+            prop_assert!(hollow_wait(failures, &schedule) >= SHORTEST_TIMEOUT);
+            let now = Moment::from_millis(5_000);
+            prop_assert!(backoff(failures, &schedule, Some(now + life), now, draw) > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn the_minimum_interval_yields_to_half_of_what_remains() {
+        let schedule = Schedule {
+            check_after: Share::try_new(0.2).unwrap(),
+            min_interval: Duration::from_secs(10),
+            ..Schedule::default()
+        };
+        let wait = |life: u64| check_wait(Duration::from_secs(life), &schedule, Draw::new(0.5));
+        assert_eq!(wait(6), Duration::from_secs(3));
+        assert_eq!(wait(40), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_long_life_is_checked_at_least_every_max_interval() {
+        let wait = check_wait(Duration::from_secs(86_400), &Schedule::default(), Draw::new(0.0));
+        assert_eq!(wait, Duration::from_secs(6 * 3600));
+    }
+
+    #[test]
+    fn past_the_bound_retries_come_at_retry_max_less_jitter() {
+        let schedule = Schedule::default();
+        let now = Moment::from_millis(10_000);
+        let bound = Some(Moment::from_millis(9_000));
+        assert_eq!(backoff(1, &schedule, bound, now, Draw::new(0.0)), Duration::from_secs(300));
+        assert!(backoff(1, &schedule, bound, now, Draw::new(0.999)) >= Duration::from_secs(270));
+    }
+
+    #[test]
+    fn without_a_bound_the_backoff_doubles_up_to_retry_max() {
+        let schedule = Schedule::default();
+        let waits = [1, 2, 3, 9, 200].map(|failures| {
+            backoff(failures, &schedule, None, Moment::default(), Draw::new(0.0)).as_secs()
+        });
+        assert_eq!(waits, [1, 2, 4, 256, 300]);
+    }
+
+    #[test]
+    fn a_time_out_is_a_quarter_of_the_time_to_the_bound_within_its_limits() {
+        let now = Moment::from_millis(1_000);
+        let timeout = |left: u64| {
+            let bound = Some(now + Duration::from_millis(left));
+            effective_timeout(Duration::from_secs(10), bound, now).as_millis()
+        };
+        assert_eq!(
+            [timeout(60_000), timeout(8_000), timeout(200), timeout(0)],
+            [10_000, 2_000, 100, 10_000]
+        );
+        assert_eq!(effective_timeout(Duration::from_secs(3), None, now), Duration::from_secs(3));
+    }
+}

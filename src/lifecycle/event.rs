@@ -1,0 +1,276 @@
+//! What can happen to a token, what its rules ask for, and what they report.
+
+use std::time::Duration;
+
+use super::reading::Method;
+use super::token::Need;
+use crate::outcome::{Fault, Outcome};
+use crate::time::Moment;
+
+/// One of the two places that a token's values are kept in. The value in use is in one,
+/// a newcomer is put into the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slot {
+    /// The first place.
+    #[default]
+    A,
+    /// The second place.
+    B,
+}
+
+impl Slot {
+    /// The other place.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// Something that happened to a token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Time has passed; nothing else is known.
+    Woke,
+    /// An action with this need that is due may start now.
+    Admitted(Need),
+    /// A call on the token was answered, or failed.
+    Answered(Answer),
+    /// A re-auth attempt ended.
+    Reauthenticated(ReauthEnd),
+    /// Writing the value in use to its store ended; the sentence says why it failed.
+    Stored(Result<(), Box<str>>),
+    /// The configured source was read again.
+    SourceChanged(SourceChange),
+    /// The policy is another one from now on.
+    PolicyChanged,
+}
+
+/// The end of one call on a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Before the request was sent.
+    pub sent: Moment,
+    /// After the answer came.
+    pub received: Moment,
+    /// What it means.
+    pub outcome: Outcome,
+    /// The answer named another value, which has been put into the spare slot: the token
+    /// is known by that from now on, and the reading is that value's.
+    pub replaced: bool,
+}
+
+/// The end of one re-auth attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReauthEnd {
+    /// What came of it.
+    pub result: Reauthenticated,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// What a re-auth attempt brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reauthenticated {
+    /// A new value; it has been put into the spare slot.
+    NewValue {
+        /// It already stands in the token's own store.
+        stored: bool,
+    },
+    /// The value that it should have replaced.
+    SameValue,
+    /// Nothing.
+    Failed(ReauthFault),
+}
+
+/// Why a re-auth attempt brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReauthFault {
+    /// One sentence for people; holds no secret.
+    pub error: Box<str>,
+    /// The hook's exit status, where it ended by itself.
+    pub exit_status: Option<i32>,
+    /// The status in the server's answer, where a server was asked.
+    pub status: Option<u16>,
+    /// The server's wish for quiet, where it had one.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a fresh look at a token's source found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceChange {
+    /// Another value than the one in use, put into the spare slot.
+    NewValue,
+    /// No value; the sentence says why.
+    Lost(Box<str>),
+    /// A value again, and it is the one in use.
+    Restored,
+}
+
+/// Something to be done in the world. Its end comes back as an [`Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Call the server about the value in `slot`.
+    Ask {
+        /// Which call.
+        method: Method,
+        /// Which value.
+        slot: Slot,
+        /// The longest that it may take.
+        timeout: Duration,
+    },
+    /// Obtain a new value.
+    Reauth {
+        /// Why.
+        reason: Reason,
+        /// The attempt's number in the current window, from 1.
+        attempt: u32,
+    },
+    /// Write the value in `slot` to the token's store, durably.
+    Store {
+        /// Which value.
+        slot: Slot,
+    },
+}
+
+/// Why a new value is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The life is over.
+    Expired,
+    /// The server does not know the value.
+    Rejected,
+    /// There is no value.
+    Missing,
+}
+
+impl Reason {
+    /// The word that hooks and logs get.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Something to be told to people. Each is reported when it becomes true, once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// A check found the token alive.
+    Checked {
+        /// The reported life.
+        remaining_ms: u64,
+        /// Time until the next check.
+        next_check_ms: u64,
+        /// Whether the token was renewed since the reading before; `None`: cannot be judged.
+        renewed: Option<bool>,
+    },
+    /// A check came to no conclusion and will be retried.
+    CheckFailed {
+        /// Why.
+        fault: Fault,
+        /// The configuration or the server has to be mended by somebody.
+        misconfigured: bool,
+        /// Failures in a row, this one included.
+        attempt: u16,
+        /// Time until the retry.
+        retry_in_ms: u64,
+    },
+    /// A good part of the retry room is gone without an answer.
+    Expiring {
+        /// How much of it.
+        stage: Stage,
+        /// Time until the bound.
+        dies_in_ms: u64,
+    },
+    /// The server says that the life is over.
+    Expired {
+        /// What the server said.
+        fault: Fault,
+        /// The value is one that the source offered; the one in use is not concerned.
+        candidate: bool,
+    },
+    /// The server says, twice, that it does not know the value.
+    Rejected {
+        /// What the server said.
+        fault: Fault,
+        /// The value is one that the source offered; the one in use is not concerned.
+        candidate: bool,
+    },
+    /// The source has no value.
+    Missing {
+        /// Why.
+        error: Box<str>,
+        /// An earlier value is still in use.
+        in_use: bool,
+    },
+    /// The bound has passed without an answer.
+    Unverified,
+    /// The token is alive again, after trouble was reported.
+    Recovered {
+        /// The reported life.
+        remaining_ms: u64,
+    },
+    /// No permitted call extends this value's life.
+    RenewalNotObserved {
+        /// Time until it dies.
+        dies_in_ms: u64,
+    },
+    /// A reading proved that this call extends lives on the token's server.
+    RenewsBy(Method),
+    /// A re-auth attempt starts.
+    ReauthStarted {
+        /// Why.
+        reason: Reason,
+        /// Its number in the current window, from 1.
+        attempt: u32,
+    },
+    /// A re-auth attempt brought a value that was found alive.
+    ReauthSucceeded {
+        /// Its number.
+        attempt: u32,
+        /// How long it took.
+        duration_ms: u64,
+    },
+    /// A re-auth attempt brought nothing, or nothing that lives.
+    ReauthFailed {
+        /// Its number.
+        attempt: u32,
+        /// How long it took.
+        duration_ms: u64,
+        /// Why.
+        fault: ReauthFault,
+        /// Time until the next attempt.
+        retry_in_ms: u64,
+    },
+    /// No attempt is left in this window.
+    ReauthExhausted {
+        /// Attempts made in it.
+        attempt: u32,
+        /// Time until the window ends.
+        retry_in_ms: u64,
+    },
+    /// A value could not be written to its store; it is used from memory.
+    StoreFailed {
+        /// Why.
+        error: Box<str>,
+        /// Time until the next try.
+        retry_in_ms: u64,
+    },
+}
+
+/// How much of the retry room is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// Less than half.
+    #[default]
+    Calm,
+    /// Half.
+    Half,
+    /// Nine tenths.
+    NineTenths,
+}

@@ -1,0 +1,190 @@
+//! New values: from the source, from re-auth; which value counts, and how it is kept.
+
+use std::time::Duration;
+
+use super::cadence::backoff;
+use super::event::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, SourceChange};
+use super::reading::{Method, Reading};
+use super::step::Turn;
+use super::token::{Candidate, Flight, Proving, Standing, Task, Unstored};
+use crate::outcome::{Fault, Outcome};
+use crate::time::whole_millis;
+
+impl Turn<'_> {
+    pub(super) fn source_changed(&mut self, change: SourceChange) {
+        match change {
+            SourceChange::NewValue => {
+                self.token.source_lost = false;
+                self.new_value_in_source();
+            }
+            SourceChange::Restored => self.token.source_lost = false,
+            SourceChange::Lost(error) => self.source_lost(error),
+        }
+    }
+
+    fn new_value_in_source(&mut self) {
+        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
+            *outdated = true;
+        }
+        match self.token.standing {
+            Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
+            Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
+                let candidate = Candidate { due: self.now, failures: 0, suspected: false };
+                self.token.candidate = Some(candidate);
+            }
+        }
+    }
+
+    fn source_lost(&mut self, error: Box<str>) {
+        let in_use = self.token.standing != Standing::Missing;
+        if !std::mem::replace(&mut self.token.source_lost, true) {
+            self.say(Notice::Missing { error, in_use });
+        }
+        if !in_use {
+            self.token.troubled = true;
+            if self.token.task == Task::Watch {
+                self.seek_new_value();
+            }
+        }
+    }
+
+    /// The spare value takes the place of the one in use, and is asked about at once.
+    pub(super) fn take_spare(&mut self) {
+        self.token.active = self.token.active.other();
+        self.token.candidate = None;
+        self.token.unstored = None;
+        self.token.proving = None;
+        self.forget_value();
+    }
+
+    pub(super) fn candidate_answered(&mut self, method: Method, answer: Answer) {
+        let Some(mut candidate) = self.token.candidate else { return };
+        match answer.outcome {
+            Outcome::Alive { remaining } => {
+                self.take_spare();
+                self.alive(Reading {
+                    sent: answer.sent,
+                    received: answer.received,
+                    remaining_ms: whole_millis(remaining),
+                    by: method,
+                });
+            }
+            Outcome::Expired(fault) => {
+                self.token.candidate = None;
+                self.say(Notice::Expired { fault, candidate: true });
+            }
+            Outcome::Rejected(fault) if candidate.suspected => {
+                self.token.candidate = None;
+                self.say(Notice::Rejected { fault, candidate: true });
+            }
+            Outcome::Rejected(fault) => {
+                candidate.suspected = true;
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+            Outcome::Misconfigured(fault) => {
+                self.candidate_failed(candidate, fault, true, Duration::ZERO);
+            }
+            Outcome::Throttled { retry_after, fault } => {
+                self.candidate_failed(candidate, fault, false, retry_after);
+            }
+            Outcome::Unavailable(fault) => {
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+        }
+    }
+
+    fn candidate_failed(
+        &mut self,
+        candidate: Candidate,
+        fault: Fault,
+        misconfigured: bool,
+        at_least: Duration,
+    ) {
+        let attempt = candidate.failures.saturating_add(1);
+        let pause = self.pause(attempt).max(at_least);
+        self.token.candidate =
+            Some(Candidate { due: self.now + pause, failures: attempt, ..candidate });
+        self.say(Notice::CheckFailed {
+            fault,
+            misconfigured,
+            attempt,
+            retry_in_ms: whole_millis(pause),
+        });
+    }
+
+    /// A dead or missing value: re-auth as soon as the budget allows, or watch the source.
+    pub(super) fn seek_new_value(&mut self) {
+        let Some(policy) = self.context.policy.reauth else {
+            self.token.task = Task::Watch;
+            return;
+        };
+        self.token.task = Task::Reauth;
+        self.token.due = self.token.budget.allows_from(&policy, self.now);
+        if self.token.budget.is_exhausted(&policy, self.now) {
+            let attempt = self.token.budget.counted();
+            let retry_in_ms = self.ms_until(self.token.due);
+            self.say(Notice::ReauthExhausted { attempt, retry_in_ms });
+        }
+    }
+
+    pub(super) fn reauthenticated(&mut self, end: ReauthEnd) {
+        let Some(Flight::Reauth(attempt)) = self.token.flight else { return };
+        self.token.flight = None;
+        let duration_ms = whole_millis(end.duration);
+        match end.result {
+            Reauthenticated::NewValue { stored } => {
+                self.take_spare();
+                self.token.proving = Some(Proving { attempt, duration_ms });
+                if !stored {
+                    self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
+                }
+            }
+            Reauthenticated::SameValue => {
+                let error = "it returned the value that it should have replaced; \
+                             it must obtain a new session token";
+                let fault = ReauthFault { error: error.into(), ..ReauthFault::default() };
+                self.reauth_failed(attempt, duration_ms, fault);
+            }
+            Reauthenticated::Failed(fault) => self.reauth_failed(attempt, duration_ms, fault),
+        }
+    }
+
+    /// The value that re-auth brought is not one that lives.
+    pub(super) fn dead_on_arrival(&mut self, proving: Proving, fault: &Fault) {
+        let error = format!("the new value is dead on arrival: {}", fault.error).into();
+        let fault = ReauthFault { error, status: fault.status, ..ReauthFault::default() };
+        self.reauth_failed(proving.attempt, proving.duration_ms, fault);
+    }
+
+    fn reauth_failed(&mut self, attempt: u32, duration_ms: u64, fault: ReauthFault) {
+        let at = self.notices.len();
+        self.seek_new_value();
+        let wish = self.now + fault.retry_after.unwrap_or_default();
+        self.token.due = self.token.due.max(wish);
+        let retry_in_ms = self.ms_until(self.token.due);
+        self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
+    }
+
+    /// The value in use was found alive: if it came from re-auth, that has succeeded.
+    pub(super) fn prove_reauth(&mut self, reading: &Reading) {
+        if let Some(Proving { attempt, duration_ms }) = self.token.proving.take() {
+            self.token.budget.verified(reading);
+            self.say(Notice::ReauthSucceeded { attempt, duration_ms });
+        }
+    }
+
+    pub(super) fn stored(&mut self, result: Result<(), Box<str>>) {
+        if self.token.flight != Some(Flight::Store) {
+            return;
+        }
+        self.token.flight = None;
+        let Some(unstored) = self.token.unstored.take() else { return };
+        if let Err(error) = result {
+            let failures = unstored.failures.saturating_add(1);
+            let schedule = &self.context.policy.schedule;
+            let pause = backoff(failures, schedule, None, self.now, self.context.draw);
+            self.token.unstored = Some(Unstored { due: self.now + pause, failures });
+            self.say(Notice::StoreFailed { error, retry_in_ms: whole_millis(pause) });
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One reading of a token's remaining life, and what two of them prove.
+//!
+//! A reading is what the server reported, with the instants around the call. Nothing
+//! here believes in a life that was not reported.
+
+use std::time::Duration;
+
+use crate::time::{Moment, whole_millis};
+
+/// Which call an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// It reads the remaining life; whether it extends it is the server's affair.
+    Query,
+    /// It is documented to extend the life, and reports it too.
+    Renew,
+}
+
+/// The remaining life that one answer reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Before the request was sent, rounded down.
+    pub sent: Moment,
+    /// After the answer came, rounded up.
+    pub received: Moment,
+    /// The reported life, in milliseconds.
+    pub remaining_ms: u64,
+    /// The call that was answered.
+    pub by: Method,
+}
+
+/// Readings whose `Remaining` is a whole number of these are taken for rounded ones.
+const WHOLE_SECOND_MS: u64 = 1_000;
+
+impl Reading {
+    /// The moment until which the token is known to live. The server measured the life
+    /// after the request was sent, so the token lives at least this long.
+    pub fn bound(&self) -> Moment {
+        self.sent + self.remaining()
+    }
+
+    /// The reported life.
+    pub const fn remaining(&self) -> Duration {
+        Duration::from_millis(self.remaining_ms)
+    }
+
+    /// The latest end of life that this reading allows, if nothing renewed the token.
+    fn latest_end(&self) -> Moment {
+        self.received + self.remaining()
+    }
+
+    /// Whether the token's end has certainly moved since `earlier`: by at least a tenth
+    /// of `life`, so that latency cannot fake it.
+    ///
+    /// Two readings in whole seconds may differ by nearly a second through rounding
+    /// alone, so those must differ by a second at the least. Where a whole life is less
+    /// than two seconds that could never be met, and the values are taken as exact.
+    pub fn grew_since(&self, earlier: &Self, life: Duration) -> bool {
+        let rounded = [self, earlier].iter().all(|r| r.remaining_ms % WHOLE_SECOND_MS == 0);
+        let margin = if rounded && whole_millis(life) >= 2 * WHOLE_SECOND_MS {
+            (life / 10).max(Duration::from_millis(WHOLE_SECOND_MS))
+        } else {
+            life / 10
+        };
+        self.bound() >= earlier.latest_end() + margin
+    }
+
+    /// Whether the token was renewed since `earlier`; `None` when less than a fifth of
+    /// `life` has certainly passed between the two, so that nothing can be said.
+    pub fn renewed_since(&self, earlier: &Self, life: Duration) -> Option<bool> {
+        (self.sent.since(earlier.received) >= life / 5).then(|| self.grew_since(earlier, life))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(10);
+
+    fn reading(sent: u64, received: u64, remaining_ms: u64) -> Reading {
+        Reading {
+            sent: Moment::from_millis(sent),
+            received: Moment::from_millis(received),
+            remaining_ms,
+            by: Method::Query,
+        }
+    }
+
+    #[test]
+    fn the_bound_counts_from_sending_not_from_receipt() {
+        assert_eq!(reading(1_000, 4_000, 500).bound(), Moment::from_millis(1_500));
+    }
+
+    #[test]
+    fn a_life_that_starts_anew_has_grown() {
+        let later = reading(6_000, 6_020, 9_990);
+        assert_eq!(later.renewed_since(&reading(0, 20, 9_995), LIFE), Some(true));
+    }
+
+    #[test]
+    fn a_life_that_runs_down_has_not_grown() {
+        let later = reading(6_000, 6_020, 3_990);
+        assert_eq!(later.renewed_since(&reading(0, 20, 9_995), LIFE), Some(false));
+    }
+
+    #[test]
+    fn nothing_is_concluded_before_a_fifth_of_the_life_has_passed() {
+        let later = reading(2_019, 2_030, 9_990);
+        assert_eq!(later.renewed_since(&reading(0, 20, 9_995), LIFE), None);
+    }
+
+    #[test]
+    fn a_slow_first_answer_does_not_fake_a_growth() {
+        // The server measured 10 s just before the answer came 5 s late; at 8 s it has 7 s left.
+        let later = reading(8_000, 8_010, 6_990);
+        assert_eq!(later.renewed_since(&reading(0, 5_000, 10_000), LIFE), Some(false));
+    }
+
+    #[test]
+    fn whole_seconds_do_not_fake_a_growth() {
+        // 2.99 s left, told as 2; 1.98 s later 1.01 s left, told as 1.
+        let life = Duration::from_secs(3);
+        let later = reading(1_990, 1_990, 1_000);
+        assert_eq!(later.renewed_since(&reading(10, 10, 2_000), life), Some(false));
+    }
+
+    #[test]
+    fn whole_seconds_do_not_hide_a_renewal() {
+        let life = Duration::from_secs(3);
+        let later = reading(1_810, 1_815, 3_000);
+        assert_eq!(later.renewed_since(&reading(0, 5, 3_000), life), Some(true));
+    }
+}

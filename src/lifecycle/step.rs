@@ -1,0 +1,197 @@
+//! The transition: a state, an event and the time give a state, and at most one effect.
+
+use std::time::Duration;
+
+use super::cadence::{Draw, backoff, effective_timeout};
+use super::event::{Effect, Event, Notice, Reason, Slot};
+use super::policy::{Policy, Renewal};
+use super::reading::Method;
+use super::token::{Errand, Flight, Need, Standing, Task, Token};
+use crate::time::{Moment, whole_millis};
+
+/// What a transition depends on besides the state, the event and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The token's policy.
+    pub policy: &'a Policy,
+    /// The call that is known to extend lives on the token's server.
+    pub renews_by: Option<Method>,
+    /// One random draw.
+    pub draw: Draw,
+}
+
+/// One transition. What people should hear of is added to `notices`.
+///
+/// An event that the state does not wait for (an answer that comes too late, a wake-up
+/// that comes twice) changes nothing.
+///
+/// ```
+/// use tokenkeep::lifecycle::{Context, Draw, Effect, Event, Need, Policy, Schedule, Token, step};
+/// # use tokenkeep::time::Moment;
+/// # let policy = Policy {
+/// #     schedule: Schedule::default(),
+/// #     timeout: std::time::Duration::from_secs(10),
+/// #     renewal: Default::default(),
+/// #     reauth: None,
+/// # };
+/// let context = Context { policy: &policy, renews_by: None, draw: Draw::new(0.5) };
+/// let now = Moment::from_millis(1_000);
+/// let token = Token::with_value(now);
+/// let mut notices = Vec::new();
+/// let (token, effect) =
+///     step(token, Event::Admitted(Need::Server), now, &context, &mut notices);
+/// assert!(matches!(effect, Some(Effect::Ask { .. })) && token.is_busy());
+/// ```
+pub fn step(
+    token: Token,
+    event: Event,
+    now: Moment,
+    context: &Context<'_>,
+    notices: &mut Vec<Notice>,
+) -> (Token, Option<Effect>) {
+    let mut turn = Turn { token, now, context, notices };
+    let effect = match event {
+        Event::Woke => {
+            turn.raise_alarms();
+            None
+        }
+        Event::Admitted(need) => turn.start(need),
+        Event::Answered(answer) => {
+            turn.answered(answer);
+            None
+        }
+        Event::Reauthenticated(end) => {
+            turn.reauthenticated(end);
+            None
+        }
+        Event::Stored(result) => {
+            turn.stored(result);
+            None
+        }
+        Event::SourceChanged(change) => {
+            turn.source_changed(change);
+            None
+        }
+        Event::PolicyChanged => {
+            turn.policy_changed();
+            None
+        }
+    };
+    (turn.token, effect)
+}
+
+/// A transition under way.
+pub(super) struct Turn<'a> {
+    pub(super) token: Token,
+    pub(super) now: Moment,
+    pub(super) context: &'a Context<'a>,
+    pub(super) notices: &'a mut Vec<Notice>,
+}
+
+impl Turn<'_> {
+    pub(super) fn say(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// Whole milliseconds from now until `moment`.
+    pub(super) fn ms_until(&self, moment: Moment) -> u64 {
+        whole_millis(moment.since(self.now))
+    }
+
+    /// The pause after the `failures`th failure in a row, as tight as the bound asks for.
+    pub(super) fn pause(&self, failures: u16) -> Duration {
+        let schedule = &self.context.policy.schedule;
+        backoff(failures, schedule, self.token.bound(), self.now, self.context.draw)
+    }
+
+    /// Reports what the passing of time has made true.
+    fn raise_alarms(&mut self) {
+        let Standing::Alive(reading) = self.token.standing else { return };
+        if self.now >= self.token.verdict_at(&reading) {
+            self.token.standing = Standing::Unverified(reading);
+            self.token.troubled = true;
+            return self.say(Notice::Unverified);
+        }
+        let stage = self.token.stage_at(&reading, self.now);
+        if stage > self.token.stage {
+            self.token.stage = stage;
+            self.token.troubled = true;
+            self.say(Notice::Expiring { stage, dies_in_ms: self.ms_until(reading.bound()) });
+        }
+    }
+
+    /// Starts the errand with this need, if one is due.
+    fn start(&mut self, need: Need) -> Option<Effect> {
+        let (due, errand) = self.token.errand(need)?;
+        if due > self.now {
+            return None;
+        }
+        match errand {
+            Errand::Store => {
+                self.token.flight = Some(Flight::Store);
+                Some(Effect::Store { slot: self.token.active })
+            }
+            Errand::Reauth => self.start_reauth(),
+            Errand::AskCurrent => {
+                let method = self.method();
+                self.token.flight = Some(Flight::Current(method));
+                Some(self.ask(method, self.token.active))
+            }
+            Errand::AskCandidate => {
+                let method = self.querying();
+                self.token.flight = Some(Flight::Candidate { method, outdated: false });
+                Some(self.ask(method, self.token.active.other()))
+            }
+        }
+    }
+
+    fn start_reauth(&mut self) -> Option<Effect> {
+        let reauth = self.context.policy.reauth?;
+        let reason = match self.token.standing {
+            Standing::Rejected => Reason::Rejected,
+            Standing::Missing => Reason::Missing,
+            Standing::Expired
+            | Standing::Unknown
+            | Standing::Alive(_)
+            | Standing::Unverified(_) => Reason::Expired,
+        };
+        let attempt = self.token.budget.start(&reauth, self.now);
+        self.token.flight = Some(Flight::Reauth(attempt));
+        self.say(Notice::ReauthStarted { reason, attempt });
+        Some(Effect::Reauth { reason, attempt })
+    }
+
+    fn ask(&self, method: Method, slot: Slot) -> Effect {
+        let configured = self.context.policy.timeout;
+        let timeout = effective_timeout(configured, self.token.bound(), self.now);
+        Effect::Ask { method, slot, timeout }
+    }
+
+    /// The call that the task needs, as far as the server's configuration permits it.
+    fn method(&self) -> Method {
+        match self.token.task {
+            Task::Check if self.renewing_is_the_check() => Method::Renew,
+            Task::TryRenew => Method::Renew,
+            Task::Watch
+            | Task::Check
+            | Task::ConfirmRejection
+            | Task::ConfirmGrowth
+            | Task::ConfirmRenewal
+            | Task::Reauth => self.querying(),
+        }
+    }
+
+    fn renewing_is_the_check(&self) -> bool {
+        self.context.renews_by == Some(Method::Renew)
+            && self.context.policy.renewal == Renewal::Auto
+            && !self.token.renew_refused
+    }
+
+    /// The call that only reads the life; where queries are not permitted, the renewing one.
+    fn querying(&self) -> Method {
+        match self.context.policy.renewal {
+            Renewal::Auto | Renewal::Query => Method::Query,
+            Renewal::Renew => Method::Renew,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What is known of one token, and when it next wants something.
+
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::cadence::SHORTEST_TIMEOUT;
+use super::event::{Slot, Stage};
+use super::reading::{Method, Reading};
+use crate::time::Moment;
+
+/// One token's state. Its values are kept elsewhere, by [`Slot`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
+pub struct Token {
+    pub(super) standing: Standing,
+    pub(super) task: Task,
+    /// When the task is due.
+    pub(super) due: Moment,
+    pub(super) flight: Option<Flight>,
+    /// Where the value in use is kept.
+    pub(super) active: Slot,
+    pub(super) candidate: Option<Candidate>,
+    pub(super) unstored: Option<Unstored>,
+    pub(super) proving: Option<Proving>,
+    pub(super) budget: Budget,
+    /// `Remaining` at the last proven renewal; before the first, the longest one reported.
+    pub(super) life_ms: u64,
+    /// A renewal of the value in use has been proven.
+    pub(super) proven: bool,
+    /// When the next check was due as of the last reading: there the retry room begins.
+    pub(super) room_from: Moment,
+    /// What of the retry room's end has been reported.
+    pub(super) stage: Stage,
+    /// Failures in a row.
+    pub(super) failures: u16,
+    /// Readings in a row that left no room for a check before the bound.
+    pub(super) hollow: u16,
+    /// Times in a row that no call was seen to extend the life.
+    pub(super) doubts: u8,
+    /// Trouble was reported, and the token has not been found alive since.
+    pub(super) troubled: bool,
+    /// It was reported that no call extends this value's life.
+    pub(super) unextendable: bool,
+    /// The renewing call was refused for this token; the next check queries.
+    pub(super) renew_refused: bool,
+    /// It was reported that the source has no value.
+    pub(super) source_lost: bool,
+}
+
+/// What is known of the value in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no value.
+    Missing,
+    /// No answer about the value has come yet.
+    Unknown,
+    /// The last answer said that it lives, and its bound is ahead.
+    Alive(Reading),
+    /// The last answer said that it lived, but its bound has passed since.
+    Unverified(Reading),
+    /// The server said that its life is over.
+    Expired,
+    /// The server said, twice, that it does not know the value.
+    Rejected,
+}
+
+/// What is to be done next about the value in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Nothing, until the source offers a value.
+    Watch,
+    /// The regular check.
+    Check,
+    /// A second query, after a 401.
+    ConfirmRejection,
+    /// A second call at once, after a reading that did not grow.
+    ConfirmGrowth,
+    /// A renewing call, after two readings that did not grow.
+    TryRenew,
+    /// A query at once, after a renewing call whose own answer showed no growth.
+    ConfirmRenewal,
+    /// Obtain a new value.
+    Reauth,
+}
+
+/// What is under way for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flight {
+    /// A call about the value in use.
+    Current(Method),
+    /// A call about the candidate; `outdated` once another candidate has taken its slot.
+    Candidate { method: Method, outdated: bool },
+    /// A re-auth attempt with its number.
+    Reauth(u32),
+    /// The value in use is being written.
+    Store,
+}
+
+/// A value that the source offers while the one in use has not been found dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// When it is to be asked about.
+    pub(super) due: Moment,
+    /// Failures in a row.
+    pub(super) failures: u16,
+    /// A first 401 has come.
+    pub(super) suspected: bool,
+}
+
+/// The value in use is not in its store yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unstored {
+    /// When it is to be written.
+    pub(super) due: Moment,
+    /// Failures in a row.
+    pub(super) failures: u16,
+}
+
+/// The value in use came from re-auth and has not been found alive or dead yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proving {
+    pub(super) attempt: u32,
+    pub(super) duration_ms: u64,
+}
+
+/// What an action of a token needs before it may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A place among its server's requests.
+    Server,
+    /// A re-auth attempt's place.
+    Reauth,
+    /// Nothing.
+    Nothing,
+}
+
+impl Token {
+    /// A token whose value has been put into [`Slot::A`], to be checked from `now` on.
+    pub const fn with_value(now: Moment) -> Self {
+        Self {
+            standing: Standing::Unknown,
+            task: Task::Check,
+            due: now,
+            flight: None,
+            active: Slot::A,
+            candidate: None,
+            unstored: None,
+            proving: None,
+            budget: Budget::new(),
+            life_ms: 0,
+            proven: false,
+            room_from: now,
+            stage: Stage::Calm,
+            failures: 0,
+            hollow: 0,
+            doubts: 0,
+            troubled: false,
+            unextendable: false,
+            renew_refused: false,
+            source_lost: false,
+        }
+    }
+
+    /// A token without a value. The reason is still to be told by
+    /// [`SourceChange::Lost`](super::SourceChange::Lost).
+    pub const fn without_value(now: Moment) -> Self {
+        let mut token = Self::with_value(now);
+        token.standing = Standing::Missing;
+        token.task = Task::Watch;
+        token
+    }
+
+    /// What is known of the value in use.
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Where the value in use is kept.
+    pub const fn active_slot(&self) -> Slot {
+        self.active
+    }
+
+    /// Whether an effect is under way.
+    pub const fn is_busy(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// The moment until which the token is known to live, past or ahead; `None` while
+    /// nothing is known, or the value is known to be dead.
+    pub fn bound(&self) -> Option<Moment> {
+        match self.standing {
+            Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading.bound()),
+            Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
+        }
+    }
+
+    /// When the next action with this need is due; `None` while another one is under way
+    /// or there is none.
+    pub fn due_for(&self, need: Need) -> Option<Moment> {
+        self.errand(need).map(|(due, _)| due)
+    }
+
+    /// The earliest errand with this need; at a tie the value in use goes before a candidate.
+    pub(super) fn errand(&self, need: Need) -> Option<(Moment, Errand)> {
+        if self.flight.is_some() {
+            return None;
+        }
+        match need {
+            Need::Nothing => self.unstored.map(|unstored| (unstored.due, Errand::Store)),
+            Need::Reauth => (self.task == Task::Reauth).then_some((self.due, Errand::Reauth)),
+            Need::Server => {
+                let current = match self.task {
+                    Task::Watch | Task::Reauth => None,
+                    Task::Check
+                    | Task::ConfirmRejection
+                    | Task::ConfirmGrowth
+                    | Task::TryRenew
+                    | Task::ConfirmRenewal => Some((self.due, Errand::AskCurrent)),
+                };
+                let candidate = self.candidate.map(|c| (c.due, Errand::AskCandidate));
+                [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
+            }
+        }
+    }
+
+    /// When the passing of time alone becomes worth a report.
+    pub fn next_alarm(&self) -> Option<Moment> {
+        let Standing::Alive(reading) = self.standing else { return None };
+        Some(match (self.room(&reading), self.stage) {
+            (Some(room), Stage::Calm) => self.room_from + room / 2,
+            (Some(room), Stage::Half) => self.room_from + room * 9 / 10,
+            (Some(_), Stage::NineTenths) | (None, _) => self.verdict_at(&reading),
+        })
+    }
+
+    /// How much of the retry room is gone at `now`.
+    pub(super) fn stage_at(&self, reading: &Reading, now: Moment) -> Stage {
+        match self.room(reading) {
+            Some(room) if now >= self.room_from + room * 9 / 10 => Stage::NineTenths,
+            Some(room) if now >= self.room_from + room / 2 => Stage::Half,
+            Some(_) | None => Stage::Calm,
+        }
+    }
+
+    /// When a token without an answer stops being called alive: at its bound, or where the
+    /// last check was due too late for that, once it had the shortest time-out to answer.
+    pub(super) fn verdict_at(&self, reading: &Reading) -> Moment {
+        reading.bound().max(self.room_from + SHORTEST_TIMEOUT)
+    }
+
+    /// The time from the planned check to the bound, where it is worth a warning: a life
+    /// that nothing extends is meant to be used up.
+    fn room(&self, reading: &Reading) -> Option<Duration> {
+        let room = reading.bound().since(self.room_from);
+        (room >= SHORTEST_TIMEOUT && !self.unextendable).then_some(room)
+    }
+}
+
+/// What a token may have to do, whichever way it is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    Store,
+    Reauth,
+    AskCurrent,
+    AskCandidate,
+}
