@@ -1,1 +1,263 @@
-//! Not written yet.
+//! All tokens together: who is asked when, and what each server is spared.
+//!
+//! Pure like [`crate::lifecycle`]: no I/O, no clock, no runtime; chance comes from a seed.
+//! The keeper takes what happened and the time, and hands out [`Output`]s. Between two
+//! calls it needs to be woken at [`Keeper::next_wake`] only; there is no task and no timer
+//! for a single token.
+
+mod agenda;
+mod breaker;
+mod gate;
+mod output;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+pub use self::gate::Limits;
+pub use self::output::{
+    Census, Output, ReauthRoute, ServerId, ServerNotice, Ticket, TokenId, TokenSpec,
+};
+
+use self::agenda::Agenda;
+use self::gate::{Gate, Waiting};
+use self::output::Place;
+use crate::lifecycle::{
+    Answer, Event, Method, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange, Standing, Token,
+};
+use crate::outcome::Outcome;
+use crate::time::Moment;
+
+#[derive(Debug)]
+struct Server {
+    gate: Gate,
+    tokens: usize,
+    renews_by: Option<Method>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Token,
+    spec: TokenSpec,
+    /// The serial of the effect under way; 0 for none.
+    serial: u64,
+    /// The earliest entry for it in the agenda that still counts.
+    agenda: Option<Moment>,
+    /// Its place among those that wait for the server.
+    waiting: Option<Waiting>,
+    /// It waits for a hook's place.
+    waits_for_hook: bool,
+}
+
+/// All tokens, their schedule, and a gate for each server.
+#[derive(Debug)]
+pub struct Keeper {
+    servers: Vec<Server>,
+    tokens: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    agenda: Agenda,
+    max_hooks: NonZeroU32,
+    hooks: u32,
+    hook_queue: VecDeque<TokenId>,
+    last_serial: u64,
+    chance: fastrand::Rng,
+    notices: Vec<Notice>,
+}
+
+impl Keeper {
+    /// A keeper of nothing yet, that runs at most `max_hooks` re-auth commands at once.
+    pub fn new(max_hooks: NonZeroU32, seed: u64) -> Self {
+        Self {
+            servers: Vec::new(),
+            tokens: Vec::new(),
+            free: Vec::new(),
+            agenda: Agenda::default(),
+            max_hooks,
+            hooks: 0,
+            hook_queue: VecDeque::new(),
+            last_serial: 0,
+            chance: fastrand::Rng::with_seed(seed),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Changes how many re-auth commands run at once.
+    pub fn set_max_hooks(&mut self, max_hooks: NonZeroU32) {
+        self.max_hooks = max_hooks;
+    }
+
+    /// Adds a server.
+    pub fn add_server(&mut self, limits: Limits) -> ServerId {
+        let id = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
+        self.servers.push(Server { gate: Gate::new(limits), tokens: 0, renews_by: None });
+        ServerId(id)
+    }
+
+    /// Changes a server's limits; what is known of it stays.
+    pub fn set_limits(&mut self, server: ServerId, limits: Limits) {
+        self.servers[server.index()].gate.set_limits(limits);
+    }
+
+    /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then
+    /// [`SourceChange::Lost`] is to follow with the reason).
+    pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
+        let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
+        self.servers[spec.server.index()].tokens += 1;
+        let entry =
+            Entry { token, spec, serial: 0, agenda: None, waiting: None, waits_for_hook: false };
+        let id = if let Some(id) = self.free.pop() {
+            self.tokens[id as usize] = Some(entry);
+            TokenId(id)
+        } else {
+            self.tokens.push(Some(entry));
+            TokenId(u32::try_from(self.tokens.len() - 1).unwrap_or(u32::MAX))
+        };
+        self.put_on_agenda(id, now);
+        id
+    }
+
+    /// Forgets a token. What is under way for it ends unheard.
+    pub fn remove_token(&mut self, id: TokenId) {
+        self.leave_queue(id);
+        if let Some(entry) = self.tokens[id.index()].take() {
+            self.servers[entry.spec.server.index()].tokens -= 1;
+            self.free.push(id.0);
+        }
+    }
+
+    /// Gives a token other rules, or another server's gate; its state stays.
+    pub fn change_token(
+        &mut self,
+        id: TokenId,
+        spec: TokenSpec,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        self.leave_queue(id);
+        let Some(entry) = self.tokens[id.index()].as_mut() else { return };
+        self.servers[entry.spec.server.index()].tokens -= 1;
+        self.servers[spec.server.index()].tokens += 1;
+        entry.spec = spec;
+        self.advance(id, Event::PolicyChanged, now, out);
+        self.settle(id, now, out);
+    }
+
+    /// What is known of a token; `None` for one that was removed.
+    pub fn token(&self, id: TokenId) -> Option<&Token> {
+        self.tokens[id.index()].as_ref().map(|entry| &entry.token)
+    }
+
+    /// The slot that a newcomer among a token's values is to be put into.
+    pub fn spare_slot(&self, id: TokenId) -> Slot {
+        self.token(id).map_or(Slot::B, |token| token.active_slot().other())
+    }
+
+    /// Which call is known to extend lives on a server.
+    pub fn renews_by(&self, server: ServerId) -> Option<Method> {
+        self.servers[server.index()].renews_by
+    }
+
+    /// How many tokens there are in each standing: alive, with a value but without an
+    /// answer, and dead or missing.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for entry in self.tokens.iter().flatten() {
+            match entry.token.standing() {
+                Standing::Alive(_) if entry.token.is_failing() => census.retrying += 1,
+                Standing::Alive(_) => census.alive += 1,
+                Standing::Unknown | Standing::Unverified(_) => census.unverified += 1,
+                Standing::Expired => census.expired += 1,
+                Standing::Rejected => census.rejected += 1,
+                Standing::Missing => census.missing += 1,
+            }
+        }
+        census
+    }
+
+    /// When [`Keeper::wake`] has something to do; `None` while only an answer can bring
+    /// anything.
+    pub fn next_wake(&self) -> Option<Moment> {
+        let gates = self.servers.iter().filter_map(|server| server.gate.opens_at());
+        gates.chain(self.agenda.next()).min()
+    }
+
+    /// Does what is due at `now`. Coming too early or twice does no harm.
+    pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
+        while let Some((at, id)) = self.agenda.take_due(now) {
+            let id = TokenId(id);
+            let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
+            if entry.agenda != Some(at) {
+                continue;
+            }
+            entry.agenda = None;
+            self.advance(id, Event::Woke, now, out);
+            self.queue_or_store(id, now, out);
+        }
+        self.admit(now, out);
+    }
+
+    /// The end of a call on a token.
+    pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
+        let reached = !matches!(answer.outcome, Outcome::Unavailable(_));
+        let wish = match answer.outcome {
+            Outcome::Throttled { retry_after, .. } => Some(retry_after),
+            _ => None,
+        };
+        self.server_result(ticket, reached, wish, now, out);
+        self.conclude(ticket, Event::Answered(answer), now, out);
+    }
+
+    /// The end of a re-auth attempt.
+    pub fn reauthenticated(
+        &mut self,
+        ticket: Ticket,
+        end: ReauthEnd,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        if ticket.place == Place::Hook {
+            self.hooks -= 1;
+        }
+        let (reached, wish) = match &end.result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (true, None),
+            Reauthenticated::Failed(fault) => {
+                (fault.status.is_some_and(|status| status < 500), fault.retry_after)
+            }
+        };
+        self.server_result(ticket, reached, wish, now, out);
+        self.conclude(ticket, Event::Reauthenticated(end), now, out);
+    }
+
+    /// The end of writing a value to its store; the sentence says why it failed.
+    pub fn stored(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), Box<str>>,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        self.conclude(ticket, Event::Stored(result), now, out);
+    }
+
+    /// A token's source was read again.
+    pub fn source_changed(
+        &mut self,
+        id: TokenId,
+        change: SourceChange,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        self.advance(id, Event::SourceChanged(change), now, out);
+        self.settle(id, now, out);
+    }
+
+    /// Whether the effect behind `ticket` is still waited for.
+    pub fn expects(&self, ticket: Ticket) -> bool {
+        self.tokens[ticket.token.index()]
+            .as_ref()
+            .is_some_and(|entry| entry.serial == ticket.serial)
+    }
+}

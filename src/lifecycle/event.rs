@@ -46,6 +46,8 @@ pub enum Event {
     SourceChanged(SourceChange),
     /// The policy is another one from now on.
     PolicyChanged,
+    /// There is reason to try again now what would be tried later.
+    Summoned,
 }
 
 /// The end of one call on a token.

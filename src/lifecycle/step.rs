@@ -76,6 +76,10 @@ pub fn step(
             turn.policy_changed();
             None
         }
+        Event::Summoned => {
+            turn.token.hurry(now);
+            None
+        }
     };
     (turn.token, effect)
 }

@@ -200,6 +200,21 @@ impl Token {
         self.errand(need).map(|(due, _)| due)
     }
 
+    /// Whether the last call on the value in use, or on a candidate, came to no conclusion.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
+    }
+
+    /// Brings the calls that wait for a retry forward to `now`.
+    pub(super) fn hurry(&mut self, now: Moment) {
+        if self.failures > 0 {
+            self.due = self.due.min(now);
+        }
+        if let Some(candidate) = &mut self.candidate {
+            candidate.due = candidate.due.min(now);
+        }
+    }
+
     /// The earliest errand with this need; at a tie the value in use goes before a candidate.
     pub(super) fn errand(&self, need: Need) -> Option<(Moment, Errand)> {
         if self.flight.is_some() {

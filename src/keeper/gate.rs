@@ -1,0 +1,211 @@
+//! One server's gate: which of the tokens that are due may be asked about now.
+//!
+//! It holds back for the rate limit, the places in flight, the server's wish for quiet,
+//! and the breaker. Whoever waits is admitted by urgency: bounds that are still ahead
+//! first, the earliest of them first, then those that have passed.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
+
+use super::breaker::Breaker;
+use crate::time::Moment;
+
+/// How much one server is asked at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests started in any second.
+    pub rate_limit: NonZeroU32,
+    /// Requests under way at once.
+    pub max_in_flight: NonZeroU32,
+}
+
+/// How far ahead of an even pace a request may start: the wake-ups are that coarse, and
+/// requests that they delay are to be made up for.
+const PACE_TOLERANCE_US: u64 = 4_000;
+
+/// A token that waits, by urgency: its bound, or [`Moment::NEVER`] where none is known.
+pub(super) type Waiting = (Moment, u32);
+
+/// The gate of one server.
+#[derive(Debug)]
+pub(super) struct Gate {
+    limits: Limits,
+    in_flight: u32,
+    /// When the next request would start at an even pace, in microseconds.
+    pace_us: u64,
+    quiet_until: Moment,
+    waiting: BTreeSet<Waiting>,
+    pub(super) breaker: Breaker,
+}
+
+impl Gate {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            in_flight: 0,
+            pace_us: 0,
+            quiet_until: Moment::default(),
+            waiting: BTreeSet::new(),
+            breaker: Breaker::default(),
+        }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    pub(super) fn wait(&mut self, waiting: Waiting, now: Moment) {
+        self.waiting.insert(waiting);
+        let (bound, _) = waiting;
+        if bound > now && bound != Moment::NEVER {
+            self.breaker.hurry(now, bound.since(now) / 3);
+        }
+    }
+
+    pub(super) fn leave(&mut self, waiting: Waiting) {
+        self.waiting.remove(&waiting);
+    }
+
+    /// The server wants to be left alone.
+    pub(super) fn quiet(&mut self, now: Moment, wish: Duration) {
+        self.quiet_until = self.quiet_until.max(now + wish);
+    }
+
+    /// A request has ended.
+    pub(super) fn release(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// A request has started.
+    pub(super) fn occupy(&mut self, now: Moment) {
+        self.in_flight += 1;
+        let now_us = now.as_millis().saturating_mul(1_000);
+        self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
+    }
+
+    /// The bound of the most urgent token that waits and still has one ahead.
+    pub(super) fn earliest_bound(&self, now: Moment) -> Option<Moment> {
+        let (bound, _) = self.by_urgency(now).next()?;
+        (*bound > now && *bound != Moment::NEVER).then_some(*bound)
+    }
+
+    /// When the gate opens for the next token that waits; `None` while none does, or an
+    /// answer has to come first.
+    pub(super) fn opens_at(&self) -> Option<Moment> {
+        if self.waiting.is_empty() || self.in_flight >= self.limits.max_in_flight.get() {
+            return None;
+        }
+        let paced =
+            Moment::from_millis(self.pace_us.saturating_sub(PACE_TOLERANCE_US).div_ceil(1_000));
+        Some(self.breaker.opens_at()?.max(self.quiet_until).max(paced))
+    }
+
+    /// Takes the next token that may be asked about out of the queue.
+    pub(super) fn admit(&mut self, now: Moment) -> Option<u32> {
+        if self.opens_at()? > now {
+            return None;
+        }
+        let turn = if self.breaker.is_open() {
+            let fresh = self.by_urgency(now).find(|(_, id)| !self.breaker.has_probed(*id)).copied();
+            if fresh.is_none() {
+                self.breaker.next_round();
+            }
+            fresh.or_else(|| self.by_urgency(now).next().copied())
+        } else {
+            self.by_urgency(now).next().copied()
+        }?;
+        self.waiting.remove(&turn);
+        Some(turn.1)
+    }
+
+    fn by_urgency(&self, now: Moment) -> impl Iterator<Item = &Waiting> {
+        let last_past = (now, u32::MAX);
+        let ahead = self.waiting.range((Excluded(last_past), Unbounded));
+        ahead.chain(self.waiting.range(..=last_past))
+    }
+
+    /// Time between two requests at an even pace. The tolerance is spread over the second,
+    /// so that with it no second sees more than the limit.
+    fn interval_us(&self) -> u64 {
+        (1_000_000 + PACE_TOLERANCE_US).div_ceil(u64::from(self.limits.rate_limit.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(rate_limit: u32, max_in_flight: u32) -> Gate {
+        Gate::new(Limits {
+            rate_limit: NonZeroU32::new(rate_limit).unwrap(),
+            max_in_flight: NonZeroU32::new(max_in_flight).unwrap(),
+        })
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_millis(millis)
+    }
+
+    fn admit(gate: &mut Gate, now: Moment) -> Option<u32> {
+        let id = gate.admit(now)?;
+        gate.occupy(now);
+        Some(id)
+    }
+
+    #[test]
+    fn future_bounds_go_first_then_unknown_ones_then_those_that_passed() {
+        let mut gate = gate(1_000, 10);
+        for waiting in [(at(50), 1), (at(900), 2), (Moment::NEVER, 3), (at(300), 4), (at(20), 5)] {
+            gate.wait(waiting, at(100));
+        }
+        let order: Vec<_> =
+            (0..5).map(|tick| admit(&mut gate, at(100 + 10 * tick)).unwrap()).collect();
+        assert_eq!(order, [4, 2, 3, 5, 1]);
+    }
+
+    #[test]
+    fn no_second_sees_more_requests_than_the_rate_limit() {
+        for rate in [1, 7, 50, 500, 5_000] {
+            let mut gate = gate(rate, u32::MAX);
+            for id in 0..20_000 {
+                gate.wait((Moment::NEVER, id), at(0));
+            }
+            let mut starts = Vec::new();
+            for now in (0..3_000).map(at) {
+                while admit(&mut gate, now).is_some() {
+                    starts.push(now);
+                }
+            }
+            for (i, start) in starts.iter().enumerate() {
+                let end = *start + Duration::from_secs(1);
+                let in_second = starts[i..].iter().take_while(|later| **later < end).count();
+                assert!(in_second <= rate as usize, "{in_second} in a second at {rate}/s");
+            }
+            assert!(starts.len() * 100 >= rate as usize * 3 * 95, "{} at {rate}/s", starts.len());
+        }
+    }
+
+    #[test]
+    fn no_more_are_in_flight_than_there_are_places() {
+        let mut gate = gate(1_000, 2);
+        (0..5).for_each(|id| gate.wait((Moment::NEVER, id), at(0)));
+        assert!(admit(&mut gate, at(0)).is_some() && admit(&mut gate, at(10)).is_some());
+        assert_eq!(gate.opens_at(), None);
+        gate.release();
+        assert!(admit(&mut gate, at(20)).is_some());
+        assert!(admit(&mut gate, at(30)).is_none());
+    }
+
+    #[test]
+    fn a_wish_for_quiet_holds_everybody_back_and_is_never_shortened() {
+        let mut gate = gate(1_000, 2);
+        gate.wait((at(500), 1), at(0));
+        gate.quiet(at(0), Duration::from_secs(3));
+        gate.quiet(at(10), Duration::from_secs(1));
+        assert_eq!(gate.opens_at(), Some(at(3_000)));
+        assert_eq!(admit(&mut gate, at(2_999)), None);
+        assert_eq!(admit(&mut gate, at(3_000)), Some(1));
+    }
+}

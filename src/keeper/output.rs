@@ -1,0 +1,108 @@
+//! What goes into the keeper and what comes out of it.
+
+use std::sync::Arc;
+
+use crate::lifecycle::{Effect, Method, Notice, Policy};
+
+/// One token's number in the keeper; given anew once the token is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(pub(super) u32);
+
+/// One server's number in the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub(super) u32);
+
+impl TokenId {
+    /// The number as an index: they are dense.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ServerId {
+    /// The number as an index: they are dense.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What an effect takes up while it is under way, to be given back with its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Whom the effect is for.
+    pub token: TokenId,
+    pub(super) serial: u64,
+    pub(super) place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Server { server: ServerId, probe: bool },
+    Hook,
+    None,
+}
+
+/// How a token gets a new value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReauthRoute {
+    /// By an external command, limited in number.
+    Hook,
+    /// By a request to its server, under that server's limits.
+    Server,
+}
+
+/// What the keeper must know of a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenSpec {
+    /// Its server.
+    pub server: ServerId,
+    /// Its rules.
+    pub policy: Arc<Policy>,
+    /// Its way to a new value; matters only where the policy has a re-auth.
+    pub route: ReauthRoute,
+}
+
+/// What the keeper wants done, or told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// To be done; its end is to be handed back with the ticket.
+    Effect(Ticket, Effect),
+    /// To be told of a token.
+    Token(TokenId, Notice),
+    /// To be told of a server.
+    Server(ServerId, ServerNotice),
+}
+
+/// Something to be told of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerNotice {
+    /// Which call extends lives here is known, or known anew.
+    RenewalLearned(Method),
+    /// It is down; the checks of its tokens are held back.
+    Unavailable {
+        /// How many tokens depend on it.
+        tokens: usize,
+    },
+    /// It answers again.
+    Recovered {
+        /// How many tokens depend on it.
+        tokens: usize,
+    },
+}
+
+/// How many tokens are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// The last answer said so, and the bound is ahead.
+    pub alive: usize,
+    /// Known to live, but the last call came to no conclusion.
+    pub retrying: usize,
+    /// No answer yet, or none before the bound.
+    pub unverified: usize,
+    /// Found expired.
+    pub expired: usize,
+    /// Found unknown to the server.
+    pub rejected: usize,
+    /// Without a value.
+    pub missing: usize,
+}
