@@ -1,7 +1,107 @@
 //! The configuration: read, merged, validated.
+//!
+//! Owns everything between the files an operator writes and the [`Settings`] the daemon
+//! runs by. It reads each file once, opens nothing that a file names, and never shows a
+//! line of a file or a value that could be a secret.
+//!
+//! The stages, in order: `source` reads texts; `strict` holds each against the `schema`,
+//! key by key, and `environment` does the same for variables; `layers` lays over each
+//! other what is right; `validate` compares keys with each other and fills in defaults.
+//! What is wrong is collected through all of them and said at once.
 
+mod advice;
+mod duration;
+mod environment;
+mod fault;
+mod layers;
+mod marks;
 mod model;
+mod print;
+mod raw;
+mod report;
+mod schema;
+mod source;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod text;
+mod validate;
+mod value;
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use model::{
     Control, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
+pub use print::print;
+
+use environment::Environment;
+use marks::Marks;
+use report::Report;
+use source::{Sources, Spot};
+
+/// Where the configuration is, unless another path is given.
+pub const DEFAULT_PATH: &str = "/etc/tokenkeep/tokenkeep.toml";
+
+/// A configuration that can be run by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What it should do without, in the order of the files and of the lines in them.
+    pub warnings: Vec<Warning>,
+    /// The files that were read, the main one first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Loads the file at `path`, `conf.d/*.toml` beside it in the order of their names, and
+/// what `environment` (as of [`std::env::vars_os`]) overrides; the later wins.
+///
+/// # Errors
+///
+/// Every fault that there is, in the order of the sources. Where a file cannot be read or
+/// is not TOML, faults that lie between the keys of several places are left for the next
+/// time, as what seems missing may stand in that file.
+///
+/// ```
+/// let path = std::path::Path::new("/nonexistent/tokenkeep.toml");
+/// let faults = tokenkeep::settings::load(path, std::iter::empty()).unwrap_err();
+/// assert_eq!(faults.count(), 1);
+/// assert!(faults.to_string().starts_with("/nonexistent/tokenkeep.toml: "));
+/// ```
+pub fn load(
+    path: &Path,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Faults> {
+    let environment = Environment::gather(environment);
+    let (mut report, mut marks) = (Report::default(), Marks::default());
+    let mut sources = Sources::read(path, &mut report);
+    let mut layers = strict::check(&sources, &mut marks, &mut report);
+    let overrides = environment.check(&layers, &mut sources, &mut marks, &mut report);
+    layers.push(overrides);
+    let mut settings = None;
+    if !report.is_incomplete() {
+        let state_directory = environment.state_directory(&mut sources, &mut report);
+        match layers::merge(layers) {
+            Ok(raw) => {
+                settings = Some(validate::validate(&raw, state_directory, &marks, &mut report));
+            }
+            // The error would show values; all of them passed the schema, so that only a
+            // schema at odds with the raw form leads here.
+            Err(_) => report.unreadable(
+                Spot::MAIN,
+                "the layers of the configuration do not fit together",
+                "this is a fault of tokenkeep: please report it",
+            ),
+        }
+    }
+    let (faults, warnings) = report.finish(&sources);
+    match settings {
+        Some(settings) if faults.is_empty() => {
+            Ok(Loaded { settings, warnings, files: sources.files() })
+        }
+        _ => Err(Faults::new(faults)),
+    }
+}

@@ -1,0 +1,88 @@
+//! Durations as people write them: with units.
+
+use std::time::Duration;
+
+use jiff::SpanRelativeTo;
+use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+
+/// Why a text is no duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DurationFault {
+    /// A number, and nothing that says of what.
+    NoUnit,
+    /// Less than nothing.
+    Negative,
+    /// Nothing that can be read as a duration.
+    Unreadable,
+}
+
+/// Reads `"90s"`, `"2h 30m"`, `"1.5h"`, `"7d"`; a day has 24 hours.
+pub(super) fn parse(text: &str) -> Result<Duration, DurationFault> {
+    let text = text.trim();
+    if text.parse::<f64>().is_ok_and(f64::is_finite) {
+        return Err(DurationFault::NoUnit);
+    }
+    // A clock's 01:30 would pass for a duration, but names no unit.
+    if text.contains(':') {
+        return Err(DurationFault::Unreadable);
+    }
+    let span = SpanParser::new().parse_span(text).map_err(|_| DurationFault::Unreadable)?;
+    let duration = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| DurationFault::Unreadable)?;
+    Duration::try_from(duration).map_err(|_| DurationFault::Negative)
+}
+
+/// `duration` in the form that [`parse`] reads, exactly.
+pub(super) fn show(duration: Duration) -> String {
+    SpanPrinter::new().unsigned_duration_to_string(&duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read() {
+        for (text, expected) in [
+            ("90s", Duration::from_secs(90)),
+            ("2h 30m", Duration::from_secs(9_000)),
+            ("2h30m", Duration::from_secs(9_000)),
+            ("1.5h", Duration::from_secs(5_400)),
+            ("250ms", Duration::from_millis(250)),
+            ("7 days", Duration::from_secs(7 * 86_400)),
+            ("0s", Duration::ZERO),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bare_number_lacks_its_unit() {
+        for text in ["90", "1.5", " 3 ", "-1"] {
+            assert_eq!(parse(text), Err(DurationFault::NoUnit), "{text}");
+        }
+    }
+
+    #[test]
+    fn less_than_nothing_is_refused() {
+        for text in ["-5s", "5s ago"] {
+            assert_eq!(parse(text), Err(DurationFault::Negative), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_fixed_length_or_no_sense_is_refused() {
+        for text in ["", "soon", "1 month", "2y", "00:01:30", "5 s s", "99999999999999999999s"] {
+            assert_eq!(parse(text), Err(DurationFault::Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_exactly() {
+        for nanos in [0, 1, 999, 1_000_000, 1_500_000_000, 86_400_000_000_000, u64::MAX / 3] {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(parse(&show(duration)), Ok(duration), "{}", show(duration));
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Environment variables that override single keys: `TOKENKEEP__SCHEDULE__JITTER=0.2`.
+//!
+//! Owns how a variable's name leads to a key. Values go through the same check as those
+//! of files. A variable cannot define a server, re-auth or token, only change one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+
+use config::{Value, ValueKind};
+use toml::de::DeValue;
+
+use super::fault::FaultKind;
+use super::marks::{Marks, join};
+use super::report::Report;
+use super::schema::{self, Field, Kind, ROOT, Shape};
+use super::source::Sources;
+use super::strict::Layer;
+use super::{advice, value};
+
+const PREFIX: &str = "TOKENKEEP__";
+/// Between the parts of a name: keys have single underscores themselves.
+const SEPARATOR: &str = "__";
+/// Set by systemd for a service with `StateDirectory=`.
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+
+/// What of the process's environment concerns the configuration.
+#[derive(Default)]
+pub(super) struct Environment {
+    variables: Vec<(String, OsString)>,
+    state_directory: Option<OsString>,
+}
+
+impl Environment {
+    pub(super) fn gather(all: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in all {
+            let Ok(name) = name.into_string() else { continue };
+            let prefix = name.get(..PREFIX.len());
+            if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX)) {
+                environment.variables.push((name, value));
+            } else if name == STATE_DIRECTORY {
+                environment.state_directory = Some(value);
+            }
+        }
+        environment.variables.sort();
+        environment
+    }
+
+    /// The first folder of `$STATE_DIRECTORY`, if it names one.
+    pub(super) fn state_directory(
+        &self,
+        sources: &mut Sources,
+        report: &mut Report,
+    ) -> Option<String> {
+        let Some(list) = self.state_directory.as_ref()?.to_str() else {
+            let spot = sources.add_variable(STATE_DIRECTORY);
+            let remedy = "let it name a folder in UTF-8, or set `state_dir` in the file";
+            report.fault(spot, FaultKind::BadValue, "its value is not UTF-8", remedy);
+            return None;
+        };
+        list.split(':').next().filter(|first| !first.is_empty()).map(str::to_owned)
+    }
+
+    /// Checks all variables. Gives what is right, as the layer above all `files`.
+    pub(super) fn check(
+        &self,
+        files: &[Layer],
+        sources: &mut Sources,
+        marks: &mut Marks,
+        report: &mut Report,
+    ) -> Layer {
+        let mut right = Layer::new();
+        let mut names = Names { files, known: HashMap::new() };
+        for (variable, value) in &self.variables {
+            let spot = sources.add_variable(variable);
+            let target = match names.resolve(&variable[PREFIX.len()..]) {
+                Ok(target) => target,
+                Err(Unknown::Name { .. }) if report.is_incomplete() => continue,
+                Err(unknown) => {
+                    let (message, remedy) = unknown.explain();
+                    report.fault(spot, FaultKind::UnknownKey, message, remedy);
+                    continue;
+                }
+            };
+            let path = target.path.iter().fold(String::new(), |path, key| join(&path, key));
+            let checked = value
+                .to_str()
+                .map(|text| value::check(variable, target.kind, &as_toml(target.kind, text)));
+            match checked {
+                Some(Ok(checked)) => put(&mut right, &target.path, checked),
+                Some(Err(problem)) => {
+                    // A shell takes no blanks around the equals sign.
+                    let remedy = problem.remedy.replace(" = ", "=");
+                    report.fault(
+                        spot,
+                        problem.kind,
+                        format!("`{path}` {}", problem.message),
+                        remedy,
+                    );
+                }
+                None => {
+                    report.fault(
+                        spot,
+                        FaultKind::BadValue,
+                        "its value is not UTF-8",
+                        "write it in UTF-8",
+                    );
+                }
+            }
+            marks.value(path, spot);
+        }
+        right
+    }
+}
+
+/// Text is taken as it is; numbers, lists and the like are read as TOML.
+fn as_toml(kind: Kind, text: &str) -> DeValue<'_> {
+    let parsed = if kind.is_text() { None } else { DeValue::parse(text.trim()).ok() };
+    parsed.map_or_else(|| DeValue::String(text.into()), toml::Spanned::into_inner)
+}
+
+fn put(table: &mut Layer, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [key] => {
+            table.insert(key.clone(), value);
+        }
+        [key, rest @ ..] => {
+            let child = table.entry(key.clone()).or_insert_with(|| Value::from(Layer::new()));
+            if let ValueKind::Table(child) = &mut child.kind {
+                put(child, rest, value);
+            }
+        }
+    }
+}
+
+struct Target {
+    path: Vec<String>,
+    kind: Kind,
+}
+
+/// Why a variable leads to no key.
+enum Unknown {
+    Key {
+        table: String,
+        key: String,
+        fields: &'static [Field],
+    },
+    /// No table of this section is called so.
+    Name {
+        section: &'static str,
+        near: Option<String>,
+    },
+    /// Several tables of this section look alike in a variable's name.
+    Ambiguous {
+        section: &'static str,
+        names: Vec<String>,
+    },
+}
+
+impl Unknown {
+    fn explain(self) -> (String, String) {
+        match self {
+            Self::Key { table, key, fields } => advice::unknown_key(&key, &table, fields, false),
+            Self::Name { section, near } => {
+                let message = format!("it leads to no [{section}.NAME] of the files");
+                let remedy = near.map_or_else(
+                    || format!("define [{section}.NAME] in a file; a variable changes single keys of it"),
+                    |near| format!("did you mean [{}]?", join(section, &near)),
+                );
+                (message, remedy)
+            }
+            Self::Ambiguous { section, names } => {
+                let tables: Vec<String> =
+                    names.iter().map(|name| format!("[{}]", join(section, name))).collect();
+                let message = format!("it may be meant for each of {}", tables.join(" and "));
+                (message, "set the key in a file instead".to_owned())
+            }
+        }
+    }
+}
+
+/// The names that the files define, as they look in a variable's name.
+struct Names<'a> {
+    files: &'a [Layer],
+    known: HashMap<&'static str, HashMap<String, BTreeSet<String>>>,
+}
+
+impl Names<'_> {
+    /// The key that `name` leads to, without regard to letter case.
+    fn resolve(&mut self, name: &str) -> Result<Target, Unknown> {
+        let name = name.to_lowercase();
+        let parts: Vec<&str> = name.split(SEPARATOR).collect();
+        let unknown = |table: &str, key: &str, fields| {
+            Err(Unknown::Key { table: table.to_owned(), key: key.to_owned(), fields })
+        };
+        let Some(field) = schema::find(ROOT, parts[0]) else {
+            return unknown("", parts[0], ROOT);
+        };
+        match (&field.shape, &parts[1..]) {
+            (Shape::Value(kind), []) => {
+                Ok(Target { path: vec![field.name.to_owned()], kind: *kind })
+            }
+            (Shape::Table(keys), [key]) => find_value(keys, key)
+                .map(|(key, kind)| Target { path: vec![field.name.to_owned(), key], kind })
+                .map_or_else(|| unknown(field.name, key, keys), Ok),
+            (Shape::Named(keys), rest @ [_, _, ..]) => self.resolve_named(field.name, keys, rest),
+            _ => unknown("", &parts.join("."), ROOT),
+        }
+    }
+
+    /// The key in `[section.NAME]`, or in its `schedule`; NAME may hold separators too.
+    fn resolve_named(
+        &mut self,
+        section: &'static str,
+        keys: &'static [Field],
+        parts: &[&str],
+    ) -> Result<Target, Unknown> {
+        let (key, before) = parts.split_last().unwrap_or((&"", &[]));
+        let mut tries = vec![(before, keys, None)];
+        if let [name @ .., "schedule"] = before
+            && let Some(Field { shape: Shape::Table(keys), .. }) = schema::find(keys, "schedule")
+        {
+            tries.insert(0, (name, keys, Some("schedule")));
+        }
+        for (name, keys, child) in tries {
+            let Some(name) = self.find(section, &name.join(SEPARATOR))? else { continue };
+            let mut path = vec![section.to_owned(), name.clone()];
+            path.extend(child.map(str::to_owned));
+            let Some((key, kind)) = find_value(keys, key) else {
+                let table = path[1..].iter().fold(section.to_owned(), |path, key| join(&path, key));
+                return Err(Unknown::Key { table, key: (*key).to_owned(), fields: keys });
+            };
+            path.push(key);
+            return Ok(Target { path, kind });
+        }
+        let known = self.known[section].keys().map(String::as_str);
+        let near = schema::suggest(&before.join(SEPARATOR), known);
+        let near = near.and_then(|near| self.known[section][near].first().cloned());
+        Err(Unknown::Name { section, near })
+    }
+
+    fn find(&mut self, section: &'static str, name: &str) -> Result<Option<String>, Unknown> {
+        let known = self.known.entry(section).or_insert_with(|| {
+            let mut known = HashMap::<String, BTreeSet<String>>::new();
+            for layer in self.files {
+                let Some(Value { kind: ValueKind::Table(tables), .. }) = layer.get(section) else {
+                    continue;
+                };
+                for name in tables.keys() {
+                    known.entry(folded(name)).or_default().insert(name.clone());
+                }
+            }
+            known
+        });
+        let Some(names) = known.get(&folded(name)) else { return Ok(None) };
+        if names.len() > 1 {
+            return Err(Unknown::Ambiguous { section, names: names.iter().cloned().collect() });
+        }
+        Ok(names.first().cloned())
+    }
+}
+
+/// As `name` can stand in a variable's: `api-eu.1` is `API_EU_1` there.
+fn folded(name: &str) -> String {
+    let fold = |c: char| if c.is_alphanumeric() { c } else { '_' };
+    name.to_lowercase().chars().map(fold).collect()
+}
+
+fn find_value(fields: &'static [Field], name: &str) -> Option<(String, Kind)> {
+    match schema::find(fields, name)? {
+        Field { name, shape: Shape::Value(kind) } => Some(((*name).to_owned(), *kind)),
+        _ => None,
+    }
+}

@@ -1,0 +1,154 @@
+//! What is wrong with a configuration, said so that it can be mended.
+//!
+//! Owns the words of a finding: kind, place, sentence, remedy. It never holds a line of
+//! the file, nor the value of a key that may carry a secret.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where something stands in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A key or a table in a file.
+    Text {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column in characters, from 1.
+        column: usize,
+    },
+    /// A file or folder as a whole.
+    File(PathBuf),
+    /// An environment variable, by name.
+    Variable(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// One thing found in a configuration: a [`Fault`] or a [`Warning`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding<K> {
+    /// What code may match on.
+    pub kind: K,
+    /// Where it stands.
+    pub place: Place,
+    /// What is the matter, in one sentence, with the value unless that may be a secret.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl<K> fmt::Display for Finding<K> {
+    /// Two lines: place and sentence, then the remedy.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n    {}", self.place, self.message, self.remedy)
+    }
+}
+
+/// Something that makes a configuration unusable.
+pub type Fault = Finding<FaultKind>;
+
+/// Something that a working configuration should do without.
+pub type Warning = Finding<WarningKind>;
+
+/// What kind of fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// A file or folder is missing, not permitted, of the wrong kind, too large or not UTF-8.
+    Unreadable,
+    /// The text is not TOML; a key that stands twice in a file is one of these.
+    Syntax,
+    /// A key, table or variable that does not exist.
+    UnknownKey,
+    /// A value of the wrong type.
+    WrongType,
+    /// A value of the right type that cannot be.
+    BadValue,
+    /// A key that must be there is not.
+    Missing,
+    /// Two keys that exclude or contradict each other.
+    Conflict,
+    /// The same token, server or re-auth in two files.
+    Duplicate,
+    /// A reference to a server or re-auth that is not configured.
+    UnknownName,
+}
+
+/// What kind of warning it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WarningKind {
+    /// No token is configured.
+    NoTokens,
+    /// A server or re-auth that no token uses.
+    Unused,
+    /// Two tokens take their value from the same source.
+    SharedSource,
+    /// So late a check leaves little time for retries.
+    LittleRetryRoom,
+    /// Token values travel over plain http.
+    PlainHttp,
+}
+
+/// Every fault of a configuration; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Takes all `faults` together; there must be one.
+    pub(super) fn new(faults: Vec<Fault>) -> Self {
+        debug_assert!(!faults.is_empty(), "without a fault there is a configuration");
+        Self(faults)
+    }
+
+    /// The faults, in the order of the files and of the lines in them, then the environment's.
+    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.0.iter()
+    }
+
+    /// How many there are; at least 1.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Display for Faults {
+    /// Every fault in a paragraph of its own, then their number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in self {
+            write!(f, "{fault}\n\n")?;
+        }
+        match self.count() {
+            1 => f.write_str("1 fault in the configuration"),
+            count => write!(f, "{count} faults in the configuration"),
+        }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl<'a> IntoIterator for &'a Faults {
+    type Item = &'a Fault;
+    type IntoIter = std::slice::Iter<'a, Fault>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Faults {
+    type Item = Fault;
+    type IntoIter = std::vec::IntoIter<Fault>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,123 @@
+//! The effective configuration, written as one that can be read again.
+
+use std::path::Path;
+
+use crate::lifecycle::Schedule;
+
+use super::duration::show;
+use super::model::{KeySource, Reauth, ReauthMethod, Server, Settings, Source, Token};
+use super::raw::{Raw, RawControl, RawLog, RawReauth, RawSchedule, RawServer, RawToken};
+use super::schema::{LOG_FORMATS, RENEWALS};
+use super::validate::is_plain_http;
+
+/// `settings` as TOML, every key with its effective value.
+///
+/// Loading the text gives equal settings. The schedule that stands at its top is the one
+/// of the first token; another token's has the keys that differ.
+#[expect(clippy::missing_panics_doc, reason = "numbers, text and tables are always TOML")]
+pub fn print(settings: &Settings) -> String {
+    let general = settings.tokens.first().map(|token| token.schedule).unwrap_or_default();
+    let servers = settings.servers.iter().map(|server| (server.name.clone(), raw_server(server)));
+    let reauths = settings.reauths.iter().map(|reauth| (reauth.name.clone(), raw_reauth(reauth)));
+    let tokens =
+        settings.tokens.iter().map(|token| (token.name.clone(), raw_token(token, &general)));
+    let raw = Raw {
+        state_dir: Some(text(&settings.state_dir)),
+        max_hooks: Some(settings.max_hooks.get()),
+        log: RawLog {
+            format: word(&LOG_FORMATS, settings.log.format),
+            level: Some(settings.log.level.clone()),
+        },
+        control: RawControl {
+            socket: Some(text(&settings.control.socket)),
+            listen: settings.control.listen.map(|address| address.to_string()),
+        },
+        schedule: raw_schedule(&general, None),
+        server: servers.collect(),
+        reauth: reauths.collect(),
+        token: tokens.collect(),
+    };
+    toml::to_string(&raw).expect("numbers, text and tables are always TOML")
+}
+
+fn raw_server(server: &Server) -> RawServer {
+    RawServer {
+        url: Some(server.url.to_string()),
+        allow_http: is_plain_http(&server.url).then_some(true),
+        renewal: word(&RENEWALS, server.renewal),
+        timeout: Some(show(server.timeout)),
+        connect_timeout: Some(show(server.connect_timeout)),
+        max_in_flight: Some(server.max_in_flight.get()),
+        rate_limit: Some(server.rate_limit.get()),
+        ca_file: server.ca_file.as_deref().map(text),
+        proxy: server.proxy.as_ref().map(ToString::to_string),
+        schedule: None,
+    }
+}
+
+fn raw_reauth(reauth: &Reauth) -> RawReauth {
+    let mut raw = RawReauth {
+        timeout: Some(show(reauth.timeout)),
+        delay: Some(show(reauth.policy.delay)),
+        delay_max: Some(show(reauth.policy.delay_max)),
+        max_attempts: Some(reauth.policy.max_attempts.get()),
+        window: Some(show(reauth.policy.window)),
+        ..RawReauth::default()
+    };
+    match &reauth.method {
+        ReauthMethod::Command(command) => raw.command = Some(command.clone()),
+        ReauthMethod::ApiKey { key, minutes } => {
+            raw.minutes = Some(*minutes);
+            match key {
+                KeySource::File(file) => raw.api_key_file = Some(text(file)),
+                KeySource::Credential(name) => raw.api_key_credential = Some(name.clone()),
+            }
+        }
+    }
+    raw
+}
+
+fn raw_token(token: &Token, general: &Schedule) -> RawToken {
+    let differs = token.schedule != *general;
+    let mut raw = RawToken {
+        server: Some(token.server.clone()),
+        reauth: token.reauth.clone(),
+        schedule: differs.then(|| raw_schedule(&token.schedule, Some(general))),
+        ..RawToken::default()
+    };
+    match &token.source {
+        Source::File(file) => raw.file = Some(text(file)),
+        Source::Credential(name) => raw.credential = Some(name.clone()),
+        Source::Env(name) => raw.env = Some(name.clone()),
+    }
+    raw
+}
+
+/// The keys of `schedule` that `general` has not got the same already.
+fn raw_schedule(schedule: &Schedule, general: Option<&Schedule>) -> RawSchedule {
+    fn own<T: PartialEq>(
+        schedule: &Schedule,
+        general: Option<&Schedule>,
+        of: fn(&Schedule) -> T,
+    ) -> Option<T> {
+        let value = of(schedule);
+        (general.map(of).as_ref() != Some(&value)).then_some(value)
+    }
+    RawSchedule {
+        check_after: own(schedule, general, |schedule| schedule.check_after.get()),
+        jitter: own(schedule, general, |schedule| schedule.jitter.get()),
+        min_interval: own(schedule, general, |schedule| schedule.min_interval).map(show),
+        max_interval: own(schedule, general, |schedule| schedule.max_interval).map(show),
+        retry_initial: own(schedule, general, |schedule| schedule.retry_initial).map(show),
+        retry_max: own(schedule, general, |schedule| schedule.retry_max).map(show),
+    }
+}
+
+fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> Option<String> {
+    words.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned())
+}
+
+/// Paths come from text, and so can always be written as it again.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

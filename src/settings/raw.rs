@@ -1,0 +1,86 @@
+//! The configuration as it is written: every key optional, nothing compared yet.
+//!
+//! Owns the form that layers are merged into and that `print` writes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration; the keys are those of the schema.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) state_dir: Option<String>,
+    pub(super) max_hooks: Option<u32>,
+    pub(super) log: RawLog,
+    pub(super) control: RawControl,
+    pub(super) schedule: RawSchedule,
+    pub(super) server: BTreeMap<String, RawServer>,
+    pub(super) reauth: BTreeMap<String, RawReauth>,
+    pub(super) token: BTreeMap<String, RawToken>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    pub(super) format: Option<String>,
+    pub(super) level: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawControl {
+    pub(super) socket: Option<String>,
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSchedule {
+    pub(super) check_after: Option<f64>,
+    pub(super) jitter: Option<f64>,
+    pub(super) min_interval: Option<String>,
+    pub(super) max_interval: Option<String>,
+    pub(super) retry_initial: Option<String>,
+    pub(super) retry_max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawServer {
+    pub(super) url: Option<String>,
+    pub(super) allow_http: Option<bool>,
+    pub(super) renewal: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) connect_timeout: Option<String>,
+    pub(super) max_in_flight: Option<u32>,
+    pub(super) rate_limit: Option<u32>,
+    pub(super) ca_file: Option<String>,
+    pub(super) proxy: Option<String>,
+    pub(super) schedule: Option<RawSchedule>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawReauth {
+    pub(super) command: Option<Vec<String>>,
+    pub(super) api_key_file: Option<String>,
+    pub(super) api_key_credential: Option<String>,
+    pub(super) minutes: Option<u16>,
+    pub(super) timeout: Option<String>,
+    pub(super) delay: Option<String>,
+    pub(super) delay_max: Option<String>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) window: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawToken {
+    pub(super) server: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) credential: Option<String>,
+    pub(super) env: Option<String>,
+    pub(super) reauth: Option<String>,
+    pub(super) schedule: Option<RawSchedule>,
+}

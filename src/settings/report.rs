@@ -1,0 +1,88 @@
+//! Collects what is found, so that everything can be said at once and in order.
+
+use super::fault::{Fault, FaultKind, Finding, Warning, WarningKind};
+use super::source::{Sources, Spot};
+
+/// What was found so far, by position.
+#[derive(Default)]
+pub(super) struct Report {
+    faults: Vec<Entry<FaultKind>>,
+    warnings: Vec<Entry<WarningKind>>,
+    incomplete: bool,
+}
+
+struct Entry<K> {
+    spot: Spot,
+    kind: K,
+    message: String,
+    remedy: String,
+}
+
+impl<K> Entry<K> {
+    fn into_finding(self, sources: &Sources) -> Finding<K> {
+        let place = sources.place(self.spot);
+        Finding { kind: self.kind, place, message: self.message, remedy: self.remedy }
+    }
+}
+
+impl Report {
+    pub(super) fn fault(
+        &mut self,
+        spot: Spot,
+        kind: FaultKind,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let (message, remedy) = (message.into(), remedy.into());
+        self.faults.push(Entry { spot, kind, message, remedy });
+    }
+
+    /// A fault that keeps a part of the configuration from being seen at all.
+    pub(super) fn unreadable(
+        &mut self,
+        spot: Spot,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.incomplete = true;
+        self.fault(spot, FaultKind::Unreadable, message, remedy);
+    }
+
+    /// As [`Self::unreadable`], for text that is not TOML.
+    pub(super) fn syntax(
+        &mut self,
+        spot: Spot,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.incomplete = true;
+        self.fault(spot, FaultKind::Syntax, message, remedy);
+    }
+
+    pub(super) fn warning(
+        &mut self,
+        spot: Spot,
+        kind: WarningKind,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let (message, remedy) = (message.into(), remedy.into());
+        self.warnings.push(Entry { spot, kind, message, remedy });
+    }
+
+    /// Whether a part of the configuration could not be seen, so that what seems missing
+    /// may stand there.
+    pub(super) const fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// All that was found, in the order of the sources and of the lines in them.
+    pub(super) fn finish(mut self, sources: &Sources) -> (Vec<Fault>, Vec<Warning>) {
+        self.faults.sort_by_key(|entry| entry.spot);
+        self.warnings.sort_by_key(|entry| entry.spot);
+        (
+            self.faults.into_iter().map(|entry| entry.into_finding(sources)).collect(),
+            self.warnings.into_iter().map(|entry| entry.into_finding(sources)).collect(),
+        )
+    }
+}

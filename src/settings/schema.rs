@@ -1,0 +1,234 @@
+//! Every key there is, where it stands and what its value must be.
+//!
+//! Owns the limits of single values. What keys must be to each other is for validation.
+
+use std::time::Duration;
+
+use crate::lifecycle::{Renewal, Schedule};
+
+use super::model::LogFormat;
+
+/// A key, or the first part of a table's header.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+}
+
+/// What stands behind a [`Field`].
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// A value.
+    Value(Kind),
+    /// One table with these keys.
+    Table(&'static [Field]),
+    /// Tables with these keys, each under a name of the user's choice.
+    Named(&'static [Field]),
+}
+
+/// What a value must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A path.
+    Path,
+    /// A path that the address of a Unix socket can hold.
+    SocketPath,
+    /// The name of a server or re-auth.
+    Reference,
+    /// The name of a systemd credential.
+    Credential,
+    /// The name of an environment variable.
+    Variable,
+    /// A tracing filter.
+    Filter,
+    /// An http or https URL without credentials or query.
+    Url,
+    /// An IP address with a port.
+    Address,
+    /// A program and its arguments.
+    Command,
+    /// One word of these.
+    Choice(&'static [&'static str]),
+    /// A duration within these, both included.
+    Duration(Duration, Duration),
+    /// A number from 0 to 1.
+    Share,
+    /// A number between 0 and 1.
+    OpenShare,
+    /// A whole number within these, both included.
+    Whole(i64, i64),
+    /// True or false.
+    Boolean,
+}
+
+/// A year: longer is a slip of the keyboard, and no sum of such durations overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+/// A day: who waits longer than that between two tries has given up.
+const LONGEST_RETRY: Duration = Duration::from_secs(86_400);
+/// What a request gets at the least, whatever else shortens its time.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+/// Ten minutes: a server that takes longer does not answer.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// An hour: somebody may have to confirm a re-auth on another device.
+const LONGEST_HOOK: Duration = Duration::from_secs(3_600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Words for [`LogFormat`].
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 5] = [
+    ("auto", LogFormat::Auto),
+    ("json", LogFormat::Json),
+    ("logfmt", LogFormat::Logfmt),
+    ("text", LogFormat::Text),
+    ("journald", LogFormat::Journald),
+];
+
+/// Words for [`Renewal`].
+pub(super) const RENEWALS: [(&str, Renewal); 3] =
+    [("auto", Renewal::Auto), ("query", Renewal::Query), ("renew", Renewal::Renew)];
+
+const fn value(name: &'static str, kind: Kind) -> Field {
+    Field { name, shape: Shape::Value(kind) }
+}
+
+const fn words<T: Copy, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = table[at].0;
+        at += 1;
+    }
+    words
+}
+
+/// The whole configuration.
+pub(super) const ROOT: &[Field] = &[
+    value("state_dir", Kind::Path),
+    // More processes at once than this is no longer keeping tokens alive.
+    value("max_hooks", Kind::Whole(1, 1_000)),
+    Field { name: "log", shape: Shape::Table(LOG) },
+    Field { name: "control", shape: Shape::Table(CONTROL) },
+    Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
+    Field { name: "server", shape: Shape::Named(SERVER) },
+    Field { name: "reauth", shape: Shape::Named(REAUTH) },
+    Field { name: "token", shape: Shape::Named(TOKEN) },
+];
+
+const LOG: &[Field] =
+    &[value("format", Kind::Choice(&words(&LOG_FORMATS))), value("level", Kind::Filter)];
+
+const CONTROL: &[Field] = &[value("socket", Kind::SocketPath), value("listen", Kind::Address)];
+
+const SCHEDULE: &[Field] = &[
+    value("check_after", Kind::OpenShare),
+    value("jitter", Kind::Share),
+    value("min_interval", Kind::Duration(MILLISECOND, LONGEST)),
+    value("max_interval", Kind::Duration(MILLISECOND, LONGEST)),
+    value("retry_initial", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
+    value("retry_max", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
+];
+
+const SERVER: &[Field] = &[
+    value("url", Kind::Url),
+    value("allow_http", Kind::Boolean),
+    value("renewal", Kind::Choice(&words(&RENEWALS))),
+    value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
+    value("connect_timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
+    // There are no more ports than this to connect from.
+    value("max_in_flight", Kind::Whole(1, 65_535)),
+    // Ten times what one core can send.
+    value("rate_limit", Kind::Whole(1, 1_000_000)),
+    value("ca_file", Kind::Path),
+    value("proxy", Kind::Url),
+    Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
+];
+
+const REAUTH: &[Field] = &[
+    value("command", Kind::Command),
+    value("api_key_file", Kind::Path),
+    value("api_key_credential", Kind::Credential),
+    // The API's own limits.
+    value("minutes", Kind::Whole(1, 1_440)),
+    value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_HOOK)),
+    value("delay", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
+    value("delay_max", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
+    // Unlimited for all purposes, and still a number that a log line can show.
+    value("max_attempts", Kind::Whole(1, 1_000_000)),
+    value("window", Kind::Duration(SECOND, LONGEST)),
+];
+
+const TOKEN: &[Field] = &[
+    value("server", Kind::Reference),
+    value("file", Kind::Path),
+    value("credential", Kind::Credential),
+    value("env", Kind::Variable),
+    value("reauth", Kind::Reference),
+    Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
+];
+
+/// The field called `name` among `fields`.
+pub(super) fn find(fields: &'static [Field], name: &str) -> Option<&'static Field> {
+    fields.iter().find(|field| field.name == name)
+}
+
+/// The tables that know the key `name`, as people write them: `[schedule]`, `[server.NAME]`.
+pub(super) fn homes(name: &str) -> Vec<String> {
+    let mut homes = Vec::new();
+    if find(ROOT, name).is_some_and(|field| matches!(field.shape, Shape::Value(_))) {
+        homes.push("the top of the file".to_owned());
+    }
+    for field in ROOT {
+        match field.shape {
+            Shape::Table(keys) if find(keys, name).is_some() => {
+                homes.push(format!("[{}]", field.name));
+            }
+            Shape::Named(keys) if find(keys, name).is_some() => {
+                homes.push(format!("[{}.NAME]", field.name));
+            }
+            _ => {}
+        }
+    }
+    homes
+}
+
+impl Kind {
+    /// Whether environment variables give the value as it is, rather than as TOML.
+    pub(super) const fn is_text(self) -> bool {
+        !matches!(
+            self,
+            Self::Command | Self::Share | Self::OpenShare | Self::Whole(..) | Self::Boolean
+        )
+    }
+
+    /// Whether the value may be shown. Where a secret could have been put by mistake, never.
+    pub(super) const fn may_be_shown(self) -> bool {
+        !matches!(
+            self,
+            Self::Path
+                | Self::SocketPath
+                | Self::Credential
+                | Self::Variable
+                | Self::Url
+                | Self::Command
+        )
+    }
+}
+
+/// The best of `candidates` that `word` may have been meant for.
+pub(super) fn suggest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    /// Below it, suggestions confuse more often than they help.
+    const ALIKE: f64 = 0.55;
+    let word = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let alike = strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase());
+            (alike, candidate)
+        })
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}

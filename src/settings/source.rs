@@ -1,0 +1,241 @@
+//! Where the configuration comes from: files, each read once, and environment variables.
+//!
+//! Owns the texts and turns a position in one into a [`Place`]. It never looks into a text.
+
+use std::cell::OnceCell;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::fault::Place;
+use super::report::Report;
+
+/// The largest file that is read: some forty times the 10,000 tokens that a folder is
+/// meant for, and a device or a wrong file named by mistake does not fill the memory.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// A position: which source, and where in it; `None` for the source as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    source: usize,
+    offset: Option<usize>,
+}
+
+impl Spot {
+    /// The configuration's main file as a whole.
+    pub(super) const MAIN: Self = Self::whole(0);
+
+    pub(super) const fn whole(source: usize) -> Self {
+        Self { source, offset: None }
+    }
+
+    pub(super) const fn at(source: usize, offset: usize) -> Self {
+        Self { source, offset: Some(offset) }
+    }
+
+    pub(super) const fn source(self) -> usize {
+        self.source
+    }
+}
+
+enum Origin {
+    File(PathBuf),
+    Variable(String),
+}
+
+struct Source {
+    origin: Origin,
+    text: String,
+    line_starts: OnceCell<Vec<usize>>,
+}
+
+/// All sources, in the order in which later ones win.
+#[derive(Default)]
+pub(super) struct Sources {
+    list: Vec<Source>,
+    read: Vec<usize>,
+}
+
+impl Sources {
+    /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their
+    /// names. What cannot be read is reported, and the rest is read all the same.
+    pub(super) fn read(main: &Path, report: &mut Report) -> Self {
+        let mut sources = Self::default();
+        sources.read_file(main.to_owned(), report);
+        let folder = main.with_file_name("conf.d");
+        match drop_ins(&folder) {
+            Ok(files) => files.into_iter().for_each(|file| sources.read_file(file, report)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let spot = sources.add(Origin::File(folder), String::new());
+                report.unreadable(
+                    spot,
+                    format!("the folder of further configuration cannot be read: {error}"),
+                    "make it a folder that the service's user may read, or remove it",
+                );
+            }
+        }
+        sources
+    }
+
+    fn read_file(&mut self, path: PathBuf, report: &mut Report) {
+        let result = read_text(&path);
+        let spot = self.add(Origin::File(path), String::new());
+        let text = &mut self.list[spot.source].text;
+        match result {
+            Ok(content) => {
+                *text = content;
+                self.read.push(spot.source);
+            }
+            Err(Unreadable::NotUtf8 { valid }) => {
+                let at = Spot::at(spot.source, valid.len());
+                *text = valid;
+                report.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
+            }
+            Err(Unreadable::TooLarge) => report.unreadable(
+                spot,
+                format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
+                "is it the right file? If so, split it up",
+            ),
+            Err(Unreadable::Io(error)) => {
+                let (message, remedy) = explain(&error, spot == Spot::MAIN);
+                report.unreadable(spot, message, remedy);
+            }
+        }
+    }
+
+    fn add(&mut self, origin: Origin, text: String) -> Spot {
+        self.list.push(Source { origin, text, line_starts: OnceCell::new() });
+        Spot::whole(self.list.len() - 1)
+    }
+
+    /// Adds an environment variable, and says where it now stands.
+    pub(super) fn add_variable(&mut self, name: &str) -> Spot {
+        self.add(Origin::Variable(name.to_owned()), String::new())
+    }
+
+    /// The texts that could be read, with the number of their source.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.read.iter().map(|&source| (source, self.list[source].text.as_str()))
+    }
+
+    /// The files that could be read.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let file = |&source: &usize| match &self.list[source].origin {
+            Origin::File(path) => Some(path.clone()),
+            Origin::Variable(_) => None,
+        };
+        self.read.iter().filter_map(file).collect()
+    }
+
+    /// What people call `spot`.
+    pub(super) fn place(&self, spot: Spot) -> Place {
+        let source = &self.list[spot.source];
+        match (&source.origin, spot.offset) {
+            (Origin::Variable(name), _) => Place::Variable(name.clone()),
+            (Origin::File(file), None) => Place::File(file.clone()),
+            (Origin::File(file), Some(offset)) => {
+                let (line, column) = source.line_and_column(offset);
+                Place::Text { file: file.clone(), line, column }
+            }
+        }
+    }
+
+    /// The number of the line, from 1, that `spot` stands on.
+    pub(super) fn line(&self, spot: Spot) -> usize {
+        self.list[spot.source].line_and_column(spot.offset.unwrap_or(0)).0
+    }
+
+    /// The text of the line that `spot` stands on.
+    pub(super) fn line_text(&self, spot: Spot) -> &str {
+        self.list[spot.source].text.lines().nth(self.line(spot) - 1).unwrap_or("")
+    }
+}
+
+impl Source {
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            let after_breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
+            std::iter::once(0).chain(after_breaks).collect()
+        });
+        let line = starts.partition_point(|&start| start <= offset).max(1);
+        let before = self.text.get(starts[line - 1]..offset).unwrap_or("");
+        (line, before.chars().count() + 1)
+    }
+}
+
+enum Unreadable {
+    Io(io::Error),
+    TooLarge,
+    NotUtf8 { valid: String },
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(Unreadable::Io)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(Unreadable::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+        Unreadable::NotUtf8 { valid }
+    })
+}
+
+/// `*.toml` in `folder`, sorted by name; hidden files (an editor's, say) are passed over.
+fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound if is_main => {
+            return (
+                "there is no such configuration file".to_owned(),
+                "copy the commented config/tokenkeep.toml to this path, or name another with --config",
+            );
+        }
+        io::ErrorKind::NotFound => "a link to nowhere? Mend or remove it",
+        io::ErrorKind::PermissionDenied => "let the service's user read it (chown, chmod)",
+        io::ErrorKind::IsADirectory => "a file belongs here: name a file, or move the folder away",
+        _ => "make it a file that the service's user may read",
+    };
+    (format!("the file cannot be read: {error}"), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.add(Origin::File("a.toml".into()), text.to_owned());
+        sources
+    }
+
+    #[test]
+    fn a_place_counts_lines_and_characters_from_one() {
+        let sources = source("ä = 1\nöö = 2\n");
+        let column = "ä = 1\nöö".len();
+        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 3 };
+        assert_eq!(sources.place(Spot::at(0, column)), expected);
+    }
+
+    #[test]
+    fn the_end_of_a_text_has_a_place_too() {
+        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 1 };
+        assert_eq!(source("a = 1\n").place(Spot::at(0, 6)), expected);
+    }
+}

@@ -1,0 +1,214 @@
+//! The files' texts against the schema, key by key, with the place of everything.
+//!
+//! Owns the rule that nothing unknown and nothing of a wrong type gets past. It hands on
+//! what is right, so that one fault does not hide another; nothing here compares keys
+//! with each other.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use config::{Map, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::advice;
+use super::fault::FaultKind;
+use super::marks::{Marks, join};
+use super::report::Report;
+use super::schema::{self, Field, Kind, ROOT, Shape};
+use super::source::{Sources, Spot};
+use super::{text, value};
+
+/// What one source contributes to the configuration.
+pub(super) type Layer = Map<String, Value>;
+
+/// Checks all files. Gives what is right in each, in their order.
+pub(super) fn check(sources: &Sources, marks: &mut Marks, report: &mut Report) -> Vec<Layer> {
+    let mut definitions = HashMap::new();
+    let mut layers = Vec::new();
+    for (source, content) in sources.texts() {
+        let (document, errors) = DeTable::parse_recoverable(content);
+        let damage = Damage::assess(sources, source, content, &errors, report);
+        if damage.structure {
+            continue;
+        }
+        let mut pass =
+            Pass { sources, source, damage, definitions: &mut definitions, marks, report };
+        layers.push(pass.table(document.get_ref(), ROOT, ""));
+    }
+    layers
+}
+
+/// What of a file cannot be trusted, because it is not TOML.
+struct Damage {
+    lines: HashSet<usize>,
+    /// A header is broken: its keys would pass for another table's.
+    structure: bool,
+}
+
+impl Damage {
+    /// Reports the errors, the first on each line, and says how far they reach.
+    fn assess(
+        sources: &Sources,
+        source: usize,
+        content: &str,
+        errors: &[toml::de::Error],
+        report: &mut Report,
+    ) -> Self {
+        let mut damage = Self { lines: HashSet::new(), structure: false };
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let spot = Spot::at(source, span.start);
+            if !damage.lines.insert(sources.line(spot)) {
+                continue;
+            }
+            // Nothing but `message` is said: the error as a whole would print the line.
+            let (message, remedy) = match error.message() {
+                "duplicate key" => {
+                    let key = content.get(span).unwrap_or_default();
+                    let message = format!("`{key}` stands here a second time in this file");
+                    (message, "keep one of the two".to_owned())
+                }
+                message => {
+                    damage.structure |= sources.line_text(spot).trim_start().starts_with('[');
+                    (format!("this is not TOML: {message}"), advice::syntax(message).to_owned())
+                }
+            };
+            report.syntax(spot, message, remedy);
+        }
+        damage
+    }
+}
+
+struct Pass<'a> {
+    sources: &'a Sources,
+    source: usize,
+    damage: Damage,
+    /// Where each named table of the whole configuration was defined last.
+    definitions: &'a mut HashMap<String, Spot>,
+    marks: &'a mut Marks,
+    report: &'a mut Report,
+}
+
+impl Pass<'_> {
+    fn spot(&self, span: &Range<usize>) -> Spot {
+        Spot::at(self.source, span.start)
+    }
+
+    /// What is right in `table`, which stands at `path` and may have these `fields`.
+    fn table(&mut self, table: &DeTable<'_>, fields: &'static [Field], path: &str) -> Layer {
+        let mut right = Layer::new();
+        for (key, value) in table {
+            let spot = self.spot(&key.span());
+            if !self.damage.lines.is_empty() && self.damage.lines.contains(&self.sources.line(spot))
+            {
+                continue;
+            }
+            let (name, value) = (key.get_ref().as_ref(), value.get_ref());
+            let here = join(path, name);
+            let Some(field) = schema::find(fields, name) else {
+                let (message, remedy) = advice::unknown_key(name, path, fields, value.is_table());
+                self.report.fault(spot, FaultKind::UnknownKey, message, remedy);
+                continue;
+            };
+            let checked = match field.shape {
+                Shape::Value(kind) => self.value(name, here, kind, value, spot),
+                Shape::Table(keys) => self.child(&here, keys, value, spot),
+                Shape::Named(keys) => self.named(name, keys, value, spot),
+            };
+            if let Some(checked) = checked {
+                right.insert(name.to_owned(), checked);
+            }
+        }
+        right
+    }
+
+    fn value(
+        &mut self,
+        name: &str,
+        path: String,
+        kind: Kind,
+        value: &DeValue<'_>,
+        spot: Spot,
+    ) -> Option<Value> {
+        let checked = value::check(name, kind, value).map_err(|problem| {
+            let message = format!("`{path}` {}", problem.message);
+            self.report.fault(spot, problem.kind, message, problem.remedy);
+        });
+        self.marks.value(path, spot);
+        checked.ok()
+    }
+
+    fn child(
+        &mut self,
+        path: &str,
+        keys: &'static [Field],
+        value: &DeValue<'_>,
+        spot: Spot,
+    ) -> Option<Value> {
+        self.marks.table(path, spot);
+        let Some(table) = value.as_table() else {
+            let (message, remedy) = advice::no_table(path);
+            self.report.fault(spot, FaultKind::WrongType, message, remedy);
+            return None;
+        };
+        Some(Value::from(self.table(table, keys, path)))
+    }
+
+    /// The tables of one section, `[section.NAME]`.
+    fn named(
+        &mut self,
+        section: &str,
+        keys: &'static [Field],
+        value: &DeValue<'_>,
+        spot: Spot,
+    ) -> Option<Value> {
+        let Some(table) = value.as_table() else {
+            let (message, remedy) = advice::no_section(section, value.is_array());
+            self.report.fault(spot, FaultKind::WrongType, message, remedy);
+            return None;
+        };
+        let mut right = Layer::new();
+        for (key, value) in table {
+            let (name, spot) = (key.get_ref().as_ref(), self.spot(&key.span()));
+            let path = join(section, name);
+            if !value.get_ref().is_table() {
+                let (message, remedy) = advice::no_named_table(section, name, keys);
+                self.report.fault(spot, FaultKind::WrongType, message, remedy);
+                self.marks.table(&path, spot);
+                continue;
+            }
+            if let Err(problem) = text::name(name) {
+                let message = format!("`{path}` {}", problem.message);
+                self.report.fault(spot, problem.kind, message, problem.remedy);
+            }
+            if self.may_define(section, &path, spot) {
+                if let Some(checked) = self.child(&path, keys, value.get_ref(), spot) {
+                    right.insert(name.to_owned(), checked);
+                }
+            } else {
+                // Its own faults are said too, but its keys do not mix with the first one's.
+                let marks = std::mem::take(self.marks);
+                self.child(&path, keys, value.get_ref(), spot);
+                *self.marks = marks;
+            }
+        }
+        Some(Value::from(right))
+    }
+
+    /// A token is defined in one file; of a server or re-auth, `conf.d` may change what
+    /// the main file says, but not two files of `conf.d` each other's.
+    fn may_define(&mut self, section: &str, path: &str, spot: Spot) -> bool {
+        let Some(earlier) = self.definitions.insert(path.to_owned(), spot) else { return true };
+        if section != "token" && earlier.source() == Spot::MAIN.source() {
+            return true;
+        }
+        let message = format!("[{path}] stands at {} already", self.sources.place(earlier));
+        let remedy = if section == "token" {
+            "keep one of the two, or give it another name"
+        } else {
+            "two files of conf.d may not define the same name: keep one of the two, or rename it"
+        };
+        self.report.fault(spot, FaultKind::Duplicate, message, remedy);
+        false
+    }
+}

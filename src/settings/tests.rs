@@ -1,0 +1,1 @@
+//! The configuration as a whole, from files to settings.

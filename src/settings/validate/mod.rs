@@ -1,0 +1,201 @@
+//! From what is written to what the daemon may rely on: keys compared with each other,
+//! references followed, defaults filled in.
+//!
+//! Each value on its own has been checked before; here it is only converted. A key that
+//! was refused there counts as present, so that nobody is told to add it.
+
+mod reauth;
+mod schedule;
+mod server;
+mod token;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::lifecycle::Schedule;
+
+use super::duration;
+use super::fault::{FaultKind, WarningKind};
+use super::marks::{Marks, join};
+use super::model::{Control, Log, LogFormat, Settings};
+use super::raw::{Raw, RawControl, RawLog, RawSchedule};
+use super::report::Report;
+use super::schema::{self, LOG_FORMATS};
+use super::source::Spot;
+
+pub(super) use server::is_plain_http;
+
+/// As many hooks at once as a small machine bears without starving the checks.
+const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+/// What `StateDirectory=tokenkeep` gives a service.
+const STATE_DIR: &str = "/var/lib/tokenkeep";
+/// In what `RuntimeDirectory=tokenkeep` gives a service.
+const SOCKET: &str = "/run/tokenkeep/control.sock";
+/// Enough to see each check, without the dependencies' chatter.
+const LEVEL: &str = "info";
+
+/// Judges `raw`. Where faults are reported, what comes back has gaps.
+pub(super) fn validate(
+    raw: &Raw,
+    state_directory: Option<String>,
+    marks: &Marks,
+    report: &mut Report,
+) -> Settings {
+    let mut judge = Judge { marks, report };
+    let state_dir = raw.state_dir.clone().or(state_directory);
+    let general = judge.schedule(&[("schedule", &raw.schedule)], Schedule::default());
+    let schedules: BTreeMap<&str, Schedule> = raw
+        .server
+        .iter()
+        .map(|(name, server)| (name.as_str(), judge.server_schedule(name, server, raw, general)))
+        .collect();
+    let settings = Settings {
+        state_dir: state_dir.unwrap_or_else(|| STATE_DIR.to_owned()).into(),
+        max_hooks: at_least_one(raw.max_hooks, MAX_HOOKS),
+        log: log(&raw.log),
+        control: control(&raw.control),
+        servers: raw.server.iter().filter_map(|(name, raw)| judge.server(name, raw)).collect(),
+        reauths: raw.reauth.iter().filter_map(|(name, raw)| judge.reauth(name, raw)).collect(),
+        tokens: raw
+            .token
+            .iter()
+            .filter_map(|(name, token)| judge.token(name, token, raw, &schedules))
+            .collect(),
+    };
+    judge.usage(raw, &settings);
+    settings
+}
+
+fn log(raw: &RawLog) -> Log {
+    Log {
+        format: chosen(raw.format.as_deref(), &LOG_FORMATS).unwrap_or(LogFormat::Auto),
+        level: raw.level.as_deref().unwrap_or(LEVEL).trim().to_owned(),
+    }
+}
+
+fn control(raw: &RawControl) -> Control {
+    Control {
+        socket: raw.socket.as_deref().unwrap_or(SOCKET).into(),
+        listen: raw.listen.as_deref().and_then(|address| address.parse().ok()),
+    }
+}
+
+fn at_least_one(value: Option<u32>, default: NonZeroU32) -> NonZeroU32 {
+    value.and_then(NonZeroU32::new).unwrap_or(default)
+}
+
+fn duration_or(text: Option<&str>, default: Duration) -> Duration {
+    text.and_then(|text| duration::parse(text).ok()).unwrap_or(default)
+}
+
+fn chosen<T: Copy>(word: Option<&str>, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(known, _)| Some(*known) == word).map(|(_, value)| *value)
+}
+
+/// What all parts of the validation need at hand.
+struct Judge<'a> {
+    marks: &'a Marks,
+    report: &'a mut Report,
+}
+
+/// A `[schedule]` and the path at which it stands; lists of them have the nearest first.
+type Level<'a> = (&'a str, &'a RawSchedule);
+
+impl Judge<'_> {
+    fn table_spot(&self, table: &str) -> Spot {
+        self.marks.get(table).unwrap_or(Spot::MAIN)
+    }
+
+    fn is_written(&self, table: &str, key: &str) -> bool {
+        self.marks.get(&join(table, key)).is_some()
+    }
+
+    /// Reports `key` as missing in `table`, unless it is there and was refused.
+    fn missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
+        if !self.is_written(table, key) {
+            let message = format!("[{table}] lacks `{key}`");
+            self.report.fault(self.table_spot(table), FaultKind::Missing, message, remedy);
+        }
+    }
+
+    /// Reports unless exactly one of `keys` stands in `table`.
+    fn exactly_one(&mut self, table: &str, keys: &[&str]) -> bool {
+        let written: Vec<&str> =
+            keys.iter().copied().filter(|key| self.is_written(table, key)).collect();
+        let all = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        match written[..] {
+            [] => {
+                let message = format!("[{table}] has none of {all}");
+                let remedy = "write exactly one of them";
+                self.report.fault(self.table_spot(table), FaultKind::Missing, message, remedy);
+                false
+            }
+            [_] => true,
+            [first, second, ..] => {
+                let message = format!("[{table}] has both `{first}` and `{second}`");
+                let remedy = format!("keep exactly one of {all}");
+                let spot = self.marks.near(table, first).max(self.marks.near(table, second));
+                self.report.fault(spot, FaultKind::Conflict, message, remedy);
+                false
+            }
+        }
+    }
+
+    /// Reports that `table.key` refers to `name`, which is no table of `section`.
+    fn unknown_name<'a>(
+        &mut self,
+        (table, key): (&str, &str),
+        (section, name): (&str, &str),
+        known: impl Iterator<Item = &'a String>,
+    ) {
+        if self.marks.get(&join(section, name)).is_some() {
+            return;
+        }
+        let message = format!(
+            "`{}` names {name:?}, but there is no [{}]",
+            join(table, key),
+            join(section, name)
+        );
+        let remedy = match schema::suggest(name, known.map(String::as_str)) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("define [{}], or name another", join(section, name)),
+        };
+        self.report.fault(self.marks.near(table, key), FaultKind::UnknownName, message, remedy);
+    }
+
+    /// Warns of what is there for nothing.
+    fn usage(&mut self, raw: &Raw, settings: &Settings) {
+        if raw.token.is_empty() {
+            self.report.warning(
+                self.table_spot("token"),
+                WarningKind::NoTokens,
+                "no tokens configured; nothing to keep alive",
+                "add a [token.NAME] with its server and source",
+            );
+            return;
+        }
+        let used = |of: fn(&super::raw::RawToken) -> Option<&String>| {
+            raw.token.values().filter_map(of).collect::<std::collections::HashSet<_>>()
+        };
+        let (servers, reauths) =
+            (used(|token| token.server.as_ref()), used(|token| token.reauth.as_ref()));
+        let unused = raw
+            .server
+            .keys()
+            .filter(|name| !servers.contains(name))
+            .map(|name| join("server", name));
+        let unused = unused.chain(
+            raw.reauth
+                .keys()
+                .filter(|name| !reauths.contains(name))
+                .map(|name| join("reauth", name)),
+        );
+        for path in unused {
+            let message = format!("no token uses [{path}]");
+            let remedy = "name it in a token, or remove it";
+            self.report.warning(self.table_spot(&path), WarningKind::Unused, message, remedy);
+        }
+        self.shared_sources(&settings.tokens);
+    }
+}

@@ -1,0 +1,120 @@
+//! `[schedule]`, which may stand in three places: for each key the nearest wins.
+
+use std::time::Duration;
+
+use crate::lifecycle::{Schedule, ScheduleFault, Share};
+
+use super::super::duration;
+use super::super::fault::{FaultKind, WarningKind};
+use super::super::marks::join;
+use super::super::raw::{Raw, RawSchedule, RawServer};
+use super::{Judge, Level, duration_or};
+
+/// Above this share less than a tenth of a life is left for retries.
+const LATE: f64 = 0.9;
+
+impl Judge<'_> {
+    /// The schedule that holds for all tokens of a server without one of their own.
+    pub(super) fn server_schedule(
+        &mut self,
+        name: &str,
+        server: &RawServer,
+        raw: &Raw,
+        general: Schedule,
+    ) -> Schedule {
+        let Some(own) = &server.schedule else { return general };
+        let path = schedule_path("server", name);
+        self.schedule(&[(&path, own), ("schedule", &raw.schedule)], general)
+    }
+
+    /// The schedule that `levels` make, the nearest first. Faults of the nearest are
+    /// reported; those that lie further off have been, and are passed over with `fallback`.
+    pub(super) fn schedule(&mut self, levels: &[Level<'_>], fallback: Schedule) -> Schedule {
+        self.late_check(levels[0]);
+        let default = Schedule::default();
+        let share = |of: fn(&RawSchedule) -> Option<f64>, default| {
+            let number = levels.iter().find_map(|(_, level)| of(level));
+            number.and_then(|number| Share::try_new(number).ok()).unwrap_or(default)
+        };
+        let time = |of: fn(&RawSchedule) -> Option<&str>, default| {
+            duration_or(levels.iter().find_map(|(_, level)| of(level)), default)
+        };
+        let check_after = share(|level| level.check_after, default.check_after);
+        let jitter = share(|level| level.jitter, default.jitter);
+        let mut intervals = (
+            time(|level| level.min_interval.as_deref(), default.min_interval),
+            time(|level| level.max_interval.as_deref(), default.max_interval),
+        );
+        let mut retries = (
+            time(|level| level.retry_initial.as_deref(), default.retry_initial),
+            time(|level| level.retry_max.as_deref(), default.retry_max),
+        );
+        // Each round ends with one fault less to be found.
+        loop {
+            match Schedule::try_new(check_after, jitter, intervals, retries) {
+                Ok(schedule) => return schedule,
+                Err(ScheduleFault::MaxInterval) => {
+                    self.crossed(levels[0], ("min_interval", "max_interval"), intervals);
+                    intervals.1 = intervals.0;
+                }
+                Err(ScheduleFault::RetryMax) => {
+                    self.crossed(levels[0], ("retry_initial", "retry_max"), retries);
+                    retries.1 = retries.0;
+                }
+                Err(
+                    fault @ (ScheduleFault::CheckAfter
+                    | ScheduleFault::MinInterval
+                    | ScheduleFault::RetryInitial),
+                ) => {
+                    let spot = self.table_spot(levels[0].0);
+                    let remedy = "choose another value";
+                    self.report.fault(spot, FaultKind::BadValue, fault.to_string(), remedy);
+                    return fallback;
+                }
+            }
+        }
+    }
+
+    /// Reports a maximum below its minimum, if the nearest level has a part in it.
+    fn crossed(
+        &mut self,
+        (table, _): Level<'_>,
+        (min, max): (&str, &str),
+        values: (Duration, Duration),
+    ) {
+        let Some(key) = [max, min].into_iter().find(|key| self.is_written(table, key)) else {
+            return;
+        };
+        let origin = |key: &str| {
+            if self.is_written(table, key) { "" } else { " from elsewhere or by default" }
+        };
+        let message = format!(
+            "in [{table}] `{max}` ({}{}) is less than `{min}` ({}{})",
+            duration::show(values.1),
+            origin(max),
+            duration::show(values.0),
+            origin(min),
+        );
+        let remedy = format!("raise `{max}` or lower `{min}`");
+        self.report.fault(self.marks.near(table, key), FaultKind::Conflict, message, remedy);
+    }
+
+    fn late_check(&mut self, (table, schedule): Level<'_>) {
+        if schedule.check_after.is_some_and(|share| share > LATE) {
+            self.report.warning(
+                self.marks.near(table, "check_after"),
+                WarningKind::LittleRetryRoom,
+                format!(
+                    "`{}` leaves little time for retries before a token dies",
+                    join(table, "check_after")
+                ),
+                "choose 0.67, or at most 0.9",
+            );
+        }
+    }
+}
+
+/// Where the schedule of `[section.name]` stands.
+pub(super) fn schedule_path(section: &str, name: &str) -> String {
+    join(&join(section, name), "schedule")
+}

@@ -1,0 +1,100 @@
+//! `[server.NAME]`
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use crate::lifecycle::Renewal;
+
+use super::super::fault::{FaultKind, WarningKind};
+use super::super::marks::join;
+use super::super::model::Server;
+use super::super::raw::RawServer;
+use super::super::schema::RENEWALS;
+use super::{Judge, at_least_one, chosen, duration_or};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More requests at once cost more time each, not less.
+const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// What a healthy server bears from one client.
+const RATE_LIMIT: NonZeroU32 = NonZeroU32::new(500).unwrap();
+
+impl Judge<'_> {
+    pub(super) fn server(&mut self, name: &str, raw: &RawServer) -> Option<Server> {
+        let table = join("server", name);
+        let url = raw.url.as_deref().and_then(|url| Url::parse(url).ok());
+        let Some(url) = url else {
+            self.missing(&table, "url", "write url = \"https://api.example.net\"");
+            return None;
+        };
+        if is_plain_http(&url) {
+            self.plain_http(&table, raw.allow_http == Some(true));
+        }
+        Some(Server {
+            name: name.to_owned(),
+            url,
+            renewal: chosen(raw.renewal.as_deref(), &RENEWALS).unwrap_or(Renewal::Auto),
+            timeout: duration_or(raw.timeout.as_deref(), TIMEOUT),
+            connect_timeout: duration_or(raw.connect_timeout.as_deref(), CONNECT_TIMEOUT),
+            max_in_flight: at_least_one(raw.max_in_flight, MAX_IN_FLIGHT),
+            rate_limit: at_least_one(raw.rate_limit, RATE_LIMIT),
+            ca_file: raw.ca_file.as_deref().map(Into::into),
+            proxy: raw.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok()),
+        })
+    }
+
+    fn plain_http(&mut self, table: &str, allowed: bool) {
+        let spot = self.marks.near(table, "url");
+        let url = join(table, "url");
+        if allowed {
+            let message =
+                format!("`{url}` is plain http: whoever listens on the way can read the tokens");
+            let remedy = "use https, if the server offers it";
+            self.report.warning(spot, WarningKind::PlainHttp, message, remedy);
+        } else {
+            let message = format!(
+                "`{url}` is plain http to another machine, which shows the tokens to whoever listens"
+            );
+            let remedy = "use https; or write allow_http = true beside the URL, if that is meant";
+            self.report.fault(spot, FaultKind::BadValue, message, remedy);
+        }
+    }
+}
+
+/// Whether what is sent to `url` leaves this machine in the clear.
+pub(in super::super) fn is_plain_http(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() != "https" && !loopback
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_only_what_leaves_the_machine() {
+        for (url, plain) in [
+            ("http://127.0.0.1:80/x", false),
+            ("http://127.9.9.9", false),
+            ("http://[::1]:8080", false),
+            ("http://localhost", false),
+            ("http://LOCALHOST.", false),
+            ("http://localhost.example.net", true),
+            ("http://10.0.0.1", true),
+            ("http://0.0.0.0", true),
+            ("https://api.example.net", false),
+        ] {
+            assert_eq!(is_plain_http(&Url::parse(url).unwrap()), plain, "{url}");
+        }
+    }
+}

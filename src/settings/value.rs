@@ -1,0 +1,162 @@
+//! One value against what its key wants.
+//!
+//! Stricter than the crate that merges the layers, which would take `"3"` for 3, 3.7 for 4
+//! and `'yes'` for true. It never shows a value that could be a secret.
+
+use config::{Value, ValueKind};
+use toml::de::DeValue;
+
+use super::fault::FaultKind;
+use super::schema::Kind;
+use super::text;
+
+/// What is wrong with a value; `message` goes on after the key's name.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) kind: FaultKind,
+    pub(super) message: String,
+    pub(super) remedy: String,
+}
+
+fn wrong(kind: FaultKind, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    Problem { kind, message: message.into(), remedy: remedy.into() }
+}
+
+pub(super) fn bad(message: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    wrong(FaultKind::BadValue, message, remedy)
+}
+
+/// Takes `value` for a key called `key` that wants `kind`.
+pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, Problem> {
+    let checked: ValueKind = match (kind, value) {
+        (Kind::Boolean, DeValue::Boolean(value)) => (*value).into(),
+        (Kind::Whole(min, max), DeValue::Integer(number)) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+            let number = number.filter(|number| (min..=max).contains(number));
+            number.ok_or_else(|| out_of_range(key, kind, value))?.into()
+        }
+        (Kind::Share | Kind::OpenShare, DeValue::Integer(_) | DeValue::Float(_)) => {
+            share(kind, value).ok_or_else(|| out_of_range(key, kind, value))?.into()
+        }
+        (Kind::Command, DeValue::Array(_)) => command(value)?.into(),
+        (_, DeValue::String(text)) if kind.is_text() => {
+            text::check(key, kind, text)?;
+            text.as_ref().into()
+        }
+        _ => return Err(wrong_type(key, kind, value)),
+    };
+    Ok(Value::new(None, checked))
+}
+
+fn share(kind: Kind, value: &DeValue<'_>) -> Option<f64> {
+    let number: f64 = match value {
+        DeValue::Integer(number) => number.as_str().parse().ok()?,
+        DeValue::Float(number) => number.as_str().parse().ok()?,
+        _ => return None,
+    };
+    let fits = match kind {
+        Kind::OpenShare => number > 0.0 && number < 1.0,
+        _ => (0.0..=1.0).contains(&number),
+    };
+    fits.then_some(number)
+}
+
+fn command(value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+    let example =
+        "write the program, then its arguments: command = [\"/path/to/program\", \"argument\"]";
+    let words = value.as_array().into_iter().flatten();
+    let words = words.map(|word| word.get_ref().as_str().map(str::to_owned));
+    let Some(words) = words.collect::<Option<Vec<String>>>() else {
+        return Err(wrong(FaultKind::WrongType, "must hold text in quotes only", example));
+    };
+    match words.first() {
+        None => Err(bad("must name a program, but is empty", example)),
+        Some(program) if program.trim().is_empty() => {
+            Err(bad("must begin with a program, but begins with an empty text", example))
+        }
+        Some(_) if words.iter().any(|word| word.contains('\0')) => {
+            Err(bad("holds a NUL character", "remove it"))
+        }
+        Some(_) => Ok(words),
+    }
+}
+
+fn out_of_range(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
+    let remedy = match kind {
+        Kind::Whole(min, _) => format!("write a number within these, like {key} = {min}"),
+        _ => format!("write a number within these, like {key} = 0.5"),
+    };
+    bad(format!("must be {}, but is {}", expected(kind), described(kind, value)), remedy)
+}
+
+fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
+    let remedy = match (kind, value) {
+        (Kind::Duration(..), DeValue::Integer(number)) => {
+            format!("write {key} = \"{number}s\" if these are seconds")
+        }
+        (Kind::Duration(..), DeValue::Float(number)) => {
+            format!("write {key} = \"{number}s\" if these are seconds")
+        }
+        (Kind::Duration(..), _) => format!("write {key} = \"90s\""),
+        (Kind::Whole(..) | Kind::Share | Kind::OpenShare, DeValue::String(text))
+            if text.trim().parse::<f64>().is_ok() =>
+        {
+            format!("leave the quotes out: {key} = {}", text.trim())
+        }
+        (Kind::Whole(min, _), _) => format!("write a whole number, like {key} = {min}"),
+        (Kind::Share | Kind::OpenShare, _) => format!("write a number, like {key} = 0.5"),
+        (Kind::Boolean, _) => format!("write {key} = true or {key} = false, without quotes"),
+        (Kind::Command, _) => {
+            format!("write {key} = [\"/path/to/program\", \"argument\"]")
+        }
+        (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
+        _ => format!("write it in quotes: {key} = \"...\""),
+    };
+    let message = format!("must be {}, but is {}", expected(kind), described(kind, value));
+    wrong(FaultKind::WrongType, message, remedy)
+}
+
+pub(super) fn expected(kind: Kind) -> String {
+    match kind {
+        Kind::Path | Kind::SocketPath => "a path in quotes".to_owned(),
+        Kind::Reference | Kind::Credential | Kind::Variable => "a name in quotes".to_owned(),
+        Kind::Filter => "a level or filter in quotes".to_owned(),
+        Kind::Url => "a URL in quotes".to_owned(),
+        Kind::Address => "an address with a port, in quotes".to_owned(),
+        Kind::Command => "a list of texts".to_owned(),
+        Kind::Choice(words) => format!("one of {}", quoted_list(words)),
+        Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
+        Kind::Share => "a number from 0 to 1".to_owned(),
+        Kind::OpenShare => "a number between 0 and 1, both excluded".to_owned(),
+        Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
+        Kind::Boolean => "true or false".to_owned(),
+    }
+}
+
+fn described(kind: Kind, value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if kind.may_be_shown() => format!("the text {}", shortened(text)),
+        DeValue::String(_) => "text".to_owned(),
+        DeValue::Integer(number) if kind.may_be_shown() => number.to_string(),
+        DeValue::Float(number) if kind.may_be_shown() => number.to_string(),
+        DeValue::Integer(_) | DeValue::Float(_) => "a number".to_owned(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// Long enough for every value that fits the schema, too short for most tokens.
+pub(super) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 24;
+    if text.chars().count() <= SHOWN {
+        return format!("{text:?}");
+    }
+    let shown: String = text.chars().take(SHOWN).collect();
+    format!("{shown:?} and more")
+}
+
+pub(super) fn quoted_list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+}
