@@ -1,0 +1,190 @@
+//! What a status means, and how it is said.
+//!
+//! Owns the table from statuses to kinds of failure, and the sentence with its remedy for
+//! each. Never sees a body, and never quotes anything but numbers and configured names.
+
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use crate::outcome::{Fault, Outcome};
+
+/// The shortest and the longest that a server is left alone on its own word: less would
+/// not heed it, more would let tokens die on a slip of its clock.
+const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
+
+/// A call that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    pub(super) fault: Fault,
+}
+
+/// What follows from a failure; the later in this list, the more final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FailureKind {
+    /// The server asks for quiet, this long: 1 s to 15 min.
+    Throttled(Duration),
+    /// No conclusion.
+    Unavailable,
+    /// The request is refused for what it is.
+    Misconfigured,
+    /// The API does not know the secret.
+    Rejected,
+    /// The API says that the token's life is over.
+    Expired,
+}
+
+impl Failure {
+    pub(super) fn unavailable(error: impl Into<Box<str>>) -> Self {
+        Self { kind: FailureKind::Unavailable, fault: Fault::new(error) }
+    }
+
+    /// The same failure, with the status that decided.
+    pub(super) fn with_status(self, status: u16) -> Self {
+        Self { fault: self.fault.with_status(status), ..self }
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(Failure { kind, fault }: Failure) -> Self {
+        match kind {
+            FailureKind::Throttled(retry_after) => Self::Throttled { retry_after, fault },
+            FailureKind::Unavailable => Self::Unavailable(fault),
+            FailureKind::Misconfigured => Self::Misconfigured(fault),
+            FailureKind::Rejected => Self::Rejected(fault),
+            FailureKind::Expired => Self::Expired(fault),
+        }
+    }
+}
+
+/// What a status that is no success comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// The API's own `Errors`.
+    Api,
+    /// Nothing but the HTTP status: a proxy or a gateway may speak.
+    Http,
+}
+
+/// What `status` means when `voice` says it; `retry_after` is the header's, if there is one.
+pub(super) fn kind_of(status: u16, voice: Voice, retry_after: Option<Duration>) -> FailureKind {
+    let quiet = |asked: Duration| FailureKind::Throttled(asked.clamp(QUIET.0, QUIET.1));
+    match (status, voice, retry_after) {
+        (410, Voice::Api, _) => FailureKind::Expired,
+        (401, Voice::Api, _) => FailureKind::Rejected,
+        (401 | 410, Voice::Http, _) => FailureKind::Unavailable,
+        (429, ..) => quiet(retry_after.unwrap_or_default()),
+        (503, _, Some(asked)) => quiet(asked),
+        (408 | 425, ..) => FailureKind::Unavailable,
+        (300..=499, ..) => FailureKind::Misconfigured,
+        _ => FailureKind::Unavailable,
+    }
+}
+
+/// The sentence for `status`, with a remedy where there is one.
+pub(super) fn sentence(status: u16, voice: Voice, endpoint: Endpoint, server: &str) -> String {
+    let call = endpoint.name();
+    match (status, voice) {
+        (410, Voice::Api) => "the server says that the token has expired".to_owned(),
+        (401, Voice::Api) if endpoint == Endpoint::Login => {
+            "the server does not accept the API key: check what the key is read from".to_owned()
+        }
+        (401, Voice::Api) => "the server does not know the token".to_owned(),
+        (401 | 410, Voice::Http) => format!(
+            "HTTP status {status} without the API's envelope, so nothing is concluded about the \
+             token: is a proxy or a gateway in the way of [server.{server}]?"
+        ),
+        (407, _) => {
+            format!("the proxy wants credentials (407): put them into `proxy` of [server.{server}]")
+        }
+        (400, _) => format!(
+            "the server misses something in {call} (400): check that `url` of [server.{server}] \
+             leads to the API, and that nothing on the way drops the query"
+        ),
+        (403, _) => format!(
+            "the server forbids {call} (403): check that this machine and account may use \
+             [server.{server}]"
+        ),
+        (404, _) => {
+            format!("the server does not know this address (404): check `url` of [server.{server}]")
+        }
+        (405, _) => format!(
+            "the server does not allow GET at this address (405): check `url` of \
+             [server.{server}]"
+        ),
+        (300..=399, _) => format!(
+            "the server redirects ({status}), which is never followed: set `url` of \
+             [server.{server}] to where the API really is"
+        ),
+        (429, _) => "the server asks for fewer requests (429)".to_owned(),
+        (503, _) => "the server is not available for now (503)".to_owned(),
+        (500, Voice::Api) => {
+            "the server reports maintenance or a fault of its own (500)".to_owned()
+        }
+        (408 | 425 | 500..=599, _) => format!("the server failed to answer {call} ({status})"),
+        (400..=499, _) => format!(
+            "the server refuses {call} ({status}): check `url` of [server.{server}] and what \
+             lies on the way to it"
+        ),
+        _ => format!("the server answered {call} with a status that means nothing here ({status})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn only_the_apis_own_words_are_final() {
+        assert_eq!(kind_of(410, Voice::Api, None), FailureKind::Expired);
+        assert_eq!(kind_of(401, Voice::Api, None), FailureKind::Rejected);
+        assert_eq!(kind_of(410, Voice::Http, None), FailureKind::Unavailable);
+        assert_eq!(kind_of(401, Voice::Http, None), FailureKind::Unavailable);
+    }
+
+    #[test]
+    fn each_refusal_of_the_request_itself_is_a_misconfiguration() {
+        for status in [300, 301, 302, 307, 308, 400, 403, 404, 405, 407, 418, 451, 499] {
+            for voice in [Voice::Api, Voice::Http] {
+                assert_eq!(kind_of(status, voice, None), FailureKind::Misconfigured, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_unavailable() {
+        for status in [0, 100, 200, 204, 299, 408, 425, 500, 502, 503, 504, 599, 600, 999] {
+            for voice in [Voice::Api, Voice::Http] {
+                assert_eq!(kind_of(status, voice, None), FailureKind::Unavailable, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_429_quiets_for_what_it_asks_or_for_a_second() {
+        assert_eq!(kind_of(429, Voice::Http, Some(MINUTE)), FailureKind::Throttled(MINUTE));
+        assert_eq!(kind_of(429, Voice::Http, None), FailureKind::Throttled(QUIET.0));
+    }
+
+    #[test]
+    fn a_503_quiets_only_with_a_retry_after_and_a_500_never() {
+        assert_eq!(kind_of(503, Voice::Api, Some(MINUTE)), FailureKind::Throttled(MINUTE));
+        assert_eq!(kind_of(503, Voice::Api, None), FailureKind::Unavailable);
+        assert_eq!(kind_of(500, Voice::Api, Some(MINUTE)), FailureKind::Unavailable);
+    }
+
+    #[test]
+    fn quiet_lasts_from_a_second_to_a_quarter_of_an_hour() {
+        let asked = |secs| kind_of(429, Voice::Http, Some(Duration::from_secs(secs)));
+        assert_eq!(asked(0), FailureKind::Throttled(Duration::from_secs(1)));
+        assert_eq!(asked(u64::MAX), FailureKind::Throttled(Duration::from_secs(900)));
+    }
+
+    #[test]
+    fn a_redirect_is_told_with_its_remedy() {
+        let told = sentence(302, Voice::Http, Endpoint::Query, "sarus");
+        assert!(told.contains("(302)") && told.contains("`url` of [server.sarus]"), "{told}");
+    }
+}

@@ -1,0 +1,273 @@
+use serde_json::json;
+
+use super::*;
+
+const SECRET: &str = "s3cret+token";
+
+fn asked(endpoint: Endpoint) -> Asked<'static> {
+    Asked { server: "sarus", endpoint, secret: SECRET }
+}
+
+fn answer(status: u16, body: impl ToString) -> Answer {
+    Answer { status, retry_after: None, body: Body::Whole(body.to_string().into_bytes()) }
+}
+
+fn queried(status: u16, body: impl ToString) -> Outcome {
+    query(&asked(Endpoint::Query), &answer(status, body))
+}
+
+fn renewed(body: impl ToString) -> Renewed {
+    let sent = TokenValue::parse(SECRET).expect("a value");
+    renew(&asked(Endpoint::Renew), &answer(200, body), &sent)
+}
+
+fn logged_in(status: u16, body: impl ToString) -> Result<TokenValue, LoginFault> {
+    login(&asked(Endpoint::Login), &answer(status, body))
+}
+
+fn kind(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Alive { .. } => "alive",
+        Outcome::Expired(_) => "expired",
+        Outcome::Rejected(_) => "rejected",
+        Outcome::Throttled { .. } => "throttled",
+        Outcome::Misconfigured(_) => "misconfigured",
+        Outcome::Unavailable(_) => "unavailable",
+    }
+}
+
+fn fault(outcome: Outcome) -> Fault {
+    match outcome {
+        Outcome::Alive { .. } => panic!("alive"),
+        Outcome::Throttled { fault, .. }
+        | Outcome::Expired(fault)
+        | Outcome::Rejected(fault)
+        | Outcome::Misconfigured(fault)
+        | Outcome::Unavailable(fault) => fault,
+    }
+}
+
+#[test]
+fn a_full_envelope_with_a_remaining_life_is_alive() {
+    let body = json!({
+        "ServerDateTime": "2024-05-01T12:00:00Z",
+        "TimeStamp": 2_460_432.0,
+        "ExecutionTime": 1.25,
+        "Result": { "Remaining": 1_800_000, "Unknown": [1, 2] },
+    });
+    assert_eq!(queried(200, body), Outcome::Alive { remaining: Duration::from_secs(1800) });
+}
+
+#[test]
+fn empty_errors_beside_a_result_are_none() {
+    for errors in [json!(null), json!([]), json!({}), json!("")] {
+        let body = json!({ "Errors": errors, "Result": { "Remaining": 1 } });
+        assert_eq!(kind(&queried(200, body)), "alive", "{errors}");
+    }
+}
+
+#[test]
+fn the_bodys_status_wins_over_the_http_status() {
+    for http in [200, 401, 410, 404, 429, 500, 503] {
+        let outcome = queried(http, json!({ "Errors": { "Status": 410, "Detail": "over" } }));
+        assert_eq!(kind(&outcome), "expired", "{http}");
+        assert_eq!(fault(outcome).status, Some(410), "{http}");
+    }
+}
+
+#[test]
+fn errors_win_over_a_result_beside_them() {
+    let body = json!({ "Errors": { "Status": 401 }, "Result": { "Remaining": 1000 } });
+    assert_eq!(kind(&queried(200, body)), "rejected");
+}
+
+#[test]
+fn an_error_without_a_status_takes_the_http_status() {
+    let body = json!({ "Errors": { "Detail": "no" } });
+    for (http, expected) in [(410, "expired"), (401, "rejected"), (404, "misconfigured")] {
+        assert_eq!(kind(&queried(http, &body)), expected, "{http}");
+    }
+}
+
+#[test]
+fn an_error_without_any_status_in_a_200_is_a_protocol_error() {
+    let outcome = queried(200, json!({ "Errors": { "Detail": "no" }, "Result": {} }));
+    assert_eq!(kind(&outcome), "unavailable");
+    assert_eq!(fault(outcome).detail.as_deref(), Some("no"));
+}
+
+#[test]
+fn an_unreadable_status_is_never_final() {
+    for http in [200, 401, 410] {
+        let outcome = queried(http, json!({ "Errors": { "Status": "gone" } }));
+        assert_eq!(kind(&outcome), "unavailable", "{http}");
+    }
+}
+
+#[test]
+fn a_list_that_disagrees_gives_the_least_final_conclusion() {
+    let cases = [
+        (json!([{ "Status": 410 }, { "Status": 410 }]), "expired"),
+        (json!([{ "Status": 410 }, { "Status": 401 }]), "rejected"),
+        (json!([{ "Status": 410 }, { "Status": 404 }]), "misconfigured"),
+        (json!([{ "Status": 401 }, { "Status": 500 }]), "unavailable"),
+        (json!([{ "Status": 410 }, { "Detail": "?" }]), "unavailable"),
+        (json!([{ "Status": 410 }, { "Status": 429 }]), "throttled"),
+    ];
+    for (errors, expected) in cases {
+        assert_eq!(kind(&queried(200, json!({ "Errors": errors }))), expected, "{errors}");
+    }
+}
+
+#[test]
+fn a_401_or_410_without_the_apis_errors_is_no_conclusion() {
+    let bodies = [
+        "<html>Unauthorized</html>".to_owned(),
+        String::new(),
+        json!({}).to_string(),
+        json!({ "Errors": {} }).to_string(),
+        json!({ "error": "unauthorized" }).to_string(),
+        json!({ "Result": { "Remaining": 1000 } }).to_string(),
+    ];
+    for body in bodies {
+        for http in [401, 410] {
+            assert_eq!(kind(&queried(http, &body)), "unavailable", "{http} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_401_from_a_proxy_says_what_is_missing() {
+    let error = fault(queried(401, "<html>")).error;
+    assert!(error.contains("without the API's envelope"), "{error}");
+}
+
+#[test]
+fn only_a_200_can_be_alive() {
+    let body = json!({ "Result": { "Remaining": 1000 } });
+    for http in [201, 202, 203, 204, 206, 301, 400, 404, 500] {
+        assert_ne!(kind(&queried(http, &body)), "alive", "{http}");
+    }
+}
+
+#[test]
+fn a_200_that_is_not_the_apis_is_unavailable() {
+    let bodies = [
+        "",
+        "<html>Welcome</html>",
+        "{\"Result\":{\"Rema",
+        "[]",
+        "null",
+        "{}",
+        "{\"Result\":null}",
+        "{\"Result\":[]}",
+        "{\"Result\":{}}",
+        "{\"Result\":{\"Remaining\":null}}",
+        "{\"Result\":{\"Remaining\":-1}}",
+        "{\"Result\":{\"Remaining\":\"soon\"}}",
+        "{\"Result\":{\"Remaining\":1e400}}",
+        "{\"Result\":{\"Remaining\":99999999999999}}",
+        "{\"Remaining\":1000}",
+    ];
+    for body in bodies {
+        let outcome = queried(200, body);
+        assert_eq!(kind(&outcome), "unavailable", "{body}");
+        assert!(fault(outcome).error.contains("not the API's"), "{body}");
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
+    for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
+        let answer = Answer { status, retry_after: None, body: Body::TooLong };
+        let outcome = query(&asked(Endpoint::Query), &answer);
+        assert_eq!(kind(&outcome), expected, "{status}");
+    }
+}
+
+#[test]
+fn a_429_in_the_body_is_quiet_for_as_long_as_the_header_says() {
+    let retry_after = Some(Duration::from_secs(7));
+    let answer = Answer { retry_after, ..answer(200, json!({ "Errors": { "Status": 429 } })) };
+    let Outcome::Throttled { retry_after, .. } = query(&asked(Endpoint::Query), &answer) else {
+        panic!("not throttled");
+    };
+    assert_eq!(retry_after, Duration::from_secs(7));
+}
+
+#[test]
+fn the_detail_is_the_servers_without_the_secret() {
+    let detail = "token s3cret+token (s3cret%2Btoken)\r\n is unknown";
+    let outcome = queried(401, json!({ "Errors": { "Status": 401, "Detail": detail } }));
+    assert_eq!(fault(outcome).detail.as_deref(), Some("token [redacted] ([redacted]) is unknown"));
+}
+
+#[test]
+fn a_renewal_that_names_the_same_value_brings_no_new_one() {
+    let same = renewed(json!({ "Result": { "Remaining": 5, "SessionToken": SECRET } }));
+    assert_eq!(same.new_value, None);
+    let none = renewed(json!({ "Result": { "Remaining": 5 } }));
+    assert_eq!(none.new_value, None);
+    assert_eq!(kind(&none.outcome), "alive");
+}
+
+#[test]
+fn a_renewal_that_names_another_value_brings_it() {
+    let renewed = renewed(json!({ "result": { "remaining": 5, "sessionToken": "next" } }));
+    assert_eq!(renewed.new_value.expect("a value").expose(), "next");
+    assert_eq!(kind(&renewed.outcome), "alive");
+}
+
+#[test]
+fn a_new_value_is_kept_even_where_the_life_beside_it_makes_no_sense() {
+    let renewed = renewed(json!({ "Result": { "Remaining": -1, "SessionToken": "next" } }));
+    assert_eq!(renewed.new_value.expect("a value").expose(), "next");
+    assert_eq!(kind(&renewed.outcome), "unavailable");
+}
+
+#[test]
+fn a_renewal_with_an_unusable_value_is_a_protocol_error() {
+    for value in [json!(""), json!("two words"), json!(7)] {
+        let renewed = renewed(json!({ "Result": { "Remaining": 5, "SessionToken": value } }));
+        assert_eq!(kind(&renewed.outcome), "unavailable", "{value}");
+        assert_eq!(renewed.new_value, None, "{value}");
+    }
+}
+
+#[test]
+fn a_login_gives_the_token() {
+    let body = json!({ "Result": { "SessionToken": "fresh", "Remaining": 1000 } });
+    assert_eq!(logged_in(200, body).expect("a token").expose(), "fresh");
+}
+
+#[test]
+fn a_login_with_a_bad_key_is_refused_and_says_what_to_check() {
+    let refused = logged_in(401, json!({ "Errors": { "Status": 401 } })).expect_err("refused");
+    assert_eq!(refused.kind, LoginFaultKind::Refused);
+    assert!(refused.fault.error.contains("API key"), "{}", refused.fault.error);
+}
+
+#[test]
+fn a_throttled_login_tells_for_how_long() {
+    let throttled = logged_in(429, "").expect_err("throttled");
+    assert_eq!(throttled.kind, LoginFaultKind::Throttled { retry_after: Duration::from_secs(1) });
+}
+
+#[test]
+fn a_login_without_a_usable_token_is_no_login() {
+    for body in [json!({ "Result": {} }), json!({ "Result": { "SessionToken": "a\nb" } })] {
+        let fault = logged_in(200, body).expect_err("no token");
+        assert_eq!(fault.kind, LoginFaultKind::Unavailable);
+        assert!(!fault.fault.error.contains('\n'));
+    }
+}
+
+#[test]
+fn a_revocation_holds_unless_its_own_status_says_otherwise() {
+    let revoked =
+        |result| revoke(&asked(Endpoint::Revoke), &answer(200, json!({ "Result": result })));
+    assert_eq!(revoked(json!({ "Status": 200, "Detail": "revoked" })), Ok(()));
+    assert_eq!(revoked(json!({ "Status": "OK" })), Ok(()));
+    let fault = revoked(json!({ "Status": 500, "Detail": "later" })).expect_err("not revoked");
+    assert_eq!((fault.status, fault.detail.as_deref()), (Some(500), Some("later")));
+}

@@ -1,0 +1,51 @@
+//! One request and the answer to it, or the sentence why there is none.
+//!
+//! Owns the reading of a body within its limit. Concludes nothing from it.
+
+use std::time::Duration;
+
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response};
+use url::Url;
+
+use super::interpret::{Answer, Asked, Body};
+use super::quiet;
+use super::transport::{Limits, explain};
+use crate::clock::wall_clock;
+use crate::outcome::Fault;
+
+/// The longest body that is read, in bytes. An envelope takes a few hundred.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Sends a `GET` for `url` and reads the answer.
+pub(super) async fn get(
+    http: &Client,
+    url: Url,
+    limits: Limits,
+    asked: &Asked<'_>,
+) -> Result<Answer, Fault> {
+    let answered = async {
+        let response = http.get(url).timeout(limits.timeout).send().await?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        Ok(Answer { status, retry_after, body: body(response).await? })
+    };
+    answered.await.map_err(|error| Fault::new(explain(&error, limits, asked)))
+}
+
+async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
+    let mut read = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if read.len() + chunk.len() > MAX_BODY_BYTES {
+            return Ok(Body::TooLong);
+        }
+        read.extend_from_slice(&chunk);
+    }
+    Ok(Body::Whole(read))
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let asked = headers.get(RETRY_AFTER)?;
+    let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(wall_clock);
+    quiet::asked(asked, answered)
+}
