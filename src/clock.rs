@@ -1,9 +1,204 @@
-//! The clocks, and the only place that reads them.
+//! The clocks, and the alarm that rings at a moment: the only place that asks what time it is.
+//!
+//! Time is `CLOCK_BOOTTIME`: it never goes back, and it goes on while the machine sleeps.
+//! Nothing here decides anything; a moment goes out, and the rules take it as an argument.
 
-use std::time::SystemTime;
+use std::io;
+use std::os::fd::OwnedFd;
 
-/// The wall clock: what a server's HTTP date is compared with. Never for a deadline.
-#[expect(clippy::disallowed_methods, reason = "this module is the daemon's clock")]
-pub fn wall_clock() -> SystemTime {
-    SystemTime::now()
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::time::Moment;
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+const MILLIS_PER_SEC: u64 = 1_000;
+
+/// The present, rounded down to the millisecond.
+pub fn now() -> Moment {
+    let (secs, nanos) = boottime();
+    Moment::from_millis(secs * MILLIS_PER_SEC + nanos / NANOS_PER_MILLI)
+}
+
+/// The present, rounded up to the millisecond.
+///
+/// For the receipt of an answer: what was read then is at least as old as it is said to be,
+/// so rounding never makes a life look longer than it is.
+pub fn now_ceil() -> Moment {
+    let (secs, nanos) = boottime();
+    Moment::from_millis(secs * MILLIS_PER_SEC + nanos.div_ceil(NANOS_PER_MILLI))
+}
+
+/// The date and time of day, for what people read. It may jump; no rule depends on it.
+#[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
+pub fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// Seconds and nanoseconds since the machine was started.
+#[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
+fn boottime() -> (u64, u64) {
+    let time = rustix::time::clock_gettime(ClockId::Boottime);
+    // The kernel's answer is never negative: this clock starts at zero.
+    (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// An alarm clock on the daemon's clock, for one waiter.
+///
+/// A machine that wakes from its sleep after the moment rings at once; tokio's own timers
+/// would first sleep the rest.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use tokenkeep::clock::{self, Alarm};
+///
+/// let mut alarm = Alarm::new()?;
+/// let at = clock::now() + Duration::from_millis(5);
+/// alarm.set(Some(at))?;
+/// alarm.rings().await?;
+/// assert!(clock::now() >= at);
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Alarm {
+    timer: AsyncFd<OwnedFd>,
+}
+
+impl Alarm {
+    /// An alarm that is not set. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no file descriptor left, or the kernel no memory.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of types that change \
+        the descriptor they show; `OwnedFd` never does"
+    )]
+    pub fn new() -> io::Result<Self> {
+        let timer = timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+    }
+
+    /// Sets the alarm to `at`, in place of what it was set to. A moment that is past rings at
+    /// once; `None` and [`Moment::NEVER`] ring never. A ring that nobody took is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// None that is known: the kernel takes every moment of this type.
+    pub fn set(&mut self, at: Option<Moment>) -> io::Result<()> {
+        let it_value = at.filter(|at| *at != Moment::NEVER).map_or(DISARMED, instant);
+        let spec = Itimerspec { it_interval: DISARMED, it_value };
+        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        Ok(())
+    }
+
+    /// Waits until the alarm rings, once for each time that it is set. Cancel-safe: a ring is
+    /// either returned or still to come.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime is shutting down.
+    pub async fn rings(&mut self) -> io::Result<()> {
+        let mut expirations = [0; 8];
+        loop {
+            let mut ready = self.timer.readable().await?;
+            let read =
+                ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations[..])?));
+            if let Ok(rung) = read {
+                return rung.map(|_| ());
+            }
+        }
+    }
+}
+
+/// What timerfd takes for "no alarm".
+const DISARMED: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// `at` as the kernel wants it; never [`DISARMED`], as the clock's origin is past.
+fn instant(at: Moment) -> Timespec {
+    let millis = at.as_millis().max(1);
+    Timespec {
+        tv_sec: i64::try_from(millis / MILLIS_PER_SEC).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(millis % MILLIS_PER_SEC * NANOS_PER_MILLI).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Long enough for the slowest machine that runs the tests; reached only on failure.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// How long a silence is listened to before it counts as one.
+    const SILENCE: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn rounding_up_is_never_earlier_than_rounding_down() {
+        let floor = now();
+        let ceil = now_ceil();
+        assert!(floor <= ceil && ceil <= now() + Duration::from_millis(1));
+    }
+
+    #[test]
+    fn the_wall_clock_shows_a_date_of_our_time() {
+        assert!(wall_clock() > "2024-01-01T00:00:00Z".parse().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_alarm_rings_at_its_moment_and_not_before() {
+        let mut alarm = Alarm::new().unwrap();
+        let at = now() + Duration::from_millis(30);
+        alarm.set(Some(at)).unwrap();
+        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+        assert!(now() >= at);
+    }
+
+    #[tokio::test]
+    async fn a_moment_that_is_past_rings_at_once() {
+        let mut alarm = Alarm::new().unwrap();
+        for past in [Moment::default(), now()] {
+            alarm.set(Some(past)).unwrap();
+            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_rings_once_for_each_time_that_it_is_set() {
+        let mut alarm = Alarm::new().unwrap();
+        alarm.set(Some(now())).unwrap();
+        alarm.rings().await.unwrap();
+        assert!(timeout(SILENCE, alarm.rings()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_is_taken_back_stays_silent() {
+        let mut alarm = Alarm::new().unwrap();
+        for never in [None, Some(Moment::NEVER), Some(Moment::from_millis(u64::MAX - 1))] {
+            alarm.set(Some(now())).unwrap();
+            alarm.set(never).unwrap();
+            assert!(timeout(SILENCE, alarm.rings()).await.is_err(), "{never:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_was_given_up_loses_no_ring() {
+        let mut alarm = Alarm::new().unwrap();
+        alarm.set(Some(now() + Duration::from_millis(20))).unwrap();
+        assert!(timeout(Duration::from_millis(1), alarm.rings()).await.is_err());
+        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+    }
 }

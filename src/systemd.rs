@@ -1,1 +1,168 @@
-//! Not written yet.
+//! What is said to systemd: readiness, reloads, a status line, the watchdog's pings.
+//!
+//! Without `NOTIFY_SOCKET` everything here does nothing and succeeds. The variable is never
+//! taken out of the environment (that is unsound once there are threads); hooks start from an
+//! empty environment and so cannot speak for the daemon.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::fs::fstat;
+use sd_notify::{NotifyState, notify};
+
+/// `READY=1` with a status line: the configuration holds and the first checks are under way.
+/// Also ends what [`reloading`] began.
+///
+/// # Errors
+///
+/// As for [`stopping`].
+pub fn ready(status: &str) -> io::Result<()> {
+    notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
+}
+
+/// `RELOADING=1`: a reload begins; [`ready`] ends it, whether the new configuration was taken
+/// or not.
+///
+/// # Errors
+///
+/// As for [`stopping`].
+pub fn reloading() -> io::Result<()> {
+    // systemd 253 and later ask for the instant, to tell this reload from an earlier one.
+    notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
+}
+
+/// `STATUS=`: one line for `systemctl status`.
+///
+/// # Errors
+///
+/// As for [`stopping`].
+pub fn status(line: &str) -> io::Result<()> {
+    notify(&[NotifyState::Status(&one_line(line))])
+}
+
+/// `STOPPING=1`: the daemon winds down.
+///
+/// # Errors
+///
+/// When `NOTIFY_SOCKET` names a socket that cannot be spoken to. Nothing needs to be done
+/// about it: systemd draws its own conclusions, such as a start that timed out.
+pub fn stopping() -> io::Result<()> {
+    notify(&[NotifyState::Stopping])
+}
+
+/// `WATCHDOG=1`: the loop that does the work goes round. To be called from that loop.
+///
+/// # Errors
+///
+/// As for [`stopping`].
+pub fn watchdog() -> io::Result<()> {
+    notify(&[NotifyState::Watchdog])
+}
+
+/// How often [`watchdog`] is to be called: half of what the unit's `WatchdogSec` allows, as
+/// systemd advises; `None` without one.
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// `EXTEND_TIMEOUT_USEC=`: starting or stopping will take up to `by` from now on; at most some
+/// 71 minutes, the most that can be said.
+///
+/// # Errors
+///
+/// As for [`stopping`].
+pub fn extend_timeout(by: Duration) -> io::Result<()> {
+    let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::ExtendTimeoutUsec(micros)])
+}
+
+/// Whether standard output is a stream to the journal: whether `journal_stream`, the value of
+/// `$JOURNAL_STREAM`, names the very file that standard output is.
+///
+/// The variable alone proves nothing: it is inherited by what a user starts from a service.
+pub fn stdout_is_journal(journal_stream: Option<&str>) -> bool {
+    let Some(named) = journal_stream.and_then(device_and_inode) else { return false };
+    fstat(io::stdout()).is_ok_and(|stdout| named == (stdout.st_dev, stdout.st_ino))
+}
+
+/// The parts of `DEVICE:INODE`, both decimal.
+fn device_and_inode(text: &str) -> Option<(u64, u64)> {
+    let (device, inode) = text.split_once(':')?;
+    Some((device.parse().ok()?, inode.parse().ok()?))
+}
+
+/// `text` on one line: what follows a line break would be an assignment of its own.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Not a test of its own: says everything once, where the test below has set the socket.
+    #[test]
+    fn everything_is_said_or_nothing_at_all() {
+        ready("4 tokens").unwrap();
+        reloading().unwrap();
+        status("one\nREADY=1").unwrap();
+        extend_timeout(Duration::from_millis(1500)).unwrap();
+        extend_timeout(Duration::MAX).unwrap();
+        watchdog().unwrap();
+        stopping().unwrap();
+    }
+
+    #[test]
+    fn systemd_reads_what_was_said_in_its_own_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        // The environment of this process stays as it is: another one says it.
+        let speaker = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "systemd::tests::everything_is_said_or_nothing_at_all"])
+            .env("NOTIFY_SOCKET", &path)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(speaker.success());
+
+        socket.set_nonblocking(true).unwrap();
+        let mut said = Vec::new();
+        let mut message = [0; 512];
+        while let Ok(length) = socket.recv(&mut message) {
+            said.push(String::from_utf8_lossy(&message[..length]).into_owned());
+        }
+        let instant = said[1].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(instant.trim().parse::<u64>().is_ok(), "{instant}");
+        said.remove(1);
+        assert_eq!(
+            said,
+            [
+                "READY=1\nSTATUS=4 tokens\n",
+                "STATUS=one READY=1\n",
+                "EXTEND_TIMEOUT_USEC=1500000\n",
+                "EXTEND_TIMEOUT_USEC=4294967295\n",
+                "WATCHDOG=1\n",
+                "STOPPING=1\n",
+            ]
+        );
+    }
+
+    #[test]
+    fn standard_output_is_the_journal_where_device_and_inode_are_its_own() {
+        let stdout = fstat(io::stdout()).unwrap();
+        let (device, inode) = (stdout.st_dev, stdout.st_ino);
+        assert!(stdout_is_journal(Some(&format!("{device}:{inode}"))));
+        assert!(!stdout_is_journal(Some(&format!("{device}:{}", inode + 1))));
+    }
+
+    #[test]
+    fn a_variable_that_is_missing_or_garbled_names_no_journal() {
+        for text in [None, Some(""), Some("8"), Some("a:b"), Some("1:2:3")] {
+            assert!(!stdout_is_journal(text), "{text:?}");
+        }
+    }
+}

@@ -46,6 +46,6 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let asked = headers.get(RETRY_AFTER)?;
-    let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(wall_clock);
+    let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(|| wall_clock().into());
     quiet::asked(asked, answered)
 }

@@ -1,0 +1,85 @@
+//! A process group: the command and whatever it starts, followed to its end and never left behind.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// How long a killed process is waited for. Longer takes only one that the kernel itself holds
+/// (a dead network file system); tokio then reaps it whenever it ends.
+const REAPING: Duration = Duration::from_secs(1);
+
+/// A running command as the leader of its own process group. Dropping it kills the group.
+pub(super) struct Group {
+    child: Child,
+    /// Readable once the leader has ended. It is reaped only after the rest of the group was
+    /// killed: until then its number cannot be given to another process, so that the kill
+    /// cannot hit a stranger.
+    leader: AsyncFd<OwnedFd>,
+    id: Pid,
+    reaped: bool,
+}
+
+impl Group {
+    /// Starts `command` as the leader of a new group.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of types that change \
+        the descriptor they show; `OwnedFd` never does"
+    )]
+    pub(super) fn start(mut command: Command) -> io::Result<Self> {
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let id = child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+            .ok_or_else(|| io::Error::other("the process has no number"))?;
+        let leader = pidfd_open(id, PidfdFlags::empty())
+            .map_err(io::Error::from)
+            .and_then(|leader| AsyncFd::with_interest(leader, Interest::READABLE));
+        match leader {
+            Ok(leader) => Ok(Self { child, leader, id, reaped: false }),
+            Err(error) => {
+                kill(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// The command's standard output, once.
+    pub(super) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits until the leader has ended. Cancel-safe.
+    pub(super) async fn leader_ended(&self) -> io::Result<()> {
+        self.leader.readable().await.map(|_| ())
+    }
+
+    /// Kills what is left of the group and tells how the leader ended.
+    pub(super) async fn end(mut self) -> io::Result<ExitStatus> {
+        kill(self.id);
+        let status = timeout(REAPING, self.child.wait()).await;
+        self.reaped = matches!(status, Ok(Ok(_)));
+        status.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.reaped {
+            kill(self.id);
+        }
+    }
+}
+
+/// Kills all of the group `id`, whose leader must not have been reaped.
+fn kill(id: Pid) {
+    // It fails when nobody is left, which is what is wanted.
+    let _ = kill_process_group(id, Signal::KILL);
+}

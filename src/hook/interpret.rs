@@ -1,0 +1,290 @@
+//! What the end of a command means. Pure: it sees how the command ended and what it printed.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::run::MAX_OUTPUT_BYTES;
+use crate::secret::{TokenValue, ValueFault};
+
+/// How a command ended, before any conclusion.
+pub enum HookEnd {
+    /// There was no process.
+    NotStarted {
+        /// The program as configured.
+        program: Box<str>,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It was killed, as it was still running after this time.
+    TimedOut(Duration),
+    /// It was killed, as it printed more than [`MAX_OUTPUT_BYTES`].
+    TooMuchOutput,
+    /// How it ended or what it printed could not be read; it was killed.
+    Lost(io::Error),
+    /// It ended by itself.
+    Exited {
+        /// Exit status or signal.
+        status: ExitStatus,
+        /// Its standard output; cleared on drop, as it may hold a token.
+        output: Zeroizing<Vec<u8>>,
+    },
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub enum HookResult {
+    /// It printed a new token value.
+    NewValue(TokenValue),
+    /// It printed nothing and says that it wrote the token's file.
+    WroteFile,
+    /// There is no new value.
+    Failed(HookFault),
+}
+
+/// Why a command brought no new value. Holds nothing that the command printed.
+#[derive(Debug, thiserror::Error)]
+pub enum HookFault {
+    /// The program, or the interpreter that its first line names, does not exist.
+    #[error(
+        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it"
+    )]
+    NotFound {
+        /// The program as configured.
+        program: Box<str>,
+    },
+    /// The program may not be run.
+    #[error(
+        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, and look at its folders and at mounts without exec"
+    )]
+    NotExecutable {
+        /// The program as configured.
+        program: Box<str>,
+    },
+    /// The system could not start the program, for another reason.
+    #[error(
+        "the re-auth command {program} could not be started ({error}); a script begins with `#!` and its interpreter"
+    )]
+    CannotStart {
+        /// The program as configured.
+        program: Box<str>,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// It ended with an exit status other than 0.
+    #[error(
+        "the re-auth command ended with exit status {code}; run it by hand as the service's user to see why"
+    )]
+    Exit {
+        /// The status, 1 to 255.
+        code: i32,
+    },
+    /// A signal ended it, and not one of ours.
+    #[error(
+        "signal {signal} ended the re-auth command; look for a crash, a memory limit or somebody's kill"
+    )]
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It took too long.
+    #[error(
+        "the re-auth command was still running after {after:?} and was killed with all that it had started; give it a longer `timeout`, or find out what it waits for"
+    )]
+    TimedOut {
+        /// The time that it had.
+        after: Duration,
+    },
+    /// It printed more than a token.
+    #[error(
+        "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it is to print the token alone"
+    )]
+    TooMuchOutput,
+    /// It was under way, and then lost sight of.
+    #[error("the re-auth command could not be followed to its end ({0}) and was killed")]
+    Lost(#[source] io::Error),
+    /// Its first line is not text.
+    #[error("the first line that the re-auth command printed is not UTF-8; it is to be the token")]
+    NotText,
+    /// Its first line is not a token.
+    #[error("the first line that the re-auth command printed is no token: {0}")]
+    NotAToken(#[source] ValueFault),
+}
+
+impl HookFault {
+    /// The exit status of the command, where it came to one that was not 0.
+    pub const fn exit_status(&self) -> Option<i32> {
+        match self {
+            Self::Exit { code } => Some(*code),
+            Self::NotFound { .. }
+            | Self::NotExecutable { .. }
+            | Self::CannotStart { .. }
+            | Self::Signal { .. }
+            | Self::TimedOut { .. }
+            | Self::TooMuchOutput
+            | Self::Lost(_)
+            | Self::NotText
+            | Self::NotAToken(_) => None,
+        }
+    }
+}
+
+impl HookEnd {
+    /// The conclusion from a command's end.
+    pub fn interpret(self) -> HookResult {
+        match self {
+            Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
+                io::ErrorKind::NotFound => HookFault::NotFound { program },
+                io::ErrorKind::PermissionDenied => HookFault::NotExecutable { program },
+                _ => HookFault::CannotStart { program, error },
+            }),
+            Self::TimedOut(after) => HookResult::Failed(HookFault::TimedOut { after }),
+            Self::TooMuchOutput => HookResult::Failed(HookFault::TooMuchOutput),
+            Self::Lost(error) => HookResult::Failed(HookFault::Lost(error)),
+            Self::Exited { status, output } => {
+                if let Some(signal) = status.signal() {
+                    return HookResult::Failed(HookFault::Signal { signal });
+                }
+                match status.code() {
+                    Some(0) => printed(&output),
+                    code => HookResult::Failed(HookFault::Exit { code: code.unwrap_or(-1) }),
+                }
+            }
+        }
+    }
+}
+
+/// What a command that succeeded printed.
+fn printed(output: &[u8]) -> HookResult {
+    if output.trim_ascii().is_empty() {
+        return HookResult::WroteFile;
+    }
+    let line = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match str::from_utf8(line).map(TokenValue::parse) {
+        Ok(Ok(value)) => HookResult::NewValue(value),
+        Ok(Err(fault)) => HookResult::Failed(HookFault::NotAToken(fault)),
+        Err(_) => HookResult::Failed(HookFault::NotText),
+    }
+}
+
+impl fmt::Debug for HookEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted { program, error } => f
+                .debug_struct("NotStarted")
+                .field("program", program)
+                .field("error", error)
+                .finish(),
+            Self::TimedOut(after) => f.debug_tuple("TimedOut").field(after).finish(),
+            Self::TooMuchOutput => f.write_str("TooMuchOutput"),
+            Self::Lost(error) => f.debug_tuple("Lost").field(error).finish(),
+            Self::Exited { status, .. } => {
+                f.debug_struct("Exited").field("status", status).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait status as the kernel encodes it: an exit code.
+    fn exited(code: i32, output: &[u8]) -> HookResult {
+        ended(code << 8, output)
+    }
+
+    fn ended(wait_status: i32, output: &[u8]) -> HookResult {
+        let output = Zeroizing::new(output.to_vec());
+        HookEnd::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
+    }
+
+    fn value(result: HookResult) -> String {
+        match result {
+            HookResult::NewValue(value) => value.expose().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fault(result: HookResult) -> HookFault {
+        match result {
+            HookResult::Failed(fault) => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_the_new_token() {
+        for output in ["new-1", "new-1\n", "new-1\r\n\n\n", " new-1 \nnoise of a tool\n"] {
+            assert_eq!(value(exited(0, output.as_bytes())), "new-1", "{output:?}");
+        }
+    }
+
+    #[test]
+    fn no_output_means_that_the_file_was_written() {
+        for output in ["", "\n", " \r\n\n"] {
+            assert!(matches!(exited(0, output.as_bytes()), HookResult::WroteFile), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_exit_counts_whatever_was_printed() {
+        let fault = fault(exited(3, b"new-1\n"));
+        assert_eq!(fault.exit_status(), Some(3));
+        assert!(!format!("{fault} {fault:?}").contains("new-1"));
+    }
+
+    #[test]
+    fn a_signal_is_told_from_an_exit() {
+        assert!(matches!(fault(ended(9, b"new-1")), HookFault::Signal { signal: 9 }));
+    }
+
+    #[test]
+    fn a_first_line_that_is_no_token_is_refused_and_not_repeated() {
+        for (output, expected) in [
+            (&b"\nnew-1\n"[..], ValueFault::Empty),
+            (b"two words\n", ValueFault::NotOneWord),
+            (b"bell\x07\n", ValueFault::NotOneWord),
+            (&[b'x'; 5000], ValueFault::TooLong),
+        ] {
+            let fault = fault(exited(0, output));
+            assert!(matches!(fault, HookFault::NotAToken(found) if found == expected), "{fault}");
+            assert!(!fault.to_string().contains("bell"));
+        }
+    }
+
+    #[test]
+    fn a_first_line_that_is_not_text_is_refused() {
+        assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookFault::NotText));
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_after_the_first_line_do_no_harm() {
+        assert_eq!(value(exited(0, b"new-1\n\xff\xfe")), "new-1");
+    }
+
+    #[test]
+    fn a_command_that_could_not_start_is_named_with_the_remedy() {
+        for (kind, remedy) in [
+            (io::ErrorKind::NotFound, "install it"),
+            (io::ErrorKind::PermissionDenied, "chmod +x"),
+            (io::ErrorKind::OutOfMemory, "begins with `#!`"),
+        ] {
+            let end = HookEnd::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
+            let sentence = fault(end.interpret()).to_string();
+            assert!(sentence.contains("/opt/relogin") && sentence.contains(remedy), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_printed_shows_no_output() {
+        let output = Zeroizing::new(b"new-1".to_vec());
+        let end = HookEnd::Exited { status: ExitStatus::from_raw(0), output };
+        assert!(!format!("{end:?}").contains("new-1"));
+    }
+}

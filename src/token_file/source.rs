@@ -1,0 +1,224 @@
+//! Reading a token's value, or an API key, from where the configuration says it is.
+//!
+//! A source may be empty, half written, a directory or a pipe without end: each is a fault with
+//! its remedy, and none of them blocks. Nothing is written here.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::secret::{TokenValue, ValueFault};
+use crate::settings::{KeySource, Source};
+
+/// The most that is read: sixteen times the longest token. A bigger file is not one.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Readable or writable by everybody.
+const FOR_ALL: u32 = 0o006;
+
+/// How environment variables are looked up: `&|name| std::env::var_os(name)`, or a test's own.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What a source holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<T = TokenValue> {
+    /// The value.
+    pub value: T,
+    /// What should be mended all the same.
+    pub warnings: Vec<SourceWarning>,
+}
+
+/// What is wrong with a source that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceWarning {
+    /// Every user of the machine may read the secret, or write it.
+    #[error(
+        "{}: it is open to every user of this machine (mode {mode:04o}); run `chmod 600` on it, and replace the secret if that may have been used",
+        path.display()
+    )]
+    OpenToAll {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// Why a source holds no value, and where it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {kind}")]
+pub struct SourceFault {
+    /// The file's path, or the variable's or credential's name.
+    pub place: Box<str>,
+    /// What is the matter.
+    pub kind: SourceFaultKind,
+}
+
+/// What keeps a source from holding a value.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceFaultKind {
+    /// There is no such file.
+    #[error("there is no such file; put the secret there, alone on one line")]
+    Missing,
+    /// The file may not be opened or read.
+    #[error(
+        "it cannot be read ({0}); check that the service's user may read it and enter its folders"
+    )]
+    Unreadable(io::Error),
+    /// The file is empty, or only white space; perhaps it is just being written.
+    #[error("it is empty; put the secret there, alone on one line")]
+    Empty,
+    /// A directory stands in its place.
+    #[error("it is a directory; name the file within it that holds the secret")]
+    IsDirectory,
+    /// A pipe, a socket or a device.
+    #[error("it is not a regular file; put the secret into one")]
+    NotRegular,
+    /// Longer than any secret is.
+    #[error("it is longer than {MAX_BYTES} bytes, so it is no secret; check the path")]
+    TooLarge,
+    /// What it holds is not text.
+    #[error("its content is not UTF-8 text; put the secret there, alone on one line")]
+    NotUtf8,
+    /// What it holds is not one word on one line.
+    #[error("its content is no token: {0}")]
+    NotAToken(ValueFault),
+    /// systemd handed no credentials over.
+    #[error(
+        "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or `SetCredentialEncrypted=` for this name"
+    )]
+    NoCredentialsDirectory,
+    /// A credential's name leads out of the credentials directory.
+    #[error("this is no name of a credential; it is a file name, without a folder")]
+    NotACredentialName,
+    /// The environment variable is not set.
+    #[error("the environment variable is not set; set it for the service, and restart it")]
+    VariableUnset,
+}
+
+/// The token value that `source` holds now.
+///
+/// # Errors
+///
+/// When there is none, or it cannot be had: see [`SourceFaultKind`].
+///
+/// ```
+/// use tokenkeep::settings::Source;
+/// use tokenkeep::token_file::{SourceFaultKind, read};
+///
+/// let found = read(&Source::Env("QUOTES".into()), &|_| Some("abc-123\n".into())).unwrap();
+/// assert_eq!(found.value.expose(), "abc-123");
+///
+/// let fault = read(&Source::Env("QUOTES".into()), &|_| None).unwrap_err();
+/// assert!(matches!(fault.kind, SourceFaultKind::VariableUnset));
+/// ```
+pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceFault> {
+    match source {
+        Source::File(path) => read_file(path),
+        Source::Credential(name) => read_credential(name, variables),
+        Source::Env(name) => read_variable(name, variables)
+            .map_err(|kind| SourceFault { place: format!("${name}").into(), kind }),
+    }
+}
+
+/// The API key that `source` holds now, under the same rules as a token's value.
+///
+/// # Errors
+///
+/// When there is none, or it cannot be had: see [`SourceFaultKind`].
+pub fn read_key(
+    source: &KeySource,
+    variables: Variables<'_>,
+) -> Result<Found<SecretString>, SourceFault> {
+    let found = match source {
+        KeySource::File(path) => read_file(path),
+        KeySource::Credential(name) => read_credential(name, variables),
+    }?;
+    Ok(Found { value: SecretString::from(found.value.expose()), warnings: found.warnings })
+}
+
+fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceFault> {
+    let fault = |kind| SourceFault { place: format!("credential {name}").into(), kind };
+    if Path::new(name).file_name() != Some(name.as_ref()) {
+        return Err(fault(SourceFaultKind::NotACredentialName));
+    }
+    let folder = variables("CREDENTIALS_DIRECTORY")
+        .ok_or_else(|| fault(SourceFaultKind::NoCredentialsDirectory))?;
+    read_file(&Path::new(&folder).join(name))
+}
+
+fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceFaultKind> {
+    let text = variables(name).ok_or(SourceFaultKind::VariableUnset)?;
+    let text = text.into_string().map_err(|_| SourceFaultKind::NotUtf8)?;
+    let text = Zeroizing::new(text);
+    Ok(Found { value: token(text.as_bytes())?, warnings: Vec::new() })
+}
+
+fn read_file(path: &Path) -> Result<Found, SourceFault> {
+    let fault = |kind| SourceFault { place: path.display().to_string().into(), kind };
+    let (content, mode) = content(path).map_err(fault)?;
+    let value = token(&content).map_err(fault)?;
+    let mut warnings = Vec::new();
+    if mode & FOR_ALL != 0 {
+        warnings.push(SourceWarning::OpenToAll { path: path.to_owned(), mode });
+    }
+    Ok(Found { value, warnings })
+}
+
+/// What the file at `path` holds, and its permission bits.
+fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SourceFaultKind> {
+    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(not_opened)?;
+    let metadata = file.metadata().map_err(SourceFaultKind::Unreadable)?;
+    if metadata.is_dir() {
+        return Err(SourceFaultKind::IsDirectory);
+    }
+    if !metadata.is_file() {
+        return Err(SourceFaultKind::NotRegular);
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(SourceFaultKind::TooLarge);
+    }
+    // Room for all of it at once: a buffer that grew would leave copies of the secret behind.
+    let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
+    let mut content = Zeroizing::new(Vec::with_capacity(room));
+    // The size is no promise: the file may be growing.
+    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(SourceFaultKind::Unreadable)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(SourceFaultKind::TooLarge);
+    }
+    Ok((content, metadata.mode() & 0o7777))
+}
+
+fn not_opened(error: io::Error) -> SourceFaultKind {
+    if error.kind() == io::ErrorKind::NotFound {
+        SourceFaultKind::Missing
+    } else if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) {
+        // So says the kernel of a socket, and of a device that is not there.
+        SourceFaultKind::NotRegular
+    } else {
+        SourceFaultKind::Unreadable(error)
+    }
+}
+
+fn token(content: &[u8]) -> Result<TokenValue, SourceFaultKind> {
+    let text = str::from_utf8(content).map_err(|_| SourceFaultKind::NotUtf8)?;
+    TokenValue::parse(text).map_err(|fault| match fault {
+        ValueFault::Empty => SourceFaultKind::Empty,
+        ValueFault::NotOneWord | ValueFault::TooLong => SourceFaultKind::NotAToken(fault),
+    })
+}
+
+#[cfg(test)]
+mod tests;

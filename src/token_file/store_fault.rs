@@ -1,0 +1,125 @@
+//! Why something could not be kept.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a value could not be kept, or a kept one not be had. Holds no value.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// The folder that the file is to be in does not exist.
+    #[error("{}: there is no such folder; create it, for the service's user to write to", folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The service may not write there.
+    #[error(
+        "{}: nothing can be written there ({error}); check owner and mode, and `ReadWritePaths=` and `ProtectSystem=` of the unit",
+        path.display()
+    )]
+    Denied {
+        /// The folder or the file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// There is no room.
+    #[error("{}: there is no room for it ({error}); free some, the write is repeated", path.display())]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// What is to be replaced is something else than a regular file.
+    #[error("{}: it is not a regular file, so it is not replaced; check the path", path.display())]
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The file belongs to somebody else, and the new one cannot be given to them.
+    #[error(
+        "{}: it belongs to user {owner}, and a new file cannot be given to them; `chown` it to the service's user",
+        path.display()
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// The user id that it belongs to.
+        owner: u32,
+    },
+    /// Another daemon keeps its state in this directory.
+    #[error(
+        "{}: another tokenkeep is using this directory; stop it, or give this one a `state_dir` of its own",
+        path.display()
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// A kept value could not be understood; its file was set aside.
+    #[error(
+        "{}: what was kept there is damaged and was set aside as {}; the token's source counts again",
+        path.display(),
+        aside.display()
+    )]
+    Damaged {
+        /// The file that was damaged.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+    },
+    /// Anything else.
+    #[error("{}: {doing} failed ({error})", path.display())]
+    Failed {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, as a noun phrase.
+        doing: &'static str,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl StoreFault {
+    /// The fault behind `error`, met at `path` while `doing` something.
+    pub(super) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
+        let path = path.into();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied { path, error }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoRoom { path, error }
+            }
+            _ => Self::Failed { path, doing, error },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(kind: io::ErrorKind) -> String {
+        StoreFault::new("/var/lib/quotes.token", "writing", kind.into()).to_string()
+    }
+
+    #[test]
+    fn a_full_disk_and_a_quota_are_told_apart_from_other_faults() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(sentence(kind).contains("there is no room"), "{kind}");
+        }
+        assert!(sentence(io::ErrorKind::Other).contains("writing failed"));
+    }
+
+    #[test]
+    fn a_refused_write_names_the_unit_s_settings() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(sentence(kind).contains("ReadWritePaths="), "{kind}");
+        }
+    }
+}
