@@ -1,0 +1,230 @@
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::format::Format;
+use super::limiter::{OTHER_LINES, OTHER_WINDOW, ROUTINE_LINES, ROUTINE_WINDOW};
+use super::queue::Losses;
+use super::*;
+use crate::time::Moment;
+
+const START: Moment = Moment::from_millis(1_000);
+
+/// What was written, to be read afterwards.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The JSON lines that `act` makes under a filter.
+fn lines(level: &str, act: impl FnOnce()) -> Vec<Map<String, Value>> {
+    text(level, act).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(level: &str, act: impl FnOnce()) -> String {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let layer = layer::layer(
+        Format::Json,
+        move || writer.clone(),
+        Arc::new(Losses::default()),
+        || Timestamp::UNIX_EPOCH,
+    );
+    let subscriber = Registry::default().with(filter::parse(level).unwrap()).with(layer);
+    tracing::subscriber::with_default(subscriber, act);
+    let bytes = captured.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn write(journal: &mut Journal, now: Moment, name: Name, times: u64) {
+    for _ in 0..times {
+        journal.write(now, name, name.severity(), "it happened", Fields::default());
+    }
+}
+
+#[test]
+fn every_event_is_a_line_under_its_name_and_level() {
+    let said = lines("info", || {
+        for name in Name::ALL {
+            emit(*name, name.severity(), "it happened", &Fields::default());
+        }
+    });
+    assert_eq!(said.len(), Name::ALL.len());
+    for (line, name) in said.iter().zip(Name::ALL) {
+        assert_eq!(line["event"], name.as_str());
+        let level = match name.severity() {
+            Severity::Info => "info",
+            Severity::Warn => "warn",
+            Severity::Error => "error",
+        };
+        assert_eq!(line["level"], level);
+        assert_eq!(line["message"], "it happened");
+    }
+}
+
+#[test]
+fn what_does_not_apply_is_left_out() {
+    let said = lines("info", || {
+        emit(Name::DaemonReady, Severity::Info, "ready", &Fields::default());
+    });
+    let keys: Vec<_> = said[0].keys().map(String::as_str).collect();
+    assert_eq!(keys, ["event", "level", "message", "timestamp"]);
+}
+
+#[test]
+fn every_field_has_its_name_and_its_type() {
+    let fields = Fields {
+        token: Some("t"),
+        server: Some("s"),
+        remaining_ms: Some(1_800_000),
+        next_check_ms: Some(0),
+        status: Some(410),
+        detail: Some("d"),
+        error: Some("e"),
+        attempt: Some(1),
+        retry_in_ms: Some(u64::MAX),
+        duration_ms: Some(2),
+        renewed: Some(true),
+        dies_in_ms: Some(3),
+        renews_by: Some("query"),
+        tokens: Some(4),
+        reason: Some("r"),
+        exit_status: Some(-1),
+        path: Some("/p"),
+        added: Some("a"),
+        removed: Some("b"),
+        changed: Some("c"),
+        needs_restart: Some("n"),
+        version: Some("0"),
+        suppressed: Some(5),
+    };
+    let said = lines("info", || emit(Name::TokenChecked, Severity::Info, "m", &fields));
+    let expected = serde_json::json!({
+        "timestamp": "1970-01-01T00:00:00.000Z", "level": "info", "message": "m",
+        "event": "token_checked", "token": "t", "server": "s", "remaining_ms": 1_800_000,
+        "next_check_ms": 0, "status": 410, "detail": "d", "error": "e", "attempt": 1,
+        "retry_in_ms": u64::MAX, "duration_ms": 2, "renewed": true, "dies_in_ms": 3,
+        "renews_by": "query", "tokens": 4, "reason": "r", "exit_status": -1, "path": "/p",
+        "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
+        "suppressed": 5,
+    });
+    assert_eq!(Value::Object(said[0].clone()), expected);
+}
+
+#[test]
+fn a_dependency_s_event_is_a_line_with_its_target() {
+    let said = lines("info", || tracing::warn!(target: "hyper::proto", bytes = 7, "odd"));
+    assert_eq!(said[0]["target"], "hyper::proto");
+    assert_eq!(said[0]["message"], "odd");
+    assert_eq!(said[0]["bytes"], 7);
+    assert!(!said[0].contains_key("event"));
+}
+
+#[test]
+fn a_dependency_cannot_pass_for_an_event_or_double_a_key() {
+    let said = text("info", || {
+        tracing::warn!(target: "h2", level = "fatal", timestamp = 1, event = "token_expired", "odd");
+    });
+    assert_eq!(
+        said,
+        "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"target\":\"h2\",\
+         \"message\":\"odd\",\"field_level\":\"fatal\",\"field_timestamp\":1,\
+         \"field_event\":\"token_expired\"}\n"
+    );
+}
+
+#[test]
+fn a_dependency_s_url_is_written_without_its_query() {
+    let said = lines("info", || {
+        tracing::warn!(target: "hyper", url = "https://h/q?SessionToken=s3cret", "asked /q?k=s3cret");
+    });
+    let line = serde_json::to_string(&said[0]).unwrap();
+    assert!(!line.contains("s3cret"), "{line}");
+}
+
+#[test]
+fn dependencies_stay_at_warn_unless_they_are_named() {
+    let chatter = || {
+        tracing::debug!(target: "hyper", "one");
+        tracing::debug!(target: "h2", "two");
+    };
+    let said = lines("debug,h2=debug", chatter);
+    assert_eq!(said.len(), 1);
+    assert_eq!(said[0]["target"], "h2");
+}
+
+#[test]
+fn checks_beyond_a_hundred_a_second_are_counted_in_the_next_line() {
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        write(&mut journal, START, Name::TokenChecked, ROUTINE_LINES + 50);
+        write(&mut journal, START + ROUTINE_WINDOW, Name::TokenChecked, 2);
+    });
+    let told: Vec<_> = said.iter().filter_map(|line| line.get("suppressed")).collect();
+    assert_eq!(said.len() as u64, ROUTINE_LINES + 2);
+    assert_eq!(told, [50]);
+}
+
+#[test]
+fn what_was_summed_up_is_said_when_its_minute_is_over() {
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        write(&mut journal, START, Name::TokenExpired, OTHER_LINES + 3);
+        write(&mut journal, START + OTHER_WINDOW, Name::TokenRecovered, 1);
+    });
+    let sum = &said[said.len() - 2];
+    assert_eq!(sum["event"], "events_suppressed");
+    assert_eq!(sum["level"], "warn");
+    assert_eq!(sum["suppressed"], 3);
+    assert_eq!(sum["detail"], "token_expired 3");
+}
+
+#[test]
+fn nothing_is_lost_at_exit_and_daemon_stopped_is_the_last_line() {
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        write(&mut journal, START, Name::CheckFailed, ROUTINE_LINES + 9);
+        write(&mut journal, START, Name::TokenMissing, OTHER_LINES + 2);
+        write(&mut journal, START + Duration::from_secs(1), Name::DaemonStopped, 1);
+        journal.flush();
+    });
+    let [.., sum, last] = said.as_slice() else { panic!("two lines at least") };
+    assert_eq!(sum["detail"], "token_missing 2, check_failed 9");
+    assert_eq!(last["event"], "daemon_stopped");
+}
+
+#[test]
+fn what_the_filter_hides_is_not_called_suppressed() {
+    let said = lines("warn", || {
+        let mut journal = Journal::new();
+        write(&mut journal, START, Name::TokenChecked, ROUTINE_LINES * 2);
+        journal.flush();
+    });
+    assert_eq!(said, []);
+}
+
+#[test]
+fn a_sum_is_due_at_the_end_of_its_minute() {
+    let mut due = None;
+    lines("info", || {
+        let mut journal = Journal::new();
+        write(&mut journal, START, Name::StoreFailed, OTHER_LINES + 1);
+        due = journal.due();
+        journal.flush();
+        assert_eq!(journal.due(), None);
+    });
+    assert_eq!(due, Some(START + OTHER_WINDOW));
+}
