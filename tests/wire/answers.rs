@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use headers::{Date, Header};
 use jiff::SignedDuration;
 use secrecy::SecretString;
 use tokenkeep::api::LoginFaultKind;
+use tokenkeep::clock::wall_clock;
 use tokenkeep::outcome::Outcome;
+use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{
     Behaviour, Endpoint, ErrorStyle, Plan, RenewsBy, RetryAfter, Simulator, Trouble,
 };
@@ -130,6 +133,22 @@ async fn a_429_or_503_with_retry_after_throttles_for_that_time_in_both_forms() {
             assert!((28..=30).contains(&asked.as_secs()), "{status} {retry_after:?}: {asked:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_date_in_an_answer_without_its_own_counts_from_the_wall_clock() {
+    let until = Date::from(wall_clock() + Duration::from_secs(30));
+    let mut dates = Vec::new();
+    until.encode(&mut dates);
+    let until = dates[0].to_str().expect("a date");
+    let answer =
+        format!("HTTP/1.1 429 Slow down\r\nRetry-After: {until}\r\nContent-Length: 0\r\n\r\n");
+    let raw = RawServer::start(Script::Say(answer.into_bytes())).await.expect("a port");
+    let Outcome::Throttled { retry_after, .. } = client(&raw.url()).query(&value(), AMPLE).await
+    else {
+        panic!("not throttled");
+    };
+    assert!((20..=30).contains(&retry_after.as_secs()), "{retry_after:?}");
 }
 
 #[tokio::test]
