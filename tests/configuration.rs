@@ -328,9 +328,22 @@ fn keys_that_lack_or_contradict_each_other_are_refused() {
 fn what_is_not_toml_is_refused_at_its_place() {
     use FaultKind::Syntax;
     refused(&[
-        ("max_hooks = ", "1:12", Syntax, &["not TOML"]),
+        ("max_hooks = ", "1:13", Syntax, &["a value is missing here"]),
         ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "a second time"]),
-        ("[log]\n[control]\n[log]", "3:2", Syntax, &["`log`", "a second time"]),
+        ("[log]\n[control]\n[log]\nlevel = \"info\"", "3:2", Syntax, &["`[log]`", "a second time"]),
+        (
+            "[token.a]\nenv = \"A\"\n[token.a]\nenv = \"B\"",
+            "3:8",
+            Syntax,
+            &["`[token.a]`", "keep one"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"\n[token.t]\nenv = \"A\"",
+            "3:1",
+            Syntax,
+            &["close the list with `]`"],
+        ),
+        ("[log]\nlevel = \"info", "2:14", Syntax, &["close the text"]),
         ("[log\nlevel = \"info\"", "1:5", Syntax, &["close what is opened here"]),
         ("state_dir = /var/lib", "1:13", Syntax, &["put quotes around"]),
     ]);
@@ -399,7 +412,7 @@ fn faults_print_as_paragraphs_and_a_count() {
 #[test]
 fn a_line_that_is_not_toml_hides_no_fault_of_other_lines() {
     let faults = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").faults();
-    let expected = ["1:12 Syntax", "3:1 BadValue", "4:1 UnknownKey"];
+    let expected = ["1:13 Syntax", "3:1 BadValue", "4:1 UnknownKey"];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {
         assert!(fault.starts_with(&format!("tokenkeep.toml:{expected}")), "{fault}");
@@ -426,6 +439,8 @@ fn no_secret_put_in_the_wrong_place_is_said_again() {
         "[token.quotes]\nvalue = \"S3C\\qS3CR3T\"",
         "[token.quotes]\nvalue = \"abc\nS3CR3T\"",
         "[token.quotes]\nvalue = \"abc\nS3CR3T==\"",
+        "[token.quotes] # S3CR3T\n[token.quotes] # S3CR3T",
+        "[token.quotes]\nvalue = \"S3CR3T\"\nvalue = \"S3CR3T\"",
         "[token.quotes]\nfile = [\"S3CR3T\"]",
         "[token.quotes]\ncredential = \"../S3CR3T\"",
         "[token.quotes]\nenv = \"S3CR3T=\"",
