@@ -235,11 +235,11 @@ impl Daemon {
             return self.reject(&error.to_string());
         }
         let needs_restart = needs_restart(&self.settings, &settings);
-        let changes = self.apply(settings, clients);
+        let by_name = self.apply(settings, clients);
         self.warn(&warnings);
         self.look_at_all();
         let [added, removed, changed] =
-            [&changes.added, &changes.removed, &changes.changed].map(|names| list(names));
+            [&by_name.added, &by_name.removed, &by_name.changed].map(|names| list(names));
         self.say(
             Name::ConfigReloaded,
             Severity::Info,
@@ -290,13 +290,11 @@ fn spec(
         renewal: server.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
     };
-    let policy = match policies.iter().find(|known| ***known == policy) {
-        Some(known) => Arc::clone(known),
-        None => {
-            policies.push(Arc::new(policy));
-            Arc::clone(&policies[policies.len() - 1])
-        }
-    };
+    let policy = policies.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
+        let policy = Arc::new(policy);
+        policies.push(Arc::clone(&policy));
+        policy
+    });
     let route = match reauth.map(|reauth| &reauth.method) {
         Some(ReauthMethod::ApiKey { .. }) => ReauthRoute::Server,
         Some(ReauthMethod::Command(_)) | None => ReauthRoute::Hook,

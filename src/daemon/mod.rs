@@ -201,12 +201,15 @@ impl Daemon {
                         kept.last_words =
                             Some(LastWords { status: fault.status, detail: fault.detail.clone() });
                     }
+                    let hook_succeeded =
+                        matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                     let fields = Fields {
                         token: Some(&kept.settings.name),
                         server: Some(&kept.settings.server),
+                        exit_status: hook_succeeded.then_some(0),
                         ..Fields::default()
                     };
-                    report::token(&mut self.journal, now, fields, &notice);
+                    report::token(&mut self.journal, now, &fields, &notice);
                 }
             }
         }
@@ -356,6 +359,10 @@ impl Daemon {
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 
+    #[expect(
+        clippy::large_types_passed_by_value,
+        reason = "most callers build the fields in place"
+    )]
     fn say(&mut self, name: Name, severity: Severity, message: &str, fields: Fields<'_>) {
         self.journal.write(clock::now(), name, severity, message, fields);
     }

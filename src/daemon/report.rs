@@ -6,7 +6,7 @@ use crate::lifecycle::{Method, Notice, Stage};
 use crate::time::Moment;
 
 /// Writes what there is to tell of a token.
-pub(super) fn token(journal: &mut Journal, now: Moment, names: Fields<'_>, notice: &Notice) {
+pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
     let (name, severity, message, fields) = describe(names, notice);
     journal.write(now, name, severity, &message, fields);
 }
@@ -14,7 +14,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: Fields<'_>, notic
 type Line<'a> = (Name, Severity, String, Fields<'a>);
 
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
-fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
+fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
     match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
@@ -26,14 +26,14 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 error: Some(&fault.error),
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
-                ..names
+                ..*names
             },
         ),
         Notice::RenewalNotObserved { dies_in_ms } => (
             Name::RenewalNotObserved,
             Severity::Warn,
             "no permitted call extends this token's life; it will be used up".into(),
-            Fields { dies_in_ms: Some(*dies_in_ms), ..names },
+            Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Checked { remaining_ms, next_check_ms, renewed } => (
             Name::TokenChecked,
@@ -43,14 +43,14 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 remaining_ms: Some(*remaining_ms),
                 next_check_ms: Some(*next_check_ms),
                 renewed: *renewed,
-                ..names
+                ..*names
             },
         ),
         Notice::RenewsBy(method) => (
             Name::RenewalLearned,
             Severity::Info,
             "a reading proved that this call extends the token's life".into(),
-            Fields { renews_by: Some(word(*method)), ..names },
+            Fields { renews_by: Some(word(*method)), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
@@ -60,7 +60,7 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 Stage::Calm | Stage::Half => "half of the time to retry is gone without an answer",
             }
             .into(),
-            Fields { dies_in_ms: Some(*dies_in_ms), ..names },
+            Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Expired { fault, candidate } => (
             Name::TokenExpired,
@@ -74,7 +74,7 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 status: fault.status,
                 detail: fault.detail.as_deref(),
                 error: Some(&fault.error),
-                ..names
+                ..*names
             },
         ),
         Notice::Rejected { fault, candidate } => (
@@ -90,7 +90,7 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 status: fault.status,
                 detail: fault.detail.as_deref(),
                 error: Some(&fault.error),
-                ..names
+                ..*names
             },
         ),
         Notice::Missing { error, in_use } => (
@@ -101,36 +101,31 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
             } else {
                 "the source has no value".into()
             },
-            Fields { error: Some(error), ..names },
+            Fields { error: Some(error), ..*names },
         ),
         Notice::Recovered { remaining_ms } => (
             Name::TokenRecovered,
             Severity::Info,
             "the token is alive again".into(),
-            Fields { remaining_ms: Some(*remaining_ms), ..names },
+            Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
         Notice::Unverified => (
             Name::TokenUnverified,
             Severity::Error,
             "the reported life has passed without an answer; it is still being tried".into(),
-            names,
+            *names,
         ),
         Notice::ReauthStarted { reason, attempt } => (
             Name::ReauthStarted,
             Severity::Info,
             "obtaining a new token value".into(),
-            Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..names },
+            Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..*names },
         ),
         Notice::ReauthSucceeded { attempt, duration_ms } => (
             Name::ReauthSucceeded,
             Severity::Info,
             "the new token value is alive".into(),
-            Fields {
-                attempt: Some(*attempt),
-                duration_ms: Some(*duration_ms),
-                exit_status: Some(0),
-                ..names
-            },
+            Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
             Name::ReauthFailed,
@@ -143,7 +138,7 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 attempt: Some(*attempt),
                 duration_ms: Some(*duration_ms),
                 retry_in_ms: Some(*retry_in_ms),
-                ..names
+                ..*names
             },
         ),
         Notice::ReauthExhausted { attempt, retry_in_ms } => (
@@ -151,13 +146,13 @@ fn describe<'a>(names: Fields<'a>, notice: &'a Notice) -> Line<'a> {
             Severity::Error,
             "re-auth is given up until the window ends; a new value in the source is taken at once"
                 .into(),
-            Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..names },
+            Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
         Notice::StoreFailed { error, retry_in_ms } => (
             Name::StoreFailed,
             Severity::Error,
             "the new token value could not be stored; it is used from memory".into(),
-            Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..names },
+            Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
     }
 }

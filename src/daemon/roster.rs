@@ -10,7 +10,7 @@ use crate::api::Client;
 use crate::keeper::{ServerId, TokenId};
 use crate::lifecycle::Slot;
 use crate::secret::TokenValue;
-use crate::settings::{Reauth, Server, Source, Token};
+use crate::settings::{Reauth, ReauthMethod, Server, Source, Token};
 use crate::token_file::Stored;
 
 /// One token, as the world outside the keeper sees it.
@@ -63,6 +63,12 @@ impl Kept {
 
     pub(super) fn put(&mut self, slot: Slot, value: TokenValue) {
         self.values[slot as usize] = Some(value);
+    }
+
+    /// Whether a new value comes from a command.
+    pub(super) fn has_hook(&self) -> bool {
+        let method = self.reauth.as_ref().map(|reauth| &reauth.method);
+        matches!(method, Some(ReauthMethod::Command(_)))
     }
 
     /// The file that the value is kept in, if its source is one.

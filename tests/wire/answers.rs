@@ -1,6 +1,6 @@
 //! What the server says, as the client understands it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use headers::{Date, Header};
 use jiff::SignedDuration;
@@ -137,7 +137,7 @@ async fn a_429_or_503_with_retry_after_throttles_for_that_time_in_both_forms() {
 
 #[tokio::test]
 async fn a_date_in_an_answer_without_its_own_counts_from_the_wall_clock() {
-    let until = Date::from(wall_clock() + Duration::from_secs(30));
+    let until = Date::from(SystemTime::from(wall_clock()) + Duration::from_secs(30));
     let mut dates = Vec::new();
     until.encode(&mut dates);
     let until = dates[0].to_str().expect("a date");
