@@ -31,10 +31,15 @@ impl Turn<'_> {
         let life = Duration::from_millis(self.token.life_ms);
         let renewed = match task {
             Task::Watch | Task::Check | Task::ConfirmRejection | Task::Reauth => {
-                let renewed = reading.renewed_since(earlier, life)?;
+                let baseline = self.token.baseline.take();
+                let baseline = baseline.filter(|first| first.by == earlier.by).unwrap_or(*earlier);
+                let Some(renewed) = reading.renewed_since(&baseline, life) else {
+                    self.too_early(baseline, earlier, reading);
+                    return None;
+                };
                 let settling = std::mem::take(&mut self.token.settling);
                 match renewed {
-                    true if earlier.by == reading.by => self.extends(reading.by, reading),
+                    true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
                     false if settling => return None,
                     false => self.continue_with(Task::ConfirmGrowth),
@@ -74,6 +79,18 @@ impl Turn<'_> {
             }
         };
         Some(renewed)
+    }
+
+    /// Too little of the life has passed for a judgement. The earlier reading is kept for the
+    /// next one, or checks that come often would never be judged at all; but a life that the
+    /// server has cut short meanwhile is measured by what is left of it.
+    fn too_early(&mut self, baseline: Reading, earlier: &Reading, reading: &Reading) {
+        if reading.shrank_since(earlier, Duration::from_millis(self.token.life_ms)) {
+            self.token.proven = false;
+            self.token.life_ms = reading.remaining_ms;
+        } else {
+            self.token.baseline = Some(baseline);
+        }
     }
 
     /// The life grew, and `by` is the only call that can have done it (if no other client

@@ -30,6 +30,9 @@ pub struct Token {
     pub(super) budget: Budget,
     /// `Remaining` at the last proven renewal; before the first, the longest one reported.
     pub(super) life_ms: u64,
+    /// The reading that the next is compared with, where that is not the last one: too little
+    /// of the life had passed since to judge by the last one.
+    pub(super) baseline: Option<Reading>,
     /// A renewal of the value in use has been proven.
     pub(super) proven: bool,
     /// When the next check was due as of the last reading: there the retry room begins.
@@ -161,6 +164,7 @@ impl Token {
             proving: None,
             budget: Budget::new(),
             life_ms: 0,
+            baseline: None,
             proven: false,
             room_from: now,
             stage: Stage::Calm,

@@ -142,8 +142,8 @@ fn a_life_that_nothing_extends_is_told_once_with_its_death_and_used_up_in_full()
                 _ => None,
             })
             .collect();
-        assert_eq!(told.len(), 1, "{span:?} {:#?}", life.notices);
-        assert!(u128::from(told[0]) < span.as_millis() / 3, "{span:?}: {told:?}");
+        assert_eq!(told.len(), 1, "{span:?}");
+        assert!((1..=span.as_millis() / 2).contains(&told[0].into()), "{span:?}: {told:?}");
         assert_eq!(life.token.standing(), Standing::Expired, "{span:?}");
         assert!(
             !life.notices.iter().any(|n| matches!(n, Notice::Checked { renewed: Some(true), .. }))
