@@ -75,6 +75,11 @@ impl Budget {
         }
     }
 
+    /// The newest value is out of use: it can no longer live through its probation.
+    pub(super) fn forget_value(&mut self) {
+        self.probation = None;
+    }
+
     fn window_is_over(&self, policy: &ReauthPolicy, now: Moment) -> bool {
         now >= self.window_start + policy.window
     }

@@ -59,8 +59,8 @@ pub struct Answer {
     pub received: Moment,
     /// What it means.
     pub outcome: Outcome,
-    /// The answer named another value, which has been put into the spare slot: the token
-    /// is known by that from now on, and the reading is that value's.
+    /// The answer named another value, which has been put into the slot of the one that was
+    /// asked about: it is known by that from now on, and the reading is the new value's.
     pub replaced: bool,
 }
 

@@ -11,6 +11,7 @@ mod cadence;
 mod event;
 mod newcomer;
 mod policy;
+mod proof;
 mod reading;
 mod step;
 mod token;

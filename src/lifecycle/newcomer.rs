@@ -36,7 +36,10 @@ impl Turn<'_> {
     }
 
     fn source_lost(&mut self, error: Box<str>) {
-        let in_use = self.token.standing != Standing::Missing;
+        let in_use = match self.token.standing {
+            Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
+            Standing::Missing | Standing::Expired | Standing::Rejected => false,
+        };
         if !std::mem::replace(&mut self.token.source_lost, true) {
             self.say(Notice::Missing { error, in_use });
         }
@@ -62,6 +65,9 @@ impl Turn<'_> {
         match answer.outcome {
             Outcome::Alive { remaining } => {
                 self.take_spare();
+                if answer.replaced {
+                    self.adopt_renewed_value();
+                }
                 self.alive(Reading {
                     sent: answer.sent,
                     received: answer.received,
@@ -120,7 +126,9 @@ impl Turn<'_> {
         };
         self.token.task = Task::Reauth;
         self.token.due = self.token.budget.allows_from(&policy, self.now);
-        if self.token.budget.is_exhausted(&policy, self.now) {
+        if self.token.budget.is_exhausted(&policy, self.now)
+            && !std::mem::replace(&mut self.token.given_up, true)
+        {
             let attempt = self.token.budget.counted();
             let retry_in_ms = self.ms_until(self.token.due);
             self.say(Notice::ReauthExhausted { attempt, retry_in_ms });
@@ -131,6 +139,11 @@ impl Turn<'_> {
         let Some(Flight::Reauth(attempt)) = self.token.flight else { return };
         self.token.flight = None;
         let duration_ms = whole_millis(end.duration);
+        // Nothing is asked during an attempt: an unknown value has come from the source since
+        // it began, perhaps put there by the attempt itself. A changed source wins.
+        if self.token.standing == Standing::Unknown {
+            return self.superseded(attempt, duration_ms, end.result);
+        }
         match end.result {
             Reauthenticated::NewValue { stored } => {
                 self.take_spare();
@@ -146,6 +159,20 @@ impl Turn<'_> {
                 self.reauth_failed(attempt, duration_ms, fault);
             }
             Reauthenticated::Failed(fault) => self.reauth_failed(attempt, duration_ms, fault),
+        }
+    }
+
+    /// An attempt ended after the source had offered a value by itself: that value is the one
+    /// to be verified, and decides what the attempt was worth.
+    fn superseded(&mut self, attempt: u32, duration_ms: u64, result: Reauthenticated) {
+        match result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => {
+                self.token.proving = Some(Proving { attempt, duration_ms });
+            }
+            Reauthenticated::Failed(fault) => {
+                let retry_in_ms = self.ms_until(self.token.due);
+                self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
+            }
         }
     }
 

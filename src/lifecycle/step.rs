@@ -161,6 +161,7 @@ impl Turn<'_> {
         };
         let attempt = self.token.budget.start(&reauth, self.now);
         self.token.flight = Some(Flight::Reauth(attempt));
+        self.token.given_up = false;
         self.say(Notice::ReauthStarted { reason, attempt });
         Some(Effect::Reauth { reason, attempt })
     }
@@ -175,7 +176,7 @@ impl Turn<'_> {
     fn method(&self) -> Method {
         match self.token.task {
             Task::Check if self.renewing_is_the_check() => Method::Renew,
-            Task::TryRenew => Method::Renew,
+            Task::TryRenew | Task::RetryRenew => Method::Renew,
             Task::Watch
             | Task::Check
             | Task::ConfirmRejection
@@ -185,10 +186,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Past the bound every second call is a query: where only the renewing call fails, that
+    /// still tells whether the token lives.
     fn renewing_is_the_check(&self) -> bool {
+        let past_bound = matches!(self.token.standing, Standing::Unverified(_));
         self.context.renews_by == Some(Method::Renew)
             && self.context.policy.renewal == Renewal::Auto
             && !self.token.renew_refused
+            && !(past_bound && self.token.failures % 2 == 1)
     }
 
     /// The call that only reads the life; where queries are not permitted, the renewing one.
