@@ -14,7 +14,7 @@ use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Method, Reason, ReauthFault};
+use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
 use crate::secret::TokenValue;
 use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
 use crate::token_file::{
@@ -28,8 +28,9 @@ const SECOND_LOOK: Duration = Duration::from_millis(400);
 /// Something that was under way has ended.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A call was answered, or failed; with the value that the answer named instead.
-    Answered(Ticket, Answer, Option<TokenValue>),
+    /// A call was answered, or failed; with the value that the answer named instead, and
+    /// the slot of the one that was asked about.
+    Answered(Ticket, Answer, Option<(Slot, TokenValue)>),
     /// A re-auth attempt ended.
     Reauthenticated(Ticket, Duration, Obtained),
     /// Writing a value to its store ended.
@@ -75,7 +76,7 @@ pub(super) async fn ask(
     ticket: Ticket,
     client: Client,
     method: Method,
-    value: TokenValue,
+    (slot, value): (Slot, TokenValue),
     timeout: Duration,
 ) -> Done {
     let sent = clock::now();
@@ -88,7 +89,7 @@ pub(super) async fn ask(
     };
     let replaced = new_value.is_some();
     let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
-    Done::Answered(ticket, answer, new_value)
+    Done::Answered(ticket, answer, new_value.map(|value| (slot, value)))
 }
 
 /// What a re-auth attempt needs to know, besides how it is made.

@@ -28,7 +28,6 @@ use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, ReauthEnd, ReauthFault, Reauthenticated};
-use crate::secret::TokenValue;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -229,7 +228,7 @@ impl Daemon {
                     Method::Query => &mut self.queries,
                     Method::Renew => &mut self.deeds,
                 };
-                set.spawn(deeds::ask(ticket, client, method, value, timeout));
+                set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.reauth.clone() else { return };
@@ -255,8 +254,11 @@ impl Daemon {
         let now = clock::now();
         match done {
             Done::Answered(ticket, answer, new_value) => {
-                if let Some(value) = new_value {
-                    self.put_spare(ticket, value);
+                if let Some((slot, value)) = new_value
+                    && self.keeper.expects(ticket)
+                    && let Some(kept) = self.roster.token_mut(ticket.token)
+                {
+                    kept.put(slot, value);
                 }
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
@@ -271,15 +273,6 @@ impl Daemon {
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
-    }
-
-    fn put_spare(&mut self, ticket: Ticket, value: TokenValue) {
-        let slot = self.keeper.spare_slot(ticket.token);
-        if self.keeper.expects(ticket)
-            && let Some(kept) = self.roster.token_mut(ticket.token)
-        {
-            kept.put(slot, value);
-        }
     }
 
     /// What a re-auth attempt has brought, measured by the value that it was to replace.
