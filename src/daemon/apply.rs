@@ -289,6 +289,7 @@ fn spec(
         timeout: server.timeout,
         renewal: server.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
+        reauth_before: None,
     };
     let policy = policies.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
         let policy = Arc::new(policy);

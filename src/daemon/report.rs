@@ -136,7 +136,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 error: Some(&fault.error),
                 exit_status: fault.exit_status,
                 attempt: Some(*attempt),
-                duration_ms: Some(*duration_ms),
+                duration_ms: *duration_ms,
                 retry_in_ms: Some(*retry_in_ms),
                 ..*names
             },

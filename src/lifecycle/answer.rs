@@ -134,6 +134,7 @@ impl Turn<'_> {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
         self.token.budget.alive_at(reading.sent);
+        self.plan_early_reauth(&reading);
         self.prove_reauth(&reading);
         if std::mem::take(&mut self.token.troubled) {
             self.say(Notice::Recovered { remaining_ms: reading.remaining_ms });
@@ -175,7 +176,8 @@ impl Turn<'_> {
             self.plan_check(&reading);
         }
         match (self.context.policy.reauth, self.token.standing) {
-            (_, Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_)) => {}
+            (_, Standing::Alive(reading)) => self.plan_early_reauth(&reading),
+            (_, Standing::Unknown | Standing::Unverified(_)) => {}
             (Some(_), Standing::Missing | Standing::Expired | Standing::Rejected) => {
                 if self.token.task == Task::Watch {
                     self.seek_new_value();
@@ -195,6 +197,8 @@ impl Turn<'_> {
         self.token.failures = 0;
         self.token.troubled = true;
         self.token.unstored = None;
+        self.token.early = None;
+        let young = self.token.budget.dies_young(self.now);
         let proving = self.token.proving.take();
         if let Some(proving) = proving {
             self.dead_on_arrival(proving, &fault);
@@ -203,10 +207,14 @@ impl Turn<'_> {
         } else {
             self.say(Notice::Expired { fault, candidate: false });
         }
+        let at = self.notices.len();
         if self.token.candidate.is_some() {
             self.take_spare();
         } else if proving.is_none() {
             self.seek_new_value();
+        }
+        if young {
+            self.died_young(at);
         }
     }
 
@@ -234,5 +242,6 @@ impl Turn<'_> {
         self.token.proven = false;
         self.token.unextendable = false;
         self.token.renew_refused = false;
+        self.token.early = None;
     }
 }

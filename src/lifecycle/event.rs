@@ -46,6 +46,8 @@ pub enum Event {
     SourceChanged(SourceChange),
     /// The policy is another one from now on.
     PolicyChanged,
+    /// The server is left alone until then, whatever is due.
+    Quieted(Moment),
     /// There is reason to try again now what would be tried later.
     Summoned,
 }
@@ -146,6 +148,8 @@ pub enum Reason {
     Rejected,
     /// There is no value.
     Missing,
+    /// The life is about to end, and nothing extends it.
+    Expiring,
 }
 
 impl Reason {
@@ -155,6 +159,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Missing => "missing",
+            Self::Expiring => "expiring",
         }
     }
 }
@@ -242,8 +247,8 @@ pub enum Notice {
     ReauthFailed {
         /// Its number.
         attempt: u32,
-        /// How long it took.
-        duration_ms: u64,
+        /// How long it took; `None` where that was told before.
+        duration_ms: Option<u64>,
         /// Why.
         fault: ReauthFault,
         /// Time until the next attempt.

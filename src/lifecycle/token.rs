@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::budget::Budget;
+use super::budget::{Attempts, Budget};
 use super::cadence::SHORTEST_TIMEOUT;
 use super::event::{Slot, Stage};
 use super::reading::{Method, Reading};
@@ -28,6 +28,8 @@ pub struct Token {
     pub(super) unstored: Option<Unstored>,
     pub(super) proving: Option<Proving>,
     pub(super) budget: Budget,
+    /// When a new value is to be obtained although the one in use still lives.
+    pub(super) early: Option<Moment>,
     /// `Remaining` at the last proven renewal; before the first, the longest one reported.
     pub(super) life_ms: u64,
     /// The reading that the next is compared with, where that is not the last one: too little
@@ -112,7 +114,8 @@ pub(super) enum Flight {
     Store,
 }
 
-/// A value that the source offers while the one in use has not been found dead.
+/// A value that the source offers, or re-auth has brought, while the one in use has not been
+/// found dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     /// When it is to be asked about.
@@ -121,6 +124,8 @@ pub(super) struct Candidate {
     pub(super) failures: u16,
     /// A first 401 has come.
     pub(super) suspected: bool,
+    /// It came from re-auth: the attempt, and whether it stands in the store already.
+    pub(super) obtained: Option<(Proving, bool)>,
 }
 
 /// The value in use is not in its store yet.
@@ -163,6 +168,7 @@ impl Token {
             unstored: None,
             proving: None,
             budget: Budget::new(),
+            early: None,
             life_ms: 0,
             baseline: None,
             proven: false,
@@ -229,6 +235,17 @@ impl Token {
         self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
     }
 
+    /// The re-auth attempts that must outlive a restart; `None` if there are none.
+    pub fn attempts(&self) -> Option<Attempts> {
+        let attempts = self.budget.attempts();
+        (attempts.counted > 0).then_some(attempts)
+    }
+
+    /// Takes over the attempts that an earlier run has made.
+    pub fn restore(&mut self, attempts: Attempts) {
+        self.budget = Budget::restored(attempts);
+    }
+
     /// Brings the calls that wait for a retry forward to `now`.
     pub(super) fn hurry(&mut self, now: Moment) {
         if self.failures > 0 {
@@ -249,7 +266,12 @@ impl Token {
                 let unstored = self.unstored.filter(|_| self.candidate.is_none());
                 unstored.map(|unstored| (unstored.due, Errand::Store))
             }
-            Need::Reauth => (self.task == Task::Reauth).then_some((self.due, Errand::Reauth)),
+            Need::Reauth if self.task == Task::Reauth => Some((self.due, Errand::Reauth)),
+            // A value that waits to be judged may make it needless, and has the slot.
+            Need::Reauth if self.candidate.is_none() => {
+                self.early.map(|early| (early, Errand::Reauth))
+            }
+            Need::Reauth => None,
             Need::Server => {
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,

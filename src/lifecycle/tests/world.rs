@@ -61,6 +61,7 @@ impl Life {
                 timeout: secs(10),
                 renewal: Renewal::Auto,
                 reauth: None,
+                reauth_before: None,
             },
             renews_by: None,
             now: START,
