@@ -188,6 +188,10 @@ impl Daemon {
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Effect(ticket, effect) => self.start(ticket, effect),
+                Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+                    let name = &self.roster.reauth(reauth).name;
+                    report::reauth(&mut self.journal, now, name, failures, retry_in_ms);
+                }
                 Output::Server(id, notice) => {
                     let name = &self.roster.remote(id).settings.name;
                     report::server(&mut self.journal, now, name, notice);

@@ -164,6 +164,32 @@ const fn word(method: Method) -> &'static str {
     }
 }
 
+/// Writes that a way to new values has failed too often.
+pub(super) fn reauth(
+    journal: &mut Journal,
+    now: Moment,
+    name: &str,
+    failures: u32,
+    retry_in_ms: u64,
+) {
+    let message = format!(
+        "[reauth.{name}] has failed too often for all its tokens together; nothing logs in by it \
+         until the window ends"
+    );
+    journal.write(
+        now,
+        Name::ReauthExhausted,
+        Severity::Error,
+        &message,
+        Fields {
+            reauth: Some(name),
+            attempt: Some(failures),
+            retry_in_ms: Some(retry_in_ms),
+            ..Fields::default()
+        },
+    );
+}
+
 /// Writes what there is to tell of a server.
 pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };

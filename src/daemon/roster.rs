@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::Client;
-use crate::keeper::{ServerId, TokenId};
+use crate::keeper::{ReauthId, ServerId, TokenId};
 use crate::lifecycle::Slot;
 use crate::secret::TokenValue;
 use crate::settings::{Reauth, ReauthMethod, Server, Source, Token};
@@ -94,6 +94,8 @@ pub(super) struct Roster {
     names: HashMap<String, TokenId>,
     remotes: Vec<Remote>,
     servers: HashMap<String, ServerId>,
+    reauths: Vec<Arc<Reauth>>,
+    reauth_names: HashMap<String, ReauthId>,
 }
 
 impl Roster {
@@ -138,6 +140,30 @@ impl Roster {
 
     pub(super) fn server_of(&self, name: &str) -> Option<ServerId> {
         self.servers.get(name).copied()
+    }
+
+    pub(super) fn reauth_of(&self, name: &str) -> Option<ReauthId> {
+        self.reauth_names.get(name).copied()
+    }
+
+    pub(super) fn reauth(&self, id: ReauthId) -> &Arc<Reauth> {
+        &self.reauths[id.index()]
+    }
+
+    /// Every way to new values with its number.
+    pub(super) fn reauths(&self) -> impl Iterator<Item = (ReauthId, &Arc<Reauth>)> {
+        self.reauth_names.values().map(|id| (*id, self.reauth(*id)))
+    }
+
+    /// Puts a way to new values in the place of the one with this number, or at the end.
+    pub(super) fn put_reauth(&mut self, id: ReauthId, reauth: Reauth) {
+        self.reauth_names.insert(reauth.name.clone(), id);
+        let reauth = Arc::new(reauth);
+        if id.index() < self.reauths.len() {
+            self.reauths[id.index()] = reauth;
+        } else {
+            self.reauths.push(reauth);
+        }
     }
 
     /// Puts a server in the place of the one with this number, or at the end.
