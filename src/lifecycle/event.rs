@@ -107,7 +107,7 @@ pub enum SourceChange {
     NewValue,
     /// No value; the sentence says why.
     Lost(Box<str>),
-    /// A value again, and it is the one in use.
+    /// A value again, and it is the one in use; a candidate is not offered any more.
     Restored,
 }
 
