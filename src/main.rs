@@ -1,3 +1,7 @@
-//! The `tokenkeep` binary.
+//! The `tokenkeep` binary: the command line does it all.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tokenkeep::cli::main(std::env::args_os())
+}

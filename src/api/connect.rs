@@ -141,7 +141,10 @@ fn trust(builder: ClientBuilder, server: &Server) -> Result<ClientBuilder, Clien
 
 fn proxy(server: &Server) -> Result<Option<Proxy>, ClientError> {
     let Some(url) = &server.proxy else { return Ok(None) };
-    Proxy::all(url.clone())
-        .map(Some)
-        .map_err(|error| ClientError::Proxy { server: server.name.clone(), reason: reason(&error) })
+    let unusable = |reason| ClientError::Proxy { server: server.name.clone(), reason };
+    // The library would take other schemes, and fail with each request.
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(unusable(format!("its scheme is {}", url.scheme())));
+    }
+    Proxy::all(url.clone()).map(Some).map_err(|error| unusable(reason(&error)))
 }

@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    fn errors(value: Value) -> Vec<ApiError> {
+    fn errors(value: &Value) -> Vec<ApiError> {
         Envelope::read(json!({ "Errors": value }).to_string().as_bytes()).expect("read").errors
     }
 
@@ -173,14 +173,14 @@ mod tests {
             json!({ "Status": null, "Detail": "" }),
         ];
         for value in nothing {
-            assert_eq!(errors(value.clone()), [], "{value}");
+            assert_eq!(errors(&value), [], "{value}");
         }
     }
 
     #[test]
     fn a_status_may_be_an_integer_a_float_or_text() {
         for value in [json!(410), json!(410.0), json!("410"), json!(" 410.0 ")] {
-            let read = errors(json!({ "Status": value }));
+            let read = errors(&json!({ "Status": value }));
             assert_eq!(read[0].status, Stated::Status(410), "{value}");
         }
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_status_that_is_no_whole_number_is_gibberish() {
         for value in [json!(410.5), json!(-1), json!("gone"), json!(true), json!(1e300)] {
-            let read = errors(json!({ "Status": value }));
+            let read = errors(&json!({ "Status": value }));
             assert_eq!(read[0].status, Stated::Gibberish, "{value}");
         }
     }
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn errors_may_be_a_list_an_object_or_plain_text() {
         let one = ApiError { status: Stated::Status(401), detail: Some("no".into()) };
-        assert_eq!(errors(json!({ "Status": 401, "Detail": "no" })), [one]);
-        let list = errors(json!([{ "Status": 401 }, null, { "Status": 410 }]));
+        assert_eq!(errors(&json!({ "Status": 401, "Detail": "no" })), [one]);
+        let list = errors(&json!([{ "Status": 401 }, null, { "Status": 410 }]));
         assert_eq!(list.len(), 2);
         let plain = ApiError { status: Stated::Nothing, detail: Some("no".into()) };
-        assert_eq!(errors(json!("no")), [plain]);
+        assert_eq!(errors(&json!("no")), [plain]);
     }
 
     #[test]

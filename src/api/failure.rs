@@ -72,10 +72,9 @@ pub(super) fn kind_of(status: u16, voice: Voice, retry_after: Option<Duration>) 
     match (status, voice, retry_after) {
         (410, Voice::Api, _) => FailureKind::Expired,
         (401, Voice::Api, _) => FailureKind::Rejected,
-        (401 | 410, Voice::Http, _) => FailureKind::Unavailable,
         (429, ..) => quiet(retry_after.unwrap_or_default()),
         (503, _, Some(asked)) => quiet(asked),
-        (408 | 425, ..) => FailureKind::Unavailable,
+        (401 | 410, Voice::Http, _) | (408 | 425, ..) => FailureKind::Unavailable,
         (300..=499, ..) => FailureKind::Misconfigured,
         _ => FailureKind::Unavailable,
     }

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "hand-made answers read better unborrowed")]
+
 use serde_json::json;
 
 use super::*;

@@ -30,7 +30,9 @@ pub(super) async fn get(
         let retry_after = retry_after(response.headers());
         Ok(Answer { status, retry_after, body: body(response).await? })
     };
-    answered.await.map_err(|error| Fault::new(explain(&error, limits, asked)))
+    answered
+        .await
+        .map_err(|error: reqwest::Error| Fault::new(explain(&error.without_url(), limits, asked)))
 }
 
 async fn body(mut response: Response) -> Result<Body, reqwest::Error> {

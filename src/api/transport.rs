@@ -47,7 +47,7 @@ pub(super) fn explain(error: &reqwest::Error, limits: Limits, asked: &Asked<'_>)
         None if error.is_connect() => format!(
             "no connection ({reason}): is [server.{server}] up, and do its `url` and `proxy` hold?"
         ),
-        None => format!("the connection broke before the whole answer was there ({reason})"),
+        None => format!("no whole answer came ({reason})"),
     }
 }
 

@@ -59,7 +59,7 @@ pub enum HookFault {
     },
     /// The program may not be run.
     #[error(
-        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, and look at its folders and at mounts without exec"
+        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec"
     )]
     NotExecutable {
         /// The program as configured.

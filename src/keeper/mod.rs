@@ -150,6 +150,17 @@ impl Keeper {
         self.tokens[id.index()].as_ref().map(|entry| &entry.token)
     }
 
+    /// The token with this [key](TokenId::key), if there still is one.
+    pub fn id_of(&self, key: u32) -> Option<TokenId> {
+        let id = TokenId(key);
+        self.tokens.get(id.index())?.as_ref().map(|_| id)
+    }
+
+    /// What the keeper was told of a token.
+    pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
+        self.tokens[id.index()].as_ref().map(|entry| &entry.spec)
+    }
+
     /// The slot that a newcomer among a token's values is to be put into.
     pub fn spare_slot(&self, id: TokenId) -> Slot {
         self.token(id).map_or(Slot::B, |token| token.active_slot().other())

@@ -13,6 +13,11 @@ pub struct TokenId(pub(super) u32);
 pub struct ServerId(pub(super) u32);
 
 impl TokenId {
+    /// The number as a key for others to know the token by; see [`Keeper::id_of`](super::Keeper::id_of).
+    pub const fn key(self) -> u32 {
+        self.0
+    }
+
     /// The number as an index: they are dense.
     pub const fn index(self) -> usize {
         self.0 as usize

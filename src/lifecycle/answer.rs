@@ -29,11 +29,14 @@ impl Turn<'_> {
     }
 
     fn current_answered(&mut self, method: Method, answer: Answer) {
+        if answer.replaced {
+            self.adopt_renewed_value();
+            if !matches!(answer.outcome, Outcome::Alive { .. }) {
+                self.forget_value();
+            }
+        }
         match answer.outcome {
             Outcome::Alive { remaining } => {
-                if answer.replaced {
-                    self.adopt_renewed_value();
-                }
                 self.alive(Reading {
                     sent: answer.sent,
                     received: answer.received,

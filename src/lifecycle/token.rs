@@ -204,6 +204,11 @@ impl Token {
         self.flight.is_some()
     }
 
+    /// Whether a re-auth attempt is under way.
+    pub const fn is_reauthenticating(&self) -> bool {
+        matches!(self.flight, Some(Flight::Reauth(_)))
+    }
+
     /// The moment until which the token is known to live, past or ahead; `None` while
     /// nothing is known, or the value is known to be dead.
     pub fn bound(&self) -> Option<Moment> {

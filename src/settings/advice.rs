@@ -88,13 +88,31 @@ fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     }
 }
 
-/// What to do about a line that is not TOML.
-pub(super) fn syntax(message: &str) -> &'static str {
-    if message.starts_with("string values must be quoted") {
-        "put quotes around the text"
+/// How the parser's message begins where a list is not closed; it comes again for each
+/// line until something closes it.
+pub(super) const MISSING_COMMA: &str = "missing comma between array elements";
+
+/// Sentence and remedy for a line that is not TOML. `message` is the parser's, which speaks
+/// of the form and never of the text; `nothing_there`: it stumbled over the lack of something.
+pub(super) fn syntax(message: &str, nothing_there: bool) -> (String, &'static str) {
+    let unquoted = message.starts_with("string values must be quoted");
+    let (message, remedy) = if unquoted && nothing_there {
+        ("a value is missing here", "write a value after `=`, text in quotes")
+    } else if unquoted {
+        (message, "put quotes around text; numbers, true and false go without")
+    } else if message.starts_with(MISSING_COMMA) {
+        (message, "close the list with `]`, or put a comma between its values")
     } else if message.contains("unclosed") {
-        "close what is opened here"
+        (message, "close what is opened here")
+    } else if message.contains("string") {
+        (
+            message,
+            "close the text with the quotes that it begins with; write `\\\\` for a backslash",
+        )
+    } else if message.contains("fraction") || message.contains("mantissa") {
+        (message, "write digits on both sides of the point, like 0.5")
     } else {
-        "write `key = value`, text in quotes, or a [header] on a line of its own"
-    }
+        (message, "write `key = value`, text in quotes, or a [header] on a line of its own")
+    };
+    (format!("this is not TOML: {message}"), remedy)
 }

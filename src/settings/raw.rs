@@ -15,8 +15,11 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
     pub(super) control: RawControl,
     pub(super) schedule: RawSchedule,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) server: BTreeMap<String, RawServer>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) reauth: BTreeMap<String, RawReauth>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) token: BTreeMap<String, RawToken>,
 }
 

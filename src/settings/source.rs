@@ -148,16 +148,22 @@ impl Sources {
 
     /// The text of the line that `spot` stands on.
     pub(super) fn line_text(&self, spot: Spot) -> &str {
-        self.list[spot.source].text.lines().nth(self.line(spot) - 1).unwrap_or("")
+        let source = &self.list[spot.source];
+        let start = source.line_starts()[self.line(spot) - 1];
+        source.text[start..].lines().next().unwrap_or("")
     }
 }
 
 impl Source {
-    fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        let starts = self.line_starts.get_or_init(|| {
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
             let after_breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
             std::iter::once(0).chain(after_breaks).collect()
-        });
+        })
+    }
+
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let starts = self.line_starts();
         let line = starts.partition_point(|&start| start <= offset).max(1);
         let before = self.text.get(starts[line - 1]..offset).unwrap_or("");
         (line, before.chars().count() + 1)

@@ -46,7 +46,8 @@ struct Damage {
 }
 
 impl Damage {
-    /// Reports the errors, the first on each line, and says how far they reach.
+    /// Reports the errors, but not those that only follow from another, and says how far
+    /// they reach.
     fn assess(
         sources: &Sources,
         source: usize,
@@ -55,28 +56,47 @@ impl Damage {
         report: &mut Report,
     ) -> Self {
         let mut damage = Self { lines: HashSet::new(), structure: false };
+        let (mut in_open_list, mut second_table) = (false, 0..0);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let spot = Spot::at(source, span.start);
             if !damage.lines.insert(sources.line(spot)) {
                 continue;
             }
-            // Nothing but `message` is said: the error as a whole would print the line.
-            let (message, remedy) = match error.message() {
-                "duplicate key" => {
-                    let key = content.get(span).unwrap_or_default();
-                    let message = format!("`{key}` stands here a second time in this file");
-                    (message, "keep one of the two".to_owned())
-                }
-                message => {
-                    damage.structure |= sources.line_text(spot).trim_start().starts_with('[');
-                    (format!("this is not TOML: {message}"), advice::syntax(message).to_owned())
-                }
+            let is_header = sources.line_text(spot).trim_start().starts_with('[');
+            // Nothing but `message` is used: the error as a whole would print the line.
+            let message = error.message();
+            let follows = in_open_list;
+            in_open_list = message.starts_with(advice::MISSING_COMMA);
+            if (follows && in_open_list) || second_table.contains(&span.start) {
+                continue;
+            }
+            let (message, remedy) = if message == "duplicate key" {
+                let what = match header(content, &span) {
+                    Some(header) => {
+                        let rest = &content[span.end..];
+                        let length = rest.find("\n[").unwrap_or(rest.len());
+                        second_table = span.end..span.end + length;
+                        header
+                    }
+                    None => content.get(span).unwrap_or_default().to_owned(),
+                };
+                (format!("`{what}` stands here a second time in this file"), "keep one of the two")
+            } else {
+                damage.structure |= is_header;
+                advice::syntax(message, span.is_empty())
             };
             report.syntax(spot, message, remedy);
         }
         damage
     }
+}
+
+/// The header whose last key is at `key`, without what else may stand on its line.
+fn header(content: &str, key: &Range<usize>) -> Option<String> {
+    let before = content.get(..key.end)?;
+    let line = before.rsplit('\n').next()?.trim_start();
+    (line.starts_with('[') && !line.contains(['=', '{', ','])).then(|| format!("{line}]"))
 }
 
 struct Pass<'a> {

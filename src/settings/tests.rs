@@ -1,1 +1,73 @@
-//! The configuration as a whole, from files to settings.
+//! The schema, the raw form and the shipped file know the same keys.
+
+use std::collections::BTreeSet;
+
+use super::schema::{Field, Kind, ROOT, Shape};
+
+/// Every key of the schema, as `table key`, with an example of a value.
+fn keys(fields: &[Field], table: &str) -> Vec<(String, &'static str, &'static str)> {
+    let mut all = Vec::new();
+    for field in fields {
+        match field.shape {
+            Shape::Value(kind) => all.push((table.to_owned(), field.name, example(kind))),
+            Shape::Table(inner) if table.is_empty() => all.extend(keys(inner, field.name)),
+            Shape::Table(inner) => all.extend(keys(inner, &format!("{table}.{}", field.name))),
+            Shape::Named(inner) => all.extend(keys(inner, &format!("{}.x", field.name))),
+        }
+    }
+    all
+}
+
+fn example(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Path
+        | Kind::SocketPath
+        | Kind::Reference
+        | Kind::Credential
+        | Kind::Variable
+        | Kind::Filter
+        | Kind::Url
+        | Kind::Address
+        | Kind::Choice(_)
+        | Kind::Duration(..) => "\"text\"",
+        Kind::Command => "[\"text\"]",
+        Kind::Share | Kind::OpenShare => "0.5",
+        Kind::Whole(..) => "1",
+        Kind::Boolean => "true",
+    }
+}
+
+#[test]
+fn the_raw_form_takes_every_key_of_the_schema() {
+    for (table, key, value) in keys(ROOT, "") {
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+        let text = format!("{header}{key} = {value}\n");
+        if let Err(error) = toml::from_str::<super::raw::Raw>(&text) {
+            panic!("{table} {key}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_file_shows_every_key_of_the_schema() {
+    let shipped = include_str!("../../config/tokenkeep.toml");
+    let (mut table, mut shown) = (String::new(), BTreeSet::new());
+    for line in shipped.lines().filter_map(|line| line.strip_prefix('#')) {
+        if let Some(header) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            let mut parts: Vec<&str> = header.split('.').collect();
+            if let Some(name) = parts.get_mut(1) {
+                *name = "x";
+            }
+            table = parts.join(".");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            shown.insert(format!("{table} {key}"));
+        }
+    }
+    let missing: Vec<String> = keys(ROOT, "")
+        .into_iter()
+        .filter(|(table, ..)| !table.ends_with(".schedule")) // shown once, as [schedule]
+        .map(|(table, key, _)| format!("{table} {key}"))
+        .filter(|key| !shown.contains(key))
+        .collect();
+    assert!(missing.is_empty(), "not in the shipped file: {missing:?}");
+}

@@ -1,1 +1,154 @@
-//! Not written yet.
+//! The session API's double: a real HTTP server on a loopback port, with real time.
+//!
+//! For tests and for `tokenkeep demo`. Owns its own reading of the API's reference, so that
+//! a slip in `api` is not repeated here. Never used by the daemon itself.
+
+mod behaviour;
+mod envelope;
+pub mod raw;
+mod serve;
+mod shared;
+mod trouble;
+mod world;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use self::behaviour::{Behaviour, Endpoint, ErrorStyle, RenewsBy, Reports};
+pub use self::shared::Recorded;
+use self::shared::Shared;
+pub use self::trouble::{Plan, RetryAfter, Trouble};
+
+/// A running server. It stops, and its connections with it, when this is dropped.
+pub struct Simulator {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Starts a server on a free loopback port. Needs a tokio runtime of any flavour.
+    ///
+    /// # Errors
+    ///
+    /// When there is no port to be had.
+    pub async fn start(behaviour: Behaviour) -> io::Result<Self> {
+        Self::start_on((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
+    }
+
+    /// Starts a server on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not this machine's.
+    pub async fn start_on(address: SocketAddr, behaviour: Behaviour) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::new(behaviour));
+        let accepting = tokio::spawn(serve::accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// The base URL, path prefix included, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.address, self.shared.behaviour().path_prefix)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes `value` known, with a full life of `life` from now on.
+    pub fn add_token(&self, value: &str, life: Duration) {
+        self.shared.with_world(|world, now| world.add(value, life, now));
+    }
+
+    /// Makes `value` invalid (401), as `RevokeSessionToken` does.
+    pub fn revoke(&self, value: &str) {
+        self.shared.with_world(|world, _| world.revoke(value));
+    }
+
+    /// Ends the life of `value` now (410).
+    pub fn expire(&self, value: &str) {
+        self.shared.with_world(|world, now| world.expire(value, now));
+    }
+
+    /// Makes `value` unknown (401).
+    pub fn forget(&self, value: &str) {
+        self.shared.with_world(|world, _| world.forget(value));
+    }
+
+    /// All values that it knows, dead or alive, in no order.
+    pub fn tokens(&self) -> Vec<String> {
+        self.shared.with_world(|world, _| world.values())
+    }
+
+    /// The life that `value` has left, zero if it has expired; `None` if it is unknown or
+    /// revoked.
+    pub fn remaining(&self, value: &str) -> Option<Duration> {
+        self.shared.with_world(|world, now| world.remaining(value, now))
+    }
+
+    /// Changes the rules from the next call on.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.shared.with_world(|world, _| world.behaviour = behaviour);
+    }
+
+    /// Lets something go wrong. Plans count in the order in which they were made.
+    pub fn plan_fault(&self, plan: Plan) {
+        self.shared.with_world(|world, _| world.plans.push(plan));
+    }
+
+    /// Calls off all that was to go wrong.
+    pub fn clear_faults(&self) {
+        self.shared.with_world(|world, _| world.plans.clear());
+    }
+
+    /// All requests so far, in the order in which they were answered.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests().borrow().clone()
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections()
+    }
+
+    /// Waits until the requests so far satisfy `condition`.
+    pub async fn until(&self, mut condition: impl FnMut(&[Recorded]) -> bool) {
+        let mut requests = self.shared.requests();
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = requests.wait_for(|requests| condition(requests)).await;
+    }
+
+    /// Stops listening and drops all connections: whoever connects is refused. The state
+    /// stays, and lives run on.
+    pub async fn go_down(&mut self) {
+        self.accepting.abort();
+        // The socket is closed once the task is gone; that it was aborted is no news.
+        let _ = (&mut self.accepting).await;
+    }
+
+    /// Listens again on the same port after [`Simulator::go_down`].
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has taken the port.
+    pub async fn come_back(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind(self.address).await?;
+        self.accepting = tokio::spawn(serve::accept(listener, Arc::clone(&self.shared)));
+        Ok(())
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}

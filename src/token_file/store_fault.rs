@@ -59,6 +59,9 @@ pub enum StoreFault {
         /// The state directory.
         path: PathBuf,
     },
+    /// There is no state directory to keep it in.
+    #[error("there is no state directory that can be written to; see the warning at the start")]
+    NoStateDir,
     /// A kept value could not be understood; its file was set aside.
     #[error(
         "{}: what was kept there is damaged and was set aside as {}; the token's source counts again",

@@ -7,12 +7,11 @@
 //! Where inotify does not see a change (a folder that is not there yet, one that was replaced
 //! or moved with its parents, a limit of the kernel that is used up), a look once a second does.
 
+mod file;
 mod folders;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,9 +20,9 @@ use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify};
 use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
+use self::file::{Stamp, Watched, links};
 use self::folders::Folders;
 use super::TEMPORARY_PREFIX;
-use super::links::chain;
 
 /// From the first sign of a change until files are looked at: a replacement is a burst of
 /// events, and ten thousand replacements are one batch.
@@ -55,24 +54,6 @@ pub struct Watcher {
     suspects: BTreeMap<u32, bool>,
     settling: Option<Pin<Box<Sleep>>>,
     probing: Interval,
-}
-
-#[derive(Debug)]
-struct Watched {
-    path: PathBuf,
-    /// What symbolic links lead to, step by step; empty for a plain file.
-    links: Vec<PathBuf>,
-    stamp: Option<Stamp>,
-}
-
-/// What tells one state of a file from another, cheaply.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Watcher {
@@ -130,7 +111,7 @@ impl Watcher {
         for key in gone {
             self.suspects.remove(&key);
             if let Some(file) = self.files.remove(&key) {
-                self.folders.detach(key, file.steps());
+                self.folders.detach(key, &file.steps());
             }
         }
         for (key, path) in wanted {
@@ -138,7 +119,7 @@ impl Watcher {
                 continue;
             }
             let mut file = Watched { links: links(&path), path, stamp: None };
-            self.folders.attach(key, file.steps());
+            self.folders.attach(key, &file.steps());
             // After the watch began: a change in between is seen twice rather than never.
             file.stamp = Stamp::of(&file.path);
             self.files.insert(key, file);
@@ -241,9 +222,9 @@ impl Watcher {
             let Some(file) = self.files.get_mut(&key) else { continue };
             let links = links(&file.path);
             if links != file.links {
-                self.folders.detach(key, file.steps());
+                self.folders.detach(key, &file.steps());
                 file.links = links;
-                self.folders.attach(key, file.steps());
+                self.folders.attach(key, &file.steps());
             }
             let steps = file.links.iter().filter_map(|step| step.parent());
             folders.extend(steps.map(Path::to_owned));
@@ -256,36 +237,6 @@ impl Default for Watcher {
     fn default() -> Self {
         Self::new()
     }
-}
-
-impl Watched {
-    /// Every path whose change changes the file.
-    fn steps(&self) -> impl ExactSizeIterator<Item = &Path> {
-        std::iter::once(&self.path)
-            .chain(&self.links)
-            .map(PathBuf::as_path)
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-}
-
-impl Stamp {
-    /// The stamp of the file at `path`; `None` if there is none, or none to be seen.
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
-/// What the link at `path` leads to, step by step; nothing for a plain file.
-fn links(path: &Path) -> Vec<PathBuf> {
-    chain(path).skip(1).collect()
 }
 
 /// The end of a timer that may not be running.

@@ -80,7 +80,7 @@ impl Folders {
     }
 
     /// Watches the folders of all `steps` for the file `key`.
-    pub(super) fn attach<'a>(&mut self, key: u32, steps: impl ExactSizeIterator<Item = &'a Path>) {
+    pub(super) fn attach(&mut self, key: u32, steps: &[&Path]) {
         let linked = steps.len() > 1;
         for step in steps {
             let Some(name) = step.file_name() else { continue };
@@ -100,7 +100,7 @@ impl Folders {
     }
 
     /// Takes back what [`Folders::attach`] did for the same key and steps.
-    pub(super) fn detach<'a>(&mut self, key: u32, steps: impl Iterator<Item = &'a Path>) {
+    pub(super) fn detach(&mut self, key: u32, steps: &[&Path]) {
         for step in steps {
             let path = parent(step);
             let (Some(name), Some(folder)) = (step.file_name(), self.by_path.get_mut(path)) else {

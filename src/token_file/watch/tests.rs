@@ -1,4 +1,4 @@
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,0 +1,164 @@
+//! The command line: what is asked for, and with which exit status it ends.
+//!
+//! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
+
+mod demo;
+mod plan;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::daemon::{Daemon, DaemonError, Loader};
+use crate::events::{self, InitError, StdoutKind};
+use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
+
+/// Keeps session tokens alive.
+#[derive(Debug, Parser)]
+#[command(name = "tokenkeep", version, about, arg_required_else_help = true)]
+struct Arguments {
+    /// The configuration; `conf.d/*.toml` beside it is read too
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep the configured tokens alive until SIGTERM; SIGHUP reloads the configuration
+    Run,
+    /// Check the configuration, and tell what will be done for each token
+    CheckConfig,
+    /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
+    Demo,
+    /// Print the configuration that holds, with all files, defaults and overrides applied
+    PrintConfig,
+    /// The demo's re-auth command: logs in at the simulated API and prints the token
+    #[command(hide = true)]
+    DemoLogin {
+        /// The file that holds the API key
+        #[arg(long, value_name = "PATH")]
+        key_file: PathBuf,
+    },
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(#[from] Faults),
+    #[error("{0}")]
+    Log(#[from] InitError),
+    #[error("{0}")]
+    Daemon(#[from] DaemonError),
+    #[error("the demo cannot run: {0}")]
+    Demo(String),
+    #[error("{doing}: {error}")]
+    System { doing: &'static str, error: io::Error },
+}
+
+impl Failure {
+    /// The exit status after `sysexits.h`.
+    const fn status(&self) -> u8 {
+        match self {
+            Self::Configuration(_)
+            | Self::Log(InitError::Filter(_))
+            | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
+            Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
+            Self::Log(InitError::Stdout(_) | InitError::Twice)
+            | Self::Daemon(DaemonError::System { .. })
+            | Self::System { .. } => EX_SOFTWARE,
+        }
+    }
+}
+
+const EX_USAGE: u8 = 64;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+const EX_CONFIG: u8 = 78;
+
+/// Does what the arguments ask for (the program's name comes first), and gives the status to
+/// exit with.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match obey(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.to_string());
+            failure.status().into()
+        }
+    }
+}
+
+fn obey(arguments: Arguments) -> Result<(), Failure> {
+    let path = arguments.config;
+    match arguments.command {
+        Command::Run => run(path),
+        Command::CheckConfig => check_config(&path),
+        Command::Demo => demo::run(),
+        Command::DemoLogin { key_file } => demo::log_in(key_file),
+        Command::PrintConfig => {
+            let loaded = settings::load(&path, std::env::vars_os())?;
+            warn(&loaded.warnings);
+            print(&settings::print(&loaded.settings))
+        }
+    }
+}
+
+fn run(path: PathBuf) -> Result<(), Failure> {
+    let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
+    let log = events::init(&settings.log, StdoutKind::detect())?;
+    let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
+    runtime()?.block_on(async {
+        let mut daemon = Daemon::new(settings, loader, Some(log))?;
+        daemon.warn(&warnings);
+        Ok(daemon.run(std::future::pending()).await?)
+    })
+}
+
+/// One thread does it all: the work is waiting, and a second one costs more than it brings.
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::System { doing: "starting the runtime", error })
+}
+
+fn check_config(path: &Path) -> Result<(), Failure> {
+    let loaded = settings::load(path, std::env::vars_os())?;
+    warn(&loaded.warnings);
+    print(&plan::tell(&loaded))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::System { doing: "writing to standard output", error })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        complain(&format!("warning: {warning}"));
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to tell if even this cannot be printed.
+    let _ = writeln!(io::stderr().lock(), "tokenkeep: {text}");
+}

@@ -1,0 +1,326 @@
+//! Putting a configuration into force: at the start, and at a reload in place of the old one.
+//!
+//! What is the same in both is not disturbed. A configuration that cannot be put into force
+//! whole is not put into force at all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::deeds;
+use super::roster::{Kept, Remote};
+use super::{Daemon, DaemonError};
+use crate::api::Client;
+use crate::clock;
+use crate::events::{Fields, Name, Severity};
+use crate::keeper::{Limits, ReauthRoute, ServerId, TokenId, TokenSpec};
+use crate::lifecycle::Policy;
+use crate::settings::{
+    Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Warning,
+};
+use crate::systemd;
+use crate::token_file::{StateDir, StoreFault};
+
+/// How many names a log line lists before it only counts.
+const NAMES_IN_A_LINE: usize = 20;
+
+/// Connections for every server that is new or changed, as against `old`.
+pub(super) fn clients(
+    settings: &Settings,
+    old: Option<&Settings>,
+) -> Result<BTreeMap<String, Client>, DaemonError> {
+    let known = |server: &Server| old.is_some_and(|old| old.servers.contains(server));
+    let build = |server: &Server| {
+        let name = server.name.clone();
+        match Client::new(server) {
+            Ok(client) => Ok((name, client)),
+            Err(error) => Err(DaemonError::Client { name, error }),
+        }
+    };
+    settings.servers.iter().filter(|server| !known(server)).map(build).collect()
+}
+
+/// What a reload did, by name.
+#[derive(Debug, Default)]
+struct Changes {
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
+}
+
+impl Daemon {
+    /// Opens the state directory. Not being able to write there is a warning; another
+    /// daemon in it is not.
+    pub(super) fn open_state(&mut self) -> Result<(), DaemonError> {
+        match StateDir::open(&self.settings.state_dir) {
+            Ok(state) => self.state = Some(Arc::new(state)),
+            Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
+            Err(fault) => {
+                let error = fault.to_string();
+                let path = self.settings.state_dir.display().to_string();
+                self.say(
+                    Name::ConfigWarning,
+                    Severity::Warn,
+                    "the state directory cannot be used; new values of tokens that have no file \
+                     are lost at a restart",
+                    Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the first configuration into force, and reads every source.
+    pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
+        self.apply(settings, clients);
+        let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.look_now(id);
+        }
+    }
+
+    /// Puts `settings` into force; `clients` are those of servers that are new or changed.
+    fn apply(&mut self, settings: Settings, mut clients: BTreeMap<String, Client>) -> Changes {
+        let mut changes = Changes::default();
+        self.keeper.set_max_hooks(settings.max_hooks);
+        for server in &settings.servers {
+            if let Some(client) = clients.remove(&server.name) {
+                self.put_server(server.clone(), client);
+            }
+        }
+        let wanted: HashMap<&str, &Token> =
+            settings.tokens.iter().map(|token| (token.name.as_str(), token)).collect();
+        let gone: Vec<(TokenId, String)> = self
+            .roster
+            .ids()
+            .filter(|(_, kept)| !wanted.contains_key(kept.settings.name.as_str()))
+            .map(|(id, kept)| (id, kept.settings.name.clone()))
+            .collect();
+        for (id, name) in gone {
+            self.keeper.remove_token(id);
+            self.roster.remove(id);
+            changes.removed.push(name);
+        }
+        let servers: HashMap<&str, &Server> =
+            settings.servers.iter().map(|server| (server.name.as_str(), server)).collect();
+        let reauths: HashMap<&str, Arc<Reauth>> = settings
+            .reauths
+            .iter()
+            .map(|reauth| (reauth.name.as_str(), Arc::new(reauth.clone())))
+            .collect();
+        let mut policies = Vec::new();
+        for token in &settings.tokens {
+            let reauth = token.reauth.as_deref().and_then(|name| reauths.get(name)).cloned();
+            let (Some(server), Some(id)) =
+                (servers.get(token.server.as_str()), self.roster.server_of(&token.server))
+            else {
+                continue;
+            };
+            let spec = spec(token, server, id, reauth.as_deref(), &mut policies);
+            self.put_token(token, reauth, spec, &mut changes);
+        }
+        let files: Vec<_> = self
+            .roster
+            .ids()
+            .filter_map(|(id, kept)| Some((id.key(), kept.file()?.to_owned())))
+            .collect();
+        self.watcher.set_paths(files);
+        self.settings = settings;
+        changes
+    }
+
+    fn put_server(&mut self, server: Server, client: Client) {
+        let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
+        // Behind another address is another server: nothing is known of it yet.
+        let same = self
+            .roster
+            .server_of(&server.name)
+            .filter(|id| self.roster.remote(*id).settings.url == server.url);
+        let id = match same {
+            Some(id) => {
+                self.keeper.set_limits(id, limits);
+                id
+            }
+            None => self.keeper.add_server(limits),
+        };
+        self.roster.put_server(id, Remote { settings: server, client });
+    }
+
+    fn put_token(
+        &mut self,
+        token: &Token,
+        reauth: Option<Arc<Reauth>>,
+        spec: TokenSpec,
+        changes: &mut Changes,
+    ) {
+        let now = clock::now();
+        let Some(id) = self.roster.id_of(&token.name) else {
+            let mut kept = Kept::new(token.clone(), reauth, spec.server);
+            kept.recalled = self.recall(token);
+            let id = self.keeper.add_token(spec, false, now);
+            self.roster.insert(id, kept);
+            changes.added.push(token.name.clone());
+            return;
+        };
+        let same_rules = self.keeper.spec(id) == Some(&spec);
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        if same_rules && kept.settings == *token && kept.reauth == reauth {
+            return;
+        }
+        if kept.settings.source != token.source {
+            kept.epoch += 1;
+            kept.in_source = None;
+        }
+        kept.settings = token.clone();
+        kept.reauth = reauth;
+        kept.server = spec.server;
+        if !same_rules {
+            self.keeper.change_token(id, spec, now, &mut self.outputs);
+        }
+        changes.changed.push(token.name.clone());
+    }
+
+    /// The value that an earlier run kept for a token whose source cannot be written to.
+    fn recall(&mut self, token: &Token) -> Option<crate::token_file::Stored> {
+        if matches!(token.source, Source::File(_)) {
+            return None;
+        }
+        match self.state.as_ref()?.load(&token.name) {
+            Ok(stored) => stored,
+            Err(fault) => {
+                let error = fault.to_string();
+                self.say(
+                    Name::ConfigWarning,
+                    Severity::Warn,
+                    "the value that was kept for the token cannot be used",
+                    Fields { token: Some(&token.name), error: Some(&error), ..Fields::default() },
+                );
+                None
+            }
+        }
+    }
+
+    /// SIGHUP: the configuration is read again, and this goes on meanwhile.
+    pub(super) fn reload(&mut self) {
+        if std::mem::replace(&mut self.reloading, true) {
+            self.reload_again = true;
+            return;
+        }
+        self.told(systemd::reloading());
+        self.deeds.spawn(deeds::load(Arc::clone(&self.loader)));
+    }
+
+    pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {
+        self.reloading = false;
+        match loaded {
+            Ok(loaded) => self.replace_settings(loaded),
+            Err(faults) => self.reject(&faults.to_string()),
+        }
+        self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
+        }
+    }
+
+    fn replace_settings(&mut self, loaded: Loaded) {
+        let Loaded { settings, warnings, .. } = loaded;
+        let clients = match clients(&settings, Some(&self.settings)) {
+            Ok(clients) => clients,
+            Err(error) => return self.reject(&error.to_string()),
+        };
+        if settings.log.level != self.settings.log.level
+            && let Some(Err(error)) =
+                self.log.as_ref().map(|log| log.reload_filter(&settings.log.level))
+        {
+            return self.reject(&error.to_string());
+        }
+        let needs_restart = needs_restart(&self.settings, &settings);
+        let by_name = self.apply(settings, clients);
+        self.warn(&warnings);
+        self.look_at_all();
+        let [added, removed, changed] =
+            [&by_name.added, &by_name.removed, &by_name.changed].map(|names| list(names));
+        self.say(
+            Name::ConfigReloaded,
+            Severity::Info,
+            "the new configuration holds",
+            Fields {
+                added: added.as_deref(),
+                removed: removed.as_deref(),
+                changed: changed.as_deref(),
+                needs_restart: needs_restart.as_deref(),
+                ..Fields::default()
+            },
+        );
+    }
+
+    fn reject(&mut self, error: &str) {
+        self.say(
+            Name::ConfigRejected,
+            Severity::Error,
+            "the new configuration is refused whole; the old one goes on",
+            Fields { error: Some(error), ..Fields::default() },
+        );
+    }
+
+    /// Tells what a configuration should do without.
+    pub fn warn(&mut self, warnings: &[Warning]) {
+        for warning in warnings {
+            let (place, error) = (warning.place.to_string(), warning.remedy.clone());
+            self.say(
+                Name::ConfigWarning,
+                Severity::Warn,
+                &warning.message,
+                Fields { path: Some(&place), error: Some(&error), ..Fields::default() },
+            );
+        }
+    }
+}
+
+fn spec(
+    token: &Token,
+    server: &Server,
+    id: ServerId,
+    reauth: Option<&Reauth>,
+    policies: &mut Vec<Arc<Policy>>,
+) -> TokenSpec {
+    let policy = Policy {
+        schedule: token.schedule,
+        timeout: server.timeout,
+        renewal: server.renewal,
+        reauth: reauth.map(|reauth| reauth.policy),
+    };
+    let policy = policies.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
+        let policy = Arc::new(policy);
+        policies.push(Arc::clone(&policy));
+        policy
+    });
+    let route = match reauth.map(|reauth| &reauth.method) {
+        Some(ReauthMethod::ApiKey { .. }) => ReauthRoute::Server,
+        Some(ReauthMethod::Command(_)) | None => ReauthRoute::Hook,
+    };
+    TokenSpec { server: id, policy, route }
+}
+
+/// The settings that only a restart can change, where they differ.
+fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
+    let settings = [
+        ("state_dir", old.state_dir != new.state_dir),
+        ("log.format", old.log.format != new.log.format),
+        ("control.socket", old.control.socket != new.control.socket),
+        ("control.listen", old.control.listen != new.control.listen),
+    ];
+    let named: Vec<_> =
+        settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    (!named.is_empty()).then(|| named.join(","))
+}
+
+/// Names for a log line; `None` for none.
+fn list(names: &[String]) -> Option<String> {
+    let told = names.iter().take(NAMES_IN_A_LINE).map(String::as_str).collect::<Vec<_>>().join(",");
+    match names.len() {
+        0 => None,
+        len if len <= NAMES_IN_A_LINE => Some(told),
+        len => Some(format!("{told} and {} more", len - NAMES_IN_A_LINE)),
+    }
+}

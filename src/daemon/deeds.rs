@@ -1,0 +1,285 @@
+//! Where effects meet the world: what is asked for, as futures that end in a [`Done`].
+//!
+//! A future owns all that it needs and knows nothing of the loop. What can block (files)
+//! runs on a thread of its own, so that a hung disk does not hold up the tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::roster::{Kept, Remote};
+use crate::api::{Client, LoginFault, LoginFaultKind};
+use crate::clock;
+use crate::hook::{self, HookResult, Invocation};
+use crate::keeper::{Ticket, TokenId};
+use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
+use crate::secret::TokenValue;
+use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
+use crate::token_file::{
+    Found, SourceFault, SourceFaultKind, StateDir, StoreFault, read, read_key, replace,
+};
+
+/// How long a source that was found empty or gone gets until it is looked at once more:
+/// whoever writes a file in place empties it first.
+const SECOND_LOOK: Duration = Duration::from_millis(400);
+
+/// Something that was under way has ended.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A call was answered, or failed; with the value that the answer named instead, and
+    /// the slot of the one that was asked about.
+    Answered(Ticket, Answer, Option<(Slot, TokenValue)>),
+    /// A re-auth attempt ended.
+    Reauthenticated(Ticket, Duration, Obtained),
+    /// Writing a value to its store ended.
+    Stored(Ticket, Result<Stored, StoreFault>),
+    /// Sources were looked at.
+    Looked(Vec<Look>),
+    /// The configuration was read.
+    Loaded(Box<Result<Loaded, Faults>>),
+}
+
+/// What a re-auth attempt brought.
+#[derive(Debug)]
+pub(super) enum Obtained {
+    /// A value.
+    Value(TokenValue),
+    /// The hook says that it wrote the token's file itself; this is what is there now.
+    InSource(Result<Found, SourceFault>),
+    /// Nothing.
+    Nothing(ReauthFault),
+}
+
+/// How a value was stored.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// It was written.
+    Written(TokenValue),
+    /// The source has changed meanwhile to this other value, and was left as it is.
+    SourceChanged(TokenValue),
+}
+
+/// One look at a token's source.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) id: TokenId,
+    /// The token's epoch when the look began.
+    pub(super) epoch: u64,
+    pub(super) source: Source,
+    pub(super) result: Result<Found, SourceFault>,
+}
+
+/// Asks the server about a value.
+pub(super) async fn ask(
+    ticket: Ticket,
+    client: Client,
+    method: Method,
+    (slot, value): (Slot, TokenValue),
+    timeout: Duration,
+) -> Done {
+    let sent = clock::now();
+    let (outcome, new_value) = match method {
+        Method::Query => (client.query(&value, timeout).await, None),
+        Method::Renew => {
+            let renewed = client.renew(&value, timeout).await;
+            (renewed.outcome, renewed.new_value)
+        }
+    };
+    let replaced = new_value.is_some();
+    let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
+    Done::Answered(ticket, answer, new_value.map(|value| (slot, value)))
+}
+
+/// What a re-auth attempt needs to know, besides how it is made.
+#[derive(Debug)]
+pub(super) struct Need {
+    pub(super) name: String,
+    pub(super) server: String,
+    pub(super) url: String,
+    pub(super) source: Source,
+    pub(super) reason: Reason,
+    pub(super) attempt: u32,
+    pub(super) status: Option<u16>,
+    pub(super) detail: Option<Box<str>>,
+}
+
+impl Need {
+    pub(super) fn of(kept: &Kept, remote: &Remote, reason: Reason, attempt: u32) -> Self {
+        let words = kept.last_words.clone().unwrap_or_default();
+        Self {
+            name: kept.settings.name.clone(),
+            server: remote.settings.name.clone(),
+            url: remote.settings.url.to_string(),
+            source: kept.settings.source.clone(),
+            reason,
+            attempt,
+            status: words.status,
+            detail: words.detail,
+        }
+    }
+}
+
+/// Obtains a new value.
+pub(super) async fn reauth(
+    ticket: Ticket,
+    client: Client,
+    method: ReauthMethod,
+    timeout: Duration,
+    need: Need,
+) -> Done {
+    let began = clock::now();
+    let obtained = match method {
+        ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
+        ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
+    };
+    Done::Reauthenticated(ticket, clock::now_ceil().since(began), obtained)
+}
+
+async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
+    let file = match &need.source {
+        Source::File(path) => Some(path.as_path()),
+        Source::Credential(_) | Source::Env(_) => None,
+    };
+    let end = hook::run(Invocation {
+        command,
+        timeout,
+        name: &need.name,
+        server: &need.server,
+        url: &need.url,
+        reason: need.reason.as_str(),
+        status: need.status,
+        detail: need.detail.as_deref(),
+        attempt: need.attempt,
+        file,
+    })
+    .await;
+    match end.interpret() {
+        HookResult::NewValue(value) => Obtained::Value(value),
+        HookResult::WroteFile if file.is_some() => {
+            let source = need.source.clone();
+            Obtained::InSource(blocking(move || read_source(&source)).await)
+        }
+        HookResult::WroteFile => nothing(
+            "the re-auth command printed nothing; only for a token whose source is a `file` may \
+             it write that itself, otherwise it is to print the new token",
+        ),
+        HookResult::Failed(fault) => Obtained::Nothing(ReauthFault {
+            exit_status: fault.exit_status(),
+            error: fault.to_string().into(),
+            ..ReauthFault::default()
+        }),
+    }
+}
+
+fn nothing(error: &str) -> Obtained {
+    Obtained::Nothing(ReauthFault { error: error.into(), ..ReauthFault::default() })
+}
+
+async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration) -> Obtained {
+    let key = match blocking(move || read_key(&key, &|name| std::env::var_os(name))).await {
+        Ok(found) => found.value,
+        Err(fault) => return nothing(&format!("the API key cannot be had: {fault}")),
+    };
+    match client.login(&key, minutes, timeout).await {
+        Ok(value) => Obtained::Value(value),
+        Err(LoginFault { kind, fault }) => Obtained::Nothing(ReauthFault {
+            status: fault.status,
+            error: fault.error,
+            exit_status: None,
+            retry_after: match kind {
+                LoginFaultKind::Throttled { retry_after } => Some(retry_after),
+                LoginFaultKind::Refused
+                | LoginFaultKind::Misconfigured
+                | LoginFaultKind::Unavailable => None,
+            },
+        }),
+    }
+}
+
+/// What storing a value needs to know.
+#[derive(Debug)]
+pub(super) struct ToStore {
+    pub(super) name: String,
+    pub(super) source: Source,
+    pub(super) value: TokenValue,
+    /// What the source held when it was last looked at.
+    pub(super) in_source: Option<TokenValue>,
+    pub(super) state: Option<Arc<StateDir>>,
+}
+
+/// Writes a value to its store, durably.
+pub(super) async fn store(ticket: Ticket, to_store: ToStore) -> Done {
+    Done::Stored(ticket, blocking(move || store_now(to_store)).await)
+}
+
+fn store_now(to_store: ToStore) -> Result<Stored, StoreFault> {
+    let ToStore { name, source, value, in_source, state } = to_store;
+    match source {
+        Source::File(path) => {
+            if let Ok(found) = read_source(&Source::File(path.clone()))
+                && found.value != value
+                && in_source.is_some_and(|seen| seen != found.value)
+            {
+                return Ok(Stored::SourceChanged(found.value));
+            }
+            replace(&path, &value)?;
+        }
+        Source::Credential(_) | Source::Env(_) => match state {
+            Some(state) => state.save(&name, &value, in_source.as_ref())?,
+            None => return Err(StoreFault::NoStateDir),
+        },
+    }
+    Ok(Stored::Written(value))
+}
+
+/// Looks at sources, and a second time at those that seem to be gone.
+pub(super) async fn look(wanted: Vec<(TokenId, u64, Source)>) -> Done {
+    let mut looks = blocking(move || {
+        let look = |(id, epoch, source): (TokenId, u64, Source)| {
+            let result = read_source(&source);
+            Look { id, epoch, source, result }
+        };
+        wanted.into_iter().map(look).collect::<Vec<_>>()
+    })
+    .await;
+    if looks.iter().any(Look::may_be_half_done) {
+        sleep(SECOND_LOOK).await;
+        looks = blocking(move || {
+            for look in looks.iter_mut().filter(|look| look.may_be_half_done()) {
+                look.result = read_source(&look.source);
+            }
+            looks
+        })
+        .await;
+    }
+    Done::Looked(looks)
+}
+
+impl Look {
+    fn may_be_half_done(&self) -> bool {
+        self.result.as_ref().is_err_and(|fault| {
+            matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
+        })
+    }
+}
+
+/// Reads the configuration again.
+pub(super) async fn load(loader: Arc<super::Loader>) -> Done {
+    Done::Loaded(Box::new(blocking(move || loader()).await))
+}
+
+/// What a source holds now.
+pub(super) fn read_source(source: &Source) -> Result<Found, SourceFault> {
+    read(source, &|name| std::env::var_os(name))
+}
+
+/// Runs what may block on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        // Only a panic or the runtime's end gets here: the one aborts, the other stops us too.
+        Err(_) => std::future::pending().await,
+    }
+}

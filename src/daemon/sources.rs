@@ -1,0 +1,139 @@
+//! What the daemon makes of a look at a token's source: the keeper hears of changes only.
+
+use super::Daemon;
+use super::deeds::{self, Look};
+use super::roster::Kept;
+use crate::clock;
+use crate::events::{Fields, Name, Severity};
+use crate::keeper::TokenId;
+use crate::lifecycle::{SourceChange, Token};
+use crate::secret::TokenValue;
+use crate::settings::Source;
+use crate::token_file::{Found, SourceFault, SourceWarning};
+
+impl Daemon {
+    /// Files with these keys may have changed.
+    pub(super) fn look_at(&mut self, keys: Vec<u32>) {
+        let wanted = keys.into_iter().filter_map(|key| {
+            let id = self.keeper.id_of(key)?;
+            Some((id, self.roster.token(id)?))
+        });
+        let wanted = wanted.map(|(id, kept)| errand(id, kept)).collect();
+        self.look(wanted);
+    }
+
+    /// Looks at every source.
+    pub(super) fn look_at_all(&mut self) {
+        let wanted = self.roster.ids().map(|(id, kept)| errand(id, kept)).collect();
+        self.look(wanted);
+    }
+
+    /// Looks again at a source that changed while its token's re-auth was under way.
+    pub(super) fn look_once_more(&mut self, id: TokenId) {
+        if let Some(kept) = self.roster.token_mut(id)
+            && std::mem::take(&mut kept.look_again)
+        {
+            let errand = errand(id, kept);
+            self.look(vec![errand]);
+        }
+    }
+
+    fn look(&mut self, wanted: Vec<(TokenId, u64, Source)>) {
+        if !wanted.is_empty() {
+            self.deeds.spawn(deeds::look(wanted));
+        }
+    }
+
+    /// Reads a source here and now: for the start, which is to have all values first.
+    pub(super) fn look_now(&mut self, id: TokenId) {
+        if let Some(kept) = self.roster.token(id) {
+            let (id, epoch, source) = errand(id, kept);
+            let result = deeds::read_source(&source);
+            self.looked(Look { id, epoch, source, result });
+        }
+    }
+
+    pub(super) fn looked(&mut self, look: Look) {
+        let Look { id, epoch, source, result } = look;
+        let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        if kept.epoch != epoch || kept.settings.source != source {
+            return;
+        }
+        if busy {
+            kept.look_again = true;
+            return;
+        }
+        match result {
+            Ok(found) => self.found(id, found),
+            Err(fault) => self.lost(id, &fault),
+        }
+    }
+
+    fn found(&mut self, id: TokenId, found: Found) {
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        let Found { value, warnings } = found;
+        let unchanged = kept.in_source.as_ref() == Some(&value);
+        kept.in_source = Some(value.clone());
+        let recalled = kept.recalled.take();
+        let warn = !std::mem::replace(&mut kept.warned, !warnings.is_empty());
+        let name = kept.settings.name.clone();
+        if warn {
+            self.warn_of(&name, &warnings);
+        }
+        match recalled {
+            Some(stored) if stored.replaces.as_ref() == Some(&value) => {
+                self.offer(id, stored.value);
+            }
+            Some(_) | None if unchanged => self.source_changed(id, SourceChange::Restored),
+            Some(_) | None => self.offer(id, value),
+        }
+    }
+
+    fn lost(&mut self, id: TokenId, fault: &SourceFault) {
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        kept.in_source = None;
+        if let Some(stored) = kept.recalled.take() {
+            self.offer(id, stored.value);
+        }
+        self.source_changed(id, SourceChange::Lost(fault.to_string().into()));
+    }
+
+    /// A value to be used, unless it is the one in use already.
+    pub(super) fn offer(&mut self, id: TokenId, value: TokenValue) {
+        let spare = self.keeper.spare_slot(id);
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        if kept.value(spare.other()) == Some(&value) {
+            return self.source_changed(id, SourceChange::Restored);
+        }
+        kept.put(spare, value);
+        self.source_changed(id, SourceChange::NewValue);
+    }
+
+    fn source_changed(&mut self, id: TokenId, change: SourceChange) {
+        self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+    }
+
+    fn warn_of(&mut self, token: &str, warnings: &[SourceWarning]) {
+        for warning in warnings {
+            let error = warning.to_string();
+            let SourceWarning::OpenToAll { path, .. } = warning;
+            let path = path.display().to_string();
+            self.say(
+                Name::ConfigWarning,
+                Severity::Warn,
+                "a secret is open to others",
+                Fields {
+                    token: Some(token),
+                    error: Some(&error),
+                    path: Some(&path),
+                    ..Fields::default()
+                },
+            );
+        }
+    }
+}
+
+fn errand(id: TokenId, kept: &Kept) -> (TokenId, u64, Source) {
+    (id, kept.epoch, kept.settings.source.clone())
+}

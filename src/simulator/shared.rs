@@ -1,0 +1,113 @@
+//! What the simulated server's connections and its handle have in common.
+//!
+//! Owns the state behind its lock, the server's clock and the record of requests.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::behaviour::{Behaviour, Endpoint};
+use super::trouble::{self, Trouble};
+use super::world::{Call, World};
+use crate::secret::TokenValue;
+
+/// A request that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// What it asked for; `None` if the address is none of the API's.
+    pub endpoint: Option<Endpoint>,
+    /// The token value or API key in it, if there was a usable one.
+    pub value: Option<TokenValue>,
+    /// When it came, since the server started.
+    pub at: Duration,
+    /// The HTTP status of the answer; `None` if there was no answer.
+    pub status: Option<u16>,
+}
+
+pub(super) struct Shared {
+    started: Instant,
+    world: Mutex<World>,
+    requests: watch::Sender<Vec<Recorded>>,
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(behaviour: Behaviour) -> Self {
+        Self {
+            started: instant(),
+            world: Mutex::new(World::new(behaviour)),
+            requests: watch::Sender::new(Vec::new()),
+            connections: AtomicUsize::new(0),
+        }
+    }
+
+    /// The time since the server started.
+    pub(super) fn now(&self) -> Duration {
+        instant().saturating_duration_since(self.started)
+    }
+
+    /// What the server's clock shows, which may be wrong.
+    pub(super) fn server_time(&self) -> Timestamp {
+        let ahead = self.world().behaviour.clock_offset;
+        let now = wall_clock();
+        now.checked_add(ahead).unwrap_or(now)
+    }
+
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.world().behaviour.clone()
+    }
+
+    /// What goes wrong for `call`, if anything is planned to.
+    pub(super) fn trouble(&self, call: &Call<'_>) -> Option<Trouble> {
+        trouble::take(&mut self.world().plans, call.endpoint, call.value())
+    }
+
+    pub(super) fn with_world<T>(&self, act: impl FnOnce(&mut World, Duration) -> T) -> T {
+        let now = self.now();
+        act(&mut self.world(), now)
+    }
+
+    pub(super) fn record(&self, call: &Call<'_>, at: Duration, status: Option<u16>) {
+        let value = call.value().and_then(|value| TokenValue::parse(value).ok());
+        let recorded = Recorded { endpoint: call.endpoint, value, at, status };
+        self.requests.send_modify(|requests| requests.push(recorded));
+    }
+
+    /// The requests so far; the receiver is told of each further one.
+    pub(super) fn requests(&self) -> watch::Receiver<Vec<Recorded>> {
+        self.requests.subscribe()
+    }
+
+    pub(super) fn count_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections there were so far.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        // A panic elsewhere leaves the state whole: nothing in it spans two steps.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the simulator plays the remote side, with its own clock"
+)]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the simulator plays the remote side, with its own clock"
+)]
+fn wall_clock() -> Timestamp {
+    Timestamp::now()
+}

@@ -1,0 +1,803 @@
+//! The configuration as an operator meets it: what loads, what is refused, what is said.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokenkeep::settings::{
+    Fault, FaultKind, Faults, KeySource, Loaded, LogFormat, Place, ReauthMethod, Settings, Source,
+    WarningKind, load, print,
+};
+
+/// A configuration folder of its own, and an environment.
+struct Setup {
+    folder: TempDir,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Setup {
+    fn new(main: &str) -> Self {
+        let setup = Self { folder: TempDir::new().unwrap(), environment: Vec::new() };
+        setup.file("tokenkeep.toml", main)
+    }
+
+    fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn var(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn load(&self) -> Result<Loaded, Faults> {
+        load(&self.path("tokenkeep.toml"), self.environment.iter().cloned())
+    }
+
+    fn settings(&self) -> Settings {
+        self.load().unwrap_or_else(|faults| panic!("{faults}")).settings
+    }
+
+    /// Each fault as `PLACE KIND MESSAGE / REMEDY`, with paths relative to the folder.
+    fn faults(&self) -> Vec<String> {
+        let faults = self.load().expect_err("this configuration should be refused");
+        let folder = format!("{}/", self.folder.path().display());
+        let line = |Fault { place, kind, message, remedy }: &Fault| {
+            format!("{place} {kind:?} {message} / {remedy}").replace(&folder, "")
+        };
+        faults.iter().map(line).collect()
+    }
+
+    /// The only fault.
+    fn fault(&self) -> String {
+        let mut faults = self.faults();
+        assert_eq!(faults.len(), 1, "one fault was expected: {faults:#?}");
+        faults.remove(0)
+    }
+
+    fn warnings(&self) -> Vec<(WarningKind, String)> {
+        let loaded = self.load().unwrap_or_else(|faults| panic!("{faults}"));
+        loaded.warnings.into_iter().map(|warning| (warning.kind, warning.to_string())).collect()
+    }
+}
+
+const COMPLETE: &str = r#"
+[server.sarus]
+url = "https://api.example.net"
+
+[reauth.relogin]
+command = ["/bin/relogin"]
+
+[token.quotes]
+server = "sarus"
+file = "/var/lib/tokenkeep/quotes.token"
+reauth = "relogin"
+"#;
+
+fn shipped() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tokenkeep.toml")).unwrap()
+}
+
+/// The shipped file with its example lines (`#` and no blank) in force.
+fn shipped_uncommented() -> String {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
+            rest.to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    shipped().lines().map(uncomment).collect::<Vec<_>>().join("\n")
+}
+
+/// Checks a table of: what is written; the place of the one fault that it leads to, its
+/// kind, and words of it.
+#[track_caller]
+fn refused(table: &[(&str, &str, FaultKind, &[&str])]) {
+    for (text, place, kind, words) in table {
+        let fault = Setup::new(text).fault();
+        let start = format!("tokenkeep.toml:{place} {kind:?} ");
+        assert!(fault.starts_with(&start), "{text:?} should begin with {start:?}: {fault}");
+        for word in *words {
+            assert!(fault.contains(word), "{text:?} should say {word:?}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_what_was_meant() {
+    use FaultKind::UnknownKey;
+    refused(&[
+        ("jitter = 0.1", "1:1", UnknownKey, &["`jitter`", "it belongs to [schedule]"]),
+        ("[schedule]\njitterr = 0.1", "2:1", UnknownKey, &["[schedule]", "did you mean `jitter`?"]),
+        ("[sever.x]\nurl = \"https://h\"", "1:2", UnknownKey, &["did you mean `server`?"]),
+        ("xyzzy = 1", "1:1", UnknownKey, &["remove it", "state_dir"]),
+    ]);
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_rather_than_bent() {
+    use FaultKind::WrongType;
+    refused(&[
+        ("max_hooks = \"3\"", "1:1", WrongType, &["\"3\"", "leave the quotes out: max_hooks = 3"]),
+        ("max_hooks = 3.7", "1:1", WrongType, &["a whole number", "3.7"]),
+        ("max_hooks = true", "1:1", WrongType, &["a whole number", "true"]),
+        ("[schedule]\njitter = \"0.2\"", "2:1", WrongType, &["leave the quotes out"]),
+        (
+            "[server.s]\nurl = \"https://h\"\nallow_http = 'yes'",
+            "3:1",
+            WrongType,
+            &["\"yes\"", "allow_http = true"],
+        ),
+        ("[server.s]\nurl = \"https://h\"\nallow_http = 1", "3:1", WrongType, &["true or false"]),
+        ("[server.s]\nurl = 1979-05-27", "2:1", WrongType, &["a URL in quotes"]),
+        ("state_dir = 5", "1:1", WrongType, &["a path in quotes"]),
+        ("log = \"info\"", "1:1", WrongType, &["must be a table", "[log]"]),
+        ("[log]\nformat = [\"json\"]", "2:1", WrongType, &["one of", "a list"]),
+        ("[[token]]\nserver = \"s\"", "1:3", WrongType, &["list of tables", "[token.NAME]"]),
+        ("[token]\nserver = \"s\"", "2:1", WrongType, &["lacks a name", "[token.NAME]"]),
+        (
+            "[reauth.r]\ncommand = \"/bin/x -v\"",
+            "2:1",
+            WrongType,
+            &["command = [\"/path/to/program\", \"argument\"]"],
+        ),
+        ("[reauth.r]\ncommand = [\"/bin/x\", 5]", "2:1", WrongType, &["text in quotes only"]),
+    ]);
+}
+
+#[test]
+fn a_duration_needs_a_unit_and_a_sensible_length() {
+    use FaultKind::{BadValue, WrongType};
+    refused(&[
+        ("[schedule]\nretry_max = 90", "2:1", WrongType, &["90", "write retry_max = \"90s\""]),
+        (
+            "[schedule]\nretry_max = \"90\"",
+            "2:1",
+            BadValue,
+            &["with its unit", "write retry_max = \"90s\""],
+        ),
+        ("[schedule]\nmin_interval = \"0s\"", "2:1", BadValue, &["from 1ms to 8760h"]),
+        ("[schedule]\nmin_interval = \"-5s\"", "2:1", BadValue, &["above zero"]),
+        ("[schedule]\nmax_interval = \"400d\"", "2:1", BadValue, &["from 1ms to 8760h"]),
+        ("[schedule]\nmax_interval = \"soon\"", "2:1", BadValue, &["no duration", "2h 30m"]),
+        (
+            "[server.s]\nurl = \"https://h\"\ntimeout = \"0s\"",
+            "3:1",
+            BadValue,
+            &["from 100ms to 10m"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\ntimeout = \"1 month\"",
+            "3:1",
+            BadValue,
+            &["no duration"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_number_out_of_its_range_is_refused_with_the_range() {
+    use FaultKind::BadValue;
+    refused(&[
+        ("[schedule]\ncheck_after = 1.5", "2:1", BadValue, &["between 0 and 1", "1.5"]),
+        ("[schedule]\ncheck_after = 1", "2:1", BadValue, &["both excluded"]),
+        ("[schedule]\ncheck_after = 0.0", "2:1", BadValue, &["both excluded"]),
+        ("[schedule]\njitter = -0.1", "2:1", BadValue, &["from 0 to 1"]),
+        ("[schedule]\njitter = nan", "2:1", BadValue, &["from 0 to 1"]),
+        ("max_hooks = 0", "1:1", BadValue, &["from 1 to 1000", "but is 0"]),
+        ("max_hooks = 99999999999999999999", "1:1", BadValue, &["from 1 to 1000"]),
+        ("[server.s]\nurl = \"https://h\"\nrate_limit = 0", "3:1", BadValue, &["from 1 to"]),
+        ("[server.s]\nurl = \"https://h\"\nmax_in_flight = -1", "3:1", BadValue, &["from 1 to"]),
+        ("[reauth.r]\napi_key_file = \"/k\"\nminutes = 1441", "3:1", BadValue, &["from 1 to 1440"]),
+        ("[reauth.r]\ncommand = [\"/x\"]\nmax_attempts = 0", "3:1", BadValue, &["from 1 to"]),
+    ]);
+}
+
+#[test]
+fn a_text_that_cannot_be_is_refused_with_one_that_can() {
+    use FaultKind::BadValue;
+    refused(&[
+        ("[log]\nformat = \"jsn\"", "2:1", BadValue, &["did you mean \"json\"?"]),
+        ("[log]\nlevel = \"infoo\"", "2:1", BadValue, &["did you mean \"info\"?"]),
+        ("[log]\nlevel = \"\"", "2:1", BadValue, &["a level or a tracing filter"]),
+        ("[log]\nlevel = \"info,hyper=loud\"", "2:1", BadValue, &["tracing filter"]),
+        (
+            "[server.s]\nurl = \"https://h\"\nrenewal = \"renw\"",
+            "3:1",
+            BadValue,
+            &["did you mean \"renew\"?"],
+        ),
+        ("[control]\nlisten = \"localhost:9464\"", "2:1", BadValue, &["127.0.0.1:9464"]),
+        ("[control]\nsocket = \"\"", "2:1", BadValue, &["empty"]),
+        ("state_dir = \"~/state\"", "1:1", BadValue, &["`~`", "the whole path"]),
+        ("[reauth.r]\ncommand = []", "2:1", BadValue, &["must name a program"]),
+        ("[reauth.r]\ncommand = [\"\"]", "2:1", BadValue, &["begin with a program"]),
+    ]);
+}
+
+#[test]
+fn a_url_is_https_or_loopback_and_bare() {
+    use FaultKind::BadValue;
+    refused(&[
+        ("[server.s]\nurl = \"api.example.net\"", "2:1", BadValue, &["not a URL", "https://"]),
+        ("[server.s]\nurl = \"ftp://api.example.net\"", "2:1", BadValue, &["https:// or http://"]),
+        ("[server.s]\nurl = \"https://\"", "2:1", BadValue, &["not a URL"]),
+        (
+            "[server.s]\nurl = \"http://api.example.net\"",
+            "2:1",
+            BadValue,
+            &["plain http", "allow_http = true"],
+        ),
+        (
+            "[server.s]\nallow_http = false\nurl = \"http://10.0.0.1\"",
+            "3:1",
+            BadValue,
+            &["plain http"],
+        ),
+        ("[server.s]\nurl = \"https://a:b@h\"", "2:1", BadValue, &["user name or password"]),
+        ("[server.s]\nurl = \"https://h/?a=b\"", "2:1", BadValue, &["a query or fragment"]),
+        ("[server.s]\nurl = \"https://h/#a\"", "2:1", BadValue, &["a query or fragment"]),
+        (
+            "[server.s]\nurl = \"https://h\"\nproxy = \"socks5://p\"",
+            "3:1",
+            BadValue,
+            &["https:// or http://"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_name_that_makes_no_file_name_is_refused() {
+    use FaultKind::BadValue;
+    let long = format!("[server.{}]\nurl = \"https://h\"", "a".repeat(65));
+    refused(&[
+        ("[server.\"\"]\nurl = \"https://h\"", "1:9", BadValue, &["empty name"]),
+        ("[server.\"a/b\"]\nurl = \"https://h\"", "1:9", BadValue, &["slash"]),
+        ("[server.\".a\"]\nurl = \"https://h\"", "1:9", BadValue, &["dot"]),
+        ("[server.\"a\\nb\"]\nurl = \"https://h\"", "1:9", BadValue, &["control character"]),
+        (&long, "1:9", BadValue, &["64 characters"]),
+    ]);
+}
+
+#[test]
+fn keys_that_lack_or_contradict_each_other_are_refused() {
+    use FaultKind::{Conflict, Missing};
+    refused(&[
+        ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] lacks `url`", "https://"]),
+        (
+            "[reauth.r]\ndelay = \"5s\"",
+            "1:9",
+            Missing,
+            &["`command`, `api_key_file`, `api_key_credential`"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\napi_key_file = \"/k\"",
+            "3:1",
+            Conflict,
+            &["`command` and `api_key_file`"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nminutes = 5",
+            "3:1",
+            Conflict,
+            &["no meaning beside `command`"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\ndelay = \"10m\"",
+            "3:1",
+            Conflict,
+            &["(5m by default)", "`delay` (10m)"],
+        ),
+        (
+            "[schedule]\nmin_interval = \"2h\"\nmax_interval = \"1h\"",
+            "3:1",
+            Conflict,
+            &["`max_interval` (1h) is less than `min_interval` (2h)"],
+        ),
+        (
+            "[schedule]\nmin_interval = \"7h\"",
+            "2:1",
+            Conflict,
+            &["(6h from elsewhere or by default)"],
+        ),
+        (
+            "[schedule]\nretry_max = \"500ms\"",
+            "2:1",
+            Conflict,
+            &["raise `retry_max` or lower `retry_initial`"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nschedule = { retry_initial = \"10m\" }",
+            "3:14",
+            Conflict,
+            &["[server.s.schedule]"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_not_toml_is_refused_at_its_place() {
+    use FaultKind::Syntax;
+    refused(&[
+        ("max_hooks = ", "1:13", Syntax, &["a value is missing here"]),
+        ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "a second time"]),
+        ("[log]\n[control]\n[log]\nlevel = \"info\"", "3:2", Syntax, &["`[log]`", "a second time"]),
+        (
+            "[token.a]\nenv = \"A\"\n[token.a]\nenv = \"B\"",
+            "3:8",
+            Syntax,
+            &["`[token.a]`", "keep one"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"\n[token.t]\nenv = \"A\"",
+            "3:1",
+            Syntax,
+            &["close the list with `]`"],
+        ),
+        ("[log]\nlevel = \"info", "2:14", Syntax, &["close the text"]),
+        ("[log\nlevel = \"info\"", "1:5", Syntax, &["close what is opened here"]),
+        ("state_dir = /var/lib", "1:13", Syntax, &["put quotes around"]),
+    ]);
+}
+
+#[test]
+fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
+    for (token, place, words) in [
+        ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),
+        ("file = \"/t\"", "1:8", "lacks `server`"),
+        ("server = \"sarus\"\nfile = \"/t\"\nenv = \"T\"", "4:1", "both `file` and `env`"),
+        ("server = \"sraus\"\nfile = \"/t\"", "2:1", "did you mean \"sarus\"?"),
+        ("server = \"other\"\nfile = \"/t\"", "2:1", "define [server.other]"),
+        (
+            "server = \"sarus\"\nfile = \"/t\"\nreauth = \"rlogin\"",
+            "4:1",
+            "did you mean \"relogin\"?",
+        ),
+        ("server = \"sarus\"\nfile = \"\"", "3:1", "empty"),
+        ("server = \"sarus\"\nenv = \"A=B\"", "3:1", "QUOTES_TOKEN"),
+        ("server = \"sarus\"\ncredential = \"../x\"", "3:1", "slash"),
+        (
+            "server = \"sarus\"\nfile = \"/t\"\nurl = \"https://h\"",
+            "4:1",
+            "it belongs to [server.NAME]",
+        ),
+        ("server = \"sarus\"\nfile = \"/t\"\nschedule.jitter = 2", "4:10", "from 0 to 1"),
+    ] {
+        let fault =
+            Setup::new(COMPLETE).file("conf.d/a.toml", format!("[token.new]\n{token}")).fault();
+        let start = format!("conf.d/a.toml:{place} ");
+        assert!(fault.starts_with(&start), "{token:?} should begin with {start:?}: {fault}");
+        assert!(fault.contains(words), "{token:?} should say {words:?}: {fault}");
+    }
+}
+
+#[test]
+fn all_faults_of_all_sources_come_at_once_and_in_order() {
+    let main = "max_hooks = 0\n[log]\nlevl = \"info\"\n[server.s]\nurl = \"http://h\"\n";
+    let faults = Setup::new(main)
+        .file("conf.d/20.toml", "[token.b]\nserver = \"x\"\nenv = \"B\"\n")
+        .file("conf.d/10.toml", "[token.a]\nserver = \"s\"\n")
+        .var("TOKENKEEP__SCHEDULE__JITTER", "2")
+        .faults();
+    let expected = [
+        "tokenkeep.toml:1:1 BadValue ",
+        "tokenkeep.toml:3:1 UnknownKey ",
+        "tokenkeep.toml:5:1 BadValue ",
+        "conf.d/10.toml:1:8 Missing ",
+        "conf.d/20.toml:2:1 UnknownName ",
+        "environment variable TOKENKEEP__SCHEDULE__JITTER BadValue ",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault} should begin with {expected}");
+    }
+}
+
+#[test]
+fn faults_print_as_paragraphs_and_a_count() {
+    let text = Setup::new("a_b = 1\nmax_hooks = 0").load().unwrap_err().to_string();
+    assert_eq!(text.split("\n\n").count(), 3, "{text}");
+    assert!(text.ends_with("2 faults in the configuration"), "{text}");
+}
+
+#[test]
+fn a_line_that_is_not_toml_hides_no_fault_of_other_lines() {
+    let faults = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").faults();
+    let expected = ["1:13 Syntax", "3:1 BadValue", "4:1 UnknownKey"];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(&format!("tokenkeep.toml:{expected}")), "{fault}");
+    }
+}
+
+#[test]
+fn nothing_seems_missing_because_its_file_could_not_be_read() {
+    let setup = Setup::new(COMPLETE)
+        .file("conf.d/a.toml", "[server.other\nurl = \"https://h\"\n")
+        .file("conf.d/b.toml", "[token.b]\nserver = \"other\"\nfile = \"/b\"\n")
+        .var("TOKENKEEP__SERVER__OTHER__TIMEOUT", "5s");
+    assert!(setup.fault().starts_with("conf.d/a.toml:1"));
+}
+
+#[test]
+fn no_secret_put_in_the_wrong_place_is_said_again() {
+    for text in [
+        "[token.quotes]\ntoken = \"S3CR3T\"",
+        "[token.quotes]\nvalue = \"S3CR3T\"",
+        "[token.quotes]\nvalue = S3CR3T",
+        "[token.quotes]\nvalue = \"S3CR3T",
+        "[token.quotes]\nvalue = \"\"\"\nS3CR3T",
+        "[token.quotes]\nvalue = \"S3C\\qS3CR3T\"",
+        "[token.quotes]\nvalue = \"abc\nS3CR3T\"",
+        "[token.quotes]\nvalue = \"abc\nS3CR3T==\"",
+        "[token.quotes] # S3CR3T\n[token.quotes] # S3CR3T",
+        "[token.quotes]\nvalue = \"S3CR3T\"\nvalue = \"S3CR3T\"",
+        "[token.quotes]\nfile = [\"S3CR3T\"]",
+        "[token.quotes]\ncredential = \"../S3CR3T\"",
+        "[token.quotes]\nenv = \"S3CR3T=\"",
+        "[token.quotes]\nenv = \"S3CR3T\"\nfile = \"S3CR3T\"",
+        "[token]\nquotes = \"S3CR3T\"",
+        "token = \"S3CR3T\"",
+        "password = \"S3CR3T\"",
+        "[reauth.r]\napi_key = \"S3CR3T\"",
+        "[reauth.r]\napi_key_file = 5\nkey = \"S3CR3T\"",
+        "[reauth.r]\napi_key_credential = \"/S3CR3T\"",
+        "[reauth.r]\ncommand = \"/bin/x --key S3CR3T\"",
+        "[reauth.r]\ncommand = [\"/bin/x\", \"S3CR3T\", 5]",
+        "[server.s]\nurl = \"https://user:S3CR3T@h\"",
+        "[server.s]\nurl = \"https://h/?SessionToken=S3CR3T\"",
+        "[server.s]\nurl = \"https://h h/?SessionToken=S3CR3T\"",
+        "[server.s]\nurl = \"https:///?SessionToken=S3CR3T\"",
+        "[server.s]\nurl = \"https://h\"\nproxy = \"http://u:S3CR3T@p\"",
+        "[control]\nsocket = [\"S3CR3T\"]",
+    ] {
+        let faults = Setup::new(text).load().expect_err(text);
+        let said = format!("{faults} {faults:?}");
+        assert!(!said.contains("S3CR3T"), "{text:?} gives itself away: {faults}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_variable_is_not_said_again() {
+    for name in ["VALUE", "FILE__X", "CREDENTIAL", "ENV"] {
+        let name = format!("TOKENKEEP__TOKEN__QUOTES__{name}");
+        let said = Setup::new(COMPLETE).var(&name, "/S3CR3T=").faults().join("\n");
+        assert!(!said.contains("S3CR3T"), "{said}");
+    }
+}
+
+#[test]
+fn a_secret_is_told_where_it_belongs() {
+    for (text, words) in [
+        ("[token.quotes]\ntoken = \"x\"", "(`env`) of a [token.NAME]"),
+        ("token = \"x\"", "(`env`) of a [token.NAME]"),
+        ("[reauth.r]\napi_key = \"x\"", "(`api_key_credential`) of a [reauth.NAME]"),
+    ] {
+        let said = Setup::new(text).faults().join("\n");
+        assert!(said.contains(words), "{text:?} should say {words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named_with_the_way_to_make_one() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("none.toml");
+    let faults = load(&path, std::iter::empty()).unwrap_err();
+    assert_eq!(faults.count(), 1, "{faults}");
+    let fault = faults.into_iter().next().unwrap();
+    assert_eq!((fault.kind, &fault.place), (FaultKind::Unreadable, &Place::File(path)));
+    assert!(fault.remedy.contains("--config"), "{fault}");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_at_its_first_bad_byte() {
+    let setup = Setup::new("").file("tokenkeep.toml", b"# ok\nstate_dir = \"\xff\"\n");
+    assert!(setup.fault().starts_with("tokenkeep.toml:2:14 Unreadable"), "{}", setup.fault());
+}
+
+#[test]
+fn a_folder_where_a_file_should_be_is_refused() {
+    let setup = Setup::new("");
+    fs::create_dir_all(setup.path("conf.d/a.toml")).unwrap();
+    assert!(setup.fault().starts_with("conf.d/a.toml Unreadable"), "{}", setup.fault());
+}
+
+#[test]
+fn a_file_where_a_folder_should_be_is_refused() {
+    let setup = Setup::new("").file("conf.d", "");
+    assert!(setup.fault().starts_with("conf.d Unreadable"), "{}", setup.fault());
+}
+
+#[test]
+fn a_file_without_end_is_not_read_to_the_end() {
+    let faults = load(Path::new("/dev/zero"), std::iter::empty()).unwrap_err().to_string();
+    assert!(faults.contains("larger than 64 MiB"), "{faults}");
+}
+
+#[test]
+fn an_empty_file_runs_with_a_warning() {
+    for text in ["", "\n# nothing\n", "\u{feff}"] {
+        let warnings = Setup::new(text).warnings();
+        let [(WarningKind::NoTokens, said)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(said.contains("no tokens configured; nothing to keep alive"), "{said}");
+    }
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let seconds = Duration::from_secs;
+    let settings = Setup::new(COMPLETE).settings();
+    assert_eq!(settings.state_dir, Path::new("/var/lib/tokenkeep"));
+    assert_eq!(settings.max_hooks.get(), 4);
+    assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Auto, "info"));
+    assert_eq!(settings.control.socket, Path::new("/run/tokenkeep/control.sock"));
+    assert_eq!(settings.control.listen, None);
+    let server = &settings.servers[0];
+    assert_eq!((server.timeout, server.connect_timeout), (seconds(10), seconds(5)));
+    assert_eq!((server.max_in_flight.get(), server.rate_limit.get()), (64, 500));
+    let reauth = &settings.reauths[0];
+    let policy = &reauth.policy;
+    assert_eq!((reauth.timeout, policy.window), (seconds(60), seconds(3600)));
+    assert_eq!((policy.delay, policy.delay_max), (seconds(1), seconds(300)));
+    assert_eq!(policy.max_attempts.get(), 5);
+}
+
+#[test]
+fn the_state_folder_comes_from_systemd_unless_configured() {
+    let given = Setup::new("").var("STATE_DIRECTORY", "/var/lib/first:/var/lib/second");
+    assert_eq!(given.settings().state_dir, Path::new("/var/lib/first"));
+    let configured = Setup::new("state_dir = \"/s\"").var("STATE_DIRECTORY", "/var/lib/first");
+    assert_eq!(configured.settings().state_dir, Path::new("/s"));
+}
+
+#[test]
+fn the_nearest_schedule_wins_key_by_key() {
+    let nested = r#"
+        [schedule]
+        check_after = 0.5
+        jitter = 0
+        retry_max = "1m"
+        [server.s]
+        url = "https://h"
+        schedule = { jitter = 0.3, retry_max = "2m" }
+        [token.far]
+        server = "s"
+        env = "A"
+        [token.near]
+        server = "s"
+        env = "B"
+        schedule.retry_max = "3m"
+    "#;
+    let flat = |retry_max: &str| {
+        let schedule = format!("check_after = 0.5\njitter = 0.3\nretry_max = \"{retry_max}\"");
+        let text = format!("{COMPLETE}\n[schedule]\n{schedule}");
+        Setup::new(&text).settings().tokens[0].schedule
+    };
+    let tokens = Setup::new(nested).settings().tokens;
+    assert_eq!((tokens[0].schedule, tokens[1].schedule), (flat("2m"), flat("3m")));
+}
+
+#[test]
+fn drop_ins_add_and_change_single_keys_in_the_order_of_their_names() {
+    let first = "max_hooks = 10\n[server.sarus]\ntimeout = \"3s\"\n[log]\nlevel = \"debug\"\n";
+    let setup = Setup::new(COMPLETE)
+        .file("conf.d/20.toml", "max_hooks = 20\n")
+        .file("conf.d/10.toml", first)
+        .file("conf.d/30.toml", "[token.more]\nserver = \"sarus\"\ncredential = \"more\"\n")
+        .file("conf.d/.hidden.toml", "nonsense")
+        .file("conf.d/README", "nonsense");
+    let Loaded { settings, files, .. } = setup.load().unwrap();
+    assert_eq!(settings.max_hooks.get(), 20);
+    assert_eq!(settings.log.level, "debug");
+    assert_eq!(settings.servers[0].timeout, Duration::from_secs(3));
+    assert_eq!(settings.servers[0].url.as_str(), "https://api.example.net/");
+    assert_eq!(settings.tokens[0].source, Source::Credential("more".into()));
+    assert_eq!(settings.tokens[1].name, "quotes");
+    let read = ["tokenkeep.toml", "conf.d/10.toml", "conf.d/20.toml", "conf.d/30.toml"];
+    assert_eq!(files, read.map(|name| setup.path(name)));
+}
+
+#[test]
+fn a_token_in_two_files_names_both_places() {
+    let again = "\n[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\n";
+    let fault = Setup::new(COMPLETE).file("conf.d/a.toml", again).fault();
+    assert!(fault.starts_with("conf.d/a.toml:2:8 Duplicate"), "{fault}");
+    assert!(fault.contains("tokenkeep.toml:8:8"), "{fault}");
+}
+
+#[test]
+fn two_drop_ins_may_not_define_the_same_server_or_reauth() {
+    for table in ["[server.sarus]\ntimeout = \"3s\"", "[reauth.relogin]\ndelay = \"3s\""] {
+        let setup = Setup::new(COMPLETE).file("conf.d/a.toml", table).file("conf.d/b.toml", table);
+        let fault = setup.fault();
+        assert!(fault.starts_with("conf.d/b.toml:1:9 Duplicate"), "{fault}");
+        assert!(fault.contains("conf.d/a.toml:1:9"), "{fault}");
+    }
+}
+
+#[test]
+fn variables_override_files_and_keep_to_the_types() {
+    let more = "max_hooks = 9\n[token.Big__Name]\nserver = \"eu-1\"\nfile = \"/b\"\n";
+    let settings = Setup::new(&format!("{COMPLETE}\n[server.eu-1]\nurl = \"https://eu\"\n"))
+        .file("conf.d/a.toml", more)
+        .var("TOKENKEEP__MAX_HOOKS", "7")
+        .var("TOKENKEEP__LOG__LEVEL", "debug")
+        .var("TOKENKEEP__SCHEDULE__JITTER", "0.25")
+        .var("TOKENKEEP__SERVER__EU_1__ALLOW_HTTP", "true")
+        .var("TOKENKEEP__SERVER__EU_1__URL", "http://eu.example")
+        .var("TOKENKEEP__SERVER__SARUS__TIMEOUT", "2m 5s")
+        .var("TOKENKEEP__SERVER__SARUS__SCHEDULE__RETRY_MAX", "9s")
+        .var("TOKENKEEP__REAUTH__RELOGIN__COMMAND", "[\"/bin/other\", \"-v\"]")
+        .var("TOKENKEEP__TOKEN__BIG__NAME__FILE", "/c")
+        .var("TOKENKEEP_NAME", "not ours")
+        .settings();
+    assert_eq!((settings.max_hooks.get(), settings.log.level.as_str()), (7, "debug"));
+    assert_eq!(settings.servers[0].url.as_str(), "http://eu.example/");
+    assert_eq!(settings.servers[1].timeout, Duration::from_secs(125));
+    let command = ["/bin/other", "-v"].map(str::to_owned).to_vec();
+    assert_eq!(settings.reauths[0].method, ReauthMethod::Command(command));
+    assert_eq!(settings.tokens[0].source, Source::File("/c".into()));
+    let printed = print(&settings);
+    assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
+}
+
+#[test]
+fn a_variable_that_leads_nowhere_or_holds_nonsense_is_named() {
+    for (name, value, words) in [
+        ("TOKENKEEP__SCHEDULE__JITER", "0.2", "did you mean `jitter`?"),
+        ("TOKENKEEP__SHEDULE__JITTER", "0.2", "did you mean `schedule`?"),
+        ("TOKENKEEP__SCHEDULE", "0.2", "there is no key"),
+        ("TOKENKEEP__", "0.2", "there is no key"),
+        ("TOKENKEEP__SERVER__SRAUS__TIMEOUT", "5s", "did you mean [server.sarus]?"),
+        ("TOKENKEEP__SERVER__NEW__URL", "https://h", "define [server.NAME] in a file"),
+        ("TOKENKEEP__SERVER__SARUS__TIMEOUTS", "5s", "did you mean `timeout`?"),
+        ("TOKENKEEP__MAX_HOOKS", "many", "a whole number"),
+        ("TOKENKEEP__MAX_HOOKS", "\"3\"", "a whole number"),
+        ("TOKENKEEP__MAX_HOOKS", "3.7", "a whole number"),
+        ("TOKENKEEP__SERVER__SARUS__ALLOW_HTTP", "yes", "true or false"),
+        ("TOKENKEEP__SERVER__SARUS__TIMEOUT", "90", "=\"90s\""),
+        ("TOKENKEEP__SERVER__SARUS__URL", "http://h", "plain http"),
+        ("TOKENKEEP__TOKEN__QUOTES__ENV", "QUOTES", "both `file` and `env`"),
+    ] {
+        let fault = Setup::new(COMPLETE).var(name, value).fault();
+        assert!(fault.starts_with(&format!("environment variable {name} ")), "{fault}");
+        assert!(fault.contains(words), "{name}={value} should say {words:?}: {fault}");
+    }
+}
+
+#[test]
+fn a_variable_that_fits_two_names_is_refused() {
+    let servers = "[server.a-b]\nurl = \"https://h\"\n[server.a_b]\nurl = \"https://h\"\n";
+    let fault = Setup::new(servers).var("TOKENKEEP__SERVER__A_B__TIMEOUT", "5s").fault();
+    assert!(fault.contains("[server.a-b] and [server.a_b]"), "{fault}");
+}
+
+#[test]
+fn what_works_but_should_not_stay_is_warned_of() {
+    let text = r#"
+        [server.used]
+        url = "http://far.example"
+        allow_http = true
+        schedule.check_after = 0.95
+        [server.idle]
+        url = "https://h"
+        [reauth.idle]
+        command = ["/x"]
+        [token.a]
+        server = "used"
+        file = "/same"
+        [token.b]
+        server = "used"
+        file = "/same"
+    "#;
+    let warnings = Setup::new(text).warnings();
+    let kinds: Vec<_> = warnings.iter().map(|(kind, _)| *kind).collect();
+    let expected = [
+        WarningKind::PlainHttp,
+        WarningKind::LittleRetryRoom,
+        WarningKind::Unused,
+        WarningKind::Unused,
+        WarningKind::SharedSource,
+    ];
+    assert_eq!(kinds, expected, "{warnings:#?}");
+}
+
+#[test]
+fn a_complete_configuration_has_no_warning() {
+    assert_eq!(Setup::new(COMPLETE).warnings(), []);
+}
+
+#[test]
+fn names_with_dots_blanks_and_capitals_stay_as_they_are() {
+    let token = "[token.\"Quotes.EU [1] 'x'\"]\nserver = \"sarus\"\nenv = \"A\"\n";
+    let settings = Setup::new(COMPLETE).file("conf.d/a.toml", token).settings();
+    assert_eq!(settings.tokens[0].name, "Quotes.EU [1] 'x'");
+}
+
+#[test]
+fn the_shipped_file_loads_as_it_is_and_changes_nothing() {
+    assert_eq!(Setup::new(&shipped()).settings(), Setup::new("").settings());
+}
+
+#[test]
+fn the_examples_of_the_shipped_file_load_without_a_warning() {
+    let setup = Setup::new(&shipped_uncommented());
+    assert_eq!(setup.warnings(), []);
+    let Settings { servers, reauths, tokens, .. } = setup.settings();
+    assert_eq!((servers.len(), reauths.len(), tokens.len()), (1, 3, 3));
+    let key = KeySource::Credential("sarus-api-key".into());
+    assert_eq!(reauths[0].method, ReauthMethod::ApiKey { key, minutes: 60 });
+}
+
+#[test]
+fn the_general_examples_of_the_shipped_file_are_the_defaults() {
+    let text = shipped_uncommented();
+    let general = text.split("\n[server.").next().unwrap();
+    let mut shown = Setup::new(&format!("{general}\n{COMPLETE}")).settings();
+    shown.control.listen = None;
+    assert_eq!(shown, Setup::new(COMPLETE).settings());
+}
+
+#[test]
+fn what_is_printed_loads_to_the_same_settings() {
+    let awkward = r#"
+        max_hooks = 1
+        [log]
+        level = "info,hyper=debug"
+        [control]
+        listen = "[::1]:9464"
+        [schedule]
+        jitter = 0.123456789
+        min_interval = "1500ms"
+        [server.s]
+        url = "http://far.example/a%20path/"
+        allow_http = true
+        proxy = "http://proxy:3128"
+        renewal = "query"
+        [reauth.r]
+        command = ["/x", "with \"quotes\"", "and\nlines", ""]
+        window = "7d"
+        [token."a.b \"c\""]
+        server = "s"
+        credential = "c"
+        schedule.check_after = 0.9
+        [token.d]
+        server = "s"
+        env = "D"
+        reauth = "r"
+    "#;
+    for text in ["", COMPLETE, &shipped(), &shipped_uncommented(), awkward] {
+        let settings = Setup::new(text).settings();
+        let printed = print(&settings);
+        assert_eq!(Setup::new(&printed).settings(), settings, "{printed}");
+    }
+}
+
+#[test]
+fn ten_thousand_tokens_load_in_two_seconds() {
+    let mut setup = Setup::new(COMPLETE);
+    for file in 0..20 {
+        let token = |n: usize| {
+            let source = format!("file = \"/tokens/{n}\"");
+            format!("[token.t{n}]\nserver = \"sarus\"\n{source}\nreauth = \"relogin\"\n")
+        };
+        let text: String = (0..500).map(|n| token(file * 500 + n)).collect();
+        setup = setup.file(&format!("conf.d/{file:02}.toml"), text);
+    }
+    #[expect(clippy::disallowed_methods, reason = "the test measures how long loading takes")]
+    let start = Instant::now();
+    let tokens = setup.settings().tokens.len();
+    let took = start.elapsed();
+    println!("loading took {took:?}");
+    assert_eq!(tokens, 10_001);
+    assert!(took < Duration::from_secs(2), "loading took {took:?}");
+}
