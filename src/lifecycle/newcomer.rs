@@ -17,7 +17,8 @@ impl Turn<'_> {
                 self.token.source_lost = false;
                 self.new_value_in_source();
             }
-            SourceChange::Restored => {
+            SourceChange::Restored => self.token.source_lost = false,
+            SourceChange::Reverted => {
                 self.token.source_lost = false;
                 self.outdate_candidate();
                 self.token.candidate = None;
