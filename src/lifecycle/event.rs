@@ -109,8 +109,10 @@ pub enum SourceChange {
     NewValue,
     /// No value; the sentence says why.
     Lost(Box<str>),
-    /// A value again, and it is the one in use.
+    /// A value, and it is the one that was offered before.
     Restored,
+    /// The value in use: a candidate is not offered any more.
+    Reverted,
 }
 
 /// Something to be done in the world. Its end comes back as an [`Event`].

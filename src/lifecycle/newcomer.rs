@@ -18,14 +18,17 @@ impl Turn<'_> {
                 self.new_value_in_source();
             }
             SourceChange::Restored => self.token.source_lost = false,
+            SourceChange::Reverted => {
+                self.token.source_lost = false;
+                self.outdate_candidate();
+                self.token.candidate = None;
+            }
             SourceChange::Lost(error) => self.source_lost(error),
         }
     }
 
     fn new_value_in_source(&mut self) {
-        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
-            *outdated = true;
-        }
+        self.outdate_candidate();
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
@@ -36,6 +39,13 @@ impl Turn<'_> {
                     obtained: None,
                 });
             }
+        }
+    }
+
+    /// The source does not offer the candidate any more: an answer about it is of no use.
+    fn outdate_candidate(&mut self) {
+        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
+            *outdated = true;
         }
     }
 
@@ -74,7 +84,10 @@ impl Turn<'_> {
         let Some(mut candidate) = self.token.candidate else { return };
         match answer.outcome {
             Outcome::Alive { remaining } => {
+                // An attempt whose own value was not judged yet is worth what this one is.
+                let proving = self.token.proving;
                 self.take_spare();
+                self.token.proving = proving;
                 if answer.replaced {
                     self.adopt_renewed_value();
                 }

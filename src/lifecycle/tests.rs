@@ -7,6 +7,7 @@ mod newcomers;
 mod properties;
 mod reauth;
 mod renewal;
+mod renewal_scale;
 mod renewal_trouble;
 mod server;
 mod stale;

@@ -212,3 +212,23 @@ fn an_answer_about_the_old_value_leaves_a_new_candidate_alone() {
     assert_eq!(life.token.active_slot(), Slot::A);
     assert_eq!(asks(life.admit(), Slot::B), Some(Method::Query));
 }
+
+#[test]
+fn a_candidate_that_its_source_takes_back_is_forgotten() {
+    let mut life = with_candidate();
+    life.source(SourceChange::Reverted);
+    assert_eq!(life.admit(), None);
+    let mut life = with_candidate();
+    life.admit();
+    life.source(SourceChange::Reverted);
+    life.answer(alive(60_000));
+    assert_eq!((life.token.active_slot(), life.said()), (Slot::A, vec![]));
+}
+
+#[test]
+fn a_candidate_that_its_source_still_offers_is_not_forgotten() {
+    let mut life = with_candidate();
+    life.source(SourceChange::Lost("no such file".into()));
+    life.source(SourceChange::Restored);
+    assert!(asks(life.admit(), Slot::B).is_some());
+}

@@ -21,13 +21,13 @@ use crate::time::Moment;
 /// the four calls of its proof, and an alarm.
 const MOST_AT_ONCE: u32 = 8;
 
-/// Calls on a token in any minute. The backoff alone bounds it: an answer is followed by
-/// the rest of the proof (four more calls) and a wait of at least 100 ms, a failure by a
-/// pause of at least 50 ms or a third of the time to the bound. Where the life is a minute
-/// or more, an answer is good for a third of it less jitter; what is left are the retries
-/// towards the bound, some forty from a minute down to a millisecond, for the value in use
-/// and for a candidate.
-const MOST_A_MINUTE: usize = 150;
+/// Calls on a token in any minute, for lives from half a second up and random draws. A life
+/// of a second is checked every half second or so, with up to four calls of proof when it
+/// does not grow; a long one costs nearly nothing but the retries towards its bound, which
+/// a third of the time that is left keeps apart: some forty from a minute down to a
+/// millisecond, for the value in use and for a candidate. The most that 15,000 random lives
+/// came to is 138 (84 where a life is a minute or more).
+const MOST_A_MINUTE: usize = 200;
 
 /// What befalls the next call, or happens instead of it.
 #[derive(Debug, Clone, Copy)]
@@ -268,11 +268,9 @@ proptest! {
             watched.turn(turn);
         }
         let calls = &watched.server.calls;
-        if watched.server.life >= secs(60) {
-            let most = calls.iter().enumerate().map(|(first, (from, _))| {
-                calls[first..].iter().take_while(|(at, _)| at.since(*from) < secs(60)).count()
-            });
-            prop_assert!(most.max().unwrap_or(0) <= MOST_A_MINUTE);
-        }
+        let most = calls.iter().enumerate().map(|(first, (from, _))| {
+            calls[first..].iter().take_while(|(at, _)| at.since(*from) < secs(60)).count()
+        });
+        prop_assert!(most.max().unwrap_or(0) <= MOST_A_MINUTE);
     }
 }

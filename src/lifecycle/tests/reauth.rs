@@ -1,7 +1,8 @@
 //! Re-auth: when it starts, what counts as success, and how often it is tried.
 
 use super::world::{
-    Life, alive, asks, expired, hook_failed, not_allowed, rejected, secs, throttled, timed_out,
+    Life, alive, asks, expired, hook_failed, not_allowed, reauth_policy, reauthenticated, rejected,
+    secs, throttled, timed_out,
 };
 use crate::lifecycle::{
     Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot, SourceChange, Standing,
@@ -58,7 +59,7 @@ fn no_failure_ever_starts_re_auth() {
 fn a_new_value_that_lives_is_a_success() {
     let mut life = dead();
     life.reauth(NEW);
-    assert_eq!(asks(Some(life.check(alive(60_000))), Slot::B).is_some(), true);
+    assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
     assert_eq!(life.said(), ["reauth started", "reauth succeeded", "recovered", "checked"]);
     assert_eq!(life.token.active_slot(), Slot::B);
 }
@@ -209,7 +210,7 @@ fn a_value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails(
     let mut life = dead();
     life.admit();
     life.source(SourceChange::NewValue);
-    life.step(super::world::reauthenticated(hook_failed()));
+    life.step(reauthenticated(hook_failed()));
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
     assert_eq!(life.token.due_for(Need::Reauth), None);
     assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
@@ -222,7 +223,7 @@ fn a_changed_source_wins_over_the_value_of_an_attempt_under_way() {
         let mut life = dead();
         life.admit();
         life.source(SourceChange::NewValue);
-        life.step(super::world::reauthenticated(result.clone()));
+        life.step(reauthenticated(result.clone()));
         assert_eq!(life.token.due_for(Need::Nothing), None, "nothing overwrites the source");
         assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some(), "{result:?}");
         assert_eq!(
@@ -247,7 +248,7 @@ fn a_way_to_a_new_value_that_comes_with_a_reload_is_used_at_once() {
         life.check(expired());
         life
     }] {
-        life.policy.reauth = Some(super::world::reauth_policy());
+        life.policy.reauth = Some(reauth_policy());
         life.step(Event::PolicyChanged);
         assert!(matches!(life.admit(), Some(Effect::Reauth { attempt: 1, .. })));
     }
@@ -263,6 +264,16 @@ fn a_way_to_a_new_value_that_goes_with_a_reload_is_not_used_any_more() {
     life.admit();
     life.policy.reauth = None;
     life.step(Event::PolicyChanged);
-    life.step(super::world::reauthenticated(hook_failed()));
+    life.step(reauthenticated(hook_failed()));
     assert_eq!(life.wakes_at(), None);
+}
+
+#[test]
+fn an_attempt_whose_value_the_source_overtakes_still_comes_to_its_end() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(timed_out());
+    life.source(SourceChange::NewValue);
+    life.check(alive(60_000));
+    assert_eq!(life.count("reauth succeeded") + life.count("reauth failed"), 1);
 }

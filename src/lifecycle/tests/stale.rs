@@ -125,10 +125,14 @@ fn the_end_of_a_store_that_nobody_waits_for_changes_nothing() {
 fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
     for (name, life) in busy() {
         if name != "an attempt" {
-            ends_of_attempts().into_iter().for_each(|end| nothing_happens(name, &life, end));
+            for end in ends_of_attempts() {
+                nothing_happens(name, &life, end);
+            }
         }
         if name != "a store" {
-            ends_of_stores().into_iter().for_each(|end| nothing_happens(name, &life, end));
+            for end in ends_of_stores() {
+                nothing_happens(name, &life, end);
+            }
         }
         if !name.contains("check") {
             for outcome in outcomes() {
@@ -168,7 +172,7 @@ fn a_wake_up_that_comes_twice_changes_nothing() {
 }
 
 #[test]
-fn the_value_in_use_coming_back_to_its_source_disturbs_nothing() {
+fn a_source_that_still_offers_the_same_disturbs_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         let mut after = life.clone();
         after.notices.clear();
