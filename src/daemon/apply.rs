@@ -72,6 +72,7 @@ impl Daemon {
     /// Puts the first configuration into force, and reads every source.
     pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
         self.apply(settings, clients);
+        self.recount();
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
