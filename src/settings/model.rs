@@ -10,6 +10,8 @@ use url::Url;
 
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
 
+use super::quiet::QuietWindow;
+
 /// Everything that the daemon needs to know, checked and with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -133,6 +135,11 @@ pub struct Reauth {
     pub timeout: Duration,
     /// How often it may be tried.
     pub policy: ReauthPolicy,
+    /// Failures of all its tokens together that may count within one window of `policy`;
+    /// then nothing logs in by it until the window ends.
+    pub max_failures_all: NonZeroU32,
+    /// When nothing logs in by it; one window may overlap another.
+    pub quiet: Vec<QuietWindow>,
 }
 
 /// How a new token value is had.
@@ -169,6 +176,11 @@ pub struct Token {
     pub source: Source,
     /// The name of its way to a new value; it exists in [`Settings::reauths`].
     pub reauth: Option<String>,
+    /// How long before the end of a value that nothing extends a new one is asked for, 100 ms
+    /// to 24 h; `None`: once it has ended. Always `None` without `reauth`.
+    pub reauth_before: Option<Duration>,
+    /// Whether its value is revoked when the service stops.
+    pub revoke_on_shutdown: bool,
     /// When to check it, the nearest `[schedule]` of each key applied.
     pub schedule: Schedule,
 }
