@@ -143,7 +143,9 @@ pub(super) async fn reauth(
     page: Option<Page>,
 ) -> Done {
     let unkept = match page {
-        Some(page) => blocking(move || page.state.save_ledger(&page.ledger, page.version)).await.err(),
+        Some(page) => {
+            blocking(move || page.state.save_ledger(&page.ledger, page.version)).await.err()
+        }
         None => None,
     };
     let began = clock::now();

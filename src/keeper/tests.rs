@@ -86,6 +86,19 @@ impl Desk {
         effects
     }
 
+    /// Goes from wake-up to wake-up until effects are put out.
+    fn next_effects(&mut self) -> Vec<(Ticket, Effect)> {
+        for _ in 0..100 {
+            self.now = self.keeper.next_wake().expect("somebody waits");
+            self.wake();
+            let effects = self.effects();
+            if !effects.is_empty() {
+                return effects;
+            }
+        }
+        panic!("a hundred wake-ups, and nothing was done");
+    }
+
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         let answer = Answer { sent: self.now, received: self.now, outcome, replaced: false };
         self.keeper.answered(ticket, answer, self.now, &mut self.out);
@@ -196,9 +209,10 @@ fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
     desk.out.clear();
     let fault = Fault::new("429");
     desk.answer(ticket, Outcome::Throttled { retry_after: MINUTE, fault });
-    let warned = desk.out.iter().filter(|output| {
-        matches!(output, Output::Token(_, Notice::Expiring { .. }))
-    });
+    let warned = desk
+        .out
+        .iter()
+        .filter(|output| matches!(output, Output::Token(_, Notice::Expiring { .. })));
     assert_eq!(warned.count(), 2);
 }
 
@@ -213,11 +227,9 @@ fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
     assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 10 }]);
     assert_eq!(desk.effects().len(), 0);
     for _ in 0..20 {
-        desk.now = desk.keeper.next_wake().unwrap();
-        desk.wake();
-        for (ticket, _) in desk.effects() {
-            desk.answer(ticket, unavailable());
-        }
+        let probes = desk.next_effects();
+        assert_eq!(probes.len(), 1);
+        desk.answer(probes[0].0, unavailable());
     }
     assert_eq!(desk.server_notices().len(), 1);
 }
@@ -230,9 +242,7 @@ fn when_a_server_is_back_everybody_who_waited_follows() {
     for (ticket, _) in desk.effects() {
         desk.answer(ticket, unavailable());
     }
-    desk.now = desk.keeper.next_wake().unwrap();
-    desk.wake();
-    let probes = desk.effects();
+    let probes = desk.next_effects();
     assert_eq!(probes.len(), 1);
     desk.answer(probes[0].0, alive(MINUTE));
     assert_eq!(desk.effects().len(), 9);
@@ -242,8 +252,7 @@ fn when_a_server_is_back_everybody_who_waited_follows() {
 /// A desk on which `count` tokens have expired, each with a way to a new value.
 fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Desk, ReauthId) {
     let mut desk = Desk::new(1_000_000, 1_000);
-    let spec =
-        ReauthSpec { route, max_failures: number(max_failures), window: 60 * MINUTE };
+    let spec = ReauthSpec { route, max_failures: number(max_failures), window: 60 * MINUTE };
     let reauth = desk.keeper.add_reauth(spec);
     desk.tokens(count, Some(reauth));
     desk.wake();
@@ -296,7 +305,9 @@ fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
             break;
         }
         started += running.len();
-        running.into_iter().for_each(|ticket| end(&mut desk, ticket, failed()));
+        for ticket in running {
+            end(&mut desk, ticket, failed());
+        }
     }
     assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
     let told = desk.out.iter().filter(|output| {
@@ -348,11 +359,8 @@ fn nothing_logs_in_while_it_is_quiet() {
 #[test]
 fn failures_that_an_earlier_run_has_seen_still_count() {
     let mut desk = Desk::new(1_000_000, 10);
-    let spec = ReauthSpec {
-        route: ReauthRoute::Hook,
-        max_failures: number(3),
-        window: 60 * MINUTE,
-    };
+    let spec =
+        ReauthSpec { route: ReauthRoute::Hook, max_failures: number(3), window: 60 * MINUTE };
     let reauth = desk.keeper.add_reauth(spec);
     let window_end = desk.now + MINUTE;
     desk.keeper.restore_failures(reauth, Failures { window_end, count: 3 });
