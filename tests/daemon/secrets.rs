@@ -95,6 +95,7 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
     server.plan_fault(Plan::once(echo(500)).for_token(&secret("plain")));
 
     let daemon = stage.start_with(&[("GIVEN_TOKEN", &secret("given"))]);
+    daemon.event("daemon_started", "").await;
     process_shows_no_secret(&daemon);
     for name in ["fails", "hangs", "repeats", "babbles"] {
         daemon.event("reauth_exhausted", name).await;

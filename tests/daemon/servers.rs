@@ -78,26 +78,39 @@ fn alive(requests: &[Recorded]) -> usize {
 
 #[tokio::test]
 async fn a_wish_for_quiet_holds_for_the_whole_server_in_both_its_forms() {
-    for (status, retry_after) in [
-        (429, RetryAfter::Seconds(2)),
-        (503, RetryAfter::Seconds(2)),
-        (429, RetryAfter::Date(seconds(3))),
-    ] {
-        let server = simulator().await;
-        let stage = Stage::new(&tables("main", &server, "", 4));
-        add_tokens(&stage, "main", &server, 4, seconds(6));
-        let daemon = stage.start();
-        daemon.nth(4, "token_checked", "").await;
-        server.plan_fault(Plan::once(Trouble::Quiet { status, retry_after }));
-        daemon.nth(12, "token_checked", "").await;
-        let ended = daemon.stop().await;
-        assert_eq!(ended.count("check_failed", ""), 1, "{status} {retry_after:?}");
-
+    let cases = [
+        ("number", 429, RetryAfter::Seconds(2)),
+        ("maintenance", 503, RetryAfter::Seconds(2)),
+        ("date", 429, RetryAfter::Date(seconds(3))),
+    ];
+    let mut servers = Vec::new();
+    for _ in &cases {
+        servers.push(simulator().await);
+    }
+    let early = "schedule = { check_after = 0.25 }";
+    let tables =
+        cases.iter().zip(&servers).map(|((name, ..), server)| tables(name, server, early, 4));
+    let stage = Stage::new(&tables.collect::<String>());
+    for ((name, ..), server) in cases.iter().zip(&servers) {
+        add_tokens(&stage, name, server, 4, seconds(6));
+    }
+    let daemon = stage.start();
+    daemon.nth(12, "token_checked", "").await;
+    for ((_, status, retry_after), server) in cases.iter().zip(&servers) {
+        server
+            .plan_fault(Plan::once(Trouble::Quiet { status: *status, retry_after: *retry_after }));
+    }
+    for server in &servers {
+        server.until(|requests| alive(requests) >= 9).await;
+    }
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("check_failed", ""), 3, "one for each server");
+    for ((name, status, _), server) in cases.iter().zip(&servers) {
         let requests = server.requests();
-        let asked = requests.iter().position(|request| request.status == Some(status));
-        let (quiet, next) = (&requests[asked.expect("asked")], &requests[asked.unwrap() + 1]);
-        let gap = next.at.saturating_sub(quiet.at);
-        assert!(gap >= millis(1_950), "asked again after {gap:?}: {status} {retry_after:?}");
+        let asked = requests.iter().position(|request| request.status == Some(*status));
+        let pair = &requests[asked.expect("it was asked for")..][..2];
+        let gap = gaps(pair).next().expect("a request after it");
+        assert!(gap >= millis(1_950), "{name}: asked again after {gap:?}");
     }
 }
 

@@ -42,13 +42,10 @@ impl Stage {
     /// Writes a file for its owner alone, in place, as `echo >` does.
     pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
+        let open =
+            || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let mut file = open()
+            .or_else(|_| fs::create_dir_all(path.parent().expect("a folder")).and_then(|()| open()))
             .expect("a file");
         let content = content.replace(FOLDER, self.0.path().to_str().expect("UTF-8"));
         file.write_all(content.as_bytes()).expect("room");
