@@ -10,6 +10,7 @@ mod candidates;
 mod command_line;
 mod deaths;
 mod kept_values;
+mod proof;
 mod reauth;
 mod reload;
 mod renewal;
