@@ -1,8 +1,8 @@
 //! Which call is the check, and what is said where it does not extend a life.
 
-use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
+use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
 
-use crate::support::{Stage, about, calls, seconds, secret, simulator_with};
+use crate::support::{Line, Stage, about, calls, seconds, secret, simulator_with};
 
 async fn staged(renewal: &str, behaviour: Behaviour) -> (Simulator, Stage) {
     let server = simulator_with(behaviour).await;
@@ -67,4 +67,24 @@ async fn where_queries_do_not_extend_a_life_it_is_renewed_before_it_ends() {
     assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
     assert!(calls(&server, Endpoint::Renew) > 0);
     assert_eq!(ended.all("renewal_learned", "")[0].text("renews_by"), "renew");
+}
+
+#[tokio::test]
+async fn a_life_that_is_reported_as_nothing_for_ever_is_never_called_renewed() {
+    let (server, stage) = staged("auto", renewing_by(RenewsBy::Neither)).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let nothing = br#"{"Result":{"Remaining":0}}"#.to_vec();
+    server.plan_fault(Plan::always(Trouble::Body { status: 200, body: nothing }));
+    let long_after_its_life = |lines: &[Line]| {
+        lines
+            .iter()
+            .any(|line| line.is("token_checked", "") && line.number("next_check_ms") > 3_000)
+    };
+    daemon.until("pauses longer than the life", long_after_its_life).await;
+    let ended = daemon.stop().await;
+    let checked = ended.all("token_checked", "quotes");
+    assert!(checked.iter().all(|line| line.0["renewed"] != true), "{checked:#?}");
+    assert_eq!(ended.count("renewal_learned", ""), 0);
+    assert_eq!(ended.count("renewal_not_observed", "quotes"), 1);
 }
