@@ -33,7 +33,9 @@ async fn keep_alive(span: Duration) {
     }
     let stage = Stage::new(&configuration);
     let values = NAMES.map(|name| stage.token(name));
-    values.iter().for_each(|value| server.add_token(value, LIFE));
+    for value in &values {
+        server.add_token(value, LIFE);
+    }
 
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
