@@ -1,11 +1,13 @@
-//! Revoking tokens at the end, where the configuration asks for it, under the same limits as
-//! every other request to a server.
+//! The end: what must not be lost is waited for, and tokens that are not to outlive the
+//! daemon are revoked, under the same limits as every other request to a server.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use signal_hook::consts::SIGHUP;
+use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::deeds::Done;
@@ -16,10 +18,37 @@ use crate::keeper::{ServerId, TokenId};
 use crate::lifecycle::Standing;
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
+use crate::systemd;
 
 impl Daemon {
+    /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
+    pub(super) async fn wind_down(mut self, signals: &mut Signals) {
+        self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
+        self.told(systemd::stopping());
+        self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
+        self.stopping = true;
+        self.queries.abort_all();
+        self.revoke_all();
+        let deadline = tokio::time::sleep(GRACE);
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut deadline => break,
+                signal = signals.next() => if signal != Some(SIGHUP) { break },
+                done = self.deeds.join_next() => match done {
+                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
+                    Some(Ok(done)) => self.done(done),
+                    None => break,
+                },
+            }
+        }
+        self.deeds.shutdown().await;
+        self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.
-    pub(super) fn revoke_all(&mut self) {
+    fn revoke_all(&mut self) {
         let mut doomed: HashMap<ServerId, Vec<(TokenId, TokenValue)>> = HashMap::new();
         for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.settings.revoke_on_shutdown) {
             let Some(token) = self.keeper.token(id) else { continue };

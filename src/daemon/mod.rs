@@ -13,6 +13,7 @@ mod report;
 mod roster;
 mod sources;
 mod status;
+mod values;
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
-use self::deeds::{Done, Obtained, Stored};
+use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
@@ -31,7 +32,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, ReauthEnd, ReauthFault, Reauthenticated};
+use crate::lifecycle::{Effect, Method, Notice, ReauthEnd};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -123,10 +124,21 @@ impl Daemon {
             log,
             settings,
         };
-        daemon.open_state()?;
-        daemon.remember();
         let settings = daemon.settings.clone();
         let clients = apply::clients(&settings, None)?;
+        let state = match StateDir::open(&settings.state_dir) {
+            Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
+            state => state,
+        };
+        let tokens = u64::try_from(settings.tokens.len()).ok();
+        let version = Some(env!("CARGO_PKG_VERSION"));
+        let fields = Fields { tokens, version, ..Fields::default() };
+        daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        match state {
+            Ok(state) => daemon.state = Some(Arc::new(state)),
+            Err(fault) => daemon.do_without_state(&fault),
+        }
+        daemon.remember();
         daemon.apply_first(settings, clients);
         Ok(daemon)
     }
@@ -142,16 +154,6 @@ impl Daemon {
             Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
         let mut until = std::pin::pin!(until);
-        self.say(
-            Name::DaemonStarted,
-            Severity::Info,
-            "tokenkeep has started",
-            Fields {
-                version: Some(env!("CARGO_PKG_VERSION")),
-                tokens: u64::try_from(self.roster.len()).ok(),
-                ..Fields::default()
-            },
-        );
         self.wake();
         self.ready();
         loop {
@@ -297,84 +299,6 @@ impl Daemon {
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
-    }
-
-    /// What a re-auth attempt has brought, measured by the value that it was to replace.
-    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> Reauthenticated {
-        let (value, stored) = match obtained {
-            Obtained::Value(value) => (value, false),
-            Obtained::InSource(Ok(found)) => (found.value, true),
-            Obtained::InSource(Err(fault)) => {
-                let error = format!("it says that it wrote the token's file, but {fault}").into();
-                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
-                return Reauthenticated::Failed(fault);
-            }
-            Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
-        };
-        let spare = self.keeper.spare_slot(ticket.token);
-        let Some(kept) = self.roster.token_mut(ticket.token) else {
-            return Reauthenticated::SameValue;
-        };
-        if kept.value(spare.other()) == Some(&value) {
-            return Reauthenticated::SameValue;
-        }
-        if stored {
-            kept.in_source = Some(value.clone());
-            kept.epoch += 1;
-        }
-        if self.keeper.expects(ticket) {
-            kept.put(spare, value);
-        }
-        Reauthenticated::NewValue { stored }
-    }
-
-    fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
-        let now = clock::now();
-        match result {
-            Ok(Stored::Written(value)) => {
-                if let Some(kept) = self.roster.token_mut(ticket.token)
-                    && kept.file().is_some()
-                {
-                    kept.in_source = Some(value);
-                    kept.epoch += 1;
-                }
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
-            }
-            Ok(Stored::SourceChanged(value)) => {
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
-                self.offer(ticket.token, value);
-            }
-            Err(fault) => {
-                let error = fault.to_string().into();
-                self.keeper.stored(ticket, Err(error), now, &mut self.outputs);
-            }
-        }
-    }
-
-    /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    async fn wind_down(mut self, signals: &mut Signals) {
-        self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
-        self.told(systemd::stopping());
-        self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
-        self.stopping = true;
-        self.queries.abort_all();
-        self.revoke_all();
-        let deadline = tokio::time::sleep(GRACE);
-        let mut deadline = std::pin::pin!(deadline);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut deadline => break,
-                signal = signals.next() => if signal != Some(SIGHUP) { break },
-                done = self.deeds.join_next() => match done {
-                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
-                    Some(Ok(done)) => self.done(done),
-                    None => break,
-                },
-            }
-        }
-        self.deeds.shutdown().await;
-        self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 
     #[expect(
