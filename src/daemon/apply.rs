@@ -12,7 +12,7 @@ use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Limits, ReauthRoute, ServerId, TokenId, TokenSpec};
+use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
 use crate::lifecycle::Policy;
 use crate::settings::{
     Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Warning,
@@ -72,6 +72,7 @@ impl Daemon {
     /// Puts the first configuration into force, and reads every source.
     pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
         self.apply(settings, clients);
+        self.recount();
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
@@ -103,20 +104,20 @@ impl Daemon {
         }
         let servers: HashMap<&str, &Server> =
             settings.servers.iter().map(|server| (server.name.as_str(), server)).collect();
-        let reauths: HashMap<&str, Arc<Reauth>> = settings
-            .reauths
-            .iter()
-            .map(|reauth| (reauth.name.as_str(), Arc::new(reauth.clone())))
-            .collect();
+        for reauth in &settings.reauths {
+            self.put_reauth(reauth);
+        }
         let mut policies = Vec::new();
         for token in &settings.tokens {
-            let reauth = token.reauth.as_deref().and_then(|name| reauths.get(name)).cloned();
+            let way = token.reauth.as_deref().and_then(|name| self.roster.reauth_of(name));
+            let reauth = way.map(|way| Arc::clone(self.roster.reauth(way)));
             let (Some(server), Some(id)) =
                 (servers.get(token.server.as_str()), self.roster.server_of(&token.server))
             else {
                 continue;
             };
-            let spec = spec(token, server, id, reauth.as_deref(), &mut policies);
+            let policy = policy(token, server, reauth.as_deref(), &mut policies);
+            let spec = TokenSpec { server: id, policy, reauth: way };
             self.put_token(token, reauth, spec, &mut changes);
         }
         let files: Vec<_> = self
@@ -144,6 +145,26 @@ impl Daemon {
             None => self.keeper.add_server(limits),
         };
         self.roster.put_server(id, Remote { settings: server, client });
+    }
+
+    fn put_reauth(&mut self, reauth: &Reauth) {
+        let spec = ReauthSpec {
+            route: match reauth.method {
+                ReauthMethod::ApiKey { .. } => ReauthRoute::Server,
+                ReauthMethod::Command(_) => ReauthRoute::Hook,
+            },
+            max_failures: reauth.max_failures_all,
+            window: reauth.policy.window,
+        };
+        let id = match self.roster.reauth_of(&reauth.name) {
+            Some(id) if **self.roster.reauth(id) == *reauth => return,
+            Some(id) => {
+                self.keeper.set_reauth(id, spec);
+                id
+            }
+            None => self.keeper.add_reauth(spec),
+        };
+        self.roster.put_reauth(id, reauth.clone());
     }
 
     fn put_token(
@@ -277,29 +298,25 @@ impl Daemon {
     }
 }
 
-fn spec(
+/// A token's rules; tokens with the same ones share them.
+fn policy(
     token: &Token,
     server: &Server,
-    id: ServerId,
     reauth: Option<&Reauth>,
-    policies: &mut Vec<Arc<Policy>>,
-) -> TokenSpec {
+    known: &mut Vec<Arc<Policy>>,
+) -> Arc<Policy> {
     let policy = Policy {
         schedule: token.schedule,
         timeout: server.timeout,
         renewal: server.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
+        reauth_before: token.reauth_before,
     };
-    let policy = policies.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
+    known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
         let policy = Arc::new(policy);
-        policies.push(Arc::clone(&policy));
+        known.push(Arc::clone(&policy));
         policy
-    });
-    let route = match reauth.map(|reauth| &reauth.method) {
-        Some(ReauthMethod::ApiKey { .. }) => ReauthRoute::Server,
-        Some(ReauthMethod::Command(_)) | None => ReauthRoute::Hook,
-    };
-    TokenSpec { server: id, policy, route }
+    })
 }
 
 /// The settings that only a restart can change, where they differ.

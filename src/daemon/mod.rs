@@ -6,6 +6,9 @@
 
 mod apply;
 mod deeds;
+mod farewell;
+mod memory;
+mod quiet;
 mod report;
 mod roster;
 mod sources;
@@ -21,6 +24,7 @@ use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
 use self::deeds::{Done, Obtained, Stored};
+use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
 use crate::api::ClientError;
@@ -28,7 +32,6 @@ use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, ReauthEnd, ReauthFault, Reauthenticated};
-use crate::secret::TokenValue;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -78,6 +81,7 @@ pub struct Daemon {
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
+    memory: Memory,
     /// Calls that lose nothing when they are dropped.
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
@@ -108,6 +112,7 @@ impl Daemon {
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            memory: Memory::default(),
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
@@ -119,6 +124,7 @@ impl Daemon {
             settings,
         };
         daemon.open_state()?;
+        daemon.remember();
         let settings = daemon.settings.clone();
         let clients = apply::clients(&settings, None)?;
         daemon.apply_first(settings, clients);
@@ -171,16 +177,20 @@ impl Daemon {
     /// Lets the keeper do what is due, and everything that comes of it.
     fn wake(&mut self) {
         let now = clock::now();
+        self.close_for_quiet(now);
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
         if self.journal.due().is_some_and(|due| due <= now) {
             self.journal.flush();
         }
+        self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        [self.keeper.next_wake(), self.journal.due(), self.status.due()].into_iter().flatten().min()
+        let wishes =
+            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        wishes.into_iter().flatten().min()
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
@@ -189,11 +199,16 @@ impl Daemon {
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Effect(ticket, effect) => self.start(ticket, effect),
+                Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+                    let name = &self.roster.reauth(reauth).name;
+                    report::reauth(&mut self.journal, now, name, failures, retry_in_ms);
+                }
                 Output::Server(id, notice) => {
                     let name = &self.roster.remote(id).settings.name;
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
+                    self.note_attempts(id, now);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -229,13 +244,15 @@ impl Daemon {
                     Method::Query => &mut self.queries,
                     Method::Renew => &mut self.deeds,
                 };
-                set.spawn(deeds::ask(ticket, client, method, value, timeout));
+                set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
-                self.deeds.spawn(deeds::reauth(ticket, client, method, reauth.timeout, need));
+                let timeout = reauth.timeout;
+                let page = self.page();
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, page));
             }
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
@@ -253,14 +270,21 @@ impl Daemon {
 
     fn done(&mut self, done: Done) {
         let now = clock::now();
+        self.close_for_quiet(now);
         match done {
             Done::Answered(ticket, answer, new_value) => {
-                if let Some(value) = new_value {
-                    self.put_spare(ticket, value);
+                if let Some((slot, value)) = new_value
+                    && self.keeper.expects(ticket)
+                    && let Some(kept) = self.roster.token_mut(ticket.token)
+                {
+                    kept.put(slot, value);
                 }
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
-            Done::Reauthenticated(ticket, duration, obtained) => {
+            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
+                if let Some(fault) = unkept {
+                    self.ledger_kept(Err(fault));
+                }
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
@@ -268,18 +292,11 @@ impl Daemon {
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
             Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
+            Done::LedgerKept(result) => self.ledger_kept(result),
+            Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
-    }
-
-    fn put_spare(&mut self, ticket: Ticket, value: TokenValue) {
-        let slot = self.keeper.spare_slot(ticket.token);
-        if self.keeper.expects(ticket)
-            && let Some(kept) = self.roster.token_mut(ticket.token)
-        {
-            kept.put(slot, value);
-        }
     }
 
     /// What a re-auth attempt has brought, measured by the value that it was to replace.
@@ -341,6 +358,7 @@ impl Daemon {
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
+        self.revoke_all();
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);
         loop {

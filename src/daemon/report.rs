@@ -136,7 +136,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 error: Some(&fault.error),
                 exit_status: fault.exit_status,
                 attempt: Some(*attempt),
-                duration_ms: Some(*duration_ms),
+                duration_ms: *duration_ms,
                 retry_in_ms: Some(*retry_in_ms),
                 ..*names
             },
@@ -162,6 +162,32 @@ const fn word(method: Method) -> &'static str {
         Method::Query => "query",
         Method::Renew => "renew",
     }
+}
+
+/// Writes that a way to new values has failed too often.
+pub(super) fn reauth(
+    journal: &mut Journal,
+    now: Moment,
+    name: &str,
+    failures: u32,
+    retry_in_ms: u64,
+) {
+    let message = format!(
+        "[reauth.{name}] has failed too often for all its tokens together; nothing logs in by it \
+         until the window ends"
+    );
+    journal.write(
+        now,
+        Name::ReauthExhausted,
+        Severity::Error,
+        &message,
+        Fields {
+            reauth: Some(name),
+            attempt: Some(failures),
+            retry_in_ms: Some(retry_in_ms),
+            ..Fields::default()
+        },
+    );
 }
 
 /// Writes what there is to tell of a server.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::Client;
-use crate::keeper::{ServerId, TokenId};
+use crate::keeper::{ReauthId, ServerId, TokenId};
 use crate::lifecycle::Slot;
 use crate::secret::TokenValue;
 use crate::settings::{Reauth, ReauthMethod, Server, Source, Token};
@@ -30,6 +30,8 @@ pub(super) struct Kept {
     pub(super) recalled: Option<Stored>,
     /// It was said that the source is open to others.
     pub(super) warned: bool,
+    /// Re-auth attempts that counted when this was last looked at.
+    pub(super) counted: u32,
     /// What the server said when the value died, for the hook.
     pub(super) last_words: Option<LastWords>,
 }
@@ -53,6 +55,7 @@ impl Kept {
             look_again: false,
             recalled: None,
             warned: false,
+            counted: 0,
             last_words: None,
         }
     }
@@ -81,7 +84,7 @@ impl Kept {
 }
 
 /// One server and the connections to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Remote {
     pub(super) settings: Server,
     pub(super) client: Client,
@@ -94,6 +97,8 @@ pub(super) struct Roster {
     names: HashMap<String, TokenId>,
     remotes: Vec<Remote>,
     servers: HashMap<String, ServerId>,
+    reauths: Vec<Arc<Reauth>>,
+    reauth_names: HashMap<String, ReauthId>,
 }
 
 impl Roster {
@@ -138,6 +143,30 @@ impl Roster {
 
     pub(super) fn server_of(&self, name: &str) -> Option<ServerId> {
         self.servers.get(name).copied()
+    }
+
+    pub(super) fn reauth_of(&self, name: &str) -> Option<ReauthId> {
+        self.reauth_names.get(name).copied()
+    }
+
+    pub(super) fn reauth(&self, id: ReauthId) -> &Arc<Reauth> {
+        &self.reauths[id.index()]
+    }
+
+    /// Every way to new values with its number.
+    pub(super) fn reauths(&self) -> impl Iterator<Item = (ReauthId, &Arc<Reauth>)> {
+        self.reauth_names.values().map(|id| (*id, self.reauth(*id)))
+    }
+
+    /// Puts a way to new values in the place of the one with this number, or at the end.
+    pub(super) fn put_reauth(&mut self, id: ReauthId, reauth: Reauth) {
+        self.reauth_names.insert(reauth.name.clone(), id);
+        let reauth = Arc::new(reauth);
+        if id.index() < self.reauths.len() {
+            self.reauths[id.index()] = reauth;
+        } else {
+            self.reauths.push(reauth);
+        }
     }
 
     /// Puts a server in the place of the one with this number, or at the end.

@@ -104,7 +104,7 @@ impl Daemon {
         let spare = self.keeper.spare_slot(id);
         let Some(kept) = self.roster.token_mut(id) else { return };
         if kept.value(spare.other()) == Some(&value) {
-            return self.source_changed(id, SourceChange::Restored);
+            return self.source_changed(id, SourceChange::Reverted);
         }
         kept.put(spare, value);
         self.source_changed(id, SourceChange::NewValue);

@@ -79,6 +79,8 @@ pub struct Fields<'a> {
     pub renews_by: Option<&'a str>,
     /// How many tokens are concerned.
     pub tokens: Option<u64>,
+    /// A way to new token values, by the name of its `[reauth.NAME]`.
+    pub reauth: Option<&'a str>,
     /// Why it was done.
     pub reason: Option<&'a str>,
     /// A command's exit status.
@@ -121,6 +123,7 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
                 retry_in_ms = fields.retry_in_ms,
                 duration_ms = fields.duration_ms,
                 exit_status = fields.exit_status,
+                reauth = fields.reauth,
                 reason = fields.reason,
                 dies_in_ms = fields.dies_in_ms,
                 renews_by = fields.renews_by,

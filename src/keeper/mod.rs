@@ -9,24 +9,27 @@ mod agenda;
 mod breaker;
 mod gate;
 mod output;
+mod reauth;
 mod run;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 pub use self::gate::Limits;
 pub use self::output::{
-    Census, Output, ReauthRoute, ServerId, ServerNotice, Ticket, TokenId, TokenSpec,
+    Census, Output, ReauthId, ServerId, ServerNotice, Ticket, TokenId, TokenSpec,
 };
+pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
 use self::agenda::Agenda;
 use self::gate::{Gate, Waiting};
 use self::output::Place;
+use self::reauth::Reauth;
 use crate::lifecycle::{
-    Answer, Event, Method, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange, Standing, Token,
+    Answer, Attempts, Event, Method, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
+    Standing, Token,
 };
 use crate::outcome::Outcome;
 use crate::time::Moment;
@@ -48,8 +51,8 @@ struct Entry {
     agenda: Option<Moment>,
     /// Its place among those that wait for the server.
     waiting: Option<Waiting>,
-    /// It waits for a hook's place.
-    waits_for_hook: bool,
+    /// It waits for its way to new values.
+    waits_for_reauth: bool,
 }
 
 /// All tokens, their schedule, and a gate for each server.
@@ -61,7 +64,7 @@ pub struct Keeper {
     agenda: Agenda,
     max_hooks: NonZeroU32,
     hooks: u32,
-    hook_queue: VecDeque<TokenId>,
+    reauths: Vec<Reauth>,
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
@@ -77,7 +80,7 @@ impl Keeper {
             agenda: Agenda::default(),
             max_hooks,
             hooks: 0,
-            hook_queue: VecDeque::new(),
+            reauths: Vec::new(),
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
@@ -101,13 +104,47 @@ impl Keeper {
         self.servers[server.index()].gate.set_limits(limits);
     }
 
+    /// Adds a way to new values.
+    pub fn add_reauth(&mut self, spec: ReauthSpec) -> ReauthId {
+        let id = u32::try_from(self.reauths.len()).unwrap_or(u32::MAX);
+        self.reauths.push(Reauth::new(spec));
+        ReauthId(id)
+    }
+
+    /// Changes a way to new values; its failures stay.
+    pub fn set_reauth(&mut self, reauth: ReauthId, spec: ReauthSpec) {
+        self.reauths[reauth.index()].set_spec(spec);
+    }
+
+    /// Nothing logs in by this way before `until`.
+    pub fn close_reauth(&mut self, reauth: ReauthId, until: Moment) {
+        self.reauths[reauth.index()].close_until(until);
+    }
+
+    /// The failures of a way that must outlive a restart; `None` if there are none.
+    pub fn failures(&self, reauth: ReauthId) -> Option<Failures> {
+        self.reauths[reauth.index()].failures()
+    }
+
+    /// Takes over the failures that an earlier run has seen.
+    pub fn restore_failures(&mut self, reauth: ReauthId, failures: Failures) {
+        self.reauths[reauth.index()].restore(failures);
+    }
+
+    /// Takes over the re-auth attempts that an earlier run has made for a token.
+    pub fn restore_attempts(&mut self, id: TokenId, attempts: Attempts) {
+        if let Some(entry) = self.tokens[id.index()].as_mut() {
+            entry.token.restore(attempts);
+        }
+    }
+
     /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then
     /// [`SourceChange::Lost`] is to follow with the reason).
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
         self.servers[spec.server.index()].tokens += 1;
         let entry =
-            Entry { token, spec, serial: 0, agenda: None, waiting: None, waits_for_hook: false };
+            Entry { token, spec, serial: 0, agenda: None, waiting: None, waits_for_reauth: false };
         let id = if let Some(id) = self.free.pop() {
             self.tokens[id as usize] = Some(entry);
             TokenId(id)
@@ -141,6 +178,7 @@ impl Keeper {
         self.servers[entry.spec.server.index()].tokens -= 1;
         self.servers[spec.server.index()].tokens += 1;
         entry.spec = spec;
+        entry.waits_for_reauth = false;
         self.advance(id, Event::PolicyChanged, now, out);
         self.settle(id, now, out);
     }
@@ -192,7 +230,12 @@ impl Keeper {
     /// anything.
     pub fn next_wake(&self) -> Option<Moment> {
         let gates = self.servers.iter().filter_map(|server| server.gate.opens_at());
-        gates.chain(self.agenda.next()).min()
+        // With no place free for a hook, the end of one comes first.
+        let full = self.hooks >= self.max_hooks.get();
+        let reauths = self.reauths.iter().filter(|reauth| {
+            reauth.has_waiting() && !(full && reauth.route() == ReauthRoute::Hook)
+        });
+        gates.chain(reauths.map(Reauth::opens_at)).chain(self.agenda.next()).min()
     }
 
     /// Does what is due at `now`. Coming too early or twice does no harm.

@@ -24,6 +24,17 @@ impl TokenId {
     }
 }
 
+/// One way to new values, by its number in the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReauthId(pub(super) u32);
+
+impl ReauthId {
+    /// The number as an index: they are dense.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl ServerId {
     /// The number as an index: they are dense.
     pub const fn index(self) -> usize {
@@ -47,15 +58,6 @@ pub(super) enum Place {
     None,
 }
 
-/// How a token gets a new value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReauthRoute {
-    /// By an external command, limited in number.
-    Hook,
-    /// By a request to its server, under that server's limits.
-    Server,
-}
-
 /// What the keeper must know of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSpec {
@@ -63,8 +65,8 @@ pub struct TokenSpec {
     pub server: ServerId,
     /// Its rules.
     pub policy: Arc<Policy>,
-    /// Its way to a new value; matters only where the policy has a re-auth.
-    pub route: ReauthRoute,
+    /// Its way to a new value, if it has one.
+    pub reauth: Option<ReauthId>,
 }
 
 /// What the keeper wants done, or told.
@@ -76,6 +78,15 @@ pub enum Output {
     Token(TokenId, Notice),
     /// To be told of a server.
     Server(ServerId, ServerNotice),
+    /// To be told of a way to new values: it failed too often, and is left alone.
+    ReauthExhausted {
+        /// Which way.
+        reauth: ReauthId,
+        /// How often it failed in this window.
+        failures: u32,
+        /// Time until the window ends.
+        retry_in_ms: u64,
+    },
 }
 
 /// Something to be told of a server.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::breaker::Change;
-use super::output::{Output, Place, ReauthRoute, ServerId, ServerNotice, Ticket, TokenId};
+use super::output::{Output, Place, ServerId, ServerNotice, Ticket, TokenId};
+use super::reauth::ReauthRoute;
 use super::{Entry, Keeper};
 use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, step};
 use crate::time::{Moment, whole_millis};
@@ -40,7 +41,9 @@ impl Keeper {
         server.gate.release();
         if let Some(wish) = wish {
             server.gate.quiet(now, wish);
+            self.quieted(id, now + wish, now, out);
         }
+        let server = &mut self.servers[id.index()];
         let change = if reached {
             server.gate.breaker.answered()
         } else if let Some(schedule) = schedule {
@@ -59,6 +62,20 @@ impl Keeper {
             Change::Closed => out.push(Output::Server(id, ServerNotice::Recovered { tokens })),
         }
         self.summon(id, now, out);
+    }
+
+    /// A server wants quiet until then: the tokens that will not live so long are told of.
+    fn quieted(&mut self, server: ServerId, until: Moment, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.tokens.len() {
+            let concerned = self.tokens[index].as_ref().is_some_and(|entry| {
+                entry.spec.server == server
+                    && entry.token.bound().is_some_and(|bound| bound > now && bound <= until)
+            });
+            if concerned {
+                let id = TokenId(u32::try_from(index).unwrap_or(u32::MAX));
+                self.advance(id, Event::Quieted(until), now, out);
+            }
+        }
     }
 
     /// A server is down, or back: those of its tokens that wait out a pause of their own
@@ -87,8 +104,9 @@ impl Keeper {
         let draw = self.draw();
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
         let server = &mut self.servers[entry.spec.server.index()];
+        let route = entry.spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
         let place = match event {
-            Event::Admitted(Need::Reauth) if entry.spec.route == ReauthRoute::Hook => Place::Hook,
+            Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => Place::Hook,
             Event::Admitted(Need::Server | Need::Reauth) => {
                 Place::Server { server: entry.spec.server, probe: false }
             }
@@ -115,7 +133,18 @@ impl Keeper {
                     let notice = Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms };
                     out.push(Output::Token(id, notice));
                 }
-                notice => out.push(Output::Token(id, notice)),
+                notice => {
+                    let failed = matches!(notice, Notice::ReauthFailed { .. });
+                    out.push(Output::Token(id, notice));
+                    if failed && let Some(reauth) = entry.spec.reauth {
+                        let way = &mut self.reauths[reauth.index()];
+                        if way.failed(now) {
+                            let failures = way.failures().map_or(0, |failures| failures.count);
+                            let retry_in_ms = whole_millis(way.opens_at().since(now));
+                            out.push(Output::ReauthExhausted { reauth, failures, retry_in_ms });
+                        }
+                    }
+                }
             }
         }
         let Some(effect) = effect else { return };
@@ -155,7 +184,7 @@ impl Keeper {
         } else if self.is_due(id, Need::Server, now) {
             self.wait_for_server(id, now);
         } else if self.is_due(id, Need::Reauth, now) {
-            self.wait_for_reauth(id, now);
+            self.wait_for_reauth(id);
         }
         self.put_on_agenda(id, now);
     }
@@ -169,15 +198,13 @@ impl Keeper {
         }
     }
 
-    fn wait_for_reauth(&mut self, id: TokenId, now: Moment) {
+    fn wait_for_reauth(&mut self, id: TokenId) {
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
-        match entry.spec.route {
-            ReauthRoute::Server => self.wait_for_server(id, now),
-            ReauthRoute::Hook => {
-                if !std::mem::replace(&mut entry.waits_for_hook, true) {
-                    self.hook_queue.push_back(id);
-                }
-            }
+        if let Some(reauth) = entry.spec.reauth
+            && entry.waiting.is_none()
+            && !std::mem::replace(&mut entry.waits_for_reauth, true)
+        {
+            self.reauths[reauth.index()].wait(id.0);
         }
     }
 
@@ -198,25 +225,51 @@ impl Keeper {
 
     /// Lets those in whom there is a place for.
     pub(super) fn admit(&mut self, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.reauths.len() {
+            self.admit_reauths(index, now, out);
+        }
         for index in 0..self.servers.len() {
             while let Some(id) = self.servers[index].gate.admit(now) {
                 let id = TokenId(id);
                 let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
                 entry.waiting = None;
-                let asks = entry.token.due_for(Need::Server).is_some_and(|due| due <= now);
-                let need = if asks { Need::Server } else { Need::Reauth };
+                let logs_in = !self.is_due(id, Need::Server, now);
+                if logs_in && self.is_closed_to(id, now) {
+                    self.wait_for_reauth(id);
+                    continue;
+                }
+                let need = if logs_in { Need::Reauth } else { Need::Server };
                 self.advance(id, Event::Admitted(need), now, out);
                 self.put_on_agenda(id, now);
             }
         }
-        while self.hooks < self.max_hooks.get() {
-            let Some(id) = self.hook_queue.pop_front() else { break };
+    }
+
+    /// Lets attempts by one way start, or go on to wait for their server.
+    fn admit_reauths(&mut self, index: usize, now: Moment, out: &mut Vec<Output>) {
+        let route = self.reauths[index].route();
+        while route == ReauthRoute::Server || self.hooks < self.max_hooks.get() {
+            let Some(id) = self.reauths[index].next(now).map(TokenId) else { break };
             let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
-            if std::mem::take(&mut entry.waits_for_hook) && entry.spec.route == ReauthRoute::Hook {
+            let here = entry.spec.reauth.is_some_and(|reauth| reauth.index() == index);
+            if !here || !std::mem::take(&mut entry.waits_for_reauth) {
+                continue;
+            }
+            if !self.is_due(id, Need::Reauth, now) {
+                self.put_on_agenda(id, now);
+            } else if route == ReauthRoute::Server {
+                self.wait_for_server(id, now);
+            } else {
                 self.advance(id, Event::Admitted(Need::Reauth), now, out);
                 self.put_on_agenda(id, now);
             }
         }
+    }
+
+    /// Whether a token's way to a new value is left alone at `now`.
+    fn is_closed_to(&self, id: TokenId, now: Moment) -> bool {
+        let reauth = self.entry(id).and_then(|entry| entry.spec.reauth);
+        reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
     }
 
     /// Makes sure that the token is looked at when it next wants to be.
@@ -224,7 +277,7 @@ impl Keeper {
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
         let token = &entry.token;
         let server = if entry.waiting.is_none() { token.due_for(Need::Server) } else { None };
-        let waits_for_reauth = entry.waits_for_hook || entry.waiting.is_some();
+        let waits_for_reauth = entry.waits_for_reauth || entry.waiting.is_some();
         let reauth = if waits_for_reauth { None } else { token.due_for(Need::Reauth) };
         let wants = [server, reauth, token.due_for(Need::Nothing), token.next_alarm()];
         let Some(next) = wants.into_iter().flatten().min() else { return };

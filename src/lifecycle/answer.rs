@@ -1,5 +1,4 @@
-//! Answers about the value in use: alive, dead, or no conclusion; and the proof that
-//! something extends its life.
+//! Answers about the value in use: alive, dead, or no conclusion, and what is done next.
 
 use std::time::Duration;
 
@@ -11,11 +10,6 @@ use super::step::Turn;
 use super::token::{Flight, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
 use crate::time::whole_millis;
-
-/// Failed proofs in a row after which a life counts as one that nothing extends. One is
-/// not enough: a life that the server has just shortened to what an old one would have
-/// left looks the same, until time passes.
-const DOUBTS_FOR_A_VERDICT: u8 = 2;
 
 impl Turn<'_> {
     pub(super) fn answered(&mut self, answer: Answer) {
@@ -62,8 +56,10 @@ impl Turn<'_> {
                 self.renew_refused(fault);
             }
             Outcome::Misconfigured(fault) => self.failed(fault, true, Duration::ZERO),
-            Outcome::Throttled { retry_after, fault } => self.failed(fault, false, retry_after),
-            Outcome::Unavailable(fault) => self.failed(fault, false, Duration::ZERO),
+            Outcome::Throttled { retry_after, fault } => {
+                self.unanswered(fault, retry_after);
+            }
+            Outcome::Unavailable(fault) => self.unanswered(fault, Duration::ZERO),
         }
     }
 
@@ -71,14 +67,36 @@ impl Turn<'_> {
     /// permitted instead, that is an answer too.
     fn renew_refused(&mut self, fault: Fault) {
         self.token.renew_refused = true;
-        if self.token.task == Task::TryRenew
-            && let Standing::Alive(reading) = self.token.standing
-        {
-            self.plan_check(&reading);
-            self.doubt(&reading);
-        } else {
+        if !self.give_the_proof_up() {
             self.failed(fault, true, Duration::ZERO);
         }
+    }
+
+    /// No answer: the same is tried again; but a renewing call that was only tried may have
+    /// renewed all the same, or never answer, so a query comes next.
+    fn unanswered(&mut self, fault: Fault, at_least: Duration) {
+        let proving = self.token.task == Task::RetryRenew;
+        if self.token.task == Task::TryRenew {
+            self.token.task = Task::ConfirmRenewal;
+        }
+        self.failed(fault, false, at_least);
+        if proving {
+            self.give_the_proof_up();
+        }
+    }
+
+    /// A renewing call that was only tried brought nothing: the regular checks go on.
+    fn give_the_proof_up(&mut self) -> bool {
+        let (
+            Task::TryRenew | Task::RetryRenew,
+            Standing::Alive(reading) | Standing::Unverified(reading),
+        ) = (self.token.task, self.token.standing)
+        else {
+            return false;
+        };
+        self.plan_check(&reading);
+        self.doubt(&reading);
+        true
     }
 
     /// No conclusion: the same is tried again after a pause of at least `at_least`.
@@ -105,12 +123,18 @@ impl Turn<'_> {
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         self.token.standing = Standing::Alive(reading);
         self.token.failures = 0;
+        if reading.remaining() >= SHORTEST_TIMEOUT {
+            self.token.hollow = 0;
+        } else if task == Task::Check {
+            self.token.hollow = self.token.hollow.saturating_add(1);
+        }
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
         self.token.budget.alive_at(reading.sent);
+        self.plan_early_reauth(&reading);
         self.prove_reauth(&reading);
         if std::mem::take(&mut self.token.troubled) {
             self.say(Notice::Recovered { remaining_ms: reading.remaining_ms });
@@ -122,94 +146,12 @@ impl Turn<'_> {
         });
     }
 
-    /// Compares two readings, and decides what the comparison asks for.
-    fn judge(&mut self, task: Task, earlier: &Reading, reading: &Reading) -> Option<bool> {
-        let life = Duration::from_millis(self.token.life_ms);
-        let renewed = match task {
-            Task::Watch | Task::Check | Task::ConfirmRejection | Task::Reauth => {
-                let renewed = reading.renewed_since(earlier, life)?;
-                match renewed {
-                    true if earlier.by == reading.by => self.extends(reading.by, reading),
-                    true => self.proven(reading),
-                    false => self.continue_with(Task::ConfirmGrowth),
-                }
-                renewed
-            }
-            Task::ConfirmGrowth => {
-                let renewed = reading.grew_since(earlier, life);
-                match (renewed, self.context.policy.renewal) {
-                    (true, _) => self.extends(earlier.by, reading),
-                    (false, Renewal::Auto) => self.continue_with(Task::TryRenew),
-                    (false, Renewal::Query | Renewal::Renew) => self.doubt(reading),
-                }
-                renewed
-            }
-            Task::TryRenew => {
-                let renewed = reading.grew_since(earlier, life);
-                if renewed {
-                    self.extends(Method::Renew, reading);
-                } else {
-                    self.continue_with(Task::ConfirmRenewal);
-                }
-                renewed
-            }
-            Task::ConfirmRenewal => {
-                let renewed = reading.grew_since(earlier, life);
-                if renewed {
-                    self.extends(Method::Renew, reading);
-                } else {
-                    self.doubt(reading);
-                }
-                renewed
-            }
-        };
-        Some(renewed)
-    }
-
-    /// The life grew, and `by` is the only call that can have done it (if no other client
-    /// did, which is why every later reading is judged too).
-    fn extends(&mut self, by: Method, reading: &Reading) {
-        self.proven(reading);
-        if by == Method::Renew {
-            self.token.renew_refused = false;
-        }
-        if self.context.policy.renewal == Renewal::Auto {
-            self.say(Notice::RenewsBy(by));
-        }
-    }
-
-    fn proven(&mut self, reading: &Reading) {
-        self.token.proven = true;
-        self.token.life_ms = reading.remaining_ms;
-        self.token.doubts = 0;
-    }
-
-    /// Nothing that is permitted made the life grow. If something does all the same, then
-    /// what is left now is a whole life, and the next readings are judged by that.
-    fn doubt(&mut self, reading: &Reading) {
-        self.token.doubts = self.token.doubts.saturating_add(1);
-        if self.token.doubts < DOUBTS_FOR_A_VERDICT {
-            self.token.proven = false;
-            self.token.life_ms = reading.remaining_ms;
-        } else if !self.token.unextendable {
-            self.token.unextendable = true;
-            self.say(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.bound()) });
-        }
-    }
-
-    fn continue_with(&mut self, task: Task) {
-        self.token.task = task;
-        self.token.due = self.now;
-    }
-
     /// Plans the regular check that follows a reading.
-    fn plan_check(&mut self, reading: &Reading) {
+    pub(super) fn plan_check(&mut self, reading: &Reading) {
         let schedule = &self.context.policy.schedule;
         let wait = if reading.remaining() < SHORTEST_TIMEOUT {
-            self.token.hollow = self.token.hollow.saturating_add(1);
             hollow_wait(self.token.hollow, schedule)
         } else {
-            self.token.hollow = 0;
             check_wait(reading.remaining(), schedule, self.context.draw)
         };
         self.token.task = Task::Check;
@@ -218,17 +160,24 @@ impl Turn<'_> {
         self.token.stage = Stage::Calm;
     }
 
-    /// The policy changed: an idle token's next check follows the new one.
+    /// The policy changed: the next check of a token that waits for it follows the new one.
     pub(super) fn policy_changed(&mut self) {
+        if self.context.policy.renewal != Renewal::Auto
+            && matches!(self.token.task, Task::TryRenew | Task::RetryRenew)
+        {
+            self.token.task = Task::Check;
+        }
         if self.token.flight.is_none()
             && self.token.failures == 0
             && self.token.task == Task::Check
+            && self.token.due > self.now
             && let Standing::Alive(reading) = self.token.standing
         {
             self.plan_check(&reading);
         }
         match (self.context.policy.reauth, self.token.standing) {
-            (_, Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_)) => {}
+            (_, Standing::Alive(reading)) => self.plan_early_reauth(&reading),
+            (_, Standing::Unknown | Standing::Unverified(_)) => {}
             (Some(_), Standing::Missing | Standing::Expired | Standing::Rejected) => {
                 if self.token.task == Task::Watch {
                     self.seek_new_value();
@@ -248,6 +197,8 @@ impl Turn<'_> {
         self.token.failures = 0;
         self.token.troubled = true;
         self.token.unstored = None;
+        self.token.early = None;
+        let young = self.token.budget.dies_young(self.now);
         let proving = self.token.proving.take();
         if let Some(proving) = proving {
             self.dead_on_arrival(proving, &fault);
@@ -256,19 +207,22 @@ impl Turn<'_> {
         } else {
             self.say(Notice::Expired { fault, candidate: false });
         }
+        let at = self.notices.len();
         if self.token.candidate.is_some() {
             self.take_spare();
         } else if proving.is_none() {
             self.seek_new_value();
         }
+        if young {
+            self.died_young(at);
+        }
     }
 
     /// A renewing call answered with another value: that is the token from now on.
-    fn adopt_renewed_value(&mut self) {
-        self.token.active = self.token.active.other();
-        self.token.candidate = None;
+    pub(super) fn adopt_renewed_value(&mut self) {
         self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
         self.token.unextendable = false;
+        self.token.doubts = 0;
     }
 
     /// The value in use is another one, of which nothing is known yet.
@@ -281,9 +235,13 @@ impl Turn<'_> {
         self.token.failures = 0;
         self.token.hollow = 0;
         self.token.doubts = 0;
+        self.token.settling = false;
+        self.token.baseline = None;
+        self.token.budget.forget_value();
         self.token.life_ms = 0;
         self.token.proven = false;
         self.token.unextendable = false;
         self.token.renew_refused = false;
+        self.token.early = None;
     }
 }

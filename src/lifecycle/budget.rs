@@ -7,11 +7,22 @@ use super::policy::ReauthPolicy;
 use super::reading::Reading;
 use crate::time::Moment;
 
+/// What of a token's re-auth attempts must outlive a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts {
+    /// When the window ends in which they were made.
+    pub window_end: Moment,
+    /// Attempts that count in it.
+    pub counted: u32,
+    /// Attempts since a value last lived half of its reported life.
+    pub in_a_row: u32,
+}
+
 /// The counted attempts of one token in the current window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Budget {
-    /// When the window began, with its first attempt.
-    window_start: Moment,
+    /// When the window ends that began with its first attempt.
+    window_end: Moment,
     /// Attempts that count in this window.
     counted: u32,
     /// Attempts since a value last lived through its probation; the pause doubles with them.
@@ -23,16 +34,16 @@ pub(super) struct Budget {
 impl Budget {
     /// A full budget.
     pub(super) const fn new() -> Self {
-        Self { window_start: Moment::from_millis(0), counted: 0, in_a_row: 0, probation: None }
+        Self { window_end: Moment::from_millis(0), counted: 0, in_a_row: 0, probation: None }
     }
 
     /// When an attempt may start, for a token that needs one at `now`: at once, after the
     /// pause that doubles with each attempt in a row, or when the window ends.
     pub(super) fn allows_from(&self, policy: &ReauthPolicy, now: Moment) -> Moment {
         if self.is_exhausted(policy, now) {
-            return self.window_start + policy.window;
+            return self.window_end;
         }
-        if self.in_a_row == 0 || self.window_is_over(policy, now) {
+        if self.in_a_row == 0 || now >= self.window_end {
             return now;
         }
         let doublings = (self.in_a_row - 1).min(31);
@@ -41,7 +52,7 @@ impl Budget {
 
     /// Whether no attempt is left before the window ends.
     pub(super) fn is_exhausted(&self, policy: &ReauthPolicy, now: Moment) -> bool {
-        self.counted >= policy.max_attempts.get() && !self.window_is_over(policy, now)
+        self.counted >= policy.max_attempts.get() && now < self.window_end
     }
 
     /// Attempts that count in the current window.
@@ -51,8 +62,8 @@ impl Budget {
 
     /// Counts an attempt that starts at `now`, and tells its number in the window.
     pub(super) fn start(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
-        if self.counted == 0 || self.window_is_over(policy, now) {
-            *self = Self { window_start: now, ..Self::default() };
+        if self.counted == 0 || now >= self.window_end {
+            *self = Self { window_end: now + policy.window, ..Self::default() };
         }
         self.counted += 1;
         self.in_a_row += 1;
@@ -75,8 +86,25 @@ impl Budget {
         }
     }
 
-    fn window_is_over(&self, policy: &ReauthPolicy, now: Moment) -> bool {
-        now >= self.window_start + policy.window
+    /// Whether the value in use came from an attempt and dies too young at `when`.
+    pub(super) fn dies_young(&self, when: Moment) -> bool {
+        self.probation.is_some_and(|half| when < half)
+    }
+
+    /// What of it must outlive a restart.
+    pub(super) const fn attempts(&self) -> Attempts {
+        Attempts { window_end: self.window_end, counted: self.counted, in_a_row: self.in_a_row }
+    }
+
+    /// The budget that an earlier run left.
+    pub(super) const fn restored(attempts: Attempts) -> Self {
+        let Attempts { window_end, counted, in_a_row } = attempts;
+        Self { window_end, counted, in_a_row, probation: None }
+    }
+
+    /// The newest value is out of use: it can no longer live through its probation.
+    pub(super) fn forget_value(&mut self) {
+        self.probation = None;
     }
 }
 

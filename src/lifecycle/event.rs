@@ -46,6 +46,8 @@ pub enum Event {
     SourceChanged(SourceChange),
     /// The policy is another one from now on.
     PolicyChanged,
+    /// The server is left alone until then, whatever is due.
+    Quieted(Moment),
     /// There is reason to try again now what would be tried later.
     Summoned,
 }
@@ -59,8 +61,8 @@ pub struct Answer {
     pub received: Moment,
     /// What it means.
     pub outcome: Outcome,
-    /// The answer named another value, which has been put into the spare slot: the token
-    /// is known by that from now on, and the reading is that value's.
+    /// The answer named another value, which has been put into the slot of the one that was
+    /// asked about: it is known by that from now on, and the reading is the new value's.
     pub replaced: bool,
 }
 
@@ -107,8 +109,10 @@ pub enum SourceChange {
     NewValue,
     /// No value; the sentence says why.
     Lost(Box<str>),
-    /// A value again, and it is the one in use.
+    /// A value, and it is the one that was offered before.
     Restored,
+    /// The value in use: a candidate is not offered any more.
+    Reverted,
 }
 
 /// Something to be done in the world. Its end comes back as an [`Event`].
@@ -146,6 +150,8 @@ pub enum Reason {
     Rejected,
     /// There is no value.
     Missing,
+    /// The life is about to end, and nothing extends it.
+    Expiring,
 }
 
 impl Reason {
@@ -155,6 +161,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Missing => "missing",
+            Self::Expiring => "expiring",
         }
     }
 }
@@ -242,8 +249,8 @@ pub enum Notice {
     ReauthFailed {
         /// Its number.
         attempt: u32,
-        /// How long it took.
-        duration_ms: u64,
+        /// How long it took; `None` where that was told before.
+        duration_ms: Option<u64>,
         /// Why.
         fault: ReauthFault,
         /// Time until the next attempt.

@@ -11,6 +11,7 @@ mod cadence;
 mod event;
 mod newcomer;
 mod policy;
+mod proof;
 mod reading;
 mod step;
 mod token;
@@ -18,6 +19,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Attempts;
 pub use cadence::{
     Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
 };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::cadence::backoff;
+use super::cadence::{SHORTEST_TIMEOUT, backoff};
 use super::event::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, SourceChange};
 use super::reading::{Method, Reading};
 use super::step::Turn;
-use super::token::{Candidate, Flight, Proving, Standing, Task, Unstored};
+use super::token::{Candidate, DOUBTS_FOR_A_VERDICT, Flight, Proving, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
-use crate::time::whole_millis;
+use crate::time::{Moment, whole_millis};
 
 impl Turn<'_> {
     pub(super) fn source_changed(&mut self, change: SourceChange) {
@@ -18,25 +18,42 @@ impl Turn<'_> {
                 self.new_value_in_source();
             }
             SourceChange::Restored => self.token.source_lost = false,
+            SourceChange::Reverted => {
+                self.token.source_lost = false;
+                self.outdate_candidate();
+                self.token.candidate = None;
+            }
             SourceChange::Lost(error) => self.source_lost(error),
         }
     }
 
     fn new_value_in_source(&mut self) {
-        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
-            *outdated = true;
-        }
+        self.outdate_candidate();
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
-                let candidate = Candidate { due: self.now, failures: 0, suspected: false };
-                self.token.candidate = Some(candidate);
+                self.token.candidate = Some(Candidate {
+                    due: self.now,
+                    failures: 0,
+                    suspected: false,
+                    obtained: None,
+                });
             }
         }
     }
 
+    /// The source does not offer the candidate any more: an answer about it is of no use.
+    fn outdate_candidate(&mut self) {
+        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
+            *outdated = true;
+        }
+    }
+
     fn source_lost(&mut self, error: Box<str>) {
-        let in_use = self.token.standing != Standing::Missing;
+        let in_use = match self.token.standing {
+            Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
+            Standing::Missing | Standing::Expired | Standing::Rejected => false,
+        };
         if !std::mem::replace(&mut self.token.source_lost, true) {
             self.say(Notice::Missing { error, in_use });
         }
@@ -51,9 +68,15 @@ impl Turn<'_> {
     /// The spare value takes the place of the one in use, and is asked about at once.
     pub(super) fn take_spare(&mut self) {
         self.token.active = self.token.active.other();
-        self.token.candidate = None;
         self.token.unstored = None;
         self.token.proving = None;
+        let obtained = self.token.candidate.take().and_then(|candidate| candidate.obtained);
+        if let Some((proving, stored)) = obtained {
+            self.token.proving = Some(proving);
+            if !stored {
+                self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
+            }
+        }
         self.forget_value();
     }
 
@@ -61,7 +84,13 @@ impl Turn<'_> {
         let Some(mut candidate) = self.token.candidate else { return };
         match answer.outcome {
             Outcome::Alive { remaining } => {
+                // An attempt whose own value was not judged yet is worth what this one is.
+                let proving = self.token.proving;
                 self.take_spare();
+                self.token.proving = proving;
+                if answer.replaced {
+                    self.adopt_renewed_value();
+                }
                 self.alive(Reading {
                     sent: answer.sent,
                     received: answer.received,
@@ -71,11 +100,17 @@ impl Turn<'_> {
             }
             Outcome::Expired(fault) => {
                 self.token.candidate = None;
-                self.say(Notice::Expired { fault, candidate: true });
+                match candidate.obtained {
+                    Some((proving, _)) => self.dead_on_arrival(proving, &fault),
+                    None => self.say(Notice::Expired { fault, candidate: true }),
+                }
             }
             Outcome::Rejected(fault) if candidate.suspected => {
                 self.token.candidate = None;
-                self.say(Notice::Rejected { fault, candidate: true });
+                match candidate.obtained {
+                    Some((proving, _)) => self.dead_on_arrival(proving, &fault),
+                    None => self.say(Notice::Rejected { fault, candidate: true }),
+                }
             }
             Outcome::Rejected(fault) => {
                 candidate.suspected = true;
@@ -120,7 +155,9 @@ impl Turn<'_> {
         };
         self.token.task = Task::Reauth;
         self.token.due = self.token.budget.allows_from(&policy, self.now);
-        if self.token.budget.is_exhausted(&policy, self.now) {
+        if self.token.budget.is_exhausted(&policy, self.now)
+            && !std::mem::replace(&mut self.token.given_up, true)
+        {
             let attempt = self.token.budget.counted();
             let retry_in_ms = self.ms_until(self.token.due);
             self.say(Notice::ReauthExhausted { attempt, retry_in_ms });
@@ -131,21 +168,42 @@ impl Turn<'_> {
         let Some(Flight::Reauth(attempt)) = self.token.flight else { return };
         self.token.flight = None;
         let duration_ms = whole_millis(end.duration);
+        // Nothing is asked during an attempt: an unknown value has come from the source since
+        // it began, perhaps put there by the attempt itself. A changed source wins.
+        if self.token.standing == Standing::Unknown {
+            return self.superseded(attempt, duration_ms, end.result);
+        }
         match end.result {
             Reauthenticated::NewValue { stored } => {
-                self.take_spare();
-                self.token.proving = Some(Proving { attempt, duration_ms });
-                if !stored {
-                    self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
+                let obtained = Some((Proving { attempt, duration_ms }, stored));
+                let (due, failures, suspected) = (self.now, 0, false);
+                self.token.candidate = Some(Candidate { due, failures, suspected, obtained });
+                if !matches!(self.token.standing, Standing::Alive(_) | Standing::Unverified(_)) {
+                    self.take_spare();
                 }
             }
             Reauthenticated::SameValue => {
                 let error = "it returned the value that it should have replaced; \
                              it must obtain a new session token";
                 let fault = ReauthFault { error: error.into(), ..ReauthFault::default() };
-                self.reauth_failed(attempt, duration_ms, fault);
+                self.reauth_failed(attempt, Some(duration_ms), fault);
             }
-            Reauthenticated::Failed(fault) => self.reauth_failed(attempt, duration_ms, fault),
+            Reauthenticated::Failed(fault) => self.reauth_failed(attempt, Some(duration_ms), fault),
+        }
+    }
+
+    /// An attempt ended after the source had offered a value by itself: that value is the one
+    /// to be verified, and decides what the attempt was worth.
+    fn superseded(&mut self, attempt: u32, duration_ms: u64, result: Reauthenticated) {
+        match result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => {
+                self.token.proving = Some(Proving { attempt, duration_ms });
+            }
+            Reauthenticated::Failed(fault) => {
+                let retry_in_ms = self.ms_until(self.token.due);
+                let duration_ms = Some(duration_ms);
+                self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
+            }
         }
     }
 
@@ -153,24 +211,73 @@ impl Turn<'_> {
     pub(super) fn dead_on_arrival(&mut self, proving: Proving, fault: &Fault) {
         let error = format!("the new value is dead on arrival: {}", fault.error).into();
         let fault = ReauthFault { error, status: fault.status, ..ReauthFault::default() };
-        self.reauth_failed(proving.attempt, proving.duration_ms, fault);
+        self.reauth_failed(proving.attempt, Some(proving.duration_ms), fault);
     }
 
-    fn reauth_failed(&mut self, attempt: u32, duration_ms: u64, fault: ReauthFault) {
+    fn reauth_failed(&mut self, attempt: u32, duration_ms: Option<u64>, fault: ReauthFault) {
         let at = self.notices.len();
-        self.seek_new_value();
         let wish = self.now + fault.retry_after.unwrap_or_default();
-        self.token.due = self.token.due.max(wish);
-        let retry_in_ms = self.ms_until(self.token.due);
+        let next =
+            if let Standing::Alive(reading) | Standing::Unverified(reading) = self.token.standing {
+                self.token.early = self.early_reauth(&reading).map(|early| early.max(wish));
+                self.token.early
+            } else {
+                self.seek_new_value();
+                self.token.due = self.token.due.max(wish);
+                Some(self.token.due)
+            };
+        let retry_in_ms = next.map_or(0, |next| self.ms_until(next));
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
-    /// The value in use was found alive: if it came from re-auth, that has succeeded.
+    /// A life that nothing extends may be followed up before it ends.
+    pub(super) fn plan_early_reauth(&mut self, reading: &Reading) {
+        self.token.early = if self.token.doubts < DOUBTS_FOR_A_VERDICT {
+            None
+        } else {
+            self.early_reauth(reading)
+        };
+    }
+
+    /// When a new value is to be obtained for one that lives until `reading` says, and that
+    /// nothing extends; `None` where that is not wanted.
+    fn early_reauth(&self, reading: &Reading) -> Option<Moment> {
+        let policy = self.context.policy.reauth?;
+        let before = self.context.policy.reauth_before?;
+        let allowed = self.token.budget.allows_from(&policy, self.now);
+        let wanted =
+            Moment::from_millis(reading.bound().as_millis().saturating_sub(whole_millis(before)));
+        Some(wanted.max(allowed))
+    }
+
+    /// The value that re-auth brought died although it was alive a moment ago; to be said
+    /// before what has been said since `at`.
+    pub(super) fn died_young(&mut self, at: usize) {
+        let attempt = self.token.budget.counted();
+        let retry_in_ms = self.ms_until(self.token.due);
+        let error = "the new value died before half of its reported life was over; something \
+                     else ends these sessions, such as another login with the same account";
+        let fault = ReauthFault { error: error.into(), ..ReauthFault::default() };
+        let duration_ms = None;
+        self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
+    }
+
+    /// The value in use was found alive: if it came from re-auth, that has succeeded; unless
+    /// so little of it is left that no check can follow.
     pub(super) fn prove_reauth(&mut self, reading: &Reading) {
-        if let Some(Proving { attempt, duration_ms }) = self.token.proving.take() {
+        let Some(Proving { attempt, duration_ms }) = self.token.proving.take() else { return };
+        if reading.remaining() > SHORTEST_TIMEOUT {
             self.token.budget.verified(reading);
-            self.say(Notice::ReauthSucceeded { attempt, duration_ms });
+            return self.say(Notice::ReauthSucceeded { attempt, duration_ms });
         }
+        let error = format!(
+            "the new value lives for {} ms only, which is shorter than any check interval",
+            reading.remaining_ms
+        );
+        let fault = ReauthFault { error: error.into(), ..ReauthFault::default() };
+        let retry_in_ms = self.ms_until(self.token.due);
+        let duration_ms = Some(duration_ms);
+        self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
     pub(super) fn stored(&mut self, result: Result<(), Box<str>>) {

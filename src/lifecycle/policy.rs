@@ -150,4 +150,7 @@ pub struct Policy {
     pub renewal: Renewal,
     /// How a new value may be had; `None`: not at all, the source is watched.
     pub reauth: Option<ReauthPolicy>,
+    /// How long before the end of a life that nothing extends a new value is obtained;
+    /// `None`: only once it has ended.
+    pub reauth_before: Option<Duration>,
 }

@@ -65,6 +65,12 @@ impl Reading {
         self.bound() >= earlier.latest_end() + margin
     }
 
+    /// Whether the token's end has certainly come nearer since `earlier`, by at least a tenth
+    /// of `life`: the server has cut it short.
+    pub(super) fn shrank_since(&self, earlier: &Self, life: Duration) -> bool {
+        earlier.bound() >= self.latest_end() + life / 10
+    }
+
     /// Whether the token was renewed since `earlier`; `None` when less than a fifth of
     /// `life` has certainly passed between the two, so that nothing can be said.
     pub fn renewed_since(&self, earlier: &Self, life: Duration) -> Option<bool> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cadence::{Draw, backoff, effective_timeout};
-use super::event::{Effect, Event, Notice, Reason, Slot};
+use super::event::{Effect, Event, Notice, Reason, Slot, Stage};
 use super::policy::{Policy, Renewal};
 use super::reading::Method;
 use super::token::{Errand, Flight, Need, Standing, Task, Token};
@@ -33,6 +33,7 @@ pub struct Context<'a> {
 /// #     timeout: std::time::Duration::from_secs(10),
 /// #     renewal: Default::default(),
 /// #     reauth: None,
+/// #     reauth_before: None,
 /// # };
 /// let context = Context { policy: &policy, renews_by: None, draw: Draw::new(0.5) };
 /// let now = Moment::from_millis(1_000);
@@ -74,6 +75,10 @@ pub fn step(
         }
         Event::PolicyChanged => {
             turn.policy_changed();
+            None
+        }
+        Event::Quieted(until) => {
+            turn.quieted(until);
             None
         }
         Event::Summoned => {
@@ -124,6 +129,19 @@ impl Turn<'_> {
         }
     }
 
+    /// The server is left alone until `until`: a life that ends before is as good as lost,
+    /// and that is said at once.
+    fn quieted(&mut self, until: Moment) {
+        let Standing::Alive(reading) = self.token.standing else { return };
+        let bound = reading.bound();
+        if bound > self.now && bound <= until && self.token.stage < Stage::NineTenths {
+            self.token.stage = Stage::NineTenths;
+            self.token.troubled = true;
+            let dies_in_ms = self.ms_until(bound);
+            self.say(Notice::Expiring { stage: Stage::NineTenths, dies_in_ms });
+        }
+    }
+
     /// Starts the errand with this need, if one is due.
     fn start(&mut self, need: Need) -> Option<Effect> {
         let (due, errand) = self.token.errand(need)?;
@@ -154,13 +172,13 @@ impl Turn<'_> {
         let reason = match self.token.standing {
             Standing::Rejected => Reason::Rejected,
             Standing::Missing => Reason::Missing,
-            Standing::Expired
-            | Standing::Unknown
-            | Standing::Alive(_)
-            | Standing::Unverified(_) => Reason::Expired,
+            Standing::Alive(_) | Standing::Unverified(_) => Reason::Expiring,
+            Standing::Expired | Standing::Unknown => Reason::Expired,
         };
         let attempt = self.token.budget.start(&reauth, self.now);
         self.token.flight = Some(Flight::Reauth(attempt));
+        self.token.given_up = false;
+        self.token.early = None;
         self.say(Notice::ReauthStarted { reason, attempt });
         Some(Effect::Reauth { reason, attempt })
     }
@@ -175,7 +193,7 @@ impl Turn<'_> {
     fn method(&self) -> Method {
         match self.token.task {
             Task::Check if self.renewing_is_the_check() => Method::Renew,
-            Task::TryRenew => Method::Renew,
+            Task::TryRenew | Task::RetryRenew => Method::Renew,
             Task::Watch
             | Task::Check
             | Task::ConfirmRejection
@@ -185,10 +203,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Past the bound every second call is a query: where only the renewing call fails, that
+    /// still tells whether the token lives.
     fn renewing_is_the_check(&self) -> bool {
+        let past_bound = matches!(self.token.standing, Standing::Unverified(_));
         self.context.renews_by == Some(Method::Renew)
             && self.context.policy.renewal == Renewal::Auto
             && !self.token.renew_refused
+            && !(past_bound && self.token.failures % 2 == 1)
     }
 
     /// The call that only reads the life; where queries are not permitted, the renewing one.

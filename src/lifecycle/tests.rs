@@ -1,1 +1,15 @@
+//! The specification of one token's life: what follows from what, on a clock that the
+//! tests move and against a server that follows a script.
 
+mod answers;
+mod endings;
+mod newcomers;
+mod properties;
+mod reauth;
+mod renewal;
+mod renewal_scale;
+mod renewal_trouble;
+mod server;
+mod stale;
+mod storing;
+mod world;

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use super::budget::Budget;
+use super::budget::{Attempts, Budget};
 use super::cadence::SHORTEST_TIMEOUT;
 use super::event::{Slot, Stage};
 use super::reading::{Method, Reading};
 use crate::time::Moment;
+
+/// Failed proofs in a row after which a life counts as one that nothing extends. One is
+/// not enough: a life that the server has just shortened to what an old one would have
+/// left looks the same, until time passes.
+pub(super) const DOUBTS_FOR_A_VERDICT: u8 = 2;
 
 /// One token's state. Its values are kept elsewhere, by [`Slot`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,8 +28,13 @@ pub struct Token {
     pub(super) unstored: Option<Unstored>,
     pub(super) proving: Option<Proving>,
     pub(super) budget: Budget,
+    /// When a new value is to be obtained although the one in use still lives.
+    pub(super) early: Option<Moment>,
     /// `Remaining` at the last proven renewal; before the first, the longest one reported.
     pub(super) life_ms: u64,
+    /// The reading that the next is compared with, where that is not the last one: too little
+    /// of the life had passed since to judge by the last one.
+    pub(super) baseline: Option<Reading>,
     /// A renewal of the value in use has been proven.
     pub(super) proven: bool,
     /// When the next check was due as of the last reading: there the retry room begins.
@@ -37,6 +47,9 @@ pub struct Token {
     pub(super) hollow: u16,
     /// Times in a row that no call was seen to extend the life.
     pub(super) doubts: u8,
+    /// The server reports the life from before a renewal, and the last reading showed a
+    /// whole one: the next cannot show growth.
+    pub(super) settling: bool,
     /// Trouble was reported, and the token has not been found alive since.
     pub(super) troubled: bool,
     /// It was reported that no call extends this value's life.
@@ -45,6 +58,8 @@ pub struct Token {
     pub(super) renew_refused: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
+    /// It was reported that no re-auth attempt is left, and none has started since.
+    pub(super) given_up: bool,
 }
 
 /// What is known of the value in use.
@@ -77,8 +92,11 @@ pub(super) enum Task {
     ConfirmGrowth,
     /// A renewing call, after two readings that did not grow.
     TryRenew,
-    /// A query at once, after a renewing call whose own answer showed no growth.
+    /// A query, after a renewing call whose own answer showed no growth or did not come.
     ConfirmRenewal,
+    /// A renewing call once more, after one whose answer did not come and a query that
+    /// showed no growth.
+    RetryRenew,
     /// Obtain a new value.
     Reauth,
 }
@@ -96,7 +114,8 @@ pub(super) enum Flight {
     Store,
 }
 
-/// A value that the source offers while the one in use has not been found dead.
+/// A value that the source offers, or re-auth has brought, while the one in use has not been
+/// found dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     /// When it is to be asked about.
@@ -105,6 +124,8 @@ pub(super) struct Candidate {
     pub(super) failures: u16,
     /// A first 401 has come.
     pub(super) suspected: bool,
+    /// It came from re-auth: the attempt, and whether it stands in the store already.
+    pub(super) obtained: Option<(Proving, bool)>,
 }
 
 /// The value in use is not in its store yet.
@@ -147,17 +168,21 @@ impl Token {
             unstored: None,
             proving: None,
             budget: Budget::new(),
+            early: None,
             life_ms: 0,
+            baseline: None,
             proven: false,
             room_from: now,
             stage: Stage::Calm,
             failures: 0,
             hollow: 0,
             doubts: 0,
+            settling: false,
             troubled: false,
             unextendable: false,
             renew_refused: false,
             source_lost: false,
+            given_up: false,
         }
     }
 
@@ -210,6 +235,17 @@ impl Token {
         self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
     }
 
+    /// The re-auth attempts that must outlive a restart; `None` if there are none.
+    pub fn attempts(&self) -> Option<Attempts> {
+        let attempts = self.budget.attempts();
+        (attempts.counted > 0).then_some(attempts)
+    }
+
+    /// Takes over the attempts that an earlier run has made.
+    pub fn restore(&mut self, attempts: Attempts) {
+        self.budget = Budget::restored(attempts);
+    }
+
     /// Brings the calls that wait for a retry forward to `now`.
     pub(super) fn hurry(&mut self, now: Moment) {
         if self.failures > 0 {
@@ -226,21 +262,40 @@ impl Token {
             return None;
         }
         match need {
-            Need::Nothing => self.unstored.map(|unstored| (unstored.due, Errand::Store)),
-            Need::Reauth => (self.task == Task::Reauth).then_some((self.due, Errand::Reauth)),
+            Need::Nothing => {
+                let unstored = self.unstored.filter(|_| self.candidate.is_none());
+                unstored.map(|unstored| (unstored.due, Errand::Store))
+            }
+            Need::Reauth if self.task == Task::Reauth => Some((self.due, Errand::Reauth)),
+            // A value that waits to be judged may make it needless, and has the slot.
+            Need::Reauth if self.candidate.is_none() => {
+                self.early.map(|early| (early, Errand::Reauth))
+            }
+            Need::Reauth => None,
             Need::Server => {
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,
+                    _ if self.is_to_be_stored_first() => None,
                     Task::Check
                     | Task::ConfirmRejection
                     | Task::ConfirmGrowth
                     | Task::TryRenew
-                    | Task::ConfirmRenewal => Some((self.due, Errand::AskCurrent)),
+                    | Task::ConfirmRenewal
+                    | Task::RetryRenew => Some((self.due, Errand::AskCurrent)),
                 };
                 let candidate = self.candidate.map(|c| (c.due, Errand::AskCandidate));
                 [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
             }
         }
+    }
+
+    /// Whether the value in use came for a dead one and nobody has tried to store it yet.
+    /// While the source offers another value nothing is stored: that must not be
+    /// overwritten before it has been judged.
+    fn is_to_be_stored_first(&self) -> bool {
+        self.standing == Standing::Unknown
+            && self.candidate.is_none()
+            && self.unstored.is_some_and(|unstored| unstored.failures == 0)
     }
 
     /// When the passing of time alone becomes worth a report.
@@ -272,7 +327,7 @@ impl Token {
     /// that nothing extends is meant to be used up.
     fn room(&self, reading: &Reading) -> Option<Duration> {
         let room = reading.bound().since(self.room_from);
-        (room >= SHORTEST_TIMEOUT && !self.unextendable).then_some(room)
+        (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_FOR_A_VERDICT).then_some(room)
     }
 }
 

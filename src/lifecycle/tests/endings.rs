@@ -1,0 +1,139 @@
+//! What is told when answers stay away, and when they come back.
+
+use super::world::{
+    Life, START, alive, expired, ms, not_allowed, rejected, secs, throttled, timed_out,
+};
+use crate::lifecycle::{Event, Need, Notice, Stage, Standing};
+
+/// The check is due at 67 s of 100; half of the room is gone at 83.5 s, nine tenths at 96.7 s.
+fn unanswered() -> Life {
+    Life::new().alive()
+}
+
+#[test]
+fn half_of_the_retry_room_without_an_answer_is_told() {
+    let mut life = unanswered();
+    life.advance(secs(83));
+    assert_eq!(life.said(), [""; 0]);
+    life.advance(ms(500));
+    let half = Notice::Expiring { stage: Stage::Half, dies_in_ms: 16_500 };
+    assert_eq!(life.notices, [half]);
+}
+
+#[test]
+fn nine_tenths_of_the_retry_room_are_told_too() {
+    let mut life = unanswered();
+    life.advance(secs(84));
+    life.advance(secs(12));
+    assert_eq!(life.said(), ["expiring: half"]);
+    life.advance(secs(1));
+    assert_eq!(life.said(), ["expiring: nine tenths"]);
+}
+
+#[test]
+fn who_wakes_late_hears_of_the_later_stage_only() {
+    let mut life = unanswered();
+    life.advance(secs(97));
+    assert_eq!(life.said(), ["expiring: nine tenths"]);
+}
+
+#[test]
+fn a_bound_that_passes_without_an_answer_makes_a_token_unverified_once() {
+    let mut life = unanswered();
+    life.advance(secs(100));
+    assert!(matches!(life.token.standing(), Standing::Unverified(_)));
+    assert_eq!(life.said(), ["unverified"]);
+    life.advance(secs(1_000));
+    assert_eq!(life.said(), [""; 0]);
+}
+
+#[test]
+fn each_stage_is_told_once_through_a_whole_outage() {
+    let mut life = unanswered();
+    while life.now < START + secs(2_000) {
+        life.sleep();
+        if life.admit().is_some() {
+            life.answer(timed_out());
+        }
+    }
+    let told: Vec<_> = life.said().into_iter().filter(|word| *word != "check failed").collect();
+    assert_eq!(told, ["expiring: half", "expiring: nine tenths", "unverified"]);
+}
+
+#[test]
+fn an_unverified_token_goes_on_being_tried_at_retry_max() {
+    let mut life = unanswered();
+    life.advance(secs(100));
+    life.check(timed_out());
+    for _ in 0..5 {
+        let due = life.token.due_for(Need::Server).unwrap();
+        assert_eq!(due.since(life.now), secs(300));
+        life.check(timed_out());
+    }
+}
+
+#[test]
+fn an_unverified_token_that_answers_lives() {
+    let mut life = unanswered();
+    life.advance(secs(100));
+    life.check(alive(100_000));
+    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert_eq!(life.count("recovered"), 1);
+}
+
+#[test]
+fn an_unverified_token_that_the_server_calls_expired_is_dead() {
+    let mut life = unanswered();
+    life.advance(secs(100));
+    life.check(expired());
+    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.said(), ["unverified", "expired"]);
+}
+
+#[test]
+fn recovery_is_told_exactly_once_after_any_trouble() {
+    for trouble in [timed_out(), not_allowed(), throttled(2), rejected()] {
+        let mut life = unanswered();
+        life.check(trouble.clone());
+        life.check(alive(100_000));
+        life.check(alive(100_000));
+        assert_eq!(life.count("recovered"), 1, "{trouble:?}");
+    }
+}
+
+#[test]
+fn recovery_is_told_exactly_once_after_a_warning() {
+    let mut life = unanswered();
+    life.advance(secs(90));
+    life.check(alive(100_000));
+    life.check(alive(100_000));
+    assert_eq!(life.count("recovered"), 1);
+}
+
+#[test]
+fn a_token_without_trouble_never_recovers() {
+    let mut life = unanswered();
+    for _ in 0..5 {
+        life.check(alive(100_000));
+    }
+    assert_eq!(life.count("recovered"), 0);
+}
+
+#[test]
+fn the_stages_begin_anew_after_an_answer() {
+    let mut life = unanswered();
+    life.advance(secs(90));
+    life.check(alive(100_000));
+    life.notices.clear();
+    life.advance(secs(90));
+    assert_eq!(life.said(), ["expiring: half"]);
+}
+
+#[test]
+fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
+    let mut life = unanswered();
+    life.advance(secs(90));
+    life.step(Event::PolicyChanged);
+    life.advance(secs(6));
+    assert_eq!(life.said(), ["expiring: half"]);
+}

@@ -1,0 +1,279 @@
+//! Re-auth: when it starts, what counts as success, and how often it is tried.
+
+use super::world::{
+    Life, alive, asks, expired, hook_failed, not_allowed, reauth_policy, reauthenticated, rejected,
+    secs, throttled, timed_out,
+};
+use crate::lifecycle::{
+    Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot, SourceChange, Standing,
+};
+
+const NEW: Reauthenticated = Reauthenticated::NewValue { stored: true };
+
+/// A token that has just been found expired, with a way to a new value.
+fn dead() -> Life {
+    let mut life = Life::with_reauth().alive();
+    life.check(expired());
+    life.notices.clear();
+    life
+}
+
+fn attempt(reason: Reason, attempt: u32) -> Effect {
+    Effect::Reauth { reason, attempt }
+}
+
+#[test]
+fn an_expired_token_is_re_authenticated_at_once() {
+    let mut life = dead();
+    assert_eq!(life.admit(), Some(attempt(Reason::Expired, 1)));
+    assert_eq!(life.said(), ["reauth started"]);
+}
+
+#[test]
+fn a_rejected_token_is_re_authenticated_after_the_second_401() {
+    let mut life = Life::with_reauth().alive();
+    life.check(rejected());
+    assert_eq!(life.token.due_for(Need::Reauth), None);
+    life.check(rejected());
+    assert_eq!(life.admit(), Some(attempt(Reason::Rejected, 1)));
+}
+
+#[test]
+fn a_missing_value_is_obtained() {
+    let mut life = Life::with_reauth().without_value();
+    assert_eq!(life.admit(), Some(attempt(Reason::Missing, 1)));
+}
+
+#[test]
+fn no_failure_ever_starts_re_auth() {
+    for outcome in [timed_out(), throttled(5), not_allowed()] {
+        let mut life = Life::with_reauth().alive();
+        for _ in 0..100 {
+            life.check(outcome.clone());
+            assert_eq!(life.token.due_for(Need::Reauth), None, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_new_value_that_lives_is_a_success() {
+    let mut life = dead();
+    life.reauth(NEW);
+    assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
+    assert_eq!(life.said(), ["reauth started", "reauth succeeded", "recovered", "checked"]);
+    assert_eq!(life.token.active_slot(), Slot::B);
+}
+
+#[test]
+fn a_new_value_that_cannot_be_verified_yet_is_neither_success_nor_failure() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(timed_out());
+    life.check(rejected());
+    assert_eq!(life.said(), ["reauth started", "check failed", "check failed"]);
+    assert_eq!(life.token.due_for(Need::Reauth), None);
+    life.check(alive(60_000));
+    assert_eq!(life.said(), ["reauth succeeded", "recovered", "checked"]);
+}
+
+#[test]
+fn a_value_dead_on_arrival_is_a_failure_and_tried_again_after_the_delay() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(expired());
+    assert_eq!(life.said(), ["reauth started", "reauth failed"]);
+    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+}
+
+#[test]
+fn the_old_value_once_more_is_a_failure() {
+    let mut life = dead();
+    life.reauth(Reauthenticated::SameValue);
+    assert_eq!(life.said(), ["reauth started", "reauth failed"]);
+    assert_eq!(life.token.active_slot(), Slot::A);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+}
+
+#[test]
+fn the_pause_doubles_with_each_failure() {
+    let mut life = dead();
+    life.reauth(hook_failed());
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    life.reauth(hook_failed());
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(2)));
+}
+
+#[test]
+fn a_server_that_wants_quiet_is_not_logged_in_to_earlier() {
+    let mut life = dead();
+    let fault =
+        ReauthFault { retry_after: Some(secs(90)), status: Some(429), ..ReauthFault::default() };
+    life.reauth(Reauthenticated::Failed(fault));
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(90)));
+    assert!(matches!(life.notices[..], [_, Notice::ReauthFailed { retry_in_ms: 90_000, .. }]));
+}
+
+#[test]
+fn after_max_attempts_it_is_given_up_until_the_window_ends() {
+    let mut life = dead();
+    let began = life.now;
+    for number in 1..=3 {
+        assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, number));
+    }
+    assert_eq!(life.count("reauth failed"), 3);
+    assert_eq!(life.count("reauth exhausted"), 1);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(began + secs(3_600)));
+    life.notices.clear();
+    life.advance(secs(3_590));
+    assert_eq!((life.admit(), life.said()), (None, vec![]));
+}
+
+#[test]
+fn the_next_window_begins_with_a_full_budget() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(hook_failed());
+    }
+    life.notices.clear();
+    for number in 1..=3 {
+        assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, number));
+    }
+    assert_eq!(life.count("reauth exhausted"), 1);
+}
+
+#[test]
+fn an_exhausted_budget_is_told_once_for_each_window() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(hook_failed());
+    }
+    life.source(SourceChange::NewValue);
+    life.check(expired());
+    life.source(SourceChange::NewValue);
+    life.check(expired());
+    assert_eq!(life.count("reauth exhausted"), 1);
+}
+
+#[test]
+fn a_value_from_the_source_ends_the_exhaustion() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(hook_failed());
+    }
+    life.source(SourceChange::NewValue);
+    life.check(alive(60_000));
+    assert_eq!(life.count("recovered"), 1);
+    assert_eq!(life.token.due_for(Need::Reauth), None);
+}
+
+#[test]
+fn values_that_die_young_use_the_budget_up() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(NEW);
+        life.check(alive(100_000));
+        life.check(expired());
+    }
+    assert_eq!(life.count("reauth exhausted"), 1);
+    assert_eq!(life.count("reauth succeeded"), 3);
+}
+
+#[test]
+fn a_value_that_lived_half_of_its_life_gives_its_attempt_back() {
+    let mut life = dead();
+    for _ in 0..20 {
+        let effect = life.reauth(NEW);
+        assert_eq!(effect, attempt(Reason::Expired, 1));
+        life.check(alive(100_000));
+        life.check(alive(100_000));
+        life.check(expired());
+        assert_eq!(life.token.due_for(Need::Reauth), Some(life.now), "no pause after a success");
+    }
+}
+
+#[test]
+fn a_value_from_the_source_does_not_give_the_hooks_attempt_back() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(alive(100_000));
+    life.check(expired());
+    life.source(SourceChange::NewValue);
+    life.check(alive(100_000));
+    life.check(alive(100_000));
+    life.check(expired());
+    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 2));
+}
+
+#[test]
+fn a_value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails() {
+    let mut life = dead();
+    life.admit();
+    life.source(SourceChange::NewValue);
+    life.step(reauthenticated(hook_failed()));
+    assert_eq!(life.said(), ["reauth started", "reauth failed"]);
+    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
+}
+
+#[test]
+fn a_changed_source_wins_over_the_value_of_an_attempt_under_way() {
+    let stored = Reauthenticated::NewValue { stored: false };
+    for result in [stored, NEW, Reauthenticated::SameValue] {
+        let mut life = dead();
+        life.admit();
+        life.source(SourceChange::NewValue);
+        life.step(reauthenticated(result.clone()));
+        assert_eq!(life.token.due_for(Need::Nothing), None, "nothing overwrites the source");
+        assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some(), "{result:?}");
+        assert_eq!(
+            life.said(),
+            ["reauth started", "reauth succeeded", "recovered", "checked"],
+            "a command that writes the file itself is seen there first"
+        );
+    }
+}
+
+#[test]
+fn without_a_way_to_a_new_value_the_source_is_watched() {
+    let mut life = Life::new().alive();
+    life.check(expired());
+    assert_eq!(life.wakes_at(), None);
+}
+
+#[test]
+fn a_way_to_a_new_value_that_comes_with_a_reload_is_used_at_once() {
+    for mut life in [Life::new().without_value(), {
+        let mut life = Life::new().alive();
+        life.check(expired());
+        life
+    }] {
+        life.policy.reauth = Some(reauth_policy());
+        life.step(Event::PolicyChanged);
+        assert!(matches!(life.admit(), Some(Effect::Reauth { attempt: 1, .. })));
+    }
+}
+
+#[test]
+fn a_way_to_a_new_value_that_goes_with_a_reload_is_not_used_any_more() {
+    let mut life = dead();
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    assert_eq!(life.wakes_at(), None);
+    let mut life = dead();
+    life.admit();
+    life.policy.reauth = None;
+    life.step(Event::PolicyChanged);
+    life.step(reauthenticated(hook_failed()));
+    assert_eq!(life.wakes_at(), None);
+}
+
+#[test]
+fn an_attempt_whose_value_the_source_overtakes_still_comes_to_its_end() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(timed_out());
+    life.source(SourceChange::NewValue);
+    life.check(alive(60_000));
+    assert_eq!(life.count("reauth succeeded") + life.count("reauth failed"), 1);
+}

@@ -1,0 +1,140 @@
+//! The remote side by script: whose life each value has, which call extends it, what is
+//! reported, and what goes wrong on the way.
+
+use std::time::Duration;
+
+use super::world::{START, expired, ms, not_allowed, rejected, timed_out};
+use crate::lifecycle::{Method, Slot};
+use crate::outcome::Outcome;
+use crate::time::{Moment, whole_millis};
+
+/// Which calls start a life anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renews {
+    Query,
+    Renew,
+    Neither,
+}
+
+/// Which life an extending call reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reports {
+    /// The one that it gave.
+    After,
+    /// The one that was left before it.
+    Before,
+}
+
+/// A server with two values at most: those in the token's slots.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) life: Duration,
+    pub(super) renews: Renews,
+    pub(super) reports: Reports,
+    /// From sending to the server's work, and from there to the answer's arrival.
+    pub(super) latency: (Duration, Duration),
+    /// `Remaining` is told in whole seconds, rounded down.
+    pub(super) whole_seconds: bool,
+    /// The renewing call is refused.
+    pub(super) refuses_renewal: bool,
+    /// When the value in each slot dies; `None`: the server does not know it.
+    pub(super) dies_at: [Option<Moment>; 2],
+    /// No request gets through in this time.
+    pub(super) outage: Option<(Moment, Moment)>,
+    /// The work of calls in this time is done, but the answer is lost.
+    pub(super) loses_answers: Option<(Moment, Moment)>,
+    /// Another client renews every value right before each of our calls until then.
+    pub(super) other_client_until: Moment,
+    /// Every call that was made, and what it was.
+    pub(super) calls: Vec<(Moment, Method)>,
+}
+
+impl Server {
+    /// A server that gave the value in use its whole life at the start.
+    pub(super) fn new(renews: Renews, reports: Reports, life: Duration) -> Self {
+        Self {
+            life,
+            renews,
+            reports,
+            latency: (ms(5), ms(5)),
+            whole_seconds: false,
+            refuses_renewal: false,
+            dies_at: [Some(START + life), None],
+            outage: None,
+            loses_answers: None,
+            other_client_until: Moment::default(),
+            calls: Vec::new(),
+        }
+    }
+
+    pub(super) fn in_whole_seconds(mut self) -> Self {
+        self.whole_seconds = true;
+        self
+    }
+
+    /// When the value in `slot` really dies.
+    pub(super) fn death(&self, slot: Slot) -> Option<Moment> {
+        self.dies_at[index(slot)]
+    }
+
+    /// Gives the value in `slot` a whole life from `now` on.
+    pub(super) fn log_in(&mut self, slot: Slot, now: Moment) {
+        self.dies_at[index(slot)] = Some(now + self.life);
+    }
+
+    /// One call: when its answer came (or was given up) and what it was.
+    pub(super) fn ask(
+        &mut self,
+        method: Method,
+        slot: Slot,
+        sent: Moment,
+        timeout: Duration,
+    ) -> (Moment, Outcome) {
+        self.calls.push((sent, method));
+        let (there, back) = self.latency;
+        if within(self.outage, sent) {
+            return (sent, timed_out());
+        }
+        let outcome = self.work(method, slot, sent + there);
+        if there + back > timeout || within(self.loses_answers, sent) {
+            return (sent + timeout, timed_out());
+        }
+        (sent + there + back, outcome)
+    }
+
+    fn work(&mut self, method: Method, slot: Slot, now: Moment) -> Outcome {
+        let Some(dies_at) = self.dies_at[index(slot)] else { return rejected() };
+        if dies_at <= now {
+            return expired();
+        }
+        if method == Method::Renew && self.refuses_renewal {
+            return not_allowed();
+        }
+        let dies_at = if now < self.other_client_until { now + self.life } else { dies_at };
+        let renewed = match self.renews {
+            Renews::Query => method == Method::Query,
+            Renews::Renew => method == Method::Renew,
+            Renews::Neither => false,
+        };
+        let after = if renewed { now + self.life } else { dies_at };
+        self.dies_at[index(slot)] = Some(after);
+        let reported = match self.reports {
+            Reports::After => after,
+            Reports::Before => dies_at,
+        };
+        let remaining = whole_millis(reported.since(now));
+        let unit = if self.whole_seconds { 1_000 } else { 1 };
+        Outcome::Alive { remaining: ms(remaining / unit * unit) }
+    }
+}
+
+const fn index(slot: Slot) -> usize {
+    match slot {
+        Slot::A => 0,
+        Slot::B => 1,
+    }
+}
+
+fn within(span: Option<(Moment, Moment)>, at: Moment) -> bool {
+    span.is_some_and(|(from, to)| from <= at && at < to)
+}

@@ -1,0 +1,219 @@
+//! Every standing meets every event that it does not wait for: nothing changes, nothing is
+//! said, nothing starts.
+
+use super::world::{
+    Life, alive, answer, expired, hook_failed, not_allowed, reauthenticated, rejected, secs,
+    throttled, timed_out,
+};
+use crate::lifecycle::{Event, Need, Reauthenticated, SourceChange, Standing};
+use crate::outcome::Outcome;
+
+/// One life in each standing, with nothing under way and nothing due.
+fn idle() -> Vec<(&'static str, Life)> {
+    let mut retrying = Life::new();
+    retrying.check(timed_out());
+    let mut overdue = Life::new().alive();
+    overdue.advance(secs(101));
+    let mut suspected = Life::new().alive();
+    suspected.check(rejected());
+    let mut dead = Life::new().alive();
+    dead.check(expired());
+    let mut pausing = Life::with_reauth().alive();
+    pausing.check(expired());
+    pausing.reauth(hook_failed());
+    let mut unknown = Life::new().alive();
+    unknown.check(rejected());
+    unknown.check(rejected());
+    let mut doubted = Life::new().alive();
+    doubted.source(SourceChange::NewValue);
+    doubted.check(timed_out());
+    vec![
+        ("missing", Life::new().without_value()),
+        ("unknown, before a retry", retrying),
+        ("alive", Life::new().alive()),
+        ("alive, after a first 401", suspected),
+        ("alive, with a candidate before a retry", doubted),
+        ("expired, watching", dead),
+        ("expired, before an attempt", pausing),
+        ("rejected, watching", unknown),
+        // Overdue by the clock, but held back by nothing here: only what is not due is idle.
+        ("unverified", {
+            overdue.check(timed_out());
+            overdue
+        }),
+    ]
+}
+
+/// One life for each thing that can be under way.
+fn busy() -> Vec<(&'static str, Life)> {
+    let mut check = Life::new().alive();
+    check.advance(secs(67));
+    check.admit();
+    let mut candidate = Life::new().alive();
+    candidate.source(SourceChange::NewValue);
+    candidate.admit();
+    let mut attempt = Life::with_reauth().without_value();
+    attempt.admit();
+    let mut store = Life::with_reauth().without_value();
+    store.reauth(Reauthenticated::NewValue { stored: false });
+    store.admit();
+    let all = vec![
+        ("a check", check),
+        ("a candidate's check", candidate),
+        ("an attempt", attempt),
+        ("a store", store),
+    ];
+    assert!(all.iter().all(|(_, life)| life.token.is_busy()));
+    all
+}
+
+fn outcomes() -> [Outcome; 6] {
+    [alive(50_000), expired(), rejected(), throttled(5), not_allowed(), timed_out()]
+}
+
+fn ends_of_attempts() -> [Event; 4] {
+    [
+        reauthenticated(Reauthenticated::NewValue { stored: true }),
+        reauthenticated(Reauthenticated::NewValue { stored: false }),
+        reauthenticated(Reauthenticated::SameValue),
+        reauthenticated(hook_failed()),
+    ]
+}
+
+fn ends_of_stores() -> [Event; 2] {
+    [Event::Stored(Ok(())), Event::Stored(Err("no space left on device".into()))]
+}
+
+#[track_caller]
+fn nothing_happens(name: &str, life: &Life, event: Event) {
+    let mut after = life.clone();
+    after.notices.clear();
+    let said = format!("{name}: {event:?}");
+    let effect = after.step(event);
+    assert_eq!(after.token, life.token, "{said}");
+    assert_eq!((effect, after.notices), (None, Vec::new()), "{said}");
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_changes_nothing() {
+    for (name, life) in idle() {
+        for outcome in outcomes() {
+            nothing_happens(name, &life, answer(life.now, life.now, outcome));
+        }
+    }
+}
+
+#[test]
+fn the_end_of_an_attempt_that_nobody_waits_for_changes_nothing() {
+    for (name, life) in idle() {
+        for end in ends_of_attempts() {
+            nothing_happens(name, &life, end);
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_store_that_nobody_waits_for_changes_nothing() {
+    for (name, life) in idle() {
+        for end in ends_of_stores() {
+            nothing_happens(name, &life, end);
+        }
+    }
+}
+
+#[test]
+fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
+    for (name, life) in busy() {
+        if name != "an attempt" {
+            for end in ends_of_attempts() {
+                nothing_happens(name, &life, end);
+            }
+        }
+        if name != "a store" {
+            for end in ends_of_stores() {
+                nothing_happens(name, &life, end);
+            }
+        }
+        if !name.contains("check") {
+            for outcome in outcomes() {
+                nothing_happens(name, &life, answer(life.now, life.now, outcome));
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_starts_before_it_is_due() {
+    for (name, life) in idle() {
+        for need in [Need::Server, Need::Reauth, Need::Nothing] {
+            nothing_happens(name, &life, Event::Admitted(need));
+        }
+    }
+}
+
+#[test]
+fn nothing_starts_while_something_is_under_way() {
+    for (name, mut life) in busy() {
+        life.advance(secs(86_400));
+        for need in [Need::Server, Need::Reauth, Need::Nothing] {
+            nothing_happens(name, &life, Event::Admitted(need));
+        }
+    }
+}
+
+#[test]
+fn a_wake_up_that_comes_twice_changes_nothing() {
+    for (name, mut life) in idle().into_iter().chain(busy()) {
+        for seconds in [0, 33, 20, 14, 86_400] {
+            life.advance(secs(seconds));
+            nothing_happens(name, &life, Event::Woke);
+        }
+    }
+}
+
+#[test]
+fn a_source_that_still_offers_the_same_disturbs_nothing() {
+    for (name, life) in idle().into_iter().chain(busy()) {
+        let mut after = life.clone();
+        after.notices.clear();
+        assert_eq!(after.step(Event::SourceChanged(SourceChange::Restored)), None, "{name}");
+        assert_eq!(after.wakes_at(), life.wakes_at(), "{name}");
+        assert_eq!(after.said(), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn a_new_policy_that_says_the_same_disturbs_nothing() {
+    for (name, life) in idle().into_iter().chain(busy()) {
+        nothing_happens(name, &life, Event::PolicyChanged);
+    }
+}
+
+#[test]
+fn a_summons_brings_forward_nothing_but_retries() {
+    for (name, life) in idle().into_iter().chain(busy()) {
+        if !life.token.is_failing() {
+            nothing_happens(name, &life, Event::Summoned);
+        }
+    }
+}
+
+#[test]
+fn a_summoned_retry_is_due_at_once() {
+    for (name, mut life) in idle().into_iter().filter(|(_, life)| life.token.is_failing()) {
+        life.step(Event::Summoned);
+        assert_eq!(life.token.due_for(Need::Server), Some(life.now), "{name}");
+    }
+}
+
+#[test]
+fn every_token_with_a_value_or_a_way_to_one_waits_for_something() {
+    for (name, life) in idle() {
+        let watches = life.policy.reauth.is_none()
+            && matches!(
+                life.token.standing(),
+                Standing::Missing | Standing::Expired | Standing::Rejected
+            );
+        assert_eq!(life.wakes_at().is_none(), watches, "{name}");
+    }
+}

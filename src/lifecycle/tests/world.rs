@@ -1,0 +1,301 @@
+//! A token with its clock, its policy and what was said of it: one line for each thing
+//! that can happen.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::server::Server;
+use crate::lifecycle::{
+    Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, ReauthEnd, ReauthFault,
+    ReauthPolicy, Reauthenticated, Renewal, Schedule, Slot, SourceChange, Stage, Token, step,
+};
+use crate::outcome::{Fault, Outcome};
+use crate::time::Moment;
+
+/// When every test world begins.
+pub(super) const START: Moment = Moment::from_millis(1_000_000);
+
+/// More transitions than this at one instant are a busy loop: a check, its proof and a
+/// store make six.
+const MOST_STEPS_AT_ONCE: u32 = 8;
+
+pub(super) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(super) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Three attempts an hour, one second apart at first.
+pub(super) fn reauth_policy() -> ReauthPolicy {
+    ReauthPolicy {
+        delay: secs(1),
+        delay_max: secs(300),
+        max_attempts: NonZeroU32::new(3).unwrap(),
+        window: secs(3600),
+    }
+}
+
+/// The test world.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) token: Token,
+    pub(super) policy: Policy,
+    pub(super) renews_by: Option<Method>,
+    pub(super) now: Moment,
+    /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
+    pub(super) draw: f64,
+    pub(super) notices: Vec<Notice>,
+    /// The effect under way, and when it began.
+    pub(super) flight: Option<(Moment, Effect)>,
+}
+
+impl Life {
+    /// A token with a value and the default schedule, about which nothing is known.
+    pub(super) fn new() -> Self {
+        Self {
+            token: Token::with_value(START),
+            policy: Policy {
+                schedule: Schedule::default(),
+                timeout: secs(10),
+                renewal: Renewal::Auto,
+                reauth: None,
+                reauth_before: None,
+            },
+            renews_by: None,
+            now: START,
+            draw: 0.0,
+            notices: Vec::new(),
+            flight: None,
+        }
+    }
+
+    pub(super) fn with_renewal(renewal: Renewal) -> Self {
+        let mut life = Self::new();
+        life.policy.renewal = renewal;
+        life
+    }
+
+    pub(super) fn with_reauth() -> Self {
+        let mut life = Self::new();
+        life.policy.reauth = Some(reauth_policy());
+        life
+    }
+
+    /// Without a value, and told why.
+    pub(super) fn without_value(mut self) -> Self {
+        self.token = Token::without_value(self.now);
+        self.source(SourceChange::Lost("no such file".into()));
+        self
+    }
+
+    /// Found alive at once, with 100 s left; nothing said is kept.
+    pub(super) fn alive(mut self) -> Self {
+        self.check(alive(100_000));
+        self.notices.clear();
+        self
+    }
+
+    pub(super) fn step(&mut self, event: Event) -> Option<Effect> {
+        let context =
+            Context { policy: &self.policy, renews_by: self.renews_by, draw: Draw::new(self.draw) };
+        let was_busy = self.token.is_busy();
+        let (token, effect) = step(self.token, event, self.now, &context, &mut self.notices);
+        self.token = token;
+        if let Some(effect) = effect {
+            assert!(!was_busy, "a second effect in flight: {effect:?}");
+            self.flight = Some((self.now, effect));
+        }
+        if !self.token.is_busy() {
+            self.flight = None;
+        }
+        effect
+    }
+
+    /// Whatever is due now starts: a store first, then a call, then re-auth.
+    pub(super) fn admit(&mut self) -> Option<Effect> {
+        [Need::Nothing, Need::Server, Need::Reauth]
+            .into_iter()
+            .find_map(|need| self.step(Event::Admitted(need)))
+    }
+
+    /// When the token next wants something, or has something to say.
+    pub(super) fn wakes_at(&self) -> Option<Moment> {
+        let due = [Need::Nothing, Need::Server, Need::Reauth].map(|need| self.token.due_for(need));
+        due.into_iter().chain([self.token.next_alarm()]).flatten().min()
+    }
+
+    /// Time passes until the next wake-up.
+    pub(super) fn sleep(&mut self) {
+        self.wake_at(self.wakes_at().expect("a token that waits for something"));
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.wake_at(self.now + by);
+    }
+
+    fn wake_at(&mut self, at: Moment) {
+        self.now = self.now.max(at);
+        self.step(Event::Woke);
+    }
+
+    /// The call under way ends, now.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        let (sent, _) = self.flight.expect("a call under way");
+        self.step(answer(sent, self.now, outcome));
+    }
+
+    /// Sleeps until a call is due, lets it start, and answers it at the same instant.
+    pub(super) fn check(&mut self, outcome: Outcome) -> Effect {
+        let due = self.token.due_for(Need::Server).expect("a check to come");
+        self.wake_at(due);
+        let effect = self.step(Event::Admitted(Need::Server)).expect("a check that is due");
+        self.answer(outcome);
+        effect
+    }
+
+    pub(super) fn source(&mut self, change: SourceChange) {
+        self.step(Event::SourceChanged(change));
+    }
+
+    /// Sleeps until an attempt is due, lets it start, and ends it two seconds later.
+    pub(super) fn reauth(&mut self, result: Reauthenticated) -> Effect {
+        let due = self.token.due_for(Need::Reauth).expect("an attempt to come");
+        self.wake_at(due);
+        let effect = self.step(Event::Admitted(Need::Reauth)).expect("an attempt that is due");
+        self.now = self.now + secs(2);
+        self.step(reauthenticated(result));
+        effect
+    }
+
+    /// Lets the write that is due now start, and ends it.
+    pub(super) fn store(&mut self, result: Result<(), &str>) {
+        self.step(Event::Admitted(Need::Nothing)).expect("a write that is due");
+        self.step(Event::Stored(result.map_err(Into::into)));
+    }
+
+    /// Runs on until `until`, with the server answering, hooks logging in and stores working.
+    pub(super) fn run(&mut self, server: &mut Server, until: Moment) {
+        let mut steps_at_once = (self.now, 0);
+        while let Some(at) = self.wakes_at().filter(|at| *at <= until) {
+            self.wake_at(at);
+            steps_at_once = if steps_at_once.0 == self.now {
+                (self.now, steps_at_once.1 + 1)
+            } else {
+                (self.now, 0)
+            };
+            assert!(steps_at_once.1 <= MOST_STEPS_AT_ONCE, "a busy loop: {:?}", self.token);
+            match self.admit() {
+                None => {}
+                Some(Effect::Ask { method, slot, timeout }) => {
+                    let sent = self.now;
+                    let (received, outcome) = server.ask(method, slot, sent, timeout);
+                    while let Some(alarm) = self.token.next_alarm().filter(|at| *at <= received) {
+                        self.wake_at(alarm);
+                    }
+                    self.now = received;
+                    self.step(answer(sent, received, outcome));
+                }
+                Some(Effect::Reauth { .. }) => {
+                    server.log_in(self.token.active_slot().other(), self.now);
+                    self.step(reauthenticated(Reauthenticated::NewValue { stored: false }));
+                }
+                Some(Effect::Store { .. }) => {
+                    self.step(Event::Stored(Ok(())));
+                }
+            }
+        }
+        self.wake_at(until);
+    }
+
+    /// The names of the events said so far, which are then forgotten.
+    pub(super) fn said(&mut self) -> Vec<&'static str> {
+        self.notices.drain(..).map(|notice| word(&notice)).collect()
+    }
+
+    /// How often an event has been said so far.
+    pub(super) fn count(&self, name: &str) -> usize {
+        self.notices.iter().filter(|notice| word(notice) == name).count()
+    }
+
+    /// Whether the last check found the token renewed.
+    pub(super) fn last_renewed(&self) -> Option<bool> {
+        self.notices.iter().rev().find_map(|notice| match notice {
+            Notice::Checked { renewed, .. } => Some(*renewed),
+            _ => None,
+        })?
+    }
+}
+
+pub(super) fn answer(sent: Moment, received: Moment, outcome: Outcome) -> Event {
+    Event::Answered(Answer { sent, received, outcome, replaced: false })
+}
+
+pub(super) fn reauthenticated(result: Reauthenticated) -> Event {
+    Event::Reauthenticated(ReauthEnd { result, duration: secs(2) })
+}
+
+pub(super) fn alive(remaining_ms: u64) -> Outcome {
+    Outcome::Alive { remaining: ms(remaining_ms) }
+}
+
+pub(super) fn expired() -> Outcome {
+    Outcome::Expired(Fault::new("expired").with_status(410))
+}
+
+pub(super) fn rejected() -> Outcome {
+    Outcome::Rejected(Fault::new("unknown token").with_status(401))
+}
+
+pub(super) fn timed_out() -> Outcome {
+    Outcome::Unavailable(Fault::new("no answer in time"))
+}
+
+pub(super) fn not_allowed() -> Outcome {
+    Outcome::Misconfigured(Fault::new("method not allowed").with_status(405))
+}
+
+pub(super) fn throttled(seconds: u64) -> Outcome {
+    let fault = Fault::new("too many requests").with_status(429);
+    Outcome::Throttled { retry_after: secs(seconds), fault }
+}
+
+pub(super) fn hook_failed() -> Reauthenticated {
+    let error = "it ended with exit status 1".into();
+    Reauthenticated::Failed(ReauthFault { error, exit_status: Some(1), ..ReauthFault::default() })
+}
+
+/// A call about the value in `slot`, whatever its time-out.
+pub(super) fn asks(effect: Option<Effect>, about: Slot) -> Option<Method> {
+    match effect {
+        Some(Effect::Ask { method, slot, .. }) if slot == about => Some(method),
+        Some(Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Store { .. }) | None => None,
+    }
+}
+
+/// The event's name as people read it, with what tells its variants apart.
+pub(super) fn word(notice: &Notice) -> &'static str {
+    match notice {
+        Notice::Checked { .. } => "checked",
+        Notice::CheckFailed { misconfigured: false, .. } => "check failed",
+        Notice::CheckFailed { misconfigured: true, .. } => "misconfigured",
+        Notice::Expiring { stage: Stage::NineTenths, .. } => "expiring: nine tenths",
+        Notice::Expiring { .. } => "expiring: half",
+        Notice::Expired { candidate: false, .. } => "expired",
+        Notice::Expired { candidate: true, .. } => "candidate expired",
+        Notice::Rejected { candidate: false, .. } => "rejected",
+        Notice::Rejected { candidate: true, .. } => "candidate rejected",
+        Notice::Missing { .. } => "missing",
+        Notice::Unverified => "unverified",
+        Notice::Recovered { .. } => "recovered",
+        Notice::RenewalNotObserved { .. } => "renewal not observed",
+        Notice::RenewsBy(Method::Query) => "renews by query",
+        Notice::RenewsBy(Method::Renew) => "renews by renew",
+        Notice::ReauthStarted { .. } => "reauth started",
+        Notice::ReauthSucceeded { .. } => "reauth succeeded",
+        Notice::ReauthFailed { .. } => "reauth failed",
+        Notice::ReauthExhausted { .. } => "reauth exhausted",
+        Notice::StoreFailed { .. } => "store failed",
+    }
+}
