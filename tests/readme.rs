@@ -112,12 +112,12 @@ fn the_table_of_lives_says_what_check_config_says() {
     assert_eq!(rows.len(), 3);
     for row in rows {
         let [life, checked, _, survived] = row[..] else { panic!("{row:?}") };
-        let line = plan
+        let told = plan
             .lines()
-            .find(|line| line.trim_start().starts_with(&format!("life {life} ")))
+            .find(|told| told.trim_start().starts_with(&format!("life {life} ")))
             .unwrap_or_else(|| panic!("{life}: {plan}"));
-        assert!(line.contains(&format!("a check every {checked};")), "{row:?}: {line}");
-        assert!(line.contains(&format!("any outage of {survived} that")), "{row:?}: {line}");
+        assert!(told.contains(&format!("a check every {checked};")), "{row:?}: {told}");
+        assert!(told.contains(&format!("any outage of {survived} that")), "{row:?}: {told}");
     }
 }
 
