@@ -151,6 +151,18 @@ fn a_value_of_another_type_is_refused_rather_than_bent() {
             &["command = [\"/path/to/program\", \"argument\"]"],
         ),
         ("[reauth.r]\ncommand = [\"/bin/x\", 5]", "2:1", WrongType, &["text in quotes only"]),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nquiet = \"23:45-00:15 UTC\"",
+            "3:1",
+            WrongType,
+            &["a list of texts", "write quiet = [\"23:45-00:15 America/New_York\"]"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nquiet = [23:45:00]",
+            "3:1",
+            WrongType,
+            &["text in quotes only", "write quiet = [\"23:45-00:15 America/New_York\"]"],
+        ),
     ]);
 }
 
@@ -181,6 +193,18 @@ fn a_duration_needs_a_unit_and_a_sensible_length() {
             BadValue,
             &["no duration"],
         ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nreauth_before = \"50ms\"",
+            "3:1",
+            BadValue,
+            &["from 100ms to 24h"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nreauth_before = \"25h\"",
+            "3:1",
+            BadValue,
+            &["from 100ms to 24h"],
+        ),
     ]);
 }
 
@@ -199,6 +223,18 @@ fn a_number_out_of_its_range_is_refused_with_the_range() {
         ("[server.s]\nurl = \"https://h\"\nmax_in_flight = -1", "3:1", BadValue, &["from 1 to"]),
         ("[reauth.r]\napi_key_file = \"/k\"\nminutes = 1441", "3:1", BadValue, &["from 1 to 1440"]),
         ("[reauth.r]\ncommand = [\"/x\"]\nmax_attempts = 0", "3:1", BadValue, &["from 1 to"]),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nmax_failures_all = 0",
+            "3:1",
+            BadValue,
+            &["from 1 to 1000000", "but is 0"],
+        ),
+        (
+            "[reauth.r]\ncommand = [\"/x\"]\nmax_failures_all = 1000001",
+            "3:1",
+            BadValue,
+            &["from 1 to 1000000"],
+        ),
     ]);
 }
 
@@ -222,6 +258,28 @@ fn a_text_that_cannot_be_is_refused_with_one_that_can() {
         ("[reauth.r]\ncommand = []", "2:1", BadValue, &["must name a program"]),
         ("[reauth.r]\ncommand = [\"\"]", "2:1", BadValue, &["begin with a program"]),
     ]);
+}
+
+#[test]
+fn a_quiet_window_that_cannot_be_is_refused_with_what_is_wrong() {
+    for (windows, words) in [
+        ("\"23:45\"", ["\"23:45\", which is not of the form", "\"23:45-00:15 America/New_York\""]),
+        ("\"23:45-24:00 UTC\"", ["a time that no day has", "midnight is 00:00"]),
+        ("\"23:45-00:15\"", ["lacks its time zone", "a zone's name behind the times"]),
+        ("\"09:00-09:00 UTC\"", ["which ends when it begins", "another time"]),
+        ("\"01:00-02:00 Europe/Berln\"", ["time zone is unknown", "did you mean Europe/Berlin?"]),
+        ("\"01:00-02:00 UTC\", \"03:00\"", ["\"03:00\"", "not of the form"]),
+    ] {
+        let fault =
+            Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).fault();
+        assert!(
+            fault.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
+            "{fault}"
+        );
+        for word in words {
+            assert!(fault.contains(word), "{windows} should say {word:?}: {fault}");
+        }
+    }
 }
 
 #[test]
@@ -251,6 +309,12 @@ fn a_url_is_https_or_loopback_and_bare() {
             "3:1",
             BadValue,
             &["https:// or http://"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nproxy = \"http://:b@p\"",
+            "3:1",
+            BadValue,
+            &["user name or password", "remove it"],
         ),
     ]);
 }
@@ -362,6 +426,12 @@ fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
             "4:1",
             "did you mean \"relogin\"?",
         ),
+        (
+            "server = \"sarus\"\nfile = \"/t\"\nreauth_before = \"30s\"",
+            "4:1",
+            "has no meaning without `reauth`",
+        ),
+        ("server = \"sarus\"\nfile = \"/t\"\nrevoke_on_shutdown = 1", "4:1", "true or false"),
         ("server = \"sarus\"\nfile = \"\"", "3:1", "empty"),
         ("server = \"sarus\"\nenv = \"A=B\"", "3:1", "QUOTES_TOKEN"),
         ("server = \"sarus\"\ncredential = \"../x\"", "3:1", "slash"),
@@ -549,6 +619,9 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((reauth.timeout, policy.window), (seconds(60), seconds(3600)));
     assert_eq!((policy.delay, policy.delay_max), (seconds(1), seconds(300)));
     assert_eq!(policy.max_attempts.get(), 5);
+    assert_eq!((reauth.max_failures_all.get(), reauth.quiet.as_slice()), (20, [].as_slice()));
+    let token = &settings.tokens[0];
+    assert_eq!((token.reauth_before, token.revoke_on_shutdown), (None, false));
 }
 
 #[test]
@@ -584,6 +657,55 @@ fn the_nearest_schedule_wins_key_by_key() {
     };
     let tokens = Setup::new(nested).settings().tokens;
     assert_eq!((tokens[0].schedule, tokens[1].schedule), (flat("2m"), flat("3m")));
+}
+
+#[test]
+fn the_nearest_reauth_before_wins() {
+    let text = r#"
+        [server.s]
+        url = "https://h"
+        [reauth.early]
+        command = ["/x"]
+        reauth_before = "30s"
+        [reauth.late]
+        command = ["/x"]
+        [token.a_inherits]
+        server = "s"
+        env = "A"
+        reauth = "early"
+        [token.b_overrides]
+        server = "s"
+        env = "B"
+        reauth = "early"
+        reauth_before = "1500ms"
+        [token.c_is_alone]
+        server = "s"
+        env = "C"
+        reauth = "late"
+        reauth_before = "2m"
+        [token.d_has_none]
+        server = "s"
+        env = "D"
+        reauth = "late"
+        [token.e_watches]
+        server = "s"
+        env = "E"
+    "#;
+    let tokens = Setup::new(text).settings().tokens;
+    let before: Vec<_> = tokens.iter().map(|token| token.reauth_before).collect();
+    let millis = |millis| Some(Duration::from_millis(millis));
+    assert_eq!(before, [millis(30_000), millis(1_500), millis(120_000), None, None]);
+}
+
+#[test]
+fn a_later_list_of_quiet_windows_replaces_the_earlier_one() {
+    let quiet = "[reauth.relogin]\nquiet = [\"23:45-00:15 America/New_York\", \"05:00-06:00 UTC\"]";
+    let setup = Setup::new(COMPLETE).file("conf.d/10.toml", quiet);
+    let windows = setup.settings().reauths.remove(0).quiet;
+    let texts: Vec<_> = windows.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["23:45-00:15 America/New_York", "05:00-06:00 UTC"]);
+    let setup = setup.var("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[]");
+    assert_eq!(setup.settings().reauths[0].quiet, []);
 }
 
 #[test]
@@ -637,6 +759,11 @@ fn variables_override_files_and_keep_to_the_types() {
         .var("TOKENKEEP__SERVER__SARUS__TIMEOUT", "2m 5s")
         .var("TOKENKEEP__SERVER__SARUS__SCHEDULE__RETRY_MAX", "9s")
         .var("TOKENKEEP__REAUTH__RELOGIN__COMMAND", "[\"/bin/other\", \"-v\"]")
+        .var("TOKENKEEP__REAUTH__RELOGIN__MAX_FAILURES_ALL", "3")
+        .var("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[\"23:45-00:15 Europe/Berlin\"]")
+        .var("TOKENKEEP__REAUTH__RELOGIN__REAUTH_BEFORE", "1m")
+        .var("TOKENKEEP__TOKEN__QUOTES__REAUTH_BEFORE", "45s")
+        .var("TOKENKEEP__TOKEN__QUOTES__REVOKE_ON_SHUTDOWN", "true")
         .var("TOKENKEEP__TOKEN__BIG__NAME__FILE", "/c")
         .var("TOKENKEEP_NAME", "not ours")
         .settings();
@@ -646,6 +773,12 @@ fn variables_override_files_and_keep_to_the_types() {
     let command = ["/bin/other", "-v"].map(str::to_owned).to_vec();
     assert_eq!(settings.reauths[0].method, ReauthMethod::Command(command));
     assert_eq!(settings.tokens[0].source, Source::File("/c".into()));
+    let reauth = &settings.reauths[0];
+    assert_eq!(reauth.max_failures_all.get(), 3);
+    assert_eq!(reauth.quiet, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
+    let quotes = &settings.tokens[1];
+    assert_eq!(quotes.reauth_before, Some(Duration::from_secs(45)));
+    assert!(quotes.revoke_on_shutdown);
     let printed = print(&settings);
     assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
 }
@@ -666,6 +799,11 @@ fn a_variable_that_leads_nowhere_or_holds_nonsense_is_named() {
         ("TOKENKEEP__SERVER__SARUS__ALLOW_HTTP", "yes", "true or false"),
         ("TOKENKEEP__SERVER__SARUS__TIMEOUT", "90", "=\"90s\""),
         ("TOKENKEEP__SERVER__SARUS__URL", "http://h", "plain http"),
+        ("TOKENKEEP__REAUTH__RELOGIN__MAX_FAILURES_ALL", "0", "from 1 to 1000000"),
+        ("TOKENKEEP__REAUTH__RELOGIN__QUIET", "23:45-00:15 UTC", "QUIET=[\"23:45-00:15"),
+        ("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[\"23:45-00:15\"]", "lacks its time zone"),
+        ("TOKENKEEP__TOKEN__QUOTES__REAUTH_BEFORE", "30", "=\"30s\""),
+        ("TOKENKEEP__TOKEN__QUOTES__REVOKE_ON_SHUTDOWN", "yes", "true or false"),
         ("TOKENKEEP__TOKEN__QUOTES__ENV", "QUOTES", "both `file` and `env`"),
     ] {
         let fault = Setup::new(COMPLETE).var(name, value).fault();
@@ -698,6 +836,10 @@ fn what_works_but_should_not_stay_is_warned_of() {
         [token.b]
         server = "used"
         file = "/same"
+        [token.c]
+        server = "used"
+        file = "/own"
+        revoke_on_shutdown = true
     "#;
     let warnings = Setup::new(text).warnings();
     let kinds: Vec<_> = warnings.iter().map(|(kind, _)| *kind).collect();
@@ -707,6 +849,7 @@ fn what_works_but_should_not_stay_is_warned_of() {
         WarningKind::Unused,
         WarningKind::Unused,
         WarningKind::SharedSource,
+        WarningKind::RevokedForGood,
     ];
     assert_eq!(kinds, expected, "{warnings:#?}");
 }
@@ -714,6 +857,12 @@ fn what_works_but_should_not_stay_is_warned_of() {
 #[test]
 fn a_complete_configuration_has_no_warning() {
     assert_eq!(Setup::new(COMPLETE).warnings(), []);
+}
+
+#[test]
+fn a_token_that_is_revoked_and_then_renewed_has_no_warning() {
+    let text = COMPLETE.replace("reauth =", "revoke_on_shutdown = true\nreauth =");
+    assert_eq!(Setup::new(&text).warnings(), []);
 }
 
 #[test]
@@ -766,6 +915,9 @@ fn what_is_printed_loads_to_the_same_settings() {
         [reauth.r]
         command = ["/x", "with \"quotes\"", "and\nlines", ""]
         window = "7d"
+        max_failures_all = 1000000
+        quiet = ["23:45-00:15 america/new_york", "01:00-02:00 UTC"]
+        reauth_before = "90s"
         [token."a.b \"c\""]
         server = "s"
         credential = "c"
@@ -774,6 +926,12 @@ fn what_is_printed_loads_to_the_same_settings() {
         server = "s"
         env = "D"
         reauth = "r"
+        revoke_on_shutdown = true
+        [token.e]
+        server = "s"
+        env = "E"
+        reauth = "r"
+        reauth_before = "100ms"
     "#;
     for text in ["", COMPLETE, &shipped(), &shipped_uncommented(), awkward] {
         let settings = Setup::new(text).settings();

@@ -18,7 +18,7 @@ use crate::settings::{
     Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Warning,
 };
 use crate::systemd;
-use crate::token_file::{StateDir, StoreFault};
+use crate::token_file::StoreFault;
 
 /// How many names a log line lists before it only counts.
 const NAMES_IN_A_LINE: usize = 20;
@@ -48,30 +48,23 @@ struct Changes {
 }
 
 impl Daemon {
-    /// Opens the state directory. Not being able to write there is a warning; another
-    /// daemon in it is not.
-    pub(super) fn open_state(&mut self) -> Result<(), DaemonError> {
-        match StateDir::open(&self.settings.state_dir) {
-            Ok(state) => self.state = Some(Arc::new(state)),
-            Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
-            Err(fault) => {
-                let error = fault.to_string();
-                let path = self.settings.state_dir.display().to_string();
-                self.say(
-                    Name::ConfigWarning,
-                    Severity::Warn,
-                    "the state directory cannot be used; new values of tokens that have no file \
-                     are lost at a restart",
-                    Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
-                );
-            }
-        }
-        Ok(())
+    /// Not being able to write to the state directory is a warning.
+    pub(super) fn do_without_state(&mut self, fault: &StoreFault) {
+        let error = fault.to_string();
+        let path = self.settings.state_dir.display().to_string();
+        self.say(
+            Name::ConfigWarning,
+            Severity::Warn,
+            "the state directory cannot be used; new values of tokens that have no file, and \
+             the count of re-auth attempts, are lost at a restart",
+            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
+        );
     }
 
     /// Puts the first configuration into force, and reads every source.
     pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
         self.apply(settings, clients);
+        self.recount();
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::memory::Page;
 use super::roster::{Kept, Remote};
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
+use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
 use crate::token_file::{
@@ -32,11 +34,21 @@ pub(super) enum Done {
     /// the slot of the one that was asked about.
     Answered(Ticket, Answer, Option<(Slot, TokenValue)>),
     /// A re-auth attempt ended.
-    Reauthenticated(Ticket, Duration, Obtained),
+    Reauthenticated {
+        ticket: Ticket,
+        duration: Duration,
+        obtained: Obtained,
+        /// Why it could not be written down before it started.
+        unkept: Option<StoreFault>,
+    },
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// Sources were looked at.
     Looked(Vec<Look>),
+    /// The ledger of re-auth attempts was written.
+    LedgerKept(Result<(), StoreFault>),
+    /// Tokens were revoked at the end.
+    Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read.
     Loaded(Box<Result<Loaded, Faults>>),
 }
@@ -128,13 +140,20 @@ pub(super) async fn reauth(
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
+    page: Option<Page>,
 ) -> Done {
+    let unkept = match page {
+        Some(page) => {
+            blocking(move || page.state.save_ledger(&page.ledger, page.version)).await.err()
+        }
+        None => None,
+    };
     let began = clock::now();
     let obtained = match method {
         ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
         ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
     };
-    Done::Reauthenticated(ticket, clock::now_ceil().since(began), obtained)
+    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained, unkept }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
@@ -196,6 +215,11 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
             },
         }),
     }
+}
+
+/// Writes the ledger of re-auth attempts.
+pub(super) async fn keep(page: Page) -> Done {
+    Done::LedgerKept(blocking(move || page.state.save_ledger(&page.ledger, page.version)).await)
 }
 
 /// What storing a value needs to know.

@@ -6,10 +6,14 @@
 
 mod apply;
 mod deeds;
+mod farewell;
+mod memory;
+mod quiet;
 mod report;
 mod roster;
 mod sources;
 mod status;
+mod values;
 
 use std::io;
 use std::sync::Arc;
@@ -20,14 +24,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
-use self::deeds::{Done, Obtained, Stored};
+use self::deeds::Done;
+use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, ReauthEnd, ReauthFault, Reauthenticated};
+use crate::lifecycle::{Effect, Method, Notice, ReauthEnd};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -77,6 +82,7 @@ pub struct Daemon {
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
+    memory: Memory,
     /// Calls that lose nothing when they are dropped.
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
@@ -107,6 +113,7 @@ impl Daemon {
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            memory: Memory::default(),
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
@@ -117,9 +124,21 @@ impl Daemon {
             log,
             settings,
         };
-        daemon.open_state()?;
         let settings = daemon.settings.clone();
         let clients = apply::clients(&settings, None)?;
+        let state = match StateDir::open(&settings.state_dir) {
+            Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
+            state => state,
+        };
+        let tokens = u64::try_from(settings.tokens.len()).ok();
+        let version = Some(env!("CARGO_PKG_VERSION"));
+        let fields = Fields { tokens, version, ..Fields::default() };
+        daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        match state {
+            Ok(state) => daemon.state = Some(Arc::new(state)),
+            Err(fault) => daemon.do_without_state(&fault),
+        }
+        daemon.remember();
         daemon.apply_first(settings, clients);
         Ok(daemon)
     }
@@ -135,16 +154,6 @@ impl Daemon {
             Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
         let mut until = std::pin::pin!(until);
-        self.say(
-            Name::DaemonStarted,
-            Severity::Info,
-            "tokenkeep has started",
-            Fields {
-                version: Some(env!("CARGO_PKG_VERSION")),
-                tokens: u64::try_from(self.roster.len()).ok(),
-                ..Fields::default()
-            },
-        );
         self.wake();
         self.ready();
         loop {
@@ -170,16 +179,20 @@ impl Daemon {
     /// Lets the keeper do what is due, and everything that comes of it.
     fn wake(&mut self) {
         let now = clock::now();
+        self.close_for_quiet(now);
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
         if self.journal.due().is_some_and(|due| due <= now) {
             self.journal.flush();
         }
+        self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        [self.keeper.next_wake(), self.journal.due(), self.status.due()].into_iter().flatten().min()
+        let wishes =
+            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        wishes.into_iter().flatten().min()
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
@@ -197,6 +210,7 @@ impl Daemon {
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
+                    self.note_attempts(id, now);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -238,7 +252,9 @@ impl Daemon {
                 let Some(reauth) = kept.reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
-                self.deeds.spawn(deeds::reauth(ticket, client, method, reauth.timeout, need));
+                let timeout = reauth.timeout;
+                let page = self.page();
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, page));
             }
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
@@ -256,6 +272,7 @@ impl Daemon {
 
     fn done(&mut self, done: Done) {
         let now = clock::now();
+        self.close_for_quiet(now);
         match done {
             Done::Answered(ticket, answer, new_value) => {
                 if let Some((slot, value)) = new_value
@@ -266,7 +283,10 @@ impl Daemon {
                 }
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
-            Done::Reauthenticated(ticket, duration, obtained) => {
+            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
+                if let Some(fault) = unkept {
+                    self.ledger_kept(Err(fault));
+                }
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
@@ -274,86 +294,11 @@ impl Daemon {
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
             Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
+            Done::LedgerKept(result) => self.ledger_kept(result),
+            Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
-    }
-
-    /// What a re-auth attempt has brought, measured by the value that it was to replace.
-    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> Reauthenticated {
-        let (value, stored) = match obtained {
-            Obtained::Value(value) => (value, false),
-            Obtained::InSource(Ok(found)) => (found.value, true),
-            Obtained::InSource(Err(fault)) => {
-                let error = format!("it says that it wrote the token's file, but {fault}").into();
-                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
-                return Reauthenticated::Failed(fault);
-            }
-            Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
-        };
-        let spare = self.keeper.spare_slot(ticket.token);
-        let Some(kept) = self.roster.token_mut(ticket.token) else {
-            return Reauthenticated::SameValue;
-        };
-        if kept.value(spare.other()) == Some(&value) {
-            return Reauthenticated::SameValue;
-        }
-        if stored {
-            kept.in_source = Some(value.clone());
-            kept.epoch += 1;
-        }
-        if self.keeper.expects(ticket) {
-            kept.put(spare, value);
-        }
-        Reauthenticated::NewValue { stored }
-    }
-
-    fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
-        let now = clock::now();
-        match result {
-            Ok(Stored::Written(value)) => {
-                if let Some(kept) = self.roster.token_mut(ticket.token)
-                    && kept.file().is_some()
-                {
-                    kept.in_source = Some(value);
-                    kept.epoch += 1;
-                }
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
-            }
-            Ok(Stored::SourceChanged(value)) => {
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
-                self.offer(ticket.token, value);
-            }
-            Err(fault) => {
-                let error = fault.to_string().into();
-                self.keeper.stored(ticket, Err(error), now, &mut self.outputs);
-            }
-        }
-    }
-
-    /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    async fn wind_down(mut self, signals: &mut Signals) {
-        self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
-        self.told(systemd::stopping());
-        self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
-        self.stopping = true;
-        self.queries.abort_all();
-        let deadline = tokio::time::sleep(GRACE);
-        let mut deadline = std::pin::pin!(deadline);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut deadline => break,
-                signal = signals.next() => if signal != Some(SIGHUP) { break },
-                done = self.deeds.join_next() => match done {
-                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
-                    Some(Ok(done)) => self.done(done),
-                    None => break,
-                },
-            }
-        }
-        self.deeds.shutdown().await;
-        self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 
     #[expect(

@@ -19,7 +19,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
             if *misconfigured { Severity::Error } else { Severity::Warn },
-            format!("no answer about the token: {}", fault.error),
+            format!("the check came to no conclusion: {}", fault.error),
             Fields {
                 status: fault.status,
                 detail: fault.detail.as_deref(),

@@ -30,6 +30,8 @@ pub(super) struct Kept {
     pub(super) recalled: Option<Stored>,
     /// It was said that the source is open to others.
     pub(super) warned: bool,
+    /// Re-auth attempts that counted when this was last looked at.
+    pub(super) counted: u32,
     /// What the server said when the value died, for the hook.
     pub(super) last_words: Option<LastWords>,
 }
@@ -53,6 +55,7 @@ impl Kept {
             look_again: false,
             recalled: None,
             warned: false,
+            counted: 0,
             last_words: None,
         }
     }
@@ -81,7 +84,7 @@ impl Kept {
 }
 
 /// One server and the connections to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Remote {
     pub(super) settings: Server,
     pub(super) client: Client,

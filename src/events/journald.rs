@@ -31,7 +31,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
         datagram.extend_from_slice(value.as_bytes());
         datagram.push(b'\n');
     };
-    put("MESSAGE", &record.message);
+    put("MESSAGE", &message(record));
     put("PRIORITY", priority(record.level));
     put("SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
     put("SYSLOG_FACILITY", FACILITY_DAEMON);
@@ -45,6 +45,21 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
         put(&journal_key(key), &plain(value));
     }
     datagram
+}
+
+/// What `journalctl` shows of a record without being asked for fields: whom it concerns, what
+/// happened, and why, where the sentence does not say so itself.
+fn message(record: &Record) -> String {
+    let mut message = record.message.clone();
+    if let Some(whom) = record.text("token").or_else(|| record.text("server")) {
+        message.insert_str(0, ": ");
+        message.insert_str(0, whom);
+    }
+    if let Some(why) = record.text("error").filter(|why| !message.contains(why)) {
+        message.push_str(": ");
+        message.push_str(why);
+    }
+    message
 }
 
 /// syslog's number for a level.
@@ -140,9 +155,32 @@ mod tests {
         ])));
         assert_eq!(fields["EVENT"], "token_expired");
         assert_eq!(fields["PRIORITY"], "3");
-        assert_eq!(fields["MESSAGE"], "the token has expired");
         assert_eq!(fields["TOKEN"], "quotes");
         assert_eq!(fields["REMAINING_MS"], "0");
+    }
+
+    fn told(fields: Vec<(&'static str, Value)>) -> String {
+        read(&render(&record(fields))).remove("MESSAGE").unwrap()
+    }
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+
+    #[test]
+    fn the_message_names_the_token_or_else_the_server() {
+        assert_eq!(told(vec![]), "the token has expired");
+        assert_eq!(told(vec![("server", text("sarus"))]), "sarus: the token has expired");
+        assert_eq!(
+            told(vec![("token", text("quotes")), ("server", text("sarus"))]),
+            "quotes: the token has expired"
+        );
+    }
+
+    #[test]
+    fn the_message_says_why_unless_it_does_so_already() {
+        assert_eq!(told(vec![("error", text("gone"))]), "the token has expired: gone");
+        assert_eq!(told(vec![("error", text("has expired"))]), "the token has expired");
     }
 
     #[test]

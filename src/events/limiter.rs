@@ -124,6 +124,7 @@ impl Limiter {
             | Name::TokenMissing
             | Name::TokenUnverified
             | Name::TokenRecovered
+            | Name::TokenRevoked
             | Name::ReauthStarted
             | Name::ReauthSucceeded
             | Name::ReauthFailed

@@ -71,6 +71,8 @@ names! {
     TokenUnverified, "token_unverified", Error;
     /// Alive again after any of the above.
     TokenRecovered, "token_recovered", Info;
+    /// A token was revoked at the end, as its configuration asks for; a warning where that failed.
+    TokenRevoked, "token_revoked", Info;
     /// A new token value is being fetched.
     ReauthStarted, "reauth_started", Info;
     /// A new token value is in use.

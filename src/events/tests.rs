@@ -102,6 +102,7 @@ fn every_field_has_its_name_and_its_type() {
         renews_by: Some("query"),
         tokens: Some(4),
         reason: Some("r"),
+        reauth: Some("w"),
         exit_status: Some(-1),
         path: Some("/p"),
         added: Some("a"),
@@ -117,7 +118,7 @@ fn every_field_has_its_name_and_its_type() {
         "event": "token_checked", "token": "t", "server": "s", "remaining_ms": 1_800_000,
         "next_check_ms": 0, "status": 410, "detail": "d", "error": "e", "attempt": 1,
         "retry_in_ms": u64::MAX, "duration_ms": 2, "renewed": true, "dies_in_ms": 3,
-        "renews_by": "query", "tokens": 4, "reason": "r", "exit_status": -1, "path": "/p",
+        "renews_by": "query", "tokens": 4, "reason": "r", "reauth": "w", "exit_status": -1, "path": "/p",
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
         "suppressed": 5,
     });

@@ -20,8 +20,10 @@ impl Turn<'_> {
             SourceChange::Restored => self.token.source_lost = false,
             SourceChange::Reverted => {
                 self.token.source_lost = false;
-                self.outdate_candidate();
-                self.token.candidate = None;
+                if self.token.candidate.is_some_and(|candidate| candidate.obtained.is_none()) {
+                    self.outdate_candidate();
+                    self.token.candidate = None;
+                }
             }
             SourceChange::Lost(error) => self.source_lost(error),
         }
@@ -87,7 +89,7 @@ impl Turn<'_> {
                 // An attempt whose own value was not judged yet is worth what this one is.
                 let proving = self.token.proving;
                 self.take_spare();
-                self.token.proving = proving;
+                self.token.proving = self.token.proving.or(proving);
                 if answer.replaced {
                     self.adopt_renewed_value();
                 }

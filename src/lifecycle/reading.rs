@@ -55,6 +55,9 @@ impl Reading {
     /// Two readings in whole seconds may differ by nearly a second through rounding
     /// alone, so those must differ by a second at the least. Where a whole life is less
     /// than two seconds that could never be met, and the values are taken as exact.
+    ///
+    /// What has grown must have that much left: a server that counts a life down to nothing,
+    /// and goes on to report nothing, moves the end along with every answer.
     pub fn grew_since(&self, earlier: &Self, life: Duration) -> bool {
         let rounded = [self, earlier].iter().all(|r| r.remaining_ms % WHOLE_SECOND_MS == 0);
         let margin = if rounded && whole_millis(life) >= 2 * WHOLE_SECOND_MS {
@@ -62,7 +65,8 @@ impl Reading {
         } else {
             life / 10
         };
-        self.bound() >= earlier.latest_end() + margin
+        let is_left = self.remaining_ms > 0 && self.remaining() >= margin;
+        is_left && self.bound() >= earlier.latest_end() + margin
     }
 
     /// Whether the token's end has certainly come nearer since `earlier`, by at least a tenth
@@ -121,6 +125,15 @@ mod tests {
         // The server measured 10 s just before the answer came 5 s late; at 8 s it has 7 s left.
         let later = reading(8_000, 8_010, 6_990);
         assert_eq!(later.renewed_since(&reading(0, 5_000, 10_000), LIFE), Some(false));
+    }
+
+    #[test]
+    fn a_life_that_stays_at_nothing_has_not_grown() {
+        for (life, remaining_ms) in [(LIFE, 0), (LIFE, 999), (Duration::ZERO, 0)] {
+            let later = reading(60_000, 60_010, remaining_ms);
+            let grew = later.grew_since(&reading(0, 10, remaining_ms), life);
+            assert!(!grew, "{remaining_ms} ms left of {life:?}");
+        }
     }
 
     #[test]

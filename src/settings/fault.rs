@@ -96,6 +96,8 @@ pub enum WarningKind {
     LittleRetryRoom,
     /// Token values travel over plain http.
     PlainHttp,
+    /// A token is revoked at each stop, and nothing gets it a new value.
+    RevokedForGood,
 }
 
 /// Every fault of a configuration; at least one.

@@ -1,8 +1,8 @@
 //! The configuration: read, merged, validated.
 //!
 //! Owns everything between the files an operator writes and the [`Settings`] the daemon
-//! runs by. It reads each file once, opens nothing that a file names, and never shows a
-//! line of a file or a value that could be a secret.
+//! runs by. It reads each file once, opens nothing that a file names but the data of a
+//! time zone, and never shows a line of a file or a value that could be a secret.
 //!
 //! The stages, in order: `source` reads texts; `strict` holds each against the `schema`,
 //! key by key, and `environment` does the same for variables; `layers` lays over each
@@ -17,6 +17,7 @@ mod layers;
 mod marks;
 mod model;
 mod print;
+mod quiet;
 mod raw;
 mod report;
 mod schema;
@@ -36,6 +37,7 @@ pub use model::{
     Control, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 pub use print::print;
+pub use quiet::{QuietFault, QuietWindow};
 
 use environment::Environment;
 use marks::Marks;

@@ -1,5 +1,6 @@
 //! The validated configuration: past this point nothing else travels.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
+
+use super::quiet::QuietWindow;
 
 /// Everything that the daemon needs to know, checked and with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +66,7 @@ pub struct Control {
 }
 
 /// `[server.NAME]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// Its name in the configuration.
     pub name: String,
@@ -85,6 +88,42 @@ pub struct Server {
     pub proxy: Option<Url>,
 }
 
+impl fmt::Debug for Server {
+    /// All of it, but of URLs only what cannot be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            url,
+            renewal,
+            timeout,
+            connect_timeout,
+            max_in_flight,
+            rate_limit,
+            ca_file,
+            proxy,
+        } = self;
+        f.debug_struct("Server")
+            .field("name", name)
+            .field("url", &bare(url))
+            .field("renewal", renewal)
+            .field("timeout", timeout)
+            .field("connect_timeout", connect_timeout)
+            .field("max_in_flight", max_in_flight)
+            .field("rate_limit", rate_limit)
+            .field("ca_file", ca_file)
+            .field("proxy", &proxy.as_ref().map(bare))
+            .finish()
+    }
+}
+
+/// `url` without user name, password, query and fragment.
+fn bare(url: &Url) -> String {
+    let (scheme, host) = (url.scheme(), url.host_str().unwrap_or(""));
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path = if url.cannot_be_a_base() { "" } else { url.path() };
+    format!("{scheme}://{host}{port}{path}")
+}
+
 /// `[reauth.NAME]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reauth {
@@ -96,6 +135,11 @@ pub struct Reauth {
     pub timeout: Duration,
     /// How often it may be tried.
     pub policy: ReauthPolicy,
+    /// Failures of all its tokens together that may count within one window of `policy`;
+    /// then nothing logs in by it until the window ends.
+    pub max_failures_all: NonZeroU32,
+    /// When nothing logs in by it; one window may overlap another.
+    pub quiet: Vec<QuietWindow>,
 }
 
 /// How a new token value is had.
@@ -132,6 +176,11 @@ pub struct Token {
     pub source: Source,
     /// The name of its way to a new value; it exists in [`Settings::reauths`].
     pub reauth: Option<String>,
+    /// How long before the end of a value that nothing extends a new one is asked for, 100 ms
+    /// to 24 h; `None`: once it has ended. Always `None` without `reauth`.
+    pub reauth_before: Option<Duration>,
+    /// Whether its value is revoked when the service stops.
+    pub revoke_on_shutdown: bool,
     /// When to check it, the nearest `[schedule]` of each key applied.
     pub schedule: Schedule,
 }
@@ -145,4 +194,28 @@ pub enum Source {
     Credential(String),
     /// An environment variable.
     Env(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_shows_no_secret_of_its_urls() {
+        let server = Server {
+            name: "s".to_owned(),
+            url: "https://user:S3CR3T@h:81/path?key=S3CR3T#S3CR3T".parse().unwrap(),
+            renewal: Renewal::Auto,
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            max_in_flight: NonZeroU32::MIN,
+            rate_limit: NonZeroU32::MIN,
+            ca_file: None,
+            proxy: Some("http://user:S3CR3T@p:3128".parse().unwrap()),
+        };
+        let shown = format!("{server:?}");
+        assert!(!shown.contains("S3CR3T") && !shown.contains("user"), "{shown}");
+        assert!(shown.contains("\"https://h:81/path\""), "{shown}");
+        assert!(shown.contains("\"http://p:3128/\""), "{shown}");
+    }
 }

@@ -62,6 +62,8 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
         delay_max: Some(show(reauth.policy.delay_max)),
         max_attempts: Some(reauth.policy.max_attempts.get()),
         window: Some(show(reauth.policy.window)),
+        max_failures_all: Some(reauth.max_failures_all.get()),
+        quiet: Some(reauth.quiet.iter().map(ToString::to_string).collect()),
         ..RawReauth::default()
     };
     match &reauth.method {
@@ -82,6 +84,8 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
     let mut raw = RawToken {
         server: Some(token.server.clone()),
         reauth: token.reauth.clone(),
+        reauth_before: token.reauth_before.map(show),
+        revoke_on_shutdown: Some(token.revoke_on_shutdown),
         schedule: differs.then(|| raw_schedule(&token.schedule, Some(general))),
         ..RawToken::default()
     };

@@ -75,6 +75,9 @@ pub(super) struct RawReauth {
     pub(super) delay_max: Option<String>,
     pub(super) max_attempts: Option<u32>,
     pub(super) window: Option<String>,
+    pub(super) max_failures_all: Option<u32>,
+    pub(super) quiet: Option<Vec<String>>,
+    pub(super) reauth_before: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -85,5 +88,7 @@ pub(super) struct RawToken {
     pub(super) credential: Option<String>,
     pub(super) env: Option<String>,
     pub(super) reauth: Option<String>,
+    pub(super) reauth_before: Option<String>,
+    pub(super) revoke_on_shutdown: Option<bool>,
     pub(super) schedule: Option<RawSchedule>,
 }

@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Address,
     /// A program and its arguments.
     Command,
+    /// Daily windows in which nothing logs in.
+    QuietWindows,
     /// One word of these.
     Choice(&'static [&'static str]),
     /// A duration within these, both included.
@@ -71,6 +73,8 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// An hour: somebody may have to confirm a re-auth on another device.
 const LONGEST_HOOK: Duration = Duration::from_secs(3_600);
+/// A day: as long as the API lets a token live.
+const LONGEST_LEAD: Duration = Duration::from_secs(86_400);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -155,7 +159,13 @@ const REAUTH: &[Field] = &[
     // Unlimited for all purposes, and still a number that a log line can show.
     value("max_attempts", Kind::Whole(1, 1_000_000)),
     value("window", Kind::Duration(SECOND, LONGEST)),
+    value("max_failures_all", Kind::Whole(1, 1_000_000)),
+    value("quiet", Kind::QuietWindows),
+    REAUTH_BEFORE,
 ];
+
+/// What is less than a request takes would come too late to be of use.
+const REAUTH_BEFORE: Field = value("reauth_before", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_LEAD));
 
 const TOKEN: &[Field] = &[
     value("server", Kind::Reference),
@@ -163,6 +173,8 @@ const TOKEN: &[Field] = &[
     value("credential", Kind::Credential),
     value("env", Kind::Variable),
     value("reauth", Kind::Reference),
+    REAUTH_BEFORE,
+    value("revoke_on_shutdown", Kind::Boolean),
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 
@@ -196,7 +208,12 @@ impl Kind {
     pub(super) const fn is_text(self) -> bool {
         !matches!(
             self,
-            Self::Command | Self::Share | Self::OpenShare | Self::Whole(..) | Self::Boolean
+            Self::Command
+                | Self::QuietWindows
+                | Self::Share
+                | Self::OpenShare
+                | Self::Whole(..)
+                | Self::Boolean
         )
     }
 

@@ -7,6 +7,7 @@ use config::{Value, ValueKind};
 use toml::de::DeValue;
 
 use super::fault::FaultKind;
+use super::quiet::QuietWindow;
 use super::schema::Kind;
 use super::text;
 
@@ -39,6 +40,7 @@ pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value,
             share(kind, value).ok_or_else(|| out_of_range(key, kind, value))?.into()
         }
         (Kind::Command, DeValue::Array(_)) => command(value)?.into(),
+        (Kind::QuietWindows, DeValue::Array(_)) => quiet_windows(key, value)?.into(),
         (_, DeValue::String(text)) if kind.is_text() => {
             text::check(key, kind, text)?;
             text.as_ref().into()
@@ -64,11 +66,7 @@ fn share(kind: Kind, value: &DeValue<'_>) -> Option<f64> {
 fn command(value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
     let example =
         "write the program, then its arguments: command = [\"/path/to/program\", \"argument\"]";
-    let words = value.as_array().into_iter().flatten();
-    let words = words.map(|word| word.get_ref().as_str().map(str::to_owned));
-    let Some(words) = words.collect::<Option<Vec<String>>>() else {
-        return Err(wrong(FaultKind::WrongType, "must hold text in quotes only", example));
-    };
+    let words = texts(value, example)?;
     match words.first() {
         None => Err(bad("must name a program, but is empty", example)),
         Some(program) if program.trim().is_empty() => {
@@ -79,6 +77,29 @@ fn command(value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
         }
         Some(_) => Ok(words),
     }
+}
+
+fn quiet_windows(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+    let windows = texts(value, &example_of_quiet(key))?;
+    for window in &windows {
+        window.parse::<QuietWindow>().map_err(|fault| {
+            bad(format!("holds {}, {fault}", shortened(window)), fault.remedy())
+        })?;
+    }
+    Ok(windows)
+}
+
+fn example_of_quiet(key: &str) -> String {
+    format!("write {key} = [\"23:45-00:15 America/New_York\"]")
+}
+
+/// The texts of a list that must hold nothing else.
+fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, Problem> {
+    let texts = value.as_array().into_iter().flatten();
+    let texts = texts.map(|text| text.get_ref().as_str().map(str::to_owned));
+    texts
+        .collect::<Option<_>>()
+        .ok_or_else(|| wrong(FaultKind::WrongType, "must hold text in quotes only", example))
 }
 
 fn out_of_range(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
@@ -109,6 +130,7 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
         (Kind::Command, _) => {
             format!("write {key} = [\"/path/to/program\", \"argument\"]")
         }
+        (Kind::QuietWindows, _) => example_of_quiet(key),
         (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
         _ => format!("write it in quotes: {key} = \"...\""),
     };
@@ -123,7 +145,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Filter => "a level or filter in quotes".to_owned(),
         Kind::Url => "a URL in quotes".to_owned(),
         Kind::Address => "an address with a port, in quotes".to_owned(),
-        Kind::Command => "a list of texts".to_owned(),
+        Kind::Command | Kind::QuietWindows => "a list of texts".to_owned(),
         Kind::Choice(words) => format!("one of {}", quoted_list(words)),
         Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
         Kind::Share => "a number from 0 to 1".to_owned(),

@@ -4,6 +4,7 @@
 //! Everything here blocks on the file system, and none of it decides which value counts.
 //! No content of a file, and no value, is part of any error.
 
+mod ledger;
 mod links;
 mod replace;
 mod source;
@@ -11,6 +12,7 @@ mod store;
 mod store_fault;
 mod watch;
 
+pub use ledger::{Count, Ledger};
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
 pub use store::{StateDir, Stored};

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -28,7 +29,10 @@ const LOCK: &str = "lock";
 /// A state directory, held for this process alone until it is dropped.
 #[derive(Debug)]
 pub struct StateDir {
+    folder: PathBuf,
     values: PathBuf,
+    /// The version of the ledger that was written last.
+    ledger: Mutex<u64>,
     /// Holds the lock.
     _lock: File,
 }
@@ -85,7 +89,8 @@ impl StateDir {
             .prefix(TEMPORARY_PREFIX)
             .tempfile_in(&values)
             .map_err(|error| StoreFault::new(&values, "creating a file", error))?;
-        Ok(Self { values, _lock: lock })
+        let (folder, ledger) = (path.to_owned(), Mutex::default());
+        Ok(Self { folder, values, ledger, _lock: lock })
     }
 
     /// Keeps `value` for the token `name`, in place of what was kept for it; `replaces` is what
@@ -130,10 +135,27 @@ impl StateDir {
         if let Some(stored) = decode(&content) {
             return Ok(Some(stored));
         }
+        Err(self.set_aside(path))
+    }
+
+    /// Moves a damaged file out of the way, and tells of it.
+    #[expect(clippy::unused_self, reason = "only who holds the lock may move files")]
+    pub(super) fn set_aside(&self, path: PathBuf) -> StoreFault {
         let aside = path.with_extension("json.damaged");
-        fs::rename(&path, &aside)
-            .map_err(|error| StoreFault::new(&path, "setting the damaged file aside", error))?;
-        Err(StoreFault::Damaged { path, aside })
+        match fs::rename(&path, &aside) {
+            Ok(()) => StoreFault::Damaged { path, aside },
+            Err(error) => StoreFault::new(path, "setting the damaged file aside", error),
+        }
+    }
+
+    /// A file of the state directory itself.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The version of the ledger that was written last; held while one is written.
+    pub(super) fn ledger_version(&self) -> MutexGuard<'_, u64> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what is kept for the token `name`, if anything is.

@@ -19,6 +19,9 @@ const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(300);
 /// Few enough that no account is locked for wrong credentials.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// Enough that many tokens can fail for reasons of their own, and still few enough that
+/// no account is locked.
+const MAX_FAILURES_ALL: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const WINDOW: Duration = Duration::from_secs(3_600);
 
 impl Judge<'_> {
@@ -43,7 +46,9 @@ impl Judge<'_> {
             (None, None, None) => return None,
         };
         let timeout = duration_or(raw.timeout.as_deref(), TIMEOUT);
-        Some(Reauth { name: name.to_owned(), method, timeout, policy })
+        let max_failures_all = at_least_one(raw.max_failures_all, MAX_FAILURES_ALL);
+        let quiet = raw.quiet.iter().flatten().filter_map(|window| window.parse().ok()).collect();
+        Some(Reauth { name: name.to_owned(), method, timeout, policy, max_failures_all, quiet })
     }
 
     fn reauth_policy(&mut self, table: &str, raw: &RawReauth) -> ReauthPolicy {

@@ -1,0 +1,110 @@
+//! Tokens that live are kept alive, at the pace that their lives ask for.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokenkeep::simulator::{Behaviour, Recorded};
+
+use crate::support::{Ended, Line, Stage, about, millis, seconds, simulator, simulator_with};
+
+const NAMES: [&str; 3] = ["bonds", "indices", "quotes"];
+const LIFE: Duration = seconds(3);
+
+/// The fewest and the most checks in a minute that keep a life of 3 s well.
+const A_MINUTE: (u64, u64) = (20, 45);
+
+#[tokio::test]
+async fn tokens_of_three_seconds_are_kept_alive() {
+    keep_alive(seconds(20)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a minute; the same for twenty seconds is in every run"]
+async fn tokens_of_three_seconds_are_kept_alive_for_a_minute() {
+    keep_alive(seconds(60)).await;
+}
+
+async fn keep_alive(span: Duration) {
+    let server = simulator().await;
+    let mut configuration = format!("[server.sarus]\nurl = \"{}\"\n", server.url());
+    for name in NAMES {
+        configuration +=
+            &format!("[token.{name}]\nserver = \"sarus\"\nfile = \"$DIR/{name}.token\"\n");
+    }
+    let stage = Stage::new(&configuration);
+    let values = NAMES.map(|name| stage.token(name));
+    for value in &values {
+        server.add_token(value, LIFE);
+    }
+
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    tokio::time::sleep(span).await;
+    let ended = daemon.stop().await;
+
+    let (fewest, most) = A_MINUTE;
+    let share = |count: u64| usize::try_from(count * span.as_secs() / 60).expect("few");
+    for (name, value) in NAMES.iter().zip(&values) {
+        let requests = about(&server, value);
+        let count = requests.len();
+        assert!((share(fewest)..=share(most)).contains(&count), "{name}: {count} checks");
+        assert!(requests.iter().all(|request| request.status == Some(200)), "{name}");
+        let checked = ended.all("token_checked", name);
+        assert!(checked.len().abs_diff(count) <= 1, "a line for each check of {name}");
+        for (i, line) in checked.iter().enumerate() {
+            check_fields(line, i == 0);
+        }
+    }
+    assert_troubleless(&ended);
+}
+
+/// Every contracted field of `token_checked` is there, with its type.
+fn check_fields(line: &Line, first: bool) {
+    let now = tokenkeep::clock::wall_clock();
+    assert!(line.text("timestamp").ends_with('Z'), "UTC: {line:?}");
+    assert!(now.duration_since(line.timestamp()).as_secs().abs() < 120, "{line:?}");
+    assert_eq!((line.text("level"), line.text("server")), ("info", "sarus"), "{line:?}");
+    assert!(!line.text("message").is_empty());
+    let (remaining, next) = (line.number("remaining_ms"), line.number("next_check_ms"));
+    assert!((2_900..=3_000).contains(&remaining), "{line:?}");
+    assert!((1_500..=2_010).contains(&next), "{line:?}");
+    if first {
+        assert!(!line.has("renewed"), "one reading proves nothing: {line:?}");
+    } else {
+        assert_eq!(line.0["renewed"], true, "{line:?}");
+    }
+}
+
+fn assert_troubleless(ended: &Ended) {
+    let trouble = |line: &&Line| line.0["level"] != "info";
+    assert!(!ended.lines.iter().any(|line| trouble(&line)), "{:#?}", ended.lines);
+}
+
+#[tokio::test]
+async fn no_two_requests_about_a_token_overlap_whatever_happens_meanwhile() {
+    let latency = millis(150);
+    let server = simulator_with(Behaviour { latency, ..Behaviour::default() }).await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    ));
+    let value = stage.token("quotes");
+    server.add_token(&value, millis(1_500));
+
+    let daemon = stage.start();
+    for n in 2..14 {
+        server.until(|requests| requests.len() >= n).await;
+        // Halfway through an answer.
+        stage.replace("quotes.token", &value);
+        daemon.signal(Signal::HUP);
+    }
+    daemon.event("config_reloaded", "").await;
+    daemon.stop().await;
+
+    let requests = about(&server, &value);
+    assert!(!gaps(&requests).any(|gap| gap < latency), "{:?}", gaps(&requests).min());
+}
+
+fn gaps(requests: &[Recorded]) -> impl Iterator<Item = Duration> {
+    requests.windows(2).map(|pair| pair[1].at.saturating_sub(pair[0].at))
+}

@@ -1,0 +1,69 @@
+//! A value that appears in a source while the old one lives.
+
+use tokenkeep::simulator::{Plan, Simulator, Trouble};
+
+use crate::support::{Stage, about, seconds, secret, simulator};
+
+async fn living() -> (Simulator, Stage) {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    ));
+    server.add_token(&stage.token("quotes"), seconds(2));
+    (server, stage)
+}
+
+#[tokio::test]
+async fn a_new_value_that_lives_takes_the_place_of_the_old_one() {
+    let (server, stage) = living().await;
+    let new = secret("new");
+    server.add_token(&new, seconds(2));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    stage.replace("quotes.token", &new);
+    server.until(|requests| requests.len() >= 5).await;
+    let ended = daemon.stop().await;
+    assert!(ended.story("quotes").is_empty(), "no trouble: {:?}", ended.story("quotes"));
+    let requests = server.requests();
+    let first = requests
+        .iter()
+        .position(|request| request.value.as_ref().is_some_and(|value| value.expose() == new));
+    let after = &requests[first.expect("the new value was asked about")..];
+    assert!(after.iter().all(|request| request.value == after[0].value), "the old one is left");
+}
+
+#[tokio::test]
+async fn a_new_value_that_is_dead_leaves_the_old_one_in_use() {
+    let (server, stage) = living().await;
+    let new = secret("dead");
+    server.add_token(&new, seconds(60));
+    server.expire(&new);
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    stage.replace("quotes.token", &new);
+    daemon.event("token_expired", "quotes").await;
+    daemon.more(2, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.story("quotes"), ["token_expired"]);
+    assert_eq!(about(&server, &new).len(), 1);
+    assert!(server.remaining(&secret("quotes")).is_some_and(|left| !left.is_zero()));
+}
+
+#[tokio::test]
+async fn the_old_value_is_kept_alive_while_nobody_answers_about_the_new_one() {
+    let (server, stage) = living().await;
+    let new = secret("new");
+    server.add_token(&new, seconds(60));
+    server.plan_fault(Plan::always(Trouble::Reset).for_token(&new));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    stage.replace("quotes.token", &new);
+    daemon.event("check_failed", "quotes").await;
+    daemon.more(3, "token_checked", "quotes").await;
+    assert!(server.remaining(&secret("quotes")).is_some_and(|left| !left.is_zero()));
+    server.clear_faults();
+    let before = about(&server, &new).len();
+    server.until(|_| about(&server, &new).len() > before).await;
+    daemon.stop().await;
+}

@@ -1,0 +1,22 @@
+//! The daemon as its users meet it: the real program, against simulated servers on loopback.
+//!
+//! Every test starts the binary with a configuration in a folder of its own, reads the lines
+//! that it writes, and looks at what its servers were asked. Whatever a test is about, none of
+//! its secrets may appear in what the program writes: [`support`] sees to that.
+
+mod answers;
+mod cadence;
+mod candidates;
+mod command_line;
+mod deaths;
+mod kept_values;
+mod proof;
+mod reauth;
+mod reload;
+mod renewal;
+mod scale;
+mod secrets;
+mod servers;
+mod stopping;
+mod support;
+mod surroundings;

@@ -1,0 +1,353 @@
+//! Re-authentication: what a command is given, what is made of its end, and how often it runs.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
+
+use crate::support::{
+    MARK, Stage, about, calls, millis, mode, mortal_simulator, running, seconds, secret, simulator,
+    simulator_with, until,
+};
+
+/// One token whose re-auth is the script `hook`; `keys` are more keys of the re-auth.
+fn configuration(server: &Simulator, keys: &str) -> String {
+    format!(
+        r#"
+[server.sarus]
+url = "{}"
+
+[reauth.relogin]
+command = ["$DIR/hook", "--profile", "quotes"]
+delay = "50ms"
+{keys}
+
+[token.quotes]
+server = "sarus"
+file = "$DIR/quotes.token"
+reauth = "relogin"
+"#,
+        server.url()
+    )
+}
+
+/// A server with the token of a stage, which has expired, and another that lives for long.
+async fn expired(keys: &str, hook: &str) -> (Simulator, Stage) {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, keys));
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(60));
+    server.expire(&value);
+    server.add_token(&secret("new"), seconds(60));
+    stage.script("hook", hook);
+    (server, stage)
+}
+
+/// What a hook does to print the new token.
+fn prints_new() -> String {
+    format!("echo '{}'", secret("new"))
+}
+
+#[tokio::test]
+async fn an_expired_token_is_replaced_by_what_the_command_prints() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(&configuration(&server, ""));
+    server.add_token(&stage.token("quotes"), millis(800));
+    server.add_token(&secret("new"), seconds(60));
+    stage.script("hook", &prints_new());
+
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    let ended = daemon.stop().await;
+    let story: Vec<_> = ended.story("quotes");
+    let from_death = story.iter().position(|event| *event == "token_expired").expect("expired");
+    assert_eq!(
+        story[from_death..],
+        ["token_expired", "reauth_started", "reauth_succeeded", "token_recovered"]
+    );
+    let started = ended.all("reauth_started", "quotes")[0];
+    assert_eq!((started.text("reason"), started.number("attempt")), ("expired", 1));
+    let succeeded = ended.all("reauth_succeeded", "quotes")[0];
+    assert_eq!((succeeded.number("attempt"), succeeded.number("exit_status")), (1, 0));
+    assert!(succeeded.number("duration_ms") < 20_000);
+}
+
+#[tokio::test]
+async fn the_file_is_replaced_in_one_step_and_keeps_its_mode() {
+    let (_server, stage) = expired("", &prints_new()).await;
+    let path = stage.path("quotes.token");
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
+    let old = fs::metadata(&path).expect("a file").ino();
+
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    daemon.stop().await;
+    assert_eq!(stage.read("quotes.token"), format!("{}\n", secret("new")));
+    assert_eq!(mode(&path), 0o640);
+    assert_ne!(fs::metadata(&path).expect("a file").ino(), old, "another file, renamed");
+    let left = fs::read_dir(stage.path("")).expect("a folder").filter(|entry| {
+        entry.as_ref().expect("an entry").file_name().to_string_lossy().starts_with(".tokenkeep")
+    });
+    assert_eq!(left.count(), 0, "nothing is left beside it");
+}
+
+#[tokio::test]
+async fn a_command_gets_exactly_the_environment_that_it_is_promised() {
+    let dump = "cat /proc/$$/environ > \"$TOKENKEEP_FILE.environ\"\n\
+                cat /proc/$$/cmdline > \"$TOKENKEEP_FILE.cmdline\"\n";
+    let (server, stage) = expired("", &(dump.to_owned() + &prints_new())).await;
+    let daemon = stage.start_with(&[
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("QUOTES_PASSWORD", MARK),
+        ("TOKENKEEP_NAME", "not this"),
+    ]);
+    daemon.event("reauth_succeeded", "quotes").await;
+    daemon.stop().await;
+
+    let environ = stage.read("quotes.token.environ");
+    let given: BTreeMap<&str, &str> =
+        environ.split_terminator('\0').filter_map(|pair| pair.split_once('=')).collect();
+    let path = std::env::var("PATH").expect("PATH");
+    let (file, url) = (stage.path("quotes.token"), format!("{}/", server.url()));
+    let promised = BTreeMap::from([
+        ("PATH", path.as_str()),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("TOKENKEEP_NAME", "quotes"),
+        ("TOKENKEEP_SERVER", "sarus"),
+        ("TOKENKEEP_URL", &url),
+        ("TOKENKEEP_REASON", "expired"),
+        ("TOKENKEEP_STATUS", "410"),
+        ("TOKENKEEP_DETAIL", "The session token has expired"),
+        ("TOKENKEEP_ATTEMPT", "1"),
+        ("TOKENKEEP_FILE", file.to_str().expect("UTF-8")),
+    ]);
+    assert_eq!(given, promised);
+    let cmdline = stage.read("quotes.token.cmdline");
+    let arguments: Vec<&str> = cmdline.split_terminator('\0').skip(1).collect();
+    assert_eq!(arguments, [stage.path("hook").to_str().expect("UTF-8"), "--profile", "quotes"]);
+}
+
+#[tokio::test]
+async fn a_rejected_token_is_replaced_and_the_command_knows_why() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, ""));
+    stage.token("quotes");
+    server.add_token(&secret("new"), seconds(60));
+    stage.script(
+        "hook",
+        &format!("echo $TOKENKEEP_REASON $TOKENKEEP_STATUS > $DIR/why\n{}", prints_new()),
+    );
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(
+        ended.story("quotes"),
+        ["check_failed", "token_rejected", "reauth_started", "reauth_succeeded", "token_recovered"]
+    );
+    assert_eq!(stage.read("why"), "rejected 401\n");
+}
+
+#[tokio::test]
+async fn a_command_may_write_the_file_itself() {
+    let (server, stage) = expired("", &format!("{} > $TOKENKEEP_FILE", prints_new())).await;
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    daemon.stop().await;
+    assert_eq!(about(&server, &secret("new")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_tried_again_after_the_delay() {
+    let hook =
+        format!("echo >> $DIR/runs\n[ $(wc -l < $DIR/runs) = 3 ] || exit 7\n{}", prints_new());
+    let (_server, stage) = expired("", &hook).await;
+    let daemon = stage.start();
+    let succeeded = daemon.event("reauth_succeeded", "quotes").await;
+    assert_eq!(succeeded.number("attempt"), 3);
+    let ended = daemon.stop().await;
+    let failed = ended.all("reauth_failed", "quotes");
+    let told: Vec<_> = failed
+        .iter()
+        .map(|line| ["attempt", "exit_status", "retry_in_ms"].map(|key| line.number(key)))
+        .collect();
+    assert_eq!(told, [[1, 7, 50], [2, 7, 100]]);
+    assert!(failed.iter().all(|line| line.text("error").contains("exit status 7")));
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+    let hook = "echo $$ >> $DIR/runs\nsleep 1000 &\nsleep 1000";
+    let (_server, stage) = expired("timeout = \"300ms\"", hook).await;
+    let daemon = stage.start();
+    let failed = daemon.event("reauth_failed", "quotes").await;
+    assert!(failed.text("error").contains("300ms"), "{failed:?}");
+    assert!(failed.number("duration_ms") >= 300);
+    let group = stage.read("runs").lines().next().expect("it ran").parse().expect("a number");
+    until("the group is gone", || running(group).is_empty()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn attempts_end_with_the_budget_and_that_is_said_once() {
+    let (server, stage) = expired("max_attempts = 2", "echo >> $DIR/runs; exit 1").await;
+    stage.write("quotes.token.pace", "");
+    let daemon = stage.start();
+    let exhausted = daemon.event("reauth_exhausted", "quotes").await;
+    assert_eq!(exhausted.number("attempt"), 2);
+    assert!((3_500_000..=3_600_000).contains(&exhausted.number("retry_in_ms")));
+    // Many times the delay.
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(stage.lines_in("runs"), 2);
+    assert_eq!(daemon.count("reauth_exhausted", "quotes"), 1);
+
+    stage.replace("quotes.token", &secret("new"));
+    daemon.event("token_recovered", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("token_expired", "quotes"), 1);
+    assert_eq!(about(&server, &secret("new")).len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_go_on_when_the_window_ends() {
+    let (_server, stage) =
+        expired("max_attempts = 1\nwindow = \"1s\"", "echo >> $DIR/runs; exit 1").await;
+    let daemon = stage.start();
+    daemon.nth(3, "reauth_exhausted", "quotes").await;
+    let ended = daemon.stop().await;
+    let attempts: Vec<_> =
+        ended.all("reauth_started", "quotes").iter().map(|line| line.number("attempt")).collect();
+    assert!(attempts.iter().all(|attempt| *attempt == 1), "{attempts:?}");
+}
+
+#[tokio::test]
+async fn a_command_that_returns_the_old_value_does_not_loop() {
+    let hook = format!("echo >> $DIR/runs\necho '{}'", secret("quotes"));
+    let (server, stage) = expired("max_attempts = 3", &hook).await;
+    let daemon = stage.start();
+    daemon.event("reauth_exhausted", "quotes").await;
+    tokio::time::sleep(seconds(1)).await;
+    let ended = daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 3);
+    assert_eq!(ended.count("token_expired", "quotes"), 1);
+    assert_eq!(about(&server, &secret("quotes")).len(), 1, "it is known to be dead");
+    assert!(
+        ended.all("reauth_failed", "quotes")[0].text("error").contains("old")
+            || ended.all("reauth_failed", "quotes")[0].text("error").contains("replaced")
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_returns_dead_tokens_does_not_loop() {
+    let hook = format!("echo >> $DIR/runs\necho '{}'-$TOKENKEEP_ATTEMPT", secret("unknown"));
+    let (_server, stage) = expired("max_attempts = 2", &hook).await;
+    let daemon = stage.start();
+    daemon.event("reauth_exhausted", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 2);
+    assert_eq!(ended.count("reauth_failed", "quotes"), 2);
+    assert_eq!(ended.count("reauth_succeeded", "quotes"), 0);
+}
+
+#[tokio::test]
+async fn two_tokens_that_share_a_value_do_not_loop() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "{}\n[token.orders]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\nreauth = \"relogin\"\n",
+        configuration(&server, "")
+    ));
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(60));
+    server.expire(&value);
+    for name in ["quotes", "orders"] {
+        server.add_token(&secret(&format!("new-{name}")), seconds(2));
+    }
+    stage.script("hook", &format!("echo >> $DIR/runs\necho '{MARK}/new-'$TOKENKEEP_NAME+="));
+    let daemon = stage.start();
+    for name in ["quotes", "orders"] {
+        daemon.nth(3, "token_checked", name).await;
+    }
+    daemon.stop().await;
+    assert!(stage.lines_in("runs") <= 2, "{} runs", stage.lines_in("runs"));
+}
+
+#[tokio::test]
+async fn no_more_commands_run_at_once_than_are_allowed() {
+    let server = simulator().await;
+    let mut text = format!("max_hooks = 2\n{}", configuration(&server, ""));
+    for n in 0..7 {
+        text += &format!(
+            "[token.t{n}]\nserver = \"sarus\"\nfile = \"$DIR/t{n}.token\"\nreauth = \"relogin\"\n"
+        );
+    }
+    let stage = Stage::new(&text);
+    stage.token("quotes");
+    (0..7).for_each(|n| drop(stage.token(&format!("t{n}"))));
+    let hook = "mkdir $DIR/running-$$; ls -d $DIR/running-* | wc -l >> $DIR/together\n\
+                sleep 0.2; rmdir $DIR/running-$$\n\
+                echo S3CR3T/new-$TOKENKEEP_NAME";
+    stage.script("hook", hook);
+    for name in (0..7).map(|n| format!("t{n}")).chain(["quotes".to_owned()]) {
+        server.add_token(&format!("{MARK}/new-{name}"), seconds(60));
+    }
+    let daemon = stage.start();
+    daemon.nth(8, "reauth_succeeded", "").await;
+    daemon.stop().await;
+    let together: Vec<u32> =
+        stage.read("together").lines().map(|line| line.trim().parse().expect("a count")).collect();
+    assert_eq!((together.len(), together.iter().max()), (8, Some(&2)), "{together:?}");
+}
+
+#[tokio::test]
+async fn an_api_key_gets_a_new_token_without_any_command() {
+    let server = simulator_with(Behaviour {
+        renews_by: RenewsBy::Neither,
+        api_key: Some(secret("key").into()),
+        login_life: Some(seconds(60)),
+        ..Behaviour::default()
+    })
+    .await;
+    let stage = Stage::new(&format!(
+        r#"
+[server.sarus]
+url = "{}"
+[reauth.apikey]
+api_key_file = "$DIR/api.key"
+minutes = 60
+[token.quotes]
+server = "sarus"
+file = "$DIR/quotes.token"
+reauth = "apikey"
+"#,
+        server.url()
+    ));
+    stage.write("api.key", &secret("key"));
+    server.add_token(&stage.token("quotes"), millis(800));
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    daemon.stop().await;
+    assert_eq!(calls(&server, Endpoint::Login), 1);
+    let new = stage.read("quotes.token");
+    assert!(server.remaining(new.trim()).is_some(), "the file holds what was issued");
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_said_with_the_servers_status() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n[reauth.apikey]\napi_key_file = \"$DIR/api.key\"\n\
+         max_attempts = 1\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\nreauth = \"apikey\"\n",
+        server.url()
+    ));
+    stage.write("api.key", &secret("key"));
+    stage.token("quotes");
+    let daemon = stage.start();
+    let failed = daemon.event("reauth_failed", "quotes").await;
+    assert_eq!(failed.number("status"), 401);
+    daemon.event("reauth_exhausted", "quotes").await;
+    daemon.stop().await;
+}

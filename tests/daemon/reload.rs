@@ -1,0 +1,184 @@
+//! SIGHUP: the configuration is read again, and put into force whole or not at all.
+
+use rustix::process::Signal;
+use tokenkeep::simulator::Simulator;
+
+use crate::support::{Stage, about, seconds, secret, simulator};
+
+fn server_table(server: &Simulator) -> String {
+    format!("[server.sarus]\nurl = \"{}\"\n", server.url())
+}
+
+fn token_table(name: &str, keys: &str) -> String {
+    format!("[token.{name}]\nserver = \"sarus\"\nfile = \"$DIR/{name}.token\"\n{keys}\n")
+}
+
+/// A server and a stage with these tokens, all of them alive for `life` seconds.
+async fn staged(names: &[&str], life: u64) -> (Simulator, Stage) {
+    let server = simulator().await;
+    let tables: String = names.iter().map(|name| token_table(name, "")).collect();
+    let stage = Stage::new(&(server_table(&server) + &tables));
+    for name in names {
+        server.add_token(&stage.token(name), seconds(life));
+    }
+    (server, stage)
+}
+
+#[tokio::test]
+async fn what_was_added_removed_and_changed_is_named() {
+    let (server, stage) = staged(&["kept", "gone", "tuned"], 60).await;
+    server.add_token(&stage.token("fresh"), seconds(60));
+    let daemon = stage.start();
+    daemon.nth(3, "token_checked", "").await;
+    stage.configure(
+        &[
+            server_table(&server),
+            token_table("kept", ""),
+            token_table("fresh", ""),
+            token_table("tuned", "schedule = { check_after = 0.01, min_interval = \"10ms\" }"),
+        ]
+        .concat(),
+    );
+    daemon.signal(Signal::HUP);
+    let line = daemon.event("config_reloaded", "").await;
+    assert_eq!(
+        ["added", "removed", "changed"].map(|key| line.text(key)),
+        ["fresh", "gone", "tuned"]
+    );
+    assert!(!line.has("needs_restart"));
+    daemon.event("token_checked", "fresh").await;
+    daemon.nth(3, "token_checked", "tuned").await;
+    daemon.stop().await;
+    assert_eq!(about(&server, &secret("gone")).len(), 1, "it is asked about no more");
+}
+
+#[tokio::test]
+async fn the_next_check_of_an_unchanged_token_is_not_moved() {
+    let (server, stage) = staged(&["kept"], 6).await;
+    let daemon = stage.start();
+    let planned = daemon.event("token_checked", "kept").await.number("next_check_ms");
+    tokio::time::sleep(seconds(1)).await;
+    server.add_token(&stage.token("fresh"), seconds(60));
+    stage.configure(
+        &[server_table(&server), token_table("kept", ""), token_table("fresh", "")].concat(),
+    );
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.nth(2, "token_checked", "kept").await;
+    daemon.stop().await;
+    let asked: Vec<_> = about(&server, &secret("kept")).iter().map(|request| request.at).collect();
+    let gap = u64::try_from(asked[1].saturating_sub(asked[0]).as_millis()).expect("few");
+    assert!((planned - 100..planned + 1_000).contains(&gap), "{planned} planned, {gap} waited");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
+    let (server, stage) = staged(&["kept"], 2).await;
+    server.add_token(&stage.token("fresh"), seconds(60));
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure(
+        &[
+            server_table(&server),
+            token_table("fresh", "jitter = 0.2"),
+            token_table("b", "nonsense = 3"),
+        ]
+        .concat(),
+    );
+    daemon.signal(Signal::HUP);
+    let line = daemon.event("config_rejected", "").await;
+    assert_eq!(line.text("level"), "error");
+    for wanted in ["tokenkeep.toml:7:1", "tokenkeep.toml:11:1", "nonsense"] {
+        assert!(line.text("error").contains(wanted), "{wanted}: {}", line.text("error"));
+    }
+    daemon.more(2, "token_checked", "kept").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_reloaded", ""), 0);
+    assert!(about(&server, &secret("fresh")).is_empty(), "not even the good part of it holds");
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_taken_after_a_bad_one() {
+    let (server, stage) = staged(&["kept"], 60).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure("this is not TOML");
+    daemon.signal(Signal::HUP);
+    daemon.event("config_rejected", "").await;
+    server.add_token(&stage.token("fresh"), seconds(60));
+    stage.configure(
+        &[server_table(&server), token_table("kept", ""), token_table("fresh", "")].concat(),
+    );
+    daemon.signal(Signal::HUP);
+    daemon.event("token_checked", "fresh").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_only_a_restart_can_change_is_named() {
+    let (server, stage) = staged(&["kept"], 60).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure(
+        &[
+            "state_dir = \"$DIR/elsewhere\"\n[log]\nformat = \"logfmt\"\n",
+            "[control]\nsocket = \"$DIR/control.sock\"\nlisten = \"127.0.0.1:9\"\n",
+            &server_table(&server),
+            &token_table("kept", ""),
+        ]
+        .concat(),
+    );
+    daemon.signal(Signal::HUP);
+    let line = daemon.event("config_reloaded", "").await;
+    assert_eq!(line.text("needs_restart"), "state_dir,log.format,control.socket,control.listen");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn another_log_level_holds_at_once() {
+    let (server, stage) = staged(&["kept"], 1).await;
+    let tables = [server_table(&server), token_table("kept", "")].concat();
+    stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
+    let daemon = stage.start();
+    server.until(|requests| requests.len() >= 2).await;
+    assert!(daemon.lines().is_empty(), "{:?}", daemon.lines());
+    stage.configure(&tables);
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.event("token_checked", "kept").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_reloads_at_once_the_later_configuration_holds() {
+    let (server, stage) = staged(&["kept"], 60).await;
+    for name in ["first", "second"] {
+        server.add_token(&stage.token(name), seconds(60));
+    }
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    for name in ["first", "second"] {
+        stage.configure(
+            &[server_table(&server), token_table("kept", ""), token_table(name, "")].concat(),
+        );
+        daemon.signal(Signal::HUP);
+    }
+    daemon.event("token_checked", "second").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_rejected", ""), 0);
+    assert_eq!(about(&server, &secret("kept")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_address_of_a_server_is_asked_from_then_on() {
+    let (_server, stage) = staged(&["kept"], 2).await;
+    let other = simulator().await;
+    other.add_token(&secret("kept"), seconds(2));
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure(&[server_table(&other), token_table("kept", "")].concat());
+    daemon.signal(Signal::HUP);
+    other.until(|requests| requests.len() >= 2).await;
+    let ended = daemon.stop().await;
+    assert!(ended.story("kept").is_empty());
+}

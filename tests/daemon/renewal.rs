@@ -1,0 +1,90 @@
+//! Which call is the check, and what is said where it does not extend a life.
+
+use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
+
+use crate::support::{Line, Stage, about, calls, seconds, secret, simulator_with};
+
+async fn staged(renewal: &str, behaviour: Behaviour) -> (Simulator, Stage) {
+    let server = simulator_with(behaviour).await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\nrenewal = \"{renewal}\"\n\
+         [token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    ));
+    server.add_token(&stage.token("quotes"), seconds(2));
+    (server, stage)
+}
+
+fn renewing_by(renews_by: RenewsBy) -> Behaviour {
+    Behaviour { renews_by, ..Behaviour::default() }
+}
+
+#[tokio::test]
+async fn where_only_queries_are_permitted_nothing_else_is_called() {
+    let (server, stage) = staged("query", renewing_by(RenewsBy::Renew)).await;
+    let daemon = stage.start();
+    let warned = daemon.event("renewal_not_observed", "quotes").await;
+    assert_eq!(warned.text("level"), "warn");
+    assert!(warned.number("dies_in_ms") <= 2_000);
+    daemon.event("token_expired", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("renewal_not_observed", "quotes"), 1);
+    assert_eq!(calls(&server, Endpoint::Query), server.requests().len());
+    assert!(ended.all("token_checked", "quotes").iter().all(|line| line.0["renewed"] != true));
+}
+
+#[tokio::test]
+async fn where_renewing_is_the_check_nothing_else_is_called() {
+    let (server, stage) = staged("renew", renewing_by(RenewsBy::Renew)).await;
+    let daemon = stage.start();
+    daemon.nth(4, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(calls(&server, Endpoint::Renew), server.requests().len());
+    assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+    let renewed = ended.all("token_checked", "quotes");
+    assert!(renewed[1..].iter().all(|line| line.0["renewed"] == true), "{renewed:?}");
+}
+
+#[tokio::test]
+async fn a_renewal_that_returns_another_value_is_followed_and_stored() {
+    let behaviour = Behaviour { rotates: true, ..renewing_by(RenewsBy::Renew) };
+    let (server, stage) = staged("renew", behaviour).await;
+    let daemon = stage.start();
+    daemon.nth(4, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+    assert_eq!(about(&server, &secret("quotes")).len(), 1);
+    let kept = stage.read("quotes.token");
+    assert!(server.remaining(kept.trim()).is_some_and(|left| !left.is_zero()));
+}
+
+#[tokio::test]
+async fn where_queries_do_not_extend_a_life_it_is_renewed_before_it_ends() {
+    let (server, stage) = staged("auto", renewing_by(RenewsBy::Renew)).await;
+    let daemon = stage.start();
+    daemon.nth(8, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+    assert!(calls(&server, Endpoint::Renew) > 0);
+    assert_eq!(ended.all("renewal_learned", "")[0].text("renews_by"), "renew");
+}
+
+#[tokio::test]
+async fn a_life_that_is_reported_as_nothing_for_ever_is_never_called_renewed() {
+    let (server, stage) = staged("auto", renewing_by(RenewsBy::Neither)).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let nothing = br#"{"Result":{"Remaining":0}}"#.to_vec();
+    server.plan_fault(Plan::always(Trouble::Body { status: 200, body: nothing }));
+    let long_after_its_life = |lines: &[Line]| {
+        lines
+            .iter()
+            .any(|line| line.is("token_checked", "") && line.number("next_check_ms") > 3_000)
+    };
+    daemon.until("pauses longer than the life", long_after_its_life).await;
+    let ended = daemon.stop().await;
+    let checked = ended.all("token_checked", "quotes");
+    assert!(checked.iter().all(|line| line.0["renewed"] != true), "{checked:#?}");
+    assert_eq!(ended.count("renewal_learned", ""), 0);
+    assert_eq!(ended.count("renewal_not_observed", "quotes"), 1);
+}

@@ -1,0 +1,85 @@
+//! Many tokens: what they cost in time, threads and descriptors.
+
+use std::collections::HashSet;
+
+use tokenkeep::clock;
+use tokenkeep::simulator::Simulator;
+
+use crate::support::{Stage, descriptors, seconds, secret, simulator, threads};
+
+/// Checks a second.
+const RATE: usize = 2_000;
+
+/// Tokens in a file of `conf.d`.
+const IN_A_FILE: usize = 500;
+
+/// Requests, and so connections, at once.
+const IN_FLIGHT: usize = 8;
+
+/// A server and a stage with so many tokens in `conf.d`.
+async fn crowd(count: usize) -> (Simulator, Stage) {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\nrate_limit = {RATE}\nmax_in_flight = {IN_FLIGHT}\n",
+        server.url()
+    ));
+    for (file, first) in (0..count).step_by(IN_A_FILE).enumerate() {
+        let mut text = String::new();
+        for n in first..count.min(first + IN_A_FILE) {
+            text +=
+                &format!("[token.t{n}]\nserver = \"sarus\"\nfile = \"$DIR/tokens/{file}/t{n}\"\n");
+            let value = secret(&format!("t{n}"));
+            server.add_token(&value, seconds(600));
+            stage.write(&format!("tokens/{file}/t{n}"), &value);
+        }
+        stage.write(&format!("conf.d/{file:02}.toml"), &text);
+    }
+    (server, stage)
+}
+
+/// Runs a crowd until every token was checked; what it holds then, in threads and descriptors.
+async fn cost(count: usize) -> (usize, usize) {
+    let (server, stage) = crowd(count).await;
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    let ready = clock::now();
+    server.until(|requests| requests.len() >= count).await;
+    let took = clock::now().since(ready);
+    let least = seconds(u64::try_from(count / RATE).expect("few"));
+    assert!(took < least * 2 + seconds(5), "{took:?} for {count} tokens");
+    // The last answers are still being read.
+    daemon.until("a line", |lines| lines.iter().any(|line| line.is("token_checked", ""))).await;
+    tokio::time::sleep(seconds(1)).await;
+    let held = (threads(daemon.pid()), descriptors(daemon.pid()));
+    let ended = daemon.stop().await;
+
+    let trouble = ended
+        .lines
+        .iter()
+        .find(|line| line.0["level"] != "info" && line.event() != "events_suppressed");
+    assert!(trouble.is_none(), "{trouble:?}");
+    let written: u64 = ended.count("token_checked", "").try_into().expect("few");
+    let left_out = |line: &crate::support::Line| line.0["suppressed"].as_u64().unwrap_or(0);
+    let suppressed: u64 = ended.lines.iter().map(left_out).sum();
+    assert_eq!(written + suppressed, count as u64, "every check is said, or counted");
+    let values: HashSet<_> = server
+        .requests()
+        .iter()
+        .filter_map(|request| Some(request.value.as_ref()?.expose().to_owned()))
+        .collect();
+    assert_eq!((values.len(), server.requests().len()), (count, count), "each once");
+    held
+}
+
+#[tokio::test]
+async fn ten_thousand_tokens_take_no_more_threads_or_descriptors_than_ten() {
+    let (few_threads, few_descriptors) = cost(10).await;
+    let (many_threads, many_descriptors) = cost(10_000).await;
+    assert!(many_threads <= few_threads, "threads: {few_threads}, then {many_threads}");
+    // Ten tokens need not have used every connection that is permitted.
+    let spread = IN_FLIGHT;
+    assert!(
+        many_descriptors <= few_descriptors + spread,
+        "descriptors: {few_descriptors}, then {many_descriptors}"
+    );
+}

@@ -1,0 +1,172 @@
+//! SIGTERM and SIGINT: what is under way ends in time, nothing is lost, nothing is left.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokenkeep::clock;
+use tokenkeep::daemon::GRACE;
+use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
+
+use crate::support::{
+    Ended, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret, simulator,
+    until,
+};
+
+/// What an end may take beyond what is waited for, on a busy machine.
+const SLACK: Duration = seconds(5);
+
+fn configuration(server: &Simulator, renewal: &str) -> String {
+    format!(
+        r#"
+[server.sarus]
+url = "{}"
+renewal = "{renewal}"
+[reauth.relogin]
+command = ["$DIR/hook"]
+[token.quotes]
+server = "sarus"
+file = "$DIR/quotes.token"
+reauth = "relogin"
+[token.silent]
+server = "sarus"
+file = "$DIR/silent.token"
+"#,
+        server.url()
+    )
+}
+
+/// A token that needs the hook, and one about which no answer ever comes.
+async fn staged(hook: &str) -> (Simulator, Stage) {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(60));
+    server.expire(&value);
+    server.add_token(&secret("new"), seconds(60));
+    server.plan_fault(Plan::always(Trouble::Silence).for_token(&stage.token("silent")));
+    stage.script("hook", hook);
+    (server, stage)
+}
+
+fn ends_well(ended: &Ended) {
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    let events: Vec<_> = ended.lines.iter().map(crate::support::Line::event).collect();
+    assert_eq!(events.last(), Some(&"daemon_stopped"), "{events:?}");
+    assert!(events.contains(&"daemon_stopping"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_hung_request_delays_no_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (server, stage) = staged("exit 1").await;
+        let daemon = stage.start();
+        daemon.event("reauth_failed", "quotes").await;
+        server.until(|requests| requests.iter().any(|request| request.status.is_none())).await;
+        let asked_to_stop = clock::now();
+        daemon.signal(signal);
+        let ended = daemon.ended().await;
+        ends_well(&ended);
+        let took = clock::now().since(asked_to_stop);
+        assert!(took < GRACE / 2, "{took:?} after {signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hung_command_is_killed_at_the_end_of_the_grace_period() {
+    let (_server, stage) = staged("echo $$ > $DIR/group; sleep 1000 & sleep 1000").await;
+    let daemon = stage.start();
+    until("the command runs", || stage.lines_in("group") == 1).await;
+    let group = stage.read("group").trim().parse().expect("a number");
+    let asked_to_stop = clock::now();
+    daemon.signal(Signal::TERM);
+    let ended = daemon.ended().await;
+    ends_well(&ended);
+    let took = clock::now().since(asked_to_stop);
+    assert!(took < GRACE + SLACK, "{took:?}");
+    until("the group is gone", || running(group).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_waiting() {
+    let (_server, stage) = staged("echo $$ > $DIR/group; sleep 1000").await;
+    let daemon = stage.start();
+    until("the command runs", || stage.lines_in("group") == 1).await;
+    let group = stage.read("group").trim().parse().expect("a number");
+    let asked_to_stop = clock::now();
+    daemon.signal(Signal::TERM);
+    daemon.event("daemon_stopping", "").await;
+    daemon.signal(Signal::INT);
+    let ended = daemon.ended().await;
+    ends_well(&ended);
+    let took = clock::now().since(asked_to_stop);
+    assert!(took < GRACE / 2, "{took:?}");
+    until("the group is gone", || running(group).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_value_that_a_command_brings_during_the_grace_period_is_stored() {
+    let hook = format!(
+        "echo > $DIR/begun\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done\necho '{}'",
+        secret("new")
+    );
+    let (_server, stage) = staged(&hook).await;
+    let daemon = stage.start();
+    until("the command runs", || stage.lines_in("begun") == 1).await;
+    daemon.signal(Signal::TERM);
+    daemon.event("daemon_stopping", "").await;
+    stage.write("go", "");
+    ends_well(&daemon.ended().await);
+    assert_eq!(stage.read("quotes.token").trim(), secret("new"));
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_under_way_is_waited_for_and_its_new_value_stored() {
+    let server = crate::support::simulator_with(tokenkeep::simulator::Behaviour {
+        rotates: true,
+        latency: millis(600),
+        ..tokenkeep::simulator::Behaviour::default()
+    })
+    .await;
+    let stage = Stage::new(&configuration(&server, "renew"));
+    server.add_token(&stage.token("quotes"), seconds(60));
+    stage.token("silent");
+    let daemon = stage.start();
+    server.until(|requests| !requests.is_empty()).await;
+    daemon.signal(Signal::TERM);
+    ends_well(&daemon.ended().await);
+    assert!(calls(&server, Endpoint::Renew) >= 1);
+    let kept = stage.read("quotes.token");
+    assert!(server.remaining(kept.trim()).is_some(), "the file holds the value that counts");
+}
+
+#[tokio::test]
+async fn a_reload_under_way_does_not_hold_up_the_end() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    for name in ["quotes", "silent"] {
+        server.add_token(&stage.token(name), seconds(60));
+    }
+    let daemon = stage.start();
+    daemon.nth(2, "token_checked", "").await;
+    daemon.signal(Signal::HUP);
+    daemon.signal(Signal::TERM);
+    ends_well(&daemon.ended().await);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_stopped_and_continued_goes_on() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    for name in ["quotes", "silent"] {
+        server.add_token(&stage.token(name), seconds(4));
+    }
+    let daemon = stage.start();
+    daemon.nth(2, "token_checked", "").await;
+    daemon.signal(Signal::STOP);
+    until("it is stopped", || of_process(daemon.pid(), "stat").contains(") T ")).await;
+    tokio::time::sleep(seconds(1)).await;
+    daemon.signal(Signal::CONT);
+    daemon.more(2, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+}

@@ -1,0 +1,74 @@
+//! What all tests of the daemon share: a stage to set, and the program on it.
+
+mod daemon;
+mod line;
+mod processes;
+mod stage;
+
+use std::time::Duration;
+
+use tokenkeep::clock;
+use tokenkeep::secret::TokenValue;
+use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
+
+pub(crate) use self::daemon::{Daemon, Ended};
+pub(crate) use self::line::Line;
+pub(crate) use self::processes::{descriptors, of_process, running, threads};
+pub(crate) use self::stage::{Stage, mode};
+
+/// Long enough for the slowest machine that runs the tests; reached only on failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Stands in every secret, so that one search finds them all. It survives percent-encoding.
+pub(crate) const MARK: &str = "S3CR3T";
+
+/// With this begins what the simulator gives out itself.
+pub(crate) const ISSUED: &str = "issued-";
+
+/// A secret of that name, with characters that must be percent-encoded.
+pub(crate) fn secret(name: &str) -> String {
+    format!("{MARK}/{name}+=")
+}
+
+/// A server whose tokens are renewed by every query.
+pub(crate) async fn simulator() -> Simulator {
+    simulator_with(Behaviour::default()).await
+}
+
+/// A server whose tokens nothing renews.
+pub(crate) async fn mortal_simulator() -> Simulator {
+    simulator_with(Behaviour { renews_by: RenewsBy::Neither, ..Behaviour::default() }).await
+}
+
+pub(crate) async fn simulator_with(behaviour: Behaviour) -> Simulator {
+    Simulator::start(behaviour).await.expect("a port")
+}
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The requests about `value`.
+pub(crate) fn about(server: &Simulator, value: &str) -> Vec<Recorded> {
+    let wanted = TokenValue::parse(value).expect("a value");
+    let requests = server.requests().into_iter();
+    requests.filter(|request| request.value.as_ref() == Some(&wanted)).collect()
+}
+
+/// How many requests there were for `endpoint`.
+pub(crate) fn calls(server: &Simulator, endpoint: Endpoint) -> usize {
+    server.requests().iter().filter(|request| request.endpoint == Some(endpoint)).count()
+}
+
+/// Waits until `condition` holds of the world outside the daemon.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = clock::now() + PATIENCE;
+    while !condition() {
+        assert!(clock::now() < deadline, "not so in time: {what}");
+        tokio::time::sleep(millis(10)).await;
+    }
+}

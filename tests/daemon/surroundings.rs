@@ -1,0 +1,184 @@
+//! A machine that is not as it should be: none of it is fatal, and all of it is said.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokenkeep::simulator::Simulator;
+
+use crate::support::{PATIENCE, Stage, about, millis, seconds, secret, simulator, until};
+
+fn configuration(server: &Simulator, state_dir: &str) -> String {
+    format!(
+        "{state_dir}\n[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
+        server.url()
+    )
+}
+
+/// A server that knows the token `quotes`, and a stage whose file for it is still to be made.
+async fn staged() -> (Simulator, Stage) {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, ""));
+    server.add_token(&secret("quotes"), seconds(2));
+    (server, stage)
+}
+
+#[tokio::test]
+async fn without_a_state_directory_it_warns_and_runs() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "state_dir = \"/proc/tokenkeep\""));
+    server.add_token(&stage.token("quotes"), seconds(2));
+    let daemon = stage.start();
+    let warning = daemon.event("config_warning", "").await;
+    assert_eq!((warning.text("level"), warning.text("path")), ("warn", "/proc/tokenkeep"));
+    daemon.nth(2, "token_checked", "quotes").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_the_log_that_goes_away_stops_nothing() {
+    let (server, stage) = staged().await;
+    stage.token("quotes");
+    let mut child = stage
+        .command("run")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    drop(child.stderr.take());
+    server.until(|requests| requests.len() >= 4).await;
+    let pid = Pid::from_raw(child.id().expect("running").cast_signed()).expect("a process");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends");
+    assert_eq!(status.expect("a status").code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_token_file_that_everybody_may_read_is_warned_of_once() {
+    let (_server, stage) = staged().await;
+    stage.token("quotes");
+    let path = stage.path("quotes.token");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("a mode");
+    let daemon = stage.start();
+    let warning = daemon.event("config_warning", "quotes").await;
+    assert_eq!(warning.text("path"), path.to_str().expect("UTF-8"));
+    assert!(warning.text("error").contains("chmod 600"));
+    daemon.nth(2, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_warning", ""), 1);
+}
+
+#[tokio::test]
+async fn a_source_without_a_value_is_said_and_taken_up_once_it_has_one() {
+    type Prepare = fn(&Stage);
+    let cases: [(&str, Prepare); 8] = [
+        ("missing", |_| {}),
+        ("empty", |stage| drop(stage.write("quotes.token", ""))),
+        ("white space", |stage| drop(stage.write("quotes.token", " \n\n"))),
+        ("a directory", |stage| fs::create_dir(stage.path("quotes.token")).expect("made")),
+        ("unreadable", |stage| {
+            symlink("quotes.token", stage.path("quotes.token")).expect("a loop");
+        }),
+        ("two lines", |stage| drop(stage.write("quotes.token", "S3CR3T-1\nS3CR3T-2\n"))),
+        ("control", |stage| drop(stage.write("quotes.token", "S3CR3T\u{7}\n"))),
+        ("a pipe", |stage| {
+            let made =
+                std::process::Command::new("mkfifo").arg(stage.path("quotes.token")).status();
+            assert!(made.expect("mkfifo").success());
+        }),
+    ];
+    for (case, prepare) in cases {
+        let (_server, stage) = staged().await;
+        prepare(&stage);
+        let daemon = stage.start();
+        let missing = daemon.event("token_missing", "quotes").await;
+        assert_eq!(missing.text("level"), "error", "{case}");
+        let path = stage.path("quotes.token");
+        assert!(missing.text("error").starts_with(path.to_str().expect("UTF-8")), "{missing:?}");
+        daemon.event("daemon_ready", "").await;
+
+        if path.is_dir() {
+            fs::remove_dir(&path).expect("removed");
+        }
+        stage.replace("quotes.token", &secret("quotes"));
+        daemon.event("token_recovered", "quotes").await;
+        let ended = daemon.stop().await;
+        assert_eq!(ended.story("quotes"), ["token_missing", "token_recovered"], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_a_folder_that_is_made_later_is_taken_up() {
+    let (server, stage) = staged().await;
+    let text = configuration(&server, "").replace("$DIR/quotes", "$DIR/later/deep/quotes");
+    stage.configure(&text);
+    let daemon = stage.start();
+    daemon.event("token_missing", "quotes").await;
+    stage.write("later/deep/quotes.token", &secret("quotes"));
+    daemon.event("token_recovered", "quotes").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_goes_away_leaves_the_value_in_use() {
+    let (server, stage) = staged().await;
+    stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    fs::remove_file(stage.path("quotes.token")).expect("removed");
+    daemon.event("token_missing", "quotes").await;
+    daemon.more(2, "token_checked", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.story("quotes"), ["token_missing"]);
+    assert!(about(&server, &secret("quotes")).len() >= 3);
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_stored_is_used_and_stored_later() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        r#"
+[schedule]
+retry_initial = "100ms"
+retry_max = "200ms"
+[server.sarus]
+url = "{}"
+[reauth.relogin]
+command = ["$DIR/hook"]
+[token.quotes]
+server = "sarus"
+file = "$DIR/disk/quotes.token"
+reauth = "relogin"
+"#,
+        server.url()
+    ));
+    server.add_token(&secret("new"), seconds(2));
+    stage.script("hook", &format!("echo >> $DIR/runs; echo '{}'", secret("new")));
+    let daemon = stage.start();
+    let failed = daemon.event("store_failed", "quotes").await;
+    let folder = stage.path("disk");
+    assert!(failed.text("error").contains(folder.to_str().expect("UTF-8")), "{failed:?}");
+    assert!(failed.number("retry_in_ms") <= 200);
+    daemon.nth(3, "token_checked", "quotes").await;
+    fs::create_dir(&folder).expect("made");
+    until("it is stored", || stage.read("disk/quotes.token").trim() == secret("new")).await;
+    daemon.more(1, "token_checked", "quotes").await;
+    daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 1);
+}
+
+#[tokio::test]
+async fn without_any_token_it_warns_and_waits_for_a_reload() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!("[server.sarus]\nurl = \"{}\"\n", server.url()));
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    assert!(daemon.all("config_warning", "")[0].text("message").contains("no tokens"));
+    server.add_token(&stage.token("quotes"), millis(60_000));
+    stage.configure(&configuration(&server, ""));
+    daemon.signal(Signal::HUP);
+    daemon.event("token_checked", "quotes").await;
+    daemon.stop().await;
+}
