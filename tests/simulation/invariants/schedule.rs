@@ -1,7 +1,7 @@
 //! Invariant 7: the schedule never stalls.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use tokenkeep::keeper::Keeper;
 use tokenkeep::lifecycle::{SHORTEST_TIMEOUT, Standing};
@@ -11,16 +11,22 @@ use super::{Invariant, Violation};
 use crate::chance::{Ms, whole};
 use crate::world::Subject;
 
-/// The bounds that are still ahead, each with whose it is.
+/// The bounds that are still ahead.
 #[derive(Debug, Default)]
-pub(crate) struct ScheduleWatch(BinaryHeap<Reverse<(Ms, usize, Ms)>>);
+pub(crate) struct ScheduleWatch {
+    /// When something has to be done about a token at the latest.
+    limits: BinaryHeap<Reverse<(Ms, usize)>>,
+    /// By token: that limit, and the bound that it comes from.
+    newest: HashMap<usize, (Ms, Ms)>,
+}
 
 impl ScheduleWatch {
     /// A reading came: its bound is to be woken for; or if the next check was due too late
     /// for that, the end of the shortest time that it may take.
     pub(crate) fn checked(&mut self, subject: usize, bound: Ms, due: Ms) {
         let limit = bound.max(due + whole(SHORTEST_TIMEOUT));
-        self.0.push(Reverse((limit, subject, bound)));
+        self.limits.push(Reverse((limit, subject)));
+        self.newest.insert(subject, (limit, bound));
     }
 
     /// The keeper has done what was to be done by now: its next wake-up lies ahead, and no
@@ -37,14 +43,16 @@ impl ScheduleWatch {
         if next.is_some_and(|next| next <= now) {
             return broken("it has been woken twice, and wants to be woken in the past".into());
         }
-        while let Some(Reverse((limit, subject, bound))) = self.0.peek().copied() {
+        while let Some(Reverse((limit, subject))) = self.limits.peek().copied() {
+            let (newest, bound) = self.newest.get(&subject).copied().unwrap_or_default();
             let token = subjects[subject].id.and_then(|id| keeper.token(id));
             let counts = token.is_some_and(|token| {
-                matches!(token.standing(), Standing::Alive(_))
+                limit == newest
+                    && matches!(token.standing(), Standing::Alive(_))
                     && token.bound().map(Moment::as_millis) == Some(bound)
             });
             if !counts {
-                self.0.pop();
+                self.limits.pop();
                 continue;
             }
             if limit <= now {

@@ -31,7 +31,7 @@ struct Cycle {
     /// When the next check was due as of the last reading.
     last_due: Ms,
     bound: Option<Ms>,
-    /// It was renewed, and no reading has come since.
+    /// It is new or renewed, and no reading has come since.
     renewed: bool,
     used_by_another: Option<Ms>,
     /// Its end has been dealt with.
@@ -64,8 +64,14 @@ impl Survival {
     /// The daemon uses this value from now on, and knows nothing of it.
     pub(crate) fn put_in_use(&mut self, session: SessionId, now: Ms) {
         let Cycle { used_by_another, closed, .. } = *self.cycle(session);
-        *self.cycle(session) =
-            Cycle { from: now, last_due: now, used_by_another, closed, ..Cycle::default() };
+        *self.cycle(session) = Cycle {
+            from: now,
+            last_due: now,
+            renewed: true,
+            used_by_another,
+            closed,
+            ..Cycle::default()
+        };
     }
 
     /// One of our requests has renewed it; `cut`: to less than it had.
