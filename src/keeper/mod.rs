@@ -238,21 +238,6 @@ impl Keeper {
         gates.chain(reauths.map(Reauth::opens_at)).chain(self.agenda.next()).min()
     }
 
-    /// Does what is due at `now`. Coming too early or twice does no harm.
-    pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
-        while let Some((at, id)) = self.agenda.take_due(now) {
-            let id = TokenId(id);
-            let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
-            if entry.agenda != Some(at) {
-                continue;
-            }
-            entry.agenda = None;
-            self.advance(id, Event::Woke, now, out);
-            self.queue_or_store(id, now, out);
-        }
-        self.admit(now, out);
-    }
-
     /// The end of a call on a token.
     pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
         let reached = !matches!(answer.outcome, Outcome::Unavailable(_));

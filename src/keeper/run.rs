@@ -21,7 +21,7 @@ impl Keeper {
             self.advance(ticket.token, event, now, out);
             self.settle(ticket.token, now, out);
         }
-        self.admit(now, out);
+        self.wake(now, out);
     }
 
     /// What the end of a request says of its server.
@@ -169,7 +169,7 @@ impl Keeper {
     pub(super) fn settle(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
         self.leave_queue(id);
         self.queue_or_store(id, now, out);
-        self.admit(now, out);
+        self.wake(now, out);
     }
 
     pub(super) fn queue_or_store(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
@@ -223,8 +223,22 @@ impl Keeper {
         }
     }
 
-    /// Lets those in whom there is a place for.
-    pub(super) fn admit(&mut self, now: Moment, out: &mut Vec<Output>) {
+    /// Does what is due at `now`: whoever has come due waits for a place, and those are let in
+    /// for whom there is one. Coming too early or twice does no harm.
+    ///
+    /// Every other event ends with this too, so that a place that it sets free goes to the most
+    /// urgent of all that are due, not of those that were at the last wake-up.
+    pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
+        while let Some((at, id)) = self.agenda.take_due(now) {
+            let id = TokenId(id);
+            let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
+            if entry.agenda != Some(at) {
+                continue;
+            }
+            entry.agenda = None;
+            self.advance(id, Event::Woke, now, out);
+            self.queue_or_store(id, now, out);
+        }
         for index in 0..self.reauths.len() {
             self.admit_reauths(index, now, out);
         }
