@@ -72,14 +72,7 @@ impl Plan {
                 token.life = times(life, 1.0 + 2.0 * chance.share()).min(longest);
             }
         }
-        // A way's budget is for attempts that belong together: one rule for all of its tokens.
-        for token in &mut tokens {
-            if let (Some(way), Some(mut reauth)) = (token.way, token.policy.reauth) {
-                reauth.window = ways[way].window;
-                token.policy = Arc::new(Policy { reauth: Some(reauth), ..*token.policy });
-            }
-        }
-        let servers = (0..servers)
+        let servers: Vec<_> = (0..servers)
             .map(|number| {
                 let served = tokens.iter().filter(|t| t.server as u64 == number).count() as u64;
                 let traits = traits(chance, life);
@@ -87,6 +80,19 @@ impl Plan {
                 ServerPlan { traits, limits }
             })
             .collect();
+        // Nobody configures what the server refuses.
+        for token in &mut tokens {
+            if servers[token.server].traits.refuses_renewing {
+                token.policy = Arc::new(Policy { renewal: Renewal::Auto, ..*token.policy });
+            }
+        }
+        // A way's budget is for attempts that belong together: one rule for all of its tokens.
+        for token in &mut tokens {
+            if let (Some(way), Some(mut reauth)) = (token.way, token.policy.reauth) {
+                reauth.window = ways[way].window;
+                token.policy = Arc::new(Policy { reauth: Some(reauth), ..*token.policy });
+            }
+        }
         let max_hooks = NonZeroU32::new(chance.pick(&[1, 4, 4, 16])).unwrap_or(NonZeroU32::MIN);
         let tick = chance.pick(&[1, 1, 4]);
         Self { short, life, servers, ways, tokens, max_hooks, tick }
