@@ -122,6 +122,7 @@ impl Turn<'_> {
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         self.token.standing = Standing::Alive(reading);
+        self.token.stage = Stage::Calm;
         self.token.failures = 0;
         if reading.remaining() >= SHORTEST_TIMEOUT {
             self.token.hollow = 0;
@@ -157,7 +158,6 @@ impl Turn<'_> {
         self.token.task = Task::Check;
         self.token.due = (reading.sent + wait).max(self.now);
         self.token.room_from = self.token.due;
-        self.token.stage = Stage::Calm;
     }
 
     /// The policy changed: the next check of a token that waits for it follows the new one.

@@ -34,11 +34,14 @@ impl Turn<'_> {
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
+                // An attempt whose value gives way before it was judged is worth what the
+                // value in the source is.
+                let replaced = self.token.candidate.and_then(|candidate| candidate.obtained);
                 self.token.candidate = Some(Candidate {
                     due: self.now,
                     failures: 0,
                     suspected: false,
-                    obtained: None,
+                    obtained: replaced.map(|(proving, _)| (proving, true)),
                 });
             }
         }

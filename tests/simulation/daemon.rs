@@ -41,9 +41,7 @@ impl World {
             },
             Output::Server(id, notice) => {
                 let asked = later.iter().filter_map(|output| match output {
-                    Output::Effect(ticket, Effect::Ask { .. } | Effect::Reauth { .. }) => {
-                        self.by_id[ticket.token.index()]
-                    }
+                    Output::Effect(ticket, Effect::Ask { .. }) => self.by_id[ticket.token.index()],
                     _ => None,
                 });
                 let asked: Vec<_> = asked.collect();

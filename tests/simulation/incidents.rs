@@ -215,8 +215,10 @@ impl World {
     fn used_by_another(&mut self, subject: usize) {
         let Some(session) = self.subjects[subject].using else { return };
         let server = &self.servers[self.sessions[session].server];
+        let end_before = self.sessions[session].end(server);
         if server.serve_another(&mut self.sessions[session], self.now) {
-            self.watch.survival.used_by_another(session, self.now);
+            let cut = self.sessions[session].end(server) < end_before;
+            self.watch.survival.used_by_another(session, self.now, cut);
             self.watch.claims.used_by_another(self.subjects[subject].server, self.now);
         }
     }

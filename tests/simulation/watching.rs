@@ -170,7 +170,7 @@ impl World {
             ));
         }
         let true_end = self.end_of(session);
-        self.watch.survival.checked(session, bound, due, true_end);
+        self.watch.survival.checked(session, bound, due, (end, true_end));
         self.watch.schedule.checked(self.now, subject, bound);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {

@@ -179,6 +179,14 @@ impl Logins {
         self.verdicts[subject] = Verdict::default();
     }
 
+    /// The daemon is new. Attempts outlive it; what it knew of the newest values does not, so
+    /// none of them is taken back.
+    pub(super) fn restarted(&mut self) {
+        for budget in &mut self.budgets {
+            budget.probation = None;
+        }
+    }
+
     /// A token that is not configured any more, and would be a new one.
     pub(super) fn forgotten(&mut self, subject: usize) {
         self.budgets[subject] = Budget::default();

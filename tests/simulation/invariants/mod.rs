@@ -112,6 +112,7 @@ impl Watch {
     /// The daemon is new: it knows nothing of what was under way.
     pub(crate) fn restarted(&mut self, plan: &Plan) {
         self.limits.restarted(plan);
+        self.logins.restarted();
         self.order = Order::new(plan.servers.len());
         self.reports.restarted();
         self.schedule = ScheduleWatch::default();

@@ -31,7 +31,7 @@ struct Cycle {
     /// When the next check was due as of the last reading.
     last_due: Ms,
     bound: Option<Ms>,
-    /// It is new or renewed, and no reading has come since.
+    /// It is new or renewed, and no reading has told of that.
     renewed: bool,
     used_by_another: Option<Ms>,
     /// Its end has been dealt with.
@@ -82,20 +82,24 @@ impl Survival {
         cycle.cut |= cut;
     }
 
-    pub(crate) fn used_by_another(&mut self, session: SessionId, now: Ms) {
+    pub(crate) fn used_by_another(&mut self, session: SessionId, now: Ms, cut: bool) {
         let cycle = self.cycle(session);
+        cycle.cut |= cut;
         cycle.used_by_another = Some(now);
         cycle.renewed = true;
     }
 
-    /// A reading came: the value lives until `bound`, and the next check is due then.
-    pub(crate) fn checked(&mut self, session: SessionId, bound: Ms, due: Ms, end: Ms) {
+    /// A reading came: the value lives until `bound`, and the next check is due then. The end
+    /// that it spoke of may be one from before the last renewal; `end` is the true one.
+    pub(crate) fn checked(&mut self, session: SessionId, bound: Ms, due: Ms, ends: (Ms, Ms)) {
+        let (reported, end) = ends;
         let cycle = self.cycle(session);
         cycle.bound = Some(bound);
         cycle.last_due = due;
         cycle.cut &= bound > end;
-        if std::mem::take(&mut cycle.renewed) {
+        if cycle.renewed {
             cycle.from = due;
+            cycle.renewed = reported < end;
         }
     }
 
