@@ -68,6 +68,8 @@ pub struct Keeper {
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
+    /// Nothing is begun any more.
+    closed: bool,
 }
 
 impl Keeper {
@@ -84,6 +86,7 @@ impl Keeper {
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
+            closed: false,
         }
     }
 
@@ -224,6 +227,12 @@ impl Keeper {
             }
         }
         census
+    }
+
+    /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
+    /// may end, and values that it brings are still stored.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// When [`Keeper::wake`] has something to do; `None` while only an answer can bring

@@ -229,6 +229,9 @@ impl Keeper {
     /// Every other event ends with this too, so that a place that it sets free goes to the most
     /// urgent of all that are due, not of those that were at the last wake-up.
     pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.closed {
+            return;
+        }
         while let Some((at, id)) = self.agenda.take_due(now) {
             let id = TokenId(id);
             let Some(entry) = self.tokens[id.index()].as_mut() else { continue };

@@ -45,13 +45,7 @@ impl Turn<'_> {
                 });
             }
             Outcome::Expired(fault) => self.dead(Standing::Expired, fault),
-            Outcome::Rejected(fault) if self.token.task == Task::ConfirmRejection => {
-                self.dead(Standing::Rejected, fault);
-            }
-            Outcome::Rejected(fault) => {
-                self.token.task = Task::ConfirmRejection;
-                self.failed(fault, false, Duration::ZERO);
-            }
+            Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
                 self.renew_refused(fault);
             }
@@ -59,8 +53,22 @@ impl Turn<'_> {
             Outcome::Throttled { retry_after, fault } => {
                 self.unanswered(fault, retry_after);
             }
-            Outcome::Unavailable(fault) => self.unanswered(fault, Duration::ZERO),
+            Outcome::Unavailable(fault) => {
+                self.token.renew_unanswered |= method == Method::Renew;
+                self.unanswered(fault, Duration::ZERO);
+            }
         }
+    }
+
+    /// The server does not know the value, or says so by mistake: the second time it counts.
+    fn rejected(&mut self, fault: Fault) {
+        let in_proof = match self.token.task {
+            Task::ConfirmRejection { .. } => return self.dead(Standing::Rejected, fault),
+            Task::Watch | Task::Check | Task::Reauth => false,
+            Task::ConfirmGrowth | Task::TryRenew | Task::ConfirmRenewal | Task::RetryRenew => true,
+        };
+        self.token.task = Task::ConfirmRejection { in_proof };
+        self.failed(fault, false, Duration::ZERO);
     }
 
     /// The renewing call itself is refused: where it was only tried, or queries are
@@ -131,6 +139,9 @@ impl Turn<'_> {
         }
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
+        if self.token.task == Task::Check && renewed.is_some() {
+            self.token.renew_unanswered = false;
+        }
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
@@ -242,6 +253,7 @@ impl Turn<'_> {
         self.token.proven = false;
         self.token.unextendable = false;
         self.token.renew_refused = false;
+        self.token.renew_unanswered = false;
         self.token.early = None;
     }
 }

@@ -30,11 +30,15 @@ impl Turn<'_> {
         }
         let life = Duration::from_millis(self.token.life_ms);
         let renewed = match task {
-            Task::Watch | Task::Check | Task::ConfirmRejection | Task::Reauth => {
+            Task::Watch | Task::Check | Task::ConfirmRejection { .. } | Task::Reauth => {
                 let baseline = self.token.baseline.take();
                 let baseline = baseline.filter(|first| first.by == earlier.by).unwrap_or(*earlier);
                 let Some(renewed) = reading.renewed_since(&baseline, life) else {
-                    self.too_early(baseline, earlier, reading);
+                    if task == (Task::ConfirmRejection { in_proof: true }) {
+                        self.continue_with(Task::ConfirmGrowth);
+                    } else {
+                        self.too_early(baseline, earlier, reading);
+                    }
                     return None;
                 };
                 let settling = std::mem::take(&mut self.token.settling);
@@ -94,9 +98,13 @@ impl Turn<'_> {
     }
 
     /// The life grew, and `by` is the only call that can have done it (if no other client
-    /// did, which is why every later reading is judged too).
+    /// did, which is why every later reading is judged too). A renewing call whose answer was
+    /// lost can have done it instead of a query.
     fn extends(&mut self, by: Method, reading: &Reading) {
         self.proven(reading);
+        if by == Method::Query && self.token.renew_unanswered {
+            return;
+        }
         if by == Method::Renew {
             self.token.renew_refused = false;
         }

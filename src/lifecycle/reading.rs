@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Moment, whole_millis};
+use crate::time::Moment;
 
 /// Which call an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -196,7 +196,7 @@ impl Turn<'_> {
             Task::TryRenew | Task::RetryRenew => Method::Renew,
             Task::Watch
             | Task::Check
-            | Task::ConfirmRejection
+            | Task::ConfirmRejection { .. }
             | Task::ConfirmGrowth
             | Task::ConfirmRenewal
             | Task::Reauth => self.querying(),

@@ -56,6 +56,9 @@ pub struct Token {
     pub(super) unextendable: bool,
     /// The renewing call was refused for this token; the next check queries.
     pub(super) renew_refused: bool,
+    /// The answer to a renewing call did not come, and no proof has been concluded since: it may
+    /// have extended the life all the same, so growth says nothing of queries.
+    pub(super) renew_unanswered: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
     /// It was reported that no re-auth attempt is left, and none has started since.
@@ -86,8 +89,9 @@ pub(super) enum Task {
     Watch,
     /// The regular check.
     Check,
-    /// A second query, after a 401.
-    ConfirmRejection,
+    /// A second query, after a 401. If that came amid a proof, the proof goes on from its
+    /// start once the token turns out to live.
+    ConfirmRejection { in_proof: bool },
     /// A second call at once, after a reading that did not grow.
     ConfirmGrowth,
     /// A renewing call, after two readings that did not grow.
@@ -181,6 +185,7 @@ impl Token {
             troubled: false,
             unextendable: false,
             renew_refused: false,
+            renew_unanswered: false,
             source_lost: false,
             given_up: false,
         }
@@ -277,7 +282,7 @@ impl Token {
                     Task::Watch | Task::Reauth => None,
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
-                    | Task::ConfirmRejection
+                    | Task::ConfirmRejection { .. }
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal

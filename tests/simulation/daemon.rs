@@ -209,6 +209,7 @@ impl World {
             }
         }
         let reading = reading.filter(|_| expected && current);
+        let refused = method == Method::Renew && matches!(outcome, Outcome::Misconfigured(_));
         let answer = Answer {
             sent: Moment::from_millis(since),
             received: Moment::from_millis(self.now),
@@ -217,7 +218,11 @@ impl World {
         };
         self.tell(Some(subject), reading, |keeper, now, out| {
             keeper.answered(ticket, answer, now, out);
-        })
+        })?;
+        if refused {
+            self.due_anew(subject);
+        }
+        Ok(())
     }
 
     fn logged_in(

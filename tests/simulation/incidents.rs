@@ -42,10 +42,12 @@ impl World {
             Incident::Suspend(length) => {
                 self.asleep_until = self.now + length;
                 self.watch.absent(self.now, self.asleep_until);
+                (0..self.servers.len()).for_each(|server| self.watch.order.held_back(server));
             }
             Incident::Restart { down, killed } if up => {
                 self.restart_after = down;
                 self.stopping = Some(self.now);
+                self.keeper.iter_mut().for_each(Keeper::close);
                 let grace = if killed { 0 } else { GRACE };
                 self.at(self.now + grace, Happening::Stop);
             }
@@ -66,10 +68,12 @@ impl World {
             Incident::OtherLife => {
                 let factor = 0.3 + self.chance.share();
                 let server = self.subjects[someone].server;
+                // In whole seconds, shorter ones could not be judged.
+                let shortest = self.plan.life.min(10 * SECOND);
                 let longest = self.plan.longest_life();
                 self.cut_since = self.now;
                 for subject in self.subjects.iter_mut().filter(|s| s.server == server) {
-                    subject.life = times(subject.life, factor).clamp(SECOND, longest);
+                    subject.life = times(subject.life, factor).clamp(shortest, longest);
                     if let Some(session) = subject.using {
                         self.sessions[session].life = subject.life;
                     }
@@ -183,7 +187,7 @@ impl World {
                     self.tell(Some(subject), None, |keeper, now, out| {
                         keeper.change_token(id, spec, now, out);
                     })?;
-                    self.rules_changed(subject);
+                    self.due_anew(subject);
                 }
                 (None, _) => {
                     let life = self.subjects[subject].life;

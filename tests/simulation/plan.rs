@@ -112,7 +112,7 @@ fn traits(chance: &mut Chance, life: Ms) -> Traits {
         5..=8 => Extends::Renew,
         _ => Extends::Nothing,
     };
-    let slowest = chance.spread(5, (life / 300).clamp(5, 400));
+    let slowest = chance.spread(5, (life / 500).clamp(5, 400));
     Traits {
         extends,
         query_reports_before: extends == Extends::Any && chance.odds(0.3),

@@ -112,12 +112,6 @@ impl Trace {
             self.line(now, &format!("{incident:?} ({subject})"));
         }
     }
-
-    pub(crate) fn weather(&self, now: Ms, server: usize, weather: crate::faults::Weather) {
-        if self.on {
-            self.line(now, &format!("server {server} weather: {weather:?}"));
-        }
-    }
 }
 
 fn word(method: Method) -> &'static str {

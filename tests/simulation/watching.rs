@@ -47,7 +47,11 @@ impl World {
         self.watch.limits.started(self.now, subject, flight, server)?;
         let in_a_minute = u64::try_from(self.watch.limits.in_a_minute(subject)).unwrap_or(0);
         self.tally.most_in_a_minute = self.tally.most_in_a_minute.max(in_a_minute);
-        let Some(server) = server else { return Ok(()) };
+        let Some(server) = server else {
+            let server = self.subjects[subject].server;
+            self.watch.order.left(server, subject);
+            return Ok(());
+        };
         let rate = u64::from(self.plan.servers[server].limits.rate_limit.get());
         self.watch.order.started(self.now, (server, rate), subject, bound)?;
         if self.watch.limits.is_full(server) {
@@ -68,8 +72,9 @@ impl World {
         self.watch.survival.renewed(session, self.now, end < end_before);
     }
 
-    /// The rules of a token have changed, and with them when its next check is due.
-    pub(crate) fn rules_changed(&mut self, subject: usize) {
+    /// The next check of a token is due at another time than its last reading has told: its
+    /// rules have changed, or the renewing call that was to follow at once has been refused.
+    pub(crate) fn due_anew(&mut self, subject: usize) {
         let there = &self.subjects[subject];
         let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
         let due = token.and_then(|token| token.due_for(Need::Server));
@@ -170,7 +175,14 @@ impl World {
             ));
         }
         let true_end = self.end_of(session);
-        self.watch.survival.checked(session, bound, due, (end, true_end));
+        let server = self.subjects[subject].server;
+        if let Some((due, bound)) = self.watch.survival.due_and_bound(session)
+            && sent < bound
+            && self.servers[server].climate.bad_times(due, sent).next().is_some()
+        {
+            self.tally.narrow_escapes += 1;
+        }
+        self.watch.survival.checked(self.now, session, (bound, due), (end, true_end));
         self.watch.schedule.checked(self.now, subject, bound);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {
@@ -333,7 +345,9 @@ impl World {
         if end > self.now || self.sessions[session].revoked {
             return Ok(());
         }
-        let retry_max = longest_retry(&self.subjects[subject].policy);
+        let server = self.subjects[subject].server;
+        let served = self.subjects.iter().filter(|there| there.server == server);
+        let retry_max = served.map(|there| longest_retry(&there.policy)).max().unwrap_or(0);
         let Some(window) = self.watch.survival.ended(session, end, life, retry_max) else {
             return Ok(());
         };
@@ -372,7 +386,8 @@ impl World {
     fn service_time(&self, subject: usize, window: Window) -> Ms {
         let Window { from, until, pause } = window;
         let server = self.subjects[subject].server;
-        let latency = self.servers[server].traits.longest_latency();
+        let traits = &self.servers[server].traits;
+        let latency = traits.longest_latency();
         let limits = self.plan.servers[server].limits;
         let (mut tokens, mut poisoned) = (0, 0);
         for there in self.subjects.iter().filter(|there| there.server == server) {
@@ -386,7 +401,8 @@ impl World {
         let by_rate = SECOND.div_ceil(u64::from(limits.rate_limit.get()));
         let by_places = latency.div_ceil(u64::from(limits.max_in_flight.get()));
         let everybody = tokens * 2 * by_rate.max(by_places);
-        PROBE_GAP + 6 * latency + everybody + poisoned + 2 * self.plan.tick
+        // A probe and the check itself may be slow; the calls of a proof are only as usual.
+        PROBE_GAP + 2 * latency + 4 * traits.latency.1 + everybody + poisoned + 2 * self.plan.tick
     }
 
     pub(crate) fn lives(&self, session: SessionId) -> bool {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use tokenkeep::keeper::Keeper;
-use tokenkeep::lifecycle::{SHORTEST_ROOM, Standing};
+use tokenkeep::lifecycle::{SHORTEST_ROOM, SHORTEST_TIMEOUT, Standing};
 use tokenkeep::time::Moment;
 
 use super::{Invariant, Violation};
@@ -45,6 +45,8 @@ impl ScheduleWatch {
         if next.is_some_and(|next| next <= now) {
             return broken("it has been woken twice, and wants to be woken in the past".into());
         }
+        // A check that was due just before the bound has the shortest time to be answered.
+        let slack = whole(SHORTEST_TIMEOUT);
         while let Some(Reverse((bound, subject))) = self.bounds.peek().copied() {
             let token = subjects[subject].id.and_then(|id| keeper.token(id));
             let counts = token.is_some_and(|token| {
@@ -56,12 +58,12 @@ impl ScheduleWatch {
                 self.bounds.pop();
                 continue;
             }
-            if bound <= now {
+            if bound + slack <= now {
                 return broken(format!(
                     "the bound of token {subject} passed at {bound} ms, and it still counts as alive"
                 ));
             }
-            if next.is_none_or(|next| next > bound) {
+            if next.is_none_or(|next| next > bound + slack) {
                 return broken(format!(
                     "token {subject} lives until {bound} ms, and the next wake-up is {next:?}"
                 ));

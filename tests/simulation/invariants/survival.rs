@@ -14,8 +14,9 @@
 //!   flight, the breaker's five probes a second, and the requests of tokens whose own requests
 //!   are the ones that fail.
 //!
-//! Without a bound (nothing has been heard of the value yet) the longest pause is `retry_max`,
-//! and the true end stands for the bound.
+//! Without a bound (nothing has been heard of the value yet) the longest pause is the longest
+//! `retry_max` of the server's tokens, which share its breaker, and the true end stands for the
+//! bound.
 
 use crate::api::SessionId;
 use crate::chance::Ms;
@@ -89,18 +90,32 @@ impl Survival {
         cycle.renewed = true;
     }
 
-    /// A reading came: the value lives until `bound`, and the next check is due then. The end
-    /// that it spoke of may be one from before the last renewal; `end` is the true one.
-    pub(crate) fn checked(&mut self, session: SessionId, bound: Ms, due: Ms, ends: (Ms, Ms)) {
-        let (reported, end) = ends;
+    /// A reading came at `now`: the value lives until `bound`, and the next check is due then.
+    /// The end that it spoke of may be one from before the last renewal; next is the true one.
+    ///
+    /// The first check since a renewal is the first regular one: not one that follows at once
+    /// because the renewal could not be seen.
+    pub(crate) fn checked(
+        &mut self,
+        now: Ms,
+        session: SessionId,
+        (bound, due): (Ms, Ms),
+        (reported, end): (Ms, Ms),
+    ) {
         let cycle = self.cycle(session);
         cycle.bound = Some(bound);
         cycle.last_due = due;
         cycle.cut &= bound > end;
         if cycle.renewed {
             cycle.from = due;
-            cycle.renewed = reported < end;
+            cycle.renewed = reported < end || due <= now;
         }
+    }
+
+    /// When its next check is due, and until when it is known to live.
+    pub(crate) fn due_and_bound(&self, session: SessionId) -> Option<(Ms, Ms)> {
+        let cycle = self.0.get(session)?;
+        Some((cycle.last_due, cycle.bound?))
     }
 
     /// The rules for it have changed.
