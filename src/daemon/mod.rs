@@ -78,7 +78,8 @@ pub struct Daemon {
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
-    /// Calls that lose nothing when they are dropped.
+    signals: Signals,
+    /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
@@ -95,12 +96,16 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When a server's client cannot be built, or another daemon has the state directory.
+    /// When a server's client cannot be built, another daemon has the state directory, or the
+    /// system refuses signals.
     pub fn new(
         settings: Settings,
         loader: Arc<Loader>,
         log: Option<Guard>,
     ) -> Result<Self, DaemonError> {
+        // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
+        let signals =
+            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
@@ -108,6 +113,7 @@ impl Daemon {
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
@@ -129,11 +135,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When the system refuses signals or timers.
+    /// When the system refuses timers.
     pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        let system = |doing| move |error| DaemonError::System { doing, error };
-        let mut signals =
-            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
         let mut until = std::pin::pin!(until);
         self.say(
@@ -152,7 +155,7 @@ impl Daemon {
             alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
-                signal = signals.next() => match signal {
+                signal = self.signals.next() => match signal {
                     Some(SIGHUP) => self.reload(),
                     Some(_) | None => break,
                 },
@@ -164,7 +167,7 @@ impl Daemon {
             }
             self.wake();
         }
-        self.wind_down(&mut signals).await;
+        self.wind_down().await;
         Ok(())
     }
 
@@ -335,7 +338,7 @@ impl Daemon {
     }
 
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    async fn wind_down(mut self, signals: &mut Signals) {
+    async fn wind_down(mut self) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
@@ -347,10 +350,10 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
-                signal = signals.next() => if signal != Some(SIGHUP) { break },
+                signal = self.signals.next() => if signal != Some(SIGHUP) { break },
                 done = self.deeds.join_next() => match done {
-                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
                     Some(Ok(done)) => self.done(done),
+                    Some(Err(_)) => {}
                     None => break,
                 },
             }
@@ -386,4 +389,9 @@ impl Daemon {
             self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
         }
     }
+}
+
+/// The error of a system that refuses to do this.
+const fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |error| DaemonError::System { doing, error }
 }
