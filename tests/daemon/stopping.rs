@@ -9,7 +9,7 @@ use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
 
 use crate::support::{
     Ended, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret, simulator,
-    until,
+    threads, until,
 };
 
 /// What an end may take beyond what is waited for, on a busy machine.
@@ -169,4 +169,41 @@ async fn a_daemon_that_was_stopped_and_continued_goes_on() {
     daemon.more(2, "token_checked", "quotes").await;
     let ended = daemon.stop().await;
     assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_read_to_its_end_does_not_hold_up_the_end() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    for name in ["quotes", "silent"] {
+        server.add_token(&stage.token(name), seconds(60));
+    }
+    let daemon = stage.start();
+    daemon.nth(2, "token_checked", "").await;
+    stage.pipe("tokenkeep.toml");
+    let before = threads(daemon.pid());
+    daemon.signal(Signal::HUP);
+    until("it waits for a writer", || threads(daemon.pid()) > before).await;
+    let asked_to_stop = clock::now();
+    daemon.signal(Signal::TERM);
+    ends_well(&daemon.ended().await);
+    let took = clock::now().since(asked_to_stop);
+    assert!(took < GRACE / 2, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    let mut many = String::new();
+    for n in 0..1_000 {
+        many += &format!("[token.t{n}]\nserver = \"sarus\"\nfile = \"$DIR/t{n}.token\"\n");
+        stage.token(&format!("t{n}"));
+    }
+    stage.write("conf.d/many.toml", &many);
+    let daemon = stage.start();
+    until("its state directory is in use", || stage.path("state/lock").exists()).await;
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.stop().await;
 }

@@ -83,11 +83,7 @@ async fn a_source_without_a_value_is_said_and_taken_up_once_it_has_one() {
         }),
         ("two lines", |stage| drop(stage.write("quotes.token", "S3CR3T-1\nS3CR3T-2\n"))),
         ("control", |stage| drop(stage.write("quotes.token", "S3CR3T\u{7}\n"))),
-        ("a pipe", |stage| {
-            let made =
-                std::process::Command::new("mkfifo").arg(stage.path("quotes.token")).status();
-            assert!(made.expect("mkfifo").success());
-        }),
+        ("a pipe", |stage| stage.pipe("quotes.token")),
     ];
     for (case, prepare) in cases {
         let (_server, stage) = staged().await;

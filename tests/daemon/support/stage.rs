@@ -58,6 +58,15 @@ impl Stage {
         fs::rename(new, self.path(name)).expect("renamed");
     }
 
+    /// Puts a pipe, which nobody writes to, in the place of a file.
+    pub(crate) fn pipe(&self, name: &str) {
+        let path = self.path(name);
+        // It need not be there.
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("mkfifo").success());
+    }
+
     /// The file `NAME.token`, which holds [`secret`] of that name; returns that.
     pub(crate) fn token(&self, name: &str) -> String {
         let value = secret(name);
