@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tempfile::TempDir;
+use tokenkeep::simulator::Simulator;
 use tokio::process::Command;
 
 use super::{Daemon, secret};
@@ -120,4 +121,14 @@ impl Stage {
 /// A file's permission bits.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("a file").permissions().mode() & 0o7777
+}
+
+/// The configuration of a server; `keys` are more of its keys.
+pub(crate) fn server_table(name: &str, server: &Simulator, keys: &str) -> String {
+    format!("[server.{name}]\nurl = \"{}\"\n{keys}\n", server.url())
+}
+
+/// The configuration of a token in `NAME.token`; `keys` are more of its keys.
+pub(crate) fn token_table(name: &str, server: &str, keys: &str) -> String {
+    format!("[token.{name}]\nserver = \"{server}\"\nfile = \"$DIR/{name}.token\"\n{keys}\n")
 }
