@@ -199,6 +199,9 @@ impl Turn<'_> {
         self.token.unstored = None;
         self.token.early = None;
         let young = self.token.budget.dies_young(self.now);
+        if young {
+            self.token.budget.failed(self.now);
+        }
         let proving = self.token.proving.take();
         if let Some(proving) = proving {
             self.dead_on_arrival(proving, &fault);

@@ -202,6 +202,7 @@ impl Turn<'_> {
                 self.token.proving = Some(Proving { attempt, duration_ms });
             }
             Reauthenticated::Failed(fault) => {
+                self.token.budget.failed(self.now);
                 let retry_in_ms = self.ms_until(self.token.due);
                 let duration_ms = Some(duration_ms);
                 self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
@@ -217,6 +218,7 @@ impl Turn<'_> {
     }
 
     fn reauth_failed(&mut self, attempt: u32, duration_ms: Option<u64>, fault: ReauthFault) {
+        self.token.budget.failed(self.now);
         let at = self.notices.len();
         let wish = self.now + fault.retry_after.unwrap_or_default();
         let next =
@@ -272,6 +274,7 @@ impl Turn<'_> {
             self.token.budget.verified(reading);
             return self.say(Notice::ReauthSucceeded { attempt, duration_ms });
         }
+        self.token.budget.failed(self.now);
         let error = format!(
             "the new value lives for {} ms only, which is shorter than any check interval",
             reading.remaining_ms
