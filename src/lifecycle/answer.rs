@@ -175,17 +175,14 @@ impl Turn<'_> {
         {
             self.plan_check(&reading);
         }
-        match (self.context.policy.reauth, self.token.standing) {
-            (_, Standing::Alive(reading)) => self.plan_early_reauth(&reading),
-            (_, Standing::Unknown | Standing::Unverified(_)) => {}
-            (Some(_), Standing::Missing | Standing::Expired | Standing::Rejected) => {
-                if self.token.task == Task::Watch {
-                    self.seek_new_value();
-                }
+        match self.token.standing {
+            Standing::Alive(reading) | Standing::Unverified(reading) => {
+                self.plan_early_reauth(&reading);
             }
-            (None, Standing::Missing | Standing::Expired | Standing::Rejected) => {
+            Standing::Unknown => {}
+            Standing::Missing | Standing::Expired | Standing::Rejected => {
                 if self.token.flight.is_none() {
-                    self.token.task = Task::Watch;
+                    self.seek_new_value();
                 }
             }
         }
