@@ -247,11 +247,15 @@ impl Turn<'_> {
     /// nothing extends; `None` where that is not wanted.
     fn early_reauth(&self, reading: &Reading) -> Option<Moment> {
         let policy = self.context.policy.reauth?;
-        let before = self.context.policy.reauth_before?;
         let allowed = self.token.budget.allows_from(&policy, self.now);
-        let wanted =
-            Moment::from_millis(reading.bound().as_millis().saturating_sub(whole_millis(before)));
-        Some(wanted.max(allowed))
+        Some(self.early_reauth_wanted(reading)?.max(allowed))
+    }
+
+    /// The same, whatever the budget says.
+    pub(super) fn early_reauth_wanted(&self, reading: &Reading) -> Option<Moment> {
+        self.context.policy.reauth?;
+        let before = whole_millis(self.context.policy.reauth_before?);
+        Some(Moment::from_millis(reading.bound().as_millis().saturating_sub(before)))
     }
 
     /// The value that re-auth brought died although it was alive a moment ago; to be said
