@@ -34,11 +34,13 @@ impl Turn<'_> {
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
+                // An attempt whose own value was not judged yet is worth what this one is.
+                let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
                 self.token.candidate = Some(Candidate {
                     due: self.now,
                     failures: 0,
                     suspected: false,
-                    obtained: None,
+                    obtained: obtained.map(|(proving, _)| (proving, true)),
                 });
             }
         }
