@@ -223,15 +223,18 @@ impl Turn<'_> {
         self.token.budget.failed(self.now);
         let at = self.notices.len();
         let wish = self.now + fault.retry_after.unwrap_or_default();
-        let next =
-            if let Standing::Alive(reading) | Standing::Unverified(reading) = self.token.standing {
+        let next = match self.token.standing {
+            Standing::Alive(reading) | Standing::Unverified(reading) => {
                 self.token.early = self.early_reauth(&reading).map(|early| early.max(wish));
                 self.token.early
-            } else {
+            }
+            Standing::Unknown => None,
+            Standing::Missing | Standing::Expired | Standing::Rejected => {
                 self.seek_new_value();
                 self.token.due = self.token.due.max(wish);
                 Some(self.token.due)
-            };
+            }
+        };
         let retry_in_ms = next.map_or(0, |next| self.ms_until(next));
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
