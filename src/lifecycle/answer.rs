@@ -45,13 +45,7 @@ impl Turn<'_> {
                 });
             }
             Outcome::Expired(fault) => self.dead(Standing::Expired, fault),
-            Outcome::Rejected(fault) if self.token.task == Task::ConfirmRejection => {
-                self.dead(Standing::Rejected, fault);
-            }
-            Outcome::Rejected(fault) => {
-                self.token.task = Task::ConfirmRejection;
-                self.failed(fault, false, Duration::ZERO);
-            }
+            Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
                 self.renew_refused(fault);
             }
@@ -61,6 +55,23 @@ impl Turn<'_> {
             }
             Outcome::Unavailable(fault) => self.unanswered(fault, Duration::ZERO),
         }
+    }
+
+    /// A 401: final when a second query says so too. Where that contradicts one to a renewing
+    /// call that was only tried, it is this call that the server does not permit.
+    fn rejected(&mut self, fault: Fault) {
+        self.token.task = match self.token.task {
+            Task::ConfirmRejection | Task::ConfirmRefusal => {
+                return self.dead(Standing::Rejected, fault);
+            }
+            Task::TryRenew | Task::RetryRenew => Task::ConfirmRefusal,
+            Task::Watch
+            | Task::Check
+            | Task::ConfirmGrowth
+            | Task::ConfirmRenewal
+            | Task::Reauth => Task::ConfirmRejection,
+        };
+        self.failed(fault, false, Duration::ZERO);
     }
 
     /// The renewing call itself is refused: where it was only tried, or queries are

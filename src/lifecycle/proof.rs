@@ -55,6 +55,15 @@ impl Turn<'_> {
                 }
                 renewed
             }
+            Task::ConfirmRefusal => {
+                let renewed = reading.grew_since(earlier, life);
+                if renewed {
+                    self.proven(reading);
+                } else {
+                    self.doubt(reading);
+                }
+                renewed
+            }
             Task::TryRenew | Task::RetryRenew => {
                 let renewed = reading.grew_since(earlier, life);
                 if renewed {

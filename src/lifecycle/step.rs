@@ -197,6 +197,7 @@ impl Turn<'_> {
             Task::Watch
             | Task::Check
             | Task::ConfirmRejection
+            | Task::ConfirmRefusal
             | Task::ConfirmGrowth
             | Task::ConfirmRenewal
             | Task::Reauth => self.querying(),

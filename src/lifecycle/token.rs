@@ -88,6 +88,8 @@ pub(super) enum Task {
     Check,
     /// A second query, after a 401.
     ConfirmRejection,
+    /// A query, after a 401 to a renewing call that was only tried.
+    ConfirmRefusal,
     /// A second call at once, after a reading that did not grow.
     ConfirmGrowth,
     /// A renewing call, after two readings that did not grow.
@@ -278,6 +280,7 @@ impl Token {
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
                     | Task::ConfirmRejection
+                    | Task::ConfirmRefusal
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal
