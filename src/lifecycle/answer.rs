@@ -7,7 +7,7 @@ use super::event::{Answer, Notice, Stage};
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::step::Turn;
-use super::token::{Flight, Standing, Task, Unstored};
+use super::token::{Candidate, Flight, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
 use crate::time::whole_millis;
 
@@ -18,10 +18,14 @@ impl Turn<'_> {
                 self.token.flight = None;
                 self.current_answered(method, answer);
             }
-            Some(Flight::Candidate { method, outdated }) => {
+            Some(Flight::Candidate(method)) => {
                 self.token.flight = None;
-                if !outdated {
-                    self.candidate_answered(method, answer);
+                self.candidate_answered(method, answer);
+            }
+            Some(Flight::Outdated(slot)) => {
+                self.token.flight = None;
+                if answer.replaced && slot == self.token.active {
+                    self.adopt_renewed_value();
                 }
             }
             Some(Flight::Reauth(_) | Flight::Store) | None => {}
@@ -196,6 +200,26 @@ impl Turn<'_> {
                     self.seek_new_value();
                 }
             }
+        }
+    }
+
+    /// Another server is asked from now on: what the one before it has said of the values, and
+    /// what it may still answer, does not count. An attempt under way decides as it would have.
+    pub(super) fn server_changed(&mut self) {
+        match self.token.flight {
+            Some(Flight::Reauth(_)) => return,
+            Some(Flight::Current(_)) => {
+                self.token.flight = Some(Flight::Outdated(self.token.active));
+            }
+            Some(Flight::Candidate(_)) => self.outdate_candidate(),
+            Some(Flight::Outdated(_) | Flight::Store) | None => {}
+        }
+        if let Some(candidate) = &mut self.token.candidate {
+            let obtained = candidate.obtained;
+            *candidate = Candidate { due: self.now, failures: 0, suspected: false, obtained };
+        }
+        if self.token.standing != Standing::Missing {
+            self.forget_value();
         }
     }
 

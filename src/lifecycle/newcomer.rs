@@ -47,9 +47,9 @@ impl Turn<'_> {
     }
 
     /// The source does not offer the candidate any more: an answer about it is of no use.
-    fn outdate_candidate(&mut self) {
-        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
-            *outdated = true;
+    pub(super) fn outdate_candidate(&mut self) {
+        if let Some(Flight::Candidate(_)) = self.token.flight {
+            self.token.flight = Some(Flight::Outdated(self.token.active.other()));
         }
     }
 

@@ -108,8 +108,10 @@ pub(super) enum Task {
 pub(super) enum Flight {
     /// A call about the value in use.
     Current(Method),
-    /// A call about the candidate; `outdated` once another candidate has taken its slot.
-    Candidate { method: Method, outdated: bool },
+    /// A call about the candidate.
+    Candidate(Method),
+    /// A call about the value in this slot, whose answer does not count any more.
+    Outdated(Slot),
     /// A re-auth attempt with its number.
     Reauth(u32),
     /// The value in use is being written.
