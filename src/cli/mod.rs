@@ -122,11 +122,15 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
         Ok(daemon.run(std::future::pending()).await?)
-    })
+    });
+    // A file that hangs, on a dead network disk say, must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.

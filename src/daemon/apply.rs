@@ -220,7 +220,7 @@ impl Daemon {
             return;
         }
         self.told(systemd::reloading());
-        self.deeds.spawn(deeds::load(Arc::clone(&self.loader)));
+        self.queries.spawn(deeds::load(Arc::clone(&self.loader)));
     }
 
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use signal_hook::consts::SIGHUP;
-use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::deeds::Done;
@@ -22,7 +21,7 @@ use crate::systemd;
 
 impl Daemon {
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    pub(super) async fn wind_down(mut self, signals: &mut Signals) {
+    pub(super) async fn wind_down(mut self) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
@@ -35,10 +34,10 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
-                signal = signals.next() => if signal != Some(SIGHUP) { break },
+                signal = self.signals.next() => if signal != Some(SIGHUP) { break },
                 done = self.deeds.join_next() => match done {
-                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
                     Some(Ok(done)) => self.done(done),
+                    Some(Err(_)) => {}
                     None => break,
                 },
             }

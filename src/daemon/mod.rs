@@ -83,7 +83,8 @@ pub struct Daemon {
     journal: Journal,
     status: StatusLine,
     memory: Memory,
-    /// Calls that lose nothing when they are dropped.
+    signals: Signals,
+    /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
@@ -100,12 +101,16 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When a server's client cannot be built, or another daemon has the state directory.
+    /// When a server's client cannot be built, another daemon has the state directory, or the
+    /// system refuses signals.
     pub fn new(
         settings: Settings,
         loader: Arc<Loader>,
         log: Option<Guard>,
     ) -> Result<Self, DaemonError> {
+        // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
+        let signals =
+            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
@@ -114,6 +119,7 @@ impl Daemon {
             journal: Journal::new(),
             status: StatusLine::new(),
             memory: Memory::default(),
+            signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
@@ -147,11 +153,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When the system refuses signals or timers.
+    /// When the system refuses timers.
     pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        let system = |doing| move |error| DaemonError::System { doing, error };
-        let mut signals =
-            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
         let mut until = std::pin::pin!(until);
         self.wake();
@@ -160,7 +163,7 @@ impl Daemon {
             alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
-                signal = signals.next() => match signal {
+                signal = self.signals.next() => match signal {
                     Some(SIGHUP) => self.reload(),
                     Some(_) | None => break,
                 },
@@ -172,7 +175,7 @@ impl Daemon {
             }
             self.wake();
         }
-        self.wind_down(&mut signals).await;
+        self.wind_down().await;
         Ok(())
     }
 
@@ -328,4 +331,9 @@ impl Daemon {
             self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
         }
     }
+}
+
+/// The error of a system that refuses to do this.
+const fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |error| DaemonError::System { doing, error }
 }

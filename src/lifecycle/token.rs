@@ -92,6 +92,8 @@ pub(super) enum Task {
     /// A second query, after a 401. If that came amid a proof, the proof goes on from its
     /// start once the token turns out to live.
     ConfirmRejection { in_proof: bool },
+    /// A query, after a 401 to a renewing call that was only tried.
+    ConfirmRefusal,
     /// A second call at once, after a reading that did not grow.
     ConfirmGrowth,
     /// A renewing call, after two readings that did not grow.
@@ -110,8 +112,10 @@ pub(super) enum Task {
 pub(super) enum Flight {
     /// A call about the value in use.
     Current(Method),
-    /// A call about the candidate; `outdated` once another candidate has taken its slot.
-    Candidate { method: Method, outdated: bool },
+    /// A call about the candidate.
+    Candidate(Method),
+    /// A call about the value in this slot, whose answer does not count any more.
+    Outdated(Slot),
     /// A re-auth attempt with its number.
     Reauth(u32),
     /// The value in use is being written.
@@ -283,6 +287,7 @@ impl Token {
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
                     | Task::ConfirmRejection { .. }
+                    | Task::ConfirmRefusal
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal

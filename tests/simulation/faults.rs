@@ -89,17 +89,17 @@ impl Climate {
         let chance = &mut self.chance;
         let unsettled = self.drawn_until < self.unsettled_until;
         let pause = if unsettled {
-            chance.between(self.life / 12, self.life / 3)
+            chance.spread(self.life / 11, self.life / 4)
         } else {
             let calm = crate::chance::times(self.life, self.calm);
             chance.spread(self.life / 2, calm.max(self.life))
         };
         let from = self.drawn_until + pause.max(1);
-        if !unsettled && chance.odds(0.3) {
-            self.unsettled_until = from + chance.between(self.life, self.life * 5);
+        if !unsettled && chance.odds(0.5) {
+            self.unsettled_until = from + chance.between(self.life, self.life * 10);
         }
         let length = match chance.between(0, 9) {
-            _ if unsettled => chance.spread(self.life / 30, self.life / 3),
+            _ if unsettled => chance.spread(self.life / 30, self.life / 2),
             0..=4 => chance.spread(self.life / 30, self.life / 2),
             5..=8 => chance.spread(self.life / 3, self.life * 2),
             _ => chance.spread(MINUTE, 3 * DAY),
