@@ -26,6 +26,7 @@ impl Daemon {
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
+        self.keeper.close();
         self.queries.abort_all();
         self.revoke_all();
         let deadline = tokio::time::sleep(GRACE);

@@ -6,7 +6,7 @@ use super::breaker::Change;
 use super::output::{Output, Place, ServerId, ServerNotice, Ticket, TokenId};
 use super::reauth::ReauthRoute;
 use super::{Entry, Keeper};
-use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, step};
+use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, patience, step};
 use crate::time::{Moment, whole_millis};
 
 impl Keeper {
@@ -47,8 +47,13 @@ impl Keeper {
         let change = if reached {
             server.gate.breaker.answered()
         } else if let Some(schedule) = schedule {
-            let bound = server.gate.earliest_bound(now);
-            let gap = |failures| backoff(failures, &schedule, bound, now, draw);
+            let urgent = server.gate.urgent(now).filter_map(|id| self.tokens[id as usize].as_ref());
+            let readings = urgent.filter_map(|entry| entry.token.reading());
+            let longest = readings.filter_map(|reading| patience(&reading, now)).min();
+            let gap = |failures| {
+                let gap = backoff(failures, &schedule, None, now, draw);
+                longest.map_or(gap, |longest| gap.min(longest))
+            };
             let tokens = server.tokens;
             server.gate.breaker.unavailable(ticket.token.0, tokens, probe, now, gap)
         } else {
@@ -194,7 +199,9 @@ impl Keeper {
         if entry.waiting.is_none() {
             let waiting = (entry.token.bound().unwrap_or(Moment::NEVER), id.0);
             entry.waiting = Some(waiting);
-            self.servers[entry.spec.server.index()].gate.wait(waiting, now);
+            let patience = entry.token.reading().and_then(|reading| patience(&reading, now));
+            let patience = patience.unwrap_or(entry.spec.policy.schedule.retry_max);
+            self.servers[entry.spec.server.index()].gate.wait(waiting, now, patience);
         }
     }
 

@@ -110,6 +110,8 @@ impl Turn<'_> {
             return false;
         };
         self.plan_check(&reading);
+        // Past its bound it is late already, however soon the next check is.
+        self.token.room_from = self.token.room_from.min(reading.bound());
         self.doubt(&reading);
         true
     }

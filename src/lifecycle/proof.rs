@@ -45,7 +45,10 @@ impl Turn<'_> {
                 match renewed {
                     true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
-                    false if settling => return None,
+                    false if settling => {
+                        self.token.baseline = Some(baseline);
+                        return None;
+                    }
                     false => self.continue_with(Task::ConfirmGrowth),
                 }
                 renewed
@@ -79,8 +82,11 @@ impl Turn<'_> {
             }
             Task::ConfirmRenewal => {
                 let renewed = reading.grew_since(earlier, life);
-                if renewed {
+                if renewed && earlier.by == Method::Renew {
                     self.extends_belatedly(Method::Renew, reading);
+                } else if renewed {
+                    // The answer to the renewing call was lost: this is not one from before.
+                    self.extends(Method::Renew, reading);
                 } else if earlier.by == Method::Query
                     && self.context.policy.renewal == Renewal::Auto
                 {

@@ -227,8 +227,13 @@ impl Token {
     /// The moment until which the token is known to live, past or ahead; `None` while
     /// nothing is known, or the value is known to be dead.
     pub fn bound(&self) -> Option<Moment> {
+        self.reading().map(|reading| reading.bound())
+    }
+
+    /// The reading that the bound comes from.
+    pub fn reading(&self) -> Option<Reading> {
         match self.standing {
-            Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading.bound()),
+            Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading),
             Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
         }
     }

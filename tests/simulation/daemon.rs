@@ -15,11 +15,11 @@ use crate::chance::{MINUTE, Ms, whole};
 use crate::faults::Weather;
 use crate::hooks::{Brought, weigh};
 use crate::invariants::{Invariant, Violation};
-use crate::watching::Reading;
+use crate::watching::Heard;
 use crate::world::{Errand, Flight, Happening, World};
 
 /// How long a login through the server may take.
-const LOGIN_TIMEOUT: Ms = MINUTE;
+pub(crate) const LOGIN_TIMEOUT: Ms = MINUTE;
 
 /// The longest that writing a file takes.
 const SLOWEST_WRITE: Ms = 50;
@@ -30,7 +30,7 @@ impl World {
         &mut self,
         output: Output,
         later: &[Output],
-        reading: Option<Reading>,
+        reading: Option<Heard>,
     ) -> Result<(), Violation> {
         self.trace.output(self.now, &output, |index| self.by_id[index]);
         match output {
@@ -192,7 +192,7 @@ impl World {
         }
         let current = self.subjects[subject].slots[slot as usize] == Some(session);
         let reading = match (&outcome, end) {
-            (Outcome::Alive { remaining }, Some(end)) => Some(Reading {
+            (Outcome::Alive { remaining }, Some(end)) => Some(Heard {
                 session: replaced.unwrap_or(session),
                 sent: since,
                 remaining: whole(*remaining),

@@ -2,13 +2,14 @@
 
 use tokenkeep::keeper::{ServerId, ServerNotice};
 use tokenkeep::lifecycle::{
-    Draw, Effect, Method, Need, Notice, Policy, Renewal, Standing, backoff,
+    Draw, Effect, Method, Need, Notice, Policy, Reading, Renewal, Standing, backoff,
 };
 use tokenkeep::outcome::Outcome;
 use tokenkeep::time::Moment;
 
 use crate::api::{Extends, Poison, SessionId};
 use crate::chance::{Ms, SECOND, whole};
+use crate::daemon::LOGIN_TIMEOUT;
 use crate::invariants::{Answered, Invariant, Violation, Window, longest_good_time};
 use crate::world::{Happening, World};
 
@@ -17,7 +18,7 @@ const PROBE_GAP: Ms = SECOND / 5;
 
 /// What is known of one answer before the keeper hears it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
+pub(crate) struct Heard {
     pub(crate) session: SessionId,
     pub(crate) sent: Ms,
     pub(crate) remaining: Ms,
@@ -34,7 +35,7 @@ impl World {
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
         let bound = self.bound_of(subject);
-        let by_server = there.way.is_some_and(|way| self.watch.logins.goes_through_the_server(way));
+        let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
         let server = match effect {
             Effect::Ask { .. } => Some(there.server),
             Effect::Reauth { .. } => by_server.then_some(there.server),
@@ -124,7 +125,7 @@ impl World {
         &mut self,
         subject: usize,
         notice: &Notice,
-        reading: Option<Reading>,
+        reading: Option<Heard>,
     ) -> Result<(), Violation> {
         let now = self.now;
         self.watch.reports.said(now, subject, notice)?;
@@ -134,7 +135,7 @@ impl World {
                 self.checked(subject, reading, now + next_check_ms, *renewed)
             }
             (Notice::ReauthSucceeded { .. }, Some(reading)) => {
-                let Reading { session, sent, remaining, .. } = reading;
+                let Heard { session, sent, remaining, .. } = reading;
                 self.watch.logins.succeeded(subject, session, sent, remaining);
                 Ok(())
             }
@@ -161,11 +162,11 @@ impl World {
     fn checked(
         &mut self,
         subject: usize,
-        reading: Reading,
+        reading: Heard,
         due: Ms,
         renewed: Option<bool>,
     ) -> Result<(), Violation> {
-        let Reading { session, sent, remaining, end } = reading;
+        let Heard { session, sent, remaining, end } = reading;
         let bound = sent + remaining;
         if due > self.now.max(sent + remaining * 9 / 10).max(self.now + SECOND) && remaining >= SECOND
         {
@@ -176,13 +177,13 @@ impl World {
         }
         let true_end = self.end_of(session);
         let server = self.subjects[subject].server;
-        if let Some((due, bound)) = self.watch.survival.due_and_bound(session)
-            && sent < bound
-            && self.servers[server].climate.bad_times(due, sent).next().is_some()
-        {
+        let since = self.watch.survival.first_due(session);
+        let spoilt = self.servers[server].climate.bad_times(since, self.now).next().is_some();
+        if spoilt && self.watch.survival.bound(session).is_some_and(|bound| sent < bound) {
             self.tally.narrow_escapes += 1;
         }
-        self.watch.survival.checked(self.now, session, (bound, due), (end, true_end));
+        let ends = (end, true_end);
+        self.watch.survival.checked(self.now, session, (bound, due), ends, spoilt);
         self.watch.schedule.checked(self.now, subject, bound);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {
@@ -255,7 +256,7 @@ impl World {
             || there.poisoned.last().is_some_and(|(_, until)| *until > from)
             || self.watch.claims.others_since(there.server, from)
             || self.watch.idle_times(there.server, from, self.now + 1).next().is_some()
-            || self.cut_since > from;
+            || self.cut_since + 3 * self.plan.longest_life() > self.now;
         if disturbed || !self.can_be_renewed(subject) {
             return Ok(());
         }
@@ -278,7 +279,7 @@ impl World {
     pub(crate) fn look_at_value_in_use(
         &mut self,
         subject: usize,
-        reading: Option<Reading>,
+        reading: Option<Heard>,
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
         let Some(token) = there.id.and_then(|id| self.keeper.as_ref()?.token(id)) else {
@@ -392,8 +393,11 @@ impl World {
         let (mut tokens, mut poisoned) = (0, 0);
         for there in self.subjects.iter().filter(|there| there.server == server) {
             tokens += 1;
-            if there.poisoned.iter().any(|(start, end)| *start < until && *end > from) {
-                let timeout = whole(there.policy.timeout);
+            // Its last request may outlast the poison.
+            let felt = |end: Ms| end + LOGIN_TIMEOUT;
+            if there.poisoned.iter().any(|(start, end)| *start < until && felt(*end) > from) {
+                let logs_in = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
+                let timeout = if logs_in { LOGIN_TIMEOUT } else { whole(there.policy.timeout) };
                 let spoilt = if there.poison == Poison::Hanging { timeout } else { latency };
                 poisoned += spoilt + PROBE_GAP + pause;
             }
@@ -423,6 +427,7 @@ impl World {
 
 /// The pause that a token takes when no bound is ahead.
 fn longest_retry(policy: &Policy) -> Ms {
-    let (past, now) = (Moment::from_millis(0), Moment::from_millis(1));
-    whole(backoff(1, &policy.schedule, Some(past), now, Draw::new(0.0)))
+    let origin = Moment::from_millis(0);
+    let past = Reading { sent: origin, received: origin, remaining_ms: 0, by: Method::Query };
+    whole(backoff(1, &policy.schedule, Some(&past), origin, Draw::new(0.0)))
 }

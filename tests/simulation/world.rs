@@ -20,7 +20,7 @@ use crate::invariants::{Invariant, Tally, Violation, Watch};
 use crate::incidents::Saved;
 use crate::plan::Plan;
 use crate::trace::Trace;
-use crate::watching::Reading;
+use crate::watching::Heard;
 
 /// When every world begins. Far enough from zero that nothing can hide in saturation.
 const START: Ms = 10 * DAY;
@@ -257,7 +257,7 @@ impl World {
     pub(crate) fn tell(
         &mut self,
         about: Option<usize>,
-        reading: Option<Reading>,
+        reading: Option<Heard>,
         event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>),
     ) -> Result<(), Violation> {
         let now = Moment::from_millis(self.now);

@@ -171,7 +171,7 @@ impl Logins {
         self.ways[way].closed_until = until;
     }
 
-    pub(crate) fn goes_through_the_server(&self, way: usize) -> bool {
+    pub(crate) fn is_by_server(&self, way: usize) -> bool {
         self.ways[way].spec.route == ReauthRoute::Server
     }
 

@@ -2,7 +2,9 @@
 //! true end of life.
 //!
 //! A value could have lived if, after its first check since its last renewal was due, and
-//! before its bound, there was a *window*: a contiguous time
+//! before its bound, there was a *window*. (A check that bad weather met, and that was answered
+//! all the same, but not with all that it takes to prove a renewal, is not repeated at once: then
+//! the next one counts as the first.) A window is a contiguous time
 //!
 //! - in which the server answers and renews this token, with a call that its configuration
 //!   permits (bad weather ends with the last request that it spoilt: one that hangs when the
@@ -94,28 +96,33 @@ impl Survival {
     /// The end that it spoke of may be one from before the last renewal; next is the true one.
     ///
     /// The first check since a renewal is the first regular one: not one that follows at once
-    /// because the renewal could not be seen.
+    /// because the renewal could not be seen. Where bad weather has `spoilt` the checks since
+    /// then, the next one begins anew.
     pub(crate) fn checked(
         &mut self,
         now: Ms,
         session: SessionId,
         (bound, due): (Ms, Ms),
         (reported, end): (Ms, Ms),
+        spoilt: bool,
     ) {
         let cycle = self.cycle(session);
         cycle.bound = Some(bound);
         cycle.last_due = due;
         cycle.cut &= bound > end;
-        if cycle.renewed {
+        if cycle.renewed || (spoilt && due > now) {
             cycle.from = due;
             cycle.renewed = reported < end || due <= now;
         }
     }
 
-    /// When its next check is due, and until when it is known to live.
-    pub(crate) fn due_and_bound(&self, session: SessionId) -> Option<(Ms, Ms)> {
-        let cycle = self.0.get(session)?;
-        Some((cycle.last_due, cycle.bound?))
+    /// When the first check since its last renewal was due.
+    pub(crate) fn first_due(&self, session: SessionId) -> Ms {
+        self.0.get(session).map_or(0, |cycle| cycle.from)
+    }
+
+    pub(crate) fn bound(&self, session: SessionId) -> Option<Ms> {
+        self.0.get(session)?.bound
     }
 
     /// The rules for it have changed.
