@@ -21,7 +21,8 @@ mod tests;
 
 pub use budget::Attempts;
 pub use cadence::{
-    Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout, patience,
+    Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
+    patience,
 };
 pub use event::{
     Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,

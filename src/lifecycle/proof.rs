@@ -45,7 +45,7 @@ impl Turn<'_> {
                 match renewed {
                     true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
-                    false if settling => {
+                    false if settling && baseline.by == reading.by => {
                         self.token.baseline = Some(baseline);
                         return None;
                     }

@@ -35,6 +35,7 @@ pub(crate) enum Extends {
 
 /// What a server is like.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent traits of a server")]
 pub(crate) struct Traits {
     pub(crate) extends: Extends,
     /// A query that extends the life reports the one from before.
@@ -98,6 +99,14 @@ pub(crate) enum Poison {
     Refused,
     Hanging,
     Garbled,
+}
+
+/// A time in which a token is poisoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Poisoned {
+    pub(crate) from: Ms,
+    pub(crate) until: Ms,
+    pub(crate) kind: Poison,
 }
 
 impl Session {
@@ -213,7 +222,14 @@ impl Server {
     fn fate_in(&mut self, weather: Weather, arrives: Ms, back: Ms, given_up: Ms) -> Fate {
         let chance = &mut self.chance;
         match weather {
-            Weather::Fair | Weather::Forgetful => answered(arrives, back, given_up, None),
+            Weather::Storm { retry_after, everybody } if everybody || chance.odds(0.3) => {
+                let fault = Fault::new("too many requests").with_status(429);
+                let retry_after = Duration::from_millis(retry_after);
+                refusal(back, given_up, Outcome::Throttled { retry_after, fault })
+            }
+            Weather::Fair | Weather::Forgetful | Weather::Storm { .. } => {
+                answered(arrives, back, given_up, None)
+            }
             Weather::Refused => refused(arrives),
             Weather::Hanging => hanging(given_up),
             Weather::Slow => {
@@ -226,12 +242,6 @@ impl Server {
                 let fault = Fault::new("the server is under maintenance").with_status(500);
                 refusal(back, given_up, Outcome::Unavailable(fault))
             }
-            Weather::Storm { retry_after, everybody } if everybody || chance.odds(0.3) => {
-                let fault = Fault::new("too many requests").with_status(429);
-                let retry_after = Duration::from_millis(retry_after);
-                refusal(back, given_up, Outcome::Throttled { retry_after, fault })
-            }
-            Weather::Storm { .. } => answered(arrives, back, given_up, None),
             Weather::Lossy => match chance.between(0, 3) {
                 0 => answered(arrives, back, given_up, Some(unavailable("connection reset"))),
                 1 => answered(arrives, Ms::MAX, given_up, None),

@@ -81,7 +81,8 @@ impl Climate {
 
     /// The times within a span in which the weather was bad, or still felt.
     pub(crate) fn bad_times(&self, from: Ms, until: Ms) -> impl Iterator<Item = (Ms, Ms)> {
-        let spells = self.spells.iter().map(|spell| (spell.from, spell.until.max(spell.felt_until)));
+        let spells =
+            self.spells.iter().map(|spell| (spell.from, spell.until.max(spell.felt_until)));
         spells.filter(move |(start, end)| *start < until && *end > from)
     }
 

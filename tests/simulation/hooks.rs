@@ -40,7 +40,8 @@ impl Brought {
             90..=96 => Self::Error,
             _ => Self::TimedOut,
         };
-        let takes = if brought == Self::TimedOut { TIMEOUT } else { chance.spread(50, 20 * SECOND) };
+        let takes =
+            if brought == Self::TimedOut { TIMEOUT } else { chance.spread(50, 20 * SECOND) };
         (brought, takes)
     }
 

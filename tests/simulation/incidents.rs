@@ -4,11 +4,11 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Failures, Keeper, Limits};
-use tokenkeep::lifecycle::{Attempts, Policy};
+use tokenkeep::keeper::{Keeper, Limits};
+use tokenkeep::lifecycle::Policy;
 use tokenkeep::time::Moment;
 
-use crate::api::Poison;
+use crate::api::{Poison, Poisoned};
 use crate::chance::{Ms, SECOND, times};
 use crate::faults::Incident;
 use crate::invariants::Violation;
@@ -23,13 +23,6 @@ const CHANGED_AT_ONCE: u64 = 5;
 
 /// The most tokens of one server that are poisoned at once: more than the breaker needs to open.
 const MOST_POISONED: usize = 5;
-
-/// What the daemon's state directory holds while it is down.
-#[derive(Debug, Default)]
-pub(crate) struct Saved {
-    attempts: Vec<(usize, Attempts)>,
-    failures: Vec<(usize, Failures)>,
-}
 
 impl World {
     pub(crate) fn incident(&mut self) -> Result<(), Violation> {
@@ -83,84 +76,6 @@ impl World {
         Ok(())
     }
 
-    /// The daemon goes down; what it must keep is kept.
-    pub(crate) fn stop(&mut self) -> Result<(), Violation> {
-        let Some(began) = self.stopping.take() else { return Ok(()) };
-        let Some(keeper) = self.keeper.take() else { return Ok(()) };
-        let mut saved = Saved::default();
-        for (number, subject) in self.subjects.iter_mut().enumerate() {
-            if let Some(attempts) =
-                subject.id.take().and_then(|id| keeper.token(id)?.attempts())
-            {
-                saved.attempts.push((number, attempts));
-            }
-        }
-        for (number, id) in self.way_ids.iter().enumerate() {
-            if let Some(failures) = keeper.failures(*id) {
-                saved.failures.push((number, failures));
-            }
-        }
-        self.saved = saved;
-        let starts = self.now + self.restart_after.max(SECOND);
-        self.watch.absent(began, starts);
-        self.at(starts, Happening::Start);
-        self.check_deaths()
-    }
-
-    /// The daemon starts: a new keeper, and every source read.
-    pub(crate) fn start(&mut self) -> Result<(), Violation> {
-        self.run += 1;
-        self.tally.runs += 1;
-        self.check_deaths()?;
-        let mut keeper = Keeper::new(self.plan.max_hooks, self.chance.seed());
-        self.server_ids =
-            self.plan.servers.iter().map(|server| keeper.add_server(server.limits)).collect();
-        self.way_ids = self.plan.ways.iter().map(|way| keeper.add_reauth(*way)).collect();
-        let saved = std::mem::take(&mut self.saved);
-        for (way, failures) in saved.failures {
-            keeper.restore_failures(self.way_ids[way], failures);
-        }
-        for (way, until) in self.closed.iter().enumerate() {
-            keeper.close_reauth(self.way_ids[way], Moment::from_millis(*until));
-        }
-        self.keeper = Some(keeper);
-        self.by_id.clear();
-        self.watch.restarted(&self.plan);
-        let configured: Vec<_> =
-            (0..self.subjects.len()).filter(|number| self.subjects[*number].configured).collect();
-        for subject in &configured {
-            self.add(*subject);
-        }
-        for (subject, attempts) in saved.attempts {
-            if let (Some(keeper), Some(id)) = (&mut self.keeper, self.subjects[subject].id) {
-                keeper.restore_attempts(id, attempts);
-            }
-        }
-        for subject in configured {
-            self.look(subject)?;
-        }
-        Ok(())
-    }
-
-    /// A token is configured from now on; its source is still to be looked at.
-    fn add(&mut self, subject: usize) {
-        let spec = self.spec(subject);
-        let Some(keeper) = &mut self.keeper else { return };
-        let id = keeper.add_token(spec, false, Moment::from_millis(self.now));
-        if self.by_id.len() <= id.index() {
-            self.by_id.resize(id.index() + 1, None);
-        }
-        self.by_id[id.index()] = Some(subject);
-        let there = &mut self.subjects[subject];
-        there.id = Some(id);
-        there.configured = true;
-        there.slots = [None, None];
-        there.using = None;
-        there.seen = None;
-        there.look_again = false;
-        self.watch.added(subject);
-    }
-
     fn reload(&mut self) -> Result<(), Violation> {
         for _ in 0..self.chance.between(1, CHANGED_AT_ONCE) {
             let subject = self.chance.index(self.subjects.len());
@@ -179,6 +94,7 @@ impl World {
                     self.watch.removed(server, subject);
                 }
                 (Some(id), _) => {
+                    self.check_death_of(subject)?;
                     let schedule = schedule(&mut self.chance);
                     let there = &mut self.subjects[subject];
                     there.policy = Arc::new(Policy { schedule, ..*there.policy });
@@ -207,8 +123,7 @@ impl World {
         let server = self.chance.index(self.servers.len());
         let more = |limit: NonZeroU32| limit.saturating_add(limit.get() / 2);
         let Limits { rate_limit, max_in_flight } = self.plan.servers[server].limits;
-        let limits =
-            Limits { rate_limit: more(rate_limit), max_in_flight: more(max_in_flight) };
+        let limits = Limits { rate_limit: more(rate_limit), max_in_flight: more(max_in_flight) };
         self.plan.servers[server].limits = limits;
         if let Some(keeper) = &mut self.keeper {
             keeper.set_limits(self.server_ids[server], limits);
@@ -252,7 +167,10 @@ impl World {
         let lost = self.lost_sources.iter().position(|(whose, _)| *whose == subject);
         let kept = lost.and_then(|lost| self.lost_sources.swap_remove(lost).1);
         let there = &self.subjects[subject];
-        if there.source.is_some() && kept.is_none() && there.using.is_some_and(|session| self.lives(session)) {
+        if there.source.is_some()
+            && kept.is_none()
+            && there.using.is_some_and(|session| self.lives(session))
+        {
             return Ok(());
         }
         let life = there.life;
@@ -268,28 +186,23 @@ impl World {
     fn poison(&mut self, subject: usize, length: Ms) {
         let server = self.subjects[subject].server;
         let now = self.now;
-        let poisoned = |subject: &&crate::world::Subject| {
-            subject.server == server && subject.poisoned.last().is_some_and(|(_, end)| now < *end)
-        };
-        if self.subjects.iter().filter(poisoned).count() >= MOST_POISONED
-            || self.subjects[subject].poisoned.last().is_some_and(|(_, end)| now < *end)
-        {
-            return;
+        let neighbours = self.subjects.iter().filter(|there| there.server == server);
+        let poisoned = neighbours.filter(|there| there.poison_at(now).is_some()).count();
+        if poisoned < MOST_POISONED && self.subjects[subject].poison_at(now).is_none() {
+            let kind = self.chance.pick(&[Poison::Refused, Poison::Garbled, Poison::Hanging]);
+            let poisoned = Poisoned { from: now, until: now + length, kind };
+            self.subjects[subject].poisoned.push(poisoned);
         }
-        let poison = self.chance.pick(&[Poison::Refused, Poison::Garbled, Poison::Hanging]);
-        let there = &mut self.subjects[subject];
-        there.poison = poison;
-        there.poisoned.push((now, now + length));
     }
 
     /// Known maintenance: nothing logs in for a while.
     fn close_ways(&mut self, length: Ms) {
         let until = self.now + length;
         for (way, closed) in self.closed.iter_mut().enumerate() {
-            *closed = until;
+            *closed = until.max(*closed);
+            self.watch.logins.closed(way, *closed);
             if let (Some(keeper), None) = (&mut self.keeper, self.stopping) {
-                keeper.close_reauth(self.way_ids[way], Moment::from_millis(until));
-                self.watch.logins.closed(way, until);
+                keeper.close_reauth(self.way_ids[way], Moment::from_millis(*closed));
             }
         }
     }

@@ -142,8 +142,7 @@ fn limits(chance: &mut Chance, tokens: u64, life: Ms, traits: &Traits) -> Limits
 
 fn way(chance: &mut Chance, life: Ms) -> ReauthSpec {
     let route = if chance.odds(0.6) { ReauthRoute::Hook } else { ReauthRoute::Server };
-    let max_failures =
-        NonZeroU32::new(chance.pick(&[5, 20, 20, 1_000])).unwrap_or(NonZeroU32::MIN);
+    let max_failures = NonZeroU32::new(chance.pick(&[5, 20, 20, 1_000])).unwrap_or(NonZeroU32::MIN);
     let window = Duration::from_millis(chance.spread(life * 2, (life * 10).max(HOUR)));
     ReauthSpec { route, max_failures, window }
 }

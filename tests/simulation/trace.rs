@@ -23,13 +23,9 @@ impl Trace {
         Self { on: true, only }
     }
 
-    fn line(&self, now: Ms, what: &str) {
-        println!("{:>9}.{:03} {what}", now / SECOND, now % SECOND);
-    }
-
     fn token(&self, now: Ms, subject: usize, what: impl FnOnce() -> String) {
         if self.on && self.only.is_none_or(|only| only == subject) {
-            self.line(now, &format!("token {subject:<4} {}", what()));
+            line(now, &format!("token {subject:<4} {}", what()));
         }
     }
 
@@ -81,10 +77,10 @@ impl Trace {
                 }
             }
             Output::Server(id, notice) => {
-                self.line(now, &format!("server {} {notice:?}", id.index()));
+                line(now, &format!("server {} {notice:?}", id.index()));
             }
             Output::ReauthExhausted { reauth, failures, .. } => {
-                self.line(now, &format!("way {} closed after {failures}", reauth.index()));
+                line(now, &format!("way {} closed after {failures}", reauth.index()));
             }
         }
     }
@@ -109,9 +105,13 @@ impl Trace {
 
     pub(crate) fn incident(&self, now: Ms, incident: Incident, subject: usize) {
         if self.on {
-            self.line(now, &format!("{incident:?} ({subject})"));
+            line(now, &format!("{incident:?} ({subject})"));
         }
     }
+}
+
+fn line(now: Ms, what: &str) {
+    println!("{:>9}.{:03} {what}", now / SECOND, now % SECOND);
 }
 
 fn word(method: Method) -> &'static str {

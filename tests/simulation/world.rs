@@ -8,68 +8,21 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, Ticket, TokenId, TokenSpec};
-use tokenkeep::lifecycle::{Method, Policy, Slot};
+use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, TokenSpec};
 use tokenkeep::time::Moment;
 
-use crate::api::{Fate, Poison, Reply, Server, Session, SessionId};
+use crate::api::{Server, Session, SessionId};
 use crate::chance::{Chance, DAY, HOUR, Ms};
 use crate::faults::{Climate, Incident, Incidents};
-use crate::hooks::Brought;
 use crate::invariants::{Invariant, Tally, Violation, Watch};
-use crate::incidents::Saved;
 use crate::plan::Plan;
+use crate::restarts::Saved;
+use crate::subject::{Flight, Subject};
 use crate::trace::Trace;
 use crate::watching::Heard;
 
 /// When every world begins. Far enough from zero that nothing can hide in saturation.
 const START: Ms = 10 * DAY;
-
-/// A configured token, as everybody but the keeper sees it.
-#[derive(Debug)]
-pub(crate) struct Subject {
-    pub(crate) server: usize,
-    pub(crate) life: Ms,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) way: Option<usize>,
-    /// Its number in the keeper; `None` while it is not configured, or the daemon is down.
-    pub(crate) id: Option<TokenId>,
-    pub(crate) configured: bool,
-    /// The values that the daemon holds.
-    pub(crate) slots: [Option<SessionId>; 2],
-    /// The value in use as of the last look.
-    pub(crate) using: Option<SessionId>,
-    /// What its source holds, which outlives the daemon.
-    pub(crate) source: Option<SessionId>,
-    /// What the daemon last saw there.
-    pub(crate) seen: Option<SessionId>,
-    /// The source changed during a re-auth attempt, and is to be looked at after it.
-    pub(crate) look_again: bool,
-    pub(crate) poison: Poison,
-    /// When its requests all failed, and will.
-    pub(crate) poisoned: Vec<(Ms, Ms)>,
-}
-
-/// What is under way for the daemon.
-#[derive(Debug, Clone)]
-pub(crate) struct Flight {
-    pub(crate) run: u32,
-    pub(crate) ticket: Ticket,
-    pub(crate) subject: usize,
-    pub(crate) since: Ms,
-    pub(crate) errand: Errand,
-    /// How many events are still to come for it.
-    pub(crate) events: u8,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Errand {
-    Ask { method: Method, slot: Slot, session: SessionId, fate: Fate, reply: Option<Reply> },
-    /// A login through the server; `session` is what the server has made of it.
-    LogIn { fate: Fate, session: Option<SessionId> },
-    Hook(Brought),
-    Store { session: SessionId },
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Happening {
@@ -157,7 +110,6 @@ impl World {
                 source: None,
                 seen: None,
                 look_again: false,
-                poison: Poison::Refused,
                 poisoned: Vec::new(),
             })
             .collect();
@@ -220,7 +172,7 @@ impl World {
         };
         self.now = self.now.max(next);
         if around != Some(next) {
-            return self.tell(None, None, |keeper, now, out| keeper.wake(now, out));
+            return self.tell(None, None, Keeper::wake);
         }
         let Some(Reverse((_, _, happening))) = self.queue.pop() else { return Ok(()) };
         if self.now < self.asleep_until && !matches!(happening, Happening::Acts(_)) {

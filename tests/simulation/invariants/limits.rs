@@ -11,8 +11,9 @@ use crate::plan::Plan;
 /// The most requests for one token in any minute. TODO
 pub(crate) const MOST_IN_A_MINUTE: usize = 1_200;
 
+/// The books of one server.
 #[derive(Debug)]
-struct Served {
+struct Account {
     limits: Limits,
     in_flight: u32,
     /// When the last requests started, as many as one second may see.
@@ -29,12 +30,12 @@ pub(crate) struct LimitsWatch {
     busy: Vec<Option<usize>>,
     /// When the requests of the last minute started, by token.
     asked: Vec<VecDeque<Ms>>,
-    servers: Vec<Served>,
+    servers: Vec<Account>,
 }
 
 impl LimitsWatch {
     pub(super) fn new(plan: &Plan, subjects: usize) -> Self {
-        let served = |limits| Served {
+        let account = |limits| Account {
             limits,
             in_flight: 0,
             starts: VecDeque::new(),
@@ -44,7 +45,7 @@ impl LimitsWatch {
         Self {
             busy: vec![None; subjects],
             asked: vec![VecDeque::new(); subjects],
-            servers: plan.servers.iter().map(|server| served(server.limits)).collect(),
+            servers: plan.servers.iter().map(|server| account(server.limits)).collect(),
         }
     }
 
@@ -71,23 +72,23 @@ impl LimitsWatch {
             let what = format!("{} requests for token {subject} within a minute", asked.len());
             return broken(Invariant::OneAtATime, what);
         }
-        let served = &mut self.servers[server];
-        if now < served.quiet_until {
-            let left = served.quiet_until - now;
+        let account = &mut self.servers[server];
+        if now < account.quiet_until {
+            let left = account.quiet_until - now;
             let what = format!("server {server} is asked {left} ms before its Retry-After is over");
             return broken(Invariant::LimitsHold, what);
         }
-        served.in_flight += 1;
-        if served.in_flight > served.limits.max_in_flight.get() {
-            let what = format!("{} requests in flight at server {server}", served.in_flight);
+        account.in_flight += 1;
+        if account.in_flight > account.limits.max_in_flight.get() {
+            let what = format!("{} requests in flight at server {server}", account.in_flight);
             return broken(Invariant::LimitsHold, what);
         }
-        served.starts.push_back(now);
-        while served.starts.front().is_some_and(|first| first + SECOND <= now) {
-            served.starts.pop_front();
+        account.starts.push_back(now);
+        while account.starts.front().is_some_and(|first| first + SECOND <= now) {
+            account.starts.pop_front();
         }
-        let rate = served.starts.len();
-        if rate > usize::try_from(served.limits.rate_limit.get()).unwrap_or(usize::MAX) {
+        let rate = account.starts.len();
+        if rate > usize::try_from(account.limits.rate_limit.get()).unwrap_or(usize::MAX) {
             let what = format!("{rate} requests to server {server} within a second");
             return broken(Invariant::LimitsHold, what);
         }
@@ -100,8 +101,8 @@ impl LimitsWatch {
             self.busy[subject] = None;
         }
         if let Some(server) = server {
-            let served = &mut self.servers[server];
-            served.in_flight = served.in_flight.saturating_sub(1);
+            let account = &mut self.servers[server];
+            account.in_flight = account.in_flight.saturating_sub(1);
         }
     }
 
@@ -111,15 +112,15 @@ impl LimitsWatch {
     }
 
     pub(crate) fn is_full(&self, server: usize) -> bool {
-        let served = &self.servers[server];
-        served.in_flight >= served.limits.max_in_flight.get()
+        let account = &self.servers[server];
+        account.in_flight >= account.limits.max_in_flight.get()
     }
 
     /// The server has asked for quiet.
     pub(crate) fn quiet(&mut self, server: usize, now: Ms, until: Ms) {
-        let served = &mut self.servers[server];
-        served.quiet.push((now, until));
-        served.quiet_until = served.quiet_until.max(until);
+        let account = &mut self.servers[server];
+        account.quiet.push((now, until));
+        account.quiet_until = account.quiet_until.max(until);
     }
 
     /// The times of quiet that touch a span.
@@ -148,10 +149,10 @@ impl LimitsWatch {
     /// Connections end with the daemon, and what a server has asked for is forgotten.
     pub(super) fn restarted(&mut self, plan: &Plan) {
         self.busy.fill(None);
-        for (served, server) in self.servers.iter_mut().zip(&plan.servers) {
-            served.limits = server.limits;
-            served.in_flight = 0;
-            served.quiet_until = 0;
+        for (account, server) in self.servers.iter_mut().zip(&plan.servers) {
+            account.limits = server.limits;
+            account.in_flight = 0;
+            account.quiet_until = 0;
         }
     }
 }

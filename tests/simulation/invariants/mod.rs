@@ -24,7 +24,7 @@ pub(crate) use self::survival::{Survival, Window, longest_good_time};
 pub(crate) use self::tally::Tally;
 use crate::chance::{Ms, SECOND};
 use crate::plan::Plan;
-use crate::world::Subject;
+use crate::subject::Subject;
 
 /// The invariants, by number and name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,7 +15,9 @@ pub(crate) enum Answered {
     Dead,
     /// Nothing is concluded.
     Open,
-    /// It was not about the value in use.
+    /// It is about another value than the one in use, which may take its place.
+    Candidate,
+    /// It says nothing of the value in use.
     Elsewhere,
 }
 
@@ -97,7 +99,9 @@ impl Reports {
                 told.stage = Stage::Calm;
                 told.unverified = false;
             }
-            Notice::CheckFailed { .. } => told.trouble |= answered != Answered::Elsewhere,
+            Notice::CheckFailed { .. } => {
+                told.trouble |= matches!(answered, Answered::Open | Answered::Dead);
+            }
             Notice::Expiring { stage, .. } => {
                 if *stage <= told.stage {
                     return broken("said before");
@@ -111,7 +115,8 @@ impl Reports {
                 }
                 told.trouble = true;
             }
-            Notice::Expired { candidate: false, .. } | Notice::Rejected { candidate: false, .. } => {
+            Notice::Expired { candidate: false, .. }
+            | Notice::Rejected { candidate: false, .. } => {
                 if answered != Answered::Dead {
                     return broken("said without a final answer");
                 }
@@ -179,6 +184,7 @@ impl Reports {
                 said.checked == 0 && said.recovered == 0 && said.deaths + said.attempts_ended == 1
             }
             Answered::Open => said.checked == 0 && said.recovered == 0 && said.deaths == 0,
+            Answered::Candidate => said.checked == 0 || (said.checked == 1 && !told.trouble),
             Answered::Elsewhere => true,
         };
         if right {

@@ -9,7 +9,7 @@ use tokenkeep::time::Moment;
 
 use super::{Invariant, Violation};
 use crate::chance::{Ms, whole};
-use crate::world::Subject;
+use crate::subject::Subject;
 
 /// The bounds that are still ahead.
 #[derive(Debug, Default)]
