@@ -14,6 +14,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::api::Client;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -144,6 +145,10 @@ fn runtime() -> Result<Runtime, Failure> {
 fn check_config(path: &Path) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
     warn(&loaded.warnings);
+    for server in &loaded.settings.servers {
+        let name = server.name.clone();
+        Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+    }
     print(&plan::tell(&loaded))
 }
 

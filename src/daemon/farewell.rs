@@ -12,9 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::deeds::Done;
 use super::roster::Remote;
 use super::{Daemon, GRACE};
+use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{ServerId, TokenId};
-use crate::lifecycle::Standing;
+use crate::lifecycle::{Standing, Token};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::systemd;
@@ -27,6 +28,7 @@ impl Daemon {
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
+        self.store_what_is_left();
         self.revoke_all();
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);
@@ -44,6 +46,19 @@ impl Daemon {
         }
         self.deeds.shutdown().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
+    /// Values that are only in memory get a last chance, however long their pause would be.
+    fn store_what_is_left(&mut self) {
+        let unstored = self
+            .roster
+            .ids()
+            .map(|(id, _)| id)
+            .filter(|id| self.keeper.token(*id).is_some_and(Token::is_unstored));
+        for id in unstored.collect::<Vec<_>>() {
+            self.keeper.hurry(id, clock::now(), &mut self.outputs);
+        }
+        self.perform();
     }
 
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.

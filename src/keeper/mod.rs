@@ -302,6 +302,12 @@ impl Keeper {
         self.conclude(ticket, Event::Stored(result), now, out);
     }
 
+    /// Tries again now what would be tried later for a token.
+    pub fn hurry(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
+        self.advance(id, Event::Summoned, now, out);
+        self.settle(id, now, out);
+    }
+
     /// A token's source was read again.
     pub fn source_changed(
         &mut self,

@@ -250,8 +250,16 @@ impl Token {
         self.budget = Budget::restored(attempts);
     }
 
-    /// Brings the calls that wait for a retry forward to `now`.
+    /// Whether the value in use is not in its store yet.
+    pub const fn is_unstored(&self) -> bool {
+        self.unstored.is_some()
+    }
+
+    /// Brings what waits for a retry forward to `now`.
     pub(super) fn hurry(&mut self, now: Moment) {
+        if let Some(unstored) = &mut self.unstored {
+            unstored.due = unstored.due.min(now);
+        }
         if self.failures > 0 {
             self.due = self.due.min(now);
         }
