@@ -207,6 +207,7 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
             status: fault.status,
             error: fault.error,
             exit_status: None,
+            unavailable: kind == LoginFaultKind::Unavailable,
             retry_after: match kind {
                 LoginFaultKind::Throttled { retry_after } => Some(retry_after),
                 LoginFaultKind::Refused
