@@ -30,9 +30,8 @@ const SECOND_LOOK: Duration = Duration::from_millis(400);
 /// Something that was under way has ended.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A call was answered, or failed; with the value that the answer named instead, and
-    /// the slot of the one that was asked about.
-    Answered(Ticket, Answer, Option<(Slot, TokenValue)>),
+    /// A call was answered, or failed; with the value that the answer named instead.
+    Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
     Reauthenticated {
         ticket: Ticket,
@@ -51,6 +50,15 @@ pub(super) enum Done {
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read.
     Loaded(Box<Result<Loaded, Faults>>),
+}
+
+/// A value that an answer named in place of the one that was asked about.
+#[derive(Debug)]
+pub(super) struct Renamed {
+    /// Where the one that was asked about is kept.
+    pub(super) slot: Slot,
+    pub(super) from: TokenValue,
+    pub(super) to: TokenValue,
 }
 
 /// What a re-auth attempt brought.
@@ -101,7 +109,7 @@ pub(super) async fn ask(
     };
     let replaced = new_value.is_some();
     let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
-    Done::Answered(ticket, answer, new_value.map(|value| (slot, value)))
+    Done::Answered(ticket, answer, new_value.map(|to| Renamed { slot, from: value, to }))
 }
 
 /// What a re-auth attempt needs to know, besides how it is made.
