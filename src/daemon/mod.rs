@@ -209,7 +209,7 @@ impl Daemon {
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
-                    self.note_attempts(id, now);
+                    self.note_attempts(id, &notice, now);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -280,6 +280,7 @@ impl Daemon {
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);
         loop {
+            self.keep_ledger(clock::now());
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
