@@ -33,6 +33,7 @@ impl Daemon {
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);
         loop {
+            self.keep_ledger(clock::now());
             tokio::select! {
                 biased;
                 () = &mut deadline => break,

@@ -6,6 +6,7 @@
 
 mod apply;
 mod deeds;
+mod ends;
 mod farewell;
 mod memory;
 mod quiet;
@@ -13,7 +14,6 @@ mod report;
 mod roster;
 mod sources;
 mod status;
-mod values;
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, ReauthEnd};
+use crate::lifecycle::{Effect, Method, Notice};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -213,7 +213,7 @@ impl Daemon {
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
-                    self.note_attempts(id, now);
+                    self.note_attempts(id, &notice, now);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -271,37 +271,6 @@ impl Daemon {
                 self.deeds.spawn(deeds::store(ticket, to_store));
             }
         }
-    }
-
-    fn done(&mut self, done: Done) {
-        let now = clock::now();
-        self.close_for_quiet(now);
-        match done {
-            Done::Answered(ticket, answer, new_value) => {
-                if let Some((slot, value)) = new_value
-                    && self.keeper.expects(ticket)
-                    && let Some(kept) = self.roster.token_mut(ticket.token)
-                {
-                    kept.put(slot, value);
-                }
-                self.keeper.answered(ticket, answer, now, &mut self.outputs);
-            }
-            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
-                if let Some(fault) = unkept {
-                    self.ledger_kept(Err(fault));
-                }
-                let result = self.weigh(ticket, obtained);
-                let end = ReauthEnd { result, duration };
-                self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
-                self.look_once_more(ticket.token);
-            }
-            Done::Stored(ticket, result) => self.stored(ticket, result),
-            Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
-            Done::LedgerKept(result) => self.ledger_kept(result),
-            Done::Revoked(revoked) => self.revoked(revoked),
-            Done::Loaded(loaded) => self.loaded(*loaded),
-        }
-        self.perform();
     }
 
     #[expect(

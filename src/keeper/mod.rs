@@ -25,7 +25,7 @@ pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
 use self::agenda::Agenda;
 use self::gate::{Gate, Waiting};
-use self::output::Place;
+use self::output::{Contact, Place};
 use self::reauth::Reauth;
 use crate::lifecycle::{
     Answer, Attempts, Event, Method, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
@@ -261,12 +261,15 @@ impl Keeper {
 
     /// The end of a call on a token.
     pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
-        let reached = !matches!(answer.outcome, Outcome::Unavailable(_));
+        let contact = match answer.outcome {
+            Outcome::Unavailable(_) => Contact::Failed,
+            _ => Contact::Made,
+        };
         let wish = match answer.outcome {
             Outcome::Throttled { retry_after, .. } => Some(retry_after),
             _ => None,
         };
-        self.server_result(ticket, reached, wish, now, out);
+        self.server_result(ticket, contact, wish, now, out);
         self.conclude(ticket, Event::Answered(answer), now, out);
     }
 
@@ -281,13 +284,15 @@ impl Keeper {
         if ticket.place == Place::Hook {
             self.hooks -= 1;
         }
-        let (reached, wish) = match &end.result {
-            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (true, None),
-            Reauthenticated::Failed(fault) => {
-                (fault.status.is_some_and(|status| status < 500), fault.retry_after)
+        let (contact, wish) = match &end.result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (Contact::Made, None),
+            Reauthenticated::Failed(fault) if fault.unavailable => (Contact::Failed, None),
+            Reauthenticated::Failed(fault) if fault.status.is_some() => {
+                (Contact::Made, fault.retry_after)
             }
+            Reauthenticated::Failed(_) => (Contact::None, None),
         };
-        self.server_result(ticket, reached, wish, now, out);
+        self.server_result(ticket, contact, wish, now, out);
         self.conclude(ticket, Event::Reauthenticated(end), now, out);
     }
 

@@ -474,3 +474,22 @@ fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
     desk.wake();
     assert_eq!(attempts(&mut desk).len(), 4);
 }
+
+#[test]
+fn a_login_that_never_asked_the_server_says_nothing_of_it() {
+    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+    for ticket in attempts(&mut desk) {
+        end(&mut desk, ticket, failed());
+    }
+    assert_eq!(desk.server_notices(), []);
+}
+
+#[test]
+fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
+    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+    for ticket in attempts(&mut desk) {
+        let fault = ReauthFault { unavailable: true, ..ReauthFault::default() };
+        end(&mut desk, ticket, Reauthenticated::Failed(fault));
+    }
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 5 }]);
+}

@@ -102,6 +102,8 @@ pub struct ReauthFault {
     pub status: Option<u16>,
     /// The server's wish for quiet, where it had one.
     pub retry_after: Option<Duration>,
+    /// A server was asked, and came to no conclusion or did not answer.
+    pub unavailable: bool,
 }
 
 /// What a fresh look at a token's source found.
