@@ -215,6 +215,11 @@ impl Keeper {
         self.servers[server.index()].renews_by
     }
 
+    /// Until when a server has asked to be left alone, past or ahead.
+    pub fn quiet_until(&self, server: ServerId) -> Moment {
+        self.servers[server.index()].gate.quiet_until()
+    }
+
     /// How many tokens there are in each standing: alive, with a value but without an
     /// answer, and dead or missing.
     pub fn census(&self) -> Census {
