@@ -32,7 +32,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice};
+use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -232,7 +232,7 @@ impl Daemon {
     }
 
     fn start(&mut self, ticket: Ticket, effect: Effect) {
-        if self.stopping && !matches!(effect, Effect::Store { .. }) {
+        if self.stopping && !self.is_worth_waiting_for(ticket, effect) {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
@@ -242,8 +242,8 @@ impl Daemon {
             Effect::Ask { method, slot, timeout } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let set = match method {
-                    Method::Query => &mut self.queries,
-                    Method::Renew => &mut self.deeds,
+                    Method::Query if !self.stopping => &mut self.queries,
+                    Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
@@ -269,6 +269,19 @@ impl Daemon {
         }
     }
 
+    /// Whether something is begun even while the daemon stops, as a value would be lost.
+    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
+        match effect {
+            Effect::Store { .. } => true,
+            Effect::Ask { slot, .. } => {
+                let keeps = |token: &Token| token.has_unkept_candidate();
+                slot == self.keeper.spare_slot(ticket.token)
+                    && self.keeper.token(ticket.token).is_some_and(keeps)
+            }
+            Effect::Reauth { .. } => false,
+        }
+    }
+
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
     async fn wind_down(mut self, signals: &mut Signals) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
@@ -276,6 +289,8 @@ impl Daemon {
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
+        self.keeper.end(clock::now(), &mut self.outputs);
+        self.perform();
         self.revoke_all();
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);

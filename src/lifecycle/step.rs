@@ -89,6 +89,10 @@ pub fn step(
             turn.token.hurry(now);
             None
         }
+        Event::Ending => {
+            turn.token.hurry_store(now);
+            None
+        }
     };
     (turn.token, effect)
 }

@@ -219,6 +219,12 @@ impl Token {
         matches!(self.flight, Some(Flight::Reauth(_)))
     }
 
+    /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
+    pub fn has_unkept_candidate(&self) -> bool {
+        let obtained = self.candidate.and_then(|candidate| candidate.obtained);
+        obtained.is_some_and(|(_, stored)| !stored)
+    }
+
     /// The moment until which the token is known to live, past or ahead; `None` while
     /// nothing is known, or the value is known to be dead.
     pub fn bound(&self) -> Option<Moment> {
@@ -257,6 +263,13 @@ impl Token {
         }
         if let Some(candidate) = &mut self.candidate {
             candidate.due = candidate.due.min(now);
+        }
+    }
+
+    /// Brings a write that waits for a retry forward to `now`.
+    pub(super) fn hurry_store(&mut self, now: Moment) {
+        if let Some(unstored) = &mut self.unstored {
+            unstored.due = unstored.due.min(now);
         }
     }
 
