@@ -135,11 +135,11 @@ mod tests {
     }
 
     fn first_check(daemon: &mut Daemon) -> Ticket {
-        let tickets = daemon.outputs.drain(..).filter_map(|output| match output {
+        let mut tickets = daemon.outputs.drain(..).filter_map(|output| match output {
             Output::Effect(ticket, _) => Some(ticket),
             Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
         });
-        tickets.last().expect("a first check")
+        tickets.next_back().expect("a first check")
     }
 
     /// A daemon in which the token "first" had the number that the token "second" has now;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::errand::Need;
 use super::reading::Method;
-use super::token::Need;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
