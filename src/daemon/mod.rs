@@ -32,7 +32,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice};
+use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -236,7 +236,7 @@ impl Daemon {
     }
 
     fn start(&mut self, ticket: Ticket, effect: Effect) {
-        if self.stopping && !matches!(effect, Effect::Store { .. }) {
+        if self.stopping && !self.is_worth_waiting_for(ticket, effect) {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
@@ -246,8 +246,8 @@ impl Daemon {
             Effect::Ask { method, slot, timeout } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let set = match method {
-                    Method::Query => &mut self.queries,
-                    Method::Renew => &mut self.deeds,
+                    Method::Query if !self.stopping => &mut self.queries,
+                    Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
@@ -270,6 +270,19 @@ impl Daemon {
                 };
                 self.deeds.spawn(deeds::store(ticket, to_store));
             }
+        }
+    }
+
+    /// Whether something is begun even while the daemon stops, as a value would be lost.
+    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
+        match effect {
+            Effect::Store { .. } => true,
+            Effect::Ask { slot, .. } => {
+                let keeps = |token: &Token| token.has_unkept_candidate();
+                slot == self.keeper.spare_slot(ticket.token)
+                    && self.keeper.token(ticket.token).is_some_and(keeps)
+            }
+            Effect::Reauth { .. } => false,
         }
     }
 

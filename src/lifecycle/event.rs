@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::errand::Need;
 use super::reading::Method;
-use super::token::Need;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
@@ -52,6 +52,8 @@ pub enum Event {
     Quieted(Moment),
     /// There is reason to try again now what would be tried later.
     Summoned,
+    /// Nobody will be there later: what is not stored yet is to be written now.
+    Ending,
 }
 
 /// The end of one call on a token.
