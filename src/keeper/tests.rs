@@ -493,3 +493,25 @@ fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
     }
     assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 5 }]);
 }
+
+#[test]
+fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
+    let (mut desk, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+    let ticket = attempts(&mut desk)[0];
+    end(&mut desk, ticket, Reauthenticated::NewValue { stored: false });
+    let mut writes = 0;
+    for _ in 0..20 {
+        for (ticket, effect) in desk.effects() {
+            match effect {
+                Effect::Store { .. } => {
+                    writes += 1;
+                    let full = Err("disk full".into());
+                    desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
+                }
+                Effect::Ask { .. } | Effect::Reauth { .. } => desk.answer(ticket, unavailable()),
+            }
+        }
+    }
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
+    assert_eq!(writes, 1, "at one instant");
+}

@@ -239,11 +239,9 @@ impl Token {
         self.budget = Budget::restored(attempts);
     }
 
-    /// Brings what waits for a retry forward to `now`.
+    /// Brings the calls that wait for a retry forward to `now`. Not a write: that an answer
+    /// is worth asking for again says nothing of the disk.
     pub(super) fn hurry(&mut self, now: Moment) {
-        if let Some(unstored) = &mut self.unstored {
-            unstored.due = unstored.due.min(now);
-        }
         if self.failures > 0 {
             self.due = self.due.min(now);
         }
