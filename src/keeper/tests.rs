@@ -276,6 +276,21 @@ fn end(desk: &mut Desk, ticket: Ticket, result: Reauthenticated) {
     desk.keeper.reauthenticated(ticket, end, desk.now, &mut desk.out);
 }
 
+/// Ends all attempts, those too that start meanwhile, with this result; how many there were.
+fn end_all(desk: &mut Desk, result: &Reauthenticated) -> usize {
+    let mut ended = 0;
+    loop {
+        let running = attempts(desk);
+        if running.is_empty() {
+            return ended;
+        }
+        ended += running.len();
+        for ticket in running {
+            end(desk, ticket, result.clone());
+        }
+    }
+}
+
 fn failed() -> Reauthenticated {
     Reauthenticated::Failed(ReauthFault::default())
 }
@@ -298,17 +313,7 @@ fn logins_by_the_server_take_its_places_and_not_the_hooks() {
 #[test]
 fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
     let (mut desk, reauth) = desk_of_the_dead(50, ReauthRoute::Hook, 6);
-    let mut started = 0;
-    loop {
-        let running = attempts(&mut desk);
-        if running.is_empty() {
-            break;
-        }
-        started += running.len();
-        for ticket in running {
-            end(&mut desk, ticket, failed());
-        }
-    }
+    let started = end_all(&mut desk, &failed());
     assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
     let told = desk.out.iter().filter(|output| {
         matches!(output, Output::ReauthExhausted { reauth: way, failures: 6, .. } if *way == reauth)
@@ -323,17 +328,7 @@ fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
 #[test]
 fn a_thousand_tokens_that_expire_together_are_all_served() {
     let (mut desk, _) = desk_of_the_dead(1_000, ReauthRoute::Hook, 20);
-    let mut served = 0;
-    loop {
-        let running = attempts(&mut desk);
-        if running.is_empty() {
-            break;
-        }
-        served += running.len();
-        for ticket in running {
-            end(&mut desk, ticket, Reauthenticated::NewValue { stored: true });
-        }
-    }
+    let served = end_all(&mut desk, &Reauthenticated::NewValue { stored: true });
     assert_eq!(served, 1_000);
 }
 
