@@ -14,6 +14,7 @@ mod roster;
 mod sources;
 mod status;
 mod values;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
+use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
@@ -82,6 +84,7 @@ pub struct Daemon {
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
+    watchdog: Watchdog,
     memory: Memory,
     /// Calls that lose nothing when they are dropped.
     queries: JoinSet<Done>,
@@ -113,6 +116,7 @@ impl Daemon {
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            watchdog: Watchdog::new(),
             memory: Memory::default(),
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
@@ -187,11 +191,17 @@ impl Daemon {
         }
         self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
+        self.watchdog.gone_round(now, self.keeper.next_wake());
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        let wishes = [
+            self.keeper.next_wake(),
+            self.journal.due(),
+            self.memory.due(),
+            self.status.due(),
+            self.watchdog.due(),
+        ];
         wishes.into_iter().flatten().min()
     }
 
