@@ -46,7 +46,11 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
         tagged(&mut rest, usage, &about);
     }
     rest.control("SH", ["SIGNALS"]);
-    tagged(&mut rest, [bold("SIGHUP")], "Read the configuration again. One with faults changes nothing.");
+    tagged(
+        &mut rest,
+        [bold("SIGHUP")],
+        "Read the configuration again. One with faults changes nothing.",
+    );
     tagged(
         &mut rest,
         [bold("SIGTERM"), roman(", "), bold("SIGINT")],
@@ -96,8 +100,7 @@ fn configuration() -> Roff {
     let mut remark = String::new();
     let mut told_of_keys = false;
     for line in CONFIGURATION.lines() {
-        let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '))
-        else {
+        let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) else {
             if line.is_empty() {
                 paragraph(&mut page, &std::mem::take(&mut remark));
             } else {
