@@ -8,7 +8,8 @@ use tokenkeep::clock;
 use tokenkeep::simulator::{Endpoint, Plan, Trouble};
 
 use crate::machine::{
-    Machine, QUOTES, RELOGGED, attempt, entries, number, property, restarted, run, systemctl, until,
+    Machine, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
+    systemctl, until,
 };
 
 #[tokio::test]
@@ -79,6 +80,8 @@ async fn a_stop_ends_a_hung_command_and_a_hung_request_in_time() {
     const HUNG: &str = "[reauth.hung]\ncommand = [\"/bin/sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\n\
                         [token.hung]\nserver = \"sarus\"\nreauth = \"hung\"\n\
                         file = \"/var/lib/tokenkeep/hung.token\"\n";
+    // The watchdog must not mistake the wait at the end for a stall.
+    drop_in("watchdog", "[Service]\nWatchdogSec=3s\n");
     let machine = Machine::keeping_with(HUNG).await;
     let group = format!("/sys/fs/cgroup{}", property("ControlGroup").await);
     machine.server.plan_fault(Plan::always(Trouble::Silence).for_token(QUOTES));
