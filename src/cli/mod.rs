@@ -16,6 +16,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::api::Client;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -144,11 +145,15 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
         Ok(daemon.run(std::future::pending()).await?)
-    })
+    });
+    // A file that hangs, on a dead network disk say, must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.
@@ -162,6 +167,10 @@ fn runtime() -> Result<Runtime, Failure> {
 fn check_config(path: &Path) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
     warn(&loaded.warnings);
+    for server in &loaded.settings.servers {
+        let name = server.name.clone();
+        Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+    }
     print(&plan::tell(&loaded))
 }
 

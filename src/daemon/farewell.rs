@@ -7,27 +7,28 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use signal_hook::consts::SIGHUP;
-use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::deeds::Done;
 use super::roster::Remote;
 use super::{Daemon, GRACE};
+use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{ServerId, TokenId};
-use crate::lifecycle::Standing;
+use crate::lifecycle::{Standing, Token};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::systemd;
 
 impl Daemon {
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    pub(super) async fn wind_down(mut self, signals: &mut Signals) {
+    pub(super) async fn wind_down(mut self) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
+        self.store_what_is_left();
         self.revoke_all();
         let deadline = tokio::time::sleep(GRACE);
         let mut deadline = std::pin::pin!(deadline);
@@ -35,16 +36,29 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
-                signal = signals.next() => if signal != Some(SIGHUP) { break },
+                signal = self.signals.next() => if signal != Some(SIGHUP) { break },
                 done = self.deeds.join_next() => match done {
-                    Some(Ok(Done::Looked(_) | Done::Loaded(_)) | Err(_)) => {}
                     Some(Ok(done)) => self.done(done),
+                    Some(Err(_)) => {}
                     None => break,
                 },
             }
         }
         self.deeds.shutdown().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
+    /// Values that are only in memory get a last chance, however long their pause would be.
+    fn store_what_is_left(&mut self) {
+        let unstored = self
+            .roster
+            .ids()
+            .map(|(id, _)| id)
+            .filter(|id| self.keeper.token(*id).is_some_and(Token::is_unstored));
+        for id in unstored.collect::<Vec<_>>() {
+            self.keeper.hurry(id, clock::now(), &mut self.outputs);
+        }
+        self.perform();
     }
 
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.

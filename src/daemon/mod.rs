@@ -86,7 +86,8 @@ pub struct Daemon {
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
-    /// Calls that lose nothing when they are dropped.
+    signals: Signals,
+    /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
@@ -103,12 +104,16 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When a server's client cannot be built, or another daemon has the state directory.
+    /// When a server's client cannot be built, another daemon has the state directory, or the
+    /// system refuses signals.
     pub fn new(
         settings: Settings,
         loader: Arc<Loader>,
         log: Option<Guard>,
     ) -> Result<Self, DaemonError> {
+        // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
+        let signals =
+            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
@@ -118,6 +123,7 @@ impl Daemon {
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
+            signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
@@ -151,11 +157,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// When the system refuses signals or timers.
+    /// When the system refuses timers.
     pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        let system = |doing| move |error| DaemonError::System { doing, error };
-        let mut signals =
-            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
         let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
         let mut until = std::pin::pin!(until);
         self.wake();
@@ -164,7 +167,7 @@ impl Daemon {
             alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
-                signal = signals.next() => match signal {
+                signal = self.signals.next() => match signal {
                     Some(SIGHUP) => self.reload(),
                     Some(_) | None => break,
                 },
@@ -176,7 +179,7 @@ impl Daemon {
             }
             self.wake();
         }
-        self.wind_down(&mut signals).await;
+        self.wind_down().await;
         Ok(())
     }
 
@@ -338,4 +341,9 @@ impl Daemon {
             self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
         }
     }
+}
+
+/// The error of a system that refuses to do this.
+const fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |error| DaemonError::System { doing, error }
 }

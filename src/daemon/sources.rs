@@ -40,7 +40,7 @@ impl Daemon {
 
     fn look(&mut self, wanted: Vec<(TokenId, u64, Source)>) {
         if !wanted.is_empty() {
-            self.deeds.spawn(deeds::look(wanted));
+            self.queries.spawn(deeds::look(wanted));
         }
     }
 

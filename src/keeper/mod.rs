@@ -165,7 +165,9 @@ impl Keeper {
         }
     }
 
-    /// Gives a token other rules, or another server's gate; its state stays.
+    /// Gives a token other rules; its state stays. On another server it is asked about anew,
+    /// whatever the one before said of it. What is due starts with the next
+    /// [`wake`](Self::wake), when every token that changes has its new rules.
     pub fn change_token(
         &mut self,
         id: TokenId,
@@ -177,10 +179,14 @@ impl Keeper {
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
         self.servers[entry.spec.server.index()].tokens -= 1;
         self.servers[spec.server.index()].tokens += 1;
+        let moved = entry.spec.server != spec.server;
         entry.spec = spec;
         entry.waits_for_reauth = false;
+        if moved {
+            self.advance(id, Event::ServerChanged, now, out);
+        }
         self.advance(id, Event::PolicyChanged, now, out);
-        self.settle(id, now, out);
+        self.queue_or_store(id, now, out);
     }
 
     /// What is known of a token; `None` for one that was removed.
@@ -294,6 +300,12 @@ impl Keeper {
         out: &mut Vec<Output>,
     ) {
         self.conclude(ticket, Event::Stored(result), now, out);
+    }
+
+    /// Tries again now what would be tried later for a token.
+    pub fn hurry(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
+        self.advance(id, Event::Summoned, now, out);
+        self.settle(id, now, out);
     }
 
     /// A token's source was read again.

@@ -388,6 +388,7 @@ fn a_token_that_gets_another_way_does_not_wait_for_the_old_one() {
     assert_ne!(open, closed);
     let spec = desk.spec(Some(open));
     desk.keeper.change_token(ticket.token, spec, desk.now, &mut desk.out);
+    desk.wake();
     assert_eq!(attempts(&mut desk).len(), 1);
 }
 
@@ -422,4 +423,54 @@ fn with_nothing_to_do_nobody_is_woken() {
     assert_eq!(desk.keeper.next_wake(), None);
     desk.answer(ticket, expired());
     assert_eq!(desk.keeper.next_wake(), None);
+}
+
+/// Moves a token to another server.
+fn move_token(desk: &mut Desk, id: TokenId) {
+    let limits = Limits { rate_limit: number(1_000), max_in_flight: number(5) };
+    let server = desk.keeper.add_server(limits);
+    let spec = TokenSpec { server, ..desk.spec(None) };
+    desk.keeper.change_token(id, spec, desk.now, &mut desk.out);
+    desk.wake();
+}
+
+#[test]
+fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
+    let mut desk = Desk::new(1_000_000, 5);
+    let id = desk.tokens(1, None)[0];
+    desk.wake();
+    let (ticket, _) = desk.effects()[0];
+    desk.answer(ticket, expired());
+    move_token(&mut desk, id);
+    let (ticket, _) = desk.effects()[0];
+    desk.answer(ticket, alive(MINUTE));
+    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+}
+
+#[test]
+fn what_the_server_before_still_answers_does_not_count() {
+    let mut desk = Desk::new(1_000_000, 5);
+    let id = desk.tokens(1, None)[0];
+    desk.wake();
+    let (ticket, _) = desk.effects()[0];
+    move_token(&mut desk, id);
+    assert_eq!(desk.effects().len(), 0, "never two at once");
+    desk.answer(ticket, expired());
+    assert_eq!(desk.keeper.token(id).map(Token::standing), Some(Standing::Unknown));
+    let (ticket, _) = desk.effects()[0];
+    desk.answer(ticket, alive(MINUTE));
+    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+}
+
+#[test]
+fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
+    let (mut desk, reauth) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+    let ids: Vec<_> = attempts(&mut desk).into_iter().map(|ticket| ticket.token).collect();
+    assert_eq!(ids.len(), 4);
+    desk.keeper.set_max_hooks(number(8));
+    let spec = desk.spec(Some(reauth));
+    desk.keeper.change_token(ids[0], spec, desk.now, &mut desk.out);
+    assert_eq!(attempts(&mut desk).len(), 0);
+    desk.wake();
+    assert_eq!(attempts(&mut desk).len(), 4);
 }

@@ -7,7 +7,7 @@ use super::event::{Answer, Notice, Stage};
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::step::Turn;
-use super::token::{Flight, Standing, Task, Unstored};
+use super::token::{Candidate, Flight, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
 use crate::time::whole_millis;
 
@@ -18,10 +18,14 @@ impl Turn<'_> {
                 self.token.flight = None;
                 self.current_answered(method, answer);
             }
-            Some(Flight::Candidate { method, outdated }) => {
+            Some(Flight::Candidate(method)) => {
                 self.token.flight = None;
-                if !outdated {
-                    self.candidate_answered(method, answer);
+                self.candidate_answered(method, answer);
+            }
+            Some(Flight::Outdated(slot)) => {
+                self.token.flight = None;
+                if answer.replaced && slot == self.token.active {
+                    self.adopt_renewed_value();
                 }
             }
             Some(Flight::Reauth(_) | Flight::Store) | None => {}
@@ -45,13 +49,7 @@ impl Turn<'_> {
                 });
             }
             Outcome::Expired(fault) => self.dead(Standing::Expired, fault),
-            Outcome::Rejected(fault) if self.token.task == Task::ConfirmRejection => {
-                self.dead(Standing::Rejected, fault);
-            }
-            Outcome::Rejected(fault) => {
-                self.token.task = Task::ConfirmRejection;
-                self.failed(fault, false, Duration::ZERO);
-            }
+            Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
                 self.renew_refused(fault);
             }
@@ -61,6 +59,23 @@ impl Turn<'_> {
             }
             Outcome::Unavailable(fault) => self.unanswered(fault, Duration::ZERO),
         }
+    }
+
+    /// A 401: final when a second query says so too. Where that contradicts one to a renewing
+    /// call that was only tried, it is this call that the server does not permit.
+    fn rejected(&mut self, fault: Fault) {
+        self.token.task = match self.token.task {
+            Task::ConfirmRejection | Task::ConfirmRefusal => {
+                return self.dead(Standing::Rejected, fault);
+            }
+            Task::TryRenew | Task::RetryRenew => Task::ConfirmRefusal,
+            Task::Watch
+            | Task::Check
+            | Task::ConfirmGrowth
+            | Task::ConfirmRenewal
+            | Task::Reauth => Task::ConfirmRejection,
+        };
+        self.failed(fault, false, Duration::ZERO);
     }
 
     /// The renewing call itself is refused: where it was only tried, or queries are
@@ -175,19 +190,36 @@ impl Turn<'_> {
         {
             self.plan_check(&reading);
         }
-        match (self.context.policy.reauth, self.token.standing) {
-            (_, Standing::Alive(reading)) => self.plan_early_reauth(&reading),
-            (_, Standing::Unknown | Standing::Unverified(_)) => {}
-            (Some(_), Standing::Missing | Standing::Expired | Standing::Rejected) => {
-                if self.token.task == Task::Watch {
+        match self.token.standing {
+            Standing::Alive(reading) | Standing::Unverified(reading) => {
+                self.plan_early_reauth(&reading);
+            }
+            Standing::Unknown => {}
+            Standing::Missing | Standing::Expired | Standing::Rejected => {
+                if self.token.flight.is_none() {
                     self.seek_new_value();
                 }
             }
-            (None, Standing::Missing | Standing::Expired | Standing::Rejected) => {
-                if self.token.flight.is_none() {
-                    self.token.task = Task::Watch;
-                }
+        }
+    }
+
+    /// Another server is asked from now on: what the one before it has said of the values, and
+    /// what it may still answer, does not count. An attempt under way decides as it would have.
+    pub(super) fn server_changed(&mut self) {
+        match self.token.flight {
+            Some(Flight::Reauth(_)) => return,
+            Some(Flight::Current(_)) => {
+                self.token.flight = Some(Flight::Outdated(self.token.active));
             }
+            Some(Flight::Candidate(_)) => self.outdate_candidate(),
+            Some(Flight::Outdated(_) | Flight::Store) | None => {}
+        }
+        if let Some(candidate) = &mut self.token.candidate {
+            let obtained = candidate.obtained;
+            *candidate = Candidate { due: self.now, failures: 0, suspected: false, obtained };
+        }
+        if self.token.standing != Standing::Missing {
+            self.forget_value();
         }
     }
 
@@ -199,6 +231,9 @@ impl Turn<'_> {
         self.token.unstored = None;
         self.token.early = None;
         let young = self.token.budget.dies_young(self.now);
+        if young {
+            self.token.budget.failed(self.now);
+        }
         let proving = self.token.proving.take();
         if let Some(proving) = proving {
             self.dead_on_arrival(proving, &fault);

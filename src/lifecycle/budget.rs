@@ -27,6 +27,8 @@ pub(super) struct Budget {
     counted: u32,
     /// Attempts since a value last lived through its probation; the pause doubles with them.
     in_a_row: u32,
+    /// When the newest attempt came to nothing, if it has: from then on the pause counts.
+    failed_at: Option<Moment>,
     /// Until when the newest value must live for its attempt to be taken back.
     probation: Option<Moment>,
 }
@@ -34,7 +36,13 @@ pub(super) struct Budget {
 impl Budget {
     /// A full budget.
     pub(super) const fn new() -> Self {
-        Self { window_end: Moment::from_millis(0), counted: 0, in_a_row: 0, probation: None }
+        Self {
+            window_end: Moment::from_millis(0),
+            counted: 0,
+            in_a_row: 0,
+            failed_at: None,
+            probation: None,
+        }
     }
 
     /// When an attempt may start, for a token that needs one at `now`: at once, after the
@@ -47,7 +55,8 @@ impl Budget {
             return now;
         }
         let doublings = (self.in_a_row - 1).min(31);
-        now + policy.delay.saturating_mul(1 << doublings).min(policy.delay_max)
+        let pause = policy.delay.saturating_mul(1 << doublings).min(policy.delay_max);
+        (self.failed_at.unwrap_or(now) + pause).max(now)
     }
 
     /// Whether no attempt is left before the window ends.
@@ -67,8 +76,14 @@ impl Budget {
         }
         self.counted += 1;
         self.in_a_row += 1;
+        self.failed_at = None;
         self.probation = None;
         self.counted
+    }
+
+    /// The newest attempt came to nothing, or its value died too young.
+    pub(super) const fn failed(&mut self, now: Moment) {
+        self.failed_at = Some(now);
     }
 
     /// The newest value was found alive; from now on it is on probation.
@@ -99,7 +114,7 @@ impl Budget {
     /// The budget that an earlier run left.
     pub(super) const fn restored(attempts: Attempts) -> Self {
         let Attempts { window_end, counted, in_a_row } = attempts;
-        Self { window_end, counted, in_a_row, probation: None }
+        Self { window_end, counted, in_a_row, failed_at: None, probation: None }
     }
 
     /// The newest value is out of use: it can no longer live through its probation.

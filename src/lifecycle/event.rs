@@ -46,6 +46,8 @@ pub enum Event {
     SourceChanged(SourceChange),
     /// The policy is another one from now on.
     PolicyChanged,
+    /// Another server is asked about the token from now on.
+    ServerChanged,
     /// The server is left alone until then, whatever is due.
     Quieted(Moment),
     /// There is reason to try again now what would be tried later.

@@ -34,20 +34,22 @@ impl Turn<'_> {
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
+                // An attempt whose own value was not judged yet is worth what this one is.
+                let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
                 self.token.candidate = Some(Candidate {
                     due: self.now,
                     failures: 0,
                     suspected: false,
-                    obtained: None,
+                    obtained: obtained.map(|(proving, _)| (proving, true)),
                 });
             }
         }
     }
 
     /// The source does not offer the candidate any more: an answer about it is of no use.
-    fn outdate_candidate(&mut self) {
-        if let Some(Flight::Candidate { outdated, .. }) = &mut self.token.flight {
-            *outdated = true;
+    pub(super) fn outdate_candidate(&mut self) {
+        if let Some(Flight::Candidate(_)) = self.token.flight {
+            self.token.flight = Some(Flight::Outdated(self.token.active.other()));
         }
     }
 
@@ -202,6 +204,7 @@ impl Turn<'_> {
                 self.token.proving = Some(Proving { attempt, duration_ms });
             }
             Reauthenticated::Failed(fault) => {
+                self.token.budget.failed(self.now);
                 let retry_in_ms = self.ms_until(self.token.due);
                 let duration_ms = Some(duration_ms);
                 self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
@@ -217,17 +220,21 @@ impl Turn<'_> {
     }
 
     fn reauth_failed(&mut self, attempt: u32, duration_ms: Option<u64>, fault: ReauthFault) {
+        self.token.budget.failed(self.now);
         let at = self.notices.len();
         let wish = self.now + fault.retry_after.unwrap_or_default();
-        let next =
-            if let Standing::Alive(reading) | Standing::Unverified(reading) = self.token.standing {
+        let next = match self.token.standing {
+            Standing::Alive(reading) | Standing::Unverified(reading) => {
                 self.token.early = self.early_reauth(&reading).map(|early| early.max(wish));
                 self.token.early
-            } else {
+            }
+            Standing::Unknown => None,
+            Standing::Missing | Standing::Expired | Standing::Rejected => {
                 self.seek_new_value();
                 self.token.due = self.token.due.max(wish);
                 Some(self.token.due)
-            };
+            }
+        };
         let retry_in_ms = next.map_or(0, |next| self.ms_until(next));
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
@@ -245,11 +252,15 @@ impl Turn<'_> {
     /// nothing extends; `None` where that is not wanted.
     fn early_reauth(&self, reading: &Reading) -> Option<Moment> {
         let policy = self.context.policy.reauth?;
-        let before = self.context.policy.reauth_before?;
         let allowed = self.token.budget.allows_from(&policy, self.now);
-        let wanted =
-            Moment::from_millis(reading.bound().as_millis().saturating_sub(whole_millis(before)));
-        Some(wanted.max(allowed))
+        Some(self.early_reauth_wanted(reading)?.max(allowed))
+    }
+
+    /// The same, whatever the budget says.
+    pub(super) fn early_reauth_wanted(&self, reading: &Reading) -> Option<Moment> {
+        self.context.policy.reauth?;
+        let before = whole_millis(self.context.policy.reauth_before?);
+        Some(Moment::from_millis(reading.bound().as_millis().saturating_sub(before)))
     }
 
     /// The value that re-auth brought died although it was alive a moment ago; to be said
@@ -272,6 +283,7 @@ impl Turn<'_> {
             self.token.budget.verified(reading);
             return self.say(Notice::ReauthSucceeded { attempt, duration_ms });
         }
+        self.token.budget.failed(self.now);
         let error = format!(
             "the new value lives for {} ms only, which is shorter than any check interval",
             reading.remaining_ms

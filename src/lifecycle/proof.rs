@@ -55,6 +55,15 @@ impl Turn<'_> {
                 }
                 renewed
             }
+            Task::ConfirmRefusal => {
+                let renewed = reading.grew_since(earlier, life);
+                if renewed {
+                    self.proven(reading);
+                } else {
+                    self.doubt(reading);
+                }
+                renewed
+            }
             Task::TryRenew | Task::RetryRenew => {
                 let renewed = reading.grew_since(earlier, life);
                 if renewed {
@@ -127,9 +136,23 @@ impl Turn<'_> {
             self.token.proven = false;
             let known = self.token.life_ms.min(SHORTEST_JUDGED_MS);
             self.token.life_ms = reading.remaining_ms.max(known);
+            self.hasten_verdict(reading);
         } else if !self.token.unextendable {
             self.token.unextendable = true;
             self.say(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.bound()) });
+        }
+        self.plan_early_reauth(reading);
+    }
+
+    /// Where a new value is wanted before the end, whether anything extends this life has to
+    /// be known by then: the next check comes no later, but not before it can be judged.
+    fn hasten_verdict(&mut self, reading: &Reading) {
+        let Some(wanted) = self.early_reauth_wanted(reading) else { return };
+        let judgeable = reading.received + Duration::from_millis(self.token.life_ms.div_ceil(5));
+        let due = wanted.max(judgeable);
+        if due < self.token.due {
+            self.token.due = due;
+            self.token.room_from = due;
         }
     }
 

@@ -77,6 +77,10 @@ pub fn step(
             turn.policy_changed();
             None
         }
+        Event::ServerChanged => {
+            turn.server_changed();
+            None
+        }
         Event::Quieted(until) => {
             turn.quieted(until);
             None
@@ -161,7 +165,7 @@ impl Turn<'_> {
             }
             Errand::AskCandidate => {
                 let method = self.querying();
-                self.token.flight = Some(Flight::Candidate { method, outdated: false });
+                self.token.flight = Some(Flight::Candidate(method));
                 Some(self.ask(method, self.token.active.other()))
             }
         }
@@ -197,6 +201,7 @@ impl Turn<'_> {
             Task::Watch
             | Task::Check
             | Task::ConfirmRejection
+            | Task::ConfirmRefusal
             | Task::ConfirmGrowth
             | Task::ConfirmRenewal
             | Task::Reauth => self.querying(),

@@ -2,6 +2,7 @@
 //! tests move and against a server that follows a script.
 
 mod answers;
+mod early;
 mod endings;
 mod newcomers;
 mod properties;

@@ -88,6 +88,8 @@ pub(super) enum Task {
     Check,
     /// A second query, after a 401.
     ConfirmRejection,
+    /// A query, after a 401 to a renewing call that was only tried.
+    ConfirmRefusal,
     /// A second call at once, after a reading that did not grow.
     ConfirmGrowth,
     /// A renewing call, after two readings that did not grow.
@@ -106,8 +108,10 @@ pub(super) enum Task {
 pub(super) enum Flight {
     /// A call about the value in use.
     Current(Method),
-    /// A call about the candidate; `outdated` once another candidate has taken its slot.
-    Candidate { method: Method, outdated: bool },
+    /// A call about the candidate.
+    Candidate(Method),
+    /// A call about the value in this slot, whose answer does not count any more.
+    Outdated(Slot),
     /// A re-auth attempt with its number.
     Reauth(u32),
     /// The value in use is being written.
@@ -246,8 +250,16 @@ impl Token {
         self.budget = Budget::restored(attempts);
     }
 
-    /// Brings the calls that wait for a retry forward to `now`.
+    /// Whether the value in use is not in its store yet.
+    pub const fn is_unstored(&self) -> bool {
+        self.unstored.is_some()
+    }
+
+    /// Brings what waits for a retry forward to `now`.
     pub(super) fn hurry(&mut self, now: Moment) {
+        if let Some(unstored) = &mut self.unstored {
+            unstored.due = unstored.due.min(now);
+        }
         if self.failures > 0 {
             self.due = self.due.min(now);
         }
@@ -278,6 +290,7 @@ impl Token {
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
                     | Task::ConfirmRejection
+                    | Task::ConfirmRefusal
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal

@@ -4,7 +4,7 @@
 use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{Plan, Simulator, Trouble};
 
-use crate::support::{Daemon, Stage, seconds, secret, simulator};
+use crate::support::{Daemon, Line, Stage, seconds, secret, server_table, simulator, token_table};
 
 /// Tokens named after what happens to them, each on a server of its own.
 struct Fleet {
@@ -18,10 +18,8 @@ impl Fleet {
         let mut servers = Vec::new();
         for name in names {
             let server = simulator().await;
-            configuration += &format!(
-                "[server.{name}]\nurl = \"{}\"\n[token.{name}]\nserver = \"{name}\"\nfile = \"$DIR/{name}.token\"\n",
-                server.url()
-            );
+            configuration += &server_table(&name, &server, "");
+            configuration += &token_table(&name, &name, "");
             servers.push((name, server));
         }
         let stage = Stage::new(&configuration);
@@ -151,11 +149,7 @@ async fn an_error_is_read_in_each_of_the_shapes_that_servers_use() {
 }
 
 /// The first lines with `event` of tokens whose first answers are these.
-async fn first_events(
-    texts: &[&str],
-    status: u16,
-    event: &str,
-) -> Vec<(String, crate::support::Line)> {
+async fn first_events(texts: &[&str], status: u16, event: &str) -> Vec<(String, Line)> {
     let cases = named(texts.to_vec());
     let fleet = Fleet::new(cases.iter().map(|(name, _)| name.clone()), 60).await;
     for ((_, server), (_, text)) in fleet.servers.iter().zip(&cases) {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokenkeep::simulator::{Behaviour, Recorded};
 
-use crate::support::{Ended, Line, Stage, about, millis, seconds, simulator, simulator_with};
+use crate::support::{
+    Ended, Line, Stage, about, millis, seconds, server_table, simulator, simulator_with,
+    token_table,
+};
 
 const NAMES: [&str; 3] = ["bonds", "indices", "quotes"];
 const LIFE: Duration = seconds(3);
@@ -26,11 +29,8 @@ async fn tokens_of_three_seconds_are_kept_alive_for_a_minute() {
 
 async fn keep_alive(span: Duration) {
     let server = simulator().await;
-    let mut configuration = format!("[server.sarus]\nurl = \"{}\"\n", server.url());
-    for name in NAMES {
-        configuration +=
-            &format!("[token.{name}]\nserver = \"sarus\"\nfile = \"$DIR/{name}.token\"\n");
-    }
+    let tokens = NAMES.map(|name| token_table(name, "sarus", "")).concat();
+    let configuration = server_table("sarus", &server, "") + &tokens;
     let stage = Stage::new(&configuration);
     let values = NAMES.map(|name| stage.token(name));
     for value in &values {
@@ -84,10 +84,9 @@ fn assert_troubleless(ended: &Ended) {
 async fn no_two_requests_about_a_token_overlap_whatever_happens_meanwhile() {
     let latency = millis(150);
     let server = simulator_with(Behaviour { latency, ..Behaviour::default() }).await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    ));
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
     let value = stage.token("quotes");
     server.add_token(&value, millis(1_500));
 

@@ -2,14 +2,13 @@
 
 use tokenkeep::simulator::{Plan, Simulator, Trouble};
 
-use crate::support::{Stage, about, seconds, secret, simulator};
+use crate::support::{Stage, about, seconds, secret, server_table, simulator, token_table};
 
 async fn living() -> (Simulator, Stage) {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    ));
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
     server.add_token(&stage.token("quotes"), seconds(2));
     (server, stage)
 }

@@ -7,7 +7,9 @@ use std::process::Output;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::{ISSUED, Line, PATIENCE, Stage, millis, seconds, simulator};
+use crate::support::{
+    ISSUED, Line, PATIENCE, Stage, millis, seconds, server_table, simulator, token_table,
+};
 
 const USAGE: i32 = 64;
 const UNAVAILABLE: i32 = 69;
@@ -99,10 +101,9 @@ async fn a_configuration_that_is_not_there_ends_with_78() {
 #[tokio::test]
 async fn a_second_daemon_on_the_same_state_directory_ends_with_69() {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    ));
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
     server.add_token(&stage.token("quotes"), seconds(2));
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;

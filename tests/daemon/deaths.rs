@@ -3,15 +3,13 @@
 use tokenkeep::simulator::{Plan, Simulator, Trouble};
 
 use crate::support::{
-    Daemon, Ended, Stage, about, millis, mortal_simulator, seconds, secret, simulator,
+    Daemon, Ended, Stage, about, millis, mortal_simulator, seconds, secret, server_table,
+    simulator, token_table,
 };
 
 /// One token without re-auth.
 fn configuration(server: &Simulator) -> String {
-    format!(
-        "[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    )
+    [server_table("sarus", server, ""), token_table("quotes", "sarus", "")].concat()
 }
 
 fn error(status: u16) -> Trouble {

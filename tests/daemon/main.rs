@@ -5,6 +5,7 @@
 //! its secrets may appear in what the program writes: [`support`] sees to that.
 
 mod answers;
+mod budget;
 mod cadence;
 mod candidates;
 mod command_line;

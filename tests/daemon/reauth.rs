@@ -6,50 +6,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy};
 
 use crate::support::{
-    MARK, Stage, about, calls, millis, mode, mortal_simulator, running, seconds, secret, simulator,
-    simulator_with, until,
+    MARK, Stage, about, calls, configuration, expired, millis, mode, mortal_simulator, prints_new,
+    running, seconds, secret, simulator, simulator_with, until,
 };
-
-/// One token whose re-auth is the script `hook`; `keys` are more keys of the re-auth.
-fn configuration(server: &Simulator, keys: &str) -> String {
-    format!(
-        r#"
-[server.sarus]
-url = "{}"
-
-[reauth.relogin]
-command = ["$DIR/hook", "--profile", "quotes"]
-delay = "50ms"
-{keys}
-
-[token.quotes]
-server = "sarus"
-file = "$DIR/quotes.token"
-reauth = "relogin"
-"#,
-        server.url()
-    )
-}
-
-/// A server with the token of a stage, which has expired, and another that lives for long.
-async fn expired(keys: &str, hook: &str) -> (Simulator, Stage) {
-    let server = simulator().await;
-    let stage = Stage::new(&configuration(&server, keys));
-    let value = stage.token("quotes");
-    server.add_token(&value, seconds(60));
-    server.expire(&value);
-    server.add_token(&secret("new"), seconds(60));
-    stage.script("hook", hook);
-    (server, stage)
-}
-
-/// What a hook does to print the new token.
-fn prints_new() -> String {
-    format!("echo '{}'", secret("new"))
-}
 
 #[tokio::test]
 async fn an_expired_token_is_replaced_by_what_the_command_prints() {
@@ -190,116 +152,6 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     let group = stage.read("runs").lines().next().expect("it ran").parse().expect("a number");
     until("the group is gone", || running(group).is_empty()).await;
     daemon.stop().await;
-}
-
-#[tokio::test]
-async fn attempts_end_with_the_budget_and_that_is_said_once() {
-    let (server, stage) = expired("max_attempts = 2", "echo >> $DIR/runs; exit 1").await;
-    stage.write("quotes.token.pace", "");
-    let daemon = stage.start();
-    let exhausted = daemon.event("reauth_exhausted", "quotes").await;
-    assert_eq!(exhausted.number("attempt"), 2);
-    assert!((3_500_000..=3_600_000).contains(&exhausted.number("retry_in_ms")));
-    // Many times the delay.
-    tokio::time::sleep(seconds(1)).await;
-    assert_eq!(stage.lines_in("runs"), 2);
-    assert_eq!(daemon.count("reauth_exhausted", "quotes"), 1);
-
-    stage.replace("quotes.token", &secret("new"));
-    daemon.event("token_recovered", "quotes").await;
-    let ended = daemon.stop().await;
-    assert_eq!(ended.count("token_expired", "quotes"), 1);
-    assert_eq!(about(&server, &secret("new")).len(), 1);
-}
-
-#[tokio::test]
-async fn attempts_go_on_when_the_window_ends() {
-    let (_server, stage) =
-        expired("max_attempts = 1\nwindow = \"1s\"", "echo >> $DIR/runs; exit 1").await;
-    let daemon = stage.start();
-    daemon.nth(3, "reauth_exhausted", "quotes").await;
-    let ended = daemon.stop().await;
-    let attempts: Vec<_> =
-        ended.all("reauth_started", "quotes").iter().map(|line| line.number("attempt")).collect();
-    assert!(attempts.iter().all(|attempt| *attempt == 1), "{attempts:?}");
-}
-
-#[tokio::test]
-async fn a_command_that_returns_the_old_value_does_not_loop() {
-    let hook = format!("echo >> $DIR/runs\necho '{}'", secret("quotes"));
-    let (server, stage) = expired("max_attempts = 3", &hook).await;
-    let daemon = stage.start();
-    daemon.event("reauth_exhausted", "quotes").await;
-    tokio::time::sleep(seconds(1)).await;
-    let ended = daemon.stop().await;
-    assert_eq!(stage.lines_in("runs"), 3);
-    assert_eq!(ended.count("token_expired", "quotes"), 1);
-    assert_eq!(about(&server, &secret("quotes")).len(), 1, "it is known to be dead");
-    assert!(
-        ended.all("reauth_failed", "quotes")[0].text("error").contains("old")
-            || ended.all("reauth_failed", "quotes")[0].text("error").contains("replaced")
-    );
-}
-
-#[tokio::test]
-async fn a_command_that_returns_dead_tokens_does_not_loop() {
-    let hook = format!("echo >> $DIR/runs\necho '{}'-$TOKENKEEP_ATTEMPT", secret("unknown"));
-    let (_server, stage) = expired("max_attempts = 2", &hook).await;
-    let daemon = stage.start();
-    daemon.event("reauth_exhausted", "quotes").await;
-    let ended = daemon.stop().await;
-    assert_eq!(stage.lines_in("runs"), 2);
-    assert_eq!(ended.count("reauth_failed", "quotes"), 2);
-    assert_eq!(ended.count("reauth_succeeded", "quotes"), 0);
-}
-
-#[tokio::test]
-async fn two_tokens_that_share_a_value_do_not_loop() {
-    let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "{}\n[token.orders]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\nreauth = \"relogin\"\n",
-        configuration(&server, "")
-    ));
-    let value = stage.token("quotes");
-    server.add_token(&value, seconds(60));
-    server.expire(&value);
-    for name in ["quotes", "orders"] {
-        server.add_token(&secret(&format!("new-{name}")), seconds(2));
-    }
-    stage.script("hook", &format!("echo >> $DIR/runs\necho '{MARK}/new-'$TOKENKEEP_NAME+="));
-    let daemon = stage.start();
-    for name in ["quotes", "orders"] {
-        daemon.nth(3, "token_checked", name).await;
-    }
-    daemon.stop().await;
-    assert!(stage.lines_in("runs") <= 2, "{} runs", stage.lines_in("runs"));
-}
-
-#[tokio::test]
-async fn no_more_commands_run_at_once_than_are_allowed() {
-    let server = simulator().await;
-    let mut text = format!("max_hooks = 2\n{}", configuration(&server, ""));
-    for n in 0..7 {
-        text += &format!(
-            "[token.t{n}]\nserver = \"sarus\"\nfile = \"$DIR/t{n}.token\"\nreauth = \"relogin\"\n"
-        );
-    }
-    let stage = Stage::new(&text);
-    stage.token("quotes");
-    (0..7).for_each(|n| drop(stage.token(&format!("t{n}"))));
-    let hook = "mkdir $DIR/running-$$; ls -d $DIR/running-* | wc -l >> $DIR/together\n\
-                sleep 0.2; rmdir $DIR/running-$$\n\
-                echo S3CR3T/new-$TOKENKEEP_NAME";
-    stage.script("hook", hook);
-    for name in (0..7).map(|n| format!("t{n}")).chain(["quotes".to_owned()]) {
-        server.add_token(&format!("{MARK}/new-{name}"), seconds(60));
-    }
-    let daemon = stage.start();
-    daemon.nth(8, "reauth_succeeded", "").await;
-    daemon.stop().await;
-    let together: Vec<u32> =
-        stage.read("together").lines().map(|line| line.trim().parse().expect("a count")).collect();
-    assert_eq!((together.len(), together.iter().max()), (8, Some(&2)), "{together:?}");
 }
 
 #[tokio::test]

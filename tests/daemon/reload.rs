@@ -3,14 +3,14 @@
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{Stage, about, seconds, secret, simulator};
+use crate::support::{self, Stage, about, seconds, secret, simulator};
 
 fn server_table(server: &Simulator) -> String {
-    format!("[server.sarus]\nurl = \"{}\"\n", server.url())
+    support::server_table("sarus", server, "")
 }
 
 fn token_table(name: &str, keys: &str) -> String {
-    format!("[token.{name}]\nserver = \"sarus\"\nfile = \"$DIR/{name}.token\"\n{keys}\n")
+    support::token_table(name, "sarus", keys)
 }
 
 /// A server and a stage with these tokens, all of them alive for `life` seconds.
@@ -88,7 +88,7 @@ async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
     daemon.signal(Signal::HUP);
     let line = daemon.event("config_rejected", "").await;
     assert_eq!(line.text("level"), "error");
-    for wanted in ["tokenkeep.toml:7:1", "tokenkeep.toml:11:1", "nonsense"] {
+    for wanted in ["tokenkeep.toml:8:1", "tokenkeep.toml:12:1", "nonsense"] {
         assert!(line.text("error").contains(wanted), "{wanted}: {}", line.text("error"));
     }
     daemon.more(2, "token_checked", "kept").await;

@@ -2,15 +2,16 @@
 
 use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
 
-use crate::support::{Line, Stage, about, calls, seconds, secret, simulator_with};
+use crate::support::{
+    Line, Stage, about, calls, seconds, secret, server_table, simulator_with, token_table,
+};
 
 async fn staged(renewal: &str, behaviour: Behaviour) -> (Simulator, Stage) {
     let server = simulator_with(behaviour).await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\nrenewal = \"{renewal}\"\n\
-         [token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    ));
+    let keys = format!("renewal = \"{renewal}\"");
+    let stage = Stage::new(
+        &[server_table("sarus", &server, &keys), token_table("quotes", "sarus", "")].concat(),
+    );
     server.add_token(&stage.token("quotes"), seconds(2));
     (server, stage)
 }

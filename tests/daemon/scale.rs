@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use tokenkeep::clock;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{Stage, descriptors, seconds, secret, simulator, threads};
+use crate::support::{
+    Line, Stage, descriptors, seconds, server_table, simulator, threads, token_table,
+};
 
 /// Checks a second.
 const RATE: usize = 2_000;
@@ -19,20 +21,15 @@ const IN_FLIGHT: usize = 8;
 /// A server and a stage with so many tokens in `conf.d`.
 async fn crowd(count: usize) -> (Simulator, Stage) {
     let server = simulator().await;
-    let stage = Stage::new(&format!(
-        "[server.sarus]\nurl = \"{}\"\nrate_limit = {RATE}\nmax_in_flight = {IN_FLIGHT}\n",
-        server.url()
-    ));
+    let keys = format!("rate_limit = {RATE}\nmax_in_flight = {IN_FLIGHT}");
+    let stage = Stage::new(&server_table("sarus", &server, &keys));
     for (file, first) in (0..count).step_by(IN_A_FILE).enumerate() {
-        let mut text = String::new();
-        for n in first..count.min(first + IN_A_FILE) {
-            text +=
-                &format!("[token.t{n}]\nserver = \"sarus\"\nfile = \"$DIR/tokens/{file}/t{n}\"\n");
-            let value = secret(&format!("t{n}"));
-            server.add_token(&value, seconds(600));
-            stage.write(&format!("tokens/{file}/t{n}"), &value);
+        let names = (first..count.min(first + IN_A_FILE)).map(|n| format!("t{n}"));
+        let tables = names.clone().map(|name| token_table(&name, "sarus", ""));
+        stage.write(&format!("conf.d/{file:02}.toml"), &tables.collect::<String>());
+        for name in names {
+            server.add_token(&stage.token(&name), seconds(600));
         }
-        stage.write(&format!("conf.d/{file:02}.toml"), &text);
     }
     (server, stage)
 }
@@ -59,7 +56,7 @@ async fn cost(count: usize) -> (usize, usize) {
         .find(|line| line.0["level"] != "info" && line.event() != "events_suppressed");
     assert!(trouble.is_none(), "{trouble:?}");
     let written: u64 = ended.count("token_checked", "").try_into().expect("few");
-    let left_out = |line: &crate::support::Line| line.0["suppressed"].as_u64().unwrap_or(0);
+    let left_out = |line: &Line| line.0["suppressed"].as_u64().unwrap_or(0);
     let suppressed: u64 = ended.lines.iter().map(left_out).sum();
     assert_eq!(written + suppressed, count as u64, "every check is said, or counted");
     let values: HashSet<_> = server

@@ -9,50 +9,38 @@ use rustix::process::Signal;
 use tokenkeep::simulator::{Behaviour, Plan, RenewsBy, Simulator, Trouble};
 
 use crate::support::{
-    Daemon, ISSUED, MARK, Stage, millis, of_process, seconds, secret, simulator_with,
+    Daemon, ISSUED, Line, MARK, Stage, millis, mode, of_process, seconds, secret, server_table,
+    simulator_with, token_table,
 };
 
 /// Everything that tracing can be made to show.
 const LOUD: &str = "trace,tokenkeep=trace,reqwest=trace,hyper=trace,hyper_util=trace,h2=trace,\
                     rustls=trace,tokio=trace,mio=trace";
 
+/// Scripts, each of which is the re-auth of a token of its name.
+const HOOKS: [&str; 5] = ["prints", "fails", "hangs", "repeats", "babbles"];
+
+/// What each of them does first.
 const DUMP: &str = "tr '\\0' '\\n' < /proc/$$/environ >> $DIR/seen\n\
                     tr '\\0' '\\n' < /proc/$$/cmdline >> $DIR/seen\n";
 
 fn configuration(server: &Simulator) -> String {
-    let mut text = format!(
-        r#"
-[log]
-level = "{LOUD}"
-[server.sarus]
-url = "{}"
-[reauth.key]
-api_key_file = "$DIR/api.key"
-"#,
-        server.url()
-    );
-    for hook in ["prints", "fails", "hangs", "repeats", "babbles"] {
-        text += &format!(
-            r#"
-[reauth.{hook}]
-command = ["$DIR/{hook}"]
-timeout = "300ms"
-delay = "10ms"
-max_attempts = 2
-[token.{hook}]
-server = "sarus"
-file = "$DIR/{hook}.token"
-reauth = "{hook}"
-"#
-        );
+    let mut tables = vec![
+        format!("[log]\nlevel = \"{LOUD}\"\n"),
+        server_table("sarus", server, ""),
+        "[reauth.key]\napi_key_file = \"$DIR/api.key\"\n".to_owned(),
+        token_table("key", "sarus", "reauth = \"key\""),
+        "[token.given]\nserver = \"sarus\"\nenv = \"GIVEN_TOKEN\"\nreauth = \"key\"\n".to_owned(),
+        token_table("rejected", "sarus", ""),
+        token_table("plain", "sarus", ""),
+    ];
+    for hook in HOOKS {
+        tables.push(format!(
+            "[reauth.{hook}]\ncommand = [\"$DIR/{hook}\"]\ntimeout = \"300ms\"\ndelay = \"10ms\"\nmax_attempts = 2\n"
+        ));
+        tables.push(token_table(hook, "sarus", &format!("reauth = \"{hook}\"")));
     }
-    for name in ["key", "given"] {
-        let source =
-            if name == "key" { "file = \"$DIR/key.token\"" } else { "env = \"GIVEN_TOKEN\"" };
-        text += &format!("[token.{name}]\nserver = \"sarus\"\n{source}\nreauth = \"key\"\n");
-    }
-    text + "[token.rejected]\nserver = \"sarus\"\nfile = \"$DIR/rejected.token\"\n\
-            [token.plain]\nserver = \"sarus\"\nfile = \"$DIR/plain.token\"\n"
+    tables.concat()
 }
 
 fn process_shows_no_secret(daemon: &Daemon) {
@@ -82,7 +70,7 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
     stage.script("repeats", &format!("{DUMP}echo '{}'", secret("repeats")));
     stage.script("babbles", &format!("{DUMP}echo '{MARK} is what I found'"));
     server.add_token(&secret("printed"), seconds(60));
-    for name in ["prints", "fails", "hangs", "repeats", "babbles", "key"] {
+    for name in HOOKS.into_iter().chain(["key"]) {
         server.add_token(&stage.token(name), seconds(60));
         server.expire(&secret(name));
     }
@@ -116,8 +104,7 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
     daemon.event("config_reloaded", "").await;
     let ended = daemon.stop().await;
 
-    let deep =
-        |line: &&crate::support::Line| line.0["level"] == "TRACE" || line.0["level"] == "trace";
+    let deep = |line: &&Line| line.0["level"] == "TRACE" || line.0["level"] == "trace";
     assert!(ended.lines.iter().any(|line| deep(&line)), "the dependencies did speak");
     let seen = stage.read("seen");
     assert!(seen.contains("TOKENKEEP_NAME=fails") && seen.contains("TOKENKEEP_NAME=prints"));
@@ -128,7 +115,6 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
 /// What is kept of secrets under the state directory is for the service's user alone.
 fn kept_for_the_user_alone(stage: &Stage) -> bool {
     let values = fs::read_dir(stage.path("state/values")).expect("a folder");
-    let modes: Vec<_> =
-        values.map(|entry| crate::support::mode(&entry.expect("an entry").path())).collect();
+    let modes: Vec<_> = values.map(|entry| mode(&entry.expect("an entry").path())).collect();
     !modes.is_empty() && modes.iter().all(|mode| *mode == 0o600)
 }

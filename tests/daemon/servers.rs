@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use tokenkeep::simulator::{Behaviour, Plan, Recorded, RetryAfter, Simulator, Trouble};
 
-use crate::support::{Stage, about, millis, seconds, simulator, simulator_with};
+use crate::support::{
+    Stage, about, millis, seconds, server_table, simulator, simulator_with, token_table,
+};
 
 /// A server's table and `count` tokens of it, whose names begin with the server's.
 fn tables(name: &str, server: &Simulator, keys: &str, count: usize) -> String {
-    let mut text = format!("[server.{name}]\nurl = \"{}\"\n{keys}\n", server.url());
-    for n in 0..count {
-        text +=
-            &format!("[token.{name}-{n}]\nserver = \"{name}\"\nfile = \"$DIR/{name}-{n}.token\"\n");
-    }
-    text
+    let tokens = (0..count).map(|n| token_table(&format!("{name}-{n}"), name, ""));
+    server_table(name, server, keys) + &tokens.collect::<String>()
 }
 
 fn add_tokens(stage: &Stage, name: &str, server: &Simulator, count: usize, life: Duration) {

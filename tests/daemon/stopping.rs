@@ -8,8 +8,8 @@ use tokenkeep::daemon::GRACE;
 use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
 
 use crate::support::{
-    Ended, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret, simulator,
-    until,
+    Ended, Line, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret,
+    simulator, simulator_with, token_table, until,
 };
 
 /// What an end may take beyond what is waited for, on a busy machine.
@@ -23,15 +23,10 @@ url = "{}"
 renewal = "{renewal}"
 [reauth.relogin]
 command = ["$DIR/hook"]
-[token.quotes]
-server = "sarus"
-file = "$DIR/quotes.token"
-reauth = "relogin"
-[token.silent]
-server = "sarus"
-file = "$DIR/silent.token"
-"#,
-        server.url()
+{}{}"#,
+        server.url(),
+        token_table("quotes", "sarus", "reauth = \"relogin\""),
+        token_table("silent", "sarus", ""),
     )
 }
 
@@ -50,7 +45,7 @@ async fn staged(hook: &str) -> (Simulator, Stage) {
 
 fn ends_well(ended: &Ended) {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    let events: Vec<_> = ended.lines.iter().map(crate::support::Line::event).collect();
+    let events: Vec<_> = ended.lines.iter().map(Line::event).collect();
     assert_eq!(events.last(), Some(&"daemon_stopped"), "{events:?}");
     assert!(events.contains(&"daemon_stopping"), "{events:?}");
 }
@@ -121,7 +116,7 @@ async fn a_value_that_a_command_brings_during_the_grace_period_is_stored() {
 
 #[tokio::test]
 async fn a_renewal_that_is_under_way_is_waited_for_and_its_new_value_stored() {
-    let server = crate::support::simulator_with(tokenkeep::simulator::Behaviour {
+    let server = simulator_with(tokenkeep::simulator::Behaviour {
         rotates: true,
         latency: millis(600),
         ..tokenkeep::simulator::Behaviour::default()
@@ -169,4 +164,41 @@ async fn a_daemon_that_was_stopped_and_continued_goes_on() {
     daemon.more(2, "token_checked", "quotes").await;
     let ended = daemon.stop().await;
     assert!(ended.story("quotes").is_empty(), "{:?}", ended.story("quotes"));
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_the_configuration_is_refused_and_holds_nothing_up() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    for name in ["quotes", "silent"] {
+        server.add_token(&stage.token(name), seconds(60));
+    }
+    let daemon = stage.start();
+    daemon.nth(2, "token_checked", "").await;
+    stage.pipe("tokenkeep.toml");
+    daemon.signal(Signal::HUP);
+    let refused = daemon.event("config_rejected", "").await;
+    assert!(refused.text("error").contains("it is a pipe"), "{refused:?}");
+    let asked_to_stop = clock::now();
+    daemon.signal(Signal::TERM);
+    ends_well(&daemon.ended().await);
+    let took = clock::now().since(asked_to_stop);
+    assert!(took < GRACE / 2, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
+    let server = simulator().await;
+    let stage = Stage::new(&configuration(&server, "auto"));
+    let names = (0..1_000).map(|n| format!("t{n}"));
+    let many: String = names.clone().map(|name| token_table(&name, "sarus", "")).collect();
+    stage.write("conf.d/many.toml", &many);
+    for name in names {
+        stage.token(&name);
+    }
+    let daemon = stage.start();
+    until("its state directory is in use", || stage.path("state/lock").exists()).await;
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.stop().await;
 }

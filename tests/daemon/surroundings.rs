@@ -7,13 +7,13 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{PATIENCE, Stage, about, millis, seconds, secret, simulator, until};
+use crate::support::{
+    PATIENCE, Stage, about, millis, seconds, secret, server_table, simulator, token_table, until,
+};
 
 fn configuration(server: &Simulator, state_dir: &str) -> String {
-    format!(
-        "{state_dir}\n[server.sarus]\nurl = \"{}\"\n[token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n",
-        server.url()
-    )
+    let tables = [server_table("sarus", server, ""), token_table("quotes", "sarus", "")];
+    format!("{state_dir}\n{}", tables.concat())
 }
 
 /// A server that knows the token `quotes`, and a stage whose file for it is still to be made.
@@ -83,11 +83,7 @@ async fn a_source_without_a_value_is_said_and_taken_up_once_it_has_one() {
         }),
         ("two lines", |stage| drop(stage.write("quotes.token", "S3CR3T-1\nS3CR3T-2\n"))),
         ("control", |stage| drop(stage.write("quotes.token", "S3CR3T\u{7}\n"))),
-        ("a pipe", |stage| {
-            let made =
-                std::process::Command::new("mkfifo").arg(stage.path("quotes.token")).status();
-            assert!(made.expect("mkfifo").success());
-        }),
+        ("a pipe", |stage| stage.pipe("quotes.token")),
     ];
     for (case, prepare) in cases {
         let (_server, stage) = staged().await;
@@ -172,7 +168,7 @@ reauth = "relogin"
 #[tokio::test]
 async fn without_any_token_it_warns_and_waits_for_a_reload() {
     let server = simulator().await;
-    let stage = Stage::new(&format!("[server.sarus]\nurl = \"{}\"\n", server.url()));
+    let stage = Stage::new(&server_table("sarus", &server, ""));
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
     assert!(daemon.all("config_warning", "")[0].text("message").contains("no tokens"));

@@ -137,3 +137,55 @@ fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
     life.advance(secs(6));
     assert_eq!(life.said(), ["expiring: half"]);
 }
+
+/// A server wants quiet until `after` this moment.
+fn quieted(life: &mut Life, after: u64) {
+    life.step(Event::Quieted(life.now + secs(after)));
+}
+
+#[test]
+fn a_wish_for_quiet_past_the_bound_is_told_at_once_and_as_an_error() {
+    let mut life = unanswered();
+    quieted(&mut life, 100);
+    let told = Notice::Expiring { stage: Stage::NineTenths, dies_in_ms: 100_000 };
+    assert_eq!(life.notices, [told]);
+}
+
+#[test]
+fn a_wish_for_quiet_that_the_life_outlasts_is_not_worth_a_word() {
+    let mut life = unanswered();
+    quieted(&mut life, 99);
+    assert_eq!(life.said(), [""; 0]);
+}
+
+#[test]
+fn a_wish_for_quiet_past_the_bound_is_told_once_however_often_it_comes() {
+    let mut life = unanswered();
+    quieted(&mut life, 100);
+    quieted(&mut life, 200);
+    life.advance(secs(99));
+    assert_eq!(life.said(), ["expiring: nine tenths"]);
+    life.advance(secs(1));
+    assert_eq!(life.said(), ["unverified"]);
+}
+
+#[test]
+fn who_was_given_up_to_a_wish_for_quiet_and_lives_has_recovered() {
+    let mut life = unanswered();
+    quieted(&mut life, 100);
+    life.check(alive(33_000));
+    assert_eq!(life.said(), ["expiring: nine tenths", "recovered", "checked"]);
+}
+
+#[test]
+fn a_wish_for_quiet_tells_nothing_of_what_is_dead_or_past_its_bound() {
+    let mut dead = unanswered();
+    dead.check(expired());
+    let mut overdue = unanswered();
+    overdue.advance(secs(101));
+    for mut life in [dead, overdue, Life::new(), Life::new().without_value()] {
+        life.notices.clear();
+        quieted(&mut life, 1_000);
+        assert_eq!(life.said(), [""; 0], "{:?}", life.token.standing());
+    }
+}

@@ -1,11 +1,12 @@
 //! Re-auth: when it starts, what counts as success, and how often it is tried.
 
 use super::world::{
-    Life, alive, asks, expired, hook_failed, not_allowed, reauth_policy, reauthenticated, rejected,
-    secs, throttled, timed_out,
+    Life, START, alive, asks, expired, hook_failed, ms, not_allowed, reauth_policy,
+    reauthenticated, rejected, secs, throttled, timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot, SourceChange, Standing,
+    Attempts, Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot,
+    SourceChange, Standing,
 };
 
 const NEW: Reauthenticated = Reauthenticated::NewValue { stored: true };
@@ -276,4 +277,131 @@ fn an_attempt_whose_value_the_source_overtakes_still_comes_to_its_end() {
     life.source(SourceChange::NewValue);
     life.check(alive(60_000));
     assert_eq!(life.count("reauth succeeded") + life.count("reauth failed"), 1);
+}
+
+/// The value of a first attempt, verified with 100 s left and checked every 20 s.
+fn on_probation() -> Life {
+    let mut life = dead();
+    life.policy.schedule.max_interval = secs(20);
+    life.reauth(NEW);
+    life.check(alive(100_000));
+    life.notices.clear();
+    life
+}
+
+#[test]
+fn a_value_that_dies_young_is_told_as_a_failure_once_after_its_death() {
+    let mut life = on_probation();
+    life.check(expired());
+    assert_eq!(life.said(), ["expired", "reauth failed"]);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    life.reauth(hook_failed());
+    assert_eq!(life.said(), ["reauth started", "reauth failed"]);
+}
+
+#[test]
+fn a_value_that_dies_young_with_the_last_attempt_ends_in_exhaustion() {
+    let mut life = on_probation();
+    for _ in 0..2 {
+        life.check(expired());
+        life.reauth(NEW);
+        life.check(alive(100_000));
+    }
+    life.notices.clear();
+    life.check(expired());
+    assert_eq!(life.said(), ["expired", "reauth failed", "reauth exhausted"]);
+}
+
+#[test]
+fn a_value_that_dies_in_its_later_half_is_no_failure() {
+    let mut life = on_probation();
+    for remaining in [80_000, 60_000, 40_000] {
+        life.check(alive(remaining));
+        while life.token.due_for(Need::Server) == Some(life.now) {
+            life.check(alive(remaining));
+        }
+    }
+    life.notices.clear();
+    life.check(expired());
+    assert_eq!(life.said(), ["expired"]);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now));
+}
+
+#[test]
+fn a_value_that_lives_shorter_than_any_check_interval_is_a_failure() {
+    let mut life = dead();
+    life.reauth(NEW);
+    life.check(alive(80));
+    assert_eq!(life.said(), ["reauth started", "reauth failed", "recovered", "checked"]);
+    life.check(expired());
+    assert_eq!(life.said(), ["expired"]);
+    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 2));
+}
+
+#[test]
+fn such_values_cause_no_more_attempts_than_the_budget_has() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(NEW);
+        life.check(alive(80));
+        life.check(expired());
+    }
+    assert_eq!(life.count("reauth exhausted"), 1);
+    assert_eq!(life.count("reauth failed"), 3);
+}
+
+#[test]
+fn attempts_of_an_earlier_run_count() {
+    let window_end = START + secs(500);
+    let mut life = Life::with_reauth();
+    life.token.restore(Attempts { window_end, counted: 2, in_a_row: 2 });
+    life.check(expired());
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(2)), "the second pause");
+    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 3));
+    assert_eq!(life.count("reauth exhausted"), 1);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(window_end));
+}
+
+#[test]
+fn a_budget_that_an_earlier_run_used_up_is_told_and_kept() {
+    let window_end = START + secs(500);
+    let mut life = Life::with_reauth();
+    life.token.restore(Attempts { window_end, counted: 3, in_a_row: 3 });
+    life.check(expired());
+    assert_eq!(life.said(), ["expired", "reauth exhausted"]);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(window_end));
+    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 1));
+}
+
+#[test]
+fn what_is_restored_is_what_was_to_be_kept() {
+    let mut life = dead();
+    life.reauth(hook_failed());
+    life.reauth(hook_failed());
+    let attempts = life.token.attempts().expect("two attempts");
+    assert_eq!((attempts.counted, attempts.in_a_row), (2, 2));
+    let mut restarted = Life::with_reauth();
+    restarted.token.restore(attempts);
+    assert_eq!(restarted.token.attempts(), Some(attempts));
+}
+
+#[test]
+fn a_reload_that_permits_more_attempts_ends_the_exhaustion() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(hook_failed());
+    }
+    life.policy.reauth.as_mut().unwrap().max_attempts = std::num::NonZeroU32::new(9).unwrap();
+    life.step(Event::PolicyChanged);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(4)));
+}
+
+#[test]
+fn a_reload_does_not_shorten_the_pause_before_the_next_attempt() {
+    let mut life = dead();
+    life.reauth(hook_failed());
+    let due = life.token.due_for(Need::Reauth);
+    life.advance(ms(400));
+    life.step(Event::PolicyChanged);
+    assert_eq!(life.token.due_for(Need::Reauth), due);
 }

@@ -170,7 +170,7 @@ fn an_answer_lost_over_and_over_in_the_proof_is_retried_with_pauses() {
 #[test]
 fn a_refused_renewing_call_leaves_queries_to_go_on() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
-    server.refuses_renewal = true;
+    server.refuses_renewal = Some(not_allowed);
     let mut life = Life::new();
     life.run(&mut server, START + secs(150));
     assert_eq!(life.count("renewal not observed"), 1);
@@ -182,7 +182,7 @@ fn a_refused_renewing_call_leaves_queries_to_go_on() {
 fn a_refused_renewing_check_falls_back_to_queries() {
     let (mut life, mut server) = renewing();
     server.renews = Renews::Query;
-    server.refuses_renewal = true;
+    server.refuses_renewal = Some(not_allowed);
     life.run(&mut server, START + secs(1_000));
     assert!(matches!(life.token.standing(), Standing::Alive(_)));
     assert_eq!(life.count("expired"), 0);
@@ -208,10 +208,10 @@ fn a_renewing_call_refused_past_the_bound_does_not_keep_queries_away() {
 #[test]
 fn a_mended_renewing_call_is_found_again_without_a_restart() {
     let (mut life, mut server) = renewing();
-    server.refuses_renewal = true;
+    server.refuses_renewal = Some(not_allowed);
     server.other_client_until = START + secs(500);
     life.run(&mut server, START + secs(400));
-    server.refuses_renewal = false;
+    server.refuses_renewal = None;
     life.run(&mut server, START + secs(1_500));
     assert!(matches!(life.token.standing(), Standing::Alive(_)));
     let (_, last) = server.calls.last().unwrap();
@@ -269,4 +269,26 @@ fn a_bound_is_only_ever_a_reported_one() {
     life.check(alive(33_000));
     assert_eq!(life.token.bound(), Some(life.now + secs(33)));
     assert_eq!(life.token.due_for(Need::Server), Some(life.now), "the proof goes on at once");
+}
+
+#[test]
+fn a_renewing_call_that_is_always_rejected_is_told_as_no_renewal() {
+    let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
+    server.refuses_renewal = Some(rejected);
+    let mut life = Life::new();
+    life.run(&mut server, START + secs(99));
+    assert_eq!(life.count("renewal not observed"), 1);
+    assert_eq!(life.count("rejected"), 0, "the queries contradict it");
+    life.run(&mut server, START + secs(200));
+    assert_eq!((life.count("expired"), life.count("renewal not observed")), (1, 1));
+}
+
+#[test]
+fn a_renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
+    let mut server = Server::new(Renews::Query, Reports::Before, secs(100));
+    server.refuses_renewal = Some(rejected);
+    let mut life = Life::new();
+    life.run(&mut server, START + secs(3_000));
+    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert_eq!(life.count("renewal not observed"), 0);
 }

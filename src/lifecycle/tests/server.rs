@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{START, expired, ms, not_allowed, rejected, timed_out};
+use super::world::{START, expired, ms, rejected, timed_out};
 use crate::lifecycle::{Method, Slot};
 use crate::outcome::Outcome;
 use crate::time::{Moment, whole_millis};
@@ -35,8 +35,8 @@ pub(super) struct Server {
     pub(super) latency: (Duration, Duration),
     /// `Remaining` is told in whole seconds, rounded down.
     pub(super) whole_seconds: bool,
-    /// The renewing call is refused.
-    pub(super) refuses_renewal: bool,
+    /// What the renewing call is refused with, where it is.
+    pub(super) refuses_renewal: Option<fn() -> Outcome>,
     /// When the value in each slot dies; `None`: the server does not know it.
     pub(super) dies_at: [Option<Moment>; 2],
     /// No request gets through in this time.
@@ -58,7 +58,7 @@ impl Server {
             reports,
             latency: (ms(5), ms(5)),
             whole_seconds: false,
-            refuses_renewal: false,
+            refuses_renewal: None,
             dies_at: [Some(START + life), None],
             outage: None,
             loses_answers: None,
@@ -107,8 +107,10 @@ impl Server {
         if dies_at <= now {
             return expired();
         }
-        if method == Method::Renew && self.refuses_renewal {
-            return not_allowed();
+        if method == Method::Renew
+            && let Some(refusal) = self.refuses_renewal
+        {
+            return refusal();
         }
         let dies_at = if now < self.other_client_until { now + self.life } else { dies_at };
         let renewed = match self.renews {

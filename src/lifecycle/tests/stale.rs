@@ -217,3 +217,27 @@ fn every_token_with_a_value_or_a_way_to_one_waits_for_something() {
         assert_eq!(life.wakes_at().is_none(), watches, "{name}");
     }
 }
+
+#[test]
+fn a_value_that_the_server_before_named_instead_is_kept_although_its_answer_does_not_count() {
+    let mut life = Life::new().alive();
+    life.advance(secs(67));
+    life.admit();
+    life.step(Event::ServerChanged);
+    let Event::Answered(answer) = answer(life.now, life.now, alive(100_000)) else { return };
+    life.step(Event::Answered(crate::lifecycle::Answer { replaced: true, ..answer }));
+    assert_eq!(life.token.standing(), Standing::Unknown);
+    assert!(life.token.due_for(Need::Nothing).is_some(), "it is to be stored");
+}
+
+#[test]
+fn an_attempt_under_way_outlasts_a_change_of_its_server() {
+    let mut life = Life::with_reauth().alive();
+    life.check(expired());
+    life.admit();
+    life.step(Event::ServerChanged);
+    life.step(reauthenticated(Reauthenticated::NewValue { stored: true }));
+    life.check(alive(100_000));
+    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert_eq!(life.count("reauth succeeded"), 1);
+}

@@ -3,6 +3,7 @@
 mod daemon;
 mod line;
 mod processes;
+mod relogin;
 mod stage;
 
 use std::time::Duration;
@@ -14,7 +15,8 @@ use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
-pub(crate) use self::stage::{Stage, mode};
+pub(crate) use self::relogin::{configuration, expired, prints_new};
+pub(crate) use self::stage::{Stage, mode, server_table, token_table};
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tempfile::TempDir;
+use tokenkeep::simulator::Simulator;
 use tokio::process::Command;
 
 use super::{Daemon, secret};
@@ -56,6 +57,15 @@ impl Stage {
     pub(crate) fn replace(&self, name: &str, content: &str) {
         let new = self.write(&format!("{name}.new"), content);
         fs::rename(new, self.path(name)).expect("renamed");
+    }
+
+    /// Puts a pipe, which nobody writes to, in the place of a file.
+    pub(crate) fn pipe(&self, name: &str) {
+        let path = self.path(name);
+        // It need not be there.
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("mkfifo").success());
     }
 
     /// The file `NAME.token`, which holds [`secret`] of that name; returns that.
@@ -111,4 +121,14 @@ impl Stage {
 /// A file's permission bits.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("a file").permissions().mode() & 0o7777
+}
+
+/// The configuration of a server; `keys` are more of its keys.
+pub(crate) fn server_table(name: &str, server: &Simulator, keys: &str) -> String {
+    format!("[server.{name}]\nurl = \"{}\"\n{keys}\n", server.url())
+}
+
+/// The configuration of a token in `NAME.token`; `keys` are more of its keys.
+pub(crate) fn token_table(name: &str, server: &str, keys: &str) -> String {
+    format!("[token.{name}]\nserver = \"{server}\"\nfile = \"$DIR/{name}.token\"\n{keys}\n")
 }
