@@ -11,6 +11,7 @@ mod candidates;
 mod command_line;
 mod deaths;
 mod kept_values;
+mod manager;
 mod proof;
 mod reauth;
 mod reload;

@@ -6,7 +6,7 @@ use std::fs;
 use tokenkeep::events::Name;
 
 use crate::machine::{
-    MARK, Machine, QUOTES, RELOGGED, attempt, entries, number, run, systemctl, until, write,
+    MARK, Machine, QUOTES, RELOGGED, attempt, entries, property, run, systemctl, until, write,
 };
 
 #[tokio::test]
@@ -42,27 +42,37 @@ async fn the_journal_has_fields_priority_id_and_an_explanation() {
 #[tokio::test]
 #[ignore = "needs a machine of its own: tests/systemd/run"]
 async fn no_secret_is_in_the_journal_the_manager_or_proc() {
-    let machine = Machine::keeping_with(RELOGGED).await;
+    // A command that goes on, so that its process can be looked at.
+    const LASTING: &str = "[reauth.lasting]\ncommand = [\"/bin/sleep\", \"1000\"]\n\
+                           [token.lasting]\nserver = \"sarus\"\nreauth = \"lasting\"\n\
+                           file = \"/var/lib/tokenkeep/lasting.token\"\n";
+    let machine = Machine::keeping_with(&format!("{RELOGGED}{LASTING}")).await;
     until("a login has been made", async || !entries("reauth_succeeded").await.is_empty()).await;
     machine.server.expire(QUOTES);
     until("its end is told of", async || !entries("token_expired").await.is_empty()).await;
     let issued = fs::read_to_string("/var/lib/tokenkeep/relogged.token").expect("stored");
-    let process = format!("/proc/{}", number("MainPID").await);
-    let read = |name: &str| {
-        let bytes = fs::read(format!("{process}/{name}")).expect("it runs");
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
+    let processes = processes().await;
+    assert!(processes.iter().any(|text| text.contains("sleep")), "{processes:?}");
     let places = [
         run("journalctl", &["--all", "-o", "export"]).await,
         systemctl(&["show", "tokenkeep"]).await,
         systemctl(&["status", "--no-pager", "--full", "tokenkeep"]).await,
-        read("cmdline"),
-        read("environ"),
     ];
-    for text in places {
+    for text in places.into_iter().chain(processes) {
         assert!(!text.is_empty());
         assert!(!text.contains(MARK) && !text.contains(issued.trim()), "a secret in: {text}");
     }
+}
+
+/// Arguments and environment of each of the service's processes.
+async fn processes() -> Vec<String> {
+    let group = format!("/sys/fs/cgroup{}/cgroup.procs", property("ControlGroup").await);
+    let processes = fs::read_to_string(group).expect("it runs");
+    let read = |process: &str, name| fs::read(format!("/proc/{process}/{name}")).ok();
+    let both = processes
+        .lines()
+        .filter_map(|process| Some([read(process, "cmdline")?, read(process, "environ")?]));
+    both.map(|both| String::from_utf8_lossy(&both.concat()).into_owned()).collect()
 }
 
 /// Tries what a malicious command would; prints what it achieved.
