@@ -14,6 +14,7 @@ mod report;
 mod roster;
 mod sources;
 mod status;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
+use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
@@ -82,6 +84,7 @@ pub struct Daemon {
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
+    watchdog: Watchdog,
     memory: Memory,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -118,6 +121,7 @@ impl Daemon {
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            watchdog: Watchdog::new(),
             memory: Memory::default(),
             signals,
             queries: JoinSet::new(),
@@ -190,11 +194,17 @@ impl Daemon {
         }
         self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
+        self.watchdog.gone_round(now, self.keeper.next_wake());
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        let wishes = [
+            self.keeper.next_wake(),
+            self.journal.due(),
+            self.memory.due(),
+            self.status.due(),
+            self.watchdog.due(),
+        ];
         wishes.into_iter().flatten().min()
     }
 

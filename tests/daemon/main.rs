@@ -12,6 +12,7 @@ mod command_line;
 mod deaths;
 mod farewell;
 mod kept_values;
+mod manager;
 mod memory;
 mod proof;
 mod quiet;
