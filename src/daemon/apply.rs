@@ -99,6 +99,7 @@ impl Daemon {
         for reauth in &settings.reauths {
             self.put_reauth(reauth);
         }
+        self.close_for_quiet(clock::now());
         let mut policies = Vec::new();
         for token in &settings.tokens {
             let way = token.reauth.as_deref().and_then(|name| self.roster.reauth_of(name));

@@ -202,3 +202,47 @@ async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
     daemon.event("config_reloaded", "").await;
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_value_that_could_not_be_stored_is_stored_at_the_end() {
+    let server = simulator().await;
+    let text =
+        configuration(&server, "auto").replace("$DIR/quotes.token", "$DIR/disk/quotes.token");
+    let stage = Stage::new(&format!("[schedule]\nretry_initial = \"4m\"\n{text}"));
+    server.add_token(&secret("new"), seconds(60));
+    server.add_token(&stage.token("silent"), seconds(60));
+    stage.script("hook", &format!("echo '{}'", secret("new")));
+    let daemon = stage.start();
+    daemon.event("store_failed", "quotes").await;
+    daemon.event("token_checked", "quotes").await;
+    std::fs::create_dir(stage.path("disk")).expect("made");
+    ends_well(&daemon.stop().await);
+    assert_eq!(stage.read("disk/quotes.token").trim(), secret("new"));
+}
+
+#[tokio::test]
+async fn an_early_replacement_that_comes_during_the_grace_period_is_verified_and_stored() {
+    let server = mortal_simulator().await;
+    let text = configuration(&server, "query")
+        .replace("reauth = \"relogin\"\n", "reauth = \"relogin\"\nreauth_before = \"30s\"\n");
+    let stage = Stage::new(&text);
+    // Past the first checks there is time enough left to see that the old value goes on.
+    server.add_token(&stage.token("quotes"), seconds(12));
+    server.add_token(&stage.token("silent"), seconds(60));
+    server.add_token(&secret("new"), seconds(60));
+    stage.script(
+        "hook",
+        &format!(
+            "echo $TOKENKEEP_REASON > $DIR/begun\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done\necho '{}'",
+            secret("new")
+        ),
+    );
+    let daemon = stage.start();
+    until("the command runs", || stage.lines_in("begun") == 1).await;
+    assert_eq!(stage.read("begun"), "expiring\n");
+    daemon.signal(Signal::TERM);
+    daemon.event("daemon_stopping", "").await;
+    stage.write("go", "");
+    ends_well(&daemon.ended().await);
+    assert_eq!(stage.read("quotes.token").trim(), secret("new"));
+}
