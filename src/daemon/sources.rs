@@ -58,7 +58,9 @@ impl Daemon {
         let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
         let Some(kept) = self.roster.token_mut(id) else { return };
         if kept.epoch != epoch || kept.settings.source != source {
-            return;
+            // It may have seen more than what made it worthless.
+            let errand = errand(id, kept);
+            return self.look(vec![errand]);
         }
         if busy {
             kept.look_again = true;

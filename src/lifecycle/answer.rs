@@ -275,7 +275,7 @@ impl Turn<'_> {
         self.token.failures = 0;
         self.token.hollow = 0;
         self.token.doubts = 0;
-        self.token.settling = false;
+        self.token.settling = None;
         self.token.baseline = None;
         self.token.budget.forget_value();
         self.token.life_ms = 0;

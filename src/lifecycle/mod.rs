@@ -8,6 +8,7 @@
 mod answer;
 mod budget;
 mod cadence;
+mod errand;
 mod event;
 mod newcomer;
 mod policy;
@@ -24,6 +25,7 @@ pub use cadence::{
     Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
     patience,
 };
+pub use errand::Need;
 pub use event::{
     Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
     SourceChange, Stage,
@@ -31,4 +33,4 @@ pub use event::{
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
 pub use step::{Context, step};
-pub use token::{Need, Standing, Token};
+pub use token::{Standing, Token};

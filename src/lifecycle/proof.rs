@@ -45,7 +45,7 @@ impl Turn<'_> {
                 match renewed {
                     true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
-                    false if settling && baseline.by == reading.by => {
+                    false if settling == Some(reading.by) => {
                         self.token.baseline = Some(baseline);
                         return None;
                     }
@@ -133,7 +133,7 @@ impl Turn<'_> {
     /// be longer; so that one shows no growth, and only the one after it can be judged.
     fn extends_belatedly(&mut self, by: Method, reading: &Reading) {
         self.extends(by, reading);
-        self.token.settling = true;
+        self.token.settling = Some(by);
     }
 
     fn proven(&mut self, reading: &Reading) {

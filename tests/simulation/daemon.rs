@@ -205,6 +205,7 @@ impl World {
 }
 
 fn refused(outcome: Option<Outcome>) -> ReauthFault {
+    let unavailable = matches!(outcome, None | Some(Outcome::Unavailable(_)));
     let (fault, retry_after) = match outcome {
         Some(Outcome::Throttled { retry_after, fault }) => (fault, Some(retry_after)),
         Some(
@@ -215,5 +216,11 @@ fn refused(outcome: Option<Outcome>) -> ReauthFault {
         ) => (fault, None),
         Some(Outcome::Alive { .. }) | None => (Fault::new("no answer in time"), None),
     };
-    ReauthFault { error: fault.error, exit_status: None, status: fault.status, retry_after }
+    ReauthFault {
+        error: fault.error,
+        exit_status: None,
+        status: fault.status,
+        unavailable,
+        retry_after,
+    }
 }

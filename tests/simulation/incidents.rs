@@ -102,6 +102,7 @@ impl World {
                     self.watch.reports.changed(subject);
                     self.tell(Some(subject), None, |keeper, now, out| {
                         keeper.change_token(id, spec, now, out);
+                        keeper.wake(now, out);
                     })?;
                     self.due_anew(subject);
                 }
