@@ -510,3 +510,61 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
     assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
     assert_eq!(writes, 1, "at one instant");
 }
+
+#[test]
+fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
+    let mut desk = Desk::new(1_000_000, 1);
+    let tokens = desk.tokens(3, None);
+    desk.wake();
+    for life in [100, 160, 150] {
+        let (ticket, _) = desk.effects()[0];
+        desk.answer(ticket, alive(Duration::from_secs(life)));
+    }
+    // The first is asked about when its check is due; the others come due while it is.
+    let (first, _) = desk.next_effects()[0];
+    assert_eq!(first.token, tokens[0]);
+    desk.now = desk.now + Duration::from_secs(60);
+    desk.answer(first, alive(Duration::from_secs(100)));
+    assert_eq!(desk.effects()[0].0.token, tokens[2]);
+}
+
+#[test]
+fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
+    let (mut desk, _) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+    let under_way = attempts(&mut desk);
+    desk.keeper.close();
+    desk.out.clear();
+    under_way.into_iter().for_each(|ticket| end(&mut desk, ticket, failed()));
+    let begun = |output: &Output| {
+        matches!(output, Output::Effect(..) | Output::Token(_, Notice::ReauthStarted { .. }))
+    };
+    assert!(!desk.out.iter().any(begun), "{:?}", desk.out);
+}
+
+#[test]
+fn probes_come_often_enough_for_the_shortest_life_that_waits() {
+    let mut desk = Desk::new(1_000_000, 4);
+    let start = desk.now;
+    desk.tokens(4, None);
+    desk.wake();
+    let mut effects = desk.effects();
+    let (short, _) = effects.remove(0);
+    for (ticket, _) in effects {
+        desk.answer(ticket, alive(Duration::from_secs(100)));
+    }
+    // Its check is due after 81 to 86 s, its bound comes after 105 s: the others' come first.
+    desk.now = start + Duration::from_secs(45);
+    desk.answer(short, alive(MINUTE));
+    let mut probes = Vec::new();
+    while desk.now < start + Duration::from_secs(97) {
+        for (ticket, _) in desk.next_effects() {
+            probes.push(desk.now);
+            desk.answer(ticket, unavailable());
+        }
+    }
+    probes.retain(|probe| *probe > start + Duration::from_secs(87));
+    assert!(probes.len() >= 2, "{probes:?}");
+    for pair in probes.windows(2) {
+        assert!(pair[1].since(pair[0]) <= MINUTE / 20, "{probes:?}");
+    }
+}

@@ -8,6 +8,7 @@ mod newcomers;
 mod properties;
 mod reauth;
 mod renewal;
+mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
 mod server;

@@ -21,15 +21,15 @@ mod world;
 use crate::invariants::Tally;
 use crate::runner::{Seeds, replay_seed, simulate};
 
-/// Seeds of the usual test run: a few seconds, unoptimised.
-const FEW: Seeds = Seeds { first: 0, count: 12, checks_each: 4_000 };
+/// The usual test run: a few seconds, unoptimised.
+const FEW: Seeds = Seeds { first: 0, count: 100, checks_each: 4_000 };
 
-/// Seeds of the run that every change must pass: ten million checks, in a minute and a half
-/// on two cores with the `sim` profile.
-const MANY: Seeds = Seeds { first: 0, count: 1_200, checks_each: 25_000 };
+/// The run that every change must pass: twenty million checks, in half a minute on two cores
+/// with the `sim` profile. Lives are short on even seeds: one more of these than of others.
+const MANY: Seeds = Seeds { first: 0, count: 801, checks_each: 25_000 };
 
-/// A hundred times as many.
-const LONG: Seeds = Seeds { first: 1_000, count: 42_000, checks_each: 25_000 };
+/// A hundred times as many, on other seeds.
+const LONG: Seeds = Seeds { first: 10_000, count: 80_000, checks_each: 25_000 };
 
 #[test]
 fn a_few_worlds_keep_every_promise() {
@@ -41,11 +41,11 @@ fn a_few_worlds_keep_every_promise() {
 fn ten_million_checks_keep_every_promise() {
     let tally = simulate(MANY);
     assert!(tally.checks >= 10_000_000, "{tally}");
-    assert!(tally.checks_on_short_lives * 2 >= tally.checks - MANY.checks_each, "{tally}");
+    assert!(tally.checks_on_short_lives * 2 >= tally.checks, "{tally}");
 }
 
 #[test]
-#[ignore = "takes more than an hour, with the `sim` profile"]
+#[ignore = "takes most of an hour, with the `sim` profile"]
 fn a_long_run_keeps_every_promise() {
     simulate(LONG);
 }

@@ -21,7 +21,8 @@ pub(crate) struct Seeds {
 /// The checks after which a replay without a violation ends.
 const CHECKS_OF_A_REPLAY: u64 = 25_000;
 
-/// Runs the seeds, one for each core at a time.
+/// Runs the seeds, one for each core at a time, until one of them breaks a promise; all of them
+/// where `SIMULATION_ALL` is set.
 ///
 /// # Panics
 ///

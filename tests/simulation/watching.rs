@@ -39,9 +39,10 @@ impl World {
             let rule = (reason, &*there.policy, there.way.unwrap_or(0));
             self.watch.logins.started(self.now, subject, rule, there.using, bound)?;
         }
-        self.watch.limits.started(self.now, subject, flight, server)?;
+        let life = there.life;
+        self.watch.limits.started(self.now, (subject, life), flight, server)?;
         let in_a_minute = u64::try_from(self.watch.limits.in_a_minute(subject)).unwrap_or(0);
-        let most = if self.subjects[subject].life < MINUTE {
+        let most = if life < MINUTE {
             &mut self.tally.most_in_a_minute
         } else {
             &mut self.tally.most_on_longer_lives
