@@ -241,7 +241,7 @@ impl Keeper {
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
-    /// may end, and values that it brings are still stored.
+    /// may end, and values that it brings are still verified and stored.
     pub fn close(&mut self) {
         self.closed = true;
     }

@@ -242,7 +242,7 @@ impl Keeper {
     /// urgent of all that are due, not of those that were at the last wake-up.
     pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
         if self.closed {
-            return;
+            return self.admit_to_servers(now, out);
         }
         while let Some((at, id)) = self.agenda.take_due(now) {
             let id = TokenId(id);
@@ -257,11 +257,20 @@ impl Keeper {
         for index in 0..self.reauths.len() {
             self.admit_reauths(index, now, out);
         }
+        self.admit_to_servers(now, out);
+    }
+
+    /// Lets requests start, as far as their servers' gates allow. After the keeper was closed
+    /// only those that a new value may depend on, which nobody keeps yet.
+    fn admit_to_servers(&mut self, now: Moment, out: &mut Vec<Output>) {
         for index in 0..self.servers.len() {
             while let Some(id) = self.servers[index].gate.admit(now) {
                 let id = TokenId(id);
                 let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
                 entry.waiting = None;
+                if self.closed && !entry.token.has_unkept_candidate() {
+                    continue;
+                }
                 let logs_in = !self.is_due(id, Need::Server, now);
                 if logs_in && self.is_closed_to(id, now) {
                     self.wait_for_reauth(id);
