@@ -6,7 +6,7 @@ use tokenkeep::outcome::Outcome;
 use tokenkeep::time::Moment;
 
 use crate::api::{Extends, SessionId};
-use crate::chance::{Ms, SECOND};
+use crate::chance::{MINUTE, Ms, SECOND};
 use crate::invariants::{Answered, Invariant, Violation};
 use crate::world::{Happening, World};
 
@@ -41,7 +41,12 @@ impl World {
         }
         self.watch.limits.started(self.now, subject, flight, server)?;
         let in_a_minute = u64::try_from(self.watch.limits.in_a_minute(subject)).unwrap_or(0);
-        self.tally.most_in_a_minute = self.tally.most_in_a_minute.max(in_a_minute);
+        let most = if self.subjects[subject].life < MINUTE {
+            &mut self.tally.most_in_a_minute
+        } else {
+            &mut self.tally.most_on_longer_lives
+        };
+        *most = in_a_minute.max(*most);
         let Some(server) = server else {
             let server = self.subjects[subject].server;
             self.watch.order.left(server, subject);

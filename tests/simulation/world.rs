@@ -83,6 +83,10 @@ pub(crate) struct World {
     pub(crate) outputs: Vec<Output>,
 }
 
+/// Within this, and twenty lives, some token is asked about: whatever is broken is mended, every
+/// budget is full again, and probes go on all the while.
+const LONGEST_LULL: Ms = 2 * DAY;
+
 impl World {
     pub(crate) fn new(seed: u64, trace: Trace) -> Self {
         let mut chance = Chance::new(seed, 0);
@@ -157,8 +161,14 @@ impl World {
 
     /// Runs until the keeper has made so many checks, or something is wrong.
     pub(crate) fn run(&mut self, checks: u64) -> Result<(), Violation> {
+        let (mut last, mut last_check) = (0, self.now);
         while self.tally.checks < checks {
             self.next()?;
+            if self.tally.checks > last {
+                (last, last_check) = (self.tally.checks, self.now);
+            } else if self.now > last_check + LONGEST_LULL + 20 * self.plan.life {
+                return Err(self.violation(Invariant::NeverStalls, "nothing is asked any more"));
+            }
         }
         self.finish()
     }

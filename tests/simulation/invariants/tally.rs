@@ -19,7 +19,9 @@ pub(crate) struct Tally {
     pub(crate) deaths_for_want_of_a_window: u64,
     /// Tokens that stayed alive through bad weather in the time between a check and the bound.
     pub(crate) narrow_escapes: u64,
+    /// Requests for one token within a minute, at the most: with lives under a minute, and over.
     pub(crate) most_in_a_minute: u64,
+    pub(crate) most_on_longer_lives: u64,
 }
 
 impl Tally {
@@ -47,6 +49,7 @@ impl AddAssign for Tally {
         self.deaths_for_want_of_a_window += other.deaths_for_want_of_a_window;
         self.narrow_escapes += other.narrow_escapes;
         self.most_in_a_minute = self.most_in_a_minute.max(other.most_in_a_minute);
+        self.most_on_longer_lives = self.most_on_longer_lives.max(other.most_on_longer_lives);
     }
 }
 
@@ -56,7 +59,8 @@ impl fmt::Display for Tally {
             f,
             "{} seeds, {} checks ({} on lives under an hour), {} token-years; \
              {} logins, {} starts of the daemon, {} outages noticed, {} escapes from bad weather, \
-             {} deaths ({} for want of a window); at most {} requests for a token in a minute",
+             {} deaths ({} for want of a window); at most {} requests for a token in a minute, \
+             {} on lives over a minute",
             self.worlds,
             self.checks,
             self.checks_on_short_lives,
@@ -68,6 +72,7 @@ impl fmt::Display for Tally {
             self.deaths,
             self.deaths_for_want_of_a_window,
             self.most_in_a_minute,
+            self.most_on_longer_lives,
         )
     }
 }
