@@ -45,6 +45,9 @@ impl Daemon {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
+                    if let Some(store) = &self.store {
+                        store.forget(&name);
+                    }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }
                 Err(fault) => self.say(

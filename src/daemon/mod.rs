@@ -25,21 +25,25 @@ use tokio::task::JoinSet;
 
 use self::deeds::{Done, Obtained, Stored};
 use self::memory::Memory;
-use self::roster::{LastWords, Roster};
+use self::roster::{LastWords, Remote, Roster};
 use self::status::StatusLine;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
-use crate::keeper::{Keeper, Output, Ticket};
+use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, ReauthEnd, ReauthFault, Reauthenticated};
-use crate::settings::{Faults, Loaded, Settings};
+use crate::settings::{Faults, Loaded, Settings, Source};
+use crate::store::Writer;
 use crate::systemd;
 use crate::time::Moment;
-use crate::token_file::{StateDir, StoreFault, Watcher};
+use crate::token_file::{StoreFault, Watcher};
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the last write to the store may take then.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Reads the configuration again, for a reload.
 pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
@@ -77,7 +81,7 @@ pub struct Daemon {
     log: Option<Guard>,
     keeper: Keeper,
     roster: Roster,
-    state: Option<Arc<StateDir>>,
+    store: Option<Writer>,
     watcher: Watcher,
     journal: Journal,
     status: StatusLine,
@@ -108,7 +112,7 @@ impl Daemon {
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
-            state: None,
+            store: None,
             watcher: Watcher::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
@@ -123,11 +127,10 @@ impl Daemon {
             log,
             settings,
         };
-        daemon.open_state()?;
-        daemon.remember();
+        let store = daemon.open_store().map_err(DaemonError::Locked)?;
         let settings = daemon.settings.clone();
         let clients = apply::clients(&settings, None)?;
-        daemon.apply_first(settings, clients);
+        daemon.apply_first(settings, clients, store);
         Ok(daemon)
     }
 
@@ -166,6 +169,7 @@ impl Daemon {
                 Some(Ok(done)) = self.queries.join_next() => self.done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
+                report = memory::report(&mut self.store) => self.reported(report),
                 _ = alarm.rings() => {}
             }
             self.wake();
@@ -183,13 +187,11 @@ impl Daemon {
         if self.journal.due().is_some_and(|due| due <= now) {
             self.journal.flush();
         }
-        self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        let wishes = [self.keeper.next_wake(), self.journal.due(), self.status.due()];
         wishes.into_iter().flatten().min()
     }
 
@@ -204,11 +206,17 @@ impl Daemon {
                     report::reauth(&mut self.journal, now, name, failures, retry_in_ms);
                 }
                 Output::Server(id, notice) => {
-                    let name = &self.roster.remote(id).settings.name;
+                    let Remote { settings: server, .. } = self.roster.remote(id);
+                    let name = &server.name;
+                    if let (ServerNotice::RenewalLearned(method), Some(store)) =
+                        (notice, &self.store)
+                    {
+                        store.keep_lesson(name, server.url.as_str(), method == Method::Renew);
+                    }
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
-                    self.note_attempts(id, now);
+                    self.note(id, &notice);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -251,19 +259,25 @@ impl Daemon {
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
-                let page = self.page();
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, page));
+                let counted = self.count_attempts(ticket.token);
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
             }
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
-                let to_store = deeds::ToStore {
-                    name: kept.settings.name.clone(),
-                    source: kept.settings.source.clone(),
-                    value,
-                    in_source: kept.in_source.clone(),
-                    state: self.state.clone(),
-                };
-                self.deeds.spawn(deeds::store(ticket, to_store));
+                let in_source = kept.in_source.clone();
+                match (&kept.settings.source, &self.store) {
+                    (Source::File(path), _) => {
+                        let path = path.clone();
+                        self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
+                    }
+                    (Source::Credential(_) | Source::Env(_), store) => {
+                        let name = &kept.settings.name;
+                        let kept = store
+                            .as_ref()
+                            .map(|store| store.keep_value(name, value.clone(), in_source));
+                        self.deeds.spawn(deeds::store_by_name(ticket, value, kept));
+                    }
+                }
             }
         }
     }
@@ -281,10 +295,7 @@ impl Daemon {
                 }
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
-            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
-                if let Some(fault) = unkept {
-                    self.ledger_kept(Err(fault));
-                }
+            Done::Reauthenticated { ticket, duration, obtained } => {
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
@@ -292,7 +303,6 @@ impl Daemon {
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
             Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
-            Done::LedgerKept(result) => self.ledger_kept(result),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
@@ -374,6 +384,14 @@ impl Daemon {
             }
         }
         self.deeds.shutdown().await;
+        if let Some(store) = self.store.take() {
+            let flushed = tokio::time::timeout(LAST_WRITE, store.flush()).await;
+            if let Ok(Ok(Err(fault))) = flushed {
+                let error = fault.to_string();
+                let fields = Fields { error: Some(&error), ..Fields::default() };
+                self.say(Name::StoreFailed, Severity::Error, "the last write failed", fields);
+            }
+        }
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 

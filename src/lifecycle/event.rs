@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reading::Method;
+use super::resume::Resumed;
 use super::token::Need;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
@@ -44,6 +45,15 @@ pub enum Event {
     Stored(Result<(), Box<str>>),
     /// The configured source was read again.
     SourceChanged(SourceChange),
+    /// The source's value has been put into the spare slot, and an earlier run knew this of it.
+    Resumed {
+        /// What it knew.
+        resumed: Resumed,
+        /// It is asked about at once all the same.
+        spot_check: bool,
+    },
+    /// What an earlier run knew of the server's tokens has proven wrong too often.
+    Doubted,
     /// The policy is another one from now on.
     PolicyChanged,
     /// The server is left alone until then, whatever is due.
