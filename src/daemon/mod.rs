@@ -385,8 +385,8 @@ impl Daemon {
         }
         self.deeds.shutdown().await;
         if let Some(store) = self.store.take() {
-            let flushed = tokio::time::timeout(LAST_WRITE, store.flush()).await;
-            if let Ok(Ok(Err(fault))) = flushed {
+            let closed = tokio::time::timeout(LAST_WRITE, store.close()).await;
+            if let Ok(Err(fault)) = closed {
                 let error = fault.to_string();
                 let fields = Fields { error: Some(&error), ..Fields::default() };
                 self.say(Name::StoreFailed, Severity::Error, "the last write failed", fields);

@@ -69,6 +69,11 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn end(&self) {
+        self.lock().ending = true;
+        self.changed.notify_one();
+    }
 }
 
 /// The store of one state directory, to be written to. It ends when this is dropped; what has
@@ -76,6 +81,8 @@ impl Shared {
 pub struct Writer {
     shared: Arc<Shared>,
     reports: mpsc::UnboundedReceiver<Report>,
+    /// Ends when the thread does.
+    closed: oneshot::Receiver<()>,
     salt: Salt,
     boot: i64,
 }
@@ -92,12 +99,19 @@ impl Writer {
         let (sender, reports) = mpsc::unbounded_channel();
         let (salt, boot) = (database.salt, database.boot);
         let path = database.path.clone();
-        let work = Work { shared: Arc::clone(&shared), reports: sender, database, _lock: lock };
+        let (closes, closed) = oneshot::channel();
+        let work = Work {
+            shared: Arc::clone(&shared),
+            reports: sender,
+            database,
+            _lock: lock,
+            _closes: closes,
+        };
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run())
             .map_err(|error| StoreFault::new(path, "starting its thread", error))?;
-        Ok(Self { shared, reports, salt, boot })
+        Ok(Self { shared, reports, closed, salt, boot })
     }
 
     /// The last answer about `value`, the token's value in use, said this of its life. It is
@@ -165,6 +179,20 @@ impl Writer {
         self.receipt(&mut self.shared.lock())
     }
 
+    /// Has everything written that has gathered, and lets go of the state directory.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub async fn close(mut self) -> Result<(), StoreFault> {
+        // A receipt is only lost with the thread, which a panic alone ends: that aborts.
+        let written = self.flush().await.unwrap_or(Ok(()));
+        self.shared.end();
+        // It ends with an error: nothing is ever sent.
+        let _ = (&mut self.closed).await;
+        written
+    }
+
     /// Waits for something to be told. Cancel-safe.
     pub async fn report(&mut self) -> Report {
         match self.reports.recv().await {
@@ -192,8 +220,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.lock().ending = true;
-        self.shared.changed.notify_one();
+        self.shared.end();
     }
 }
 
@@ -212,6 +239,8 @@ struct Work {
     database: Database,
     /// Held as long as the database is.
     _lock: File,
+    /// Let go of when all else is.
+    _closes: oneshot::Sender<()>,
 }
 
 impl Work {

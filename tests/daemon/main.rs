@@ -14,6 +14,7 @@ mod proof;
 mod reauth;
 mod reload;
 mod renewal;
+mod resume;
 mod scale;
 mod secrets;
 mod servers;
