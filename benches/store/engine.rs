@@ -25,11 +25,11 @@ impl Row {
 /// Which database, and how it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// SQLite with a write-ahead log; every commit is synced.
+    /// `SQLite` with a write-ahead log; every commit is synced.
     SqliteFull,
     /// The same with pages of 1 KiB.
     SqliteSmall,
-    /// SQLite with a write-ahead log; only checkpoints are synced.
+    /// `SQLite` with a write-ahead log; only checkpoints are synced.
     SqliteNormal,
     /// redb; every commit is synced.
     Redb,

@@ -3,6 +3,8 @@
 //! `cargo bench --bench store` prints the table of `docs/store.md`. With a number, as in
 //! `cargo bench --bench store -- 100000`, it is so many rows in place of a million.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod engine;
 mod trouble;
 
@@ -58,7 +60,7 @@ fn compare(rows: u64) {
 fn speed(kind: Kind, rows: u64) -> Vec<(&'static str, String)> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = kind.open(folder.path()).expect("opened");
-    let (_, filled, _) = measured(|| {
+    let ((), filled, _) = measured(|| {
         for first in (0..rows).step_by(50_000) {
             let batch: Vec<_> = (first..rows.min(first + 50_000)).map(|n| Row::new(n, n)).collect();
             store.write(&batch).expect("room");

@@ -190,14 +190,20 @@ impl Daemon {
         }
     }
 
-    /// Has a token's attempts written down.
-    pub(super) fn count_attempts(&self, id: TokenId) -> Option<Receipt> {
+    /// Has a token's attempts written down, now.
+    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
+        self.count_attempts(id)?;
+        self.store.as_ref().map(Writer::flush)
+    }
+
+    fn count_attempts(&self, id: TokenId) -> Option<()> {
         let (store, kept) = (self.store.as_ref()?, self.roster.token(id)?);
         let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
         let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
         let Attempts { window_end, counted: count, in_a_row } = attempts;
         let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        Some(store.keep_count(Counted::Token(kept.settings.name.clone()), count))
+        store.keep_count(Counted::Token(kept.settings.name.clone()), count);
+        Some(())
     }
 
     fn count_failures(&self, id: ReauthId) {

@@ -259,7 +259,7 @@ impl Daemon {
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
-                let counted = self.count_attempts(ticket.token);
+                let counted = self.count_attempts_now(ticket.token);
                 self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
             }
             Effect::Store { slot } => {

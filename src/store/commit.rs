@@ -9,6 +9,7 @@ use super::load::{
     COUNTS, OF_REAUTH, OF_TOKEN, VALUES, count_in, lesson_tag, scan, value_in, value_tag,
 };
 use super::row::{Count, Counted, KeptBound, Stored};
+use crate::secret::TokenValue;
 
 /// A row of what is known of a life, ready to be written.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +92,7 @@ impl Database {
         }
         let mut put = prepare("REPLACE INTO value VALUES (?, ?, ?, ?)")?;
         for (name, Stored { value, replaces }) in &batch.values {
-            let (value, replaces) = (value.expose(), replaces.as_ref().map(|old| old.expose()));
+            let (value, replaces) = (value.expose(), replaces.as_ref().map(TokenValue::expose));
             let tag = value_tag(self, name, value, replaces);
             put.execute(params![name, tag, value, replaces])?;
         }
@@ -113,6 +114,13 @@ impl Database {
             put.execute(params![server, lesson_tag(self, server, url), i64::from(*renewing)])?;
         }
         Ok(())
+    }
+
+    /// Removes what is known of lives that were over by `wall_ms`: of tokens that are not
+    /// configured any more.
+    pub(super) fn prune(&self, wall_ms: i64) -> Result<(), Error> {
+        let sql = "DELETE FROM token WHERE bound_wall_ms < ?";
+        self.connection.execute(sql, [wall_ms]).map(|_| ())
     }
 
     /// What can still be read of what cannot be asked for again.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
 
+use super::row::UNKNOWN_BOOT;
 use super::tag::Salt;
 use crate::token_file::StoreFault;
 
@@ -177,8 +178,12 @@ fn boot_number(connection: &Connection) -> Result<i64, Error> {
     if let Some(number) = known {
         return Ok(number);
     }
-    connection.execute("INSERT INTO boot (id) VALUES (?)", [id.trim()])?;
-    Ok(connection.last_insert_rowid())
+    match connection.execute("INSERT INTO boot (id) VALUES (?)", [id.trim()]) {
+        Ok(_) => Ok(connection.last_insert_rowid()),
+        Err(error) if is_damage(&error) => Err(error),
+        // On a full disk what was kept can still be read.
+        Err(_) => Ok(UNKNOWN_BOOT),
+    }
 }
 
 /// Whether `error` speaks of what the file holds, and not of the world around it.

@@ -7,7 +7,6 @@ use crate::time::{Moment, whole_millis};
 
 /// What the last answer said of a token's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each a bit on the disk")]
 pub struct Life {
     /// The moment until which the token is known to live.
     pub bound: Moment,
@@ -75,6 +74,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// The share of what is left that is taken off as well, as a divisor.
 const MARGIN_DIVISOR: u64 = 10;
 
+/// The number of a boot that could not be written down.
+pub(super) const UNKNOWN_BOOT: i64 = 0;
+
 impl KeptBound {
     pub(super) fn new(bound: Moment, boot: i64, present: Present) -> Self {
         let ahead = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
@@ -95,7 +97,7 @@ impl KeptBound {
         written_ms: i64,
         remaining_ms: u64,
     ) -> Option<Moment> {
-        let bound = if self.boot == boot {
+        let bound = if self.boot == boot && boot != UNKNOWN_BOOT {
             Moment::from_millis(self.moment_ms)
         } else {
             if present.wall_ms < written_ms {

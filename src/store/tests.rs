@@ -170,8 +170,8 @@ fn counts_and_lessons_are_found_again() {
     let (_folder, path) = folder();
     let writer = writer(&path);
     let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
-    drop(writer.keep_count(Counted::Token("quotes".to_owned()), count));
-    drop(writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count }));
+    writer.keep_count(Counted::Token("quotes".to_owned()), count);
+    writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
     writer.keep_lesson("sarus", "https://one", true);
     writer.keep_lesson("other", "https://two", true);
     done(writer.flush()).unwrap();

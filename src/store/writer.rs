@@ -33,8 +33,14 @@ const RETRY: Duration = Duration::from_secs(20);
 /// many as a second of the fastest checks brings, and 20 MB.
 const MAX_GATHERED: usize = 131_072;
 
+/// How long a life may be over until what is known of it is removed: a week, for a token that
+/// is left out of the configuration by mistake.
+const LONG_AGO_MS: i64 = 7 * 24 * 3_600_000;
+
 /// Comes true when what was handed over is durable, or could not be written.
 pub type Receipt = oneshot::Receiver<Result<(), StoreFault>>;
+
+type Sender = oneshot::Sender<Result<(), StoreFault>>;
 
 /// Something to be told of the writing.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ pub enum Report {
 #[derive(Default)]
 struct Gathered {
     batch: Batch,
-    receipts: Vec<oneshot::Sender<Result<(), StoreFault>>>,
+    receipts: Vec<Sender>,
     /// When it is to be written at the latest.
     due: Option<Moment>,
     ending: bool,
@@ -160,11 +166,11 @@ impl Writer {
         self.receipt(&mut gathered)
     }
 
-    /// Keeps a count, in place of the one before.
-    pub fn keep_count(&self, counted: Counted, count: Count) -> Receipt {
+    /// Keeps a count, in place of the one before. It is on the disk within a second.
+    pub fn keep_count(&self, counted: Counted, count: Count) {
         let mut gathered = self.shared.lock();
         gathered.batch.counts.insert(counted, count);
-        self.receipt(&mut gathered)
+        self.announce(&mut gathered, GATHER);
     }
 
     /// Which call extends lives on the server of this name, at this address.
@@ -245,6 +251,9 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
+        let long_ago = clock::wall_clock().as_millisecond().saturating_sub(LONG_AGO_MS);
+        // Whatever is wrong, the first commit meets it too, and tells.
+        let _ = self.database.prune(long_ago);
         while let Some((batch, receipts)) = self.next() {
             let (left, result) = match self.write(batch) {
                 Written::All => (None, Ok(())),
@@ -266,13 +275,16 @@ impl Work {
             }
             for receipt in receipts {
                 // Who gave up waiting need not know.
-                let _ = receipt.send(result.as_ref().map(|()| ()).map_err(|fault| fault.again()));
+                let _ = receipt.send(match &result {
+                    Ok(()) => Ok(()),
+                    Err(fault) => Err(fault.again()),
+                });
             }
         }
     }
 
     /// Waits until something is due, and takes all of it; `None` at the end.
-    fn next(&self) -> Option<(Batch, Vec<oneshot::Sender<Result<(), StoreFault>>>)> {
+    fn next(&self) -> Option<(Batch, Vec<Sender>)> {
         let mut gathered = self.shared.lock();
         loop {
             let wait = gathered.due.map(|due| due.since(clock::now()));
