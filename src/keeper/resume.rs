@@ -70,3 +70,96 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::keeper::{Limits, TokenSpec};
+    use crate::lifecycle::{Answer, Effect, Need, Policy, Renewal, Schedule};
+    use crate::outcome::{Fault, Outcome};
+
+    const NOW: Moment = Moment::from_millis(10_000_000);
+
+    /// A keeper that has resumed so many tokens with 50 of their 60 min left, and its effects.
+    fn resumed(count: usize) -> (Keeper, Vec<Output>) {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let mut keeper = Keeper::new(number(4), 7);
+        let limits = Limits { rate_limit: number(100_000), max_in_flight: number(100_000) };
+        let server = keeper.add_server(limits);
+        let policy = Arc::new(Policy {
+            schedule: Schedule::default(),
+            timeout: Duration::from_secs(10),
+            renewal: Renewal::Query,
+            reauth: None,
+            reauth_before: None,
+        });
+        let mut out = Vec::new();
+        for _ in 0..count {
+            let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };
+            let id = keeper.add_token(spec, false, NOW);
+            let resumed = Resumed {
+                bound: NOW + Duration::from_secs(3_000),
+                remaining_ms: 3_600_000,
+                life_ms: 3_600_000,
+                by: Method::Query,
+                proven: true,
+                unextendable: false,
+            };
+            keeper.resume(id, resumed, NOW, &mut out);
+        }
+        (keeper, out)
+    }
+
+    fn asked(out: &[Output]) -> usize {
+        out.iter().filter(|out| matches!(out, Output::Effect(_, Effect::Ask { .. }))).count()
+    }
+
+    /// Answers the first calls that were made so.
+    fn answer(keeper: &mut Keeper, out: Vec<Output>, dead: usize) -> Vec<Output> {
+        let mut next = Vec::new();
+        let tickets = out.into_iter().filter_map(|output| match output {
+            Output::Effect(ticket, _) => Some(ticket),
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        });
+        for ticket in tickets.take(dead) {
+            let outcome = Outcome::Expired(Fault::new("expired"));
+            let answer = Answer { sent: NOW, received: NOW, outcome, replaced: false };
+            keeper.answered(ticket, answer, NOW, &mut next);
+        }
+        keeper.wake(NOW + Duration::from_secs(5), &mut next);
+        next
+    }
+
+    #[test]
+    fn a_hundredth_is_asked_about_first() {
+        let (_, out) = resumed(10_000);
+        assert!((60..=140).contains(&asked(&out)), "{}", asked(&out));
+    }
+
+    #[test]
+    fn at_least_one_is_asked_about() {
+        assert_eq!(asked(&resumed(1).1), 1);
+    }
+
+    #[test]
+    fn single_dead_ones_change_nothing() {
+        let (mut keeper, out) = resumed(10_000);
+        assert_eq!(asked(&answer(&mut keeper, out, 5)), 0);
+    }
+
+    #[test]
+    fn too_many_dead_ones_have_all_asked_about() {
+        let (mut keeper, out) = resumed(10_000);
+        let dead = asked(&out) / 10;
+        answer(&mut keeper, out, dead);
+        let is_due = |token: &Token| {
+            token.is_busy() || token.due_for(Need::Server).is_some_and(|due| due <= NOW)
+        };
+        let due = (0..10_000).filter_map(|key| keeper.token(keeper.id_of(key)?));
+        assert_eq!(due.filter(|token| is_due(token)).count(), 10_000 - dead);
+    }
+}
