@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ keeper ── lifecycle
-//!             │           ├─ api · hook · token_file · systemd · clock
+//!             │           ├─ api · hook · token_file · store · systemd · clock
 //!             │           └─ events
 //!             └─ settings
 //! simulator (the API's double: tests, `demo`)
@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod secret;
 pub mod settings;
 pub mod simulator;
+pub mod store;
 pub mod systemd;
 pub mod time;
 pub mod token_file;

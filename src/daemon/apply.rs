@@ -17,8 +17,8 @@ use crate::lifecycle::Policy;
 use crate::settings::{
     Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Warning,
 };
+use crate::store::Store;
 use crate::systemd;
-use crate::token_file::StoreFault;
 
 /// How many names a log line lists before it only counts.
 const NAMES_IN_A_LINE: usize = 20;
@@ -48,27 +48,30 @@ struct Changes {
 }
 
 impl Daemon {
-    /// Not being able to write to the state directory is a warning.
-    pub(super) fn do_without_state(&mut self, fault: &StoreFault) {
-        let error = fault.to_string();
-        let path = self.settings.state_dir.display().to_string();
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            "the state directory cannot be used; new values of tokens that have no file, and \
-             the count of re-auth attempts, are lost at a restart",
-            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
-        );
-    }
-
-    /// Puts the first configuration into force, and reads every source.
-    pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
+    /// Puts the first configuration into force, reads every source, and goes on where an
+    /// earlier run left off.
+    pub(super) fn apply_first(
+        &mut self,
+        settings: Settings,
+        clients: BTreeMap<String, Client>,
+        mut store: Option<Store>,
+    ) {
+        if let Some(store) = &mut store {
+            self.recall_values(store);
+        }
         self.apply(settings, clients);
-        self.recount();
+        if let Some(store) = &mut store {
+            self.recall_counts(store);
+        }
+        self.memory.held = Some(Vec::new());
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
             self.look_now(id);
+        }
+        self.resume(store.as_mut());
+        if let Some(store) = store {
+            self.keep_on(store);
         }
     }
 
@@ -90,6 +93,7 @@ impl Daemon {
             .map(|(id, kept)| (id, kept.settings.name.clone()))
             .collect();
         for (id, name) in gone {
+            self.put_by(id);
             self.keeper.remove_token(id);
             self.roster.remove(id);
             changes.removed.push(name);
@@ -170,7 +174,9 @@ impl Daemon {
         let now = clock::now();
         let Some(id) = self.roster.id_of(&token.name) else {
             let mut kept = Kept::new(token.clone(), reauth, spec.server);
-            kept.recalled = self.recall(token);
+            if !matches!(token.source, Source::File(_)) {
+                kept.recalled = self.memory.values.remove(&token.name);
+            }
             let id = self.keeper.add_token(spec, false, now);
             self.roster.insert(id, kept);
             changes.added.push(token.name.clone());
@@ -192,26 +198,6 @@ impl Daemon {
             self.keeper.change_token(id, spec, now, &mut self.outputs);
         }
         changes.changed.push(token.name.clone());
-    }
-
-    /// The value that an earlier run kept for a token whose source cannot be written to.
-    fn recall(&mut self, token: &Token) -> Option<crate::token_file::Stored> {
-        if matches!(token.source, Source::File(_)) {
-            return None;
-        }
-        match self.state.as_ref()?.load(&token.name) {
-            Ok(stored) => stored,
-            Err(fault) => {
-                let error = fault.to_string();
-                self.say(
-                    Name::ConfigWarning,
-                    Severity::Warn,
-                    "the value that was kept for the token cannot be used",
-                    Fields { token: Some(&token.name), error: Some(&error), ..Fields::default() },
-                );
-                None
-            }
-        }
     }
 
     /// SIGHUP: the configuration is read again, and this goes on meanwhile.

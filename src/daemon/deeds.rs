@@ -3,13 +3,13 @@
 //! A future owns all that it needs and knows nothing of the loop. What can block (files)
 //! runs on a thread of its own, so that a hung disk does not hold up the tokens.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::memory::Page;
 use super::roster::{Kept, LastWords, Remote};
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
@@ -19,9 +19,8 @@ use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
-use crate::token_file::{
-    Found, SourceFault, SourceFaultKind, StateDir, StoreFault, read, read_key, replace,
-};
+use crate::store::Receipt;
+use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read, read_key, replace};
 
 /// How long a source that was found empty or gone gets until it is looked at once more:
 /// whoever writes a file in place empties it first.
@@ -33,19 +32,11 @@ pub(super) enum Done {
     /// A call was answered, or failed; with the value that the answer named instead.
     Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
-    Reauthenticated {
-        ticket: Ticket,
-        duration: Duration,
-        obtained: Obtained,
-        /// Why it could not be written down before it started.
-        unkept: Option<StoreFault>,
-    },
+    Reauthenticated { ticket: Ticket, duration: Duration, obtained: Obtained },
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// Sources were looked at.
     Looked(Vec<Look>),
-    /// The ledger of re-auth attempts was written.
-    LedgerKept(Result<(), StoreFault>),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read.
@@ -145,27 +136,25 @@ impl Need {
     }
 }
 
-/// Obtains a new value.
+/// Obtains a new value, once the attempt is `counted`; where that cannot be written down, the
+/// store tells of it, and the attempt is made all the same.
 pub(super) async fn reauth(
     ticket: Ticket,
     client: Client,
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    page: Option<Page>,
+    counted: Option<Receipt>,
 ) -> Done {
-    let unkept = match page {
-        Some(page) => {
-            blocking(move || page.state.save_ledger(&page.ledger, page.version)).await.err()
-        }
-        None => None,
-    };
+    if let Some(counted) = counted {
+        let _ = counted.await;
+    }
     let began = clock::now();
     let obtained = match method {
         ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
         ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
     };
-    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained, unkept }
+    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
@@ -230,45 +219,45 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
     }
 }
 
-/// Writes the ledger of re-auth attempts.
-pub(super) async fn keep(page: Page) -> Done {
-    Done::LedgerKept(blocking(move || page.state.save_ledger(&page.ledger, page.version)).await)
+/// Writes a value to its token's file, durably; `in_source` is what that held when it was last
+/// looked at: any other value there is a new one.
+pub(super) async fn store_in_file(
+    ticket: Ticket,
+    path: PathBuf,
+    value: TokenValue,
+    in_source: Option<TokenValue>,
+) -> Done {
+    let write = move || write_to_file(&path, value, in_source.as_ref());
+    Done::Stored(ticket, blocking(write).await)
 }
 
-/// What storing a value needs to know.
-#[derive(Debug)]
-pub(super) struct ToStore {
-    pub(super) name: String,
-    pub(super) source: Source,
-    pub(super) value: TokenValue,
-    /// What the source held when it was last looked at; any other value there is a new one.
-    pub(super) in_source: Option<TokenValue>,
-    pub(super) state: Option<Arc<StateDir>>,
-}
-
-/// Writes a value to its store, durably.
-pub(super) async fn store(ticket: Ticket, to_store: ToStore) -> Done {
-    Done::Stored(ticket, blocking(move || store_now(to_store)).await)
-}
-
-fn store_now(to_store: ToStore) -> Result<Stored, StoreFault> {
-    let ToStore { name, source, value, in_source, state } = to_store;
-    match source {
-        Source::File(path) => {
-            if let Ok(found) = read_source(&Source::File(path.clone()))
-                && found.value != value
-                && in_source.as_ref() != Some(&found.value)
-            {
-                return Ok(Stored::SourceChanged(found.value));
-            }
-            replace(&path, &value)?;
-        }
-        Source::Credential(_) | Source::Env(_) => match state {
-            Some(state) => state.save(&name, &value, in_source.as_ref())?,
-            None => return Err(StoreFault::NoStateDir),
-        },
+fn write_to_file(
+    path: &Path,
+    value: TokenValue,
+    in_source: Option<&TokenValue>,
+) -> Result<Stored, StoreFault> {
+    if let Ok(found) = read_source(&Source::File(path.to_owned()))
+        && found.value != value
+        && in_source != Some(&found.value)
+    {
+        return Ok(Stored::SourceChanged(found.value));
     }
+    replace(path, &value)?;
     Ok(Stored::Written(value))
+}
+
+/// Waits until a value that was handed to the store is durable; `None`: there is no store.
+pub(super) async fn store_by_name(
+    ticket: Ticket,
+    value: TokenValue,
+    kept: Option<Receipt>,
+) -> Done {
+    let result = match kept {
+        // A receipt is only lost with the thread that writes, and that is as good as no store.
+        Some(kept) => kept.await.unwrap_or(Err(StoreFault::NoStateDir)),
+        None => Err(StoreFault::NoStateDir),
+    };
+    Done::Stored(ticket, result.map(|()| Stored::Written(value)))
 }
 
 /// Looks at sources, and a second time at those that seem to be gone.
@@ -339,14 +328,7 @@ mod tests {
         if let Some(there) = there {
             fs::write(&path, there).unwrap();
         }
-        store_now(ToStore {
-            name: "quotes".to_owned(),
-            source: Source::File(path.clone()),
-            value: value("new"),
-            in_source: seen.map(value),
-            state: None,
-        })
-        .unwrap();
+        write_to_file(&path, value("new"), seen.map(value).as_ref()).unwrap();
         fs::read_to_string(path).unwrap().trim().to_owned()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use signal_hook::consts::SIGHUP;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::deeds::Done;
 use super::roster::Remote;
@@ -24,12 +24,15 @@ use crate::systemd;
 /// How long revoking may take: what came of it is to be told within the grace period.
 const TIME: Duration = GRACE.saturating_sub(Duration::from_secs(1));
 
+/// How long the last write to the store may take after the grace period.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 impl Daemon {
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
     pub(super) async fn wind_down(mut self) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
-        self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
+        self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
         self.keeper.end(clock::now(), &mut self.outputs);
@@ -38,7 +41,6 @@ impl Daemon {
         let deadline = sleep(GRACE);
         let mut deadline = pin!(deadline);
         loop {
-            self.keep_ledger(clock::now());
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
@@ -51,7 +53,18 @@ impl Daemon {
             }
         }
         self.deeds.shutdown().await;
+        self.close_store().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
+    /// Has what was told last written down, if the disk takes it in time.
+    async fn close_store(&mut self) {
+        let Some(store) = self.store.take() else { return };
+        if let Ok(Err(fault)) = timeout(LAST_WRITE, store.close()).await {
+            let error = fault.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            self.say(Name::StoreFailed, Severity::Error, "the last write failed", fields);
+        }
     }
 
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.
@@ -83,6 +96,9 @@ impl Daemon {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
+                    if let Some(store) = &self.store {
+                        store.forget(&name);
+                    }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }
                 Err(fault) => self.say(

@@ -11,7 +11,7 @@ use crate::keeper::{ReauthId, ServerId, TokenId};
 use crate::lifecycle::Slot;
 use crate::secret::TokenValue;
 use crate::settings::{Reauth, ReauthMethod, Server, Source, Token};
-use crate::token_file::Stored;
+use crate::store::Stored;
 
 /// One token, as the world outside the keeper sees it.
 #[derive(Debug)]

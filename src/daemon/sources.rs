@@ -113,6 +113,9 @@ impl Daemon {
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
+        if let Some(held) = &mut self.memory.held {
+            return held.push((id, change));
+        }
         self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 

@@ -50,6 +50,8 @@ pub struct Token {
     /// The server reports the life from before a renewal, and the last reading showed a
     /// whole one: the next cannot show growth.
     pub(super) settling: bool,
+    /// All that is known of the value in use comes from an earlier run.
+    pub(super) resumed: bool,
     /// Trouble was reported, and the token has not been found alive since.
     pub(super) troubled: bool,
     /// It was reported that no call extends this value's life.
@@ -171,6 +173,7 @@ impl Token {
             hollow: 0,
             doubts: 0,
             settling: false,
+            resumed: false,
             troubled: false,
             unextendable: false,
             renew_refused: false,

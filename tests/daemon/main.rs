@@ -19,6 +19,7 @@ mod quiet;
 mod reauth;
 mod reload;
 mod renewal;
+mod resume;
 mod scale;
 mod secrets;
 mod servers;
