@@ -3,6 +3,8 @@
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -17,6 +19,11 @@ const DATABASE: &str = "tokenkeep.db";
 /// The file whose lock says that the directory is in use. It stays when the daemon ends; the
 /// lock does not, however the daemon ends.
 const LOCK: &str = "lock";
+
+/// How often the lock is tried for, and the time between: half a second is long for a process
+/// to start in, and short for who waits to hear of another daemon.
+const TRIES: u32 = 11;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The store of one state directory, held for this process alone, to be read.
 pub struct Store {
@@ -53,7 +60,7 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(|error| StoreFault::new(path, "opening it", error))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        take(&lock).map_err(|error| match error {
             Errno::WOULDBLOCK => StoreFault::Locked { path: state_dir.to_owned() },
             _ => StoreFault::new(state_dir, "locking it", error.into()),
         })?;
@@ -78,5 +85,35 @@ impl Store {
     /// When there is no thread to be had.
     pub fn into_writer(self) -> Result<Writer, StoreFault> {
         Writer::start(self.database, self.lock)
+    }
+}
+
+/// Takes the lock, if need be with a few tries: a process that is being started has all that
+/// its parent holds, for the moment until it becomes another program, and so keeps the lock of
+/// one that has just let go of it.
+fn take(lock: &File) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => sleep(PAUSE),
+            done => return done,
+        }
+    }
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_of_a_moment_later_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let other = std::thread::spawn(move || {
+            sleep(PAUSE);
+            drop(store);
+        });
+        assert!(Store::open(folder.path()).is_ok());
+        other.join().unwrap();
     }
 }
