@@ -4,6 +4,7 @@
 
 mod demo;
 mod plan;
+mod stocktaking;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

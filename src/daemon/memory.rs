@@ -73,7 +73,8 @@ impl Daemon {
         let (now, wall) = (clock::now(), clock::wall_clock());
         for (name, count) in &earlier.tokens {
             let Some(id) = self.roster.id_of(name) else { continue };
-            let Some(reauth) = self.roster.token(id).and_then(|kept| kept.reauth.clone()) else {
+            let Some(reauth) = self.roster.token(id).and_then(|kept| kept.terms.reauth.clone())
+            else {
                 continue;
             };
             if let Some(window_end) = window_end(count, reauth.policy.window, now, wall) {
@@ -99,7 +100,7 @@ impl Daemon {
         let tokens = self.roster.ids().filter_map(|(id, kept)| {
             let Attempts { window_end, counted, in_a_row } = self.keeper.token(id)?.attempts()?;
             let count = Count { window_end: at(window_end), count: counted, in_a_row };
-            (window_end > now).then(|| (kept.settings.name.clone(), count))
+            (window_end > now).then(|| (kept.name.to_string(), count))
         });
         let reauths = self.roster.reauths().filter_map(|(id, reauth)| {
             let Failures { window_end, count } = self.keeper.failures(id)?;

@@ -7,12 +7,17 @@
 mod apply;
 mod deeds;
 mod farewell;
+mod inventories;
 mod memory;
 mod quiet;
 mod report;
+mod restock;
 mod roster;
 mod sources;
 mod status;
+mod stock_report;
+mod stocks;
+mod terms;
 mod values;
 
 use std::io;
@@ -28,6 +33,7 @@ use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
+use self::stocks::Stocks;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
@@ -80,6 +86,7 @@ pub struct Daemon {
     roster: Roster,
     state: Option<Arc<StateDir>>,
     watcher: Watcher,
+    stocks: Stocks,
     journal: Journal,
     status: StatusLine,
     memory: Memory,
@@ -116,6 +123,7 @@ impl Daemon {
             roster: Roster::default(),
             state: None,
             watcher: Watcher::new(),
+            stocks: Stocks::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
             memory: Memory::default(),
@@ -171,6 +179,7 @@ impl Daemon {
                 Some(Ok(done)) = self.queries.join_next() => self.done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
+                news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
             }
             self.wake();
@@ -221,11 +230,12 @@ impl Daemon {
                         kept.last_words =
                             Some(LastWords { status: fault.status, detail: fault.detail.clone() });
                     }
+                    let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                     let fields = Fields {
-                        token: Some(&kept.settings.name),
-                        server: Some(&kept.settings.server),
+                        token: Some(&kept.name),
+                        server: Some(&self.roster.remote(kept.terms.server).settings.name),
                         exit_status: hook_succeeded.then_some(0),
                         ..Fields::default()
                     };
@@ -240,7 +250,7 @@ impl Daemon {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
-        let remote = self.roster.remote(kept.server);
+        let remote = self.roster.remote(kept.terms.server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout } => {
@@ -252,7 +262,7 @@ impl Daemon {
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
-                let Some(reauth) = kept.reauth.clone() else { return };
+                let Some(reauth) = kept.terms.reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
@@ -262,8 +272,8 @@ impl Daemon {
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let to_store = deeds::ToStore {
-                    name: kept.settings.name.clone(),
-                    source: kept.settings.source.clone(),
+                    name: kept.name.clone(),
+                    file: kept.file(),
                     value,
                     in_source: kept.in_source.clone(),
                     state: self.state.clone(),
@@ -296,7 +306,10 @@ impl Daemon {
                 self.look_once_more(ticket.token);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
-            Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
+            Done::Looked(looks) => {
+                looks.into_iter().for_each(|look| self.looked(look));
+                self.tell_of_stocks();
+            }
             Done::LedgerKept(result) => self.ledger_kept(result),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),

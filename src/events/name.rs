@@ -47,6 +47,8 @@ names! {
     ConfigRejected, "config_rejected", Error;
     /// Something in the configuration holds, but is hardly meant.
     ConfigWarning, "config_warning", Warn;
+    /// An inventory was read; with what that added, removed and changed.
+    InventoryLoaded, "inventory_loaded", Info;
     /// A token is alive.
     TokenChecked, "token_checked", Info;
     /// No permitted way extends this token value.

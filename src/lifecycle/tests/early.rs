@@ -156,7 +156,14 @@ fn a_bound_that_passes_during_an_attempt_changes_nothing_for_the_new_value() {
     life.notices.retain(|notice| !matches!(notice, Notice::Expiring { .. }));
     assert_eq!(
         life.said(),
-        ["reauth started", "unverified", "check failed", "reauth succeeded", "recovered", "checked"]
+        [
+            "reauth started",
+            "unverified",
+            "check failed",
+            "reauth succeeded",
+            "recovered",
+            "checked"
+        ]
     );
 }
 

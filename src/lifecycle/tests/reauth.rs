@@ -5,7 +5,8 @@ use super::world::{
     reauthenticated, rejected, secs, throttled, timed_out,
 };
 use crate::lifecycle::{
-    Attempts, Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot, SourceChange, Standing,
+    Attempts, Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot,
+    SourceChange, Standing,
 };
 
 const NEW: Reauthenticated = Reauthenticated::NewValue { stored: true };
