@@ -899,12 +899,7 @@ fn an_inventory_has_one_source_and_only_the_keys_that_belong_to_it() {
             Missing,
             &["`inventory.i.reauth_before`", "without `reauth`"],
         ),
-        (
-            "[inventory.i]\nserver = \"s\"\nfile = \"/f\"",
-            "2:1",
-            UnknownName,
-            &["no [server.s]"],
-        ),
+        ("[inventory.i]\nserver = \"s\"\nfile = \"/f\"", "2:1", UnknownName, &["no [server.s]"]),
     ]);
 }
 

@@ -10,6 +10,7 @@ mod cadence;
 mod candidates;
 mod command_line;
 mod deaths;
+mod inventories;
 mod kept_values;
 mod proof;
 mod reauth;
