@@ -778,7 +778,7 @@ fn variables_override_files_and_keep_to_the_types() {
     assert_eq!(reauth.quiet, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
     let quotes = &settings.tokens[1];
     assert_eq!(quotes.upkeep.reauth_before, Some(Duration::from_secs(45)));
-    assert!(quotes.revoke_on_shutdown);
+    assert!(quotes.upkeep.revoke_on_shutdown);
     let printed = print(&settings);
     assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
 }

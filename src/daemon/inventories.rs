@@ -75,9 +75,6 @@ impl Daemon {
         let terms = Arc::clone(&stock.terms);
         for token in self.tokens_of(id, |_| true) {
             self.change_token(token, &terms, &spec);
-            if other_source && let Some(kept) = self.roster.token_mut(token) {
-                kept.forget_source();
-            }
         }
         changes.changed.push(titled(&inventory.name));
     }
@@ -100,7 +97,7 @@ impl Daemon {
                 }
             };
             self.ended(id, pass, end);
-            self.conclude(id);
+            self.conclude(id, true);
         }
     }
 
@@ -135,7 +132,9 @@ impl Daemon {
             News::Touched(id, Touched::Names(names)) => self.touched(id, names),
             News::Part(id, pass, part) => {
                 if self.is_reading(id, pass) {
-                    part.into_iter().for_each(|listed| self.listed(id, listed));
+                    for listed in part {
+                        self.listed(id, listed);
+                    }
                 }
             }
             News::End(id, pass, end) => {
@@ -146,7 +145,7 @@ impl Daemon {
             }
             News::Settled(id, pass, same) => {
                 if self.is_reading(id, pass) && same {
-                    self.conclude(id);
+                    self.conclude(id, true);
                 } else if self.is_reading(id, pass) {
                     self.stocks.read(id, None);
                 }

@@ -4,7 +4,8 @@
 //! A name belongs to whoever had it first: a `[token.NAME]` before every inventory, and these
 //! in the order of their names at a start. Whoever has a name keeps it until he lets go of it,
 //! so that no change of one inventory moves a token of another. Nothing is taken away because
-//! an inventory cannot be read, or is empty, or was being written.
+//! an inventory cannot be read, is empty or was being written, nor while a line of it is bad,
+//! which may be that of a token.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ use crate::lifecycle::Token;
 use crate::settings::InventorySource;
 use crate::token_file::{Found, SourceFault, SourceFaultKind};
 
-/// Inconclusive readings in a row, a second each, until what was read is taken as it is.
+/// Inconclusive readings in a row, a second each, until what was read is taken as it is, but
+/// nothing is taken away: something writes to the file all the while.
 const MAX_TRIES: u32 = 5;
 
 impl Daemon {
@@ -49,6 +51,8 @@ impl Daemon {
         pass.seen.add(token);
         let same = value.as_ref().is_ok_and(|found| kept.in_source.as_ref() == Some(&found.value));
         if same {
+            // Another value may have come, and gone again, during a re-auth.
+            self.stocks.take_held_back(token);
             return;
         }
         // A folder's file may be replaced by the daemon itself at the same time: a look at it
@@ -160,7 +164,7 @@ impl Daemon {
         };
         let watched = matches!(stock.settings.source, InventorySource::File { .. });
         if clean || !watched || stock.tries >= MAX_TRIES {
-            return self.conclude(id);
+            return self.conclude(id, clean || !watched);
         }
         stock.tries += 1;
         let stamp = match &pass.end {
@@ -170,9 +174,9 @@ impl Daemon {
         self.stocks.settle(id, number, stamp);
     }
 
-    /// Draws the conclusion from a reading: what it did not bring is gone, and what is wrong
-    /// is told.
-    pub(super) fn conclude(&mut self, id: StockId) {
+    /// Draws the conclusion from a reading: what it did not bring is gone, if it is `certain` to
+    /// be whole, and what is wrong is told.
+    pub(super) fn conclude(&mut self, id: StockId, certain: bool) {
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(mut pass) = stock.pass.take() else { return };
         stock.tries = 0;
@@ -185,7 +189,7 @@ impl Daemon {
             Some(Ok(reading)) => {
                 stock_report::bad_lines(journal, now, &settings, &reading.bad);
                 let warn = !std::mem::replace(&mut stock.warned, !reading.warnings.is_empty());
-                let whole = !pass.partial && !reading.changed;
+                let whole = certain && !pass.partial && !reading.changed;
                 if whole && reading.good == 0 {
                     stock_report::empty(journal, now, &settings, had);
                 }
@@ -196,7 +200,7 @@ impl Daemon {
                     let gone = self.tokens_of(id, |token| !pass.seen.has(token));
                     if is_folder {
                         pass.errands.extend(gone);
-                    } else {
+                    } else if reading.bad.count == 0 {
                         self.take_away(id, &gone);
                     }
                 }

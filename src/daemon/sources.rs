@@ -61,7 +61,15 @@ impl Daemon {
         }
     }
 
-    pub(super) fn looked(&mut self, look: Look) {
+    /// Takes what looks have found.
+    pub(super) fn looked_at(&mut self, looks: Vec<Look>) {
+        for look in looks {
+            self.looked(look);
+        }
+        self.tell_of_stocks();
+    }
+
+    fn looked(&mut self, look: Look) {
         let Look { id, epoch, source, result } = look;
         let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
         let Some(kept) = self.roster.token_mut(id) else { return };

@@ -155,7 +155,7 @@ mod tests {
     fn a_stream_without_end_is_left() {
         let mut lines = Lines::new(io::repeat(b'x'));
         lines.taken = MAX_BYTES - 100;
-        assert_eq!(lines.next().unwrap(), Some((1, Line::Text(&[b'x'; MAX_LINE_BYTES][..]))));
+        assert!(matches!(lines.next().unwrap(), Some((1, Line::Text(_)))));
         assert!(lines.is_too_large());
         assert_eq!(lines.next().unwrap(), None);
     }

@@ -6,7 +6,9 @@ use std::fs;
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{Daemon, Line, Stage, about, running, seconds, secret, simulator, until};
+use crate::support::{
+    Daemon, Line, MARK, Stage, about, running, seconds, secret, simulator, until,
+};
 
 /// Enough tokens for several parts of a reading.
 const CROWD: usize = 2_000;
@@ -189,6 +191,19 @@ async fn nothing_is_taken_away_because_a_file_is_gone_or_empty() {
     assert!(faults[0].contains("there is no such file"), "{faults:?}");
     assert!(faults[1].contains("there is no token in it"), "{faults:?}");
     assert!(daemon.stop().await.story("a").is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_taken_away_while_a_line_is_bad() {
+    let server = server_of(["a", "b", "c"], 600).await;
+    let stage = stage(&server, FILE, &lines(["a", "b", "c"]));
+    let daemon = stage.start();
+    daemon.nth(3, "token_checked", "").await;
+    stage.replace("tokens.jsonl", &(lines(["a"]) + "{\"name\": \"b\", \"token\":\n"));
+    assert_eq!(tally(&loaded(&daemon, 2).await), [3, 0, 0, 0]);
+    stage.replace("tokens.jsonl", &lines(["a", "b"]));
+    assert_eq!(tally(&loaded(&daemon, 3).await), [2, 0, 1, 0]);
+    daemon.stop().await;
 }
 
 #[tokio::test]
@@ -406,4 +421,37 @@ async fn a_reload_takes_inventories_in_and_out_of_force() {
     daemon.nth(2, "token_checked", "a").await;
     daemon.stop().await;
     assert_eq!(about(&server, &secret("b")).len(), 1);
+}
+
+#[tokio::test]
+async fn check_config_tells_what_an_inventory_brings_and_what_is_wrong_with_it() {
+    let server = simulator().await;
+    let lines = lines(["a", "own"]) + &secret("plain") + "\n";
+    let stage = stage(
+        &server,
+        &format!(
+            "{FILE}\n[inventory.printed]\nserver = \"sarus\"\ncommand = [\"$DIR/export\"]\n\
+             [inventory.strict]\nserver = \"sarus\"\nfile = \"$DIR/missing.jsonl\"\n\
+             [token.own]\nserver = \"sarus\"\nenv = \"OWN\""
+        ),
+        &lines,
+    );
+    stage.script("export", "touch $DIR/was-run");
+    let output = stage.command("check-config").output().await.expect("it starts");
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(!said.contains(MARK), "{said}");
+    let said = said.replace(stage.path("").to_str().expect("UTF-8"), "");
+    for wanted in [
+        "inventory crowd: file tokens.jsonl, 1 token now, server sarus; queries",
+        "  wrong          tokens.jsonl:3: it is no JSON object",
+        "  wrong          tokens.jsonl:2: own is in [token.own] already",
+        "inventory printed: output of export, tokens as it prints them when it is run, server sarus",
+        "  wrong          missing.jsonl: there is no such file or folder",
+        "; 2 tokens, at most 5000 requests",
+    ] {
+        assert!(said.contains(wanted), "{wanted}:\n{said}");
+    }
+    assert_eq!(said.matches("life 30 min").count(), 4, "{said}");
+    assert!(!stage.path("was-run").exists());
 }

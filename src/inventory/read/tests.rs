@@ -14,7 +14,7 @@ fn read(text: &[u8]) -> (Vec<String>, Vec<String>) {
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(reading.good as usize, good.len());
+    assert_eq!(reading.good, good.len() as u64);
     (good, reading.bad.first.iter().map(ToString::to_string).collect())
 }
 
