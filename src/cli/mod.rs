@@ -3,6 +3,7 @@
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
 mod demo;
+mod manual;
 mod plan;
 mod stocktaking;
 
@@ -12,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::api::Client;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -40,6 +43,17 @@ enum Command {
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
     PrintConfig,
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page, for `man -l -` to show
+    Man {
+        /// Which one
+        #[arg(default_value = "tokenkeep")]
+        page: manual::Page,
+    },
     /// The demo's re-auth command: logs in at the simulated API and prints the token
     #[command(hide = true)]
     DemoLogin {
@@ -116,6 +130,15 @@ fn obey(arguments: Arguments) -> Result<(), Failure> {
             warn(&loaded.warnings);
             print(&settings::print(&loaded.settings))
         }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { page } => {
+            let page = page.render(Arguments::command());
+            print(&page.map_err(|error| Failure::System { doing: "making the page", error })?)
+        }
     }
 }
 
@@ -145,6 +168,10 @@ fn runtime() -> Result<Runtime, Failure> {
 fn check_config(path: &Path) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
     warn(&loaded.warnings);
+    for server in &loaded.settings.servers {
+        let name = server.name.clone();
+        Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+    }
     print(&plan::tell(&loaded))
 }
 

@@ -11,7 +11,7 @@ use super::roster::{Origin, Remote, Terms};
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::events::{self, Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
 use crate::settings::{Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
 use crate::systemd;
@@ -95,6 +95,7 @@ impl Daemon {
         for reauth in &settings.reauths {
             self.put_reauth(reauth);
         }
+        self.close_for_quiet(clock::now());
         let mut policies = Vec::new();
         for token in &settings.tokens {
             let origin = Origin::Own(token.source.clone());
@@ -192,12 +193,8 @@ impl Daemon {
             Ok(clients) => clients,
             Err(error) => return self.reject(&error.to_string()),
         };
-        if settings.log.level != self.settings.log.level
-            && let Some(Err(error)) =
-                self.log.as_ref().map(|log| log.reload_filter(&settings.log.level))
-        {
-            return self.reject(&error.to_string());
-        }
+        let level =
+            (settings.log.level != self.settings.log.level).then(|| settings.log.level.clone());
         let needs_restart = needs_restart(&self.settings, &settings);
         let by_name = self.apply(settings, clients);
         self.warn(&warnings);
@@ -205,18 +202,29 @@ impl Daemon {
         self.read_all();
         let [added, removed, changed] =
             [&by_name.added, &by_name.removed, &by_name.changed].map(|names| list(names));
-        self.say(
-            Name::ConfigReloaded,
-            Severity::Info,
-            "the new configuration holds",
-            Fields {
-                added: added.as_deref(),
-                removed: removed.as_deref(),
-                changed: changed.as_deref(),
-                needs_restart: needs_restart.as_deref(),
-                ..Fields::default()
-            },
-        );
+        let fields = Fields {
+            added: added.as_deref(),
+            removed: removed.as_deref(),
+            changed: changed.as_deref(),
+            needs_restart: needs_restart.as_deref(),
+            ..Fields::default()
+        };
+        let (name, severity) = (Name::ConfigReloaded, Severity::Info);
+        // Whoever waits for this line sees it, if the old level or the new one lets it through.
+        let visible = events::enabled(severity);
+        if visible {
+            self.say(name, severity, "the new configuration holds", fields);
+        }
+        if let (Some(level), Some(log)) = (level, &self.log)
+            && let Err(error) = log.reload_filter(&level)
+        {
+            let error = error.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            self.say(Name::ConfigWarning, Severity::Warn, "the old log level goes on", fields);
+        }
+        if !visible {
+            self.say(name, severity, "the new configuration holds", fields);
+        }
     }
 
     fn reject(&mut self, error: &str) {

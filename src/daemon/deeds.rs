@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::memory::Page;
-use super::roster::{Kept, Remote};
+use super::roster::{Kept, LastWords, Remote};
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
@@ -31,9 +31,8 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_millis(400);
 /// Something that was under way has ended.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// A call was answered, or failed; with the value that the answer named instead, and
-    /// the slot of the one that was asked about.
-    Answered(Ticket, Answer, Option<(Slot, TokenValue)>),
+    /// A call was answered, or failed; with the value that the answer named instead.
+    Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
     Reauthenticated {
         ticket: Ticket,
@@ -52,6 +51,15 @@ pub(super) enum Done {
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read.
     Loaded(Box<Result<Loaded, Faults>>),
+}
+
+/// A value that an answer named in place of the one that was asked about.
+#[derive(Debug)]
+pub(super) struct Renamed {
+    /// Where the one that was asked about is kept.
+    pub(super) slot: Slot,
+    pub(super) from: TokenValue,
+    pub(super) to: TokenValue,
 }
 
 /// What a re-auth attempt brought.
@@ -102,7 +110,7 @@ pub(super) async fn ask(
     };
     let replaced = new_value.is_some();
     let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
-    Done::Answered(ticket, answer, new_value.map(|value| (slot, value)))
+    Done::Answered(ticket, answer, new_value.map(|to| Renamed { slot, from: value, to }))
 }
 
 /// What a re-auth attempt needs to know, besides how it is made.
@@ -121,7 +129,11 @@ pub(super) struct Need {
 
 impl Need {
     pub(super) fn of(kept: &Kept, remote: &Remote, reason: Reason, attempt: u32) -> Self {
-        let words = kept.last_words.clone().unwrap_or_default();
+        let words = match reason {
+            Reason::Expired | Reason::Rejected => kept.last_words.clone().unwrap_or_default(),
+            // What was said of an earlier value is not why this one is to be replaced.
+            Reason::Missing | Reason::Expiring => LastWords::default(),
+        };
         Self {
             name: kept.name.clone(),
             server: remote.settings.name.clone(),
@@ -205,6 +217,7 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
             status: fault.status,
             error: fault.error,
             exit_status: None,
+            unavailable: kind == LoginFaultKind::Unavailable,
             retry_after: match kind {
                 LoginFaultKind::Throttled { retry_after } => Some(retry_after),
                 LoginFaultKind::Refused
@@ -227,7 +240,7 @@ pub(super) struct ToStore {
     /// The file that it is kept in, else the state directory.
     pub(super) file: Option<PathBuf>,
     pub(super) value: TokenValue,
-    /// What the source held when it was last looked at.
+    /// What the source held when it was last looked at; any other value there is a new one.
     pub(super) in_source: Option<TokenValue>,
     pub(super) state: Option<Arc<StateDir>>,
 }
@@ -243,7 +256,7 @@ fn store_now(to_store: ToStore) -> Result<Stored, StoreFault> {
         Some(path) => {
             if let Ok(found) = read_source(&Source::File(path.clone()))
                 && found.value != value
-                && in_source.is_some_and(|seen| seen != found.value)
+                && in_source.as_ref() != Some(&found.value)
             {
                 return Ok(Stored::SourceChanged(found.value));
             }
@@ -304,5 +317,51 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         Ok(done) => done,
         // Only a panic or the runtime's end gets here: the one aborts, the other stops us too.
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn value(text: &str) -> TokenValue {
+        TokenValue::parse(text).unwrap()
+    }
+
+    /// Stores "new" in a file that holds `there` and held `seen` when it was last looked at;
+    /// tells what the file holds then.
+    fn stored(there: Option<&str>, seen: Option<&str>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("quotes.token");
+        if let Some(there) = there {
+            fs::write(&path, there).unwrap();
+        }
+        store_now(ToStore {
+            name: "quotes".into(),
+            file: Some(path.clone()),
+            value: value("new"),
+            in_source: seen.map(value),
+            state: None,
+        })
+        .unwrap();
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_new_value_takes_the_place_of_the_one_that_it_replaces() {
+        assert_eq!(stored(Some("old"), Some("old")), "new");
+    }
+
+    #[test]
+    fn a_new_value_fills_a_source_that_had_none() {
+        assert_eq!(stored(None, None), "new");
+    }
+
+    #[test]
+    fn a_value_that_has_not_been_seen_in_the_source_yet_is_not_overwritten() {
+        assert_eq!(stored(Some("operator's"), Some("old")), "operator's");
+        assert_eq!(stored(Some("operator's"), None), "operator's");
     }
 }

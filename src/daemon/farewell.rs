@@ -1,23 +1,28 @@
 //! The end: what must not be lost is waited for, and tokens that are not to outlive the
 //! daemon are revoked, under the same limits as every other request to a server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use signal_hook::consts::SIGHUP;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::deeds::Done;
 use super::roster::Remote;
 use super::{Daemon, GRACE};
+use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{ServerId, TokenId};
 use crate::lifecycle::Standing;
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::systemd;
+
+/// How long revoking may take: what came of it is to be told within the grace period.
+const TIME: Duration = GRACE.saturating_sub(Duration::from_secs(1));
 
 impl Daemon {
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
@@ -27,10 +32,13 @@ impl Daemon {
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
         self.queries.abort_all();
+        self.keeper.end(clock::now(), &mut self.outputs);
+        self.perform();
         self.revoke_all();
-        let deadline = tokio::time::sleep(GRACE);
-        let mut deadline = std::pin::pin!(deadline);
+        let deadline = sleep(GRACE);
+        let mut deadline = pin!(deadline);
         loop {
+            self.keep_ledger(clock::now());
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
@@ -59,9 +67,11 @@ impl Daemon {
                 doomed.entry(kept.terms.server).or_default().push((id, value.clone()));
             }
         }
+        let now = clock::now();
         for (server, tokens) in doomed {
             let remote = self.roster.remote(server).clone();
-            self.deeds.spawn(revoke(remote, tokens));
+            let quiet = self.keeper.quiet_until(server).since(now);
+            self.deeds.spawn(revoke(remote, tokens, quiet));
         }
     }
 
@@ -91,21 +101,35 @@ impl Daemon {
     }
 }
 
-async fn revoke(remote: Remote, tokens: Vec<(TokenId, TokenValue)>) -> Done {
+/// Revokes `tokens` once the server's wish for quiet is over, and tells of each what came of it
+/// before the grace period ends.
+async fn revoke(remote: Remote, tokens: Vec<(TokenId, TokenValue)>, quiet: Duration) -> Done {
+    let mut end = pin!(sleep(TIME));
+    sleep(quiet.min(TIME)).await;
     let limit = usize::try_from(remote.settings.max_in_flight.get()).unwrap_or(usize::MAX);
-    let timeout = remote.settings.timeout.min(GRACE);
     let mut pace = interval(Duration::from_secs(1) / remote.settings.rate_limit.get());
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut open: BTreeSet<TokenId> = tokens.iter().map(|(id, _)| *id).collect();
+    let mut tokens = tokens.into_iter();
     let mut under_way = FuturesUnordered::new();
-    let mut revoked = Vec::with_capacity(tokens.len());
-    for (id, value) in tokens {
-        pace.tick().await;
-        if under_way.len() >= limit {
-            revoked.extend(under_way.next().await);
+    let mut revoked = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        tokio::select! {
+            biased;
+            () = &mut end => break,
+            Some((id, result)) = under_way.next() => {
+                open.remove(&id);
+                revoked.push((id, result));
+            }
+            _ = pace.tick(), if tokens.len() > 0 && under_way.len() < limit => {
+                let client = remote.client.clone();
+                under_way.extend(tokens.next().map(|(id, value)| async move {
+                    (id, client.revoke(&value, remote.settings.timeout).await)
+                }));
+            }
         }
-        let client = remote.client.clone();
-        under_way.push(async move { (id, client.revoke(&value, timeout).await) });
     }
-    revoked.extend(under_way.collect::<Vec<_>>().await);
+    let too_late = || Fault::new("the daemon had to stop before the server confirmed it");
+    revoked.extend(open.into_iter().map(|id| (id, Err(too_late()))));
     Done::Revoked(revoked)
 }

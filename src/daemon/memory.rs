@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Daemon;
-use super::deeds;
+use super::{Daemon, deeds, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, TokenId};
-use crate::lifecycle::Attempts;
-use crate::time::Moment;
+use crate::lifecycle::{Attempts, Notice, Token};
+use crate::time::{Moment, whole_millis};
 use crate::token_file::{Count, Ledger, StateDir, StoreFault};
 
 /// Between two tries to write the ledger to a disk that refuses it.
@@ -88,6 +87,10 @@ impl Daemon {
             if let Some(window_end) = window_end(count, window, now, wall) {
                 let count = count.count;
                 self.keeper.restore_failures(id, Failures { window_end, count });
+                if count >= self.roster.reauth(id).max_failures_all.get() {
+                    let retry_in_ms = whole_millis(window_end.since(now));
+                    report::reauth(&mut self.journal, now, name, count, retry_in_ms);
+                }
             }
         }
     }
@@ -136,16 +139,20 @@ impl Daemon {
                 "the count of re-auth attempts could not be stored",
                 Fields {
                     error: Some(&error),
-                    retry_in_ms: Some(crate::time::whole_millis(RETRY)),
+                    retry_in_ms: Some(whole_millis(RETRY)),
                     ..Fields::default()
                 },
             );
         }
     }
 
-    /// A token's attempts may have changed without a word: one is given back in silence.
-    pub(super) fn note_attempts(&mut self, id: TokenId, now: Moment) {
-        let attempts = self.keeper.token(id).and_then(crate::lifecycle::Token::attempts);
+    /// What is to be told of a token may belong in the ledger: a failure counts for its way,
+    /// and its attempts may have changed without a word, as one is given back in silence.
+    pub(super) fn note_attempts(&mut self, id: TokenId, notice: &Notice, now: Moment) {
+        if matches!(notice, Notice::ReauthFailed { .. }) {
+            self.memory.touch(now);
+        }
+        let attempts = self.keeper.token(id).and_then(Token::attempts);
         let counted = attempts.map_or(0, |attempts| attempts.counted);
         if let Some(kept) = self.roster.token_mut(id)
             && std::mem::replace(&mut kept.counted, counted) != counted

@@ -6,6 +6,7 @@
 
 mod apply;
 mod deeds;
+mod ends;
 mod farewell;
 mod inventories;
 mod memory;
@@ -18,7 +19,7 @@ mod status;
 mod stock_report;
 mod stocks;
 mod terms;
-mod values;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -34,11 +35,12 @@ use self::memory::Memory;
 use self::roster::{LastWords, Roster};
 use self::status::StatusLine;
 use self::stocks::Stocks;
+use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, ReauthEnd};
+use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::systemd;
 use crate::time::Moment;
@@ -89,6 +91,7 @@ pub struct Daemon {
     stocks: Stocks,
     journal: Journal,
     status: StatusLine,
+    watchdog: Watchdog,
     memory: Memory,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -126,6 +129,7 @@ impl Daemon {
             stocks: Stocks::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
+            watchdog: Watchdog::new(),
             memory: Memory::default(),
             signals,
             queries: JoinSet::new(),
@@ -199,11 +203,17 @@ impl Daemon {
         }
         self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
+        self.watchdog.gone_round(now, self.keeper.next_wake());
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.memory.due(), self.status.due()];
+        let wishes = [
+            self.keeper.next_wake(),
+            self.journal.due(),
+            self.memory.due(),
+            self.status.due(),
+            self.watchdog.due(),
+        ];
         wishes.into_iter().flatten().min()
     }
 
@@ -222,7 +232,7 @@ impl Daemon {
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
-                    self.note_attempts(id, now);
+                    self.note_attempts(id, &notice, now);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -246,7 +256,7 @@ impl Daemon {
     }
 
     fn start(&mut self, ticket: Ticket, effect: Effect) {
-        if self.stopping && !matches!(effect, Effect::Store { .. }) {
+        if self.stopping && !self.is_worth_waiting_for(ticket, effect) {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
@@ -256,8 +266,8 @@ impl Daemon {
             Effect::Ask { method, slot, timeout } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let set = match method {
-                    Method::Query => &mut self.queries,
-                    Method::Renew => &mut self.deeds,
+                    Method::Query if !self.stopping => &mut self.queries,
+                    Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
@@ -283,35 +293,17 @@ impl Daemon {
         }
     }
 
-    fn done(&mut self, done: Done) {
-        let now = clock::now();
-        self.close_for_quiet(now);
-        match done {
-            Done::Answered(ticket, answer, new_value) => {
-                if let Some((slot, value)) = new_value
-                    && self.keeper.expects(ticket)
-                    && let Some(kept) = self.roster.token_mut(ticket.token)
-                {
-                    kept.put(slot, value);
-                }
-                self.keeper.answered(ticket, answer, now, &mut self.outputs);
+    /// Whether something is begun even while the daemon stops, as a value would be lost.
+    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
+        match effect {
+            Effect::Store { .. } => true,
+            Effect::Ask { slot, .. } => {
+                let keeps = |token: &Token| token.has_unkept_candidate();
+                slot == self.keeper.spare_slot(ticket.token)
+                    && self.keeper.token(ticket.token).is_some_and(keeps)
             }
-            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
-                if let Some(fault) = unkept {
-                    self.ledger_kept(Err(fault));
-                }
-                let result = self.weigh(ticket, obtained);
-                let end = ReauthEnd { result, duration };
-                self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
-                self.look_once_more(ticket.token);
-            }
-            Done::Stored(ticket, result) => self.stored(ticket, result),
-            Done::Looked(looks) => self.looked_at(looks),
-            Done::LedgerKept(result) => self.ledger_kept(result),
-            Done::Revoked(revoked) => self.revoked(revoked),
-            Done::Loaded(loaded) => self.loaded(*loaded),
+            Effect::Reauth { .. } => false,
         }
-        self.perform();
     }
 
     #[expect(

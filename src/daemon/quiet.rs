@@ -14,9 +14,10 @@ use crate::time::Moment;
 const AHEAD: Duration = Duration::from_secs(60);
 
 impl Daemon {
-    /// Keeps logins from starting within the quiet windows of their re-auth.
+    /// Keeps logins from starting within the quiet windows of their re-auth, and lets them
+    /// start where a reload has taken those away.
     pub(super) fn close_for_quiet(&mut self, now: Moment) {
-        for (id, reauth) in self.roster.reauths().filter(|(_, reauth)| !reauth.quiet.is_empty()) {
+        for (id, reauth) in self.roster.reauths() {
             let left = quiet_for(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
             self.keeper.close_reauth(id, now + left.min(AHEAD));
         }

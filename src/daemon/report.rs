@@ -3,6 +3,7 @@
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::keeper::ServerNotice;
 use crate::lifecycle::{Method, Notice, Stage};
+use crate::outcome::Fault;
 use crate::time::Moment;
 
 /// Writes what there is to tell of a token.
@@ -21,12 +22,9 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             if *misconfigured { Severity::Error } else { Severity::Warn },
             format!("the check came to no conclusion: {}", fault.error),
             Fields {
-                status: fault.status,
-                detail: fault.detail.as_deref(),
-                error: Some(&fault.error),
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
-                ..*names
+                ..with_fault(names, fault)
             },
         ),
         Notice::RenewalNotObserved { dies_in_ms } => (
@@ -70,12 +68,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             } else {
                 "the token has expired".into()
             },
-            Fields {
-                status: fault.status,
-                detail: fault.detail.as_deref(),
-                error: Some(&fault.error),
-                ..*names
-            },
+            with_fault(names, fault),
         ),
         Notice::Rejected { fault, candidate } => (
             Name::TokenRejected,
@@ -86,12 +79,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             } else {
                 "the server does not know the token, and has said so twice".into()
             },
-            Fields {
-                status: fault.status,
-                detail: fault.detail.as_deref(),
-                error: Some(&fault.error),
-                ..*names
-            },
+            with_fault(names, fault),
         ),
         Notice::Missing { error, in_use } => (
             Name::TokenMissing,
@@ -154,6 +142,16 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             "the new token value could not be stored; it is used from memory".into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
+    }
+}
+
+/// What a server, or the way to it, has said, in the fields of a line.
+fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
+    Fields {
+        status: fault.status,
+        detail: fault.detail.as_deref(),
+        error: Some(&fault.error),
+        ..*names
     }
 }
 

@@ -69,12 +69,14 @@ impl Daemon {
         self.tell_of_stocks();
     }
 
-    fn looked(&mut self, look: Look) {
+    pub(super) fn looked(&mut self, look: Look) {
         let Look { id, epoch, source, result } = look;
         let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
         let Some(kept) = self.roster.token_mut(id) else { return };
         if kept.epoch != epoch || kept.source().as_ref() != Some(&source) {
-            return;
+            // It may have seen more than what made it worthless.
+            let wanted = errand(id, kept).into_iter().collect();
+            return self.look(wanted);
         }
         if busy {
             kept.look_again = true;

@@ -36,6 +36,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
     put("SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
     put("SYSLOG_FACILITY", FACILITY_DAEMON);
     if let Some(event) = record.event {
+        put("MESSAGE_ID", event.message_id());
         put("EVENT", event.as_str());
     }
     if let Some(target) = record.target {
@@ -154,6 +155,7 @@ mod tests {
             ("remaining_ms", Value::Unsigned(0)),
         ])));
         assert_eq!(fields["EVENT"], "token_expired");
+        assert_eq!(fields["MESSAGE_ID"], Name::TokenExpired.message_id());
         assert_eq!(fields["PRIORITY"], "3");
         assert_eq!(fields["TOKEN"], "quotes");
         assert_eq!(fields["REMAINING_MS"], "0");

@@ -159,7 +159,7 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
 }
 
 /// Whether the filter lets events of this severity through.
-fn enabled(severity: Severity) -> bool {
+pub(crate) fn enabled(severity: Severity) -> bool {
     match severity {
         Severity::Info => tracing::enabled!(target: TARGET, tracing::Level::INFO),
         Severity::Warn => tracing::enabled!(target: TARGET, tracing::Level::WARN),

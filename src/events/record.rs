@@ -13,8 +13,16 @@ use tracing::{Event, Level};
 use super::{Name, TARGET};
 
 /// Keys with a meaning of their own in a line, or in the journal's protocol.
-const RESERVED: &[&str] =
-    &["timestamp", "level", "message", "event", "target", "priority", "syslog_identifier"];
+const RESERVED: &[&str] = &[
+    "timestamp",
+    "level",
+    "message",
+    "message_id",
+    "event",
+    "target",
+    "priority",
+    "syslog_identifier",
+];
 
 /// What stands where a URL's query was.
 const NO_QUERY: &str = "?[left out]";

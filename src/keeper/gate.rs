@@ -73,6 +73,11 @@ impl Gate {
         self.quiet_until = self.quiet_until.max(now + wish);
     }
 
+    /// Until when the server has asked to be left alone.
+    pub(super) const fn quiet_until(&self) -> Moment {
+        self.quiet_until
+    }
+
     /// A request has ended.
     pub(super) fn release(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);

@@ -25,10 +25,10 @@ pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
 use self::agenda::Agenda;
 use self::gate::{Gate, Waiting};
-use self::output::Place;
+use self::output::{Contact, Place};
 use self::reauth::Reauth;
 use crate::lifecycle::{
-    Answer, Attempts, Event, Method, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
+    Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
     Standing, Token,
 };
 use crate::outcome::Outcome;
@@ -215,6 +215,11 @@ impl Keeper {
         self.servers[server.index()].renews_by
     }
 
+    /// Until when a server has asked to be left alone, past or ahead.
+    pub fn quiet_until(&self, server: ServerId) -> Moment {
+        self.servers[server.index()].gate.quiet_until()
+    }
+
     /// How many tokens there are in each standing: alive, with a value but without an
     /// answer, and dead or missing.
     pub fn census(&self) -> Census {
@@ -261,12 +266,15 @@ impl Keeper {
 
     /// The end of a call on a token.
     pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
-        let reached = !matches!(answer.outcome, Outcome::Unavailable(_));
+        let contact = match answer.outcome {
+            Outcome::Unavailable(_) => Contact::Failed,
+            _ => Contact::Made,
+        };
         let wish = match answer.outcome {
             Outcome::Throttled { retry_after, .. } => Some(retry_after),
             _ => None,
         };
-        self.server_result(ticket, reached, wish, now, out);
+        self.server_result(ticket, contact, wish, now, out);
         self.conclude(ticket, Event::Answered(answer), now, out);
     }
 
@@ -281,13 +289,15 @@ impl Keeper {
         if ticket.place == Place::Hook {
             self.hooks -= 1;
         }
-        let (reached, wish) = match &end.result {
-            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (true, None),
-            Reauthenticated::Failed(fault) => {
-                (fault.status.is_some_and(|status| status < 500), fault.retry_after)
+        let (contact, wish) = match &end.result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (Contact::Made, None),
+            Reauthenticated::Failed(fault) if fault.unavailable => (Contact::Failed, None),
+            Reauthenticated::Failed(fault) if fault.status.is_some() => {
+                (Contact::Made, fault.retry_after)
             }
+            Reauthenticated::Failed(_) => (Contact::None, None),
         };
-        self.server_result(ticket, reached, wish, now, out);
+        self.server_result(ticket, contact, wish, now, out);
         self.conclude(ticket, Event::Reauthenticated(end), now, out);
     }
 
@@ -312,6 +322,18 @@ impl Keeper {
     ) {
         self.advance(id, Event::SourceChanged(change), now, out);
         self.settle(id, now, out);
+    }
+
+    /// Nobody will be there later: what could not be stored is written once more.
+    pub fn end(&mut self, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.tokens.len() {
+            let id = TokenId(u32::try_from(index).unwrap_or(u32::MAX));
+            let waits = |token: &Token| token.due_for(Need::Nothing).is_some();
+            if self.token(id).is_some_and(waits) {
+                self.advance(id, Event::Ending, now, out);
+                self.queue_or_store(id, now, out);
+            }
+        }
     }
 
     /// Whether the effect behind `ticket` is still waited for.

@@ -58,6 +58,17 @@ pub(super) enum Place {
     None,
 }
 
+/// What the end of an effect says of the server in whose place it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// It answered, whatever it said.
+    Made,
+    /// It did not answer, or without a conclusion.
+    Failed,
+    /// It was not asked at all.
+    None,
+}
+
 /// What the keeper must know of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSpec {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::breaker::Change;
-use super::output::{Output, Place, ServerId, ServerNotice, Ticket, TokenId};
+use super::output::{Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
 use super::reauth::ReauthRoute;
 use super::{Entry, Keeper};
 use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, step};
@@ -28,7 +28,7 @@ impl Keeper {
     pub(super) fn server_result(
         &mut self,
         ticket: Ticket,
-        reached: bool,
+        contact: Contact,
         wish: Option<Duration>,
         now: Moment,
         out: &mut Vec<Output>,
@@ -44,16 +44,20 @@ impl Keeper {
             self.quieted(id, now + wish, now, out);
         }
         let server = &mut self.servers[id.index()];
-        let change = if reached {
-            server.gate.breaker.answered()
-        } else if let Some(schedule) = schedule {
-            let bound = server.gate.earliest_bound(now);
-            let gap = |failures| backoff(failures, &schedule, bound, now, draw);
-            let tokens = server.tokens;
-            server.gate.breaker.unavailable(ticket.token.0, tokens, probe, now, gap)
-        } else {
-            server.gate.breaker.probe_lost();
-            Change::None
+        let change = match (contact, schedule) {
+            (Contact::Made, _) => server.gate.breaker.answered(),
+            (Contact::Failed, Some(schedule)) => {
+                let bound = server.gate.earliest_bound(now);
+                let gap = |failures| backoff(failures, &schedule, bound, now, draw);
+                let tokens = server.tokens;
+                server.gate.breaker.unavailable(ticket.token.0, tokens, probe, now, gap)
+            }
+            (Contact::Failed, None) | (Contact::None, _) => {
+                if probe {
+                    server.gate.breaker.probe_lost();
+                }
+                Change::None
+            }
         };
         let tokens = server.tokens;
         match change {
@@ -236,6 +240,7 @@ impl Keeper {
                 let logs_in = !self.is_due(id, Need::Server, now);
                 if logs_in && self.is_closed_to(id, now) {
                     self.wait_for_reauth(id);
+                    self.put_on_agenda(id, now);
                     continue;
                 }
                 let need = if logs_in { Need::Reauth } else { Need::Server };

@@ -276,6 +276,21 @@ fn end(desk: &mut Desk, ticket: Ticket, result: Reauthenticated) {
     desk.keeper.reauthenticated(ticket, end, desk.now, &mut desk.out);
 }
 
+/// Ends all attempts, those too that start meanwhile, with this result; how many there were.
+fn end_all(desk: &mut Desk, result: &Reauthenticated) -> usize {
+    let mut ended = 0;
+    loop {
+        let running = attempts(desk);
+        if running.is_empty() {
+            return ended;
+        }
+        ended += running.len();
+        for ticket in running {
+            end(desk, ticket, result.clone());
+        }
+    }
+}
+
 fn failed() -> Reauthenticated {
     Reauthenticated::Failed(ReauthFault::default())
 }
@@ -298,17 +313,7 @@ fn logins_by_the_server_take_its_places_and_not_the_hooks() {
 #[test]
 fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
     let (mut desk, reauth) = desk_of_the_dead(50, ReauthRoute::Hook, 6);
-    let mut started = 0;
-    loop {
-        let running = attempts(&mut desk);
-        if running.is_empty() {
-            break;
-        }
-        started += running.len();
-        for ticket in running {
-            end(&mut desk, ticket, failed());
-        }
-    }
+    let started = end_all(&mut desk, &failed());
     assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
     let told = desk.out.iter().filter(|output| {
         matches!(output, Output::ReauthExhausted { reauth: way, failures: 6, .. } if *way == reauth)
@@ -323,17 +328,7 @@ fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
 #[test]
 fn a_thousand_tokens_that_expire_together_are_all_served() {
     let (mut desk, _) = desk_of_the_dead(1_000, ReauthRoute::Hook, 20);
-    let mut served = 0;
-    loop {
-        let running = attempts(&mut desk);
-        if running.is_empty() {
-            break;
-        }
-        served += running.len();
-        for ticket in running {
-            end(&mut desk, ticket, Reauthenticated::NewValue { stored: true });
-        }
-    }
+    let served = end_all(&mut desk, &Reauthenticated::NewValue { stored: true });
     assert_eq!(served, 1_000);
 }
 
@@ -473,4 +468,45 @@ fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
     assert_eq!(attempts(&mut desk).len(), 0);
     desk.wake();
     assert_eq!(attempts(&mut desk).len(), 4);
+}
+
+#[test]
+fn a_login_that_never_asked_the_server_says_nothing_of_it() {
+    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+    for ticket in attempts(&mut desk) {
+        end(&mut desk, ticket, failed());
+    }
+    assert_eq!(desk.server_notices(), []);
+}
+
+#[test]
+fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
+    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+    for ticket in attempts(&mut desk) {
+        let fault = ReauthFault { unavailable: true, ..ReauthFault::default() };
+        end(&mut desk, ticket, Reauthenticated::Failed(fault));
+    }
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 5 }]);
+}
+
+#[test]
+fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
+    let (mut desk, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+    let ticket = attempts(&mut desk)[0];
+    end(&mut desk, ticket, Reauthenticated::NewValue { stored: false });
+    let mut writes = 0;
+    for _ in 0..20 {
+        for (ticket, effect) in desk.effects() {
+            match effect {
+                Effect::Store { .. } => {
+                    writes += 1;
+                    let full = Err("disk full".into());
+                    desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
+                }
+                Effect::Ask { .. } | Effect::Reauth { .. } => desk.answer(ticket, unavailable()),
+            }
+        }
+    }
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
+    assert_eq!(writes, 1, "at one instant");
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::errand::Need;
 use super::reading::Method;
-use super::token::Need;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
@@ -52,6 +52,8 @@ pub enum Event {
     Quieted(Moment),
     /// There is reason to try again now what would be tried later.
     Summoned,
+    /// Nobody will be there later: what is not stored yet is to be written now.
+    Ending,
 }
 
 /// The end of one call on a token.
@@ -102,6 +104,8 @@ pub struct ReauthFault {
     pub status: Option<u16>,
     /// The server's wish for quiet, where it had one.
     pub retry_after: Option<Duration>,
+    /// A server was asked, and came to no conclusion or did not answer.
+    pub unavailable: bool,
 }
 
 /// What a fresh look at a token's source found.

@@ -8,6 +8,7 @@
 mod answer;
 mod budget;
 mod cadence;
+mod errand;
 mod event;
 mod newcomer;
 mod policy;
@@ -23,6 +24,7 @@ pub use budget::Attempts;
 pub use cadence::{
     Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
 };
+pub use errand::Need;
 pub use event::{
     Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
     SourceChange, Stage,
@@ -30,4 +32,4 @@ pub use event::{
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
 pub use step::{Context, step};
-pub use token::{Need, Standing, Token};
+pub use token::{Standing, Token};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::cadence::{Draw, backoff, effective_timeout};
+use super::errand::{Errand, Need};
 use super::event::{Effect, Event, Notice, Reason, Slot, Stage};
 use super::policy::{Policy, Renewal};
 use super::reading::Method;
-use super::token::{Errand, Flight, Need, Standing, Task, Token};
+use super::token::{Flight, Standing, Task, Token};
 use crate::time::{Moment, whole_millis};
 
 /// What a transition depends on besides the state, the event and the time.
@@ -87,6 +88,10 @@ pub fn step(
         }
         Event::Summoned => {
             turn.token.hurry(now);
+            None
+        }
+        Event::Ending => {
+            turn.token.hurry_store(now);
             None
         }
     };

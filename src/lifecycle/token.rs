@@ -148,17 +148,6 @@ pub(super) struct Proving {
     pub(super) duration_ms: u64,
 }
 
-/// What an action of a token needs before it may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// A place among its server's requests.
-    Server,
-    /// A re-auth attempt's place.
-    Reauth,
-    /// Nothing.
-    Nothing,
-}
-
 impl Token {
     /// A token whose value has been put into [`Slot::A`], to be checked from `now` on.
     pub const fn with_value(now: Moment) -> Self {
@@ -219,6 +208,12 @@ impl Token {
         matches!(self.flight, Some(Flight::Reauth(_)))
     }
 
+    /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
+    pub fn has_unkept_candidate(&self) -> bool {
+        let obtained = self.candidate.and_then(|candidate| candidate.obtained);
+        obtained.is_some_and(|(_, stored)| !stored)
+    }
+
     /// The moment until which the token is known to live, past or ahead; `None` while
     /// nothing is known, or the value is known to be dead.
     pub fn bound(&self) -> Option<Moment> {
@@ -226,12 +221,6 @@ impl Token {
             Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading.bound()),
             Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
         }
-    }
-
-    /// When the next action with this need is due; `None` while another one is under way
-    /// or there is none.
-    pub fn due_for(&self, need: Need) -> Option<Moment> {
-        self.errand(need).map(|(due, _)| due)
     }
 
     /// Whether the last call on the value in use, or on a candidate, came to no conclusion.
@@ -250,7 +239,8 @@ impl Token {
         self.budget = Budget::restored(attempts);
     }
 
-    /// Brings the calls that wait for a retry forward to `now`.
+    /// Brings the calls that wait for a retry forward to `now`. Not a write: that an answer
+    /// is worth asking for again says nothing of the disk.
     pub(super) fn hurry(&mut self, now: Moment) {
         if self.failures > 0 {
             self.due = self.due.min(now);
@@ -260,47 +250,11 @@ impl Token {
         }
     }
 
-    /// The earliest errand with this need; at a tie the value in use goes before a candidate.
-    pub(super) fn errand(&self, need: Need) -> Option<(Moment, Errand)> {
-        if self.flight.is_some() {
-            return None;
+    /// Brings a write that waits for a retry forward to `now`.
+    pub(super) fn hurry_store(&mut self, now: Moment) {
+        if let Some(unstored) = &mut self.unstored {
+            unstored.due = unstored.due.min(now);
         }
-        match need {
-            Need::Nothing => {
-                let unstored = self.unstored.filter(|_| self.candidate.is_none());
-                unstored.map(|unstored| (unstored.due, Errand::Store))
-            }
-            Need::Reauth if self.task == Task::Reauth => Some((self.due, Errand::Reauth)),
-            // A value that waits to be judged may make it needless, and has the slot.
-            Need::Reauth if self.candidate.is_none() => {
-                self.early.map(|early| (early, Errand::Reauth))
-            }
-            Need::Reauth => None,
-            Need::Server => {
-                let current = match self.task {
-                    Task::Watch | Task::Reauth => None,
-                    _ if self.is_to_be_stored_first() => None,
-                    Task::Check
-                    | Task::ConfirmRejection
-                    | Task::ConfirmRefusal
-                    | Task::ConfirmGrowth
-                    | Task::TryRenew
-                    | Task::ConfirmRenewal
-                    | Task::RetryRenew => Some((self.due, Errand::AskCurrent)),
-                };
-                let candidate = self.candidate.map(|c| (c.due, Errand::AskCandidate));
-                [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
-            }
-        }
-    }
-
-    /// Whether the value in use came for a dead one and nobody has tried to store it yet.
-    /// While the source offers another value nothing is stored: that must not be
-    /// overwritten before it has been judged.
-    fn is_to_be_stored_first(&self) -> bool {
-        self.standing == Standing::Unknown
-            && self.candidate.is_none()
-            && self.unstored.is_some_and(|unstored| unstored.failures == 0)
     }
 
     /// When the passing of time alone becomes worth a report.
@@ -334,13 +288,4 @@ impl Token {
         let room = reading.bound().since(self.room_from);
         (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_FOR_A_VERDICT).then_some(room)
     }
-}
-
-/// What a token may have to do, whichever way it is admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Errand {
-    Store,
-    Reauth,
-    AskCurrent,
-    AskCandidate,
 }

@@ -5,7 +5,10 @@
 use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::fault::Place;
 use super::report::Report;
@@ -92,6 +95,11 @@ impl Sources {
                 *text = valid;
                 report.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
             }
+            Err(Unreadable::NotRegular) => report.unreadable(
+                spot,
+                "it is a pipe, which cannot be read again at a reload",
+                "put the configuration into a regular file",
+            ),
             Err(Unreadable::TooLarge) => report.unreadable(
                 spot,
                 format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
@@ -172,15 +180,21 @@ impl Source {
 
 enum Unreadable {
     Io(io::Error),
+    NotRegular,
     TooLarge,
     NotUtf8 { valid: String },
 }
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
-        .map_err(Unreadable::Io)?;
+    // Not waiting for a pipe's other end: a reload that hangs would be the last one.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file =
+        File::options().read(true).custom_flags(nonblocking).open(path).map_err(Unreadable::Io)?;
+    if file.metadata().map_err(Unreadable::Io)?.file_type().is_fifo() {
+        return Err(Unreadable::NotRegular);
+    }
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(Unreadable::TooLarge);
     }

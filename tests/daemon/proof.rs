@@ -11,7 +11,7 @@ use tokenkeep::simulator::{
 };
 
 use crate::support::{
-    Daemon, Line, Stage, calls, millis, seconds, secret, simulator, simulator_with,
+    Daemon, Line, Stage, calls, login_simulator, millis, seconds, secret, simulator, simulator_with,
 };
 
 /// One token of 3 s life on a server that behaves so.
@@ -173,13 +173,7 @@ async fn twenty_tokens_behind_a_wish_for_quiet_keep_it() {
 
 #[tokio::test]
 async fn a_new_value_is_obtained_before_the_end_of_a_life_that_nothing_extends() {
-    let server = simulator_with(Behaviour {
-        renews_by: RenewsBy::Neither,
-        api_key: Some(secret("key").into()),
-        login_life: Some(seconds(60)),
-        ..Behaviour::default()
-    })
-    .await;
+    let server = login_simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n[reauth.key]\napi_key_file = \"$DIR/key.token\"\n\
          [token.quotes]\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\nreauth = \"key\"\n\

@@ -6,11 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy};
+use tokenkeep::simulator::Endpoint;
 
 use crate::support::{
-    MARK, Stage, about, calls, configuration, expired, millis, mode, mortal_simulator, prints_new,
-    running, seconds, secret, simulator, simulator_with, until,
+    MARK, Stage, about, calls, configuration, expired, login_simulator, millis, mode,
+    mortal_simulator, prints_new, running, seconds, secret, simulator, until,
 };
 
 #[tokio::test]
@@ -156,13 +156,7 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
 
 #[tokio::test]
 async fn an_api_key_gets_a_new_token_without_any_command() {
-    let server = simulator_with(Behaviour {
-        renews_by: RenewsBy::Neither,
-        api_key: Some(secret("key").into()),
-        login_life: Some(seconds(60)),
-        ..Behaviour::default()
-    })
-    .await;
+    let server = login_simulator().await;
     let stage = Stage::new(&format!(
         r#"
 [server.sarus]

@@ -9,7 +9,7 @@ use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
 
 use crate::support::{
     Ended, Line, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret,
-    simulator, simulator_with, threads, token_table, until,
+    simulator, simulator_with, token_table, until,
 };
 
 /// What an end may take beyond what is waited for, on a busy machine.
@@ -167,7 +167,7 @@ async fn a_daemon_that_was_stopped_and_continued_goes_on() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_be_read_to_its_end_does_not_hold_up_the_end() {
+async fn a_pipe_in_place_of_the_configuration_is_refused_and_holds_nothing_up() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "auto"));
     for name in ["quotes", "silent"] {
@@ -176,9 +176,9 @@ async fn a_configuration_that_cannot_be_read_to_its_end_does_not_hold_up_the_end
     let daemon = stage.start();
     daemon.nth(2, "token_checked", "").await;
     stage.pipe("tokenkeep.toml");
-    let before = threads(daemon.pid());
     daemon.signal(Signal::HUP);
-    until("it waits for a writer", || threads(daemon.pid()) > before).await;
+    let refused = daemon.event("config_rejected", "").await;
+    assert!(refused.text("error").contains("it is a pipe"), "{refused:?}");
     let asked_to_stop = clock::now();
     daemon.signal(Signal::TERM);
     ends_well(&daemon.ended().await);
@@ -201,4 +201,48 @@ async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
     daemon.signal(Signal::HUP);
     daemon.event("config_reloaded", "").await;
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_could_not_be_stored_is_stored_at_the_end() {
+    let server = simulator().await;
+    let text =
+        configuration(&server, "auto").replace("$DIR/quotes.token", "$DIR/disk/quotes.token");
+    let stage = Stage::new(&format!("[schedule]\nretry_initial = \"4m\"\n{text}"));
+    server.add_token(&secret("new"), seconds(60));
+    server.add_token(&stage.token("silent"), seconds(60));
+    stage.script("hook", &format!("echo '{}'", secret("new")));
+    let daemon = stage.start();
+    daemon.event("store_failed", "quotes").await;
+    daemon.event("token_checked", "quotes").await;
+    std::fs::create_dir(stage.path("disk")).expect("made");
+    ends_well(&daemon.stop().await);
+    assert_eq!(stage.read("disk/quotes.token").trim(), secret("new"));
+}
+
+#[tokio::test]
+async fn an_early_replacement_that_comes_during_the_grace_period_is_verified_and_stored() {
+    let server = mortal_simulator().await;
+    let text = configuration(&server, "query")
+        .replace("reauth = \"relogin\"\n", "reauth = \"relogin\"\nreauth_before = \"30s\"\n");
+    let stage = Stage::new(&text);
+    // Past the first checks there is time enough left to see that the old value goes on.
+    server.add_token(&stage.token("quotes"), seconds(12));
+    server.add_token(&stage.token("silent"), seconds(60));
+    server.add_token(&secret("new"), seconds(60));
+    stage.script(
+        "hook",
+        &format!(
+            "echo $TOKENKEEP_REASON > $DIR/begun\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done\necho '{}'",
+            secret("new")
+        ),
+    );
+    let daemon = stage.start();
+    until("the command runs", || stage.lines_in("begun") == 1).await;
+    assert_eq!(stage.read("begun"), "expiring\n");
+    daemon.signal(Signal::TERM);
+    daemon.event("daemon_stopping", "").await;
+    stage.write("go", "");
+    ends_well(&daemon.ended().await);
+    assert_eq!(stage.read("quotes.token").trim(), secret("new"));
 }

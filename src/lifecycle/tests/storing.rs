@@ -143,3 +143,21 @@ fn a_value_that_a_renewing_call_named_leaves_a_candidate_its_place() {
     let candidate = life.token.active_slot().other();
     assert!(asks(life.admit(), candidate).is_some());
 }
+
+#[test]
+fn what_could_not_be_stored_is_tried_once_more_at_the_end() {
+    let mut life = unstored();
+    life.store(Err("disk full"));
+    assert!(life.token.due_for(Need::Nothing).is_some_and(|due| due > life.now));
+    life.step(Event::Ending);
+    assert_eq!(life.admit(), Some(Effect::Store { slot: Slot::B }));
+}
+
+#[test]
+fn the_end_starts_nothing_where_all_is_stored() {
+    let mut life = unstored();
+    life.store(Ok(()));
+    life.check(alive(60_000));
+    life.step(Event::Ending);
+    assert_eq!(life.admit(), None);
+}

@@ -42,6 +42,18 @@ pub(crate) async fn mortal_simulator() -> Simulator {
     simulator_with(Behaviour { renews_by: RenewsBy::Neither, ..Behaviour::default() }).await
 }
 
+/// A server whose tokens nothing renews, and that gives out tokens of a minute for
+/// [`secret`] `key`.
+pub(crate) async fn login_simulator() -> Simulator {
+    simulator_with(Behaviour {
+        renews_by: RenewsBy::Neither,
+        api_key: Some(secret("key").into()),
+        login_life: Some(seconds(60)),
+        ..Behaviour::default()
+    })
+    .await
+}
+
 pub(crate) async fn simulator_with(behaviour: Behaviour) -> Simulator {
     Simulator::start(behaviour).await.expect("a port")
 }

@@ -1,0 +1,173 @@
+//! The manual pages, made from what the program itself goes by: its arguments, and the
+//! commented configuration that is shipped.
+
+use std::io;
+
+use clap::{Command, ValueEnum};
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+
+use super::{EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
+
+const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
+
+/// A manual page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Page {
+    /// The program
+    Tokenkeep,
+    /// Its configuration
+    #[value(name = "tokenkeep.toml")]
+    Configuration,
+}
+
+impl Page {
+    /// The page's source, for `man -l`.
+    pub(super) fn render(self, command: Command) -> io::Result<String> {
+        let mut page = Vec::new();
+        match self {
+            Self::Tokenkeep => program(command, &mut page)?,
+            Self::Configuration => configuration().to_writer(&mut page)?,
+        }
+        Ok(String::from_utf8_lossy(&page).into_owned())
+    }
+}
+
+fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
+    let mut rest = Roff::new();
+    rest.control("SH", ["COMMANDS"]);
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        let mut usage = vec![bold(inner.get_name())];
+        for argument in inner.get_positionals() {
+            let names = argument.get_value_names().unwrap_or_default();
+            usage.extend(names.iter().map(|name| roman(format!(" [{name}]"))));
+        }
+        let about = inner.get_about().map(ToString::to_string).unwrap_or_default();
+        tagged(&mut rest, usage, &about);
+    }
+    rest.control("SH", ["SIGNALS"]);
+    tagged(
+        &mut rest,
+        [bold("SIGHUP")],
+        "Read the configuration again. One with faults changes nothing.",
+    );
+    tagged(
+        &mut rest,
+        [bold("SIGTERM"), roman(", "), bold("SIGINT")],
+        "Stop. What may bring a new token value gets up to 10 s to end; a second signal cuts \
+         that short.",
+    );
+    rest.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in [
+        (0, "It was stopped, or did what it was asked to."),
+        (EX_USAGE, "Wrong usage of the command line."),
+        (EX_UNAVAILABLE, "Another tokenkeep uses the same state directory."),
+        (EX_SOFTWARE, "The system refused something, such as standard output."),
+        (EX_CONFIG, "A fault in the configuration. The service is not restarted then."),
+    ] {
+        tagged(&mut rest, [bold(status.to_string())], meaning);
+    }
+    rest.control("SH", ["FILES"]);
+    for (path, meaning) in [
+        ("/etc/tokenkeep/tokenkeep.toml", "The configuration; see tokenkeep.toml(5)."),
+        ("/etc/tokenkeep/conf.d/*.toml", "Read after it, in the order of their names."),
+        ("/var/lib/tokenkeep", "Token files, and what outlives a restart."),
+        ("/usr/share/doc/tokenkeep", "The log events, and how to write a re-auth command."),
+    ] {
+        tagged(&mut rest, [bold(path)], meaning);
+    }
+    rest.control("SH", ["SEE ALSO"]);
+    rest.text([bold("tokenkeep.toml"), roman("(5), "), bold("systemctl"), roman("(1), ")]);
+    rest.text([bold("journalctl"), roman("(1), "), bold("systemd.exec"), roman("(5)")]);
+
+    let man = Man::new(command.disable_help_subcommand(true)).manual("tokenkeep").date("");
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    rest.to_writer(page)
+}
+
+/// The shipped file with its remarks as the text: a key stands before what was said of it.
+fn configuration() -> Roff {
+    let version = concat!("tokenkeep ", env!("CARGO_PKG_VERSION"));
+    let mut page = Roff::new();
+    page.control("TH", ["tokenkeep.toml", "5", "", version, "tokenkeep"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman("tokenkeep.toml - which session tokens tokenkeep keeps alive, and how")]);
+    page.control("SH", ["DESCRIPTION"]);
+    let mut remark = String::new();
+    let mut told_of_keys = false;
+    for line in CONFIGURATION.lines() {
+        let Some(setting) = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')) else {
+            if line.is_empty() {
+                paragraph(&mut page, &std::mem::take(&mut remark));
+            } else {
+                remark.push_str(line.trim_start_matches('#'));
+            }
+            continue;
+        };
+        if setting.is_empty() {
+            paragraph(&mut page, &std::mem::take(&mut remark));
+            continue;
+        }
+        if !std::mem::replace(&mut told_of_keys, true) {
+            page.control("SH", ["KEYS"]);
+        }
+        if setting.starts_with('[') {
+            page.control("SS", [setting]);
+            paragraph(&mut page, &std::mem::take(&mut remark));
+        } else {
+            tagged(&mut page, [bold(setting)], &std::mem::take(&mut remark));
+        }
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text([bold("tokenkeep"), roman("(1), "), bold("systemd.exec"), roman("(5)")]);
+    page
+}
+
+fn paragraph(page: &mut Roff, text: &str) {
+    if !text.is_empty() {
+        page.control("PP", []);
+        page.text([roman(text.trim())]);
+    }
+}
+
+fn tagged(page: &mut Roff, tag: impl Into<Vec<Inline>>, text: &str) {
+    page.control("TP", []);
+    page.text(tag.into());
+    page.text([roman(text.trim())]);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::super::Arguments;
+    use super::*;
+
+    fn rendered(page: Page) -> String {
+        // As a reader sees it: roff's escapes stand for hyphens and the like.
+        page.render(Arguments::command()).unwrap().replace('\\', "")
+    }
+
+    #[test]
+    fn the_program_s_page_tells_every_command_but_hidden_ones() {
+        let page = rendered(Page::Tokenkeep);
+        for command in Arguments::command().get_subcommands() {
+            let tag = format!(".TP\nfB{}fR", command.get_name());
+            assert_eq!(page.contains(&tag), !command.is_hide_set(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_configuration_s_page_tells_every_key_with_its_remark() {
+        let page = rendered(Page::Configuration);
+        let keys = CONFIGURATION.lines().filter_map(|line| line.strip_prefix('#'));
+        for key in keys.filter(|key| !key.is_empty() && !key.starts_with(' ')) {
+            assert!(page.contains(key), "{key}\n{page}");
+        }
+        assert!(page.contains("Re-auth hooks at once, all tokens together."));
+    }
+}

@@ -1,0 +1,225 @@
+//! The ends of what was under way: what they bring is put where it belongs, and the keeper
+//! hears of it.
+//!
+//! The token may have gone meanwhile, and its number may be another's: what came for it must
+//! not be taken for the other's.
+
+use super::Daemon;
+use super::deeds::{Done, Obtained, Renamed, Stored};
+use crate::clock;
+use crate::keeper::Ticket;
+use crate::lifecycle::{ReauthEnd, ReauthFault, Reauthenticated};
+use crate::token_file::StoreFault;
+
+impl Daemon {
+    pub(super) fn done(&mut self, done: Done) {
+        let now = clock::now();
+        self.close_for_quiet(now);
+        match done {
+            Done::Answered(ticket, mut answer, renamed) => {
+                answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
+                self.keeper.answered(ticket, answer, now, &mut self.outputs);
+            }
+            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
+                if let Some(fault) = unkept {
+                    self.ledger_kept(Err(fault));
+                }
+                let result = self.weigh(ticket, obtained);
+                let end = ReauthEnd { result, duration };
+                self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
+                self.look_once_more(ticket.token);
+            }
+            Done::Stored(ticket, result) => self.stored(ticket, result),
+            Done::Looked(looks) => self.looked_at(looks),
+            Done::LedgerKept(result) => self.ledger_kept(result),
+            Done::Revoked(revoked) => self.revoked(revoked),
+            Done::Loaded(loaded) => self.loaded(*loaded),
+        }
+        self.perform();
+    }
+
+    /// An answer names another value in place of the one that was asked about: tells whether it
+    /// has been put there. Meanwhile a newer one may have taken the place.
+    fn rename(&mut self, ticket: Ticket, renamed: Renamed) -> bool {
+        let Renamed { slot, from, to } = renamed;
+        if !self.keeper.expects(ticket) {
+            return false;
+        }
+        let kept = self.roster.token_mut(ticket.token);
+        let kept = kept.filter(|kept| kept.value(slot) == Some(&from));
+        kept.map(|kept| kept.put(slot, to)).is_some()
+    }
+
+    /// What a re-auth attempt has brought, measured by the value that it was to replace.
+    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> Reauthenticated {
+        let (value, stored) = match obtained {
+            Obtained::Value(value) => (value, false),
+            Obtained::InSource(Ok(found)) => (found.value, true),
+            Obtained::InSource(Err(fault)) => {
+                let error = format!("it says that it wrote the token's file, but {fault}").into();
+                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
+                return Reauthenticated::Failed(fault);
+            }
+            Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
+        };
+        let is_expected = self.keeper.expects(ticket);
+        let spare = self.keeper.spare_slot(ticket.token);
+        let Some(kept) = self.roster.token_mut(ticket.token).filter(|_| is_expected) else {
+            return Reauthenticated::NewValue { stored };
+        };
+        if kept.value(spare.other()) == Some(&value) {
+            return Reauthenticated::SameValue;
+        }
+        if stored {
+            kept.in_source = Some(value.clone());
+            kept.epoch += 1;
+        }
+        kept.put(spare, value);
+        Reauthenticated::NewValue { stored }
+    }
+
+    fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
+        if !self.keeper.expects(ticket) {
+            return;
+        }
+        let now = clock::now();
+        match result {
+            Ok(Stored::Written(value)) => {
+                if let Some(kept) = self.roster.token_mut(ticket.token)
+                    && kept.file().is_some()
+                {
+                    kept.in_source = Some(value);
+                    kept.epoch += 1;
+                }
+                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
+            }
+            Ok(Stored::SourceChanged(value)) => {
+                if let Some(kept) = self.roster.token_mut(ticket.token) {
+                    kept.in_source = Some(value.clone());
+                    kept.epoch += 1;
+                }
+                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
+                self.offer(ticket.token, value);
+            }
+            Err(fault) => {
+                let error = fault.to_string().into();
+                self.keeper.stored(ticket, Err(error), now, &mut self.outputs);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::deeds::{Look, read_source};
+    use super::*;
+    use crate::keeper::Output;
+    use crate::secret::TokenValue;
+    use crate::settings::{self, Loaded};
+
+    /// The configuration of one token `name`, whose file holds "NAME-1".
+    fn configured(folder: &Path, name: &str) -> Loaded {
+        let path = folder.join("tokenkeep.toml");
+        let dir = folder.display();
+        let text = format!(
+            "state_dir = \"{dir}/state\"\n[server.sarus]\nurl = \"http://127.0.0.1:1\"\n\
+             [token.{name}]\nserver = \"sarus\"\nfile = \"{dir}/{name}.token\"\n"
+        );
+        fs::write(&path, text).unwrap();
+        fs::write(folder.join(format!("{name}.token")), format!("{name}-1")).unwrap();
+        settings::load(&path, std::iter::empty()).unwrap()
+    }
+
+    fn first_check(daemon: &mut Daemon) -> Ticket {
+        let mut tickets = daemon.outputs.drain(..).filter_map(|output| match output {
+            Output::Effect(ticket, _) => Some(ticket),
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        });
+        tickets.next_back().expect("a first check")
+    }
+
+    /// A daemon in which the token "first" had the number that the token "second" has now;
+    /// with the ticket of what is still under way for the first.
+    fn after_a_change_of_hands(folder: &Path) -> (Daemon, Ticket) {
+        let Loaded { settings, .. } = configured(folder, "first");
+        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
+        let ticket = first_check(&mut daemon);
+        daemon.loaded(Ok(configured(folder, "second")));
+        assert_eq!(daemon.roster.id_of("second"), Some(ticket.token), "the number is used again");
+        daemon.look_now(ticket.token);
+        (daemon, ticket)
+    }
+
+    /// Whether the daemon's only token has "second-1", and has heard of nothing else.
+    fn is_untouched(daemon: &Daemon, ticket: Ticket) -> bool {
+        let own = TokenValue::parse("second-1").unwrap();
+        let spare = daemon.keeper.spare_slot(ticket.token);
+        let kept = daemon.roster.token(ticket.token).unwrap();
+        kept.value(spare.other()) == Some(&own)
+            && kept.value(spare).is_none()
+            && kept.in_source.as_ref() == Some(&own)
+            && kept.epoch == 0
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_for_a_token_that_is_gone_is_not_offered_to_its_successor() {
+        let foreign = || TokenValue::parse("first-2").unwrap();
+        for end in [Stored::Written(foreign()), Stored::SourceChanged(foreign())] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut daemon, ticket) = after_a_change_of_hands(folder.path());
+            daemon.done(Done::Stored(ticket, Ok(end)));
+            assert!(is_untouched(&daemon, ticket));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_re_auth_brought_a_token_that_is_gone_is_not_its_successors() {
+        let found = || crate::token_file::Found {
+            value: TokenValue::parse("first-2").unwrap(),
+            warnings: Vec::new(),
+        };
+        for obtained in [Obtained::Value(found().value), Obtained::InSource(Ok(found()))] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut daemon, ticket) = after_a_change_of_hands(folder.path());
+            let duration = std::time::Duration::ZERO;
+            daemon.done(Done::Reauthenticated { ticket, duration, obtained, unkept: None });
+            assert!(is_untouched(&daemon, ticket));
+        }
+    }
+    #[tokio::test]
+    async fn a_look_that_came_too_late_for_a_write_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let Loaded { settings, .. } = configured(folder.path(), "first");
+        let source = settings.tokens[0].source.clone();
+        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
+        let id = daemon.roster.id_of("first").unwrap();
+        daemon.roster.token_mut(id).unwrap().epoch += 1;
+        fs::write(folder.path().join("first.token"), "first-2").unwrap();
+        let result = read_source(&source);
+        daemon.looked(Look { id, epoch: 0, source, result });
+        let looked = daemon.queries.join_next().await.expect("another look").unwrap();
+        daemon.done(looked);
+        let spare = daemon.keeper.spare_slot(id);
+        let offered = TokenValue::parse("first-2").unwrap();
+        assert_eq!(daemon.roster.token(id).unwrap().value(spare), Some(&offered));
+    }
+
+    #[tokio::test]
+    async fn a_value_named_for_one_that_was_replaced_meanwhile_does_not_take_its_successors_place()
+    {
+        let value = |text| TokenValue::parse(text).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let Loaded { settings, .. } = configured(folder.path(), "first");
+        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
+        let ticket = first_check(&mut daemon);
+        let slot = daemon.keeper.spare_slot(ticket.token).other();
+        let renamed = |from, to| Renamed { slot, from: value(from), to: value(to) };
+        assert!(!daemon.rename(ticket, renamed("another", "new-1")));
+        assert!(daemon.rename(ticket, renamed("first-1", "new-2")));
+        assert_eq!(daemon.roster.token(ticket.token).unwrap().value(slot), Some(&value("new-2")));
+    }
+}

@@ -1,0 +1,81 @@
+//! What the daemon says to a service manager, and when.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Stage, seconds, simulator, token_table};
+
+/// The manager's end of the socket.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn listening_at(path: &Path) -> Self {
+        Self(UnixDatagram::bind(path).expect("a socket"))
+    }
+
+    /// Everything that is said, up to the first message with this assignment.
+    async fn hears(&self, assignment: &str) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut buffer = [0; 1024];
+        loop {
+            let received = timeout(PATIENCE, self.0.recv(&mut buffer)).await;
+            let Ok(Ok(length)) = received else { panic!("no {assignment} after {said:?}") };
+            said.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            if said.last().is_some_and(|text| text.lines().any(|line| line == assignment)) {
+                return said;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_manager_hears_of_readiness_reload_pings_and_the_end() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n{}",
+        server.url(),
+        token_table("quotes", "sarus", "")
+    ));
+    server.add_token(&stage.token("quotes"), seconds(3600));
+    let path = stage.path("notify");
+    let manager = Manager::listening_at(&path);
+    let socket = path.to_str().expect("UTF-8");
+    let daemon = stage.start_with(&[("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "400000")]);
+
+    manager.hears("READY=1").await;
+    // Nothing is due for the token within the hour: these come of the watchdog alone.
+    for _ in 0..5 {
+        manager.hears("WATCHDOG=1").await;
+    }
+    daemon.signal(Signal::HUP);
+    let before = manager.hears("RELOADING=1").await;
+    assert!(before.last().is_some_and(|text| text.contains("MONOTONIC_USEC=")), "{before:?}");
+    manager.hears("READY=1").await;
+    daemon.signal(Signal::TERM);
+    manager.hears("STOPPING=1").await;
+    // The grace of 10 s, and a second for the rest.
+    manager.hears("EXTEND_TIMEOUT_USEC=11000000").await;
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn a_manager_without_a_watchdog_hears_no_pings() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[server.sarus]\nurl = \"{}\"\n{}",
+        server.url(),
+        token_table("quotes", "sarus", "")
+    ));
+    server.add_token(&stage.token("quotes"), seconds(3));
+    let path = stage.path("notify");
+    let manager = Manager::listening_at(&path);
+    let daemon = stage.start_with(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
+    daemon.nth(3, "token_checked", "quotes").await;
+    daemon.signal(Signal::TERM);
+    let said = manager.hears("STOPPING=1").await;
+    assert!(said.iter().all(|text| !text.contains("WATCHDOG")), "{said:?}");
+    daemon.ended().await;
+}

@@ -1,0 +1,10 @@
+//! The service under a real systemd, from its package: started, reloaded, killed, upgraded.
+//!
+//! These tests change the machine that they run on, so each gets one of its own:
+//! `tests/systemd/run` boots a private systemd for it. Plain `cargo test` leaves them out.
+
+mod machine;
+mod package;
+mod service;
+mod stall;
+mod surroundings;

@@ -1,0 +1,152 @@
+//! The service's life: start, reload, crash, stop.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokenkeep::clock;
+use tokenkeep::simulator::{Endpoint, Plan, Trouble};
+
+use crate::machine::{
+    Machine, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
+    systemctl, until, write,
+};
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn tokens_from_credentials_live_and_a_command_s_new_value_is_stored() {
+    let machine = Machine::keeping_with(RELOGGED).await;
+    until("the command's value is in use", async || !entries("reauth_succeeded").await.is_empty())
+        .await;
+    let stored = fs::read_to_string("/var/lib/tokenkeep/relogged.token").expect("stored");
+    let left = machine.mortal.remaining(stored.trim()).expect("the server knows it");
+    assert!(left > Duration::ZERO);
+    machine.checked_again().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_command_has_a_privileged_login_done_by_the_example_s_units() {
+    // Perl is on every Debian; the documentation has socat do the same.
+    const CLIENT: &str =
+        "print IO::Socket::UNIX->new(Peer => \"/run/tokenkeep-hook.sock\")->getlines";
+    let login = "#!/bin/sh\nid -u >/run/login-by\nTOKENKEEP_URL=$MORTAL exec \
+                 /usr/bin/tokenkeep demo-login --key-file /etc/tokenkeep/api.key\n";
+    let machine = Machine::installed().await;
+    machine.furnish();
+    let login = login.replace("$MORTAL", &machine.mortal.url());
+    write("/usr/local/libexec/privileged-login", &login, 0o700);
+    let examples = "/usr/share/doc/tokenkeep/examples";
+    for unit in ["tokenkeep-hook.socket", "tokenkeep-hook@.service"] {
+        fs::copy(format!("{examples}/{unit}"), format!("/etc/systemd/system/{unit}")).expect(unit);
+    }
+    // What the login leaves behind for this test to see.
+    let visible = "[Service]\nReadWritePaths=/run\n";
+    write("/etc/systemd/system/tokenkeep-hook@.service.d/test.conf", visible, 0o644);
+    systemctl(&["daemon-reload"]).await;
+    systemctl(&["enable", "--now", "tokenkeep-hook.socket"]).await;
+    machine.configure(&format!(
+        "[server.mortal]\nurl = \"$MORTAL\"\n\
+         [reauth.privileged]\ncommand = ['/usr/bin/perl', '-MIO::Socket::UNIX', '-e', '{CLIENT}']\n\
+         [token.privileged]\nserver = \"mortal\"\nreauth = \"privileged\"\n\
+         file = \"/var/lib/tokenkeep/privileged.token\"\n"
+    ));
+    systemctl(&["reload", "tokenkeep"]).await;
+    until("its value is in use", async || !entries("reauth_succeeded").await.is_empty()).await;
+    assert_eq!(fs::read_to_string("/run/login-by").expect("it ran").trim(), "0");
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_good_reload_takes_effect_and_the_process_goes_on() {
+    let machine = Machine::keeping().await;
+    let process = number("MainPID").await;
+    machine.configure("[token.third]\nserver = \"sarus\"\nenv = \"NOT_THERE\"\n");
+    systemctl(&["reload", "tokenkeep"]).await;
+    until("the new configuration holds", async || !entries("config_reloaded").await.is_empty())
+        .await;
+    assert_eq!(property("SubState").await, "running");
+    assert_eq!(number("MainPID").await, process);
+    until("the status line counts the new token", async || {
+        property("StatusText").await.starts_with("3 tokens: 2 alive, 1 missing")
+    })
+    .await;
+    machine.checked_again().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_bad_reload_leaves_the_old_configuration_at_work() {
+    let machine = Machine::keeping().await;
+    let process = number("MainPID").await;
+    machine.configure("[token.quotes]\n");
+    systemctl(&["reload", "tokenkeep"]).await;
+    until("it is refused", async || !entries("config_rejected").await.is_empty()).await;
+    assert_eq!(property("SubState").await, "running");
+    assert_eq!(number("MainPID").await, process);
+    machine.checked_again().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn twenty_crashes_lose_no_token_and_no_value() {
+    let machine = Machine::keeping_with(RELOGGED).await;
+    until("the command's value is in use", async || !entries("reauth_succeeded").await.is_empty())
+        .await;
+    let value = fs::read_to_string("/var/lib/tokenkeep/relogged.token").expect("stored");
+    let mut process = number("MainPID").await;
+    for _ in 0..20 {
+        systemctl(&["kill", "--signal=SIGKILL", "--kill-whom=main", "tokenkeep"]).await;
+        process = restarted(process).await;
+    }
+    assert_eq!(number("NRestarts").await, 20);
+    machine.checked_again().await;
+    let after = fs::read_to_string("/var/lib/tokenkeep/relogged.token").expect("stored");
+    assert_eq!(after, value);
+    assert_eq!(machine.logins(), 1, "a value was lost");
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_stop_ends_a_hung_command_and_a_hung_request_in_time() {
+    const HUNG: &str = "[reauth.hung]\ncommand = [\"/bin/sh\", \"-c\", \"sleep 1000 & sleep 1000\"]\n\
+                        [token.hung]\nserver = \"sarus\"\nreauth = \"hung\"\n\
+                        file = \"/var/lib/tokenkeep/hung.token\"\n";
+    // The watchdog must not mistake the wait at the end for a stall.
+    drop_in("watchdog", "[Service]\nWatchdogSec=3s\n");
+    let machine = Machine::keeping_with(HUNG).await;
+    let group = format!("/sys/fs/cgroup{}", property("ControlGroup").await);
+    machine.server.plan_fault(Plan::always(Trouble::Silence).for_token(QUOTES));
+    let silenced = |request: &tokenkeep::simulator::Recorded| {
+        request.endpoint == Some(Endpoint::Query) && request.status.is_none()
+    };
+    until("a request and a command hang", async || {
+        let processes = fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default();
+        processes.lines().count() >= 3 && machine.server.requests().iter().any(silenced)
+    })
+    .await;
+    let limit = Duration::from_secs(20);
+    assert_eq!(property("TimeoutStopUSec").await, "20s");
+    let began = clock::now();
+    systemctl(&["stop", "tokenkeep"]).await;
+    let took = clock::now().since(began);
+    assert!(took < limit, "{took:?}");
+    assert_eq!(property("Result").await, "success");
+    assert!(!Path::new(&group).exists(), "something is left in {group}");
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_faulty_configuration_ends_with_78_and_is_named_by_the_status() {
+    let machine = Machine::installed().await;
+    machine.configure("chekc_after = 0.5\n");
+    assert!(!attempt("systemctl", &["restart", "tokenkeep"]).await.status.success());
+    assert_eq!(number("ExecMainStatus").await, 78);
+    // Not `auto-restart`: nothing is waited for.
+    assert_eq!(property("SubState").await, "failed");
+    assert_eq!(number("NRestarts").await, 0);
+    run("journalctl", &["--sync"]).await;
+    let status = attempt("systemctl", &["status", "--no-pager", "--full", "tokenkeep"]).await;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("chekc_after"), "{status}");
+}
