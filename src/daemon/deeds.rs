@@ -24,7 +24,7 @@ use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read, r
 
 /// How long a source that was found empty or gone gets until it is looked at once more:
 /// whoever writes a file in place empties it first.
-const SECOND_LOOK: Duration = Duration::from_millis(400);
+pub(super) const SECOND_LOOK: Duration = Duration::from_millis(400);
 
 /// Something that was under way has ended.
 #[derive(Debug)]
@@ -106,10 +106,11 @@ pub(super) async fn ask(
 /// What a re-auth attempt needs to know, besides how it is made.
 #[derive(Debug)]
 pub(super) struct Need {
-    pub(super) name: String,
+    pub(super) name: Box<str>,
     pub(super) server: String,
     pub(super) url: String,
-    pub(super) source: Source,
+    /// The file that the value is kept in, if its source is one.
+    pub(super) file: Option<PathBuf>,
     pub(super) reason: Reason,
     pub(super) attempt: u32,
     pub(super) status: Option<u16>,
@@ -124,10 +125,10 @@ impl Need {
             Reason::Missing | Reason::Expiring => LastWords::default(),
         };
         Self {
-            name: kept.settings.name.clone(),
+            name: kept.name.clone(),
             server: remote.settings.name.clone(),
             url: remote.settings.url.to_string(),
-            source: kept.settings.source.clone(),
+            file: kept.file(),
             reason,
             attempt,
             status: words.status,
@@ -158,10 +159,6 @@ pub(super) async fn reauth(
 }
 
 async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
-    let file = match &need.source {
-        Source::File(path) => Some(path.as_path()),
-        Source::Credential(_) | Source::Env(_) => None,
-    };
     let end = hook::run(Invocation {
         command,
         timeout,
@@ -172,20 +169,20 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
         status: need.status,
         detail: need.detail.as_deref(),
         attempt: need.attempt,
-        file,
+        file: need.file.as_deref(),
     })
     .await;
-    match end.interpret() {
-        HookResult::NewValue(value) => Obtained::Value(value),
-        HookResult::WroteFile if file.is_some() => {
-            let source = need.source.clone();
+    match (end.interpret(), &need.file) {
+        (HookResult::NewValue(value), _) => Obtained::Value(value),
+        (HookResult::WroteFile, Some(file)) => {
+            let source = Source::File(file.clone());
             Obtained::InSource(blocking(move || read_source(&source)).await)
         }
-        HookResult::WroteFile => nothing(
-            "the re-auth command printed nothing; only for a token whose source is a `file` may \
-             it write that itself, otherwise it is to print the new token",
+        (HookResult::WroteFile, None) => nothing(
+            "the re-auth command printed nothing; only for a token that has a file of its own \
+             may it write that itself, otherwise it is to print the new token",
         ),
-        HookResult::Failed(fault) => Obtained::Nothing(ReauthFault {
+        (HookResult::Failed(fault), _) => Obtained::Nothing(ReauthFault {
             exit_status: fault.exit_status(),
             error: fault.to_string().into(),
             ..ReauthFault::default()
@@ -302,7 +299,7 @@ pub(super) fn read_source(source: &Source) -> Result<Found, SourceFault> {
 }
 
 /// Runs what may block on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         // Only a panic or the runtime's end gets here: the one aborts, the other stops us too.

@@ -27,7 +27,7 @@ impl Daemon {
                 self.look_once_more(ticket.token);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
-            Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
+            Done::Looked(looks) => self.looked_at(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }

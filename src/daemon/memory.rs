@@ -23,6 +23,8 @@ use crate::token_file::StoreFault;
 pub(super) struct Memory {
     /// Kept values of tokens that are not configured, or not yet.
     pub(super) values: HashMap<String, Stored>,
+    /// Attempts that counted for such tokens.
+    pub(super) counts: HashMap<String, Count>,
     /// While the daemon starts: what the sources hold, until it is known what is resumed.
     pub(super) held: Option<Vec<(TokenId, SourceChange)>>,
 }
@@ -84,7 +86,13 @@ impl Daemon {
     pub(super) fn recall_counts(&mut self, store: &mut Store) {
         let (now, wall) = (clock::now(), clock::wall_clock());
         self.read(store, |daemon, store| {
-            store.counts(|counted, count| daemon.recount(&counted, &count, now, wall))
+            store.counts(|counted, count| match counted {
+                Counted::Token(name) => match daemon.roster.id_of(&name) {
+                    Some(id) => daemon.recount_token(id, &count),
+                    None => drop(daemon.memory.counts.insert(name, count)),
+                },
+                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
+            })
         });
         self.read(store, |daemon, store| {
             let Self { roster, keeper, .. } = daemon;
@@ -101,31 +109,28 @@ impl Daemon {
         });
     }
 
-    fn recount(&mut self, counted: &Counted, count: &Count, now: Moment, wall: Timestamp) {
-        match counted {
-            Counted::Token(name) => {
-                let Some(id) = self.roster.id_of(name) else { return };
-                let reauth = self.roster.token(id).and_then(|kept| kept.reauth.clone());
-                let Some(window) = reauth.map(|reauth| reauth.policy.window) else { return };
-                if let Some(window_end) = window_end(count, window, now, wall) {
-                    let Count { count: counted, in_a_row, .. } = *count;
-                    self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
-                    if let Some(kept) = self.roster.token_mut(id) {
-                        kept.counted = counted;
-                    }
-                }
-            }
-            Counted::Reauth(name) => {
-                let Some(id) = self.roster.reauth_of(name) else { return };
-                let window = self.roster.reauth(id).policy.window;
-                if let Some(window_end) = window_end(count, window, now, wall) {
-                    let count = count.count;
-                    self.keeper.restore_failures(id, Failures { window_end, count });
-                    if count >= self.roster.reauth(id).max_failures_all.get() {
-                        let retry_in_ms = whole_millis(window_end.since(now));
-                        report::reauth(&mut self.journal, now, name, count, retry_in_ms);
-                    }
-                }
+    /// Gives a token back the attempts that counted before.
+    pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        let Some(window) = kept.terms.reauth.as_ref().map(|reauth| reauth.policy.window) else {
+            return;
+        };
+        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
+            let Count { count: counted, in_a_row, .. } = *count;
+            kept.counted = counted;
+            self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+        }
+    }
+
+    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
+        let Some(id) = self.roster.reauth_of(name) else { return };
+        let window = self.roster.reauth(id).policy.window;
+        if let Some(window_end) = window_end(count, window, now, wall) {
+            let count = count.count;
+            self.keeper.restore_failures(id, Failures { window_end, count });
+            if count >= self.roster.reauth(id).max_failures_all.get() {
+                let retry_in_ms = whole_millis(window_end.since(now));
+                report::reauth(&mut self.journal, now, name, count, retry_in_ms);
             }
         }
     }
@@ -140,7 +145,7 @@ impl Daemon {
                     let Some(kept) = roster.token(id) else { return };
                     let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
                     let missing = keeper.token(id).map(Token::standing) == Some(Standing::Missing);
-                    let url = roster.remote(kept.server).settings.url.as_str();
+                    let url = roster.remote(kept.terms.server).settings.url.as_str();
                     if let Some(life) = row.life_of(url, value).filter(|_| missing) {
                         keeper.resume(id, resumed(&life), clock::now(), outputs);
                     }
@@ -167,11 +172,11 @@ impl Daemon {
     pub(super) fn note(&mut self, id: TokenId, notice: &Notice) {
         let (Some(store), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
         let Some(kept) = self.roster.token(id) else { return };
-        let name = &kept.settings.name;
+        let name = &*kept.name;
         match (notice, token.resumable()) {
             (Notice::Checked { .. }, Some((slot, resumed))) => {
                 if let Some(value) = kept.value(slot) {
-                    let url = self.roster.remote(kept.server).settings.url.as_str();
+                    let url = self.roster.remote(kept.terms.server).settings.url.as_str();
                     store.remember(name, url, value, &life(&resumed));
                 }
             }
@@ -209,7 +214,7 @@ impl Daemon {
         let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
         let Attempts { window_end, counted: count, in_a_row } = attempts;
         let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        store.keep_count(Counted::Token(kept.settings.name.clone()), count);
+        store.keep_count(Counted::Token(kept.name.to_string()), count);
         Some(())
     }
 
@@ -229,7 +234,7 @@ impl Daemon {
             && kept.in_source.as_ref() != Some(value)
         {
             let stored = Stored { value: value.clone(), replaces: kept.in_source.clone() };
-            self.memory.values.insert(kept.settings.name.clone(), stored);
+            self.memory.values.insert(kept.name.to_string(), stored);
         }
     }
 

@@ -8,12 +8,17 @@ mod apply;
 mod deeds;
 mod ends;
 mod farewell;
+mod inventories;
 mod memory;
 mod quiet;
 mod report;
+mod restock;
 mod roster;
 mod sources;
 mod status;
+mod stock_report;
+mod stocks;
+mod terms;
 mod watchdog;
 
 use std::io;
@@ -29,13 +34,14 @@ use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Remote, Roster};
 use self::status::StatusLine;
+use self::stocks::Stocks;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, Token};
-use crate::settings::{Faults, Loaded, Settings, Source};
+use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
 use crate::systemd;
 use crate::time::Moment;
@@ -83,6 +89,7 @@ pub struct Daemon {
     roster: Roster,
     store: Option<Writer>,
     watcher: Watcher,
+    stocks: Stocks,
     journal: Journal,
     status: StatusLine,
     watchdog: Watchdog,
@@ -120,6 +127,7 @@ impl Daemon {
             roster: Roster::default(),
             store: None,
             watcher: Watcher::new(),
+            stocks: Stocks::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
@@ -173,6 +181,7 @@ impl Daemon {
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
                 report = memory::report(&mut self.store) => self.reported(report),
+                news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
             }
             self.wake();
@@ -229,11 +238,12 @@ impl Daemon {
                         kept.last_words =
                             Some(LastWords { status: fault.status, detail: fault.detail.clone() });
                     }
+                    let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                     let fields = Fields {
-                        token: Some(&kept.settings.name),
-                        server: Some(&kept.settings.server),
+                        token: Some(&kept.name),
+                        server: Some(&self.roster.remote(kept.terms.server).settings.name),
                         exit_status: hook_succeeded.then_some(0),
                         ..Fields::default()
                     };
@@ -248,7 +258,7 @@ impl Daemon {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
-        let remote = self.roster.remote(kept.server);
+        let remote = self.roster.remote(kept.terms.server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout } => {
@@ -260,7 +270,7 @@ impl Daemon {
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
-                let Some(reauth) = kept.reauth.clone() else { return };
+                let Some(reauth) = kept.terms.reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
@@ -270,16 +280,14 @@ impl Daemon {
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let in_source = kept.in_source.clone();
-                match (&kept.settings.source, &self.store) {
-                    (Source::File(path), _) => {
-                        let path = path.clone();
+                match (kept.file(), &self.store) {
+                    (Some(path), _) => {
                         self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
                     }
-                    (Source::Credential(_) | Source::Env(_), store) => {
-                        let name = &kept.settings.name;
+                    (None, store) => {
                         let kept = store
                             .as_ref()
-                            .map(|store| store.keep_value(name, value.clone(), in_source));
+                            .map(|store| store.keep_value(&kept.name, value.clone(), in_source));
                         self.deeds.spawn(deeds::store_by_name(ticket, value, kept));
                     }
                 }

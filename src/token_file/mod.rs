@@ -12,7 +12,7 @@ mod watch;
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
 pub use store_fault::StoreFault;
-pub use watch::Watcher;
+pub use watch::{Touched, Watcher};
 
 /// What the name of every file begins with that is written here and not yet renamed to its
 /// final name: whoever watches a folder passes such files by.

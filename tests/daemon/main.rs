@@ -11,6 +11,7 @@ mod candidates;
 mod command_line;
 mod deaths;
 mod farewell;
+mod inventories;
 mod kept_values;
 mod manager;
 mod memory;
