@@ -1,6 +1,6 @@
 //! A life that goes on after a restart, from what an earlier run knew of it.
 
-use super::event::Slot;
+use super::event::{Slot, Stage};
 use super::reading::{Method, Reading};
 use super::step::Turn;
 use super::token::{DOUBTS_FOR_A_VERDICT, Standing, Token};
@@ -73,6 +73,7 @@ impl Turn<'_> {
             by: resumed.by,
         };
         self.token.standing = Standing::Alive(reading);
+        self.token.stage = Stage::Calm;
         self.token.resumed = true;
         self.token.life_ms = resumed.life_ms;
         self.token.proven = resumed.proven;

@@ -1,0 +1,315 @@
+//! Bugs planted on purpose: the simulation must catch each of them, for a check that cannot
+//! fail is worth nothing.
+//!
+//! Production code holds no hooks for this. Each mutant is one replacement in the text of one
+//! source file, in a scratch copy of the pure modules and the simulation; if the text does not
+//! occur exactly once any more, the table below is out of date, and that is a failure as well.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, io};
+
+/// One planted bug.
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    becomes: &'static str,
+    /// The invariants that may be the first to break.
+    caught_by: &'static [&'static str],
+}
+
+const SURVIVAL: &str = "NothingDiesThatCouldHaveLived";
+const ONE_AT_A_TIME: &str = "OneAtATime";
+const LIMITS: &str = "LimitsHold";
+const LOGINS: &str = "LoginsHaveAReason";
+const ORDER: &str = "UrgentFirst";
+const SAID_ONCE: &str = "SaidOnce";
+const SCHEDULE: &str = "NeverStalls";
+const BOUND: &str = "BoundIsTrue";
+const RENEWAL: &str = "RenewalIsProven";
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "the bound is counted from receipt",
+        file: "src/lifecycle/reading.rs",
+        text: "        self.sent + self.remaining()\n",
+        becomes: "        self.received + self.remaining()\n",
+        caught_by: &[BOUND],
+    },
+    Mutant {
+        name: "growth is judged by two lower ends",
+        file: "src/lifecycle/reading.rs",
+        text: "self.bound() >= earlier.latest_end() + margin",
+        becomes: "self.bound() >= earlier.bound() + margin",
+        caught_by: &[RENEWAL],
+    },
+    Mutant {
+        name: "the backoff ignores the bound",
+        file: "src/lifecycle/cadence.rs",
+        text: "let limit = patience.flatten().unwrap_or(Duration::MAX);",
+        becomes: "let limit = Duration::MAX;",
+        caught_by: &[SURVIVAL],
+    },
+    Mutant {
+        name: "a pause may take a third of any time that is left",
+        file: "src/lifecycle/cadence.rs",
+        text: "(left / 3).min(share)",
+        becomes: "(left / 3).max(share.min(left / 3))",
+        caught_by: &[SURVIVAL],
+    },
+    Mutant {
+        name: "a first 401 is believed",
+        file: "src/lifecycle/answer.rs",
+        text: "Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },",
+        becomes: "Task::Watch | Task::Check | Task::Reauth => {
+                return self.dead(Standing::Rejected, fault);
+            }",
+        caught_by: &[LOGINS, SAID_ONCE],
+    },
+    Mutant {
+        name: "a time-out is believed to be a death",
+        file: "src/lifecycle/answer.rs",
+        text: "self.unanswered(fault, Duration::ZERO);",
+        becomes: "self.dead(Standing::Expired, fault);",
+        caught_by: &[LOGINS, SAID_ONCE],
+    },
+    Mutant {
+        name: "a recovery serves first who came first",
+        file: "src/keeper/run.rs",
+        text: "let waiting = (entry.token.bound().unwrap_or(Moment::NEVER), id.0);",
+        becomes: "let waiting = (now, id.0);",
+        caught_by: &[ORDER],
+    },
+    Mutant {
+        name: "the breaker's probes do not rotate",
+        file: "src/keeper/breaker.rs",
+        text: "                probed.insert(id);\n",
+        becomes: "",
+        caught_by: &[SURVIVAL],
+    },
+    Mutant {
+        name: "a token's budget is forgotten at a restart",
+        file: "src/keeper/mod.rs",
+        text: "entry.token.restore(attempts);",
+        becomes: "let _ = (&entry.token, attempts);",
+        caught_by: &[LOGINS],
+    },
+    Mutant {
+        name: "a way's failures are forgotten at a restart",
+        file: "src/keeper/mod.rs",
+        text: "self.reauths[reauth.index()].restore(failures);",
+        becomes: "let _ = (reauth, failures);",
+        caught_by: &[LOGINS],
+    },
+    Mutant {
+        name: "a quiet time for logins is ignored",
+        file: "src/keeper/reauth.rs",
+        text: "        self.closed_until = until;\n",
+        becomes: "        let _ = until;\n",
+        caught_by: &[LOGINS],
+    },
+    Mutant {
+        name: "a Retry-After is ignored",
+        file: "src/keeper/gate.rs",
+        text: "self.quiet_until = self.quiet_until.max(now + wish);",
+        becomes: "let _ = (now, wish);",
+        caught_by: &[LIMITS],
+    },
+    Mutant {
+        name: "requests are not paced",
+        file: "src/keeper/gate.rs",
+        text: ".saturating_add(self.interval_us());",
+        becomes: ";",
+        caught_by: &[LIMITS],
+    },
+    Mutant {
+        name: "a place in flight is never given back",
+        file: "src/keeper/run.rs",
+        text: "        server.gate.release();\n",
+        becomes: "",
+        caught_by: &[SURVIVAL, SCHEDULE, ORDER],
+    },
+    Mutant {
+        name: "a token with a request under way may start another",
+        file: "src/lifecycle/token.rs",
+        text: "        if self.flight.is_some() {\n            return None;\n        }\n        match need {",
+        becomes: "        match need {",
+        caught_by: &[ONE_AT_A_TIME],
+    },
+    Mutant {
+        name: "an alarm is said twice",
+        file: "src/lifecycle/step.rs",
+        text: "            return self.say(Notice::Unverified);\n",
+        becomes: "            self.say(Notice::Unverified);\n            return self.say(Notice::Unverified);\n",
+        caught_by: &[SAID_ONCE],
+    },
+    Mutant {
+        name: "a recovery is not said",
+        file: "src/lifecycle/answer.rs",
+        text: "if std::mem::take(&mut self.token.troubled) {",
+        becomes: "if std::mem::take(&mut self.token.troubled) && false {",
+        caught_by: &[SAID_ONCE],
+    },
+    Mutant {
+        name: "nobody is woken for a bound",
+        file: "src/keeper/run.rs",
+        text: "token.due_for(Need::Nothing), token.next_alarm()];",
+        becomes: "token.due_for(Need::Nothing)];",
+        caught_by: &[SCHEDULE],
+    },
+    Mutant {
+        name: "a value from the source is taken unverified",
+        file: "src/lifecycle/newcomer.rs",
+        text: "Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),",
+        becomes: "Standing::Missing
+            | Standing::Expired
+            | Standing::Rejected
+            | Standing::Alive(_) => self.take_spare(),",
+        caught_by: &[SURVIVAL],
+    },
+    Mutant {
+        name: "a renewal whose answer was lost is put down to a query",
+        file: "src/lifecycle/proof.rs",
+        text: "if by == Method::Query && self.token.renew_unanswered {",
+        becomes: "if by == Method::Query && self.token.renew_unanswered && false {",
+        caught_by: &[RENEWAL],
+    },
+    Mutant {
+        name: "what does not grow is not renewed",
+        file: "src/lifecycle/proof.rs",
+        text: "(false, Renewal::Auto) => self.continue_with(Task::TryRenew),",
+        becomes: "(false, Renewal::Auto) => self.doubt(reading),",
+        caught_by: &[SURVIVAL, RENEWAL],
+    },
+];
+
+/// The manifest of the scratch crate. Hardly optimised: most mutants are caught at once, and
+/// building them is what takes the time.
+const MANIFEST: &str = r#"
+[package]
+name = "tokenkeep"
+version = "0.1.0"
+edition = "2024"
+[dependencies]
+fastrand = "2"
+thiserror = "2"
+[profile.sim]
+inherits = "dev"
+opt-level = 1
+incremental = true
+[workspace]
+"#;
+
+const LIBRARY: &str = "
+pub mod keeper;
+pub mod lifecycle;
+pub mod outcome;
+pub mod time;
+";
+
+/// A copy of the pure modules and the simulation, to be spoilt.
+struct Scratch {
+    origin: PathBuf,
+    folder: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let origin = PathBuf::from(option_env!("SIM_ORIGIN").unwrap_or(env!("CARGO_MANIFEST_DIR")));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+        for part in ["src", "tests"] {
+            if let Err(error) = fs::remove_dir_all(folder.join(part))
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+        }
+        for part in ["src/lifecycle", "src/keeper", "tests/simulation"] {
+            copy(&origin.join(part), &folder.join(part))?;
+        }
+        for file in ["src/outcome.rs", "src/time.rs", "Cargo.lock"] {
+            fs::copy(origin.join(file), folder.join(file))?;
+        }
+        fs::write(folder.join("src/lib.rs"), LIBRARY)?;
+        fs::write(folder.join("Cargo.toml"), MANIFEST)?;
+        Ok(Self { origin, folder })
+    }
+
+    fn plant(&self, mutant: &Mutant) -> Result<(), String> {
+        let Mutant { name, file, text, becomes, .. } = mutant;
+        let path = self.folder.join(file);
+        let source = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
+        match source.matches(text).count() {
+            1 => fs::write(&path, source.replace(text, becomes)).map_err(|error| error.to_string()),
+            count => Err(format!("{name}: the text occurs {count} times in {file}: {text}")),
+        }
+    }
+
+    fn heal(&self, mutant: &Mutant) -> io::Result<()> {
+        fs::copy(self.origin.join(mutant.file), self.folder.join(mutant.file)).map(drop)
+    }
+
+    /// Runs the simulation; what it printed, and whether it passed.
+    fn simulate(&self, test: &str) -> io::Result<(String, bool)> {
+        let output = Command::new(env!("CARGO"))
+            .args(["test", "--offline", "--profile", "sim", "--test", "simulation"])
+            .args(["--", "--include-ignored", test])
+            .current_dir(&self.folder)
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("RUSTFLAGS")
+            .output()?;
+        let told =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok((told.concat(), output.status.success()))
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The invariant that the first violation names.
+fn caught_by(told: &str) -> Option<&str> {
+    let line =
+        told.lines().find(|line| line.starts_with("seed ") && line.contains("(invariant "))?;
+    line.split_once(": ")?.1.split_once(' ').map(|(invariant, _)| invariant)
+}
+
+/// Builds each mutant and lets the simulation find it; without the bugs it must find nothing.
+/// `MUTANT=WORD` picks those with that word in their name.
+#[test]
+#[ignore = "builds a score of scratch crates; .ci/run runs it"]
+fn every_planted_bug_is_caught() {
+    let scratch = Scratch::new().unwrap();
+    let (told, passed) = scratch.simulate("a_few_worlds").unwrap();
+    assert!(passed, "without any planted bug it fails:\n{told}");
+    let wanted = env::var("MUTANT").unwrap_or_default();
+    let mut failures = Vec::new();
+    for mutant in
+        MUTANTS.iter().filter(|mutant| wanted.split(',').any(|word| mutant.name.contains(word)))
+    {
+        scratch.plant(mutant).unwrap_or_else(|fault| panic!("{fault}"));
+        let (told, passed) = scratch.simulate("ten_million").unwrap();
+        scratch.heal(mutant).unwrap();
+        let caught = caught_by(&told);
+        println!("{:<60} {}", mutant.name, caught.unwrap_or("NOT CAUGHT"));
+        if passed || !caught.is_some_and(|caught| mutant.caught_by.contains(&caught)) {
+            let end = told.lines().rev().take(30).collect::<Vec<_>>();
+            let end: Vec<_> = end.into_iter().rev().collect();
+            failures.push(format!("{}: caught by {caught:?}\n{}", mutant.name, end.join("\n")));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
