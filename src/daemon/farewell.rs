@@ -31,6 +31,7 @@ impl Daemon {
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
         self.stopping = true;
+        self.keeper.close();
         self.queries.abort_all();
         self.keeper.end(clock::now(), &mut self.outputs);
         self.perform();

@@ -56,12 +56,10 @@ impl Gate {
         self.limits = limits;
     }
 
-    pub(super) fn wait(&mut self, waiting: Waiting, now: Moment) {
+    /// A token waits, and its next try must not come later than after `patience`.
+    pub(super) fn wait(&mut self, waiting: Waiting, now: Moment, patience: Duration) {
         self.waiting.insert(waiting);
-        let (bound, _) = waiting;
-        if bound > now && bound != Moment::NEVER {
-            self.breaker.hurry(now, bound.since(now) / 3);
-        }
+        self.breaker.hurry(now, patience);
     }
 
     pub(super) fn leave(&mut self, waiting: Waiting) {
@@ -90,10 +88,10 @@ impl Gate {
         self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
     }
 
-    /// The bound of the most urgent token that waits and still has one ahead.
-    pub(super) fn earliest_bound(&self, now: Moment) -> Option<Moment> {
-        let (bound, _) = self.by_urgency(now).next()?;
-        (*bound > now && *bound != Moment::NEVER).then_some(*bound)
+    /// The tokens that wait and still have a bound ahead.
+    pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = u32> {
+        let ahead = (Excluded((now, u32::MAX)), Excluded((Moment::NEVER, 0)));
+        self.waiting.range(ahead).map(|(_, id)| *id)
     }
 
     /// When the gate opens for the next token that waits; `None` while none does, or an
@@ -142,6 +140,8 @@ impl Gate {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(300);
+
     fn gate(rate_limit: u32, max_in_flight: u32) -> Gate {
         Gate::new(Limits {
             rate_limit: NonZeroU32::new(rate_limit).unwrap(),
@@ -163,7 +163,7 @@ mod tests {
     fn future_bounds_go_first_then_unknown_ones_then_those_that_passed() {
         let mut gate = gate(1_000, 10);
         for waiting in [(at(50), 1), (at(900), 2), (Moment::NEVER, 3), (at(300), 4), (at(20), 5)] {
-            gate.wait(waiting, at(100));
+            gate.wait(waiting, at(100), PATIENCE);
         }
         let order: Vec<_> =
             (0..5).map(|tick| admit(&mut gate, at(100 + 10 * tick)).unwrap()).collect();
@@ -175,7 +175,7 @@ mod tests {
         for rate in [1, 7, 50, 500, 5_000] {
             let mut gate = gate(rate, u32::MAX);
             for id in 0..20_000 {
-                gate.wait((Moment::NEVER, id), at(0));
+                gate.wait((Moment::NEVER, id), at(0), PATIENCE);
             }
             let mut starts = Vec::new();
             for now in (0..3_000).map(at) {
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn no_more_are_in_flight_than_there_are_places() {
         let mut gate = gate(1_000, 2);
-        (0..5).for_each(|id| gate.wait((Moment::NEVER, id), at(0)));
+        (0..5).for_each(|id| gate.wait((Moment::NEVER, id), at(0), PATIENCE));
         assert!(admit(&mut gate, at(0)).is_some() && admit(&mut gate, at(10)).is_some());
         assert_eq!(gate.opens_at(), None);
         gate.release();
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_wish_for_quiet_holds_everybody_back_and_is_never_shortened() {
         let mut gate = gate(1_000, 2);
-        gate.wait((at(500), 1), at(0));
+        gate.wait((at(500), 1), at(0), PATIENCE);
         gate.quiet(at(0), Duration::from_secs(3));
         gate.quiet(at(10), Duration::from_secs(1));
         assert_eq!(gate.opens_at(), Some(at(3_000)));

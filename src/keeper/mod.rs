@@ -68,6 +68,8 @@ pub struct Keeper {
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
+    /// Nothing is begun any more.
+    closed: bool,
 }
 
 impl Keeper {
@@ -84,6 +86,7 @@ impl Keeper {
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
+            closed: false,
         }
     }
 
@@ -237,6 +240,12 @@ impl Keeper {
         census
     }
 
+    /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
+    /// may end, and values that it brings are still stored.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// When [`Keeper::wake`] has something to do; `None` while only an answer can bring
     /// anything.
     pub fn next_wake(&self) -> Option<Moment> {
@@ -247,21 +256,6 @@ impl Keeper {
             reauth.has_waiting() && !(full && reauth.route() == ReauthRoute::Hook)
         });
         gates.chain(reauths.map(Reauth::opens_at)).chain(self.agenda.next()).min()
-    }
-
-    /// Does what is due at `now`. Coming too early or twice does no harm.
-    pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
-        while let Some((at, id)) = self.agenda.take_due(now) {
-            let id = TokenId(id);
-            let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
-            if entry.agenda != Some(at) {
-                continue;
-            }
-            entry.agenda = None;
-            self.advance(id, Event::Woke, now, out);
-            self.queue_or_store(id, now, out);
-        }
-        self.admit(now, out);
     }
 
     /// The end of a call on a token.

@@ -6,7 +6,7 @@ use super::breaker::Change;
 use super::output::{Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
 use super::reauth::ReauthRoute;
 use super::{Entry, Keeper};
-use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, step};
+use crate::lifecycle::{Context, Draw, Event, Need, Notice, backoff, patience, step};
 use crate::time::{Moment, whole_millis};
 
 impl Keeper {
@@ -21,7 +21,7 @@ impl Keeper {
             self.advance(ticket.token, event, now, out);
             self.settle(ticket.token, now, out);
         }
-        self.admit(now, out);
+        self.wake(now, out);
     }
 
     /// What the end of a request says of its server.
@@ -47,8 +47,14 @@ impl Keeper {
         let change = match (contact, schedule) {
             (Contact::Made, _) => server.gate.breaker.answered(),
             (Contact::Failed, Some(schedule)) => {
-                let bound = server.gate.earliest_bound(now);
-                let gap = |failures| backoff(failures, &schedule, bound, now, draw);
+                let urgent =
+                    server.gate.urgent(now).filter_map(|id| self.tokens[id as usize].as_ref());
+                let readings = urgent.filter_map(|entry| entry.token.reading());
+                let longest = readings.filter_map(|reading| patience(&reading, now)).min();
+                let gap = |failures| {
+                    let gap = backoff(failures, &schedule, None, now, draw);
+                    longest.map_or(gap, |longest| gap.min(longest))
+                };
                 let tokens = server.tokens;
                 server.gate.breaker.unavailable(ticket.token.0, tokens, probe, now, gap)
             }
@@ -173,7 +179,7 @@ impl Keeper {
     pub(super) fn settle(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
         self.leave_queue(id);
         self.queue_or_store(id, now, out);
-        self.admit(now, out);
+        self.wake(now, out);
     }
 
     pub(super) fn queue_or_store(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
@@ -198,7 +204,9 @@ impl Keeper {
         if entry.waiting.is_none() {
             let waiting = (entry.token.bound().unwrap_or(Moment::NEVER), id.0);
             entry.waiting = Some(waiting);
-            self.servers[entry.spec.server.index()].gate.wait(waiting, now);
+            let patience = entry.token.reading().and_then(|reading| patience(&reading, now));
+            let patience = patience.unwrap_or(entry.spec.policy.schedule.retry_max);
+            self.servers[entry.spec.server.index()].gate.wait(waiting, now, patience);
         }
     }
 
@@ -227,8 +235,25 @@ impl Keeper {
         }
     }
 
-    /// Lets those in whom there is a place for.
-    pub(super) fn admit(&mut self, now: Moment, out: &mut Vec<Output>) {
+    /// Does what is due at `now`: whoever has come due waits for a place, and those are let in
+    /// for whom there is one. Coming too early or twice does no harm.
+    ///
+    /// Every other event ends with this too, so that a place that it sets free goes to the most
+    /// urgent of all that are due, not of those that were at the last wake-up.
+    pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
+        if self.closed {
+            return;
+        }
+        while let Some((at, id)) = self.agenda.take_due(now) {
+            let id = TokenId(id);
+            let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
+            if entry.agenda != Some(at) {
+                continue;
+            }
+            entry.agenda = None;
+            self.advance(id, Event::Woke, now, out);
+            self.queue_or_store(id, now, out);
+        }
         for index in 0..self.reauths.len() {
             self.admit_reauths(index, now, out);
         }

@@ -57,7 +57,10 @@ impl Turn<'_> {
             Outcome::Throttled { retry_after, fault } => {
                 self.unanswered(fault, retry_after);
             }
-            Outcome::Unavailable(fault) => self.unanswered(fault, Duration::ZERO),
+            Outcome::Unavailable(fault) => {
+                self.token.renew_unanswered |= method == Method::Renew;
+                self.unanswered(fault, Duration::ZERO);
+            }
         }
     }
 
@@ -65,15 +68,12 @@ impl Turn<'_> {
     /// call that was only tried, it is this call that the server does not permit.
     fn rejected(&mut self, fault: Fault) {
         self.token.task = match self.token.task {
-            Task::ConfirmRejection | Task::ConfirmRefusal => {
+            Task::ConfirmRejection { .. } | Task::ConfirmRefusal => {
                 return self.dead(Standing::Rejected, fault);
             }
             Task::TryRenew | Task::RetryRenew => Task::ConfirmRefusal,
-            Task::Watch
-            | Task::Check
-            | Task::ConfirmGrowth
-            | Task::ConfirmRenewal
-            | Task::Reauth => Task::ConfirmRejection,
+            Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
+            Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },
         };
         self.failed(fault, false, Duration::ZERO);
     }
@@ -110,6 +110,8 @@ impl Turn<'_> {
             return false;
         };
         self.plan_check(&reading);
+        // Past its bound it is late already, however soon the next check is.
+        self.token.room_from = self.token.room_from.min(reading.bound());
         self.doubt(&reading);
         true
     }
@@ -137,6 +139,7 @@ impl Turn<'_> {
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         self.token.standing = Standing::Alive(reading);
+        self.token.stage = Stage::Calm;
         self.token.failures = 0;
         if reading.remaining() >= SHORTEST_TIMEOUT {
             self.token.hollow = 0;
@@ -145,6 +148,9 @@ impl Turn<'_> {
         }
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
+        if self.token.task == Task::Check && renewed.is_some() {
+            self.token.renew_unanswered = false;
+        }
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
@@ -172,7 +178,6 @@ impl Turn<'_> {
         self.token.task = Task::Check;
         self.token.due = (reading.sent + wait).max(self.now);
         self.token.room_from = self.token.due;
-        self.token.stage = Stage::Calm;
     }
 
     /// The policy changed: the next check of a token that waits for it follows the new one.
@@ -270,13 +275,14 @@ impl Turn<'_> {
         self.token.failures = 0;
         self.token.hollow = 0;
         self.token.doubts = 0;
-        self.token.settling = false;
+        self.token.settling = None;
         self.token.baseline = None;
         self.token.budget.forget_value();
         self.token.life_ms = 0;
         self.token.proven = false;
         self.token.unextendable = false;
         self.token.renew_refused = false;
+        self.token.renew_unanswered = false;
         self.token.early = None;
     }
 }

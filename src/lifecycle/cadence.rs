@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::policy::Schedule;
+use super::reading::Reading;
 use crate::time::Moment;
 
 /// The shortest time-out that a request gets, however near the bound is: an answer from
@@ -54,26 +55,40 @@ pub fn check_wait(remaining: Duration, schedule: &Schedule, draw: Draw) -> Durat
     jittered.max(schedule.min_interval.min(half)).min(latest).max(SHORTEST_TIMEOUT)
 }
 
-/// How long to wait after the `failures`th failure in a row (1 for the first).
+/// The longest pause between two tries while the bound of `reading` is ahead; `None` once it
+/// has passed.
 ///
-/// Exponential from `retry_initial` to `retry_max` with full jitter, but never more than a
-/// third of the time to `bound` while that is ahead. Once it has passed, `retry_max`, less
-/// up to `jitter` of it.
+/// A third of the time to the bound, so that tries crowd towards it. And a twentieth of the
+/// life that was reported: a server that answers for a tenth of a life, whenever that is, is
+/// then tried in the first half of that time. Below a second of life, [`SHORTEST_RETRY`].
+pub fn patience(reading: &Reading, now: Moment) -> Option<Duration> {
+    let left = reading.bound().since(now);
+    let share = (reading.remaining() / 20).max(SHORTEST_RETRY);
+    (left > Duration::ZERO).then(|| (left / 3).min(share))
+}
+
+/// How long to wait after the `failures`th failure in a row (1 for the first), where
+/// `reading` is the last one of a life.
+///
+/// Exponential from `retry_initial` to `retry_max` with full jitter, but never more than
+/// [`patience`] allows while the bound is ahead. Once it has passed, `retry_max`, less up to
+/// `jitter` of it.
 pub fn backoff(
     failures: u16,
     schedule: &Schedule,
-    bound: Option<Moment>,
+    reading: Option<&Reading>,
     now: Moment,
     draw: Draw,
 ) -> Duration {
-    if bound.is_some_and(|bound| bound <= now) {
+    let patience = reading.map(|reading| patience(reading, now));
+    if patience == Some(None) {
         let early = schedule.jitter.of(schedule.retry_max).mul_f64(draw.0);
         return schedule.retry_max.saturating_sub(early);
     }
     let doublings = u32::from(failures.saturating_sub(1)).min(31);
     let ceiling = schedule.retry_initial.saturating_mul(1 << doublings).min(schedule.retry_max);
     let wait = ceiling.mul_f64(1.0 - draw.0).max(SHORTEST_RETRY.min(ceiling));
-    let limit = bound.map_or(Duration::MAX, |bound| bound.since(now) / 3);
+    let limit = patience.flatten().unwrap_or(Duration::MAX);
     wait.min(limit).max(Duration::from_millis(1))
 }
 
@@ -102,9 +117,16 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::policy::Share;
+    use crate::lifecycle::reading::Method;
 
     fn lives() -> impl Strategy<Value = Duration> {
         (500_u64..=86_400_000).prop_map(Duration::from_millis)
+    }
+
+    /// A reading that was taken and came back at once.
+    fn reading(sent: Moment, remaining: Duration) -> Reading {
+        let remaining_ms = u64::try_from(remaining.as_millis()).unwrap();
+        Reading { sent, received: sent, remaining_ms, by: Method::Query }
     }
 
     fn draws() -> impl Strategy<Value = Draw> {
@@ -150,18 +172,32 @@ mod tests {
             let due = sent + check_wait(life, &schedule, first);
             let failed = due + effective_timeout(configured, Some(bound), due);
             prop_assert!(failed < bound);
-            let retry = failed + backoff(1, &schedule, Some(bound), failed, second);
+            let retry = failed + backoff(1, &schedule, Some(&reading(sent, life)), failed, second);
             prop_assert!(retry + effective_timeout(configured, Some(bound), retry) <= bound);
         }
 
         #[test]
         fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound(
             schedule in schedules(), failures in 1_u16..200, draw in draws(),
-            left in 3_u64..86_400_000,
+            life in lives(), passed in 0.0..0.99_f64,
         ) {
-            let now = Moment::from_millis(5_000);
-            let left = Duration::from_millis(left);
-            prop_assert!(backoff(failures, &schedule, Some(now + left), now, draw) <= left / 3);
+            let sent = Moment::from_millis(5_000);
+            let now = sent + life.mul_f64(passed);
+            let left = (sent + life).since(now);
+            let wait = backoff(failures, &schedule, Some(&reading(sent, life)), now, draw);
+            prop_assert!(wait <= (left / 3).max(Duration::from_millis(1)));
+        }
+
+        #[test]
+        fn whenever_a_server_answers_for_a_tenth_of_a_life_a_retry_falls_into_its_first_half(
+            schedule in schedules(), failures in 1_u16..200, draw in draws(),
+            life in 1_000_u64..86_400_000, passed in 0.0..0.9_f64,
+        ) {
+            let life = Duration::from_millis(life);
+            let sent = Moment::from_millis(5_000);
+            let failed = sent + life.mul_f64(passed);
+            let wait = backoff(failures, &schedule, Some(&reading(sent, life)), failed, draw);
+            prop_assert!(wait <= life / 20);
         }
 
         #[test]
@@ -173,7 +209,8 @@ mod tests {
             prop_assert!(check_wait(life, &schedule, draw) >= SHORTEST_TIMEOUT);
             prop_assert!(hollow_wait(failures, &schedule) >= SHORTEST_TIMEOUT);
             let now = Moment::from_millis(5_000);
-            prop_assert!(backoff(failures, &schedule, Some(now + life), now, draw) > Duration::ZERO);
+            let wait = backoff(failures, &schedule, Some(&reading(now, life)), now, draw);
+            prop_assert!(wait > Duration::ZERO);
         }
     }
 
@@ -199,9 +236,10 @@ mod tests {
     fn past_the_bound_retries_come_at_retry_max_less_jitter() {
         let schedule = Schedule::default();
         let now = Moment::from_millis(10_000);
-        let bound = Some(Moment::from_millis(9_000));
-        assert_eq!(backoff(1, &schedule, bound, now, Draw::new(0.0)), Duration::from_secs(300));
-        assert!(backoff(1, &schedule, bound, now, Draw::new(0.999)) >= Duration::from_secs(270));
+        let past = reading(Moment::from_millis(8_000), Duration::from_secs(1));
+        let past = Some(&past);
+        assert_eq!(backoff(1, &schedule, past, now, Draw::new(0.0)), Duration::from_secs(300));
+        assert!(backoff(1, &schedule, past, now, Draw::new(0.999)) >= Duration::from_secs(270));
     }
 
     #[test]

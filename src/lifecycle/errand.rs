@@ -52,7 +52,7 @@ impl Token {
                     Task::Watch | Task::Reauth => None,
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
-                    | Task::ConfirmRejection
+                    | Task::ConfirmRejection { .. }
                     | Task::ConfirmRefusal
                     | Task::ConfirmGrowth
                     | Task::TryRenew

@@ -23,6 +23,7 @@ mod tests;
 pub use budget::Attempts;
 pub use cadence::{
     Draw, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait, effective_timeout,
+    patience,
 };
 pub use errand::Need;
 pub use event::{

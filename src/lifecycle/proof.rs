@@ -30,18 +30,25 @@ impl Turn<'_> {
         }
         let life = Duration::from_millis(self.token.life_ms);
         let renewed = match task {
-            Task::Watch | Task::Check | Task::ConfirmRejection | Task::Reauth => {
+            Task::Watch | Task::Check | Task::ConfirmRejection { .. } | Task::Reauth => {
                 let baseline = self.token.baseline.take();
                 let baseline = baseline.filter(|first| first.by == earlier.by).unwrap_or(*earlier);
                 let Some(renewed) = reading.renewed_since(&baseline, life) else {
-                    self.too_early(baseline, earlier, reading);
+                    if task == (Task::ConfirmRejection { in_proof: true }) {
+                        self.continue_with(Task::ConfirmGrowth);
+                    } else {
+                        self.too_early(baseline, earlier, reading);
+                    }
                     return None;
                 };
                 let settling = std::mem::take(&mut self.token.settling);
                 match renewed {
                     true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
-                    false if settling => return None,
+                    false if settling == Some(reading.by) => {
+                        self.token.baseline = Some(baseline);
+                        return None;
+                    }
                     false => self.continue_with(Task::ConfirmGrowth),
                 }
                 renewed
@@ -75,8 +82,11 @@ impl Turn<'_> {
             }
             Task::ConfirmRenewal => {
                 let renewed = reading.grew_since(earlier, life);
-                if renewed {
+                if renewed && earlier.by == Method::Renew {
                     self.extends_belatedly(Method::Renew, reading);
+                } else if renewed {
+                    // The answer to the renewing call was lost: this is not one from before.
+                    self.extends(Method::Renew, reading);
                 } else if earlier.by == Method::Query
                     && self.context.policy.renewal == Renewal::Auto
                 {
@@ -103,9 +113,13 @@ impl Turn<'_> {
     }
 
     /// The life grew, and `by` is the only call that can have done it (if no other client
-    /// did, which is why every later reading is judged too).
+    /// did, which is why every later reading is judged too). A renewing call whose answer was
+    /// lost can have done it instead of a query.
     fn extends(&mut self, by: Method, reading: &Reading) {
         self.proven(reading);
+        if by == Method::Query && self.token.renew_unanswered {
+            return;
+        }
         if by == Method::Renew {
             self.token.renew_refused = false;
         }
@@ -119,7 +133,7 @@ impl Turn<'_> {
     /// be longer; so that one shows no growth, and only the one after it can be judged.
     fn extends_belatedly(&mut self, by: Method, reading: &Reading) {
         self.extends(by, reading);
-        self.token.settling = true;
+        self.token.settling = Some(by);
     }
 
     fn proven(&mut self, reading: &Reading) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Moment, whole_millis};
+use crate::time::Moment;
 
 /// Which call an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,20 +53,26 @@ impl Reading {
     /// of `life`, so that latency cannot fake it.
     ///
     /// Two readings in whole seconds may differ by nearly a second through rounding
-    /// alone, so those must differ by a second at the least. Where a whole life is less
-    /// than two seconds that could never be met, and the values are taken as exact.
+    /// alone, so those must differ by a second at the least.
     ///
     /// What has grown must have that much left: a server that counts a life down to nothing,
     /// and goes on to report nothing, moves the end along with every answer.
     pub fn grew_since(&self, earlier: &Self, life: Duration) -> bool {
-        let rounded = [self, earlier].iter().all(|r| r.remaining_ms % WHOLE_SECOND_MS == 0);
-        let margin = if rounded && whole_millis(life) >= 2 * WHOLE_SECOND_MS {
+        let margin = if self.may_be_rounded_like(earlier) {
             (life / 10).max(Duration::from_millis(WHOLE_SECOND_MS))
         } else {
             life / 10
         };
+        self.grew_by(margin, earlier)
+    }
+
+    fn grew_by(&self, margin: Duration, earlier: &Self) -> bool {
         let is_left = self.remaining_ms > 0 && self.remaining() >= margin;
         is_left && self.bound() >= earlier.latest_end() + margin
+    }
+
+    fn may_be_rounded_like(&self, earlier: &Self) -> bool {
+        [self, earlier].iter().all(|r| r.remaining_ms % WHOLE_SECOND_MS == 0)
     }
 
     /// Whether the token's end has certainly come nearer since `earlier`, by at least a tenth
@@ -75,10 +81,16 @@ impl Reading {
         earlier.bound() >= self.latest_end() + life / 10
     }
 
-    /// Whether the token was renewed since `earlier`; `None` when less than a fifth of
-    /// `life` has certainly passed between the two, so that nothing can be said.
+    /// Whether the token was renewed since `earlier`; `None` when nothing can be said: less
+    /// than a fifth of `life` has certainly passed between the two, or in a life of less than
+    /// two seconds, whole seconds hide what has become of it.
     pub fn renewed_since(&self, earlier: &Self, life: Duration) -> Option<bool> {
-        (self.sent.since(earlier.received) >= life / 5).then(|| self.grew_since(earlier, life))
+        let grew = self.grew_since(earlier, life);
+        let hidden = !grew
+            && self.may_be_rounded_like(earlier)
+            && life < 2 * Duration::from_millis(WHOLE_SECOND_MS)
+            && self.grew_by(life / 10, earlier);
+        (self.sent.since(earlier.received) >= life / 5 && !hidden).then_some(grew)
     }
 }
 
@@ -142,6 +154,18 @@ mod tests {
         let life = Duration::from_secs(3);
         let later = reading(1_990, 1_990, 1_000);
         assert_eq!(later.renewed_since(&reading(10, 10, 2_000), life), Some(false));
+    }
+
+    #[test]
+    fn whole_seconds_do_not_fake_a_growth_at_the_end_of_a_life_either() {
+        // 1.99 s left, told as 1; 0.67 s later 1.32 s left, told as 1 again.
+        let first = reading(0, 5, 1_000);
+        let second = reading(670, 675, 1_000);
+        assert_eq!(second.renewed_since(&first, Duration::from_secs(1)), None);
+        // Had something renewed it, this would follow; nothing did, so that will.
+        let life = Duration::from_secs(1);
+        assert_eq!(reading(1_340, 1_345, 1_000).renewed_since(&first, life), Some(true));
+        assert_eq!(reading(1_340, 1_345, 0).renewed_since(&first, life), Some(false));
     }
 
     #[test]

@@ -119,7 +119,8 @@ impl Turn<'_> {
     /// The pause after the `failures`th failure in a row, as tight as the bound asks for.
     pub(super) fn pause(&self, failures: u16) -> Duration {
         let schedule = &self.context.policy.schedule;
-        backoff(failures, schedule, self.token.bound(), self.now, self.context.draw)
+        let reading = self.token.reading();
+        backoff(failures, schedule, reading.as_ref(), self.now, self.context.draw)
     }
 
     /// Reports what the passing of time has made true.
@@ -205,7 +206,7 @@ impl Turn<'_> {
             Task::TryRenew | Task::RetryRenew => Method::Renew,
             Task::Watch
             | Task::Check
-            | Task::ConfirmRejection
+            | Task::ConfirmRejection { .. }
             | Task::ConfirmRefusal
             | Task::ConfirmGrowth
             | Task::ConfirmRenewal

@@ -47,15 +47,18 @@ pub struct Token {
     pub(super) hollow: u16,
     /// Times in a row that no call was seen to extend the life.
     pub(super) doubts: u8,
-    /// The server reports the life from before a renewal, and the last reading showed a
-    /// whole one: the next cannot show growth.
-    pub(super) settling: bool,
+    /// The server reports the life from before a renewal by this call, and the last reading
+    /// showed a whole one: the next by this call cannot show growth.
+    pub(super) settling: Option<Method>,
     /// Trouble was reported, and the token has not been found alive since.
     pub(super) troubled: bool,
     /// It was reported that no call extends this value's life.
     pub(super) unextendable: bool,
     /// The renewing call was refused for this token; the next check queries.
     pub(super) renew_refused: bool,
+    /// The answer to a renewing call did not come, and no proof has been concluded since: it may
+    /// have extended the life all the same, so growth says nothing of queries.
+    pub(super) renew_unanswered: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
     /// It was reported that no re-auth attempt is left, and none has started since.
@@ -86,8 +89,9 @@ pub(super) enum Task {
     Watch,
     /// The regular check.
     Check,
-    /// A second query, after a 401.
-    ConfirmRejection,
+    /// A second query, after a 401. If that came amid a proof, the proof goes on from its
+    /// start once the token turns out to live.
+    ConfirmRejection { in_proof: bool },
     /// A query, after a 401 to a renewing call that was only tried.
     ConfirmRefusal,
     /// A second call at once, after a reading that did not grow.
@@ -170,10 +174,11 @@ impl Token {
             failures: 0,
             hollow: 0,
             doubts: 0,
-            settling: false,
+            settling: None,
             troubled: false,
             unextendable: false,
             renew_refused: false,
+            renew_unanswered: false,
             source_lost: false,
             given_up: false,
         }
@@ -217,8 +222,13 @@ impl Token {
     /// The moment until which the token is known to live, past or ahead; `None` while
     /// nothing is known, or the value is known to be dead.
     pub fn bound(&self) -> Option<Moment> {
+        self.reading().map(|reading| reading.bound())
+    }
+
+    /// The reading that the bound comes from.
+    pub fn reading(&self) -> Option<Reading> {
         match self.standing {
-            Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading.bound()),
+            Standing::Alive(reading) | Standing::Unverified(reading) => Some(reading),
             Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
         }
     }

@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -25,6 +27,11 @@ const VALUES: &str = "values";
 /// The file whose lock says that the directory is in use. It stays when the daemon ends; the
 /// lock does not, however the daemon ends.
 const LOCK: &str = "lock";
+
+/// How often the lock is tried for, and the time between: half a second is long for a process
+/// to start in, and short for who waits to hear of another daemon.
+const TRIES: u32 = 11;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A state directory, held for this process alone until it is dropped.
 #[derive(Debug)]
@@ -79,7 +86,7 @@ impl StateDir {
             .mode(0o600)
             .open(&lock)
             .map_err(|error| StoreFault::new(lock, "opening it", error))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        take(&lock).map_err(|error| match error {
             Errno::WOULDBLOCK => StoreFault::Locked { path: path.to_owned() },
             _ => StoreFault::new(path, "locking it", error.into()),
         })?;
@@ -177,6 +184,19 @@ impl StateDir {
         let encoded: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         self.values.join(encoded + ".json")
     }
+}
+
+/// Takes the lock, if need be with a few tries: a process that is being started has all that
+/// its parent holds, for the moment until it becomes another program, and so keeps the lock of
+/// one that has just let go of it.
+fn take(lock: &File) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => sleep(PAUSE),
+            done => return done,
+        }
+    }
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn decode(content: &[u8]) -> Option<Stored> {
@@ -342,5 +362,16 @@ mod tests {
         let fault = state.load("orders").unwrap_err();
         let printed = format!("{stored:?} {fault} {fault:?} {state:?}");
         assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_of_a_moment_later_is_waited_for() {
+        let (folder, state) = opened();
+        let other = std::thread::spawn(move || {
+            sleep(PAUSE);
+            drop(state);
+        });
+        assert!(StateDir::open(&folder.path().join("state")).is_ok());
+        other.join().unwrap();
     }
 }

@@ -73,7 +73,7 @@ fn a_candidate_that_cannot_be_judged_is_retried_and_the_old_value_still_checked(
 #[test]
 fn a_candidate_that_only_its_own_calls_fail_for_does_not_starve_the_old_value() {
     let mut life = with_candidate();
-    for _ in 0..40 {
+    for _ in 0..100 {
         life.sleep();
         let Some(Effect::Ask { slot, .. }) = life.admit() else { continue };
         life.answer(if slot == Slot::A { alive(100_000) } else { not_allowed() });

@@ -11,8 +11,8 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Method, Need, ReauthPolicy, Reauthenticated, Renewal, Slot, SourceChange,
-    Standing,
+    Effect, Event, Method, Need, Reason, ReauthPolicy, Reauthenticated, Renewal, Slot,
+    SourceChange, Standing,
 };
 use crate::outcome::Outcome;
 use crate::time::Moment;
@@ -43,6 +43,10 @@ enum Turn {
     NewAndDead,
     Vanished,
     Reloaded(Renewal),
+    /// Whether there is a way to new values from now on, where there was one at first.
+    ReauthPermitted(bool),
+    Moved,
+    Ending,
     Summoned,
     Stale,
     Overslept(u32),
@@ -62,6 +66,9 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
         1 => Just(Turn::Vanished),
         1 => renewals().prop_map(Turn::Reloaded),
         1 => Just(Turn::Summoned),
+        1 => any::<bool>().prop_map(Turn::ReauthPermitted),
+        1 => Just(Turn::Moved),
+        1 => Just(Turn::Ending),
         2 => Just(Turn::Stale),
         1 => (1_u32..100_000).prop_map(Turn::Overslept),
     ];
@@ -94,10 +101,12 @@ fn lives() -> impl Strategy<Value = Life> {
         max_attempts: NonZeroU32::new(attempts).unwrap(),
         window: secs(window),
     });
-    (renewals(), prop::option::of(reauth), 1_u64..600).prop_map(
-        |(renewal, reauth, max_interval)| {
+    let before = prop::option::of((1_u64..600).prop_map(secs));
+    (renewals(), prop::option::of(reauth), before, 1_u64..600).prop_map(
+        |(renewal, reauth, reauth_before, max_interval)| {
             let mut life = Life::with_renewal(renewal);
             life.policy.reauth = reauth;
+            life.policy.reauth_before = reauth_before;
             life.policy.schedule.max_interval = secs(max_interval * 60);
             life
         },
@@ -111,12 +120,15 @@ struct Watched {
     /// What the server has said of the value in each slot: final, or a first 401.
     dead: [bool; 2],
     rejections: [u32; 2],
+    /// The way to new values that there was at first.
+    way: Option<ReauthPolicy>,
     at_once: (Moment, u32),
 }
 
 impl Watched {
     fn new(life: Life, server: Server) -> Self {
-        Self { life, server, dead: [false; 2], rejections: [0; 2], at_once: (START, 0) }
+        let way = life.policy.reauth;
+        Self { life, server, dead: [false; 2], rejections: [0; 2], way, at_once: (START, 0) }
     }
 
     fn step(&mut self, event: Event) -> Option<Effect> {
@@ -157,6 +169,18 @@ impl Watched {
                 self.life.policy.renewal = renewal;
                 self.step(Event::PolicyChanged);
             }
+            Turn::ReauthPermitted(permitted) => {
+                self.life.policy.reauth = self.way.filter(|_| permitted);
+                self.step(Event::PolicyChanged);
+            }
+            Turn::Moved => {
+                self.dead = [false; 2];
+                self.rejections = [0; 2];
+                self.step(Event::ServerChanged);
+            }
+            Turn::Ending => {
+                self.step(Event::Ending);
+            }
             Turn::Summoned => {
                 self.step(Event::Summoned);
             }
@@ -190,7 +214,7 @@ impl Watched {
         match started {
             None => {}
             Some(Effect::Ask { method, slot, timeout }) => self.ask(turn, method, slot, timeout),
-            Some(Effect::Reauth { .. }) => self.reauth(turn),
+            Some(Effect::Reauth { reason, .. }) => self.reauth(turn, reason),
             Some(Effect::Store { .. }) => {
                 let full = matches!(turn, Turn::Unavailable);
                 self.step(Event::Stored(if full { Err("disk full".into()) } else { Ok(()) }));
@@ -233,10 +257,17 @@ impl Watched {
         self.step(answer(sent, received, outcome));
     }
 
-    fn reauth(&mut self, turn: Turn) {
+    fn reauth(&mut self, turn: Turn, reason: Reason) {
         let active = self.life.token.active_slot();
-        let missing = self.life.token.standing() == Standing::Missing;
-        assert!(missing || self.dead[index(active)], "re-auth without a final answer");
+        if reason == Reason::Expiring {
+            let before = self.life.policy.reauth_before.expect("it is wanted");
+            let bound = self.life.token.bound().expect("it lived");
+            assert!(self.life.now + before >= bound, "re-auth too early");
+            assert!(self.life.count("renewal not observed") > 0, "re-auth of what may be extended");
+        } else {
+            let missing = self.life.token.standing() == Standing::Missing;
+            assert!(missing || self.dead[index(active)], "re-auth without a final answer");
+        }
         self.life.now = self.life.now + secs(2);
         let result = match turn {
             Turn::Unavailable | Turn::Malformed | Turn::Refused => hook_failed(),

@@ -119,10 +119,16 @@ async fn two_tokens_may_have_the_same_file() {
 async fn a_wait_that_was_given_up_loses_no_change() {
     let mut world = World::new(1, &[1]);
     fs::write(world.path("1"), "new").unwrap();
+    let mut changed = None;
     for _ in 0..5 {
-        let _ = timeout(Duration::from_millis(1), world.watcher.changed()).await;
+        // On a machine that is slow enough one of these waits is long enough.
+        changed = changed.or(timeout(Duration::from_millis(1), world.watcher.changed()).await.ok());
     }
-    assert_eq!(world.changed().await, [1]);
+    let changed = match changed {
+        Some(changed) => changed,
+        None => world.changed().await,
+    };
+    assert_eq!(changed, [1]);
 }
 
 #[tokio::test]

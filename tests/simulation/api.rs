@@ -1,0 +1,299 @@
+//! The API's double: sessions, what extends them, and how each request fares.
+
+use std::time::Duration;
+
+use tokenkeep::lifecycle::Method;
+use tokenkeep::outcome::{Fault, Outcome};
+
+use crate::chance::{Chance, Ms, SECOND, times};
+use crate::faults::{Climate, Weather};
+
+/// A session by its number in the world; the daemon knows it as a token's value.
+pub(crate) type SessionId = usize;
+
+/// One session, as its server keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) server: usize,
+    /// What a renewal gives it.
+    pub(crate) life: Ms,
+    /// Its end on the server's clock.
+    ends: Ms,
+    /// The server has let go of it before its end.
+    pub(crate) revoked: bool,
+    /// The server has just said that it does not know it, and that was wrong.
+    slighted: bool,
+}
+
+/// Which calls extend a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extends {
+    Any,
+    Renew,
+    Nothing,
+}
+
+/// What a server is like.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent traits of a server")]
+pub(crate) struct Traits {
+    pub(crate) extends: Extends,
+    /// A query that extends the life reports the one from before.
+    pub(crate) query_reports_before: bool,
+    pub(crate) renew_reports_before: bool,
+    /// A renewing call answers another value, and lets go of the old one.
+    pub(crate) replaces: bool,
+    pub(crate) refuses_renewing: bool,
+    pub(crate) whole_seconds: bool,
+    /// It says 401 of the sessions that have expired, instead of 410.
+    pub(crate) forgets: bool,
+    /// How far its clock is ahead of ours.
+    pub(crate) clock_ahead: Ms,
+    /// The range of usual latencies, there and back together.
+    pub(crate) latency: (Ms, Ms),
+}
+
+/// One request in fifty takes this many times longer than usual.
+const ODD_LATENCY: u64 = 6;
+
+impl Traits {
+    /// The longest that a request takes in fair weather.
+    pub(crate) fn longest_latency(&self) -> Ms {
+        self.latency.1 * ODD_LATENCY
+    }
+}
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) traits: Traits,
+    pub(crate) climate: Climate,
+    chance: Chance,
+}
+
+/// What the server made of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) outcome: Outcome,
+    /// The value that the answer names instead.
+    pub(crate) replaced: Option<SessionId>,
+    /// The life was extended.
+    pub(crate) extended: bool,
+    /// The end of life (on our clock) that the answer speaks of, before any rounding.
+    pub(crate) reported_end: Ms,
+}
+
+/// How a request fares, known when it is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Fate {
+    /// When the server does what it is asked, if it ever does.
+    pub(crate) acts_at: Option<Ms>,
+    pub(crate) ends_at: Ms,
+    /// What the daemon hears in place of the server's own answer.
+    pub(crate) instead: Option<Outcome>,
+}
+
+/// What a poisoned token's requests meet, whatever the weather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Poison {
+    Refused,
+    Hanging,
+    Garbled,
+}
+
+/// A time in which a token is poisoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Poisoned {
+    pub(crate) from: Ms,
+    pub(crate) until: Ms,
+    pub(crate) kind: Poison,
+}
+
+impl Session {
+    /// When its life is over, on our clock.
+    pub(crate) fn end(&self, server: &Server) -> Ms {
+        self.ends.saturating_sub(server.traits.clock_ahead)
+    }
+
+    pub(crate) fn lives_at(&self, server: &Server, now: Ms) -> bool {
+        !self.revoked && now < self.end(server)
+    }
+}
+
+impl Server {
+    pub(crate) fn new(traits: Traits, climate: Climate, chance: Chance) -> Self {
+        Self { traits, climate, chance }
+    }
+
+    /// A session with a whole life, of which `used` has passed already.
+    pub(crate) fn log_in(&self, number: usize, life: Ms, used: Ms, now: Ms) -> Session {
+        let ends = now + self.traits.clock_ahead + life - used.min(life);
+        Session { server: number, life, ends, revoked: false, slighted: false }
+    }
+
+    /// A request about a session reaches the server at `now`.
+    pub(crate) fn serve(
+        &mut self,
+        sessions: &mut Vec<Session>,
+        id: SessionId,
+        method: Method,
+        now: Ms,
+    ) -> Reply {
+        let traits = &self.traits;
+        let clock = now + traits.clock_ahead;
+        let end_before = sessions[id].end(self);
+        let silent = |outcome| Reply { outcome, replaced: None, extended: false, reported_end: 0 };
+        if method == Method::Renew && traits.refuses_renewing {
+            let fault = Fault::new("method not allowed").with_status(405);
+            return silent(Outcome::Misconfigured(fault));
+        }
+        if !sessions[id].lives_at(self, now) {
+            return silent(if traits.forgets || sessions[id].revoked {
+                rejected()
+            } else {
+                Outcome::Expired(Fault::new("the session has expired").with_status(410))
+            });
+        }
+        if matches!(self.climate.at(now), Weather::Forgetful)
+            && !sessions[id].slighted
+            && self.chance.odds(0.3)
+        {
+            sessions[id].slighted = true;
+            return silent(rejected());
+        }
+        sessions[id].slighted = false;
+        let extended = match traits.extends {
+            Extends::Any => true,
+            Extends::Renew => method == Method::Renew,
+            Extends::Nothing => false,
+        };
+        let reports_before = match method {
+            Method::Query => traits.query_reports_before,
+            Method::Renew => traits.renew_reports_before && !traits.replaces,
+        };
+        let mut replaced = None;
+        if extended {
+            sessions[id].ends = clock + sessions[id].life;
+            if method == Method::Renew && traits.replaces {
+                let successor = sessions[id].clone();
+                sessions[id].revoked = true;
+                sessions.push(successor);
+                replaced = Some(sessions.len() - 1);
+            }
+        }
+        let reported_end =
+            if reports_before { end_before } else { sessions[replaced.unwrap_or(id)].end(self) };
+        let mut remaining = reported_end - now;
+        if traits.whole_seconds {
+            remaining -= remaining % SECOND;
+        }
+        let outcome = Outcome::Alive { remaining: Duration::from_millis(remaining) };
+        Reply { outcome, replaced, extended, reported_end }
+    }
+
+    /// Another client uses a session.
+    pub(crate) fn serve_another(&self, session: &mut Session, now: Ms) -> bool {
+        let extends = self.traits.extends != Extends::Nothing && session.lives_at(self, now);
+        if extends {
+            session.ends = now + self.traits.clock_ahead + session.life;
+        }
+        extends
+    }
+
+    /// How a request that is sent at `now` will fare.
+    pub(crate) fn fate(&mut self, now: Ms, timeout: Ms, poison: Option<Poison>) -> Fate {
+        let latency = self.latency();
+        let there = times(latency, self.chance.share());
+        let arrives = now + there;
+        let given_up = now + timeout;
+        let weather = self.climate.at(arrives);
+        let fate = match poison {
+            Some(Poison::Refused) => refused(arrives),
+            Some(Poison::Hanging) => hanging(given_up),
+            Some(Poison::Garbled) => answered(arrives, now + latency, given_up, Some(garbled())),
+            None => self.fate_in(weather, arrives, now + latency, given_up),
+        };
+        if let Some(spell) = self.climate.spell_at(arrives) {
+            spell.felt_until = spell.felt_until.max(fate.ends_at);
+        }
+        fate
+    }
+
+    fn fate_in(&mut self, weather: Weather, arrives: Ms, back: Ms, given_up: Ms) -> Fate {
+        let chance = &mut self.chance;
+        match weather {
+            Weather::Storm { retry_after, everybody } if everybody || chance.odds(0.3) => {
+                let fault = Fault::new("too many requests").with_status(429);
+                let retry_after = Duration::from_millis(retry_after);
+                refusal(back, given_up, Outcome::Throttled { retry_after, fault })
+            }
+            Weather::Fair | Weather::Forgetful | Weather::Storm { .. } => {
+                answered(arrives, back, given_up, None)
+            }
+            Weather::Refused => refused(arrives),
+            Weather::Hanging => hanging(given_up),
+            Weather::Slow => {
+                let longest = (given_up - arrives.min(given_up)) * 2;
+                let late = chance.between(0, longest);
+                let acts_at = arrives + chance.between(0, late);
+                answered(acts_at, back + late, given_up, None)
+            }
+            Weather::Maintenance => {
+                let fault = Fault::new("the server is under maintenance").with_status(500);
+                refusal(back, given_up, Outcome::Unavailable(fault))
+            }
+            Weather::Lossy => match chance.between(0, 3) {
+                0 => answered(arrives, back, given_up, Some(unavailable("connection reset"))),
+                1 => answered(arrives, Ms::MAX, given_up, None),
+                _ => answered(arrives, back, given_up, None),
+            },
+            Weather::Garbled => answered(arrives, back, given_up, Some(garbled())),
+            Weather::Forbidden => {
+                let fault = Fault::new("the request was refused").with_status(403);
+                refusal(back, given_up, Outcome::Misconfigured(fault))
+            }
+        }
+    }
+
+    fn latency(&mut self) -> Ms {
+        let (low, high) = self.traits.latency;
+        let usual = self.chance.spread(low, high);
+        if self.chance.odds(0.02) { usual * ODD_LATENCY } else { usual }
+    }
+}
+
+fn answered(acts_at: Ms, ends_at: Ms, given_up: Ms, instead: Option<Outcome>) -> Fate {
+    if ends_at > given_up {
+        Fate { acts_at: Some(acts_at), ..hanging(given_up) }
+    } else {
+        Fate { acts_at: Some(acts_at), ends_at, instead }
+    }
+}
+
+fn refusal(ends_at: Ms, given_up: Ms, outcome: Outcome) -> Fate {
+    if ends_at > given_up {
+        hanging(given_up)
+    } else {
+        Fate { acts_at: None, ends_at, instead: Some(outcome) }
+    }
+}
+
+fn refused(arrives: Ms) -> Fate {
+    Fate { acts_at: None, ends_at: arrives, instead: Some(unavailable("connection refused")) }
+}
+
+fn hanging(given_up: Ms) -> Fate {
+    Fate { acts_at: None, ends_at: given_up, instead: Some(unavailable("no answer in time")) }
+}
+
+fn garbled() -> Outcome {
+    unavailable("the answer is not the API's")
+}
+
+fn unavailable(error: &str) -> Outcome {
+    Outcome::Unavailable(Fault::new(error))
+}
+
+fn rejected() -> Outcome {
+    Outcome::Rejected(Fault::new("unknown session").with_status(401))
+}

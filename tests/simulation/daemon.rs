@@ -1,0 +1,226 @@
+//! The daemon's double: effects go out, their ends come back, values are kept and watched.
+//! What it does with values and sources is what the daemon does, in the same order.
+
+use std::time::Duration;
+
+use tokenkeep::keeper::Ticket;
+use tokenkeep::lifecycle::{
+    Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange, Token,
+};
+use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::time::Moment;
+
+use crate::api::{Fate, Reply, SessionId};
+use crate::chance::{Ms, whole};
+use crate::hooks::{Brought, weigh};
+use crate::invariants::Violation;
+use crate::subject::{Errand, Flight};
+use crate::watching::Heard;
+use crate::world::World;
+
+impl World {
+    /// A flight comes back to the daemon, if that still is the one that began it.
+    pub(crate) fn ends(&mut self, index: usize) -> Result<(), Violation> {
+        // What a server still has to do for it comes after its end: it was given up.
+        let Some(flight) = self.flights[index].clone() else { return Ok(()) };
+        self.land(index);
+        let Flight { run, ticket, subject, since, errand, .. } = flight;
+        let here = run == self.run && self.keeper.is_some();
+        let aborted =
+            self.stopping.is_some() && matches!(errand, Errand::Ask { method: Method::Query, .. });
+        if !here || aborted {
+            return Ok(());
+        }
+        let at_server = matches!(errand, Errand::Ask { .. } | Errand::LogIn { .. });
+        self.watch_end(subject, index, at_server);
+        match errand {
+            Errand::Ask { method, slot, session, fate, reply } => {
+                self.answered(ticket, subject, since, (method, slot, session), fate, reply)
+            }
+            Errand::LogIn { fate, session } => {
+                let end = match (fate.instead, session) {
+                    (None, Some(_)) => weigh(Brought::Fresh, session, None),
+                    (instead, _) => Reauthenticated::Failed(refused(instead)),
+                };
+                self.logged_in(ticket, subject, since, end, session)
+            }
+            Errand::Hook(brought) => {
+                let usual = self.subjects[subject].life;
+                let life = brought.life(usual, &mut self.hook_chance);
+                let session = life.map(|life| self.new_session(subject, usual, usual - life));
+                let old = self.subjects[subject].using;
+                let end = weigh(brought, session, old);
+                self.logged_in(ticket, subject, since, end, session)
+            }
+            Errand::Store { session } => self.stored(ticket, subject, session),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        ticket: Ticket,
+        subject: usize,
+        since: Ms,
+        (method, slot, session): (Method, Slot, SessionId),
+        fate: Fate,
+        reply: Option<Reply>,
+    ) -> Result<(), Violation> {
+        let expected = self.is_expected(ticket, subject);
+        let (outcome, replaced, end) = match (fate.instead, reply) {
+            (Some(instead), _) => (instead, None, None),
+            (None, Some(reply)) => (reply.outcome, reply.replaced, Some(reply.reported_end)),
+            (None, None) => (Outcome::Unavailable(Fault::new("no answer in time")), None, None),
+        };
+        self.trace.answer(self.now, subject, (method, slot), &outcome);
+        if let Outcome::Throttled { retry_after, .. } = &outcome {
+            self.watch_quiet(subject, whole(*retry_after));
+        }
+        let current = self.subjects[subject].slots[slot as usize] == Some(session);
+        let reading = match (&outcome, end) {
+            (Outcome::Alive { remaining }, Some(end)) => Some(Heard {
+                session: replaced.unwrap_or(session),
+                sent: since,
+                remaining: whole(*remaining),
+                end,
+            }),
+            _ => None,
+        };
+        if expected {
+            if let Some(replaced) = replaced {
+                self.subjects[subject].slots[slot as usize] = Some(replaced);
+            }
+            if current {
+                self.watch_answer(subject, session, replaced, &outcome);
+            }
+        }
+        let reading = reading.filter(|_| expected && current);
+        let refused = method == Method::Renew
+            && matches!(outcome, Outcome::Misconfigured(_))
+            && self.servers[self.subjects[subject].server].traits.refuses_renewing;
+        let answer = Answer {
+            sent: Moment::from_millis(since),
+            received: Moment::from_millis(self.now),
+            outcome,
+            replaced: replaced.is_some(),
+        };
+        self.tell(Some(subject), reading, |keeper, now, out| {
+            keeper.answered(ticket, answer, now, out);
+        })?;
+        if refused {
+            self.due_anew(subject);
+        }
+        Ok(())
+    }
+
+    fn logged_in(
+        &mut self,
+        ticket: Ticket,
+        subject: usize,
+        since: Ms,
+        result: Reauthenticated,
+        session: Option<SessionId>,
+    ) -> Result<(), Violation> {
+        let expected = self.is_expected(ticket, subject);
+        if expected
+            && let (Reauthenticated::NewValue { stored }, Some(session)) = (&result, session)
+        {
+            let Some(keeper) = &self.keeper else { return Ok(()) };
+            let spare = keeper.spare_slot(ticket.token);
+            let subject = &mut self.subjects[subject];
+            if *stored {
+                subject.source = Some(session);
+                subject.seen = Some(session);
+            }
+            subject.slots[spare as usize] = Some(session);
+        }
+        self.trace.login(self.now, subject, &result);
+        if let Reauthenticated::Failed(ReauthFault { retry_after: Some(wish), .. }) = &result {
+            self.watch_quiet(subject, whole(*wish));
+        }
+        let end = ReauthEnd { result, duration: Duration::from_millis(self.now - since) };
+        self.tell(Some(subject), None, |keeper, now, out| {
+            keeper.reauthenticated(ticket, end, now, out);
+        })?;
+        if std::mem::take(&mut self.subjects[subject].look_again) {
+            self.look(subject)?;
+        }
+        Ok(())
+    }
+
+    fn stored(
+        &mut self,
+        ticket: Ticket,
+        subject: usize,
+        session: SessionId,
+    ) -> Result<(), Violation> {
+        if self.now < self.disk_full_until {
+            let result = Err("no space left on the device".into());
+            return self.tell(Some(subject), None, |keeper, now, out| {
+                keeper.stored(ticket, result, now, out);
+            });
+        }
+        let there = &mut self.subjects[subject];
+        let changed = there.source.is_some()
+            && there.source != Some(session)
+            && there.seen.is_some_and(|seen| there.source != Some(seen));
+        if !changed {
+            there.source = Some(session);
+            there.seen = Some(session);
+        }
+        self.tell(Some(subject), None, |keeper, now, out| keeper.stored(ticket, Ok(()), now, out))?;
+        if changed { self.look(subject) } else { Ok(()) }
+    }
+
+    /// Looks at a token's source, as the daemon does when it has changed.
+    pub(crate) fn look(&mut self, subject: usize) -> Result<(), Violation> {
+        let there = &mut self.subjects[subject];
+        let (Some(id), Some(keeper), None) = (there.id, &self.keeper, self.stopping) else {
+            return Ok(());
+        };
+        if keeper.token(id).is_some_and(Token::is_reauthenticating) {
+            there.look_again = true;
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut there.seen, there.source);
+        let spare = keeper.spare_slot(id);
+        let change = match there.source {
+            None => SourceChange::Lost("there is no such file".into()),
+            found if found == before => SourceChange::Restored,
+            found if found == there.slots[spare.other() as usize] => SourceChange::Reverted,
+            found => {
+                there.slots[spare as usize] = found;
+                SourceChange::NewValue
+            }
+        };
+        self.trace.source(self.now, subject, &change);
+        self.tell(Some(subject), None, |keeper, now, out| {
+            keeper.source_changed(id, change, now, out);
+        })
+    }
+
+    fn is_expected(&self, ticket: Ticket, subject: usize) -> bool {
+        self.subjects[subject].id == Some(ticket.token)
+            && self.keeper.as_ref().is_some_and(|keeper| keeper.expects(ticket))
+    }
+}
+
+fn refused(outcome: Option<Outcome>) -> ReauthFault {
+    let unavailable = matches!(outcome, None | Some(Outcome::Unavailable(_)));
+    let (fault, retry_after) = match outcome {
+        Some(Outcome::Throttled { retry_after, fault }) => (fault, Some(retry_after)),
+        Some(
+            Outcome::Unavailable(fault)
+            | Outcome::Misconfigured(fault)
+            | Outcome::Expired(fault)
+            | Outcome::Rejected(fault),
+        ) => (fault, None),
+        Some(Outcome::Alive { .. }) | None => (Fault::new("no answer in time"), None),
+    };
+    ReauthFault {
+        error: fault.error,
+        exit_status: None,
+        status: fault.status,
+        unavailable,
+        retry_after,
+    }
+}

@@ -1,0 +1,110 @@
+//! Invariant 5: after a recovery the most urgent go first, and none is missed that the rate
+//! limit would have allowed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Invariant, Violation};
+use crate::chance::{Ms, SECOND};
+
+/// Those that waited when a server recovered, and have not been asked about since.
+#[derive(Debug)]
+struct Queue {
+    since: Ms,
+    /// By bound; those without one are not among the urgent.
+    waiting: BTreeSet<(Ms, usize)>,
+    bounds: HashMap<usize, Ms>,
+    /// Requests that have started since.
+    started: u64,
+    /// Places in flight, another outage or a wish for quiet held the server's requests back.
+    held_back: bool,
+}
+
+/// The books of recoveries, by server.
+#[derive(Debug)]
+pub(crate) struct Order(Vec<Option<Queue>>);
+
+/// Requests that the rate limit may be behind an even pace: it counts in milliseconds.
+const PACE_SLACK: u64 = 3;
+
+impl Order {
+    pub(super) fn new(servers: usize) -> Self {
+        Self((0..servers).map(|_| None).collect())
+    }
+
+    /// A server has recovered; these wait for it, with their bounds.
+    pub(crate) fn recovered(
+        &mut self,
+        now: Ms,
+        server: usize,
+        waiting: impl Iterator<Item = (Ms, usize)>,
+    ) {
+        let waiting: BTreeSet<_> = waiting.filter(|(bound, _)| *bound > now).collect();
+        let bounds = waiting.iter().map(|(bound, subject)| (*subject, *bound)).collect();
+        let queue = Queue { since: now, waiting, bounds, started: 0, held_back: false };
+        self.0[server] = (!queue.waiting.is_empty()).then_some(queue);
+    }
+
+    /// A server is down again, or wants quiet, or the world around it has changed.
+    pub(crate) fn held_back(&mut self, server: usize) {
+        if let Some(queue) = &mut self.0[server] {
+            queue.held_back = true;
+        }
+    }
+
+    /// Nothing is owed any more.
+    pub(crate) fn forget(&mut self, server: usize) {
+        self.0[server] = None;
+    }
+
+    /// A token does not wait any more, for another reason than a request.
+    pub(crate) fn left(&mut self, server: usize, subject: usize) {
+        if let Some(queue) = &mut self.0[server]
+            && let Some(bound) = queue.bounds.remove(&subject)
+        {
+            queue.waiting.remove(&(bound, subject));
+        }
+    }
+
+    /// A request about a token that lives until `bound` starts at a server that allows so
+    /// many a second.
+    pub(crate) fn started(
+        &mut self,
+        now: Ms,
+        (server, rate): (usize, u64),
+        subject: usize,
+        bound: Option<Ms>,
+    ) -> Result<(), Violation> {
+        let Some(queue) = &mut self.0[server] else { return Ok(()) };
+        let broken =
+            |what: String| Err(Violation { invariant: Invariant::UrgentFirst, at: now, what });
+        while let Some((bound, missed)) = queue.waiting.first().copied()
+            && bound <= now
+        {
+            queue.waiting.pop_first();
+            queue.bounds.remove(&missed);
+            let allowed = ((bound - queue.since) * rate / SECOND).saturating_sub(PACE_SLACK);
+            if !queue.held_back && queue.started * 100 < allowed * 95 {
+                let started = queue.started;
+                return broken(format!(
+                    "token {missed} was not asked about before its bound, although only \
+                     {started} requests of {allowed} had started since server {server} recovered"
+                ));
+            }
+        }
+        queue.started += 1;
+        if let Some(waited) = queue.bounds.remove(&subject) {
+            queue.waiting.remove(&(waited, subject));
+        }
+        let Some((urgent, first)) = queue.waiting.first().copied() else {
+            self.0[server] = None;
+            return Ok(());
+        };
+        if bound.is_none_or(|bound| bound <= now || bound > urgent) {
+            return broken(format!(
+                "token {subject} ({}) went before token {first}, which lives until {urgent} ms",
+                bound.map_or("not urgent".to_owned(), |bound| format!("until {bound} ms"))
+            ));
+        }
+        Ok(())
+    }
+}

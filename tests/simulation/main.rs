@@ -1,0 +1,63 @@
+//! The keeper in a world of its own: thousands of tokens, virtual time, a server's double and
+//! faults from a seed, with the promises of the program checked at every step.
+
+mod api;
+mod chance;
+mod daemon;
+mod deaths;
+mod effects;
+mod faults;
+mod hooks;
+mod incidents;
+mod invariants;
+mod plan;
+mod restarts;
+mod runner;
+mod subject;
+mod trace;
+mod watching;
+mod world;
+
+use crate::invariants::Tally;
+use crate::runner::{Seeds, replay_seed, simulate};
+
+/// Seeds of the usual test run: a few seconds, unoptimised.
+const FEW: Seeds = Seeds { first: 0, count: 12, checks_each: 4_000 };
+
+/// Seeds of the run that every change must pass: ten million checks, in a minute and a half
+/// on two cores with the `sim` profile.
+const MANY: Seeds = Seeds { first: 0, count: 420, checks_each: 25_000 };
+
+/// A hundred times as many.
+const LONG: Seeds = Seeds { first: 1_000, count: 42_000, checks_each: 25_000 };
+
+#[test]
+fn a_few_worlds_keep_every_promise() {
+    simulate(FEW);
+}
+
+#[test]
+#[ignore = "needs the `sim` profile to be quick; .ci/run runs it"]
+fn ten_million_checks_keep_every_promise() {
+    let tally = simulate(MANY);
+    assert!(tally.checks >= 10_000_000, "{tally}");
+    assert!(tally.checks_on_short_lives * 2 >= tally.checks - MANY.checks_each, "{tally}");
+}
+
+#[test]
+#[ignore = "takes more than an hour, with the `sim` profile"]
+fn a_long_run_keeps_every_promise() {
+    simulate(LONG);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let tally = |seed| -> Tally { simulate(Seeds { first: seed, count: 1, checks_each: 500 }) };
+    assert_eq!(tally(7), tally(7));
+}
+
+/// Runs one seed with a trace: the way to read what led to a violation.
+#[test]
+fn replay() {
+    replay_seed();
+}

@@ -1,0 +1,296 @@
+//! The world: virtual time, and everything in it but the keeper.
+//!
+//! It jumps from event to event, the keeper's next wake-up or whatever comes next around it.
+//! There is no runtime and no sleep, and the same seed is the same run. The world plays the
+//! daemon too: it hands effects out and their ends back, and keeps the values.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, TokenSpec};
+use tokenkeep::time::Moment;
+
+use crate::api::{Server, Session, SessionId};
+use crate::chance::{Chance, DAY, HOUR, Ms};
+use crate::faults::{Climate, Incident, Incidents};
+use crate::invariants::{Invariant, Tally, Violation, Watch};
+use crate::plan::Plan;
+use crate::restarts::Saved;
+use crate::subject::{Flight, Subject};
+use crate::trace::Trace;
+use crate::watching::Heard;
+
+/// When every world begins. Far enough from zero that nothing can hide in saturation.
+const START: Ms = 10 * DAY;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Happening {
+    /// A server does what a flight asks it for.
+    Acts(usize),
+    /// A flight comes back.
+    Ends(usize),
+    /// The next incident.
+    Incident,
+    /// Somebody puts a value where none is: an operator who has read the log.
+    Mend(usize),
+    /// The daemon's time to wind down is over.
+    Stop,
+    /// The daemon starts.
+    Start,
+}
+
+/// A world and the keeper in it.
+pub(crate) struct World {
+    pub(crate) now: Ms,
+    pub(crate) plan: Plan,
+    pub(crate) chance: Chance,
+    pub(crate) hook_chance: Chance,
+    /// `None` while the daemon is down.
+    pub(crate) keeper: Option<Keeper>,
+    /// Counts the daemon's starts.
+    pub(crate) run: u32,
+    /// When the daemon went down, while it is; with what outlives it.
+    pub(crate) stopping: Option<Ms>,
+    pub(crate) server_ids: Vec<ServerId>,
+    pub(crate) way_ids: Vec<ReauthId>,
+    /// Whose number each of the keeper's is.
+    pub(crate) by_id: Vec<Option<usize>>,
+    pub(crate) subjects: Vec<Subject>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) flights: Vec<Option<Flight>>,
+    free_flights: Vec<usize>,
+    queue: BinaryHeap<Reverse<(Ms, u64, Happening)>>,
+    queued: u64,
+    pub(crate) incidents: Incidents,
+    pub(crate) next_incident: Option<Incident>,
+    pub(crate) asleep_until: Ms,
+    pub(crate) disk_full_until: Ms,
+    /// How long the daemon stays down, once it has stopped.
+    pub(crate) restart_after: Ms,
+    /// What its state directory holds meanwhile.
+    pub(crate) saved: Saved,
+    /// Until when nothing logs in, by way.
+    pub(crate) closed: Vec<Ms>,
+    /// What sources held that are empty now.
+    pub(crate) lost_sources: Vec<(usize, Option<SessionId>)>,
+    /// When the length of lives last changed.
+    pub(crate) cut_since: Ms,
+    pub(crate) watch: Watch,
+    pub(crate) tally: Tally,
+    pub(crate) trace: Trace,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, trace: Trace) -> Self {
+        let mut chance = Chance::new(seed, 0);
+        let plan = Plan::new(seed, &mut chance);
+        let servers: Vec<_> = (1..)
+            .zip(&plan.servers)
+            .map(|(stream, server)| {
+                let climate = Climate::new(Chance::new(seed, 100 + stream), plan.life, START);
+                Server::new(server.traits.clone(), climate, Chance::new(seed, 200 + stream))
+            })
+            .collect();
+        let incidents = Incidents::new(Chance::new(seed, 1), plan.life, plan.tokens.len());
+        let subjects: Vec<_> = plan
+            .tokens
+            .iter()
+            .map(|token| Subject {
+                server: token.server,
+                life: token.life,
+                policy: Arc::clone(&token.policy),
+                way: token.way,
+                id: None,
+                configured: true,
+                slots: [None, None],
+                using: None,
+                source: None,
+                seen: None,
+                look_again: false,
+                poisoned: Vec::new(),
+            })
+            .collect();
+        let watch = Watch::new(&plan, &subjects);
+        let mut world = Self {
+            now: START,
+            hook_chance: Chance::new(seed, 2),
+            keeper: None,
+            run: 0,
+            stopping: None,
+            server_ids: Vec::new(),
+            way_ids: Vec::new(),
+            by_id: Vec::new(),
+            subjects,
+            servers,
+            sessions: Vec::new(),
+            flights: Vec::new(),
+            free_flights: Vec::new(),
+            queue: BinaryHeap::new(),
+            queued: 0,
+            incidents,
+            next_incident: None,
+            asleep_until: 0,
+            disk_full_until: 0,
+            restart_after: 0,
+            saved: Saved::default(),
+            closed: vec![0; plan.ways.len()],
+            lost_sources: Vec::new(),
+            cut_since: 0,
+            watch,
+            tally: Tally::new(plan.short),
+            trace,
+            outputs: Vec::new(),
+            chance,
+            plan,
+        };
+        world.trace.world(&world.plan);
+        for number in 0..world.subjects.len() {
+            world.subjects[number].source = Some(world.first_value(number));
+        }
+        world.at(START, Happening::Start);
+        world.plan_incident();
+        world
+    }
+
+    /// Runs until the keeper has made so many checks, or something is wrong.
+    pub(crate) fn run(&mut self, checks: u64) -> Result<(), Violation> {
+        while self.tally.checks < checks {
+            self.next()?;
+        }
+        self.finish()
+    }
+
+    /// Jumps to what comes next, and lets it happen.
+    fn next(&mut self) -> Result<(), Violation> {
+        let around = self.queue.peek().map(|Reverse((at, _, _))| *at);
+        let wake = self.wakes_at();
+        let Some(next) = [around, wake].into_iter().flatten().min() else {
+            return Err(self.violation(Invariant::NeverStalls, "nothing will ever happen again"));
+        };
+        self.now = self.now.max(next);
+        if around != Some(next) {
+            return self.tell(None, None, Keeper::wake);
+        }
+        let Some(Reverse((_, _, happening))) = self.queue.pop() else { return Ok(()) };
+        if self.now < self.asleep_until && !matches!(happening, Happening::Acts(_)) {
+            self.at(self.asleep_until, happening);
+            return Ok(());
+        }
+        match happening {
+            Happening::Acts(flight) => {
+                self.acts(flight);
+                Ok(())
+            }
+            Happening::Ends(flight) => self.ends(flight),
+            Happening::Incident => self.incident(),
+            Happening::Mend(subject) => self.mend(subject),
+            Happening::Stop => self.stop(),
+            Happening::Start => self.start(),
+        }
+    }
+
+    /// When the keeper is woken; the timer is only so precise, and stands still in a suspend.
+    fn wakes_at(&mut self) -> Option<Ms> {
+        let keeper = self.keeper.as_ref().filter(|_| self.stopping.is_none())?;
+        let at = keeper.next_wake()?.as_millis();
+        Some(at.next_multiple_of(self.plan.tick).max(self.asleep_until))
+    }
+
+    pub(crate) fn at(&mut self, at: Ms, happening: Happening) {
+        self.queued += 1;
+        self.queue.push(Reverse((at, self.queued, happening)));
+    }
+
+    /// The keeper hears of something, and what it wants is done; `about` is the token that
+    /// it concerns, `reading` what was heard of its life.
+    pub(crate) fn tell(
+        &mut self,
+        about: Option<usize>,
+        reading: Option<Heard>,
+        event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>),
+    ) -> Result<(), Violation> {
+        let now = Moment::from_millis(self.now);
+        let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
+        let mut out = std::mem::take(&mut self.outputs);
+        event(keeper, now, &mut out);
+        if self.stopping.is_none() {
+            keeper.wake(now, &mut out);
+            if keeper.next_wake().is_some_and(|next| next <= now) {
+                keeper.wake(now, &mut out);
+            }
+        }
+        if let Some(subject) = about {
+            self.look_at_value_in_use(subject, reading)?;
+        }
+        let mut later = out.as_slice();
+        while let Some((output, rest)) = later.split_first() {
+            later = rest;
+            self.perform(output.clone(), later, reading)?;
+        }
+        out.clear();
+        self.outputs = out;
+        self.watch_step(about)
+    }
+
+    pub(crate) fn add_flight(&mut self, flight: Flight) -> usize {
+        if let Some(index) = self.free_flights.pop() {
+            self.flights[index] = Some(flight);
+            return index;
+        }
+        self.flights.push(Some(flight));
+        self.flights.len() - 1
+    }
+
+    /// One of a flight's events has come; after the last one it is over.
+    pub(crate) fn land(&mut self, index: usize) -> Option<Flight> {
+        let flight = self.flights[index].as_mut()?;
+        flight.events -= 1;
+        if flight.events > 0 {
+            return None;
+        }
+        self.free_flights.push(index);
+        self.flights[index].take()
+    }
+
+    pub(crate) fn spec(&self, subject: usize) -> TokenSpec {
+        let Subject { server, policy, way, .. } = &self.subjects[subject];
+        TokenSpec {
+            server: self.server_ids[*server],
+            policy: Arc::clone(policy),
+            reauth: way.map(|way| self.way_ids[way]),
+        }
+    }
+
+    /// A new session for a token, of which some part may have passed.
+    pub(crate) fn new_session(&mut self, subject: usize, life: Ms, used: Ms) -> SessionId {
+        let server = self.subjects[subject].server;
+        self.sessions.push(self.servers[server].log_in(server, life, used, self.now));
+        self.sessions.len() - 1
+    }
+
+    fn first_value(&mut self, subject: usize) -> SessionId {
+        let life = self.subjects[subject].life;
+        let used = if self.chance.odds(0.5) { 0 } else { self.chance.between(0, life) };
+        self.new_session(subject, life, used)
+    }
+
+    pub(crate) fn plan_incident(&mut self) {
+        if let Some((wait, incident)) = self.incidents.next() {
+            self.next_incident = Some(incident);
+            self.at(self.now + wait, Happening::Incident);
+        }
+    }
+
+    pub(crate) fn violation(&self, invariant: Invariant, what: impl Into<String>) -> Violation {
+        Violation { invariant, at: self.now, what: what.into() }
+    }
+
+    /// The world is at its end: what has died unnoticed, and what it all was.
+    fn finish(&mut self) -> Result<(), Violation> {
+        self.tally.close((self.now - START) / HOUR, self.subjects.len());
+        self.check_deaths()
+    }
+}
