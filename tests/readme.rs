@@ -53,7 +53,7 @@ fn plan() -> String {
 #[test]
 fn every_example_of_a_configuration_loads_without_a_warning() {
     let examples = [blocks(README, "toml"), blocks(HOOKS, "toml")].concat();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
