@@ -113,7 +113,8 @@ impl Keeper {
     ) {
         let draw = self.draw();
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
-        let server = &mut self.servers[entry.spec.server.index()];
+        let server_id = entry.spec.server;
+        let server = &mut self.servers[server_id.index()];
         let route = entry.spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
         let place = match event {
             Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => Place::Hook,
@@ -123,8 +124,10 @@ impl Keeper {
             _ => Place::None,
         };
         let context = Context { policy: &entry.spec.policy, renews_by: server.renews_by, draw };
+        let earlier = entry.token;
         let (token, effect) = step(entry.token, event, now, &context, &mut self.notices);
         entry.token = token;
+        let distrusted = server.trial.judge(&earlier, &token, now);
         if !token.is_busy() {
             entry.serial = 0;
         }
@@ -157,7 +160,12 @@ impl Keeper {
                 }
             }
         }
-        let Some(effect) = effect else { return };
+        let Some(effect) = effect else {
+            if distrusted {
+                self.doubt_all(server_id, now, out);
+            }
+            return;
+        };
         let place = match place {
             Place::Server { server: server_id, .. } => {
                 server.gate.occupy(now);

@@ -10,6 +10,7 @@ mod reauth;
 mod renewal;
 mod renewal_scale;
 mod renewal_trouble;
+mod resume;
 mod server;
 mod stale;
 mod storing;
