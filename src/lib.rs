@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ keeper ── lifecycle
-//!             │           ├─ api · hook · token_file · systemd · clock
+//!             │           ├─ api · hook · inventory · token_file · store · systemd · clock
 //!             │           └─ events
 //!             └─ settings
 //! simulator (the API's double: tests, `demo`)
@@ -18,12 +18,14 @@ pub mod clock;
 pub mod daemon;
 pub mod events;
 pub mod hook;
+pub mod inventory;
 pub mod keeper;
 pub mod lifecycle;
 pub mod outcome;
 pub mod secret;
 pub mod settings;
 pub mod simulator;
+pub mod store;
 pub mod systemd;
 pub mod time;
 pub mod token_file;

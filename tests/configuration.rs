@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokenkeep::settings::{
-    Fault, FaultKind, Faults, KeySource, Loaded, LogFormat, Place, ReauthMethod, Settings, Source,
-    WarningKind, load, print,
+    Fault, FaultKind, Faults, InventorySource, KeySource, Loaded, LogFormat, Place, ReauthMethod,
+    Settings, Source, WarningKind, load, print,
 };
 
 /// A configuration folder of its own, and an environment.
@@ -621,7 +621,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(policy.max_attempts.get(), 5);
     assert_eq!((reauth.max_failures_all.get(), reauth.quiet.as_slice()), (20, [].as_slice()));
     let token = &settings.tokens[0];
-    assert_eq!((token.reauth_before, token.revoke_on_shutdown), (None, false));
+    assert_eq!((token.upkeep.reauth_before, token.upkeep.revoke_on_shutdown), (None, false));
 }
 
 #[test]
@@ -653,10 +653,10 @@ fn the_nearest_schedule_wins_key_by_key() {
     let flat = |retry_max: &str| {
         let schedule = format!("check_after = 0.5\njitter = 0.3\nretry_max = \"{retry_max}\"");
         let text = format!("{COMPLETE}\n[schedule]\n{schedule}");
-        Setup::new(&text).settings().tokens[0].schedule
+        Setup::new(&text).settings().tokens[0].upkeep.schedule
     };
     let tokens = Setup::new(nested).settings().tokens;
-    assert_eq!((tokens[0].schedule, tokens[1].schedule), (flat("2m"), flat("3m")));
+    assert_eq!((tokens[0].upkeep.schedule, tokens[1].upkeep.schedule), (flat("2m"), flat("3m")));
 }
 
 #[test]
@@ -692,7 +692,7 @@ fn the_nearest_reauth_before_wins() {
         env = "E"
     "#;
     let tokens = Setup::new(text).settings().tokens;
-    let before: Vec<_> = tokens.iter().map(|token| token.reauth_before).collect();
+    let before: Vec<_> = tokens.iter().map(|token| token.upkeep.reauth_before).collect();
     let millis = |millis| Some(Duration::from_millis(millis));
     assert_eq!(before, [millis(30_000), millis(1_500), millis(120_000), None, None]);
 }
@@ -777,8 +777,8 @@ fn variables_override_files_and_keep_to_the_types() {
     assert_eq!(reauth.max_failures_all.get(), 3);
     assert_eq!(reauth.quiet, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
     let quotes = &settings.tokens[1];
-    assert_eq!(quotes.reauth_before, Some(Duration::from_secs(45)));
-    assert!(quotes.revoke_on_shutdown);
+    assert_eq!(quotes.upkeep.reauth_before, Some(Duration::from_secs(45)));
+    assert!(quotes.upkeep.revoke_on_shutdown);
     let printed = print(&settings);
     assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
 }
@@ -872,6 +872,72 @@ fn names_with_dots_blanks_and_capitals_stay_as_they_are() {
     assert_eq!(settings.tokens[0].name, "Quotes.EU [1] 'x'");
 }
 
+/// A server and an inventory with these keys beside it; the inventory stands on line 3.
+fn inventory(keys: &str) -> String {
+    format!("[server.s]\nurl = \"https://h\"\n[inventory.i]\nserver = \"s\"\n{keys}\n")
+}
+
+#[test]
+fn an_inventory_has_one_source_and_only_the_keys_that_belong_to_it() {
+    use FaultKind::{Conflict, Missing, UnknownKey, UnknownName};
+    let command = inventory("command = [\"/x\"]\nstrict = true\ntimeout = \"5s\"");
+    assert_eq!(Setup::new(&command).warnings(), []);
+    refused(&[
+        (&inventory(""), "3:12", Missing, &["[inventory.i]", "`file`, `dir`, `command`"]),
+        (
+            &inventory("file = \"/f\"\ndir = \"/d\""),
+            "6:1",
+            Conflict,
+            &["both `file` and `dir`", "exactly one"],
+        ),
+        (&inventory("dir = \"/d\"\nstrict = true"), "6:1", Conflict, &["`file` or `command`"]),
+        (&inventory("file = \"/f\"\ntimeout = \"5s\""), "6:1", Conflict, &["without `command`"]),
+        (&inventory("env = \"A\"\nfile = \"/f\""), "5:1", UnknownKey, &["`env`"]),
+        (
+            &inventory("file = \"/f\"\nreauth_before = \"5s\""),
+            "6:1",
+            Missing,
+            &["`inventory.i.reauth_before`", "without `reauth`"],
+        ),
+        ("[inventory.i]\nserver = \"s\"\nfile = \"/f\"", "2:1", UnknownName, &["no [server.s]"]),
+    ]);
+}
+
+#[test]
+fn an_inventory_says_what_a_token_says_of_its_upkeep() {
+    let text = COMPLETE.replace("[token.quotes]", "[inventory.quotes]");
+    let inventories = Setup::new(&text).settings().inventories;
+    let token = &Setup::new(COMPLETE).settings().tokens[0];
+    assert_eq!(inventories[0].upkeep, token.upkeep);
+    let path = "/var/lib/tokenkeep/quotes.token".into();
+    assert_eq!(inventories[0].source, InventorySource::File { path, strict: false });
+}
+
+#[test]
+fn a_server_and_a_reauth_that_only_an_inventory_uses_are_used() {
+    let text = COMPLETE.replace("[token.quotes]", "[inventory.quotes]");
+    assert_eq!(Setup::new(&text).warnings(), []);
+}
+
+#[test]
+fn two_inventories_of_the_same_file_are_warned_of() {
+    let text = inventory("file = \"/f\"") + "[inventory.j]\nserver = \"s\"\nfile = \"/f\"\n";
+    let warnings = Setup::new(&text).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings[0].0, WarningKind::SharedSource);
+}
+
+#[test]
+fn an_inventory_stands_in_one_file_and_a_variable_changes_a_key_of_it() {
+    let text = inventory("file = \"/f\"");
+    let twice = "[inventory.i]\nserver = \"s\"\nfile = \"/g\"\n";
+    let fault = Setup::new(&text).file("conf.d/a.toml", twice).fault();
+    assert!(fault.starts_with("conf.d/a.toml:1:12 Duplicate"), "{fault}");
+    let settings = Setup::new(&text).var("TOKENKEEP__INVENTORY__I__STRICT", "true").settings();
+    let path = "/f".into();
+    assert_eq!(settings.inventories[0].source, InventorySource::File { path, strict: true });
+}
+
 #[test]
 fn the_shipped_file_loads_as_it_is_and_changes_nothing() {
     assert_eq!(Setup::new(&shipped()).settings(), Setup::new("").settings());
@@ -881,8 +947,8 @@ fn the_shipped_file_loads_as_it_is_and_changes_nothing() {
 fn the_examples_of_the_shipped_file_load_without_a_warning() {
     let setup = Setup::new(&shipped_uncommented());
     assert_eq!(setup.warnings(), []);
-    let Settings { servers, reauths, tokens, .. } = setup.settings();
-    assert_eq!((servers.len(), reauths.len(), tokens.len()), (1, 3, 3));
+    let Settings { servers, reauths, tokens, inventories, .. } = setup.settings();
+    assert_eq!((servers.len(), reauths.len(), tokens.len(), inventories.len()), (1, 3, 3, 3));
     let key = KeySource::Credential("sarus-api-key".into());
     assert_eq!(reauths[0].method, ReauthMethod::ApiKey { key, minutes: 60 });
 }
@@ -932,6 +998,21 @@ fn what_is_printed_loads_to_the_same_settings() {
         env = "E"
         reauth = "r"
         reauth_before = "100ms"
+        [inventory.lines]
+        server = "s"
+        file = "/lines"
+        strict = true
+        [inventory."a folder"]
+        server = "s"
+        dir = "/folder"
+        reauth = "r"
+        reauth_before = "1m"
+        schedule.check_after = 0.8
+        [inventory.printed]
+        server = "s"
+        command = ["/export", "--all"]
+        timeout = "1500ms"
+        revoke_on_shutdown = true
     "#;
     for text in ["", COMPLETE, &shipped(), &shipped_uncommented(), awkward] {
         let settings = Setup::new(text).settings();

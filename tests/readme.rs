@@ -53,12 +53,15 @@ fn plan() -> String {
 #[test]
 fn every_example_of_a_configuration_loads_without_a_warning() {
     let examples = [blocks(README, "toml"), blocks(HOOKS, "toml")].concat();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
         let text = match example.strip_prefix("[reauth.").and_then(|rest| rest.split(']').next()) {
-            // An excerpt: what it needs around it.
+            // Excerpts: what they need around them.
+            None if example.starts_with("[inventory.") => {
+                format!("[server.sarus]\nurl = \"https://s.example\"\n{example}")
+            }
             Some(name) => format!(
                 "[server.s]\nurl = \"https://s.example\"\n\
                  [token.t]\nserver = \"s\"\nenv = \"T\"\nreauth = \"{name}\"\n{example}"

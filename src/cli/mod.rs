@@ -5,6 +5,7 @@
 mod demo;
 mod manual;
 mod plan;
+mod stocktaking;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

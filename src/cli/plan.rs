@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::lifecycle::{Draw, Renewal, SHORTEST_ROOM, Schedule, check_wait};
-use crate::settings::{Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token};
+use crate::settings::{
+    InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
+};
+
+use super::stocktaking::{self, Brought};
 
 /// The lives that the plan is told for; the API grants 1 minute to 24 hours.
 const LIVES: [(&str, Duration); 3] = [
@@ -18,7 +22,7 @@ const LIVES: [(&str, Duration); 3] = [
 const LATEST: f64 = 0.0;
 const EARLIEST: f64 = 1.0;
 
-/// The plan for every token of a configuration.
+/// The plan for every token of a configuration; reads its inventories.
 pub(super) fn tell(loaded: &Loaded) -> String {
     let Settings { servers, reauths, tokens, .. } = &loaded.settings;
     let mut text = String::new();
@@ -26,19 +30,36 @@ pub(super) fn tell(loaded: &Loaded) -> String {
     line(&mut text, &format!("configuration: {}: correct", files.join(", ")));
     let mut crowd: BTreeMap<&str, u32> = BTreeMap::new();
     for token in tokens {
-        *crowd.entry(&token.server).or_default() += 1;
+        *crowd.entry(&token.upkeep.server).or_default() += 1;
+    }
+    let stock = stocktaking::take(&loaded.settings);
+    for brought in &stock {
+        *crowd.entry(&brought.inventory.upkeep.server).or_default() += brought.tokens.unwrap_or(0);
     }
     for server in servers {
         let count = crowd.get(server.name.as_str()).copied().unwrap_or(0);
         line(&mut text, &describe_server(server, count));
     }
-    for token in tokens {
-        let Some(server) = servers.iter().find(|server| server.name == token.server) else {
-            continue;
+    let mut paragraph = |what: &str, upkeep: &Upkeep, remarks: &[String], kept: &str| {
+        let Some(server) = servers.iter().find(|server| server.name == upkeep.server) else {
+            return;
         };
-        let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == token.reauth.as_ref());
-        let count = crowd.get(token.server.as_str()).copied().unwrap_or(1);
-        describe_token(&mut text, token, server, reauth, count);
+        let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == upkeep.reauth.as_ref());
+        let count = crowd.get(upkeep.server.as_str()).copied().unwrap_or(1);
+        line(&mut text, &format!("\n{what}, server {}; {}", server.name, check(server)));
+        for remark in remarks {
+            line(&mut text, &format!("  wrong          {remark}"));
+        }
+        describe_upkeep(&mut text, upkeep, server, count);
+        line(&mut text, &format!("  when it dies   {}", on_death(reauth, kept)));
+    };
+    for token in tokens {
+        let (what, kept) = describe_token(token);
+        paragraph(&what, &token.upkeep, &[], &kept);
+    }
+    for brought in &stock {
+        let (what, kept) = describe_inventory(brought);
+        paragraph(&what, &brought.inventory.upkeep, &brought.remarks, kept);
     }
     text
 }
@@ -50,39 +71,62 @@ fn line(text: &mut String, line: &str) {
 
 fn describe_server(server: &Server, tokens: u32) -> String {
     format!(
-        "server {}: {}; {tokens} {}, at most {} requests a second and {} at once",
+        "server {}: {}; {}, at most {} requests a second and {} at once",
         server.name,
         server.url,
-        if tokens == 1 { "token" } else { "tokens" },
+        counted(tokens),
         server.rate_limit,
         server.max_in_flight,
     )
 }
 
-fn describe_token(
-    text: &mut String,
-    token: &Token,
-    server: &Server,
-    reauth: Option<&Reauth>,
-    crowd: u32,
-) {
-    let source = match &token.source {
-        Source::File(path) => format!("file {}", path.display()),
-        Source::Credential(name) => format!("systemd credential {name}"),
-        Source::Env(name) => format!("environment variable {name}"),
+fn counted(tokens: u32) -> String {
+    format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" })
+}
+
+const IN_STATE: &str = "in the state directory";
+
+/// What a token is and where from, and where a new value of it is kept.
+fn describe_token(token: &Token) -> (String, String) {
+    let (source, kept) = match &token.source {
+        Source::File(path) => {
+            (format!("file {}", path.display()), format!("in {}", path.display()))
+        }
+        Source::Credential(name) => (format!("systemd credential {name}"), IN_STATE.to_owned()),
+        Source::Env(name) => (format!("environment variable {name}"), IN_STATE.to_owned()),
     };
-    let check = match server.renewal {
+    (format!("token {}: {source}", token.name), kept)
+}
+
+/// The same of an inventory's tokens.
+fn describe_inventory(brought: &Brought<'_>) -> (String, &'static str) {
+    let whole = brought.inventory.whole();
+    let (source, kept) = match &brought.inventory.source {
+        InventorySource::File { .. } => (format!("file {whole}"), IN_STATE),
+        InventorySource::Dir(_) => (format!("folder {whole}"), "in the token's file"),
+        InventorySource::Command { .. } => (format!("output of {whole}"), IN_STATE),
+    };
+    let tokens = match brought.tokens {
+        Some(tokens) => format!("{} now", counted(tokens)),
+        None => "tokens as it prints them when it is run".to_owned(),
+    };
+    (format!("inventory {}: {source}, {tokens}", brought.inventory.name), kept)
+}
+
+fn check(server: &Server) -> &'static str {
+    match server.renewal {
         Renewal::Auto => "queries, and renews where queries do not extend the life",
         Renewal::Query => "queries only",
         Renewal::Renew => "renews at each check",
-    };
-    line(text, &format!("\ntoken {}: {source}, server {}; {check}", token.name, server.name));
+    }
+}
+
+fn describe_upkeep(text: &mut String, upkeep: &Upkeep, server: &Server, crowd: u32) {
     line(text, &format!("  first check    {}", first_check(server, crowd)));
     for (name, life) in LIVES {
         let _ =
-            writeln!(text, "  life {name:<9} {}", cadence(&token.schedule, life, server, crowd));
+            writeln!(text, "  life {name:<9} {}", cadence(&upkeep.schedule, life, server, crowd));
     }
-    line(text, &format!("  when it dies   {}", on_death(token, reauth)));
 }
 
 fn first_check(server: &Server, crowd: u32) -> String {
@@ -121,7 +165,7 @@ fn survived(life: Duration, due: Duration, server: &Server, crowd: u32) -> Durat
     life.saturating_sub(due).saturating_sub(SHORTEST_ROOM).saturating_sub(queue)
 }
 
-fn on_death(token: &Token, reauth: Option<&Reauth>) -> String {
+fn on_death(reauth: Option<&Reauth>, kept: &str) -> String {
     let Some(reauth) = reauth else {
         return "it is logged, and the source is watched for a new value".to_owned();
     };
@@ -132,10 +176,6 @@ fn on_death(token: &Token, reauth: Option<&Reauth>) -> String {
         ReauthMethod::ApiKey { minutes, .. } => {
             format!("re-auth {} asks for a token of {minutes} min with the API key", reauth.name)
         }
-    };
-    let kept = match &token.source {
-        Source::File(path) => format!("in {}", path.display()),
-        Source::Credential(_) | Source::Env(_) => "in the state directory".to_owned(),
     };
     let policy = &reauth.policy;
     format!(

@@ -3,22 +3,19 @@
 //! What is the same in both is not disturbed. A configuration that cannot be put into force
 //! whole is not put into force at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::deeds;
-use super::roster::{Kept, Remote};
+use super::roster::{Origin, Remote, Terms};
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;
 use crate::events::{self, Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
-use crate::lifecycle::Policy;
-use crate::settings::{
-    Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Warning,
-};
+use crate::settings::{Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
+use crate::store::Store;
 use crate::systemd;
-use crate::token_file::StoreFault;
 
 /// How many names a log line lists before it only counts.
 const NAMES_IN_A_LINE: usize = 20;
@@ -41,34 +38,38 @@ pub(super) fn clients(
 
 /// What a reload did, by name.
 #[derive(Debug, Default)]
-struct Changes {
-    added: Vec<String>,
-    removed: Vec<String>,
-    changed: Vec<String>,
+pub(super) struct Changes {
+    pub(super) added: Vec<String>,
+    pub(super) removed: Vec<String>,
+    pub(super) changed: Vec<String>,
 }
 
 impl Daemon {
-    /// Not being able to write to the state directory is a warning.
-    pub(super) fn do_without_state(&mut self, fault: &StoreFault) {
-        let error = fault.to_string();
-        let path = self.settings.state_dir.display().to_string();
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            "the state directory cannot be used; new values of tokens that have no file, and \
-             the count of re-auth attempts, are lost at a restart",
-            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
-        );
-    }
-
-    /// Puts the first configuration into force, and reads every source.
-    pub(super) fn apply_first(&mut self, settings: Settings, clients: BTreeMap<String, Client>) {
+    /// Puts the first configuration into force, reads every source, and goes on where an
+    /// earlier run left off.
+    pub(super) fn apply_first(
+        &mut self,
+        settings: Settings,
+        clients: BTreeMap<String, Client>,
+        mut store: Option<Store>,
+    ) {
+        if let Some(store) = &mut store {
+            self.recall_values(store);
+        }
         self.apply(settings, clients);
-        self.recount();
+        if let Some(store) = &mut store {
+            self.recall_counts(store);
+        }
+        self.memory.held = Some(Vec::new());
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
             self.look_now(id);
+        }
+        self.read_first();
+        self.resume(store.as_mut());
+        if let Some(store) = store {
+            self.keep_on(store);
         }
     }
 
@@ -81,43 +82,33 @@ impl Daemon {
                 self.put_server(server.clone(), client);
             }
         }
-        let wanted: HashMap<&str, &Token> =
-            settings.tokens.iter().map(|token| (token.name.as_str(), token)).collect();
-        let gone: Vec<(TokenId, String)> = self
+        let wanted: HashSet<&str> =
+            settings.tokens.iter().map(|token| token.name.as_str()).collect();
+        let gone: Vec<TokenId> = self
             .roster
             .ids()
-            .filter(|(_, kept)| !wanted.contains_key(kept.settings.name.as_str()))
-            .map(|(id, kept)| (id, kept.settings.name.clone()))
+            .filter(|(_, kept)| kept.stock().is_none() && !wanted.contains(&*kept.name))
+            .map(|(id, _)| id)
             .collect();
-        for (id, name) in gone {
-            self.keeper.remove_token(id);
-            self.roster.remove(id);
-            changes.removed.push(name);
+        for id in gone {
+            let name = self.roster.token(id).map(|kept| kept.name.to_string());
+            changes.removed.extend(name);
+            self.let_go(id);
         }
-        let servers: HashMap<&str, &Server> =
-            settings.servers.iter().map(|server| (server.name.as_str(), server)).collect();
         for reauth in &settings.reauths {
             self.put_reauth(reauth);
         }
         self.close_for_quiet(clock::now());
         let mut policies = Vec::new();
         for token in &settings.tokens {
-            let way = token.reauth.as_deref().and_then(|name| self.roster.reauth_of(name));
-            let reauth = way.map(|way| Arc::clone(self.roster.reauth(way)));
-            let (Some(server), Some(id)) =
-                (servers.get(token.server.as_str()), self.roster.server_of(&token.server))
-            else {
-                continue;
-            };
-            let policy = policy(token, server, reauth.as_deref(), &mut policies);
-            let spec = TokenSpec { server: id, policy, reauth: way };
-            self.put_token(token, reauth, spec, &mut changes);
+            let origin = Origin::Own(token.source.clone());
+            if let Some((terms, spec)) = self.terms(&token.upkeep, origin, &mut policies) {
+                self.put_token(&token.name, terms, spec, &mut changes);
+            }
         }
-        let files: Vec<_> = self
-            .roster
-            .ids()
-            .filter_map(|(id, kept)| Some((id.key(), kept.file()?.to_owned())))
-            .collect();
+        self.put_inventories(&settings.inventories, &mut policies, &mut changes);
+        let own = self.roster.ids().filter(|(_, kept)| kept.stock().is_none());
+        let files: Vec<_> = own.filter_map(|(id, kept)| Some((id.key(), kept.file()?))).collect();
         self.watcher.set_paths(files);
         self.settings = settings;
         changes
@@ -160,57 +151,20 @@ impl Daemon {
         self.roster.put_reauth(id, reauth.clone());
     }
 
-    fn put_token(
-        &mut self,
-        token: &Token,
-        reauth: Option<Arc<Reauth>>,
-        spec: TokenSpec,
-        changes: &mut Changes,
-    ) {
-        let now = clock::now();
-        let Some(id) = self.roster.id_of(&token.name) else {
-            let mut kept = Kept::new(token.clone(), reauth, spec.server);
-            kept.recalled = self.recall(token);
-            let id = self.keeper.add_token(spec, false, now);
-            self.roster.insert(id, kept);
-            changes.added.push(token.name.clone());
+    fn put_token(&mut self, name: &str, terms: Terms, spec: TokenSpec, changes: &mut Changes) {
+        // What a token was in an inventory ends where a [token.NAME] begins.
+        if let Some(id) = self.roster.id_of(name)
+            && self.roster.token(id).is_some_and(|kept| kept.stock().is_some())
+        {
+            self.let_go(id);
+        }
+        let Some(id) = self.roster.id_of(name) else {
+            self.add_token(name.into(), Arc::new(terms), spec, 0);
+            changes.added.push(name.to_owned());
             return;
         };
-        let same_rules = self.keeper.spec(id) == Some(&spec);
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        if same_rules && kept.settings == *token && kept.reauth == reauth {
-            return;
-        }
-        if kept.settings.source != token.source {
-            kept.epoch += 1;
-            kept.in_source = None;
-        }
-        kept.settings = token.clone();
-        kept.reauth = reauth;
-        kept.server = spec.server;
-        if !same_rules {
-            self.keeper.change_token(id, spec, now, &mut self.outputs);
-        }
-        changes.changed.push(token.name.clone());
-    }
-
-    /// The value that an earlier run kept for a token whose source cannot be written to.
-    fn recall(&mut self, token: &Token) -> Option<crate::token_file::Stored> {
-        if matches!(token.source, Source::File(_)) {
-            return None;
-        }
-        match self.state.as_ref()?.load(&token.name) {
-            Ok(stored) => stored,
-            Err(fault) => {
-                let error = fault.to_string();
-                self.say(
-                    Name::ConfigWarning,
-                    Severity::Warn,
-                    "the value that was kept for the token cannot be used",
-                    Fields { token: Some(&token.name), error: Some(&error), ..Fields::default() },
-                );
-                None
-            }
+        if self.change_token(id, &Arc::new(terms), &spec) {
+            changes.changed.push(name.to_owned());
         }
     }
 
@@ -248,6 +202,7 @@ impl Daemon {
         let by_name = self.apply(settings, clients);
         self.warn(&warnings);
         self.look_at_all();
+        self.read_all();
         let [added, removed, changed] =
             [&by_name.added, &by_name.removed, &by_name.changed].map(|names| list(names));
         let fields = Fields {
@@ -296,27 +251,6 @@ impl Daemon {
             );
         }
     }
-}
-
-/// A token's rules; tokens with the same ones share them.
-fn policy(
-    token: &Token,
-    server: &Server,
-    reauth: Option<&Reauth>,
-    known: &mut Vec<Arc<Policy>>,
-) -> Arc<Policy> {
-    let policy = Policy {
-        schedule: token.schedule,
-        timeout: server.timeout,
-        renewal: server.renewal,
-        reauth: reauth.map(|reauth| reauth.policy),
-        reauth_before: token.reauth_before,
-    };
-    known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
-        let policy = Arc::new(policy);
-        known.push(Arc::clone(&policy));
-        policy
-    })
 }
 
 /// The settings that only a restart can change, where they differ.

@@ -3,13 +3,13 @@
 //! A future owns all that it needs and knows nothing of the loop. What can block (files)
 //! runs on a thread of its own, so that a hung disk does not hold up the tokens.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::memory::Page;
 use super::roster::{Kept, LastWords, Remote};
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
@@ -19,13 +19,12 @@ use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
-use crate::token_file::{
-    Found, SourceFault, SourceFaultKind, StateDir, StoreFault, read, read_key, replace,
-};
+use crate::store::Receipt;
+use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read, read_key, replace};
 
 /// How long a source that was found empty or gone gets until it is looked at once more:
 /// whoever writes a file in place empties it first.
-const SECOND_LOOK: Duration = Duration::from_millis(400);
+pub(super) const SECOND_LOOK: Duration = Duration::from_millis(400);
 
 /// Something that was under way has ended.
 #[derive(Debug)]
@@ -33,19 +32,11 @@ pub(super) enum Done {
     /// A call was answered, or failed; with the value that the answer named instead.
     Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
-    Reauthenticated {
-        ticket: Ticket,
-        duration: Duration,
-        obtained: Obtained,
-        /// Why it could not be written down before it started.
-        unkept: Option<StoreFault>,
-    },
+    Reauthenticated { ticket: Ticket, duration: Duration, obtained: Obtained },
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// Sources were looked at.
     Looked(Vec<Look>),
-    /// The ledger of re-auth attempts was written.
-    LedgerKept(Result<(), StoreFault>),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read.
@@ -115,10 +106,11 @@ pub(super) async fn ask(
 /// What a re-auth attempt needs to know, besides how it is made.
 #[derive(Debug)]
 pub(super) struct Need {
-    pub(super) name: String,
+    pub(super) name: Box<str>,
     pub(super) server: String,
     pub(super) url: String,
-    pub(super) source: Source,
+    /// The file that the value is kept in, if its source is one.
+    pub(super) file: Option<PathBuf>,
     pub(super) reason: Reason,
     pub(super) attempt: u32,
     pub(super) status: Option<u16>,
@@ -133,10 +125,10 @@ impl Need {
             Reason::Missing | Reason::Expiring => LastWords::default(),
         };
         Self {
-            name: kept.settings.name.clone(),
+            name: kept.name.clone(),
             server: remote.settings.name.clone(),
             url: remote.settings.url.to_string(),
-            source: kept.settings.source.clone(),
+            file: kept.file(),
             reason,
             attempt,
             status: words.status,
@@ -145,34 +137,28 @@ impl Need {
     }
 }
 
-/// Obtains a new value.
+/// Obtains a new value, once the attempt is `counted`; where that cannot be written down, the
+/// store tells of it, and the attempt is made all the same.
 pub(super) async fn reauth(
     ticket: Ticket,
     client: Client,
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    page: Option<Page>,
+    counted: Option<Receipt>,
 ) -> Done {
-    let unkept = match page {
-        Some(page) => {
-            blocking(move || page.state.save_ledger(&page.ledger, page.version)).await.err()
-        }
-        None => None,
-    };
+    if let Some(counted) = counted {
+        let _ = counted.await;
+    }
     let began = clock::now();
     let obtained = match method {
         ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
         ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
     };
-    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained, unkept }
+    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
-    let file = match &need.source {
-        Source::File(path) => Some(path.as_path()),
-        Source::Credential(_) | Source::Env(_) => None,
-    };
     let end = hook::run(Invocation {
         command,
         timeout,
@@ -183,20 +169,20 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
         status: need.status,
         detail: need.detail.as_deref(),
         attempt: need.attempt,
-        file,
+        file: need.file.as_deref(),
     })
     .await;
-    match end.interpret() {
-        HookResult::NewValue(value) => Obtained::Value(value),
-        HookResult::WroteFile if file.is_some() => {
-            let source = need.source.clone();
+    match (end.interpret(), &need.file) {
+        (HookResult::NewValue(value), _) => Obtained::Value(value),
+        (HookResult::WroteFile, Some(file)) => {
+            let source = Source::File(file.clone());
             Obtained::InSource(blocking(move || read_source(&source)).await)
         }
-        HookResult::WroteFile => nothing(
-            "the re-auth command printed nothing; only for a token whose source is a `file` may \
-             it write that itself, otherwise it is to print the new token",
+        (HookResult::WroteFile, None) => nothing(
+            "the re-auth command printed nothing; only for a token that has a file of its own \
+             may it write that itself, otherwise it is to print the new token",
         ),
-        HookResult::Failed(fault) => Obtained::Nothing(ReauthFault {
+        (HookResult::Failed(fault), _) => Obtained::Nothing(ReauthFault {
             exit_status: fault.exit_status(),
             error: fault.to_string().into(),
             ..ReauthFault::default()
@@ -230,45 +216,45 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
     }
 }
 
-/// Writes the ledger of re-auth attempts.
-pub(super) async fn keep(page: Page) -> Done {
-    Done::LedgerKept(blocking(move || page.state.save_ledger(&page.ledger, page.version)).await)
+/// Writes a value to its token's file, durably; `in_source` is what that held when it was last
+/// looked at: any other value there is a new one.
+pub(super) async fn store_in_file(
+    ticket: Ticket,
+    path: PathBuf,
+    value: TokenValue,
+    in_source: Option<TokenValue>,
+) -> Done {
+    let write = move || write_to_file(&path, value, in_source.as_ref());
+    Done::Stored(ticket, blocking(write).await)
 }
 
-/// What storing a value needs to know.
-#[derive(Debug)]
-pub(super) struct ToStore {
-    pub(super) name: String,
-    pub(super) source: Source,
-    pub(super) value: TokenValue,
-    /// What the source held when it was last looked at; any other value there is a new one.
-    pub(super) in_source: Option<TokenValue>,
-    pub(super) state: Option<Arc<StateDir>>,
-}
-
-/// Writes a value to its store, durably.
-pub(super) async fn store(ticket: Ticket, to_store: ToStore) -> Done {
-    Done::Stored(ticket, blocking(move || store_now(to_store)).await)
-}
-
-fn store_now(to_store: ToStore) -> Result<Stored, StoreFault> {
-    let ToStore { name, source, value, in_source, state } = to_store;
-    match source {
-        Source::File(path) => {
-            if let Ok(found) = read_source(&Source::File(path.clone()))
-                && found.value != value
-                && in_source.as_ref() != Some(&found.value)
-            {
-                return Ok(Stored::SourceChanged(found.value));
-            }
-            replace(&path, &value)?;
-        }
-        Source::Credential(_) | Source::Env(_) => match state {
-            Some(state) => state.save(&name, &value, in_source.as_ref())?,
-            None => return Err(StoreFault::NoStateDir),
-        },
+fn write_to_file(
+    path: &Path,
+    value: TokenValue,
+    in_source: Option<&TokenValue>,
+) -> Result<Stored, StoreFault> {
+    if let Ok(found) = read_source(&Source::File(path.to_owned()))
+        && found.value != value
+        && in_source != Some(&found.value)
+    {
+        return Ok(Stored::SourceChanged(found.value));
     }
+    replace(path, &value)?;
     Ok(Stored::Written(value))
+}
+
+/// Waits until a value that was handed to the store is durable; `None`: there is no store.
+pub(super) async fn store_by_name(
+    ticket: Ticket,
+    value: TokenValue,
+    kept: Option<Receipt>,
+) -> Done {
+    let result = match kept {
+        // A receipt is only lost with the thread that writes, and that is as good as no store.
+        Some(kept) => kept.await.unwrap_or(Err(StoreFault::NoStateDir)),
+        None => Err(StoreFault::NoStateDir),
+    };
+    Done::Stored(ticket, result.map(|()| Stored::Written(value)))
 }
 
 /// Looks at sources, and a second time at those that seem to be gone.
@@ -313,7 +299,7 @@ pub(super) fn read_source(source: &Source) -> Result<Found, SourceFault> {
 }
 
 /// Runs what may block on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         // Only a panic or the runtime's end gets here: the one aborts, the other stops us too.
@@ -339,14 +325,7 @@ mod tests {
         if let Some(there) = there {
             fs::write(&path, there).unwrap();
         }
-        store_now(ToStore {
-            name: "quotes".to_owned(),
-            source: Source::File(path.clone()),
-            value: value("new"),
-            in_source: seen.map(value),
-            state: None,
-        })
-        .unwrap();
+        write_to_file(&path, value("new"), seen.map(value).as_ref()).unwrap();
         fs::read_to_string(path).unwrap().trim().to_owned()
     }
 

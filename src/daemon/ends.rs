@@ -20,18 +20,14 @@ impl Daemon {
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
-            Done::Reauthenticated { ticket, duration, obtained, unkept } => {
-                if let Some(fault) = unkept {
-                    self.ledger_kept(Err(fault));
-                }
+            Done::Reauthenticated { ticket, duration, obtained } => {
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
                 self.look_once_more(ticket.token);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
-            Done::Looked(looks) => looks.into_iter().for_each(|look| self.looked(look)),
-            Done::LedgerKept(result) => self.ledger_kept(result),
+            Done::Looked(looks) => self.looked_at(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
@@ -186,7 +182,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (mut daemon, ticket) = after_a_change_of_hands(folder.path());
             let duration = std::time::Duration::ZERO;
-            daemon.done(Done::Reauthenticated { ticket, duration, obtained, unkept: None });
+            daemon.done(Done::Reauthenticated { ticket, duration, obtained });
             assert!(is_untouched(&daemon, ticket));
         }
     }

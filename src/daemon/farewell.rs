@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use signal_hook::consts::SIGHUP;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::deeds::Done;
 use super::roster::Remote;
@@ -24,12 +24,15 @@ use crate::systemd;
 /// How long revoking may take: what came of it is to be told within the grace period.
 const TIME: Duration = GRACE.saturating_sub(Duration::from_secs(1));
 
+/// How long the last write to the store may take after the grace period.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 impl Daemon {
     /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
     pub(super) async fn wind_down(mut self) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
-        self.told(systemd::extend_timeout(GRACE + Duration::from_secs(1)));
+        self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
         self.keeper.close();
         self.queries.abort_all();
@@ -39,7 +42,6 @@ impl Daemon {
         let deadline = sleep(GRACE);
         let mut deadline = pin!(deadline);
         loop {
-            self.keep_ledger(clock::now());
             tokio::select! {
                 biased;
                 () = &mut deadline => break,
@@ -52,20 +54,31 @@ impl Daemon {
             }
         }
         self.deeds.shutdown().await;
+        self.close_store().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
+    /// Has what was told last written down, if the disk takes it in time.
+    async fn close_store(&mut self) {
+        let Some(store) = self.store.take() else { return };
+        if let Ok(Err(fault)) = timeout(LAST_WRITE, store.close()).await {
+            let error = fault.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            self.say(Name::StoreFailed, Severity::Error, "the last write failed", fields);
+        }
     }
 
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.
     fn revoke_all(&mut self) {
         let mut doomed: HashMap<ServerId, Vec<(TokenId, TokenValue)>> = HashMap::new();
-        for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.settings.revoke_on_shutdown) {
+        for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms.revoke_on_shutdown) {
             let Some(token) = self.keeper.token(id) else { continue };
             let lives = match token.standing() {
                 Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
                 Standing::Missing | Standing::Expired | Standing::Rejected => false,
             };
             if lives && let Some(value) = kept.value(token.active_slot()) {
-                doomed.entry(kept.server).or_default().push((id, value.clone()));
+                doomed.entry(kept.terms.server).or_default().push((id, value.clone()));
             }
         }
         let now = clock::now();
@@ -78,12 +91,15 @@ impl Daemon {
 
     pub(super) fn revoked(&mut self, revoked: Vec<(TokenId, Result<(), Fault>)>) {
         for (id, result) in revoked {
-            let Some(name) = self.roster.token(id).map(|kept| kept.settings.name.clone()) else {
+            let Some(name) = self.roster.token(id).map(|kept| kept.name.clone()) else {
                 continue;
             };
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
+                    if let Some(store) = &self.store {
+                        store.forget(&name);
+                    }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }
                 Err(fault) => self.say(

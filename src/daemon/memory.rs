@@ -1,170 +1,298 @@
-//! What the daemon remembers of re-auth attempts across restarts.
+//! What the daemon remembers across restarts: what goes to the store, and what is taken from
+//! it at the start.
 //!
-//! On disk windows end by the wall clock, here by the daemon's. An attempt is written down
+//! In the store windows end by the wall clock, here by the daemon's. An attempt is written down
 //! before it starts: one that a crash interrupts has been made all the same.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Daemon, deeds, report};
+use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, TokenId};
-use crate::lifecycle::{Attempts, Notice, Token};
+use crate::keeper::{Failures, ReauthId, TokenId};
+use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing, Token};
+use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::{Count, Ledger, StateDir, StoreFault};
+use crate::token_file::StoreFault;
 
-/// Between two tries to write the ledger to a disk that refuses it.
-const RETRY: Duration = Duration::from_secs(60);
-
-/// A ledger on its way to the disk.
-#[derive(Debug)]
-pub(super) struct Page {
-    pub(super) state: Arc<StateDir>,
-    pub(super) ledger: Ledger,
-    pub(super) version: u64,
-}
-
-/// When the ledger is to be written again.
+/// What of the store is needed again while the daemon runs.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    version: u64,
-    due: Option<Moment>,
-    writing: bool,
-    earlier: Ledger,
-}
-
-impl Memory {
-    /// When the next page is due.
-    pub(super) fn due(&self) -> Option<Moment> {
-        self.due.filter(|_| !self.writing)
-    }
-
-    /// Something that belongs in the ledger has changed.
-    pub(super) fn touch(&mut self, now: Moment) {
-        self.due = Some(self.due.map_or(now, |due| due.min(now)));
-    }
+    /// Kept values of tokens that are not configured, or not yet.
+    pub(super) values: HashMap<String, Stored>,
+    /// Attempts that counted for such tokens.
+    pub(super) counts: HashMap<String, Count>,
+    /// While the daemon starts: what the sources hold, until it is known what is resumed.
+    pub(super) held: Option<Vec<(TokenId, SourceChange)>>,
 }
 
 impl Daemon {
-    /// Reads what an earlier run has left; applied as tokens and re-auths are added.
-    pub(super) fn remember(&mut self) {
-        let Some(state) = &self.state else { return };
-        match state.load_ledger() {
-            Ok(ledger) => self.memory.earlier = ledger,
+    /// What came of opening the store: not being able to use it is a warning.
+    pub(super) fn opened(&mut self, store: Result<Store, StoreFault>) -> Option<Store> {
+        match store {
+            Ok(mut store) => {
+                self.warn_of_damage(&mut store);
+                Some(store)
+            }
             Err(fault) => {
-                let error = fault.to_string();
-                self.say(
-                    Name::ConfigWarning,
-                    Severity::Warn,
-                    "earlier re-auth attempts are not known; they are counted anew",
-                    Fields { error: Some(&error), ..Fields::default() },
+                self.warn_of_state(
+                    "the state directory cannot be used; a restart begins anew, and loses new \
+                     values of tokens that have no file, and the count of re-auth attempts",
+                    &fault,
                 );
+                None
             }
         }
     }
 
-    /// Puts what an earlier run has counted where it belongs, once.
-    pub(super) fn recount(&mut self) {
-        let earlier = std::mem::take(&mut self.memory.earlier);
+    fn warn_of_damage(&mut self, store: &mut Store) {
+        if let Some(fault) = store.set_aside() {
+            self.warn_of_state("what an earlier run has left cannot be used", &fault);
+        }
+    }
+
+    fn warn_of_state(&mut self, message: &str, fault: &StoreFault) {
+        let error = fault.to_string();
+        let path = self.settings.state_dir.display().to_string();
+        self.say(
+            Name::ConfigWarning,
+            Severity::Warn,
+            message,
+            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
+        );
+    }
+
+    /// Does one part of the reading; the rest of the start goes on without what it has not got.
+    fn read(&mut self, store: &mut Store, part: impl FnOnce(&mut Self, &mut Store) -> Read) {
+        if let Err(fault) = part(self, store) {
+            self.warn_of_state("what an earlier run has left cannot be read", &fault);
+        }
+        self.warn_of_damage(store);
+    }
+
+    /// The values that earlier runs kept: to be had before the sources are looked at.
+    pub(super) fn recall_values(&mut self, store: &mut Store) {
+        self.read(store, |daemon, store| {
+            store.values(|name, stored| {
+                daemon.memory.values.insert(name.to_owned(), stored);
+            })
+        });
+    }
+
+    /// Puts what an earlier run has counted and learned where it belongs.
+    pub(super) fn recall_counts(&mut self, store: &mut Store) {
         let (now, wall) = (clock::now(), clock::wall_clock());
-        for (name, count) in &earlier.tokens {
-            let Some(id) = self.roster.id_of(name) else { continue };
-            let Some(reauth) = self.roster.token(id).and_then(|kept| kept.reauth.clone()) else {
-                continue;
-            };
-            if let Some(window_end) = window_end(count, reauth.policy.window, now, wall) {
-                let Count { count: counted, in_a_row, .. } = *count;
-                self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+        self.read(store, |daemon, store| {
+            store.counts(|counted, count| match counted {
+                Counted::Token(name) => match daemon.roster.id_of(&name) {
+                    Some(id) => daemon.recount_token(id, &count),
+                    None => drop(daemon.memory.counts.insert(name, count)),
+                },
+                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
+            })
+        });
+        self.read(store, |daemon, store| {
+            let Self { roster, keeper, .. } = daemon;
+            let server = |name: &str| roster.server_of(name);
+            store.lessons(
+                |name| Some(roster.remote(server(name)?).settings.url.to_string()),
+                |name, renewing| {
+                    if let Some(id) = server(name) {
+                        let method = if renewing { Method::Renew } else { Method::Query };
+                        keeper.restore_lesson(id, method);
+                    }
+                },
+            )
+        });
+    }
+
+    /// Gives a token back the attempts that counted before.
+    pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
+        let Some(kept) = self.roster.token_mut(id) else { return };
+        let Some(window) = kept.terms.reauth.as_ref().map(|reauth| reauth.policy.window) else {
+            return;
+        };
+        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
+            let Count { count: counted, in_a_row, .. } = *count;
+            kept.counted = counted;
+            self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+        }
+    }
+
+    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
+        let Some(id) = self.roster.reauth_of(name) else { return };
+        let window = self.roster.reauth(id).policy.window;
+        if let Some(window_end) = window_end(count, window, now, wall) {
+            let count = count.count;
+            self.keeper.restore_failures(id, Failures { window_end, count });
+            if count >= self.roster.reauth(id).max_failures_all.get() {
+                let retry_in_ms = whole_millis(window_end.since(now));
+                report::reauth(&mut self.journal, now, name, count, retry_in_ms);
             }
         }
-        for (name, count) in &earlier.reauths {
-            let Some(id) = self.roster.reauth_of(name) else { continue };
-            let window = self.roster.reauth(id).policy.window;
-            if let Some(window_end) = window_end(count, window, now, wall) {
-                let count = count.count;
-                self.keeper.restore_failures(id, Failures { window_end, count });
-                if count >= self.roster.reauth(id).max_failures_all.get() {
-                    let retry_in_ms = whole_millis(window_end.since(now));
-                    report::reauth(&mut self.journal, now, name, count, retry_in_ms);
+    }
+
+    /// Goes on with the lives that an earlier run knew of, and begins with all others.
+    pub(super) fn resume(&mut self, store: Option<&mut Store>) {
+        if let Some(store) = store {
+            self.read(store, |daemon, store| {
+                let Self { roster, keeper, outputs, .. } = daemon;
+                store.lives(|row| {
+                    let Some(id) = roster.id_of(row.name) else { return };
+                    let Some(kept) = roster.token(id) else { return };
+                    let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
+                    let missing = keeper.token(id).map(Token::standing) == Some(Standing::Missing);
+                    let url = roster.remote(kept.terms.server).settings.url.as_str();
+                    if let Some(life) = row.life_of(url, value).filter(|_| missing) {
+                        keeper.resume(id, resumed(&life), clock::now(), outputs);
+                    }
+                })
+            });
+        }
+        for (id, change) in self.memory.held.take().unwrap_or_default() {
+            let resumed = self.keeper.token(id).is_some_and(Token::is_resumed);
+            if !(resumed && change == SourceChange::NewValue) {
+                self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+            }
+        }
+    }
+
+    /// From now on the store is written to.
+    pub(super) fn keep_on(&mut self, store: Store) {
+        match store.into_writer() {
+            Ok(writer) => self.store = Some(writer),
+            Err(fault) => self.warn_of_state("nothing will outlive a restart", &fault),
+        }
+    }
+
+    /// Something was told of a token that a restart should know of.
+    pub(super) fn note(&mut self, id: TokenId, notice: &Notice) {
+        let (Some(store), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
+        let Some(kept) = self.roster.token(id) else { return };
+        let name = &*kept.name;
+        match (notice, token.resumable()) {
+            (Notice::Checked { .. }, Some((slot, resumed))) => {
+                if let Some(value) = kept.value(slot) {
+                    let url = self.roster.remote(kept.terms.server).settings.url.as_str();
+                    store.remember(name, url, value, &life(&resumed));
                 }
             }
+            (
+                Notice::Expired { .. } | Notice::Rejected { .. } | Notice::ReauthFailed { .. },
+                None,
+            ) => {
+                store.forget(name);
+            }
+            _ => {}
         }
-    }
-
-    /// What counts now, to be written down.
-    pub(super) fn page(&mut self) -> Option<Page> {
-        let state = Arc::clone(self.state.as_ref()?);
-        let (now, wall) = (clock::now(), clock::wall_clock());
-        let at = |moment: Moment| wall.saturating_add(moment.since(now)).unwrap_or(Timestamp::MAX);
-        let tokens = self.roster.ids().filter_map(|(id, kept)| {
-            let Attempts { window_end, counted, in_a_row } = self.keeper.token(id)?.attempts()?;
-            let count = Count { window_end: at(window_end), count: counted, in_a_row };
-            (window_end > now).then(|| (kept.settings.name.clone(), count))
-        });
-        let reauths = self.roster.reauths().filter_map(|(id, reauth)| {
-            let Failures { window_end, count } = self.keeper.failures(id)?;
-            let count = Count { window_end: at(window_end), count, in_a_row: 0 };
-            (window_end > now).then(|| (reauth.name.clone(), count))
-        });
-        let ledger = Ledger { tokens: tokens.collect(), reauths: reauths.collect() };
-        self.memory.version += 1;
-        Some(Page { state, ledger, version: self.memory.version })
-    }
-
-    /// Writes the ledger down if that is due.
-    pub(super) fn keep_ledger(&mut self, now: Moment) {
-        if self.memory.due().is_none_or(|due| due > now) {
-            return;
-        }
-        self.memory.due = None;
-        if let Some(page) = self.page() {
-            self.memory.writing = true;
-            self.deeds.spawn(deeds::keep(page));
-        }
-    }
-
-    pub(super) fn ledger_kept(&mut self, result: Result<(), StoreFault>) {
-        self.memory.writing = false;
-        if let Err(fault) = result {
-            let now = clock::now();
-            self.memory.due = Some(now + RETRY);
-            let error = fault.to_string();
-            self.say(
-                Name::StoreFailed,
-                Severity::Error,
-                "the count of re-auth attempts could not be stored",
-                Fields {
-                    error: Some(&error),
-                    retry_in_ms: Some(whole_millis(RETRY)),
-                    ..Fields::default()
-                },
-            );
-        }
-    }
-
-    /// What is to be told of a token may belong in the ledger: a failure counts for its way,
-    /// and its attempts may have changed without a word, as one is given back in silence.
-    pub(super) fn note_attempts(&mut self, id: TokenId, notice: &Notice, now: Moment) {
-        if matches!(notice, Notice::ReauthFailed { .. }) {
-            self.memory.touch(now);
-        }
-        let attempts = self.keeper.token(id).and_then(Token::attempts);
-        let counted = attempts.map_or(0, |attempts| attempts.counted);
+        // One may also have been given back in silence.
+        let counted = token.attempts().map_or(0, |attempts| attempts.counted);
         if let Some(kept) = self.roster.token_mut(id)
             && std::mem::replace(&mut kept.counted, counted) != counted
         {
-            self.memory.touch(now);
+            self.count_attempts(id);
+        }
+        if matches!(notice, Notice::ReauthFailed { .. })
+            && let Some(reauth) = self.keeper.spec(id).and_then(|spec| spec.reauth)
+        {
+            self.count_failures(reauth);
         }
     }
+
+    /// Has a token's attempts written down, now.
+    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
+        self.count_attempts(id)?;
+        self.store.as_ref().map(Writer::flush)
+    }
+
+    fn count_attempts(&self, id: TokenId) -> Option<()> {
+        let (store, kept) = (self.store.as_ref()?, self.roster.token(id)?);
+        let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+        let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
+        let Attempts { window_end, counted: count, in_a_row } = attempts;
+        let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
+        store.keep_count(Counted::Token(kept.name.to_string()), count);
+        Some(())
+    }
+
+    fn count_failures(&self, id: ReauthId) {
+        if let (Some(store), Some(failures)) = (&self.store, self.keeper.failures(id)) {
+            let Failures { window_end, count } = failures;
+            let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
+            store.keep_count(Counted::Reauth(self.roster.reauth(id).name.clone()), count);
+        }
+    }
+
+    /// The value of a token that is not configured any more may be wanted again.
+    pub(super) fn put_by(&mut self, id: TokenId) {
+        let Some(kept) = self.roster.token(id).filter(|kept| kept.file().is_none()) else { return };
+        let slot = self.keeper.spare_slot(id).other();
+        if let Some(value) = kept.value(slot)
+            && kept.in_source.as_ref() != Some(value)
+        {
+            let stored = Stored { value: value.clone(), replaces: kept.in_source.clone() };
+            self.memory.values.insert(kept.name.to_string(), stored);
+        }
+    }
+
+    pub(super) fn reported(&mut self, report: Report) {
+        match report {
+            Report::Failed { fault, retry_in } => {
+                let error = fault.to_string();
+                self.say(
+                    Name::StoreFailed,
+                    Severity::Error,
+                    "what a restart should know could not be stored",
+                    Fields {
+                        error: Some(&error),
+                        retry_in_ms: Some(whole_millis(retry_in)),
+                        ..Fields::default()
+                    },
+                );
+            }
+            Report::StartedOver(fault) => {
+                self.warn_of_state("the store is damaged and was begun anew", &fault);
+            }
+        }
+    }
+}
+
+type Read = Result<(), StoreFault>;
+
+/// The next thing that the store has to tell.
+pub(super) async fn report(store: &mut Option<Writer>) -> Report {
+    match store {
+        Some(store) => store.report().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn life(resumed: &Resumed) -> Life {
+    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable } = *resumed;
+    let by_renewing = by == Method::Renew;
+    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable }
+}
+
+fn resumed(life: &Life) -> Resumed {
+    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable } = *life;
+    let by = if by_renewing { Method::Renew } else { Method::Query };
+    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable }
+}
+
+/// `moment` on the wall clock, in milliseconds since 1970.
+fn wall_ms(moment: Moment) -> i64 {
+    let ahead = i64::try_from(whole_millis(moment.since(clock::now()))).unwrap_or(i64::MAX);
+    clock::wall_clock().as_millisecond().saturating_add(ahead)
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall
 /// clock that was set back does not make it longer than it can be.
 fn window_end(count: &Count, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
-    let left = Duration::try_from(count.window_end.duration_since(wall)).ok()?;
+    let left = count.window_end_ms.checked_sub(wall.as_millisecond())?;
+    let left = Duration::from_millis(u64::try_from(left).ok()?);
     (!left.is_zero()).then(|| now + left.min(window))
 }
 
@@ -174,16 +302,12 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(3_600);
 
-    fn ending(seconds: i64) -> Count {
-        let window_end = Timestamp::from_second(1_000_000 + seconds).unwrap();
-        Count { window_end, count: 1, in_a_row: 1 }
-    }
-
     fn left(seconds: i64) -> Option<u64> {
         let wall = Timestamp::from_second(1_000_000).unwrap();
         let now = Moment::from_millis(5_000);
-        let end = window_end(&ending(seconds), WINDOW, now, wall)?;
-        Some(end.since(now).as_secs())
+        let window_end_ms = (1_000_000 + seconds) * 1_000;
+        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
     }
 
     #[test]

@@ -8,12 +8,17 @@ mod apply;
 mod deeds;
 mod ends;
 mod farewell;
+mod inventories;
 mod memory;
 mod quiet;
 mod report;
+mod restock;
 mod roster;
 mod sources;
 mod status;
+mod stock_report;
+mod stocks;
+mod terms;
 mod watchdog;
 
 use std::io;
@@ -27,18 +32,20 @@ use tokio::task::JoinSet;
 
 use self::deeds::Done;
 use self::memory::Memory;
-use self::roster::{LastWords, Roster};
+use self::roster::{LastWords, Remote, Roster};
 use self::status::StatusLine;
+use self::stocks::Stocks;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
-use crate::keeper::{Keeper, Output, Ticket};
+use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::settings::{Faults, Loaded, Settings};
+use crate::store::{Store, Writer};
 use crate::systemd;
 use crate::time::Moment;
-use crate::token_file::{StateDir, StoreFault, Watcher};
+use crate::token_file::{StoreFault, Watcher};
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
@@ -80,8 +87,9 @@ pub struct Daemon {
     log: Option<Guard>,
     keeper: Keeper,
     roster: Roster,
-    state: Option<Arc<StateDir>>,
+    store: Option<Writer>,
     watcher: Watcher,
+    stocks: Stocks,
     journal: Journal,
     status: StatusLine,
     watchdog: Watchdog,
@@ -117,8 +125,9 @@ impl Daemon {
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
-            state: None,
+            store: None,
             watcher: Watcher::new(),
+            stocks: Stocks::new(),
             journal: Journal::new(),
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
@@ -136,20 +145,16 @@ impl Daemon {
         };
         let settings = daemon.settings.clone();
         let clients = apply::clients(&settings, None)?;
-        let state = match StateDir::open(&settings.state_dir) {
+        let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
-            state => state,
+            store => store,
         };
         let tokens = u64::try_from(settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
         daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
-        match state {
-            Ok(state) => daemon.state = Some(Arc::new(state)),
-            Err(fault) => daemon.do_without_state(&fault),
-        }
-        daemon.remember();
-        daemon.apply_first(settings, clients);
+        let store = daemon.opened(store);
+        daemon.apply_first(settings, clients, store);
         Ok(daemon)
     }
 
@@ -175,6 +180,8 @@ impl Daemon {
                 Some(Ok(done)) = self.queries.join_next() => self.done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
+                report = memory::report(&mut self.store) => self.reported(report),
+                news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
             }
             self.wake();
@@ -192,19 +199,13 @@ impl Daemon {
         if self.journal.due().is_some_and(|due| due <= now) {
             self.journal.flush();
         }
-        self.keep_ledger(now);
         self.status.tell(now, &self.keeper);
         self.watchdog.gone_round(now, self.keeper.next_wake());
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        let wishes = [
-            self.keeper.next_wake(),
-            self.journal.due(),
-            self.memory.due(),
-            self.status.due(),
-            self.watchdog.due(),
-        ];
+        let wishes =
+            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
         wishes.into_iter().flatten().min()
     }
 
@@ -219,11 +220,17 @@ impl Daemon {
                     report::reauth(&mut self.journal, now, name, failures, retry_in_ms);
                 }
                 Output::Server(id, notice) => {
-                    let name = &self.roster.remote(id).settings.name;
+                    let Remote { settings: server, .. } = self.roster.remote(id);
+                    let name = &server.name;
+                    if let (ServerNotice::RenewalLearned(method), Some(store)) =
+                        (notice, &self.store)
+                    {
+                        store.keep_lesson(name, server.url.as_str(), method == Method::Renew);
+                    }
                     report::server(&mut self.journal, now, name, notice);
                 }
                 Output::Token(id, notice) => {
-                    self.note_attempts(id, &notice, now);
+                    self.note(id, &notice);
                     let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
@@ -231,11 +238,12 @@ impl Daemon {
                         kept.last_words =
                             Some(LastWords { status: fault.status, detail: fault.detail.clone() });
                     }
+                    let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                     let fields = Fields {
-                        token: Some(&kept.settings.name),
-                        server: Some(&kept.settings.server),
+                        token: Some(&kept.name),
+                        server: Some(&self.roster.remote(kept.terms.server).settings.name),
                         exit_status: hook_succeeded.then_some(0),
                         ..Fields::default()
                     };
@@ -250,7 +258,7 @@ impl Daemon {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
-        let remote = self.roster.remote(kept.server);
+        let remote = self.roster.remote(kept.terms.server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout } => {
@@ -262,23 +270,27 @@ impl Daemon {
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
-                let Some(reauth) = kept.reauth.clone() else { return };
+                let Some(reauth) = kept.terms.reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
-                let page = self.page();
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, page));
+                let counted = self.count_attempts_now(ticket.token);
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
             }
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
-                let to_store = deeds::ToStore {
-                    name: kept.settings.name.clone(),
-                    source: kept.settings.source.clone(),
-                    value,
-                    in_source: kept.in_source.clone(),
-                    state: self.state.clone(),
-                };
-                self.deeds.spawn(deeds::store(ticket, to_store));
+                let in_source = kept.in_source.clone();
+                match (kept.file(), &self.store) {
+                    (Some(path), _) => {
+                        self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
+                    }
+                    (None, store) => {
+                        let kept = store
+                            .as_ref()
+                            .map(|store| store.keep_value(&kept.name, value.clone(), in_source));
+                        self.deeds.spawn(deeds::store_by_name(ticket, value, kept));
+                    }
+                }
             }
         }
     }

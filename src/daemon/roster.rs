@@ -3,22 +3,52 @@
 //! Holds the only copies of token values that the daemon keeps. Decides nothing about them.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::api::Client;
 use crate::keeper::{ReauthId, ServerId, TokenId};
 use crate::lifecycle::Slot;
 use crate::secret::TokenValue;
-use crate::settings::{Reauth, ReauthMethod, Server, Source, Token};
-use crate::token_file::Stored;
+use crate::settings::{Reauth, ReauthMethod, Server, Source};
+use crate::store::Stored;
+
+/// What brought a token here, and so where its values come from and go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A `[token.NAME]` with this source.
+    Own(Source),
+    /// A line of this stock.
+    Line(StockId),
+    /// A file of this stock, in this folder and called as the token.
+    File(StockId, PathBuf),
+}
+
+/// One `[inventory.NAME]`, by the daemon's number for it; never given anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct StockId(pub(super) u32);
+
+/// What all tokens of an inventory have in common; a `[token.NAME]` has its own.
+#[derive(Debug, PartialEq)]
+pub(super) struct Terms {
+    pub(super) origin: Origin,
+    pub(super) server: ServerId,
+    pub(super) reauth: Option<Arc<Reauth>>,
+    pub(super) revoke_on_shutdown: bool,
+}
 
 /// One token, as the world outside the keeper sees it.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) settings: Token,
-    pub(super) reauth: Option<Arc<Reauth>>,
-    pub(super) server: ServerId,
+    pub(super) name: Box<str>,
+    pub(super) terms: Arc<Terms>,
+    /// The line of its inventory that it stands on; 0 for none.
+    pub(super) line: u32,
     values: [Option<TokenValue>; 2],
     /// What the source held when it was last looked at.
     pub(super) in_source: Option<TokenValue>,
@@ -44,11 +74,11 @@ pub(super) struct LastWords {
 }
 
 impl Kept {
-    pub(super) fn new(settings: Token, reauth: Option<Arc<Reauth>>, server: ServerId) -> Self {
+    pub(super) fn new(name: Box<str>, terms: Arc<Terms>, line: u32) -> Self {
         Self {
-            settings,
-            reauth,
-            server,
+            name,
+            terms,
+            line,
             values: [None, None],
             in_source: None,
             epoch: 0,
@@ -70,16 +100,40 @@ impl Kept {
 
     /// Whether a new value comes from a command.
     pub(super) fn has_hook(&self) -> bool {
-        let method = self.reauth.as_ref().map(|reauth| &reauth.method);
+        let method = self.terms.reauth.as_ref().map(|reauth| &reauth.method);
         matches!(method, Some(ReauthMethod::Command(_)))
     }
 
     /// The file that the value is kept in, if its source is one.
-    pub(super) fn file(&self) -> Option<&Path> {
-        match &self.settings.source {
-            Source::File(path) => Some(path),
-            Source::Credential(_) | Source::Env(_) => None,
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        match &self.terms.origin {
+            Origin::Own(Source::File(path)) => Some(path.clone()),
+            Origin::File(_, folder) => Some(folder.join(&*self.name)),
+            Origin::Own(Source::Credential(_) | Source::Env(_)) | Origin::Line(_) => None,
         }
+    }
+
+    /// What can be looked at for the token's value alone; `None` for a line of an inventory.
+    pub(super) fn source(&self) -> Option<Source> {
+        match &self.terms.origin {
+            Origin::Own(source) => Some(source.clone()),
+            Origin::File(..) => self.file().map(Source::File),
+            Origin::Line(_) => None,
+        }
+    }
+
+    /// The stock that brought it.
+    pub(super) fn stock(&self) -> Option<StockId> {
+        match self.terms.origin {
+            Origin::Own(_) => None,
+            Origin::Line(stock) | Origin::File(stock, _) => Some(stock),
+        }
+    }
+
+    /// The source is another one: nothing is known of what it holds.
+    pub(super) fn forget_source(&mut self) {
+        self.epoch += 1;
+        self.in_source = None;
     }
 }
 
@@ -94,7 +148,9 @@ pub(super) struct Remote {
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     tokens: Vec<Option<Kept>>,
-    names: HashMap<String, TokenId>,
+    /// By the hash of their names, which stand with the tokens.
+    names: HashTable<TokenId>,
+    keys: RandomState,
     remotes: Vec<Remote>,
     servers: HashMap<String, ServerId>,
     reauths: Vec<Arc<Reauth>>,
@@ -111,7 +167,8 @@ impl Roster {
     }
 
     pub(super) fn id_of(&self, name: &str) -> Option<TokenId> {
-        self.names.get(name).copied()
+        let named = |id: &TokenId| self.token(*id).is_some_and(|kept| *kept.name == *name);
+        self.names.find(self.keys.hash_one(name), named).copied()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -120,20 +177,30 @@ impl Roster {
 
     /// Every token with its number, in no particular order.
     pub(super) fn ids(&self) -> impl Iterator<Item = (TokenId, &Kept)> {
-        self.names.values().filter_map(|id| Some((*id, self.token(*id)?)))
+        self.names.iter().filter_map(|id| Some((*id, self.token(*id)?)))
     }
 
     pub(super) fn insert(&mut self, id: TokenId, kept: Kept) {
-        self.names.insert(kept.settings.name.clone(), id);
         if self.tokens.len() <= id.index() {
             self.tokens.resize_with(id.index() + 1, || None);
         }
+        let hash = self.keys.hash_one(&*kept.name);
         self.tokens[id.index()] = Some(kept);
+        let (tokens, keys) = (&self.tokens, &self.keys);
+        let name = |id: &TokenId| tokens[id.index()].as_ref().map_or("", |kept| &*kept.name);
+        let known = |other: &TokenId| name(other) == name(&id);
+        match self.names.entry(hash, known, |id| keys.hash_one(name(id))) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = id,
+            Entry::Vacant(entry) => drop(entry.insert(id)),
+        }
     }
 
     pub(super) fn remove(&mut self, id: TokenId) {
         if let Some(kept) = self.tokens.get_mut(id.index()).and_then(Option::take) {
-            self.names.remove(&kept.settings.name);
+            let hash = self.keys.hash_one(&*kept.name);
+            if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
         }
     }
 

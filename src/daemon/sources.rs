@@ -16,15 +16,23 @@ impl Daemon {
     pub(super) fn look_at(&mut self, keys: Vec<u32>) {
         let wanted = keys.into_iter().filter_map(|key| {
             let id = self.keeper.id_of(key)?;
-            Some((id, self.roster.token(id)?))
+            errand(id, self.roster.token(id)?)
         });
-        let wanted = wanted.map(|(id, kept)| errand(id, kept)).collect();
+        let wanted = wanted.collect();
         self.look(wanted);
     }
 
-    /// Looks at every source.
+    /// Looks at the sources of these tokens.
+    pub(super) fn look_at_tokens(&mut self, ids: impl IntoIterator<Item = TokenId>) {
+        let errands = ids.into_iter().filter_map(|id| errand(id, self.roster.token(id)?));
+        let wanted = errands.collect();
+        self.look(wanted);
+    }
+
+    /// Looks at the source of every `[token.NAME]`.
     pub(super) fn look_at_all(&mut self) {
-        let wanted = self.roster.ids().map(|(id, kept)| errand(id, kept)).collect();
+        let own = self.roster.ids().filter(|(_, kept)| kept.stock().is_none());
+        let wanted = own.filter_map(|(id, kept)| errand(id, kept)).collect();
         self.look(wanted);
     }
 
@@ -33,9 +41,10 @@ impl Daemon {
         if let Some(kept) = self.roster.token_mut(id)
             && std::mem::take(&mut kept.look_again)
         {
-            let errand = errand(id, kept);
-            self.look(vec![errand]);
+            let wanted = errand(id, kept).into_iter().collect();
+            self.look(wanted);
         }
+        self.take_held_back(id);
     }
 
     fn look(&mut self, wanted: Vec<(TokenId, u64, Source)>) {
@@ -46,21 +55,28 @@ impl Daemon {
 
     /// Reads a source here and now: for the start, which is to have all values first.
     pub(super) fn look_now(&mut self, id: TokenId) {
-        if let Some(kept) = self.roster.token(id) {
-            let (id, epoch, source) = errand(id, kept);
+        if let Some((id, epoch, source)) = self.roster.token(id).and_then(|kept| errand(id, kept)) {
             let result = deeds::read_source(&source);
             self.looked(Look { id, epoch, source, result });
         }
+    }
+
+    /// Takes what looks have found.
+    pub(super) fn looked_at(&mut self, looks: Vec<Look>) {
+        for look in looks {
+            self.looked(look);
+        }
+        self.tell_of_stocks();
     }
 
     pub(super) fn looked(&mut self, look: Look) {
         let Look { id, epoch, source, result } = look;
         let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
         let Some(kept) = self.roster.token_mut(id) else { return };
-        if kept.epoch != epoch || kept.settings.source != source {
+        if kept.epoch != epoch || kept.source().as_ref() != Some(&source) {
             // It may have seen more than what made it worthless.
-            let errand = errand(id, kept);
-            return self.look(vec![errand]);
+            let wanted = errand(id, kept).into_iter().collect();
+            return self.look(wanted);
         }
         if busy {
             kept.look_again = true;
@@ -68,20 +84,28 @@ impl Daemon {
         }
         match result {
             Ok(found) => self.found(id, found),
-            Err(fault) => self.lost(id, &fault),
+            Err(fault) => {
+                if !self.left_its_folder(id, &fault) {
+                    self.lost(id, &fault);
+                }
+            }
         }
     }
 
-    fn found(&mut self, id: TokenId, found: Found) {
+    pub(super) fn found(&mut self, id: TokenId, found: Found) {
         let Some(kept) = self.roster.token_mut(id) else { return };
         let Found { value, warnings } = found;
         let unchanged = kept.in_source.as_ref() == Some(&value);
+        let changed = !unchanged && kept.in_source.is_some();
         kept.in_source = Some(value.clone());
         let recalled = kept.recalled.take();
         let warn = !std::mem::replace(&mut kept.warned, !warnings.is_empty());
-        let name = kept.settings.name.clone();
         if warn {
-            self.warn_of(&name, &warnings);
+            let name = kept.name.clone();
+            self.warn_of(Some(&name), &warnings);
+        }
+        if changed {
+            self.count_change(id);
         }
         match recalled {
             Some(stored) if stored.replaces.as_ref() == Some(&value) => {
@@ -92,7 +116,7 @@ impl Daemon {
         }
     }
 
-    fn lost(&mut self, id: TokenId, fault: &SourceFault) {
+    pub(super) fn lost(&mut self, id: TokenId, fault: &SourceFault) {
         let Some(kept) = self.roster.token_mut(id) else { return };
         kept.in_source = None;
         if let Some(stored) = kept.recalled.take() {
@@ -113,10 +137,14 @@ impl Daemon {
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
+        if let Some(held) = &mut self.memory.held {
+            return held.push((id, change));
+        }
         self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 
-    fn warn_of(&mut self, token: &str, warnings: &[SourceWarning]) {
+    /// Tells of sources that are open to others.
+    pub(super) fn warn_of(&mut self, token: Option<&str>, warnings: &[SourceWarning]) {
         for warning in warnings {
             let error = warning.to_string();
             let SourceWarning::OpenToAll { path, .. } = warning;
@@ -125,17 +153,13 @@ impl Daemon {
                 Name::ConfigWarning,
                 Severity::Warn,
                 "a secret is open to others",
-                Fields {
-                    token: Some(token),
-                    error: Some(&error),
-                    path: Some(&path),
-                    ..Fields::default()
-                },
+                Fields { token, error: Some(&error), path: Some(&path), ..Fields::default() },
             );
         }
     }
 }
 
-fn errand(id: TokenId, kept: &Kept) -> (TokenId, u64, Source) {
-    (id, kept.epoch, kept.settings.source.clone())
+/// A look at what can be looked at for the token alone.
+fn errand(id: TokenId, kept: &Kept) -> Option<(TokenId, u64, Source)> {
+    Some((id, kept.epoch, kept.source()?))
 }

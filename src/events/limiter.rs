@@ -114,6 +114,7 @@ impl Limiter {
             Name::ConfigReloaded
             | Name::ConfigRejected
             | Name::ConfigWarning
+            | Name::InventoryLoaded
             | Name::RenewalNotObserved
             | Name::RenewalLearned
             | Name::ServerUnavailable

@@ -85,6 +85,14 @@ pub struct Fields<'a> {
     pub reason: Option<&'a str>,
     /// A command's exit status.
     pub exit_status: Option<i32>,
+    /// Where tokens come from, by the name of their `[inventory.NAME]`.
+    pub inventory: Option<&'a str>,
+    /// How many tokens an inventory brings that were not there before.
+    pub tokens_added: Option<u64>,
+    /// How many it brings no longer.
+    pub tokens_removed: Option<u64>,
+    /// How many have another value in it.
+    pub tokens_changed: Option<u64>,
     /// A file or folder.
     pub path: Option<&'a str>,
     /// Names that a reload added, separated by commas; the caller bounds the list.
@@ -128,6 +136,10 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
                 dies_in_ms = fields.dies_in_ms,
                 renews_by = fields.renews_by,
                 tokens = fields.tokens,
+                inventory = fields.inventory,
+                tokens_added = fields.tokens_added,
+                tokens_removed = fields.tokens_removed,
+                tokens_changed = fields.tokens_changed,
                 path = fields.path,
                 added = fields.added,
                 removed = fields.removed,

@@ -55,6 +55,8 @@ names! {
     ConfigRejected, "config_rejected", Error, "82d5c7dc3cb5493391be03bd1b25d318";
     /// Something in the configuration holds, but is hardly meant.
     ConfigWarning, "config_warning", Warn, "23dcc4199f0f44cc9f75f85d89f9e6dd";
+    /// An inventory was read; with what that added, removed and changed.
+    InventoryLoaded, "inventory_loaded", Info, "3fff652cc5fb4f00bf4186caa2e2520d";
     /// A token is alive.
     TokenChecked, "token_checked", Info, "1b0bbeb6d86c4f109c011cdf796a5dbd";
     /// No permitted way extends this token value.

@@ -1,4 +1,4 @@
-//! Re-auth commands: how one is run, and what its end means.
+//! External commands: how one is run, and what its end means.
 //!
 //! # What a command may rely on
 //!
@@ -16,11 +16,15 @@
 //!   group (`setsid`).
 //!
 //! [`run`] does the I/O, [`HookEnd::interpret`] draws the conclusion. Neither prints anything,
-//! and neither decides whether there is another attempt.
+//! and neither decides whether there is another attempt. [`stream`] runs a command for all that
+//! it prints, such as the tokens of an inventory, under the same rules; it gets none of the
+//! variables that speak of one token.
 
 mod group;
 mod interpret;
 mod run;
+mod stream;
 
 pub use interpret::{HookEnd, HookFault, HookResult};
 pub use run::{Invocation, MAX_OUTPUT_BYTES, run};
+pub use stream::{Chunk, StreamEnd, stream};

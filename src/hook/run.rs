@@ -20,7 +20,7 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How long the output of a command that has ended may stay open. What it printed itself is in
 /// the pipe already; only a process that it left behind can hold the pipe, perhaps for ever.
-const AFTER_EXIT: Duration = Duration::from_millis(250);
+pub(super) const AFTER_EXIT: Duration = Duration::from_millis(250);
 
 /// What the command takes over from the daemon's environment, where it is set.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -76,19 +76,27 @@ pub async fn run(invocation: Invocation<'_>) -> HookEnd {
     }
 }
 
-/// The command with its whole environment.
-fn command(invocation: &Invocation<'_>) -> Command {
-    let mut parts = invocation.command.iter();
+/// A command with what every one of them gets: an almost empty environment, and only its
+/// standard output connected.
+pub(super) fn bare(words: &[String]) -> Command {
+    let mut words = words.iter();
     // An empty program, as an empty command has, is one that is not found.
-    let mut command = Command::new(parts.next().map_or("", String::as_str));
+    let mut command = Command::new(words.next().map_or("", String::as_str));
     command
-        .args(parts)
+        .args(words)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .env_clear()
-        .envs(INHERITED.iter().filter_map(|key| Some((key, std::env::var_os(key)?))))
+        .envs(INHERITED.iter().filter_map(|key| Some((key, std::env::var_os(key)?))));
+    command
+}
+
+/// The command of a re-auth with its whole environment.
+fn command(invocation: &Invocation<'_>) -> Command {
+    let mut command = bare(invocation.command);
+    command
         .env("TOKENKEEP_NAME", invocation.name)
         .env("TOKENKEEP_SERVER", invocation.server)
         .env("TOKENKEEP_URL", invocation.url)

@@ -10,6 +10,7 @@ mod breaker;
 mod gate;
 mod output;
 mod reauth;
+mod resume;
 mod run;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use self::agenda::Agenda;
 use self::gate::{Gate, Waiting};
 use self::output::{Contact, Place};
 use self::reauth::Reauth;
+use self::resume::Trial;
 use crate::lifecycle::{
     Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
     Standing, Token,
@@ -39,6 +41,7 @@ struct Server {
     gate: Gate,
     tokens: usize,
     renews_by: Option<Method>,
+    trial: Trial,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,12 @@ impl Keeper {
     /// Adds a server.
     pub fn add_server(&mut self, limits: Limits) -> ServerId {
         let id = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        self.servers.push(Server { gate: Gate::new(limits), tokens: 0, renews_by: None });
+        self.servers.push(Server {
+            gate: Gate::new(limits),
+            tokens: 0,
+            renews_by: None,
+            trial: Trial::default(),
+        });
         ServerId(id)
     }
 
@@ -241,7 +249,7 @@ impl Keeper {
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
-    /// may end, and values that it brings are still stored.
+    /// may end, and values that it brings are still verified and stored.
     pub fn close(&mut self) {
         self.closed = true;
     }

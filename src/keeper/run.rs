@@ -113,7 +113,8 @@ impl Keeper {
     ) {
         let draw = self.draw();
         let Some(entry) = self.tokens[id.index()].as_mut() else { return };
-        let server = &mut self.servers[entry.spec.server.index()];
+        let server_id = entry.spec.server;
+        let server = &mut self.servers[server_id.index()];
         let route = entry.spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
         let place = match event {
             Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => Place::Hook,
@@ -123,8 +124,10 @@ impl Keeper {
             _ => Place::None,
         };
         let context = Context { policy: &entry.spec.policy, renews_by: server.renews_by, draw };
+        let earlier = entry.token;
         let (token, effect) = step(entry.token, event, now, &context, &mut self.notices);
         entry.token = token;
+        let distrusted = server.trial.judge(&earlier, &token, now);
         if !token.is_busy() {
             entry.serial = 0;
         }
@@ -157,7 +160,12 @@ impl Keeper {
                 }
             }
         }
-        let Some(effect) = effect else { return };
+        let Some(effect) = effect else {
+            if distrusted {
+                self.doubt_all(server_id, now, out);
+            }
+            return;
+        };
         let place = match place {
             Place::Server { server: server_id, .. } => {
                 server.gate.occupy(now);
@@ -242,7 +250,7 @@ impl Keeper {
     /// urgent of all that are due, not of those that were at the last wake-up.
     pub fn wake(&mut self, now: Moment, out: &mut Vec<Output>) {
         if self.closed {
-            return;
+            return self.admit_to_servers(now, out);
         }
         while let Some((at, id)) = self.agenda.take_due(now) {
             let id = TokenId(id);
@@ -257,11 +265,20 @@ impl Keeper {
         for index in 0..self.reauths.len() {
             self.admit_reauths(index, now, out);
         }
+        self.admit_to_servers(now, out);
+    }
+
+    /// Lets requests start, as far as their servers' gates allow. After the keeper was closed
+    /// only those that a new value may depend on, which nobody keeps yet.
+    fn admit_to_servers(&mut self, now: Moment, out: &mut Vec<Output>) {
         for index in 0..self.servers.len() {
             while let Some(id) = self.servers[index].gate.admit(now) {
                 let id = TokenId(id);
                 let Some(entry) = self.tokens[id.index()].as_mut() else { continue };
                 entry.waiting = None;
+                if self.closed && !entry.token.has_unkept_candidate() {
+                    continue;
+                }
                 let logs_in = !self.is_due(id, Need::Server, now);
                 if logs_in && self.is_closed_to(id, now) {
                     self.wait_for_reauth(id);

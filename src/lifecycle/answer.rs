@@ -276,6 +276,7 @@ impl Turn<'_> {
         self.token.hollow = 0;
         self.token.doubts = 0;
         self.token.settling = None;
+        self.token.resumed = false;
         self.token.baseline = None;
         self.token.budget.forget_value();
         self.token.life_ms = 0;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::errand::Need;
 use super::reading::Method;
+use super::resume::Resumed;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
@@ -44,6 +45,15 @@ pub enum Event {
     Stored(Result<(), Box<str>>),
     /// The configured source was read again.
     SourceChanged(SourceChange),
+    /// The source's value has been put into the spare slot, and an earlier run knew this of it.
+    Resumed {
+        /// What it knew.
+        resumed: Resumed,
+        /// It is asked about at once all the same.
+        spot_check: bool,
+    },
+    /// What an earlier run knew of the server's tokens has proven wrong too often.
+    Doubted,
     /// The policy is another one from now on.
     PolicyChanged,
     /// Another server is asked about the token from now on.

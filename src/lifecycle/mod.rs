@@ -14,6 +14,7 @@ mod newcomer;
 mod policy;
 mod proof;
 mod reading;
+mod resume;
 mod step;
 mod token;
 
@@ -32,5 +33,6 @@ pub use event::{
 };
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
+pub use resume::Resumed;
 pub use step::{Context, step};
 pub use token::{Standing, Token};

@@ -29,7 +29,7 @@ impl Turn<'_> {
         }
     }
 
-    fn new_value_in_source(&mut self) {
+    pub(super) fn new_value_in_source(&mut self) {
         self.outdate_candidate();
         match self.token.standing {
             Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),

@@ -25,7 +25,7 @@ impl Turn<'_> {
         earlier: &Reading,
         reading: &Reading,
     ) -> Option<bool> {
-        if self.token.life_ms == 0 {
+        if std::mem::take(&mut self.token.resumed) || self.token.life_ms == 0 {
             return None;
         }
         let life = Duration::from_millis(self.token.life_ms);

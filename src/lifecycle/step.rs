@@ -74,6 +74,14 @@ pub fn step(
             turn.source_changed(change);
             None
         }
+        Event::Resumed { resumed, spot_check } => {
+            turn.resumed(resumed, spot_check);
+            None
+        }
+        Event::Doubted => {
+            turn.token.doubt_resumed(now);
+            None
+        }
         Event::PolicyChanged => {
             turn.policy_changed();
             None

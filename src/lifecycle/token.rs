@@ -50,6 +50,8 @@ pub struct Token {
     /// The server reports the life from before a renewal by this call, and the last reading
     /// showed a whole one: the next by this call cannot show growth.
     pub(super) settling: Option<Method>,
+    /// All that is known of the value in use comes from an earlier run.
+    pub(super) resumed: bool,
     /// Trouble was reported, and the token has not been found alive since.
     pub(super) troubled: bool,
     /// It was reported that no call extends this value's life.
@@ -175,6 +177,7 @@ impl Token {
             hollow: 0,
             doubts: 0,
             settling: None,
+            resumed: false,
             troubled: false,
             unextendable: false,
             renew_refused: false,

@@ -1,7 +1,7 @@
 //! Environment variables that override single keys: `TOKENKEEP__SCHEDULE__JITTER=0.2`.
 //!
 //! Owns how a variable's name leads to a key. Values go through the same check as those
-//! of files. A variable cannot define a server, re-auth or token, only change one.
+//! of files. A variable cannot define a server, re-auth, token or inventory, only change one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;

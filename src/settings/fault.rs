@@ -77,7 +77,7 @@ pub enum FaultKind {
     Missing,
     /// Two keys that exclude or contradict each other.
     Conflict,
-    /// The same token, server or re-auth in two files.
+    /// The same token, inventory, server or re-auth in two files.
     Duplicate,
     /// A reference to a server or re-auth that is not configured.
     UnknownName,

@@ -34,10 +34,12 @@ use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use model::{
-    Control, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server,
+    Settings, Source, Token, Upkeep,
 };
 pub use print::print;
 pub use quiet::{QuietFault, QuietWindow};
+pub use text::name_fault;
 
 use environment::Environment;
 use marks::Marks;

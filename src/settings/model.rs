@@ -29,6 +29,8 @@ pub struct Settings {
     pub reauths: Vec<Reauth>,
     /// The tokens, sorted by name.
     pub tokens: Vec<Token>,
+    /// What brings further tokens, sorted by name.
+    pub inventories: Vec<Inventory>,
 }
 
 /// `[log]`
@@ -170,19 +172,84 @@ pub enum KeySource {
 pub struct Token {
     /// Its name in the configuration.
     pub name: String,
-    /// The name of its server; it exists in [`Settings::servers`].
-    pub server: String,
     /// Where its value comes from.
     pub source: Source,
-    /// The name of its way to a new value; it exists in [`Settings::reauths`].
+    /// How it is kept alive.
+    pub upkeep: Upkeep,
+}
+
+/// How tokens are kept alive: what a `[token.NAME]` and an `[inventory.NAME]` say alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upkeep {
+    /// The name of the server; it exists in [`Settings::servers`].
+    pub server: String,
+    /// The name of the way to a new value; it exists in [`Settings::reauths`].
     pub reauth: Option<String>,
     /// How long before the end of a value that nothing extends a new one is asked for, 100 ms
     /// to 24 h; `None`: once it has ended. Always `None` without `reauth`.
     pub reauth_before: Option<Duration>,
-    /// Whether its value is revoked when the service stops.
+    /// Whether the value is revoked when the service stops.
     pub revoke_on_shutdown: bool,
-    /// When to check it, the nearest `[schedule]` of each key applied.
+    /// When to check, the nearest `[schedule]` of each key applied.
     pub schedule: Schedule,
+}
+
+/// `[inventory.NAME]`: tokens by the thousand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inventory {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where its tokens come from.
+    pub source: InventorySource,
+    /// How each of them is kept alive.
+    pub upkeep: Upkeep,
+}
+
+impl Inventory {
+    /// Where its tokens come from as a whole, for people: a path, or a command's program.
+    pub fn whole(&self) -> String {
+        match &self.source {
+            InventorySource::File { path, .. } | InventorySource::Dir(path) => {
+                path.display().to_string()
+            }
+            InventorySource::Command { command, .. } => {
+                command.first().cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Where the token called `name` stands, which is on `line` if it is on any (0: on none).
+    pub fn place(&self, name: &str, line: u32) -> String {
+        match &self.source {
+            InventorySource::Dir(path) => path.join(name).display().to_string(),
+            InventorySource::File { .. } | InventorySource::Command { .. } => {
+                format!("{}:{line}", self.whole())
+            }
+        }
+    }
+}
+
+/// Where an inventory's tokens come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InventorySource {
+    /// A file of JSON lines, watched.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether one bad line makes the whole file unusable.
+        strict: bool,
+    },
+    /// A folder, watched, with a file for each token, which is called as the token.
+    Dir(PathBuf),
+    /// An external command that prints JSON lines: run at the start and at a reload.
+    Command {
+        /// The program, then its arguments.
+        command: Vec<String>,
+        /// The longest that it may take.
+        timeout: Duration,
+        /// Whether one bad line makes all of its output unusable.
+        strict: bool,
+    },
 }
 
 /// Where a token's value comes from.

@@ -5,22 +5,30 @@ use std::path::Path;
 use crate::lifecycle::Schedule;
 
 use super::duration::show;
-use super::model::{KeySource, Reauth, ReauthMethod, Server, Settings, Source, Token};
-use super::raw::{Raw, RawControl, RawLog, RawReauth, RawSchedule, RawServer, RawToken};
+use super::model::{
+    Inventory, InventorySource, KeySource, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    Upkeep,
+};
+use super::raw::{
+    Raw, RawControl, RawInventory, RawLog, RawReauth, RawSchedule, RawServer, RawToken,
+};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
 /// `settings` as TOML, every key with its effective value.
 ///
 /// Loading the text gives equal settings. The schedule that stands at its top is the one
-/// of the first token; another token's has the keys that differ.
+/// of the first token; that of another token or of an inventory has the keys that differ.
 #[expect(clippy::missing_panics_doc, reason = "numbers, text and tables are always TOML")]
 pub fn print(settings: &Settings) -> String {
-    let general = settings.tokens.first().map(|token| token.schedule).unwrap_or_default();
+    let general = settings.tokens.first().map(|token| token.upkeep.schedule).unwrap_or_default();
     let servers = settings.servers.iter().map(|server| (server.name.clone(), raw_server(server)));
     let reauths = settings.reauths.iter().map(|reauth| (reauth.name.clone(), raw_reauth(reauth)));
     let tokens =
         settings.tokens.iter().map(|token| (token.name.clone(), raw_token(token, &general)));
+    let inventories = settings.inventories.iter();
+    let inventories =
+        inventories.map(|inventory| (inventory.name.clone(), raw_inventory(inventory, &general)));
     let raw = Raw {
         state_dir: Some(text(&settings.state_dir)),
         max_hooks: Some(settings.max_hooks.get()),
@@ -36,6 +44,7 @@ pub fn print(settings: &Settings) -> String {
         server: servers.collect(),
         reauth: reauths.collect(),
         token: tokens.collect(),
+        inventory: inventories.collect(),
     };
     toml::to_string(&raw).expect("numbers, text and tables are always TOML")
 }
@@ -80,13 +89,13 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
 }
 
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
-    let differs = token.schedule != *general;
+    let upkeep = &token.upkeep;
     let mut raw = RawToken {
-        server: Some(token.server.clone()),
-        reauth: token.reauth.clone(),
-        reauth_before: token.reauth_before.map(show),
-        revoke_on_shutdown: Some(token.revoke_on_shutdown),
-        schedule: differs.then(|| raw_schedule(&token.schedule, Some(general))),
+        server: Some(upkeep.server.clone()),
+        reauth: upkeep.reauth.clone(),
+        reauth_before: upkeep.reauth_before.map(show),
+        revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
+        schedule: own_schedule(upkeep, general),
         ..RawToken::default()
     };
     match &token.source {
@@ -95,6 +104,35 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
         Source::Env(name) => raw.env = Some(name.clone()),
     }
     raw
+}
+
+fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
+    let upkeep = &inventory.upkeep;
+    let mut raw = RawInventory {
+        server: Some(upkeep.server.clone()),
+        reauth: upkeep.reauth.clone(),
+        reauth_before: upkeep.reauth_before.map(show),
+        revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
+        schedule: own_schedule(upkeep, general),
+        ..RawInventory::default()
+    };
+    match &inventory.source {
+        InventorySource::File { path, strict } => {
+            (raw.file, raw.strict) = (Some(text(path)), Some(*strict));
+        }
+        InventorySource::Dir(path) => raw.dir = Some(text(path)),
+        InventorySource::Command { command, timeout, strict } => {
+            (raw.command, raw.strict) = (Some(command.clone()), Some(*strict));
+            raw.timeout = Some(show(*timeout));
+        }
+    }
+    raw
+}
+
+/// The keys of a schedule that `general` has not got the same already; `None` for no such key.
+fn own_schedule(upkeep: &Upkeep, general: &Schedule) -> Option<RawSchedule> {
+    let differs = upkeep.schedule != *general;
+    differs.then(|| raw_schedule(&upkeep.schedule, Some(general)))
 }
 
 /// The keys of `schedule` that `general` has not got the same already.

@@ -21,6 +21,8 @@ pub(super) struct Raw {
     pub(super) reauth: BTreeMap<String, RawReauth>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) token: BTreeMap<String, RawToken>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) inventory: BTreeMap<String, RawInventory>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -87,6 +89,21 @@ pub(super) struct RawToken {
     pub(super) file: Option<String>,
     pub(super) credential: Option<String>,
     pub(super) env: Option<String>,
+    pub(super) reauth: Option<String>,
+    pub(super) reauth_before: Option<String>,
+    pub(super) revoke_on_shutdown: Option<bool>,
+    pub(super) schedule: Option<RawSchedule>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawInventory {
+    pub(super) server: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) dir: Option<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) strict: Option<bool>,
+    pub(super) timeout: Option<String>,
     pub(super) reauth: Option<String>,
     pub(super) reauth_before: Option<String>,
     pub(super) revoke_on_shutdown: Option<bool>,

@@ -116,6 +116,7 @@ pub(super) const ROOT: &[Field] = &[
     Field { name: "server", shape: Shape::Named(SERVER) },
     Field { name: "reauth", shape: Shape::Named(REAUTH) },
     Field { name: "token", shape: Shape::Named(TOKEN) },
+    Field { name: "inventory", shape: Shape::Named(INVENTORY) },
 ];
 
 const LOG: &[Field] =
@@ -172,6 +173,19 @@ const TOKEN: &[Field] = &[
     value("file", Kind::Path),
     value("credential", Kind::Credential),
     value("env", Kind::Variable),
+    value("reauth", Kind::Reference),
+    REAUTH_BEFORE,
+    value("revoke_on_shutdown", Kind::Boolean),
+    Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
+];
+
+const INVENTORY: &[Field] = &[
+    value("server", Kind::Reference),
+    value("file", Kind::Path),
+    value("dir", Kind::Path),
+    value("command", Kind::Command),
+    value("strict", Kind::Boolean),
+    value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_HOOK)),
     value("reauth", Kind::Reference),
     REAUTH_BEFORE,
     value("revoke_on_shutdown", Kind::Boolean),

@@ -215,15 +215,16 @@ impl Pass<'_> {
         Some(Value::from(right))
     }
 
-    /// A token is defined in one file; of a server or re-auth, `conf.d` may change what
+    /// A token or inventory is defined in one file; of a server or re-auth, `conf.d` may change what
     /// the main file says, but not two files of `conf.d` each other's.
     fn may_define(&mut self, section: &str, path: &str, spot: Spot) -> bool {
         let Some(earlier) = self.definitions.insert(path.to_owned(), spot) else { return true };
-        if section != "token" && earlier.source() == Spot::MAIN.source() {
+        let whole = matches!(section, "token" | "inventory");
+        if !whole && earlier.source() == Spot::MAIN.source() {
             return true;
         }
         let message = format!("[{path}] stands at {} already", self.sources.place(earlier));
-        let remedy = if section == "token" {
+        let remedy = if whole {
             "keep one of the two, or give it another name"
         } else {
             "two files of conf.d may not define the same name: keep one of the two, or rename it"

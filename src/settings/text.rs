@@ -65,23 +65,36 @@ fn socket_path(text: &str) -> Result<(), Problem> {
 
 /// What a name must be: it becomes a part of file names, of log lines, and of commands.
 pub(super) fn name(text: &str) -> Result<(), Problem> {
+    let remedy = "names become file names: write a short one, like \"quotes-1\"";
+    name_fault(text).map_or(Ok(()), |fault| Err(bad(fault, remedy)))
+}
+
+/// Why `text` cannot be the name of a token, a server, a re-auth or an inventory: the rest of
+/// a sentence that begins with what it should have named; `None` if it can.
+///
+/// ```
+/// use tokenkeep::settings::name_fault;
+///
+/// assert_eq!(name_fault("quotes-1"), None);
+/// assert_eq!(name_fault("a/b"), Some("has a slash in its name"));
+/// ```
+pub fn name_fault(text: &str) -> Option<&'static str> {
     /// With a suffix of ours it must still pass for a file's name, which ends at 255 bytes.
     const LONGEST_BYTES: usize = 200;
     const LONGEST: usize = 64;
-    let message = if text.is_empty() {
-        "has an empty name"
-    } else if text.chars().count() > LONGEST || text.len() > LONGEST_BYTES {
-        "has a name longer than 64 characters"
+    if text.is_empty() {
+        Some("has an empty name")
+    } else if text.len() > LONGEST_BYTES || text.chars().count() > LONGEST {
+        Some("has a name longer than 64 characters")
     } else if text.chars().any(char::is_control) {
-        "has a control character in its name"
+        Some("has a control character in its name")
     } else if text.contains('/') {
-        "has a slash in its name"
+        Some("has a slash in its name")
     } else if text.starts_with('.') {
-        "has a name that begins with a dot"
+        Some("has a name that begins with a dot")
     } else {
-        return Ok(());
-    };
-    Err(bad(message, "names become file names: write a short one, like \"quotes-1\""))
+        None
+    }
 }
 
 fn url(text: &str) -> Result<(), Problem> {

@@ -1,23 +1,18 @@
-//! Where token values come from and where they are kept: files, credentials, the environment,
-//! the state directory.
+//! Where token values come from and where they are kept: files, credentials, the environment.
 //!
 //! Everything here blocks on the file system, and none of it decides which value counts.
 //! No content of a file, and no value, is part of any error.
 
-mod ledger;
 mod links;
 mod replace;
 mod source;
-mod store;
 mod store_fault;
 mod watch;
 
-pub use ledger::{Count, Ledger};
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
-pub use store::{StateDir, Stored};
 pub use store_fault::StoreFault;
-pub use watch::Watcher;
+pub use watch::{Touched, Watcher};
 
 /// What the name of every file begins with that is written here and not yet renamed to its
 /// final name: whoever watches a folder passes such files by.

@@ -50,6 +50,14 @@ pub enum SourceWarning {
     },
 }
 
+impl SourceWarning {
+    /// What is to be said of a file with a secret at `path` that has this mode.
+    pub(crate) fn of(path: &Path, mode: u32) -> Option<Self> {
+        let mode = mode & 0o7777;
+        (mode & FOR_ALL != 0).then(|| Self::OpenToAll { path: path.to_owned(), mode })
+    }
+}
+
 /// Why a source holds no value, and where it is.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {kind}")]
@@ -164,11 +172,7 @@ fn read_file(path: &Path) -> Result<Found, SourceFault> {
     let fault = |kind| SourceFault { place: path.display().to_string().into(), kind };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
-    let mut warnings = Vec::new();
-    if mode & FOR_ALL != 0 {
-        warnings.push(SourceWarning::OpenToAll { path: path.to_owned(), mode });
-    }
-    Ok(Found { value, warnings })
+    Ok(Found { value, warnings: SourceWarning::of(path, mode).into_iter().collect() })
 }
 
 /// What the file at `path` holds, and its permission bits.

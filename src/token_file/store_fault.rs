@@ -62,9 +62,9 @@ pub enum StoreFault {
     /// There is no state directory to keep it in.
     #[error("there is no state directory that can be written to; see the warning at the start")]
     NoStateDir,
-    /// A kept value could not be understood; its file was set aside.
+    /// What was kept could not be understood, and was set aside.
     #[error(
-        "{}: what was kept there is damaged and was set aside as {}; the token's source counts again",
+        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about",
         path.display(),
         aside.display()
     )]
@@ -73,6 +73,20 @@ pub enum StoreFault {
         path: PathBuf,
         /// Where it is now.
         aside: PathBuf,
+    },
+    /// What was kept is not of this program, or of a version of it that is not known here.
+    #[error(
+        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about",
+        path.display(),
+        aside.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+        /// The version that it says it has.
+        version: i32,
     },
     /// Anything else.
     #[error("{}: {doing} failed ({error})", path.display())]
@@ -89,7 +103,7 @@ pub enum StoreFault {
 
 impl StoreFault {
     /// The fault behind `error`, met at `path` while `doing` something.
-    pub(super) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
+    pub(crate) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
         let path = path.into();
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -99,6 +113,29 @@ impl StoreFault {
                 Self::NoRoom { path, error }
             }
             _ => Self::Failed { path, doing, error },
+        }
+    }
+
+    /// The same fault once more, for another who waits for the same write.
+    pub(crate) fn again(&self) -> Self {
+        let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+        match self {
+            Self::NoFolder { folder } => Self::NoFolder { folder: folder.clone() },
+            Self::Denied { path, error } => Self::Denied { path: path.clone(), error: same(error) },
+            Self::NoRoom { path, error } => Self::NoRoom { path: path.clone(), error: same(error) },
+            Self::NotAFile { path } => Self::NotAFile { path: path.clone() },
+            Self::Owner { path, owner } => Self::Owner { path: path.clone(), owner: *owner },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::NoStateDir => Self::NoStateDir,
+            Self::Damaged { path, aside } => {
+                Self::Damaged { path: path.clone(), aside: aside.clone() }
+            }
+            Self::Foreign { path, aside, version } => {
+                Self::Foreign { path: path.clone(), aside: aside.clone(), version: *version }
+            }
+            Self::Failed { path, doing, error } => {
+                Self::Failed { path: path.clone(), doing, error: same(error) }
+            }
         }
     }
 }

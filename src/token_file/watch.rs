@@ -9,6 +9,7 @@
 
 mod file;
 mod folders;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -22,6 +23,8 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
 use self::file::{Stamp, Watched, links};
 use self::folders::Folders;
+pub use self::whole::Touched;
+use self::whole::Whole;
 use super::TEMPORARY_PREFIX;
 
 /// From the first sign of a change until files are looked at: a replacement is a burst of
@@ -42,7 +45,7 @@ const WRITTEN: EventMask = EventMask::CLOSE_WRITE.union(EventMask::MOVED_TO);
 const FOLDER_GONE: EventMask =
     EventMask::IGNORED.union(EventMask::MOVE_SELF).union(EventMask::UNMOUNT);
 
-/// Watches the files of tokens, each known by a key of the caller's.
+/// Watches files, and folders as a whole, each known by a key of the caller's.
 #[derive(Debug)]
 pub struct Watcher {
     /// `None` where inotify is not to be had: then everything is looked at once a second.
@@ -50,6 +53,7 @@ pub struct Watcher {
     fault: Option<io::Error>,
     folders: Folders,
     files: HashMap<u32, Watched>,
+    wholes: HashMap<u32, Whole>,
     /// Files that may have changed, and whether that is certain.
     suspects: BTreeMap<u32, bool>,
     settling: Option<Pin<Box<Sleep>>>,
@@ -74,6 +78,7 @@ impl Watcher {
             events,
             fault,
             files: HashMap::new(),
+            wholes: HashMap::new(),
             suspects: BTreeMap::new(),
             settling: None,
             probing,
@@ -126,7 +131,37 @@ impl Watcher {
         }
     }
 
-    /// Waits until files may have changed, and returns their keys in order: at least one.
+    /// Watches the folders in `paths` as a whole, and no others from now on: every file in
+    /// them, the ones to come as well. Their keys must not be those of files. Otherwise as
+    /// [`Watcher::set_paths`].
+    ///
+    /// Where inotify is not to be had, files that are replaced, created or removed are noticed,
+    /// and not those that are written in place.
+    pub fn set_folders(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
+        let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
+        let folders = &mut self.folders;
+        self.wholes.retain(|key, whole| {
+            let stays = whole.is_at(wanted.get(key));
+            if !stays {
+                folders.detach_whole(*key, &whole.path);
+            }
+            stays
+        });
+        for (key, path) in wanted {
+            self.wholes.entry(key).or_insert_with(|| {
+                folders.attach_whole(key, &path);
+                Whole::new(path)
+            });
+        }
+    }
+
+    /// What may have changed in the folder of this key, since this was last called.
+    pub fn take_touched(&mut self, key: u32) -> Touched {
+        self.wholes.get_mut(&key).map_or(Touched::All, Whole::take)
+    }
+
+    /// Waits until files may have changed, and returns their keys, or those of the folders that
+    /// are watched as a whole, in order: at least one.
     ///
     /// Cancel-safe: what was noticed and not returned is returned the next time. A file that
     /// was written with the same content is among them, and so is one that was removed.
@@ -141,7 +176,7 @@ impl Watcher {
                         return changed;
                     }
                 }
-                _ = self.probing.tick(), if !self.files.is_empty() => {
+                _ = self.probing.tick(), if !self.is_idle() => {
                     let suspects = self.folders.probe();
                     self.suspect(suspects, false);
                 }
@@ -153,10 +188,15 @@ impl Watcher {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.files.is_empty() && self.wholes.is_empty()
+    }
+
     /// Concludes from an event which files to look at.
     fn note(&mut self, event: &EventOwned) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
-            let all: Vec<u32> = self.files.keys().copied().collect();
+            self.wholes.values_mut().for_each(Whole::touch_all);
+            let all: Vec<u32> = self.files.keys().chain(self.wholes.keys()).copied().collect();
             return self.suspect(all, false);
         }
         let descriptor = event.wd.get_watch_descriptor_id();
@@ -164,6 +204,12 @@ impl Watcher {
             Some(name) if name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) => {}
             Some(name) => {
                 let written = event.mask.intersects(WRITTEN);
+                for key in self.folders.wholes(descriptor) {
+                    if let Some(whole) = self.wholes.get_mut(&key) {
+                        whole.touch(name);
+                        self.suspect([key], true);
+                    }
+                }
                 let named = self.folders.named(descriptor, name);
                 if named.is_empty() {
                     // Something that a link may lead through, such as Kubernetes' `..data`.
@@ -205,6 +251,9 @@ impl Watcher {
         }
         let mut changed = Vec::new();
         for (key, certain) in suspects {
+            if self.wholes.get_mut(&key).is_some_and(Whole::compare) {
+                changed.push(key);
+            }
             let Some(file) = self.files.get_mut(&key) else { continue };
             let stamp = Stamp::of(&file.path);
             if certain || stamp != file.stamp {

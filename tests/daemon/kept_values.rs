@@ -64,7 +64,7 @@ async fn a_new_value_is_kept_for_the_user_alone_and_found_after_a_restart() {
         let daemon = world.start(&secret("old"));
         daemon.event("reauth_succeeded", "quotes").await;
         daemon.stop().await;
-        assert_eq!(mode(&world.stage.path("state/values/quotes.json")), 0o600, "{kind:?}");
+        assert_eq!(mode(&world.stage.path("state/tokenkeep.db")), 0o600, "{kind:?}");
 
         let asked = about(&world.server, &secret("old")).len();
         let daemon = world.start(&secret("old"));

@@ -56,8 +56,8 @@ async fn a_manager_hears_of_readiness_reload_pings_and_the_end() {
     manager.hears("READY=1").await;
     daemon.signal(Signal::TERM);
     manager.hears("STOPPING=1").await;
-    // The grace of 10 s, and a second for the rest.
-    manager.hears("EXTEND_TIMEOUT_USEC=11000000").await;
+    // The grace of 10 s, 2 s for the last write to the store, and a second for the rest.
+    manager.hears("EXTEND_TIMEOUT_USEC=13000000").await;
     daemon.ended().await;
 }
 

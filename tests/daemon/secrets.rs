@@ -114,7 +114,7 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
 
 /// What is kept of secrets under the state directory is for the service's user alone.
 fn kept_for_the_user_alone(stage: &Stage) -> bool {
-    let values = fs::read_dir(stage.path("state/values")).expect("a folder");
+    let values = fs::read_dir(stage.path("state")).expect("a folder");
     let modes: Vec<_> = values.map(|entry| mode(&entry.expect("an entry").path())).collect();
     !modes.is_empty() && modes.iter().all(|mode| *mode == 0o600)
 }

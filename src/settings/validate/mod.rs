@@ -4,12 +4,14 @@
 //! Each value on its own has been checked before; here it is only converted. A key that
 //! was refused there counts as present, so that nobody is told to add it.
 
+mod inventory;
 mod reauth;
 mod schedule;
 mod server;
 mod token;
+mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use super::raw::{Raw, RawControl, RawLog, RawSchedule};
 use super::report::Report;
 use super::schema::{self, LOG_FORMATS};
 use super::source::Spot;
+use upkeep::Written;
 
 pub(super) use server::is_plain_http;
 
@@ -61,6 +64,11 @@ pub(super) fn validate(
             .token
             .iter()
             .filter_map(|(name, token)| judge.token(name, token, raw, &schedules))
+            .collect(),
+        inventories: raw
+            .inventory
+            .iter()
+            .filter_map(|(name, inventory)| judge.inventory(name, inventory, raw, &schedules))
             .collect(),
     };
     judge.usage(raw, &settings);
@@ -166,20 +174,21 @@ impl Judge<'_> {
 
     /// Warns of what is there for nothing.
     fn usage(&mut self, raw: &Raw, settings: &Settings) {
-        if raw.token.is_empty() {
+        if raw.token.is_empty() && raw.inventory.is_empty() {
             self.report.warning(
                 self.table_spot("token"),
                 WarningKind::NoTokens,
                 "no tokens configured; nothing to keep alive",
-                "add a [token.NAME] with its server and source",
+                "add a [token.NAME] or an [inventory.NAME] with its server and source",
             );
             return;
         }
-        let used = |of: fn(&super::raw::RawToken) -> Option<&String>| {
-            raw.token.values().filter_map(of).collect::<std::collections::HashSet<_>>()
-        };
-        let (servers, reauths) =
-            (used(|token| token.server.as_ref()), used(|token| token.reauth.as_ref()));
+        let (mut servers, mut reauths) = (HashSet::new(), HashSet::new());
+        let tokens = raw.token.values().map(Written::from);
+        for written in tokens.chain(raw.inventory.values().map(Written::from)) {
+            servers.extend(written.server);
+            reauths.extend(written.reauth);
+        }
         let unused = raw
             .server
             .keys()
@@ -193,9 +202,10 @@ impl Judge<'_> {
         );
         for path in unused {
             let message = format!("no token uses [{path}]");
-            let remedy = "name it in a token, or remove it";
+            let remedy = "name it in a token or an inventory, or remove it";
             self.report.warning(self.table_spot(&path), WarningKind::Unused, message, remedy);
         }
         self.shared_sources(&settings.tokens);
+        self.shared_inventories(&settings.inventories);
     }
 }

@@ -46,6 +46,8 @@ struct Folder {
     files: HashMap<OsString, Vec<u32>>,
     /// Those of them that are reached through links.
     linked: BTreeSet<u32>,
+    /// The keys under which every file in it is of interest.
+    wholes: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -84,13 +86,7 @@ impl Folders {
         let linked = steps.len() > 1;
         for step in steps {
             let Some(name) = step.file_name() else { continue };
-            let path = parent(step);
-            if !self.by_path.contains_key(path) {
-                self.by_path.insert(path.to_owned(), Folder::default());
-                self.unwatched.insert(path.to_owned());
-                self.watch(path);
-            }
-            if let Some(folder) = self.by_path.get_mut(path) {
+            if let Some(folder) = self.folder(parent(step)) {
                 folder.files.entry(name.to_owned()).or_default().push(key);
                 if linked {
                     folder.linked.insert(key);
@@ -113,12 +109,48 @@ impl Folders {
                     folder.files.remove(name);
                 }
             }
-            if folder.files.is_empty() {
-                self.unwatch(path);
-                self.unwatched.remove(path);
-                self.by_path.remove(path);
-            }
+            self.leave(path);
         }
+    }
+
+    /// Watches the folder at `path` for the key, whatever its files are called.
+    pub(super) fn attach_whole(&mut self, key: u32, path: &Path) {
+        if let Some(folder) = self.folder(path) {
+            folder.wholes.insert(key);
+        }
+    }
+
+    /// Takes back what [`Folders::attach_whole`] did.
+    pub(super) fn detach_whole(&mut self, key: u32, path: &Path) {
+        if let Some(folder) = self.by_path.get_mut(path) {
+            folder.wholes.remove(&key);
+        }
+        self.leave(path);
+    }
+
+    /// The folder at `path`, watched from now on if it can be.
+    fn folder(&mut self, path: &Path) -> Option<&mut Folder> {
+        if !self.by_path.contains_key(path) {
+            self.by_path.insert(path.to_owned(), Folder::default());
+            self.unwatched.insert(path.to_owned());
+            self.watch(path);
+        }
+        self.by_path.get_mut(path)
+    }
+
+    /// Lets go of the folder at `path` if nothing in it is of interest any more.
+    fn leave(&mut self, path: &Path) {
+        let unused = |folder: &Folder| folder.files.is_empty() && folder.wholes.is_empty();
+        if self.by_path.get(path).is_some_and(unused) {
+            self.unwatch(path);
+            self.unwatched.remove(path);
+            self.by_path.remove(path);
+        }
+    }
+
+    /// The keys for which every file in the folder of a watch is of interest.
+    pub(super) fn wholes(&self, descriptor: i32) -> Vec<u32> {
+        self.of(descriptor).flat_map(|folder| &folder.wholes).copied().collect()
     }
 
     /// The files called `name` in the folder of a watch.
@@ -196,8 +228,8 @@ impl Folders {
     }
 
     fn inside(&self, path: &Path) -> Vec<u32> {
-        let files = self.by_path.get(path).map(|folder| &folder.files);
-        files.into_iter().flat_map(HashMap::values).flatten().copied().collect()
+        let Some(folder) = self.by_path.get(path) else { return Vec::new() };
+        folder.files.values().flatten().chain(&folder.wholes).copied().collect()
     }
 
     /// Begins to watch the folder at `path`, if that can be had.

@@ -268,3 +268,51 @@ async fn without_inotify_changes_are_noticed_by_looking() {
     assert_eq!(world.changed().await, [2]);
     assert!(world.watcher.fault().is_some());
 }
+
+/// A folder with the files 1 and 2 that is watched as a whole.
+fn whole() -> World {
+    let mut world = World::new(2, &[]);
+    let path = world.folder.path().to_owned();
+    world.watcher.set_folders([(7, path)]);
+    world
+}
+
+fn names<const N: usize>(names: [&str; N]) -> Touched {
+    Touched::Names(names.into_iter().map(Into::into).collect())
+}
+
+#[tokio::test]
+async fn in_a_whole_folder_what_is_written_created_or_removed_is_reported_by_name() {
+    let mut world = whole();
+    fs::write(world.path("1"), "new").unwrap();
+    fs::write(world.path("3"), "new").unwrap();
+    fs::remove_file(world.path("2")).unwrap();
+    replace(&world.path("4"), &TokenValue::parse("new").unwrap()).unwrap();
+    assert_eq!(world.changed().await, [7]);
+    assert_eq!(world.watcher.take_touched(7), names(["1", "2", "3", "4"]));
+    assert!(world.silent().await);
+    assert_eq!(world.watcher.take_touched(7), names([]));
+}
+
+#[tokio::test]
+async fn a_whole_folder_that_is_replaced_has_changed_altogether() {
+    let mut world = whole();
+    let path = world.folder.path().join("sub");
+    world.watcher.set_folders([(8, path.clone())]);
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("1"), "new").unwrap();
+    assert_eq!(world.changed().await, [8]);
+    assert_eq!(world.watcher.take_touched(8), Touched::All);
+    fs::write(path.join("1"), "newer").unwrap();
+    assert_eq!(world.changed().await, [8]);
+    assert_eq!(world.watcher.take_touched(8), names(["1"]));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_longer_wanted_whole_is_silent() {
+    let mut world = whole();
+    world.watcher.set_folders([]);
+    assert_eq!(world.watcher.watched_folders(), 0);
+    fs::write(world.path("1"), "new").unwrap();
+    assert!(world.silent().await);
+}

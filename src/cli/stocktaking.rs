@@ -1,0 +1,96 @@
+//! What the inventories of a configuration bring now, for `check-config`. Runs no command.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use crate::inventory::{BadLines, Listed, Place, TOLD_SINGLY, read_file, read_folder};
+use crate::settings::{Inventory, InventorySource, Settings};
+
+/// What an inventory brings.
+pub(super) struct Brought<'a> {
+    pub(super) inventory: &'a Inventory,
+    /// How many tokens; `None` where only running a command would tell.
+    pub(super) tokens: Option<u32>,
+    /// What is wrong with it, in sentences with their place.
+    pub(super) remarks: Vec<String>,
+}
+
+/// Where a name was met first: a `[token.NAME]`, or an inventory and a line.
+type Names = HashMap<Box<str>, Option<(usize, u32)>>;
+
+/// Reads every inventory, in the order of their names.
+pub(super) fn take(settings: &Settings) -> Vec<Brought<'_>> {
+    let own = settings.tokens.iter();
+    let mut names: Names = own.map(|token| (token.name.as_str().into(), None)).collect();
+    let all = &settings.inventories;
+    (0..all.len()).map(|index| take_one(all, index, &mut names)).collect()
+}
+
+fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brought<'a> {
+    let inventory = &all[index];
+    let (mut tokens, mut taken, mut further) = (0, Vec::new(), 0_u64);
+    let mut sink = |listed: Listed| {
+        let Listed { name, line, .. } = listed;
+        match names.get(&name) {
+            None => {
+                names.insert(name, Some((index, line)));
+                tokens += 1;
+            }
+            Some(earlier) if taken.len() < TOLD_SINGLY => {
+                let place = inventory.place(&name, line);
+                taken.push(format!(
+                    "{place}: {name} is in {} already",
+                    origin(all, &name, *earlier)
+                ));
+            }
+            Some(_) => further += 1,
+        }
+        ControlFlow::Continue(())
+    };
+    let reading = match &inventory.source {
+        InventorySource::File { path, strict } => read_file(path, *strict, &mut sink),
+        InventorySource::Dir(path) => read_folder(path, &mut sink),
+        InventorySource::Command { .. } => {
+            return Brought { inventory, tokens: None, remarks: Vec::new() };
+        }
+    };
+    let mut remarks = Vec::new();
+    match reading {
+        Ok(reading) => {
+            remarks.extend(reading.warnings.iter().map(ToString::to_string));
+            bad_lines(inventory, &reading.bad, &mut remarks);
+        }
+        Err(fault) => {
+            remarks.push(fault.to_string());
+            fault.bad().into_iter().for_each(|bad| bad_lines(inventory, bad, &mut remarks));
+        }
+    }
+    remarks.extend(taken);
+    if further > 0 {
+        remarks.push(format!("{further} more names are taken already"));
+    }
+    Brought { inventory, tokens: Some(tokens), remarks }
+}
+
+fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> String {
+    match earlier {
+        None => format!("[token.{name}]"),
+        Some((index, line)) => {
+            let inventory = &all[index];
+            format!("[inventory.{}] ({})", inventory.name, inventory.place(name, line))
+        }
+    }
+}
+
+fn bad_lines(inventory: &Inventory, bad: &BadLines, remarks: &mut Vec<String>) {
+    for bad in &bad.first {
+        let place = match &bad.place {
+            Place::Line(line) => inventory.place("", *line),
+            Place::File(name) => inventory.place(name, 0),
+        };
+        remarks.push(format!("{place}: {}", bad.fault));
+    }
+    if bad.further() > 0 {
+        remarks.push(format!("{}: {} more lines are bad", inventory.whole(), bad.further()));
+    }
+}

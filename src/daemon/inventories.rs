@@ -1,0 +1,198 @@
+//! The inventories of a configuration: put into force, read at the start and again, watched.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::Daemon;
+use super::apply::Changes;
+use super::roster::{Origin, StockId};
+use super::stocks::{News, Stock};
+use crate::inventory::{is_passed_by, read_file, read_folder};
+use crate::keeper::TokenId;
+use crate::lifecycle::Policy;
+use crate::settings::{Inventory, InventorySource};
+use crate::token_file::Touched;
+
+/// What Kubernetes calls the link that it turns to replace all files of a folder at once.
+const ALL_AT_ONCE: &[u8] = b"..";
+
+impl Daemon {
+    /// Puts the inventories of a configuration into force; they are to be read afterwards.
+    pub(super) fn put_inventories(
+        &mut self,
+        inventories: &[Inventory],
+        policies: &mut Vec<Arc<Policy>>,
+        changes: &mut Changes,
+    ) {
+        let listed = |stock: &Stock| inventories.iter().any(|one| one.name == stock.settings.name);
+        let stocks = self.stocks.by_id.iter();
+        let gone: Vec<StockId> =
+            stocks.filter(|(_, stock)| !listed(stock)).map(|(id, _)| *id).collect();
+        for id in gone {
+            for token in self.tokens_of(id, |_| true) {
+                self.let_go(token);
+            }
+            let stock = self.stocks.by_id.remove(&id);
+            changes.removed.extend(stock.map(|stock| titled(&stock.settings.name)));
+        }
+        for inventory in inventories {
+            self.put_inventory(inventory, policies, changes);
+        }
+        self.stocks.watch();
+    }
+
+    fn put_inventory(
+        &mut self,
+        inventory: &Inventory,
+        policies: &mut Vec<Arc<Policy>>,
+        changes: &mut Changes,
+    ) {
+        let id = self.stocks.id_of(&inventory.name);
+        let origin = match &inventory.source {
+            InventorySource::Dir(path) => Origin::File(id, path.clone()),
+            InventorySource::File { .. } | InventorySource::Command { .. } => Origin::Line(id),
+        };
+        let Some((terms, spec)) = self.terms(&inventory.upkeep, origin, policies) else { return };
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else {
+            let stock = Stock::new(inventory.clone(), Arc::new(terms), spec);
+            self.stocks.by_id.insert(id, stock);
+            changes.added.push(titled(&inventory.name));
+            return;
+        };
+        let other_source = stock.settings.source != inventory.source;
+        if !other_source && stock.spec == spec && *stock.terms == terms {
+            return;
+        }
+        if *stock.terms != terms {
+            stock.terms = Arc::new(terms);
+        }
+        stock.settings = inventory.clone();
+        stock.spec = spec.clone();
+        // What is being read is another inventory's.
+        stock.pass = None;
+        let terms = Arc::clone(&stock.terms);
+        for token in self.tokens_of(id, |_| true) {
+            self.change_token(token, &terms, &spec);
+        }
+        changes.changed.push(titled(&inventory.name));
+    }
+
+    /// Reads the inventories for the start, which is to have all values first; but commands
+    /// are only started, as none of them may hold the start up.
+    pub(super) fn read_first(&mut self) {
+        for (id, source) in self.sources_of_stocks() {
+            let Some(pass) = self.stocks.begin(id, false) else { continue };
+            let mut take = |listed| {
+                self.listed(id, listed);
+                ControlFlow::Continue(())
+            };
+            let end = match source {
+                InventorySource::File { path, strict } => read_file(&path, strict, &mut take),
+                InventorySource::Dir(path) => read_folder(&path, &mut take),
+                InventorySource::Command { .. } => {
+                    self.stocks.read(id, None);
+                    continue;
+                }
+            };
+            self.ended(id, pass, end);
+            self.conclude(id, true);
+        }
+    }
+
+    /// Reads every inventory anew.
+    pub(super) fn read_all(&mut self) {
+        for (id, _) in self.sources_of_stocks() {
+            self.read_again(id);
+        }
+    }
+
+    /// By name, as the earlier one has the first claim to a name that both bring.
+    fn sources_of_stocks(&self) -> Vec<(StockId, InventorySource)> {
+        let mut stocks: Vec<_> = self.stocks.by_id.iter().collect();
+        stocks.sort_by_key(|(_, stock)| &stock.settings.name);
+        stocks.into_iter().map(|(id, stock)| (*id, stock.settings.source.clone())).collect()
+    }
+
+    /// Reads an inventory, after the reading under way if there is one.
+    fn read_again(&mut self, id: StockId) {
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        if stock.pass.as_ref().is_some_and(|pass| pass.end.is_none()) {
+            stock.again = true;
+        } else {
+            self.stocks.read(id, None);
+        }
+    }
+
+    /// Takes what happened to an inventory.
+    pub(super) fn restock(&mut self, news: News) {
+        match news {
+            News::Touched(id, Touched::All) => self.read_again(id),
+            News::Touched(id, Touched::Names(names)) => self.touched(id, names),
+            News::Part(id, pass, part) => {
+                if self.is_reading(id, pass) {
+                    for listed in part {
+                        self.listed(id, listed);
+                    }
+                }
+            }
+            News::End(id, pass, end) => {
+                if self.is_reading(id, pass) {
+                    self.ended(id, pass, end);
+                    self.conclude_if_settled(id, pass);
+                }
+            }
+            News::Settled(id, pass, same) => {
+                if self.is_reading(id, pass) && same {
+                    self.conclude(id, true);
+                } else if self.is_reading(id, pass) {
+                    self.stocks.read(id, None);
+                }
+            }
+        }
+        self.perform();
+    }
+
+    pub(super) fn is_reading(&self, id: StockId, pass: u64) -> bool {
+        let stock = self.stocks.by_id.get(&id);
+        stock
+            .and_then(|stock| stock.pass.as_ref())
+            .is_some_and(|under_way| under_way.number == pass)
+    }
+
+    /// Files in a folder may have changed.
+    fn touched(&mut self, id: StockId, names: impl IntoIterator<Item = OsString>) {
+        let Some(stock) = self.stocks.by_id.get(&id) else { return };
+        if !matches!(stock.settings.source, InventorySource::Dir(_)) {
+            return self.read_again(id);
+        }
+        let busy = stock.pass.is_some();
+        let (mut known, mut new, mut all) = (Vec::new(), BTreeSet::new(), false);
+        for name in names {
+            let token = name.to_str().and_then(|name| self.roster.id_of(name));
+            let token = token.filter(|token| self.brought_by(*token, id));
+            match token {
+                Some(token) => known.push(token),
+                None if name.as_encoded_bytes().starts_with(ALL_AT_ONCE) => all = true,
+                None if is_passed_by(&name) => {}
+                None => drop(new.insert(name)),
+            }
+        }
+        self.look_at_tokens(known);
+        if all || (busy && !new.is_empty()) {
+            self.read_again(id);
+        } else if !new.is_empty() {
+            self.stocks.read(id, Some(new));
+        }
+    }
+
+    fn brought_by(&self, token: TokenId, stock: StockId) -> bool {
+        self.roster.token(token).is_some_and(|kept| kept.stock() == Some(stock))
+    }
+}
+
+/// An inventory as its table in the configuration is called.
+pub(super) fn titled(name: &str) -> String {
+    format!("inventory.{name}")
+}

@@ -1,0 +1,246 @@
+//! What the daemon makes of its inventories: tokens that are new in one, gone from it or have
+//! another value there.
+//!
+//! A name belongs to whoever had it first: a `[token.NAME]` before every inventory, and these
+//! in the order of their names at a start. Whoever has a name keeps it until he lets go of it,
+//! so that no change of one inventory moves a token of another. Nothing is taken away because
+//! an inventory cannot be read, is empty or was being written, nor while a line of it is bad,
+//! which may be that of a token.
+
+use std::sync::Arc;
+
+use super::inventories::titled;
+use super::roster::{Kept, Origin, StockId};
+use super::stocks::{Collision, Pass, Tally};
+use super::{Daemon, stock_report};
+use crate::clock;
+use crate::inventory::{InventoryFault, Listed, Reading, TOLD_SINGLY};
+use crate::keeper::TokenId;
+use crate::lifecycle::Token;
+use crate::settings::InventorySource;
+use crate::token_file::{Found, SourceFault, SourceFaultKind};
+
+/// Inconclusive readings in a row, a second each, until what was read is taken as it is, but
+/// nothing is taken away: something writes to the file all the while.
+const MAX_TRIES: u32 = 5;
+
+impl Daemon {
+    /// One token that an inventory brings.
+    pub(super) fn listed(&mut self, id: StockId, listed: Listed) {
+        let Listed { name, value, line } = listed;
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        let Some(pass) = &mut stock.pass else { return };
+        let Some(token) = self.roster.id_of(&name) else {
+            let (terms, spec) = (Arc::clone(&stock.terms), stock.spec.clone());
+            stock.tokens += 1;
+            stock.tally.added += 1;
+            let token = self.add_token(name, terms, spec, line);
+            if let Some(pass) = self.pass(id) {
+                pass.seen.add(token);
+            }
+            return match value {
+                Ok(found) => self.found(token, found),
+                Err(fault) => self.lost(token, &fault),
+            };
+        };
+        let Some(kept) = self.roster.token_mut(token) else { return };
+        if kept.stock() != Some(id) {
+            return self.collide(id, name, line, token);
+        }
+        kept.line = line;
+        pass.seen.add(token);
+        let same = value.as_ref().is_ok_and(|found| kept.in_source.as_ref() == Some(&found.value));
+        if same {
+            // Another value may have come, and gone again, during a re-auth.
+            self.stocks.take_held_back(token);
+            return;
+        }
+        // A folder's file may be replaced by the daemon itself at the same time: a look at it
+        // alone knows of that.
+        if matches!(kept.terms.origin, Origin::File(..)) {
+            return pass.errands.push(token);
+        }
+        let Ok(found) = value else { return };
+        if self.keeper.token(token).is_some_and(Token::is_reauthenticating) {
+            self.stocks.hold_back(token, found.value);
+        } else {
+            self.found(token, found);
+        }
+    }
+
+    /// The reading of an inventory that is under way.
+    fn pass(&mut self, id: StockId) -> Option<&mut Pass> {
+        self.stocks.by_id.get_mut(&id)?.pass.as_mut()
+    }
+
+    /// An inventory brings a name that is taken.
+    fn collide(&mut self, id: StockId, name: Box<str>, line: u32, token: TokenId) {
+        let taken = self.place_of(token);
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        let Some(pass) = &mut stock.pass else { return };
+        pass.collisions.1 += 1;
+        if pass.collisions.0.len() < TOLD_SINGLY {
+            let place = stock.settings.place(&name, line);
+            pass.collisions.0.push(Collision { name, place, taken });
+        }
+    }
+
+    /// Where the token that has a name comes from, for people.
+    fn place_of(&self, token: TokenId) -> String {
+        let Some(kept) = self.roster.token(token) else { return String::new() };
+        match kept.stock().and_then(|stock| self.stocks.by_id.get(&stock)) {
+            None => format!("[token.{}]", kept.name),
+            Some(stock) => {
+                let place = stock.settings.place(&kept.name, kept.line);
+                format!("[{}] ({place})", titled(&stock.settings.name))
+            }
+        }
+    }
+
+    /// Takes the value that an inventory brought while the token's re-auth was under way.
+    pub(super) fn take_held_back(&mut self, token: TokenId) {
+        if let Some(value) = self.stocks.take_held_back(token) {
+            self.found(token, Found { value, warnings: Vec::new() });
+        }
+    }
+
+    /// A token's value in its inventory is another one.
+    pub(super) fn count_change(&mut self, token: TokenId) {
+        let stock = self.roster.token(token).and_then(Kept::stock);
+        if let Some(stock) = stock.and_then(|stock| self.stocks.by_id.get_mut(&stock)) {
+            stock.tally.changed += 1;
+        }
+    }
+
+    /// Whether a look found the token's file gone from its inventory's folder, and the token
+    /// with it. Where the folder itself is gone, all of its tokens go on.
+    pub(super) fn left_its_folder(&mut self, token: TokenId, fault: &SourceFault) -> bool {
+        let Some(kept) = self.roster.token(token) else { return false };
+        let Origin::File(stock, folder) = &kept.terms.origin else { return false };
+        if !matches!(fault.kind, SourceFaultKind::Missing) {
+            return false;
+        }
+        let stock = *stock;
+        if folder.is_dir() {
+            if let Some(stock) = self.stocks.by_id.get_mut(&stock) {
+                stock.tally.removed += 1;
+            }
+            self.let_go(token);
+        }
+        true
+    }
+
+    /// The tokens of an inventory that `wanted` holds for.
+    pub(super) fn tokens_of(
+        &self,
+        stock: StockId,
+        wanted: impl Fn(TokenId) -> bool,
+    ) -> Vec<TokenId> {
+        let ours =
+            self.roster.ids().filter(|(id, kept)| kept.stock() == Some(stock) && wanted(*id));
+        ours.map(|(id, _)| id).collect()
+    }
+
+    /// A reading has ended.
+    pub(super) fn ended(&mut self, id: StockId, pass: u64, end: Result<Reading, InventoryFault>) {
+        if self.is_reading(id, pass)
+            && let Some(pass) = self.pass(id)
+        {
+            pass.end = Some(end);
+        }
+    }
+
+    /// Draws the conclusion, unless the file may only just be being written: then it is looked
+    /// at again before anything is taken away or complained of.
+    pub(super) fn conclude_if_settled(&mut self, id: StockId, number: u64) {
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        let Some(pass) = &stock.pass else { return };
+        let clean = match &pass.end {
+            Some(Ok(reading)) => {
+                let whole = pass.seen.count >= stock.tokens;
+                !reading.changed && reading.bad.count == 0 && reading.good > 0 && whole
+            }
+            Some(Err(_)) | None => false,
+        };
+        let watched = matches!(stock.settings.source, InventorySource::File { .. });
+        if clean || !watched || stock.tries >= MAX_TRIES {
+            return self.conclude(id, clean || !watched);
+        }
+        stock.tries += 1;
+        let stamp = match &pass.end {
+            Some(Ok(reading)) => reading.stamp,
+            Some(Err(_)) | None => None,
+        };
+        self.stocks.settle(id, number, stamp);
+    }
+
+    /// Draws the conclusion from a reading: what it did not bring is gone, if it is `certain` to
+    /// be whole, and what is wrong is told.
+    pub(super) fn conclude(&mut self, id: StockId, certain: bool) {
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        let Some(mut pass) = stock.pass.take() else { return };
+        stock.tries = 0;
+        let (is_folder, had) =
+            (matches!(stock.settings.source, InventorySource::Dir(_)), stock.tokens);
+        let again = std::mem::take(&mut stock.again);
+        let settings = stock.settings.clone();
+        let (now, journal) = (clock::now(), &mut self.journal);
+        match pass.end.take() {
+            Some(Ok(reading)) => {
+                stock_report::bad_lines(journal, now, &settings, &reading.bad);
+                let warn = !std::mem::replace(&mut stock.warned, !reading.warnings.is_empty());
+                let whole = certain && !pass.partial && !reading.changed;
+                if whole && reading.good == 0 {
+                    stock_report::empty(journal, now, &settings, had);
+                }
+                if warn {
+                    self.warn_of(None, &reading.warnings);
+                }
+                if whole && reading.good > 0 && pass.seen.count < had {
+                    let gone = self.tokens_of(id, |token| !pass.seen.has(token));
+                    if is_folder {
+                        pass.errands.extend(gone);
+                    } else if reading.bad.count == 0 {
+                        self.take_away(id, &gone);
+                    }
+                }
+                self.say_loaded(id, !pass.partial);
+            }
+            Some(Err(InventoryFault::Unwanted)) | None => {}
+            Some(Err(fault)) => stock_report::unread(journal, now, &settings, had, &fault),
+        }
+        stock_report::collisions(&mut self.journal, now, &settings, &pass.collisions);
+        self.look_at_tokens(pass.errands);
+        if again {
+            self.stocks.read(id, None);
+        }
+    }
+
+    fn take_away(&mut self, id: StockId, gone: &[TokenId]) {
+        if let Some(stock) = self.stocks.by_id.get_mut(&id) {
+            stock.tally.removed += gone.len() as u64;
+        }
+        for token in gone {
+            self.let_go(*token);
+        }
+    }
+
+    /// Tells what came of looks at files of inventories.
+    pub(super) fn tell_of_stocks(&mut self) {
+        let idle = self.stocks.by_id.iter().filter(|(_, stock)| stock.pass.is_none());
+        let ids: Vec<StockId> = idle.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.say_loaded(id, false);
+        }
+    }
+
+    /// Tells what came of an inventory; if nothing did, only where it was read as a whole.
+    fn say_loaded(&mut self, id: StockId, whole: bool) {
+        let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
+        let tally = std::mem::take(&mut stock.tally);
+        if whole || tally != Tally::default() {
+            let (settings, tokens) = (&stock.settings, stock.tokens);
+            stock_report::loaded(&mut self.journal, clock::now(), settings, tokens, tally);
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The inventories as they are kept in stock: what each brings, and the readings under way.
+//!
+//! A reading runs on a thread of its own and comes in parts, each applied before the next is
+//! waited for: a million lines neither stand in memory twice nor hold the loop up. What is made
+//! of a part is not decided here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::deeds::{SECOND_LOOK, blocking};
+use super::roster::{StockId, Terms};
+use crate::inventory::{
+    InventoryFault, Listed, Reading, Sink, Stamp, read_command, read_file, read_folder, read_names,
+};
+use crate::keeper::{TokenId, TokenSpec};
+use crate::secret::TokenValue;
+use crate::settings::{Inventory, InventorySource};
+use crate::token_file::{SourceFaultKind, Touched, Watcher};
+
+/// Tokens in a part: about a millisecond of the loop's time.
+const PART: usize = 1_024;
+
+/// Parts that wait for the loop; the reading then waits as well.
+const WAITING_PARTS: usize = 2;
+
+/// Between a reading that finds something wrong or missing and the look that tells whether the
+/// file was only just being written.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// One inventory, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Stock {
+    pub(super) settings: Inventory,
+    pub(super) terms: Arc<Terms>,
+    pub(super) spec: TokenSpec,
+    /// How many tokens it has brought and not taken away again.
+    pub(super) tokens: u64,
+    pub(super) tally: Tally,
+    pub(super) pass: Option<Pass>,
+    /// It has changed since the reading under way began.
+    pub(super) again: bool,
+    /// Readings in a row that were not conclusive.
+    pub(super) tries: u32,
+    /// It was said that it is open to others.
+    pub(super) warned: bool,
+}
+
+impl Stock {
+    pub(super) fn new(settings: Inventory, terms: Arc<Terms>, spec: TokenSpec) -> Self {
+        Self {
+            settings,
+            terms,
+            spec,
+            tokens: 0,
+            tally: Tally::default(),
+            pass: None,
+            again: false,
+            tries: 0,
+            warned: false,
+        }
+    }
+}
+
+/// What has come of an inventory since that was last said.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) added: u64,
+    pub(super) removed: u64,
+    pub(super) changed: u64,
+}
+
+/// A reading that is under way, or waits for its confirmation.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub(super) number: u64,
+    /// Only some files of a folder are read.
+    pub(super) partial: bool,
+    pub(super) seen: Seen,
+    /// Tokens of a folder whose files are to be looked at one by one.
+    pub(super) errands: Vec<TokenId>,
+    /// Names that are taken, with both places, and how many there are.
+    pub(super) collisions: (Vec<Collision>, u64),
+    /// What it came to.
+    pub(super) end: Option<Result<Reading, InventoryFault>>,
+}
+
+/// A name that stands in two places.
+#[derive(Debug)]
+pub(super) struct Collision {
+    pub(super) name: Box<str>,
+    pub(super) place: String,
+    pub(super) taken: String,
+}
+
+/// A set of tokens: a bit for each.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    words: Vec<u64>,
+    pub(super) count: u64,
+}
+
+impl Seen {
+    pub(super) fn add(&mut self, id: TokenId) {
+        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        self.count += u64::from(self.words[word] & bit == 0);
+        self.words[word] |= bit;
+    }
+
+    pub(super) fn has(&self, id: TokenId) -> bool {
+        self.words.get(id.index() / 64).is_some_and(|word| word & (1 << (id.index() % 64)) != 0)
+    }
+}
+
+/// Something that happened to an inventory.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Its file, or files in its folder, may have changed.
+    Touched(StockId, Touched),
+    /// A part of a reading.
+    Part(StockId, u64, Vec<Listed>),
+    /// The end of a reading.
+    End(StockId, u64, Result<Reading, InventoryFault>),
+    /// A reading was not conclusive, and this is whether the file is still the same.
+    Settled(StockId, u64, bool),
+}
+
+/// All inventories.
+#[derive(Debug)]
+pub(super) struct Stocks {
+    pub(super) by_id: BTreeMap<StockId, Stock>,
+    last: u32,
+    last_pass: u64,
+    watcher: Watcher,
+    touched: Vec<u32>,
+    sender: Sender<News>,
+    receiver: Receiver<News>,
+    readings: JoinSet<()>,
+    /// Values that came for tokens whose re-auth was under way.
+    held_back: HashMap<TokenId, TokenValue>,
+}
+
+impl Stocks {
+    /// No inventories yet. To be called within a runtime.
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = channel(WAITING_PARTS);
+        Self {
+            by_id: BTreeMap::new(),
+            last: 0,
+            last_pass: 0,
+            watcher: Watcher::new(),
+            touched: Vec::new(),
+            sender,
+            receiver,
+            readings: JoinSet::new(),
+            held_back: HashMap::new(),
+        }
+    }
+
+    /// The next thing that happens. Cancel-safe.
+    pub(super) async fn news(&mut self) -> News {
+        loop {
+            if let Some(key) = self.touched.pop() {
+                return News::Touched(StockId(key), self.watcher.take_touched(key));
+            }
+            tokio::select! {
+                biased;
+                Some(news) = self.receiver.recv() => return news,
+                touched = self.watcher.changed() => self.touched = touched,
+                Some(_) = self.readings.join_next() => {}
+            }
+        }
+    }
+
+    /// The number of the inventory called `name`: a new one where there is none.
+    pub(super) fn id_of(&mut self, name: &str) -> StockId {
+        let known = self.by_id.iter().find(|(_, stock)| stock.settings.name == name);
+        if let Some((id, _)) = known {
+            return *id;
+        }
+        self.last += 1;
+        StockId(self.last)
+    }
+
+    /// Watches what can be watched. To be called before it is read.
+    pub(super) fn watch(&mut self) {
+        let (mut files, mut folders) = (Vec::new(), Vec::new());
+        for (id, stock) in &self.by_id {
+            match &stock.settings.source {
+                InventorySource::File { path, .. } => files.push((id.0, path.clone())),
+                InventorySource::Dir(path) => folders.push((id.0, path.clone())),
+                InventorySource::Command { .. } => {}
+            }
+        }
+        self.watcher.set_paths(files);
+        self.watcher.set_folders(folders);
+    }
+
+    /// Takes note that a token is gone.
+    pub(super) fn forget(&mut self, id: TokenId, stock: Option<StockId>) {
+        self.held_back.remove(&id);
+        if let Some(stock) = stock.and_then(|stock| self.by_id.get_mut(&stock)) {
+            stock.tokens = stock.tokens.saturating_sub(1);
+        }
+    }
+
+    /// Keeps a value until its token's re-auth has ended.
+    pub(super) fn hold_back(&mut self, id: TokenId, value: TokenValue) {
+        self.held_back.insert(id, value);
+    }
+
+    pub(super) fn take_held_back(&mut self, id: TokenId) -> Option<TokenValue> {
+        self.held_back.remove(&id)
+    }
+
+    /// Begins a pass over an inventory, of these files of its folder only if they are given.
+    pub(super) fn begin(&mut self, id: StockId, partial: bool) -> Option<u64> {
+        let stock = self.by_id.get_mut(&id)?;
+        self.last_pass += 1;
+        stock.again = false;
+        stock.pass = Some(Pass { number: self.last_pass, partial, ..Pass::default() });
+        Some(self.last_pass)
+    }
+
+    /// Starts to read an inventory, on a thread of its own.
+    pub(super) fn read(&mut self, id: StockId, names: Option<BTreeSet<OsString>>) {
+        let Some(pass) = self.begin(id, names.is_some()) else { return };
+        let Some(stock) = self.by_id.get(&id) else { return };
+        let source = stock.settings.source.clone();
+        let sender = self.sender.clone();
+        self.readings.spawn(async move {
+            let parts = Parts { id, pass, sender: sender.clone(), part: Vec::new() };
+            let end = read(source, names, parts).await;
+            // It fails when the daemon ends.
+            let _ = sender.send(News::End(id, pass, end)).await;
+        });
+    }
+
+    /// Sees in a while whether an inventory's file is still the one that was read.
+    pub(super) fn settle(&mut self, id: StockId, pass: u64, read: Option<Stamp>) {
+        let Some(stock) = self.by_id.get(&id) else { return };
+        let InventorySource::File { path, .. } = &stock.settings.source else { return };
+        let (path, sender) = (path.clone(), self.sender.clone());
+        self.readings.spawn(async move {
+            let before = match read {
+                None => {
+                    blocking({
+                        let path = path.clone();
+                        move || Stamp::of(&path)
+                    })
+                    .await
+                }
+                read => read,
+            };
+            sleep(SETTLING).await;
+            let same = blocking(move || Stamp::of(&path)).await == before;
+            let _ = sender.send(News::Settled(id, pass, same)).await;
+        });
+    }
+}
+
+/// Collects what is read, and passes it on in parts.
+struct Parts {
+    id: StockId,
+    pass: u64,
+    sender: Sender<News>,
+    part: Vec<Listed>,
+}
+
+impl Parts {
+    fn take(&mut self, listed: Listed) -> ControlFlow<()> {
+        self.part.push(listed);
+        if self.part.len() < PART { ControlFlow::Continue(()) } else { self.pass_on() }
+    }
+
+    fn pass_on(&mut self) -> ControlFlow<()> {
+        let part = std::mem::take(&mut self.part);
+        match self.sender.blocking_send(News::Part(self.id, self.pass, part)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Passes on what `read` hands over, to its end.
+    fn collect<T>(mut self, read: impl FnOnce(Sink<'_>) -> T) -> T {
+        let end = read(&mut |listed| self.take(listed));
+        // It fails when the daemon ends.
+        let _ = self.pass_on();
+        end
+    }
+}
+
+async fn read(
+    source: InventorySource,
+    names: Option<BTreeSet<OsString>>,
+    parts: Parts,
+) -> Result<Reading, InventoryFault> {
+    match (source, names) {
+        (InventorySource::File { path, strict }, _) => {
+            blocking(move || parts.collect(|sink| read_file(&path, strict, sink))).await
+        }
+        (InventorySource::Dir(path), None) => {
+            blocking(move || parts.collect(|sink| read_folder(&path, sink))).await
+        }
+        (InventorySource::Dir(path), Some(names)) => {
+            let read = move || {
+                let mut found = Vec::new();
+                let reading = read_names(&path, &names, &mut |listed| {
+                    found.push(listed);
+                    ControlFlow::Continue(())
+                });
+                (reading, found)
+            };
+            let (mut reading, mut found) = blocking(read.clone()).await;
+            if found.iter().any(is_half_done) {
+                sleep(SECOND_LOOK).await;
+                (reading, found) = blocking(read).await;
+            }
+            hand_over(parts, found).await;
+            reading
+        }
+        (InventorySource::Command { command, timeout, strict }, _) => {
+            let (found, reading) = read_command(&command, timeout, strict).await?;
+            hand_over(parts, found).await;
+            Ok(reading)
+        }
+    }
+}
+
+async fn hand_over(parts: Parts, found: Vec<Listed>) {
+    let _ = blocking(move || parts.collect(|sink| found.into_iter().try_for_each(sink))).await;
+}
+
+/// Whether a file may just be being written.
+fn is_half_done(listed: &Listed) -> bool {
+    listed.value.as_ref().is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty))
+}

@@ -1,0 +1,103 @@
+//! What holds for a token: which server it is asked at, by which rules, and what an earlier run
+//! has kept of it. Tokens of an inventory share all of that.
+
+use std::sync::Arc;
+
+use super::Daemon;
+use super::roster::{Kept, Origin, Terms};
+use crate::clock;
+use crate::keeper::{TokenId, TokenSpec};
+use crate::lifecycle::Policy;
+use crate::settings::{Reauth, Server, Upkeep};
+
+impl Daemon {
+    /// What holds for tokens that are kept so, and what the keeper must know of them; `None`
+    /// without the server, which validation rules out.
+    pub(super) fn terms(
+        &self,
+        upkeep: &Upkeep,
+        origin: Origin,
+        policies: &mut Vec<Arc<Policy>>,
+    ) -> Option<(Terms, TokenSpec)> {
+        let server = self.roster.server_of(&upkeep.server)?;
+        let way = upkeep.reauth.as_deref().and_then(|name| self.roster.reauth_of(name));
+        let reauth = way.map(|way| Arc::clone(self.roster.reauth(way)));
+        let settings = &self.roster.remote(server).settings;
+        let policy = policy(upkeep, settings, reauth.as_deref(), policies);
+        let revoke_on_shutdown = upkeep.revoke_on_shutdown;
+        let spec = TokenSpec { server, policy, reauth: way };
+        Some((Terms { origin, server, reauth, revoke_on_shutdown }, spec))
+    }
+
+    /// A token that was not there before.
+    pub(super) fn add_token(
+        &mut self,
+        name: Box<str>,
+        terms: Arc<Terms>,
+        spec: TokenSpec,
+        line: u32,
+    ) -> TokenId {
+        let mut kept = Kept::new(name, terms, line);
+        let count = self.memory.counts.remove(&*kept.name);
+        if kept.file().is_none() {
+            kept.recalled = self.memory.values.remove(&*kept.name);
+        }
+        let id = self.keeper.add_token(spec, false, clock::now());
+        self.roster.insert(id, kept);
+        if let Some(count) = count {
+            self.recount_token(id, &count);
+        }
+        id
+    }
+
+    /// Gives a token other terms; returns whether they differ.
+    pub(super) fn change_token(
+        &mut self,
+        id: TokenId,
+        terms: &Arc<Terms>,
+        spec: &TokenSpec,
+    ) -> bool {
+        let same_rules = self.keeper.spec(id) == Some(spec);
+        let Some(kept) = self.roster.token_mut(id) else { return false };
+        if same_rules && kept.terms == *terms {
+            return false;
+        }
+        if kept.terms.origin != terms.origin {
+            kept.forget_source();
+        }
+        kept.terms = Arc::clone(terms);
+        if !same_rules {
+            self.keeper.change_token(id, spec.clone(), clock::now(), &mut self.outputs);
+        }
+        true
+    }
+
+    /// A token that is not to be kept alive any longer.
+    pub(super) fn let_go(&mut self, id: TokenId) {
+        self.put_by(id);
+        self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
+        self.keeper.remove_token(id);
+        self.roster.remove(id);
+    }
+}
+
+/// A token's rules; tokens with the same ones share them.
+fn policy(
+    upkeep: &Upkeep,
+    server: &Server,
+    reauth: Option<&Reauth>,
+    known: &mut Vec<Arc<Policy>>,
+) -> Arc<Policy> {
+    let policy = Policy {
+        schedule: upkeep.schedule,
+        timeout: server.timeout,
+        renewal: server.renewal,
+        reauth: reauth.map(|reauth| reauth.policy),
+        reauth_before: upkeep.reauth_before,
+    };
+    known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
+        let policy = Arc::new(policy);
+        known.push(Arc::clone(&policy));
+        policy
+    })
+}

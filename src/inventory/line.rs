@@ -1,0 +1,232 @@
+//! One line: `{"name": "...", "token": "..."}`, and nothing else.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::LineFault;
+use crate::secret::TokenValue;
+use crate::settings::name_fault;
+
+/// The longest unknown key that is shown; together with [`is_harmless`], no token looks so.
+const LONGEST_SHOWN: usize = 24;
+
+/// The name and the value on a line that is not blank.
+pub(super) fn parse(line: &[u8]) -> Result<(Box<str>, TokenValue), LineFault> {
+    let line = str::from_utf8(line).map_err(|_| LineFault::NotUtf8)?;
+    if !line.trim_start().starts_with('{') {
+        return Err(LineFault::NotAnObject);
+    }
+    let mut parser = serde_json::Deserializer::from_str(line);
+    let object = parser.deserialize_map(Object).and_then(|object| parser.end().map(|()| object));
+    // The parser's own words could show a part of the line.
+    object.map_err(|error| LineFault::NotJson { column: error.column() })?
+}
+
+/// An object with a name and a token.
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Result<(Box<str>, TokenValue), LineFault>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut name, mut token, mut unknown) = (None, None, None);
+        while let Some(key) = map.next_key_seed(Text(key))? {
+            match key {
+                Some(Key::Name) => put(&mut name, map.next_value_seed(Text(named))?, "name"),
+                Some(Key::Token) => put(&mut token, map.next_value_seed(Text(value))?, "token"),
+                Some(Key::Other(key)) => {
+                    map.next_value::<IgnoredAny>()?;
+                    unknown.get_or_insert(LineFault::UnknownKey(key));
+                }
+                None => {}
+            }
+        }
+        Ok(match (unknown, name, token) {
+            (Some(fault), _, _) => Err(fault),
+            (None, None, _) => Err(LineFault::Lacks("name")),
+            (None, _, None) => Err(LineFault::Lacks("token")),
+            (None, Some(name), Some(token)) => name.and_then(|name| Ok((name, token?))),
+        })
+    }
+}
+
+/// What a key of an object says, or why it cannot be used.
+type Said<T> = Option<Result<T, LineFault>>;
+
+/// Takes note of what `key` says; a text that is `None` is of another type.
+fn put<T>(place: &mut Said<T>, said: Said<T>, key: &'static str) {
+    let said = said.unwrap_or(Err(LineFault::NotText(key)));
+    *place = Some(if place.is_some() { Err(LineFault::Twice(key)) } else { said });
+}
+
+enum Key {
+    Name,
+    Token,
+    /// With its text, where that can be shown.
+    Other(Option<Box<str>>),
+}
+
+fn key(text: &str) -> Key {
+    match text {
+        "name" => Key::Name,
+        "token" => Key::Token,
+        other => Key::Other(is_harmless(other).then(|| other.into())),
+    }
+}
+
+/// Whether `key` is a word that people call things by, and no secret in a wrong place.
+fn is_harmless(key: &str) -> bool {
+    let in_words = |c: char| c.is_ascii_lowercase() || c == '_' || c == '-';
+    (1..=LONGEST_SHOWN).contains(&key.len()) && key.chars().all(in_words)
+}
+
+fn named(text: &str) -> Result<Box<str>, LineFault> {
+    name_fault(text).map_or_else(|| Ok(text.into()), |fault| Err(LineFault::Name(fault)))
+}
+
+fn value(text: &str) -> Result<TokenValue, LineFault> {
+    TokenValue::parse(text).map_err(LineFault::Value)
+}
+
+/// Makes something of a text without a copy of it; `None` of anything else.
+struct Text<T>(fn(&str) -> T);
+
+impl<'de, T> DeserializeSeed<'de> for Text<T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Self::Value, D::Error> {
+        parser.deserialize_any(self)
+    }
+}
+
+impl<'de, T> Visitor<'de> for Text<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(self.0(text)))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_seq(list).map(|_| None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_map(map).map(|_| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::ValueFault;
+
+    fn fault(line: &str) -> LineFault {
+        parse(line.as_bytes()).expect_err(line)
+    }
+
+    #[test]
+    fn a_line_names_a_token_and_its_value() {
+        for line in [
+            r#"{"name":"quotes","token":"abc-123"}"#,
+            r#" { "token" : "abc-123" , "name" : "quotes" } "#,
+            r#"{"name":"quot\u0065s","token":"abc-123\n"}"#,
+        ] {
+            let (name, value) = parse(line.as_bytes()).expect(line);
+            assert_eq!((&*name, value.expose()), ("quotes", "abc-123"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_told_from_a_broken_one() {
+        assert_eq!(fault("quotes abc-123"), LineFault::NotAnObject);
+        assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineFault::NotAnObject);
+        assert_eq!(fault(r#"{"name": "quotes", "tok"#), LineFault::NotJson { column: 23 });
+        assert_eq!(fault(r#"{"name":"a","token":"b"} x"#), LineFault::NotJson { column: 26 });
+        assert_eq!(parse(b"{\"name\": \"\xff\"}").unwrap_err(), LineFault::NotUtf8);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_unless_it_could_be_a_secret() {
+        let unknown = |key: &str| fault(&format!(r#"{{"name":"a","token":"b","{key}":[{{}}]}}"#));
+        assert_eq!(unknown("server"), LineFault::UnknownKey(Some("server".into())));
+        for key in ["S3CR3T", "7f3d-11", "averyveryveryverylongword", ""] {
+            assert_eq!(unknown(key), LineFault::UnknownKey(None), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_lacks_or_stands_twice_or_is_no_text_is_named() {
+        for (line, expected) in [
+            (r#"{"token":"b"}"#, LineFault::Lacks("name")),
+            (r#"{"name":"a"}"#, LineFault::Lacks("token")),
+            ("{}", LineFault::Lacks("name")),
+            (r#"{"name":"a","name":"a","token":"b"}"#, LineFault::Twice("name")),
+            (r#"{"name":"a","token":"b","token":"c"}"#, LineFault::Twice("token")),
+            (r#"{"name":1,"token":"b"}"#, LineFault::NotText("name")),
+            (r#"{"name":"a","token":null}"#, LineFault::NotText("token")),
+            (r#"{"name":"a","token":{"x":["b"]}}"#, LineFault::NotText("token")),
+        ] {
+            assert_eq!(fault(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_and_values_keep_to_the_rules_of_all_tokens() {
+        assert_eq!(
+            fault(r#"{"name":"a/b","token":"c"}"#),
+            LineFault::Name("has a slash in its name")
+        );
+        for (token, expected) in [
+            ("", ValueFault::Empty),
+            ("a b", ValueFault::NotOneWord),
+            ("a\\u0000b", ValueFault::NotOneWord),
+        ] {
+            let line = format!(r#"{{"name":"a","token":"{token}"}}"#);
+            assert_eq!(fault(&line), LineFault::Value(expected));
+        }
+    }
+
+    #[test]
+    fn no_fault_shows_a_part_of_the_line() {
+        for line in [
+            r#"{"name":"S3CR3T/","token":"S3CR3T S3CR3T"}"#,
+            r#"{"name":"a","token":"S3CR3T S3CR3T"}"#,
+            r#"{"S3CR3T":"a"}"#,
+            r#"{"name":"a","token":"S3CR3T"#,
+            r#"{"name":"a","token":S3CR3T}"#,
+            "S3CR3T",
+        ] {
+            let fault = fault(line);
+            assert!(!format!("{fault} {fault:?}").contains("S3CR3T"), "{fault}");
+        }
+    }
+}

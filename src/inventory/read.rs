@@ -1,0 +1,192 @@
+//! JSON lines, from a file or from a stream.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{File, Metadata};
+use std::hash::BuildHasher as _;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use hashbrown::HashTable;
+use rustix::fs::OFlags;
+
+use super::line::parse;
+use super::lines::{Line, Lines};
+use super::{InventoryFault, LineFault, Listed, Place, Reading, Sink};
+use crate::token_file::{Found, SourceWarning};
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of the file at `path` now; `None` if there is none to be seen.
+    pub fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Reads the JSON lines of the file at `path`, and hands every good one to `sink`; with
+/// `strict`, only once all of them were found good.
+///
+/// # Errors
+///
+/// When the file cannot be opened or read to its end, or is strict and not good. Without
+/// `strict`, what came before the fault has been handed over.
+pub fn read_file(path: &Path, strict: bool, sink: Sink<'_>) -> Result<Reading, InventoryFault> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => InventoryFault::Missing(path.to_owned()),
+        _ => InventoryFault::Unreadable { path: path.to_owned(), error },
+    };
+    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
+    let before = file.metadata().map_err(unreadable)?;
+    if !before.is_file() {
+        return Err(InventoryFault::NotAFile(path.to_owned()));
+    }
+    let stamp = Stamp::from(&before);
+    let mut reading = read_lines(&file, &path.display().to_string(), strict, sink)?;
+    let after = file.metadata().map_err(unreadable)?;
+    reading.changed = Stamp::from(&after) != stamp;
+    reading.stamp = Some(stamp);
+    reading.warnings.extend(SourceWarning::of(path, before.mode()));
+    Ok(reading)
+}
+
+/// Reads JSON lines from `reader` to its end, in the way of [`read_file`]; `place` is what it
+/// is called in faults.
+///
+/// Blank lines are passed by, and so are a byte-order mark and carriage returns. A name counts
+/// where it stands first.
+///
+/// # Errors
+///
+/// As [`read_file`].
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use tokenkeep::inventory::read_lines;
+///
+/// let text = "{\"name\": \"quotes\", \"token\": \"abc-123\"}\n{\"name\": \"orders\"}\n";
+/// let mut names = Vec::new();
+/// let reading = read_lines(text.as_bytes(), "tokens.jsonl", false, &mut |listed| {
+///     names.push(listed.name);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!((&*names[0], reading.good, reading.bad.count), ("quotes", 1, 1));
+/// assert_eq!(reading.bad.first[0].to_string(), "line 2: it lacks `token`");
+/// # Ok::<(), tokenkeep::inventory::InventoryFault>(())
+/// ```
+pub fn read_lines(
+    reader: impl Read,
+    place: &str,
+    strict: bool,
+    sink: Sink<'_>,
+) -> Result<Reading, InventoryFault> {
+    if !strict {
+        return scan(reader, place, sink);
+    }
+    let mut held = Vec::new();
+    let reading = scan(reader, place, &mut |listed| {
+        held.push(listed);
+        ControlFlow::Continue(())
+    })?;
+    if reading.bad.count > 0 {
+        return Err(InventoryFault::Refused { place: place.to_owned(), bad: reading.bad });
+    }
+    match held.into_iter().try_for_each(sink) {
+        ControlFlow::Continue(()) => Ok(reading),
+        ControlFlow::Break(()) => Err(InventoryFault::Unwanted),
+    }
+}
+
+fn scan(reader: impl Read, place: &str, sink: Sink<'_>) -> Result<Reading, InventoryFault> {
+    let mut lines = Lines::new(reader);
+    let mut reading = Reading::default();
+    let mut names = Names::default();
+    loop {
+        let next = lines
+            .next()
+            .map_err(|error| InventoryFault::Unreadable { path: place.into(), error })?;
+        let Some((number, line)) = next else { break };
+        let parsed = match line {
+            Line::Text(text) => {
+                let text =
+                    text.strip_prefix(BYTE_ORDER_MARK).filter(|_| number == 1).unwrap_or(text);
+                if text.trim_ascii().is_empty() {
+                    continue;
+                }
+                parse(text)
+            }
+            Line::TooLong => Err(LineFault::TooLong),
+        };
+        let parsed = parsed.and_then(|(name, value)| match names.first_line_of(&name, number) {
+            None => Ok((name, value)),
+            Some(line) => Err(LineFault::Duplicate { line }),
+        });
+        match parsed {
+            Ok((name, value)) => {
+                reading.good += 1;
+                let value = Ok(Found { value, warnings: Vec::new() });
+                if sink(Listed { name, value, line: number }).is_break() {
+                    return Err(InventoryFault::Unwanted);
+                }
+            }
+            Err(fault) => reading.bad.add(Place::Line(number), fault),
+        }
+    }
+    if lines.is_too_large() {
+        return Err(InventoryFault::TooLarge { place: place.to_owned() });
+    }
+    Ok(reading)
+}
+
+/// The names so far, with their lines: by a keyed hash of 64 bits rather than by themselves,
+/// which takes a quarter of the memory. Among a million names two have the same hash once in
+/// thirty million readings; the second of them is then called a duplicate.
+#[derive(Default)]
+struct Names {
+    keys: RandomState,
+    lines: HashTable<(u64, u32)>,
+}
+
+impl Names {
+    /// The line that has `name` already; `None` if it is `line`, from now on.
+    fn first_line_of(&mut self, name: &str, line: u32) -> Option<u32> {
+        let hash = self.keys.hash_one(name);
+        match self.lines.entry(hash, |(known, _)| *known == hash, |(known, _)| *known) {
+            hashbrown::hash_table::Entry::Occupied(known) => Some(known.get().1),
+            hashbrown::hash_table::Entry::Vacant(place) => {
+                place.insert((hash, line));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

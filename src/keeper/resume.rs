@@ -1,0 +1,165 @@
+//! Going on after a restart: few are asked at once, and what they say is weighed.
+//!
+//! A small share of the tokens that an earlier run found alive is asked about first. Where too
+//! many of those turn out dead, what that run knew of the server is not relied upon any more.
+
+use super::Keeper;
+use super::output::{Output, ServerId, TokenId};
+use crate::lifecycle::{Event, Method, Resumed, Standing, Token};
+use crate::time::Moment;
+
+/// The share of the resumed tokens that is asked about at once; at least one of each server.
+const SPOT_CHECKED: f64 = 0.01;
+
+/// The share of the spot checks, as a divisor, that may find a token dead: single ones are
+/// ended by their users, or by another login.
+const TOLERATED: u32 = 10;
+
+/// How what an earlier run knew of a server's tokens stands the test.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    spot_checks: u32,
+    dead: u32,
+}
+
+impl Trial {
+    /// Weighs a step of one of the server's tokens. True once it is too much: when a tenth as
+    /// many tokens as were spot-checked are dead that should have lived.
+    pub(super) fn judge(&mut self, earlier: &Token, token: &Token, now: Moment) -> bool {
+        let should_live = earlier.is_resumed() && earlier.bound().is_some_and(|bound| bound > now);
+        let is_dead = matches!(token.standing(), Standing::Expired | Standing::Rejected);
+        let was_dead = matches!(earlier.standing(), Standing::Expired | Standing::Rejected);
+        if !should_live || !is_dead || was_dead {
+            return false;
+        }
+        self.dead += 1;
+        self.dead == (self.spot_checks / TOLERATED).max(1)
+    }
+}
+
+impl Keeper {
+    /// Goes on with a token where an earlier run left it, in place of
+    /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue): its value has been
+    /// put into the [spare slot](Keeper::spare_slot). One that is known already, or whose
+    /// bound has passed, is taken as a new value.
+    pub fn resume(&mut self, id: TokenId, resumed: Resumed, now: Moment, out: &mut Vec<Output>) {
+        let Some(entry) = self.tokens[id.index()].as_ref() else { return };
+        let trial = &mut self.servers[entry.spec.server.index()].trial;
+        let spot_check = trial.spot_checks == 0 || self.chance.f64() < SPOT_CHECKED;
+        trial.spot_checks += u32::from(spot_check);
+        self.advance(id, Event::Resumed { resumed, spot_check }, now, out);
+        self.settle(id, now, out);
+    }
+
+    /// Takes over which call an earlier run found to extend lives on a server.
+    pub fn restore_lesson(&mut self, server: ServerId, renews_by: Method) {
+        self.servers[server.index()].renews_by = Some(renews_by);
+    }
+
+    /// Everything that an earlier run knew of a server's tokens is asked about anew.
+    pub(super) fn doubt_all(&mut self, server: ServerId, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.tokens.len() {
+            let resumed = self.tokens[index]
+                .as_ref()
+                .is_some_and(|entry| entry.spec.server == server && entry.token.is_resumed());
+            if resumed {
+                let id = TokenId(u32::try_from(index).unwrap_or(u32::MAX));
+                self.advance(id, Event::Doubted, now, out);
+                self.queue_or_store(id, now, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::keeper::{Limits, TokenSpec};
+    use crate::lifecycle::{Answer, Effect, Need, Policy, Renewal, Schedule};
+    use crate::outcome::{Fault, Outcome};
+
+    const NOW: Moment = Moment::from_millis(10_000_000);
+
+    /// A keeper that has resumed so many tokens with 50 of their 60 min left, and its effects.
+    fn resumed(count: usize) -> (Keeper, Vec<Output>) {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let mut keeper = Keeper::new(number(4), 7);
+        let limits = Limits { rate_limit: number(100_000), max_in_flight: number(100_000) };
+        let server = keeper.add_server(limits);
+        let policy = Arc::new(Policy {
+            schedule: Schedule::default(),
+            timeout: Duration::from_secs(10),
+            renewal: Renewal::Query,
+            reauth: None,
+            reauth_before: None,
+        });
+        let mut out = Vec::new();
+        for _ in 0..count {
+            let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };
+            let id = keeper.add_token(spec, false, NOW);
+            let resumed = Resumed {
+                bound: NOW + Duration::from_secs(3_000),
+                remaining_ms: 3_600_000,
+                life_ms: 3_600_000,
+                by: Method::Query,
+                proven: true,
+                unextendable: false,
+            };
+            keeper.resume(id, resumed, NOW, &mut out);
+        }
+        (keeper, out)
+    }
+
+    fn asked(out: &[Output]) -> usize {
+        out.iter().filter(|out| matches!(out, Output::Effect(_, Effect::Ask { .. }))).count()
+    }
+
+    /// Answers the first calls that were made so.
+    fn answer(keeper: &mut Keeper, out: Vec<Output>, dead: usize) -> Vec<Output> {
+        let mut next = Vec::new();
+        let tickets = out.into_iter().filter_map(|output| match output {
+            Output::Effect(ticket, _) => Some(ticket),
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        });
+        for ticket in tickets.take(dead) {
+            let outcome = Outcome::Expired(Fault::new("expired"));
+            let answer = Answer { sent: NOW, received: NOW, outcome, replaced: false };
+            keeper.answered(ticket, answer, NOW, &mut next);
+        }
+        keeper.wake(NOW + Duration::from_secs(5), &mut next);
+        next
+    }
+
+    #[test]
+    fn a_hundredth_is_asked_about_first() {
+        let (_, out) = resumed(10_000);
+        assert!((60..=140).contains(&asked(&out)), "{}", asked(&out));
+    }
+
+    #[test]
+    fn at_least_one_is_asked_about() {
+        assert_eq!(asked(&resumed(1).1), 1);
+    }
+
+    #[test]
+    fn single_dead_ones_change_nothing() {
+        let (mut keeper, out) = resumed(10_000);
+        assert_eq!(asked(&answer(&mut keeper, out, 5)), 0);
+    }
+
+    #[test]
+    fn too_many_dead_ones_have_all_asked_about() {
+        let (mut keeper, out) = resumed(10_000);
+        let dead = asked(&out) / 10;
+        answer(&mut keeper, out, dead);
+        let is_due = |token: &Token| {
+            token.is_busy() || token.due_for(Need::Server).is_some_and(|due| due <= NOW)
+        };
+        let due = (0..10_000).filter_map(|key| keeper.token(keeper.id_of(key)?));
+        assert_eq!(due.filter(|token| is_due(token)).count(), 10_000 - dead);
+    }
+}

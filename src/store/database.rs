@@ -1,0 +1,247 @@
+//! The database file: its layout, how it is opened, and how a useless one is set aside.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
+
+use super::row::UNKNOWN_BOOT;
+use super::tag::Salt;
+use crate::token_file::StoreFault;
+
+/// Says in the file's header whose it is: "tkkp".
+const APPLICATION: i32 = 0x746b_6b70;
+
+/// The layout below. It is raised with every change that an older program could not read.
+const VERSION: i32 = 1;
+
+/// Opened for this process alone, which spares the shared memory file; its pages are small,
+/// for the rows of one commit lie scattered, and each drags its page along. A commit is on
+/// the disk when it returns. What is deleted is overwritten where that costs no more writing.
+const SETTINGS: &str = "
+    PRAGMA page_size = 1024;
+    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA wal_autocheckpoint = 8000;
+    PRAGMA secure_delete = FAST;
+    PRAGMA trusted_schema = OFF;
+";
+
+const LAYOUT: &str = "
+    CREATE TABLE meta (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        salt BLOB NOT NULL,
+        written_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE boot (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE token (
+        name TEXT PRIMARY KEY,
+        tag INTEGER NOT NULL,
+        boot INTEGER NOT NULL,
+        bound_ms INTEGER NOT NULL,
+        bound_wall_ms INTEGER NOT NULL,
+        remaining_ms INTEGER NOT NULL,
+        life_ms INTEGER NOT NULL,
+        flags INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE value (
+        name TEXT PRIMARY KEY,
+        tag INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        replaces TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE attempt (
+        kind INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        window_end_ms INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        in_a_row INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE lesson (
+        server TEXT PRIMARY KEY,
+        tag INTEGER NOT NULL,
+        renewing INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// The open database.
+pub(super) struct Database {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) salt: Salt,
+    /// The number of the present boot.
+    pub(super) boot: i64,
+    /// When something was last written by an earlier run, on the wall clock.
+    pub(super) written_ms: i64,
+}
+
+/// Why a file could not be used.
+enum Refusal {
+    Foreign(i32),
+    Sqlite(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Database {
+    /// Opens the database at `path`, creating it if it is missing. One that is of no use is
+    /// set aside, and a new one begun: the fault then tells of it.
+    pub(super) fn open(path: &Path) -> Result<(Self, Option<StoreFault>), StoreFault> {
+        match Self::connect(path) {
+            Ok(database) => Ok((database, None)),
+            Err(Refusal::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
+            Err(refusal) => {
+                let told = match refusal {
+                    Refusal::Foreign(version) => {
+                        let aside = set_aside(path, &format!("version-{version}"))?;
+                        StoreFault::Foreign { path: path.to_owned(), aside, version }
+                    }
+                    Refusal::Sqlite(_) => damaged(path)?,
+                };
+                let again = Self::connect(path).map_err(|refusal| match refusal {
+                    Refusal::Sqlite(error) => fault(path, &error),
+                    Refusal::Foreign(_) => {
+                        let error = io::Error::other("it is not as it was just written");
+                        StoreFault::new(path, "creating it", error)
+                    }
+                })?;
+                Ok((again, Some(told)))
+            }
+        }
+    }
+
+    /// Sets the database aside, keeps of it what can still be read of the values and counts,
+    /// and begins a new one.
+    pub(super) fn start_over(&mut self) -> Result<StoreFault, StoreFault> {
+        let saved = self.salvage();
+        // The file is let go of before it is moved.
+        self.connection = Connection::open_in_memory().map_err(|e| fault(&self.path, &e))?;
+        let told = damaged(&self.path)?;
+        let (new, _) = Self::open(&self.path)?;
+        *self = new;
+        self.restore(&saved).map_err(|error| fault(&self.path, &error))?;
+        Ok(told)
+    }
+
+    fn connect(path: &Path) -> Result<Self, Refusal> {
+        // SQLite gives its other files the mode of this one.
+        let created = File::options().create(true).append(true).mode(0o600).open(path);
+        created.map_err(|_| Error::InvalidPath(path.to_owned()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.execute_batch(SETTINGS)?;
+        let number = |connection: &Connection, name| {
+            connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+        };
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let version = number(&connection, "user_version")?;
+        if tables == 0 && version == 0 {
+            create(&mut connection)?;
+        } else if number(&connection, "application_id")? != APPLICATION || version != VERSION {
+            return Err(Refusal::Foreign(version));
+        }
+        let (salt, written_ms) =
+            connection.query_row("SELECT salt, written_ms FROM meta", [], |row| {
+                Ok((Salt(row.get(0)?), row.get(1)?))
+            })?;
+        let boot = boot_number(&connection)?;
+        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms })
+    }
+}
+
+fn create(connection: &mut Connection) -> Result<(), Error> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(LAYOUT)?;
+    let salt: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
+    transaction.execute("INSERT INTO meta VALUES (1, ?, 0)", [salt])?;
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The number by which rows name the present boot. A boot that cannot be told is a new one.
+fn boot_number(connection: &Connection) -> Result<i64, Error> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_else(|_| format!("unknown-{:016x}", fastrand::u64(..)));
+    let known = connection
+        .query_row("SELECT number FROM boot WHERE id = ?", [id.trim()], |row| row.get(0))
+        .optional()?;
+    if let Some(number) = known {
+        return Ok(number);
+    }
+    match connection.execute("INSERT INTO boot (id) VALUES (?)", [id.trim()]) {
+        Ok(_) => Ok(connection.last_insert_rowid()),
+        Err(error) if is_damage(&error) => Err(error),
+        // On a full disk what was kept can still be read.
+        Err(_) => Ok(UNKNOWN_BOOT),
+    }
+}
+
+/// Whether `error` speaks of what the file holds, and not of the world around it.
+pub(super) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::SqliteFailure(failure, _) => !matches!(
+            failure.code,
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::AuthorizationForStatementDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::OutOfMemory
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::OperationAborted
+        ),
+        Error::InvalidPath(_) => false,
+        _ => true,
+    }
+}
+
+/// `error` as a fault of the file at `path`. Its text names no value: none is in a statement.
+pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            io::ErrorKind::PermissionDenied
+        }
+        _ => io::ErrorKind::Other,
+    };
+    StoreFault::new(path, "using the database", io::Error::new(kind, error.to_string()))
+}
+
+fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
+    let aside = set_aside(path, "damaged")?;
+    Ok(StoreFault::Damaged { path: path.to_owned(), aside })
+}
+
+/// Moves the database out of the way, together with its log.
+fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault> {
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let aside = with(path, &format!(".{suffix}"));
+    let log = with(path, "-wal");
+    match fs::rename(&log, with(&aside, "-wal")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreFault::new(log, "setting the damaged file aside", error));
+        }
+        _ => {}
+    }
+    fs::rename(path, &aside)
+        .map_err(|error| StoreFault::new(path, "setting the damaged file aside", error))?;
+    Ok(aside)
+}

@@ -1,0 +1,163 @@
+//! What is kept, as the rest of the program sees it; and how a bound crosses a restart.
+
+use std::time::Duration;
+
+use crate::secret::TokenValue;
+use crate::time::{Moment, whole_millis};
+
+/// What the last answer said of a token's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// The moment until which the token is known to live.
+    pub bound: Moment,
+    /// What was left of it when it was asked about, in milliseconds.
+    pub remaining_ms: u64,
+    /// A whole life, in milliseconds; 0 if unknown.
+    pub life_ms: u64,
+    /// The call that was answered was the renewing one.
+    pub by_renewing: bool,
+    /// A renewal of this value has been proven.
+    pub proven: bool,
+    /// No call extends this value's life.
+    pub unextendable: bool,
+}
+
+/// A value that was kept for a token whose source cannot hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The value.
+    pub value: TokenValue,
+    /// What the token's source held when this value took its place, if it held one.
+    pub replaces: Option<TokenValue>,
+}
+
+/// Whose attempts or failures are counted, by the name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counted {
+    /// A token's re-auth attempts.
+    Token(String),
+    /// The failures of one way to new values.
+    Reauth(String),
+}
+
+/// What counts in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// When the window ends, on the wall clock, in milliseconds since 1970.
+    pub window_end_ms: i64,
+    /// Attempts or failures that count in it; 0 is as good as no row.
+    pub count: u32,
+    /// Attempts since a value last lived half of its reported life.
+    pub in_a_row: u32,
+}
+
+/// The clocks at one instant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Present {
+    pub(super) now: Moment,
+    pub(super) wall_ms: i64,
+}
+
+/// A bound as it is kept: on the clock of the boot that it was told in, and on the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeptBound {
+    /// The number of the boot.
+    pub(super) boot: i64,
+    pub(super) moment_ms: u64,
+    pub(super) wall_ms: i64,
+}
+
+/// What is taken off a bound that only the wall clock tells, at the least: between two boots
+/// it is kept by a battery clock with whole seconds, and may since have been corrected.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// The share of what is left that is taken off as well, as a divisor.
+const MARGIN_DIVISOR: u64 = 10;
+
+/// The number of a boot that could not be written down.
+pub(super) const UNKNOWN_BOOT: i64 = 0;
+
+impl KeptBound {
+    pub(super) fn new(bound: Moment, boot: i64, present: Present) -> Self {
+        let ahead = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+        let now = i64::try_from(present.now.as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = present.wall_ms.saturating_add(ahead.saturating_sub(now));
+        Self { boot, moment_ms: bound.as_millis(), wall_ms }
+    }
+
+    /// The bound on the daemon's clock, never later than it truly is; `None` where it has
+    /// passed, or the clocks cannot be trusted to tell.
+    ///
+    /// Within one boot the clock is the same. Across boots the wall clock counts, less a
+    /// margin, unless it was set back since something was last written (at `written_ms`).
+    pub(super) fn at(
+        &self,
+        boot: i64,
+        present: Present,
+        written_ms: i64,
+        remaining_ms: u64,
+    ) -> Option<Moment> {
+        let bound = if self.boot == boot && boot != UNKNOWN_BOOT {
+            Moment::from_millis(self.moment_ms)
+        } else {
+            if present.wall_ms < written_ms {
+                return None;
+            }
+            let left = u64::try_from(self.wall_ms.checked_sub(present.wall_ms)?).ok()?;
+            let margin = whole_millis(MARGIN).max(left / MARGIN_DIVISOR);
+            present.now + Duration::from_millis(left.saturating_sub(margin))
+        };
+        let left = bound.since(present.now);
+        (!left.is_zero() && whole_millis(left) <= remaining_ms).then_some(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+    const WALL: i64 = 1_800_000_000_000;
+
+    fn present(now: u64, wall_ms: i64) -> Present {
+        Present { now: Moment::from_millis(now), wall_ms }
+    }
+
+    /// A bound one hour ahead at 5 s after boot 1.
+    fn kept() -> KeptBound {
+        KeptBound::new(Moment::from_millis(5_000 + HOUR), 1, present(5_000, WALL))
+    }
+
+    #[test]
+    fn within_one_boot_the_bound_stays_where_it_was_whatever_the_wall_clock_says() {
+        for wall in [WALL, WALL - 9_000_000, WALL + 9_000_000] {
+            let bound = kept().at(1, present(65_000, wall), WALL, HOUR);
+            assert_eq!(bound, Some(Moment::from_millis(5_000 + HOUR)));
+        }
+    }
+
+    #[test]
+    fn a_bound_that_has_passed_is_worth_nothing() {
+        assert_eq!(kept().at(1, present(5_000 + HOUR, WALL), WALL, HOUR), None);
+        assert_eq!(kept().at(2, present(0, WALL + 3_600_000), WALL, HOUR), None);
+    }
+
+    #[test]
+    fn across_boots_the_wall_clock_counts_less_a_margin() {
+        let bound = kept().at(2, present(1_000, WALL + 600_000), WALL, HOUR);
+        assert_eq!(bound, Some(Moment::from_millis(1_000 + 3_000_000 * 9 / 10)));
+        let near = kept().at(2, present(1_000, WALL + 3_560_000), WALL, HOUR);
+        assert_eq!(near, Some(Moment::from_millis(1_000 + 10_000)));
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_back_tells_nothing() {
+        assert_eq!(kept().at(2, present(1_000, WALL + 599_999), WALL + 600_000, HOUR), None);
+        assert_eq!(kept().at(2, present(1_000, WALL - 9_000_000), i64::MIN, HOUR), None);
+    }
+
+    #[test]
+    fn no_more_is_left_than_was_ever_reported() {
+        assert_eq!(kept().at(1, present(0, WALL), WALL, HOUR), None);
+    }
+}

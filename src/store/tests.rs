@@ -1,0 +1,326 @@
+//! The store from its two ends: what was handed to one is found at the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use crate::clock;
+use crate::secret::TokenValue;
+use crate::token_file::StoreFault;
+
+const LIFE: u64 = 600_000;
+const URL: &str = "https://api.example.net/";
+
+fn value(text: &str) -> TokenValue {
+    TokenValue::parse(text).unwrap()
+}
+
+fn life() -> Life {
+    Life {
+        bound: clock::now() + Duration::from_millis(LIFE),
+        remaining_ms: LIFE,
+        life_ms: 700_000,
+        by_renewing: true,
+        proven: true,
+        unextendable: false,
+    }
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    (folder, path)
+}
+
+fn writer(path: &Path) -> Writer {
+    opened(path).into_writer().unwrap()
+}
+
+fn done(receipt: Receipt) -> Result<(), StoreFault> {
+    receipt.blocking_recv().unwrap()
+}
+
+/// Opens the store once the last one has let go of it.
+fn opened(path: &Path) -> Store {
+    loop {
+        match Store::open(path) {
+            Err(StoreFault::Locked { .. }) => std::thread::yield_now(),
+            store => return store.unwrap(),
+        }
+    }
+}
+
+fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
+    let mut lives = BTreeMap::new();
+    store
+        .lives(|row| {
+            lives.insert(row.name.to_owned(), row.life_of(URL, token));
+        })
+        .unwrap();
+    lives
+}
+
+fn values(store: &mut Store) -> BTreeMap<String, Stored> {
+    let mut values = BTreeMap::new();
+    store
+        .values(|name, stored| {
+            values.insert(name.to_owned(), stored);
+        })
+        .unwrap();
+    values
+}
+
+/// Fills a store, and ends it.
+fn fill(path: &Path, count: usize) {
+    let writer = writer(path);
+    for n in 0..count {
+        writer.remember(&format!("t{n:05}"), URL, &value("v-1"), &life());
+    }
+    drop(writer.keep_value("quotes", value("new-1"), Some(value("old-1"))));
+    done(writer.flush()).unwrap();
+    drop(writer);
+    drop(opened(path));
+}
+
+fn database(path: &Path) -> PathBuf {
+    path.join("tokenkeep.db")
+}
+
+#[test]
+fn a_life_is_found_after_a_restart_as_it_was_remembered() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    let remembered = life();
+    writer.remember("quotes", URL, &value("v-1"), &remembered);
+    done(writer.flush()).unwrap();
+    drop(writer);
+    let found = lives(&mut opened(&path), &value("v-1"));
+    assert_eq!(found, BTreeMap::from([("quotes".to_owned(), Some(remembered))]));
+}
+
+#[test]
+fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    writer.remember("quotes", "https://elsewhere.example.net/", &value("v-1"), &life());
+    done(writer.flush()).unwrap();
+    drop(writer);
+    assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
+}
+
+#[test]
+fn a_life_of_another_value_is_not_taken_for_this_one_s() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    assert_eq!(lives(&mut opened(&path), &value("v-2"))["t00000"], None);
+}
+
+#[test]
+fn a_row_that_was_changed_does_not_fit_any_more() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let store = opened(&path);
+    store.database.connection.execute("UPDATE token SET bound_ms = bound_ms - 1", []).unwrap();
+    drop(store);
+    assert_eq!(lives(&mut opened(&path), &value("v-1"))["t00000"], None);
+}
+
+#[test]
+fn lives_are_written_without_being_asked_for_within_a_second() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    writer.remember("quotes", URL, &value("v-1"), &life());
+    let log = path.join("tokenkeep.db-wal");
+    let before = fs::metadata(&log).unwrap().len();
+    let began = clock::now();
+    while fs::metadata(&log).unwrap().len() == before {
+        assert!(clock::now().since(began) < Duration::from_secs(20), "never written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(writer);
+    assert!(lives(&mut opened(&path), &value("v-1"))["quotes"].is_some());
+}
+
+#[test]
+fn a_life_that_is_over_is_not_found() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    writer.remember("quotes", URL, &value("v-1"), &life());
+    done(writer.flush()).unwrap();
+    writer.forget("quotes");
+    done(writer.flush()).unwrap();
+    drop(writer);
+    assert!(lives(&mut opened(&path), &value("v-1")).is_empty());
+}
+
+#[test]
+fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    done(writer.keep_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
+    done(writer.keep_value("quotes", value("new-2"), None)).unwrap();
+    done(writer.keep_value("a/../b\0", value("new-3"), None)).unwrap();
+    drop(writer);
+    let stored = |value, replaces| Stored { value, replaces };
+    assert_eq!(
+        values(&mut opened(&path)),
+        BTreeMap::from([
+            ("quotes".to_owned(), stored(value("new-2"), None)),
+            ("a/../b\0".to_owned(), stored(value("new-3"), None)),
+        ])
+    );
+}
+
+#[test]
+fn counts_and_lessons_are_found_again() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
+    writer.keep_count(Counted::Token("quotes".to_owned()), count);
+    writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
+    writer.keep_lesson("sarus", "https://one", true);
+    writer.keep_lesson("other", "https://two", true);
+    done(writer.flush()).unwrap();
+    drop(writer);
+    let mut store = opened(&path);
+    let mut counts = Vec::new();
+    store.counts(|counted, count| counts.push((counted, count))).unwrap();
+    assert_eq!(counts, [(Counted::Token("quotes".to_owned()), count)]);
+    let mut lessons = Vec::new();
+    let address = |_: &str| Some("https://one".to_owned());
+    store.lessons(address, |server, renewing| lessons.push((server.to_owned(), renewing))).unwrap();
+    assert_eq!(lessons, [("sarus".to_owned(), true)], "another address is another server");
+}
+
+#[test]
+fn directories_and_files_are_for_the_user_alone() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+    let mut files = 0;
+    for entry in fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{entry:?}");
+        files += 1;
+    }
+    assert_eq!(files, 3, "the lock, the database, its log");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_directory_is_refused() {
+    let (_folder, path) = folder();
+    let writer = writer(&path);
+    let fault = Store::open(&path).unwrap_err();
+    assert!(matches!(&fault, StoreFault::Locked { path: locked } if *locked == path));
+    drop(writer);
+    opened(&path);
+}
+
+#[test]
+fn a_directory_that_cannot_be_created_is_a_fault_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [file.join("state"), PathBuf::from("/proc/tokenkeep")] {
+        let fault = Store::open(&path).unwrap_err();
+        assert!(fault.to_string().starts_with(path.to_str().unwrap()), "{fault}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
+    let (_folder, path) = folder();
+    for damage in [
+        "",
+        "no database at all, but long enough to have a header of a hundred bytes. \
+                        Something else was written here by mistake, and now it is of no use.",
+    ] {
+        fill(&path, 1);
+        let content = fs::read(database(&path)).unwrap();
+        let damage =
+            if damage.is_empty() { &content[..content.len() / 2] } else { damage.as_bytes() };
+        fs::write(database(&path), damage).unwrap();
+        let mut store = opened(&path);
+        let found = lives(&mut store, &value("v-1"));
+        let fault = store.set_aside().expect("a warning");
+        let StoreFault::Damaged { aside, .. } = &fault else { panic!("{fault}") };
+        assert_eq!(fs::read(aside).unwrap(), damage);
+        assert!(found.is_empty());
+        let writer = store.into_writer().unwrap();
+        done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+        drop(writer);
+        fs::remove_file(database(&path)).unwrap();
+    }
+}
+
+#[test]
+fn a_store_of_a_later_version_is_set_aside_whole() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let store = opened(&path);
+    store.database.connection.pragma_update(None, "user_version", 9).unwrap();
+    drop(store);
+    let mut store = opened(&path);
+    let fault = store.set_aside().expect("a warning");
+    assert!(matches!(fault, StoreFault::Foreign { version: 9, .. }), "{fault}");
+    assert!(values(&mut store).is_empty());
+    assert!(path.join("tokenkeep.db.version-9").exists());
+}
+
+#[test]
+fn damage_among_the_lives_does_not_cost_the_values() {
+    let (_folder, path) = folder();
+    fill(&path, 3_000);
+    let store = opened(&path);
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'token'";
+    let page: u16 = store.database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    let page = usize::from(page);
+    drop(store);
+    let mut content = fs::read(database(&path)).unwrap();
+    content[(page - 1) * 1_024..page * 1_024].fill(0xff);
+    fs::write(database(&path), content).unwrap();
+
+    let mut store = opened(&path);
+    assert!(lives(&mut store, &value("v-1")).is_empty());
+    assert!(matches!(store.set_aside(), Some(StoreFault::Damaged { .. })));
+    assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
+}
+
+#[test]
+fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
+    let (_folder, path) = folder();
+    fill(&path, 3_000);
+    let mut content = fs::read(database(&path)).unwrap();
+    let store = opened(&path);
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'token'";
+    let page: u16 = store.database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    let page = usize::from(page);
+    content[(page - 1) * 1_024..page * 1_024].fill(0xff);
+    fs::write(database(&path), content).unwrap();
+    let mut writer = store.into_writer().unwrap();
+    writer.remember("t00000", URL, &value("v-1"), &life());
+    done(writer.flush()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(writer.report()), Report::StartedOver(_)));
+    drop(writer);
+    let mut store = opened(&path);
+    assert_eq!(lives(&mut store, &value("v-1")).len(), 1);
+    assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
+}
+
+#[test]
+fn nothing_that_is_printed_shows_a_value() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let mut store = opened(&path);
+    let mut printed = format!("{store:?} {:?}", values(&mut store));
+    store.lives(|row| printed += &format!("{row:?}")).unwrap();
+    printed += &format!("{:?}", store.into_writer().unwrap());
+    assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
+}
