@@ -534,7 +534,9 @@ fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
     let under_way = attempts(&mut desk);
     desk.keeper.close();
     desk.out.clear();
-    under_way.into_iter().for_each(|ticket| end(&mut desk, ticket, failed()));
+    for ticket in under_way {
+        end(&mut desk, ticket, failed());
+    }
     let begun = |output: &Output| {
         matches!(output, Output::Effect(..) | Output::Token(_, Notice::ReauthStarted { .. }))
     };

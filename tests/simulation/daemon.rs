@@ -26,8 +26,9 @@ impl World {
         self.land(index);
         let Flight { run, ticket, subject, since, errand, .. } = flight;
         let here = run == self.run && self.keeper.is_some();
-        let aborted =
-            self.stopping.is_some() && matches!(errand, Errand::Ask { method: Method::Query, .. });
+        // Winding down, the daemon lets go of the queries that were under way.
+        let aborted = self.stopping.is_some_and(|began| since < began)
+            && matches!(errand, Errand::Ask { method: Method::Query, .. });
         if !here || aborted {
             return Ok(());
         }

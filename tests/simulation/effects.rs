@@ -47,9 +47,6 @@ impl World {
 
     fn start_effect(&mut self, ticket: Ticket, effect: Effect) -> Result<(), Violation> {
         let Some(subject) = self.by_id[ticket.token.index()] else { return Ok(()) };
-        if self.stopping.is_some() && !matches!(effect, Effect::Store { .. }) {
-            return Ok(());
-        }
         let (errand, acts_at, ends_at) = match effect {
             Effect::Ask { method, slot, timeout } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
