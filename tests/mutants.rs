@@ -132,7 +132,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a token with a request under way may start another",
-        file: "src/lifecycle/token.rs",
+        file: "src/lifecycle/errand.rs",
         text: "        if self.flight.is_some() {\n            return None;\n        }\n        match need {",
         becomes: "        match need {",
         caught_by: &[ONE_AT_A_TIME],
