@@ -103,6 +103,13 @@ const MUTANTS: &[Mutant] = &[
         caught_by: &[LOGINS],
     },
     Mutant {
+        name: "a resumed life counts from the restart",
+        file: "src/lifecycle/resume.rs",
+        text: "sent: Moment::from_millis(resumed.bound.as_millis() - remaining_ms),",
+        becomes: "sent: self.now,",
+        caught_by: &[BOUND],
+    },
+    Mutant {
         name: "a quiet time for logins is ignored",
         file: "src/keeper/reauth.rs",
         text: "        self.closed_until = until;\n",
@@ -133,8 +140,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token with a request under way may start another",
         file: "src/lifecycle/errand.rs",
-        text: "        if self.flight.is_some() {\n            return None;\n        }\n        match need {",
-        becomes: "        match need {",
+        text: "        if self.flight.is_some() {\n            return None;\n        }\n",
+        becomes: "",
         caught_by: &[ONE_AT_A_TIME],
     },
     Mutant {

@@ -44,9 +44,10 @@ impl Token {
         self.resumed
     }
 
-    /// The next check comes at `now`, for what an earlier run knew is in doubt.
+    /// The next check comes at `now`, for what an earlier run knew is in doubt. One that has been
+    /// found dead since has none; its next attempt at a new value keeps to its budget.
     pub(super) fn doubt_resumed(&mut self, now: Moment) {
-        if self.resumed {
+        if self.resumed && matches!(self.standing, Standing::Alive(_)) {
             self.due = self.due.min(now);
         }
     }

@@ -24,6 +24,9 @@ pub use self::shared::Recorded;
 use self::shared::Shared;
 pub use self::trouble::{Plan, RetryAfter, Trouble};
 
+/// Below what Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`).
+const LASTING_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// A running server. It stops, and its connections with it, when this is dropped.
 pub struct Simulator {
     address: SocketAddr,
@@ -39,6 +42,23 @@ impl Simulator {
     /// When there is no port to be had.
     pub async fn start(behaviour: Behaviour) -> io::Result<Self> {
         Self::start_on((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
+    }
+
+    /// Starts a server that can go down and [come back](Self::come_back): on a port of this
+    /// machine that the system gives to nobody by itself.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such port to be had.
+    pub async fn start_lasting(behaviour: Behaviour) -> io::Result<Self> {
+        let mut tries = 0;
+        loop {
+            let address = (Ipv4Addr::LOCALHOST, fastrand::u16(LASTING_PORTS)).into();
+            match Self::start_on(address, behaviour.clone()).await {
+                Err(_) if tries < 100 => tries += 1,
+                started => return started,
+            }
+        }
     }
 
     /// Starts a server on `address`; port 0 takes a free one.
@@ -135,7 +155,8 @@ impl Simulator {
         let _ = (&mut self.accepting).await;
     }
 
-    /// Listens again on the same port after [`Simulator::go_down`].
+    /// Listens again on the same port after [`Simulator::go_down`]; meanwhile others may take a
+    /// port that [`Simulator::start`] was given.
     ///
     /// # Errors
     ///

@@ -24,7 +24,8 @@ fn gaps(requests: &[Recorded]) -> impl Iterator<Item = Duration> {
 
 #[tokio::test]
 async fn a_server_that_fails_does_not_delay_the_tokens_of_another() {
-    let (well, mut down, silent) = (simulator().await, simulator().await, simulator().await);
+    let (well, silent) = (simulator().await, simulator().await);
+    let mut down = Simulator::start_lasting(Behaviour::default()).await.expect("a port");
     let stage = Stage::new(
         &[
             tables("well", &well, "", 1),

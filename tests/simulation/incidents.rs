@@ -43,6 +43,9 @@ impl World {
                 self.keeper.iter_mut().for_each(Keeper::close);
                 let grace = if killed { 0 } else { GRACE };
                 self.at(self.now + grace, Happening::Stop);
+                if !killed {
+                    return self.tell(None, None, Keeper::end);
+                }
             }
             Incident::Reload if up => return self.reload(),
             Incident::Restart { .. } | Incident::Reload => {}

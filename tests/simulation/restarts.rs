@@ -1,9 +1,12 @@
 //! The daemon's end and its start: what outlives it, and what does not.
 
+use std::collections::HashMap;
+
 use tokenkeep::keeper::{Failures, Keeper};
-use tokenkeep::lifecycle::Attempts;
+use tokenkeep::lifecycle::{Attempts, Method, Resumed, Token};
 use tokenkeep::time::Moment;
 
+use crate::api::SessionId;
 use crate::chance::SECOND;
 use crate::invariants::Violation;
 use crate::world::{Happening, World};
@@ -13,7 +16,13 @@ use crate::world::{Happening, World};
 pub(crate) struct Saved {
     attempts: Vec<(usize, Attempts)>,
     failures: Vec<(usize, Failures)>,
+    /// By token: what is known of the value that it uses.
+    lives: HashMap<usize, (SessionId, Resumed)>,
+    lessons: Vec<(usize, Method)>,
 }
+
+/// The share of restarts that find the lives of the run before.
+const RESUMING: f64 = 0.7;
 
 impl World {
     /// The daemon goes down; what it must keep is kept.
@@ -21,9 +30,21 @@ impl World {
         let Some(began) = self.stopping.take() else { return Ok(()) };
         let Some(keeper) = self.keeper.take() else { return Ok(()) };
         let mut saved = Saved::default();
+        let resuming = self.chance.odds(RESUMING);
         for (number, subject) in self.subjects.iter_mut().enumerate() {
-            if let Some(attempts) = subject.id.take().and_then(|id| keeper.token(id)?.attempts()) {
+            let Some(token) = subject.id.take().and_then(|id| keeper.token(id)) else { continue };
+            if let Some(attempts) = token.attempts() {
                 saved.attempts.push((number, attempts));
+            }
+            if let Some((slot, resumed)) = token.resumable().filter(|_| resuming)
+                && let Some(session) = subject.slots[slot as usize]
+            {
+                saved.lives.insert(number, (session, resumed));
+            }
+        }
+        for (number, id) in self.server_ids.iter().enumerate().filter(|_| resuming) {
+            if let Some(method) = keeper.renews_by(*id) {
+                saved.lessons.push((number, method));
             }
         }
         for (number, id) in self.way_ids.iter().enumerate() {
@@ -51,6 +72,9 @@ impl World {
         for (way, failures) in saved.failures {
             keeper.restore_failures(self.way_ids[way], failures);
         }
+        for (server, method) in saved.lessons {
+            keeper.restore_lesson(self.server_ids[server], method);
+        }
         for (way, until) in self.closed.iter().enumerate() {
             keeper.close_reauth(self.way_ids[way], Moment::from_millis(*until));
         }
@@ -68,7 +92,33 @@ impl World {
             }
         }
         for subject in configured {
-            self.look(subject)?;
+            let life = saved.lives.get(&subject);
+            match life.filter(|(session, _)| self.subjects[subject].source == Some(*session)) {
+                Some((session, resumed)) => self.resume(subject, *session, *resumed)?,
+                None => self.look(subject)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A token's source still holds the value that the run before has used.
+    fn resume(
+        &mut self,
+        subject: usize,
+        session: SessionId,
+        resumed: Resumed,
+    ) -> Result<(), Violation> {
+        let there = &mut self.subjects[subject];
+        let (Some(id), Some(keeper)) = (there.id, &self.keeper) else { return Ok(()) };
+        there.seen = Some(session);
+        there.slots[keeper.spare_slot(id) as usize] = Some(session);
+        self.tell(Some(subject), None, |keeper, now, out| keeper.resume(id, resumed, now, out))?;
+        let token = self.keeper.as_ref().and_then(|keeper| keeper.token(id));
+        if token.is_some_and(Token::is_resumed) {
+            let bound = resumed.bound.as_millis();
+            self.watch.survival.resumed(session, bound);
+            self.watch.schedule.checked(self.now, subject, bound);
+            self.due_anew(subject);
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ async fn an_answer_that_is_lost_has_taken_effect() {
 
 #[tokio::test]
 async fn a_server_that_is_down_is_unavailable_and_is_reached_again_when_it_is_back() {
-    let mut simulator = Simulator::start(Behaviour::default()).await.expect("a port");
+    let mut simulator = Simulator::start_lasting(Behaviour::default()).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
     let client = client(&simulator.url());
     client.query(&value(), AMPLE).await;

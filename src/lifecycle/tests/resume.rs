@@ -1,7 +1,9 @@
 //! A life that goes on after a restart.
 
 use super::world::{Life, START, alive, asks, expired, ms, secs};
-use crate::lifecycle::{Event, Method, Need, Resumed, Slot, SourceChange, Standing, Token};
+use crate::lifecycle::{
+    Attempts, Event, Method, Need, Resumed, Slot, SourceChange, Standing, Token,
+};
 use crate::time::Moment;
 
 /// A life of 100 s of which that much has passed, as of the start.
@@ -89,6 +91,18 @@ fn in_doubt_it_is_asked_about_at_once() {
     let mut life = resumed(20_000);
     life.step(Event::Doubted);
     assert_eq!(life.token.due_for(Need::Server), Some(START));
+}
+
+#[test]
+fn doubt_does_not_hurry_an_attempt_past_its_budget() {
+    let mut life = Life::with_reauth();
+    life.token = Token::without_value(START);
+    life.token.restore(Attempts { window_end: START + secs(3_600), counted: 3, in_a_row: 3 });
+    life.step(Event::Resumed { resumed: known(10), spot_check: true });
+    life.check(expired());
+    assert_eq!(life.count("reauth exhausted"), 1);
+    life.step(Event::Doubted);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(START + secs(3_600)));
 }
 
 #[test]

@@ -66,15 +66,21 @@ impl Survival {
 
     /// The daemon uses this value from now on, and knows nothing of it.
     pub(crate) fn put_in_use(&mut self, session: SessionId, now: Ms) {
-        let Cycle { used_by_another, closed, .. } = *self.cycle(session);
+        let Cycle { used_by_another, closed, cut, .. } = *self.cycle(session);
         *self.cycle(session) = Cycle {
             from: now,
             last_due: now,
             renewed: true,
             used_by_another,
             closed,
+            cut,
             ..Cycle::default()
         };
+    }
+
+    /// An earlier run knew that it lives until `bound`.
+    pub(crate) fn resumed(&mut self, session: SessionId, bound: Ms) {
+        self.cycle(session).bound = Some(bound);
     }
 
     /// One of our requests has renewed it; `cut`: to less than it had.
