@@ -402,7 +402,10 @@ async fn after_a_restart_the_tokens_of_an_inventory_go_on_where_they_were() {
     let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
     let names = || names.iter().map(String::as_str);
     let server = server_of(names(), 600).await;
-    let stage = stage(&server, FILE, &lines(names()));
+    // One after the other: when the last is asked about, all others have been answered.
+    let one_by_one = tables(&server, FILE).replace("rate_limit = 5000", "max_in_flight = 1");
+    let stage = Stage::new(&one_by_one);
+    stage.write("tokens.jsonl", &lines(names()));
     let daemon = stage.start();
     until("all are asked about", || asked(&server).len() == 200).await;
     daemon.stop().await;
