@@ -15,6 +15,7 @@ mod inventories;
 mod kept_values;
 mod manager;
 mod memory;
+mod multitude;
 mod proof;
 mod quiet;
 mod reauth;
