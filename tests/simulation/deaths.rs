@@ -55,7 +55,7 @@ impl World {
                 self.check_death_of(subject)?;
             }
             self.subjects[subject].using = using;
-            self.watch.logins.switched(subject);
+            self.watch.logins.switched(subject, using);
             if let Some(new) = using {
                 self.watch.survival.put_in_use(new, self.now);
             }
