@@ -3,6 +3,7 @@
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
 mod demo;
+mod diagnostics;
 mod manual;
 mod plan;
 mod stocktaking;
@@ -17,6 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
+use self::diagnostics::Look;
 use crate::api::Client;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
@@ -109,25 +111,29 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match obey(arguments) {
+    let look = Look::choose(matches!(arguments.command, Command::CheckConfig));
+    match obey(arguments, look) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure.to_string());
+            match &failure {
+                Failure::Configuration(faults) => tell(&look.faults(faults)),
+                _ => complain(&failure.to_string()),
+            }
             failure.status().into()
         }
     }
 }
 
-fn obey(arguments: Arguments) -> Result<(), Failure> {
+fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     let path = arguments.config;
     match arguments.command {
         Command::Run => run(path),
-        Command::CheckConfig => check_config(&path),
+        Command::CheckConfig => check_config(&path, look),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
-            warn(&loaded.warnings);
+            warn(&loaded.warnings, look);
             print(&settings::print(&loaded.settings))
         }
         Command::Completions { shell } => {
@@ -165,9 +171,9 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::System { doing: "starting the runtime", error })
 }
 
-fn check_config(path: &Path) -> Result<(), Failure> {
+fn check_config(path: &Path, look: Look) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
-    warn(&loaded.warnings);
+    warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
@@ -184,13 +190,17 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn warn(warnings: &[Warning]) {
-    for warning in warnings {
-        complain(&format!("warning: {warning}"));
+fn warn(warnings: &[Warning], look: Look) {
+    if !warnings.is_empty() {
+        tell(look.warnings(warnings).trim_end());
     }
 }
 
 fn complain(text: &str) {
+    tell(&format!("tokenkeep: {text}"));
+}
+
+fn tell(text: &str) {
     // Nobody is left to tell if even this cannot be printed.
-    let _ = writeln!(io::stderr().lock(), "tokenkeep: {text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

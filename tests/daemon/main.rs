@@ -10,6 +10,7 @@ mod cadence;
 mod candidates;
 mod command_line;
 mod deaths;
+mod diagnostics;
 mod farewell;
 mod inventories;
 mod kept_values;
