@@ -6,7 +6,9 @@ mod demo;
 mod diagnostics;
 mod manual;
 mod plan;
+mod probe;
 mod stocktaking;
+mod wording;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -41,6 +43,8 @@ enum Command {
     Run,
     /// Check the configuration, and tell what will be done for each token
     CheckConfig,
+    /// Ask a server about one token, without a daemon, and tell what it has left
+    Probe(probe::Probe),
     /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
@@ -76,6 +80,11 @@ enum Failure {
     Daemon(#[from] DaemonError),
     #[error("the demo cannot run: {0}")]
     Demo(String),
+    #[error("{sentence}")]
+    Probe { sentence: String, status: u8 },
+    /// The token is, which has been told.
+    #[error("the token is dead")]
+    Dead,
     #[error("{doing}: {error}")]
     System { doing: &'static str, error: io::Error },
 }
@@ -84,6 +93,8 @@ impl Failure {
     /// The exit status after `sysexits.h`.
     const fn status(&self) -> u8 {
         match self {
+            Self::Dead => EX_DEAD,
+            Self::Probe { status, .. } => *status,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
@@ -95,6 +106,8 @@ impl Failure {
     }
 }
 
+/// The answer is no: as `grep` and `cmp` have it.
+const EX_DEAD: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
@@ -117,6 +130,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(failure) => {
             match &failure {
                 Failure::Configuration(faults) => tell(&look.faults(faults)),
+                Failure::Dead => {}
                 _ => complain(&failure.to_string()),
             }
             failure.status().into()
@@ -129,6 +143,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     match arguments.command {
         Command::Run => run(path),
         Command::CheckConfig => check_config(&path, look),
+        Command::Probe(probe) => probe::run(probe),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
