@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::{Effect, Method, Notice, Policy};
+use crate::lifecycle::{Effect, Method, Notice, Policy, Standing, Token};
 
 /// One token's number in the keeper; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,4 +132,43 @@ pub struct Census {
     pub rejected: usize,
     /// Without a value.
     pub missing: usize,
+}
+
+impl Census {
+    /// All of them.
+    pub const fn total(&self) -> usize {
+        self.alive + self.retrying + self.unverified + self.expired + self.rejected + self.missing
+    }
+
+    pub(super) fn add(&mut self, token: &Token) {
+        *self.place(token) += 1;
+    }
+
+    pub(super) fn remove(&mut self, token: &Token) {
+        *self.place(token) -= 1;
+    }
+
+    fn place(&mut self, token: &Token) -> &mut usize {
+        match token.standing() {
+            Standing::Alive(_) if token.is_failing() => &mut self.retrying,
+            Standing::Alive(_) => &mut self.alive,
+            Standing::Unknown | Standing::Unverified(_) => &mut self.unverified,
+            Standing::Expired => &mut self.expired,
+            Standing::Rejected => &mut self.rejected,
+            Standing::Missing => &mut self.missing,
+        }
+    }
+}
+
+impl std::iter::Sum for Census {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            alive: sum.alive + one.alive,
+            retrying: sum.retrying + one.retrying,
+            unverified: sum.unverified + one.unverified,
+            expired: sum.expired + one.expired,
+            rejected: sum.rejected + one.rejected,
+            missing: sum.missing + one.missing,
+        })
+    }
 }

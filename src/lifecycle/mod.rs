@@ -14,6 +14,7 @@ mod newcomer;
 mod policy;
 mod proof;
 mod reading;
+mod resting;
 mod resume;
 mod step;
 mod token;
@@ -33,6 +34,7 @@ pub use event::{
 };
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
+pub use resting::Resting;
 pub use resume::Resumed;
 pub use step::{Context, step};
 pub use token::{Standing, Token};
