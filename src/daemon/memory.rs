@@ -13,7 +13,7 @@ use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing, Token};
+use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing};
 use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
@@ -144,7 +144,8 @@ impl Daemon {
                     let Some(id) = roster.id_of(row.name) else { return };
                     let Some(kept) = roster.token(id) else { return };
                     let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
-                    let missing = keeper.token(id).map(Token::standing) == Some(Standing::Missing);
+                    let missing =
+                        keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing);
                     let url = roster.remote(kept.terms.server).settings.url.as_str();
                     if let Some(life) = row.life_of(url, value).filter(|_| missing) {
                         keeper.resume(id, resumed(&life), clock::now(), outputs);
@@ -153,7 +154,7 @@ impl Daemon {
             });
         }
         for (id, change) in self.memory.held.take().unwrap_or_default() {
-            let resumed = self.keeper.token(id).is_some_and(Token::is_resumed);
+            let resumed = self.keeper.token(id).is_some_and(|token| token.is_resumed());
             if !(resumed && change == SourceChange::NewValue) {
                 self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
             }

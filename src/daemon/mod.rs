@@ -304,7 +304,7 @@ impl Daemon {
         match effect {
             Effect::Store { .. } => true,
             Effect::Ask { slot, .. } => {
-                let keeps = |token: &Token| token.has_unkept_candidate();
+                let keeps = |token: Token| token.has_unkept_candidate();
                 slot == self.keeper.spare_slot(ticket.token)
                     && self.keeper.token(ticket.token).is_some_and(keeps)
             }
