@@ -211,6 +211,11 @@ impl Keeper {
         self.tokens.get(id.index())?.as_ref().map(|_| id)
     }
 
+    /// One more than the highest [key](TokenId::key) that a token has or had.
+    pub fn numbers(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
+    }
+
     /// What the keeper was told of a token.
     pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
         self.tokens[id.index()].as_ref().map(|entry| &entry.spec)
