@@ -140,6 +140,9 @@ impl Daemon {
         if let Some(held) = &mut self.memory.held {
             return held.push((id, change));
         }
+        if change == SourceChange::NewValue && self.hold_late(id) {
+            return;
+        }
         self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 
