@@ -7,7 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{
-    ISSUED, MARK, PATIENCE, Stage, calls, millis, mortal_simulator, seconds, simulator,
+    ISSUED, MARK, PATIENCE, Stage, calls, millis, mortal_simulator, seconds, served, simulator,
     simulator_with,
 };
 
@@ -188,7 +188,7 @@ async fn a_token_that_dies_meanwhile_is_told_dead() {
     let url = server.url();
     let probe = probe(&stage, &url, &options);
     let kill = async {
-        server.until(|requests| requests.len() == 1).await;
+        served(&server, |requests| requests.len() == 1).await;
         server.expire(&value);
     };
     let ((status, said), ()) = tokio::join!(probe, kill);

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{self, Stage, about, seconds, secret, simulator};
+use crate::support::{self, Stage, about, seconds, secret, served, simulator};
 
 fn server_table(server: &Simulator) -> String {
     support::server_table("sarus", server, "")
@@ -140,7 +140,7 @@ async fn another_log_level_holds_at_once() {
     let tables = [server_table(&server), token_table("kept", "")].concat();
     stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
     let daemon = stage.start();
-    server.until(|requests| requests.len() >= 2).await;
+    served(&server, |requests| requests.len() >= 2).await;
     assert!(daemon.lines().is_empty(), "{:?}", daemon.lines());
     stage.configure(&tables);
     daemon.signal(Signal::HUP);
@@ -171,14 +171,14 @@ async fn of_two_reloads_at_once_the_later_configuration_holds() {
 
 #[tokio::test]
 async fn a_new_address_of_a_server_is_asked_from_then_on() {
-    let (_server, stage) = staged(&["kept"], 2).await;
+    let (_server, stage) = staged(&["kept"], 4).await;
     let other = simulator().await;
-    other.add_token(&secret("kept"), seconds(2));
+    other.add_token(&secret("kept"), seconds(4));
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
     stage.configure(&[server_table(&other), token_table("kept", "")].concat());
     daemon.signal(Signal::HUP);
-    other.until(|requests| requests.len() >= 2).await;
+    served(&other, |requests| requests.len() >= 2).await;
     let ended = daemon.stop().await;
     assert!(ended.story("kept").is_empty());
 }

@@ -6,7 +6,7 @@ use tokenkeep::clock;
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    Line, Stage, descriptors, seconds, server_table, simulator, threads, token_table,
+    Line, Stage, descriptors, seconds, served, server_table, simulator, threads, token_table,
 };
 
 /// Checks a second.
@@ -40,7 +40,7 @@ async fn cost(count: usize) -> (usize, usize) {
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
     let ready = clock::now();
-    server.until(|requests| requests.len() >= count).await;
+    served(&server, |requests| requests.len() >= count).await;
     let took = clock::now().since(ready);
     let least = seconds(u64::try_from(count / RATE).expect("few"));
     assert!(took < least * 2 + seconds(5), "{took:?} for {count} tokens");
