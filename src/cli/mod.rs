@@ -49,6 +49,8 @@ enum Command {
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
     PrintConfig,
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -151,6 +153,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
             warn(&loaded.warnings, look);
             print(&settings::print(&loaded.settings))
         }
+        Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
