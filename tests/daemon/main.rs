@@ -16,6 +16,7 @@ mod inventories;
 mod kept_values;
 mod manager;
 mod memory;
+mod multitude;
 mod probe;
 mod proof;
 mod quiet;

@@ -151,7 +151,7 @@ impl Experiment {
                 let stored = stored.map_err(|fault| fault.to_string().into());
                 self.step(Event::Stored(stored)).map(drop)
             }
-            Some(Effect::Reauth { .. }) | None => Ok(()),
+            Some(Effect::Reauth { .. } | Effect::Revoke { .. }) | None => Ok(()),
         }
     }
 
