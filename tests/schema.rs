@@ -41,8 +41,14 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
         "maxLength",
     ];
     for (word, wanted) in schema.as_object().expect("a schema") {
-        let number = value.as_f64().unwrap_or_default();
-        let length = value.as_str().map_or(0, str::len) as u64;
+        let number = |fits: fn(f64, f64) -> bool| {
+            let wanted = wanted.as_f64().expect("a number");
+            value.as_f64().is_none_or(|number| fits(number, wanted))
+        };
+        let length = |fits: fn(usize, usize) -> bool| {
+            let wanted = wanted.as_u64().and_then(|wanted| wanted.try_into().ok());
+            value.as_str().is_none_or(|text| fits(text.len(), wanted.expect("a number")))
+        };
         let fits = match word.as_str() {
             "type" => match wanted.as_str() {
                 Some("object") => value.is_object(),
@@ -54,12 +60,12 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
                 other => panic!("{other:?}"),
             },
             "enum" => wanted.as_array().expect("a list").contains(value),
-            "minimum" => number >= wanted.as_f64().expect("a number"),
-            "maximum" => number <= wanted.as_f64().expect("a number"),
-            "exclusiveMinimum" => number > wanted.as_f64().expect("a number"),
-            "exclusiveMaximum" => number < wanted.as_f64().expect("a number"),
-            "minLength" => length >= wanted.as_u64().expect("a number"),
-            "maxLength" => length <= wanted.as_u64().expect("a number"),
+            "minimum" => number(|number, wanted| number >= wanted),
+            "maximum" => number(|number, wanted| number <= wanted),
+            "exclusiveMinimum" => number(|number, wanted| number > wanted),
+            "exclusiveMaximum" => number(|number, wanted| number < wanted),
+            "minLength" => length(|length, wanted| length >= wanted),
+            "maxLength" => length(|length, wanted| length <= wanted),
             "minItems" => value.as_array().is_some_and(|items| !items.is_empty()),
             word => {
                 assert!(KNOWN.contains(&word), "{word} is not understood here");
