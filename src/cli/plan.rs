@@ -177,8 +177,15 @@ fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> 
     } else {
         format!("a check every {} to {}", words(earliest), words(latest))
     };
+    let needed = f64::from(crowd) / earliest.as_secs_f64();
     let outage = survived(life, latest, server, crowd);
-    if outage.is_zero() {
+    if needed > f64::from(server.rate_limit.get()) {
+        format!(
+            "{checks}; too many tokens: that takes {needed:.0} requests a second, and rate_limit \
+             allows {}",
+            server.rate_limit
+        )
+    } else if outage.is_zero() {
         format!("{checks}; survives no outage that starts when a check is due")
     } else {
         format!(

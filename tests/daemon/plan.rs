@@ -47,3 +47,15 @@ async fn of_many_tokens_the_first_fifty_are_told_and_the_rest_is_counted_unless_
     assert_eq!(told(&said), 60);
     assert!(!said.contains("more of"), "{said}");
 }
+
+#[tokio::test]
+async fn more_tokens_than_the_rate_limit_serves_are_told() {
+    let ways = WAYS.replace("[reauth", "rate_limit = 1\n[reauth");
+    let token =
+        |n| format!("[token.t{n}]\nserver = \"sarus\"\nenv = \"T{n}\"\nreauth = \"relogin\"\n");
+    let said = plan(&Stage::new(&(ways + &(0..60).map(token).collect::<String>())), &[]).await;
+    let line = |life| said.lines().find(|line| line.starts_with(&format!("  life {life}")));
+    let short = line("1 min").expect("a plan");
+    assert!(short.ends_with("takes 2 requests a second, and rate_limit allows 1"), "{said}");
+    assert!(line("30 min").expect("a plan").contains("survives any outage of"), "{said}");
+}
