@@ -35,6 +35,7 @@ impl Daemon {
                 self.let_go(token);
             }
             let stock = self.stocks.by_id.remove(&id);
+            self.late.forget(id);
             changes.removed.extend(stock.map(|stock| titled(&stock.settings.name)));
         }
         for inventory in inventories {
@@ -92,6 +93,7 @@ impl Daemon {
                 InventorySource::File { path, strict } => read_file(&path, strict, &mut take),
                 InventorySource::Dir(path) => read_folder(&path, &mut take),
                 InventorySource::Command { .. } => {
+                    self.late.expect(id);
                     self.stocks.read(id, None);
                     continue;
                 }
@@ -141,6 +143,7 @@ impl Daemon {
                 if self.is_reading(id, pass) {
                     self.ended(id, pass, end);
                     self.conclude_if_settled(id, pass);
+                    self.stock_was_read(id);
                 }
             }
             News::Settled(id, pass, same) => {
