@@ -81,10 +81,10 @@ fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
     }
     for (key, value) in value.as_object().into_iter().flatten() {
         let path = format!("{path}{}{key}", if path.is_empty() { "" } else { "." });
-        match (schema["properties"].get(key), &schema["additionalProperties"]) {
-            (Some(schema), _) => refused(value, schema, &path, all),
-            (None, schema @ Value::Object(_)) => refused(value, schema, &path, all),
-            (None, _) => all.push(path),
+        let named = Some(&schema["additionalProperties"]).filter(|schema| schema.is_object());
+        match schema["properties"].get(key).or(named) {
+            Some(schema) => refused(value, schema, &path, all),
+            None => all.push(path),
         }
     }
 }

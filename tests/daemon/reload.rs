@@ -162,7 +162,7 @@ async fn what_only_a_restart_can_change_is_named() {
 
 #[tokio::test]
 async fn another_log_level_holds_at_once() {
-    let (server, stage) = staged(&["kept"], 1).await;
+    let (server, stage) = staged(&["kept"], 4).await;
     let tables = [server_table(&server), token_table("kept", "")].concat();
     stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
     let daemon = stage.start();
