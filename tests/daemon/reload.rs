@@ -98,6 +98,32 @@ async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_cut_short_to_nothing_takes_no_token_away() {
+    let (_server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure("[log]\n");
+    daemon.signal(Signal::HUP);
+    let error = daemon.event("config_rejected", "").await;
+    for wanted in ["tokenkeep.toml: no server and no token is left", "stop the service"] {
+        assert!(error.text("error").contains(wanted), "{}", error.text("error"));
+    }
+    daemon.more(2, "token_checked", "kept").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_token_may_be_removed_while_its_server_stays() {
+    let (server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure(&server_table(&server));
+    daemon.signal(Signal::HUP);
+    assert_eq!(daemon.event("config_reloaded", "").await.text("removed"), "kept");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_good_configuration_is_taken_after_a_bad_one() {
     let (server, stage) = staged(&["kept"], 60).await;
     let daemon = stage.start();
@@ -136,7 +162,7 @@ async fn what_only_a_restart_can_change_is_named() {
 
 #[tokio::test]
 async fn another_log_level_holds_at_once() {
-    let (server, stage) = staged(&["kept"], 1).await;
+    let (server, stage) = staged(&["kept"], 4).await;
     let tables = [server_table(&server), token_table("kept", "")].concat();
     stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
     let daemon = stage.start();
