@@ -157,8 +157,8 @@ impl Table {
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             if self.rows.len() == self.rows.capacity() {
-                // By a quarter, not by as much again: this is the largest thing there is.
-                self.rows.reserve_exact(self.rows.len() / 4 + 16);
+                // By an eighth, not by as much again: this is the largest thing there is.
+                self.rows.reserve_exact(self.rows.len() / 8 + 16);
             }
             self.rows.push(Row::Free);
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
