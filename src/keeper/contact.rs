@@ -26,7 +26,9 @@ impl Keeper {
     ) {
         let Place::Server { server: id, probe } = ticket.place else { return };
         let draw = self.draw();
-        let schedule = self.table.spec(ticket.token.0).map(|spec| spec.policy.schedule);
+        // The number of a token that was removed may be another's by now.
+        let asked = self.table.spec(ticket.token.0).filter(|_| self.expects(ticket));
+        let schedule = asked.map(|spec| spec.policy.schedule);
         let server = &mut self.servers[id.index()];
         server.gate.release();
         if let Some(until) = wish.and_then(|wish| server.gate.quiet(now, wish)) {

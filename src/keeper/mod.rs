@@ -12,6 +12,7 @@ mod contact;
 mod gate;
 mod output;
 mod reauth;
+mod requests;
 mod resume;
 mod run;
 mod specs;
@@ -213,8 +214,7 @@ impl Keeper {
         self.servers[server.index()].gate.quiet_until()
     }
 
-    /// How many tokens there are in each standing: alive, with a value but without an
-    /// answer, and dead or missing.
+    /// How many tokens there are in each state.
     pub fn census(&self) -> Census {
         self.servers.iter().map(|server| server.census).sum()
     }

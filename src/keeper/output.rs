@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::{Effect, Method, Notice, Policy, Standing, Token};
+use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
 
 /// One token's number in the keeper; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,31 +132,55 @@ pub struct Census {
     pub rejected: usize,
     /// Without a value.
     pub missing: usize,
+    /// Held back by a person.
+    pub paused: usize,
+}
+
+impl Census {
+    /// How many tokens are in `state`.
+    pub const fn of(&self, state: State) -> usize {
+        match state {
+            State::Alive => self.alive,
+            State::Retrying => self.retrying,
+            State::Unverified => self.unverified,
+            State::Expired => self.expired,
+            State::Rejected => self.rejected,
+            State::Missing => self.missing,
+            State::Paused => self.paused,
+        }
+    }
+
+    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
+        match state {
+            State::Alive => &mut self.alive,
+            State::Retrying => &mut self.retrying,
+            State::Unverified => &mut self.unverified,
+            State::Expired => &mut self.expired,
+            State::Rejected => &mut self.rejected,
+            State::Missing => &mut self.missing,
+            State::Paused => &mut self.paused,
+        }
+    }
 }
 
 impl Census {
     /// All of them.
     pub const fn total(&self) -> usize {
-        self.alive + self.retrying + self.unverified + self.expired + self.rejected + self.missing
+        self.alive
+            + self.retrying
+            + self.unverified
+            + self.expired
+            + self.rejected
+            + self.missing
+            + self.paused
     }
 
     pub(super) fn add(&mut self, token: &Token) {
-        *self.place(token) += 1;
+        *self.of_mut(token.state()) += 1;
     }
 
     pub(super) fn remove(&mut self, token: &Token) {
-        *self.place(token) -= 1;
-    }
-
-    fn place(&mut self, token: &Token) -> &mut usize {
-        match token.standing() {
-            Standing::Alive(_) if token.is_failing() => &mut self.retrying,
-            Standing::Alive(_) => &mut self.alive,
-            Standing::Unknown | Standing::Unverified(_) => &mut self.unverified,
-            Standing::Expired => &mut self.expired,
-            Standing::Rejected => &mut self.rejected,
-            Standing::Missing => &mut self.missing,
-        }
+        *self.of_mut(token.state()) -= 1;
     }
 }
 
@@ -169,6 +193,7 @@ impl std::iter::Sum for Census {
             expired: sum.expired + one.expired,
             rejected: sum.rejected + one.rejected,
             missing: sum.missing + one.missing,
+            paused: sum.paused + one.paused,
         })
     }
 }
