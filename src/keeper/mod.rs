@@ -195,6 +195,11 @@ impl Keeper {
         self.table.spec(key).map(|_| TokenId(key))
     }
 
+    /// One more than the highest [key](TokenId::key) that a token has or had.
+    pub fn numbers(&self) -> u32 {
+        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
+    }
+
     /// What the keeper was told of a token.
     pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
         self.table.spec(id.0)

@@ -215,6 +215,11 @@ impl Token {
         self.active
     }
 
+    /// Whether another value than the one in use is to be judged.
+    pub const fn has_candidate(&self) -> bool {
+        self.candidate.is_some()
+    }
+
     /// Whether an effect is under way.
     pub const fn is_busy(&self) -> bool {
         self.flight.is_some()
