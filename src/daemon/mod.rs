@@ -4,6 +4,7 @@
 //! readings; every decision is the keeper's. There is no task for each token: a future for
 //! each effect under way, and those are limited by the keeper's gates.
 
+mod absent;
 mod apply;
 mod deeds;
 mod ends;
@@ -19,6 +20,7 @@ mod status;
 mod stock_report;
 mod stocks;
 mod terms;
+mod turns;
 mod watchdog;
 
 use std::io;
@@ -35,6 +37,7 @@ use self::memory::Memory;
 use self::roster::{LastWords, Remote, Roster};
 use self::status::StatusLine;
 use self::stocks::Stocks;
+use self::turns::Turns;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
@@ -100,6 +103,7 @@ pub struct Daemon {
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
+    turns: Turns,
     outputs: Vec<Output>,
     reloading: bool,
     reload_again: bool,
@@ -136,6 +140,7 @@ impl Daemon {
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
+            turns: Turns::default(),
             outputs: Vec::new(),
             reloading: false,
             reload_again: false,
@@ -282,10 +287,12 @@ impl Daemon {
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
                 let counted = self.count_attempts_now(ticket.token);
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
+                let turn = self.turns.take(&need.name);
+                let first = (turn, counted);
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
             }
             Effect::Revoke { slot, timeout } => {
-                let Some(value) = kept.value(slot).cloned() else { return };
+                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
                 self.deeds.spawn(deeds::revoke(ticket, client, value, timeout));
             }
             Effect::Store { slot } => {
