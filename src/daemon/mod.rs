@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 use self::deeds::Done;
 use self::memory::Memory;
-use self::roster::{LastWords, Remote, Roster};
+use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 use self::stocks::Stocks;
 use self::turns::Turns;
@@ -237,19 +237,7 @@ impl Daemon {
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
-                    if let Notice::Expired { fault, candidate: false }
-                    | Notice::Rejected { fault, candidate: false } = &notice
-                    {
-                        let words =
-                            LastWords { status: fault.status, detail: fault.detail.clone() };
-                        self.roster.set_last_words(id, words);
-                    }
-                    if matches!(notice, Notice::Checked { .. })
-                        && let Some(token) = self.keeper.token(id)
-                        && !token.has_candidate()
-                    {
-                        self.roster.settle(id, token.active_slot());
-                    }
+                    self.heed(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
