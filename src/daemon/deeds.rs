@@ -162,7 +162,7 @@ pub(super) async fn reauth(
 ) -> Done {
     turn.comes().await;
     if let Some(counted) = counted {
-        let _ = counted.await;
+        counted.settled().await;
     }
     let began = clock::now();
     let obtained = match method {
@@ -264,8 +264,7 @@ pub(super) async fn store_by_name(
     kept: Option<Receipt>,
 ) -> Done {
     let result = match kept {
-        // A receipt is only lost with the thread that writes, and that is as good as no store.
-        Some(kept) => kept.await.unwrap_or(Err(StoreFault::NoStateDir)),
+        Some(kept) => kept.durable().await,
         None => Err(StoreFault::NoStateDir),
     };
     Done::Stored(ticket, result.map(|()| Stored::Written(value)))

@@ -97,7 +97,7 @@ impl Daemon {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
-                    if let Some(store) = &self.store {
+                    if let Some(store) = &mut self.store {
                         store.forget(&name);
                     }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);

@@ -38,6 +38,7 @@ impl Daemon {
                 self.let_go(token);
             }
             let stock = self.stocks.by_id.remove(&id);
+            self.late.forget(id);
             changes.removed.extend(stock.map(|stock| titled(&stock.settings.name)));
         }
         for inventory in inventories {
@@ -89,6 +90,7 @@ impl Daemon {
         let mut wanted = Vec::new();
         for (id, source) in self.sources_of_stocks() {
             if matches!(source, InventorySource::Command { .. }) {
+                self.late.expect(id);
                 self.stocks.read(id, None);
             } else if let Some(pass) = self.stocks.begin(id, false) {
                 wanted.push((id, pass, source));
@@ -180,6 +182,7 @@ impl Daemon {
                 if self.is_reading(id, pass) {
                     self.ended(id, pass, end);
                     self.conclude_if_settled(id, pass);
+                    self.stock_was_read(id);
                 }
             }
             News::Settled(id, pass, same) => {

@@ -10,6 +10,7 @@ mod deeds;
 mod ends;
 mod farewell;
 mod inventories;
+mod late;
 mod memory;
 mod quiet;
 mod report;
@@ -33,6 +34,7 @@ use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
 use self::deeds::Done;
+use self::late::Late;
 use self::memory::Memory;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
@@ -98,6 +100,7 @@ pub struct Daemon {
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
+    late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
@@ -137,6 +140,7 @@ impl Daemon {
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
+            late: Late::default(),
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
@@ -306,7 +310,7 @@ impl Daemon {
         match effect {
             Effect::Store { .. } => true,
             Effect::Ask { slot, .. } => {
-                let keeps = |token: &Token| token.has_unkept_candidate();
+                let keeps = |token: Token| token.has_unkept_candidate();
                 slot == self.keeper.spare_slot(ticket.token)
                     && self.keeper.token(ticket.token).is_some_and(keeps)
             }

@@ -16,7 +16,6 @@ use super::{Daemon, stock_report};
 use crate::clock;
 use crate::inventory::{InventoryFault, Listed, Reading, TOLD_SINGLY};
 use crate::keeper::TokenId;
-use crate::lifecycle::Token;
 use crate::settings::InventorySource;
 use crate::token_file::{SourceFault, SourceFaultKind};
 
@@ -64,7 +63,7 @@ impl Daemon {
             return pass.errands.push(token);
         }
         let Ok(value) = value else { return };
-        if self.keeper.token(token).is_some_and(Token::is_reauthenticating) {
+        if self.keeper.token(token).is_some_and(|token| token.is_reauthenticating()) {
             self.stocks.hold_back(token, value.to_value());
         } else {
             self.found(token, value, &warnings);

@@ -6,7 +6,7 @@ use super::roster::Kept;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::TokenId;
-use crate::lifecycle::{SourceChange, Token};
+use crate::lifecycle::SourceChange;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::Source;
 use crate::token_file::{SourceFault, SourceWarning};
@@ -68,7 +68,7 @@ impl Daemon {
 
     pub(super) fn looked(&mut self, look: Look) {
         let Look { id, epoch, source, result } = look;
-        let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
+        let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());
         let Some(kept) = self.roster.token(id) else { return };
         if kept.epoch() != epoch || kept.source().as_ref() != Some(&source) {
             // It may have seen more than what made it worthless.
@@ -136,10 +136,13 @@ impl Daemon {
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
-        match &mut self.memory.held {
-            Some(held) => held.add(id, change),
-            None => self.keeper.source_changed(id, change, clock::now(), &mut self.outputs),
+        if let Some(held) = &mut self.memory.held {
+            return held.add(id, change);
         }
+        if change == SourceChange::NewValue && self.hold_late(id) {
+            return;
+        }
+        self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 
     /// Tells of sources that are open to others.

@@ -20,9 +20,11 @@ impl Keeper {
         now: Moment,
         out: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
-        let Some(entry) = self.tokens[id.index()].as_ref() else { return Err(Refusal::NoValue) };
-        entry.token.weigh(request, &entry.spec.policy, now)?;
-        if let (Request::Reauth, Some(reauth)) = (request, entry.spec.reauth) {
+        let (Some(token), Some(spec)) = (self.token(id), self.spec(id)) else {
+            return Err(Refusal::NoValue);
+        };
+        token.weigh(request, &spec.policy, now)?;
+        if let (Request::Reauth, Some(reauth)) = (request, spec.reauth) {
             let opens = self.reauths[reauth.index()].opens_at();
             if now < opens {
                 return Err(Refusal::Held { retry_in_ms: whole_millis(opens.since(now)) });
@@ -50,9 +52,8 @@ impl Keeper {
     /// When a token is asked about next, its server's wishes and its breaker included as far as
     /// they are known; `None` while a call is under way or none is planned.
     pub fn next_check(&self, id: TokenId) -> Option<Moment> {
-        let entry = self.tokens[id.index()].as_ref()?;
-        let due = entry.token.due_for(Need::Server)?;
-        let gate = &self.servers[entry.spec.server.index()].gate;
+        let due = self.token(id)?.due_for(Need::Server)?;
+        let gate = &self.servers[self.spec(id)?.server.index()].gate;
         Some(due.max(gate.quiet_until()).max(gate.breaker.next_probe().unwrap_or_default()))
     }
 }
