@@ -6,9 +6,10 @@
 
 use super::Daemon;
 use super::deeds::{Done, Obtained, Renamed, Stored};
+use super::roster::LastWords;
 use crate::clock;
 use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{ReauthEnd, ReauthFault, Reauthenticated};
+use crate::lifecycle::{Notice, ReauthEnd, ReauthFault, Reauthenticated};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -36,6 +37,25 @@ impl Daemon {
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
+    }
+
+    /// What is said of a token tells what its values are still wanted for.
+    pub(super) fn heed(&mut self, id: TokenId, notice: &Notice) {
+        match notice {
+            Notice::Expired { fault, candidate: false }
+            | Notice::Rejected { fault, candidate: false } => {
+                let words = LastWords { status: fault.status, detail: fault.detail.clone() };
+                self.roster.set_last_words(id, words);
+            }
+            Notice::Checked { .. } => {
+                if let Some(token) = self.keeper.token(id)
+                    && !token.has_candidate()
+                {
+                    self.roster.settle(id, token.active_slot());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// An answer names another value in place of the one that was asked about: tells whether it

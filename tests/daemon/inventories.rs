@@ -442,6 +442,33 @@ async fn attempts_for_a_token_of_an_inventory_count_across_a_restart() {
 }
 
 #[tokio::test]
+async fn a_token_that_goes_and_comes_again_waits_for_the_command_that_runs_for_it() {
+    let server = server_of(["new", "kept"], 600).await;
+    let keys = format!("{FILE}\nreauth = \"relogin\"\n[reauth.relogin]\ncommand = [\"$DIR/hook\"]");
+    let (kept, both) = (lines(["kept"]), lines(["kept", "a"]));
+    let stage = stage(&server, &keys, &both);
+    stage.script(
+        "hook",
+        &format!(
+            "mkdir $DIR/busy || touch $DIR/clash; echo >> $DIR/runs\n\
+             until [ -e $DIR/go ]; do sleep 0.02; done; rmdir $DIR/busy; echo '{}'",
+            secret("new")
+        ),
+    );
+    let daemon = stage.start();
+    until("a command", || stage.lines_in("runs") == 1).await;
+    stage.replace("tokens.jsonl", &kept);
+    loaded(&daemon, 2).await;
+    stage.replace("tokens.jsonl", &both);
+    daemon.nth(2, "reauth_started", "a").await;
+    stage.write("go", "");
+    daemon.event("reauth_succeeded", "a").await;
+    daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 2);
+    assert!(!stage.path("clash").exists(), "two commands at a time");
+}
+
+#[tokio::test]
 async fn a_reload_takes_inventories_in_and_out_of_force() {
     let server = server_of(["a", "b", "own"], 600).await;
     let stage = stage(&server, FILE, &lines(["a", "b"]));
