@@ -206,8 +206,9 @@ fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
     let number = |key: &str| last[key].as_u64().unwrap();
     // That there are too many is known with the first check's line, when it has been counted.
     assert_eq!([number("checks"), number("failures")], [60 * 200 - 1, 60 - 1]);
-    assert_eq!([number("lateness_p50_ms"), number("lateness_max_ms")], [99, 199]);
+    assert!((98..=101).contains(&number("lateness_p50_ms")), "{last:?}");
     assert!((196..=199).contains(&number("lateness_p99_ms")), "{last:?}");
+    assert_eq!(number("lateness_max_ms"), 199);
     let before: u64 = singly.iter().filter_map(|line| line.get("suppressed")?.as_u64()).sum();
     assert_eq!(singly.len() as u64 + before + number("suppressed"), 70 * 200, "none is lost");
 }
