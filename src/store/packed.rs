@@ -7,7 +7,7 @@
 
 use super::row::{KeptBound, Life, Vantage, Written};
 use super::tag::Salt;
-use crate::secret::TokenValue;
+use crate::secret::ValueRef;
 use crate::time::Moment;
 
 const BY_RENEWING: u8 = 1;
@@ -25,7 +25,7 @@ pub(super) fn add_life(
     packed: &mut Vec<u8>,
     (salt, boot): (&Salt, i64),
     [name, url]: [&str; 2],
-    value: &TokenValue,
+    value: ValueRef<'_>,
     life: &Life,
 ) {
     let start = packed.len();
@@ -63,7 +63,7 @@ fn add_number(packed: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Covers the entry up to its tag, and what the entry does not hold.
-fn life_tag(salt: &Salt, boot: i64, entry: &[u8], url: &str, value: &TokenValue) -> [u8; TAG] {
+fn life_tag(salt: &Salt, boot: i64, entry: &[u8], url: &str, value: ValueRef<'_>) -> [u8; TAG] {
     let parts = [entry, url.as_bytes(), value.expose().as_bytes(), &boot.to_le_bytes()];
     salt.quick_tag(&parts).to_le_bytes()
 }
@@ -150,7 +150,7 @@ impl std::fmt::Debug for Recalled<'_> {
 impl Recalled<'_> {
     /// What is certainly left of the life of `value` on the server at `url`; `None` where it
     /// is over, or was another value's or server's.
-    pub fn life_of(&self, url: &str, value: &TokenValue) -> Option<Life> {
+    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
         let Part { vantage, salt, written, .. } = self.part;
         let bound = KeptBound::new(Moment::from_millis(bound_ms), written);
@@ -184,9 +184,9 @@ mod tests {
             proven: true,
             unextendable: false,
         };
-        let value = TokenValue::parse("0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77").unwrap();
+        let value = ValueRef::parse("0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77").unwrap();
         let names = ["client-00001", "https://api.example.net/"];
-        add_life(&mut packed, (&Salt([1; 16]), 1), names, &value, &life);
+        add_life(&mut packed, (&Salt([1; 16]), 1), names, value, &life);
         assert!(packed.len() < 40, "{}", packed.len());
     }
 

@@ -60,7 +60,7 @@ fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>
     store
         .lives(|recalled| {
             let name = recalled.name.to_owned();
-            lives.entry(name).or_insert_with(|| recalled.life_of(URL, token));
+            lives.entry(name).or_insert_with(|| recalled.life_of(URL, token.by_ref()));
         })
         .unwrap();
     lives
@@ -80,7 +80,7 @@ fn values(store: &mut Store) -> BTreeMap<String, Stored> {
 fn fill(path: &Path, count: usize) {
     let mut writer = writer(path);
     for n in 0..count {
-        writer.remember(&format!("t{n:05}"), URL, &value("v-1"), &life());
+        writer.remember(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
     }
     drop(writer.keep_value("quotes", value("new-1"), Some(value("old-1"))));
     done(writer.flush()).unwrap();
@@ -97,7 +97,7 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let remembered = life();
-    writer.remember("quotes", URL, &value("v-1"), &remembered);
+    writer.remember("quotes", URL, value("v-1").by_ref(), &remembered);
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -108,7 +108,7 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
 fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", "https://elsewhere.example.net/", &value("v-1"), &life());
+    writer.remember("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
@@ -144,7 +144,7 @@ fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let mut writer = writer(&path);
-    writer.remember("later", URL, &value("v-1"), &life());
+    writer.remember("later", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     for damage in ["packed = x'ffffffffff'", "wall_ms = wall_ms + 1", "boot = boot + 1"] {
@@ -163,12 +163,12 @@ fn of_what_was_said_of_a_token_the_last_counts() {
     let mut writer = writer(&path);
     let last = Life { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
-        writer.remember("quotes", URL, &value("v-1"), &life());
+        writer.remember("quotes", URL, value("v-1").by_ref(), &life());
         if pause {
             done(writer.flush()).unwrap();
         }
     }
-    writer.remember("quotes", URL, &value("v-1"), &last);
+    writer.remember("quotes", URL, value("v-1").by_ref(), &last);
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], Some(last));
@@ -178,7 +178,7 @@ fn of_what_was_said_of_a_token_the_last_counts() {
 fn lives_are_written_without_being_asked_for_within_a_second() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, &value("v-1"), &life());
+    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
     let log = path.join("tokenkeep.db-wal");
     let before = fs::metadata(&log).unwrap().len();
     let began = clock::now();
@@ -194,7 +194,7 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
 fn a_life_that_is_over_is_not_found() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, &value("v-1"), &life());
+    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     writer.forget("quotes");
     done(writer.flush()).unwrap();
@@ -208,14 +208,14 @@ fn what_was_written_before_a_round_goes_when_it_has_ended() {
     fill(&path, 3);
     let mut writer = writer(&path);
     writer.begin_anew();
-    writer.remember("t00000", URL, &value("v-1"), &life());
+    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
     assert!(matches!(writer.turn(3), (1.., true)), "a round begins");
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, &value("v-1"), &life());
+    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
     assert!(matches!(writer.turn(3), (1.., false)), "and goes on");
     writer.went_round();
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, &value("v-1"), &life());
+    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
     assert_eq!(writer.turn(3), (0, false));
     done(writer.flush()).unwrap();
     drop(writer);
@@ -237,7 +237,7 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
         let Report::Recalled(recalled) = runtime.block_on(writer.report()) else { panic!() };
         let Some((number, part)) = recalled else { break };
         let mut fits = 0;
-        part.lives(|life| fits += u32::from(life.life_of(URL, &value("v-1")).is_some()));
+        part.lives(|life| fits += u32::from(life.life_of(URL, value("v-1").by_ref()).is_some()));
         found.push((number, fits));
         before = Some(number);
     }
@@ -409,7 +409,7 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
     content[(page - 1) * 4_096..page * 4_096].fill(0xff);
     fs::write(database(&path), content).unwrap();
     let mut writer = store.into_writer().unwrap();
-    writer.remember("t00000", URL, &value("v-1"), &life());
+    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
     let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
     writer.keep_count(Counted::Token("quotes".to_owned()), count);
     done(writer.flush()).unwrap();

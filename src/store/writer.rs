@@ -20,7 +20,7 @@ use super::row::{Count, Counted, Life, Stored};
 use super::tag::Salt;
 use super::work::{Gathered, Receipt, Report, Shared, Work};
 use crate::clock;
-use crate::secret::TokenValue;
+use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
 /// How long lives gather before they are written: with the commit itself, a second.
@@ -75,7 +75,7 @@ impl Writer {
 
     /// The last answer about `value`, the token's value in use, said this of its life; `url` is
     /// the address of the server that gave it. It is on the disk within a second.
-    pub fn remember(&mut self, name: &str, url: &str, value: &TokenValue, life: &Life) {
+    pub fn remember(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
         let key = (self.salt, self.boot);
         self.gather(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }
