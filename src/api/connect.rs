@@ -98,7 +98,6 @@ fn connections(server: &Server) -> ClientBuilder {
         .no_proxy()
         .timeout(server.timeout)
         .connect_timeout(server.connect_timeout.min(server.timeout))
-        .read_timeout(server.timeout)
         .pool_max_idle_per_host(idle)
         .pool_idle_timeout(KEEP_IDLE)
         .tcp_nodelay(true)

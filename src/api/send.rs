@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response};
 use url::Url;
@@ -36,14 +37,20 @@ pub(super) async fn get(
 }
 
 async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
-    let mut read = Vec::new();
+    // An envelope comes in one piece, which is then taken as it is.
+    let (mut whole, mut pieces) = (Bytes::new(), Vec::new());
     while let Some(chunk) = response.chunk().await? {
-        if read.len() + chunk.len() > MAX_BODY_BYTES {
+        if whole.len() + pieces.len() + chunk.len() > MAX_BODY_BYTES {
             return Ok(Body::TooLong);
         }
-        read.extend_from_slice(&chunk);
+        if whole.is_empty() && pieces.is_empty() {
+            whole = chunk;
+        } else {
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+            pieces.extend_from_slice(&chunk);
+        }
     }
-    Ok(Body::Whole(read))
+    Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

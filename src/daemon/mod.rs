@@ -14,6 +14,7 @@ mod quiet;
 mod report;
 mod restock;
 mod roster;
+mod round;
 mod sources;
 mod status;
 mod stock_report;
@@ -100,6 +101,8 @@ pub struct Daemon {
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
     outputs: Vec<Output>,
+    /// The last round of the loop.
+    woke: Moment,
     reloading: bool,
     reload_again: bool,
     stopping: bool,
@@ -136,6 +139,7 @@ impl Daemon {
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
             outputs: Vec::new(),
+            woke: Moment::default(),
             reloading: false,
             reload_again: false,
             stopping: false,
@@ -169,7 +173,7 @@ impl Daemon {
         self.wake();
         self.ready();
         loop {
-            alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
+            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
@@ -177,7 +181,7 @@ impl Daemon {
                     Some(_) | None => break,
                 },
                 () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.done(done),
+                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
                 report = memory::report(&mut self.store) => self.reported(report),
@@ -188,25 +192,6 @@ impl Daemon {
         }
         self.wind_down().await;
         Ok(())
-    }
-
-    /// Lets the keeper do what is due, and everything that comes of it.
-    fn wake(&mut self) {
-        let now = clock::now();
-        self.close_for_quiet(now);
-        self.keeper.wake(now, &mut self.outputs);
-        self.perform();
-        if self.journal.due().is_some_and(|due| due <= now) {
-            self.journal.flush();
-        }
-        self.status.tell(now, &self.keeper);
-        self.watchdog.gone_round(now, self.keeper.next_wake());
-    }
-
-    fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
-        wishes.into_iter().flatten().min()
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
