@@ -33,6 +33,8 @@ pub(super) enum Done {
     Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
     Reauthenticated { ticket: Ticket, duration: Duration, obtained: Obtained },
+    /// A revocation that a person asked for ended.
+    RevokedOne(Ticket, Result<(), Fault>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// Sources were looked at.
@@ -77,7 +79,7 @@ pub(super) enum Stored {
 pub(super) struct Look {
     pub(super) id: TokenId,
     /// The token's epoch when the look began.
-    pub(super) epoch: u64,
+    pub(super) epoch: u8,
     pub(super) source: Source,
     pub(super) result: Result<Found, SourceFault>,
 }
@@ -103,6 +105,16 @@ pub(super) async fn ask(
     Done::Answered(ticket, answer, new_value.map(|to| Renamed { slot, from: value, to }))
 }
 
+/// Has the server end a value's life.
+pub(super) async fn revoke(
+    ticket: Ticket,
+    client: Client,
+    value: TokenValue,
+    timeout: Duration,
+) -> Done {
+    Done::RevokedOne(ticket, client.revoke(&value, timeout).await)
+}
+
 /// What a re-auth attempt needs to know, besides how it is made.
 #[derive(Debug)]
 pub(super) struct Need {
@@ -118,14 +130,14 @@ pub(super) struct Need {
 }
 
 impl Need {
-    pub(super) fn of(kept: &Kept, remote: &Remote, reason: Reason, attempt: u32) -> Self {
+    pub(super) fn of(kept: Kept<'_>, remote: &Remote, reason: Reason, attempt: u32) -> Self {
         let words = match reason {
-            Reason::Expired | Reason::Rejected => kept.last_words.clone().unwrap_or_default(),
+            Reason::Expired | Reason::Rejected => kept.last_words().cloned().unwrap_or_default(),
             // What was said of an earlier value is not why this one is to be replaced.
-            Reason::Missing | Reason::Expiring => LastWords::default(),
+            Reason::Missing | Reason::Expiring | Reason::Requested => LastWords::default(),
         };
         Self {
-            name: kept.name.clone(),
+            name: kept.name().into(),
             server: remote.settings.name.clone(),
             url: remote.settings.url.to_string(),
             file: kept.file(),
@@ -148,7 +160,7 @@ pub(super) async fn reauth(
     counted: Option<Receipt>,
 ) -> Done {
     if let Some(counted) = counted {
-        let _ = counted.await;
+        counted.settled().await;
     }
     let began = clock::now();
     let obtained = match method {
@@ -250,17 +262,16 @@ pub(super) async fn store_by_name(
     kept: Option<Receipt>,
 ) -> Done {
     let result = match kept {
-        // A receipt is only lost with the thread that writes, and that is as good as no store.
-        Some(kept) => kept.await.unwrap_or(Err(StoreFault::NoStateDir)),
+        Some(kept) => kept.durable().await,
         None => Err(StoreFault::NoStateDir),
     };
     Done::Stored(ticket, result.map(|()| Stored::Written(value)))
 }
 
 /// Looks at sources, and a second time at those that seem to be gone.
-pub(super) async fn look(wanted: Vec<(TokenId, u64, Source)>) -> Done {
+pub(super) async fn look(wanted: Vec<(TokenId, u8, Source)>) -> Done {
     let mut looks = blocking(move || {
-        let look = |(id, epoch, source): (TokenId, u64, Source)| {
+        let look = |(id, epoch, source): (TokenId, u8, Source)| {
             let result = read_source(&source);
             Look { id, epoch, source, result }
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::{Effect, Policy, ReauthFault, ReauthPolicy, Renewal, Schedule};
+use crate::lifecycle::{Effect, Policy, ReauthFault, ReauthPolicy, Renewal, Schedule, Standing};
 use crate::outcome::Fault;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -439,7 +439,10 @@ fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
     move_token(&mut desk, id);
     let (ticket, _) = desk.effects()[0];
     desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+    assert!(matches!(
+        desk.keeper.token(id).map(|token| token.standing()),
+        Some(Standing::Alive(_))
+    ));
 }
 
 #[test]
@@ -451,10 +454,13 @@ fn what_the_server_before_still_answers_does_not_count() {
     move_token(&mut desk, id);
     assert_eq!(desk.effects().len(), 0, "never two at once");
     desk.answer(ticket, expired());
-    assert_eq!(desk.keeper.token(id).map(Token::standing), Some(Standing::Unknown));
+    assert_eq!(desk.keeper.token(id).map(|token| token.standing()), Some(Standing::Unknown));
     let (ticket, _) = desk.effects()[0];
     desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+    assert!(matches!(
+        desk.keeper.token(id).map(|token| token.standing()),
+        Some(Standing::Alive(_))
+    ));
 }
 
 #[test]
@@ -503,7 +509,9 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
                     let full = Err("disk full".into());
                     desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
                 }
-                Effect::Ask { .. } | Effect::Reauth { .. } => desk.answer(ticket, unavailable()),
+                Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
+                    desk.answer(ticket, unavailable());
+                }
             }
         }
     }
@@ -569,4 +577,29 @@ fn probes_come_often_enough_for_the_shortest_life_that_waits() {
     for pair in probes.windows(2) {
         assert!(pair[1].since(pair[0]) <= MINUTE / 20, "{probes:?}");
     }
+}
+
+#[test]
+fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_number() {
+    let mut desk = Desk::new(1_000, 100);
+    desk.tokens(1, None);
+    desk.wake();
+    let (check, _) = desk.effects().remove(0);
+    desk.answer(check, unavailable());
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
+    let (probe, _) = desk.next_effects().remove(0);
+    desk.keeper.remove_token(probe.token);
+    desk.out.clear();
+    let slow =
+        Schedule { retry_initial: 60 * MINUTE, retry_max: 60 * MINUTE, ..Schedule::default() };
+    let policy = Arc::new(Policy { schedule: slow, ..Desk::policy() });
+    let other =
+        desk.keeper.add_server(Limits { rate_limit: number(1_000), max_in_flight: number(100) });
+    let spec = TokenSpec { server: other, policy, reauth: None };
+    assert_eq!(desk.keeper.add_token(spec, true, desk.now), probe.token);
+    let waiting = desk.tokens(1, None)[0];
+    desk.answer(probe, unavailable());
+    desk.advance(Duration::from_secs(1));
+    let asked: Vec<_> = desk.effects().iter().map(|(ticket, _)| ticket.token).collect();
+    assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
 }

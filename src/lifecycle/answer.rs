@@ -6,6 +6,7 @@ use super::cadence::{SHORTEST_TIMEOUT, check_wait, hollow_wait};
 use super::event::{Answer, Notice, Stage};
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
+use super::request::Wish;
 use super::step::Turn;
 use super::token::{Candidate, Flight, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
@@ -28,7 +29,7 @@ impl Turn<'_> {
                     self.adopt_renewed_value();
                 }
             }
-            Some(Flight::Reauth(_) | Flight::Store) | None => {}
+            Some(Flight::Reauth(_) | Flight::Store | Flight::Revoke) | None => {}
         }
     }
 
@@ -88,14 +89,18 @@ impl Turn<'_> {
     }
 
     /// No answer: the same is tried again; but a renewing call that was only tried may have
-    /// renewed all the same, or never answer, so a query comes next.
+    /// renewed all the same, or never answer, so a query comes next. One that is known to renew
+    /// elsewhere on this server is not given up for that: it becomes the check.
     fn unanswered(&mut self, fault: Fault, at_least: Duration) {
-        let proving = self.token.task == Task::RetryRenew;
-        if self.token.task == Task::TryRenew {
-            self.token.task = Task::ConfirmRenewal;
-        }
+        let known = self.context.renews_by == Some(Method::Renew);
+        let given_up = self.token.task == Task::RetryRenew && !known;
+        self.token.task = match self.token.task {
+            Task::TryRenew => Task::ConfirmRenewal,
+            Task::RetryRenew if known => Task::Check,
+            task => task,
+        };
         self.failed(fault, false, at_least);
-        if proving {
+        if given_up {
             self.give_the_proof_up();
         }
     }
@@ -148,8 +153,11 @@ impl Turn<'_> {
         }
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
-        if self.token.task == Task::Check && renewed.is_some() {
-            self.token.renew_unanswered = false;
+        match renewed {
+            // Whether queries do instead stays open, and there may be no time to find out.
+            None => self.token.renew_refused = false,
+            Some(_) if self.token.task == Task::Check => self.token.renew_unanswered = false,
+            Some(_) => {}
         }
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
@@ -195,6 +203,9 @@ impl Turn<'_> {
         {
             self.plan_check(&reading);
         }
+        if self.context.policy.reauth.is_none() {
+            self.token.wish = self.token.wish.filter(|wish| *wish != Wish::Reauth);
+        }
         match self.token.standing {
             Standing::Alive(reading) | Standing::Unverified(reading) => {
                 self.plan_early_reauth(&reading);
@@ -213,7 +224,7 @@ impl Turn<'_> {
     pub(super) fn server_changed(&mut self) {
         match self.token.flight {
             Some(Flight::Reauth(_)) => return,
-            Some(Flight::Current(_)) => {
+            Some(Flight::Current(_) | Flight::Revoke) => {
                 self.token.flight = Some(Flight::Outdated(self.token.active));
             }
             Some(Flight::Candidate(_)) => self.outdate_candidate(),
@@ -235,6 +246,7 @@ impl Turn<'_> {
         self.token.troubled = true;
         self.token.unstored = None;
         self.token.early = None;
+        self.token.wish = None;
         let young = self.token.budget.dies_young(self.now);
         if young {
             self.token.budget.failed(self.now);
@@ -285,5 +297,6 @@ impl Turn<'_> {
         self.token.renew_refused = false;
         self.token.renew_unanswered = false;
         self.token.early = None;
+        self.token.wish = None;
     }
 }

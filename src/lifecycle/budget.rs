@@ -64,6 +64,12 @@ impl Budget {
         self.counted >= policy.max_attempts.get() && now < self.window_end
     }
 
+    /// How many attempts are left at `now`.
+    pub(super) fn left(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
+        let used = if now < self.window_end { self.counted } else { 0 };
+        policy.max_attempts.get().saturating_sub(used)
+    }
+
     /// Attempts that count in the current window.
     pub(super) const fn counted(&self) -> u32 {
         self.counted
@@ -92,12 +98,16 @@ impl Budget {
     }
 
     /// The value in use was alive at `when`: once it has lived through its probation, its
-    /// attempt no longer counts.
+    /// attempt no longer counts. Where nothing counts any more, nothing is remembered.
     pub(super) fn alive_at(&mut self, when: Moment) {
         if self.probation.is_some_and(|half| when >= half) {
             self.probation = None;
             self.counted = self.counted.saturating_sub(1);
             self.in_a_row = 0;
+        }
+        let over = self.in_a_row == 0 && self.counted == 0 || when >= self.window_end;
+        if over && self.probation.is_none() {
+            *self = Self::new();
         }
     }
 

@@ -11,6 +11,8 @@ mod renewal;
 mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
+mod requests;
+mod resting;
 mod resume;
 mod server;
 mod stale;

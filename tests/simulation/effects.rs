@@ -74,6 +74,8 @@ impl World {
                     }
                 }
             }
+            // Nobody in this world asks for anything.
+            Effect::Revoke { .. } => return Ok(()),
             Effect::Store { slot } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     return Ok(());
@@ -111,6 +113,10 @@ impl World {
                 let (extended, renewed) = (answer.extended, answer.replaced.unwrap_or(session));
                 *reply = Some(answer);
                 if extended {
+                    if flight.run != self.run {
+                        // Nobody who runs now has asked for that.
+                        self.watch.claims.used_by_another(whose.server, self.now);
+                    }
                     self.watch_renewed(renewed, end_before);
                 }
             }

@@ -31,7 +31,7 @@ impl World {
         let bound = self.bound_of(subject);
         let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
         let server = match effect {
-            Effect::Ask { .. } => Some(there.server),
+            Effect::Ask { .. } | Effect::Revoke { .. } => Some(there.server),
             Effect::Reauth { .. } => by_server.then_some(there.server),
             Effect::Store { .. } => None,
         };
@@ -221,9 +221,9 @@ impl World {
     }
 
     /// A server has recovered: who waits for it, those included that are asked about in this
-    /// very step.
+    /// very step. While the daemon winds down, only new values are asked about.
     fn recovered(&mut self, server: usize, asked_since: &[usize]) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.stopping.is_none()) else { return };
         let now = Moment::from_millis(self.now);
         let waits = |number: usize| {
             let there = &self.subjects[number];
