@@ -94,15 +94,11 @@ fn measure(wanted: &[&str]) {
         memory::smaller(&mut run);
     }
     if run.wants("million") || run.wants("lateness") {
-        million::cold(&mut run);
+        million::all(&mut run);
     }
-    if run.wants("million") {
-        million::idle(&mut run);
-    } else if run.wants("peers") {
+    // Otherwise they have the idle minute of the million.
+    if run.wants("peers") && !run.wants("million") {
         peers::all(&mut run);
-    }
-    if run.wants("lateness") {
-        million::lateness(&mut run);
     }
     if wanted.contains(&"plot") {
         std::fs::write(PLOT, plot::draw(&run.points)).expect("a writable folder");

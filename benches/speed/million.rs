@@ -25,11 +25,25 @@ const SAID: Duration = Duration::from_secs(10);
 /// How far a daemon has got when the minute in the middle of a lateness scene is half over.
 const MIDDLE: f64 = 90.0;
 
+/// All scenes, or those that are wanted, on one server: what is stored of a token holds for its
+/// server only.
+pub(super) fn all(run: &mut Run<'_>) {
+    let mut server = Server::start(run.folder, "million", run.pinned);
+    cold(run, &mut server);
+    if run.wants("million") {
+        idle(run, &mut server);
+    }
+    if run.wants("lateness") {
+        run.table.part("Lateness: sent − due");
+        scene(run, &mut server, 700.0, &[10_000, 100_000, MILLION], Target::AtMost(10.0));
+        scene(run, &mut server, 5_000.0, &[MILLION], Target::None);
+    }
+}
+
 /// The start, cold: until the first check, and until all tokens are there. Then memory.
-pub(super) fn cold(run: &mut Run<'_>) {
+fn cold(run: &mut Run<'_>, server: &mut Server) {
     run.table.part("A million tokens, cold");
-    let mut server = Server::start(run.folder, "cold", run.pinned);
-    let play = play(run, "million", MILLION, &server);
+    let play = play(run, "million", MILLION, server);
     super::stage::inventory(run.folder, MILLION);
     let began = now();
     let mut daemon = Daemon::start(run.folder, &play);
@@ -49,16 +63,15 @@ pub(super) fn cold(run: &mut Run<'_>) {
 
 /// The start, resumed, after a `kill -9` in the midst of checks; then a minute with nothing due,
 /// in which the peers are measured.
-pub(super) fn idle(run: &mut Run<'_>) {
+fn idle(run: &mut Run<'_>, server: &mut Server) {
     run.table.part("A million tokens, resumed");
-    let mut server = Server::start(run.folder, "idle", run.pinned);
-    let play = Play { schedule: NOTHING_DUE.into(), ..play(run, "million", MILLION, &server) };
-    let began = now();
+    let play = Play { schedule: NOTHING_DUE.into(), ..play(run, "million", MILLION, server) };
+    let (before, began) = (server.requests(), now());
     let mut daemon = Daemon::start(run.folder, &play);
     daemon.wait_for("daemon_ready");
     let ready = began.elapsed().as_secs_f64();
     run.table.tell("`kill -9` to resumed", ready, "s", Target::AtMost(2.0));
-    server.wait_for(1.0);
+    server.wait_for(before + 1.0);
     run.table.tell("`kill -9` to first check", began.elapsed().as_secs_f64(), "s", Target::None);
     pause(SAID);
     let (cpu, switches, watched) = (daemon.process.cpu(), daemon.process.switches(), now());
@@ -66,7 +79,7 @@ pub(super) fn idle(run: &mut Run<'_>) {
         peers::all(run);
     }
     pause((began + MINUTE).saturating_duration_since(now()));
-    let asked = server.requests() * 100.0 / MILLION as f64;
+    let asked = (server.requests() - before) * 100.0 / MILLION as f64;
     pause((watched + MINUTE).saturating_duration_since(now()));
     let seconds = watched.elapsed().as_secs_f64();
     let cpu = daemon.process.cpu().saturating_sub(cpu).as_secs_f64() * 100.0 / seconds;
@@ -86,16 +99,8 @@ pub(super) fn idle(run: &mut Run<'_>) {
     }
 }
 
-/// How late checks are at 700 a second, with 10,000, 100,000 and a million tokens side by
-/// side, and at 5,000 a second with the million.
-pub(super) fn lateness(run: &mut Run<'_>) {
-    run.table.part("Lateness: sent − due");
-    scene(run, 700.0, &[10_000, 100_000, MILLION], Target::AtMost(10.0));
-    scene(run, 5_000.0, &[MILLION], Target::None);
-}
-
-fn scene(run: &mut Run<'_>, rate: f64, counts: &[u64], target: Target) {
-    let mut server = Server::start(run.folder, &format!("late{rate}"), run.pinned);
+/// How late checks are with so many tokens side by side, each daemon at this rate.
+fn scene(run: &mut Run<'_>, server: &mut Server, rate: f64, counts: &[u64], target: Target) {
     let names: Vec<_> = counts
         .iter()
         .map(|tokens| if *tokens == MILLION { "million".into() } else { format!("late{tokens}") })
@@ -105,7 +110,7 @@ fn scene(run: &mut Run<'_>, rate: f64, counts: &[u64], target: Target) {
         .zip(&names)
         .map(|(tokens, name)| {
             let schedule = schedule(*tokens as f64, rate);
-            Daemon::start(run.folder, &Play { schedule, ..play(run, name, *tokens, &server) })
+            Daemon::start(run.folder, &Play { schedule, ..play(run, name, *tokens, server) })
         })
         .collect();
     for daemon in &mut daemons {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::process::{Core, Process, command, now, pause};
 
 /// What takes longer than this does not come.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How often something is looked for that is to come.
 const LOOK: Duration = Duration::from_millis(1);

@@ -108,7 +108,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::RevokeFailed { fault } => (
             Name::TokenRevoked,
             Severity::Warn,
-            format!("the token could not be revoked and goes on: {}", fault.error),
+            format!("the token could not be revoked and goes on: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
