@@ -35,8 +35,9 @@ impl Keeper {
     ) {
         let Place::Server { server: id, probe } = ticket.place else { return };
         let draw = self.draw();
-        let schedule =
-            self.tokens[ticket.token.index()].as_ref().map(|entry| entry.spec.policy.schedule);
+        // The number of a token that was removed may be another's by now.
+        let asked = self.entry(ticket.token).filter(|_| self.expects(ticket));
+        let schedule = asked.map(|entry| entry.spec.policy.schedule);
         let server = &mut self.servers[id.index()];
         server.gate.release();
         if let Some(wish) = wish {

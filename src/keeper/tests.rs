@@ -572,3 +572,28 @@ fn probes_come_often_enough_for_the_shortest_life_that_waits() {
         assert!(pair[1].since(pair[0]) <= MINUTE / 20, "{probes:?}");
     }
 }
+
+#[test]
+fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_number() {
+    let mut desk = Desk::new(1_000, 100);
+    desk.tokens(1, None);
+    desk.wake();
+    let (check, _) = desk.effects().remove(0);
+    desk.answer(check, unavailable());
+    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
+    let (probe, _) = desk.next_effects().remove(0);
+    desk.keeper.remove_token(probe.token);
+    desk.out.clear();
+    let slow =
+        Schedule { retry_initial: 60 * MINUTE, retry_max: 60 * MINUTE, ..Schedule::default() };
+    let policy = Arc::new(Policy { schedule: slow, ..Desk::policy() });
+    let other =
+        desk.keeper.add_server(Limits { rate_limit: number(1_000), max_in_flight: number(100) });
+    let spec = TokenSpec { server: other, policy, reauth: None };
+    assert_eq!(desk.keeper.add_token(spec, true, desk.now), probe.token);
+    let waiting = desk.tokens(1, None)[0];
+    desk.answer(probe, unavailable());
+    desk.advance(Duration::from_secs(1));
+    let asked: Vec<_> = desk.effects().iter().map(|(ticket, _)| ticket.token).collect();
+    assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
+}

@@ -89,14 +89,18 @@ impl Turn<'_> {
     }
 
     /// No answer: the same is tried again; but a renewing call that was only tried may have
-    /// renewed all the same, or never answer, so a query comes next.
+    /// renewed all the same, or never answer, so a query comes next. One that is known to renew
+    /// elsewhere on this server is not given up for that: it becomes the check.
     fn unanswered(&mut self, fault: Fault, at_least: Duration) {
-        let proving = self.token.task == Task::RetryRenew;
-        if self.token.task == Task::TryRenew {
-            self.token.task = Task::ConfirmRenewal;
-        }
+        let known = self.context.renews_by == Some(Method::Renew);
+        let given_up = self.token.task == Task::RetryRenew && !known;
+        self.token.task = match self.token.task {
+            Task::TryRenew => Task::ConfirmRenewal,
+            Task::RetryRenew if known => Task::Check,
+            task => task,
+        };
         self.failed(fault, false, at_least);
-        if proving {
+        if given_up {
             self.give_the_proof_up();
         }
     }
@@ -149,8 +153,11 @@ impl Turn<'_> {
         }
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
-        if self.token.task == Task::Check && renewed.is_some() {
-            self.token.renew_unanswered = false;
+        match renewed {
+            // Whether queries do instead stays open, and there may be no time to find out.
+            None => self.token.renew_refused = false,
+            Some(_) if self.token.task == Task::Check => self.token.renew_unanswered = false,
+            Some(_) => {}
         }
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);

@@ -3,7 +3,7 @@
 use tokenkeep::lifecycle::{Draw, Method, Policy, Reading, Renewal, Standing, backoff};
 use tokenkeep::time::Moment;
 
-use crate::api::{Extends, Poison, SessionId};
+use crate::api::{Extends, Poison, Poisoned, SessionId};
 use crate::chance::{Ms, SECOND, whole};
 use crate::effects::LOGIN_TIMEOUT;
 use crate::invariants::{Invariant, Violation, Window, longest_good_time};
@@ -12,6 +12,10 @@ use crate::world::World;
 
 /// The shortest gap between two of a breaker's probes.
 const PROBE_GAP: Ms = SECOND / 5;
+
+/// A check, and what follows it where the life has not grown: another, a renewing call, and a
+/// query that tells. With another life for all, as a server may decide, everybody needs them.
+const CALLS_OF_A_PROOF: Ms = 4;
 
 impl World {
     /// Whether a call that the token's configuration permits renews it.
@@ -51,7 +55,7 @@ impl World {
                 self.check_death_of(subject)?;
             }
             self.subjects[subject].using = using;
-            self.watch.logins.switched(subject);
+            self.watch.logins.switched(subject, using);
             if let Some(new) = using {
                 self.watch.survival.put_in_use(new, self.now);
             }
@@ -136,15 +140,15 @@ impl World {
             let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
             let timeout = if by_server { LOGIN_TIMEOUT } else { whole(there.policy.timeout) };
             // Its last request may outlast the poison.
-            let felt = there.poisoned.iter().rev().find(|p| p.until + timeout > from);
-            if let Some(felt) = felt.filter(|p| p.from < until) {
+            let is_felt = |p: &&Poisoned| p.from < until && p.until + timeout > from;
+            if let Some(felt) = there.poisoned.iter().rev().find(is_felt) {
                 let spoilt = if felt.kind == Poison::Hanging { timeout } else { latency };
                 poisoned += spoilt + PROBE_GAP + pause;
             }
         }
         let by_rate = SECOND.div_ceil(u64::from(limits.rate_limit.get()));
         let by_places = latency.div_ceil(u64::from(limits.max_in_flight.get()));
-        let everybody = tokens * 2 * by_rate.max(by_places);
+        let everybody = tokens * CALLS_OF_A_PROOF * by_rate.max(by_places);
         // A probe and the check itself may be slow; the calls of a proof are only as usual.
         PROBE_GAP + 2 * latency + 4 * traits.latency.1 + everybody + poisoned + 2 * self.plan.tick
     }

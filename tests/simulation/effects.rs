@@ -113,6 +113,10 @@ impl World {
                 let (extended, renewed) = (answer.extended, answer.replaced.unwrap_or(session));
                 *reply = Some(answer);
                 if extended {
+                    if flight.run != self.run {
+                        // Nobody who runs now has asked for that.
+                        self.watch.claims.used_by_another(whose.server, self.now);
+                    }
                     self.watch_renewed(renewed, end_before);
                 }
             }

@@ -221,9 +221,9 @@ impl World {
     }
 
     /// A server has recovered: who waits for it, those included that are asked about in this
-    /// very step.
+    /// very step. While the daemon winds down, only new values are asked about.
     fn recovered(&mut self, server: usize, asked_since: &[usize]) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = self.keeper.as_ref().filter(|_| self.stopping.is_none()) else { return };
         let now = Moment::from_millis(self.now);
         let waits = |number: usize| {
             let there = &self.subjects[number];

@@ -12,7 +12,7 @@ use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, TokenSpec};
 use tokenkeep::time::Moment;
 
 use crate::api::{Server, Session, SessionId};
-use crate::chance::{Chance, DAY, HOUR, Ms};
+use crate::chance::{Chance, DAY, HOUR, Ms, whole};
 use crate::faults::{Climate, Incident, Incidents};
 use crate::invariants::{Invariant, Tally, Violation, Watch};
 use crate::plan::Plan;
@@ -83,8 +83,8 @@ pub(crate) struct World {
     pub(crate) outputs: Vec<Output>,
 }
 
-/// Within this, and twenty lives, some token is asked about: whatever is broken is mended, every
-/// budget is full again, and probes go on all the while.
+/// Within this, twenty lives and a budget's window some token is asked about, or logs in: whatever
+/// is broken is mended, every budget is full again, and probes go on all the while.
 const LONGEST_LULL: Ms = 2 * DAY;
 
 impl World {
@@ -161,12 +161,15 @@ impl World {
 
     /// Runs until the keeper has made so many checks, or something is wrong.
     pub(crate) fn run(&mut self, checks: u64) -> Result<(), Violation> {
-        let (mut last, mut last_check) = (0, self.now);
+        let windows = self.plan.ways.iter().map(|way| whole(way.window));
+        let longest_lull = LONGEST_LULL + 20 * self.plan.life + windows.max().unwrap_or(0);
+        let (mut last, mut last_call) = (0, self.now);
         while self.tally.checks < checks {
             self.next()?;
-            if self.tally.checks > last || self.subjects.iter().all(|there| !there.configured) {
-                (last, last_check) = (self.tally.checks, self.now);
-            } else if self.now > last_check + LONGEST_LULL + 20 * self.plan.life {
+            let calls = self.tally.checks + self.tally.logins;
+            if calls > last || self.subjects.iter().all(|there| !there.configured) {
+                (last, last_call) = (calls, self.now);
+            } else if self.now > last_call + longest_lull {
                 return Err(self.violation(Invariant::NeverStalls, "nothing is asked any more"));
             }
         }

@@ -292,3 +292,21 @@ fn a_renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
     assert!(matches!(life.token.standing(), Standing::Alive(_)));
     assert_eq!(life.count("renewal not observed"), 0);
 }
+
+#[test]
+fn a_renewing_call_that_is_known_to_renew_is_not_given_up_for_lost_answers() {
+    let mut life = about_to_renew();
+    life.renews_by = Some(Method::Renew);
+    for _ in 0..6 {
+        let left = (START + secs(100)).since(life.now);
+        let outcome = crate::outcome::Outcome::Alive { remaining: left };
+        life.sleep();
+        match life.admit() {
+            Some(Effect::Ask { method: Method::Query, .. }) => life.answer(outcome),
+            Some(_) => life.answer(timed_out()),
+            None => {}
+        }
+    }
+    assert!(life.now < START + secs(85), "half of what was left is not waited for: {:?}", life.now);
+    assert_eq!(life.count("renewal not observed"), 0);
+}

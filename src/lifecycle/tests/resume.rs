@@ -1,6 +1,6 @@
 //! A life that goes on after a restart.
 
-use super::world::{Life, START, alive, asks, expired, ms, secs};
+use super::world::{Life, START, alive, asks, expired, ms, not_allowed, secs};
 use crate::lifecycle::{
     Attempts, Event, Method, Need, Resumed, Slot, SourceChange, Standing, Token,
 };
@@ -145,4 +145,13 @@ fn a_source_that_is_lost_after_that_costs_nothing() {
     let mut life = resumed(20_000);
     life.source(SourceChange::Lost("gone".into()));
     assert_eq!(life.token.bound(), Some(Moment::from_millis(1_080_000)));
+}
+
+#[test]
+fn a_refused_renewing_call_is_tried_again_after_a_query_that_cannot_be_judged() {
+    let mut life = resumed(85_000);
+    life.renews_by = Some(Method::Renew);
+    assert_eq!(asks(Some(life.check(not_allowed())), Slot::B), Some(Method::Renew));
+    assert_eq!(asks(Some(life.check(alive(12_000))), Slot::B), Some(Method::Query));
+    assert_eq!(asks(Some(life.check(alive(100_000))), Slot::B), Some(Method::Renew));
 }

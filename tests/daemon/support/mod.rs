@@ -81,10 +81,20 @@ pub(crate) fn calls(server: &Simulator, endpoint: Endpoint) -> usize {
 }
 
 /// Waits until `condition` holds of the world outside the daemon.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = clock::now() + PATIENCE;
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(PATIENCE, millis(10), what, condition).await;
+}
+
+/// The same where much has to happen, and a look each `pause` costs something.
+pub(crate) async fn until_within(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> bool,
+) {
+    let deadline = clock::now() + patience;
     while !condition() {
         assert!(clock::now() < deadline, "not so in time: {what}");
-        tokio::time::sleep(millis(10)).await;
+        tokio::time::sleep(pause).await;
     }
 }

@@ -153,9 +153,12 @@ impl Logins {
         self.verdicts[subject].dead.is_some()
     }
 
-    /// Another value is in use: nothing is known of it.
-    pub(crate) fn switched(&mut self, subject: usize) {
+    /// Another value is in use: nothing is known of it, and the one before cannot be seen to
+    /// live any more.
+    pub(crate) fn switched(&mut self, subject: usize, using: Option<SessionId>) {
         self.verdicts[subject] = Verdict::default();
+        let probation = &mut self.budgets[subject].probation;
+        *probation = probation.filter(|(value, _)| Some(*value) == using);
     }
 
     /// A renewing call answered with another value for the one that is on probation.
