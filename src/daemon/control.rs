@@ -1,6 +1,7 @@
 //! What people ask the daemon for: answered within its loop, which alone knows and decides.
 
 use std::future::pending;
+use std::path::Path;
 
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -14,7 +15,7 @@ use crate::control::{Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Request;
 use crate::secret::TokenValue;
-use crate::settings::Reader;
+use crate::settings::{DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
 
 /// The group that may look, where it is there: the one that the package makes.
@@ -26,7 +27,7 @@ pub(super) struct Desk {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
     /// Ends the interface with the daemon.
-    _interface: Option<Interface>,
+    interface: Option<Interface>,
     pub(super) surveys: Surveys,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
@@ -37,7 +38,7 @@ impl Desk {
     pub(super) fn new() -> Self {
         Self {
             commands: None,
-            _interface: None,
+            interface: None,
             surveys: Surveys::default(),
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
@@ -72,12 +73,13 @@ impl Daemon {
         let (sender, commands) = control::channel();
         let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
             let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            Ok((interface, remark))
+            // Whoever puts it elsewhere has chosen the folder, and who may enter that.
+            Ok((interface, remark.filter(|_| path == Path::new(DEFAULT_SOCKET))))
         });
         let remark = match opened {
             Ok((interface, remark)) => {
                 self.control.commands = Some(commands);
-                self.control._interface = Some(interface);
+                self.control.interface = Some(interface);
                 remark.map(|remark| {
                     ("the control socket is not for the group that it is meant for", remark)
                 })
@@ -186,13 +188,12 @@ impl Daemon {
     fn readers(&self, name: &str) -> Vec<Reader> {
         let kept = self.roster.id_of(name).and_then(|id| self.roster.token(id));
         let Some(kept) = kept else { return Vec::new() };
-        let upkeep = match kept.stock() {
-            Some(stock) => self.stocks.by_id.get(&stock).map(|stock| &stock.settings.upkeep),
-            None => {
-                let tokens = &self.settings.tokens;
-                let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
-                found.ok().map(|index| &tokens[index].upkeep)
-            }
+        let upkeep = if let Some(stock) = kept.stock() {
+            self.stocks.by_id.get(&stock).map(|stock| &stock.settings.upkeep)
+        } else {
+            let tokens = &self.settings.tokens;
+            let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
+            found.ok().map(|index| &tokens[index].upkeep)
         };
         upkeep.map(|upkeep| upkeep.readers.clone()).unwrap_or_default()
     }

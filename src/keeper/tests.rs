@@ -504,7 +504,7 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
                     desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
                 }
                 Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
-                    desk.answer(ticket, unavailable())
+                    desk.answer(ticket, unavailable());
                 }
             }
         }

@@ -23,6 +23,7 @@ mod proof;
 mod quiet;
 mod reauth;
 mod reload;
+mod remote;
 mod renewal;
 mod resume;
 mod scale;
