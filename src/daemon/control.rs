@@ -14,7 +14,7 @@ use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, P
 use crate::control::{Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Request;
-use crate::secret::TokenValue;
+use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
 
@@ -167,7 +167,8 @@ impl Daemon {
         let id = self.roster.id_of(name);
         let slot = id.and_then(|id| Some(self.keeper.token(id)?.active_slot()));
         let kept = id.and_then(|id| self.roster.token(id));
-        let value = kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).cloned());
+        let value =
+            kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).map(ValueRef::to_value));
         let result = match value {
             _ if !may => Err(forbidden()),
             _ if kept.is_none() => Err(Problem::no_token(name)),

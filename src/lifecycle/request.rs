@@ -71,7 +71,7 @@ impl Token {
                 Request::Check | Request::Revoke,
                 Standing::Missing | Standing::Expired | Standing::Rejected,
             ) => Err(Refusal::NoValue),
-            (Request::Check | Request::Pause | Request::Resume | Request::Revoke, _) => Ok(()),
+            (Request::Check | Request::Revoke | Request::Pause | Request::Resume, _) => Ok(()),
             (Request::Reauth, _) => {
                 let reauth = policy.reauth.ok_or(Refusal::NoReauth)?;
                 if self.budget.is_exhausted(&reauth, now) {
