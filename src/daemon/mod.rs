@@ -16,6 +16,7 @@ mod quiet;
 mod report;
 mod restock;
 mod roster;
+mod round;
 mod sources;
 mod status;
 mod stock_report;
@@ -108,6 +109,8 @@ pub struct Daemon {
     deeds: JoinSet<Done>,
     turns: Turns,
     outputs: Vec<Output>,
+    /// The last round of the loop.
+    woke: Moment,
     reloading: bool,
     reload_again: bool,
     stopping: bool,
@@ -146,6 +149,7 @@ impl Daemon {
             deeds: JoinSet::new(),
             turns: Turns::default(),
             outputs: Vec::new(),
+            woke: Moment::default(),
             reloading: false,
             reload_again: false,
             stopping: false,
@@ -179,7 +183,7 @@ impl Daemon {
         self.wake();
         self.ready();
         loop {
-            alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
+            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
@@ -187,7 +191,7 @@ impl Daemon {
                     Some(_) | None => break,
                 },
                 () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.done(done),
+                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
                 report = memory::report(&mut self.store) => self.reported(report),
@@ -198,23 +202,6 @@ impl Daemon {
         }
         self.wind_down().await;
         Ok(())
-    }
-
-    /// Lets the keeper do what is due, and everything that comes of it.
-    fn wake(&mut self) {
-        let now = clock::now();
-        self.close_for_quiet(now);
-        self.keeper.wake(now, &mut self.outputs);
-        self.perform();
-        self.journal.say_due(now);
-        self.status.tell(now, &self.keeper);
-        self.watchdog.gone_round(now, self.keeper.next_wake());
-    }
-
-    fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
-        wishes.into_iter().flatten().min()
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
