@@ -270,8 +270,7 @@ impl Daemon {
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
-                let method = reauth.method.clone();
-                let timeout = reauth.timeout;
+                let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.turns.take(&need.name);
                 let first = (turn, counted);
