@@ -11,6 +11,7 @@
 //! ```
 
 pub mod client;
+mod metrics;
 mod peer;
 mod problem;
 mod routes;
@@ -18,11 +19,12 @@ mod serve;
 mod socket;
 mod view;
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{Interface, serve};
+pub use self::serve::{Interface, serve, serve_public};
 pub use self::socket::{Bound, SocketFault, bind, inherited};
 pub use self::view::{
     Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, ServerView, Story,
@@ -67,6 +69,15 @@ pub enum Command {
         caller: Caller,
         /// Where the value goes.
         reply: Reply<TokenValue>,
+    },
+    /// Nothing but a sign of life from the loop.
+    Alive(Reply<()>),
+    /// The metrics.
+    Metrics {
+        /// Whether tokens may be named.
+        names: bool,
+        /// Where they go.
+        reply: Reply<Registry>,
     },
     /// Read the configuration again.
     Reload {

@@ -1,5 +1,6 @@
 //! Connections: few at once, and none of them for long.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
@@ -55,33 +57,86 @@ pub fn serve(bound: Bound, commands: mpsc::Sender<Command>) -> std::io::Result<I
     Ok(Interface { task, _socket: Some(bound) })
 }
 
-async fn accept(listener: UnixListener, routes: Router) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
+/// Serves health and metrics at `listen`, to anybody who can connect there.
+///
+/// # Errors
+///
+/// When the address cannot be listened on.
+pub fn serve_public(
+    listen: SocketAddr,
+    names: bool,
+    commands: mpsc::Sender<Command>,
+) -> std::io::Result<Interface> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let task = tokio::spawn(accept_public(listener, routes::public(commands, names)));
+    Ok(Interface { task, _socket: None })
+}
+
+async fn accept_public(listener: TcpListener, routes: Router) {
+    let mut connections = Connections::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        while connections.try_join_next().is_some() {}
+        let Some(place) = connections.place().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => connections.serve(place, stream, routes.clone(), None),
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn accept(listener: UnixListener, routes: Router) {
+    let mut connections = Connections::default();
+    loop {
+        let Some(place) = connections.place().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let routes = routes.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    // Whoever takes longer is cut off; nothing is owed to it.
-                    let _ = timeout(TIME, connection(stream, routes)).await;
-                });
+                // Who it is can always be told of a connection that is there.
+                let Ok(peer) = stream.peer_cred() else { continue };
+                connections.serve(place, stream, routes.clone(), Some(peer.into()));
             }
             Err(_) => sleep(PAUSE).await,
         }
     }
 }
 
-async fn connection(stream: UnixStream, routes: Router) {
-    let Ok(peer) = stream.peer_cred() else { return };
-    let caller = Caller::from(peer);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(caller);
-        routes.clone().call(request)
-    });
-    // A connection that breaks off has nobody left to tell.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+/// The connections of one listener.
+struct Connections {
+    places: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(CONNECTIONS)), tasks: JoinSet::new() }
+    }
+}
+
+impl Connections {
+    /// Waits until there is room for one more.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        while self.tasks.try_join_next().is_some() {}
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    fn serve(
+        &mut self,
+        place: OwnedSemaphorePermit,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        routes: Router,
+        caller: Option<Caller>,
+    ) {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            routes.clone().call(request)
+        });
+        self.tasks.spawn(async move {
+            let _place = place;
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Whoever takes longer is cut off, and whoever breaks off has nobody left to tell.
+            let _ = timeout(TIME, connection).await;
+        });
+    }
 }

@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
+use super::scrape::Scrape;
 use super::survey::{Survey, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
@@ -26,8 +27,8 @@ pub(crate) const GROUP: &str = "tokenkeep";
 pub(super) struct Desk {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
-    /// Ends the interface with the daemon.
-    interface: Option<Interface>,
+    /// They end with the daemon.
+    interfaces: Vec<Interface>,
     pub(super) surveys: Surveys,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
@@ -38,7 +39,7 @@ impl Desk {
     pub(super) fn new() -> Self {
         Self {
             commands: None,
-            interface: None,
+            interfaces: Vec::new(),
             surveys: Surveys::default(),
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
@@ -65,35 +66,52 @@ impl Desk {
 
 impl Daemon {
     /// Opens the control interface: on the socket that systemd has handed over, or on one of its
-    /// own. Not being able to is a warning: tokens are kept alive all the same.
+    /// own, and on the address that is configured. Not being able to is a warning: tokens are
+    /// kept alive all the same.
     pub fn open_control(&mut self, inherited: Option<Bound>) {
+        let (sender, commands) = control::channel();
+        self.control.commands = Some(commands);
+        self.open_socket(inherited, sender.clone());
+        let Some(listen) = self.settings.control.listen else { return };
+        match control::serve_public(listen, self.settings.control.listen_names, sender) {
+            Ok(interface) => self.control.interfaces.push(interface),
+            Err(error) => self.warn_of_control(
+                "metrics and health are not served",
+                &listen.to_string(),
+                &error.to_string(),
+            ),
+        }
+    }
+
+    fn open_socket(&mut self, inherited: Option<Bound>, sender: mpsc::Sender<Command>) {
         let path = self.settings.control.socket.clone();
+        let place = path.display().to_string();
         let bound =
             inherited.map_or_else(|| control::bind(&path, GROUP), |bound| Ok((bound, None)));
-        let (sender, commands) = control::channel();
         let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
             let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            // Whoever puts it elsewhere has chosen the folder, and who may enter that.
-            Ok((interface, remark.filter(|_| path == Path::new(DEFAULT_SOCKET))))
+            Ok((interface, remark))
         });
-        let remark = match opened {
+        match opened {
             Ok((interface, remark)) => {
-                self.control.commands = Some(commands);
-                self.control.interface = Some(interface);
-                remark.map(|remark| {
-                    ("the control socket is not for the group that it is meant for", remark)
-                })
+                self.control.interfaces.push(interface);
+                // Whoever puts it elsewhere has chosen the folder, and who may enter that.
+                if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
+                    let message = "the control socket is not for the group that it is meant for";
+                    self.warn_of_control(message, &place, &remark);
+                }
             }
-            Err(error) => Some((
+            Err(error) => self.warn_of_control(
                 "there is no control socket; `tokenkeep status` and the like cannot work",
-                error,
-            )),
-        };
-        if let Some((message, error)) = remark {
-            let place = path.display().to_string();
-            let fields = Fields { error: Some(&error), path: Some(&place), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, message, fields);
+                &place,
+                &error,
+            ),
         }
+    }
+
+    fn warn_of_control(&mut self, message: &str, place: &str, error: &str) {
+        let fields = Fields { error: Some(error), path: Some(place), ..Fields::default() };
+        self.say(Name::ConfigWarning, Severity::Warn, message, fields);
     }
 
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
@@ -104,6 +122,10 @@ impl Daemon {
                 if let Some(survey) = Survey::begin(&listing, reply) {
                     self.control.surveys.add(survey);
                 }
+            }
+            Command::Alive(reply) => drop(reply.send(Ok(()))),
+            Command::Metrics { names, reply } => {
+                self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
             }
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));

@@ -23,9 +23,11 @@ impl Daemon {
             Done::Answered(ticket, mut answer, renamed) => {
                 self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
+                self.count_answer(ticket.token, &answer);
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
             Done::Reauthenticated { ticket, duration, obtained } => {
+                self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);

@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod deeds;
 mod ends;
 mod farewell;
+mod figures;
 mod inventories;
 mod late;
 mod memory;
@@ -18,6 +19,7 @@ mod report;
 mod restock;
 mod roster;
 mod round;
+mod scrape;
 mod sources;
 mod status;
 mod stock_report;
@@ -39,6 +41,7 @@ use tokio::task::JoinSet;
 
 use self::control::Desk;
 use self::deeds::Done;
+use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
 use self::roster::{Remote, Roster};
@@ -50,7 +53,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, Token};
+use crate::lifecycle::{Effect, Method, Notice};
 use crate::secret::ValueRef;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
@@ -105,6 +108,7 @@ pub struct Daemon {
     watchdog: Watchdog,
     memory: Memory,
     control: Desk,
+    figures: Figures,
     late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -148,6 +152,7 @@ impl Daemon {
             watchdog: Watchdog::new(),
             memory: Memory::default(),
             control: Desk::new(),
+            figures: Figures::new(),
             late: Late::default(),
             signals,
             queries: JoinSet::new(),
@@ -236,6 +241,7 @@ impl Daemon {
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
                     self.heed(id, &notice);
+                    self.count_notice(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
@@ -266,6 +272,7 @@ impl Daemon {
                     Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
+                self.count_call(ticket.token);
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
@@ -295,19 +302,6 @@ impl Daemon {
                     }
                 }
             }
-        }
-    }
-
-    /// Whether something is begun even while the daemon stops, as a value would be lost.
-    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
-        match effect {
-            Effect::Store { .. } => true,
-            Effect::Ask { slot, .. } => {
-                let keeps = |token: Token| token.has_unkept_candidate();
-                slot == self.keeper.spare_slot(ticket.token)
-                    && self.keeper.token(ticket.token).is_some_and(keeps)
-            }
-            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
         }
     }
 

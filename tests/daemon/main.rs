@@ -17,6 +17,7 @@ mod inventories;
 mod kept_values;
 mod manager;
 mod memory;
+mod metrics;
 mod multitude;
 mod plan;
 mod probe;
