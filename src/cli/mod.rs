@@ -42,13 +42,19 @@ enum Command {
     /// Keep the configured tokens alive until SIGTERM; SIGHUP reloads the configuration
     Run,
     /// Check the configuration, and tell what will be done for each token
-    CheckConfig,
+    CheckConfig {
+        /// Tell the plan for every single token, however many there are
+        #[arg(long)]
+        all: bool,
+    },
     /// Ask a server about one token, without a daemon, and tell what it has left
     Probe(probe::Probe),
     /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
     PrintConfig,
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -124,7 +130,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let look = Look::choose(matches!(arguments.command, Command::CheckConfig));
+    let look = Look::choose(matches!(arguments.command, Command::CheckConfig { .. }));
     match obey(arguments, look) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -142,7 +148,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     let path = arguments.config;
     match arguments.command {
         Command::Run => run(path),
-        Command::CheckConfig => check_config(&path, look),
+        Command::CheckConfig { all } => check_config(&path, all, look),
         Command::Probe(probe) => probe::run(probe),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
@@ -151,6 +157,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
             warn(&loaded.warnings, look);
             print(&settings::print(&loaded.settings))
         }
+        Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
@@ -186,14 +193,14 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::System { doing: "starting the runtime", error })
 }
 
-fn check_config(path: &Path, look: Look) -> Result<(), Failure> {
+fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
     warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
     }
-    print(&plan::tell(&loaded))
+    print(&plan::tell(&loaded, all))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 //! readings; every decision is the keeper's. There is no task for each token: a future for
 //! each effect under way, and those are limited by the keeper's gates.
 
+mod absent;
 mod apply;
 mod deeds;
 mod ends;
@@ -21,6 +22,7 @@ mod status;
 mod stock_report;
 mod stocks;
 mod terms;
+mod turns;
 mod watchdog;
 
 use std::io;
@@ -35,9 +37,10 @@ use tokio::task::JoinSet;
 use self::deeds::Done;
 use self::late::Late;
 use self::memory::Memory;
-use self::roster::{LastWords, Remote, Roster};
+use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 use self::stocks::Stocks;
+use self::turns::Turns;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
@@ -104,6 +107,7 @@ pub struct Daemon {
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
+    turns: Turns,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
@@ -143,6 +147,7 @@ impl Daemon {
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
+            turns: Turns::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloading: false,
@@ -221,19 +226,7 @@ impl Daemon {
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
-                    if let Notice::Expired { fault, candidate: false }
-                    | Notice::Rejected { fault, candidate: false } = &notice
-                    {
-                        let words =
-                            LastWords { status: fault.status, detail: fault.detail.clone() };
-                        self.roster.set_last_words(id, words);
-                    }
-                    if matches!(notice, Notice::Checked { .. })
-                        && let Some(token) = self.keeper.token(id)
-                        && !token.has_candidate()
-                    {
-                        self.roster.settle(id, token.active_slot());
-                    }
+                    self.heed(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
@@ -271,7 +264,9 @@ impl Daemon {
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
                 let counted = self.count_attempts_now(ticket.token);
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
+                let turn = self.turns.take(&need.name);
+                let first = (turn, counted);
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
             }
             Effect::Revoke { slot, timeout } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };

@@ -22,9 +22,7 @@ impl Daemon {
         self.close_for_quiet(now);
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
-        if self.journal.due().is_some_and(|due| due <= now) {
-            self.journal.flush();
-        }
+        self.journal.say_due(now);
         self.status.tell(now, &self.keeper);
         self.watchdog.gone_round(now, self.keeper.next_wake());
         self.woke = now;

@@ -17,6 +17,7 @@ mod kept_values;
 mod manager;
 mod memory;
 mod multitude;
+mod plan;
 mod probe;
 mod proof;
 mod quiet;
