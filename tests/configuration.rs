@@ -51,7 +51,7 @@ impl Setup {
     fn faults(&self) -> Vec<String> {
         let faults = self.load().expect_err("this configuration should be refused");
         let folder = format!("{}/", self.folder.path().display());
-        let line = |Fault { place, kind, message, remedy }: &Fault| {
+        let line = |Fault { place, kind, message, remedy, .. }: &Fault| {
             format!("{place} {kind:?} {message} / {remedy}").replace(&folder, "")
         };
         faults.iter().map(line).collect()

@@ -7,7 +7,7 @@ use clap::{Command, ValueEnum};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::{EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
+use super::{EX_CONFIG, EX_DEAD, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
 
 const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
 
@@ -44,6 +44,7 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
         }
         let about = inner.get_about().map(ToString::to_string).unwrap_or_default();
         tagged(&mut rest, usage, &about);
+        options(&mut rest, inner);
     }
     rest.control("SH", ["SIGNALS"]);
     tagged(
@@ -60,8 +61,13 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     rest.control("SH", ["EXIT STATUS"]);
     for (status, meaning) in [
         (0, "It was stopped, or did what it was asked to."),
+        (EX_DEAD, "The token that was probed is dead."),
         (EX_USAGE, "Wrong usage of the command line."),
-        (EX_UNAVAILABLE, "Another tokenkeep uses the same state directory."),
+        (
+            EX_UNAVAILABLE,
+            "Another tokenkeep uses the same state directory, or the server that was probed gave \
+             no answer.",
+        ),
         (EX_SOFTWARE, "The system refused something, such as standard output."),
         (EX_CONFIG, "A fault in the configuration. The service is not restarted then."),
     ] {
@@ -87,6 +93,22 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_description_section(page)?;
     man.render_options_section(page)?;
     rest.to_writer(page)
+}
+
+/// The options of a command, below what is said of it.
+fn options(page: &mut Roff, command: &Command) {
+    page.control("RS", []);
+    for option in command.get_arguments().filter(|argument| !argument.is_positional()) {
+        let Some(long) = option.get_long() else { continue };
+        let mut usage = vec![bold(format!("--{long}"))];
+        if option.get_action().takes_values() {
+            let names = option.get_value_names().unwrap_or_default();
+            usage.extend(names.iter().map(|name| roman(format!(" {name}"))));
+        }
+        let help = option.get_long_help().or(option.get_help());
+        tagged(page, usage, &help.map(ToString::to_string).unwrap_or_default());
+    }
+    page.control("RE", []);
 }
 
 /// The shipped file with its remarks as the text: a key stands before what was said of it.
@@ -159,6 +181,7 @@ mod tests {
             let tag = format!(".TP\nfB{}fR", command.get_name());
             assert_eq!(page.contains(&tag), !command.is_hide_set(), "{}", command.get_name());
         }
+        assert!(page.contains(".TP\nfB--token-filefR PATH"), "{page}");
     }
 
     #[test]

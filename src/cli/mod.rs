@@ -3,9 +3,12 @@
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
 mod demo;
+mod diagnostics;
 mod manual;
 mod plan;
+mod probe;
 mod stocktaking;
+mod wording;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -17,6 +20,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
+use self::diagnostics::Look;
 use crate::api::Client;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
@@ -39,6 +43,8 @@ enum Command {
     Run,
     /// Check the configuration, and tell what will be done for each token
     CheckConfig,
+    /// Ask a server about one token, without a daemon, and tell what it has left
+    Probe(probe::Probe),
     /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
@@ -74,6 +80,11 @@ enum Failure {
     Daemon(#[from] DaemonError),
     #[error("the demo cannot run: {0}")]
     Demo(String),
+    #[error("{sentence}")]
+    Probe { sentence: String, status: u8 },
+    /// The token is, which has been told.
+    #[error("the token is dead")]
+    Dead,
     #[error("{doing}: {error}")]
     System { doing: &'static str, error: io::Error },
 }
@@ -82,6 +93,8 @@ impl Failure {
     /// The exit status after `sysexits.h`.
     const fn status(&self) -> u8 {
         match self {
+            Self::Dead => EX_DEAD,
+            Self::Probe { status, .. } => *status,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
@@ -93,6 +106,8 @@ impl Failure {
     }
 }
 
+/// The answer is no: as `grep` and `cmp` have it.
+const EX_DEAD: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
@@ -109,25 +124,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match obey(arguments) {
+    let look = Look::choose(matches!(arguments.command, Command::CheckConfig));
+    match obey(arguments, look) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure.to_string());
+            match &failure {
+                Failure::Configuration(faults) => tell(&look.faults(faults)),
+                Failure::Dead => {}
+                _ => complain(&failure.to_string()),
+            }
             failure.status().into()
         }
     }
 }
 
-fn obey(arguments: Arguments) -> Result<(), Failure> {
+fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     let path = arguments.config;
     match arguments.command {
         Command::Run => run(path),
-        Command::CheckConfig => check_config(&path),
+        Command::CheckConfig => check_config(&path, look),
+        Command::Probe(probe) => probe::run(probe),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
-            warn(&loaded.warnings);
+            warn(&loaded.warnings, look);
             print(&settings::print(&loaded.settings))
         }
         Command::Completions { shell } => {
@@ -165,9 +186,9 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::System { doing: "starting the runtime", error })
 }
 
-fn check_config(path: &Path) -> Result<(), Failure> {
+fn check_config(path: &Path, look: Look) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
-    warn(&loaded.warnings);
+    warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
@@ -184,13 +205,17 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn warn(warnings: &[Warning]) {
-    for warning in warnings {
-        complain(&format!("warning: {warning}"));
+fn warn(warnings: &[Warning], look: Look) {
+    if !warnings.is_empty() {
+        tell(look.warnings(warnings).trim_end());
     }
 }
 
 fn complain(text: &str) {
+    tell(&format!("tokenkeep: {text}"));
+}
+
+fn tell(text: &str) {
     // Nobody is left to tell if even this cannot be printed.
-    let _ = writeln!(io::stderr().lock(), "tokenkeep: {text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -33,6 +33,8 @@ pub(super) enum Done {
     Answered(Ticket, Answer, Option<Renamed>),
     /// A re-auth attempt ended.
     Reauthenticated { ticket: Ticket, duration: Duration, obtained: Obtained },
+    /// A revocation that a person asked for ended.
+    RevokedOne(Ticket, Result<(), Fault>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// Sources were looked at.
@@ -103,6 +105,16 @@ pub(super) async fn ask(
     Done::Answered(ticket, answer, new_value.map(|to| Renamed { slot, from: value, to }))
 }
 
+/// Has the server end a value's life.
+pub(super) async fn revoke(
+    ticket: Ticket,
+    client: Client,
+    value: TokenValue,
+    timeout: Duration,
+) -> Done {
+    Done::RevokedOne(ticket, client.revoke(&value, timeout).await)
+}
+
 /// What a re-auth attempt needs to know, besides how it is made.
 #[derive(Debug)]
 pub(super) struct Need {
@@ -122,7 +134,7 @@ impl Need {
         let words = match reason {
             Reason::Expired | Reason::Rejected => kept.last_words.clone().unwrap_or_default(),
             // What was said of an earlier value is not why this one is to be replaced.
-            Reason::Missing | Reason::Expiring => LastWords::default(),
+            Reason::Missing | Reason::Expiring | Reason::Requested => LastWords::default(),
         };
         Self {
             name: kept.name.clone(),

@@ -26,6 +26,9 @@ impl Daemon {
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
                 self.look_once_more(ticket.token);
             }
+            Done::RevokedOne(ticket, result) => {
+                self.keeper.revoked(ticket, result, now, &mut self.outputs);
+            }
             Done::Stored(ticket, result) => self.stored(ticket, result),
             Done::Looked(looks) => self.looked_at(looks),
             Done::Revoked(revoked) => self.revoked(revoked),

@@ -181,7 +181,10 @@ impl Daemon {
                 }
             }
             (
-                Notice::Expired { .. } | Notice::Rejected { .. } | Notice::ReauthFailed { .. },
+                Notice::Expired { .. }
+                | Notice::Rejected { .. }
+                | Notice::Revoked
+                | Notice::ReauthFailed { .. },
                 None,
             ) => {
                 store.forget(name);

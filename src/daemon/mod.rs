@@ -277,6 +277,10 @@ impl Daemon {
                 let counted = self.count_attempts_now(ticket.token);
                 self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
             }
+            Effect::Revoke { slot, timeout } => {
+                let Some(value) = kept.value(slot).cloned() else { return };
+                self.deeds.spawn(deeds::revoke(ticket, client, value, timeout));
+            }
             Effect::Store { slot } => {
                 let Some(value) = kept.value(slot).cloned() else { return };
                 let in_source = kept.in_source.clone();
@@ -304,7 +308,7 @@ impl Daemon {
                 slot == self.keeper.spare_slot(ticket.token)
                     && self.keeper.token(ticket.token).is_some_and(keeps)
             }
-            Effect::Reauth { .. } => false,
+            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
         }
     }
 

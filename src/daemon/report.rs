@@ -97,6 +97,18 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             "the token is alive again".into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
+        Notice::Revoked => (
+            Name::TokenRevoked,
+            Severity::Info,
+            "the token is revoked, as was asked for".into(),
+            *names,
+        ),
+        Notice::RevokeFailed { fault } => (
+            Name::TokenRevoked,
+            Severity::Warn,
+            format!("the token could not be revoked and goes on: {}", fault.error),
+            with_fault(names, fault),
+        ),
         Notice::Unverified => (
             Name::TokenUnverified,
             Severity::Error,

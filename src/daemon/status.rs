@@ -67,8 +67,8 @@ pub(super) fn sentence(now: Moment, keeper: &Keeper) -> String {
 }
 
 fn counts(census: &Census) -> String {
-    let Census { alive, retrying, unverified, expired, rejected, missing } = *census;
-    let total = alive + retrying + unverified + expired + rejected + missing;
+    let Census { alive, retrying, unverified, expired, rejected, missing, paused } = *census;
+    let total = alive + retrying + unverified + expired + rejected + missing + paused;
     let mut line = match total {
         0 => return "no tokens".into(),
         1 => "1 token: ".to_owned(),
@@ -81,6 +81,7 @@ fn counts(census: &Census) -> String {
         (expired, "expired"),
         (rejected, "rejected"),
         (missing, "missing"),
+        (paused, "paused"),
     ];
     let told: Vec<_> = parts
         .iter()

@@ -10,6 +10,7 @@ mod breaker;
 mod gate;
 mod output;
 mod reauth;
+mod requests;
 mod resume;
 mod run;
 
@@ -31,7 +32,7 @@ use self::reauth::Reauth;
 use self::resume::Trial;
 use crate::lifecycle::{
     Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
-    Standing, Token,
+    Token,
 };
 use crate::outcome::Outcome;
 use crate::time::Moment;
@@ -231,19 +232,11 @@ impl Keeper {
         self.servers[server.index()].gate.quiet_until()
     }
 
-    /// How many tokens there are in each standing: alive, with a value but without an
-    /// answer, and dead or missing.
+    /// How many tokens there are in each state.
     pub fn census(&self) -> Census {
         let mut census = Census::default();
         for entry in self.tokens.iter().flatten() {
-            match entry.token.standing() {
-                Standing::Alive(_) if entry.token.is_failing() => census.retrying += 1,
-                Standing::Alive(_) => census.alive += 1,
-                Standing::Unknown | Standing::Unverified(_) => census.unverified += 1,
-                Standing::Expired => census.expired += 1,
-                Standing::Rejected => census.rejected += 1,
-                Standing::Missing => census.missing += 1,
-            }
+            *census.of_mut(entry.token.state()) += 1;
         }
         census
     }

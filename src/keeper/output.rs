@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::{Effect, Method, Notice, Policy};
+use crate::lifecycle::{Effect, Method, Notice, Policy, State};
 
 /// One token's number in the keeper; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,4 +132,33 @@ pub struct Census {
     pub rejected: usize,
     /// Without a value.
     pub missing: usize,
+    /// Held back by a person.
+    pub paused: usize,
+}
+
+impl Census {
+    /// How many tokens are in `state`.
+    pub const fn of(&self, state: State) -> usize {
+        match state {
+            State::Alive => self.alive,
+            State::Retrying => self.retrying,
+            State::Unverified => self.unverified,
+            State::Expired => self.expired,
+            State::Rejected => self.rejected,
+            State::Missing => self.missing,
+            State::Paused => self.paused,
+        }
+    }
+
+    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
+        match state {
+            State::Alive => &mut self.alive,
+            State::Retrying => &mut self.retrying,
+            State::Unverified => &mut self.unverified,
+            State::Expired => &mut self.expired,
+            State::Rejected => &mut self.rejected,
+            State::Missing => &mut self.missing,
+            State::Paused => &mut self.paused,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::{Effect, Policy, ReauthFault, ReauthPolicy, Renewal, Schedule};
+use crate::lifecycle::{Effect, Policy, ReauthFault, ReauthPolicy, Renewal, Schedule, Standing};
 use crate::outcome::Fault;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -503,7 +503,9 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
                     let full = Err("disk full".into());
                     desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
                 }
-                Effect::Ask { .. } | Effect::Reauth { .. } => desk.answer(ticket, unavailable()),
+                Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
+                    desk.answer(ticket, unavailable())
+                }
             }
         }
     }

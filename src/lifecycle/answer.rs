@@ -6,6 +6,7 @@ use super::cadence::{SHORTEST_TIMEOUT, check_wait, hollow_wait};
 use super::event::{Answer, Notice, Stage};
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
+use super::request::Wish;
 use super::step::Turn;
 use super::token::{Candidate, Flight, Standing, Task, Unstored};
 use crate::outcome::{Fault, Outcome};
@@ -28,7 +29,7 @@ impl Turn<'_> {
                     self.adopt_renewed_value();
                 }
             }
-            Some(Flight::Reauth(_) | Flight::Store) | None => {}
+            Some(Flight::Reauth(_) | Flight::Store | Flight::Revoke) | None => {}
         }
     }
 
@@ -202,6 +203,9 @@ impl Turn<'_> {
         {
             self.plan_check(&reading);
         }
+        if self.context.policy.reauth.is_none() {
+            self.token.wish = self.token.wish.filter(|wish| *wish != Wish::Reauth);
+        }
         match self.token.standing {
             Standing::Alive(reading) | Standing::Unverified(reading) => {
                 self.plan_early_reauth(&reading);
@@ -220,7 +224,7 @@ impl Turn<'_> {
     pub(super) fn server_changed(&mut self) {
         match self.token.flight {
             Some(Flight::Reauth(_)) => return,
-            Some(Flight::Current(_)) => {
+            Some(Flight::Current(_) | Flight::Revoke) => {
                 self.token.flight = Some(Flight::Outdated(self.token.active));
             }
             Some(Flight::Candidate(_)) => self.outdate_candidate(),
@@ -242,6 +246,7 @@ impl Turn<'_> {
         self.token.troubled = true;
         self.token.unstored = None;
         self.token.early = None;
+        self.token.wish = None;
         let young = self.token.budget.dies_young(self.now);
         if young {
             self.token.budget.failed(self.now);
@@ -292,5 +297,6 @@ impl Turn<'_> {
         self.token.renew_refused = false;
         self.token.renew_unanswered = false;
         self.token.early = None;
+        self.token.wish = None;
     }
 }

@@ -64,6 +64,12 @@ impl Budget {
         self.counted >= policy.max_attempts.get() && now < self.window_end
     }
 
+    /// How many attempts are left at `now`.
+    pub(super) fn left(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
+        let used = if now < self.window_end { self.counted } else { 0 };
+        policy.max_attempts.get().saturating_sub(used)
+    }
+
     /// Attempts that count in the current window.
     pub(super) const fn counted(&self) -> u32 {
         self.counted

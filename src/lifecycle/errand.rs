@@ -1,6 +1,7 @@
 //! What a token is to do next, and what it needs for that. Derived from its state, so that
 //! nobody has to keep a list.
 
+use super::request::Wish;
 use super::token::{Standing, Task, Token};
 use crate::time::Moment;
 
@@ -22,6 +23,7 @@ pub(super) enum Errand {
     Reauth,
     AskCurrent,
     AskCandidate,
+    Revoke,
 }
 
 impl Token {
@@ -41,15 +43,21 @@ impl Token {
                 let unstored = self.unstored.filter(|_| self.candidate.is_none());
                 unstored.map(|unstored| (unstored.due, Errand::Store))
             }
+            Need::Reauth if self.paused => None,
+            Need::Reauth if self.wants_new_value() => Some((Moment::default(), Errand::Reauth)),
             Need::Reauth if self.task == Task::Reauth => Some((self.due, Errand::Reauth)),
             // A value that waits to be judged may make it needless, and has the slot.
             Need::Reauth if self.candidate.is_none() => {
                 self.early.map(|early| (early, Errand::Reauth))
             }
             Need::Reauth => None,
+            Need::Server if self.wish == Some(Wish::Revoke) => {
+                Some((Moment::default(), Errand::Revoke))
+            }
             Need::Server => {
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,
+                    _ if self.paused => None,
                     _ if self.is_to_be_stored_first() => None,
                     Task::Check
                     | Task::ConfirmRejection { .. }
@@ -59,7 +67,10 @@ impl Token {
                     | Task::ConfirmRenewal
                     | Task::RetryRenew => Some((self.due, Errand::AskCurrent)),
                 };
-                let candidate = self.candidate.map(|c| (c.due, Errand::AskCandidate));
+                // One that nobody keeps yet is judged even in a pause, so that it is not lost.
+                let judged = !self.paused || self.has_unkept_candidate();
+                let candidate = self.candidate.filter(|_| judged);
+                let candidate = candidate.map(|c| (c.due, Errand::AskCandidate));
                 [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::errand::Need;
 use super::reading::Method;
+use super::request::Request;
 use super::resume::Resumed;
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
@@ -62,6 +63,10 @@ pub enum Event {
     Quieted(Moment),
     /// There is reason to try again now what would be tried later.
     Summoned,
+    /// A person asks for something.
+    Requested(Request),
+    /// A revocation ended.
+    Revoked(Result<(), Fault>),
     /// Nobody will be there later: what is not stored yet is to be written now.
     Ending,
 }
@@ -150,6 +155,13 @@ pub enum Effect {
         /// The attempt's number in the current window, from 1.
         attempt: u32,
     },
+    /// Have the server end the life of the value in `slot`.
+    Revoke {
+        /// Which value.
+        slot: Slot,
+        /// The longest that it may take.
+        timeout: Duration,
+    },
     /// Write the value in `slot` to the token's store, durably.
     Store {
         /// Which value.
@@ -168,6 +180,8 @@ pub enum Reason {
     Missing,
     /// The life is about to end, and nothing extends it.
     Expiring,
+    /// A person has asked for it.
+    Requested,
 }
 
 impl Reason {
@@ -178,6 +192,7 @@ impl Reason {
             Self::Rejected => "rejected",
             Self::Missing => "missing",
             Self::Expiring => "expiring",
+            Self::Requested => "requested",
         }
     }
 }
@@ -232,6 +247,13 @@ pub enum Notice {
         error: Box<str>,
         /// An earlier value is still in use.
         in_use: bool,
+    },
+    /// The server has ended the life of the value, as a person asked for.
+    Revoked,
+    /// The server did not confirm that it has.
+    RevokeFailed {
+        /// Why.
+        fault: Fault,
     },
     /// The bound has passed without an answer.
     Unverified,

@@ -11,9 +11,11 @@ mod cadence;
 mod errand;
 mod event;
 mod newcomer;
+mod outlook;
 mod policy;
 mod proof;
 mod reading;
+mod request;
 mod resume;
 mod step;
 mod token;
@@ -31,8 +33,10 @@ pub use event::{
     Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
     SourceChange, Stage,
 };
+pub use outlook::State;
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
+pub use request::{Refusal, Request};
 pub use resume::Resumed;
 pub use step::{Context, step};
 pub use token::{Standing, Token};

@@ -7,6 +7,7 @@ use super::errand::{Errand, Need};
 use super::event::{Effect, Event, Notice, Reason, Slot, Stage};
 use super::policy::{Policy, Renewal};
 use super::reading::Method;
+use super::request::Wish;
 use super::token::{Flight, Standing, Task, Token};
 use crate::time::{Moment, whole_millis};
 
@@ -98,6 +99,14 @@ pub fn step(
             turn.token.hurry(now);
             None
         }
+        Event::Requested(request) => {
+            turn.requested(request);
+            None
+        }
+        Event::Revoked(result) => {
+            turn.revoked(result);
+            None
+        }
         Event::Ending => {
             turn.token.hurry_store(now);
             None
@@ -133,6 +142,9 @@ impl Turn<'_> {
 
     /// Reports what the passing of time has made true.
     fn raise_alarms(&mut self) {
+        if self.token.paused {
+            return;
+        }
         let Standing::Alive(reading) = self.token.standing else { return };
         if self.now >= self.token.verdict_at(&reading) {
             self.token.standing = Standing::Unverified(reading);
@@ -151,6 +163,9 @@ impl Turn<'_> {
     /// and that is said at once.
     fn quieted(&mut self, until: Moment) {
         let Standing::Alive(reading) = self.token.standing else { return };
+        if self.token.paused {
+            return;
+        }
         let bound = reading.bound();
         if bound > self.now && bound <= until && self.token.stage < Stage::NineTenths {
             self.token.stage = Stage::NineTenths;
@@ -172,6 +187,12 @@ impl Turn<'_> {
                 Some(Effect::Store { slot: self.token.active })
             }
             Errand::Reauth => self.start_reauth(),
+            Errand::Revoke => {
+                self.token.wish = None;
+                self.token.flight = Some(Flight::Revoke);
+                let timeout = self.context.policy.timeout;
+                Some(Effect::Revoke { slot: self.token.active, timeout })
+            }
             Errand::AskCurrent => {
                 let method = self.method();
                 self.token.flight = Some(Flight::Current(method));
@@ -187,7 +208,9 @@ impl Turn<'_> {
 
     fn start_reauth(&mut self) -> Option<Effect> {
         let reauth = self.context.policy.reauth?;
+        let wish = self.token.wish.take();
         let reason = match self.token.standing {
+            _ if wish == Some(Wish::Reauth) => Reason::Requested,
             Standing::Rejected => Reason::Rejected,
             Standing::Missing => Reason::Missing,
             Standing::Alive(_) | Standing::Unverified(_) => Reason::Expiring,

@@ -11,6 +11,7 @@ mod renewal;
 mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
+mod requests;
 mod resume;
 mod server;
 mod stale;

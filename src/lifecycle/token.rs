@@ -6,6 +6,7 @@ use super::budget::{Attempts, Budget};
 use super::cadence::SHORTEST_TIMEOUT;
 use super::event::{Slot, Stage};
 use super::reading::{Method, Reading};
+use super::request::Wish;
 use crate::time::Moment;
 
 /// Failed proofs in a row after which a life counts as one that nothing extends. One is
@@ -63,6 +64,10 @@ pub struct Token {
     pub(super) renew_unanswered: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
+    /// A person wants it to be left alone.
+    pub(super) paused: bool,
+    /// What a person has asked for and did not begin yet.
+    pub(super) wish: Option<Wish>,
     /// It was reported that no re-auth attempt is left, and none has started since.
     pub(super) given_up: bool,
 }
@@ -122,6 +127,8 @@ pub(super) enum Flight {
     Reauth(u32),
     /// The value in use is being written.
     Store,
+    /// The value in use is being revoked.
+    Revoke,
 }
 
 /// A value that the source offers, or re-auth has brought, while the one in use has not been
@@ -183,6 +190,8 @@ impl Token {
             renew_refused: false,
             renew_unanswered: false,
             source_lost: false,
+            paused: false,
+            wish: None,
             given_up: false,
         }
     }
@@ -273,6 +282,10 @@ impl Token {
     /// When the passing of time alone becomes worth a report.
     pub fn next_alarm(&self) -> Option<Moment> {
         let Standing::Alive(reading) = self.standing else { return None };
+        // Who holds a token back knows that its life runs out.
+        if self.paused {
+            return None;
+        }
         Some(match (self.room(&reading), self.stage) {
             (Some(room), Stage::Calm) => self.room_from + room / 2,
             (Some(room), Stage::Half) => self.room_from + room * 9 / 10,

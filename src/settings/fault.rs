@@ -1,10 +1,12 @@
 //! What is wrong with a configuration, said so that it can be mended.
 //!
-//! Owns the words of a finding: kind, place, sentence, remedy. It never holds a line of
-//! the file, nor the value of a key that may carry a secret.
+//! Owns the words of a finding: kind, place, sentence, remedy. It never holds the value of a
+//! key that may carry a secret.
 
 use std::fmt;
 use std::path::PathBuf;
+
+use super::excerpt::Excerpt;
 
 /// Where something stands in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,6 +47,8 @@ pub struct Finding<K> {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// The line that it stands on, fit to be shown; `None` where it stands on none.
+    pub excerpt: Option<Excerpt>,
 }
 
 impl<K> fmt::Display for Finding<K> {
@@ -120,6 +124,14 @@ impl Faults {
     pub fn count(&self) -> usize {
         self.0.len()
     }
+
+    /// Their number in words.
+    pub fn summary(&self) -> String {
+        match self.count() {
+            1 => "1 fault in the configuration".to_owned(),
+            count => format!("{count} faults in the configuration"),
+        }
+    }
 }
 
 impl fmt::Display for Faults {
@@ -128,10 +140,7 @@ impl fmt::Display for Faults {
         for fault in self {
             write!(f, "{fault}\n\n")?;
         }
-        match self.count() {
-            1 => f.write_str("1 fault in the configuration"),
-            count => write!(f, "{count} faults in the configuration"),
-        }
+        f.write_str(&self.summary())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns everything between the files an operator writes and the [`Settings`] the daemon
 //! runs by. It reads each file once, opens nothing that a file names but the data of a
-//! time zone, and never shows a line of a file or a value that could be a secret.
+//! time zone, and never shows a value that could be a secret.
 //!
 //! The stages, in order: `source` reads texts; `strict` holds each against the `schema`,
 //! key by key, and `environment` does the same for variables; `layers` lays over each
@@ -12,8 +12,10 @@
 mod advice;
 mod duration;
 mod environment;
+mod excerpt;
 mod fault;
 mod layers;
+mod lone;
 mod marks;
 mod model;
 mod print;
@@ -32,7 +34,9 @@ mod value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use excerpt::Excerpt;
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
+pub use lone::lone_server;
 pub use model::{
     Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server,
     Settings, Source, Token, Upkeep,

@@ -19,9 +19,11 @@ struct Entry<K> {
 }
 
 impl<K> Entry<K> {
-    fn into_finding(self, sources: &Sources) -> Finding<K> {
-        let place = sources.place(self.spot);
-        Finding { kind: self.kind, place, message: self.message, remedy: self.remedy }
+    /// `is_key`: it stands at a key or a table's name.
+    fn into_finding(self, sources: &Sources, is_key: bool) -> Finding<K> {
+        let Self { spot, kind, message, remedy } = self;
+        let (place, excerpt) = (sources.place(spot), sources.excerpt(spot, is_key));
+        Finding { kind, place, message, remedy, excerpt }
     }
 }
 
@@ -80,9 +82,13 @@ impl Report {
     pub(super) fn finish(mut self, sources: &Sources) -> (Vec<Fault>, Vec<Warning>) {
         self.faults.sort_by_key(|entry| entry.spot);
         self.warnings.sort_by_key(|entry| entry.spot);
+        let fault = |entry: Entry<FaultKind>| {
+            let is_key = !matches!(entry.kind, FaultKind::Syntax | FaultKind::Unreadable);
+            entry.into_finding(sources, is_key)
+        };
         (
-            self.faults.into_iter().map(|entry| entry.into_finding(sources)).collect(),
-            self.warnings.into_iter().map(|entry| entry.into_finding(sources)).collect(),
+            self.faults.into_iter().map(fault).collect(),
+            self.warnings.into_iter().map(|entry| entry.into_finding(sources, true)).collect(),
         )
     }
 }

@@ -217,6 +217,27 @@ pub(super) fn homes(name: &str) -> Vec<String> {
     homes
 }
 
+/// Every kind of value that a key called `name` has somewhere.
+pub(super) fn kinds(name: &str) -> Vec<Kind> {
+    fn collect(fields: &[Field], name: &str, kinds: &mut Vec<Kind>) {
+        for field in fields {
+            match field.shape {
+                Shape::Value(kind) if field.name == name => kinds.push(kind),
+                Shape::Value(_) => {}
+                Shape::Table(keys) | Shape::Named(keys) => collect(keys, name, kinds),
+            }
+        }
+    }
+    let mut kinds = Vec::new();
+    collect(ROOT, name, &mut kinds);
+    kinds
+}
+
+/// Whether some key or table is called `name`.
+pub(super) fn is_word(name: &str) -> bool {
+    find(ROOT, name).is_some() || !kinds(name).is_empty()
+}
+
 impl Kind {
     /// Whether environment variables give the value as it is, rather than as TOML.
     pub(super) const fn is_text(self) -> bool {

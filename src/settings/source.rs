@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::excerpt::Excerpt;
 use super::fault::Place;
 use super::report::Report;
 
@@ -147,6 +148,13 @@ impl Sources {
                 Place::Text { file: file.clone(), line, column }
             }
         }
+    }
+
+    /// The line that `spot` stands on, without what may be a secret; `is_key`: a key or a
+    /// table's name begins there.
+    pub(super) fn excerpt(&self, spot: Spot, is_key: bool) -> Option<Excerpt> {
+        let before = spot.offset? - self.list[spot.source].line_starts()[self.line(spot) - 1];
+        Some(Excerpt::of(self.line_text(spot), before, is_key))
     }
 
     /// The number of the line, from 1, that `spot` stands on.

@@ -74,6 +74,8 @@ impl World {
                     }
                 }
             }
+            // Nobody in this world asks for anything.
+            Effect::Revoke { .. } => return Ok(()),
             Effect::Store { slot } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     return Ok(());

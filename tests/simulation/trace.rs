@@ -66,6 +66,7 @@ impl Trace {
                     Effect::Reauth { reason, attempt } => {
                         format!("-> log in ({}), attempt {attempt}", reason.as_str())
                     }
+                    Effect::Revoke { slot, .. } => format!("-> revoke {slot:?}"),
                     Effect::Store { slot } => format!("-> store {slot:?}"),
                 });
             }

@@ -31,7 +31,7 @@ impl World {
         let bound = self.bound_of(subject);
         let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
         let server = match effect {
-            Effect::Ask { .. } => Some(there.server),
+            Effect::Ask { .. } | Effect::Revoke { .. } => Some(there.server),
             Effect::Reauth { .. } => by_server.then_some(there.server),
             Effect::Store { .. } => None,
         };

@@ -11,10 +11,10 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Method, Need, Reason, ReauthPolicy, Reauthenticated, Renewal, Slot,
+    Effect, Event, Method, Need, Reason, ReauthPolicy, Reauthenticated, Renewal, Request, Slot,
     SourceChange, Standing,
 };
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
 /// Wake-ups at one instant, however little time everything takes: a store, a check with
@@ -50,6 +50,7 @@ enum Turn {
     Summoned,
     Stale,
     Overslept(u32),
+    Requested(Request),
 }
 
 fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
@@ -71,8 +72,20 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
         1 => Just(Turn::Ending),
         2 => Just(Turn::Stale),
         1 => (1_u32..100_000).prop_map(Turn::Overslept),
+        2 => requests().prop_map(Turn::Requested),
     ];
     prop::collection::vec((turn, 0.0..1.0_f64), 400)
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    // A pause lasts a few turns.
+    prop_oneof![
+        1 => Just(Request::Check),
+        1 => Just(Request::Reauth),
+        1 => Just(Request::Pause),
+        4 => Just(Request::Resume),
+        1 => Just(Request::Revoke),
+    ]
 }
 
 fn renewals() -> impl Strategy<Value = Renewal> {
@@ -190,6 +203,10 @@ impl Watched {
                 self.step(Event::Stored(Ok(())));
                 self.step(reauthenticated(hook_failed()));
             }
+            Turn::Requested(request) => {
+                self.at_once.1 = 0;
+                self.step(Event::Requested(request));
+            }
             Turn::Overslept(millis) => self.life.now = self.life.now + ms(millis.into()),
             Turn::Served
             | Turn::Lost
@@ -215,6 +232,15 @@ impl Watched {
             None => {}
             Some(Effect::Ask { method, slot, timeout }) => self.ask(turn, method, slot, timeout),
             Some(Effect::Reauth { reason, .. }) => self.reauth(turn, reason),
+            Some(Effect::Revoke { .. }) => {
+                let lost = matches!(turn, Turn::Unavailable);
+                if !lost {
+                    let active = index(self.life.token.active_slot());
+                    self.dead[active] = true;
+                    self.server.dies_at[active] = None;
+                }
+                self.step(Event::Revoked(if lost { Err(Fault::new("no answer")) } else { Ok(()) }));
+            }
             Some(Effect::Store { .. }) => {
                 let full = matches!(turn, Turn::Unavailable);
                 self.step(Event::Stored(if full { Err("disk full".into()) } else { Ok(()) }));
@@ -259,7 +285,10 @@ impl Watched {
 
     fn reauth(&mut self, turn: Turn, reason: Reason) {
         let active = self.life.token.active_slot();
-        if reason == Reason::Expiring {
+        assert!(!self.life.token.is_paused(), "re-auth of a token that is left alone");
+        if reason == Reason::Requested {
+            assert_ne!(self.life.token.standing(), Standing::Unknown);
+        } else if reason == Reason::Expiring {
             let before = self.life.policy.reauth_before.expect("it is wanted");
             let bound = self.life.token.bound().expect("it lived");
             assert!(self.life.now + before >= bound, "re-auth too early");

@@ -6,7 +6,7 @@ use super::world::{
     throttled, timed_out,
 };
 use crate::lifecycle::{Event, Need, Reauthenticated, SourceChange, Standing};
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 
 /// One life in each standing, with nothing under way and nothing due.
 fn idle() -> Vec<(&'static str, Life)> {
@@ -139,6 +139,14 @@ fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
                 nothing_happens(name, &life, answer(life.now, life.now, outcome));
             }
         }
+    }
+}
+
+#[test]
+fn the_end_of_a_revocation_that_nobody_waits_for_changes_nothing() {
+    for (name, life) in idle().into_iter().chain(busy()) {
+        nothing_happens(name, &life, Event::Revoked(Ok(())));
+        nothing_happens(name, &life, Event::Revoked(Err(Fault::new("no answer"))));
     }
 }
 

@@ -201,6 +201,9 @@ impl Life {
                     server.log_in(self.token.active_slot().other(), self.now);
                     self.step(reauthenticated(Reauthenticated::NewValue { stored: false }));
                 }
+                Some(Effect::Revoke { .. }) => {
+                    self.step(Event::Revoked(Ok(())));
+                }
                 Some(Effect::Store { .. }) => {
                     self.step(Event::Stored(Ok(())));
                 }
@@ -270,7 +273,13 @@ pub(super) fn hook_failed() -> Reauthenticated {
 pub(super) fn asks(effect: Option<Effect>, about: Slot) -> Option<Method> {
     match effect {
         Some(Effect::Ask { method, slot, .. }) if slot == about => Some(method),
-        Some(Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Store { .. }) | None => None,
+        Some(
+            Effect::Ask { .. }
+            | Effect::Reauth { .. }
+            | Effect::Revoke { .. }
+            | Effect::Store { .. },
+        )
+        | None => None,
     }
 }
 
@@ -287,6 +296,8 @@ pub(super) fn word(notice: &Notice) -> &'static str {
         Notice::Rejected { candidate: false, .. } => "rejected",
         Notice::Rejected { candidate: true, .. } => "candidate rejected",
         Notice::Missing { .. } => "missing",
+        Notice::Revoked => "revoked",
+        Notice::RevokeFailed { .. } => "revoke failed",
         Notice::Unverified => "unverified",
         Notice::Recovered { .. } => "recovered",
         Notice::RenewalNotObserved { .. } => "renewal not observed",

@@ -27,7 +27,7 @@ use super::schema::{self, LOG_FORMATS};
 use super::source::Spot;
 use upkeep::Written;
 
-pub(super) use server::is_plain_http;
+pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 
 /// As many hooks at once as a small machine bears without starving the checks.
 const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();

@@ -32,16 +32,16 @@ impl Judge<'_> {
         if is_plain_http(&url) {
             self.plain_http(&table, raw.allow_http == Some(true));
         }
+        let default = with_defaults(name, url);
         Some(Server {
-            name: name.to_owned(),
-            url,
-            renewal: chosen(raw.renewal.as_deref(), &RENEWALS).unwrap_or(Renewal::Auto),
-            timeout: duration_or(raw.timeout.as_deref(), TIMEOUT),
-            connect_timeout: duration_or(raw.connect_timeout.as_deref(), CONNECT_TIMEOUT),
-            max_in_flight: at_least_one(raw.max_in_flight, MAX_IN_FLIGHT),
-            rate_limit: at_least_one(raw.rate_limit, RATE_LIMIT),
+            renewal: chosen(raw.renewal.as_deref(), &RENEWALS).unwrap_or(default.renewal),
+            timeout: duration_or(raw.timeout.as_deref(), default.timeout),
+            connect_timeout: duration_or(raw.connect_timeout.as_deref(), default.connect_timeout),
+            max_in_flight: at_least_one(raw.max_in_flight, default.max_in_flight),
+            rate_limit: at_least_one(raw.rate_limit, default.rate_limit),
             ca_file: raw.ca_file.as_deref().map(Into::into),
             proxy: raw.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok()),
+            ..default
         })
     }
 
@@ -60,6 +60,21 @@ impl Judge<'_> {
             let remedy = "use https; or write allow_http = true beside the URL, if that is meant";
             self.report.fault(spot, FaultKind::BadValue, message, remedy);
         }
+    }
+}
+
+/// A server of which nothing but the address is written.
+pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
+    Server {
+        name: name.to_owned(),
+        url,
+        renewal: Renewal::Auto,
+        timeout: TIMEOUT,
+        connect_timeout: CONNECT_TIMEOUT,
+        max_in_flight: MAX_IN_FLIGHT,
+        rate_limit: RATE_LIMIT,
+        ca_file: None,
+        proxy: None,
     }
 }
 

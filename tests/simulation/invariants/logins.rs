@@ -67,6 +67,7 @@ impl Logins {
         };
         let dead = self.verdicts[subject].dead;
         let has_reason = match reason {
+            Reason::Requested => false,
             Reason::Missing => using.is_none(),
             Reason::Expired | Reason::Rejected => dead == Some(reason),
             Reason::Expiring => match (policy.reauth_before, bound) {

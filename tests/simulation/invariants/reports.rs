@@ -147,6 +147,8 @@ impl Reports {
             | Notice::ReauthFailed { duration_ms: None, .. }
             | Notice::RenewalNotObserved { .. }
             | Notice::RenewsBy(_)
+            | Notice::Revoked
+            | Notice::RevokeFailed { .. }
             | Notice::ReauthExhausted { .. }
             | Notice::StoreFailed { .. } => {}
         }

@@ -1,0 +1,123 @@
+//! How faults and warnings of a configuration look: a line for each, or drawn with the line
+//! that they are about.
+//!
+//! Each begins with `file:line:column: `, which editors and `grep` know. Writes only what the
+//! findings hold, from which secrets are gone already.
+
+use std::io::{self, IsTerminal as _};
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::settings::{Faults, Finding, Place, Warning};
+
+/// How findings are shown on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// One line for each, as a log wants it.
+    Lines,
+    /// With the line that it is about.
+    Drawn,
+    /// The same in colours.
+    Coloured,
+}
+
+impl Look {
+    /// For what standard error is; `drawn`: whatever it is, not in single lines.
+    pub(super) fn choose(drawn: bool) -> Self {
+        // https://no-color.org: any value but an empty one counts.
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_terminal = io::stderr().is_terminal();
+        match (is_terminal, drawn) {
+            (true, _) if !unwanted => Self::Coloured,
+            (true, _) | (false, true) => Self::Drawn,
+            (false, false) => Self::Lines,
+        }
+    }
+
+    /// All faults, then their number.
+    pub(super) fn faults(self, faults: &Faults) -> String {
+        let all = faults.iter().map(|fault| self.finding(fault, "", Level::ERROR));
+        let mut text: String = all.collect();
+        text += &format!("tokenkeep: {}", faults.summary());
+        text
+    }
+
+    /// All warnings; nothing if there are none.
+    pub(super) fn warnings(self, warnings: &[Warning]) -> String {
+        let all = warnings.iter().map(|warning| self.finding(warning, "warning: ", Level::WARNING));
+        all.collect()
+    }
+
+    fn finding<K>(self, finding: &Finding<K>, severity: &str, level: Level<'_>) -> String {
+        let Finding { place, message, remedy, excerpt, .. } = finding;
+        let renderer = match self {
+            Self::Lines => return format!("{place}: {severity}{message}; {remedy}\n"),
+            Self::Drawn => Renderer::plain(),
+            Self::Coloured => Renderer::styled(),
+        };
+        let title = format!("{place}: {severity}{message}");
+        let snippet = match (excerpt, place) {
+            (Some(excerpt), Place::Text { line, .. }) => {
+                let mark = AnnotationKind::Primary.span(excerpt.mark.clone());
+                Some(Snippet::source(&excerpt.text).line_start(*line).annotation(mark))
+            }
+            _ => None,
+        };
+        let group = level.no_name().primary_title(title).elements(snippet);
+        renderer.render(&[group.element(Level::HELP.message(remedy))]) + "\n\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::load;
+
+    fn looks(text: &str, look: Look) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenkeep.toml");
+        std::fs::write(&path, text).unwrap();
+        let faults = load(&path, std::iter::empty()).unwrap_err();
+        look.faults(&faults).replace(folder.path().to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn a_fault_is_drawn_below_its_place_with_the_line_and_the_remedy() {
+        let expected = "\
+DIR/tokenkeep.toml:2:1: there is no key `jitterr` in [schedule]
+  |
+2 | jitterr = 0.1
+  | ^^^^^^^
+  |
+  = help: did you mean `jitter`?
+
+tokenkeep: 1 fault in the configuration";
+        assert_eq!(looks("[schedule]\njitterr = 0.1 # much\n", Look::Drawn), expected);
+    }
+
+    #[test]
+    fn a_log_gets_one_line_for_each_fault() {
+        let said = looks("jitter = 0.1\nmax_hooks = 0\n", Look::Lines);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        let first = "DIR/tokenkeep.toml:1:1: there is no key `jitter`; it belongs to [schedule]";
+        assert_eq!(lines[0], first);
+        assert!(lines[1].starts_with("DIR/tokenkeep.toml:2:1: `max_hooks` must be"), "{said}");
+        assert_eq!(lines[2], "tokenkeep: 2 faults in the configuration");
+    }
+
+    #[test]
+    fn colours_are_there_only_where_they_are_wanted() {
+        let text = "max_hooks = 0\n";
+        assert!(looks(text, Look::Coloured).contains('\u{1b}'));
+        assert!(!looks(text, Look::Drawn).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_place_without_a_line_is_told_without_one() {
+        let faults = load(std::path::Path::new("/none.toml"), std::iter::empty()).unwrap_err();
+        let said = Look::Drawn.faults(&faults);
+        assert!(said.starts_with("/none.toml: there is no such"), "{said}");
+        assert!(said.contains("= help: copy"), "{said}");
+    }
+}

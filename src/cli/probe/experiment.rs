@@ -1,0 +1,282 @@
+//! The experiment: one token under the rules that the daemon goes by, until they have come to
+//! a conclusion.
+//!
+//! Owns the order of call, wait and write. Draws no conclusion of its own: what an answer
+//! means, when it can be judged and what is tried next is for [`step`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::super::Failure;
+use super::super::wording::words;
+use super::progress::Progress;
+use super::said;
+use crate::api::Client;
+use crate::clock;
+use crate::lifecycle::{
+    Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, Reading, Renewal, Schedule,
+    Share, Standing, Token, step,
+};
+use crate::outcome::{Fault, Outcome};
+use crate::secret::TokenValue;
+use crate::settings::Server;
+use crate::time::Moment;
+use crate::token_file::replace;
+
+/// Readings can be judged when a fifth of the life has passed between them, as seen from both
+/// ends of their calls: a little more, so that a slow answer does not spoil one.
+const SHORTEST_SHARE: f64 = 0.22;
+/// Where lives are told in whole seconds, growth shows after a second at the earliest.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1_300);
+/// Of a life so short that both come late, enough must be left for what follows.
+const LONGEST_SHARE: f64 = 0.67;
+/// The longest pause between retries: somebody waits for the result.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_INITIAL: Duration = Duration::from_secs(1);
+/// No limit: the share of the life alone decides.
+const INTERVALS: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_secs(365 * 86_400));
+/// Three times what the rules need where they find that nothing renews.
+const MOST_CALLS: u32 = 30;
+/// How often the time that is left is told anew.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It lives; no more was asked for.
+    Alive(Reading),
+    /// It is dead, in this word.
+    Dead(&'static str, Fault),
+    /// This call renews.
+    RenewsBy(Method),
+    /// No permitted call renews; a renewing call that was tried may have been refused.
+    NothingRenews { reading: Reading, refused: Option<Fault> },
+    /// Somebody has to mend something first.
+    Misconfigured(Fault),
+    /// No conclusion can be drawn.
+    NoAnswer(Fault),
+    /// The last reported life has passed with no further answer.
+    OutOfTime,
+    /// The answers make no sense together.
+    Undecided,
+}
+
+/// One token, and what has been learned of it.
+pub(super) struct Experiment {
+    client: Client,
+    file: PathBuf,
+    value: TokenValue,
+    policy: Policy,
+    prove: bool,
+    token: Token,
+    calls: u32,
+    /// A renewing call was refused for what it is.
+    refused: Option<Fault>,
+    end: Option<End>,
+    progress: Progress,
+}
+
+impl Experiment {
+    /// A token's value and the file that keeps it; `prove`: what renews it is to be found out.
+    pub(super) fn new(
+        client: Client,
+        server: &Server,
+        (file, value): (PathBuf, TokenValue),
+        prove: bool,
+        now: Moment,
+    ) -> Self {
+        let policy = Policy {
+            schedule: Schedule::default(),
+            timeout: server.timeout,
+            renewal: server.renewal,
+            reauth: None,
+            reauth_before: None,
+        };
+        let token = Token::with_value(now);
+        let progress = Progress::new();
+        Self {
+            client,
+            file,
+            value,
+            policy,
+            prove,
+            token,
+            calls: 0,
+            refused: None,
+            end: None,
+            progress,
+        }
+    }
+
+    /// Goes on until there is an end, and all that was renewed under another value is stored.
+    pub(super) async fn run(&mut self) -> Result<End, Failure> {
+        loop {
+            let store = self.token.due_for(Need::Nothing);
+            if store.is_none()
+                && let Some(end) = self.end.take()
+            {
+                self.progress.clear();
+                return Ok(end);
+            }
+            let now = clock::now();
+            if self.token.next_alarm().is_some_and(|at| at <= now) {
+                self.step(Event::Woke)?;
+                continue;
+            }
+            let (need, due) = match (store, self.token.due_for(Need::Server)) {
+                (Some(store), call) if call.is_none_or(|call| store <= call) => {
+                    (Need::Nothing, store)
+                }
+                (_, Some(call)) => (Need::Server, call),
+                _ => return Ok(End::Undecided),
+            };
+            if due <= now {
+                self.act(need).await?;
+            } else {
+                self.progress.waiting(due.since(now));
+                let alarm = self.token.next_alarm().unwrap_or(Moment::NEVER);
+                sleep(due.min(alarm).since(now).min(TICK)).await;
+            }
+        }
+    }
+
+    async fn act(&mut self, need: Need) -> Result<(), Failure> {
+        match self.step(Event::Admitted(need))? {
+            Some(Effect::Ask { method, timeout, .. }) => self.ask(method, timeout).await,
+            Some(Effect::Store { .. }) => {
+                let stored = replace(&self.file, &self.value);
+                let stored = stored.map_err(|fault| fault.to_string().into());
+                self.step(Event::Stored(stored)).map(drop)
+            }
+            Some(Effect::Reauth { .. } | Effect::Revoke { .. }) | None => Ok(()),
+        }
+    }
+
+    async fn ask(&mut self, method: Method, timeout: Duration) -> Result<(), Failure> {
+        self.calls += 1;
+        let sent = clock::now();
+        let (outcome, new_value) = match method {
+            Method::Query => (self.client.query(&self.value, timeout).await, None),
+            Method::Renew => {
+                let renewed = self.client.renew(&self.value, timeout).await;
+                (renewed.outcome, renewed.new_value)
+            }
+        };
+        let received = clock::now_ceil();
+        let replaced = new_value.is_some();
+        self.value = new_value.unwrap_or_else(|| self.value.clone());
+        if self.prove {
+            self.progress.step(&told(method, &outcome))?;
+        }
+        if let Outcome::Alive { remaining } = outcome {
+            self.policy.schedule = schedule(remaining);
+        }
+        let known = self.token.reading().is_some();
+        if let (true, Method::Renew, Outcome::Misconfigured(fault)) = (known, method, &outcome) {
+            self.refused = Some(fault.clone());
+        }
+        self.step(Event::Answered(Answer { sent, received, outcome: outcome.clone(), replaced }))?;
+        let end = self.conclude(outcome, known);
+        self.end = self.end.take().or(end);
+        if self.prove && self.end.is_none() {
+            self.announce_wait()?;
+        }
+        Ok(())
+    }
+
+    /// The end, where an answer alone is the result. `known`: the token was found alive before.
+    fn conclude(&self, outcome: Outcome, known: bool) -> Option<End> {
+        match (self.token.standing(), outcome) {
+            (Standing::Expired, Outcome::Expired(fault)) => Some(End::Dead("expired", fault)),
+            (Standing::Rejected, Outcome::Rejected(fault)) => Some(End::Dead("rejected", fault)),
+            (Standing::Alive(reading), _) if !self.prove => Some(End::Alive(reading)),
+            (_, Outcome::Misconfigured(fault)) if !known => Some(End::Misconfigured(fault)),
+            (_, Outcome::Throttled { fault, .. } | Outcome::Unavailable(fault)) if !known => {
+                Some(End::NoAnswer(fault))
+            }
+            _ => (self.calls >= MOST_CALLS).then_some(End::Undecided),
+        }
+    }
+
+    fn announce_wait(&self) -> Result<(), Failure> {
+        let due = self.token.due_for(Need::Server).unwrap_or_default();
+        let wait = due.since(clock::now());
+        if self.token.is_failing() {
+            return self.progress.step(&format!("asking again in {}", words(wait)));
+        }
+        if wait < TICK / 10 {
+            return Ok(());
+        }
+        self.progress.step(&format!(
+            "asking again in {}, when what has become of its life can be judged",
+            words(wait)
+        ))
+    }
+
+    fn step(&mut self, event: Event) -> Result<Option<Effect>, Failure> {
+        let draw = Draw::new(fastrand::f64());
+        let context = Context { policy: &self.policy, renews_by: None, draw };
+        let mut notices = Vec::new();
+        let (token, effect) = step(self.token, event, clock::now(), &context, &mut notices);
+        self.token = token;
+        for notice in notices {
+            self.heed(notice)?;
+        }
+        Ok(effect)
+    }
+
+    fn heed(&mut self, notice: Notice) -> Result<(), Failure> {
+        let end = match notice {
+            Notice::RenewsBy(method) => Some(End::RenewsBy(method)),
+            Notice::Checked { renewed: Some(true), .. } => match self.policy.renewal {
+                Renewal::Auto => None,
+                Renewal::Query => Some(End::RenewsBy(Method::Query)),
+                Renewal::Renew => Some(End::RenewsBy(Method::Renew)),
+            },
+            Notice::RenewalNotObserved { .. } => self
+                .token
+                .reading()
+                .map(|reading| End::NothingRenews { reading, refused: self.refused.take() }),
+            Notice::Unverified => Some(End::OutOfTime),
+            Notice::StoreFailed { error, retry_in_ms } => {
+                let wait = words(Duration::from_millis(retry_in_ms));
+                self.progress.step(&format!(
+                    "the renewed token has another value, which could not be written: {error}; \
+                     do not stop this now, it is tried again in {wait}"
+                ))?;
+                None
+            }
+            _ => None,
+        };
+        self.end = self.end.take().or(end);
+        Ok(())
+    }
+}
+
+/// The next call of a life that has `remaining` left comes as soon as it can be judged.
+fn schedule(remaining: Duration) -> Schedule {
+    let share = SHORTEST_WAIT.as_secs_f64() / remaining.as_secs_f64().max(f64::EPSILON);
+    let shares = (Share::try_new(share.clamp(SHORTEST_SHARE, LONGEST_SHARE)), Share::try_new(0.0));
+    let (Ok(check_after), Ok(jitter)) = shares else { return Schedule::default() };
+    let retries = (RETRY_INITIAL, RETRY_MAX);
+    Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()
+}
+
+/// What a call brought, in a line.
+fn told(method: Method, outcome: &Outcome) -> String {
+    let call = match method {
+        Method::Query => "query",
+        Method::Renew => "renewal",
+    };
+    match outcome {
+        Outcome::Alive { remaining } => format!("{call}: alive, {} left", words(*remaining)),
+        Outcome::Expired(fault)
+        | Outcome::Rejected(fault)
+        | Outcome::Throttled { fault, .. }
+        | Outcome::Misconfigured(fault)
+        | Outcome::Unavailable(fault) => format!("{call}: {}", said(fault)),
+    }
+}

@@ -1,0 +1,171 @@
+//! `probe`: one token at one server, without a daemon: what it has left, and what renews it.
+//!
+//! Owns the words. What is concluded from the answers is for the rules that the daemon goes
+//! by as well.
+
+mod experiment;
+mod progress;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use self::experiment::{End, Experiment};
+use super::wording::words;
+use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print, runtime};
+use crate::api::Client;
+use crate::clock;
+use crate::lifecycle::{Method, Reading, Renewal};
+use crate::outcome::Fault;
+use crate::settings::{Source, lone_server};
+use crate::token_file::read;
+
+/// What the server is called in what is said of it; nobody has given it a name.
+const NAME: &str = "probe";
+
+#[derive(Debug, Args)]
+pub(super) struct Probe {
+    /// The server's base URL, which may have a path
+    #[arg(long, value_name = "URL")]
+    url: String,
+    /// The file that holds the token; where a renewal brings another value, it is put there
+    #[arg(long, value_name = "PATH")]
+    token_file: PathBuf,
+    /// See by this token what renews on this server: takes a quarter to a half of its life
+    ///
+    /// No daemon and nobody else may use the token meanwhile: what renews it could not be told
+    #[arg(long)]
+    prove_renewal: bool,
+    /// Which calls are permitted, as in a [server.NAME]
+    #[arg(long, value_enum, default_value = "auto")]
+    renewal: Permitted,
+    /// The longest that a request may take [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+    /// PEM file with the only certificate authority to trust
+    #[arg(long, value_name = "PATH")]
+    ca_file: Option<PathBuf>,
+    /// Send the token over plain http to another machine, where whoever listens can read it
+    #[arg(long)]
+    allow_http: bool,
+}
+
+/// The words of `renewal` in a configuration.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Permitted {
+    /// Queries, and `RenewSessionToken` where they do not renew
+    Auto,
+    /// Queries only
+    Query,
+    /// `RenewSessionToken` only
+    Renew,
+}
+
+impl From<Permitted> for Renewal {
+    fn from(permitted: Permitted) -> Self {
+        match permitted {
+            Permitted::Auto => Self::Auto,
+            Permitted::Query => Self::Query,
+            Permitted::Renew => Self::Renew,
+        }
+    }
+}
+
+/// Probes, and tells the result.
+pub(super) fn run(probe: Probe) -> Result<(), Failure> {
+    let fail = |status: u8| move |sentence: String| Failure::Probe { sentence, status };
+    let mut server = lone_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
+        .map_err(fail(EX_USAGE))?;
+    server.renewal = probe.renewal.into();
+    server.ca_file = probe.ca_file;
+    let client = Client::new(&server).map_err(|error| fail(EX_CONFIG)(error.to_string()))?;
+    let found = read(&Source::File(probe.token_file.clone()), &|_| None)
+        .map_err(|fault| fail(EX_CONFIG)(fault.to_string()))?;
+    for warning in &found.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    let prove = probe.prove_renewal;
+    let mut experiment =
+        Experiment::new(client, &server, (probe.token_file, found.value), prove, clock::now());
+    let end = runtime()?.block_on(experiment.run())?;
+    match end {
+        End::Alive(reading) => print(&format!("{}\n", alive(&reading))),
+        End::Dead(word, fault) => {
+            print(&format!("{word}: {}\n", said(&fault)))?;
+            Err(Failure::Dead)
+        }
+        End::RenewsBy(method) => print(&format!("{}\n", renews(method, server.renewal))),
+        End::NothingRenews { reading, refused } => {
+            print(&format!("{}\n", nothing_renews(&reading, refused.as_ref(), server.renewal)))
+        }
+        End::Misconfigured(fault) => Err(fail(EX_CONFIG)(said(&fault))),
+        End::NoAnswer(fault) => Err(fail(EX_UNAVAILABLE)(said(&fault))),
+        End::OutOfTime => Err(fail(EX_UNAVAILABLE)(
+            "no answer came before the end of the last reported life: nothing is known of the \
+             token any more; is the server up?"
+                .to_owned(),
+        )),
+        End::Undecided => Err(fail(EX_UNAVAILABLE)(
+            "what renews here could not be told: the answers contradict each other; does \
+             somebody else use the token?"
+                .to_owned(),
+        )),
+    }
+}
+
+/// What is left, and until when.
+fn alive(reading: &Reading) -> String {
+    let left = reading.bound().since(clock::now());
+    let wall = clock::wall_clock();
+    let end =
+        jiff::SignedDuration::try_from(left).ok().and_then(|left| wall.checked_add(left).ok());
+    let until = end.map(|end| format!(", until {}", end.strftime("%Y-%m-%dT%H:%M:%SZ")));
+    format!("alive: {} left{}", words(reading.remaining()), until.unwrap_or_default())
+}
+
+/// What the server said, or why it said nothing.
+fn said(fault: &Fault) -> String {
+    let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
+    let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));
+    error + &detail.unwrap_or_default()
+}
+
+fn renews(method: Method, renewal: Renewal) -> &'static str {
+    match (method, renewal) {
+        (Method::Query, _) => {
+            "queries renew tokens on this server: `renewal = \"auto\"`, the default, and \
+             \"query\" both keep them alive"
+        }
+        (Method::Renew, Renewal::Renew) => {
+            "RenewSessionToken renews tokens on this server; whether queries do was not tried"
+        }
+        (Method::Renew, Renewal::Auto | Renewal::Query) => {
+            "queries do not renew tokens on this server, RenewSessionToken does: \
+             `renewal = \"auto\"`, the default, keeps them alive, \"query\" would let them die"
+        }
+    }
+}
+
+fn nothing_renews(reading: &Reading, refused: Option<&Fault>, renewal: Renewal) -> String {
+    let left = words(reading.bound().since(clock::now()));
+    let end = format!(
+        "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \
+         end with `reauth_before`)"
+    );
+    match (renewal, refused) {
+        (Renewal::Auto, None) => {
+            format!("neither queries nor RenewSessionToken renew tokens on this server: {end}")
+        }
+        (Renewal::Auto, Some(fault)) => format!(
+            "queries do not renew tokens on this server, and RenewSessionToken is refused: {}; {end}",
+            said(fault)
+        ),
+        (Renewal::Query, _) => format!(
+            "queries do not renew tokens on this server; RenewSessionToken was not permitted. \
+             With queries alone, {end}"
+        ),
+        (Renewal::Renew, _) => {
+            format!("RenewSessionToken does not renew tokens on this server: {end}")
+        }
+    }
+}

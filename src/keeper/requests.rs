@@ -1,0 +1,58 @@
+//! What people ask for: the keeper holds it to the same gates as everything else.
+
+use super::Keeper;
+use super::output::{Contact, Output, Ticket, TokenId};
+use crate::lifecycle::{Event, Need, Refusal, Request};
+use crate::outcome::Fault;
+use crate::time::{Moment, whole_millis};
+
+impl Keeper {
+    /// A person asks for something that concerns a token. A check or an attempt may still have
+    /// to wait for its server, or for a place.
+    ///
+    /// # Errors
+    ///
+    /// Why it changes nothing.
+    pub fn request(
+        &mut self,
+        id: TokenId,
+        request: Request,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Refusal> {
+        let Some(entry) = self.tokens[id.index()].as_ref() else { return Err(Refusal::NoValue) };
+        entry.token.weigh(request, &entry.spec.policy, now)?;
+        if let (Request::Reauth, Some(reauth)) = (request, entry.spec.reauth) {
+            let opens = self.reauths[reauth.index()].opens_at();
+            if now < opens {
+                return Err(Refusal::Held { retry_in_ms: whole_millis(opens.since(now)) });
+            }
+        }
+        self.advance(id, Event::Requested(request), now, out);
+        self.settle(id, now, out);
+        Ok(())
+    }
+
+    /// The end of a revocation.
+    pub fn revoked(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), Fault>,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        let answered = result.as_ref().map_or_else(|fault| fault.status.is_some(), |()| true);
+        let contact = if answered { Contact::Made } else { Contact::Failed };
+        self.server_result(ticket, contact, None, now, out);
+        self.conclude(ticket, Event::Revoked(result), now, out);
+    }
+
+    /// When a token is asked about next, its server's wishes and its breaker included as far as
+    /// they are known; `None` while a call is under way or none is planned.
+    pub fn next_check(&self, id: TokenId) -> Option<Moment> {
+        let entry = self.tokens[id.index()].as_ref()?;
+        let due = entry.token.due_for(Need::Server)?;
+        let gate = &self.servers[entry.spec.server.index()].gate;
+        Some(due.max(gate.quiet_until()).max(gate.breaker.next_probe().unwrap_or_default()))
+    }
+}

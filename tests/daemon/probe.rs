@@ -1,0 +1,197 @@
+//! `probe`: what it says of one token at one server, and with which status it ends.
+
+use std::time::Duration;
+
+use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::{
+    ISSUED, MARK, PATIENCE, Stage, calls, millis, mortal_simulator, seconds, simulator,
+    simulator_with,
+};
+
+const ALIVE: i32 = 0;
+const DEAD: i32 = 1;
+const USAGE: i32 = 64;
+const UNAVAILABLE: i32 = 69;
+const CONFIGURATION: i32 = 78;
+
+/// A stage with a token that lives for `life` on `server`.
+fn staged(server: &Simulator, life: Duration) -> Stage {
+    let stage = Stage::new("");
+    server.add_token(&stage.token("quotes"), life);
+    stage
+}
+
+/// The status that a probe ends with, and all that it says: no secret, in any case.
+async fn probe(stage: &Stage, url: &str, options: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    command.args(["probe", "--url", url, "--token-file"]).arg(stage.path("quotes.token"));
+    command.args(options).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).expect("UTF-8");
+    assert!(!said.contains(MARK) && !said.contains(ISSUED), "a secret in:\n{said}");
+    (output.status.code().expect("a status"), said)
+}
+
+#[tokio::test]
+async fn a_token_that_lives_is_told_what_it_has_left_for_one_query() {
+    let server = simulator().await;
+    let stage = staged(&server, seconds(1_800));
+    let (status, said) = probe(&stage, &server.url(), &[]).await;
+    assert_eq!(status, ALIVE, "{said}");
+    assert!(said.starts_with("alive: 30 min left, until 20"), "{said}");
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(calls(&server, Endpoint::Query), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_is_told_dead_with_1() {
+    let server = simulator().await;
+    let stage = staged(&server, seconds(60));
+    server.expire(&stage.token("quotes"));
+    let (status, said) = probe(&stage, &server.url(), &[]).await;
+    assert_eq!(status, DEAD, "{said}");
+    assert!(said.starts_with("expired: the server says that the token has expired"), "{said}");
+}
+
+#[tokio::test]
+async fn a_token_is_told_rejected_only_after_a_second_query_says_so() {
+    let server = simulator().await;
+    let stage = staged(&server, seconds(60));
+    server.forget(&stage.token("quotes"));
+    let (status, said) = probe(&stage, &server.url(), &[]).await;
+    assert_eq!(status, DEAD, "{said}");
+    assert!(said.starts_with("rejected: the server does not know the token"), "{said}");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_or_in_maintenance_says_nothing_of_the_token() {
+    let mut server = simulator_with(Behaviour { maintenance: true, ..Behaviour::default() }).await;
+    let stage = staged(&server, seconds(60));
+    let (status, said) = probe(&stage, &server.url(), &[]).await;
+    assert_eq!(status, UNAVAILABLE, "{said}");
+    assert!(said.contains("maintenance"), "{said}");
+    server.go_down().await;
+    let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+    assert_eq!(status, UNAVAILABLE, "{said}");
+    assert!(said.contains("no connection"), "{said}");
+}
+
+#[tokio::test]
+async fn what_somebody_has_to_mend_ends_with_a_status_of_its_own() {
+    let server = simulator().await;
+    let stage = staged(&server, seconds(60));
+    let elsewhere = format!("{}/elsewhere", server.url());
+    for (url, options, expected, words) in [
+        ("api.example.net", &[][..], USAGE, "--url is not a URL"),
+        ("http://api.example.net", &[], USAGE, "--allow-http"),
+        ("https://h/?SessionToken=S3CR3T", &[], USAGE, "--url holds a query"),
+        (&server.url(), &["--timeout", "5"], USAGE, "write --timeout \"5s\""),
+        (&server.url(), &["--renewal", "renw"], USAGE, "possible values: auto, query, renew"),
+        (&server.url(), &["--ca-file", "/none"], CONFIGURATION, "/none"),
+        (&elsewhere, &[], CONFIGURATION, "check `url` of the server"),
+    ] {
+        let (status, said) = probe(&stage, url, options).await;
+        assert_eq!(status, expected, "{url} {options:?}: {said}");
+        assert!(said.contains(words), "{url} {options:?} should say {words}: {said}");
+    }
+    stage.write("quotes.token", "");
+    let (status, said) = probe(&stage, &server.url(), &[]).await;
+    assert_eq!(status, CONFIGURATION, "{said}");
+    assert!(said.contains("quotes.token"), "{said}");
+}
+
+#[tokio::test]
+async fn queries_that_renew_are_proven_without_a_renewal() {
+    let server = simulator().await;
+    let stage = staged(&server, seconds(3));
+    let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+    assert_eq!(status, ALIVE, "{said}");
+    assert!(said.contains("\nqueries renew tokens on this server"), "{said}");
+    assert!(said.contains("query: alive, 3 s left\nasking again in 1."), "{said}");
+    assert_eq!((calls(&server, Endpoint::Query), calls(&server, Endpoint::Renew)), (2, 0));
+}
+
+#[tokio::test]
+async fn a_server_where_only_renewing_renews_is_found_out() {
+    for whole_seconds in [false, true] {
+        let renews_by = RenewsBy::Renew;
+        let server =
+            simulator_with(Behaviour { renews_by, whole_seconds, ..Behaviour::default() }).await;
+        let stage = staged(&server, seconds(4));
+        let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+        assert_eq!(status, ALIVE, "{said}");
+        let verdict = "\nqueries do not renew tokens on this server, RenewSessionToken does";
+        assert!(said.contains(verdict), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_where_nothing_renews_is_found_out() {
+    let server = mortal_simulator().await;
+    let stage = staged(&server, seconds(3));
+    let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+    assert_eq!(status, ALIVE, "{said}");
+    let verdict = "\nneither queries nor RenewSessionToken renew tokens on this server";
+    assert!(said.contains(verdict), "{said}");
+}
+
+#[tokio::test]
+async fn only_what_is_permitted_is_tried() {
+    let renews_by = RenewsBy::Renew;
+    for (renewal, untried, words) in [
+        ("query", Endpoint::Renew, "RenewSessionToken was not permitted"),
+        ("renew", Endpoint::Query, "RenewSessionToken renews tokens on this server"),
+    ] {
+        let server = simulator_with(Behaviour { renews_by, ..Behaviour::default() }).await;
+        let stage = staged(&server, seconds(3));
+        let options = ["--prove-renewal", "--renewal", renewal];
+        let (status, said) = probe(&stage, &server.url(), &options).await;
+        assert_eq!(status, ALIVE, "{said}");
+        assert!(said.contains(words), "{said}");
+        assert_eq!(calls(&server, untried), 0, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewing_call_that_is_refused_is_told() {
+    let server = mortal_simulator().await;
+    server.plan_fault(Plan::always(Trouble::Html { status: 405 }).at(Endpoint::Renew));
+    let stage = staged(&server, seconds(3));
+    let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+    assert_eq!(status, ALIVE, "{said}");
+    assert!(said.contains("and RenewSessionToken is refused: "), "{said}");
+}
+
+#[tokio::test]
+async fn a_value_that_a_renewal_brings_is_put_into_the_token_s_file() {
+    let behaviour = Behaviour { renews_by: RenewsBy::Renew, rotates: true, ..Behaviour::default() };
+    let server = simulator_with(behaviour).await;
+    let stage = staged(&server, seconds(3));
+    let (status, said) = probe(&stage, &server.url(), &["--prove-renewal"]).await;
+    assert_eq!(status, ALIVE, "{said}");
+    let value = stage.read("quotes.token");
+    assert!(value.starts_with(ISSUED), "the new value is kept");
+    assert!(server.remaining(value.trim()).is_some_and(|left| left > millis(0)), "and lives");
+}
+
+#[tokio::test]
+async fn a_token_that_dies_meanwhile_is_told_dead() {
+    let server = mortal_simulator().await;
+    let stage = staged(&server, seconds(3));
+    let value = stage.token("quotes");
+    let options = ["--prove-renewal", "--renewal", "query"];
+    let url = server.url();
+    let probe = probe(&stage, &url, &options);
+    let kill = async {
+        server.until(|requests| requests.len() == 1).await;
+        server.expire(&value);
+    };
+    let ((status, said), ()) = tokio::join!(probe, kill);
+    assert_eq!(status, DEAD, "{said}");
+    assert!(said.contains("\nexpired: "), "{said}");
+}
