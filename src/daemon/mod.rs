@@ -6,6 +6,7 @@
 
 mod absent;
 mod apply;
+pub(crate) mod control;
 mod deeds;
 mod ends;
 mod farewell;
@@ -21,8 +22,10 @@ mod sources;
 mod status;
 mod stock_report;
 mod stocks;
+mod survey;
 mod terms;
 mod turns;
+mod views;
 mod watchdog;
 
 use std::io;
@@ -34,6 +37,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
+use self::control::Desk;
 use self::deeds::Done;
 use self::late::Late;
 use self::memory::Memory;
@@ -50,7 +54,6 @@ use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::secret::ValueRef;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
-use crate::systemd;
 use crate::time::Moment;
 use crate::token_file::{StoreFault, Watcher};
 
@@ -101,6 +104,7 @@ pub struct Daemon {
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
+    control: Desk,
     late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -143,6 +147,7 @@ impl Daemon {
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
+            control: Desk::new(),
             late: Late::default(),
             signals,
             queries: JoinSet::new(),
@@ -197,6 +202,10 @@ impl Daemon {
                 report = memory::report(&mut self.store) => self.reported(report),
                 news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
+                command = self.control.next() => match command {
+                    Some(command) => self.command(command),
+                    None => self.survey(),
+                },
             }
             self.wake();
         }
@@ -261,8 +270,7 @@ impl Daemon {
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
-                let method = reauth.method.clone();
-                let timeout = reauth.timeout;
+                let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.turns.take(&need.name);
                 let first = (turn, counted);
@@ -309,26 +317,6 @@ impl Daemon {
     )]
     fn say(&mut self, name: Name, severity: Severity, message: &str, fields: Fields<'_>) {
         self.journal.write(clock::now(), name, severity, message, fields);
-    }
-
-    fn ready(&mut self) {
-        let line = status::sentence(clock::now(), &self.keeper);
-        self.told(systemd::ready(&line));
-        self.say(
-            Name::DaemonReady,
-            Severity::Info,
-            "the first checks are under way",
-            Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
-        );
-    }
-
-    /// systemd cannot be told something: it will notice; people are told once.
-    fn told(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            let error = error.to_string();
-            let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
-        }
     }
 }
 
