@@ -22,6 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::diagnostics::Look;
 use crate::api::Client;
+use crate::control;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -164,6 +165,8 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
 }
 
 fn run(path: PathBuf) -> Result<(), Failure> {
+    // Before there are threads, which the log brings.
+    let socket = control::inherited();
     let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
@@ -171,6 +174,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
+        daemon.open_control(socket);
         Ok(daemon.run(std::future::pending()).await?)
     });
     // A file that hangs, on a dead network disk say, must not hold up the end.

@@ -11,6 +11,7 @@ use super::roster::{Origin, Remote, Terms};
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;
+use crate::control::Reloaded;
 use crate::events::{self, Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
 use crate::settings::{Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
@@ -180,17 +181,18 @@ impl Daemon {
 
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {
         self.reloading = false;
-        match loaded {
+        let outcome = match loaded {
             Ok(loaded) => self.replace_settings(loaded),
             Err(faults) => self.reject(&faults.to_string()),
-        }
+        };
+        self.tell_of_reload(&outcome);
         self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
     }
 
-    fn replace_settings(&mut self, loaded: Loaded) {
+    fn replace_settings(&mut self, loaded: Loaded) -> Reloaded {
         let Loaded { settings, warnings, .. } = loaded;
         let clients = match clients(&settings, Some(&self.settings)) {
             Ok(clients) => clients,
@@ -228,15 +230,17 @@ impl Daemon {
         if !visible {
             self.say(name, severity, "the new configuration holds", fields);
         }
+        Reloaded { applied: true, error: None, added, removed, changed, needs_restart }
     }
 
-    fn reject(&mut self, error: &str) {
+    fn reject(&mut self, error: &str) -> Reloaded {
         self.say(
             Name::ConfigRejected,
             Severity::Error,
             "the new configuration is refused whole; the old one goes on",
             Fields { error: Some(error), ..Fields::default() },
         );
+        Reloaded { error: Some(error.to_owned()), ..Reloaded::default() }
     }
 
     /// Tells what a configuration should do without.

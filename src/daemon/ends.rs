@@ -30,6 +30,9 @@ impl Daemon {
                 self.keeper.revoked(ticket, result, now, &mut self.outputs);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
+            Done::Introduced { name, caller, may, reply } => {
+                self.hand_out(&name, caller, may, reply);
+            }
             Done::Looked(looks) => self.looked_at(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),

@@ -5,6 +5,7 @@
 //! each effect under way, and those are limited by the keeper's gates.
 
 mod apply;
+pub(crate) mod control;
 mod deeds;
 mod ends;
 mod farewell;
@@ -18,7 +19,9 @@ mod sources;
 mod status;
 mod stock_report;
 mod stocks;
+mod survey;
 mod terms;
+mod views;
 mod watchdog;
 
 use std::io;
@@ -30,6 +33,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
+use self::control::Desk;
 use self::deeds::Done;
 use self::memory::Memory;
 use self::roster::{LastWords, Remote, Roster};
@@ -43,7 +47,6 @@ use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, Token};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
-use crate::systemd;
 use crate::time::Moment;
 use crate::token_file::{StoreFault, Watcher};
 
@@ -94,6 +97,7 @@ pub struct Daemon {
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
+    control: Desk,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
@@ -132,6 +136,7 @@ impl Daemon {
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
+            control: Desk::new(),
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
@@ -183,6 +188,10 @@ impl Daemon {
                 report = memory::report(&mut self.store) => self.reported(report),
                 news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
+                command = self.control.next() => match command {
+                    Some(command) => self.command(command),
+                    None => self.survey(),
+                },
             }
             self.wake();
         }
@@ -318,26 +327,6 @@ impl Daemon {
     )]
     fn say(&mut self, name: Name, severity: Severity, message: &str, fields: Fields<'_>) {
         self.journal.write(clock::now(), name, severity, message, fields);
-    }
-
-    fn ready(&mut self) {
-        let line = status::sentence(clock::now(), &self.keeper);
-        self.told(systemd::ready(&line));
-        self.say(
-            Name::DaemonReady,
-            Severity::Info,
-            "the first checks are under way",
-            Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
-        );
-    }
-
-    /// systemd cannot be told something: it will notice; people are told once.
-    fn told(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            let error = error.to_string();
-            let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
-        }
     }
 }
 

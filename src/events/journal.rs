@@ -1,13 +1,16 @@
 //! The daemon's own pen: events under the limits on repeats.
 
 use super::limiter::{Limiter, Tally, Verdict};
+use super::ring::Ring;
 use super::{Fields, Name, Severity, emit, enabled};
+use crate::clock;
 use crate::time::Moment;
 
 /// Writes events, leaves out what is too much, and says so.
 #[derive(Debug, Default)]
 pub struct Journal {
     limiter: Limiter,
+    ring: Ring,
 }
 
 impl Journal {
@@ -32,6 +35,7 @@ impl Journal {
         } else {
             say(&self.limiter.take_due(now));
         }
+        self.ring.add(clock::wall_clock(), name, severity, message, &fields);
         if !enabled(severity) {
             return;
         }
@@ -42,6 +46,11 @@ impl Journal {
             }
             Verdict::LeaveOut => {}
         }
+    }
+
+    /// What has happened lately, whether or not the filter and the limits let it through.
+    pub const fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// When [`flush`](Self::flush) has something to say, if nothing is written before.

@@ -8,6 +8,7 @@
 mod agenda;
 mod breaker;
 mod gate;
+mod outlook;
 mod output;
 mod reauth;
 mod requests;

@@ -38,8 +38,8 @@ pub use excerpt::Excerpt;
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use lone::lone_server;
 pub use model::{
-    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server,
-    Settings, Source, Token, Upkeep,
+    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader, Reauth, ReauthMethod,
+    Server, Settings, Source, Token, Upkeep,
 };
 pub use print::print;
 pub use quiet::{QuietFault, QuietWindow};

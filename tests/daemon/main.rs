@@ -9,6 +9,7 @@ mod budget;
 mod cadence;
 mod candidates;
 mod command_line;
+mod control;
 mod deaths;
 mod diagnostics;
 mod farewell;

@@ -86,6 +86,7 @@ fn control(raw: &RawControl) -> Control {
     Control {
         socket: raw.socket.as_deref().unwrap_or(SOCKET).into(),
         listen: raw.listen.as_deref().and_then(|address| address.parse().ok()),
+        listen_names: raw.listen_names.unwrap_or(true),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all tests of the daemon share: a stage to set, and the program on it.
 
+mod control;
 mod daemon;
 mod line;
 mod processes;
@@ -12,6 +13,7 @@ use tokenkeep::clock;
 use tokenkeep::secret::TokenValue;
 use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 
+pub(crate) use self::control::{get, post};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
