@@ -8,9 +8,14 @@
 //! socket ── serve ── routes ── Command ──> the daemon's loop
 //!             └─ peer           what the kernel says of who is calling
 //! client                        the other end, for the command line
+//! listen ── host                the page on a TCP address, to look and never to act
+//!   └─ page
 //! ```
 
 pub mod client;
+mod host;
+mod listen;
+pub mod page;
 mod peer;
 mod problem;
 mod routes;
@@ -20,6 +25,7 @@ mod view;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::listen::{Listening, listen};
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{Interface, serve};
@@ -29,6 +35,7 @@ pub use self::view::{
     TokenView,
 };
 
+use self::page::Frame;
 use crate::lifecycle::Request;
 use crate::secret::TokenValue;
 
@@ -46,6 +53,13 @@ pub enum Command {
     Health(Reply<Health>),
     /// Tokens, a page at a time.
     List(Listing, Reply<Page>),
+    /// What the page shows.
+    Look {
+        /// Whether with the tokens' names.
+        names: bool,
+        /// Where it is awaited.
+        reply: Reply<Frame>,
+    },
     /// One token in full.
     Token(String, Reply<Story>),
     /// Something to be done for one token.

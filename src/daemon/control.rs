@@ -7,10 +7,11 @@ use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
+use super::look::Look;
 use super::survey::{Survey, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
-use crate::control::{Reloaded, Reply};
+use crate::control::{Listening, Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Request;
 use crate::secret::TokenValue;
@@ -28,6 +29,10 @@ pub(super) struct Desk {
     /// Ends the interface with the daemon.
     _interface: Option<Interface>,
     pub(super) surveys: Surveys,
+    /// What the page waits for.
+    pub(super) look: Option<Look>,
+    /// The page's address, which ends with the daemon.
+    listening: Option<Listening>,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
@@ -39,6 +44,8 @@ impl Desk {
             commands: None,
             _interface: None,
             surveys: Surveys::default(),
+            look: None,
+            listening: None,
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
@@ -47,7 +54,7 @@ impl Desk {
     /// The next thing that somebody asks for; `None` while a look at the tokens is to go on,
     /// once everything else that is under way has had its turn.
     pub(super) async fn next(&mut self) -> Option<Command> {
-        if self.surveys.are_under_way() {
+        if self.surveys.are_under_way() || self.look.is_some() {
             yield_now().await;
             return None;
         }
@@ -70,13 +77,14 @@ impl Daemon {
         let bound =
             inherited.map_or_else(|| control::bind(&path, GROUP), |bound| Ok((bound, None)));
         let (sender, commands) = control::channel();
+        self.listen(sender.clone());
+        self.control.commands = Some(commands);
         let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
             let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
             Ok((interface, remark))
         });
         let remark = match opened {
             Ok((interface, remark)) => {
-                self.control.commands = Some(commands);
                 self.control._interface = Some(interface);
                 remark.map(|remark| {
                     ("the control socket is not for the group that it is meant for", remark)
@@ -94,6 +102,20 @@ impl Daemon {
         }
     }
 
+    /// Opens the address that the page is served on, if there is to be one.
+    fn listen(&mut self, commands: mpsc::Sender<Command>) {
+        let Some(address) = self.settings.control.listen else { return };
+        match control::listen(address, self.settings.control.listen_names, commands) {
+            Ok(listening) => self.control.listening = Some(listening),
+            Err(error) => {
+                let error = format!("control.listen, {address}: {error}; give it another address");
+                let fields = Fields { error: Some(&error), ..Fields::default() };
+                let message = "there is no page";
+                self.say(Name::ConfigWarning, Severity::Warn, message, fields);
+            }
+        }
+    }
+
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
     pub(super) fn command(&mut self, command: Command) {
         match command {
@@ -103,6 +125,7 @@ impl Daemon {
                     self.control.surveys.add(survey);
                 }
             }
+            Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
                 drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));

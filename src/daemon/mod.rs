@@ -10,6 +10,7 @@ mod deeds;
 mod ends;
 mod farewell;
 mod inventories;
+mod look;
 mod memory;
 mod quiet;
 mod report;

@@ -208,6 +208,11 @@ impl Roster {
         &self.remotes[id.index()]
     }
 
+    /// Every server with its number, in no particular order.
+    pub(super) fn remotes(&self) -> impl Iterator<Item = (ServerId, &Remote)> {
+        self.servers.values().map(|id| (*id, self.remote(*id)))
+    }
+
     pub(super) fn server_of(&self, name: &str) -> Option<ServerId> {
         self.servers.get(name).copied()
     }

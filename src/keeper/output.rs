@@ -150,7 +150,8 @@ impl Census {
         }
     }
 
-    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
+    /// The number of those in `state`, to count by.
+    pub const fn of_mut(&mut self, state: State) -> &mut usize {
         match state {
             State::Alive => &mut self.alive,
             State::Retrying => &mut self.retrying,

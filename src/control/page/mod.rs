@@ -1,0 +1,20 @@
+//! The page: how all tokens are, in a browser.
+//!
+//! Owns the page itself and the stream that it lives on. Read-only: nothing here can change a
+//! token, and no token value ever comes here.
+//!
+//! ```text
+//! daemon's loop ── feed ─┬─ stream ── browser     what differs from what it was sent last
+//!   once a second, while └─ stream ── browser
+//!   anybody looks
+//! ```
+
+mod document;
+mod feed;
+mod frame;
+mod stream;
+
+pub(super) use self::document::Document;
+pub(super) use self::feed::Feed;
+pub use self::frame::{Frame, MOST_ROWS, Note, Row, ServerCounts};
+pub(super) use self::stream::{Greeting, stream};
