@@ -60,7 +60,9 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
         let port = loop {
             let line = lines.next_line().await.expect("text").expect("it tells its port");
-            let told = line.rsplit_once("on port ").map(|(_, port)| port.trim_end_matches('.'));
+            let told = line
+                .rsplit_once("successfully on port ")
+                .map(|(_, port)| port.trim_end_matches('.'));
             if let Some(port) = told.and_then(|port| port.parse().ok()) {
                 break port;
             }
@@ -150,7 +152,8 @@ impl Browser {
         self.command("/execute/async", json!({ "script": script, "args": [] })).await
     }
 
-    /// The addresses that the browser has asked for since the last time.
+    /// The addresses that the browser has asked for since the last time, but for those of its
+    /// own pages: it begins with one.
     pub(crate) async fn requests(&self) -> Vec<String> {
         let log = self.command("/se/log", json!({"type": "performance"})).await;
         let entries = log.as_array().expect("a list").iter();
@@ -160,7 +163,7 @@ impl Browser {
             let sent = message["method"] == "Network.requestWillBeSent";
             sent.then(|| message["params"]["request"]["url"].as_str().map(str::to_owned))?
         });
-        messages.collect()
+        messages.filter(|url: &String| !url.starts_with("chrome:")).collect()
     }
 
     /// Writes what is to be seen into a PNG file.
