@@ -13,6 +13,7 @@
 //! [`time`], [`outcome`] and [`secret`] are the words that all of them share.
 
 pub mod api;
+mod arena;
 pub mod cli;
 pub mod clock;
 pub mod control;

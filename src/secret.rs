@@ -28,6 +28,10 @@ pub enum ValueFault {
     TooLong,
 }
 
+/// A session token's value that is kept elsewhere. It prints as `[redacted]`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ValueRef<'a>(&'a str);
+
 impl TokenValue {
     /// Takes `text`, less white space and a byte-order mark around it, for a token's value.
     ///
@@ -44,6 +48,27 @@ impl TokenValue {
     /// assert_eq!(format!("{:?}", TokenValue::parse("abc").unwrap()), "[redacted]");
     /// ```
     pub fn parse(text: &str) -> Result<Self, ValueFault> {
+        ValueRef::parse(text).map(ValueRef::to_value)
+    }
+
+    /// The value itself: for the request that needs it and the file that keeps it, only.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The value where it is.
+    pub fn by_ref(&self) -> ValueRef<'_> {
+        ValueRef(self.expose())
+    }
+}
+
+impl<'a> ValueRef<'a> {
+    /// Takes `text` for a token's value, by the rules of [`TokenValue::parse`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TokenValue::parse`].
+    pub fn parse(text: &'a str) -> Result<Self, ValueFault> {
         let value = text.trim_start_matches('\u{feff}').trim();
         if value.is_empty() {
             return Err(ValueFault::Empty);
@@ -54,12 +79,28 @@ impl TokenValue {
         if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(ValueFault::NotOneWord);
         }
-        Ok(Self(SecretString::from(value)))
+        Ok(Self(value))
     }
 
-    /// The value itself: for the request that needs it and the file that keeps it, only.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+    /// What was parsed before, from where it has been put since.
+    pub(crate) const fn again(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The value itself; see [`TokenValue::expose`].
+    pub const fn expose(self) -> &'a str {
+        self.0
+    }
+
+    /// A copy that keeps itself.
+    pub fn to_value(self) -> TokenValue {
+        TokenValue(SecretString::from(self.0))
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 

@@ -77,7 +77,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a recovery serves first who came first",
         file: "src/keeper/run.rs",
-        text: "let waiting = (entry.token.bound().unwrap_or(Moment::NEVER), id.0);",
+        text: "let waiting = entry.place_in_line();",
         becomes: "let waiting = (now, id.0);",
         caught_by: &[ORDER],
     },
@@ -105,8 +105,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a resumed life counts from the restart",
         file: "src/lifecycle/resume.rs",
-        text: "sent: Moment::from_millis(resumed.bound.as_millis() - remaining_ms),",
-        becomes: "sent: self.now,",
+        text: "let sent = Moment::from_millis(resumed.bound.as_millis() - remaining_ms);",
+        becomes: "let sent = self.now;",
         caught_by: &[BOUND],
     },
     Mutant {
@@ -132,7 +132,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a place in flight is never given back",
-        file: "src/keeper/run.rs",
+        file: "src/keeper/contact.rs",
         text: "        server.gate.release();\n",
         becomes: "",
         caught_by: &[SURVIVAL, SCHEDULE, ORDER],
@@ -160,7 +160,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nobody is woken for a bound",
-        file: "src/keeper/run.rs",
+        file: "src/keeper/table.rs",
         text: "token.due_for(Need::Nothing), token.next_alarm()];",
         becomes: "token.due_for(Need::Nothing)];",
         caught_by: &[SCHEDULE],

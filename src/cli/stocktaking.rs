@@ -29,19 +29,17 @@ pub(super) fn take(settings: &Settings) -> Vec<Brought<'_>> {
 fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brought<'a> {
     let inventory = &all[index];
     let (mut tokens, mut taken, mut further) = (0, Vec::new(), 0_u64);
-    let mut sink = |listed: Listed| {
+    let mut sink = |listed: Listed<'_>| {
         let Listed { name, line, .. } = listed;
-        match names.get(&name) {
+        match names.get(name) {
             None => {
-                names.insert(name, Some((index, line)));
+                names.insert(name.into(), Some((index, line)));
                 tokens += 1;
             }
             Some(earlier) if taken.len() < TOLD_SINGLY => {
-                let place = inventory.place(&name, line);
-                taken.push(format!(
-                    "{place}: {name} is in {} already",
-                    origin(all, &name, *earlier)
-                ));
+                let place = inventory.place(name, line);
+                taken
+                    .push(format!("{place}: {name} is in {} already", origin(all, name, *earlier)));
             }
             Some(_) => further += 1,
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::deeds;
+use super::memory::Held;
 use super::roster::{Origin, Remote, Terms};
 use super::{Daemon, DaemonError};
 use crate::api::Client;
@@ -61,7 +62,7 @@ impl Daemon {
         if let Some(store) = &mut store {
             self.recall_counts(store);
         }
-        self.memory.held = Some(Vec::new());
+        self.memory.held = Some(Held::default());
         let mut ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
@@ -88,11 +89,11 @@ impl Daemon {
         let gone: Vec<TokenId> = self
             .roster
             .ids()
-            .filter(|(_, kept)| kept.stock().is_none() && !wanted.contains(&*kept.name))
+            .filter(|(_, kept)| kept.stock().is_none() && !wanted.contains(kept.name()))
             .map(|(id, _)| id)
             .collect();
         for id in gone {
-            let name = self.roster.token(id).map(|kept| kept.name.to_string());
+            let name = self.roster.token(id).map(|kept| kept.name().to_owned());
             changes.removed.extend(name);
             self.let_go(id);
         }
@@ -160,7 +161,7 @@ impl Daemon {
             self.let_go(id);
         }
         let Some(id) = self.roster.id_of(name) else {
-            self.add_token(name.into(), Arc::new(terms), spec, 0);
+            self.add_token(name, &Arc::new(terms), spec, 0);
             changes.added.push(name.to_owned());
             return;
         };

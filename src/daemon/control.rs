@@ -1,6 +1,7 @@
 //! What people ask the daemon for: answered within its loop, which alone knows and decides.
 
 use std::future::pending;
+use std::path::Path;
 
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
@@ -14,8 +15,8 @@ use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, P
 use crate::control::{Listening, Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Request;
-use crate::secret::TokenValue;
-use crate::settings::Reader;
+use crate::secret::{TokenValue, ValueRef};
+use crate::settings::{DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
 
 /// The group that may look, where it is there: the one that the package makes.
@@ -27,7 +28,7 @@ pub(super) struct Desk {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
     /// Ends the interface with the daemon.
-    _interface: Option<Interface>,
+    interface: Option<Interface>,
     pub(super) surveys: Surveys,
     /// What the page waits for.
     pub(super) look: Option<Look>,
@@ -42,7 +43,7 @@ impl Desk {
     pub(super) fn new() -> Self {
         Self {
             commands: None,
-            _interface: None,
+            interface: None,
             surveys: Surveys::default(),
             look: None,
             listening: None,
@@ -81,11 +82,12 @@ impl Daemon {
         self.control.commands = Some(commands);
         let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
             let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            Ok((interface, remark))
+            // Whoever puts it elsewhere has chosen the folder, and who may enter that.
+            Ok((interface, remark.filter(|_| path == Path::new(DEFAULT_SOCKET))))
         });
         let remark = match opened {
             Ok((interface, remark)) => {
-                self.control._interface = Some(interface);
+                self.control.interface = Some(interface);
                 remark.map(|remark| {
                     ("the control socket is not for the group that it is meant for", remark)
                 })
@@ -188,7 +190,8 @@ impl Daemon {
         let id = self.roster.id_of(name);
         let slot = id.and_then(|id| Some(self.keeper.token(id)?.active_slot()));
         let kept = id.and_then(|id| self.roster.token(id));
-        let value = kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).cloned());
+        let value =
+            kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).map(ValueRef::to_value));
         let result = match value {
             _ if !may => Err(forbidden()),
             _ if kept.is_none() => Err(Problem::no_token(name)),
@@ -209,13 +212,12 @@ impl Daemon {
     fn readers(&self, name: &str) -> Vec<Reader> {
         let kept = self.roster.id_of(name).and_then(|id| self.roster.token(id));
         let Some(kept) = kept else { return Vec::new() };
-        let upkeep = match kept.stock() {
-            Some(stock) => self.stocks.by_id.get(&stock).map(|stock| &stock.settings.upkeep),
-            None => {
-                let tokens = &self.settings.tokens;
-                let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
-                found.ok().map(|index| &tokens[index].upkeep)
-            }
+        let upkeep = if let Some(stock) = kept.stock() {
+            self.stocks.by_id.get(&stock).map(|stock| &stock.settings.upkeep)
+        } else {
+            let tokens = &self.settings.tokens;
+            let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
+            found.ok().map(|index| &tokens[index].upkeep)
         };
         upkeep.map(|upkeep| upkeep.readers.clone()).unwrap_or_default()
     }

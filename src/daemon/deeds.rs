@@ -82,7 +82,7 @@ pub(super) enum Stored {
 pub(super) struct Look {
     pub(super) id: TokenId,
     /// The token's epoch when the look began.
-    pub(super) epoch: u64,
+    pub(super) epoch: u8,
     pub(super) source: Source,
     pub(super) result: Result<Found, SourceFault>,
 }
@@ -133,14 +133,14 @@ pub(super) struct Need {
 }
 
 impl Need {
-    pub(super) fn of(kept: &Kept, remote: &Remote, reason: Reason, attempt: u32) -> Self {
+    pub(super) fn of(kept: Kept<'_>, remote: &Remote, reason: Reason, attempt: u32) -> Self {
         let words = match reason {
-            Reason::Expired | Reason::Rejected => kept.last_words.clone().unwrap_or_default(),
+            Reason::Expired | Reason::Rejected => kept.last_words().cloned().unwrap_or_default(),
             // What was said of an earlier value is not why this one is to be replaced.
             Reason::Missing | Reason::Expiring | Reason::Requested => LastWords::default(),
         };
         Self {
-            name: kept.name.clone(),
+            name: kept.name().into(),
             server: remote.settings.name.clone(),
             url: remote.settings.url.to_string(),
             file: kept.file(),
@@ -163,7 +163,7 @@ pub(super) async fn reauth(
     counted: Option<Receipt>,
 ) -> Done {
     if let Some(counted) = counted {
-        let _ = counted.await;
+        counted.settled().await;
     }
     let began = clock::now();
     let obtained = match method {
@@ -265,17 +265,16 @@ pub(super) async fn store_by_name(
     kept: Option<Receipt>,
 ) -> Done {
     let result = match kept {
-        // A receipt is only lost with the thread that writes, and that is as good as no store.
-        Some(kept) => kept.await.unwrap_or(Err(StoreFault::NoStateDir)),
+        Some(kept) => kept.durable().await,
         None => Err(StoreFault::NoStateDir),
     };
     Done::Stored(ticket, result.map(|()| Stored::Written(value)))
 }
 
 /// Looks at sources, and a second time at those that seem to be gone.
-pub(super) async fn look(wanted: Vec<(TokenId, u64, Source)>) -> Done {
+pub(super) async fn look(wanted: Vec<(TokenId, u8, Source)>) -> Done {
     let mut looks = blocking(move || {
-        let look = |(id, epoch, source): (TokenId, u64, Source)| {
+        let look = |(id, epoch, source): (TokenId, u8, Source)| {
             let result = read_source(&source);
             Look { id, epoch, source, result }
         };

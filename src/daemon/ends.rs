@@ -7,8 +7,9 @@
 use super::Daemon;
 use super::deeds::{Done, Obtained, Renamed, Stored};
 use crate::clock;
-use crate::keeper::Ticket;
+use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{ReauthEnd, ReauthFault, Reauthenticated};
+use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
 impl Daemon {
@@ -47,9 +48,12 @@ impl Daemon {
         if !self.keeper.expects(ticket) {
             return false;
         }
-        let kept = self.roster.token_mut(ticket.token);
-        let kept = kept.filter(|kept| kept.value(slot) == Some(&from));
-        kept.map(|kept| kept.put(slot, to)).is_some()
+        let kept = self.roster.token(ticket.token);
+        let is_there = kept.is_some_and(|kept| kept.value(slot) == Some(from.by_ref()));
+        if is_there {
+            self.roster.put(ticket.token, slot, to.by_ref());
+        }
+        is_there
     }
 
     /// What a re-auth attempt has brought, measured by the value that it was to replace.
@@ -66,18 +70,23 @@ impl Daemon {
         };
         let is_expected = self.keeper.expects(ticket);
         let spare = self.keeper.spare_slot(ticket.token);
-        let Some(kept) = self.roster.token_mut(ticket.token).filter(|_| is_expected) else {
+        let Some(kept) = self.roster.token(ticket.token).filter(|_| is_expected) else {
             return Reauthenticated::NewValue { stored };
         };
-        if kept.value(spare.other()) == Some(&value) {
+        if kept.value(spare.other()) == Some(value.by_ref()) {
             return Reauthenticated::SameValue;
         }
+        self.roster.put(ticket.token, spare, value.by_ref());
         if stored {
-            kept.in_source = Some(value.clone());
-            kept.epoch += 1;
+            self.is_in_source(ticket.token, &value);
         }
-        kept.put(spare, value);
         Reauthenticated::NewValue { stored }
+    }
+
+    /// The source holds this value now, whatever a look that began before says of it.
+    fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
+        self.roster.set_in_source(id, Some(value.by_ref()));
+        self.roster.outdate_looks(id);
     }
 
     fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
@@ -87,21 +96,16 @@ impl Daemon {
         let now = clock::now();
         match result {
             Ok(Stored::Written(value)) => {
-                if let Some(kept) = self.roster.token_mut(ticket.token)
-                    && kept.file().is_some()
-                {
-                    kept.in_source = Some(value);
-                    kept.epoch += 1;
+                let kept = self.roster.token(ticket.token);
+                if kept.is_some_and(|kept| kept.file().is_some()) {
+                    self.is_in_source(ticket.token, &value);
                 }
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
             }
             Ok(Stored::SourceChanged(value)) => {
-                if let Some(kept) = self.roster.token_mut(ticket.token) {
-                    kept.in_source = Some(value.clone());
-                    kept.epoch += 1;
-                }
+                self.is_in_source(ticket.token, &value);
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
-                self.offer(ticket.token, value);
+                self.offer(ticket.token, value.by_ref());
             }
             Err(fault) => {
                 let error = fault.to_string().into();
@@ -120,7 +124,6 @@ mod tests {
     use super::super::deeds::{Look, read_source};
     use super::*;
     use crate::keeper::Output;
-    use crate::secret::TokenValue;
     use crate::settings::{self, Loaded};
 
     /// The configuration of one token `name`, whose file holds "NAME-1".
@@ -161,10 +164,10 @@ mod tests {
         let own = TokenValue::parse("second-1").unwrap();
         let spare = daemon.keeper.spare_slot(ticket.token);
         let kept = daemon.roster.token(ticket.token).unwrap();
-        kept.value(spare.other()) == Some(&own)
+        kept.value(spare.other()) == Some(own.by_ref())
             && kept.value(spare).is_none()
-            && kept.in_source.as_ref() == Some(&own)
-            && kept.epoch == 0
+            && kept.in_source() == Some(own.by_ref())
+            && kept.epoch() == 0
     }
 
     #[tokio::test]
@@ -199,7 +202,7 @@ mod tests {
         let source = settings.tokens[0].source.clone();
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         let id = daemon.roster.id_of("first").unwrap();
-        daemon.roster.token_mut(id).unwrap().epoch += 1;
+        daemon.roster.outdate_looks(id);
         fs::write(folder.path().join("first.token"), "first-2").unwrap();
         let result = read_source(&source);
         daemon.looked(Look { id, epoch: 0, source, result });
@@ -207,7 +210,7 @@ mod tests {
         daemon.done(looked);
         let spare = daemon.keeper.spare_slot(id);
         let offered = TokenValue::parse("first-2").unwrap();
-        assert_eq!(daemon.roster.token(id).unwrap().value(spare), Some(&offered));
+        assert_eq!(daemon.roster.token(id).unwrap().value(spare), Some(offered.by_ref()));
     }
 
     #[tokio::test]
@@ -222,6 +225,7 @@ mod tests {
         let renamed = |from, to| Renamed { slot, from: value(from), to: value(to) };
         assert!(!daemon.rename(ticket, renamed("another", "new-1")));
         assert!(daemon.rename(ticket, renamed("first-1", "new-2")));
-        assert_eq!(daemon.roster.token(ticket.token).unwrap().value(slot), Some(&value("new-2")));
+        let kept = daemon.roster.token(ticket.token).unwrap();
+        assert_eq!(kept.value(slot), Some(value("new-2").by_ref()));
     }
 }

@@ -71,14 +71,14 @@ impl Daemon {
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.
     fn revoke_all(&mut self) {
         let mut doomed: HashMap<ServerId, Vec<(TokenId, TokenValue)>> = HashMap::new();
-        for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms.revoke_on_shutdown) {
+        for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms().revoke_on_shutdown) {
             let Some(token) = self.keeper.token(id) else { continue };
             let lives = match token.standing() {
                 Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
                 Standing::Missing | Standing::Expired | Standing::Rejected => false,
             };
             if lives && let Some(value) = kept.value(token.active_slot()) {
-                doomed.entry(kept.terms.server).or_default().push((id, value.clone()));
+                doomed.entry(kept.terms().server).or_default().push((id, value.to_value()));
             }
         }
         let now = clock::now();
@@ -91,13 +91,13 @@ impl Daemon {
 
     pub(super) fn revoked(&mut self, revoked: Vec<(TokenId, Result<(), Fault>)>) {
         for (id, result) in revoked {
-            let Some(name) = self.roster.token(id).map(|kept| kept.name.clone()) else {
+            let Some(name) = self.roster.token(id).map(|kept| kept.name().to_owned()) else {
                 continue;
             };
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
-                    if let Some(store) = &self.store {
+                    if let Some(store) = &mut self.store {
                         store.forget(&name);
                     }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);

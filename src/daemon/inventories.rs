@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use super::Daemon;
 use super::apply::Changes;
 use super::roster::{Origin, StockId};
-use super::stocks::{News, Stock};
-use crate::inventory::{is_passed_by, read_file, read_folder};
+use super::stocks::{News, Stock, WAITING_PARTS, read_in_parts};
+use crate::inventory::{Bundle, is_passed_by};
 use crate::keeper::TokenId;
 use crate::lifecycle::Policy;
 use crate::settings::{Inventory, InventorySource};
@@ -35,6 +37,7 @@ impl Daemon {
                 self.let_go(token);
             }
             let stock = self.stocks.by_id.remove(&id);
+            self.late.forget(id);
             changes.removed.extend(stock.map(|stock| titled(&stock.settings.name)));
         }
         for inventory in inventories {
@@ -80,25 +83,50 @@ impl Daemon {
     }
 
     /// Reads the inventories for the start, which is to have all values first; but commands
-    /// are only started, as none of them may hold the start up.
+    /// are only started, as none of them may hold the start up. What is read is taken in while
+    /// a thread reads on.
     pub(super) fn read_first(&mut self) {
+        let mut wanted = Vec::new();
         for (id, source) in self.sources_of_stocks() {
-            let Some(pass) = self.stocks.begin(id, false) else { continue };
-            let mut take = |listed| {
-                self.listed(id, listed);
-                ControlFlow::Continue(())
-            };
-            let end = match source {
-                InventorySource::File { path, strict } => read_file(&path, strict, &mut take),
-                InventorySource::Dir(path) => read_folder(&path, &mut take),
-                InventorySource::Command { .. } => {
-                    self.stocks.read(id, None);
-                    continue;
-                }
-            };
-            self.ended(id, pass, end);
-            self.conclude(id, true);
+            if matches!(source, InventorySource::Command { .. }) {
+                self.late.expect(id);
+                self.stocks.read(id, None);
+            } else if let Some(pass) = self.stocks.begin(id, false) {
+                wanted.push((id, pass, source));
+            }
         }
+        thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(WAITING_PARTS);
+            scope.spawn(move || {
+                for (id, pass, source) in wanted {
+                    let end = read_in_parts(&source, |part| {
+                        match sender.send(News::Part(id, pass, part)) {
+                            Ok(()) => ControlFlow::Continue(()),
+                            Err(_) => ControlFlow::Break(()),
+                        }
+                    });
+                    // The other side listens until this one is gone.
+                    let _ = sender.send(News::End(id, pass, end));
+                }
+            });
+            for news in receiver {
+                match news {
+                    News::Part(id, _, part) => self.take_in(id, part),
+                    News::End(id, pass, end) => {
+                        self.ended(id, pass, end);
+                        self.conclude(id, true);
+                    }
+                    News::Touched(..) | News::Settled(..) => {}
+                }
+            }
+        });
+    }
+
+    fn take_in(&mut self, id: StockId, part: Bundle) {
+        let _ = part.hand_over(&mut |listed| {
+            self.listed(id, listed);
+            ControlFlow::Continue(())
+        });
     }
 
     /// Reads every inventory anew.
@@ -132,15 +160,14 @@ impl Daemon {
             News::Touched(id, Touched::Names(names)) => self.touched(id, names),
             News::Part(id, pass, part) => {
                 if self.is_reading(id, pass) {
-                    for listed in part {
-                        self.listed(id, listed);
-                    }
+                    self.take_in(id, part);
                 }
             }
             News::End(id, pass, end) => {
                 if self.is_reading(id, pass) {
                     self.ended(id, pass, end);
                     self.conclude_if_settled(id, pass);
+                    self.stock_was_read(id);
                 }
             }
             News::Settled(id, pass, same) => {

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use super::Daemon;
 use super::survey::{Rank, SLICE, rank};
 use super::views::{counted, level};
+use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-use crate::control::{Counts, Reply};
-use crate::keeper::{Census, TokenId};
 use crate::lifecycle::State;
 
 /// Rows that are written at once: each has a name to be copied.
@@ -34,23 +33,19 @@ enum Stage {
         next: u32,
         /// The worst so far; the best of them is the first to go.
         worst: BinaryHeap<Rank>,
-        /// By the servers' numbers.
-        servers: Vec<Census>,
     },
     /// Writing their rows.
     Writing {
         /// The keys without a row so far, the highest first.
         keys: Vec<u32>,
         rows: Vec<Row>,
-        servers: Vec<Census>,
     },
 }
 
 impl Look {
     /// A look that is to begin.
     pub(super) fn new(names: bool, reply: Reply<Frame>) -> Self {
-        let stage = Stage::Finding { next: 0, worst: BinaryHeap::new(), servers: Vec::new() };
-        Self { names, reply, stage }
+        Self { names, reply, stage: Stage::Finding { next: 0, worst: BinaryHeap::new() } }
     }
 }
 
@@ -62,34 +57,26 @@ impl Daemon {
             return;
         }
         let stage = match stage {
-            Stage::Finding { next, worst, servers } => self.find(next, worst, servers),
-            Stage::Writing { mut keys, mut rows, servers } => {
+            Stage::Finding { next, worst } => self.find(next, worst),
+            Stage::Writing { mut keys, mut rows } => {
                 let now = keys.split_off(keys.len().saturating_sub(ROWS));
                 rows.extend(now.iter().rev().filter_map(|key| self.row(*key, names)));
                 if keys.is_empty() {
                     // Whoever asked may have gone.
-                    let _ = reply.send(Ok(self.frame(rows, &servers, names)));
+                    let _ = reply.send(Ok(self.frame(rows, names)));
                     return;
                 }
-                Stage::Writing { keys, rows, servers }
+                Stage::Writing { keys, rows }
             }
         };
         self.control.look = Some(Look { names, reply, stage });
     }
 
-    fn find(&self, next: u32, mut worst: BinaryHeap<Rank>, mut servers: Vec<Census>) -> Stage {
-        let end = next.saturating_add(SLICE).min(self.keeper.keys());
+    fn find(&self, next: u32, mut worst: BinaryHeap<Rank>) -> Stage {
+        let end = next.saturating_add(SLICE).min(self.keeper.numbers());
         for id in (next..end).filter_map(|key| self.keeper.id_of(key)) {
-            let Some((token, spec)) = self.keeper.token(id).zip(self.keeper.spec(id)) else {
-                continue;
-            };
-            let state = token.state();
-            let server = spec.server.index();
-            if servers.len() <= server {
-                servers.resize_with(server + 1, Census::default);
-            }
-            *servers[server].of_mut(state) += 1;
-            let rank = rank(state, token, id);
+            let Some(token) = self.keeper.token(id) else { continue };
+            let rank = rank(token.state(), &token, id);
             if worst.len() < MOST_ROWS || worst.peek().is_some_and(|best| rank < *best) {
                 worst.push(rank);
             }
@@ -97,21 +84,21 @@ impl Daemon {
                 worst.pop();
             }
         }
-        if end < self.keeper.keys() {
-            return Stage::Finding { next: end, worst, servers };
+        if end < self.keeper.numbers() {
+            return Stage::Finding { next: end, worst };
         }
         let mut keys: Vec<_> = worst.into_iter().map(|(.., key)| key).collect();
         keys.sort_unstable_by(|a, b| b.cmp(a));
-        Stage::Writing { rows: Vec::with_capacity(keys.len()), keys, servers }
+        Stage::Writing { rows: Vec::with_capacity(keys.len()), keys }
     }
 
     fn row(&self, key: u32, names: bool) -> Option<Row> {
-        let id: TokenId = self.keeper.id_of(key)?;
+        let id = self.keeper.id_of(key)?;
         let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
         Some(Row {
             id: key,
-            name: names.then(|| Arc::from(&*kept.name)),
-            server: kept.terms.server.index(),
+            name: names.then(|| Arc::from(kept.name())),
+            server: kept.terms().server.index(),
             state: token.state().as_str(),
             until: token.bound(),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
@@ -119,7 +106,7 @@ impl Daemon {
         })
     }
 
-    fn frame(&self, rows: Vec<Row>, servers: &[Census], names: bool) -> Frame {
+    fn frame(&self, rows: Vec<Row>, names: bool) -> Frame {
         let states = self.counts();
         let rest = states.total.saturating_sub(rows.len());
         let next_check = self.keeper.next_wake();
@@ -127,21 +114,29 @@ impl Daemon {
             rows,
             rest,
             states,
-            servers: self.server_counts(servers),
+            servers: self.server_counts(),
             next_check,
             notes: self.notes(names),
         }
     }
 
-    fn server_counts(&self, servers: &[Census]) -> Vec<ServerCounts> {
-        let mut remotes: Vec<_> = self.roster.remotes().collect();
-        remotes.sort_unstable_by_key(|(id, _)| *id);
-        let told = remotes.into_iter().map(|(id, remote)| ServerCounts {
-            name: remote.settings.name.as_str().into(),
-            down: !self.keeper.is_available(id),
-            states: servers.get(id.index()).map(sum).unwrap_or_default(),
-        });
-        told.collect()
+    /// The servers by their numbers, as rows refer to them; without a name where one is gone.
+    fn server_counts(&self) -> Vec<ServerCounts> {
+        let mut told = Vec::new();
+        for server in &self.settings.servers {
+            let Some(id) = self.roster.server_of(&server.name) else { continue };
+            if told.len() <= id.index() {
+                told.resize_with(id.index() + 1, ServerCounts::default);
+            }
+            let census = self.keeper.census_of(id);
+            let total = State::ALL.iter().map(|state| census.of(*state)).sum();
+            told[id.index()] = ServerCounts {
+                name: server.name.as_str().into(),
+                down: !self.keeper.is_available(id),
+                states: counted(&census, total),
+            };
+        }
+        told
     }
 
     fn notes(&self, names: bool) -> Vec<Note> {
@@ -156,8 +151,4 @@ impl Daemon {
         });
         notes.collect()
     }
-}
-
-fn sum(census: &Census) -> Counts {
-    counted(census, State::ALL.iter().map(|state| census.of(*state)).sum())
 }

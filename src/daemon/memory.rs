@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing, Token};
-use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing};
+use crate::secret::ValueRef;
+use crate::store::{Count, Counted, Life, Recalled, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -25,8 +27,27 @@ pub(super) struct Memory {
     pub(super) values: HashMap<String, Stored>,
     /// Attempts that counted for such tokens.
     pub(super) counts: HashMap<String, Count>,
+    /// The number of the token that is to be written down next, while all are.
+    next: u32,
     /// While the daemon starts: what the sources hold, until it is known what is resumed.
-    pub(super) held: Option<Vec<(TokenId, SourceChange)>>,
+    pub(super) held: Option<Held>,
+}
+
+/// What the sources hold, in the order in which it was found.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Tokens with a value: all of a large inventory.
+    new: Vec<TokenId>,
+    others: Vec<(TokenId, SourceChange)>,
+}
+
+impl Held {
+    pub(super) fn add(&mut self, id: TokenId, change: SourceChange) {
+        match change {
+            SourceChange::NewValue => self.new.push(id),
+            other => self.others.push((id, other)),
+        }
+    }
 }
 
 impl Daemon {
@@ -111,13 +132,13 @@ impl Daemon {
 
     /// Gives a token back the attempts that counted before.
     pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        let Some(window) = kept.terms.reauth.as_ref().map(|reauth| reauth.policy.window) else {
+        let Some(kept) = self.roster.token(id) else { return };
+        let Some(window) = kept.terms().reauth.as_ref().map(|reauth| reauth.policy.window) else {
             return;
         };
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
             let Count { count: counted, in_a_row, .. } = *count;
-            kept.counted = counted;
+            self.roster.set_counted(id, counted);
             self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
         }
     }
@@ -139,24 +160,34 @@ impl Daemon {
     pub(super) fn resume(&mut self, store: Option<&mut Store>) {
         if let Some(store) = store {
             self.read(store, |daemon, store| {
-                let Self { roster, keeper, outputs, .. } = daemon;
-                store.lives(|row| {
-                    let Some(id) = roster.id_of(row.name) else { return };
-                    let Some(kept) = roster.token(id) else { return };
-                    let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
-                    let missing = keeper.token(id).map(Token::standing) == Some(Standing::Missing);
-                    let url = roster.remote(kept.terms.server).settings.url.as_str();
-                    if let Some(life) = row.life_of(url, value).filter(|_| missing) {
-                        keeper.resume(id, resumed(&life), clock::now(), outputs);
-                    }
-                })
+                let mut seen = Seen::default();
+                store.lives(|recalled| daemon.recall(&mut seen, &recalled))
             });
         }
-        for (id, change) in self.memory.held.take().unwrap_or_default() {
-            let resumed = self.keeper.token(id).is_some_and(Token::is_resumed);
-            if !(resumed && change == SourceChange::NewValue) {
+        let Held { new, others } = self.memory.held.take().unwrap_or_default();
+        for id in new {
+            if !self.keeper.token(id).is_some_and(|token| token.is_resumed()) {
+                let change = SourceChange::NewValue;
                 self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
             }
+        }
+        for (id, change) in others {
+            self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+        }
+    }
+
+    /// Goes on with one life that an earlier run knew of. They come with the newest first, and
+    /// those of tokens that have been `seen` are outdated.
+    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &Recalled<'_>) {
+        let Self { roster, keeper, outputs, .. } = self;
+        let Some(id) = roster.id_of(recalled.name).filter(|id| !seen.has(*id)) else { return };
+        seen.add(id);
+        let Some(kept) = roster.token(id) else { return };
+        let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
+        let missing = keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing);
+        let url = roster.remote(kept.terms().server).settings.url.as_str();
+        if let Some(life) = recalled.life_of(url, value).filter(|_| missing) {
+            keeper.resume(id, resumed(&life), clock::now(), outputs);
         }
     }
 
@@ -170,38 +201,68 @@ impl Daemon {
 
     /// Something was told of a token that a restart should know of.
     pub(super) fn note(&mut self, id: TokenId, notice: &Notice) {
-        let (Some(store), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
-        let Some(kept) = self.roster.token(id) else { return };
-        let name = &*kept.name;
-        match (notice, token.resumable()) {
-            (Notice::Checked { .. }, Some((slot, resumed))) => {
-                if let Some(value) = kept.value(slot) {
-                    let url = self.roster.remote(kept.terms.server).settings.url.as_str();
-                    store.remember(name, url, value, &life(&resumed));
-                }
-            }
-            (
-                Notice::Expired { .. }
+        if matches!(
+            notice,
+            Notice::Checked { .. }
+                | Notice::Expired { .. }
                 | Notice::Rejected { .. }
                 | Notice::Revoked
-                | Notice::ReauthFailed { .. },
-                None,
-            ) => {
-                store.forget(name);
-            }
-            _ => {}
+                | Notice::ReauthFailed { .. }
+        ) && self.write_down(id)
+        {
+            self.go_round();
         }
+        let (Some(_), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
         // One may also have been given back in silence.
         let counted = token.attempts().map_or(0, |attempts| attempts.counted);
-        if let Some(kept) = self.roster.token_mut(id)
-            && std::mem::replace(&mut kept.counted, counted) != counted
-        {
+        if self.roster.set_counted(id, counted) != counted {
             self.count_attempts(id);
         }
         if matches!(notice, Notice::ReauthFailed { .. })
             && let Some(reauth) = self.keeper.spec(id).and_then(|spec| spec.reauth)
         {
             self.count_failures(reauth);
+        }
+    }
+
+    /// Has written down what is known of a token's life; whether anything was.
+    fn write_down(&mut self, id: TokenId) -> bool {
+        let Self { store: Some(store), keeper, roster, .. } = self else { return false };
+        let (Some(token), Some(kept)) = (keeper.token(id), roster.token(id)) else { return false };
+        match token.resumable() {
+            Some((slot, resumed)) => {
+                let Some(value) = kept.value(slot) else { return false };
+                let url = roster.remote(kept.terms().server).settings.url.as_str();
+                store.remember(kept.name(), url, value, &life(&resumed));
+            }
+            None => store.forget(kept.name()),
+        }
+        true
+    }
+
+    /// Has some tokens that live written down again, when the store asks for that.
+    fn go_round(&mut self) {
+        if self.late.is_pending() {
+            return;
+        }
+        let Some(store) = &mut self.store else { return };
+        let (steps, from_the_first) = store.turn(self.roster.len());
+        if from_the_first {
+            self.memory.next = 0;
+        }
+        for _ in 0..steps {
+            if self.memory.next == self.keeper.numbers() {
+                if let Some(store) = &mut self.store {
+                    store.went_round();
+                }
+                return;
+            }
+            if let Some(id) = self.keeper.id_of(self.memory.next)
+                && self.keeper.token(id).is_some_and(|token| token.resumable().is_some())
+            {
+                self.write_down(id);
+            }
+            self.memory.next += 1;
         }
     }
 
@@ -217,7 +278,7 @@ impl Daemon {
         let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
         let Attempts { window_end, counted: count, in_a_row } = attempts;
         let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        store.keep_count(Counted::Token(kept.name.to_string()), count);
+        store.keep_count(Counted::Token(kept.name().to_owned()), count);
         Some(())
     }
 
@@ -234,10 +295,11 @@ impl Daemon {
         let Some(kept) = self.roster.token(id).filter(|kept| kept.file().is_none()) else { return };
         let slot = self.keeper.spare_slot(id).other();
         if let Some(value) = kept.value(slot)
-            && kept.in_source.as_ref() != Some(value)
+            && kept.in_source() != Some(value)
         {
-            let stored = Stored { value: value.clone(), replaces: kept.in_source.clone() };
-            self.memory.values.insert(kept.name.to_string(), stored);
+            let replaces = kept.in_source().map(ValueRef::to_value);
+            let stored = Stored { value: value.to_value(), replaces };
+            self.memory.values.insert(kept.name().to_owned(), stored);
         }
     }
 
@@ -258,7 +320,11 @@ impl Daemon {
             }
             Report::StartedOver(fault) => {
                 self.warn_of_state("the store is damaged and was begun anew", &fault);
+                if let Some(store) = &mut self.store {
+                    store.begin_anew();
+                }
             }
+            Report::Recalled(found) => self.recalled(found),
         }
     }
 }

@@ -10,6 +10,7 @@ mod deeds;
 mod ends;
 mod farewell;
 mod inventories;
+mod late;
 mod look;
 mod memory;
 mod quiet;
@@ -36,6 +37,7 @@ use tokio::task::JoinSet;
 
 use self::control::Desk;
 use self::deeds::Done;
+use self::late::Late;
 use self::memory::Memory;
 use self::roster::{LastWords, Remote, Roster};
 use self::status::StatusLine;
@@ -46,6 +48,7 @@ use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice, Token};
+use crate::secret::ValueRef;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
 use crate::time::Moment;
@@ -99,6 +102,7 @@ pub struct Daemon {
     watchdog: Watchdog,
     memory: Memory,
     control: Desk,
+    late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
     queries: JoinSet<Done>,
@@ -138,6 +142,7 @@ impl Daemon {
             watchdog: Watchdog::new(),
             memory: Memory::default(),
             control: Desk::new(),
+            late: Late::default(),
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
@@ -241,19 +246,25 @@ impl Daemon {
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
-                    let Some(kept) = self.roster.token_mut(id) else { continue };
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
                     {
-                        kept.last_words =
-                            Some(LastWords { status: fault.status, detail: fault.detail.clone() });
+                        let words =
+                            LastWords { status: fault.status, detail: fault.detail.clone() };
+                        self.roster.set_last_words(id, words);
+                    }
+                    if matches!(notice, Notice::Checked { .. })
+                        && let Some(token) = self.keeper.token(id)
+                        && !token.has_candidate()
+                    {
+                        self.roster.settle(id, token.active_slot());
                     }
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                     let fields = Fields {
-                        token: Some(&kept.name),
-                        server: Some(&self.roster.remote(kept.terms.server).settings.name),
+                        token: Some(kept.name()),
+                        server: Some(&self.roster.remote(kept.terms().server).settings.name),
                         exit_status: hook_succeeded.then_some(0),
                         ..Fields::default()
                     };
@@ -268,11 +279,11 @@ impl Daemon {
             return;
         }
         let Some(kept) = self.roster.token(ticket.token) else { return };
-        let remote = self.roster.remote(kept.terms.server);
+        let remote = self.roster.remote(kept.terms().server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout } => {
-                let Some(value) = kept.value(slot).cloned() else { return };
+                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
                 let set = match method {
                     Method::Query if !self.stopping => &mut self.queries,
                     Method::Query | Method::Renew => &mut self.deeds,
@@ -280,7 +291,7 @@ impl Daemon {
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
             }
             Effect::Reauth { reason, attempt } => {
-                let Some(reauth) = kept.terms.reauth.clone() else { return };
+                let Some(reauth) = kept.terms().reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
@@ -288,12 +299,12 @@ impl Daemon {
                 self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
             }
             Effect::Revoke { slot, timeout } => {
-                let Some(value) = kept.value(slot).cloned() else { return };
+                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
                 self.deeds.spawn(deeds::revoke(ticket, client, value, timeout));
             }
             Effect::Store { slot } => {
-                let Some(value) = kept.value(slot).cloned() else { return };
-                let in_source = kept.in_source.clone();
+                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
+                let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &self.store) {
                     (Some(path), _) => {
                         self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
@@ -301,7 +312,7 @@ impl Daemon {
                     (None, store) => {
                         let kept = store
                             .as_ref()
-                            .map(|store| store.keep_value(&kept.name, value.clone(), in_source));
+                            .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
                         self.deeds.spawn(deeds::store_by_name(ticket, value, kept));
                     }
                 }
@@ -314,7 +325,7 @@ impl Daemon {
         match effect {
             Effect::Store { .. } => true,
             Effect::Ask { slot, .. } => {
-                let keeps = |token: &Token| token.has_unkept_candidate();
+                let keeps = |token: Token| token.has_unkept_candidate();
                 slot == self.keeper.spare_slot(ticket.token)
                     && self.keeper.token(ticket.token).is_some_and(keeps)
             }

@@ -16,9 +16,8 @@ use super::{Daemon, stock_report};
 use crate::clock;
 use crate::inventory::{InventoryFault, Listed, Reading, TOLD_SINGLY};
 use crate::keeper::TokenId;
-use crate::lifecycle::Token;
 use crate::settings::InventorySource;
-use crate::token_file::{Found, SourceFault, SourceFaultKind};
+use crate::token_file::{SourceFault, SourceFaultKind};
 
 /// Inconclusive readings in a row, a second each, until what was read is taken as it is, but
 /// nothing is taken away: something writes to the file all the while.
@@ -26,30 +25,33 @@ const MAX_TRIES: u32 = 5;
 
 impl Daemon {
     /// One token that an inventory brings.
-    pub(super) fn listed(&mut self, id: StockId, listed: Listed) {
-        let Listed { name, value, line } = listed;
+    pub(super) fn listed(&mut self, id: StockId, listed: Listed<'_>) {
+        let Listed { name, value, warnings, line } = listed;
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut stock.pass else { return };
-        let Some(token) = self.roster.id_of(&name) else {
+        let Some(token) = self.roster.id_of(name) else {
             let (terms, spec) = (Arc::clone(&stock.terms), stock.spec.clone());
             stock.tokens += 1;
             stock.tally.added += 1;
-            let token = self.add_token(name, terms, spec, line);
+            let token = self.add_token(name, &terms, spec, line);
             if let Some(pass) = self.pass(id) {
                 pass.seen.add(token);
             }
             return match value {
-                Ok(found) => self.found(token, found),
+                Ok(value) => self.found(token, value, &warnings),
                 Err(fault) => self.lost(token, &fault),
             };
         };
-        let Some(kept) = self.roster.token_mut(token) else { return };
+        let Some(kept) = self.roster.token(token) else { return };
         if kept.stock() != Some(id) {
             return self.collide(id, name, line, token);
         }
-        kept.line = line;
         pass.seen.add(token);
-        let same = value.as_ref().is_ok_and(|found| kept.in_source.as_ref() == Some(&found.value));
+        let same = value.as_ref().is_ok_and(|value| kept.in_source() == Some(*value));
+        let is_file = matches!(kept.terms().origin, Origin::File(..));
+        if kept.line() != line {
+            self.roster.set_line(token, line);
+        }
         if same {
             // Another value may have come, and gone again, during a re-auth.
             self.stocks.take_held_back(token);
@@ -57,14 +59,14 @@ impl Daemon {
         }
         // A folder's file may be replaced by the daemon itself at the same time: a look at it
         // alone knows of that.
-        if matches!(kept.terms.origin, Origin::File(..)) {
+        if is_file {
             return pass.errands.push(token);
         }
-        let Ok(found) = value else { return };
-        if self.keeper.token(token).is_some_and(Token::is_reauthenticating) {
-            self.stocks.hold_back(token, found.value);
+        let Ok(value) = value else { return };
+        if self.keeper.token(token).is_some_and(|token| token.is_reauthenticating()) {
+            self.stocks.hold_back(token, value.to_value());
         } else {
-            self.found(token, found);
+            self.found(token, value, &warnings);
         }
     }
 
@@ -74,14 +76,14 @@ impl Daemon {
     }
 
     /// An inventory brings a name that is taken.
-    fn collide(&mut self, id: StockId, name: Box<str>, line: u32, token: TokenId) {
+    fn collide(&mut self, id: StockId, name: &str, line: u32, token: TokenId) {
         let taken = self.place_of(token);
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut stock.pass else { return };
         pass.collisions.1 += 1;
         if pass.collisions.0.len() < TOLD_SINGLY {
-            let place = stock.settings.place(&name, line);
-            pass.collisions.0.push(Collision { name, place, taken });
+            let place = stock.settings.place(name, line);
+            pass.collisions.0.push(Collision { name: name.into(), place, taken });
         }
     }
 
@@ -89,9 +91,9 @@ impl Daemon {
     fn place_of(&self, token: TokenId) -> String {
         let Some(kept) = self.roster.token(token) else { return String::new() };
         match kept.stock().and_then(|stock| self.stocks.by_id.get(&stock)) {
-            None => format!("[token.{}]", kept.name),
+            None => format!("[token.{}]", kept.name()),
             Some(stock) => {
-                let place = stock.settings.place(&kept.name, kept.line);
+                let place = stock.settings.place(kept.name(), kept.line());
                 format!("[{}] ({place})", titled(&stock.settings.name))
             }
         }
@@ -100,7 +102,7 @@ impl Daemon {
     /// Takes the value that an inventory brought while the token's re-auth was under way.
     pub(super) fn take_held_back(&mut self, token: TokenId) {
         if let Some(value) = self.stocks.take_held_back(token) {
-            self.found(token, Found { value, warnings: Vec::new() });
+            self.found(token, value.by_ref(), &[]);
         }
     }
 
@@ -116,7 +118,7 @@ impl Daemon {
     /// with it. Where the folder itself is gone, all of its tokens go on.
     pub(super) fn left_its_folder(&mut self, token: TokenId, fault: &SourceFault) -> bool {
         let Some(kept) = self.roster.token(token) else { return false };
-        let Origin::File(stock, folder) = &kept.terms.origin else { return false };
+        let Origin::File(stock, folder) = &kept.terms().origin else { return false };
         if !matches!(fault.kind, SourceFaultKind::Missing) {
             return false;
         }

@@ -6,10 +6,10 @@ use super::roster::Kept;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::TokenId;
-use crate::lifecycle::{SourceChange, Token};
-use crate::secret::TokenValue;
+use crate::lifecycle::SourceChange;
+use crate::secret::{TokenValue, ValueRef};
 use crate::settings::Source;
-use crate::token_file::{Found, SourceFault, SourceWarning};
+use crate::token_file::{SourceFault, SourceWarning};
 
 impl Daemon {
     /// Files with these keys may have changed.
@@ -38,16 +38,13 @@ impl Daemon {
 
     /// Looks again at a source that changed while its token's re-auth was under way.
     pub(super) fn look_once_more(&mut self, id: TokenId) {
-        if let Some(kept) = self.roster.token_mut(id)
-            && std::mem::take(&mut kept.look_again)
-        {
-            let wanted = errand(id, kept).into_iter().collect();
-            self.look(wanted);
+        if self.roster.set_look_again(id, false) {
+            self.look_at_tokens([id]);
         }
         self.take_held_back(id);
     }
 
-    fn look(&mut self, wanted: Vec<(TokenId, u64, Source)>) {
+    fn look(&mut self, wanted: Vec<(TokenId, u8, Source)>) {
         if !wanted.is_empty() {
             self.queries.spawn(deeds::look(wanted));
         }
@@ -71,19 +68,19 @@ impl Daemon {
 
     pub(super) fn looked(&mut self, look: Look) {
         let Look { id, epoch, source, result } = look;
-        let busy = self.keeper.token(id).is_some_and(Token::is_reauthenticating);
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        if kept.epoch != epoch || kept.source().as_ref() != Some(&source) {
+        let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());
+        let Some(kept) = self.roster.token(id) else { return };
+        if kept.epoch() != epoch || kept.source().as_ref() != Some(&source) {
             // It may have seen more than what made it worthless.
             let wanted = errand(id, kept).into_iter().collect();
             return self.look(wanted);
         }
         if busy {
-            kept.look_again = true;
+            self.roster.set_look_again(id, true);
             return;
         }
         match result {
-            Ok(found) => self.found(id, found),
+            Ok(found) => self.found(id, found.value.by_ref(), &found.warnings),
             Err(fault) => {
                 if !self.left_its_folder(id, &fault) {
                     self.lost(id, &fault);
@@ -92,53 +89,58 @@ impl Daemon {
         }
     }
 
-    pub(super) fn found(&mut self, id: TokenId, found: Found) {
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        let Found { value, warnings } = found;
-        let unchanged = kept.in_source.as_ref() == Some(&value);
-        let changed = !unchanged && kept.in_source.is_some();
-        kept.in_source = Some(value.clone());
-        let recalled = kept.recalled.take();
-        let warn = !std::mem::replace(&mut kept.warned, !warnings.is_empty());
-        if warn {
-            let name = kept.name.clone();
-            self.warn_of(Some(&name), &warnings);
+    /// The source holds a value, and this is what should be mended all the same.
+    pub(super) fn found(&mut self, id: TokenId, value: ValueRef<'_>, warnings: &[SourceWarning]) {
+        let Some(kept) = self.roster.token(id) else { return };
+        let was_there = kept.in_source();
+        let (unchanged, changed) =
+            (was_there == Some(value), was_there.is_some_and(|v| v != value));
+        let warn = !self.roster.set_warned(id, !warnings.is_empty());
+        if warn
+            && let Some(kept) = self.roster.token(id)
+            && !warnings.is_empty()
+        {
+            let name = kept.name().to_owned();
+            self.warn_of(Some(&name), warnings);
         }
         if changed {
             self.count_change(id);
         }
-        match recalled {
-            Some(stored) if stored.replaces.as_ref() == Some(&value) => {
-                self.offer(id, stored.value);
+        match self.roster.take_recalled(id) {
+            Some(stored) if stored.replaces.as_ref().map(TokenValue::by_ref) == Some(value) => {
+                self.offer(id, stored.value.by_ref());
             }
             Some(_) | None if unchanged => self.source_changed(id, SourceChange::Restored),
             Some(_) | None => self.offer(id, value),
         }
+        self.roster.set_in_source(id, Some(value));
     }
 
     pub(super) fn lost(&mut self, id: TokenId, fault: &SourceFault) {
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        kept.in_source = None;
-        if let Some(stored) = kept.recalled.take() {
-            self.offer(id, stored.value);
+        self.roster.set_in_source(id, None);
+        if let Some(stored) = self.roster.take_recalled(id) {
+            self.offer(id, stored.value.by_ref());
         }
         self.source_changed(id, SourceChange::Lost(fault.to_string().into()));
     }
 
     /// A value to be used, unless it is the one in use already.
-    pub(super) fn offer(&mut self, id: TokenId, value: TokenValue) {
+    pub(super) fn offer(&mut self, id: TokenId, value: ValueRef<'_>) {
         let spare = self.keeper.spare_slot(id);
-        let Some(kept) = self.roster.token_mut(id) else { return };
-        if kept.value(spare.other()) == Some(&value) {
+        let Some(kept) = self.roster.token(id) else { return };
+        if kept.value(spare.other()) == Some(value) {
             return self.source_changed(id, SourceChange::Reverted);
         }
-        kept.put(spare, value);
+        self.roster.put(id, spare, value);
         self.source_changed(id, SourceChange::NewValue);
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
         if let Some(held) = &mut self.memory.held {
-            return held.push((id, change));
+            return held.add(id, change);
+        }
+        if change == SourceChange::NewValue && self.hold_late(id) {
+            return;
         }
         self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
@@ -160,6 +162,6 @@ impl Daemon {
 }
 
 /// A look at what can be looked at for the token alone.
-fn errand(id: TokenId, kept: &Kept) -> Option<(TokenId, u64, Source)> {
-    Some((id, kept.epoch, kept.source()?))
+fn errand(id: TokenId, kept: Kept<'_>) -> Option<(TokenId, u8, Source)> {
+    Some((id, kept.epoch(), kept.source()?))
 }

@@ -17,18 +17,16 @@ use tokio::time::sleep;
 use super::deeds::{SECOND_LOOK, blocking};
 use super::roster::{StockId, Terms};
 use crate::inventory::{
-    InventoryFault, Listed, Reading, Sink, Stamp, read_command, read_file, read_folder, read_names,
+    Bundle, Bundles, InventoryFault, Listed, Reading, Stamp, read_command, read_file, read_folder,
+    read_names,
 };
 use crate::keeper::{TokenId, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::{SourceFaultKind, Touched, Watcher};
 
-/// Tokens in a part: about a millisecond of the loop's time.
-const PART: usize = 1_024;
-
 /// Parts that wait for the loop; the reading then waits as well.
-const WAITING_PARTS: usize = 2;
+pub(super) const WAITING_PARTS: usize = 2;
 
 /// Between a reading that finds something wrong or missing and the look that tells whether the
 /// file was only just being written.
@@ -127,7 +125,7 @@ pub(super) enum News {
     /// Its file, or files in its folder, may have changed.
     Touched(StockId, Touched),
     /// A part of a reading.
-    Part(StockId, u64, Vec<Listed>),
+    Part(StockId, u64, Bundle),
     /// The end of a reading.
     End(StockId, u64, Result<Reading, InventoryFault>),
     /// A reading was not conclusive, and this is whether the file is still the same.
@@ -238,8 +236,7 @@ impl Stocks {
         let source = stock.settings.source.clone();
         let sender = self.sender.clone();
         self.readings.spawn(async move {
-            let parts = Parts { id, pass, sender: sender.clone(), part: Vec::new() };
-            let end = read(source, names, parts).await;
+            let end = read(source, names, (id, pass), &sender).await;
             // It fails when the daemon ends.
             let _ = sender.send(News::End(id, pass, end)).await;
         });
@@ -268,79 +265,72 @@ impl Stocks {
     }
 }
 
-/// Collects what is read, and passes it on in parts.
-struct Parts {
-    id: StockId,
-    pass: u64,
-    sender: Sender<News>,
-    part: Vec<Listed>,
-}
-
-impl Parts {
-    fn take(&mut self, listed: Listed) -> ControlFlow<()> {
-        self.part.push(listed);
-        if self.part.len() < PART { ControlFlow::Continue(()) } else { self.pass_on() }
-    }
-
-    fn pass_on(&mut self) -> ControlFlow<()> {
-        let part = std::mem::take(&mut self.part);
-        match self.sender.blocking_send(News::Part(self.id, self.pass, part)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    }
-
-    /// Passes on what `read` hands over, to its end.
-    fn collect<T>(mut self, read: impl FnOnce(Sink<'_>) -> T) -> T {
-        let end = read(&mut |listed| self.take(listed));
-        // It fails when the daemon ends.
-        let _ = self.pass_on();
-        end
-    }
-}
-
+/// Reads an inventory, and passes on what it brings.
 async fn read(
     source: InventorySource,
     names: Option<BTreeSet<OsString>>,
-    parts: Parts,
+    (id, pass): (StockId, u64),
+    sender: &Sender<News>,
 ) -> Result<Reading, InventoryFault> {
-    match (source, names) {
-        (InventorySource::File { path, strict }, _) => {
-            blocking(move || parts.collect(|sink| read_file(&path, strict, sink))).await
-        }
-        (InventorySource::Dir(path), None) => {
-            blocking(move || parts.collect(|sink| read_folder(&path, sink))).await
-        }
+    let (found, reading) = match (source, names) {
         (InventorySource::Dir(path), Some(names)) => {
             let read = move || {
-                let mut found = Vec::new();
+                let (mut found, mut half_done) = (Bundles::default(), false);
                 let reading = read_names(&path, &names, &mut |listed| {
-                    found.push(listed);
+                    half_done |= is_half_done(&listed);
+                    found.add(listed);
                     ControlFlow::Continue(())
                 });
-                (reading, found)
+                (found, reading, half_done)
             };
-            let (mut reading, mut found) = blocking(read.clone()).await;
-            if found.iter().any(is_half_done) {
+            let (mut found, mut reading, half_done) = blocking(read.clone()).await;
+            if half_done {
                 sleep(SECOND_LOOK).await;
-                (reading, found) = blocking(read).await;
+                (found, reading, _) = blocking(read).await;
             }
-            hand_over(parts, found).await;
-            reading
+            (found, reading?)
         }
         (InventorySource::Command { command, timeout, strict }, _) => {
-            let (found, reading) = read_command(&command, timeout, strict).await?;
-            hand_over(parts, found).await;
-            Ok(reading)
+            read_command(&command, timeout, strict).await?
         }
+        (source, _) => {
+            let sender = sender.clone();
+            let pass_on = move |part| match sender.blocking_send(News::Part(id, pass, part)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            };
+            return blocking(move || read_in_parts(&source, pass_on)).await;
+        }
+    };
+    for part in found {
+        // It fails when the daemon ends.
+        let _ = sender.send(News::Part(id, pass, part)).await;
     }
+    Ok(reading)
 }
 
-async fn hand_over(parts: Parts, found: Vec<Listed>) {
-    let _ = blocking(move || parts.collect(|sink| found.into_iter().try_for_each(sink))).await;
+/// Reads a file or a folder, and passes on what it brings in parts. A command brings nothing:
+/// its time is not its reader's.
+pub(super) fn read_in_parts(
+    source: &InventorySource,
+    mut pass_on: impl FnMut(Bundle) -> ControlFlow<()>,
+) -> Result<Reading, InventoryFault> {
+    let mut part = Bundle::default();
+    let mut sink = |listed: Listed<'_>| {
+        part.add(listed);
+        if part.is_full() { pass_on(std::mem::take(&mut part)) } else { ControlFlow::Continue(()) }
+    };
+    let end = match source {
+        InventorySource::File { path, strict } => read_file(path, *strict, &mut sink),
+        InventorySource::Dir(path) => read_folder(path, &mut sink),
+        InventorySource::Command { .. } => return Ok(Reading::default()),
+    };
+    // Who wants no more says so at the end as well.
+    let _ = pass_on(part);
+    end
 }
 
 /// Whether a file may just be being written.
-fn is_half_done(listed: &Listed) -> bool {
+fn is_half_done(listed: &Listed<'_>) -> bool {
     listed.value.as_ref().is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty))
 }

@@ -74,9 +74,9 @@ impl Wanted {
         Ok(Self { name, states })
     }
 
-    fn fits(&self, state: State, kept: &Kept) -> bool {
+    fn fits(&self, state: State, kept: &Kept<'_>) -> bool {
         (self.states.is_empty() || self.states.contains(&state))
-            && self.name.as_ref().is_none_or(|name| name.matches(&kept.name))
+            && self.name.as_ref().is_none_or(|name| name.matches(kept.name()))
     }
 }
 
@@ -114,7 +114,7 @@ impl Survey {
         }
     }
 
-    fn see(&mut self, id: TokenId, token: &Token, kept: &Kept) {
+    fn see(&mut self, id: TokenId, token: &Token, kept: &Kept<'_>) {
         let state = token.state();
         if !self.wanted.fits(state, kept) {
             return;
@@ -154,20 +154,20 @@ impl Daemon {
         if survey.reply.is_closed() {
             return;
         }
-        let end = survey.next.saturating_add(SLICE).min(self.keeper.keys());
+        let end = survey.next.saturating_add(SLICE).min(self.keeper.numbers());
         let mut full = ControlFlow::Continue(());
         for key in survey.next..end {
             survey.next = key + 1;
             let Some(id) = self.keeper.id_of(key) else { continue };
             if let (Some(token), Some(kept)) = (self.keeper.token(id), self.roster.token(id)) {
-                survey.see(id, token, kept);
+                survey.see(id, &token, &kept);
             }
             if survey.is_full() {
                 full = ControlFlow::Break(());
                 break;
             }
         }
-        if full.is_continue() && survey.next < self.keeper.keys() {
+        if full.is_continue() && survey.next < self.keeper.numbers() {
             self.control.surveys.0.push_front(survey);
         } else {
             self.conclude_survey(survey);
@@ -181,7 +181,7 @@ impl Daemon {
                 found.pop_last();
                 found.last().map(|rank| write_cursor(*rank))
             }
-            Order::Any if next < self.keeper.keys() => {
+            Order::Any if next < self.keeper.numbers() => {
                 Some(write_cursor((State::Alive, Moment::default(), next - 1)))
             }
             Order::Worst | Order::Any => None,

@@ -32,19 +32,23 @@ impl Daemon {
     /// A token that was not there before.
     pub(super) fn add_token(
         &mut self,
-        name: Box<str>,
-        terms: Arc<Terms>,
+        name: &str,
+        terms: &Arc<Terms>,
         spec: TokenSpec,
         line: u32,
     ) -> TokenId {
-        let mut kept = Kept::new(name, terms, line);
-        let count = self.memory.counts.remove(&*kept.name);
-        if kept.file().is_none() {
-            kept.recalled = self.memory.values.remove(&*kept.name);
-        }
         let id = self.keeper.add_token(spec, false, clock::now());
-        self.roster.insert(id, kept);
-        if let Some(count) = count {
+        self.roster.add(id, name, terms, line);
+        let has_file = || self.roster.token(id).is_some_and(|kept| kept.file().is_some());
+        if !self.memory.values.is_empty()
+            && !has_file()
+            && let Some(stored) = self.memory.values.remove(name)
+        {
+            self.roster.recall(id, stored);
+        }
+        if !self.memory.counts.is_empty()
+            && let Some(count) = self.memory.counts.remove(name)
+        {
             self.recount_token(id, &count);
         }
         id
@@ -58,14 +62,16 @@ impl Daemon {
         spec: &TokenSpec,
     ) -> bool {
         let same_rules = self.keeper.spec(id) == Some(spec);
-        let Some(kept) = self.roster.token_mut(id) else { return false };
-        if same_rules && kept.terms == *terms {
+        let Some(kept) = self.roster.token(id) else { return false };
+        let (same_terms, same_origin) =
+            (kept.terms() == terms, kept.terms().origin == terms.origin);
+        if same_rules && same_terms {
             return false;
         }
-        if kept.terms.origin != terms.origin {
-            kept.forget_source();
+        if !same_origin {
+            self.roster.forget_source(id);
         }
-        kept.terms = Arc::clone(terms);
+        self.roster.set_terms(id, terms);
         if !same_rules {
             self.keeper.change_token(id, spec.clone(), clock::now(), &mut self.outputs);
         }

@@ -23,8 +23,8 @@ impl Daemon {
         let reading = token.reading();
         let next_check = self.keeper.next_check(id);
         Some(TokenView {
-            name: kept.name.to_string(),
-            server: self.roster.remote(kept.terms.server).settings.name.clone(),
+            name: kept.name().to_owned(),
+            server: self.roster.remote(kept.terms().server).settings.name.clone(),
             inventory: stock.map(|stock| stock.settings.name.clone()),
             state: token.state().as_str().to_owned(),
             remaining_ms: token.bound().map(|bound| signed(bound, now)),
@@ -32,7 +32,7 @@ impl Daemon {
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
             busy: token.is_busy(),
-            renews_by: renews_by(self.keeper.renews_by(kept.terms.server)),
+            renews_by: renews_by(self.keeper.renews_by(kept.terms().server)),
         })
     }
 
@@ -40,7 +40,7 @@ impl Daemon {
         let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
         let now = clock::now();
         let policy = self.keeper.spec(id).and_then(|spec| spec.policy.reauth);
-        let reauth = kept.terms.reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
+        let reauth = kept.terms().reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
             name: reauth.name.clone(),
             attempts_left: token.attempts_left(&policy, now),
             max_attempts: policy.max_attempts.get(),
@@ -51,7 +51,7 @@ impl Daemon {
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self.journal.ring().of(&kept.name, EVENTS).into_iter().map(event).collect(),
+            events: self.journal.ring().of(kept.name(), EVENTS).into_iter().map(event).collect(),
         })
     }
 
@@ -61,7 +61,7 @@ impl Daemon {
             let id = self.roster.server_of(&server.name)?;
             Some(ServerView {
                 name: server.name.clone(),
-                tokens: self.keeper.tokens_of(id),
+                tokens: self.keeper.census_of(id).total(),
                 available: self.keeper.is_available(id),
                 quiet_ms: whole_millis(self.keeper.quiet_until(id).since(now)),
                 renews_by: renews_by(self.keeper.renews_by(id)),

@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_blocking;
 
+use super::bundle::Bundles;
 use super::read::read_lines;
-use super::{InventoryFault, Listed, Reading};
+use super::{InventoryFault, Reading};
 use crate::hook::{Chunk, StreamEnd, stream};
 
 /// Chunks that may wait to be parsed; the command then waits as well.
@@ -30,14 +31,14 @@ pub async fn read_command(
     command: &[String],
     limit: Duration,
     strict: bool,
-) -> Result<(Vec<Listed>, Reading), InventoryFault> {
+) -> Result<(Bundles, Reading), InventoryFault> {
     let program = command.first().cloned().unwrap_or_default();
     let (sender, receiver) = channel(WAITING_CHUNKS);
     let place = program.clone();
     let parsing = spawn_blocking(move || {
-        let mut held = Vec::new();
+        let mut held = Bundles::default();
         let reading = read_lines(Chunks::new(receiver), &place, strict, &mut |listed| {
-            held.push(listed);
+            held.add(listed);
             ControlFlow::Continue(())
         });
         reading.map(|reading| (held, reading))
@@ -106,7 +107,12 @@ mod tests {
     async fn run(script: &str, limit: Duration) -> Result<(Vec<String>, Reading), InventoryFault> {
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
         let (found, reading) = read_command(&command, limit, false).await?;
-        Ok((found.into_iter().map(|listed| listed.name.into()).collect(), reading))
+        let mut names = Vec::new();
+        let _ = found.hand_over(&mut |listed| {
+            names.push(listed.name.to_owned());
+            ControlFlow::Continue(())
+        });
+        Ok((names, reading))
     }
 
     const PRINT: &str = r#"printf '{"name":"quotes","token":"abc-1"}\n'"#;

@@ -63,8 +63,8 @@ fn take(
         return Ok(());
     }
     let source = Source::File(folder.join(name));
-    let value = read(&source, &|_| None);
-    if let Err(fault) = &value
+    let found = read(&source, &|_| None);
+    if let Err(fault) = &found
         && matches!(
             fault.kind,
             SourceFaultKind::Missing | SourceFaultKind::IsDirectory | SourceFaultKind::NotRegular
@@ -82,8 +82,15 @@ fn take(
         return Ok(());
     }
     reading.good += 1;
-    let name = name.to_string_lossy().into();
-    if sink(Listed { name, value, line: 0 }).is_break() {
+    let (held, value, warnings);
+    (value, warnings) = match found {
+        Ok(found) => {
+            held = found.value;
+            (Ok(held.by_ref()), found.warnings)
+        }
+        Err(fault) => (Err(fault), Vec::new()),
+    };
+    if sink(Listed { name: &name.to_string_lossy(), value, warnings, line: 0 }).is_break() {
         return Err(InventoryFault::Unwanted);
     }
     Ok(())
@@ -110,7 +117,7 @@ mod tests {
     fn listed(folder: &Path) -> (Vec<(String, Option<String>)>, Reading) {
         let mut all = Vec::new();
         let reading = read_folder(folder, &mut |listed| {
-            let value = listed.value.ok().map(|found| found.value.expose().to_owned());
+            let value = listed.value.ok().map(|value| value.expose().to_owned());
             all.push((listed.name.into(), value));
             ControlFlow::Continue(())
         });
@@ -169,7 +176,7 @@ mod tests {
         let mut names = Vec::new();
         let wanted = ["quotes", "gone", ".x"].map(OsString::from);
         let reading = read_names(folder.path(), &wanted, &mut |listed| {
-            names.push(listed.name);
+            names.push(listed.name.to_owned());
             ControlFlow::Continue(())
         });
         assert_eq!((&*names[0], reading.unwrap().good), ("quotes", 1));

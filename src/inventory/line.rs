@@ -1,18 +1,43 @@
 //! One line: `{"name": "...", "token": "..."}`, and nothing else.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::LineFault;
-use crate::secret::TokenValue;
+use crate::secret::{TokenValue, ValueRef};
 use crate::settings::name_fault;
 
 /// The longest unknown key that is shown; together with [`is_harmless`], no token looks so.
 const LONGEST_SHOWN: usize = 24;
 
-/// The name and the value on a line that is not blank.
-pub(super) fn parse(line: &[u8]) -> Result<(Box<str>, TokenValue), LineFault> {
+/// The name and the value on a line; where one is written with escapes, by itself.
+pub(super) struct Entry<'a> {
+    name: Cow<'a, str>,
+    value: Value<'a>,
+}
+
+enum Value<'a> {
+    Plain(ValueRef<'a>),
+    Escaped(TokenValue),
+}
+
+impl Entry<'_> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn value(&self) -> ValueRef<'_> {
+        match &self.value {
+            Value::Plain(value) => *value,
+            Value::Escaped(value) => value.by_ref(),
+        }
+    }
+}
+
+/// What stands on a line that is not blank.
+pub(super) fn parse(line: &[u8]) -> Result<Entry<'_>, LineFault> {
     let line = str::from_utf8(line).map_err(|_| LineFault::NotUtf8)?;
     if !line.trim_start().starts_with('{') {
         return Err(LineFault::NotAnObject);
@@ -27,7 +52,7 @@ pub(super) fn parse(line: &[u8]) -> Result<(Box<str>, TokenValue), LineFault> {
 struct Object;
 
 impl<'de> Visitor<'de> for Object {
-    type Value = Result<(Box<str>, TokenValue), LineFault>;
+    type Value = Result<Entry<'de>, LineFault>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -50,7 +75,9 @@ impl<'de> Visitor<'de> for Object {
             (Some(fault), _, _) => Err(fault),
             (None, None, _) => Err(LineFault::Lacks("name")),
             (None, _, None) => Err(LineFault::Lacks("token")),
-            (None, Some(name), Some(token)) => name.and_then(|name| Ok((name, token?))),
+            (None, Some(name), Some(token)) => {
+                name.and_then(|name| Ok(Entry { name, value: token? }))
+            }
         })
     }
 }
@@ -71,8 +98,8 @@ enum Key {
     Other(Option<Box<str>>),
 }
 
-fn key(text: &str) -> Key {
-    match text {
+fn key(text: Written<'_, '_>) -> Key {
+    match text.as_str() {
         "name" => Key::Name,
         "token" => Key::Token,
         other => Key::Other(is_harmless(other).then(|| other.into())),
@@ -85,18 +112,44 @@ fn is_harmless(key: &str) -> bool {
     (1..=LONGEST_SHOWN).contains(&key.len()) && key.chars().all(in_words)
 }
 
-fn named(text: &str) -> Result<Box<str>, LineFault> {
-    name_fault(text).map_or_else(|| Ok(text.into()), |fault| Err(LineFault::Name(fault)))
+fn named<'a>(text: Written<'a, '_>) -> Result<Cow<'a, str>, LineFault> {
+    match name_fault(text.as_str()) {
+        Some(fault) => Err(LineFault::Name(fault)),
+        None => Ok(match text {
+            Written::Plain(text) => text.into(),
+            Written::Escaped(text) => text.to_owned().into(),
+        }),
+    }
 }
 
-fn value(text: &str) -> Result<TokenValue, LineFault> {
-    TokenValue::parse(text).map_err(LineFault::Value)
+fn value<'a>(text: Written<'a, '_>) -> Result<Value<'a>, LineFault> {
+    let value = match text {
+        Written::Plain(text) => ValueRef::parse(text).map(Value::Plain),
+        Written::Escaped(text) => TokenValue::parse(text).map(Value::Escaped),
+    };
+    value.map_err(LineFault::Value)
+}
+
+/// A text: as it stands on the line, or without its escapes in the parser's own memory.
+#[derive(Clone, Copy)]
+enum Written<'de, 'a> {
+    Plain(&'de str),
+    Escaped(&'a str),
+}
+
+impl<'a, 'de: 'a> Written<'de, 'a> {
+    fn as_str(self) -> &'a str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Escaped(text) => text,
+        }
+    }
 }
 
 /// Makes something of a text without a copy of it; `None` of anything else.
-struct Text<T>(fn(&str) -> T);
+struct Text<'de, T>(fn(Written<'de, '_>) -> T);
 
-impl<'de, T> DeserializeSeed<'de> for Text<T> {
+impl<'de, T> DeserializeSeed<'de> for Text<'de, T> {
     type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Self::Value, D::Error> {
@@ -104,15 +157,19 @@ impl<'de, T> DeserializeSeed<'de> for Text<T> {
     }
 }
 
-impl<'de, T> Visitor<'de> for Text<T> {
+impl<'de, T> Visitor<'de> for Text<'de, T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("anything")
     }
 
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(self.0(Written::Plain(text))))
+    }
+
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(self.0(text)))
+        Ok(Some(self.0(Written::Escaped(text))))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -150,7 +207,7 @@ mod tests {
     use crate::secret::ValueFault;
 
     fn fault(line: &str) -> LineFault {
-        parse(line.as_bytes()).expect_err(line)
+        parse(line.as_bytes()).err().expect(line)
     }
 
     #[test]
@@ -160,8 +217,8 @@ mod tests {
             r#" { "token" : "abc-123" , "name" : "quotes" } "#,
             r#"{"name":"quot\u0065s","token":"abc-123\n"}"#,
         ] {
-            let (name, value) = parse(line.as_bytes()).expect(line);
-            assert_eq!((&*name, value.expose()), ("quotes", "abc-123"));
+            let entry = parse(line.as_bytes()).ok().expect(line);
+            assert_eq!((entry.name(), entry.value().expose()), ("quotes", "abc-123"));
         }
     }
 
@@ -171,7 +228,7 @@ mod tests {
         assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineFault::NotAnObject);
         assert_eq!(fault(r#"{"name": "quotes", "tok"#), LineFault::NotJson { column: 23 });
         assert_eq!(fault(r#"{"name":"a","token":"b"} x"#), LineFault::NotJson { column: 26 });
-        assert_eq!(parse(b"{\"name\": \"\xff\"}").unwrap_err(), LineFault::NotUtf8);
+        assert_eq!(parse(b"{\"name\": \"\xff\"}").err(), Some(LineFault::NotUtf8));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Inventories: tokens by the thousand, from JSON lines or from a folder with a file for each.
 //!
 //! Owns how they are read: as a stream, with one buffer of text at a time, each value put
-//! straight into the type that hides it. What is bad is told by its place and its fault, never
+//! straight into a type that hides it. What is bad is told by its place and its fault, never
 //! by its content. What becomes of a token that is in an inventory, or no longer, is not
 //! decided here. Everything here blocks on the file system, but for [`read_command`].
 
+mod bundle;
 mod fault;
 mod feed;
 mod folder;
@@ -12,6 +13,7 @@ mod line;
 mod lines;
 mod read;
 
+pub use bundle::{Bundle, Bundles};
 pub use fault::{Bad, BadLines, InventoryFault, LineFault, Place, TOLD_SINGLY};
 pub use feed::read_command;
 pub use folder::{is_passed_by, read_folder, read_names};
@@ -20,21 +22,24 @@ pub use read::{Stamp, read_file, read_lines};
 
 use std::ops::ControlFlow;
 
-use crate::token_file::{Found, SourceFault, SourceWarning};
+use crate::secret::ValueRef;
+use crate::token_file::{SourceFault, SourceWarning};
 
 /// One token of an inventory.
 #[derive(Debug)]
-pub struct Listed {
+pub struct Listed<'a> {
     /// Its name, under the rules of [`crate::settings::name_fault`].
-    pub name: Box<str>,
+    pub name: &'a str,
     /// Its value; in a folder, a file may hold none.
-    pub value: Result<Found, SourceFault>,
+    pub value: Result<ValueRef<'a>, SourceFault>,
+    /// What should be mended all the same.
+    pub warnings: Vec<SourceWarning>,
     /// The line that it stands on, counted from 1; 0 in a folder.
     pub line: u32,
 }
 
 /// Takes what is read, one token after the other, until it has enough.
-pub type Sink<'a> = &'a mut dyn FnMut(Listed) -> ControlFlow<()>;
+pub type Sink<'a> = &'a mut dyn FnMut(Listed<'_>) -> ControlFlow<()>;
 
 /// What became of reading an inventory to its end.
 #[derive(Debug, Default)]

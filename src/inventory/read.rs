@@ -11,10 +11,11 @@ use std::path::Path;
 use hashbrown::HashTable;
 use rustix::fs::OFlags;
 
+use super::bundle::Bundles;
 use super::line::parse;
 use super::lines::{Line, Lines};
 use super::{InventoryFault, LineFault, Listed, Place, Reading, Sink};
-use crate::token_file::{Found, SourceWarning};
+use crate::token_file::SourceWarning;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -94,7 +95,7 @@ pub fn read_file(path: &Path, strict: bool, sink: Sink<'_>) -> Result<Reading, I
 /// let text = "{\"name\": \"quotes\", \"token\": \"abc-123\"}\n{\"name\": \"orders\"}\n";
 /// let mut names = Vec::new();
 /// let reading = read_lines(text.as_bytes(), "tokens.jsonl", false, &mut |listed| {
-///     names.push(listed.name);
+///     names.push(listed.name.to_owned());
 ///     ControlFlow::Continue(())
 /// })?;
 /// assert_eq!((&*names[0], reading.good, reading.bad.count), ("quotes", 1, 1));
@@ -110,15 +111,15 @@ pub fn read_lines(
     if !strict {
         return scan(reader, place, sink);
     }
-    let mut held = Vec::new();
+    let mut held = Bundles::default();
     let reading = scan(reader, place, &mut |listed| {
-        held.push(listed);
+        held.add(listed);
         ControlFlow::Continue(())
     })?;
     if reading.bad.count > 0 {
         return Err(InventoryFault::Refused { place: place.to_owned(), bad: reading.bad });
     }
-    match held.into_iter().try_for_each(sink) {
+    match held.hand_over(sink) {
         ControlFlow::Continue(()) => Ok(reading),
         ControlFlow::Break(()) => Err(InventoryFault::Unwanted),
     }
@@ -144,20 +145,21 @@ fn scan(reader: impl Read, place: &str, sink: Sink<'_>) -> Result<Reading, Inven
             }
             Line::TooLong => Err(LineFault::TooLong),
         };
-        let parsed = parsed.and_then(|(name, value)| match names.first_line_of(&name, number) {
-            None => Ok((name, value)),
-            Some(line) => Err(LineFault::Duplicate { line }),
-        });
-        match parsed {
-            Ok((name, value)) => {
-                reading.good += 1;
-                let value = Ok(Found { value, warnings: Vec::new() });
-                if sink(Listed { name, value, line: number }).is_break() {
-                    return Err(InventoryFault::Unwanted);
+        let fault = match parsed {
+            Ok(entry) => match names.first_line_of(entry.name(), number) {
+                None => {
+                    reading.good += 1;
+                    let (name, value) = (entry.name(), Ok(entry.value()));
+                    if sink(Listed { name, value, warnings: Vec::new(), line: number }).is_break() {
+                        return Err(InventoryFault::Unwanted);
+                    }
+                    continue;
                 }
-            }
-            Err(fault) => reading.bad.add(Place::Line(number), fault),
-        }
+                Some(line) => LineFault::Duplicate { line },
+            },
+            Err(fault) => fault,
+        };
+        reading.bad.add(Place::Line(number), fault);
     }
     if lines.is_too_large() {
         return Err(InventoryFault::TooLarge { place: place.to_owned() });

@@ -25,6 +25,11 @@ pub struct Limits {
 /// requests that they delay are to be made up for.
 const PACE_TOLERANCE_US: u64 = 4_000;
 
+/// A quiet is only told of again when it is this much longer: a server that turns away whole
+/// crowds says so to each, and all of its tokens are looked at to tell them. Those that die in
+/// between have their own alarms.
+const RETELL: Duration = Duration::from_secs(1);
+
 /// A token that waits, by urgency: its bound, or [`Moment::NEVER`] where none is known.
 pub(super) type Waiting = (Moment, u32);
 
@@ -36,6 +41,8 @@ pub(super) struct Gate {
     /// When the next request would start at an even pace, in microseconds.
     pace_us: u64,
     quiet_until: Moment,
+    /// The end of the quiet that the tokens were told of.
+    told_until: Moment,
     waiting: BTreeSet<Waiting>,
     pub(super) breaker: Breaker,
 }
@@ -47,6 +54,7 @@ impl Gate {
             in_flight: 0,
             pace_us: 0,
             quiet_until: Moment::default(),
+            told_until: Moment::default(),
             waiting: BTreeSet::new(),
             breaker: Breaker::default(),
         }
@@ -66,9 +74,15 @@ impl Gate {
         self.waiting.remove(&waiting);
     }
 
-    /// The server wants to be left alone.
-    pub(super) fn quiet(&mut self, now: Moment, wish: Duration) {
+    /// The server wants to be left alone. Gives the moment until which it does, if its tokens
+    /// are to be told.
+    pub(super) fn quiet(&mut self, now: Moment, wish: Duration) -> Option<Moment> {
         self.quiet_until = self.quiet_until.max(now + wish);
+        if self.told_until + RETELL > self.quiet_until {
+            return None;
+        }
+        self.told_until = self.quiet_until;
+        Some(self.quiet_until)
     }
 
     /// Until when the server has asked to be left alone.

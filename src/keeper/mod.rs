@@ -5,8 +5,10 @@
 //! calls it needs to be woken at [`Keeper::next_wake`] only; there is no task and no timer
 //! for a single token.
 
+mod admit;
 mod agenda;
 mod breaker;
+mod contact;
 mod gate;
 mod outlook;
 mod output;
@@ -14,6 +16,8 @@ mod reauth;
 mod requests;
 mod resume;
 mod run;
+mod specs;
+mod table;
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +31,11 @@ pub use self::output::{
 pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
 use self::agenda::Agenda;
-use self::gate::{Gate, Waiting};
+use self::gate::Gate;
 use self::output::{Contact, Place};
 use self::reauth::Reauth;
 use self::resume::Trial;
+use self::table::Table;
 use crate::lifecycle::{
     Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
     Token,
@@ -41,31 +46,16 @@ use crate::time::Moment;
 #[derive(Debug)]
 struct Server {
     gate: Gate,
-    tokens: usize,
+    census: Census,
     renews_by: Option<Method>,
     trial: Trial,
-}
-
-#[derive(Debug)]
-struct Entry {
-    token: Token,
-    spec: TokenSpec,
-    /// The serial of the effect under way; 0 for none.
-    serial: u64,
-    /// The earliest entry for it in the agenda that still counts.
-    agenda: Option<Moment>,
-    /// Its place among those that wait for the server.
-    waiting: Option<Waiting>,
-    /// It waits for its way to new values.
-    waits_for_reauth: bool,
 }
 
 /// All tokens, their schedule, and a gate for each server.
 #[derive(Debug)]
 pub struct Keeper {
     servers: Vec<Server>,
-    tokens: Vec<Option<Entry>>,
-    free: Vec<u32>,
+    table: Table,
     agenda: Agenda,
     max_hooks: NonZeroU32,
     hooks: u32,
@@ -82,8 +72,7 @@ impl Keeper {
     pub fn new(max_hooks: NonZeroU32, seed: u64) -> Self {
         Self {
             servers: Vec::new(),
-            tokens: Vec::new(),
-            free: Vec::new(),
+            table: Table::default(),
             agenda: Agenda::default(),
             max_hooks,
             hooks: 0,
@@ -105,7 +94,7 @@ impl Keeper {
         let id = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         self.servers.push(Server {
             gate: Gate::new(limits),
-            tokens: 0,
+            census: Census::default(),
             renews_by: None,
             trial: Trial::default(),
         });
@@ -146,8 +135,9 @@ impl Keeper {
 
     /// Takes over the re-auth attempts that an earlier run has made for a token.
     pub fn restore_attempts(&mut self, id: TokenId, attempts: Attempts) {
-        if let Some(entry) = self.tokens[id.index()].as_mut() {
+        if let Some((entry, _)) = self.table.open(id.0) {
             entry.token.restore(attempts);
+            self.table.close(id.0);
         }
     }
 
@@ -155,16 +145,8 @@ impl Keeper {
     /// [`SourceChange::Lost`] is to follow with the reason).
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
-        self.servers[spec.server.index()].tokens += 1;
-        let entry =
-            Entry { token, spec, serial: 0, agenda: None, waiting: None, waits_for_reauth: false };
-        let id = if let Some(id) = self.free.pop() {
-            self.tokens[id as usize] = Some(entry);
-            TokenId(id)
-        } else {
-            self.tokens.push(Some(entry));
-            TokenId(u32::try_from(self.tokens.len() - 1).unwrap_or(u32::MAX))
-        };
+        self.servers[spec.server.index()].census.add(&token);
+        let id = TokenId(self.table.add(&token, spec));
         self.put_on_agenda(id, now);
         id
     }
@@ -172,9 +154,10 @@ impl Keeper {
     /// Forgets a token. What is under way for it ends unheard.
     pub fn remove_token(&mut self, id: TokenId) {
         self.leave_queue(id);
-        if let Some(entry) = self.tokens[id.index()].take() {
-            self.servers[entry.spec.server.index()].tokens -= 1;
-            self.free.push(id.0);
+        let (token, server) = (self.token(id), self.spec(id).map(|spec| spec.server));
+        if let (Some(token), Some(server)) = (token, server) {
+            self.servers[server.index()].census.remove(&token);
+            self.table.remove(id.0);
         }
     }
 
@@ -189,12 +172,12 @@ impl Keeper {
         out: &mut Vec<Output>,
     ) {
         self.leave_queue(id);
-        let Some(entry) = self.tokens[id.index()].as_mut() else { return };
-        self.servers[entry.spec.server.index()].tokens -= 1;
-        self.servers[spec.server.index()].tokens += 1;
-        let moved = entry.spec.server != spec.server;
-        entry.spec = spec;
+        let Some((entry, earlier)) = self.table.open(id.0) else { return };
         entry.waits_for_reauth = false;
+        self.servers[earlier.server.index()].census.remove(&entry.token);
+        self.servers[spec.server.index()].census.add(&entry.token);
+        let moved = earlier.server != spec.server;
+        self.table.set_spec(id.0, spec);
         if moved {
             self.advance(id, Event::ServerChanged, now, out);
         }
@@ -203,19 +186,23 @@ impl Keeper {
     }
 
     /// What is known of a token; `None` for one that was removed.
-    pub fn token(&self, id: TokenId) -> Option<&Token> {
-        self.tokens[id.index()].as_ref().map(|entry| &entry.token)
+    pub fn token(&self, id: TokenId) -> Option<Token> {
+        self.table.look(id.0, |entry| entry.token)
     }
 
     /// The token with this [key](TokenId::key), if there still is one.
     pub fn id_of(&self, key: u32) -> Option<TokenId> {
-        let id = TokenId(key);
-        self.tokens.get(id.index())?.as_ref().map(|_| id)
+        self.table.spec(key).map(|_| TokenId(key))
+    }
+
+    /// One more than the highest [key](TokenId::key) that a token has or had.
+    pub fn numbers(&self) -> u32 {
+        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
     }
 
     /// What the keeper was told of a token.
     pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
-        self.tokens[id.index()].as_ref().map(|entry| &entry.spec)
+        self.table.spec(id.0)
     }
 
     /// The slot that a newcomer among a token's values is to be put into.
@@ -235,11 +222,17 @@ impl Keeper {
 
     /// How many tokens there are in each state.
     pub fn census(&self) -> Census {
-        let mut census = Census::default();
-        for entry in self.tokens.iter().flatten() {
-            *census.of_mut(entry.token.state()) += 1;
-        }
-        census
+        self.servers.iter().map(|server| server.census).sum()
+    }
+
+    /// The same, of one server.
+    pub fn census_of(&self, server: ServerId) -> Census {
+        self.servers[server.index()].census
+    }
+
+    /// Bytes that the tokens and their schedule take up, unused ones included.
+    pub fn footprint(&self) -> usize {
+        self.table.footprint() + self.agenda.footprint()
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
@@ -318,24 +311,19 @@ impl Keeper {
     ) {
         self.advance(id, Event::SourceChanged(change), now, out);
         self.settle(id, now, out);
+        self.wake(now, out);
     }
 
     /// Nobody will be there later: what could not be stored is written once more.
     pub fn end(&mut self, now: Moment, out: &mut Vec<Output>) {
-        for index in 0..self.tokens.len() {
-            let id = TokenId(u32::try_from(index).unwrap_or(u32::MAX));
-            let waits = |token: &Token| token.due_for(Need::Nothing).is_some();
-            if self.token(id).is_some_and(waits) {
-                self.advance(id, Event::Ending, now, out);
-                self.queue_or_store(id, now, out);
-            }
+        for id in self.table.restless(|entry, _| entry.token.due_for(Need::Nothing).is_some()) {
+            self.advance(TokenId(id), Event::Ending, now, out);
+            self.queue_or_store(TokenId(id), now, out);
         }
     }
 
     /// Whether the effect behind `ticket` is still waited for.
     pub fn expects(&self, ticket: Ticket) -> bool {
-        self.tokens[ticket.token.index()]
-            .as_ref()
-            .is_some_and(|entry| entry.serial == ticket.serial)
+        self.table.serial(ticket.token.0) == ticket.serial
     }
 }

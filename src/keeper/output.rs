@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::{Effect, Method, Notice, Policy, State};
+use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
 
 /// One token's number in the keeper; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,8 +150,7 @@ impl Census {
         }
     }
 
-    /// The number of those in `state`, to count by.
-    pub const fn of_mut(&mut self, state: State) -> &mut usize {
+    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
         match state {
             State::Alive => &mut self.alive,
             State::Retrying => &mut self.retrying,
@@ -161,5 +160,40 @@ impl Census {
             State::Missing => &mut self.missing,
             State::Paused => &mut self.paused,
         }
+    }
+}
+
+impl Census {
+    /// All of them.
+    pub const fn total(&self) -> usize {
+        self.alive
+            + self.retrying
+            + self.unverified
+            + self.expired
+            + self.rejected
+            + self.missing
+            + self.paused
+    }
+
+    pub(super) fn add(&mut self, token: &Token) {
+        *self.of_mut(token.state()) += 1;
+    }
+
+    pub(super) fn remove(&mut self, token: &Token) {
+        *self.of_mut(token.state()) -= 1;
+    }
+}
+
+impl std::iter::Sum for Census {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            alive: sum.alive + one.alive,
+            retrying: sum.retrying + one.retrying,
+            unverified: sum.unverified + one.unverified,
+            expired: sum.expired + one.expired,
+            rejected: sum.rejected + one.rejected,
+            missing: sum.missing + one.missing,
+            paused: sum.paused + one.paused,
+        })
     }
 }

@@ -20,9 +20,11 @@ impl Keeper {
         now: Moment,
         out: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
-        let Some(entry) = self.tokens[id.index()].as_ref() else { return Err(Refusal::NoValue) };
-        entry.token.weigh(request, &entry.spec.policy, now)?;
-        if let (Request::Reauth, Some(reauth)) = (request, entry.spec.reauth) {
+        let (Some(token), Some(spec)) = (self.token(id), self.spec(id)) else {
+            return Err(Refusal::NoValue);
+        };
+        token.weigh(request, &spec.policy, now)?;
+        if let (Request::Reauth, Some(reauth)) = (request, spec.reauth) {
             let opens = self.reauths[reauth.index()].opens_at();
             if now < opens {
                 return Err(Refusal::Held { retry_in_ms: whole_millis(opens.since(now)) });

@@ -43,12 +43,13 @@ impl Keeper {
     /// put into the [spare slot](Keeper::spare_slot). One that is known already, or whose
     /// bound has passed, is taken as a new value.
     pub fn resume(&mut self, id: TokenId, resumed: Resumed, now: Moment, out: &mut Vec<Output>) {
-        let Some(entry) = self.tokens[id.index()].as_ref() else { return };
-        let trial = &mut self.servers[entry.spec.server.index()].trial;
+        let Some(spec) = self.table.spec(id.0) else { return };
+        let trial = &mut self.servers[spec.server.index()].trial;
         let spot_check = trial.spot_checks == 0 || self.chance.f64() < SPOT_CHECKED;
         trial.spot_checks += u32::from(spot_check);
         self.advance(id, Event::Resumed { resumed, spot_check }, now, out);
         self.settle(id, now, out);
+        self.wake(now, out);
     }
 
     /// Takes over which call an earlier run found to extend lives on a server.
@@ -58,15 +59,9 @@ impl Keeper {
 
     /// Everything that an earlier run knew of a server's tokens is asked about anew.
     pub(super) fn doubt_all(&mut self, server: ServerId, now: Moment, out: &mut Vec<Output>) {
-        for index in 0..self.tokens.len() {
-            let resumed = self.tokens[index]
-                .as_ref()
-                .is_some_and(|entry| entry.spec.server == server && entry.token.is_resumed());
-            if resumed {
-                let id = TokenId(u32::try_from(index).unwrap_or(u32::MAX));
-                self.advance(id, Event::Doubted, now, out);
-                self.queue_or_store(id, now, out);
-            }
+        for id in self.table.all(|token, spec| spec.server == server && token.is_resumed()) {
+            self.advance(TokenId(id), Event::Doubted, now, out);
+            self.queue_or_store(TokenId(id), now, out);
         }
     }
 }
@@ -160,6 +155,6 @@ mod tests {
             token.is_busy() || token.due_for(Need::Server).is_some_and(|due| due <= NOW)
         };
         let due = (0..10_000).filter_map(|key| keeper.token(keeper.id_of(key)?));
-        assert_eq!(due.filter(|token| is_due(token)).count(), 10_000 - dead);
+        assert_eq!(due.filter(is_due).count(), 10_000 - dead);
     }
 }

@@ -439,7 +439,10 @@ fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
     move_token(&mut desk, id);
     let (ticket, _) = desk.effects()[0];
     desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+    assert!(matches!(
+        desk.keeper.token(id).map(|token| token.standing()),
+        Some(Standing::Alive(_))
+    ));
 }
 
 #[test]
@@ -451,10 +454,13 @@ fn what_the_server_before_still_answers_does_not_count() {
     move_token(&mut desk, id);
     assert_eq!(desk.effects().len(), 0, "never two at once");
     desk.answer(ticket, expired());
-    assert_eq!(desk.keeper.token(id).map(Token::standing), Some(Standing::Unknown));
+    assert_eq!(desk.keeper.token(id).map(|token| token.standing()), Some(Standing::Unknown));
     let (ticket, _) = desk.effects()[0];
     desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(desk.keeper.token(id).map(Token::standing), Some(Standing::Alive(_))));
+    assert!(matches!(
+        desk.keeper.token(id).map(|token| token.standing()),
+        Some(Standing::Alive(_))
+    ));
 }
 
 #[test]
@@ -504,7 +510,7 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
                     desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
                 }
                 Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
-                    desk.answer(ticket, unavailable())
+                    desk.answer(ticket, unavailable());
                 }
             }
         }

@@ -98,12 +98,16 @@ impl Budget {
     }
 
     /// The value in use was alive at `when`: once it has lived through its probation, its
-    /// attempt no longer counts.
+    /// attempt no longer counts. Where nothing counts any more, nothing is remembered.
     pub(super) fn alive_at(&mut self, when: Moment) {
         if self.probation.is_some_and(|half| when >= half) {
             self.probation = None;
             self.counted = self.counted.saturating_sub(1);
             self.in_a_row = 0;
+        }
+        let over = self.in_a_row == 0 && self.counted == 0 || when >= self.window_end;
+        if over && self.probation.is_none() {
+            *self = Self::new();
         }
     }
 

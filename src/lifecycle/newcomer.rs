@@ -225,7 +225,8 @@ impl Turn<'_> {
         let wish = self.now + fault.retry_after.unwrap_or_default();
         let next = match self.token.standing {
             Standing::Alive(reading) | Standing::Unverified(reading) => {
-                self.token.early = self.early_reauth(&reading).map(|early| early.max(wish));
+                self.plan_early_reauth(&reading);
+                self.token.early = self.token.early.map(|early| early.max(wish));
                 self.token.early
             }
             Standing::Unknown => None,

@@ -145,7 +145,7 @@ impl Turn<'_> {
     /// Nothing that is permitted made the life grow. If something does all the same, then
     /// what is left now is a whole life, and the next readings are judged by that.
     pub(super) fn doubt(&mut self, reading: &Reading) {
-        self.token.doubts = self.token.doubts.saturating_add(1);
+        self.token.doubts = (self.token.doubts + 1).min(DOUBTS_FOR_A_VERDICT);
         if self.token.doubts < DOUBTS_FOR_A_VERDICT {
             self.token.proven = false;
             let known = self.token.life_ms.min(SHORTEST_JUDGED_MS);

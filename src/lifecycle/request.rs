@@ -66,13 +66,12 @@ impl Token {
     /// Why it does not.
     pub fn weigh(&self, request: Request, policy: &Policy, now: Moment) -> Result<(), Refusal> {
         match (request, self.standing) {
-            (Request::Pause | Request::Resume, _) => Ok(()),
             (Request::Check | Request::Reauth, _) if self.paused => Err(Refusal::Paused),
             (
                 Request::Check | Request::Revoke,
                 Standing::Missing | Standing::Expired | Standing::Rejected,
             ) => Err(Refusal::NoValue),
-            (Request::Check | Request::Revoke, _) => Ok(()),
+            (Request::Check | Request::Revoke | Request::Pause | Request::Resume, _) => Ok(()),
             (Request::Reauth, _) => {
                 let reauth = policy.reauth.ok_or(Refusal::NoReauth)?;
                 if self.budget.is_exhausted(&reauth, now) {

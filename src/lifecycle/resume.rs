@@ -67,12 +67,8 @@ impl Turn<'_> {
             return;
         }
         let remaining_ms = resumed.remaining_ms.min(resumed.bound.as_millis());
-        let reading = Reading {
-            sent: Moment::from_millis(resumed.bound.as_millis() - remaining_ms),
-            received: self.now,
-            remaining_ms,
-            by: resumed.by,
-        };
+        let sent = Moment::from_millis(resumed.bound.as_millis() - remaining_ms);
+        let reading = Reading { sent, received: sent, remaining_ms, by: resumed.by };
         self.token.standing = Standing::Alive(reading);
         self.token.stage = Stage::Calm;
         self.token.resumed = true;

@@ -12,6 +12,7 @@ mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
 mod requests;
+mod resting;
 mod resume;
 mod server;
 mod stale;

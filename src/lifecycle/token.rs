@@ -46,7 +46,7 @@ pub struct Token {
     pub(super) failures: u16,
     /// Readings in a row that left no room for a check before the bound.
     pub(super) hollow: u16,
-    /// Times in a row that no call was seen to extend the life.
+    /// Times in a row that no call was seen to extend the life, up to the verdict.
     pub(super) doubts: u8,
     /// The server reports the life from before a renewal by this call, and the last reading
     /// showed a whole one: the next by this call cannot show growth.
@@ -213,6 +213,11 @@ impl Token {
     /// Where the value in use is kept.
     pub const fn active_slot(&self) -> Slot {
         self.active
+    }
+
+    /// Whether another value than the one in use is to be judged.
+    pub const fn has_candidate(&self) -> bool {
+        self.candidate.is_some()
     }
 
     /// Whether an effect is under way.

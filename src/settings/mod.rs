@@ -45,6 +45,8 @@ pub use print::print;
 pub use quiet::{QuietFault, QuietWindow};
 pub use text::name_fault;
 
+pub use validate::DEFAULT_SOCKET;
+
 use environment::Environment;
 use marks::Marks;
 use report::Report;

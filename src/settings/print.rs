@@ -89,8 +89,8 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
     raw
 }
 
-fn readers(upkeep: &Upkeep) -> Option<Vec<String>> {
-    Some(upkeep.readers.iter().map(ToString::to_string).collect())
+fn readers(upkeep: &Upkeep) -> Vec<String> {
+    upkeep.readers.iter().map(ToString::to_string).collect()
 }
 
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
@@ -100,7 +100,7 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
         reauth: upkeep.reauth.clone(),
         reauth_before: upkeep.reauth_before.map(show),
         revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
-        readers: readers(upkeep),
+        readers: Some(readers(upkeep)),
         metrics: Some(token.metrics),
         schedule: own_schedule(upkeep, general),
         ..RawToken::default()
@@ -120,7 +120,7 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
         reauth: upkeep.reauth.clone(),
         reauth_before: upkeep.reauth_before.map(show),
         revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
-        readers: readers(upkeep),
+        readers: Some(readers(upkeep)),
         schedule: own_schedule(upkeep, general),
         ..RawInventory::default()
     };

@@ -4,32 +4,48 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Error, params};
 
-use super::database::Database;
+use super::database::{Database, Journal};
 use super::load::{
-    COUNTS, OF_REAUTH, OF_TOKEN, VALUES, count_in, lesson_tag, scan, value_in, value_tag,
+    COUNTS, OF_REAUTH, OF_TOKEN, VALUES, count_in, header_tag, lesson_tag, scan, value_in,
+    value_tag,
 };
-use super::row::{Count, Counted, KeptBound, Stored};
+use super::row::{Count, Counted, Present, Stored, Written};
 use crate::secret::TokenValue;
+use crate::time::Moment;
 
-/// A row of what is known of a life, ready to be written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LifeRow {
-    pub(super) tag: i64,
-    pub(super) bound: KeptBound,
-    pub(super) remaining_ms: i64,
-    pub(super) life_ms: i64,
-    pub(super) flags: i64,
+/// What is known of lives, packed: one entry after the other.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    pub(super) packed: Vec<u8>,
+    pub(super) marks: Vec<Mark>,
 }
+
+/// Where a round of writing everything anew stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// What is in this commit and later ones is part of it.
+    Begin,
+    /// All is written: what came before it can go.
+    End,
+}
+
+/// Parts that one commit takes away at the most: more would hold up a value that waits.
+const CLEARED: i64 = 64;
 
 /// What is to be written next. The last word on each name counts.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// For each token what is known of its life; `None`: it is over.
-    pub(super) lives: BTreeMap<Box<str>, Option<LifeRow>>,
+    pub(super) lives: Lives,
     pub(super) values: BTreeMap<Box<str>, Stored>,
     pub(super) counts: BTreeMap<Counted, Count>,
     /// For each server its address, and whether the renewing call extends lives there.
     pub(super) lessons: BTreeMap<Box<str>, (String, bool)>,
+}
+
+impl Lives {
+    pub(super) fn is_empty(&self) -> bool {
+        self.packed.is_empty() && self.marks.is_empty()
+    }
 }
 
 impl Batch {
@@ -42,9 +58,10 @@ impl Batch {
 
     /// Puts what was not written back behind what has come since.
     pub(super) fn put_back(&mut self, unwritten: Self) {
-        unwritten.lives.into_iter().for_each(|(name, row)| {
-            self.lives.entry(name).or_insert(row);
-        });
+        let Lives { mut packed, mut marks } = unwritten.lives;
+        packed.append(&mut self.lives.packed);
+        marks.append(&mut self.lives.marks);
+        self.lives = Lives { packed, marks };
         unwritten.counts.into_iter().for_each(|(name, count)| {
             self.counts.entry(name).or_insert(count);
         });
@@ -56,40 +73,60 @@ impl Batch {
 
 impl Database {
     /// Writes `batch` whole, or not at all. When this returns, it outlives a power failure.
-    pub(super) fn commit(&mut self, batch: &Batch, wall_ms: i64) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, batch: &Batch, at: Present) -> Result<(), Error> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let written =
-            self.insert(batch, wall_ms).and_then(|()| self.connection.execute_batch("COMMIT"));
+        let written = self.insert(batch, at.wall_ms).and_then(|()| self.add_part(&batch.lives, at));
+        let written = written.and_then(|journal| {
+            self.connection.execute_batch("COMMIT")?;
+            Ok(journal)
+        });
         if written.is_err() && !self.connection.is_autocommit() {
             // The error is what counts; where even this fails, the next BEGIN tells.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        written
+        self.journal = written?;
+        Ok(())
+    }
+
+    /// Adds the lives of one commit, and takes away some of those that are not needed any more.
+    /// The oldest go first, so that none comes to light again that a later one has replaced.
+    fn add_part(&self, lives: &Lives, at: Present) -> Result<Journal, Error> {
+        let mut journal = self.journal;
+        let prepare = |sql| self.connection.prepare_cached(sql);
+        if journal.cleared_to.is_some() {
+            let sql = "DELETE FROM lives WHERE number IN \
+                       (SELECT number FROM lives WHERE number < ? ORDER BY number LIMIT ?)";
+            let cleared = prepare(sql)?.execute(params![journal.cleared_to, CLEARED])?;
+            if i64::try_from(cleared).is_ok_and(|cleared| cleared < CLEARED) {
+                journal.cleared_to = None;
+            }
+        }
+        for mark in &lives.marks {
+            match mark {
+                Mark::Begin => journal.round = Some(journal.next),
+                Mark::End => journal.cleared_to = journal.round.take().or(journal.cleared_to),
+            }
+        }
+        if lives.packed.is_empty() {
+            return Ok(journal);
+        }
+        let written = Written { boot: self.boot, at };
+        let (moment, tag) = (at.now.as_millis().cast_signed(), header_tag(&self.salt, &written));
+        prepare("INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
+            journal.next,
+            self.boot,
+            moment,
+            at.wall_ms,
+            tag,
+            lives.packed
+        ])?;
+        journal.next += 1;
+        Ok(journal)
     }
 
     fn insert(&self, batch: &Batch, wall_ms: i64) -> Result<(), Error> {
         let prepare = |sql| self.connection.prepare_cached(sql);
         prepare("UPDATE meta SET written_ms = ?")?.execute([wall_ms])?;
-        let mut put = prepare("REPLACE INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-        let mut remove = prepare("DELETE FROM token WHERE name = ?")?;
-        for (name, row) in &batch.lives {
-            let Some(LifeRow { tag, bound, remaining_ms, life_ms, flags }) = row else {
-                remove.execute([name])?;
-                continue;
-            };
-            let moment_ms = bound.moment_ms.cast_signed();
-            let KeptBound { boot, wall_ms, .. } = bound;
-            put.execute(params![
-                name,
-                tag,
-                boot,
-                moment_ms,
-                wall_ms,
-                remaining_ms,
-                life_ms,
-                flags
-            ])?;
-        }
         let mut put = prepare("REPLACE INTO value VALUES (?, ?, ?, ?)")?;
         for (name, Stored { value, replaces }) in &batch.values {
             let (value, replaces) = (value.expose(), replaces.as_ref().map(TokenValue::expose));
@@ -116,13 +153,6 @@ impl Database {
         Ok(())
     }
 
-    /// Removes what is known of lives that were over by `wall_ms`: of tokens that are not
-    /// configured any more.
-    pub(super) fn prune(&self, wall_ms: i64) -> Result<(), Error> {
-        let sql = "DELETE FROM token WHERE bound_wall_ms < ?";
-        self.connection.execute(sql, [wall_ms]).map(|_| ())
-    }
-
     /// What can still be read of what cannot be asked for again.
     pub(super) fn salvage(&self) -> Batch {
         let mut saved = Batch::default();
@@ -142,6 +172,7 @@ impl Database {
     }
 
     pub(super) fn restore(&mut self, saved: &Batch) -> Result<(), Error> {
-        self.commit(saved, self.written_ms)
+        let now = Moment::from_millis(0);
+        self.commit(saved, Present { now, wall_ms: self.written_ms })
     }
 }

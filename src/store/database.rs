@@ -15,17 +15,19 @@ use crate::token_file::StoreFault;
 const APPLICATION: i32 = 0x746b_6b70;
 
 /// The layout below. It is raised with every change that an older program could not read.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
-/// Opened for this process alone, which spares the shared memory file; its pages are small,
-/// for the rows of one commit lie scattered, and each drags its page along. A commit is on
-/// the disk when it returns. What is deleted is overwritten where that costs no more writing.
+/// The layout that [`upgrade`] knows.
+const FIRST_VERSION: i32 = 1;
+
+/// Opened for this process alone, which spares the shared memory file. A commit is on the disk
+/// when it returns. What is deleted is overwritten where that costs no more writing.
 const SETTINGS: &str = "
-    PRAGMA page_size = 1024;
+    PRAGMA page_size = 4096;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
-    PRAGMA wal_autocheckpoint = 8000;
+    PRAGMA wal_autocheckpoint = 2000;
     PRAGMA secure_delete = FAST;
     PRAGMA trusted_schema = OFF;
 ";
@@ -37,16 +39,6 @@ const LAYOUT: &str = "
         written_ms INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE boot (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
-    CREATE TABLE token (
-        name TEXT PRIMARY KEY,
-        tag INTEGER NOT NULL,
-        boot INTEGER NOT NULL,
-        bound_ms INTEGER NOT NULL,
-        bound_wall_ms INTEGER NOT NULL,
-        remaining_ms INTEGER NOT NULL,
-        life_ms INTEGER NOT NULL,
-        flags INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
     CREATE TABLE value (
         name TEXT PRIMARY KEY,
         tag INTEGER NOT NULL,
@@ -68,6 +60,30 @@ const LAYOUT: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// What the checks bring, a row for each commit, with the clocks at that time; see
+/// [`packed`](super::packed). Nothing in it is changed, and the oldest rows go first.
+pub(super) const LIVES: &str = "
+    CREATE TABLE lives (
+        number INTEGER PRIMARY KEY,
+        boot INTEGER NOT NULL,
+        moment_ms INTEGER NOT NULL,
+        wall_ms INTEGER NOT NULL,
+        tag INTEGER NOT NULL,
+        packed BLOB NOT NULL
+    ) STRICT;
+";
+
+/// Where the table of lives is being written to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Journal {
+    /// The number of its next row.
+    pub(super) next: i64,
+    /// The first row of the round that is under way.
+    pub(super) round: Option<i64>,
+    /// The rows below this one are still to be taken away.
+    pub(super) cleared_to: Option<i64>,
+}
+
 /// The open database.
 pub(super) struct Database {
     pub(super) path: PathBuf,
@@ -77,6 +93,7 @@ pub(super) struct Database {
     pub(super) boot: i64,
     /// When something was last written by an earlier run, on the wall clock.
     pub(super) written_ms: i64,
+    pub(super) journal: Journal,
 }
 
 /// Why a file could not be used.
@@ -146,7 +163,11 @@ impl Database {
         let version = number(&connection, "user_version")?;
         if tables == 0 && version == 0 {
             create(&mut connection)?;
-        } else if number(&connection, "application_id")? != APPLICATION || version != VERSION {
+        } else if number(&connection, "application_id")? != APPLICATION {
+            return Err(Refusal::Foreign(version));
+        } else if version == FIRST_VERSION {
+            upgrade(&mut connection)?;
+        } else if version != VERSION {
             return Err(Refusal::Foreign(version));
         }
         let (salt, written_ms) =
@@ -154,16 +175,42 @@ impl Database {
                 Ok((Salt(row.get(0)?), row.get(1)?))
             })?;
         let boot = boot_number(&connection)?;
-        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms })
+        let next = next_number(&connection)?;
+        let journal = Journal { next, round: None, cleared_to: None };
+        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms, journal })
     }
 }
 
 fn create(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(LAYOUT)?;
-    let salt: [u8; 16] = std::array::from_fn(|_| fastrand::u8(..));
+    transaction.execute_batch(LIVES)?;
+    let mut salt = [0; 16];
+    if aws_lc_rs::rand::fill(&mut salt).is_err() {
+        fastrand::fill(&mut salt);
+    }
     transaction.execute("INSERT INTO meta VALUES (1, ?, 0)", [salt])?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The number of the next row of [`LIVES`]. Damage to that table is left to whoever reads it:
+/// values are carried over then.
+fn next_number(connection: &Connection) -> Result<i64, Error> {
+    let sql = "SELECT ifnull(max(number), 0) + 1 FROM lives";
+    match connection.query_row(sql, [], |row| row.get(0)) {
+        Err(error) if is_damage(&error) => Ok(1),
+        number => number,
+    }
+}
+
+/// The first layout had a row for each token in place of [`LIVES`]. Those cost a check of each;
+/// what cannot be asked for again stays where it is.
+fn upgrade(connection: &mut Connection) -> Result<(), Error> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch("DROP TABLE token;")?;
+    transaction.execute_batch(LIVES)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

@@ -1,113 +1,44 @@
 //! Reading the store at the start, table by table, without holding any of it twice.
 
-use rusqlite::{Error, Row};
+use rusqlite::{Error, OptionalExtension as _, Row};
 
 use super::database::{Database, fault, is_damage};
 use super::open::Store;
-use super::row::{Count, Counted, KeptBound, Life, Present, Stored};
+use super::packed::{Part, Recalled};
+use super::row::{Count, Counted, Present, Stored, Vantage, Written};
 use super::tag::Salt;
 use crate::clock;
 use crate::secret::TokenValue;
+use crate::time::Moment;
 use crate::token_file::StoreFault;
-
-/// The flags of a row, as they stand on the disk.
-pub(super) const BY_RENEWING: i64 = 1;
-pub(super) const PROVEN: i64 = 2;
-pub(super) const UNEXTENDABLE: i64 = 4;
 
 /// The kinds of counts, as they stand on the disk.
 pub(super) const OF_TOKEN: i64 = 0;
 pub(super) const OF_REAUTH: i64 = 1;
 
-/// One row of what is known of lives, as the scan comes by it.
-#[derive(Clone, Copy)]
-pub struct Recalled<'a> {
-    /// The token's name.
-    pub name: &'a str,
-    pub(super) database: &'a Database,
-    pub(super) present: Present,
-    pub(super) tag: i64,
-    pub(super) bound: KeptBound,
-    pub(super) remaining_ms: i64,
-    pub(super) life_ms: i64,
-    pub(super) flags: i64,
-}
-
-impl std::fmt::Debug for Recalled<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recalled").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Recalled<'_> {
-    /// What is certainly left of the life of `value` on the server at `url`; `None` where the
-    /// row is about another value or server, or nothing is.
-    pub fn life_of(&self, url: &str, value: &TokenValue) -> Option<Life> {
-        let remaining_ms = u64::try_from(self.remaining_ms).ok()?;
-        let Database { salt, boot, written_ms, .. } = self.database;
-        let bound = self.bound.at(*boot, self.present, *written_ms, remaining_ms)?;
-        let numbers = life_numbers(&self.bound, self.remaining_ms, self.life_ms, self.flags);
-        let tag = life_tag(salt, [self.name, url], value, &numbers);
-        (tag == self.tag).then_some(Life {
-            bound,
-            remaining_ms,
-            life_ms: u64::try_from(self.life_ms).ok()?,
-            by_renewing: self.flags & BY_RENEWING != 0,
-            proven: self.flags & PROVEN != 0,
-            unextendable: self.flags & UNEXTENDABLE != 0,
-        })
-    }
-}
-
-/// The numbers of a row, as its tag covers them.
-pub(super) fn life_numbers(bound: &KeptBound, remaining: i64, life: i64, flags: i64) -> [u8; 48] {
-    let moment = bound.moment_ms.cast_signed();
-    let mut bytes = [0; 48];
-    let numbers = [bound.boot, moment, bound.wall_ms, remaining, life, flags];
-    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
-    bytes
-}
-
-pub(super) fn life_tag(
-    salt: &Salt,
-    [name, url]: [&str; 2],
-    value: &TokenValue,
-    numbers: &[u8; 48],
-) -> i64 {
-    salt.tag(&[name.as_bytes(), url.as_bytes(), value.expose().as_bytes(), numbers])
-}
-
 impl Store {
-    /// Hands what is known of each token's life to `each`.
+    /// Hands what is known of lives to `each`, the newest first: of what is known of one token
+    /// only what comes first counts.
     ///
     /// # Errors
     ///
     /// When it cannot be read. Where that is for damage it is no error: what follows the
     /// damage is not handed out, and [`Store::set_aside`] tells.
     pub fn lives(&mut self, mut each: impl FnMut(Recalled<'_>)) -> Result<(), StoreFault> {
-        let present = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
-        let sql = "SELECT name, tag, boot, bound_ms, bound_wall_ms, remaining_ms, life_ms, flags \
-                   FROM token";
-        self.scan(sql, |database, row| {
-            let bound = KeptBound {
-                boot: row.get(2)?,
-                moment_ms: row.get::<_, i64>(3)?.cast_unsigned(),
-                wall_ms: row.get(4)?,
-            };
-            each(Recalled {
-                name: row.get_ref(0)?.as_str()?,
-                database,
-                present,
-                tag: row.get(1)?,
-                bound,
-                remaining_ms: row.get(5)?,
-                life_ms: row.get(6)?,
-                flags: row.get(7)?,
-            });
+        let vantage = self.database.vantage();
+        let mut entries = 0;
+        let sql = format!("{PARTS} ORDER BY number DESC");
+        let read = self.scan(&sql, |database, row| {
+            if let Some(part) = part_in(database, vantage, row)? {
+                part.lives(|recalled| {
+                    entries += 1;
+                    each(recalled);
+                });
+            }
             Ok(())
-        })
+        });
+        self.entries = entries;
+        read
     }
 
     /// Hands every value that was kept, with its token's name, to `each`. One that is not as
@@ -171,6 +102,43 @@ impl Store {
             Err(error) => Err(fault(&self.database.path, &error)),
         }
     }
+}
+
+impl Database {
+    /// From where what was kept is looked at now.
+    fn vantage(&self) -> Vantage {
+        let wall_ms = clock::wall_clock().as_millisecond();
+        let present = Present { now: clock::now(), wall_ms };
+        Vantage { boot: self.boot, present, written_ms: self.written_ms }
+    }
+
+    /// The newest of the lives that were written before the row of this number, and its own.
+    pub(super) fn part_before(&self, number: i64) -> Result<Option<(i64, Option<Part>)>, Error> {
+        let sql = format!("{PARTS} WHERE number < ? ORDER BY number DESC LIMIT 1");
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let found = select
+            .query_row([number], |row| Ok((row.get(5)?, part_in(self, self.vantage(), row)?)));
+        found.optional()
+    }
+}
+
+const PARTS: &str = "SELECT boot, moment_ms, wall_ms, tag, packed, number FROM lives";
+
+/// The part of a row of [`PARTS`]; `None` where its clocks are not as they were written.
+fn part_in(database: &Database, vantage: Vantage, row: &Row<'_>) -> Result<Option<Part>, Error> {
+    let now = Moment::from_millis(row.get::<_, i64>(1)?.cast_unsigned());
+    let written = Written { boot: row.get(0)?, at: Present { now, wall_ms: row.get(2)? } };
+    if row.get::<_, i64>(3)? != header_tag(&database.salt, &written) {
+        return Ok(None);
+    }
+    let packed = row.get(4)?;
+    Ok(Some(Part { vantage, salt: database.salt, written, packed }))
+}
+
+pub(super) fn header_tag(salt: &Salt, written: &Written) -> i64 {
+    let Written { boot, at } = written;
+    let [boot, wall] = [boot.to_le_bytes(), at.wall_ms.to_le_bytes()];
+    salt.tag(&[&boot, &at.now.as_millis().to_le_bytes(), &wall])
 }
 
 pub(super) const VALUES: &str = "SELECT name, tag, value, replaces FROM value";

@@ -10,14 +10,18 @@ mod commit;
 mod database;
 mod load;
 mod open;
+mod packed;
+mod rolling;
 mod row;
 mod tag;
+mod work;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use load::Recalled;
 pub use open::Store;
+pub use packed::{Part, Recalled};
 pub use row::{Count, Counted, Life, Stored};
-pub use writer::{Receipt, Report, Writer};
+pub use work::{Receipt, Report};
+pub use writer::Writer;

@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The store of one state directory, held for this process alone, to be read.
 pub struct Store {
     pub(super) database: Database,
+    /// Entries of the lives, once they have been read.
+    pub(super) entries: u64,
     set_aside: Option<StoreFault>,
     lock: File,
 }
@@ -65,7 +67,7 @@ impl Store {
             _ => StoreFault::new(state_dir, "locking it", error.into()),
         })?;
         let (database, set_aside) = Database::open(&state_dir.join(DATABASE))?;
-        Ok(Self { database, set_aside, lock })
+        Ok(Self { database, entries: 0, set_aside, lock })
     }
 
     /// What was of no use and has been set aside, since this was last asked.
@@ -84,7 +86,7 @@ impl Store {
     ///
     /// When there is no thread to be had.
     pub fn into_writer(self) -> Result<Writer, StoreFault> {
-        Writer::start(self.database, self.lock)
+        Writer::start(self.database, self.lock, self.entries)
     }
 }
 

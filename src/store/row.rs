@@ -52,19 +52,36 @@ pub struct Count {
 }
 
 /// The clocks at one instant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Present {
     pub(super) now: Moment,
     pub(super) wall_ms: i64,
 }
 
+/// When and in which boot something was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// The number of the boot.
+    pub(super) boot: i64,
+    pub(super) at: Present,
+}
+
+/// From where the present run looks at what earlier ones have kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Vantage {
+    /// The number of the present boot.
+    pub(super) boot: i64,
+    pub(super) present: Present,
+    /// When something was last written by an earlier run, on the wall clock.
+    pub(super) written_ms: i64,
+}
+
 /// A bound as it is kept: on the clock of the boot that it was told in, and on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeptBound {
-    /// The number of the boot.
-    pub(super) boot: i64,
-    pub(super) moment_ms: u64,
-    pub(super) wall_ms: i64,
+    boot: i64,
+    moment_ms: u64,
+    wall_ms: i64,
 }
 
 /// What is taken off a bound that only the wall clock tells, at the least: between two boots
@@ -78,10 +95,12 @@ const MARGIN_DIVISOR: u64 = 10;
 pub(super) const UNKNOWN_BOOT: i64 = 0;
 
 impl KeptBound {
-    pub(super) fn new(bound: Moment, boot: i64, present: Present) -> Self {
+    /// The bound of a life that was written down then.
+    pub(super) fn new(bound: Moment, written: &Written) -> Self {
+        let Written { boot, at } = *written;
         let ahead = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
-        let now = i64::try_from(present.now.as_millis()).unwrap_or(i64::MAX);
-        let wall_ms = present.wall_ms.saturating_add(ahead.saturating_sub(now));
+        let now = i64::try_from(at.now.as_millis()).unwrap_or(i64::MAX);
+        let wall_ms = at.wall_ms.saturating_add(ahead.saturating_sub(now));
         Self { boot, moment_ms: bound.as_millis(), wall_ms }
     }
 
@@ -89,14 +108,9 @@ impl KeptBound {
     /// passed, or the clocks cannot be trusted to tell.
     ///
     /// Within one boot the clock is the same. Across boots the wall clock counts, less a
-    /// margin, unless it was set back since something was last written (at `written_ms`).
-    pub(super) fn at(
-        &self,
-        boot: i64,
-        present: Present,
-        written_ms: i64,
-        remaining_ms: u64,
-    ) -> Option<Moment> {
+    /// margin, unless it was set back since something was last written.
+    pub(super) fn at(&self, vantage: &Vantage, remaining_ms: u64) -> Option<Moment> {
+        let Vantage { boot, present, written_ms } = *vantage;
         let bound = if self.boot == boot && boot != UNKNOWN_BOOT {
             Moment::from_millis(self.moment_ms)
         } else {
@@ -125,39 +139,45 @@ mod tests {
 
     /// A bound one hour ahead at 5 s after boot 1.
     fn kept() -> KeptBound {
-        KeptBound::new(Moment::from_millis(5_000 + HOUR), 1, present(5_000, WALL))
+        let written = Written { boot: 1, at: present(5_000, WALL) };
+        KeptBound::new(Moment::from_millis(5_000 + HOUR), &written)
+    }
+
+    /// What is left of it for a run of that boot.
+    fn at(boot: i64, present: Present, written_ms: i64) -> Option<Moment> {
+        kept().at(&Vantage { boot, present, written_ms }, HOUR)
     }
 
     #[test]
     fn within_one_boot_the_bound_stays_where_it_was_whatever_the_wall_clock_says() {
         for wall in [WALL, WALL - 9_000_000, WALL + 9_000_000] {
-            let bound = kept().at(1, present(65_000, wall), WALL, HOUR);
+            let bound = at(1, present(65_000, wall), WALL);
             assert_eq!(bound, Some(Moment::from_millis(5_000 + HOUR)));
         }
     }
 
     #[test]
     fn a_bound_that_has_passed_is_worth_nothing() {
-        assert_eq!(kept().at(1, present(5_000 + HOUR, WALL), WALL, HOUR), None);
-        assert_eq!(kept().at(2, present(0, WALL + 3_600_000), WALL, HOUR), None);
+        assert_eq!(at(1, present(5_000 + HOUR, WALL), WALL), None);
+        assert_eq!(at(2, present(0, WALL + 3_600_000), WALL), None);
     }
 
     #[test]
     fn across_boots_the_wall_clock_counts_less_a_margin() {
-        let bound = kept().at(2, present(1_000, WALL + 600_000), WALL, HOUR);
+        let bound = at(2, present(1_000, WALL + 600_000), WALL);
         assert_eq!(bound, Some(Moment::from_millis(1_000 + 3_000_000 * 9 / 10)));
-        let near = kept().at(2, present(1_000, WALL + 3_560_000), WALL, HOUR);
+        let near = at(2, present(1_000, WALL + 3_560_000), WALL);
         assert_eq!(near, Some(Moment::from_millis(1_000 + 10_000)));
     }
 
     #[test]
     fn a_wall_clock_that_was_set_back_tells_nothing() {
-        assert_eq!(kept().at(2, present(1_000, WALL + 599_999), WALL + 600_000, HOUR), None);
-        assert_eq!(kept().at(2, present(1_000, WALL - 9_000_000), i64::MIN, HOUR), None);
+        assert_eq!(at(2, present(1_000, WALL + 599_999), WALL + 600_000), None);
+        assert_eq!(at(2, present(1_000, WALL - 9_000_000), i64::MIN), None);
     }
 
     #[test]
     fn no_more_is_left_than_was_ever_reported() {
-        assert_eq!(kept().at(1, present(0, WALL), WALL, HOUR), None);
+        assert_eq!(at(1, present(0, WALL), WALL), None);
     }
 }

@@ -1,9 +1,13 @@
 //! Tags: eight bytes that tell whether what is kept belongs together and is as it was written.
 //!
-//! A tag covers the token's value and the server's address, which the row itself does not hold:
-//! a row for an older value or another server does not fit, nor does one that a disk has changed.
+//! A tag covers what the row itself does not hold as well, such as a token's value and the
+//! server's address: what was kept for an older value or another server does not fit, nor does
+//! what a disk has changed.
+
+use std::hash::Hasher as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use siphasher::sip::SipHasher24;
 
 /// Goes into every tag of one store, so that tags of different stores cannot be compared.
 #[derive(Clone, Copy)]
@@ -21,6 +25,17 @@ impl Salt {
         let digest = context.finish();
         digest.as_ref().iter().take(8).fold(0, |tag, byte| (tag << 8) | i64::from(*byte))
     }
+
+    /// A tag for what is written with every check: SipHash-2-4 under the salt as its key, at a
+    /// third of the time that SHA-256 takes. Each part's end counts.
+    pub(super) fn quick_tag(&self, parts: &[&[u8]]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        for part in parts {
+            hasher.write(part);
+            hasher.write_u64(part.len() as u64);
+        }
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]
@@ -34,5 +49,14 @@ mod tests {
         assert_eq!(tag, salt.tag(&[b"ab", b"c"]));
         assert_ne!(tag, salt.tag(&[b"a", b"bc"]));
         assert_ne!(tag, Salt([2; 16]).tag(&[b"ab", b"c"]));
+    }
+
+    #[test]
+    fn a_quick_tag_does_so_too() {
+        let salt = Salt([1; 16]);
+        let tag = salt.quick_tag(&[b"ab", b"c"]);
+        assert_eq!(tag, salt.quick_tag(&[b"ab", b"c"]));
+        assert_ne!(tag, salt.quick_tag(&[b"a", b"bc"]));
+        assert_ne!(tag, Salt([2; 16]).quick_tag(&[b"ab", b"c"]));
     }
 }

@@ -42,7 +42,7 @@ fn writer(path: &Path) -> Writer {
 }
 
 fn done(receipt: Receipt) -> Result<(), StoreFault> {
-    receipt.blocking_recv().unwrap()
+    receipt.written.blocking_recv().unwrap()
 }
 
 /// Opens the store once the last one has let go of it.
@@ -58,8 +58,9 @@ fn opened(path: &Path) -> Store {
 fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
     let mut lives = BTreeMap::new();
     store
-        .lives(|row| {
-            lives.insert(row.name.to_owned(), row.life_of(URL, token));
+        .lives(|recalled| {
+            let name = recalled.name.to_owned();
+            lives.entry(name).or_insert_with(|| recalled.life_of(URL, token.by_ref()));
         })
         .unwrap();
     lives
@@ -77,9 +78,9 @@ fn values(store: &mut Store) -> BTreeMap<String, Stored> {
 
 /// Fills a store, and ends it.
 fn fill(path: &Path, count: usize) {
-    let writer = writer(path);
+    let mut writer = writer(path);
     for n in 0..count {
-        writer.remember(&format!("t{n:05}"), URL, &value("v-1"), &life());
+        writer.remember(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
     }
     drop(writer.keep_value("quotes", value("new-1"), Some(value("old-1"))));
     done(writer.flush()).unwrap();
@@ -94,9 +95,9 @@ fn database(path: &Path) -> PathBuf {
 #[test]
 fn a_life_is_found_after_a_restart_as_it_was_remembered() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
+    let mut writer = writer(&path);
     let remembered = life();
-    writer.remember("quotes", URL, &value("v-1"), &remembered);
+    writer.remember("quotes", URL, value("v-1").by_ref(), &remembered);
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -106,8 +107,8 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
 #[test]
 fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
-    writer.remember("quotes", "https://elsewhere.example.net/", &value("v-1"), &life());
+    let mut writer = writer(&path);
+    writer.remember("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
@@ -121,20 +122,63 @@ fn a_life_of_another_value_is_not_taken_for_this_one_s() {
 }
 
 #[test]
-fn a_row_that_was_changed_does_not_fit_any_more() {
+fn a_life_that_was_changed_does_not_fit_any_more_and_others_do() {
     let (_folder, path) = folder();
-    fill(&path, 1);
+    fill(&path, 3);
     let store = opened(&path);
-    store.database.connection.execute("UPDATE token SET bound_ms = bound_ms - 1", []).unwrap();
+    let connection = &store.database.connection;
+    let mut packed: Vec<u8> =
+        connection.query_row("SELECT packed FROM lives", [], |row| row.get(0)).unwrap();
+    // The first byte of a number of the token in the middle.
+    let at = packed.windows(6).position(|bytes| bytes == b"t00001").unwrap() + 6;
+    packed[at] ^= 1;
+    connection.execute("UPDATE lives SET packed = ?", [packed]).unwrap();
     drop(store);
-    assert_eq!(lives(&mut opened(&path), &value("v-1"))["t00000"], None);
+    let found = lives(&mut opened(&path), &value("v-1"));
+    let fits = |name: &str| found[name].is_some();
+    assert_eq!([fits("t00000"), fits("t00001"), fits("t00002")], [true, false, true]);
+}
+
+#[test]
+fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
+    let (_folder, path) = folder();
+    fill(&path, 2);
+    let mut writer = writer(&path);
+    writer.remember("later", URL, value("v-1").by_ref(), &life());
+    done(writer.flush()).unwrap();
+    drop(writer);
+    for damage in ["packed = x'ffffffffff'", "wall_ms = wall_ms + 1", "boot = boot + 1"] {
+        let store = opened(&path);
+        let sql = format!("UPDATE lives SET {damage} WHERE number = 1");
+        store.database.connection.execute(&sql, []).unwrap();
+        drop(store);
+        let found = lives(&mut opened(&path), &value("v-1"));
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["later"], "{damage}");
+    }
+}
+
+#[test]
+fn of_what_was_said_of_a_token_the_last_counts() {
+    let (_folder, path) = folder();
+    let mut writer = writer(&path);
+    let last = Life { remaining_ms: LIFE + 1, ..life() };
+    for pause in [true, false] {
+        writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+        if pause {
+            done(writer.flush()).unwrap();
+        }
+    }
+    writer.remember("quotes", URL, value("v-1").by_ref(), &last);
+    done(writer.flush()).unwrap();
+    drop(writer);
+    assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], Some(last));
 }
 
 #[test]
 fn lives_are_written_without_being_asked_for_within_a_second() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
-    writer.remember("quotes", URL, &value("v-1"), &life());
+    let mut writer = writer(&path);
+    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
     let log = path.join("tokenkeep.db-wal");
     let before = fs::metadata(&log).unwrap().len();
     let began = clock::now();
@@ -149,13 +193,74 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
 #[test]
 fn a_life_that_is_over_is_not_found() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
-    writer.remember("quotes", URL, &value("v-1"), &life());
+    let mut writer = writer(&path);
+    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     writer.forget("quotes");
     done(writer.flush()).unwrap();
     drop(writer);
-    assert!(lives(&mut opened(&path), &value("v-1")).is_empty());
+    assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
+}
+
+#[test]
+fn what_was_written_before_a_round_goes_when_it_has_ended() {
+    let (_folder, path) = folder();
+    fill(&path, 3);
+    let mut writer = writer(&path);
+    writer.begin_anew();
+    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.turn(3), (1.., true)), "a round begins");
+    done(writer.flush()).unwrap();
+    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.turn(3), (1.., false)), "and goes on");
+    writer.went_round();
+    done(writer.flush()).unwrap();
+    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
+    assert_eq!(writer.turn(3), (0, false));
+    done(writer.flush()).unwrap();
+    drop(writer);
+    let found = lives(&mut opened(&path), &value("v-1"));
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["t00000", "t00001"], "the third is nobody's");
+}
+
+#[test]
+fn lives_can_be_asked_for_while_the_store_is_written_to() {
+    let (_folder, path) = folder();
+    for _ in 0..3 {
+        fill(&path, 2);
+    }
+    let mut writer = writer(&path);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        writer.recall(before);
+        let Report::Recalled(recalled) = runtime.block_on(writer.report()) else { panic!() };
+        let Some((number, part)) = recalled else { break };
+        let mut fits = 0;
+        part.lives(|life| fits += u32::from(life.life_of(URL, value("v-1").by_ref()).is_some()));
+        found.push((number, fits));
+        before = Some(number);
+    }
+    assert_eq!(found, [(3, 2), (2, 2), (1, 2)]);
+}
+
+#[test]
+fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
+    let (_folder, path) = folder();
+    fill(&path, 2);
+    let store = opened(&path);
+    let sql = "DROP TABLE lives; CREATE TABLE token (name TEXT PRIMARY KEY, tag INTEGER NOT NULL) \
+               STRICT, WITHOUT ROWID; INSERT INTO token VALUES ('quotes', 1); \
+               PRAGMA user_version = 1;";
+    store.database.connection.execute_batch(sql).unwrap();
+    drop(store);
+    let mut store = opened(&path);
+    assert!(store.set_aside().is_none());
+    assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
+    assert!(lives(&mut store, &value("v-1")).is_empty(), "these cost a check of each");
+    drop(store);
+    fill(&path, 2);
+    assert_eq!(lives(&mut opened(&path), &value("v-1")).len(), 2);
 }
 
 #[test]
@@ -278,12 +383,12 @@ fn damage_among_the_lives_does_not_cost_the_values() {
     let (_folder, path) = folder();
     fill(&path, 3_000);
     let store = opened(&path);
-    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'token'";
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'lives'";
     let page: u16 = store.database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
     let page = usize::from(page);
     drop(store);
     let mut content = fs::read(database(&path)).unwrap();
-    content[(page - 1) * 1_024..page * 1_024].fill(0xff);
+    content[(page - 1) * 4_096..page * 4_096].fill(0xff);
     fs::write(database(&path), content).unwrap();
 
     let mut store = opened(&path);
@@ -298,13 +403,15 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
     fill(&path, 3_000);
     let mut content = fs::read(database(&path)).unwrap();
     let store = opened(&path);
-    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'token'";
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'attempt'";
     let page: u16 = store.database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
     let page = usize::from(page);
-    content[(page - 1) * 1_024..page * 1_024].fill(0xff);
+    content[(page - 1) * 4_096..page * 4_096].fill(0xff);
     fs::write(database(&path), content).unwrap();
     let mut writer = store.into_writer().unwrap();
-    writer.remember("t00000", URL, &value("v-1"), &life());
+    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
+    let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
+    writer.keep_count(Counted::Token("quotes".to_owned()), count);
     done(writer.flush()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(matches!(runtime.block_on(writer.report()), Report::StartedOver(_)));

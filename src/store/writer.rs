@@ -5,92 +5,44 @@
 //! than that. What cannot be written stays, and is tried again.
 
 use std::fs::File;
-use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::commit::{Batch, LifeRow};
-use super::database::{Database, fault, is_damage};
-use super::load::{BY_RENEWING, PROVEN, UNEXTENDABLE, life_numbers, life_tag};
-use super::row::{Count, Counted, KeptBound, Life, Present, Stored};
+use super::commit::{Lives, Mark};
+use super::database::Database;
+use super::packed::{add_end, add_life};
+use super::rolling::{Rolling, Turn};
+use super::row::{Count, Counted, Life, Stored};
 use super::tag::Salt;
+use super::work::{Gathered, Receipt, Report, Shared, Work};
 use crate::clock;
-use crate::secret::TokenValue;
-use crate::time::Moment;
+use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
 /// How long lives gather before they are written: with the commit itself, a second.
 const GATHER: Duration = Duration::from_millis(900);
 
-/// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
-/// at once all the same.
-const RETRY: Duration = Duration::from_secs(20);
-
-/// Lives that gather at the most; more are left out, which costs a check after a restart. As
-/// many as a second of the fastest checks brings, and 20 MB.
-const MAX_GATHERED: usize = 131_072;
-
-/// How long a life may be over until what is known of it is removed: a week, for a token that
-/// is left out of the configuration by mistake.
-const LONG_AGO_MS: i64 = 7 * 24 * 3_600_000;
-
-/// Comes true when what was handed over is durable, or could not be written.
-pub type Receipt = oneshot::Receiver<Result<(), StoreFault>>;
-
-type Sender = oneshot::Sender<Result<(), StoreFault>>;
-
-/// Something to be told of the writing.
-#[derive(Debug)]
-pub enum Report {
-    /// What is known of lives and counts could not be written; it is tried again.
-    Failed {
-        /// Why.
-        fault: StoreFault,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The store was damaged, was set aside, and has been begun anew.
-    StartedOver(StoreFault),
-}
-
-#[derive(Default)]
-struct Gathered {
-    batch: Batch,
-    receipts: Vec<Sender>,
-    /// When it is to be written at the latest.
-    due: Option<Moment>,
-    ending: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    gathered: Mutex<Gathered>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end(&self) {
-        self.lock().ending = true;
-        self.changed.notify_one();
-    }
-}
+/// Bytes of lives that gather at the most. As much as 20 s of 5,000 checks a second bring while
+/// a disk refuses it. What is lost beyond is written anew once the disk takes it.
+const MAX_GATHERED: usize = 8 << 20;
 
 /// The store of one state directory, to be written to. It ends when this is dropped; what has
 /// gathered is written then if [`Writer::flush`] is asked for before.
 pub struct Writer {
     shared: Arc<Shared>,
     reports: mpsc::UnboundedReceiver<Report>,
+    /// For what a receipt has to tell.
+    sender: mpsc::UnboundedSender<Report>,
     /// Ends when the thread does.
     closed: oneshot::Receiver<()>,
+    path: PathBuf,
     salt: Salt,
     boot: i64,
+    rolling: Rolling,
 }
 
 impl std::fmt::Debug for Writer {
@@ -100,7 +52,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(database: Database, lock: File) -> Result<Self, StoreFault> {
+    pub(super) fn start(database: Database, lock: File, entries: u64) -> Result<Self, StoreFault> {
         let shared = Arc::new(Shared::default());
         let (sender, reports) = mpsc::unbounded_channel();
         let (salt, boot) = (database.salt, database.boot);
@@ -108,7 +60,7 @@ impl Writer {
         let (closes, closed) = oneshot::channel();
         let work = Work {
             shared: Arc::clone(&shared),
-            reports: sender,
+            reports: sender.clone(),
             database,
             _lock: lock,
             _closes: closes,
@@ -116,41 +68,63 @@ impl Writer {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run())
-            .map_err(|error| StoreFault::new(path, "starting its thread", error))?;
-        Ok(Self { shared, reports, closed, salt, boot })
+            .map_err(|error| StoreFault::new(&path, "starting its thread", error))?;
+        let rolling = Rolling::new(entries);
+        Ok(Self { shared, reports, sender, closed, path, salt, boot, rolling })
     }
 
     /// The last answer about `value`, the token's value in use, said this of its life; `url` is
     /// the address of the server that gave it. It is on the disk within a second.
-    pub fn remember(&self, name: &str, url: &str, value: &TokenValue, life: &Life) {
-        let present = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
-        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-        let bound = KeptBound::new(life.bound, self.boot, present);
-        let (remaining_ms, life_ms) = (signed(life.remaining_ms), signed(life.life_ms));
-        let flags = [
-            (life.by_renewing, BY_RENEWING),
-            (life.proven, PROVEN),
-            (life.unextendable, UNEXTENDABLE),
-        ];
-        let flags = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum();
-        let numbers = life_numbers(&bound, remaining_ms, life_ms, flags);
-        let tag = life_tag(&self.salt, [name, url], value, &numbers);
-        self.gather_life(name, Some(LifeRow { tag, bound, remaining_ms, life_ms, flags }));
+    pub fn remember(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
+        let key = (self.salt, self.boot);
+        self.gather(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }
 
     /// The token's life is over, or nothing is known of it any more.
-    pub fn forget(&self, name: &str) {
-        self.gather_life(name, None);
+    pub fn forget(&mut self, name: &str) {
+        self.gather(|packed| add_end(packed, name));
     }
 
-    fn gather_life(&self, name: &str, row: Option<LifeRow>) {
+    fn gather(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
         let mut gathered = self.shared.lock();
-        if let Some(place) = gathered.batch.lives.get_mut(name) {
-            *place = row;
-        } else if gathered.batch.lives.len() < MAX_GATHERED {
-            gathered.batch.lives.insert(name.into(), row);
+        let lives = &mut gathered.batch.lives;
+        if lives.packed.len() >= MAX_GATHERED {
+            *lives = Lives::default();
+            self.rolling.lose();
         }
+        add(&mut lives.packed);
+        self.rolling.add();
         self.announce(&mut gathered, GATHER);
+    }
+
+    /// How many tokens are to be looked at now, and those that live remembered again, for the
+    /// sake of what was written long ago: to be asked after each check that was remembered or
+    /// forgotten, with the number of all tokens. `true`: from the first token on.
+    pub fn turn(&mut self, tokens: usize) -> (u32, bool) {
+        let turn = self.rolling.turn(u64::try_from(tokens).unwrap_or(u64::MAX));
+        if turn == Turn::Begin {
+            self.shared.lock().batch.lives.marks.push(Mark::Begin);
+        }
+        (if turn == Turn::Rest { 0 } else { Rolling::steps() }, turn == Turn::Begin)
+    }
+
+    /// All tokens have been looked at.
+    pub fn went_round(&mut self) {
+        if self.rolling.end() {
+            self.shared.lock().batch.lives.marks.push(Mark::End);
+        }
+    }
+
+    /// What was written before is lost: with the next check all tokens are looked at anew.
+    pub fn begin_anew(&mut self) {
+        self.rolling.lose();
+    }
+
+    /// Asks for the newest of the lives that stand before the row of this number, or of all; they
+    /// come as a [`Report::Recalled`].
+    pub fn recall(&self, before: Option<i64>) {
+        self.shared.lock().recall = Some(before.unwrap_or(i64::MAX));
+        self.shared.changed.notify_one();
     }
 
     /// Keeps `value` for the token `name`, in place of what was kept for it; `replaces` is
@@ -191,11 +165,12 @@ impl Writer {
     ///
     /// When it cannot be written.
     pub async fn close(mut self) -> Result<(), StoreFault> {
-        // A receipt is only lost with the thread, which a panic alone ends: that aborts.
-        let written = self.flush().await.unwrap_or(Ok(()));
+        let written = self.flush().durable().await;
         self.shared.end();
-        // It ends with an error: nothing is ever sent.
-        let _ = (&mut self.closed).await;
+        if written.is_ok() {
+            // It ends with an error: nothing is ever sent.
+            let _ = (&mut self.closed).await;
+        }
         written
     }
 
@@ -209,13 +184,16 @@ impl Writer {
     }
 
     fn receipt(&self, gathered: &mut Gathered) -> Receipt {
-        let (sender, receipt) = oneshot::channel();
+        let (sender, written) = oneshot::channel();
         gathered.receipts.push(sender);
         self.announce(gathered, Duration::ZERO);
-        receipt
+        Receipt { written, reports: self.sender.clone(), path: self.path.clone() }
     }
 
     fn announce(&self, gathered: &mut Gathered, within: Duration) {
+        if within == GATHER && gathered.due.is_some() {
+            return;
+        }
         let due = clock::now() + within;
         if gathered.due.is_none_or(|listed| due < listed) {
             gathered.due = Some(due);
@@ -227,113 +205,5 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.end();
-    }
-}
-
-/// What came of a batch, with what is left of it and why.
-enum Written {
-    All,
-    /// All but the lives.
-    Essentials(Batch, StoreFault),
-    Nothing(Batch, StoreFault),
-}
-
-/// What the thread holds.
-struct Work {
-    shared: Arc<Shared>,
-    reports: mpsc::UnboundedSender<Report>,
-    database: Database,
-    /// Held as long as the database is.
-    _lock: File,
-    /// Let go of when all else is.
-    _closes: oneshot::Sender<()>,
-}
-
-impl Work {
-    fn run(mut self) {
-        let long_ago = clock::wall_clock().as_millisecond().saturating_sub(LONG_AGO_MS);
-        // Whatever is wrong, the first commit meets it too, and tells.
-        let _ = self.database.prune(long_ago);
-        while let Some((batch, receipts)) = self.next() {
-            let (left, result) = match self.write(batch) {
-                Written::All => (None, Ok(())),
-                Written::Essentials(left, fault) => (Some((left, fault)), Ok(())),
-                Written::Nothing(left, fault) => {
-                    let again = fault.again();
-                    (Some((left, fault)), Err(again))
-                }
-            };
-            if let Some((left, fault)) = left
-                && !left.is_empty()
-            {
-                let mut gathered = self.shared.lock();
-                gathered.batch.put_back(left);
-                let retry = clock::now() + RETRY;
-                gathered.due = Some(gathered.due.map_or(retry, |due| due.min(retry)));
-                drop(gathered);
-                self.tell(Report::Failed { fault, retry_in: RETRY });
-            }
-            for receipt in receipts {
-                // Who gave up waiting need not know.
-                let _ = receipt.send(match &result {
-                    Ok(()) => Ok(()),
-                    Err(fault) => Err(fault.again()),
-                });
-            }
-        }
-    }
-
-    /// Waits until something is due, and takes all of it; `None` at the end.
-    fn next(&self) -> Option<(Batch, Vec<Sender>)> {
-        let mut gathered = self.shared.lock();
-        loop {
-            let wait = gathered.due.map(|due| due.since(clock::now()));
-            if wait == Some(Duration::ZERO) {
-                gathered.due = None;
-                let receipts = mem::take(&mut gathered.receipts);
-                return Some((mem::take(&mut gathered.batch), receipts));
-            }
-            if gathered.ending {
-                return None;
-            }
-            gathered = match wait {
-                Some(wait) => {
-                    let waited = self.shared.changed.wait_timeout(gathered, wait);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.shared.changed.wait(gathered).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-
-    /// Writes what can be written. A value that cannot is not left over: who handed it over
-    /// is told, and tries again.
-    fn write(&mut self, mut batch: Batch) -> Written {
-        if batch.is_empty() {
-            return Written::All;
-        }
-        let wall_ms = clock::wall_clock().as_millisecond();
-        let mut result = self.database.commit(&batch, wall_ms);
-        if result.as_ref().is_err_and(is_damage) {
-            match self.database.start_over() {
-                Ok(told) => self.tell(Report::StartedOver(told)),
-                Err(fault) => return Written::Nothing(batch, fault),
-            }
-            result = self.database.commit(&batch, wall_ms);
-        }
-        let Err(error) = result else { return Written::All };
-        let fault = fault(&self.database.path, &error);
-        // Lives take the most room and cost the least: what else there is may fit without.
-        let lives = mem::take(&mut batch.lives);
-        if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, wall_ms).is_ok() {
-            return Written::Essentials(Batch { lives, ..Batch::default() }, fault);
-        }
-        batch.values.clear();
-        Written::Nothing(Batch { lives, ..batch }, fault)
-    }
-
-    fn tell(&self, report: Report) {
-        // Nobody listens any more at the end.
-        let _ = self.reports.send(report);
     }
 }

@@ -26,6 +26,7 @@ mod proof;
 mod quiet;
 mod reauth;
 mod reload;
+mod remote;
 mod renewal;
 mod resume;
 mod scale;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokenkeep::keeper::Ticket;
 use tokenkeep::lifecycle::{
-    Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange, Token,
+    Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange,
 };
 use tokenkeep::outcome::{Fault, Outcome};
 use tokenkeep::time::Moment;
@@ -178,7 +178,7 @@ impl World {
         let (Some(id), Some(keeper), None) = (there.id, &self.keeper, self.stopping) else {
             return Ok(());
         };
-        if keeper.token(id).is_some_and(Token::is_reauthenticating) {
+        if keeper.token(id).is_some_and(|token| token.is_reauthenticating()) {
             there.look_again = true;
             return Ok(());
         }

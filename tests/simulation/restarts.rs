@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tokenkeep::keeper::{Failures, Keeper};
-use tokenkeep::lifecycle::{Attempts, Method, Resumed, Token};
+use tokenkeep::lifecycle::{Attempts, Method, Resumed};
 use tokenkeep::time::Moment;
 
 use crate::api::SessionId;
@@ -114,7 +114,7 @@ impl World {
         there.slots[keeper.spare_slot(id) as usize] = Some(session);
         self.tell(Some(subject), None, |keeper, now, out| keeper.resume(id, resumed, now, out))?;
         let token = self.keeper.as_ref().and_then(|keeper| keeper.token(id));
-        if token.is_some_and(Token::is_resumed) {
+        if token.is_some_and(|token| token.is_resumed()) {
             let bound = resumed.bound.as_millis();
             self.watch.survival.resumed(session, bound);
             self.watch.schedule.checked(self.now, subject, bound);

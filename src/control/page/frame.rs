@@ -43,7 +43,7 @@ impl Row {
 }
 
 /// One server and its tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ServerCounts {
     /// Its name in the configuration.
     pub name: Arc<str>,

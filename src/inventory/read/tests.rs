@@ -18,8 +18,8 @@ fn read(text: &[u8]) -> (Vec<String>, Vec<String>) {
     (good, reading.bad.first.iter().map(ToString::to_string).collect())
 }
 
-fn said(listed: Listed) -> String {
-    format!("{} {} {}", listed.line, listed.name, listed.value.unwrap().value.expose())
+fn said(listed: Listed<'_>) -> String {
+    format!("{} {} {}", listed.line, listed.name, listed.value.unwrap().expose())
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl Watched {
     fn step(&mut self, event: Event) -> Option<Effect> {
         let effect = self.life.step(event);
         self.the_bound_is_honest();
+        self.rest_changes_nothing();
         effect
     }
 
@@ -155,6 +156,12 @@ impl Watched {
             (self.life.token.bound(), self.server.death(self.life.token.active_slot()))
         {
             assert!(bound <= death, "a bound at {bound:?}, but the server's is {death:?}");
+        }
+    }
+
+    fn rest_changes_nothing(&self) {
+        if let Some(resting) = self.life.token.rest() {
+            assert_eq!(resting.wake(), self.life.token);
         }
     }
 

@@ -232,3 +232,12 @@ fn a_new_value_that_waits_takes_the_place_of_the_one_that_was_revoked() {
     life.step(Event::Revoked(Ok(())));
     assert_eq!(life.token.active_slot(), Slot::B);
 }
+
+#[test]
+fn an_attempt_that_was_asked_for_and_failed_is_not_followed_by_one_that_was_not() {
+    let mut life = Life::with_reauth().alive();
+    life.policy.reauth_before = Some(secs(30));
+    life.step(Event::Requested(Request::Reauth));
+    life.reauth(hook_failed());
+    assert_eq!(life.token.due_for(Need::Reauth), None, "queries may extend this life");
+}

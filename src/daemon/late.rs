@@ -1,0 +1,110 @@
+//! Tokens that come after the lives that an earlier run knew of were read: those of an
+//! inventory's command. They are held back until its first reading has ended and the lives
+//! were read once more, so that they go on where they were as others do.
+
+use std::collections::BTreeSet;
+
+use super::Daemon;
+use super::roster::{Kept, StockId};
+use super::stocks::Seen;
+use crate::clock;
+use crate::keeper::TokenId;
+use crate::lifecycle::{SourceChange, Standing};
+use crate::store::Part;
+
+/// Who is late, and how far the reading of their lives is.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    /// Inventories whose first reading is under way.
+    awaited: BTreeSet<StockId>,
+    /// Those whose tokens' lives are to be read next.
+    next: BTreeSet<StockId>,
+    /// Those whose tokens' lives are being read.
+    current: BTreeSet<StockId>,
+    /// Tokens of all of these that have a value.
+    held: Vec<TokenId>,
+    /// Tokens of which the newest has been read.
+    seen: Seen,
+}
+
+impl Late {
+    /// This inventory's tokens will come later than those of others.
+    pub(super) fn expect(&mut self, stock: StockId) {
+        self.awaited.insert(stock);
+    }
+
+    /// Whether what an earlier run knew is still needed.
+    pub(super) fn is_pending(&self) -> bool {
+        !(self.awaited.is_empty() && self.next.is_empty() && self.current.is_empty())
+    }
+
+    /// The inventory is not configured any more.
+    pub(super) fn forget(&mut self, stock: StockId) {
+        self.awaited.remove(&stock);
+        self.next.remove(&stock);
+    }
+
+    fn concerns(&self, stock: StockId) -> bool {
+        [&self.awaited, &self.next, &self.current].iter().any(|stocks| stocks.contains(&stock))
+    }
+}
+
+impl Daemon {
+    /// Whether a new value of a token is held back until more is known of it.
+    pub(super) fn hold_late(&mut self, id: TokenId) -> bool {
+        let stock = self.roster.token(id).and_then(Kept::stock);
+        let is_late = stock.is_some_and(|stock| self.late.concerns(stock)) && self.is_unheard(id);
+        if is_late {
+            self.late.held.push(id);
+        }
+        is_late
+    }
+
+    /// Whether the keeper has not been told of any value of the token.
+    fn is_unheard(&self, id: TokenId) -> bool {
+        self.keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing)
+    }
+
+    /// A reading of this inventory has ended.
+    pub(super) fn stock_was_read(&mut self, stock: StockId) {
+        if self.late.awaited.remove(&stock) {
+            self.late.next.insert(stock);
+            self.read_late();
+        }
+    }
+
+    fn read_late(&mut self) {
+        if !self.late.current.is_empty() || self.late.next.is_empty() {
+            return;
+        }
+        self.late.current = std::mem::take(&mut self.late.next);
+        self.late.seen = Seen::default();
+        match &self.store {
+            Some(store) => store.recall(None),
+            None => self.recalled(None),
+        }
+    }
+
+    /// Lives that an earlier run knew of, with where to go on from; `None` at their end.
+    pub(super) fn recalled(&mut self, found: Option<(i64, Part)>) {
+        if let (Some((number, part)), Some(store)) = (found, &self.store) {
+            store.recall(Some(number));
+            let mut seen = std::mem::take(&mut self.late.seen);
+            part.lives(|recalled| self.recall(&mut seen, &recalled));
+            self.late.seen = seen;
+            return self.perform();
+        }
+        let stocks = std::mem::take(&mut self.late.current);
+        for id in std::mem::take(&mut self.late.held) {
+            let Some(kept) = self.roster.token(id) else { continue };
+            if !kept.stock().is_some_and(|stock| stocks.contains(&stock)) {
+                self.late.held.push(id);
+            } else if kept.value(self.keeper.spare_slot(id)).is_some() && self.is_unheard(id) {
+                let (change, now) = (SourceChange::NewValue, clock::now());
+                self.keeper.source_changed(id, change, now, &mut self.outputs);
+            }
+        }
+        self.perform();
+        self.read_late();
+    }
+}

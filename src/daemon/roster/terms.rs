@@ -1,0 +1,104 @@
+//! The terms that tokens are kept on: one number for all tokens of an inventory.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::keeper::{ServerId, TokenId};
+use crate::settings::{Reauth, Source};
+
+/// What brought a token here, and so where its values come from and go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum Origin {
+    /// A `[token.NAME]` with this source.
+    Own(Source),
+    /// A line of this stock.
+    Line(StockId),
+    /// A file of this stock, in this folder and called as the token.
+    File(StockId, PathBuf),
+}
+
+/// One `[inventory.NAME]`, by the daemon's number for it; never given anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::daemon) struct StockId(pub(in crate::daemon) u32);
+
+/// What all tokens of an inventory have in common; a `[token.NAME]` has its own.
+#[derive(Debug, PartialEq)]
+pub(in crate::daemon) struct Terms {
+    pub(in crate::daemon) origin: Origin,
+    pub(in crate::daemon) server: ServerId,
+    pub(in crate::daemon) reauth: Option<Arc<Reauth>>,
+    pub(in crate::daemon) revoke_on_shutdown: bool,
+}
+
+/// The number of a token's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TermsId(u16);
+
+impl TermsId {
+    /// Terms that are the token's own: there may be more of those than there are numbers.
+    const OWN: Self = Self(u16::MAX);
+}
+
+/// All terms that are in force.
+#[derive(Debug, Default)]
+pub(super) struct AllTerms {
+    /// With the number of tokens that are kept on them; a place with none is free.
+    shared: Vec<(Arc<Terms>, usize)>,
+    own: HashMap<TokenId, Arc<Terms>>,
+    /// Most tokens come after one of the same inventory.
+    last: usize,
+}
+
+impl AllTerms {
+    pub(super) fn of(&self, token: TokenId, id: TermsId) -> &Arc<Terms> {
+        if id == TermsId::OWN { &self.own[&token] } else { &self.shared[usize::from(id.0)].0 }
+    }
+
+    /// A token is kept on these from now on.
+    pub(super) fn add(&mut self, token: TokenId, terms: &Arc<Terms>) -> TermsId {
+        let shared = match terms.origin {
+            Origin::Own(_) => None,
+            Origin::Line(_) | Origin::File(..) => self.place_of(terms),
+        };
+        let Some((place, id)) = shared else {
+            self.own.insert(token, Arc::clone(terms));
+            return TermsId::OWN;
+        };
+        self.last = place;
+        self.shared[place].1 += 1;
+        id
+    }
+
+    /// A token is not kept on these any more.
+    pub(super) fn remove(&mut self, token: TokenId, id: TermsId) {
+        if id == TermsId::OWN {
+            self.own.remove(&token);
+        } else {
+            self.shared[usize::from(id.0)].1 -= 1;
+        }
+    }
+
+    /// Where these terms stand, or may stand; `None` once there are no numbers left.
+    fn place_of(&mut self, terms: &Arc<Terms>) -> Option<(usize, TermsId)> {
+        let same = |(known, users): &(Arc<Terms>, usize)| *users > 0 && Arc::ptr_eq(known, terms);
+        let known = if self.shared.get(self.last).is_some_and(same) {
+            Some(self.last)
+        } else {
+            self.shared.iter().position(same)
+        };
+        let place = known.unwrap_or_else(|| {
+            let free = self.shared.iter().position(|(_, users)| *users == 0);
+            let place = free.unwrap_or(self.shared.len());
+            let entry = (Arc::clone(terms), 0);
+            if free.is_some() {
+                self.shared[place] = entry
+            } else {
+                self.shared.push(entry)
+            }
+            place
+        });
+        let id = u16::try_from(place).ok().filter(|id| *id != TermsId::OWN.0);
+        id.map(|id| (place, TermsId(id)))
+    }
+}

@@ -1,0 +1,173 @@
+//! A token in few bytes, for the long time between two checks.
+//!
+//! Never decides anything: what [`Token::rest`] takes comes back from [`Resting::wake`] as it
+//! was, bit by bit, and what does not fit is not taken.
+
+use std::time::Duration;
+
+use super::event::{Slot, Stage};
+use super::reading::{Method, Reading};
+use super::token::{Standing, Task, Token};
+use crate::time::Moment;
+
+/// A token with nothing under way and little to be told of it: it lives and its next check is
+/// planned, it was not asked about yet, or it is dead or missing. One that was being retried,
+/// or that has attempts at a new value behind it, is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resting {
+    kind: Kind,
+    /// Eight facts, a bit each.
+    facts: u8,
+    /// Five things of up to three values each, as digits.
+    grades: u8,
+    /// The moment that `due` counts from: when the reading's request was sent, or without a
+    /// reading, where the retry room begins. 34 years of uptime.
+    origin: [u8; 5],
+    /// From the reading's request to its answer, up to a minute.
+    latency_ms: [u8; 2],
+    /// This and what follows go up to 49 days.
+    remaining_ms: [u8; 4],
+    life_ms: [u8; 4],
+    due_ms: [u8; 4],
+}
+
+/// A [`Standing`] without its reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Missing,
+    Unknown,
+    Alive,
+    Unverified,
+    Expired,
+    Rejected,
+}
+
+impl Token {
+    /// The token in its short form; `None` for one that does not fit into that.
+    pub fn rest(&self) -> Option<Resting> {
+        if self.flight.is_some() {
+            return None;
+        }
+        let task = match self.task {
+            Task::Watch => 0,
+            Task::Check => 1,
+            Task::Reauth => 2,
+            _ => return None,
+        };
+        let kind = match self.standing {
+            Standing::Missing => Kind::Missing,
+            Standing::Unknown => Kind::Unknown,
+            Standing::Alive(_) => Kind::Alive,
+            Standing::Unverified(_) => Kind::Unverified,
+            Standing::Expired => Kind::Expired,
+            Standing::Rejected => Kind::Rejected,
+        };
+        let nothing = Reading {
+            sent: self.room_from,
+            received: self.room_from,
+            remaining_ms: 0,
+            by: Method::Query,
+        };
+        let reading = self.reading().unwrap_or(nothing);
+        let settling = match self.settling {
+            None => 0,
+            Some(Method::Query) => 1,
+            Some(Method::Renew) => 2,
+        };
+        let grades = [self.stage as u8, settling, self.doubts.min(2), self.active as u8, task];
+        let facts = [
+            reading.by == Method::Renew,
+            self.proven,
+            self.resumed,
+            self.troubled,
+            self.unextendable,
+            self.renew_refused,
+            self.renew_unanswered,
+            self.source_lost,
+        ];
+        let [origin @ .., 0, 0, 0] = reading.sent.as_millis().to_le_bytes() else { return None };
+        let resting = Resting {
+            kind,
+            facts: facts.iter().rev().fold(0, |bits, fact| bits << 1 | u8::from(*fact)),
+            grades: grades.iter().rev().fold(0, |all, grade| all * 3 + grade),
+            origin,
+            latency_ms: short::<u16>(reading.received, reading.sent)?.to_le_bytes(),
+            remaining_ms: u32::try_from(reading.remaining_ms).ok()?.to_le_bytes(),
+            life_ms: u32::try_from(self.life_ms).ok()?.to_le_bytes(),
+            due_ms: short::<u32>(self.due, reading.sent)?.to_le_bytes(),
+        };
+        // Whatever has no place in it shows here, a fact that is added one day as well.
+        (resting.wake() == *self).then_some(resting)
+    }
+}
+
+/// The milliseconds from `origin` to `moment`, where they fit.
+fn short<T: TryFrom<u64>>(moment: Moment, origin: Moment) -> Option<T> {
+    T::try_from(moment.as_millis().checked_sub(origin.as_millis())?).ok()
+}
+
+impl Resting {
+    /// The token as it was.
+    pub fn wake(&self) -> Token {
+        let origin = self.origin();
+        let due = origin + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
+        let fact = |bit: u8| self.facts >> bit & 1 == 1;
+        let grade = |place: u32| self.grades / 3_u8.pow(place) % 3;
+        let reading = || Reading {
+            sent: origin,
+            received: origin + Duration::from_millis(u16::from_le_bytes(self.latency_ms).into()),
+            remaining_ms: u32::from_le_bytes(self.remaining_ms).into(),
+            by: if fact(0) { Method::Renew } else { Method::Query },
+        };
+        let (standing, room_from) = match self.kind {
+            Kind::Missing => (Standing::Missing, origin),
+            Kind::Unknown => (Standing::Unknown, origin),
+            Kind::Alive => (Standing::Alive(reading()), due),
+            Kind::Unverified => (Standing::Unverified(reading()), due),
+            Kind::Expired => (Standing::Expired, origin),
+            Kind::Rejected => (Standing::Rejected, origin),
+        };
+        Token {
+            standing,
+            task: match grade(4) {
+                0 => Task::Watch,
+                1 => Task::Check,
+                _ => Task::Reauth,
+            },
+            active: if grade(3) == 0 { Slot::A } else { Slot::B },
+            life_ms: u32::from_le_bytes(self.life_ms).into(),
+            proven: fact(1),
+            room_from,
+            stage: match grade(0) {
+                0 => Stage::Calm,
+                1 => Stage::Half,
+                _ => Stage::NineTenths,
+            },
+            doubts: grade(2),
+            settling: match grade(1) {
+                0 => None,
+                1 => Some(Method::Query),
+                _ => Some(Method::Renew),
+            },
+            resumed: fact(2),
+            troubled: fact(3),
+            unextendable: fact(4),
+            renew_refused: fact(5),
+            renew_unanswered: fact(6),
+            source_lost: fact(7),
+            ..Token::with_value(due)
+        }
+    }
+
+    /// A moment before everything that it remembers, to count others from.
+    pub fn origin(&self) -> Moment {
+        let mut bytes = [0; 8];
+        bytes[..self.origin.len()].copy_from_slice(&self.origin);
+        Moment::from_millis(u64::from_le_bytes(bytes))
+    }
+
+    /// Whether all that is known of the value in use comes from an earlier run.
+    pub const fn is_resumed(&self) -> bool {
+        self.facts >> 2 & 1 == 1
+    }
+}

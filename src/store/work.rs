@@ -1,0 +1,281 @@
+//! The thread that writes: it commits what has gathered, once a second, or at once.
+
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::commit::Batch;
+use super::database::{Database, fault, is_damage};
+use super::packed::Part;
+use super::row::Present;
+use crate::clock;
+use crate::time::Moment;
+use crate::token_file::StoreFault;
+
+/// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
+/// at once all the same.
+pub(super) const RETRY: Duration = Duration::from_secs(20);
+
+/// How long somebody waits for the disk. One that hangs must not keep a token from being
+/// logged in: it would die for the sake of a count.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Comes true when what was handed over is durable, or could not be written.
+#[derive(Debug)]
+pub struct Receipt {
+    pub(super) written: oneshot::Receiver<Result<(), StoreFault>>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) path: PathBuf,
+}
+
+impl Receipt {
+    /// Waits until what was handed over is durable, but no longer than 30 s.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be written, or not in time; then it may yet be.
+    pub async fn durable(self) -> Result<(), StoreFault> {
+        match timeout(PATIENCE, self.written).await {
+            Ok(Ok(result)) => result,
+            // It is only lost with the thread, and that is as good as no store.
+            Ok(Err(_)) => Err(StoreFault::NoStateDir),
+            Err(_) => Err(hangs(self.path)),
+        }
+    }
+
+    /// Waits as [`durable`](Self::durable) does, for who goes on whatever comes of it: the
+    /// writer tells of what fails, and this of a disk that hangs.
+    pub async fn settled(self) {
+        if timeout(PATIENCE, self.written).await.is_err() {
+            let fault = hangs(self.path);
+            // Nobody listens any more at the end.
+            let _ = self.reports.send(Report::Failed { fault, retry_in: Duration::ZERO });
+        }
+    }
+}
+
+fn hangs(path: PathBuf) -> StoreFault {
+    let error = io::Error::new(io::ErrorKind::TimedOut, "no answer from the disk within 30 s");
+    StoreFault::new(path, "writing to it", error)
+}
+
+pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
+
+/// Something to be told of the writing.
+#[derive(Debug)]
+pub enum Report {
+    /// What is known of lives and counts could not be written; it is tried again.
+    Failed {
+        /// Why.
+        fault: StoreFault,
+        /// When it is tried again; zero: it is still being tried.
+        retry_in: Duration,
+    },
+    /// The store was damaged, was set aside, and has been begun anew.
+    StartedOver(StoreFault),
+    /// Lives that an earlier run knew of, as they were asked for, and where to go on from;
+    /// `None` where there are no more.
+    Recalled(Option<(i64, Part)>),
+}
+
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) batch: Batch,
+    pub(super) receipts: Vec<Sender>,
+    /// When it is to be written at the latest.
+    pub(super) due: Option<Moment>,
+    /// The lives before this row are asked for.
+    pub(super) recall: Option<i64>,
+    pub(super) ending: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Shared {
+    gathered: Mutex<Gathered>,
+    pub(super) changed: Condvar,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn end(&self) {
+        self.lock().ending = true;
+        self.changed.notify_one();
+    }
+}
+
+/// What the thread is to do next.
+enum Job {
+    Write(Batch, Vec<Sender>),
+    Recall(i64),
+}
+
+/// What came of a batch, with what is left of it and why.
+enum Written {
+    All,
+    /// All but the lives.
+    Essentials(Batch, StoreFault),
+    Nothing(Batch, StoreFault),
+}
+
+/// What the thread holds.
+pub(super) struct Work {
+    pub(super) shared: Arc<Shared>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) database: Database,
+    /// Held as long as the database is.
+    pub(super) _lock: File,
+    /// Let go of when all else is.
+    pub(super) _closes: oneshot::Sender<()>,
+}
+
+impl Work {
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.next() {
+            let (batch, receipts) = match job {
+                Job::Write(batch, receipts) => (batch, receipts),
+                Job::Recall(before) => {
+                    self.recall(before);
+                    continue;
+                }
+            };
+            let (left, result) = match self.write(batch) {
+                Written::All => (None, Ok(())),
+                Written::Essentials(left, fault) => (Some((left, fault)), Ok(())),
+                Written::Nothing(left, fault) => {
+                    let again = fault.again();
+                    (Some((left, fault)), Err(again))
+                }
+            };
+            if let Some((left, fault)) = left
+                && !left.is_empty()
+            {
+                let mut gathered = self.shared.lock();
+                gathered.batch.put_back(left);
+                let retry = clock::now() + RETRY;
+                gathered.due = Some(gathered.due.map_or(retry, |due| due.min(retry)));
+                drop(gathered);
+                self.tell(Report::Failed { fault, retry_in: RETRY });
+            }
+            for receipt in receipts {
+                // Who gave up waiting need not know.
+                let _ = receipt.send(match &result {
+                    Ok(()) => Ok(()),
+                    Err(fault) => Err(fault.again()),
+                });
+            }
+        }
+    }
+
+    /// Waits until something is due, and takes all of it; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut gathered = self.shared.lock();
+        loop {
+            let wait = gathered.due.map(|due| due.since(clock::now()));
+            if wait == Some(Duration::ZERO) {
+                gathered.due = None;
+                let receipts = mem::take(&mut gathered.receipts);
+                return Some(Job::Write(mem::take(&mut gathered.batch), receipts));
+            }
+            if let Some(before) = gathered.recall.take() {
+                return Some(Job::Recall(before));
+            }
+            if gathered.ending {
+                return None;
+            }
+            gathered = match wait {
+                Some(wait) => {
+                    let waited = self.shared.changed.wait_timeout(gathered, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.changed.wait(gathered).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Writes what can be written. A value that cannot is not left over: who handed it over
+    /// is told, and tries again.
+    fn write(&mut self, mut batch: Batch) -> Written {
+        if batch.is_empty() {
+            return Written::All;
+        }
+        let at = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        let mut result = self.database.commit(&batch, at);
+        if result.as_ref().is_err_and(is_damage) {
+            match self.database.start_over() {
+                Ok(told) => self.tell(Report::StartedOver(told)),
+                Err(fault) => return Written::Nothing(batch, fault),
+            }
+            result = self.database.commit(&batch, at);
+        }
+        let Err(error) = result else { return Written::All };
+        let fault = fault(&self.database.path, &error);
+        // Lives take the most room and cost the least: what else there is may fit without.
+        let lives = mem::take(&mut batch.lives);
+        if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, at).is_ok() {
+            return Written::Essentials(Batch { lives, ..Batch::default() }, fault);
+        }
+        batch.values.clear();
+        Written::Nothing(Batch { lives, ..batch }, fault)
+    }
+
+    /// Hands over the next lives before that row that can be read. What cannot be read is no
+    /// more than not known: whoever writes next meets the damage and deals with it.
+    fn recall(&self, mut before: i64) {
+        let found = loop {
+            match self.database.part_before(before) {
+                Ok(Some((number, Some(part)))) => break Some((number, part)),
+                Ok(Some((number, None))) => before = number,
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        self.tell(Report::Recalled(found));
+    }
+
+    fn tell(&self, report: Report) {
+        // Nobody listens any more at the end.
+        let _ = self.reports.send(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The receipt for a write to a disk that does not answer, and what it tells.
+    fn of_a_disk_that_hangs() -> (Receipt, Sender, mpsc::UnboundedReceiver<Report>) {
+        let (sender, written) = oneshot::channel();
+        let (reports, told) = mpsc::unbounded_channel();
+        (Receipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_a_value_to_be_durable_hears_of_a_disk_that_hangs() {
+        let (receipt, _sender, _told) = of_a_disk_that_hangs();
+        let fault = receipt.durable().await.unwrap_err().to_string();
+        assert!(fault.contains("/state/tokenkeep.db") && fault.contains("30 s"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_on_all_the_same_leaves_word_of_a_disk_that_hangs() {
+        let (receipt, _sender, mut told) = of_a_disk_that_hangs();
+        receipt.settled().await;
+        assert!(matches!(told.try_recv(), Ok(Report::Failed { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_fails_in_time_is_told_of_once_by_who_failed() {
+        let (receipt, sender, mut told) = of_a_disk_that_hangs();
+        sender.send(Err(StoreFault::NoStateDir)).unwrap();
+        receipt.settled().await;
+        assert!(told.try_recv().is_err());
+    }
+}
