@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, driven by the WebDriver protocol.
+//! A real browser: headless Chromium, driven by the `WebDriver` protocol.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ const ARGUMENTS: &[&str] = &[
 const AXE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/target/axe/node_modules/axe-core/axe.min.js");
 
-/// The key as WebDriver writes it.
+/// Keys as the protocol writes them.
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
 pub(crate) const DOWN: &str = "\u{e015}";
