@@ -8,13 +8,11 @@
 //! socket ── serve ── routes ── Command ──> the daemon's loop
 //!             └─ peer           what the kernel says of who is calling
 //! client                        the other end, for the command line
-//! listen ── host                the page on a TCP address, to look and never to act
-//!   └─ page
+//! page ── host                  what browsers see on the listening address
 //! ```
 
 pub mod client;
 mod host;
-mod listen;
 pub mod page;
 mod peer;
 mod problem;
@@ -25,10 +23,9 @@ mod view;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::listen::{Listening, listen};
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{Interface, serve};
+pub use self::serve::{Interface, serve, serve_public};
 pub use self::socket::{Bound, SocketFault, bind, inherited};
 pub use self::view::{
     Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, ServerView, Story,

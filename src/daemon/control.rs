@@ -12,7 +12,7 @@ use super::look::Look;
 use super::survey::{Survey, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
-use crate::control::{Listening, Reloaded, Reply};
+use crate::control::{Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Request;
 use crate::secret::{TokenValue, ValueRef};
@@ -32,8 +32,8 @@ pub(super) struct Desk {
     pub(super) surveys: Surveys,
     /// What the page waits for.
     pub(super) look: Option<Look>,
-    /// The page's address, which ends with the daemon.
-    listening: Option<Listening>,
+    /// The listening address, which ends with the daemon.
+    public: Option<Interface>,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
@@ -46,7 +46,7 @@ impl Desk {
             interface: None,
             surveys: Surveys::default(),
             look: None,
-            listening: None,
+            public: None,
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
@@ -107,8 +107,8 @@ impl Daemon {
     /// Opens the address that the page is served on, if there is to be one.
     fn listen(&mut self, commands: mpsc::Sender<Command>) {
         let Some(address) = self.settings.control.listen else { return };
-        match control::listen(address, self.settings.control.listen_names, commands) {
-            Ok(listening) => self.control.listening = Some(listening),
+        match control::serve_public(address, &self.settings.control, commands) {
+            Ok(listening) => self.control.public = Some(listening),
             Err(error) => {
                 let error = format!("control.listen, {address}: {error}; give it another address");
                 let fields = Fields { error: Some(&error), ..Fields::default() };

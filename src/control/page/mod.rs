@@ -12,9 +12,11 @@
 mod document;
 mod feed;
 mod frame;
+mod routes;
 mod stream;
 
-pub(super) use self::document::Document;
-pub(super) use self::feed::Feed;
+use self::document::Document;
+use self::feed::Feed;
 pub use self::frame::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-pub(super) use self::stream::{Greeting, stream};
+pub(super) use self::routes::routes;
+use self::stream::{Greeting, stream};

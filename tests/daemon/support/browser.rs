@@ -79,7 +79,7 @@ impl Browser {
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         }}});
         let session = browser.ask("/session", &wanted).await;
-        browser.session = session["sessionId"].as_str().expect("a session").to_owned();
+        browser.session.push_str(session["sessionId"].as_str().expect("a session"));
         browser
     }
 
