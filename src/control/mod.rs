@@ -13,6 +13,7 @@
 
 pub mod client;
 mod host;
+mod metrics;
 pub mod page;
 mod peer;
 mod problem;
@@ -21,6 +22,7 @@ mod serve;
 mod socket;
 mod view;
 
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::peer::{Caller, outsiders};
@@ -78,6 +80,15 @@ pub enum Command {
         caller: Caller,
         /// Where the value goes.
         reply: Reply<TokenValue>,
+    },
+    /// Nothing but a sign of life from the loop.
+    Alive(Reply<()>),
+    /// The metrics.
+    Metrics {
+        /// Whether tokens may be named.
+        names: bool,
+        /// Where they go.
+        reply: Reply<Registry>,
     },
     /// Read the configuration again.
     Reload {

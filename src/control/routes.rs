@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -12,12 +12,16 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::metrics::Format;
 use super::view::{Health, Listing, Page, Reloaded, Story};
 use super::{Caller, Command, Problem, ProblemKind, Reply};
 use crate::lifecycle;
 
 /// How long a request waits for the end of a reload: within the time of its connection.
 const RELOAD: Duration = Duration::from_millis(4_500);
+
+/// A loop that does not answer by then is stalled: it does nothing that takes so long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 type Answer<T> = Result<T, Problem>;
 
@@ -30,9 +34,48 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}/value", get(value))
         .route("/v1/tokens/{name}/{action}", post(act))
         .route("/v1/reload", post(reload))
+        .merge(health_and_metrics(true))
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
         .with_state(Loop(commands))
+}
+
+/// What is served on `control.listen`, for anybody who can connect.
+pub(super) fn public(commands: mpsc::Sender<Command>, names: bool) -> Router {
+    health_and_metrics(names)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Loop(commands))
+}
+
+fn health_and_metrics(names: bool) -> Router<Loop> {
+    let metrics = move |the_loop, headers| metrics(the_loop, headers, names);
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(alive))
+}
+
+/// The loop makes progress; and it only goes round once the first checks are under way, and
+/// until the daemon stops.
+async fn alive(State(the_loop): State<Loop>) -> Answer<&'static str> {
+    let sign = timeout(SIGN_OF_LIFE, the_loop.ask(Command::Alive)).await;
+    let stalled = |_| Problem::new(ProblemKind::Unavailable, "the daemon's loop is stalled");
+    sign.map_err(stalled)?.map(|()| "ok\n")
+}
+
+async fn metrics(
+    State(the_loop): State<Loop>,
+    headers: HeaderMap,
+    names: bool,
+) -> Answer<Response> {
+    let registry = the_loop.ask(|reply| Command::Metrics { names, reply }).await?;
+    let format = Format::wanted_by(&headers);
+    let text = format
+        .write(&registry)
+        .map_err(|_| Problem::new(ProblemKind::Unavailable, "the metrics cannot be written"))?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))], text)
+        .into_response())
 }
 
 /// The daemon's loop, as requests know it.

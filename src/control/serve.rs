@@ -60,7 +60,7 @@ pub fn serve(bound: Bound, commands: mpsc::Sender<Command>) -> std::io::Result<I
     Ok(Interface { tasks: vec![task], _socket: Some(bound) })
 }
 
-/// Serves the page at `control.listen`, to anybody who can connect there.
+/// Serves page, metrics and health at `listen`, to anybody who can connect there.
 ///
 /// # Errors
 ///
@@ -74,8 +74,9 @@ pub fn serve_public(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let hosts = Hosts::new(listen, control.listen_hosts.iter().cloned());
-    let (page, looking) = page::routes(hosts, control.listen_names, commands);
-    let task = tokio::spawn(accept_public(listener, page));
+    let (page, looking) = page::routes(hosts, control.listen_names, commands.clone());
+    let routes = routes::public(commands, control.listen_names).merge(page);
+    let task = tokio::spawn(accept_public(listener, routes));
     Ok(Interface { tasks: vec![task, looking], _socket: None })
 }
 

@@ -9,6 +9,7 @@ use tokio::task::yield_now;
 use super::Daemon;
 use super::deeds::{self, Done};
 use super::look::Look;
+use super::scrape::Scrape;
 use super::survey::{Survey, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
@@ -27,13 +28,11 @@ pub(crate) const GROUP: &str = "tokenkeep";
 pub(super) struct Desk {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
-    /// Ends the interface with the daemon.
-    interface: Option<Interface>,
+    /// They end with the daemon.
+    interfaces: Vec<Interface>,
     pub(super) surveys: Surveys,
     /// What the page waits for.
     pub(super) look: Option<Look>,
-    /// The listening address, which ends with the daemon.
-    public: Option<Interface>,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
@@ -43,10 +42,9 @@ impl Desk {
     pub(super) fn new() -> Self {
         Self {
             commands: None,
-            interface: None,
+            interfaces: Vec::new(),
             surveys: Surveys::default(),
             look: None,
-            public: None,
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
@@ -72,50 +70,52 @@ impl Desk {
 
 impl Daemon {
     /// Opens the control interface: on the socket that systemd has handed over, or on one of its
-    /// own. Not being able to is a warning: tokens are kept alive all the same.
+    /// own, and on the address that is configured. Not being able to is a warning: tokens are
+    /// kept alive all the same.
     pub fn open_control(&mut self, inherited: Option<Bound>) {
-        let path = self.settings.control.socket.clone();
-        let bound =
-            inherited.map_or_else(|| control::bind(&path, GROUP), |bound| Ok((bound, None)));
         let (sender, commands) = control::channel();
-        self.listen(sender.clone());
         self.control.commands = Some(commands);
-        let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
-            let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            // Whoever puts it elsewhere has chosen the folder, and who may enter that.
-            Ok((interface, remark.filter(|_| path == Path::new(DEFAULT_SOCKET))))
-        });
-        let remark = match opened {
-            Ok((interface, remark)) => {
-                self.control.interface = Some(interface);
-                remark.map(|remark| {
-                    ("the control socket is not for the group that it is meant for", remark)
-                })
-            }
-            Err(error) => Some((
-                "there is no control socket; `tokenkeep status` and the like cannot work",
-                error,
-            )),
-        };
-        if let Some((message, error)) = remark {
-            let place = path.display().to_string();
-            let fields = Fields { error: Some(&error), path: Some(&place), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, message, fields);
+        self.open_socket(inherited, sender.clone());
+        let Some(listen) = self.settings.control.listen else { return };
+        match control::serve_public(listen, &self.settings.control, sender) {
+            Ok(interface) => self.control.interfaces.push(interface),
+            Err(error) => self.warn_of_control(
+                "page, metrics and health are not served",
+                &listen.to_string(),
+                &error.to_string(),
+            ),
         }
     }
 
-    /// Opens the address that the page is served on, if there is to be one.
-    fn listen(&mut self, commands: mpsc::Sender<Command>) {
-        let Some(address) = self.settings.control.listen else { return };
-        match control::serve_public(address, &self.settings.control, commands) {
-            Ok(listening) => self.control.public = Some(listening),
-            Err(error) => {
-                let error = format!("control.listen, {address}: {error}; give it another address");
-                let fields = Fields { error: Some(&error), ..Fields::default() };
-                let message = "there is no page";
-                self.say(Name::ConfigWarning, Severity::Warn, message, fields);
+    fn open_socket(&mut self, inherited: Option<Bound>, sender: mpsc::Sender<Command>) {
+        let path = self.settings.control.socket.clone();
+        let place = path.display().to_string();
+        let bound =
+            inherited.map_or_else(|| control::bind(&path, GROUP), |bound| Ok((bound, None)));
+        let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
+            let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
+            Ok((interface, remark))
+        });
+        match opened {
+            Ok((interface, remark)) => {
+                self.control.interfaces.push(interface);
+                // Whoever puts it elsewhere has chosen the folder, and who may enter that.
+                if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
+                    let message = "the control socket is not for the group that it is meant for";
+                    self.warn_of_control(message, &place, &remark);
+                }
             }
+            Err(error) => self.warn_of_control(
+                "there is no control socket; `tokenkeep status` and the like cannot work",
+                &place,
+                &error,
+            ),
         }
+    }
+
+    fn warn_of_control(&mut self, message: &str, place: &str, error: &str) {
+        let fields = Fields { error: Some(error), path: Some(place), ..Fields::default() };
+        self.say(Name::ConfigWarning, Severity::Warn, message, fields);
     }
 
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
@@ -126,6 +126,10 @@ impl Daemon {
                 if let Some(survey) = Survey::begin(&listing, reply) {
                     self.control.surveys.add(survey);
                 }
+            }
+            Command::Alive(reply) => drop(reply.send(Ok(()))),
+            Command::Metrics { names, reply } => {
+                self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
             }
             Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
             Command::Token(name, reply) => {

@@ -19,9 +19,11 @@ impl Daemon {
         match done {
             Done::Answered(ticket, mut answer, renamed) => {
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
+                self.count_answer(ticket.token, &answer);
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
             Done::Reauthenticated { ticket, duration, obtained } => {
+                self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);

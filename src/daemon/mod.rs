@@ -9,6 +9,7 @@ pub(crate) mod control;
 mod deeds;
 mod ends;
 mod farewell;
+mod figures;
 mod inventories;
 mod late;
 mod look;
@@ -17,6 +18,7 @@ mod quiet;
 mod report;
 mod restock;
 mod roster;
+mod scrape;
 mod sources;
 mod status;
 mod stock_report;
@@ -37,6 +39,7 @@ use tokio::task::JoinSet;
 
 use self::control::Desk;
 use self::deeds::Done;
+use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
 use self::roster::{LastWords, Remote, Roster};
@@ -47,7 +50,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, Token};
+use crate::lifecycle::{Effect, Method, Notice};
 use crate::secret::ValueRef;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
@@ -102,6 +105,7 @@ pub struct Daemon {
     watchdog: Watchdog,
     memory: Memory,
     control: Desk,
+    figures: Figures,
     late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -142,6 +146,7 @@ impl Daemon {
             watchdog: Watchdog::new(),
             memory: Memory::default(),
             control: Desk::new(),
+            figures: Figures::new(),
             late: Late::default(),
             signals,
             queries: JoinSet::new(),
@@ -246,6 +251,7 @@ impl Daemon {
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
+                    self.count_notice(id, &notice);
                     if let Notice::Expired { fault, candidate: false }
                     | Notice::Rejected { fault, candidate: false } = &notice
                     {
@@ -289,6 +295,7 @@ impl Daemon {
                     Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
+                self.count_call(ticket.token);
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
@@ -317,19 +324,6 @@ impl Daemon {
                     }
                 }
             }
-        }
-    }
-
-    /// Whether something is begun even while the daemon stops, as a value would be lost.
-    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
-        match effect {
-            Effect::Store { .. } => true,
-            Effect::Ask { slot, .. } => {
-                let keeps = |token: Token| token.has_unkept_candidate();
-                slot == self.keeper.spare_slot(ticket.token)
-                    && self.keeper.token(ticket.token).is_some_and(keeps)
-            }
-            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
         }
     }
 

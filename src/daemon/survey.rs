@@ -2,12 +2,12 @@
 //! that no check is late because somebody looks.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::ControlFlow;
 
 use glob::Pattern;
 
 use super::Daemon;
 use super::roster::Kept;
+use super::scrape::Scrape;
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
 use crate::keeper::TokenId;
 use crate::lifecycle::{State, Token};
@@ -40,10 +40,23 @@ impl Surveys {
     }
 }
 
-/// One look.
+/// One look, and how far it is.
 #[derive(Debug)]
 pub(super) struct Survey {
     next: u32,
+    look: Look,
+}
+
+/// What is looked for.
+#[derive(Debug)]
+enum Look {
+    Search(Search),
+    Scrape(Scrape),
+}
+
+/// For a page of tokens.
+#[derive(Debug)]
+struct Search {
     wanted: Wanted,
     order: Order,
     /// Those before this, and it, were on an earlier page.
@@ -81,6 +94,11 @@ impl Wanted {
 }
 
 impl Survey {
+    /// A look for the metrics.
+    pub(super) const fn scrape(scrape: Scrape) -> Self {
+        Self { next: 0, look: Look::Scrape(scrape) }
+    }
+
     /// A look for `listing`; what cannot be looked for is answered at once.
     pub(super) fn begin(listing: &Listing, reply: Reply<Page>) -> Option<Self> {
         let limit = listing.limit.unwrap_or(PAGE);
@@ -93,19 +111,22 @@ impl Survey {
             Ok((wanted, rank))
         });
         match parts {
-            Ok((wanted, rank)) => Some(Self {
-                next: match (listing.order, rank) {
+            Ok((wanted, rank)) => {
+                let next = match (listing.order, rank) {
                     (Order::Any, Some((.., key))) => key.saturating_add(1),
                     (Order::Any | Order::Worst, _) => 0,
-                },
-                wanted,
-                order: listing.order,
-                after: rank.filter(|_| listing.order == Order::Worst),
-                limit,
-                matched: 0,
-                found: BTreeSet::new(),
-                reply,
-            }),
+                };
+                let search = Search {
+                    wanted,
+                    order: listing.order,
+                    after: rank.filter(|_| listing.order == Order::Worst),
+                    limit,
+                    matched: 0,
+                    found: BTreeSet::new(),
+                    reply,
+                };
+                Some(Self { next, look: Look::Search(search) })
+            }
             Err(problem) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(Err(problem));
@@ -114,6 +135,15 @@ impl Survey {
         }
     }
 
+    fn is_wanted(&self) -> bool {
+        match &self.look {
+            Look::Search(search) => !search.reply.is_closed(),
+            Look::Scrape(scrape) => scrape.is_wanted(),
+        }
+    }
+}
+
+impl Search {
     fn see(&mut self, id: TokenId, token: &Token, kept: &Kept<'_>) {
         let state = token.state();
         if !self.wanted.fits(state, kept) {
@@ -151,31 +181,41 @@ impl Daemon {
         let Some(mut survey) = self.control.surveys.0.pop_front() else {
             return self.go_on_looking();
         };
-        if survey.reply.is_closed() {
+        if !survey.is_wanted() {
             return;
         }
-        let end = survey.next.saturating_add(SLICE).min(self.keeper.numbers());
-        let mut full = ControlFlow::Continue(());
-        for key in survey.next..end {
-            survey.next = key + 1;
+        let all = self.keeper.numbers();
+        let end = survey.next.saturating_add(SLICE).min(all);
+        let mut full = false;
+        while survey.next < end && !full {
+            let key = survey.next;
+            survey.next += 1;
             let Some(id) = self.keeper.id_of(key) else { continue };
-            if let (Some(token), Some(kept)) = (self.keeper.token(id), self.roster.token(id)) {
-                survey.see(id, &token, &kept);
-            }
-            if survey.is_full() {
-                full = ControlFlow::Break(());
-                break;
+            let Some(token) = self.keeper.token(id) else { continue };
+            match &mut survey.look {
+                Look::Search(search) => {
+                    if let Some(kept) = self.roster.token(id) {
+                        search.see(id, &token, &kept);
+                    }
+                    full = search.is_full();
+                }
+                Look::Scrape(scrape) => {
+                    let server = self.keeper.spec(id).map_or(0, |spec| spec.server.index());
+                    scrape.see(&token, server);
+                }
             }
         }
-        if full.is_continue() && survey.next < self.keeper.numbers() {
-            self.control.surveys.0.push_front(survey);
-        } else {
-            self.conclude_survey(survey);
+        if !full && survey.next < all {
+            return self.control.surveys.0.push_front(survey);
+        }
+        match survey.look {
+            Look::Search(search) => self.conclude_search(search, survey.next),
+            Look::Scrape(scrape) => self.conclude_scrape(scrape),
         }
     }
 
-    fn conclude_survey(&self, survey: Survey) {
-        let Survey { mut found, limit, order, matched, next, reply, .. } = survey;
+    fn conclude_search(&self, search: Search, next: u32) {
+        let Search { mut found, limit, order, matched, reply, .. } = search;
         let next = match order {
             Order::Worst if found.len() > limit => {
                 found.pop_last();

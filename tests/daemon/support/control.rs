@@ -1,7 +1,7 @@
 //! A plain HTTP client for the control socket, and what its answers are held against.
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -13,6 +13,7 @@ const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) head: String,
     pub(crate) body: String,
 }
 
@@ -37,9 +38,22 @@ pub(crate) async fn post(stage: &Stage, path: &str) -> Answer {
 }
 
 async fn request(stage: &Stage, method: &str, path: &str) -> Answer {
+    let stream = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
+    let answer = read(stream, method, path, "").await;
+    conforms(method, path, &answer);
+    answer
+}
+
+/// Asks over any connection; `headers` are more of them, each with its end.
+pub(crate) async fn read(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> Answer {
     let exchange = async {
-        let mut stream = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
-        let text = format!("{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        let text =
+            format!("{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}\r\n");
         stream.write_all(text.as_bytes()).await.expect("a reader");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("text");
@@ -48,9 +62,7 @@ async fn request(stage: &Stage, method: &str, path: &str) -> Answer {
     let answer = timeout(PATIENCE, exchange).await.expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    let answer = Answer { status, body: body.to_owned() };
-    conforms(method, path, &answer);
-    answer
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
 /// Fails unless the description foresees this answer to this request.

@@ -15,7 +15,7 @@ use tokenkeep::secret::TokenValue;
 use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 
 pub(crate) use self::browser::{Browser, DOWN, END, ENTER, ESCAPE};
-pub(crate) use self::control::{get, post};
+pub(crate) use self::control::{Answer, get, post, read};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
