@@ -1,7 +1,5 @@
 //! The listening address as a plain HTTP client meets it.
 
-use std::net::TcpListener;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -156,20 +154,5 @@ async fn many_who_watch_leave_a_place_for_others() {
     assert_eq!(&refused, b"HTTP/1.1 503");
     assert_eq!(watching.len(), 12);
     assert_eq!(status(&get(port, "/").await), "200");
-    daemon.stop().await;
-}
-
-#[tokio::test]
-async fn an_address_that_is_taken_is_a_warning_and_tokens_are_kept_all_the_same() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("an address").port();
-    let server = simulator().await;
-    let tables = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
-    let stage = Stage::new(&(tables + &control(port, "")));
-    server.add_token(&stage.token("quotes"), seconds(3_600));
-    let daemon = stage.start();
-    let warning = daemon.event("config_warning", "").await;
-    assert_eq!(warning.text("path"), format!("127.0.0.1:{port}"));
-    daemon.event("token_checked", "quotes").await;
     daemon.stop().await;
 }

@@ -23,6 +23,7 @@ mod metrics;
 mod multitude;
 mod page;
 mod pictures;
+mod plan;
 mod probe;
 mod proof;
 mod quiet;
