@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Stage, read, seconds, server_table, simulator, token_table};
 use tokio::net::UnixStream;
+
+use crate::support::{
+    Stage, prints_new, read, seconds, secret, server_table, simulator, token_table,
+};
 
 const ALERTS: &str = include_str!("../../contrib/prometheus/alerts.yml");
 const DASHBOARD: &str = include_str!("../../contrib/grafana/dashboard.json");
@@ -23,11 +26,15 @@ fn named(text: &str) -> BTreeSet<&str> {
 #[tokio::test]
 async fn alerts_and_dashboard_name_metrics_that_there_are() {
     let server = simulator().await;
-    let token = token_table("quotes", "sarus", "metrics = true");
-    let stage = Stage::new(&(server_table("sarus", &server, "") + &token));
-    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let token = token_table("quotes", "sarus", "metrics = true\nreauth = \"relogin\"");
+    let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
+    let stage = Stage::new(&(server_table("sarus", &server, "") + reauth + &token));
+    server.add_token(&stage.token("quotes"), seconds(0));
+    server.add_token(&secret("new"), seconds(3_600));
+    stage.script("hook", &prints_new());
     let daemon = stage.start();
-    daemon.event("token_checked", "quotes").await;
+    // What nothing was counted of is left out: something of each kind has to have happened.
+    daemon.event("reauth_succeeded", "quotes").await;
     let socket = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
     let page = read(socket, "GET", "/metrics", "").await.body;
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));

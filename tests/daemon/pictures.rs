@@ -3,10 +3,34 @@
 use tokenkeep::simulator::{Behaviour, RenewsBy, Simulator};
 
 use crate::listen::control;
+use crate::remote::on_a_terminal;
 use crate::support::{
     Browser, Stage, free_port, login_simulator, mortal_simulator, post, seconds, secret,
     server_table, simulator, simulator_with, token_table,
 };
+
+/// Draws TEXT, with its colours, as a terminal would.
+const TERMINAL: &str = r##"
+const colours = { 9: "#ff8f86", 10: "#63c79a", 11: "#e0b04f" };
+const pre = document.createElement("pre");
+pre.style.cssText = "display: inline-block; margin: 0; padding: 20px 24px; color: #e8e6e1; " +
+  "background: #15181b; font: 15px/1.4 'DejaVu Sans Mono', monospace";
+let style = {};
+pre.append("$ tokenkeep status\n");
+for (const part of TEXT.replaceAll("\r", "").split(/(\x1b\[[0-9;]*m)/)) {
+  const code = part.match(/^\x1b\[([0-9;]*)m$/)?.[1];
+  if (code === undefined) {
+    const span = document.createElement("span");
+    Object.assign(span.style, style);
+    span.append(part);
+    pre.append(span);
+  } else if (code === "0" || code === "39") style = {};
+  else if (code === "1") style = { fontWeight: "bold" };
+  else style = { color: colours[code.split(";").at(-1)] ?? "inherit" };
+}
+document.body.style.margin = "0";
+document.body.replaceChildren(pre);
+"##;
 
 /// What is alive, with a life in seconds, by server.
 const ALIVE: [(&str, &str, u64); 14] = [
@@ -55,8 +79,12 @@ async fn the_page_and_the_terminal() {
         browser.prefer(scheme).await;
         browser.open(&format!("http://127.0.0.1:{port}/")).await;
         browser.until("body.children.length >= 12 && body.innerText.includes('paused')").await;
-        browser.picture(&format!("{folder}/page-{scheme}.png")).await;
+        browser.picture("document.documentElement", &format!("{folder}/page-{scheme}.png")).await;
     }
+    let shown = on_a_terminal(stage.command("status"), 100, true).await;
+    browser.open("about:blank").await;
+    browser.run(&TERMINAL.replace("TEXT", &serde_json::Value::from(shown).to_string())).await;
+    browser.picture("document.querySelector('pre')", &format!("{folder}/status.png")).await;
     daemon.stop().await;
 }
 

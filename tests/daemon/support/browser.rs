@@ -166,9 +166,14 @@ impl Browser {
         messages.filter(|url: &String| !url.starts_with("chrome:")).collect()
     }
 
-    /// Writes what is to be seen into a PNG file.
-    pub(crate) async fn picture(&self, path: &str) {
-        let body = json!({"cmd": "Page.captureScreenshot", "params": {}});
+    /// Writes what is to be seen of this element into a PNG file.
+    pub(crate) async fn picture(&self, element: &str, path: &str) {
+        let clip = format!(
+            "return (({{x, y, width, height}}) => ({{x, y, width, height, scale: 1}})) \
+             ({element}.getBoundingClientRect());"
+        );
+        let clip = self.run(&clip).await;
+        let body = json!({"cmd": "Page.captureScreenshot", "params": {"clip": clip}});
         let picture = self.command("/goog/cdp/execute", body).await;
         let text = picture["data"].as_str().expect("a picture");
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
