@@ -37,9 +37,9 @@ const ALIVE: [(&str, &str, u64); 14] = [
     ("quotes-london", "sarus", 1_800),
     ("quotes-zurich", "sarus", 1_800),
     ("quotes-tokyo", "sarus", 1_200),
-    ("orders-desk-1", "sarus", 900),
-    ("orders-desk-2", "sarus", 240),
-    ("orders-desk-3", "sarus", 60),
+    ("orders-desk-1", "sarus", 20),
+    ("orders-desk-2", "sarus", 45),
+    ("orders-desk-3", "sarus", 90),
     ("history-daily", "archive", 86_400),
     ("history-ticks", "archive", 43_200),
     ("history-rates", "archive", 21_600),
@@ -79,6 +79,8 @@ async fn the_page_and_the_terminal() {
         browser.prefer(scheme).await;
         browser.open(&format!("http://127.0.0.1:{port}/")).await;
         browser.until("body.children.length >= 12 && body.innerText.includes('paused')").await;
+        // By then lives have run down for a while, and are seen to differ.
+        browser.until("/desk-1.*1[0-2] s/s.test(body.children[6].innerText)").await;
         browser.picture("document.documentElement", &format!("{folder}/page-{scheme}.png")).await;
     }
     let shown = on_a_terminal(stage.command("status"), 100, true).await;
