@@ -80,7 +80,10 @@ async fn the_page_and_the_terminal() {
         browser.open(&format!("http://127.0.0.1:{port}/")).await;
         browser.until("body.children.length >= 12 && body.innerText.includes('paused')").await;
         // By then lives have run down for a while, and are seen to differ.
-        browser.until("/desk-1.*1[0-2] s/s.test(body.children[6].innerText)").await;
+        let desk = "[...body.children].find((row) => row.innerText.includes('orders-desk-1'))";
+        browser
+            .until(&format!("{desk}?.querySelector('.left').innerText.match(/^1[0-2] s/)"))
+            .await;
         browser.picture("document.documentElement", &format!("{folder}/page-{scheme}.png")).await;
     }
     let shown = on_a_terminal(stage.command("status"), 100, true).await;
