@@ -156,3 +156,25 @@ async fn many_who_watch_leave_a_place_for_others() {
     assert_eq!(status(&get(port, "/").await), "200");
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn of_more_than_ten_thousand_tokens_the_worst_are_told_and_the_others_counted() {
+    const MANY: usize = 10_050;
+    let server = simulator().await;
+    let port = free_port();
+    let inventory = "[inventory.crowd]\nserver = \"sarus\"\nfile = \"$DIR/crowd.jsonl\"\n";
+    let tables = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
+    let stage = Stage::new(&(tables + inventory + &control(port, "")));
+    let line = |index| format!("{{\"name\": \"unknown-{index}\", \"token\": \"v-{index}\"}}\n");
+    stage.write("crowd.jsonl", &(0..MANY).map(line).collect::<String>());
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("inventory_loaded", "").await;
+    daemon.event("token_checked", "quotes").await;
+    let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
+    let stream = exchange(port, &request, "\"more\":false").await;
+    assert!(stream.contains("\"rest\":51,"), "{}", &stream[..1_000]);
+    assert_eq!(stream.matches(",\"unknown-").count(), 10_000);
+    assert!(!stream.contains("\"quotes\",0,\"alive\""), "a living token is not among the worst");
+    daemon.stop().await;
+}
