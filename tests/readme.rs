@@ -53,7 +53,7 @@ fn plan() -> String {
 #[test]
 fn every_example_of_a_configuration_loads_without_a_warning() {
     let examples = [blocks(README, "toml"), blocks(HOOKS, "toml")].concat();
-    assert_eq!(examples.len(), 6);
+    assert_eq!(examples.len(), 7);
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
@@ -61,6 +61,10 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
             // Excerpts: what they need around them.
             None if example.starts_with("[inventory.") || example.starts_with("[token.") => {
                 format!("[server.sarus]\nurl = \"https://s.example\"\n{example}")
+            }
+            None if example.starts_with("[control]") => {
+                let token = "[token.t]\nserver = \"s\"\nenv = \"T\"\n";
+                format!("[server.s]\nurl = \"https://s.example\"\n{token}{example}")
             }
             Some(name) => format!(
                 "[server.s]\nurl = \"https://s.example\"\n\

@@ -13,6 +13,7 @@ mod farewell;
 mod figures;
 mod inventories;
 mod late;
+mod look;
 mod memory;
 mod quiet;
 mod report;

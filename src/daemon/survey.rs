@@ -14,7 +14,7 @@ use crate::lifecycle::{State, Token};
 use crate::time::Moment;
 
 /// Tokens in a slice: well under a millisecond of work, even where each is a cache miss.
-const SLICE: u32 = 2_048;
+pub(super) const SLICE: u32 = 2_048;
 
 /// The most that one page holds: a millisecond's work to write down.
 const LONGEST_PAGE: usize = 1_000;
@@ -23,7 +23,7 @@ const LONGEST_PAGE: usize = 1_000;
 const PAGE: usize = 100;
 
 /// How urgent a token is: the worst state first, then the nearest end.
-type Rank = (State, Moment, u32);
+pub(super) type Rank = (State, Moment, u32);
 
 /// The looks under way, the oldest first.
 #[derive(Debug, Default)]
@@ -171,14 +171,16 @@ impl Search {
     }
 }
 
-fn rank(state: State, token: &Token, id: TokenId) -> Rank {
+pub(super) fn rank(state: State, token: &Token, id: TokenId) -> Rank {
     (state, token.bound().unwrap_or_default(), id.key())
 }
 
 impl Daemon {
     /// Goes on with the oldest look.
     pub(super) fn survey(&mut self) {
-        let Some(mut survey) = self.control.surveys.0.pop_front() else { return };
+        let Some(mut survey) = self.control.surveys.0.pop_front() else {
+            return self.go_on_looking();
+        };
         if !survey.is_wanted() {
             return;
         }
