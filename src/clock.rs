@@ -67,6 +67,8 @@ fn boottime() -> (u64, u64) {
 #[derive(Debug)]
 pub struct Alarm {
     timer: AsyncFd<OwnedFd>,
+    /// What the kernel was told last, until it has rung.
+    set_to: Option<Moment>,
 }
 
 impl Alarm {
@@ -85,7 +87,7 @@ impl Alarm {
             TimerfdClockId::Boottime,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
         )?;
-        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)?, set_to: None })
     }
 
     /// Sets the alarm to `at`, in place of what it was set to. A moment that is past rings at
@@ -95,10 +97,26 @@ impl Alarm {
     ///
     /// None that is known: the kernel takes every moment of this type.
     pub fn set(&mut self, at: Option<Moment>) -> io::Result<()> {
-        let it_value = at.filter(|at| *at != Moment::NEVER).map_or(DISARMED, instant);
-        let spec = Itimerspec { it_interval: DISARMED, it_value };
+        let at = at.filter(|at| *at != Moment::NEVER);
+        let spec = Itimerspec { it_interval: DISARMED, it_value: at.map_or(DISARMED, instant) };
         timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        self.set_to = at;
         Ok(())
+    }
+
+    /// Sees to it that the alarm rings at `at` at the latest. One that is set to an earlier
+    /// moment stays so: whoever hears it too early asks again, and that costs less than a
+    /// system call each time that the moment is put off.
+    ///
+    /// # Errors
+    ///
+    /// As for [`set`](Self::set).
+    pub fn set_by(&mut self, at: Option<Moment>) -> io::Result<()> {
+        match (at, self.set_to) {
+            (None, _) => Ok(()),
+            (Some(at), Some(set_to)) if set_to <= at => Ok(()),
+            (at, _) => self.set(at),
+        }
     }
 
     /// Waits until the alarm rings, once for each time that it is set. Cancel-safe: a ring is
@@ -114,6 +132,7 @@ impl Alarm {
             let read =
                 ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations[..])?));
             if let Ok(rung) = read {
+                self.set_to = None;
                 return rung.map(|_| ());
             }
         }

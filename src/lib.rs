@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ keeper ── lifecycle
-//!             │           ├─ api · hook · inventory · token_file · store · systemd · clock
+//!             │           ├─ api · hook · inventory · token_file · store · systemd · clock · arena
 //!             │           └─ events
 //!             └─ settings
 //! simulator (the API's double: tests, `demo`)

@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+
+/// An eighth less CPU for a check than with the system's, and a sixth less memory for a token:
+/// docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 fn main() -> ExitCode {
     tokenkeep::cli::main(std::env::args_os())
 }

@@ -160,7 +160,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nobody is woken for a bound",
-        file: "src/keeper/table.rs",
+        file: "src/keeper/entry.rs",
         text: "token.due_for(Need::Nothing), token.next_alarm()];",
         becomes: "token.due_for(Need::Nothing)];",
         caught_by: &[SCHEDULE],

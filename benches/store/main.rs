@@ -1,11 +1,14 @@
-//! Which embedded database the store is built on: the candidates side by side, in one run.
+//! Which embedded database the store is built on: the candidates side by side, in one run; and
+//! what the store costs as it is.
 //!
-//! `cargo bench --bench store` prints the table of `docs/store.md`. With a number, as in
-//! `cargo bench --bench store -- 100000`, it is so many rows in place of a million.
+//! `cargo bench --bench store` prints the tables of `docs/store.md`. With a number, as in
+//! `cargo bench --bench store -- 100000`, it is so many rows in place of a million; with
+//! `journal` before it, or alone, only the store as it is.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod engine;
+mod journal;
 mod trouble;
 
 use std::fs;
@@ -34,6 +37,8 @@ fn main() -> ExitCode {
         [rows] if rows.parse::<u64>().is_ok() => compare(rows.parse().unwrap_or(ROWS)),
         ["commit", name, folder] => trouble::commit_for_ever(kind(name), Path::new(folder)),
         ["read", name, folder] => return trouble::read_damaged(kind(name), Path::new(folder)),
+        ["journal"] => journal::figures(ROWS),
+        ["journal", rows] => journal::figures(rows.parse().unwrap_or(ROWS)),
         ["update", name, folder] => updates(kind(name), Path::new(folder)),
         other => eprintln!("what is {other:?}?"),
     }
@@ -49,6 +54,8 @@ fn compare(rows: u64) {
         let values = figures.each_ref().map(|figures| format!("{:>16}", figures[line].1));
         println!("{name:<38}{}", values.concat());
     }
+    println!();
+    journal::figures(rows);
     println!();
     for kind in [Kind::SqliteFull, Kind::Redb] {
         trouble::kills(kind);

@@ -73,7 +73,7 @@ pub enum ClientError {
 
 /// The client that all requests to `server` go through.
 pub(super) fn client(server: &Server) -> Result<reqwest::Client, ClientError> {
-    let builder = trust(connections(server), server)?;
+    let builder = retries(trust(connections(server), server)?, server);
     let builder = match proxy(server)? {
         Some(proxy) => builder.proxy(proxy),
         None => builder,
@@ -96,9 +96,7 @@ fn connections(server: &Server) -> ClientBuilder {
         .referer(false)
         // The environment's proxies would see every token: one is used by configuration only.
         .no_proxy()
-        .timeout(server.timeout)
         .connect_timeout(server.connect_timeout.min(server.timeout))
-        .read_timeout(server.timeout)
         .pool_max_idle_per_host(idle)
         .pool_idle_timeout(KEEP_IDLE)
         .tcp_nodelay(true)
@@ -107,6 +105,15 @@ fn connections(server: &Server) -> ClientBuilder {
         .http2_keep_alive_interval(PROBE)
         .http2_keep_alive_timeout(PROBE_TIMEOUT)
         .http2_keep_alive_while_idle(true)
+}
+
+/// Only HTTP/2 has requests that a server refuses unread, which the library then repeats. Where
+/// it is not spoken, keeping a copy of each request for that is in vain.
+fn retries(builder: ClientBuilder, server: &Server) -> ClientBuilder {
+    match server.url.scheme() {
+        "http" => builder.retry(reqwest::retry::never().max_retries_per_request(0)),
+        _ => builder,
+    }
 }
 
 fn default_headers() -> HeaderMap {

@@ -12,7 +12,7 @@ pub(super) type Object = Map<String, Value>;
 
 /// The longest life that is believed, in milliseconds: 366 days. The API itself gives a
 /// day at most; a number beyond this is a time stamp or a fault, not a life.
-const MAX_REMAINING_MS: f64 = 366.0 * 86_400_000.0;
+pub(super) const MAX_REMAINING_MS: u64 = 366 * 86_400_000;
 
 /// An answer's two parts that matter.
 #[derive(Debug)]
@@ -76,8 +76,10 @@ pub(super) fn field<'a>(object: &'a Object, key: &str) -> Option<&'a Value> {
 /// A remaining life: a number of milliseconds, or one as text, from 0 to 366 days; a
 /// fraction is dropped.
 pub(super) fn life(value: &Value) -> Option<Duration> {
+    #[expect(clippy::cast_precision_loss, reason = "some 2^35, and exact in 52 bits")]
+    const MOST: f64 = MAX_REMAINING_MS as f64;
     let millis = number(value)?;
-    if !(0.0..=MAX_REMAINING_MS).contains(&millis) {
+    if !(0.0..=MOST).contains(&millis) {
         return None;
     }
     #[expect(

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use hyper::body::Bytes;
+
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::failure::{Failure, FailureKind, Voice, kind_of, sentence};
+use super::glance;
 use super::redact::clean;
 use super::{LoginFault, LoginFaultKind, Renewed};
 use crate::outcome::{Fault, Outcome};
@@ -34,13 +37,18 @@ pub(super) struct Answer {
 /// An answer's body.
 pub(super) enum Body {
     /// All of it.
-    Whole(Vec<u8>),
+    Whole(Bytes),
     /// Longer than is read; its beginning is of no use.
     TooLong,
 }
 
 /// The answer to `QuerySessionToken`.
 pub(super) fn query(asked: &Asked<'_>, answer: &Answer) -> Outcome {
+    if let (200, Body::Whole(body)) = (answer.status, &answer.body)
+        && let Some(remaining) = glance::life(body)
+    {
+        return Outcome::Alive { remaining };
+    }
     match result(asked, answer).and_then(|result| remaining(&result)) {
         Ok(remaining) => Outcome::Alive { remaining },
         Err(failure) => failure.into(),

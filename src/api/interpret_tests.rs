@@ -11,7 +11,7 @@ fn asked(endpoint: Endpoint) -> Asked<'static> {
 }
 
 fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, retry_after: None, body: Body::Whole(body.to_string().into_bytes()) }
+    Answer { status, retry_after: None, body: Body::Whole(body.to_string().into()) }
 }
 
 fn queried(status: u16, body: impl ToString) -> Outcome {

@@ -10,6 +10,7 @@ mod connect;
 mod endpoint;
 mod envelope;
 mod failure;
+mod glance;
 mod interpret;
 mod quiet;
 mod redact;

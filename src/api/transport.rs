@@ -24,12 +24,11 @@ pub(super) fn explain(error: &reqwest::Error, limits: Limits, asked: &Asked<'_>)
     let server = asked.server;
     let reason = clean(&reason(error), asked.secret);
     if error.is_timeout() {
-        let (missed, limit) = if error.is_connect() {
-            ("no connection", limits.connect_timeout.min(limits.timeout))
-        } else {
-            ("no answer", limits.timeout)
-        };
-        return format!("{missed} within {}", readable(limit));
+        if error.is_connect() {
+            let limit = limits.connect_timeout.min(limits.timeout);
+            return format!("no connection within {}", readable(limit));
+        }
+        return no_answer_within(limits.timeout);
     }
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => format!(
@@ -49,6 +48,11 @@ pub(super) fn explain(error: &reqwest::Error, limits: Limits, asked: &Asked<'_>)
         ),
         None => format!("no whole answer came ({reason})"),
     }
+}
+
+/// The sentence for a request that has taken as long as it may.
+pub(super) fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {}", readable(limit))
 }
 
 /// The innermost reason, which tells most. The URL stands in the outermost one.

@@ -25,6 +25,7 @@ use self::diagnostics::Look;
 use self::remote::Action;
 use crate::api::Client;
 use crate::control::{self, client::ClientFault};
+use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -45,7 +46,11 @@ enum Command {
     /// Keep the configured tokens alive until SIGTERM; SIGHUP reloads the configuration
     Run,
     /// Check the configuration, and tell what will be done for each token
-    CheckConfig,
+    CheckConfig {
+        /// Tell the plan for every single token, however many there are
+        #[arg(long)]
+        all: bool,
+    },
     /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
     Status(remote::Status),
     /// Ask about tokens now, and tell what came of it
@@ -68,6 +73,8 @@ enum Command {
     Demo,
     /// Print the configuration that holds, with all files, defaults and overrides applied
     PrintConfig,
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -153,7 +160,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let look = Look::choose(matches!(arguments.command, Command::CheckConfig));
+    let look = Look::choose(matches!(arguments.command, Command::CheckConfig { .. }));
     match obey(arguments, look) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -171,7 +178,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     let path = arguments.config;
     match arguments.command {
         Command::Run => run(path),
-        Command::CheckConfig => check_config(&path, look),
+        Command::CheckConfig { all } => check_config(&path, all, look),
         Command::Status(status) => remote::run(status, &path),
         Command::Check(names) => remote::run(names.each(Action::Check), &path),
         Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
@@ -188,6 +195,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
             warn(&loaded.warnings, look);
             print(&settings::print(&loaded.settings))
         }
+        Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
@@ -226,14 +234,17 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::System { doing: "starting the runtime", error })
 }
 
-fn check_config(path: &Path, look: Look) -> Result<(), Failure> {
+fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     let loaded = settings::load(path, std::env::vars_os())?;
     warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
     }
-    print(&plan::tell(&loaded))
+    for fault in control::outsiders(&loaded.settings, GROUP) {
+        complain(&format!("warning: {fault}"));
+    }
+    print(&plan::tell(&loaded, all))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

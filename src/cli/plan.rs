@@ -23,8 +23,12 @@ const LIVES: [(&str, Duration); 3] = [
 const LATEST: f64 = 0.0;
 const EARLIEST: f64 = 1.0;
 
-/// The plan for every token of a configuration; reads its inventories.
-pub(super) fn tell(loaded: &Loaded) -> String {
+/// How many tokens are told one by one: more than fit on a screen are read by nobody.
+const TOLD_SINGLY: usize = 50;
+
+/// The plan for the tokens of a configuration; reads its inventories. `all`: every single
+/// token is told, however many there are.
+pub(super) fn tell(loaded: &Loaded, all: bool) -> String {
     let Settings { servers, reauths, tokens, .. } = &loaded.settings;
     let mut text = String::new();
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
@@ -41,6 +45,9 @@ pub(super) fn tell(loaded: &Loaded) -> String {
         let count = crowd.get(server.name.as_str()).copied().unwrap_or(0);
         line(&mut text, &describe_server(server, count));
     }
+    for reauth in reauths {
+        line(&mut text, &describe_reauth(reauth));
+    }
     let mut paragraph = |what: &str, upkeep: &Upkeep, remarks: &[String], kept: &str| {
         let Some(server) = servers.iter().find(|server| server.name == upkeep.server) else {
             return;
@@ -52,15 +59,24 @@ pub(super) fn tell(loaded: &Loaded) -> String {
             line(&mut text, &format!("  wrong          {remark}"));
         }
         describe_upkeep(&mut text, upkeep, server, count);
+        if let Some(before) = upkeep.reauth_before {
+            let before = format!("  before its end {}", early(before));
+            line(&mut text, &before);
+        }
         line(&mut text, &format!("  when it dies   {}", on_death(reauth, kept)));
     };
-    for token in tokens {
+    let told = if all { tokens.len() } else { tokens.len().min(TOLD_SINGLY) };
+    for token in &tokens[..told] {
         let (what, kept) = describe_token(token);
         paragraph(&what, &token.upkeep, &[], &kept);
     }
     for brought in &stock {
         let (what, kept) = describe_inventory(brought);
         paragraph(&what, &brought.inventory.upkeep, &brought.remarks, kept);
+    }
+    if told < tokens.len() {
+        let rest = tokens.len() - told;
+        line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
     }
     text
 }
@@ -79,6 +95,20 @@ fn describe_server(server: &Server, tokens: u32) -> String {
         server.rate_limit,
         server.max_in_flight,
     )
+}
+
+/// A way to new values, and what limits it for all its tokens together.
+fn describe_reauth(reauth: &Reauth) -> String {
+    let Reauth { name, max_failures_all, policy, quiet, .. } = reauth;
+    let mut text = format!(
+        "re-auth {name}: at most {max_failures_all} failures of all its tokens in {}",
+        words(policy.window)
+    );
+    if !quiet.is_empty() {
+        let windows: Vec<_> = quiet.iter().map(ToString::to_string).collect();
+        text += &format!("; quiet each day {}", windows.join(", "));
+    }
+    text
 }
 
 fn counted(tokens: u32) -> String {
@@ -147,8 +177,15 @@ fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> 
     } else {
         format!("a check every {} to {}", words(earliest), words(latest))
     };
+    let needed = f64::from(crowd) / earliest.as_secs_f64();
     let outage = survived(life, latest, server, crowd);
-    if outage.is_zero() {
+    if needed > f64::from(server.rate_limit.get()) {
+        format!(
+            "{checks}; too many tokens: that takes {needed:.0} requests a second, and rate_limit \
+             allows {}",
+            server.rate_limit
+        )
+    } else if outage.is_zero() {
         format!("{checks}; survives no outage that starts when a check is due")
     } else {
         format!(
@@ -164,6 +201,14 @@ fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> 
 fn survived(life: Duration, due: Duration, server: &Server, crowd: u32) -> Duration {
     let queue = Duration::from_secs(1) * crowd / server.rate_limit.get();
     life.saturating_sub(due).saturating_sub(SHORTEST_ROOM).saturating_sub(queue)
+}
+
+fn early(before: Duration) -> String {
+    format!(
+        "by {}, if nothing extends its life, a new value is asked for; the old one stays in use \
+         until the new one lives",
+        words(before)
+    )
 }
 
 fn on_death(reauth: Option<&Reauth>, kept: &str) -> String {

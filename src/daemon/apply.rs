@@ -194,7 +194,14 @@ impl Daemon {
     }
 
     fn replace_settings(&mut self, loaded: Loaded) -> Reloaded {
-        let Loaded { settings, warnings, .. } = loaded;
+        let Loaded { settings, warnings, files } = loaded;
+        if takes_all_away(&self.settings, &settings) {
+            let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+            return self.reject(&format!(
+                "{file}: no server and no token is left in it, as if it had been cut short; \
+                 write it anew, or stop the service if nothing is to be kept alive"
+            ));
+        }
         let clients = match clients(&settings, Some(&self.settings)) {
             Ok(clients) => clients,
             Err(error) => return self.reject(&error.to_string()),
@@ -256,6 +263,13 @@ impl Daemon {
             );
         }
     }
+}
+
+/// Whether nothing is left of what there was: a file that is being written or was cut short is
+/// as valid as an empty one, and nobody needs a daemon that keeps nothing.
+fn takes_all_away(old: &Settings, new: &Settings) -> bool {
+    let kept_some = !old.tokens.is_empty() || !old.inventories.is_empty();
+    kept_some && new.servers.is_empty()
 }
 
 /// The settings that only a restart can change, where they differ.

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::roster::{Kept, LastWords, Remote};
+use super::turns::Turn;
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
 use crate::control::{Caller, Reply};
@@ -152,16 +153,17 @@ impl Need {
     }
 }
 
-/// Obtains a new value, once the attempt is `counted`; where that cannot be written down, the
-/// store tells of it, and the attempt is made all the same.
+/// Obtains a new value, once its turn has come and the attempt is counted; where that cannot be
+/// written down, the store tells of it, and the attempt is made all the same.
 pub(super) async fn reauth(
     ticket: Ticket,
     client: Client,
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    counted: Option<Receipt>,
+    (mut turn, counted): (Turn, Option<Receipt>),
 ) -> Done {
+    turn.comes().await;
     if let Some(counted) = counted {
         counted.settled().await;
     }

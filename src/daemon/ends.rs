@@ -6,9 +6,12 @@
 
 use super::Daemon;
 use super::deeds::{Done, Obtained, Renamed, Stored};
+use super::roster::LastWords;
 use crate::clock;
+use crate::events::CheckEnd;
 use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{ReauthEnd, ReauthFault, Reauthenticated};
+use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated};
+use crate::outcome::Outcome;
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -18,8 +21,9 @@ impl Daemon {
         self.close_for_quiet(now);
         match done {
             Done::Answered(ticket, mut answer, renamed) => {
+                self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
-                self.count_answer(ticket.token, &answer);
+                self.count_answer(ticket, &answer);
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
             Done::Reauthenticated { ticket, duration, obtained } => {
@@ -41,6 +45,25 @@ impl Daemon {
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();
+    }
+
+    /// What is said of a token tells what its values are still wanted for.
+    pub(super) fn heed(&mut self, id: TokenId, notice: &Notice) {
+        match notice {
+            Notice::Expired { fault, candidate: false }
+            | Notice::Rejected { fault, candidate: false } => {
+                let words = LastWords { status: fault.status, detail: fault.detail.clone() };
+                self.roster.set_last_words(id, words);
+            }
+            Notice::Checked { .. } => {
+                if let Some(token) = self.keeper.token(id)
+                    && !token.has_candidate()
+                {
+                    self.roster.settle(id, token.active_slot());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// An answer names another value in place of the one that was asked about: tells whether it
@@ -114,6 +137,19 @@ impl Daemon {
                 self.keeper.stored(ticket, Err(error), now, &mut self.outputs);
             }
         }
+    }
+}
+
+/// What a check was like, whatever it came to.
+fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
+    let failed = match answer.outcome {
+        Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
+        Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
+    };
+    CheckEnd {
+        lateness: answer.sent.since(ticket.due),
+        life_left: ticket.bound.map(|bound| bound.since(answer.sent)),
+        failed,
     }
 }
 

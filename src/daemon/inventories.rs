@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -111,7 +112,10 @@ impl Daemon {
             });
             for news in receiver {
                 match news {
-                    News::Part(id, _, part) => self.take_in(id, part),
+                    News::Part(id, _, part) => {
+                        self.make_room(id, &part);
+                        self.take_in(id, part);
+                    }
                     News::End(id, pass, end) => {
                         self.ended(id, pass, end);
                         self.conclude(id, true);
@@ -120,6 +124,17 @@ impl Daemon {
                 }
             }
         });
+    }
+
+    /// Of a part that is the first of many: makes room for all of them at once.
+    fn make_room(&mut self, id: StockId, part: &Bundle) {
+        if let Some(stock) = self.stocks.by_id.get(&id)
+            && stock.tokens == 0
+            && let InventorySource::File { path, .. } = &stock.settings.source
+            && let Ok(file) = fs::metadata(path)
+        {
+            self.roster.expect(part.estimate(file.len()));
+        }
     }
 
     fn take_in(&mut self, id: StockId, part: Bundle) {

@@ -4,11 +4,11 @@
 //! In the store windows end by the wall clock, here by the daemon's. An attempt is written down
 //! before it starts: one that a crash interrupts has been made all the same.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::absent::Absent;
 use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
@@ -23,10 +23,7 @@ use crate::token_file::StoreFault;
 /// What of the store is needed again while the daemon runs.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Kept values of tokens that are not configured, or not yet.
-    pub(super) values: HashMap<String, Stored>,
-    /// Attempts that counted for such tokens.
-    pub(super) counts: HashMap<String, Count>,
+    pub(super) absent: Absent,
     /// The number of the token that is to be written down next, while all are.
     next: u32,
     /// While the daemon starts: what the sources hold, until it is known what is resumed.
@@ -97,9 +94,8 @@ impl Daemon {
     /// The values that earlier runs kept: to be had before the sources are looked at.
     pub(super) fn recall_values(&mut self, store: &mut Store) {
         self.read(store, |daemon, store| {
-            store.values(|name, stored| {
-                daemon.memory.values.insert(name.to_owned(), stored);
-            })
+            let now = clock::now();
+            store.values(|name, stored| daemon.memory.absent.keep_value(name, stored, now))
         });
     }
 
@@ -110,7 +106,7 @@ impl Daemon {
             store.counts(|counted, count| match counted {
                 Counted::Token(name) => match daemon.roster.id_of(&name) {
                     Some(id) => daemon.recount_token(id, &count),
-                    None => drop(daemon.memory.counts.insert(name, count)),
+                    None => daemon.memory.absent.keep_count(&name, count),
                 },
                 Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
             })
@@ -165,14 +161,16 @@ impl Daemon {
             });
         }
         let Held { new, others } = self.memory.held.take().unwrap_or_default();
+        // Once for all of them: reading it a million times would take its time.
+        let now = clock::now();
         for id in new {
             if !self.keeper.token(id).is_some_and(|token| token.is_resumed()) {
                 let change = SourceChange::NewValue;
-                self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+                self.keeper.source_changed(id, change, now, &mut self.outputs);
             }
         }
         for (id, change) in others {
-            self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+            self.keeper.source_changed(id, change, now, &mut self.outputs);
         }
     }
 
@@ -299,7 +297,7 @@ impl Daemon {
         {
             let replaces = kept.in_source().map(ValueRef::to_value);
             let stored = Stored { value: value.to_value(), replaces };
-            self.memory.values.insert(kept.name().to_owned(), stored);
+            self.memory.absent.keep_value(kept.name(), stored, clock::now());
         }
     }
 

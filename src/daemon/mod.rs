@@ -4,6 +4,7 @@
 //! readings; every decision is the keeper's. There is no task for each token: a future for
 //! each effect under way, and those are limited by the keeper's gates.
 
+mod absent;
 mod apply;
 pub(crate) mod control;
 mod deeds;
@@ -17,6 +18,7 @@ mod quiet;
 mod report;
 mod restock;
 mod roster;
+mod round;
 mod scrape;
 mod sources;
 mod status;
@@ -24,6 +26,7 @@ mod stock_report;
 mod stocks;
 mod survey;
 mod terms;
+mod turns;
 mod views;
 mod watchdog;
 
@@ -41,9 +44,10 @@ use self::deeds::Done;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
-use self::roster::{LastWords, Remote, Roster};
+use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 use self::stocks::Stocks;
+use self::turns::Turns;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
@@ -111,7 +115,10 @@ pub struct Daemon {
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
+    turns: Turns,
     outputs: Vec<Output>,
+    /// The last round of the loop.
+    woke: Moment,
     reloading: bool,
     reload_again: bool,
     stopping: bool,
@@ -150,7 +157,9 @@ impl Daemon {
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
+            turns: Turns::default(),
             outputs: Vec::new(),
+            woke: Moment::default(),
             reloading: false,
             reload_again: false,
             stopping: false,
@@ -184,7 +193,7 @@ impl Daemon {
         self.wake();
         self.ready();
         loop {
-            alarm.set(self.next_wake()).map_err(system("setting a timer"))?;
+            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
@@ -192,7 +201,7 @@ impl Daemon {
                     Some(_) | None => break,
                 },
                 () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.done(done),
+                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
                 Some(Ok(done)) = self.deeds.join_next() => self.done(done),
                 changed = self.watcher.changed() => self.look_at(changed),
                 report = memory::report(&mut self.store) => self.reported(report),
@@ -207,25 +216,6 @@ impl Daemon {
         }
         self.wind_down().await;
         Ok(())
-    }
-
-    /// Lets the keeper do what is due, and everything that comes of it.
-    fn wake(&mut self) {
-        let now = clock::now();
-        self.close_for_quiet(now);
-        self.keeper.wake(now, &mut self.outputs);
-        self.perform();
-        if self.journal.due().is_some_and(|due| due <= now) {
-            self.journal.flush();
-        }
-        self.status.tell(now, &self.keeper);
-        self.watchdog.gone_round(now, self.keeper.next_wake());
-    }
-
-    fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
-        wishes.into_iter().flatten().min()
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
@@ -251,19 +241,7 @@ impl Daemon {
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
                     self.count_notice(id, &notice);
-                    if let Notice::Expired { fault, candidate: false }
-                    | Notice::Rejected { fault, candidate: false } = &notice
-                    {
-                        let words =
-                            LastWords { status: fault.status, detail: fault.detail.clone() };
-                        self.roster.set_last_words(id, words);
-                    }
-                    if matches!(notice, Notice::Checked { .. })
-                        && let Some(token) = self.keeper.token(id)
-                        && !token.has_candidate()
-                    {
-                        self.roster.settle(id, token.active_slot());
-                    }
+                    self.heed(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
@@ -294,7 +272,6 @@ impl Daemon {
                     Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
-                self.count_call(ticket.token);
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
@@ -302,7 +279,9 @@ impl Daemon {
                 let method = reauth.method.clone();
                 let timeout = reauth.timeout;
                 let counted = self.count_attempts_now(ticket.token);
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, counted));
+                let turn = self.turns.take(&need.name);
+                let first = (turn, counted);
+                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
             }
             Effect::Revoke { slot, timeout } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };

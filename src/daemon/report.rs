@@ -1,5 +1,7 @@
 //! The keeper's notices as log events: which name, which level, which words.
 
+use std::borrow::Cow;
+
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::keeper::ServerNotice;
 use crate::lifecycle::{Method, Notice, Stage};
@@ -12,7 +14,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
     journal.write(now, name, severity, &message, fields);
 }
 
-type Line<'a> = (Name, Severity, String, Fields<'a>);
+type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
 
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
 fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
@@ -20,7 +22,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
             if *misconfigured { Severity::Error } else { Severity::Warn },
-            format!("the check came to no conclusion: {}", fault.error),
+            format!("the check came to no conclusion: {}", fault.error).into(),
             Fields {
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
@@ -106,7 +108,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::RevokeFailed { fault } => (
             Name::TokenRevoked,
             Severity::Warn,
-            format!("the token could not be revoked and goes on: {}", fault.error),
+            format!("the token could not be revoked and goes on: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
@@ -130,7 +132,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
             Name::ReauthFailed,
             Severity::Error,
-            format!("no new token value: {}", fault.error),
+            format!("no new token value: {}", fault.error).into(),
             Fields {
                 status: fault.status,
                 error: Some(&fault.error),

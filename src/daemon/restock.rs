@@ -213,6 +213,7 @@ impl Daemon {
         }
         stock_report::collisions(&mut self.journal, now, &settings, &pass.collisions);
         self.look_at_tokens(pass.errands);
+        self.memory.absent.prune(now, clock::wall_clock());
         if again {
             self.stocks.read(id, None);
         }

@@ -74,6 +74,14 @@ impl Roster {
         names.insert_unique(hash, id, |id| keys.hash_one(name_in(rows, arena, *id)));
     }
 
+    /// So many more tokens are about to come.
+    pub(super) fn expect(&mut self, count: u64) {
+        let count = usize::try_from(count).unwrap_or(0);
+        self.rows.reserve(count);
+        let Self { arena, rows, names, keys, .. } = self;
+        names.reserve(count, |id| keys.hash_one(name_in(rows, arena, *id)));
+    }
+
     pub(super) fn remove(&mut self, id: TokenId) {
         let hash = self.keys.hash_one(self.name(id));
         if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {

@@ -39,16 +39,13 @@ impl Daemon {
     ) -> TokenId {
         let id = self.keeper.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
-        let has_file = || self.roster.token(id).is_some_and(|kept| kept.file().is_some());
-        if !self.memory.values.is_empty()
-            && !has_file()
-            && let Some(stored) = self.memory.values.remove(name)
+        let has_file = |kept: Kept<'_>| kept.file().is_some();
+        if !self.roster.token(id).is_some_and(has_file)
+            && let Some(stored) = self.memory.absent.take_value(name)
         {
             self.roster.recall(id, stored);
         }
-        if !self.memory.counts.is_empty()
-            && let Some(count) = self.memory.counts.remove(name)
-        {
+        if let Some(count) = self.memory.absent.take_count(name) {
             self.recount_token(id, &count);
         }
         id

@@ -2,21 +2,38 @@
 
 use super::limiter::{Limiter, Tally, Verdict};
 use super::ring::Ring;
-use super::{Fields, Name, Severity, emit, enabled};
+use super::summary::{CheckEnd, Summary};
+use super::{Fields, Name, Severity, emit, emit_summary, enabled};
 use crate::clock;
 use crate::time::Moment;
 
 /// Writes events, leaves out what is too much, and says so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
     limiter: Limiter,
     ring: Ring,
+    summary: Summary,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Journal {
     /// A journal that has left nothing out yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { limiter: Limiter::default(), ring: Ring::default(), summary: Summary::new() }
+    }
+
+    /// Counts a check that has ended, for the summary that is written where there are too many
+    /// for a line of each. What became of the token is still to be written.
+    pub fn count_check(&mut self, now: Moment, end: &CheckEnd) {
+        self.say_due(now);
+        if self.limiter.is_summing() {
+            self.summary.add(end);
+        }
     }
 
     /// Writes an event that happens `now`, or counts it where there are too many.
@@ -33,7 +50,7 @@ impl Journal {
         if name == Name::DaemonStopped {
             self.flush();
         } else {
-            say(&self.limiter.take_due(now));
+            self.say_due(now);
         }
         self.ring.add(clock::wall_clock(), name, severity, message, &fields);
         if !enabled(severity) {
@@ -53,14 +70,26 @@ impl Journal {
         &self.ring
     }
 
-    /// When [`flush`](Self::flush) has something to say, if nothing is written before.
+    /// When [`say_due`](Self::say_due) has something to say, if nothing is written before.
     pub fn due(&self) -> Option<Moment> {
-        self.limiter.due()
+        [self.limiter.due(), self.limiter.summary_due()].into_iter().flatten().min()
+    }
+
+    /// Says what was left out or summed up, where that is due. Too early or twice does no harm.
+    pub fn say_due(&mut self, now: Moment) {
+        say(&self.limiter.take_due(now));
+        if self.limiter.summary_due().is_some_and(|due| due <= now) {
+            let suppressed = self.limiter.sum_up(now);
+            emit_summary(&self.summary.take(), suppressed);
+        }
     }
 
     /// Says what was left out and not said yet: at the latest before the process ends.
     /// Too early or twice does no harm.
     pub fn flush(&mut self) {
+        if let Some(suppressed) = self.limiter.stop_summing() {
+            emit_summary(&self.summary.take(), suppressed);
+        }
         say(&self.limiter.take_all());
     }
 }

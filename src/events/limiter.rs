@@ -21,6 +21,16 @@ pub(super) const OTHER_LINES: u64 = 1_000;
 /// The span to which [`OTHER_LINES`] applies, and after which what was left out is summed up.
 pub(super) const OTHER_WINDOW: Duration = Duration::from_secs(60);
 
+/// Seconds in a row in each of which lines of checks had to be left out, until such lines are
+/// summed up: a start or a server that comes back brings a burst, which is over by then.
+const SUSTAINED: u32 = 10;
+
+/// The span of checks that a summary is about.
+pub(super) const SUMMARY_WINDOW: Duration = Duration::from_secs(60);
+
+/// Checks in [`SUMMARY_WINDOW`] that are few enough for a line of each again.
+const FEW_CHECKS: u64 = ROUTINE_LINES * SUMMARY_WINDOW.as_secs();
+
 /// What is to be done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -89,12 +99,22 @@ impl Window {
 struct Routine {
     window: Window,
     left_out: u64,
+    /// Windows in a row from which lines were left out.
+    crowded: u32,
+}
+
+/// Checks are being summed up.
+#[derive(Debug, Clone, Copy)]
+struct Summing {
+    since: Moment,
+    checks: u64,
 }
 
 /// Keeps count of what was written and what was not.
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
     checked: Routine,
+    summing: Option<Summing>,
     failed: Routine,
     others: Window,
     left_out: Tally,
@@ -104,12 +124,13 @@ impl Limiter {
     /// Decides on an event that happens `now`.
     pub(super) fn admit(&mut self, now: Moment, name: Name) -> Verdict {
         match name {
-            Name::TokenChecked => self.checked.admit(now),
+            Name::TokenChecked => self.admit_check(now),
             Name::CheckFailed => self.failed.admit(now),
             Name::DaemonStarted
             | Name::DaemonReady
             | Name::DaemonStopping
             | Name::DaemonStopped
+            | Name::ChecksSummary
             | Name::EventsSuppressed => Verdict::Write { suppressed: 0 },
             Name::ConfigReloaded
             | Name::ConfigRejected
@@ -135,6 +156,51 @@ impl Limiter {
             | Name::ValueRead
             | Name::StoreFailed => self.admit_other(now, name),
         }
+    }
+
+    fn admit_check(&mut self, now: Moment) -> Verdict {
+        if self.summing.is_none() {
+            let verdict = self.checked.admit(now);
+            if self.checked.crowded < SUSTAINED {
+                return verdict;
+            }
+            self.checked.crowded = 0;
+            self.summing = Some(Summing { since: now, checks: 0 });
+            if let Verdict::Write { suppressed } = verdict {
+                self.checked.left_out = suppressed;
+            }
+        }
+        if let Some(summing) = &mut self.summing {
+            summing.checks += 1;
+        }
+        self.checked.left_out = self.checked.left_out.saturating_add(1);
+        Verdict::LeaveOut
+    }
+
+    /// Whether checks are being summed up.
+    pub(super) fn is_summing(&self) -> bool {
+        self.summing.is_some()
+    }
+
+    /// When the next summary is due; `None` while every check has a line.
+    pub(super) fn summary_due(&self) -> Option<Moment> {
+        self.summing.map(|summing| summing.since + SUMMARY_WINDOW)
+    }
+
+    /// A summary is written now: how many lines it stands for. Where the checks have become
+    /// few, each has a line again from now on.
+    pub(super) fn sum_up(&mut self, now: Moment) -> u64 {
+        let few = |summing: &Summing| summing.checks <= FEW_CHECKS;
+        self.summing = self.summing.filter(|summing| !few(summing));
+        if let Some(summing) = &mut self.summing {
+            *summing = Summing { since: now, checks: 0 };
+        }
+        std::mem::take(&mut self.checked.left_out)
+    }
+
+    /// A last summary is written now: how many lines it stands for, if any.
+    pub(super) fn stop_summing(&mut self) -> Option<u64> {
+        self.summing.take().map(|_| std::mem::take(&mut self.checked.left_out))
     }
 
     fn admit_other(&mut self, now: Moment, name: Name) -> Verdict {
@@ -172,7 +238,15 @@ impl Limiter {
 
 impl Routine {
     fn admit(&mut self, now: Moment) -> Verdict {
-        if self.window.admits(now, ROUTINE_WINDOW, ROUTINE_LINES) {
+        let began = self.window.began;
+        let admits = self.window.admits(now, ROUTINE_WINDOW, ROUTINE_LINES);
+        if self.window.began != began {
+            // What is left out of a window is said with the first line of the next.
+            let crowded = self.left_out > 0;
+            let next = began.is_some_and(|began| now.since(began) < 2 * ROUTINE_WINDOW);
+            self.crowded = if crowded && next { self.crowded + 1 } else { 0 };
+        }
+        if admits {
             Verdict::Write { suppressed: std::mem::take(&mut self.left_out) }
         } else {
             self.left_out = self.left_out.saturating_add(1);
@@ -211,6 +285,52 @@ mod tests {
         let later = START + ROUTINE_WINDOW;
         assert_eq!(limiter.admit(later, Name::TokenChecked), Verdict::Write { suppressed: 7 });
         assert_eq!(limiter.admit(later, Name::TokenChecked), WRITE);
+    }
+
+    /// So many checks, evenly in each of so many seconds; tells how many had lines.
+    fn check(limiter: &mut Limiter, from: Moment, seconds: u64, each: u64) -> u64 {
+        let mut written = 0;
+        for n in 0..seconds * each {
+            let now = from + Duration::from_millis(n * 1_000 / each);
+            written += u64::from(limiter.admit(now, Name::TokenChecked) != Verdict::LeaveOut);
+        }
+        written
+    }
+
+    #[test]
+    fn ten_crowded_seconds_in_a_row_have_checks_summed_up() {
+        let mut limiter = Limiter::default();
+        assert_eq!(check(&mut limiter, START, 10, 150), 10 * ROUTINE_LINES);
+        assert!(!limiter.is_summing());
+        let then = START + Duration::from_secs(10);
+        assert_eq!(check(&mut limiter, then, 60, 150), 0);
+        assert_eq!(limiter.summary_due(), Some(then + SUMMARY_WINDOW));
+        let last = 150 - ROUTINE_LINES;
+        assert_eq!(limiter.sum_up(then + SUMMARY_WINDOW), last + 60 * 150, "and none is lost");
+    }
+
+    #[test]
+    fn a_burst_or_a_rate_that_has_room_is_not_summed_up() {
+        for (seconds, each) in [(9, 5_000), (100, ROUTINE_LINES)] {
+            let mut limiter = Limiter::default();
+            check(&mut limiter, START, seconds, each);
+            // A calm second in between.
+            check(&mut limiter, START + Duration::from_secs(seconds + 2), 9, 5_000);
+            assert!(!limiter.is_summing(), "{seconds} s of {each}");
+        }
+    }
+
+    #[test]
+    fn a_calm_minute_gives_every_check_its_line_again() {
+        let mut limiter = Limiter::default();
+        check(&mut limiter, START, 70, 150);
+        limiter.sum_up(START + Duration::from_secs(70));
+        assert!(limiter.is_summing());
+        check(&mut limiter, START + Duration::from_secs(70), 60, ROUTINE_LINES);
+        limiter.sum_up(START + Duration::from_secs(130));
+        assert!(!limiter.is_summing());
+        let line = limiter.admit(START + Duration::from_secs(131), Name::TokenChecked);
+        assert_eq!(line, WRITE);
     }
 
     #[test]

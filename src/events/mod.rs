@@ -22,12 +22,16 @@ mod name;
 mod queue;
 mod record;
 mod ring;
+mod summary;
 
 pub use filter::check_filter;
 pub use init::{Guard, InitError, StdoutKind, init};
 pub use journal::Journal;
 pub use name::Name;
 pub use ring::{Happened, Ring};
+pub use summary::CheckEnd;
+
+use summary::Figures;
 
 /// The tracing target of the events named here. A filter `tokenkeep=debug` covers it.
 const TARGET: &str = "tokenkeep";
@@ -164,6 +168,25 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
         Severity::Warn => at!(WARN),
         Severity::Error => at!(ERROR),
     }
+}
+
+/// Says what a minute of checks came to, and how many lines that stands for. On its own, as an
+/// event of tracing has no room for all fields of the contract.
+fn emit_summary(figures: &Figures, suppressed: u64) {
+    let Figures { checks, failures, .. } = *figures;
+    tracing::event!(
+        target: TARGET,
+        tracing::Level::INFO,
+        event = Name::ChecksSummary.as_str(),
+        checks,
+        failures,
+        lateness_p50_ms = figures.lateness_p50_ms,
+        lateness_p99_ms = figures.lateness_p99_ms,
+        lateness_max_ms = figures.lateness_max_ms,
+        life_left_p1_ms = figures.life_left_p1_ms,
+        suppressed,
+        "{checks} checks have ended, {failures} of them without a conclusion"
+    );
 }
 
 /// Whether the filter lets events of this severity through.

@@ -59,6 +59,8 @@ names! {
     InventoryLoaded, "inventory_loaded", Info, "3fff652cc5fb4f00bf4186caa2e2520d";
     /// A token is alive.
     TokenChecked, "token_checked", Info, "1b0bbeb6d86c4f109c011cdf796a5dbd";
+    /// Many tokens are alive: a minute of checks, summed up.
+    ChecksSummary, "checks_summary", Info, "70fcb1d55ac64a1880fa6e433e94158e";
     /// No permitted way extends this token value.
     RenewalNotObserved, "renewal_not_observed", Warn, "a0c2f1b4dd3b4556aa37f7c3a9c03948";
     /// How a server renews is known, or has changed.

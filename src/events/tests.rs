@@ -187,6 +187,50 @@ fn checks_beyond_a_hundred_a_second_are_counted_in_the_next_line() {
     assert_eq!(told, [50]);
 }
 
+/// A second of checks, each as late as its number in milliseconds.
+fn check(journal: &mut Journal, second: u64, count: u64) {
+    for n in 0..count {
+        let now = START + Duration::from_millis(second * 1_000 + n * 1_000 / count);
+        let lateness = Duration::from_millis(n);
+        journal.count_check(now, &CheckEnd { lateness, life_left: None, failed: n == 0 });
+        journal.write(now, Name::TokenChecked, Severity::Info, "alive", Fields::default());
+    }
+}
+
+#[test]
+fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        (0..71).for_each(|second| check(&mut journal, second, 200));
+    });
+    let (last, singly) = said.split_last().unwrap();
+    assert_eq!(singly.len() as u64, 10 * ROUTINE_LINES);
+    assert_eq!((&last["event"], &last["level"]), (&"checks_summary".into(), &"info".into()));
+    let number = |key: &str| last[key].as_u64().unwrap();
+    // That there are too many is known with the first check's line, when it has been counted.
+    assert_eq!([number("checks"), number("failures")], [60 * 200 - 1, 60 - 1]);
+    assert!((98..=101).contains(&number("lateness_p50_ms")), "{last:?}");
+    assert!((196..=199).contains(&number("lateness_p99_ms")), "{last:?}");
+    assert_eq!(number("lateness_max_ms"), 199);
+    let before: u64 = singly.iter().filter_map(|line| line.get("suppressed")?.as_u64()).sum();
+    assert_eq!(singly.len() as u64 + before + number("suppressed"), 70 * 200, "none is lost");
+}
+
+#[test]
+fn the_last_summary_is_said_before_the_last_line() {
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        (0..12).for_each(|second| check(&mut journal, second, 200));
+        let now = START + Duration::from_secs(12);
+        write(&mut journal, now, Name::DaemonStopped, 1);
+        journal.flush();
+    });
+    let [.., sum, last] = said.as_slice() else { panic!("two lines at least") };
+    assert_eq!(sum["event"], "checks_summary");
+    assert_eq!(last["event"], "daemon_stopped");
+    assert_eq!(said.iter().filter(|line| line["event"] == "events_suppressed").count(), 0);
+}
+
 #[test]
 fn what_was_summed_up_is_said_when_its_minute_is_over() {
     let said = lines("info", || {

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroizing;
 
+use super::read::expected;
 use super::{Listed, Sink};
 use crate::secret::{MAX_VALUE_BYTES, ValueRef};
 use crate::token_file::{SourceFault, SourceWarning};
@@ -14,6 +15,10 @@ use crate::token_file::{SourceFault, SourceWarning};
 /// The text that a bundle holds, in bytes: a thousand tokens, and a millisecond of the time of
 /// whoever takes them.
 const ROOM: usize = 64 * 1024;
+
+/// What a line has besides the name and the value, in bytes: as `serde_json` or `json.dumps`
+/// write it, a little less or more.
+const BESIDES: u64 = 26;
 
 /// No file's name is longer.
 const LONGEST_NAME: usize = 255;
@@ -73,6 +78,12 @@ impl Bundle {
     /// Whether there might be no room for another token.
     pub fn is_full(&self) -> bool {
         self.text.len() + LONGEST_NAME + MAX_VALUE_BYTES > ROOM
+    }
+
+    /// How many tokens a file of JSON lines of so many bytes holds, if they are like these.
+    pub fn estimate(&self, file_bytes: u64) -> u64 {
+        let tokens = self.tokens.len() as u64;
+        expected(tokens, self.text.len() as u64 + tokens * BESIDES, file_bytes)
     }
 
     /// Hands every token to `sink`, in the order in which they were added.
@@ -157,6 +168,22 @@ mod tests {
             ControlFlow::Continue(())
         });
         assert_eq!(line, 100);
+    }
+
+    #[test]
+    fn a_bundle_tells_how_many_tokens_there_are_to_come() {
+        let (mut bundle, mut bytes) = (Bundle::default(), 0);
+        for line in 0..500 {
+            let name = format!("t{line}");
+            bytes += format!("{{\"name\": \"{name}\", \"token\": \"abc-123\"}}\n").len() as u64;
+            let value = Ok(ValueRef::again("abc-123"));
+            bundle.add(Listed { name: &name, value, warnings: Vec::new(), line });
+        }
+        assert!(
+            (950..=1_050).contains(&bundle.estimate(2 * bytes)),
+            "{}",
+            bundle.estimate(2 * bytes)
+        );
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl<R: Read> Lines<R> {
         }
     }
 
+    /// How many bytes the lines took up that were handed out.
+    pub(super) fn used(&self) -> u64 {
+        self.taken - (self.end - self.start) as u64
+    }
+
     /// Whether more than [`MAX_BYTES`] were there.
     pub(super) fn is_too_large(&self) -> bool {
         self.taken > MAX_BYTES

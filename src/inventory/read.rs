@@ -17,6 +17,9 @@ use super::lines::{Line, Lines};
 use super::{InventoryFault, LineFault, Listed, Place, Reading, Sink};
 use crate::token_file::SourceWarning;
 
+/// After so many tokens it is known well enough how long a line is.
+const SAMPLE: u64 = 1_024;
+
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What tells one state of a file from another.
@@ -70,7 +73,8 @@ pub fn read_file(path: &Path, strict: bool, sink: Sink<'_>) -> Result<Reading, I
         return Err(InventoryFault::NotAFile(path.to_owned()));
     }
     let stamp = Stamp::from(&before);
-    let mut reading = read_lines(&file, &path.display().to_string(), strict, sink)?;
+    let place = path.display().to_string();
+    let mut reading = read(&file, &place, Some(before.len()), strict, sink)?;
     let after = file.metadata().map_err(unreadable)?;
     reading.changed = Stamp::from(&after) != stamp;
     reading.stamp = Some(stamp);
@@ -108,11 +112,21 @@ pub fn read_lines(
     strict: bool,
     sink: Sink<'_>,
 ) -> Result<Reading, InventoryFault> {
+    read(reader, place, None, strict, sink)
+}
+
+fn read(
+    reader: impl Read,
+    place: &str,
+    size: Option<u64>,
+    strict: bool,
+    sink: Sink<'_>,
+) -> Result<Reading, InventoryFault> {
     if !strict {
-        return scan(reader, place, sink);
+        return scan(reader, place, size, sink);
     }
     let mut held = Bundles::default();
-    let reading = scan(reader, place, &mut |listed| {
+    let reading = scan(reader, place, size, &mut |listed| {
         held.add(listed);
         ControlFlow::Continue(())
     })?;
@@ -125,11 +139,23 @@ pub fn read_lines(
     }
 }
 
-fn scan(reader: impl Read, place: &str, sink: Sink<'_>) -> Result<Reading, InventoryFault> {
+/// `size`: how many bytes there are, where that is known.
+fn scan(
+    reader: impl Read,
+    place: &str,
+    size: Option<u64>,
+    sink: Sink<'_>,
+) -> Result<Reading, InventoryFault> {
     let mut lines = Lines::new(reader);
     let mut reading = Reading::default();
     let mut names = Names::default();
+    let mut size = size;
     loop {
+        if reading.good == SAMPLE
+            && let Some(size) = size.take()
+        {
+            names.reserve(expected(SAMPLE, lines.used(), size));
+        }
         let next = lines
             .next()
             .map_err(|error| InventoryFault::Unreadable { path: place.into(), error })?;
@@ -176,7 +202,19 @@ struct Names {
     lines: HashTable<(u64, u32)>,
 }
 
+/// How many tokens `size` bytes hold, if they are like those that the first `used` bytes held.
+pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
+    let product = u128::from(tokens) * u128::from(size) / u128::from(used.max(1));
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
 impl Names {
+    /// Makes room for so many names: a table that grows is built anew each time.
+    fn reserve(&mut self, count: u64) {
+        let more = usize::try_from(count).unwrap_or(0).saturating_sub(self.lines.len());
+        self.lines.reserve(more, |(known, _)| *known);
+    }
+
     /// The line that has `name` already; `None` if it is `line`, from now on.
     fn first_line_of(&mut self, name: &str, line: u32) -> Option<u32> {
         let hash = self.keys.hash_one(name);

@@ -1,46 +1,63 @@
 //! The schedule of all tokens: who next wants something, and when.
+//!
+//! What comes soon is in a heap, everything later in buckets of a second each, in no order. So
+//! an entry costs the same, a push and a move, whether there are a thousand or a million; only
+//! the few of one second are ever sorted.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::time::Moment;
 
-/// A moment and a token's number in twelve bytes; ordered by the moment first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Date {
-    high: u32,
-    low: u32,
-    id: u32,
-}
+/// The width of a bucket is 2 to this in milliseconds.
+const WIDTH: u32 = 10;
 
-impl Date {
-    fn new(at: Moment, id: u32) -> Self {
-        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        Self { high: half(at.as_millis() >> 32), low: half(at.as_millis()), id }
-    }
+/// An entry of a bucket: milliseconds since it begins, and the token.
+type Later = (u32, u32);
 
-    fn at(self) -> Moment {
-        Moment::from_millis(u64::from(self.high) << 32 | u64::from(self.low))
-    }
-}
-
-/// A heap of (moment, token). An entry may be outdated: whoever takes it out compares it
-/// with what is known of the token, so nothing has to be searched for or removed.
+/// What falls into one bucket.
 #[derive(Debug, Default)]
-pub(super) struct Agenda(BinaryHeap<Reverse<Date>>);
+struct Bucket {
+    /// The earliest of them.
+    first: u32,
+    entries: Vec<Later>,
+}
+
+/// Pairs of (moment, token). One may be outdated: whoever takes it out compares it with what
+/// is known of the token, so nothing has to be searched for or removed.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// All before the horizon.
+    soon: BinaryHeap<Reverse<(Moment, u32)>>,
+    /// The first bucket that is not in the heap; it lies a bucket ahead of the time at most.
+    horizon: u64,
+    later: BTreeMap<u64, Bucket>,
+    len: usize,
+}
 
 impl Agenda {
     pub(super) fn add(&mut self, at: Moment, id: u32) {
-        if self.0.len() == self.0.capacity() {
-            // By a quarter, not by as much again: a full table's agenda is one of its largest parts.
-            self.0.reserve_exact(self.0.len() / 4 + 16);
+        self.len += 1;
+        let number = at.as_millis() >> WIDTH;
+        if number < self.horizon {
+            return self.soon.push(Reverse((at, id)));
         }
-        self.0.push(Reverse(Date::new(at, id)));
+        let ms = offset(at);
+        let bucket = self.later.entry(number).or_default();
+        if bucket.entries.len() == bucket.entries.capacity() {
+            // By an eighth, not by as much again: all of them are a large part of the table.
+            bucket.entries.reserve_exact(bucket.entries.len() / 8 + 4);
+        }
+        bucket.first = if bucket.entries.is_empty() { ms } else { bucket.first.min(ms) };
+        bucket.entries.push((ms, id));
     }
 
     /// The earliest moment in it.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.0.peek().map(|Reverse(date)| date.at())
+        if let Some(Reverse((at, _))) = self.soon.peek() {
+            return Some(*at);
+        }
+        self.later.first_key_value().map(|(number, bucket)| at(*number, bucket.first))
     }
 
     /// Takes the earliest entry out, if it is due.
@@ -48,66 +65,128 @@ impl Agenda {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse(date)| (date.at(), date.id))
+        if self.soon.is_empty() {
+            let (number, bucket) = self.later.pop_first()?;
+            let entries = bucket.entries.into_iter();
+            self.soon = entries.map(|(ms, id)| Reverse((at(number, ms), id))).collect();
+            self.horizon = number + 1;
+        }
+        let Reverse(entry) = self.soon.pop()?;
+        self.len -= 1;
+        Some(entry)
     }
 
     /// Whether a good part of it must be outdated, where there are so many tokens.
     pub(super) fn is_overfull(&self, tokens: usize) -> bool {
-        self.0.len() > tokens + tokens / 4 + 1_024
+        self.len > tokens + tokens / 4 + 1_024
     }
 
     /// Drops what is outdated or there twice.
     pub(super) fn sweep(&mut self, listed: impl Fn(u32) -> Option<Moment>) {
         let mut seen = Vec::new();
-        self.0.retain(|Reverse(date)| {
-            let index = date.id as usize;
+        let mut counts = |at: Moment, id: u32| {
+            let index = id as usize;
             if seen.len() <= index {
                 seen.resize(index + 1, false);
             }
-            listed(date.id) == Some(date.at()) && !std::mem::replace(&mut seen[index], true)
+            listed(id) == Some(at) && !std::mem::replace(&mut seen[index], true)
+        };
+        self.soon.retain(|Reverse((at, id))| counts(*at, *id));
+        self.later.retain(|number, bucket| {
+            bucket.entries.retain(|(ms, id)| counts(at(*number, *ms), *id));
+            bucket.entries.shrink_to_fit();
+            bucket.first = bucket.entries.iter().map(|(ms, _)| *ms).min().unwrap_or(0);
+            !bucket.entries.is_empty()
         });
+        self.len = self.soon.len() + self.later.values().map(|b| b.entries.len()).sum::<usize>();
     }
 
     /// Bytes that it takes up, unused ones included.
     pub(super) fn footprint(&self) -> usize {
-        self.0.capacity() * size_of::<Date>()
+        /// A key and a bucket in a node that is two thirds full, as most are.
+        const BUCKET: usize = (size_of::<u64>() + size_of::<Bucket>()) * 3 / 2;
+        let entries: usize = self.later.values().map(|bucket| bucket.entries.capacity()).sum();
+        self.soon.capacity() * size_of::<Reverse<(Moment, u32)>>()
+            + self.later.len() * BUCKET
+            + entries * size_of::<Later>()
     }
+}
+
+fn offset(at: Moment) -> u32 {
+    u32::try_from(at.as_millis() & ((1 << WIDTH) - 1)).unwrap_or(0)
+}
+
+fn at(bucket: u64, ms: u32) -> Moment {
+    Moment::from_millis(bucket << WIDTH | u64::from(ms))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(millis: u64) -> Moment {
         Moment::from_millis(millis)
     }
 
-    #[test]
-    fn an_entry_takes_twelve_bytes() {
-        assert_eq!(size_of::<Reverse<Date>>(), 12);
+    fn drained(agenda: &mut Agenda) -> Vec<(Moment, u32)> {
+        std::iter::from_fn(|| agenda.take_due(Moment::NEVER)).collect()
     }
 
     #[test]
-    fn entries_come_out_by_their_moments_up_to_the_last_there_is() {
+    fn what_is_not_due_stays() {
         let mut agenda = Agenda::default();
-        let moments = [at(1 << 40), Moment::NEVER, at(5), at((1 << 32) - 1), at(1 << 32)];
-        for (moment, id) in moments.into_iter().zip(0..) {
-            agenda.add(moment, id);
+        agenda.add(at(5_000), 1);
+        assert_eq!(agenda.take_due(at(4_999)), None);
+        assert_eq!(agenda.next(), Some(at(5_000)));
+        assert_eq!(agenda.take_due(at(5_000)), Some((at(5_000), 1)));
+        assert_eq!(agenda.next(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn entries_come_out_by_their_moments(
+            steps in prop::collection::vec((0_u64..20_000, any::<bool>()), 1..200),
+        ) {
+            let mut agenda = Agenda::default();
+            let mut plain = BinaryHeap::new();
+            let mut now = 0;
+            for ((after, takes), id) in steps.into_iter().zip(0..) {
+                agenda.add(at(now + after), id);
+                plain.push(Reverse((at(now + after), id)));
+                prop_assert_eq!(agenda.next(), plain.peek().map(|Reverse((first, _))| *first));
+                if takes {
+                    let taken = agenda.take_due(Moment::NEVER);
+                    now = taken.map_or(now, |(at, _)| at.as_millis());
+                    prop_assert_eq!(taken, plain.pop().map(|Reverse(entry)| entry));
+                }
+            }
+            let rest: Vec<_> = std::iter::from_fn(|| plain.pop()).map(|Reverse(e)| e).collect();
+            prop_assert_eq!(drained(&mut agenda), rest);
         }
-        let order: Vec<_> = std::iter::from_fn(|| agenda.take_due(Moment::NEVER)).collect();
-        let expected = [(at(5), 2), (at((1 << 32) - 1), 3), (at(1 << 32), 4), (at(1 << 40), 0)];
-        assert_eq!(order[..4], expected);
-        assert_eq!(order[4], (Moment::NEVER, 1));
+    }
+
+    #[test]
+    fn the_last_moment_that_there_is_has_a_place() {
+        let mut agenda = Agenda::default();
+        agenda.add(Moment::NEVER, 1);
+        agenda.add(at(0), 2);
+        assert_eq!(drained(&mut agenda), [(at(0), 2), (Moment::NEVER, 1)]);
     }
 
     #[test]
     fn a_sweep_leaves_one_entry_where_the_token_is_listed() {
         let mut agenda = Agenda::default();
-        for (moment, id) in [(at(1), 0), (at(2), 0), (at(2), 0), (at(3), 1), (at(4), 7)] {
-            agenda.add(moment, id);
+        for (moment, id) in [(1, 0), (9_002, 0), (9_002, 0), (5_003, 1), (8_004, 7)] {
+            agenda.add(at(moment), id);
         }
-        agenda.sweep(|id| [Some(at(2)), None].get(id as usize).copied().unwrap_or(Some(at(4))));
-        let left: Vec<_> = std::iter::from_fn(|| agenda.take_due(at(9))).collect();
-        assert_eq!(left, [(at(2), 0), (at(4), 7)]);
+        agenda.sweep(|id| match id {
+            0 => Some(at(9_002)),
+            7 => Some(at(8_004)),
+            _ => None,
+        });
+        assert_eq!(agenda.len, 2);
+        assert_eq!(drained(&mut agenda), [(at(8_004), 7), (at(9_002), 0)]);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Keeper;
 use super::breaker::Change;
+use super::entry::Entry;
 use super::output::{Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
-use super::table::Entry;
 use crate::lifecycle::{Event, Token, backoff, patience};
 use crate::time::Moment;
 

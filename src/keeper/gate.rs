@@ -185,6 +185,15 @@ mod tests {
     }
 
     #[test]
+    fn of_a_crowd_of_wishes_for_quiet_only_those_that_prolong_it_are_told_of() {
+        let mut gate = gate(1_000, 10);
+        let second = Duration::from_secs(1);
+        let told = [0, 400, 999, 1_000, 1_500].map(|now| gate.quiet(at(now), 60 * second));
+        assert_eq!(told, [Some(at(60_000)), None, None, Some(at(61_000)), None]);
+        assert_eq!(gate.quiet_until(), at(61_500));
+    }
+
+    #[test]
     fn no_second_sees_more_requests_than_the_rate_limit() {
         for rate in [1, 7, 50, 500, 5_000] {
             let mut gate = gate(rate, u32::MAX);

@@ -9,6 +9,7 @@ mod admit;
 mod agenda;
 mod breaker;
 mod contact;
+mod entry;
 mod gate;
 mod outlook;
 mod output;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
+use crate::time::Moment;
 
 /// One token's number in the keeper; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +48,10 @@ impl ServerId {
 pub struct Ticket {
     /// Whom the effect is for.
     pub token: TokenId,
+    /// When it was due, if it is a check.
+    pub due: Moment,
+    /// Until when the token was known to live then.
+    pub bound: Option<Moment>,
     pub(super) serial: u64,
     pub(super) place: Place,
 }

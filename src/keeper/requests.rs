@@ -32,6 +32,7 @@ impl Keeper {
         }
         self.advance(id, Event::Requested(request), now, out);
         self.settle(id, now, out);
+        self.wake(now, out);
         Ok(())
     }
 

@@ -100,7 +100,9 @@ impl Keeper {
         };
         self.last_serial += 1;
         entry.serial = self.last_serial;
-        out.push(Output::Effect(Ticket { token: id, serial: self.last_serial, place }, effect));
+        let (due, bound) = (earlier.due_for(Need::Server).unwrap_or(now), earlier.bound());
+        let ticket = Ticket { token: id, due, bound, serial: self.last_serial, place };
+        out.push(Output::Effect(ticket, effect));
     }
 
     /// After an event: the token waits where it has to, and the agenda knows of it.

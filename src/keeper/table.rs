@@ -4,133 +4,14 @@
 //! Never decides anything. A token is opened to be stepped, and closed afterwards; what is
 //! known of it is the same before and after, however it is kept.
 
-use std::time::Duration;
-
-use super::gate::Waiting;
+use super::entry::{Entry, Short};
 use super::output::TokenSpec;
 use super::specs::Specs;
-use crate::lifecycle::{Need, Resting, Token};
+use crate::lifecycle::Token;
 use crate::time::Moment;
 
 /// Below this the room for whole entries is not given back.
 const ROOM_KEPT: usize = 1_024;
-
-/// A token as a whole, with its place in the keeper.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) token: Token,
-    /// The serial of the effect under way; 0 for none.
-    pub(super) serial: u64,
-    /// The earliest entry for it in the agenda that still counts.
-    pub(super) listed: Option<Moment>,
-    /// Its place among those that wait for the server.
-    pub(super) waiting: Option<Waiting>,
-    /// It waits for its way to new values.
-    pub(super) waits_for_reauth: bool,
-    id: u32,
-    spec: u32,
-}
-
-impl Entry {
-    /// When it next wants to be looked at, as far as nobody sees to that already.
-    pub(super) fn wants(&self) -> Option<Moment> {
-        let token = &self.token;
-        let server = if self.waiting.is_none() { token.due_for(Need::Server) } else { None };
-        let waits_for_reauth = self.waits_for_reauth || self.waiting.is_some();
-        let reauth = if waits_for_reauth { None } else { token.due_for(Need::Reauth) };
-        let wants = [server, reauth, token.due_for(Need::Nothing), token.next_alarm()];
-        wants.into_iter().flatten().min()
-    }
-
-    pub(super) fn is_due(&self, need: Need, now: Moment) -> bool {
-        self.token.due_for(need).is_some_and(|due| due <= now)
-    }
-
-    /// Its place among those that wait for the server, had it begun to wait as it is.
-    pub(super) fn place_in_line(&self) -> Waiting {
-        (self.token.bound().unwrap_or(Moment::NEVER), self.id)
-    }
-}
-
-/// A token that is at rest, and its place in the keeper. In bytes, for 28 of them hold it all.
-#[derive(Debug, Clone, Copy)]
-struct Short {
-    token: Resting,
-    spec: [u8; 2],
-    listing: Listing,
-}
-
-/// Where the token is listed and whether it waits: [`Queue`] in the two highest bits, and in
-/// the others the time from the token's origin to its entry in the agenda, in milliseconds up
-/// to twelve days.
-#[derive(Debug, Clone, Copy)]
-struct Listing([u8; 4]);
-
-const UNLISTED: u32 = (1 << 30) - 1;
-
-impl Listing {
-    fn new(entry: &Entry, origin: Moment) -> Option<Self> {
-        let queue: u32 = match (entry.waiting, entry.waits_for_reauth) {
-            (None, false) => 0,
-            (Some(place), false) if place == entry.place_in_line() => 1,
-            (None, true) => 2,
-            (Some(_), _) => return None,
-        };
-        let after = match entry.listed {
-            None => UNLISTED,
-            Some(at) => {
-                let after = at.as_millis().checked_sub(origin.as_millis())?;
-                u32::try_from(after).ok().filter(|after| *after < UNLISTED)?
-            }
-        };
-        Some(Self((queue << 30 | after).to_le_bytes()))
-    }
-
-    fn listed(self, origin: Moment) -> Option<Moment> {
-        let after = u32::from_le_bytes(self.0) & UNLISTED;
-        (after != UNLISTED).then(|| origin + Duration::from_millis(after.into()))
-    }
-
-    const fn queue(self) -> u32 {
-        u32::from_le_bytes(self.0) >> 30
-    }
-}
-
-impl Short {
-    /// The entry in short; `None` for one that does not fit.
-    fn new(entry: &Entry) -> Option<Self> {
-        if entry.serial != 0 {
-            return None;
-        }
-        let token = entry.token.rest()?;
-        let spec = u16::try_from(entry.spec).ok()?.to_le_bytes();
-        Some(Self { token, spec, listing: Listing::new(entry, token.origin())? })
-    }
-
-    fn spec(&self) -> u32 {
-        u16::from_le_bytes(self.spec).into()
-    }
-
-    fn listed(&self) -> Option<Moment> {
-        self.listing.listed(self.token.origin())
-    }
-
-    fn entry(&self, id: u32) -> Entry {
-        let mut entry = Entry {
-            token: self.token.wake(),
-            serial: 0,
-            listed: self.listed(),
-            waiting: None,
-            waits_for_reauth: self.listing.queue() == 2,
-            id,
-            spec: self.spec(),
-        };
-        if self.listing.queue() == 1 {
-            entry.waiting = Some(entry.place_in_line());
-        }
-        entry
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Row {
@@ -157,8 +38,8 @@ impl Table {
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {
             if self.rows.len() == self.rows.capacity() {
-                // By a quarter, not by as much again: this is the largest thing there is.
-                self.rows.reserve_exact(self.rows.len() / 4 + 16);
+                // By an eighth, not by as much again: this is the largest thing there is.
+                self.rows.reserve_exact(self.rows.len() / 8 + 16);
             }
             self.rows.push(Row::Free);
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
@@ -312,10 +193,118 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::keeper::{Keeper, Limits, ServerId};
+    use crate::lifecycle::{Policy, Renewal, Schedule};
+
+    const NOW: Moment = Moment::from_millis(5_000_000);
+
+    fn server() -> ServerId {
+        let (rate_limit, max_in_flight) = (NonZeroU32::MIN, NonZeroU32::MIN);
+        Keeper::new(NonZeroU32::MIN, 7).add_server(Limits { rate_limit, max_in_flight })
+    }
+
+    fn spec(timeout: u64) -> TokenSpec {
+        let policy = Policy {
+            schedule: Schedule::default(),
+            timeout: Duration::from_secs(timeout),
+            renewal: Renewal::Query,
+            reauth: None,
+            reauth_before: None,
+        };
+        TokenSpec { server: server(), policy: Arc::new(policy), reauth: None }
+    }
+
+    /// A table of so many tokens at rest, with one spec.
+    fn table(count: u32) -> Table {
+        let mut table = Table::default();
+        let spec = spec(10);
+        for _ in 0..count {
+            let id = table.add(&Token::with_value(NOW), spec.clone());
+            table.close(id);
+        }
+        table
+    }
 
     #[test]
     fn a_token_at_rest_takes_28_bytes() {
         assert_eq!(size_of::<Row>(), 28);
+        assert!(table(100).entries.is_empty());
+    }
+
+    #[test]
+    fn what_is_closed_is_as_it_was_when_it_is_opened() {
+        let hour = NOW + Duration::from_secs(3_600);
+        let never = (Moment::NEVER, 0);
+        for listed in [None, Some(NOW), Some(hour)] {
+            for (waiting, waits) in [(None, false), (Some(never), false), (None, true)] {
+                let mut table = table(1);
+                let (entry, _) = table.open(0).unwrap();
+                (entry.listed, entry.waiting, entry.waits_for_reauth) = (listed, waiting, waits);
+                table.close(0);
+                assert!(table.entries.is_empty(), "{listed:?} {waiting:?} {waits}");
+                assert_eq!(table.listed(0), listed);
+                let (entry, _) = table.open(0).unwrap();
+                assert_eq!((entry.listed, entry.waiting), (listed, waiting));
+                assert_eq!((entry.waits_for_reauth, entry.token), (waits, Token::with_value(NOW)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_whole() {
+        let far = NOW + Duration::from_secs(86_400 * 13);
+        let spoil: [fn(&mut Entry, Moment); 4] = [
+            |entry, _| entry.serial = 9,
+            |entry, far| entry.listed = Some(far),
+            |entry, far| entry.waiting = Some((far, 0)),
+            |entry, _| (entry.waiting, entry.waits_for_reauth) = (Some((Moment::NEVER, 0)), true),
+        ];
+        for spoil in spoil {
+            let mut table = table(1);
+            spoil(table.open(0).unwrap().0, far);
+            table.close(0);
+            assert_eq!(table.entries.len(), 1);
+        }
+    }
+
+    #[test]
+    fn others_stay_where_they_are_when_one_is_removed() {
+        let mut table = table(5);
+        for id in 1..5 {
+            table.open(id).unwrap().0.serial = id.into();
+        }
+        table.remove(2);
+        assert_eq!([0, 1, 2, 3, 4].map(|id| table.serial(id)), [0, 1, 0, 3, 4]);
+        assert!(table.spec(2).is_none() && table.open(2).is_none());
+        assert_eq!(table.add(&Token::with_value(NOW), spec(20)), 2);
+    }
+
+    #[test]
+    fn a_spec_is_kept_once_and_goes_with_its_last_token() {
+        let mut table = table(2);
+        let (first, other) = (Arc::clone(&table.spec(0).unwrap().policy), spec(20));
+        assert_eq!(Arc::strong_count(&first), 2, "the table's, and this one");
+        for id in 0..2 {
+            table.open(id);
+            table.set_spec(id, other.clone());
+            assert_eq!(table.spec(id), Some(&other));
+        }
+        assert_eq!(Arc::strong_count(&first), 1);
+    }
+
+    #[test]
+    fn room_that_a_crowd_needed_for_a_while_is_given_back() {
+        let mut table = table(20_000);
+        for id in 0..20_000 {
+            table.open(id);
+        }
+        let peak = table.footprint();
+        (0..20_000).for_each(|id| table.close(id));
+        assert!(table.footprint() < peak / 4, "{} of {peak}", table.footprint());
     }
 }

@@ -603,3 +603,52 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
     let asked: Vec<_> = desk.effects().iter().map(|(ticket, _)| ticket.token).collect();
     assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
 }
+
+/// The census, counted one by one.
+fn counted(desk: &Desk) -> Census {
+    let mut census = Census::default();
+    for token in (0..200).filter_map(|key| desk.keeper.token(desk.keeper.id_of(key)?)) {
+        census.add(&token);
+    }
+    census
+}
+
+#[test]
+fn the_census_is_what_a_count_would_give_whatever_happens() {
+    let mut desk = Desk::new(1_000_000, 50);
+    let ids = desk.tokens(100, None);
+    desk.keeper.source_changed(ids[0], SourceChange::NewValue, desk.now, &mut desk.out);
+    let outcomes = [alive(MINUTE), expired(), alive(MINUTE), unavailable(), alive(MINUTE)];
+    for round in 0..100 {
+        desk.now = desk.now.max(desk.keeper.next_wake().unwrap_or(desk.now));
+        desk.wake();
+        for (nth, (ticket, _)) in desk.effects().into_iter().enumerate() {
+            desk.answer(ticket, outcomes[(nth + round) % outcomes.len()].clone());
+        }
+        match round {
+            2 => desk.keeper.remove_token(ids[7]),
+            4 => move_token(&mut desk, ids[8]),
+            6 => drop(desk.tokens(5, None)),
+            _ => {}
+        }
+        assert_eq!(desk.keeper.census(), counted(&desk), "round {round}");
+    }
+    let sum = desk.keeper.census_of(desk.server).total();
+    assert_eq!(desk.keeper.census().total() - sum, 1, "the one that was moved");
+}
+
+#[test]
+fn retries_leave_no_trail_in_the_schedule() {
+    let mut desk = Desk::new(1_000_000, 2_000);
+    desk.tokens(1_000, None);
+    desk.wake();
+    for (ticket, _) in desk.effects() {
+        desk.answer(ticket, alive(60 * MINUTE));
+    }
+    for _ in 0..5_000 {
+        for (ticket, _) in desk.next_effects() {
+            desk.answer(ticket, Outcome::Misconfigured(Fault::new("not found").with_status(404)));
+        }
+    }
+    assert!(!desk.keeper.agenda.is_overfull(1_000));
+}

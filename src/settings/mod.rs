@@ -14,6 +14,7 @@ mod duration;
 mod environment;
 mod excerpt;
 mod fault;
+mod json_schema;
 mod layers;
 mod lone;
 mod marks;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 pub use excerpt::Excerpt;
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
+pub use json_schema::json_schema;
 pub use lone::lone_server;
 pub use model::{
     Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader, Reauth, ReauthMethod,

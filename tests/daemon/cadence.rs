@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokenkeep::simulator::{Behaviour, Recorded};
 
 use crate::support::{
-    Ended, Line, Stage, about, millis, seconds, server_table, simulator, simulator_with,
+    Ended, Line, Stage, about, millis, seconds, served, server_table, simulator, simulator_with,
     token_table,
 };
 
@@ -92,7 +92,7 @@ async fn no_two_requests_about_a_token_overlap_whatever_happens_meanwhile() {
 
     let daemon = stage.start();
     for n in 2..14 {
-        server.until(|requests| requests.len() >= n).await;
+        served(&server, |requests| requests.len() >= n).await;
         // Halfway through an answer.
         stage.replace("quotes.token", &value);
         daemon.signal(Signal::HUP);

@@ -2,7 +2,7 @@
 
 use tokenkeep::simulator::{Plan, Simulator, Trouble};
 
-use crate::support::{Stage, about, seconds, secret, server_table, simulator, token_table};
+use crate::support::{Stage, about, seconds, secret, served, server_table, simulator, token_table};
 
 async fn living() -> (Simulator, Stage) {
     let server = simulator().await;
@@ -21,7 +21,7 @@ async fn a_new_value_that_lives_takes_the_place_of_the_old_one() {
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     stage.replace("quotes.token", &new);
-    server.until(|requests| requests.len() >= 5).await;
+    served(&server, |requests| requests.len() >= 5).await;
     let ended = daemon.stop().await;
     assert!(ended.story("quotes").is_empty(), "no trouble: {:?}", ended.story("quotes"));
     let requests = server.requests();
@@ -63,6 +63,6 @@ async fn the_old_value_is_kept_alive_while_nobody_answers_about_the_new_one() {
     assert!(server.remaining(&secret("quotes")).is_some_and(|left| !left.is_zero()));
     server.clear_faults();
     let before = about(&server, &new).len();
-    server.until(|_| about(&server, &new).len() > before).await;
+    served(&server, |_| about(&server, &new).len() > before).await;
     daemon.stop().await;
 }

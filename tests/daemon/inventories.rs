@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    Daemon, Line, MARK, Stage, about, running, seconds, secret, simulator, until,
+    Daemon, Line, MARK, Stage, about, running, seconds, secret, served, simulator, until,
 };
 
 /// Enough tokens for several parts of a reading.
@@ -104,7 +104,7 @@ async fn of_a_file_that_is_replaced_only_what_changed_is_asked_about() {
     let new = lines(["kept", "new-1"]) + &line("other", &secret("new-2"));
     stage.replace("tokens.jsonl", &new);
     assert_eq!(tally(&loaded(&daemon, 2).await), [3, 1, 1, 1]);
-    server.until(|requests| requests.len() >= 5).await;
+    served(&server, |requests| requests.len() >= 5).await;
     daemon.event("token_checked", "new-1").await;
     let ended = daemon.stop().await;
     assert!(ended.story("other").is_empty(), "{:?}", ended.story("other"));
@@ -272,7 +272,7 @@ async fn files_of_a_folder_come_go_and_change_by_themselves() {
 
     fs::remove_file(stage.path("tokens/b")).expect("removed");
     assert_eq!(tally(&loaded(&daemon, 4).await), [2, 0, 1, 0]);
-    server.until(|requests| requests.len() >= 4).await;
+    served(&server, |requests| requests.len() >= 4).await;
     daemon.stop().await;
     let mut values = asked(&server);
     values.sort();
@@ -439,6 +439,33 @@ async fn attempts_for_a_token_of_an_inventory_count_across_a_restart() {
             assert_eq!(stage.lines_in("runs"), 2, "{source}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_that_goes_and_comes_again_waits_for_the_command_that_runs_for_it() {
+    let server = server_of(["new", "kept"], 600).await;
+    let keys = format!("{FILE}\nreauth = \"relogin\"\n[reauth.relogin]\ncommand = [\"$DIR/hook\"]");
+    let (kept, both) = (lines(["kept"]), lines(["kept", "a"]));
+    let stage = stage(&server, &keys, &both);
+    stage.script(
+        "hook",
+        &format!(
+            "mkdir $DIR/busy || touch $DIR/clash; echo >> $DIR/runs\n\
+             until [ -e $DIR/go ]; do sleep 0.02; done; rmdir $DIR/busy; echo '{}'",
+            secret("new")
+        ),
+    );
+    let daemon = stage.start();
+    until("a command", || stage.lines_in("runs") == 1).await;
+    stage.replace("tokens.jsonl", &kept);
+    loaded(&daemon, 2).await;
+    stage.replace("tokens.jsonl", &both);
+    daemon.nth(2, "reauth_started", "a").await;
+    stage.write("go", "");
+    daemon.event("reauth_succeeded", "a").await;
+    daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 2);
+    assert!(!stage.path("clash").exists(), "two commands at a time");
 }
 
 #[tokio::test]

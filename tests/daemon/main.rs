@@ -19,6 +19,7 @@ mod manager;
 mod memory;
 mod metrics;
 mod multitude;
+mod plan;
 mod probe;
 mod proof;
 mod quiet;

@@ -86,7 +86,8 @@ fn most_in_a_second(requests: &[Recorded]) -> usize {
 async fn a_hundred_thousand_tokens_outlive_a_kill_amid_checks_and_logins() {
     let (server, stage) = set().await;
     let daemon = stage.start();
-    server.until(|requests| requests.len() >= CHECKED_AT_KILL).await;
+    let checked = server.until(|requests| requests.len() >= CHECKED_AT_KILL);
+    tokio::time::timeout(LONG, checked).await.expect("in time");
     until("hooks have brought some back", || stage.lines_in("logins") >= REVIVED_AT_KILL).await;
     daemon.signal(Signal::KILL);
     let first = daemon.ended().await;

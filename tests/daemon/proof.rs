@@ -11,7 +11,8 @@ use tokenkeep::simulator::{
 };
 
 use crate::support::{
-    Daemon, Line, Stage, calls, login_simulator, millis, seconds, secret, simulator, simulator_with,
+    Daemon, Line, Stage, calls, login_simulator, millis, seconds, secret, served, simulator,
+    simulator_with,
 };
 
 /// One token of 3 s life on a server that behaves so.
@@ -160,9 +161,9 @@ async fn twenty_tokens_behind_a_wish_for_quiet_keep_it() {
     server.plan_fault(Plan::always(Trouble::Quiet { status: 429, retry_after }));
     let daemon = stage.start();
     daemon.event("check_failed", "").await;
-    server.until(|requests| !requests.is_empty()).await;
+    served(&server, |requests| !requests.is_empty()).await;
     let first = server.requests()[0].at;
-    server.until(|requests| requests.iter().any(|r| r.at >= first + millis(2_950))).await;
+    served(&server, |requests| requests.iter().any(|r| r.at >= first + millis(2_950))).await;
     server.clear_faults();
     let within = |at: Duration| at < first + millis(2_950);
     let early = server.requests().iter().filter(|request| within(request.at)).count();

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{self, Stage, about, seconds, secret, simulator};
+use crate::support::{self, Stage, about, seconds, secret, served, simulator};
 
 fn server_table(server: &Simulator) -> String {
     support::server_table("sarus", server, "")
@@ -98,6 +98,32 @@ async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_cut_short_to_nothing_takes_no_token_away() {
+    let (_server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure("[log]\n");
+    daemon.signal(Signal::HUP);
+    let error = daemon.event("config_rejected", "").await;
+    for wanted in ["tokenkeep.toml: no server and no token is left", "stop the service"] {
+        assert!(error.text("error").contains(wanted), "{}", error.text("error"));
+    }
+    daemon.more(2, "token_checked", "kept").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_token_may_be_removed_while_its_server_stays() {
+    let (server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.configure(&server_table(&server));
+    daemon.signal(Signal::HUP);
+    assert_eq!(daemon.event("config_reloaded", "").await.text("removed"), "kept");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_good_configuration_is_taken_after_a_bad_one() {
     let (server, stage) = staged(&["kept"], 60).await;
     let daemon = stage.start();
@@ -136,11 +162,11 @@ async fn what_only_a_restart_can_change_is_named() {
 
 #[tokio::test]
 async fn another_log_level_holds_at_once() {
-    let (server, stage) = staged(&["kept"], 1).await;
+    let (server, stage) = staged(&["kept"], 4).await;
     let tables = [server_table(&server), token_table("kept", "")].concat();
     stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
     let daemon = stage.start();
-    server.until(|requests| requests.len() >= 2).await;
+    served(&server, |requests| requests.len() >= 2).await;
     assert!(daemon.lines().is_empty(), "{:?}", daemon.lines());
     stage.configure(&tables);
     daemon.signal(Signal::HUP);
@@ -171,14 +197,14 @@ async fn of_two_reloads_at_once_the_later_configuration_holds() {
 
 #[tokio::test]
 async fn a_new_address_of_a_server_is_asked_from_then_on() {
-    let (_server, stage) = staged(&["kept"], 2).await;
+    let (_server, stage) = staged(&["kept"], 4).await;
     let other = simulator().await;
-    other.add_token(&secret("kept"), seconds(2));
+    other.add_token(&secret("kept"), seconds(4));
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
     stage.configure(&[server_table(&other), token_table("kept", "")].concat());
     daemon.signal(Signal::HUP);
-    other.until(|requests| requests.len() >= 2).await;
+    served(&other, |requests| requests.len() >= 2).await;
     let ended = daemon.stop().await;
     assert!(ended.story("kept").is_empty());
 }

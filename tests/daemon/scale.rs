@@ -6,7 +6,8 @@ use tokenkeep::clock;
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    Line, Stage, descriptors, seconds, server_table, simulator, threads, token_table,
+    Line, Stage, descriptors, seconds, secret, served, server_table, simulator, threads,
+    token_table,
 };
 
 /// Checks a second.
@@ -40,7 +41,7 @@ async fn cost(count: usize) -> (usize, usize) {
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
     let ready = clock::now();
-    server.until(|requests| requests.len() >= count).await;
+    served(&server, |requests| requests.len() >= count).await;
     let took = clock::now().since(ready);
     let least = seconds(u64::try_from(count / RATE).expect("few"));
     assert!(took < least * 2 + seconds(5), "{took:?} for {count} tokens");
@@ -79,4 +80,42 @@ async fn ten_thousand_tokens_take_no_more_threads_or_descriptors_than_ten() {
         many_descriptors <= few_descriptors + spread,
         "descriptors: {few_descriptors}, then {many_descriptors}"
     );
+}
+
+/// Tokens that are asked about every second or so.
+const BUSY: usize = 300;
+
+#[tokio::test]
+async fn checks_that_are_too_many_for_a_line_of_each_are_summed_up() {
+    let server = simulator().await;
+    let stage = Stage::new(&format!(
+        "[schedule]\ncheck_after = 0.5\n{}[inventory.crowd]\nserver = \"sarus\"\n\
+         file = \"$DIR/tokens.jsonl\"\n",
+        server_table("sarus", &server, "rate_limit = 1000")
+    ));
+    let mut lines = String::new();
+    for n in 0..BUSY {
+        let value = secret(&format!("t{n}"));
+        server.add_token(&value, seconds(2));
+        lines += &format!("{{\"name\": \"t{n}\", \"token\": \"{value}\"}}\n");
+    }
+    stage.write("tokens.jsonl", &lines);
+    let daemon = stage.start();
+    // Ten crowded seconds in a row have checks summed up; the first few may be uneven, as all
+    // begin at once.
+    tokio::time::sleep(seconds(18)).await;
+    let ended = daemon.stop().await;
+
+    let summary = ended.all("checks_summary", "").pop().expect("a summary");
+    let number = |key: &str| summary.number(key);
+    assert!(number("checks") > 0 && number("failures") == 0, "{}", summary.0);
+    let lateness = ["p50", "p99", "max"].map(|part| number(&format!("lateness_{part}_ms")));
+    assert!(lateness.is_sorted(), "{}", summary.0);
+    assert!((1..2_000).contains(&number("life_left_p1_ms")), "{}", summary.0);
+    let left_out = |line: &Line| line.0["suppressed"].as_u64().unwrap_or(0);
+    let suppressed: u64 = ended.lines.iter().map(left_out).sum();
+    let written = ended.count("token_checked", "") as u64;
+    let requests = server.requests().iter().filter(|one| one.status == Some(200)).count() as u64;
+    assert!(requests.abs_diff(written + suppressed) <= BUSY as u64, "each is said, or counted");
+    assert!(number("suppressed") > 0, "{}", summary.0);
 }

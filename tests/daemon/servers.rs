@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokenkeep::simulator::{Behaviour, Plan, Recorded, RetryAfter, Simulator, Trouble};
 
 use crate::support::{
-    Stage, about, millis, seconds, server_table, simulator, simulator_with, token_table,
+    Stage, about, millis, seconds, served, server_table, simulator, simulator_with, token_table,
 };
 
 /// A server's table and `count` tokens of it, whose names begin with the server's.
@@ -66,7 +66,7 @@ async fn a_server_that_is_down_is_probed_and_not_stormed() {
     assert!(first <= 64 + 3 * 5 + 5, "{first} requests");
     server.clear_faults();
     daemon.event("server_recovered", "").await;
-    server.until(|requests| alive(requests) >= 100).await;
+    served(&server, |requests| alive(requests) >= 100).await;
     let ended = daemon.stop().await;
     assert_eq!(ended.count("server_unavailable", ""), 1);
 }
@@ -100,7 +100,7 @@ async fn a_wish_for_quiet_holds_for_the_whole_server_in_both_its_forms() {
             .plan_fault(Plan::once(Trouble::Quiet { status: *status, retry_after: *retry_after }));
     }
     for server in &servers {
-        server.until(|requests| alive(requests) >= 9).await;
+        served(&server, |requests| alive(requests) >= 9).await;
     }
     let ended = daemon.stop().await;
     assert_eq!(ended.count("check_failed", ""), 3, "one for each server");
@@ -121,7 +121,7 @@ async fn at_the_start_no_second_sees_more_requests_than_the_rate_limit() {
     let stage = Stage::new(&tables("main", &server, "rate_limit = 100", 300));
     add_tokens(&stage, "main", &server, 300, seconds(60));
     let daemon = stage.start();
-    server.until(|requests| requests.len() >= 300).await;
+    served(&server, |requests| requests.len() >= 300).await;
     daemon.stop().await;
     let requests = server.requests();
     let busiest = requests
@@ -142,7 +142,7 @@ async fn no_more_requests_are_under_way_than_are_allowed() {
     let stage = Stage::new(&tables("main", &server, "max_in_flight = 10", 150));
     add_tokens(&stage, "main", &server, 150, seconds(60));
     let daemon = stage.start();
-    server.until(|requests| requests.len() >= 150).await;
+    served(&server, |requests| requests.len() >= 150).await;
     daemon.stop().await;
     let requests = server.requests();
     let most = requests

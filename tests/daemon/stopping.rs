@@ -9,7 +9,7 @@ use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
 
 use crate::support::{
     Ended, Line, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret,
-    simulator, simulator_with, token_table, until,
+    served, simulator, simulator_with, token_table, until,
 };
 
 /// What an end may take beyond what is waited for, on a busy machine.
@@ -56,7 +56,7 @@ async fn a_hung_request_delays_no_end() {
         let (server, stage) = staged("exit 1").await;
         let daemon = stage.start();
         daemon.event("reauth_failed", "quotes").await;
-        server.until(|requests| requests.iter().any(|request| request.status.is_none())).await;
+        served(&server, |requests| requests.iter().any(|request| request.status.is_none())).await;
         let asked_to_stop = clock::now();
         daemon.signal(signal);
         let ended = daemon.ended().await;
@@ -126,7 +126,7 @@ async fn a_renewal_that_is_under_way_is_waited_for_and_its_new_value_stored() {
     server.add_token(&stage.token("quotes"), seconds(60));
     stage.token("silent");
     let daemon = stage.start();
-    server.until(|requests| !requests.is_empty()).await;
+    served(&server, |requests| !requests.is_empty()).await;
     daemon.signal(Signal::TERM);
     ends_well(&daemon.ended().await);
     assert!(calls(&server, Endpoint::Renew) >= 1);

@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    PATIENCE, Stage, about, millis, seconds, secret, server_table, simulator, token_table, until,
+    PATIENCE, Stage, about, millis, seconds, secret, served, server_table, simulator, token_table,
+    until,
 };
 
 fn configuration(server: &Simulator, state_dir: &str) -> String {
@@ -48,7 +49,7 @@ async fn a_reader_of_the_log_that_goes_away_stops_nothing() {
         .expect("the program starts");
     drop(child.stdout.take());
     drop(child.stderr.take());
-    server.until(|requests| requests.len() >= 4).await;
+    served(&server, |requests| requests.len() >= 4).await;
     let pid = Pid::from_raw(child.id().expect("running").cast_signed()).expect("a process");
     kill_process(pid, Signal::TERM).expect("it runs");
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends");

@@ -25,12 +25,12 @@ use crate::settings::Server;
 use crate::time::Moment;
 use crate::token_file::replace;
 
-/// Readings can be judged when a fifth of the life has passed between them, as seen from both
-/// ends of their calls: a little more, so that a slow answer does not spoil one.
+/// Readings can be judged when a fifth of the life has passed from the end of one call to the
+/// beginning of the other: a little more, as the planned time is never met exactly.
 const SHORTEST_SHARE: f64 = 0.22;
-/// Where lives are told in whole seconds, growth shows after a second at the earliest.
-const SHORTEST_WAIT: Duration = Duration::from_millis(1_300);
-/// Of a life so short that both come late, enough must be left for what follows.
+/// Where lives are told in whole seconds, rounding hides one of growth, and one must be left.
+const SHORTEST_WAIT_OF_WHOLE: Duration = Duration::from_millis(2_300);
+/// Of a life so short that this comes late, enough must be left for what follows.
 const LONGEST_SHARE: f64 = 0.67;
 /// The longest pause between retries: somebody waits for the result.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -172,7 +172,7 @@ impl Experiment {
             self.progress.step(&told(method, &outcome))?;
         }
         if let Outcome::Alive { remaining } = outcome {
-            self.policy.schedule = schedule(remaining);
+            self.policy.schedule = schedule(remaining, received.since(sent));
         }
         let known = self.token.reading().is_some();
         if let (true, Method::Renew, Outcome::Misconfigured(fault)) = (known, method, &outcome) {
@@ -204,11 +204,11 @@ impl Experiment {
     fn announce_wait(&self) -> Result<(), Failure> {
         let due = self.token.due_for(Need::Server).unwrap_or_default();
         let wait = due.since(clock::now());
-        if self.token.is_failing() {
-            return self.progress.step(&format!("asking again in {}", words(wait)));
-        }
         if wait < TICK / 10 {
             return Ok(());
+        }
+        if self.token.is_failing() {
+            return self.progress.step(&format!("asking again in {}", words(wait)));
         }
         self.progress.step(&format!(
             "asking again in {}, when what has become of its life can be judged",
@@ -256,10 +256,15 @@ impl Experiment {
     }
 }
 
-/// The next call of a life that has `remaining` left comes as soon as it can be judged.
-fn schedule(remaining: Duration) -> Schedule {
-    let share = SHORTEST_WAIT.as_secs_f64() / remaining.as_secs_f64().max(f64::EPSILON);
-    let shares = (Share::try_new(share.clamp(SHORTEST_SHARE, LONGEST_SHARE)), Share::try_new(0.0));
+/// The next call of a life that has `remaining` left, after one that took `took`, comes as soon
+/// as it can be judged.
+fn schedule(remaining: Duration, took: Duration) -> Schedule {
+    let is_whole = remaining.subsec_nanos() == 0;
+    let least = if is_whole { SHORTEST_WAIT_OF_WHOLE } else { Duration::ZERO };
+    let wait = least.max(remaining.mul_f64(SHORTEST_SHARE) + took);
+    let share = wait.as_secs_f64() / remaining.as_secs_f64().max(f64::MIN_POSITIVE);
+    let share = share.clamp(SHORTEST_SHARE, LONGEST_SHARE);
+    let shares = (Share::try_new(share), Share::try_new(0.0));
     let (Ok(check_after), Ok(jitter)) = shares else { return Schedule::default() };
     let retries = (RETRY_INITIAL, RETRY_MAX);
     Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()

@@ -18,19 +18,19 @@ pub(in crate::daemon) struct Remote {
 /// All of them, by number and by name.
 #[derive(Debug, Default)]
 pub(super) struct Remotes {
-    remotes: Vec<Remote>,
-    servers: HashMap<String, ServerId>,
+    servers: Vec<Remote>,
+    server_names: HashMap<String, ServerId>,
     reauths: Vec<Arc<Reauth>>,
     reauth_names: HashMap<String, ReauthId>,
 }
 
 impl Roster {
     pub(in crate::daemon) fn remote(&self, id: ServerId) -> &Remote {
-        &self.remotes.remotes[id.index()]
+        &self.remotes.servers[id.index()]
     }
 
     pub(in crate::daemon) fn server_of(&self, name: &str) -> Option<ServerId> {
-        self.remotes.servers.get(name).copied()
+        self.remotes.server_names.get(name).copied()
     }
 
     pub(in crate::daemon) fn reauth_of(&self, name: &str) -> Option<ReauthId> {
@@ -59,11 +59,11 @@ impl Roster {
 
     /// Puts a server in the place of the one with this number, or at the end.
     pub(in crate::daemon) fn put_server(&mut self, id: ServerId, remote: Remote) {
-        self.remotes.servers.insert(remote.settings.name.clone(), id);
-        if id.index() < self.remotes.remotes.len() {
-            self.remotes.remotes[id.index()] = remote;
+        self.remotes.server_names.insert(remote.settings.name.clone(), id);
+        if id.index() < self.remotes.servers.len() {
+            self.remotes.servers[id.index()] = remote;
         } else {
-            self.remotes.remotes.push(remote);
+            self.remotes.servers.push(remote);
         }
     }
 }

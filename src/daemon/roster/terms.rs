@@ -91,10 +91,9 @@ impl AllTerms {
             let free = self.shared.iter().position(|(_, users)| *users == 0);
             let place = free.unwrap_or(self.shared.len());
             let entry = (Arc::clone(terms), 0);
-            if free.is_some() {
-                self.shared[place] = entry
-            } else {
-                self.shared.push(entry)
+            match free {
+                Some(free) => self.shared[free] = entry,
+                None => self.shared.push(entry),
             }
             place
         });

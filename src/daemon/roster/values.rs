@@ -26,7 +26,9 @@ impl Roster {
             if holds(arena, more.in_source.as_ref(), value) {
                 // It is only moved; nothing is known of the source by itself any more.
                 let old = std::mem::replace(place, more.in_source.take());
-                old.into_iter().for_each(|old| arena.free(old));
+                if let Some(old) = old {
+                    arena.free(old);
+                }
                 row.set_in_source(what);
             } else if let Some(old) = place.replace(arena.put(value)) {
                 retire(row, more, arena, old, what);
@@ -71,7 +73,9 @@ impl Roster {
             let other = value.filter(|_| what == InSource::Other);
             let other = other.map(|value| arena.put(value));
             let old = std::mem::replace(&mut more.in_source, other);
-            old.into_iter().for_each(|old| arena.free(old));
+            if let Some(old) = old {
+                arena.free(old);
+            }
         });
     }
 

@@ -80,6 +80,12 @@ pub(crate) fn calls(server: &Simulator, endpoint: Endpoint) -> usize {
     server.requests().iter().filter(|request| request.endpoint == Some(endpoint)).count()
 }
 
+/// Waits until the requests to `server` so far satisfy `condition`.
+pub(crate) async fn served(server: &Simulator, condition: impl FnMut(&[Recorded]) -> bool) {
+    let met = tokio::time::timeout(PATIENCE, server.until(condition)).await;
+    assert!(met.is_ok(), "not so in time: {} requests came", server.requests().len());
+}
+
 /// Waits until `condition` holds of the world outside the daemon.
 pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
     until_within(PATIENCE, millis(10), what, condition).await;

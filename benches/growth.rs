@@ -1,0 +1,161 @@
+//! What a token costs in the keeper, and how that grows with their number: nothing may grow
+//! faster than a logarithm.
+//!
+//! `cargo bench --bench growth` prints the table. No server and no socket: answers are made up
+//! 20 ms after their calls, in virtual time, so only the schedule and the rules are measured.
+
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenkeep::keeper::{Keeper, Limits, Output, ServerId, Ticket, TokenSpec};
+use tokenkeep::lifecycle::{Answer, Method, Policy, Renewal, Resumed, Schedule};
+use tokenkeep::outcome::Outcome;
+use tokenkeep::time::Moment;
+
+/// From a small shop to the largest that one daemon is to carry.
+const COUNTS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+
+/// Every token's life.
+const LIFE: Duration = Duration::from_secs(1_800);
+
+/// From a call to its answer.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// Checks that are measured for each count: at the largest, each token's at least once.
+const CHECKS: u32 = 2_000_000;
+
+/// Calls of what takes next to no time.
+const CALLS: u32 = 100_000;
+
+fn main() {
+    println!(
+        "{:>9} {:>9} {:>10} {:>9} {:>12} {:>10} {:>10}",
+        "tokens", "bytes", "after", "add", "check", "next wake", "census"
+    );
+    println!(
+        "{:>9} {:>9} {:>10} {:>9} {:>12} {:>10} {:>10}",
+        "", "a token", "checks", "ns", "ns", "ns", "ns"
+    );
+    for count in COUNTS {
+        let mut shop = Shop::new();
+        let added = cpu(|| shop.open(count)) / count;
+        let at_first = shop.bytes_a_token(count);
+        shop.run(count);
+        let checked = cpu(|| shop.run(CHECKS)) / CHECKS;
+        let woken = cpu(|| {
+            (0..CALLS).for_each(|_| {
+                black_box(shop.keeper.next_wake());
+            });
+        });
+        let counted = cpu(|| {
+            (0..CALLS).for_each(|_| {
+                black_box(shop.keeper.census());
+            });
+        });
+        println!(
+            "{count:>9} {at_first:>9.1} {:>10.1} {:>9} {:>12} {:>10} {:>10}",
+            shop.bytes_a_token(count),
+            added.as_nanos(),
+            checked.as_nanos(),
+            (woken / CALLS).as_nanos(),
+            (counted / CALLS).as_nanos(),
+        );
+    }
+}
+
+/// A keeper, its only server, and the calls under way.
+struct Shop {
+    keeper: Keeper,
+    server: ServerId,
+    now: Moment,
+    out: Vec<Output>,
+    calls: Vec<Ticket>,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let mut keeper = Keeper::new(NonZeroU32::MIN, 7);
+        let (rate_limit, max_in_flight) = (NonZeroU32::MAX, NonZeroU32::MAX);
+        let server = keeper.add_server(Limits { rate_limit, max_in_flight });
+        keeper.restore_lesson(server, Method::Query);
+        let now = Moment::from_millis(10_000_000);
+        Self { keeper, server, now, out: Vec::new(), calls: Vec::new() }
+    }
+
+    /// Adds tokens whose lives began evenly spread over the time that passed.
+    fn open(&mut self, count: u32) {
+        let policy = Arc::new(Policy {
+            schedule: Schedule::default(),
+            timeout: Duration::from_secs(10),
+            renewal: Renewal::Auto,
+            reauth: None,
+            reauth_before: None,
+        });
+        for token in 0..count {
+            let spec = TokenSpec { server: self.server, policy: Arc::clone(&policy), reauth: None };
+            let id = self.keeper.add_token(spec, false, self.now);
+            let passed = LIFE.mul_f64(0.6) * token / count;
+            let life_ms = u64::try_from(LIFE.as_millis()).expect("a short life");
+            let resumed = Resumed {
+                bound: self.now + LIFE.saturating_sub(passed),
+                remaining_ms: life_ms,
+                life_ms,
+                by: Method::Query,
+                proven: true,
+                unextendable: false,
+            };
+            self.keeper.resume(id, resumed, self.now, &mut self.out);
+        }
+        self.note();
+    }
+
+    /// Goes from wake-up to wake-up, until so many calls were answered.
+    fn run(&mut self, checks: u32) {
+        let mut answered = 0;
+        while answered < checks {
+            let sent = self.now;
+            self.now = self.now + LATENCY;
+            for ticket in std::mem::take(&mut self.calls) {
+                let outcome = Outcome::Alive { remaining: LIFE };
+                let answer = Answer { sent, received: self.now, outcome, replaced: false };
+                self.keeper.answered(ticket, answer, self.now, &mut self.out);
+                answered += 1;
+            }
+            if let Some(next) = self.keeper.next_wake() {
+                self.now = self.now.max(next);
+                self.keeper.wake(self.now, &mut self.out);
+            }
+            self.note();
+        }
+    }
+
+    fn note(&mut self) {
+        let tickets = self.out.drain(..).filter_map(|output| match output {
+            Output::Effect(ticket, _) => Some(ticket),
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        });
+        self.calls.extend(tickets);
+    }
+
+    fn bytes_a_token(&self, count: u32) -> f64 {
+        self.keeper.footprint() as f64 / f64::from(count)
+    }
+}
+
+/// The CPU time that `work` takes.
+fn cpu(work: impl FnOnce()) -> Duration {
+    let before = cpu_time();
+    work();
+    cpu_time().saturating_sub(before)
+}
+
+/// CPU time of this thread, the only one that works.
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a clock that runs forwards")
+}

@@ -1,0 +1,77 @@
+//! Resident bytes for each token, after the start and after an hour's worth of checks.
+//!
+//! The hour is made of lives of seconds: each token is asked about as often as in an hour with
+//! lives of 30 minutes, one check after the other.
+
+use super::process::pause;
+use super::saturation::ALWAYS_DUE;
+use super::stage::{Daemon, Play, Server};
+use super::table::Target;
+use super::{Point, Run};
+use std::time::Duration;
+
+/// Checks of a token in an hour, with a life of 30 min and the default schedule: 3600 s by
+/// 30 min times 0.67, and a tenth sooner at the most.
+pub(super) const CHECKS_AN_HOUR: u64 = 3;
+
+/// So many tokens cost next to nothing: what the daemon takes then is its own, connections
+/// included.
+const FEW: u64 = 100;
+
+/// What is still being freed, or written, gets this long.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// 10,000 and 100,000 tokens; the million has a part of its own.
+pub(super) fn smaller(run: &mut Run<'_>) {
+    run.table.part("Memory for each token, store included");
+    let mut server = Server::start(run.folder, "memory", run.pinned);
+    let few = Daemon::start(run.folder, &play(run, "few", FEW, &server));
+    server.wait_for((FEW * 5) as f64);
+    run.empty = few.process.resident();
+    drop(few);
+    run.table.tell("the daemon itself", run.empty / 1e6, "MB", Target::None);
+    for tokens in [10_000, 100_000] {
+        let before = server.requests();
+        let daemon = Daemon::start(run.folder, &play(run, &format!("m{tokens}"), tokens, &server));
+        server.wait_for(before + tokens as f64);
+        told(run, &daemon, tokens, "after start", Target::None);
+        server.wait_for(before + (tokens * (1 + CHECKS_AN_HOUR)) as f64);
+        pause(SETTLE);
+        let bytes = told(run, &daemon, tokens, "after an hour's checks", Target::None);
+        run.points.push(Point { tokens, bytes, lateness_ms: None });
+    }
+}
+
+/// A daemon that asks as fast as it can.
+pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Server) -> Play<'a> {
+    Play {
+        name,
+        tokens,
+        url: server.plain_url(),
+        certificate: None,
+        store: true,
+        schedule: ALWAYS_DUE.into(),
+        pinned: run.pinned,
+    }
+}
+
+/// Tells the bytes of each token, beyond what an empty daemon takes.
+pub(super) fn told(
+    run: &mut Run<'_>,
+    daemon: &Daemon,
+    tokens: u64,
+    when: &str,
+    target: Target,
+) -> f64 {
+    let bytes = (daemon.process.resident() - run.empty) / tokens as f64;
+    run.table.tell(&format!("{} tokens, {when}", grouped(tokens)), bytes, "B", target);
+    bytes
+}
+
+/// `1000000` as `1,000,000`.
+pub(super) fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
+}

@@ -1,0 +1,111 @@
+//! Processes under measurement: how they are started, and what the kernel says of them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A tick of the CPU times in `/proc`: a hundredth of a second on every Linux of today.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The core of the server, and the core of whoever asks it. Two runs differ less so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Core {
+    Server = 0,
+    Client = 1,
+}
+
+/// `program`, on its core where `pinned`.
+pub(super) fn command(program: &Path, core: Core, pinned: bool) -> Command {
+    if !pinned {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg((core as u8).to_string()).arg(program);
+    command
+}
+
+/// Whether `program` is to be found on this machine.
+pub(super) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// The present.
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Sleeps: a measurement takes its time.
+pub(super) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A child that is measured, and killed in the end.
+#[derive(Debug)]
+pub(super) struct Process(pub(super) Child);
+
+impl Process {
+    /// CPU time of all its threads, those that have ended too.
+    pub(super) fn cpu(&self) -> Duration {
+        cpu_fields(&format!("/proc/{}/stat", self.0.id()), 11)
+    }
+
+    /// Resident bytes.
+    pub(super) fn resident(&self) -> f64 {
+        self.status("VmRSS:") * 1024.0
+    }
+
+    /// Context switches of all its threads.
+    pub(super) fn switches(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a process");
+        let of = |thread: fs::DirEntry| {
+            let path = thread.path().join("status");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            field(&text, "voluntary_ctxt_switches:") + field(&text, "nonvoluntary_ctxt_switches:")
+        };
+        threads.filter_map(Result::ok).map(of).sum()
+    }
+
+    fn status(&self, key: &str) -> f64 {
+        let path = format!("/proc/{}/status", self.0.id());
+        field(&fs::read_to_string(path).expect("a process"), key)
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(super) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The output of `command`, and the CPU time that it took with all its children.
+pub(super) fn measured(command: &mut Command) -> (String, Duration) {
+    let before = cpu_fields("/proc/self/stat", 13);
+    let output = command.output().expect("a program that starts");
+    let spent = cpu_fields("/proc/self/stat", 13).saturating_sub(before);
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8_lossy(&output.stdout).into_owned(), spent)
+}
+
+/// Two neighbouring CPU times (user and system), counted from the field after the name.
+fn cpu_fields(path: &str, first: usize) -> Duration {
+    let text = fs::read_to_string(path).expect("a process");
+    let (_, fields) = text.rsplit_once(") ").expect("the form of stat");
+    let ticks = fields.split(' ').skip(first).take(2).map(|ticks| ticks.parse().unwrap_or(0));
+    TICK * ticks.sum::<u32>()
+}
+
+fn field(text: &str, key: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0.0)
+}

@@ -1,0 +1,151 @@
+//! How much CPU a check takes when nothing but the CPU limits it, beside what the leanest
+//! clients take for a request to the same server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Run;
+use super::process::{Core, command, is_installed, measured, now, pause};
+use super::stage::{Daemon, Play, Server};
+use super::table::Target;
+
+/// Tokens that want to be asked more often than is possible.
+const TOKENS: u64 = 100_000;
+
+/// How long each is measured, in turns.
+const STRETCH: Duration = Duration::from_secs(6);
+
+/// Turns of each, one after the other, so that what else the machine does hits all alike.
+const TURNS: u32 = 2;
+
+/// Each token is due again a second after it was asked.
+pub(super) const ALWAYS_DUE: &str = "max_interval = \"1s\"";
+
+/// What somebody did in a stretch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    requests: f64,
+    seconds: f64,
+    cpu: f64,
+}
+
+impl Work {
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.seconds += other.seconds;
+        self.cpu += other.cpu;
+    }
+
+    fn micros(&self) -> f64 {
+        self.cpu * 1e6 / self.requests
+    }
+
+    fn rate(&self) -> f64 {
+        self.requests / self.seconds
+    }
+}
+
+/// Plain HTTP/1.1 on 64 connections, against wrk with as many.
+pub(super) fn plain(run: &mut Run<'_>) {
+    run.table.part("Saturation, HTTP/1.1, 64 connections");
+    let mut server = Server::start(run.folder, "saturation", run.pinned);
+    let (mut peer, mut bare, mut stored) = (Work::default(), Work::default(), Work::default());
+    let has_peer = is_installed("wrk");
+    let url = server.plain_url();
+    for _ in 0..TURNS {
+        if has_peer {
+            let target = format!(
+                "{url}/QuerySessionToken?SessionToken=00000000-5ca1-4b1e-8000-000000000000"
+            );
+            let mut wrk = command(Path::new("wrk"), Core::Client, run.pinned);
+            wrk.args(["-t1", "-c64"]).arg(format!("-d{}s", STRETCH.as_secs())).arg(target);
+            peer.add(of_peer(&mut wrk, "requests in"));
+        }
+        bare.add(of_daemon(run, &mut server, &play("bare", url.clone(), false)));
+        stored.add(of_daemon(run, &mut server, &play("stored", url.clone(), true)));
+    }
+    if !has_peer {
+        run.table.skip("wrk", "it is not installed");
+    }
+    run.own.micros = stored.micros();
+    tell(run, "wrk", peer, [("no store", bare, 2.5), ("with the store", stored, 2.9)]);
+}
+
+/// TLS with HTTP/2, against h2load.
+pub(super) fn tls(run: &mut Run<'_>) {
+    run.table.part("Saturation, TLS with HTTP/2, 64 at once");
+    let mut server = Server::start(run.folder, "tls", run.pinned);
+    let (mut peer, mut bare) = (Work::default(), Work::default());
+    let has_peer = is_installed("h2load");
+    let url = server.secure_url();
+    let certificate = server.certificate.clone();
+    for _ in 0..TURNS {
+        if has_peer {
+            let target = format!(
+                "{url}/QuerySessionToken?SessionToken=00000000-5ca1-4b1e-8000-000000000000"
+            );
+            let mut h2load = command(Path::new("h2load"), Core::Client, run.pinned);
+            h2load.args(["-c1", "-m64", "-D"]).arg(STRETCH.as_secs().to_string()).arg(target);
+            peer.add(of_peer(&mut h2load, "total,"));
+        }
+        let play = Play { certificate: Some(&certificate), ..play("tls", url.clone(), false) };
+        bare.add(of_daemon(run, &mut server, &play));
+    }
+    if !has_peer {
+        run.table.skip("h2load", "it is not installed");
+    }
+    tell(run, "h2load", peer, [("no store", bare, 5.0)]);
+}
+
+fn play(name: &str, url: String, store: bool) -> Play<'_> {
+    Play {
+        name,
+        tokens: TOKENS,
+        url,
+        certificate: None,
+        store,
+        schedule: ALWAYS_DUE.into(),
+        pinned: true,
+    }
+}
+
+/// A stretch of the daemon's steady state: every token has been asked once before.
+fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Work {
+    let before = server.requests();
+    let play = Play { pinned: run.pinned, ..play.clone() };
+    let daemon = Daemon::start(run.folder, &play);
+    server.wait_for(before + TOKENS as f64);
+    let (requests, cpu, began) = (server.requests(), daemon.process.cpu(), now());
+    pause(STRETCH);
+    let cpu = daemon.process.cpu().saturating_sub(cpu).as_secs_f64();
+    let seconds = began.elapsed().as_secs_f64();
+    Work { requests: server.requests() - requests, seconds, cpu }
+}
+
+/// A stretch of a load generator, which tells its requests before this `mark`.
+fn of_peer(command: &mut std::process::Command, mark: &str) -> Work {
+    let (told, cpu) = measured(command);
+    let line = told.lines().find(|line| line.contains(mark)).expect("its requests");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let first = mark.split(' ').next().expect("a word");
+    let at = words.iter().position(|word| *word == first).expect("the mark");
+    let requests = words[at - 1].parse().expect("a number");
+    Work { requests, seconds: STRETCH.as_secs_f64(), cpu: cpu.as_secs_f64() }
+}
+
+fn tell<const N: usize>(run: &mut Run<'_>, peer: &str, its: Work, own: [(&str, Work, f64); N]) {
+    let table = &mut run.table;
+    let has_peer = its.requests > 0.0;
+    if has_peer {
+        table.tell(&format!("{peer}: CPU for a request"), its.micros(), "µs", Target::None);
+        table.tell(&format!("{peer}: requests"), its.rate(), "/s", Target::None);
+    }
+    for (how, work, most) in own {
+        table.tell(&format!("CPU for a check, {how}"), work.micros(), "µs", Target::None);
+        table.tell(&format!("checks, {how}"), work.rate(), "/s", Target::None);
+        if has_peer {
+            let ratio = work.micros() / its.micros();
+            table.tell(&format!("CPU ÷ {peer}'s, {how}"), ratio, "×", Target::AtMost(most));
+        }
+    }
+}

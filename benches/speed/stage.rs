@@ -1,0 +1,175 @@
+//! The stage: a stub server, inventories, and daemons with a configuration for the occasion.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::process::{Core, Process, command, now, pause};
+
+/// What takes longer than this does not come.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often something is looked for that is to come.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The stub server, as a process of its own.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Killed when this goes.
+    _process: Process,
+    ask: ChildStdin,
+    told: BufReader<ChildStdout>,
+    pub(super) plain: u16,
+    pub(super) secure: u16,
+    pub(super) certificate: PathBuf,
+}
+
+impl Server {
+    pub(super) fn start(folder: &Path, name: &str, pinned: bool) -> Self {
+        let certificate = folder.join(format!("{name}.pem"));
+        let this = std::env::current_exe().expect("this program");
+        let mut child = command(&this, Core::Server, pinned)
+            .arg("stub")
+            .arg(&certificate)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let ask = child.stdin.take().expect("a pipe");
+        let mut told = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        told.read_line(&mut line).expect("its ports");
+        let mut ports = line.split_whitespace().map(|port| port.parse().expect("a port"));
+        let (plain, secure) = (ports.next().expect("one"), ports.next().expect("another"));
+        Self { _process: Process(child), ask, told, plain, secure, certificate }
+    }
+
+    /// Requests so far.
+    pub(super) fn requests(&mut self) -> f64 {
+        self.ask.write_all(b"\n").expect("a stub that runs");
+        let mut line = String::new();
+        self.told.read_line(&mut line).expect("a stub that runs");
+        line.trim().parse().expect("a number")
+    }
+
+    /// Waits until so many requests have come.
+    pub(super) fn wait_for(&mut self, requests: f64) {
+        let began = now();
+        while self.requests() < requests {
+            assert!(began.elapsed() < PATIENCE, "{requests} requests in {PATIENCE:?}");
+            pause(LOOK);
+        }
+    }
+
+    pub(super) fn plain_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.plain)
+    }
+
+    pub(super) fn secure_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.secure)
+    }
+}
+
+/// An inventory of so many tokens: names of 12 bytes, values of 36.
+pub(super) fn inventory(folder: &Path, tokens: u64) -> PathBuf {
+    let path = folder.join(format!("{tokens}.jsonl"));
+    if path.exists() {
+        return path;
+    }
+    let mut file = BufWriter::new(File::create(&path).expect("a writable folder"));
+    for n in 0..tokens {
+        let value = format!(
+            "{n:08x}-5ca1-4b1e-8000-{:012x}",
+            n.wrapping_mul(0x9e37_79b9_7f4a) >> 4 & 0xffff_ffff_ffff
+        );
+        writeln!(file, r#"{{"name":"t-{n:010}","token":"{value}"}}"#).expect("room");
+    }
+    file.flush().expect("room");
+    path
+}
+
+/// How a daemon is to be.
+#[derive(Debug, Clone)]
+pub(super) struct Play<'a> {
+    pub(super) name: &'a str,
+    pub(super) tokens: u64,
+    pub(super) url: String,
+    /// With a certificate to trust.
+    pub(super) certificate: Option<&'a Path>,
+    /// Without one nothing is stored.
+    pub(super) store: bool,
+    /// The rules under `[schedule]`.
+    pub(super) schedule: String,
+    pub(super) pinned: bool,
+}
+
+/// The real daemon, on one of the inventories.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) process: Process,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one in `folder`; what an earlier one of this name has stored is resumed.
+    pub(super) fn start(folder: &Path, play: &Play<'_>) -> Self {
+        let own = folder.join(play.name);
+        fs::create_dir_all(&own).expect("a writable folder");
+        // A state directory that cannot be: the daemon then warns, and runs without a store.
+        let state = if play.store { own.join("state") } else { PathBuf::from("/dev/null/state") };
+        let trust =
+            play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));
+        let text = format!(
+            "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n\
+             [schedule]\n{}\n[server.stub]\nurl = \"{}\"\n{trust}\
+             max_in_flight = 64\nrate_limit = 1000000\n\
+             [inventory.all]\nserver = \"stub\"\nfile = {}\n",
+            quoted(&state),
+            quoted(&own.join("control.sock")),
+            play.schedule,
+            play.url,
+            quoted(&inventory(folder, play.tokens)),
+        );
+        let (config, log) = (own.join("tokenkeep.toml"), own.join("log"));
+        fs::write(&config, text).expect("room");
+        // Another build than the one at hand may be measured as well.
+        let built = Path::new(env!("CARGO_BIN_EXE_tokenkeep"));
+        let program = std::env::var_os("TOKENKEEP").map_or(built.to_owned(), PathBuf::from);
+        let child = command(&program, Core::Client, play.pinned)
+            .args(["run", "--config"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).expect("room"))
+            .spawn()
+            .expect("started");
+        Self { process: Process(child), log }
+    }
+
+    /// Waits for an event in the log.
+    pub(super) fn wait_for(&mut self, event: &str) {
+        let began = now();
+        while self.events(event).is_empty() {
+            assert!(began.elapsed() < PATIENCE, "{event} within {PATIENCE:?}");
+            assert!(self.process.0.try_wait().expect("a child").is_none(), "it has ended");
+            pause(LOOK);
+        }
+    }
+
+    /// All events of this name in the log.
+    pub(super) fn events(&self, event: &str) -> Vec<Value> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let marked = format!("\"{event}\"");
+        let lines = log.lines().filter(|line| line.contains(&marked));
+        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|line| line["event"] == event).collect()
+    }
+}
+
+/// A path as TOML has it; temporary folders have no quotes in their names.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}

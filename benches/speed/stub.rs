@@ -1,0 +1,107 @@
+//! The server that everybody is measured against: it answers every request with the same
+//! envelope, over plain HTTP/1.1 and over TLS with HTTP/2, on one thread.
+//!
+//! It is a process of its own. It tells its two ports in its first line, and the number of
+//! requests so far for each line that it reads; it ends with its input.
+
+use std::convert::Infallible;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// What each answer leaves a token: a day, so that no check is ever due for life's sake.
+const ENVELOPE: &[u8] = br#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":86400000}}"#;
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// Serves until standard input ends. The certificate goes to `certificate`.
+pub(super) fn run(certificate: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let plain = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let secure = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+        println!("{} {}", port(&plain), port(&secure));
+        let acceptor = acceptor(certificate);
+        tokio::spawn(serve_plain(plain));
+        tokio::spawn(serve_secure(secure, acceptor));
+        let told = tokio::task::spawn_blocking(tell);
+        told.await.expect("told");
+    });
+}
+
+fn tell() {
+    for _ in std::io::stdin().lock().lines() {
+        println!("{}", REQUESTS.load(Ordering::Relaxed));
+        std::io::stdout().flush().expect("a reader");
+    }
+    std::process::exit(0);
+}
+
+async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let mut response = Response::new(Full::new(Bytes::from_static(ENVELOPE)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+async fn accepted(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().await.expect("a connection");
+    stream.set_nodelay(true).expect("a socket");
+    stream
+}
+
+async fn serve_plain(listener: TcpListener) {
+    loop {
+        let stream = TokioIo::new(accepted(&listener).await);
+        tokio::spawn(http1::Builder::new().serve_connection(stream, service_fn(answer)));
+    }
+}
+
+async fn serve_secure(listener: TcpListener, acceptor: TlsAcceptor) {
+    loop {
+        let stream = accepted(&listener).await;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let (stream, service) = (TokioIo::new(stream), service_fn(answer));
+            // A client that goes ends its connection with an error, or without one.
+            if is_http2 {
+                let server = http2::Builder::new(TokioExecutor::new());
+                let _ = server.serve_connection(stream, service).await;
+            } else {
+                let _ = http1::Builder::new().serve_connection(stream, service).await;
+            }
+        });
+    }
+}
+
+fn acceptor(certificate: &Path) -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])
+        .expect("a certificate");
+    std::fs::write(certificate, made.cert.pem()).expect("a writable folder");
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("protocols")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a usable certificate");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}

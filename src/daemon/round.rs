@@ -1,0 +1,46 @@
+//! One round of the loop: what is done each time that something has happened, and when the
+//! next one comes if nothing does.
+//!
+//! Rounds cost more than what is done in them, so they are few: all answers that are there
+//! are taken in one, and so is all that comes due within a tick.
+
+use std::time::Duration;
+
+use super::Daemon;
+use super::deeds::Done;
+use crate::clock;
+use crate::time::Moment;
+
+/// The least time from one round to the next that only comes as something is due. At some
+/// hundred checks a second it is the rounds that cost, and a check may well wait for this long.
+const TICK: Duration = Duration::from_millis(4);
+
+impl Daemon {
+    /// Lets the keeper do what is due, and everything that comes of it.
+    pub(super) fn wake(&mut self) {
+        let now = clock::now();
+        self.close_for_quiet(now);
+        self.keeper.wake(now, &mut self.outputs);
+        self.perform();
+        self.journal.say_due(now);
+        self.status.tell(now, &self.keeper);
+        self.watchdog.gone_round(now, self.keeper.next_wake());
+        self.woke = now;
+    }
+
+    /// When the next round comes at the latest.
+    pub(super) fn next_wake(&self) -> Option<Moment> {
+        let wishes =
+            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
+        let due = wishes.into_iter().flatten().min()?;
+        Some(due.max(self.woke + TICK))
+    }
+
+    /// A query has ended, and others perhaps with it.
+    pub(super) fn queries_done(&mut self, first: Done) {
+        self.done(first);
+        while let Some(Ok(done)) = self.queries.try_join_next() {
+            self.done(done);
+        }
+    }
+}

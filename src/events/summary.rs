@@ -1,0 +1,146 @@
+//! What a minute of checks came to, in numbers of constant size: no sample is kept.
+//!
+//! Pure: it counts what it is told. Whether a summary is written is the limiter's decision.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::time::whole_millis;
+
+/// Longer times count as this one: a day.
+const LONGEST_MS: u64 = 86_400_000;
+
+/// Significant digits of a percentile: one in a hundred, in 10 KB for each histogram.
+const DIGITS: u8 = 2;
+
+/// One check that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckEnd {
+    /// From when it was due until its request was handed out.
+    pub lateness: Duration,
+    /// What was known to be left of the token's life then; `None` if nothing was known.
+    pub life_left: Option<Duration>,
+    /// It came to no conclusion.
+    pub failed: bool,
+}
+
+/// The fields of a summary, as they stand in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Figures {
+    pub(super) checks: u64,
+    pub(super) failures: u64,
+    pub(super) lateness_p50_ms: u64,
+    pub(super) lateness_p99_ms: u64,
+    pub(super) lateness_max_ms: u64,
+    /// One in a hundred tokens had less left.
+    pub(super) life_left_p1_ms: Option<u64>,
+}
+
+/// Counts the checks since the last summary.
+#[derive(Debug)]
+pub(super) struct Summary {
+    failures: u64,
+    lateness: Histogram<u32>,
+    lateness_max_ms: u64,
+    life_left: Histogram<u32>,
+}
+
+impl Summary {
+    pub(super) fn new() -> Self {
+        Self { failures: 0, lateness: histogram(), lateness_max_ms: 0, life_left: histogram() }
+    }
+
+    pub(super) fn add(&mut self, end: &CheckEnd) {
+        let lateness_ms = whole_millis(end.lateness);
+        self.failures += u64::from(end.failed);
+        self.lateness.saturating_record(lateness_ms);
+        self.lateness_max_ms = self.lateness_max_ms.max(lateness_ms);
+        if let Some(left) = end.life_left {
+            self.life_left.saturating_record(whole_millis(left));
+        }
+    }
+
+    /// Hands the figures over, and begins anew.
+    pub(super) fn take(&mut self) -> Figures {
+        let checks = self.lateness.len();
+        // A percentile is the upper end of its class.
+        let late = |quantile| self.lateness.value_at_quantile(quantile).min(self.lateness_max_ms);
+        let figures = Figures {
+            checks,
+            failures: self.failures,
+            lateness_p50_ms: late(0.50),
+            lateness_p99_ms: late(0.99),
+            lateness_max_ms: self.lateness_max_ms,
+            life_left_p1_ms: (!self.life_left.is_empty())
+                .then(|| self.life_left.value_at_quantile(0.01)),
+        };
+        self.failures = 0;
+        self.lateness_max_ms = 0;
+        self.lateness.reset();
+        self.life_left.reset();
+        figures
+    }
+}
+
+fn histogram() -> Histogram<u32> {
+    Histogram::new_with_max(LONGEST_MS, DIGITS).expect("the bounds are fixed and in order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(lateness_ms: u64, left_ms: Option<u64>, failed: bool) -> CheckEnd {
+        let life_left = left_ms.map(Duration::from_millis);
+        CheckEnd { lateness: Duration::from_millis(lateness_ms), life_left, failed }
+    }
+
+    #[test]
+    fn percentiles_are_right_to_a_hundredth_and_the_maximum_is_exact() {
+        let mut summary = Summary::new();
+        for n in 1..=300_000 {
+            summary.add(&end(n, Some(2 * n), n % 1_000 == 0));
+        }
+        let figures = summary.take();
+        let near = |value: u64, wanted: u64| value.abs_diff(wanted) * 100 <= wanted;
+        assert_eq!((figures.checks, figures.failures), (300_000, 300));
+        assert!(near(figures.lateness_p50_ms, 150_000), "{figures:?}");
+        assert!(near(figures.lateness_p99_ms, 297_000), "{figures:?}");
+        assert_eq!(figures.lateness_max_ms, 300_000);
+        assert!(near(figures.life_left_p1_ms.unwrap(), 6_000), "{figures:?}");
+    }
+
+    #[test]
+    fn no_percentile_is_above_the_maximum() {
+        let mut summary = Summary::new();
+        summary.add(&end(1_001, None, false));
+        let figures = summary.take();
+        assert_eq!([figures.lateness_p50_ms, figures.lateness_p99_ms], [1_001, 1_001]);
+    }
+
+    #[test]
+    fn of_tokens_of_which_nothing_is_known_no_life_is_told() {
+        let mut summary = Summary::new();
+        summary.add(&end(0, None, false));
+        assert_eq!(summary.take().life_left_p1_ms, None);
+    }
+
+    #[test]
+    fn a_summary_begins_anew_where_the_last_one_ended() {
+        let mut summary = Summary::new();
+        summary.add(&end(50, Some(10), true));
+        summary.take();
+        summary.add(&end(2, Some(70), false));
+        let figures = summary.take();
+        assert_eq!((figures.checks, figures.failures, figures.lateness_max_ms), (1, 0, 2));
+        assert_eq!(figures.life_left_p1_ms, Some(70));
+    }
+
+    #[test]
+    fn times_beyond_a_day_count_as_one() {
+        let mut summary = Summary::new();
+        summary.add(&end(u64::MAX, Some(u64::MAX), false));
+        assert_eq!(summary.take().checks, 1);
+    }
+}
