@@ -100,7 +100,7 @@ async fn a_wish_for_quiet_holds_for_the_whole_server_in_both_its_forms() {
             .plan_fault(Plan::once(Trouble::Quiet { status: *status, retry_after: *retry_after }));
     }
     for server in &servers {
-        served(&server, |requests| alive(requests) >= 9).await;
+        served(server, |requests| alive(requests) >= 9).await;
     }
     let ended = daemon.stop().await;
     assert_eq!(ended.count("check_failed", ""), 3, "one for each server");
