@@ -214,6 +214,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_alarm_that_is_to_ring_by_a_moment_rings_then_at_the_latest() {
+        let mut alarm = Alarm::new().unwrap();
+        let soon = now() + Duration::from_millis(20);
+        for (first, second) in [(soon, soon + PATIENCE), (soon + PATIENCE, soon)] {
+            alarm.set_by(Some(first)).unwrap();
+            alarm.set_by(Some(second)).unwrap();
+            timeout(PATIENCE / 2, alarm.rings()).await.unwrap().unwrap();
+            alarm.set(None).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_has_rung_can_be_set_to_a_later_moment() {
+        let mut alarm = Alarm::new().unwrap();
+        for _ in 0..2 {
+            let at = now() + Duration::from_millis(5);
+            alarm.set_by(Some(at)).unwrap();
+            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+            assert!(now() >= at);
+        }
+    }
+
+    #[tokio::test]
     async fn a_wait_that_was_given_up_loses_no_ring() {
         let mut alarm = Alarm::new().unwrap();
         alarm.set(Some(now() + Duration::from_millis(20))).unwrap();

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::deeds;
-use super::memory::Held;
 use super::roster::{Origin, Remote, Terms};
+use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;

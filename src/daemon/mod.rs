@@ -240,8 +240,8 @@ impl Daemon {
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
-                    self.count_notice(id, &notice);
                     self.heed(id, &notice);
+                    self.count_notice(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
@@ -276,8 +276,7 @@ impl Daemon {
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
-                let method = reauth.method.clone();
-                let timeout = reauth.timeout;
+                let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.turns.take(&need.name);
                 let first = (turn, counted);

@@ -11,7 +11,7 @@ use crate::keeper::{Census, Keeper};
 use crate::systemd;
 use crate::time::Moment;
 
-/// Between two lines: often enough for a glance, and counting all tokens costs nothing then.
+/// Between two lines: often enough for a glance.
 const PACE: Duration = Duration::from_secs(1);
 
 /// Keeps systemd's status line current, without waking the daemon for it when nothing happens.

@@ -11,8 +11,8 @@ use crate::time::Moment;
 #[derive(Debug)]
 pub struct Journal {
     limiter: Limiter,
-    ring: Ring,
     summary: Summary,
+    ring: Ring,
 }
 
 impl Default for Journal {
@@ -24,7 +24,7 @@ impl Default for Journal {
 impl Journal {
     /// A journal that has left nothing out yet.
     pub fn new() -> Self {
-        Self { limiter: Limiter::default(), ring: Ring::default(), summary: Summary::new() }
+        Self { limiter: Limiter::default(), summary: Summary::new(), ring: Ring::default() }
     }
 
     /// Counts a check that has ended, for the summary that is written where there are too many
