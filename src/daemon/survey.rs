@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use glob::Pattern;
 
 use super::Daemon;
-use super::roster::Kept;
+use super::roster::Roster;
 use super::scrape::Scrape;
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
 use crate::keeper::TokenId;
@@ -87,9 +87,10 @@ impl Wanted {
         Ok(Self { name, states })
     }
 
-    fn fits(&self, state: State, kept: &Kept<'_>) -> bool {
+    fn fits(&self, state: State, id: TokenId, roster: &Roster) -> bool {
+        let named = |name: &Pattern| roster.token(id).is_some_and(|kept| name.matches(kept.name()));
         (self.states.is_empty() || self.states.contains(&state))
-            && self.name.as_ref().is_none_or(|name| name.matches(kept.name()))
+            && self.name.as_ref().is_none_or(named)
     }
 }
 
@@ -144,9 +145,9 @@ impl Survey {
 }
 
 impl Search {
-    fn see(&mut self, id: TokenId, token: &Token, kept: &Kept<'_>) {
+    fn see(&mut self, id: TokenId, token: &Token, roster: &Roster) {
         let state = token.state();
-        if !self.wanted.fits(state, kept) {
+        if !self.wanted.fits(state, id, roster) {
             return;
         }
         self.matched += 1;
@@ -190,20 +191,13 @@ impl Daemon {
         while survey.next < end && !full {
             let key = survey.next;
             survey.next += 1;
-            let Some(id) = self.keeper.id_of(key) else { continue };
-            let Some(token) = self.keeper.token(id) else { continue };
-            match &mut survey.look {
+            self.keeper.look(key, |id, token, spec| match &mut survey.look {
                 Look::Search(search) => {
-                    if let Some(kept) = self.roster.token(id) {
-                        search.see(id, &token, &kept);
-                    }
+                    search.see(id, token, &self.roster);
                     full = search.is_full();
                 }
-                Look::Scrape(scrape) => {
-                    let server = self.keeper.spec(id).map_or(0, |spec| spec.server.index());
-                    scrape.see(&token, server);
-                }
-            }
+                Look::Scrape(scrape) => scrape.see(token, spec.server.index()),
+            });
         }
         if !full && survey.next < all {
             return self.control.surveys.0.push_front(survey);

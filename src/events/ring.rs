@@ -56,7 +56,7 @@ impl Ring {
         message: &str,
         fields: &Fields<'_>,
     ) {
-        if name == Name::TokenChecked {
+        if matches!(name, Name::TokenChecked | Name::ChecksSummary) {
             return;
         }
         let token = fields.token.unwrap_or_default();

@@ -268,6 +268,21 @@ async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
 }
 
 #[tokio::test]
+async fn check_config_names_readers_that_nobody_knows() {
+    let stage = Stage::new(
+        "[server.sarus]\nurl = \"http://127.0.0.1:9\"\n[token.quotes]\nserver = \"sarus\"\n\
+         env = \"QUOTES\"\nreaders = [\"no-such-user\", \"@no-such-group\", \"root\"]\n",
+    );
+    let output = stage.command("check-config").output().await.expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.success(), "{said}");
+    for told in ["no-such-user: there is no such user", "@no-such-group: there is no such group"] {
+        assert!(said.contains(&format!("[token.quotes] readers: {told}")), "{said}");
+    }
+    assert!(!said.contains("root"), "{said}");
+}
+
+#[tokio::test]
 async fn whoever_holds_a_connection_is_cut_off_and_the_others_are_served() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
