@@ -16,6 +16,7 @@ pub mod api;
 mod arena;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod daemon;
 pub mod events;
 pub mod hook;

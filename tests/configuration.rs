@@ -970,6 +970,7 @@ fn what_is_printed_loads_to_the_same_settings() {
         level = "info,hyper=debug"
         [control]
         listen = "[::1]:9464"
+        listen_names = false
         [schedule]
         jitter = 0.123456789
         min_interval = "1500ms"
@@ -993,6 +994,8 @@ fn what_is_printed_loads_to_the_same_settings() {
         env = "D"
         reauth = "r"
         revoke_on_shutdown = true
+        readers = ["app", "@traders", "1001"]
+        metrics = true
         [token.e]
         server = "s"
         env = "E"

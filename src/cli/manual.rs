@@ -7,7 +7,7 @@ use clap::{Command, ValueEnum};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::{EX_CONFIG, EX_DEAD, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
+use super::{EX_CONFIG, EX_DEAD, EX_NOPERM, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
 
 const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
 
@@ -69,6 +69,7 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
              no answer.",
         ),
         (EX_SOFTWARE, "The system refused something, such as standard output."),
+        (EX_NOPERM, "The control socket does not permit it."),
         (EX_CONFIG, "A fault in the configuration. The service is not restarted then."),
     ] {
         tagged(&mut rest, [bold(status.to_string())], meaning);
@@ -77,6 +78,7 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     for (path, meaning) in [
         ("/etc/tokenkeep/tokenkeep.toml", "The configuration; see tokenkeep.toml(5)."),
         ("/etc/tokenkeep/conf.d/*.toml", "Read after it, in the order of their names."),
+        ("/run/tokenkeep/control.sock", "The control socket."),
         ("/var/lib/tokenkeep", "Token files, and what outlives a restart."),
         ("/usr/share/doc/tokenkeep", "The log events, and how to write a re-auth command."),
     ] {

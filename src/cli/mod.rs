@@ -7,6 +7,7 @@ mod diagnostics;
 mod manual;
 mod plan;
 mod probe;
+mod remote;
 mod stocktaking;
 mod wording;
 
@@ -21,7 +22,10 @@ use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
 use self::diagnostics::Look;
+use self::remote::Action;
 use crate::api::Client;
+use crate::control::{self, client::ClientFault};
+use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -47,6 +51,22 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
+    Status(remote::Status),
+    /// Ask about tokens now, and tell what came of it
+    Check(remote::Names),
+    /// Obtain new values for tokens now; the attempts count
+    Reauth(remote::Names),
+    /// Neither check tokens nor log in for them, until `resume` or the daemon's restart
+    Pause(remote::Names),
+    /// Go on with tokens that were paused, with a check at once
+    Resume(remote::Names),
+    /// Have the server end the lives of tokens; where there is a `reauth`, new values follow
+    Revoke(remote::Names),
+    /// Print a token's value, for root, the daemon's user and the token's `readers`
+    Token(remote::Token),
+    /// Have the daemon read its configuration again
+    Reload(remote::Reload),
     /// Ask a server about one token, without a daemon, and tell what it has left
     Probe(probe::Probe),
     /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
@@ -88,6 +108,13 @@ enum Failure {
     Demo(String),
     #[error("{sentence}")]
     Probe { sentence: String, status: u8 },
+    #[error("{0}")]
+    Control(#[from] ClientFault),
+    #[error("{0}")]
+    Usage(String),
+    /// It has been told why.
+    #[error("not all is well")]
+    Told { status: u8 },
     /// The token is, which has been told.
     #[error("the token is dead")]
     Dead,
@@ -100,7 +127,9 @@ impl Failure {
     const fn status(&self) -> u8 {
         match self {
             Self::Dead => EX_DEAD,
-            Self::Probe { status, .. } => *status,
+            Self::Probe { status, .. } | Self::Told { status } => *status,
+            Self::Control(fault) => Self::status_of(fault),
+            Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
@@ -117,6 +146,7 @@ const EX_DEAD: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
+const EX_NOPERM: u8 = 77;
 const EX_CONFIG: u8 = 78;
 
 /// Does what the arguments ask for (the program's name comes first), and gives the status to
@@ -136,7 +166,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(failure) => {
             match &failure {
                 Failure::Configuration(faults) => tell(&look.faults(faults)),
-                Failure::Dead => {}
+                Failure::Dead | Failure::Told { .. } => {}
                 _ => complain(&failure.to_string()),
             }
             failure.status().into()
@@ -149,6 +179,14 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     match arguments.command {
         Command::Run => run(path),
         Command::CheckConfig { all } => check_config(&path, all, look),
+        Command::Status(status) => remote::run(status, &path),
+        Command::Check(names) => remote::run(names.each(Action::Check), &path),
+        Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
+        Command::Pause(names) => remote::run(names.each(Action::Pause), &path),
+        Command::Resume(names) => remote::run(names.each(Action::Resume), &path),
+        Command::Revoke(names) => remote::run(names.each(Action::Revoke), &path),
+        Command::Token(token) => remote::run(token, &path),
+        Command::Reload(reload) => remote::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
@@ -171,6 +209,8 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
 }
 
 fn run(path: PathBuf) -> Result<(), Failure> {
+    // Before there are threads, which the log brings.
+    let socket = control::inherited();
     let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
@@ -178,6 +218,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
+        daemon.open_control(socket);
         Ok(daemon.run(std::future::pending()).await?)
     });
     // A file that hangs, on a dead network disk say, must not hold up the end.
@@ -199,6 +240,9 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+    }
+    for fault in control::outsiders(&loaded.settings, GROUP) {
+        complain(&format!("warning: {fault}"));
     }
     print(&plan::tell(&loaded, all))
 }

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::deeds;
-use super::memory::Held;
 use super::roster::{Origin, Remote, Terms};
+use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::clock;
+use crate::control::Reloaded;
 use crate::events::{self, Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
 use crate::settings::{Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
@@ -181,17 +182,18 @@ impl Daemon {
 
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {
         self.reloading = false;
-        match loaded {
+        let outcome = match loaded {
             Ok(loaded) => self.replace_settings(loaded),
             Err(faults) => self.reject(&faults.to_string()),
-        }
+        };
+        self.tell_of_reload(&outcome);
         self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
         if std::mem::take(&mut self.reload_again) {
             self.reload();
         }
     }
 
-    fn replace_settings(&mut self, loaded: Loaded) {
+    fn replace_settings(&mut self, loaded: Loaded) -> Reloaded {
         let Loaded { settings, warnings, files } = loaded;
         if takes_all_away(&self.settings, &settings) {
             let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
@@ -236,15 +238,17 @@ impl Daemon {
         if !visible {
             self.say(name, severity, "the new configuration holds", fields);
         }
+        Reloaded { applied: true, error: None, added, removed, changed, needs_restart }
     }
 
-    fn reject(&mut self, error: &str) {
+    fn reject(&mut self, error: &str) -> Reloaded {
         self.say(
             Name::ConfigRejected,
             Severity::Error,
             "the new configuration is refused whole; the old one goes on",
             Fields { error: Some(error), ..Fields::default() },
         );
+        Reloaded { error: Some(error.to_owned()), ..Reloaded::default() }
     }
 
     /// Tells what a configuration should do without.
@@ -275,6 +279,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("log.format", old.log.format != new.log.format),
         ("control.socket", old.control.socket != new.control.socket),
         ("control.listen", old.control.listen != new.control.listen),
+        ("control.listen_names", old.control.listen_names != new.control.listen_names),
     ];
     let named: Vec<_> =
         settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();

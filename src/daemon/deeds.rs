@@ -14,6 +14,7 @@ use super::roster::{Kept, LastWords, Remote};
 use super::turns::Turn;
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
+use crate::control::{Caller, Reply};
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
@@ -38,6 +39,8 @@ pub(super) enum Done {
     RevokedOne(Ticket, Result<(), Fault>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
+    /// It is known whether somebody may read a token's value.
+    Introduced { name: String, caller: Caller, may: bool, reply: Reply<TokenValue> },
     /// Sources were looked at.
     Looked(Vec<Look>),
     /// Tokens were revoked at the end.

@@ -23,9 +23,11 @@ impl Daemon {
             Done::Answered(ticket, mut answer, renamed) => {
                 self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
+                self.count_answer(ticket, &answer);
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
             Done::Reauthenticated { ticket, duration, obtained } => {
+                self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
                 let end = ReauthEnd { result, duration };
                 self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
@@ -35,6 +37,9 @@ impl Daemon {
                 self.keeper.revoked(ticket, result, now, &mut self.outputs);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
+            Done::Introduced { name, caller, may, reply } => {
+                self.hand_out(&name, caller, may, reply);
+            }
             Done::Looked(looks) => self.looked_at(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),

@@ -15,8 +15,8 @@ use super::roster::Remote;
 use super::{Daemon, GRACE};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{ServerId, TokenId};
-use crate::lifecycle::Standing;
+use crate::keeper::{ServerId, Ticket, TokenId};
+use crate::lifecycle::{Effect, Standing, Token};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::systemd;
@@ -56,6 +56,19 @@ impl Daemon {
         self.deeds.shutdown().await;
         self.close_store().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+    }
+
+    /// Whether something is begun even while the daemon stops, as a value would be lost.
+    pub(super) fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
+        match effect {
+            Effect::Store { .. } => true,
+            Effect::Ask { slot, .. } => {
+                let keeps = |token: Token| token.has_unkept_candidate();
+                slot == self.keeper.spare_slot(ticket.token)
+                    && self.keeper.token(ticket.token).is_some_and(keeps)
+            }
+            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
+        }
     }
 
     /// Has what was told last written down, if the disk takes it in time.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::absent::Absent;
+use super::sources::Held;
 use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
@@ -28,23 +29,6 @@ pub(super) struct Memory {
     next: u32,
     /// While the daemon starts: what the sources hold, until it is known what is resumed.
     pub(super) held: Option<Held>,
-}
-
-/// What the sources hold, in the order in which it was found.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Tokens with a value: all of a large inventory.
-    new: Vec<TokenId>,
-    others: Vec<(TokenId, SourceChange)>,
-}
-
-impl Held {
-    pub(super) fn add(&mut self, id: TokenId, change: SourceChange) {
-        match change {
-            SourceChange::NewValue => self.new.push(id),
-            other => self.others.push((id, other)),
-        }
-    }
 }
 
 impl Daemon {

@@ -6,23 +6,29 @@
 
 mod absent;
 mod apply;
+pub(crate) mod control;
 mod deeds;
 mod ends;
 mod farewell;
+mod figures;
 mod inventories;
 mod late;
+mod look;
 mod memory;
 mod quiet;
 mod report;
 mod restock;
 mod roster;
 mod round;
+mod scrape;
 mod sources;
 mod status;
 mod stock_report;
 mod stocks;
+mod survey;
 mod terms;
 mod turns;
+mod views;
 mod watchdog;
 
 use std::io;
@@ -34,7 +40,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
+use self::control::Desk;
 use self::deeds::Done;
+use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
 use self::roster::{Remote, Roster};
@@ -46,11 +54,10 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
-use crate::lifecycle::{Effect, Method, Notice, Token};
+use crate::lifecycle::{Effect, Method, Notice};
 use crate::secret::ValueRef;
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
-use crate::systemd;
 use crate::time::Moment;
 use crate::token_file::{StoreFault, Watcher};
 
@@ -101,6 +108,8 @@ pub struct Daemon {
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
+    control: Desk,
+    figures: Figures,
     late: Late,
     signals: Signals,
     /// What loses nothing when it is dropped: queries, and looks at files.
@@ -143,6 +152,8 @@ impl Daemon {
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
+            control: Desk::new(),
+            figures: Figures::new(),
             late: Late::default(),
             signals,
             queries: JoinSet::new(),
@@ -197,6 +208,10 @@ impl Daemon {
                 report = memory::report(&mut self.store) => self.reported(report),
                 news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
+                command = self.control.next() => match command {
+                    Some(command) => self.command(command),
+                    None => self.survey(),
+                },
             }
             self.wake();
         }
@@ -227,6 +242,7 @@ impl Daemon {
                 Output::Token(id, notice) => {
                     self.note(id, &notice);
                     self.heed(id, &notice);
+                    self.count_notice(id, &notice);
                     let Some(kept) = self.roster.token(id) else { continue };
                     let hook_succeeded =
                         matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
@@ -261,8 +277,7 @@ impl Daemon {
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
                 let need = deeds::Need::of(kept, remote, reason, attempt);
-                let method = reauth.method.clone();
-                let timeout = reauth.timeout;
+                let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.turns.take(&need.name);
                 let first = (turn, counted);
@@ -290,45 +305,12 @@ impl Daemon {
         }
     }
 
-    /// Whether something is begun even while the daemon stops, as a value would be lost.
-    fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
-        match effect {
-            Effect::Store { .. } => true,
-            Effect::Ask { slot, .. } => {
-                let keeps = |token: Token| token.has_unkept_candidate();
-                slot == self.keeper.spare_slot(ticket.token)
-                    && self.keeper.token(ticket.token).is_some_and(keeps)
-            }
-            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
-        }
-    }
-
     #[expect(
         clippy::large_types_passed_by_value,
         reason = "most callers build the fields in place"
     )]
     fn say(&mut self, name: Name, severity: Severity, message: &str, fields: Fields<'_>) {
         self.journal.write(clock::now(), name, severity, message, fields);
-    }
-
-    fn ready(&mut self) {
-        let line = status::sentence(clock::now(), &self.keeper);
-        self.told(systemd::ready(&line));
-        self.say(
-            Name::DaemonReady,
-            Severity::Info,
-            "the first checks are under way",
-            Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
-        );
-    }
-
-    /// systemd cannot be told something: it will notice; people are told once.
-    fn told(&mut self, result: io::Result<()>) {
-        if let Err(error) = result {
-            let error = error.to_string();
-            let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
-        }
     }
 }
 

@@ -11,6 +11,23 @@ use crate::secret::{TokenValue, ValueRef};
 use crate::settings::Source;
 use crate::token_file::{SourceFault, SourceWarning};
 
+/// While the daemon starts: what the sources hold, in the order in which it was found.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Tokens with a value: all of a large inventory.
+    pub(super) new: Vec<TokenId>,
+    pub(super) others: Vec<(TokenId, SourceChange)>,
+}
+
+impl Held {
+    pub(super) fn add(&mut self, id: TokenId, change: SourceChange) {
+        match change {
+            SourceChange::NewValue => self.new.push(id),
+            other => self.others.push((id, other)),
+        }
+    }
+}
+
 impl Daemon {
     /// Files with these keys may have changed.
     pub(super) fn look_at(&mut self, keys: Vec<u32>) {

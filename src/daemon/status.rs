@@ -1,13 +1,17 @@
 //! The line that `systemctl status` shows.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
+use super::Daemon;
+use crate::clock;
+use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Census, Keeper};
 use crate::systemd;
 use crate::time::Moment;
 
-/// Between two lines: often enough for a glance, and counting all tokens costs nothing then.
+/// Between two lines: often enough for a glance.
 const PACE: Duration = Duration::from_secs(1);
 
 /// Keeps systemd's status line current, without waking the daemon for it when nothing happens.
@@ -51,6 +55,28 @@ impl StatusLine {
     /// When a line is due that could not be told at once.
     pub(super) fn due(&self) -> Option<Moment> {
         self.told_at.filter(|_| self.pending).map(|told| told + PACE)
+    }
+}
+
+impl Daemon {
+    pub(super) fn ready(&mut self) {
+        let line = sentence(clock::now(), &self.keeper);
+        self.told(systemd::ready(&line));
+        self.say(
+            Name::DaemonReady,
+            Severity::Info,
+            "the first checks are under way",
+            Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
+        );
+    }
+
+    /// systemd cannot be told something: it will notice; people are told once.
+    pub(super) fn told(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            let error = error.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The daemon's own pen: events under the limits on repeats.
 
 use super::limiter::{Limiter, Tally, Verdict};
+use super::ring::Ring;
 use super::summary::{CheckEnd, Summary};
 use super::{Fields, Name, Severity, emit, emit_summary, enabled};
+use crate::clock;
 use crate::time::Moment;
 
 /// Writes events, leaves out what is too much, and says so.
@@ -10,6 +12,7 @@ use crate::time::Moment;
 pub struct Journal {
     limiter: Limiter,
     summary: Summary,
+    ring: Ring,
 }
 
 impl Default for Journal {
@@ -21,7 +24,7 @@ impl Default for Journal {
 impl Journal {
     /// A journal that has left nothing out yet.
     pub fn new() -> Self {
-        Self { limiter: Limiter::default(), summary: Summary::new() }
+        Self { limiter: Limiter::default(), summary: Summary::new(), ring: Ring::default() }
     }
 
     /// Counts a check that has ended, for the summary that is written where there are too many
@@ -49,6 +52,7 @@ impl Journal {
         } else {
             self.say_due(now);
         }
+        self.ring.add(clock::wall_clock(), name, severity, message, &fields);
         if !enabled(severity) {
             return;
         }
@@ -59,6 +63,11 @@ impl Journal {
             }
             Verdict::LeaveOut => {}
         }
+    }
+
+    /// What has happened lately, whether or not the filter and the limits let it through.
+    pub const fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// When [`say_due`](Self::say_due) has something to say, if nothing is written before.

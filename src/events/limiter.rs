@@ -151,6 +151,9 @@ impl Limiter {
             | Name::ReauthSucceeded
             | Name::ReauthFailed
             | Name::ReauthExhausted
+            | Name::ActionRequested
+            | Name::ActionRefused
+            | Name::ValueRead
             | Name::StoreFailed => self.admit_other(now, name),
         }
     }

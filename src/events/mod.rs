@@ -21,12 +21,14 @@ mod limiter;
 mod name;
 mod queue;
 mod record;
+mod ring;
 mod summary;
 
 pub use filter::check_filter;
 pub use init::{Guard, InitError, StdoutKind, init};
 pub use journal::Journal;
 pub use name::Name;
+pub use ring::{Happened, Ring};
 pub use summary::CheckEnd;
 
 use summary::Figures;
@@ -107,6 +109,10 @@ pub struct Fields<'a> {
     pub changed: Option<&'a str>,
     /// Settings that only a restart can change, likewise.
     pub needs_restart: Option<&'a str>,
+    /// What a person has asked for.
+    pub action: Option<&'a str>,
+    /// Who that was, by the user's number.
+    pub uid: Option<u32>,
     /// The program's version.
     pub version: Option<&'a str>,
     /// Lines of this kind left out before this one.
@@ -149,6 +155,8 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
                 removed = fields.removed,
                 changed = fields.changed,
                 needs_restart = fields.needs_restart,
+                action = fields.action,
+                uid = fields.uid,
                 version = fields.version,
                 suppressed = fields.suppressed,
                 "{message}"

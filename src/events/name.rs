@@ -83,7 +83,7 @@ names! {
     TokenUnverified, "token_unverified", Error, "3ba28794f3954e418ecdb8e67ae6d6ff";
     /// Alive again after any of the above.
     TokenRecovered, "token_recovered", Info, "f63d72417a2942e9911470c4d2cd29e8";
-    /// A token was revoked at the end, as its configuration asks for; a warning where that failed.
+    /// A token was revoked, as its configuration or a person asks for; a warning where that failed.
     TokenRevoked, "token_revoked", Info, "0830410ff27b48e6885edab321420faa";
     /// A new token value is being fetched.
     ReauthStarted, "reauth_started", Info, "2392c4a0c3714513af62cee8086b9cf4";
@@ -95,6 +95,12 @@ names! {
     ReauthExhausted, "reauth_exhausted", Error, "614a949243a14f2b9e64460954d6a4a7";
     /// A new value or state could not be written; it is tried again.
     StoreFailed, "store_failed", Error, "71c326cd7bcb4f38bf7ede4318dfa882";
+    /// A person has asked for something, and it is done or on its way.
+    ActionRequested, "action_requested", Info, "a39cf10280da40479b5cc105b2b7aaa6";
+    /// A person has asked for something that is not done.
+    ActionRefused, "action_refused", Warn, "23b41800df9e46a59241164bbcfb421b";
+    /// A token's value was handed out over the control socket.
+    ValueRead, "value_read", Info, "137c03f42ac24e6388c5d46d06b71c9c";
     /// Lines were left out; says how many, and of which events.
     EventsSuppressed, "events_suppressed", Warn, "17b4ac7b469a456187f6a7109ea5bdd1";
 }

@@ -113,6 +113,8 @@ fn every_field_has_its_name_and_its_type() {
         removed: Some("b"),
         changed: Some("c"),
         needs_restart: Some("n"),
+        action: Some("action"),
+        uid: Some(1),
         version: Some("0"),
         suppressed: Some(5),
     };
@@ -125,6 +127,7 @@ fn every_field_has_its_name_and_its_type() {
         "renews_by": "query", "tokens": 4, "inventory": "i", "tokens_added": 6, "tokens_removed": 7,
         "tokens_changed": 8, "reason": "r", "reauth": "w", "exit_status": -1, "path": "/p",
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
+        "action": "action", "uid": 1,
         "suppressed": 5,
     });
     assert_eq!(Value::Object(said[0].clone()), expected);

@@ -2,7 +2,7 @@
 
 use super::Keeper;
 use super::output::{Contact, Output, Ticket, TokenId};
-use crate::lifecycle::{Event, Need, Refusal, Request};
+use crate::lifecycle::{Event, Refusal, Request};
 use crate::outcome::Fault;
 use crate::time::{Moment, whole_millis};
 
@@ -48,13 +48,5 @@ impl Keeper {
         let contact = if answered { Contact::Made } else { Contact::Failed };
         self.server_result(ticket, contact, None, now, out);
         self.conclude(ticket, Event::Revoked(result), now, out);
-    }
-
-    /// When a token is asked about next, its server's wishes and its breaker included as far as
-    /// they are known; `None` while a call is under way or none is planned.
-    pub fn next_check(&self, id: TokenId) -> Option<Moment> {
-        let due = self.token(id)?.due_for(Need::Server)?;
-        let gate = &self.servers[self.spec(id)?.server.index()].gate;
-        Some(due.max(gate.quiet_until()).max(gate.breaker.next_probe().unwrap_or_default()))
     }
 }

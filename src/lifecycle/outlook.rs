@@ -77,6 +77,11 @@ impl Token {
         self.due_for(Need::Server)
     }
 
+    /// Calls in a row that came to no conclusion.
+    pub const fn failures(&self) -> u16 {
+        self.failures
+    }
+
     /// When a new value is obtained next; `None` while none is to be.
     pub fn next_attempt(&self) -> Option<Moment> {
         self.due_for(Need::Reauth)

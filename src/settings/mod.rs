@@ -40,12 +40,14 @@ pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use json_schema::json_schema;
 pub use lone::lone_server;
 pub use model::{
-    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reauth, ReauthMethod, Server,
-    Settings, Source, Token, Upkeep,
+    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader, Reauth, ReauthMethod,
+    Server, Settings, Source, Token, Upkeep,
 };
 pub use print::print;
 pub use quiet::{QuietFault, QuietWindow};
 pub use text::name_fault;
+
+pub use validate::DEFAULT_SOCKET;
 
 use environment::Environment;
 use marks::Marks;

@@ -65,6 +65,10 @@ pub struct Control {
     pub socket: PathBuf,
     /// Where metrics, health and the page are served, if at all.
     pub listen: Option<SocketAddr>,
+    /// Whether what is served there names tokens.
+    pub listen_names: bool,
+    /// Further names, without ports, under which browsers may ask for the page.
+    pub listen_hosts: Vec<String>,
 }
 
 /// `[server.NAME]`
@@ -176,6 +180,8 @@ pub struct Token {
     pub source: Source,
     /// How it is kept alive.
     pub upkeep: Upkeep,
+    /// Whether the metrics have gauges of its own.
+    pub metrics: bool,
 }
 
 /// How tokens are kept alive: what a `[token.NAME]` and an `[inventory.NAME]` say alike.
@@ -190,8 +196,43 @@ pub struct Upkeep {
     pub reauth_before: Option<Duration>,
     /// Whether the value is revoked when the service stops.
     pub revoke_on_shutdown: bool,
+    /// Who may fetch the value over the control socket, besides root and the daemon's user.
+    pub readers: Vec<Reader>,
     /// When to check, the nearest `[schedule]` of each key applied.
     pub schedule: Schedule,
+}
+
+/// Somebody who may fetch a token's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// A user, by name or number.
+    User(String),
+    /// A group, by name or number.
+    Group(String),
+}
+
+impl Reader {
+    /// What marks a group.
+    pub(super) const GROUP: char = '@';
+}
+
+impl From<&str> for Reader {
+    fn from(text: &str) -> Self {
+        match text.strip_prefix(Self::GROUP) {
+            Some(group) => Self::Group(group.to_owned()),
+            None => Self::User(text.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Reader {
+    /// As it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => f.write_str(user),
+            Self::Group(group) => write!(f, "{}{group}", Self::GROUP),
+        }
+    }
 }
 
 /// `[inventory.NAME]`: tokens by the thousand.

@@ -39,6 +39,8 @@ pub fn print(settings: &Settings) -> String {
         control: RawControl {
             socket: Some(text(&settings.control.socket)),
             listen: settings.control.listen.map(|address| address.to_string()),
+            listen_names: Some(settings.control.listen_names),
+            listen_hosts: Some(settings.control.listen_hosts.clone()),
         },
         schedule: raw_schedule(&general, None),
         server: servers.collect(),
@@ -88,6 +90,10 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
     raw
 }
 
+fn readers(upkeep: &Upkeep) -> Vec<String> {
+    upkeep.readers.iter().map(ToString::to_string).collect()
+}
+
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
     let upkeep = &token.upkeep;
     let mut raw = RawToken {
@@ -95,6 +101,8 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
         reauth: upkeep.reauth.clone(),
         reauth_before: upkeep.reauth_before.map(show),
         revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
+        readers: Some(readers(upkeep)),
+        metrics: Some(token.metrics),
         schedule: own_schedule(upkeep, general),
         ..RawToken::default()
     };
@@ -113,6 +121,7 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
         reauth: upkeep.reauth.clone(),
         reauth_before: upkeep.reauth_before.map(show),
         revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
+        readers: Some(readers(upkeep)),
         schedule: own_schedule(upkeep, general),
         ..RawInventory::default()
     };

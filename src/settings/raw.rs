@@ -37,6 +37,8 @@ pub(super) struct RawLog {
 pub(super) struct RawControl {
     pub(super) socket: Option<String>,
     pub(super) listen: Option<String>,
+    pub(super) listen_names: Option<bool>,
+    pub(super) listen_hosts: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -92,6 +94,8 @@ pub(super) struct RawToken {
     pub(super) reauth: Option<String>,
     pub(super) reauth_before: Option<String>,
     pub(super) revoke_on_shutdown: Option<bool>,
+    pub(super) readers: Option<Vec<String>>,
+    pub(super) metrics: Option<bool>,
     pub(super) schedule: Option<RawSchedule>,
 }
 
@@ -107,5 +111,6 @@ pub(super) struct RawInventory {
     pub(super) reauth: Option<String>,
     pub(super) reauth_before: Option<String>,
     pub(super) revoke_on_shutdown: Option<bool>,
+    pub(super) readers: Option<Vec<String>>,
     pub(super) schedule: Option<RawSchedule>,
 }

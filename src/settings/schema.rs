@@ -49,6 +49,10 @@ pub(super) enum Kind {
     Command,
     /// Daily windows in which nothing logs in.
     QuietWindows,
+    /// Users and groups.
+    Readers,
+    /// Names of hosts.
+    Hosts,
     /// One word of these.
     Choice(&'static [&'static str]),
     /// A duration within these, both included.
@@ -122,7 +126,12 @@ pub(super) const ROOT: &[Field] = &[
 const LOG: &[Field] =
     &[value("format", Kind::Choice(&words(&LOG_FORMATS))), value("level", Kind::Filter)];
 
-const CONTROL: &[Field] = &[value("socket", Kind::SocketPath), value("listen", Kind::Address)];
+const CONTROL: &[Field] = &[
+    value("socket", Kind::SocketPath),
+    value("listen", Kind::Address),
+    value("listen_names", Kind::Boolean),
+    value("listen_hosts", Kind::Hosts),
+];
 
 const SCHEDULE: &[Field] = &[
     value("check_after", Kind::OpenShare),
@@ -176,6 +185,8 @@ const TOKEN: &[Field] = &[
     value("reauth", Kind::Reference),
     REAUTH_BEFORE,
     value("revoke_on_shutdown", Kind::Boolean),
+    value("readers", Kind::Readers),
+    value("metrics", Kind::Boolean),
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 
@@ -189,6 +200,7 @@ const INVENTORY: &[Field] = &[
     value("reauth", Kind::Reference),
     REAUTH_BEFORE,
     value("revoke_on_shutdown", Kind::Boolean),
+    value("readers", Kind::Readers),
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 
@@ -245,6 +257,7 @@ impl Kind {
             self,
             Self::Command
                 | Self::QuietWindows
+                | Self::Readers
                 | Self::Share
                 | Self::OpenShare
                 | Self::Whole(..)

@@ -148,7 +148,7 @@ async fn what_only_a_restart_can_change_is_named() {
     stage.configure(
         &[
             "state_dir = \"$DIR/elsewhere\"\n[log]\nformat = \"logfmt\"\n",
-            "[control]\nsocket = \"$DIR/control.sock\"\nlisten = \"127.0.0.1:9\"\n",
+            "[control]\nsocket = \"$DIR/other.sock\"\nlisten = \"127.0.0.1:9\"\n",
             &server_table(&server),
             &token_table("kept", ""),
         ]

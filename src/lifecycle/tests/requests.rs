@@ -98,16 +98,6 @@ fn an_attempt_that_is_asked_for_does_not_wait_out_a_pause_but_counts() {
 }
 
 #[test]
-fn an_attempt_that_was_asked_for_and_failed_is_not_repeated_while_the_value_in_use_is_extended() {
-    let mut life = Life::with_reauth();
-    life.policy.reauth_before = Some(secs(60));
-    let mut life = life.alive();
-    ask_for(&mut life, Request::Reauth);
-    life.reauth(hook_failed());
-    assert_eq!(life.token.due_for(Need::Reauth), None);
-}
-
-#[test]
 fn a_request_is_answered_once() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, Request::Reauth);

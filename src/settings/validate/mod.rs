@@ -33,8 +33,9 @@ pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 /// What `StateDirectory=tokenkeep` gives a service.
 const STATE_DIR: &str = "/var/lib/tokenkeep";
-/// In what `RuntimeDirectory=tokenkeep` gives a service.
-const SOCKET: &str = "/run/tokenkeep/control.sock";
+/// The control socket, unless it is configured: in what `RuntimeDirectory=tokenkeep` gives a
+/// service.
+pub const DEFAULT_SOCKET: &str = "/run/tokenkeep/control.sock";
 /// Enough to see each check, without the dependencies' chatter.
 const LEVEL: &str = "info";
 
@@ -84,8 +85,10 @@ fn log(raw: &RawLog) -> Log {
 
 fn control(raw: &RawControl) -> Control {
     Control {
-        socket: raw.socket.as_deref().unwrap_or(SOCKET).into(),
+        socket: raw.socket.as_deref().unwrap_or(DEFAULT_SOCKET).into(),
         listen: raw.listen.as_deref().and_then(|address| address.parse().ok()),
+        listen_names: raw.listen_names.unwrap_or(true),
+        listen_hosts: raw.listen_hosts.clone().unwrap_or_default(),
     }
 }
 

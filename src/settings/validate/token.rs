@@ -27,7 +27,8 @@ impl Judge<'_> {
             (_, _, Some(variable)) => Source::Env(variable.clone()),
             (None, None, None) => return None,
         };
-        Some(Token { name: name.to_owned(), source, upkeep })
+        let metrics = token.metrics.unwrap_or(false);
+        Some(Token { name: name.to_owned(), source, upkeep, metrics })
     }
 
     /// Warns of tokens that take their value from the same place.

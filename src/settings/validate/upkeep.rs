@@ -20,6 +20,7 @@ pub(super) struct Written<'a> {
     pub(super) reauth: Option<&'a String>,
     reauth_before: Option<&'a str>,
     revoke_on_shutdown: bool,
+    readers: &'a [String],
     schedule: Option<&'a RawSchedule>,
 }
 
@@ -31,6 +32,7 @@ impl<'a> From<&'a RawToken> for Written<'a> {
             reauth: raw.reauth.as_ref(),
             reauth_before: raw.reauth_before.as_deref(),
             revoke_on_shutdown: raw.revoke_on_shutdown.unwrap_or(false),
+            readers: raw.readers.as_deref().unwrap_or_default(),
             schedule: raw.schedule.as_ref(),
         }
     }
@@ -44,6 +46,7 @@ impl<'a> From<&'a RawInventory> for Written<'a> {
             reauth: raw.reauth.as_ref(),
             reauth_before: raw.reauth_before.as_deref(),
             revoke_on_shutdown: raw.revoke_on_shutdown.unwrap_or(false),
+            readers: raw.readers.as_deref().unwrap_or_default(),
             schedule: raw.schedule.as_ref(),
         }
     }
@@ -90,6 +93,7 @@ impl Judge<'_> {
             reauth: written.reauth.cloned(),
             reauth_before,
             revoke_on_shutdown: written.revoke_on_shutdown,
+            readers: written.readers.iter().map(|reader| reader.as_str().into()).collect(),
             schedule,
         })
     }

@@ -20,7 +20,8 @@ pub(crate) struct Stage(TempDir);
 
 impl Stage {
     /// A stage with this configuration; `$DIR` in it is the stage's folder. The state
-    /// directory is there too, unless the configuration begins with another.
+    /// directory is there too, unless the configuration begins with another, and so is the
+    /// control socket, unless it has a `[control]` of its own.
     pub(crate) fn new(configuration: &str) -> Self {
         let stage = Self(tempfile::tempdir().expect("a folder"));
         stage.configure(configuration);
@@ -32,6 +33,9 @@ impl Stage {
         let mut text = configuration.trim_start().to_owned();
         if !text.starts_with("state_dir") {
             text.insert_str(0, "state_dir = \"$DIR/state\"\n");
+        }
+        if !text.contains("[control]") {
+            text.push_str("\n[control]\nsocket = \"$DIR/control.sock\"\n");
         }
         self.replace("tokenkeep.toml", &text);
     }

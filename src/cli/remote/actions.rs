@@ -1,0 +1,313 @@
+//! `check`, `reauth`, `pause`, `resume`, `revoke`, `token` and `reload`.
+
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::table::short;
+use super::{Errand, Where, all, is_pattern, paths};
+use crate::cli::{Failure, complain, print};
+use crate::clock;
+use crate::control::client::{Client, ClientFault};
+use crate::control::{ProblemKind, Reloaded, Story};
+use crate::time::Moment;
+
+/// Between two looks at what came of it.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Before progress is shown: what is over by then needs none.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// The tokens that something is asked for.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Names {
+    /// Tokens, or patterns such as 'quotes-*'
+    #[arg(required = true, value_name = "NAME")]
+    tokens: Vec<String>,
+    /// Do not wait for what comes of it
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// What is asked for the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Action {
+    Check,
+    Reauth,
+    Pause,
+    Resume,
+    Revoke,
+}
+
+impl Action {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Reauth => "reauth",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Revoke => "revoke",
+        }
+    }
+
+    /// How long what comes of it is waited for: as long as it takes by default at most.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Check | Self::Revoke => Duration::from_secs(15),
+            Self::Reauth => Duration::from_secs(75),
+            Self::Pause | Self::Resume => Duration::ZERO,
+        }
+    }
+}
+
+impl Names {
+    /// With what is asked for them.
+    pub(in crate::cli) fn each(self, action: Action) -> Each {
+        Each { names: self, action }
+    }
+}
+
+/// Something that is asked for each of some tokens.
+#[derive(Debug)]
+pub(in crate::cli) struct Each {
+    names: Names,
+    action: Action,
+}
+
+/// Something that was asked for a token.
+struct Asked {
+    name: String,
+    at: Moment,
+    timestamp: Timestamp,
+}
+
+impl Errand for Each {
+    fn place(&self) -> &Where {
+        &self.names.place
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
+        let names = chosen(client, &self.names.tokens).await?;
+        if names.is_empty() {
+            return Err(Failure::Usage("no token fits the pattern".to_owned()));
+        }
+        let progress = Progress::new(names.len() * 2);
+        let (mut asked, mut failed) = (Vec::new(), 0);
+        for name in names {
+            let (at, timestamp) = (clock::now(), clock::wall_clock());
+            let path = paths::token(&name, &[self.action.word()]);
+            match client.post::<()>(&path).await {
+                Ok(_) => asked.push(Asked { name, at, timestamp }),
+                Err(fault) if is_his_own(&fault) => {
+                    progress.say(&format!("{name}: {fault}"));
+                    failed += 1;
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+            progress.step();
+        }
+        for one in asked {
+            if !self.names.no_wait {
+                let line = outcome(client, self.action, &one).await?;
+                progress.hide(|| print(&format!("{}: {}\n", one.name, line.text)))?;
+                failed += u32::from(!line.good);
+            }
+            progress.step();
+        }
+        Ok(u8::from(failed > 0))
+    }
+}
+
+/// Whether a refusal concerns the one token only.
+fn is_his_own(fault: &ClientFault) -> bool {
+    matches!(fault.kind(), Some(ProblemKind::NotFound | ProblemKind::Conflict))
+}
+
+/// The tokens that are named, each once.
+async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ClientFault> {
+    let mut chosen = Vec::new();
+    for name in names {
+        if is_pattern(name) {
+            let page = all(client, Some(name)).await?;
+            chosen.extend(page.tokens.into_iter().map(|token| token.name));
+        } else {
+            chosen.push(name.clone());
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(chosen)
+}
+
+/// What came of it, for people.
+struct Outcome {
+    text: String,
+    good: bool,
+}
+
+async fn outcome(
+    client: &mut Client,
+    action: Action,
+    asked: &Asked,
+) -> Result<Outcome, ClientFault> {
+    loop {
+        let story: Story = client.get(&paths::token(&asked.name, &[])).await?;
+        let passed = clock::now().since(asked.at);
+        if let Some(outcome) = judge(action, &story, asked.timestamp, passed) {
+            return Ok(outcome);
+        }
+        if passed >= action.patience() {
+            let text = match action {
+                Action::Pause | Action::Resume => story.token.state,
+                Action::Check | Action::Reauth | Action::Revoke => {
+                    format!("still under way; `tokenkeep status {}` tells more", asked.name)
+                }
+            };
+            return Ok(Outcome { text, good: true });
+        }
+        sleep(PACE).await;
+    }
+}
+
+/// What a token's story says came of what was asked for `passed` ago; `None` if nothing yet.
+fn judge(action: Action, story: &Story, since: Timestamp, passed: Duration) -> Option<Outcome> {
+    let later = story
+        .events
+        .iter()
+        .filter(|event| event.at.parse::<Timestamp>().is_ok_and(|at| at >= since));
+    let ends: &[&str] = match action {
+        Action::Check => &["check_failed", "token_expired", "token_rejected", "token_missing"],
+        Action::Reauth => &["reauth_succeeded", "reauth_failed", "reauth_exhausted"],
+        Action::Revoke => &["token_revoked"],
+        Action::Pause | Action::Resume => return None,
+    };
+    let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
+    if let Some(end) = end {
+        return Some(Outcome { text: end.message.clone(), good: end.level == "info" });
+    }
+    let checked = story.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
+    (action == Action::Check && checked).then(|| {
+        let left = story.token.remaining_ms.unwrap_or_default();
+        let left = short(u64::try_from(left).unwrap_or_default());
+        Outcome { text: format!("{}, {left} left", story.token.state), good: true }
+    })
+}
+
+/// A bar on standard error, for those who would wait without a word.
+struct Progress {
+    bar: ProgressBar,
+    since: Moment,
+}
+
+impl Progress {
+    fn new(steps: usize) -> Self {
+        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3} %") {
+            bar.set_style(style);
+        }
+        Self { bar, since: clock::now() }
+    }
+
+    fn step(&self) {
+        // Where standard error is no terminal, it draws nothing.
+        if self.bar.is_hidden() && clock::now().since(self.since) >= QUICK {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.inc(1);
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| complain(text));
+    }
+
+    fn hide<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.bar.suspend(work)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Print a token's value, for root, the daemon's user and the token's `readers`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Token {
+    /// The token
+    name: String,
+    #[command(flatten)]
+    place: Where,
+}
+
+impl Errand for Token {
+    fn place(&self) -> &Where {
+        &self.place
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
+        let value = client.get_text(&paths::token(&self.name, &["value"])).await?;
+        print(&value)?;
+        Ok(0)
+    }
+}
+
+/// Have the daemon read its configuration again
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Reload {
+    /// Wait until it has, and tell what came of it
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+impl Errand for Reload {
+    fn place(&self) -> &Where {
+        &self.place
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
+        let path = format!("/v1/reload?wait={}", self.wait);
+        let outcome = client.post::<Reloaded>(&path).await?.filter(|_| self.wait);
+        match outcome {
+            None if self.wait => {
+                complain("the daemon is still at it; its log tells what comes of it");
+                Ok(0)
+            }
+            None => Ok(0),
+            Some(Reloaded { applied: false, error, .. }) => {
+                let error = error.unwrap_or_default();
+                complain(&format!("the new configuration is refused whole: {error}"));
+                Ok(crate::cli::EX_CONFIG)
+            }
+            Some(outcome) => {
+                print(&told(&outcome))?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn told(outcome: &Reloaded) -> String {
+    let Reloaded { added, removed, changed, needs_restart, .. } = outcome;
+    let parts = [
+        ("added", added),
+        ("removed", removed),
+        ("changed", changed),
+        ("needs a restart", needs_restart),
+    ];
+    let mut text = "the new configuration holds\n".to_owned();
+    for (what, names) in parts {
+        if let Some(names) = names {
+            text += &format!("{what}: {}\n", names.replace(',', ", "));
+        }
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! The commands that speak to a running daemon over its control socket.
+//!
+//! They see and steer what the daemon lets them; nothing here knows more of a token than the
+//! daemon tells.
+
+mod actions;
+mod monitor;
+mod paths;
+mod screen;
+mod status;
+mod story;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+pub(super) use self::actions::{Action, Names, Reload, Token};
+pub(super) use self::status::Status;
+
+use super::{Failure, runtime};
+use crate::control::client::{Client, ClientFault};
+use crate::control::{Listing, Order, Page, ProblemKind};
+use crate::settings;
+
+/// How the daemon is found.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Where {
+    /// The daemon's control socket; without this the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Where {
+    /// The daemon. A configuration that cannot be read, or has a fault by now, may be another
+    /// than the one that the daemon runs by: then it is looked for where it is by default.
+    fn client(&self, config: &Path) -> Client {
+        let configured = || settings::load(config, std::env::vars_os()).ok();
+        match &self.socket {
+            Some(socket) => Client::new(socket),
+            None => match configured() {
+                Some(loaded) => Client::new(&loaded.settings.control.socket),
+                None => Client::new(Path::new(settings::DEFAULT_SOCKET)),
+            },
+        }
+    }
+}
+
+/// Something that is asked of a daemon.
+pub(super) trait Errand {
+    /// Does it, and gives the status to exit with.
+    async fn run(self, client: &mut Client) -> Result<u8, Failure>;
+
+    /// How the daemon is found.
+    fn place(&self) -> &Where;
+}
+
+/// Does what the daemon is needed for.
+pub(super) fn run(errand: impl Errand, config: &Path) -> Result<(), Failure> {
+    let mut client = errand.place().client(config);
+    match runtime()?.block_on(errand.run(&mut client))? {
+        0 => Ok(()),
+        status => Err(Failure::Told { status }),
+    }
+}
+
+impl Failure {
+    /// The exit status for what the daemon, or its absence, has said.
+    pub(super) const fn status_of(fault: &ClientFault) -> u8 {
+        match fault {
+            ClientFault::NoDaemon { .. } => super::EX_UNAVAILABLE,
+            ClientFault::NotAllowed(_) => super::EX_NOPERM,
+            ClientFault::Answer(_) => super::EX_SOFTWARE,
+            ClientFault::Refused(problem) => match problem.kind {
+                ProblemKind::Forbidden => super::EX_NOPERM,
+                ProblemKind::Unavailable => super::EX_UNAVAILABLE,
+                ProblemKind::BadRequest => super::EX_USAGE,
+                ProblemKind::NotFound | ProblemKind::MethodNotAllowed | ProblemKind::Conflict => 1,
+            },
+        }
+    }
+}
+
+/// Whether a name is a pattern of names.
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
+/// All tokens that fit `filter`, page by page, with the counts of all of them.
+async fn all(client: &mut Client, filter: Option<&str>) -> Result<Page, ClientFault> {
+    let filter = filter.map(str::to_owned);
+    let mut listing =
+        Listing { filter, order: Order::Any, limit: Some(1_000), ..Listing::default() };
+    let mut all: Page = client.get(&paths::tokens(&listing)).await?;
+    while let Some(next) = all.next.take() {
+        listing.cursor = Some(next);
+        let page: Page = client.get(&paths::tokens(&listing)).await?;
+        all.tokens.extend(page.tokens);
+        (all.counts, all.next) = (page.counts, page.next);
+    }
+    all.matched = Some(all.tokens.len());
+    Ok(all)
+}

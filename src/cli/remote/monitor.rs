@@ -1,0 +1,83 @@
+//! The convention of the monitoring plugins: one line, performance data, a status of 0 to 3.
+
+use super::table::{by_state, summary};
+use crate::control::client::ClientFault;
+use crate::control::{Counts, Page};
+
+const OK: u8 = 0;
+const WARNING: u8 = 1;
+const CRITICAL: u8 = 2;
+const UNKNOWN: u8 = 3;
+
+/// The line, and the status to exit with.
+pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
+    match answer {
+        Ok(page) => {
+            let status = status(&page.counts);
+            let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
+            let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
+            let mut whom: Vec<_> = named
+                .iter()
+                .take(NAMED)
+                .map(|token| format!("{} is {}", token.name, token.state))
+                .collect();
+            if named.len() > NAMED {
+                whom.push("and more".to_owned());
+            }
+            let whom =
+                if whom.is_empty() { String::new() } else { format!("; {}", whom.join(", ")) };
+            let line = format!(
+                "TOKENKEEP {word} - {}{}|{}\n",
+                summary(&page.counts),
+                // What a plugin says ends where its data begin.
+                whom.replace('|', " "),
+                data(page)
+            );
+            (line, status)
+        }
+        Err(fault) => (format!("TOKENKEEP UNKNOWN - {fault}\n").replace('|', " "), UNKNOWN),
+    }
+}
+
+/// Tokens that one line names.
+const NAMED: usize = 5;
+
+const fn status(counts: &Counts) -> u8 {
+    if counts.unverified + counts.expired + counts.rejected + counts.missing > 0 {
+        CRITICAL
+    } else if counts.retrying + counts.paused > 0 {
+        WARNING
+    } else {
+        OK
+    }
+}
+
+fn data(page: &Page) -> String {
+    let total = page.counts.total;
+    let counts = by_state(&page.counts);
+    let mut data: Vec<_> =
+        counts.iter().map(|(count, state)| format!("{state}={count};;;0;{total}")).collect();
+    let shortest = page.tokens.iter().filter_map(|token| token.remaining_ms).min();
+    data.extend(shortest.map(|left| format!("shortest_life={}s", left.max(0) / 1_000)));
+    data.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(counts: Counts) -> (String, u8) {
+        render(&Ok(Page { counts, matched: None, tokens: Vec::new(), next: None }))
+    }
+
+    #[test]
+    fn all_alive_is_ok_trouble_a_warning_and_death_critical() {
+        let counts = Counts { total: 3, alive: 3, ..Counts::default() };
+        let (line, status) = said(counts);
+        assert_eq!(status, OK);
+        assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 3 alive|alive=3;;;0;3 "), "{line}");
+        assert_eq!(said(Counts { alive: 2, retrying: 1, ..counts }).1, WARNING);
+        assert_eq!(said(Counts { alive: 2, missing: 1, ..counts }).1, CRITICAL);
+        assert_eq!(render(&Err(ClientFault::Answer("x".into()))).1, UNKNOWN);
+    }
+}

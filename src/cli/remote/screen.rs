@@ -1,0 +1,36 @@
+//! What is written on: its width, its height, and whether it knows colours.
+
+use std::io::{self, IsTerminal as _};
+
+use rustix::termios::tcgetwinsize;
+
+/// Where nothing tells how wide lines may be: what people and scripts expect.
+const WIDTH: u16 = 80;
+
+/// Standard output, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Screen {
+    /// In columns.
+    pub(super) width: u16,
+    /// In lines; `None` where that is no matter.
+    pub(super) height: Option<u16>,
+    pub(super) colour: bool,
+}
+
+impl Screen {
+    pub(super) fn detect() -> Self {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return Self { width: WIDTH, height: None, colour: false };
+        }
+        let size = tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0);
+        // https://no-color.org: any value but an empty one counts.
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            width: size.map_or(WIDTH, |size| size.ws_col),
+            height: size.map(|size| size.ws_row),
+            colour: !unwanted,
+        }
+    }
+}

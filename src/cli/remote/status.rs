@@ -1,0 +1,194 @@
+//! `tokenkeep status`: how the tokens are.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::screen::Screen;
+use super::{Errand, Where, all, is_pattern, monitor, paths, story, table};
+use crate::cli::{Failure, print};
+use crate::control::client::{Client, ClientFault};
+use crate::control::{Listing, Page, Story};
+
+/// Rows of a table without `--all`: what people read at once.
+const ROWS: usize = 50;
+
+/// Between two pictures.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Another screen, so that the old one is there again afterwards, and no cursor on it.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// Tell how the tokens are, the worst first. Exits with 0 if all are alive, with 1 if not
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(in crate::cli) struct Status {
+    /// One token, to tell its story, or a pattern such as 'quotes-*'
+    name: Option<String>,
+    /// Show all tokens, not only the first 50
+    #[arg(long)]
+    all: bool,
+    /// Print JSON, as the control interface gives it
+    #[arg(long, conflicts_with_all = ["watch", "monitor"])]
+    json: bool,
+    /// Draw it anew each second, until Ctrl-C
+    #[arg(long, conflicts_with = "monitor")]
+    watch: bool,
+    /// Speak as a monitoring plugin: one line, and 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
+    #[arg(long)]
+    monitor: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// What is told.
+enum Told {
+    Page(Page),
+    Story(Box<Story>),
+}
+
+impl Errand for Status {
+    fn place(&self) -> &Where {
+        &self.place
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
+        if self.monitor {
+            let (line, status) = monitor::render(&self.page(client).await);
+            print(&line)?;
+            return Ok(status);
+        }
+        if self.watch {
+            return self.watch(client).await;
+        }
+        let told = self.ask(client).await?;
+        print(&if self.json { told.json() } else { told.render(Screen::detect()) })?;
+        Ok(told.status())
+    }
+}
+
+impl Status {
+    async fn ask(&self, client: &mut Client) -> Result<Told, ClientFault> {
+        match &self.name {
+            Some(name) if !is_pattern(name) => {
+                client.get(&paths::token(name, &[])).await.map(Box::new).map(Told::Story)
+            }
+            Some(_) | None => self.page(client).await.map(Told::Page),
+        }
+    }
+
+    async fn page(&self, client: &mut Client) -> Result<Page, ClientFault> {
+        let filter = self.name.as_deref();
+        if self.all {
+            let mut page = all(client, filter).await?;
+            page.tokens.sort_by_key(|token| (rank(&token.state), token.remaining_ms));
+            return Ok(page);
+        }
+        let filter = filter.map(str::to_owned);
+        let listing = Listing { filter, limit: Some(ROWS), ..Listing::default() };
+        client.get(&paths::tokens(&listing)).await
+    }
+
+    async fn watch(&self, client: &mut Client) -> Result<u8, Failure> {
+        if !io::stdout().is_terminal() {
+            return Err(Failure::Usage("--watch needs a terminal; try --json".to_owned()));
+        }
+        let signals = Signals::new([SIGINT, SIGTERM]);
+        let mut signals =
+            signals.map_err(|error| Failure::System { doing: "catching signals", error })?;
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        print(ENTER)?;
+        let mut status = 0;
+        let ended = loop {
+            tokio::select! {
+                _ = signals.next() => break Ok(()),
+                _ = pace.tick() => {}
+            }
+            let screen = Screen::detect();
+            let picture = match self.ask(client).await {
+                Ok(told) => {
+                    status = told.status();
+                    told.render(screen)
+                }
+                Err(fault) => {
+                    status = Failure::status_of(&fault);
+                    format!("{fault}\n")
+                }
+            };
+            if let Err(failure) = print(&over(&picture, screen)) {
+                break Err(failure);
+            }
+        };
+        print(LEAVE)?;
+        ended.map(|()| status)
+    }
+}
+
+/// A picture drawn over the one before: nothing is cleared that stays, so nothing flickers.
+fn over(picture: &str, screen: Screen) -> String {
+    let rows = screen.height.map_or(usize::MAX, usize::from).saturating_sub(1);
+    let mut text = "\x1b[H".to_owned();
+    for line in picture.lines().take(rows) {
+        text += line;
+        text += "\x1b[K\r\n";
+    }
+    text + "\x1b[J"
+}
+
+impl Told {
+    fn render(&self, screen: Screen) -> String {
+        match self {
+            Self::Page(page) => table::render(page, screen),
+            Self::Story(story) => story::render(story, screen),
+        }
+    }
+
+    fn json(&self) -> String {
+        let text = match self {
+            Self::Page(page) => serde_json::to_string_pretty(page),
+            Self::Story(story) => serde_json::to_string_pretty(story),
+        };
+        text.unwrap_or_default() + "\n"
+    }
+
+    /// 0 if all that is told of are alive, else 1.
+    fn status(&self) -> u8 {
+        let lives = |state: &str| matches!(state, "alive" | "retrying");
+        let well = match self {
+            // The worst come first, so that the first one speaks for all.
+            Self::Page(page) => page.tokens.first().is_none_or(|token| lives(&token.state)),
+            Self::Story(story) => lives(&story.token.state),
+        };
+        u8::from(!well)
+    }
+}
+
+/// The worst state first, as the daemon has it.
+fn rank(state: &str) -> usize {
+    let order = ["missing", "rejected", "expired", "unverified", "retrying", "paused", "alive"];
+    order.iter().position(|known| *known == state).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::State;
+
+    #[test]
+    fn the_order_is_the_daemon_s() {
+        assert_eq!(State::ALL.map(|state| rank(state.as_str())), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_picture_never_scrolls_the_screen() {
+        let screen = Screen { width: 80, height: Some(3), colour: false };
+        assert_eq!(over("a\nb\nc\n", screen), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+    }
+}

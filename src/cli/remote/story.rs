@@ -1,0 +1,95 @@
+//! One token's story for people: how it is, what is ahead of it, what has happened to it.
+
+use super::screen::Screen;
+use super::table::short;
+use crate::control::{EventView, Story};
+
+const RESET: &str = "\x1b[0m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const DIM: &str = "\x1b[2m";
+
+/// A line for each fact, then a timeline.
+pub(super) fn render(story: &Story, screen: Screen) -> String {
+    let token = &story.token;
+    let mut lines = vec![
+        ("token", token.name.clone()),
+        ("server", token.server.clone()),
+        ("state", state(story)),
+    ];
+    if let Some(inventory) = &token.inventory {
+        lines.insert(2, ("inventory", inventory.clone()));
+    }
+    lines.push(("life left", life(story)));
+    if let Some(passed) = token.last_check_ms {
+        lines.push(("last check", format!("{} ago", short(passed))));
+    }
+    lines.push((
+        "next check",
+        match (token.busy, token.next_check_ms) {
+            (true, _) => "something is under way".to_owned(),
+            (false, Some(next)) => format!("in {}", short(next)),
+            (false, None) => "none".to_owned(),
+        },
+    ));
+    if let Some(room) = story.retry_room_ms {
+        lines.push(("retry room", short(room)));
+    }
+    lines.push(("renews by", token.renews_by.clone().unwrap_or_else(|| "not known".to_owned())));
+    lines.push(("re-auth", reauth(story)));
+    let mut text = String::new();
+    for (name, fact) in lines {
+        text += &format!("{name:<11} {fact}\n");
+    }
+    if !story.events.is_empty() {
+        text.push('\n');
+    }
+    for event in &story.events {
+        text += &timeline(event, screen);
+    }
+    text
+}
+
+fn state(story: &Story) -> String {
+    match story.failures {
+        0 => story.token.state.clone(),
+        1 => format!("{}, the last call failed", story.token.state),
+        failures => format!("{}, {failures} calls failed in a row", story.token.state),
+    }
+}
+
+fn life(story: &Story) -> String {
+    let of = story.token.life_ms.map(|life| format!(" of {}", short(life))).unwrap_or_default();
+    match story.token.remaining_ms {
+        None => "not known".to_owned(),
+        Some(left) if left < 0 => format!("over by {}{of}", short(left.unsigned_abs())),
+        Some(left) => format!("{}{of}", short(left.unsigned_abs())),
+    }
+}
+
+fn reauth(story: &Story) -> String {
+    let Some(reauth) = &story.reauth else { return "none; the source is watched".to_owned() };
+    let next = reauth.next_attempt_ms.map(|next| format!(", the next in {}", short(next)));
+    let (name, left, most) = (&reauth.name, reauth.attempts_left, reauth.max_attempts);
+    format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())
+}
+
+/// An event on one line, as much of it as fits.
+fn timeline(event: &EventView, screen: Screen) -> String {
+    let paint = |style: &'static str| if screen.colour { style } else { "" };
+    let hue = match event.level.as_str() {
+        "error" => RED,
+        "warn" => YELLOW,
+        _ => "",
+    };
+    let time = event.at.get(..19).unwrap_or(&event.at).replace('T', " ");
+    let before = time.chars().count() + event.event.chars().count() + 3;
+    let room = usize::from(screen.width).saturating_sub(before).max(20);
+    let mut message: String = event.message.chars().take(room).collect();
+    if event.message.chars().count() > room {
+        message.pop();
+        message.push('…');
+    }
+    let (dim, hue, reset) = (paint(DIM), paint(hue), paint(RESET));
+    format!("{dim}{time}{reset}  {hue}{}{reset} {message}\n", event.event)
+}

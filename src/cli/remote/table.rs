@@ -1,0 +1,176 @@
+//! Tokens as a table for people.
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table};
+
+use comfy_table::{LineStyle, TableStyle};
+
+use super::screen::Screen;
+use crate::control::{Counts, Page, TokenView};
+
+/// Characters of a bar.
+const BAR: u64 = 8;
+
+/// Below the heads: tokens need no lines between them.
+const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
+
+/// The page, a line for each token, and how all tokens are.
+pub(super) fn render(page: &Page, screen: Screen) -> String {
+    let mut text = String::new();
+    if !page.tokens.is_empty() {
+        text = rows(&page.tokens, screen);
+        text.push('\n');
+    }
+    let left_out = page.matched.unwrap_or_default().saturating_sub(page.tokens.len());
+    if left_out > 0 {
+        text += &format!("and {} more, which --all shows\n", grouped(left_out));
+    }
+    text + &summary(&page.counts) + "\n"
+}
+
+fn rows(tokens: &[TokenView], screen: Screen) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new().header_separator(LINE))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(screen.width)
+        .set_truncation_indicator("…");
+    if screen.colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    let heads = ["token", "server", "state", "life left", "checked", "next", "by"];
+    let head = |text| Cell::new(text).add_attribute(Attribute::Bold);
+    table.set_header(heads.map(head));
+    for token in tokens {
+        table.add_row(row(token));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    table.trim_fmt()
+}
+
+fn row(token: &TokenView) -> Row {
+    let colour = colour(&token.state);
+    let checked = token.last_check_ms.map(short);
+    let next = match (token.next_check_ms, token.busy) {
+        (_, true) => Some("now".to_owned()),
+        (next, false) => next.map(short),
+    };
+    let right = |text: Option<String>| {
+        Cell::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
+    };
+    let mut row = Row::from([
+        Cell::new(&token.name),
+        Cell::new(&token.server),
+        Cell::new(&token.state).fg(colour),
+        Cell::new(life(token)).fg(colour),
+        right(checked),
+        right(next),
+        Cell::new(token.renews_by.as_deref().unwrap_or("-")),
+    ]);
+    row.max_height(1);
+    row
+}
+
+fn colour(state: &str) -> Color {
+    match state {
+        "alive" => Color::Green,
+        "retrying" | "paused" => Color::Yellow,
+        _ => Color::Red,
+    }
+}
+
+/// The share of its life that a token has left, as a bar, and the time.
+fn life(token: &TokenView) -> String {
+    let Some(remaining) = token.remaining_ms else { return "-".to_owned() };
+    let Ok(remaining) = u64::try_from(remaining) else {
+        return format!("{} over by {}", bar(0, 1), short(remaining.unsigned_abs()));
+    };
+    let life = token.life_ms.unwrap_or(remaining).max(remaining);
+    format!("{} {}", bar(remaining, life), short(remaining))
+}
+
+fn bar(part: u64, whole: u64) -> String {
+    let full = part.saturating_mul(BAR).div_ceil(whole.max(1)).min(BAR);
+    let times = |text: &str, times: u64| text.repeat(usize::try_from(times).unwrap_or(0));
+    times("█", full) + &times("░", BAR - full)
+}
+
+/// A time in its largest unit, rounded down.
+pub(super) fn short(millis: u64) -> String {
+    let seconds = millis / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// How many tokens are in which state, in one line.
+pub(super) fn summary(counts: &Counts) -> String {
+    let told: Vec<_> = by_state(counts)
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, state)| format!("{} {state}", grouped(count)))
+        .collect();
+    match counts.total {
+        0 => "no tokens".to_owned(),
+        1 => format!("1 token: {}", told.join(", ")),
+        total => format!("{} tokens: {}", grouped(total), told.join(", ")),
+    }
+}
+
+/// Each state with its number of tokens.
+pub(super) const fn by_state(counts: &Counts) -> [(usize, &'static str); 7] {
+    [
+        (counts.alive, "alive"),
+        (counts.retrying, "retrying"),
+        (counts.paused, "paused"),
+        (counts.unverified, "unverified"),
+        (counts.expired, "expired"),
+        (counts.rejected, "rejected"),
+        (counts.missing, "missing"),
+    ]
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_full_at_a_whole_life_and_never_empty_before_its_end() {
+        assert_eq!(
+            [bar(8, 8), bar(4, 8), bar(1, 8_000), bar(0, 8)],
+            ["████████", "████░░░░", "█░░░░░░░", "░░░░░░░░"]
+        );
+    }
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        let told = [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short);
+        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+    }
+
+    #[test]
+    fn the_summary_names_only_what_there_is() {
+        let counts = Counts { total: 1_002, alive: 1_000, expired: 2, ..Counts::default() };
+        assert_eq!(summary(&counts), "1,002 tokens: 1,000 alive, 2 expired");
+        assert_eq!(summary(&Counts::default()), "no tokens");
+    }
+}

@@ -1,0 +1,181 @@
+//! The other end: one request over the Unix socket, for the command line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::problem::{Enveloped, Problem, ProblemKind};
+
+/// The longest that an answer may take: what the daemon gives a connection, and some.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer, in bytes: a page of a thousand tokens with the longest names is a
+/// thirtieth of it.
+const LONGEST: usize = 32 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientFault {
+    /// Nobody answers.
+    #[error("no daemon answers on {}: {error}", path.display())]
+    NoDaemon {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The socket may not be opened.
+    #[error(
+        "{} may not be opened: be root, or a member of the group that it belongs to",
+        .0.display()
+    )]
+    NotAllowed(PathBuf),
+    /// The answer is not what the interface promises.
+    #[error("the daemon's answer cannot be read: {0}")]
+    Answer(String),
+    /// The daemon says why it does not do it.
+    #[error("{0}")]
+    Refused(Problem),
+}
+
+impl ClientFault {
+    /// The daemon's own word for why it does not do it.
+    pub const fn kind(&self) -> Option<ProblemKind> {
+        match self {
+            Self::Refused(problem) => Some(problem.kind),
+            Self::NoDaemon { .. } | Self::NotAllowed(_) | Self::Answer(_) => None,
+        }
+    }
+}
+
+/// A daemon, by its socket. It is connected to anew where the daemon has closed a connection.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    connection: Option<(SendRequest<Body>, JoinHandle<()>)>,
+}
+
+impl Client {
+    /// The daemon that listens on `path`.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), connection: None }
+    }
+
+    /// Asks for what is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientFault`].
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientFault> {
+        read(&self.request(Method::GET, path).await?.1)
+    }
+
+    /// Asks for the text at `path`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientFault`].
+    pub async fn get_text(&mut self, path: &str) -> Result<String, ClientFault> {
+        let (_, body) = self.request(Method::GET, path).await?;
+        String::from_utf8(body).map_err(|_| ClientFault::Answer("it is no text".to_owned()))
+    }
+
+    /// Has something done; what came of it, where that is known already.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientFault`].
+    pub async fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+    ) -> Result<Option<T>, ClientFault> {
+        let (status, body) = self.request(Method::POST, path).await?;
+        if status == StatusCode::ACCEPTED { Ok(None) } else { read(&body).map(Some) }
+    }
+
+    async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> Result<(StatusCode, Vec<u8>), ClientFault> {
+        let answer = timeout(PATIENCE, self.exchange(method, path)).await;
+        let (status, body) = answer.unwrap_or_else(|_| Err(self.gone("it is silent")))?;
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        let enveloped: Enveloped = read(&body)?;
+        Err(ClientFault::Refused(enveloped.error))
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> Result<(StatusCode, Vec<u8>), ClientFault> {
+        loop {
+            let reused = self.connection.is_some();
+            let mut sender = match self.connection.take() {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            let request = Request::builder().method(method.clone()).uri(path);
+            let request = request.header("host", "tokenkeep").body(Body::empty());
+            let request = request.map_err(|error| ClientFault::Answer(error.to_string()))?;
+            let sent = match sender.0.ready().await {
+                Ok(()) => sender.0.try_send_request(request).await.map_err(|error| {
+                    // What was not sent may be sent again.
+                    (error.message().is_some(), error.into_error())
+                }),
+                Err(error) => Err((true, error)),
+            };
+            match sent {
+                Ok(answer) => {
+                    let status = answer.status();
+                    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+                    let body = body.map_err(|error| ClientFault::Answer(error.to_string()))?;
+                    self.connection = Some(sender);
+                    return Ok((status, body.to_bytes().to_vec()));
+                }
+                Err((true, _)) if reused => {}
+                Err((_, error)) => return Err(self.gone(&error.to_string())),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(SendRequest<Body>, JoinHandle<()>), ClientFault> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| {
+            let path = self.path.clone();
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => ClientFault::NotAllowed(path),
+                _ => ClientFault::NoDaemon { path, error },
+            }
+        })?;
+        let shaken = handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| self.gone(&error.to_string()))?;
+        let driver = tokio::spawn(async move {
+            // Its end is seen by whoever sends the next request.
+            let _ = connection.await;
+        });
+        Ok((sender, driver))
+    }
+
+    fn gone(&self, why: &str) -> ClientFault {
+        let error = io::Error::other(why.to_owned());
+        ClientFault::NoDaemon { path: self.path.clone(), error }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientFault> {
+    serde_json::from_slice(body).map_err(|error| ClientFault::Answer(error.to_string()))
+}

@@ -1,0 +1,131 @@
+//! Whom a request was meant for: the defence against DNS rebinding.
+//!
+//! A page from elsewhere can let its own name point to this machine, and would then read what
+//! this machine shows as if it were its own. The browser tells that name in `Host`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+
+/// The names under which the listening address may be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hosts {
+    address: IpAddr,
+    names: Vec<String>,
+}
+
+impl Hosts {
+    /// The address that is listened on, `localhost` and further `names`, without ports. Where
+    /// all addresses of the machine are listened on, any address will do: only names can be
+    /// made to point elsewhere.
+    pub(super) fn new(listen: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
+        Self { address: listen.ip(), names: names.into_iter().collect() }
+    }
+
+    /// Whether a request was meant for this machine. The port does not matter: it may have been
+    /// forwarded.
+    pub(super) fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let mut told = headers.get_all(header::HOST).iter();
+        let host = match (told.next(), told.next()) {
+            (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+            (None, None) if uri.authority().is_some() => uri.authority().cloned(),
+            _ => None,
+        };
+        let admitted = |host: &Authority| self.is_ours(host);
+        host.as_ref().is_some_and(admitted) && uri.authority().is_none_or(admitted)
+    }
+
+    fn is_ours(&self, host: &Authority) -> bool {
+        if host.as_str().contains('@') {
+            return false;
+        }
+        let name = host.host();
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return self.address.is_unspecified() || address == self.address;
+        }
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let is_called = |known: &str| known.eq_ignore_ascii_case(name);
+        is_called("localhost") || self.names.iter().any(|known| is_called(known))
+    }
+}
+
+/// Whether a page from elsewhere has made the browser ask. It could not read the answer, but
+/// would take up the place of somebody who can.
+pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, Some(b"cross-site" | b"same-site"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admits(listen: &str, host: &str) -> bool {
+        let hosts = Hosts::new(listen.parse().expect("an address"), ["Keep.Example".to_owned()]);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().expect("a header"));
+        hosts.admit(&Uri::from_static("/"), &headers)
+    }
+
+    #[test]
+    fn the_listening_address_localhost_and_configured_names_are_admitted_on_any_port() {
+        for host in ["127.0.0.1:9464", "localhost:8080", "LOCALHOST", "keep.example", "localhost."]
+        {
+            assert!(admits("127.0.0.1:9464", host), "{host}");
+        }
+        assert!(admits("[::1]:9464", "[::1]:9464"));
+    }
+
+    #[test]
+    fn any_other_name_or_address_is_refused() {
+        for host in [
+            "attacker.example",
+            "localhost.attacker.example",
+            "192.0.2.1",
+            "user@localhost",
+            "[::1]",
+            "",
+        ] {
+            assert!(!admits("127.0.0.1:9464", host), "{host}");
+        }
+    }
+
+    #[test]
+    fn where_all_addresses_are_listened_on_any_address_is_admitted_and_still_no_name() {
+        assert!(admits("0.0.0.0:9464", "192.0.2.1:9464"));
+        assert!(admits("[::]:9464", "[2001:db8::1]:9464"));
+        assert!(!admits("0.0.0.0:9464", "attacker.example:9464"));
+    }
+
+    #[test]
+    fn a_request_without_a_host_or_with_two_is_refused() {
+        let hosts = Hosts::new("127.0.0.1:1".parse().expect("an address"), []);
+        let mut headers = HeaderMap::new();
+        assert!(!hosts.admit(&Uri::from_static("/"), &headers));
+        headers.append(header::HOST, "localhost".parse().expect("a header"));
+        headers.append(header::HOST, "localhost".parse().expect("a header"));
+        assert!(!hosts.admit(&Uri::from_static("/"), &headers));
+    }
+
+    #[test]
+    fn an_address_in_the_request_line_must_be_ours_too() {
+        let hosts = Hosts::new("127.0.0.1:1".parse().expect("an address"), []);
+        let mut headers = HeaderMap::new();
+        assert!(hosts.admit(&Uri::from_static("http://localhost/"), &headers));
+        headers.insert(header::HOST, "localhost".parse().expect("a header"));
+        assert!(!hosts.admit(&Uri::from_static("http://attacker.example/"), &headers));
+    }
+
+    #[test]
+    fn what_a_page_from_elsewhere_asks_for_is_told_from_what_people_open() {
+        let of = |site: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("sec-fetch-site", site.parse().expect("a header"));
+            is_from_elsewhere(&headers)
+        };
+        assert!(of("cross-site") && of("same-site"));
+        assert!(!of("same-origin") && !of("none") && !is_from_elsewhere(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,105 @@
+//! Metrics as text: `OpenMetrics`, or the classic format where only that is understood.
+
+use std::fmt;
+
+use axum::http::{HeaderMap, header};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    OpenMetrics,
+    Classic,
+}
+
+impl Format {
+    /// What whoever asks understands. Whoever says nothing gets what all of them have always
+    /// understood.
+    pub(super) fn wanted_by(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(header::ACCEPT).into_iter();
+        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            Self::OpenMetrics
+        } else {
+            Self::Classic
+        }
+    }
+
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    pub(super) fn write(self, registry: &Registry) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, registry)?;
+        Ok(match self {
+            Self::OpenMetrics => text,
+            Self::Classic => classic(&text),
+        })
+    }
+}
+
+/// The classic format knows neither units nor an end, and calls a counter by the name of its
+/// samples.
+fn classic(text: &str) -> String {
+    let mut classic = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+        else {
+            classic += line;
+            classic.push('\n');
+            continue;
+        };
+        let kind = lines.next_if(|next| next.starts_with("# TYPE ")).unwrap_or_default();
+        let (name, kind) = match kind.rsplit(' ').next() {
+            Some("counter") => (format!("{name}_total"), "counter"),
+            Some("info") => (format!("{name}_info"), "gauge"),
+            Some(kind) if !kind.is_empty() => (name.to_owned(), kind),
+            Some(_) | None => (name.to_owned(), "untyped"),
+        };
+        classic += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+    classic
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::gauge::Gauge;
+    use prometheus_client::metrics::info::Info;
+    use prometheus_client::registry::Unit;
+
+    use super::*;
+
+    #[test]
+    fn the_classic_format_knows_no_units_and_no_end() {
+        let mut registry = Registry::with_prefix("t");
+        registry.register("checks", "Checks", Counter::<u64>::default());
+        registry.register_with_unit("life", "Life", Unit::Seconds, Gauge::<i64>::default());
+        registry.register("build", "Build", Info::new([("version", "1")]));
+        let text = Format::Classic.write(&registry).unwrap();
+        assert_eq!(
+            text,
+            "# HELP t_checks_total Checks.\n# TYPE t_checks_total counter\nt_checks_total 0\n\
+             # HELP t_life_seconds Life.\n# TYPE t_life_seconds gauge\nt_life_seconds 0\n\
+             # HELP t_build_info Build.\n# TYPE t_build_info gauge\nt_build_info{version=\"1\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn whoever_understands_openmetrics_gets_it() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(Format::wanted_by(&headers), Format::Classic);
+        let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1,*/*;q=0.1";
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        assert_eq!(Format::wanted_by(&headers), Format::OpenMetrics);
+    }
+}

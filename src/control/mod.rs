@@ -1,0 +1,105 @@
+//! The control interface: how tokens are seen and steered, as HTTP with JSON on a Unix socket.
+//!
+//! Owns the socket, who may do what, and the shape of every answer (docs/openapi.yaml). It
+//! holds nothing of a token: each request goes to the daemon's loop as a [`Command`], and only
+//! that loop answers. A token's value leaves by [`Command::Value`] alone.
+//!
+//! ```text
+//! socket ── serve ── routes ── Command ──> the daemon's loop
+//!             └─ peer           what the kernel says of who is calling
+//! client                        the other end, for the command line
+//! page ── host                  what browsers see on the listening address
+//! ```
+
+pub mod client;
+mod host;
+mod metrics;
+pub mod page;
+mod peer;
+mod problem;
+mod routes;
+mod serve;
+mod socket;
+mod view;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::peer::{Caller, outsiders};
+pub use self::problem::{Problem, ProblemKind};
+pub use self::serve::{Interface, serve, serve_public};
+pub use self::socket::{Bound, SocketFault, bind, inherited};
+pub use self::view::{
+    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, ServerView, Story,
+    TokenView,
+};
+
+use self::page::Frame;
+use crate::lifecycle::Request;
+use crate::secret::TokenValue;
+
+/// Where an answer is awaited.
+pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+/// Requests that wait for the daemon's loop, all connections together: more connections than
+/// this are never served at once.
+const WAITING: usize = 16;
+
+/// Something that the daemon's loop is asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// How the daemon is.
+    Health(Reply<Health>),
+    /// Tokens, a page at a time.
+    List(Listing, Reply<Page>),
+    /// What the page shows.
+    Look {
+        /// Whether with the tokens' names.
+        names: bool,
+        /// Where it is awaited.
+        reply: Reply<Frame>,
+    },
+    /// One token in full.
+    Token(String, Reply<Story>),
+    /// Something to be done for one token.
+    Act {
+        /// The token's name.
+        name: String,
+        /// What.
+        request: Request,
+        /// Who asks.
+        caller: Caller,
+        /// Told once it is accepted or refused, not when it is done.
+        reply: Reply<()>,
+    },
+    /// A token's value.
+    Value {
+        /// The token's name.
+        name: String,
+        /// Who asks.
+        caller: Caller,
+        /// Where the value goes.
+        reply: Reply<TokenValue>,
+    },
+    /// Nothing but a sign of life from the loop.
+    Alive(Reply<()>),
+    /// The metrics.
+    Metrics {
+        /// Whether tokens may be named.
+        names: bool,
+        /// Where they go.
+        reply: Reply<Registry>,
+    },
+    /// Read the configuration again.
+    Reload {
+        /// Who asks.
+        caller: Caller,
+        /// Told when that has ended.
+        reply: Reply<Reloaded>,
+    },
+}
+
+/// The loop's end of the interface, and the requests' end.
+pub fn channel() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
+    mpsc::channel(WAITING)
+}

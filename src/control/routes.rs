@@ -1,0 +1,183 @@
+//! The paths, and what each asks the daemon's loop for.
+
+use std::time::Duration;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::metrics::Format;
+use super::view::{Health, Listing, Page, Reloaded, Story};
+use super::{Caller, Command, Problem, ProblemKind, Reply};
+use crate::lifecycle;
+
+/// How long a request waits for the end of a reload: within the time of its connection.
+const RELOAD: Duration = Duration::from_millis(4_500);
+
+/// A loop that does not answer by then is stalled: it does nothing that takes so long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+type Answer<T> = Result<T, Problem>;
+
+/// What is served on the socket.
+pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/tokens", get(list))
+        .route("/v1/tokens/{name}", get(token))
+        .route("/v1/tokens/{name}/value", get(value))
+        .route("/v1/tokens/{name}/{action}", post(act))
+        .route("/v1/reload", post(reload))
+        .merge(health_and_metrics(true))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Loop(commands))
+}
+
+/// What is served on `control.listen`, for anybody who can connect.
+pub(super) fn public(commands: mpsc::Sender<Command>, names: bool) -> Router {
+    health_and_metrics(names)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(no_method)
+        .with_state(Loop(commands))
+}
+
+fn health_and_metrics(names: bool) -> Router<Loop> {
+    let metrics = move |the_loop, headers| metrics(the_loop, headers, names);
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(alive))
+        .route("/readyz", get(alive))
+}
+
+/// The loop makes progress; and it only goes round once the first checks are under way, and
+/// until the daemon stops.
+async fn alive(State(the_loop): State<Loop>) -> Answer<&'static str> {
+    let sign = timeout(SIGN_OF_LIFE, the_loop.ask(Command::Alive)).await;
+    let stalled = |_| Problem::new(ProblemKind::Unavailable, "the daemon's loop is stalled");
+    sign.map_err(stalled)?.map(|()| "ok\n")
+}
+
+async fn metrics(
+    State(the_loop): State<Loop>,
+    headers: HeaderMap,
+    names: bool,
+) -> Answer<Response> {
+    let registry = the_loop.ask(|reply| Command::Metrics { names, reply }).await?;
+    let format = Format::wanted_by(&headers);
+    let text = format
+        .write(&registry)
+        .map_err(|_| Problem::new(ProblemKind::Unavailable, "the metrics cannot be written"))?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))], text)
+        .into_response())
+}
+
+/// The daemon's loop, as requests know it.
+#[derive(Clone)]
+struct Loop(mpsc::Sender<Command>);
+
+impl Loop {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.map_err(|_| Problem::stopping())?;
+        answer.await.map_err(|_| Problem::stopping())?
+    }
+}
+
+async fn health(State(the_loop): State<Loop>) -> Answer<Json<Health>> {
+    the_loop.ask(Command::Health).await.map(Json)
+}
+
+async fn list(
+    State(the_loop): State<Loop>,
+    query: Result<Query<Listing>, QueryRejection>,
+) -> Answer<Json<Page>> {
+    let Query(listing) = query.map_err(|error| bad(&error.body_text()))?;
+    the_loop.ask(|reply| Command::List(listing, reply)).await.map(Json)
+}
+
+async fn token(
+    State(the_loop): State<Loop>,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer<Json<Story>> {
+    let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
+    the_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
+}
+
+/// The value as plain text with a line break: what a file of it would hold.
+async fn value(
+    State(the_loop): State<Loop>,
+    Extension(caller): Extension<Caller>,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer<Response> {
+    let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
+    let value = the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, format!("{}\n", value.expose())).into_response())
+}
+
+async fn act(
+    State(the_loop): State<Loop>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Answer<Response> {
+    let Path((name, action)) = path.map_err(|error| bad(&error.body_text()))?;
+    let request = match action.as_str() {
+        "check" => lifecycle::Request::Check,
+        "reauth" => lifecycle::Request::Reauth,
+        "pause" => lifecycle::Request::Pause,
+        "resume" => lifecycle::Request::Resume,
+        "revoke" => lifecycle::Request::Revoke,
+        _ => return Err(Problem::new(ProblemKind::NotFound, "there is no such action")),
+    };
+    the_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    #[serde(default = "patient")]
+    wait: bool,
+}
+
+const fn patient() -> bool {
+    true
+}
+
+async fn reload(
+    State(the_loop): State<Loop>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<Waiting>, QueryRejection>,
+) -> Answer<Response> {
+    let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
+    let patience = if wait { RELOAD } else { Duration::from_millis(100) };
+    let asked = the_loop.ask::<Reloaded>(|reply| Command::Reload { caller, reply });
+    match timeout(patience, asked).await {
+        Ok(outcome) => Ok(Json(outcome?).into_response()),
+        Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
+    }
+}
+
+async fn nowhere(request: Request) -> Problem {
+    let message = format!("there is nothing at {}", request.uri().path());
+    Problem::new(ProblemKind::NotFound, message)
+}
+
+async fn no_method(request: Request) -> Problem {
+    let (method, path) = (request.method(), request.uri().path());
+    Problem::new(ProblemKind::MethodNotAllowed, format!("{path} knows no {method}"))
+}
+
+fn bad(message: &str) -> Problem {
+    Problem::new(ProblemKind::BadRequest, message)
+}

@@ -1,0 +1,188 @@
+//! The metrics as they are at one moment: what was counted, and how the tokens are.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Daemon;
+use super::figures::Labels;
+use crate::clock;
+use crate::control::Reply;
+use crate::events::Guard;
+use crate::keeper::TokenId;
+use crate::lifecycle::{State, Token};
+use crate::time::Moment;
+
+type Gauges = Family<Labels, Gauge>;
+type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
+
+/// From lives of a demo to the longest that the API grants.
+const LIFE: [f64; 11] =
+    [1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0];
+
+/// Tokens that may have gauges of their own: a page of metrics is read every few seconds.
+const NAMED: usize = 1_000;
+
+/// How long the tokens of each server have left.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    now: Moment,
+    /// Whether tokens may be named.
+    names: bool,
+    /// By the servers' numbers.
+    lives: Vec<Tally>,
+    reply: Reply<Registry>,
+}
+
+/// A histogram without the locks of one that others write to: a million are counted at once.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    /// Up to each of [`LIFE`], and beyond.
+    buckets: [u64; LIFE.len() + 1],
+    sum: f64,
+    /// The least so far.
+    shortest: Option<f64>,
+}
+
+impl Tally {
+    fn add(&mut self, left: f64) {
+        self.buckets[LIFE.partition_point(|up_to| *up_to < left)] += 1;
+        self.sum += left;
+        self.shortest = Some(self.shortest.map_or(left, |shortest| shortest.min(left)));
+    }
+}
+
+/// A tally among metrics.
+#[derive(Debug, Clone, Default)]
+struct Lives(Arc<OnceLock<Tally>>);
+
+impl EncodeMetric for Lives {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(tally) = self.0.get() else { return Ok(()) };
+        let up_to = LIFE.into_iter().chain([f64::MAX]);
+        let buckets: Vec<_> = up_to.zip(tally.buckets).collect();
+        let count = tally.buckets.iter().sum();
+        encoder.encode_histogram::<NoLabelSet>(tally.sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for Lives {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl Scrape {
+    pub(super) fn begin(names: bool, reply: Reply<Registry>) -> Self {
+        Self { now: clock::now(), names, lives: Vec::new(), reply }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    pub(super) fn see(&mut self, token: &Token, server: usize) {
+        let Some(bound) = token.bound() else { return };
+        if self.lives.len() <= server {
+            self.lives.resize_with(server + 1, Tally::default);
+        }
+        self.lives[server].add(bound.since(self.now).as_secs_f64());
+    }
+}
+
+impl Daemon {
+    pub(super) fn conclude_scrape(&self, scrape: Scrape) {
+        let mut registry = Registry::with_prefix("tokenkeep");
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The program that runs", Info::new(version));
+        self.figures.register(&mut registry);
+        self.register_servers(&scrape, &mut registry);
+        if scrape.names {
+            self.register_named(&mut registry, scrape.now);
+        }
+        let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
+        registry.register(
+            "log_lines_dropped",
+            "Lines that the reader of the log was too slow to take",
+            ConstCounter::new(dropped),
+        );
+        // Whoever asked may have gone.
+        let _ = scrape.reply.send(Ok(registry));
+    }
+
+    fn register_servers(&self, scrape: &Scrape, registry: &mut Registry) {
+        let (tokens, available) = (Gauges::default(), Gauges::default());
+        let (lives, shortest) = (Family::<Labels, Lives>::default(), FloatGauges::default());
+        for server in &self.settings.servers {
+            let Some(id) = self.roster.server_of(&server.name) else { continue };
+            let labels = vec![("server", server.name.clone())];
+            let census = self.keeper.census_of(id);
+            for state in State::ALL {
+                let state_label = vec![("state", state.as_str().to_owned())];
+                let labels = [labels.clone(), state_label].concat();
+                tokens.get_or_create(&labels).set(whole(census.of(state)));
+            }
+            available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
+            let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
+            if let Some(left) = tally.shortest {
+                shortest.get_or_create(&labels).set(left);
+            }
+            // It is new, and so not set yet.
+            let _ = lives.get_or_create(&labels).0.set(tally);
+        }
+        registry.register("tokens", "Tokens by their state", tokens);
+        registry.register(
+            "server_available",
+            "1 if the server answers, 0 if it is down",
+            available,
+        );
+        registry.register_with_unit(
+            "remaining_life",
+            "What tokens have left of their lives, at this moment",
+            Unit::Seconds,
+            lives,
+        );
+        registry.register_with_unit(
+            "remaining_life_min",
+            "The least that any token has left",
+            Unit::Seconds,
+            shortest,
+        );
+    }
+
+    fn register_named(&self, registry: &mut Registry, now: Moment) {
+        let (alive, remaining) = (Gauges::default(), FloatGauges::default());
+        let named = self.settings.tokens.iter().filter(|token| token.metrics).take(NAMED);
+        for token in named {
+            let id: Option<TokenId> = self.roster.id_of(&token.name);
+            let Some(known) = id.and_then(|id| self.keeper.token(id)) else { continue };
+            let labels = vec![("token", token.name.clone())];
+            let lives = matches!(known.state(), State::Alive | State::Retrying);
+            alive.get_or_create(&labels).set(i64::from(lives));
+            if let Some(bound) = known.bound() {
+                remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
+            }
+        }
+        registry.register("token_alive", "1 if the token is known to live", alive);
+        registry.register_with_unit(
+            "token_remaining_life",
+            "What the token has left of its life",
+            Unit::Seconds,
+            remaining,
+        );
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,173 @@
+//! What has happened lately to all tokens together, for whoever asks: a bounded memory.
+//!
+//! Routine checks are not in it: there are too many of them, and they tell nothing.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::Timestamp;
+
+use super::{Fields, Name, Severity};
+
+/// As many as an incident with a hundred thousand tokens brings.
+const MOST: usize = 100_000;
+
+/// All texts together, in bytes: what the daemon may use for its memory of the past.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// A text for people, in bytes: what is longer says it in its first words.
+const LONGEST: usize = 240;
+
+/// One thing that has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub name: Name,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The same for people, with the reason where there is one. At most 240 bytes.
+    pub text: Box<str>,
+    /// A hash of the token's name, to pass by others quickly; 0 without a token.
+    key: u32,
+    /// The token's name; without a token, nothing.
+    pub token: Box<str>,
+    /// The server's name, where it is about a server alone.
+    pub server: Option<Box<str>>,
+}
+
+/// The latest of what has happened.
+#[derive(Debug, Default)]
+pub struct Ring {
+    events: VecDeque<Happened>,
+    bytes: usize,
+    /// Events since the start.
+    added: u64,
+}
+
+impl Ring {
+    /// Takes note of an event, unless it is a routine one.
+    pub(super) fn add(
+        &mut self,
+        at: Timestamp,
+        name: Name,
+        severity: Severity,
+        message: &str,
+        fields: &Fields<'_>,
+    ) {
+        if matches!(name, Name::TokenChecked | Name::ChecksSummary) {
+            return;
+        }
+        let token = fields.token.unwrap_or_default();
+        let reason = fields.error.filter(|error| !message.contains(error));
+        let text = match reason {
+            Some(reason) => bounded(&format!("{message}: {reason}")),
+            None => bounded(message),
+        };
+        let server = fields.server.filter(|_| token.is_empty()).map(Into::into);
+        let key = key(token);
+        let event = Happened { at, name, severity, text, key, token: token.into(), server };
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        self.added += 1;
+        while self.events.len() > MOST || self.bytes > MOST_BYTES {
+            let oldest = self.events.pop_front();
+            self.bytes -= oldest.map_or(0, |oldest| oldest.bytes());
+        }
+    }
+
+    /// The latest events, at most so many, the oldest first, each with how many there were up to
+    /// it since the start.
+    pub fn latest(&self, most: usize) -> impl Iterator<Item = (u64, &Happened)> {
+        let skipped = self.events.len().saturating_sub(most);
+        let before = self.added - (self.events.len() - skipped) as u64;
+        (before + 1..).zip(self.events.iter().skip(skipped))
+    }
+
+    /// The latest events of the token called `token`, at most so many, the oldest first.
+    pub fn of(&self, token: &str, most: usize) -> Vec<&Happened> {
+        let key = key(token);
+        let own = |event: &&Happened| event.key == key && *event.token == *token;
+        let mut events: Vec<_> = self.events.iter().rev().filter(own).take(most).collect();
+        events.reverse();
+        events
+    }
+}
+
+impl Happened {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.token.len() + self.server.as_ref().map_or(0, |name| name.len())
+    }
+}
+
+fn key(token: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    token.hash(&mut hasher);
+    let [high, low] = [32, 0].map(|shift| (hasher.finish() >> shift) & u64::from(u32::MAX));
+    u32::try_from(high ^ low).unwrap_or(u32::MAX)
+}
+
+/// As much of `text` as fits, in whole characters.
+fn bounded(text: &str) -> Box<str> {
+    const MORE: &str = "…";
+    if text.len() <= LONGEST {
+        return text.into();
+    }
+    let mut end = LONGEST - MORE.len();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &text[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(ring: &mut Ring, name: Name, token: &str, message: &str, error: Option<&str>) {
+        let fields = Fields { token: Some(token), error, ..Fields::default() };
+        ring.add(Timestamp::UNIX_EPOCH, name, name.severity(), message, &fields);
+    }
+
+    fn texts<'a>(ring: &'a Ring, token: &str, most: usize) -> Vec<&'a str> {
+        ring.of(token, most).iter().map(|event| &*event.text).collect()
+    }
+
+    #[test]
+    fn a_token_s_story_is_its_own_and_ends_with_the_latest() {
+        let mut ring = Ring::default();
+        for number in 0..5 {
+            add(&mut ring, Name::TokenExpired, "quotes", &number.to_string(), None);
+            add(&mut ring, Name::TokenExpired, "orders", "other", None);
+        }
+        assert_eq!(texts(&ring, "quotes", 3), ["2", "3", "4"]);
+        assert_eq!(texts(&ring, "nobody", 3), [""; 0]);
+    }
+
+    #[test]
+    fn routine_checks_are_not_worth_the_room() {
+        let mut ring = Ring::default();
+        add(&mut ring, Name::TokenChecked, "quotes", "alive", None);
+        assert!(ring.of("quotes", 9).is_empty());
+    }
+
+    #[test]
+    fn the_reason_follows_the_message_that_does_not_name_it_yet() {
+        let mut ring = Ring::default();
+        add(&mut ring, Name::TokenExpired, "quotes", "it expired", Some("it was time"));
+        add(&mut ring, Name::CheckFailed, "quotes", "no: refused", Some("refused"));
+        assert_eq!(texts(&ring, "quotes", 9), ["it expired: it was time", "no: refused"]);
+    }
+
+    #[test]
+    fn its_memory_is_bounded_however_much_happens() {
+        let mut ring = Ring::default();
+        let long = "ö".repeat(10_000);
+        for _ in 0..MOST + 10 {
+            add(&mut ring, Name::TokenExpired, "quotes", &long, None);
+        }
+        assert!(ring.events.len() <= MOST && ring.bytes <= MOST_BYTES);
+        assert!(ring.events.iter().all(|event| event.text.len() <= LONGEST));
+    }
+}

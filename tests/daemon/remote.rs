@@ -1,0 +1,377 @@
+//! The commands that speak to a running daemon, on a terminal and off it.
+
+use std::fs::{self, File, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Output, Stdio};
+
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokenkeep::simulator::{Endpoint, Simulator};
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::support::{
+    Daemon, Line, PATIENCE, Stage, calls, mortal_simulator, prints_new, seconds, secret,
+    server_table, simulator, token_table,
+};
+
+const UNAVAILABLE: i32 = 69;
+const NOT_PERMITTED: i32 = 77;
+
+/// The program with these arguments, and the stage's configuration.
+fn tokenkeep(stage: &Stage, arguments: &[&str]) -> Command {
+    let (first, rest) = arguments.split_first().expect("a command");
+    let mut command = stage.command(first);
+    command.args(rest);
+    command
+}
+
+async fn run(stage: &Stage, arguments: &[&str]) -> Output {
+    timeout(PATIENCE, tokenkeep(stage, arguments).output()).await.expect("an end").expect("it runs")
+}
+
+/// What it prints, with the exit status before it.
+async fn said(stage: &Stage, arguments: &[&str]) -> (i32, String) {
+    let output = run(stage, arguments).await;
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("a status"), String::from_utf8(text).expect("UTF-8"))
+}
+
+/// Everything that a command writes to a terminal of this size.
+pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("granted");
+    unlockpt(&terminal).expect("unlocked");
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).expect("a size");
+    let name = ptsname(&terminal, Vec::new()).expect("a name");
+    let other = File::options().read(true).write(true).open(name.to_str().expect("UTF-8"));
+    let other = OwnedFd::from(other.expect("the other end"));
+    command
+        .env("TERM", "xterm")
+        .stdout(Stdio::from(other.try_clone().expect("a copy")))
+        .stderr(other);
+    if !colours {
+        command.env("NO_COLOR", "1");
+    }
+    let mut child = command.spawn().expect("it runs");
+    // The command holds copies of the terminal's other end until it is dropped.
+    drop(command);
+    let text = spawn_blocking(move || read_to_end(&terminal));
+    let text = timeout(PATIENCE, text).await.expect("an end").expect("read");
+    child.wait().await.expect("a status");
+    text
+}
+
+/// Reads until nobody has the other end open.
+fn read_to_end(terminal: &OwnedFd) -> String {
+    let (mut all, mut some) = (Vec::new(), [0; 4096]);
+    loop {
+        match rustix::io::read(terminal, &mut some) {
+            Ok(0) | Err(Errno::IO) => return String::from_utf8(all).expect("UTF-8"),
+            Ok(read) => all.extend_from_slice(&some[..read]),
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What changes from run to run, and its width with it: times, and the bars before them.
+fn settled(text: &str) -> String {
+    let mut settled = String::new();
+    for line in text.replace('\r', "").lines() {
+        let words = line.split(' ').map(|word| {
+            if !word.is_empty() && word.chars().all(|c| c.is_ascii_digit()) {
+                format!("{}#", " ".repeat(word.len() - 1))
+            } else {
+                word.to_owned()
+            }
+        });
+        settled += words.collect::<Vec<_>>().join(" ").trim_end();
+        settled.push('\n');
+    }
+    settled
+}
+
+/// A token of a day that has just been asked about, one that is dead and one that is paused.
+async fn three(server: &Simulator) -> (Stage, Daemon) {
+    let names = ["quotes", "orders-of-a-customer-with-a-very-long-name", "history"];
+    let tables = names.map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", server, "") + &tables));
+    server.add_token(&stage.token("quotes"), seconds(6 * 86_400));
+    server.add_token(&stage.token(names[1]), seconds(0));
+    server.add_token(&stage.token("history"), seconds(9 * 86_400));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    daemon.event("token_checked", "history").await;
+    daemon.event("token_expired", names[1]).await;
+    assert_eq!(run(&stage, &["pause", "history"]).await.status.code(), Some(0));
+    (stage, daemon)
+}
+
+#[tokio::test]
+async fn the_table_fits_the_terminal_and_its_colours_can_be_refused() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    for columns in [80, 120] {
+        for colours in [true, false] {
+            let shown = on_a_terminal(tokenkeep(&stage, &["status"]), columns, colours).await;
+            assert_eq!(shown.contains('\x1b'), colours);
+            let name = format!("status_{columns}_{}", if colours { "coloured" } else { "plain" });
+            insta::assert_snapshot!(name, settled(&shown).replace('\x1b', "^"));
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn status_ends_with_0_if_all_are_alive_with_1_if_not_and_with_69_without_a_daemon() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    assert_eq!(run(&stage, &["status"]).await.status.code(), Some(1));
+    assert_eq!(run(&stage, &["status", "quotes"]).await.status.code(), Some(0));
+    assert_eq!(run(&stage, &["status", "quo*"]).await.status.code(), Some(0));
+    let (status, text) = said(&stage, &["status", "nobody"]).await;
+    assert_eq!(status, 1);
+    assert!(text.contains("nobody"), "{text}");
+    daemon.stop().await;
+    let (status, text) = said(&stage, &["status"]).await;
+    assert_eq!(status, UNAVAILABLE);
+    assert!(text.contains("no daemon answers"), "{text}");
+}
+
+#[tokio::test]
+async fn a_table_has_fifty_rows_and_counts_the_rest_unless_all_are_wanted() {
+    let server = simulator().await;
+    let tables: String = (0..60).map(|n| token_table(&format!("t{n:02}"), "sarus", "")).collect();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for n in 0..60 {
+        server.add_token(&stage.token(&format!("t{n:02}")), seconds(3_600));
+    }
+    let daemon = stage.start();
+    daemon
+        .until("60 checks", |lines| {
+            lines.iter().filter(|line| line.is("token_checked", "")).count() >= 60
+        })
+        .await;
+    let (_, shown) = said(&stage, &["status"]).await;
+    assert_eq!(shown.matches("alive").count(), 51, "{shown}");
+    assert!(shown.contains("and 10 more") && shown.contains("60 tokens: 60 alive"), "{shown}");
+    let (_, shown) = said(&stage, &["status", "--all"]).await;
+    assert_eq!(shown.matches("alive").count(), 61, "{shown}");
+    let (_, shown) = said(&stage, &["status", "--all", "--json"]).await;
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["tokens"].as_array().map(Vec::len), Some(60));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn one_token_s_story_tells_what_happened_and_what_is_ahead() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(&crate::support::configuration(&server, ""));
+    server.add_token(&stage.token("quotes"), seconds(0));
+    server.add_token(&secret("new"), seconds(6 * 86_400));
+    stage.script("hook", &prints_new());
+    let daemon = stage.start();
+    daemon.event("token_recovered", "quotes").await;
+    let (status, story) = said(&stage, &["status", "quotes"]).await;
+    assert_eq!(status, 0, "{story}");
+    let events: Vec<_> = story.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+    let told: Vec<_> = events.iter().filter_map(|line| line.split(' ').nth(3)).collect();
+    assert_eq!(told, ["token_expired", "reauth_started", "reauth_succeeded", "token_recovered"]);
+    let facts = settled(story.split("\n\n").next().expect("facts"));
+    insta::assert_snapshot!("story", facts.replace("check   #", "check  #"));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_monitor_gets_one_line_with_data_and_its_own_statuses() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    let (status, line) = said(&stage, &["status", "--monitor"]).await;
+    assert_eq!((status, line.lines().count()), (2, 1), "{line}");
+    assert!(line.starts_with("TOKENKEEP CRITICAL - 3 tokens: "), "{line}");
+    assert!(line.contains("|alive=1;;;0;3 "), "{line}");
+    daemon.stop().await;
+    let (status, line) = said(&stage, &["status", "--monitor"]).await;
+    assert_eq!(status, 3);
+    assert!(line.starts_with("TOKENKEEP UNKNOWN - no daemon answers"), "{line}");
+}
+
+#[tokio::test]
+async fn a_picture_that_is_watched_is_drawn_anew_and_leaves_the_terminal_as_it_was() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    let mut command = tokenkeep(&stage, &["status", "--watch"]);
+    let script = "\"$0\" \"$@\" & sleep 2.5; kill -INT $!; wait $!";
+    let mut shell = Command::new("sh");
+    let program = command.as_std();
+    shell.arg("-c").arg(script).arg(program.get_program()).args(program.get_args());
+    command = shell;
+    let shown = on_a_terminal(command, 80, false).await;
+    assert!(shown.starts_with("\x1b[?1049h\x1b[?25l"), "{shown:?}");
+    assert!(shown.ends_with("\x1b[?25h\x1b[?1049l"), "{shown:?}");
+    assert!(shown.matches("3 tokens: ").count() >= 2, "{shown:?}");
+    let (status, text) = said(&stage, &["status", "--watch"]).await;
+    assert_eq!(status, 64, "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_tells_what_came_of_it_for_every_token_that_fits() {
+    let server = simulator().await;
+    let names = ["quotes-1", "quotes-2", "orders"];
+    let tables = names.map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for name in names {
+        server.add_token(&stage.token(name), seconds(3_600));
+    }
+    let daemon = stage.start();
+    for name in names {
+        daemon.event("token_checked", name).await;
+    }
+    let before = calls(&server, Endpoint::Query);
+    let (status, text) = said(&stage, &["check", "quotes-*"]).await;
+    assert_eq!(status, 0, "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("quotes-1: alive, 5"), "{text}");
+    assert_eq!(calls(&server, Endpoint::Query), before + 2);
+
+    let (status, text) = said(&stage, &["check", "nobody", "orders"]).await;
+    assert_eq!(status, 1);
+    assert!(text.contains("orders: alive") && text.contains("nobody: there is no"), "{text}");
+    let (status, _) = said(&stage, &["check", "nobody*"]).await;
+    assert_eq!(status, 64);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
+    let server = simulator().await;
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    server.add_token(&value, seconds(0));
+    let (status, text) = said(&stage, &["check", "quotes"]).await;
+    assert_eq!((status, text.contains("expired")), (1, true), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_value_is_waited_for_and_its_failure_told() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(&crate::support::configuration(&server, ""));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    server.add_token(&secret("new"), seconds(3_600));
+    stage.script("hook", "exit 3");
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let (status, text) = said(&stage, &["reauth", "quotes"]).await;
+    assert_eq!((status, text.contains("no new token value")), (1, true), "{text}");
+    stage.script("hook", &prints_new());
+    let (status, text) = said(&stage, &["reauth", "quotes"]).await;
+    assert_eq!((status, &*text), (0, "quotes: the new token value is alive\n"));
+    let (status, text) = said(&stage, &["token", "quotes"]).await;
+    assert_eq!((status, text), (0, format!("{}\n", secret("new"))));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_paused_resumed_and_revoked_by_name() {
+    let server = simulator().await;
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    assert_eq!(said(&stage, &["pause", "quotes"]).await, (0, "quotes: paused\n".to_owned()));
+    let (status, text) = said(&stage, &["check", "quotes"]).await;
+    assert_eq!((status, text.contains("paused")), (1, true), "{text}");
+    assert_eq!(said(&stage, &["resume", "quotes"]).await, (0, "quotes: alive\n".to_owned()));
+    let (status, text) = said(&stage, &["revoke", "quotes"]).await;
+    assert_eq!((status, text.contains("revoked")), (0, true), "{text}");
+    assert_eq!(server.remaining(&value), None);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_is_waited_for_and_its_outcome_told() {
+    let server = simulator().await;
+    let table = server_table("sarus", &server, "");
+    let stage = Stage::new(&(table.clone() + &token_table("quotes", "sarus", "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let tables = ["quotes", "orders"].map(|name| token_table(name, "sarus", "")).concat();
+    stage.configure(&(table + &tables));
+    let (status, text) = said(&stage, &["reload", "--wait"]).await;
+    assert_eq!((status, &*text), (0, "the new configuration holds\nadded: orders\n"));
+    stage.configure("[server.sarus]\n");
+    let socket = stage.path("control.sock");
+    let socket = socket.to_str().expect("UTF-8");
+    let (status, text) = said(&stage, &["reload", "--wait", "--socket", socket]).await;
+    assert_eq!((status, text.contains("refused whole")), (78, true), "{text}");
+    daemon.stop().await;
+}
+
+/// The program as another user, who is in the socket's group.
+async fn as_another(stage: &Stage, uid: u32, arguments: &[&str]) -> (Option<i32>, String, String) {
+    const GROUP: u32 = 61_234;
+    fs::set_permissions(stage.path(""), Permissions::from_mode(0o711)).expect("a mode");
+    fs::set_permissions(stage.path("tokenkeep.toml"), Permissions::from_mode(0o644))
+        .expect("a mode");
+    chown(stage.path("control.sock"), None, Some(GROUP)).expect("root");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    command.args(arguments).arg("--config").arg(stage.path("tokenkeep.toml"));
+    command.uid(uid).gid(GROUP);
+    let output = tokio::process::Command::from(command).output().await.expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn members_of_the_group_may_look_but_neither_act_nor_read_values() {
+    if !geteuid().is_root() {
+        return eprintln!("skipped: only root can be another user");
+    }
+    let server = simulator().await;
+    let token = token_table("quotes", "sarus", "readers = [\"4321\"]");
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &token));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let (status, shown, _) = as_another(&stage, 1_234, &["status"]).await;
+    assert_eq!(status, Some(0));
+    assert!(shown.contains("quotes"), "{shown}");
+    for arguments in [
+        &["check", "quotes"][..],
+        &["reauth", "quotes"],
+        &["pause", "quotes"],
+        &["resume", "quotes"],
+        &["revoke", "quotes"],
+        &["token", "quotes"],
+        &["reload", "--wait"],
+    ] {
+        let (status, shown, said) = as_another(&stage, 1_234, arguments).await;
+        assert_eq!((status, &*shown), (Some(NOT_PERMITTED), ""), "{arguments:?}: {said}");
+    }
+    daemon.nth(7, "action_refused", "").await;
+    let refused: Vec<Line> = daemon.all("action_refused", "");
+    assert!(refused.iter().all(|line| line.number("uid") == 1_234));
+
+    let (status, value, _) = as_another(&stage, 4_321, &["token", "quotes"]).await;
+    assert_eq!((status, value), (Some(0), format!("{}\n", secret("quotes"))));
+    assert_eq!(daemon.event("value_read", "quotes").await.number("uid"), 4_321);
+    daemon.stop().await;
+}
