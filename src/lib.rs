@@ -24,7 +24,6 @@ pub mod inventory;
 pub mod keeper;
 pub mod lifecycle;
 pub mod outcome;
-pub mod page;
 pub mod secret;
 pub mod settings;
 pub mod simulator;

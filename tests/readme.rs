@@ -12,6 +12,7 @@ use tokenkeep::settings::load;
 const README: &str = include_str!("../README.md");
 const HOOKS: &str = include_str!("../docs/hooks.md");
 const EVENTS: &str = include_str!("../docs/events.md");
+const METRICS: &str = include_str!("../docs/metrics.md");
 const RELEASING: &str = include_str!("../docs/releasing.md");
 
 /// The contents of all code blocks of a language.
@@ -53,7 +54,7 @@ fn plan() -> String {
 #[test]
 fn every_example_of_a_configuration_loads_without_a_warning() {
     let examples = [blocks(README, "toml"), blocks(HOOKS, "toml")].concat();
-    assert_eq!(examples.len(), 6);
+    assert_eq!(examples.len(), 7);
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
@@ -61,6 +62,10 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
             // Excerpts: what they need around them.
             None if example.starts_with("[inventory.") || example.starts_with("[token.") => {
                 format!("[server.sarus]\nurl = \"https://s.example\"\n{example}")
+            }
+            None if example.starts_with("[control]") => {
+                let token = "[token.t]\nserver = \"s\"\nenv = \"T\"\n";
+                format!("[server.s]\nurl = \"https://s.example\"\n{token}{example}")
             }
             Some(name) => format!(
                 "[server.s]\nurl = \"https://s.example\"\n\
@@ -90,7 +95,8 @@ fn every_command_that_is_told_to_be_run_exists() {
 
 #[test]
 fn every_file_that_is_named_exists() {
-    let texts = [("", README), ("docs", HOOKS), ("docs", EVENTS), ("docs", RELEASING)];
+    let texts =
+        [("", README), ("docs", HOOKS), ("docs", EVENTS), ("docs", RELEASING), ("docs", METRICS)];
     for (folder, text) in texts {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for path in links.filter(|link| !link.contains("://")) {

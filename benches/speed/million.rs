@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::memory::{CHECKS_AN_HOUR, grouped, play, told};
+use super::memory::{an_hour, grouped, play};
 use super::process::{now, pause};
 use super::stage::{Daemon, Play, Server};
 use super::table::Target;
@@ -15,9 +15,6 @@ use super::{Point, Run, peers};
 
 const MILLION: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Nothing is due for hours: the API's lives are of a day.
-const NOTHING_DUE: &str = "max_interval = \"6h\"";
 
 /// What is said at most this long after the minute that it is of.
 const SAID: Duration = Duration::from_secs(10);
@@ -40,23 +37,21 @@ pub(super) fn all(run: &mut Run<'_>) {
     }
 }
 
-/// The start, cold: until the first check, and until all tokens are there. Then memory.
+/// The start, cold: until the first check, and until all tokens are there. It is killed then, and
+/// one that begins as anew is measured for its memory.
 fn cold(run: &mut Run<'_>, server: &mut Server) {
     run.table.part("A million tokens, cold");
     let play = play(run, "million", MILLION, server);
     super::stage::inventory(run.folder, MILLION);
     let began = now();
-    let mut daemon = Daemon::start(run.folder, &play);
+    let mut daemon = Daemon::start(run.folder, &Play { store: false, ..play });
     server.wait_for(1.0);
     run.table.tell("start to first check", began.elapsed().as_secs_f64(), "s", Target::None);
     daemon.wait_for("inventory_loaded");
     let loaded = began.elapsed().as_secs_f64();
     run.table.tell("start to all loaded", loaded, "s", Target::AtMost(1.0));
-    server.wait_for(MILLION as f64);
-    told(run, &daemon, MILLION, "after start", Target::AtMost(140.0));
-    server.wait_for((MILLION * CHECKS_AN_HOUR) as f64);
-    pause(SAID / 5);
-    let bytes = told(run, &daemon, MILLION, "after an hour's checks", Target::AtMost(140.0));
+    daemon.process.kill();
+    let bytes = an_hour(run, server, "million", MILLION, Target::AtMost(140.0));
     run.own.bytes = bytes;
     run.points.push(Point { tokens: MILLION, bytes, lateness_ms: None });
 }
@@ -65,7 +60,7 @@ fn cold(run: &mut Run<'_>, server: &mut Server) {
 /// in which the peers are measured.
 fn idle(run: &mut Run<'_>, server: &mut Server) {
     run.table.part("A million tokens, resumed");
-    let play = Play { schedule: NOTHING_DUE.into(), ..play(run, "million", MILLION, server) };
+    let play = play(run, "million", MILLION, server);
     let (before, began) = (server.requests(), now());
     let mut daemon = Daemon::start(run.folder, &play);
     daemon.wait_for("daemon_ready");

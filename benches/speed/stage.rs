@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::process::{Core, Process, command, now, pause};
@@ -118,24 +119,8 @@ impl Daemon {
     /// Starts one in `folder`; what an earlier one of this name has stored is resumed.
     pub(super) fn start(folder: &Path, play: &Play<'_>) -> Self {
         let own = folder.join(play.name);
-        fs::create_dir_all(&own).expect("a writable folder");
-        // A state directory that cannot be: the daemon then warns, and runs without a store.
-        let state = if play.store { own.join("state") } else { PathBuf::from("/dev/null/state") };
-        let trust =
-            play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));
-        let text = format!(
-            "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n\
-             [schedule]\n{}\n[server.stub]\nurl = \"{}\"\n{trust}\
-             max_in_flight = 64\nrate_limit = 1000000\n\
-             [inventory.all]\nserver = \"stub\"\nfile = {}\n",
-            quoted(&state),
-            quoted(&own.join("control.sock")),
-            play.schedule,
-            play.url,
-            quoted(&inventory(folder, play.tokens)),
-        );
-        let (config, log) = (own.join("tokenkeep.toml"), own.join("log"));
-        fs::write(&config, text).expect("room");
+        let config = configure(folder, play);
+        let log = own.join("log");
         // Another build than the one at hand may be measured as well.
         let built = Path::new(env!("CARGO_BIN_EXE_tokenkeep"));
         let program = std::env::var_os("TOKENKEEP").map_or(built.to_owned(), PathBuf::from);
@@ -147,6 +132,14 @@ impl Daemon {
             .spawn()
             .expect("started");
         Self { process: Process(child), log }
+    }
+
+    /// Has it read another configuration, and waits until it has.
+    pub(super) fn reload(&mut self, folder: &Path, play: &Play<'_>) {
+        configure(folder, play);
+        let id = Pid::from_child(&self.process.0);
+        kill_process(id, Signal::HUP).expect("a process");
+        self.wait_for("config_reloaded");
     }
 
     /// Waits for an event in the log.
@@ -167,6 +160,30 @@ impl Daemon {
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|line| line["event"] == event).collect()
     }
+}
+
+/// Writes the configuration, and tells where.
+fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
+    let own = folder.join(play.name);
+    fs::create_dir_all(&own).expect("a writable folder");
+    // A state directory that cannot be: the daemon then warns, and runs without a store.
+    let state = if play.store { own.join("state") } else { PathBuf::from("/dev/null/state") };
+    let trust =
+        play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));
+    let text = format!(
+        "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n\
+         [schedule]\n{}\n[server.stub]\nurl = \"{}\"\n{trust}\
+         max_in_flight = 64\nrate_limit = 1000000\n\
+         [inventory.all]\nserver = \"stub\"\nfile = {}\n",
+        quoted(&state),
+        quoted(&own.join("control.sock")),
+        play.schedule,
+        play.url,
+        quoted(&inventory(folder, play.tokens)),
+    );
+    let config = own.join("tokenkeep.toml");
+    fs::write(&config, text).expect("room");
+    config
 }
 
 /// A path as TOML has it; temporary folders have no quotes in their names.

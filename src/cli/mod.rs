@@ -25,6 +25,7 @@ use self::diagnostics::Look;
 use self::remote::Action;
 use crate::api::Client;
 use crate::control::{self, client::ClientFault};
+use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
@@ -239,6 +240,9 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+    }
+    for fault in control::outsiders(&loaded.settings, GROUP) {
+        complain(&format!("warning: {fault}"));
     }
     print(&plan::tell(&loaded, all))
 }

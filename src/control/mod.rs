@@ -8,10 +8,13 @@
 //! socket ── serve ── routes ── Command ──> the daemon's loop
 //!             └─ peer           what the kernel says of who is calling
 //! client                        the other end, for the command line
+//! page ── host                  what browsers see on the listening address
 //! ```
 
 pub mod client;
+mod host;
 mod metrics;
+pub mod page;
 mod peer;
 mod problem;
 mod routes;
@@ -31,6 +34,7 @@ pub use self::view::{
     TokenView,
 };
 
+use self::page::Frame;
 use crate::lifecycle::Request;
 use crate::secret::TokenValue;
 
@@ -48,6 +52,13 @@ pub enum Command {
     Health(Reply<Health>),
     /// Tokens, a page at a time.
     List(Listing, Reply<Page>),
+    /// What the page shows.
+    Look {
+        /// Whether with the tokens' names.
+        names: bool,
+        /// Where it is awaited.
+        reply: Reply<Frame>,
+    },
     /// One token in full.
     Token(String, Reply<Story>),
     /// Something to be done for one token.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,9 +18,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
+use super::host::Hosts;
 use super::peer::Caller;
 use super::socket::Bound;
-use super::{Command, routes};
+use super::{Command, page, routes};
+use crate::settings::Control;
 
 /// Connections at once; more of them wait to be accepted. Whoever hangs on to one costs the
 /// others 5 s, and the daemon nothing.
@@ -34,13 +37,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The interface at work; it ends when this is dropped, and with it the socket.
 #[derive(Debug)]
 pub struct Interface {
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
     _socket: Option<Bound>,
 }
 
 impl Drop for Interface {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -54,24 +57,27 @@ pub fn serve(bound: Bound, commands: mpsc::Sender<Command>) -> std::io::Result<I
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let task = tokio::spawn(accept(listener, routes::socket(commands)));
-    Ok(Interface { task, _socket: Some(bound) })
+    Ok(Interface { tasks: vec![task], _socket: Some(bound) })
 }
 
-/// Serves health and metrics at `listen`, to anybody who can connect there.
+/// Serves page, metrics and health at `listen`, to anybody who can connect there.
 ///
 /// # Errors
 ///
 /// When the address cannot be listened on.
 pub fn serve_public(
     listen: SocketAddr,
-    names: bool,
+    control: &Control,
     commands: mpsc::Sender<Command>,
 ) -> std::io::Result<Interface> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let task = tokio::spawn(accept_public(listener, routes::public(commands, names)));
-    Ok(Interface { task, _socket: None })
+    let hosts = Hosts::new(listen, control.listen_hosts.iter().cloned());
+    let (page, looking) = page::routes(hosts, control.listen_names, commands.clone());
+    let routes = routes::public(commands, control.listen_names).merge(page);
+    let task = tokio::spawn(accept_public(listener, routes));
+    Ok(Interface { tasks: vec![task, looking], _socket: None })
 }
 
 async fn accept_public(listener: TcpListener, routes: Router) {
@@ -97,6 +103,20 @@ async fn accept(listener: UnixListener, routes: Router) {
             }
             Err(_) => sleep(PAUSE).await,
         }
+    }
+}
+
+/// Marks a connection that is meant to last, and so is not cut off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    pub(super) fn mark(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_marked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -126,7 +146,10 @@ impl Connections {
         routes: Router,
         caller: Option<Caller>,
     ) {
+        let lasting = Lasting::default();
+        let mark = lasting.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(mark.clone());
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
@@ -135,8 +158,11 @@ impl Connections {
         self.tasks.spawn(async move {
             let _place = place;
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
             // Whoever takes longer is cut off, and whoever breaks off has nobody left to tell.
-            let _ = timeout(TIME, connection).await;
+            if timeout(TIME, &mut connection).await.is_err() && lasting.is_marked() {
+                let _ = connection.await;
+            }
         });
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
+use super::look::Look;
 use super::scrape::Scrape;
 use super::survey::{Survey, Surveys};
 use crate::clock;
@@ -30,6 +31,8 @@ pub(super) struct Desk {
     /// They end with the daemon.
     interfaces: Vec<Interface>,
     pub(super) surveys: Surveys,
+    /// What the page waits for.
+    pub(super) look: Option<Look>,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
@@ -41,6 +44,7 @@ impl Desk {
             commands: None,
             interfaces: Vec::new(),
             surveys: Surveys::default(),
+            look: None,
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
@@ -49,7 +53,7 @@ impl Desk {
     /// The next thing that somebody asks for; `None` while a look at the tokens is to go on,
     /// once everything else that is under way has had its turn.
     pub(super) async fn next(&mut self) -> Option<Command> {
-        if self.surveys.are_under_way() {
+        if self.surveys.are_under_way() || self.look.is_some() {
             yield_now().await;
             return None;
         }
@@ -73,10 +77,10 @@ impl Daemon {
         self.control.commands = Some(commands);
         self.open_socket(inherited, sender.clone());
         let Some(listen) = self.settings.control.listen else { return };
-        match control::serve_public(listen, self.settings.control.listen_names, sender) {
+        match control::serve_public(listen, &self.settings.control, sender) {
             Ok(interface) => self.control.interfaces.push(interface),
             Err(error) => self.warn_of_control(
-                "metrics and health are not served",
+                "page, metrics and health are not served",
                 &listen.to_string(),
                 &error.to_string(),
             ),
@@ -127,6 +131,7 @@ impl Daemon {
             Command::Metrics { names, reply } => {
                 self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
             }
+            Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
                 drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));

@@ -23,7 +23,7 @@ impl Daemon {
             Done::Answered(ticket, mut answer, renamed) => {
                 self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
-                self.count_answer(ticket.token, &answer);
+                self.count_answer(ticket, &answer);
                 self.keeper.answered(ticket, answer, now, &mut self.outputs);
             }
             Done::Reauthenticated { ticket, duration, obtained } => {

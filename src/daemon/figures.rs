@@ -8,8 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Daemon;
-use crate::clock;
-use crate::keeper::{ServerId, TokenId};
+use crate::keeper::{ServerId, Ticket, TokenId};
 use crate::lifecycle::{Answer, Notice};
 use crate::outcome::Outcome;
 
@@ -124,18 +123,9 @@ impl Figures {
 }
 
 impl Daemon {
-    /// A call about a token is made.
-    pub(super) fn count_call(&mut self, id: TokenId) {
-        let Some(token) = self.keeper.token(id) else { return };
-        let Some(server) = self.keeper.spec(id).map(|spec| spec.server) else { return };
-        let lateness = token.lateness(clock::now());
-        let name = &self.roster.remote(server).settings.name;
-        self.figures.of_server(server, name).lateness.observe(lateness.as_secs_f64());
-    }
-
     /// A call about a token has ended.
-    pub(super) fn count_answer(&mut self, id: TokenId, answer: &Answer) {
-        let Some(server) = self.keeper.spec(id).map(|spec| spec.server) else { return };
+    pub(super) fn count_answer(&mut self, ticket: Ticket, answer: &Answer) {
+        let Some(server) = self.keeper.spec(ticket.token).map(|spec| spec.server) else { return };
         let figures = self.figures.of_server(server, &self.roster.remote(server).settings.name);
         let counter = match answer.outcome {
             Outcome::Alive { .. } => &figures.alive,
@@ -146,6 +136,7 @@ impl Daemon {
             Outcome::Unavailable(_) => &figures.unavailable,
         };
         counter.inc();
+        figures.lateness.observe(answer.sent.since(ticket.due).as_secs_f64());
         figures.duration.observe(answer.received.since(answer.sent).as_secs_f64());
     }
 

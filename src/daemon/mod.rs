@@ -13,6 +13,7 @@ mod farewell;
 mod figures;
 mod inventories;
 mod late;
+mod look;
 mod memory;
 mod quiet;
 mod report;
@@ -272,7 +273,6 @@ impl Daemon {
                     Method::Query | Method::Renew => &mut self.deeds,
                 };
                 set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
-                self.count_call(ticket.token);
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use glob::Pattern;
 
 use super::Daemon;
-use super::roster::Kept;
+use super::roster::Roster;
 use super::scrape::Scrape;
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
 use crate::keeper::TokenId;
@@ -14,7 +14,7 @@ use crate::lifecycle::{State, Token};
 use crate::time::Moment;
 
 /// Tokens in a slice: well under a millisecond of work, even where each is a cache miss.
-const SLICE: u32 = 2_048;
+pub(super) const SLICE: u32 = 2_048;
 
 /// The most that one page holds: a millisecond's work to write down.
 const LONGEST_PAGE: usize = 1_000;
@@ -23,7 +23,7 @@ const LONGEST_PAGE: usize = 1_000;
 const PAGE: usize = 100;
 
 /// How urgent a token is: the worst state first, then the nearest end.
-type Rank = (State, Moment, u32);
+pub(super) type Rank = (State, Moment, u32);
 
 /// The looks under way, the oldest first.
 #[derive(Debug, Default)]
@@ -87,9 +87,10 @@ impl Wanted {
         Ok(Self { name, states })
     }
 
-    fn fits(&self, state: State, kept: &Kept<'_>) -> bool {
+    fn fits(&self, state: State, id: TokenId, roster: &Roster) -> bool {
+        let named = |name: &Pattern| roster.token(id).is_some_and(|kept| name.matches(kept.name()));
         (self.states.is_empty() || self.states.contains(&state))
-            && self.name.as_ref().is_none_or(|name| name.matches(kept.name()))
+            && self.name.as_ref().is_none_or(named)
     }
 }
 
@@ -144,9 +145,9 @@ impl Survey {
 }
 
 impl Search {
-    fn see(&mut self, id: TokenId, token: &Token, kept: &Kept<'_>) {
+    fn see(&mut self, id: TokenId, token: &Token, roster: &Roster) {
         let state = token.state();
-        if !self.wanted.fits(state, kept) {
+        if !self.wanted.fits(state, id, roster) {
             return;
         }
         self.matched += 1;
@@ -171,14 +172,16 @@ impl Search {
     }
 }
 
-fn rank(state: State, token: &Token, id: TokenId) -> Rank {
+pub(super) fn rank(state: State, token: &Token, id: TokenId) -> Rank {
     (state, token.bound().unwrap_or_default(), id.key())
 }
 
 impl Daemon {
     /// Goes on with the oldest look.
     pub(super) fn survey(&mut self) {
-        let Some(mut survey) = self.control.surveys.0.pop_front() else { return };
+        let Some(mut survey) = self.control.surveys.0.pop_front() else {
+            return self.go_on_looking();
+        };
         if !survey.is_wanted() {
             return;
         }
@@ -188,20 +191,13 @@ impl Daemon {
         while survey.next < end && !full {
             let key = survey.next;
             survey.next += 1;
-            let Some(id) = self.keeper.id_of(key) else { continue };
-            let Some(token) = self.keeper.token(id) else { continue };
-            match &mut survey.look {
+            self.keeper.look(key, |id, token, spec| match &mut survey.look {
                 Look::Search(search) => {
-                    if let Some(kept) = self.roster.token(id) {
-                        search.see(id, &token, &kept);
-                    }
+                    search.see(id, token, &self.roster);
                     full = search.is_full();
                 }
-                Look::Scrape(scrape) => {
-                    let server = self.keeper.spec(id).map_or(0, |spec| spec.server.index());
-                    scrape.see(&token, server);
-                }
-            }
+                Look::Scrape(scrape) => scrape.see(token, spec.server.index()),
+            });
         }
         if !full && survey.next < all {
             return self.control.surveys.0.push_front(survey);

@@ -4,7 +4,7 @@ use super::Daemon;
 use crate::clock;
 use crate::control::{Counts, EventView, ReauthView, ServerView, Story, TokenView};
 use crate::events::{Happened, Severity};
-use crate::keeper::TokenId;
+use crate::keeper::{Census, TokenId};
 use crate::lifecycle::{Method, State};
 use crate::time::{Moment, whole_millis};
 
@@ -13,17 +13,7 @@ const EVENTS: usize = 100;
 
 impl Daemon {
     pub(super) fn counts(&self) -> Counts {
-        let census = self.keeper.census();
-        Counts {
-            total: self.roster.len(),
-            alive: census.of(State::Alive),
-            retrying: census.of(State::Retrying),
-            paused: census.of(State::Paused),
-            unverified: census.of(State::Unverified),
-            expired: census.of(State::Expired),
-            rejected: census.of(State::Rejected),
-            missing: census.of(State::Missing),
-        }
+        counted(&self.keeper.census(), self.roster.len())
     }
 
     pub(super) fn view(&self, id: TokenId) -> Option<TokenView> {
@@ -81,6 +71,27 @@ impl Daemon {
     }
 }
 
+pub(super) fn counted(census: &Census, total: usize) -> Counts {
+    Counts {
+        total,
+        alive: census.of(State::Alive),
+        retrying: census.of(State::Retrying),
+        paused: census.of(State::Paused),
+        unverified: census.of(State::Unverified),
+        expired: census.of(State::Expired),
+        rejected: census.of(State::Rejected),
+        missing: census.of(State::Missing),
+    }
+}
+
+pub(super) const fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warn => "warn",
+        Severity::Error => "error",
+    }
+}
+
 /// Milliseconds from `now` to `bound`, negative once that has passed.
 fn signed(bound: Moment, now: Moment) -> i64 {
     let whole = |later: Moment, earlier| i64::try_from(whole_millis(later.since(earlier)));
@@ -99,14 +110,9 @@ fn renews_by(method: Option<Method>) -> Option<String> {
 }
 
 fn event(event: &Happened) -> EventView {
-    let level = match event.severity {
-        Severity::Info => "info",
-        Severity::Warn => "warn",
-        Severity::Error => "error",
-    };
     EventView {
         at: event.at.to_string(),
-        level: level.to_owned(),
+        level: level(event.severity).to_owned(),
         event: event.name.as_str().to_owned(),
         message: event.text.to_string(),
     }

@@ -31,7 +31,10 @@ pub struct Happened {
     pub text: Box<str>,
     /// A hash of the token's name, to pass by others quickly; 0 without a token.
     key: u32,
-    token: Box<str>,
+    /// The token's name; without a token, nothing.
+    pub token: Box<str>,
+    /// The server's name, where it is about a server alone.
+    pub server: Option<Box<str>>,
 }
 
 /// The latest of what has happened.
@@ -39,6 +42,8 @@ pub struct Happened {
 pub struct Ring {
     events: VecDeque<Happened>,
     bytes: usize,
+    /// Events since the start.
+    added: u64,
 }
 
 impl Ring {
@@ -51,7 +56,7 @@ impl Ring {
         message: &str,
         fields: &Fields<'_>,
     ) {
-        if name == Name::TokenChecked {
+        if matches!(name, Name::TokenChecked | Name::ChecksSummary) {
             return;
         }
         let token = fields.token.unwrap_or_default();
@@ -60,13 +65,24 @@ impl Ring {
             Some(reason) => bounded(&format!("{message}: {reason}")),
             None => bounded(message),
         };
-        let event = Happened { at, name, severity, text, key: key(token), token: token.into() };
+        let server = fields.server.filter(|_| token.is_empty()).map(Into::into);
+        let key = key(token);
+        let event = Happened { at, name, severity, text, key, token: token.into(), server };
         self.bytes += event.bytes();
         self.events.push_back(event);
+        self.added += 1;
         while self.events.len() > MOST || self.bytes > MOST_BYTES {
             let oldest = self.events.pop_front();
             self.bytes -= oldest.map_or(0, |oldest| oldest.bytes());
         }
+    }
+
+    /// The latest events, at most so many, the oldest first, each with how many there were up to
+    /// it since the start.
+    pub fn latest(&self, most: usize) -> impl Iterator<Item = (u64, &Happened)> {
+        let skipped = self.events.len().saturating_sub(most);
+        let before = self.added - (self.events.len() - skipped) as u64;
+        (before + 1..).zip(self.events.iter().skip(skipped))
     }
 
     /// The latest events of the token called `token`, at most so many, the oldest first.
@@ -81,7 +97,7 @@ impl Ring {
 
 impl Happened {
     fn bytes(&self) -> usize {
-        self.text.len() + self.token.len()
+        self.text.len() + self.token.len() + self.server.as_ref().map_or(0, |name| name.len())
     }
 }
 

@@ -34,6 +34,13 @@ impl Keeper {
         if let Some(until) = wish.and_then(|wish| server.gate.quiet(now, wish)) {
             self.quieted(id, until, now, out);
         }
+        if contact == Contact::Failed
+            && !probe
+            && let Some(schedule) = schedule
+            && let Some((entry, _)) = self.table.open(ticket.token.0)
+        {
+            entry.trouble.add(&schedule, now);
+        }
         let server = &mut self.servers[id.index()];
         let change = match (contact, schedule) {
             (Contact::Made, _) => server.gate.breaker.answered(),
@@ -77,8 +84,8 @@ impl Keeper {
     /// A server is down, or back: those of its tokens that wait out a pause of their own
     /// now follow its breaker, or need not wait any longer.
     fn summon(&mut self, server: ServerId, now: Moment, out: &mut Vec<Output>) {
-        let failing = |entry: &Entry| entry.token.is_failing();
-        for id in self.table.restless(|entry, spec| spec.server == server && failing(entry)) {
+        let hurried = |entry: &Entry| entry.is_to_be_hurried(now);
+        for id in self.table.restless(|entry, spec| spec.server == server && hurried(entry)) {
             self.advance(TokenId(id), Event::Summoned, now, out);
             self.queue_or_store(TokenId(id), now, out);
         }

@@ -11,6 +11,7 @@ mod breaker;
 mod contact;
 mod entry;
 mod gate;
+mod line;
 mod outlook;
 mod output;
 mod reauth;

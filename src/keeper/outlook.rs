@@ -1,11 +1,22 @@
 //! What is to be seen of the keeper from outside, without a step of any token.
 
 use super::Keeper;
-use super::output::{ServerId, TokenId};
-use crate::lifecycle::Need;
+use super::output::{ServerId, TokenId, TokenSpec};
+use crate::lifecycle::{Need, Token};
 use crate::time::Moment;
 
 impl Keeper {
+    /// What `what` makes of the token with this [key](TokenId::key); `None` if there is none.
+    /// The cheapest look at one of many: nothing is copied.
+    pub fn look<R>(
+        &self,
+        key: u32,
+        what: impl FnOnce(TokenId, &Token, &TokenSpec) -> R,
+    ) -> Option<R> {
+        let spec = self.table.spec(key)?;
+        self.table.look(key, |entry| what(TokenId(key), &entry.token, spec))
+    }
+
     /// Whether a server answers, as far as is known.
     pub fn is_available(&self, server: ServerId) -> bool {
         !self.servers[server.index()].gate.breaker.is_open()

@@ -1,6 +1,7 @@
 //! The keeper at work: stepping tokens, and queueing them for what they need.
 
 use super::Keeper;
+use super::entry::Trouble;
 use super::output::{Output, Place, ServerNotice, Ticket, TokenId};
 use super::reauth::ReauthRoute;
 use crate::lifecycle::{Context, Draw, Event, Need, Notice, patience, step};
@@ -45,6 +46,9 @@ impl Keeper {
         let earlier = entry.token;
         let (token, effect) = step(entry.token, event, now, &context, &mut self.notices);
         entry.token = token;
+        if !token.is_failing() {
+            entry.trouble = Trouble::default();
+        }
         server.census.remove(&earlier);
         server.census.add(&token);
         let distrusted = server.trial.judge(&earlier, &token, now);
@@ -115,7 +119,7 @@ impl Keeper {
     pub(super) fn queue_or_store(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
         let Some((entry, spec)) = self.table.open(id.0) else { return };
         let held = self.servers[spec.server.index()].gate.breaker.is_open();
-        if held && entry.token.is_failing() {
+        if held && entry.is_to_be_hurried(now) {
             self.advance(id, Event::Summoned, now, out);
         }
         let Some((entry, _)) = self.table.open(id.0) else { return };

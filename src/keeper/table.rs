@@ -4,7 +4,7 @@
 //! Never decides anything. A token is opened to be stepped, and closed afterwards; what is
 //! known of it is the same before and after, however it is kept.
 
-use super::entry::{Entry, Short};
+use super::entry::{Entry, Short, Trouble};
 use super::output::TokenSpec;
 use super::specs::Specs;
 use crate::lifecycle::Token;
@@ -51,6 +51,7 @@ impl Table {
             listed: None,
             waiting: None,
             waits_for_reauth: false,
+            trouble: Trouble::default(),
             id,
             spec,
         });

@@ -652,3 +652,33 @@ fn retries_leave_no_trail_in_the_schedule() {
     }
     assert!(!desk.keeper.agenda.is_overfull(1_000));
 }
+
+#[test]
+fn tokens_whose_own_calls_fail_are_not_asked_again_each_time_that_the_server_recovers() {
+    let mut desk = Desk::new(1_000, 100);
+    let tokens = desk.tokens(4, None);
+    let (healthy, poisoned) = (tokens[0], &tokens[1..]);
+    desk.wake();
+    let mut asked = 0;
+    let mut recoveries = 0;
+    let end = desk.now + MINUTE;
+    while desk.now < end {
+        for (ticket, _) in desk.effects() {
+            if ticket.token == healthy {
+                // So short a life that it shows again and again that the server is well.
+                desk.answer(ticket, alive(Duration::from_millis(500)));
+            } else {
+                assert!(poisoned.contains(&ticket.token));
+                asked += 1;
+                desk.answer(ticket, unavailable());
+            }
+        }
+        recoveries += desk.server_notices().len();
+        desk.out.retain(|output| matches!(output, Output::Effect(..)));
+        let next = desk.keeper.next_wake().expect("somebody waits").max(desk.now);
+        desk.now = next.max(desk.now + Duration::from_millis(1));
+        desk.wake();
+    }
+    assert!(recoveries >= 2, "{recoveries}");
+    assert!(asked < 40, "{asked} requests in a minute for three tokens");
+}

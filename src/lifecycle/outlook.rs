@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::errand::Need;
 use super::event::Stage;
 use super::policy::ReauthPolicy;
-use super::token::{Flight, Standing, Token};
+use super::token::{Standing, Token};
 use crate::time::Moment;
 
 /// One word for how a token is, the worst first.
@@ -80,15 +80,6 @@ impl Token {
     /// Calls in a row that came to no conclusion.
     pub const fn failures(&self) -> u16 {
         self.failures
-    }
-
-    /// How long the call that is under way at `now` has been due; zero without one.
-    pub fn lateness(&self, now: Moment) -> Duration {
-        match (self.flight, self.candidate) {
-            (Some(Flight::Current(_)), _) => now.since(self.due),
-            (Some(Flight::Candidate(_)), Some(candidate)) => now.since(candidate.due),
-            _ => Duration::ZERO,
-        }
     }
 
     /// When a new value is obtained next; `None` while none is to be.

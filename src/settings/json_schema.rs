@@ -75,6 +75,7 @@ fn value(kind: Kind) -> Map<String, Value> {
         }
         Kind::QuietWindows => texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$")),
         Kind::Readers => texts(text(r"\S")),
+        Kind::Hosts => texts(text("^[A-Za-z0-9._-]+$")),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Duration(..) => text(r"[0-9]\s*[A-Za-zµ]"),
         Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),

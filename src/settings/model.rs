@@ -67,6 +67,8 @@ pub struct Control {
     pub listen: Option<SocketAddr>,
     /// Whether what is served there names tokens.
     pub listen_names: bool,
+    /// Further names, without ports, under which browsers may ask for the page.
+    pub listen_hosts: Vec<String>,
 }
 
 /// `[server.NAME]`

@@ -40,6 +40,7 @@ pub fn print(settings: &Settings) -> String {
             socket: Some(text(&settings.control.socket)),
             listen: settings.control.listen.map(|address| address.to_string()),
             listen_names: Some(settings.control.listen_names),
+            listen_hosts: Some(settings.control.listen_hosts.clone()),
         },
         schedule: raw_schedule(&general, None),
         server: servers.collect(),

@@ -38,6 +38,7 @@ pub(super) struct RawControl {
     pub(super) socket: Option<String>,
     pub(super) listen: Option<String>,
     pub(super) listen_names: Option<bool>,
+    pub(super) listen_hosts: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

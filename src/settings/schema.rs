@@ -51,6 +51,8 @@ pub(super) enum Kind {
     QuietWindows,
     /// Users and groups.
     Readers,
+    /// Names of hosts.
+    Hosts,
     /// One word of these.
     Choice(&'static [&'static str]),
     /// A duration within these, both included.
@@ -128,6 +130,7 @@ const CONTROL: &[Field] = &[
     value("socket", Kind::SocketPath),
     value("listen", Kind::Address),
     value("listen_names", Kind::Boolean),
+    value("listen_hosts", Kind::Hosts),
 ];
 
 const SCHEDULE: &[Field] = &[

@@ -30,7 +30,7 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Address
         | Kind::Choice(_)
         | Kind::Duration(..) => "\"text\"",
-        Kind::Command | Kind::QuietWindows | Kind::Readers => "[\"text\"]",
+        Kind::Command | Kind::QuietWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
         Kind::Share | Kind::OpenShare => "0.5",
         Kind::Whole(..) => "1",
         Kind::Boolean => "true",

@@ -43,6 +43,7 @@ pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value,
         (Kind::Command, DeValue::Array(_)) => command(value)?.into(),
         (Kind::QuietWindows, DeValue::Array(_)) => quiet_windows(key, value)?.into(),
         (Kind::Readers, DeValue::Array(_)) => readers(key, value)?.into(),
+        (Kind::Hosts, DeValue::Array(_)) => hosts(key, value)?.into(),
         (_, DeValue::String(text)) if kind.is_text() => {
             text::check(key, kind, text)?;
             text.as_ref().into()
@@ -111,6 +112,22 @@ fn example_of_readers(key: &str) -> String {
     format!("write {key} = [\"user\", \"@group\"]")
 }
 
+fn hosts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+    let hosts = texts(value, &example_of_hosts(key))?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match hosts.iter().find(|host| host.is_empty() || !host.chars().all(fits)) {
+        None => Ok(hosts),
+        Some(host) => {
+            let message = format!("names {}, which no host is called", shortened(host));
+            Err(bad(message, example_of_hosts(key)))
+        }
+    }
+}
+
+fn example_of_hosts(key: &str) -> String {
+    format!("write names without a port, like {key} = [\"tokens.example.net\"]")
+}
+
 /// The texts of a list that must hold nothing else.
 fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, Problem> {
     let texts = value.as_array().into_iter().flatten();
@@ -150,6 +167,7 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
         }
         (Kind::QuietWindows, _) => example_of_quiet(key),
         (Kind::Readers, _) => example_of_readers(key),
+        (Kind::Hosts, _) => example_of_hosts(key),
         (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
         _ => format!("write it in quotes: {key} = \"...\""),
     };
@@ -164,7 +182,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Filter => "a level or filter in quotes".to_owned(),
         Kind::Url => "a URL in quotes".to_owned(),
         Kind::Address => "an address with a port, in quotes".to_owned(),
-        Kind::Command | Kind::QuietWindows | Kind::Readers => "a list of texts".to_owned(),
+        Kind::Command | Kind::QuietWindows | Kind::Readers | Kind::Hosts => {
+            "a list of texts".to_owned()
+        }
         Kind::Choice(words) => format!("one of {}", quoted_list(words)),
         Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
         Kind::Share => "a number from 0 to 1".to_owned(),

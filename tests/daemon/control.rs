@@ -175,7 +175,7 @@ async fn a_paused_token_is_left_alone_until_it_is_resumed() {
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
     );
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), seconds(4));
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     assert_eq!(post(&stage, "/v1/tokens/quotes/pause").await.status, 202);
@@ -265,6 +265,21 @@ async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
     assert_eq!(answer.body, format!("{}\n", secret("quotes")));
     daemon.event("value_read", "quotes").await;
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn check_config_names_readers_that_nobody_knows() {
+    let stage = Stage::new(
+        "[server.sarus]\nurl = \"http://127.0.0.1:9\"\n[token.quotes]\nserver = \"sarus\"\n\
+         env = \"QUOTES\"\nreaders = [\"no-such-user\", \"@no-such-group\", \"root\"]\n",
+    );
+    let output = stage.command("check-config").output().await.expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.success(), "{said}");
+    for told in ["no-such-user: there is no such user", "@no-such-group: there is no such group"] {
+        assert!(said.contains(&format!("[token.quotes] readers: {told}")), "{said}");
+    }
+    assert!(!said.contains("root"), "{said}");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn said(stage: &Stage, arguments: &[&str]) -> (i32, String) {
 }
 
 /// Everything that a command writes to a terminal of this size.
-async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
+pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).expect("granted");
     unlockpt(&terminal).expect("unlocked");

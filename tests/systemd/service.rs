@@ -150,3 +150,28 @@ async fn a_faulty_configuration_ends_with_78_and_is_named_by_the_status() {
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("chekc_after"), "{status}");
 }
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn the_control_socket_is_the_group_s_and_can_be_one_that_systemd_keeps_open() {
+    const SOCKET: &str = "/run/tokenkeep/control.sock";
+    let machine = Machine::keeping().await;
+    let owner = || async { run("stat", &["-c", "%U:%G %a", SOCKET]).await };
+    assert_eq!(owner().await.trim(), "tokenkeep:tokenkeep 660");
+    let told = run("tokenkeep", &["status", "quotes", "--json"]).await;
+    assert!(told.contains("\"state\": \"alive\""), "{told}");
+
+    let unit = "/usr/share/doc/tokenkeep/examples/tokenkeep.socket";
+    fs::copy(unit, "/etc/systemd/system/tokenkeep.socket").expect("the example");
+    systemctl(&["daemon-reload"]).await;
+    systemctl(&["stop", "tokenkeep"]).await;
+    systemctl(&["enable", "--now", "tokenkeep.socket"]).await;
+    // Nothing runs yet: who asks first starts it, and waits for the answer.
+    let told = attempt("tokenkeep", &["status", "quotes", "--json"]).await;
+    assert!(String::from_utf8_lossy(&told.stdout).contains("\"name\": \"quotes\""), "{told:?}");
+    systemctl(&["restart", "tokenkeep"]).await;
+    run("tokenkeep", &["check", "quotes"]).await;
+    systemctl(&["stop", "tokenkeep"]).await;
+    assert!(Path::new(SOCKET).exists(), "it is systemd's");
+    drop(machine);
+}

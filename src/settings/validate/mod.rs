@@ -88,6 +88,7 @@ fn control(raw: &RawControl) -> Control {
         socket: raw.socket.as_deref().unwrap_or(DEFAULT_SOCKET).into(),
         listen: raw.listen.as_deref().and_then(|address| address.parse().ok()),
         listen_names: raw.listen_names.unwrap_or(true),
+        listen_hosts: raw.listen_hosts.clone().unwrap_or_default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all tests of the daemon share: a stage to set, and the program on it.
 
+mod browser;
 mod control;
 mod daemon;
 mod line;
@@ -13,6 +14,7 @@ use tokenkeep::clock;
 use tokenkeep::secret::TokenValue;
 use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 
+pub(crate) use self::browser::{Browser, DOWN, END, ENTER, ESCAPE};
 pub(crate) use self::control::{Answer, get, post, read};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::line::Line;
@@ -66,6 +68,13 @@ pub(crate) const fn seconds(seconds: u64) -> Duration {
 
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// A port that nobody listens on, of those that the system gives to nobody by itself.
+pub(crate) fn free_port() -> u16 {
+    let tried = (0..100).map(|_| fastrand::u16(20_000..32_000));
+    let mut free = tried.filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// The requests about `value`.

@@ -9,30 +9,24 @@ const TEXT: &str = include_str!("page.html");
 
 /// The page, ready to be served.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(in crate::control) struct Document {
     policy: String,
 }
 
 impl Document {
     /// The page with the policy for its style and script.
-    pub fn new() -> Self {
+    pub(in crate::control) fn new() -> Self {
         Self { policy: policy(TEXT) }
     }
 
     /// The page as HTML in UTF-8.
-    pub const fn text(&self) -> &'static str {
+    pub(in crate::control) const fn text() -> &'static str {
         TEXT
     }
 
     /// Its `Content-Security-Policy`.
-    pub fn policy(&self) -> &str {
+    pub(in crate::control) fn policy(&self) -> &str {
         &self.policy
-    }
-}
-
-impl Default for Document {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -13,14 +13,14 @@ const PACE: Duration = Duration::from_secs(1);
 
 /// Hands what the daemon shows to everybody who watches.
 #[derive(Debug)]
-pub struct Feed {
+pub(in crate::control) struct Feed {
     frames: watch::Sender<Option<Arc<Frame>>>,
     wanted: Notify,
 }
 
 impl Feed {
     /// A feed that nobody watches yet.
-    pub fn new() -> Self {
+    pub(in crate::control) fn new() -> Self {
         Self { frames: watch::Sender::new(None), wanted: Notify::new() }
     }
 
@@ -31,9 +31,12 @@ impl Feed {
         frames
     }
 
-    /// Looks by `look`, which is handed the last frame, once a second while anybody watches.
-    /// Ends when `look` finds nobody to ask any longer.
-    pub async fn produce(&self, mut look: impl AsyncFnMut(Option<Arc<Frame>>) -> Option<Frame>) {
+    /// Looks by `look` once a second while anybody watches. Ends when `look` finds nobody to
+    /// ask any longer.
+    pub(in crate::control) async fn produce<L>(&self, mut look: impl FnMut() -> L)
+    where
+        L: Future<Output = Option<Frame>>,
+    {
         loop {
             if self.frames.is_closed() {
                 // What is known grows old: who comes next must not see it.
@@ -41,17 +44,10 @@ impl Feed {
                 self.wanted.notified().await;
                 continue;
             }
-            let last = self.frames.borrow().clone();
-            let Some(frame) = look(last).await else { return };
+            let Some(frame) = look().await else { return };
             self.frames.send_replace(Some(Arc::new(frame)));
             sleep(PACE).await;
         }
-    }
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -64,7 +60,7 @@ mod tests {
     /// Lets a feed run for `seconds` of virtual time; returns how often it has looked.
     async fn looks(feed: &Feed, seconds: u64) -> usize {
         let looks = Cell::new(0);
-        let look = async |_| {
+        let look = async || {
             looks.set(looks.get() + 1);
             Some(Frame::default())
         };
@@ -106,7 +102,7 @@ mod tests {
     async fn it_ends_when_there_is_nobody_to_ask() {
         let feed = Feed::new();
         let watching = feed.watch();
-        feed.produce(async |_| None).await;
+        feed.produce(async || None).await;
         assert!(watching.borrow().is_none());
     }
 }

@@ -6,11 +6,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
 /// The names under which the listening address may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hosts {
+pub(super) struct Hosts {
     address: IpAddr,
     names: Vec<String>,
 }
@@ -19,13 +19,13 @@ impl Hosts {
     /// The address that is listened on, `localhost` and further `names`, without ports. Where
     /// all addresses of the machine are listened on, any address will do: only names can be
     /// made to point elsewhere.
-    pub fn new(listen: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(listen: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
         Self { address: listen.ip(), names: names.into_iter().collect() }
     }
 
     /// Whether a request was meant for this machine. The port does not matter: it may have been
     /// forwarded.
-    pub fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    pub(super) fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut told = headers.get_all(header::HOST).iter();
         let host = match (told.next(), told.next()) {
             (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
@@ -54,7 +54,7 @@ impl Hosts {
 /// Whether a page from elsewhere has made the browser ask. It could not read the answer, but
 /// would take up the place of somebody who can.
 pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 

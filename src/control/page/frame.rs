@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
 /// So many tokens are shown, the worst of them; the others are counted.
@@ -41,34 +42,15 @@ impl Row {
     }
 }
 
-/// How many tokens are in each state, by the state's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct States {
-    /// Known to live.
-    pub alive: usize,
-    /// Known to live, but the last call came to no conclusion.
-    pub retrying: usize,
-    /// Without an answer until the reported end, or without any yet.
-    pub unverified: usize,
-    /// Found expired.
-    pub expired: usize,
-    /// Found unknown to the server.
-    pub rejected: usize,
-    /// Without a value.
-    pub missing: usize,
-    /// Held back by a person.
-    pub paused: usize,
-}
-
 /// One server and its tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ServerCounts {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Whether it has stopped answering.
     pub down: bool,
     /// Its tokens by state.
-    pub states: States,
+    pub states: Counts,
 }
 
 /// Something that happened, other than a routine check.
@@ -96,7 +78,7 @@ pub struct Frame {
     /// How many more there are.
     pub rest: usize,
     /// All tokens by state.
-    pub states: States,
+    pub states: Counts,
     /// The servers, each at the same index for as long as the daemon runs.
     pub servers: Vec<ServerCounts>,
     /// When the next thing is planned.

@@ -12,8 +12,9 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Feed, Frame, Note, Row, ServerCounts, States};
+use super::{Feed, Frame, Note, Row, ServerCounts};
 use crate::clock;
+use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
 /// A thousand rows are 60 KB, made in a third of a millisecond.
@@ -21,11 +22,11 @@ const ROWS_IN_A_PIECE: usize = 1_000;
 
 /// What a browser is told first.
 #[derive(Debug, Clone, Serialize)]
-pub struct Greeting {
+pub(in crate::control) struct Greeting {
     /// The daemon's version.
-    pub version: &'static str,
+    pub(in crate::control) version: &'static str,
     /// Whether tokens are shown by their names.
-    pub names: bool,
+    pub(in crate::control) names: bool,
 }
 
 /// A part of a snapshot or of what has changed.
@@ -39,15 +40,18 @@ struct Piece<R> {
 
 /// What is told each second whatever has changed: so a browser notices when it stops.
 #[derive(Serialize)]
-struct Counts<'a> {
-    states: &'a States,
+struct Overview<'a> {
+    states: &'a Counts,
     rest: usize,
     servers: &'a [ServerCounts],
     next_check_ms: Option<u64>,
 }
 
 /// The events for one browser, for as long as it listens.
-pub fn stream(feed: &Feed, greeting: &Greeting) -> impl Stream<Item = Event> + Send + use<> {
+pub(in crate::control) fn stream(
+    feed: &Feed,
+    greeting: &Greeting,
+) -> impl Stream<Item = Event> + Send + use<> {
     let mut browser = Browser::new(feed.watch());
     browser.say("hello", greeting);
     unfold(browser, async |mut browser| {
@@ -108,7 +112,7 @@ impl Browser {
     fn take(&mut self, frame: Arc<Frame>, now: Moment) {
         let next_check_ms = frame.next_check.map(|next| whole_millis(next.since(now)));
         let Frame { states, rest, servers, .. } = &*frame;
-        self.say("counts", &Counts { states, rest: *rest, servers, next_check_ms });
+        self.say("counts", &Overview { states, rest: *rest, servers, next_check_ms });
         self.first = self.frame.is_none();
         (self.rows, self.gone) = match &self.frame {
             Some(before) => frame.since(before),
@@ -156,7 +160,7 @@ mod tests {
     use futures_util::StreamExt as _;
 
     use super::*;
-    use crate::page::frame::tests::{frame, row};
+    use crate::control::page::frame::tests::{frame, row};
 
     const GREETING: Greeting = Greeting { version: "1.2.3", names: true };
 
@@ -168,7 +172,7 @@ mod tests {
         let body = Sse::new(events).into_response().into_body();
         let frames = RefCell::new(frames.into_iter());
         let producing = async move {
-            feed.produce(async |_| frames.borrow_mut().next()).await;
+            feed.produce(async || frames.borrow_mut().next()).await;
         };
         let (bytes, ()) = tokio::join!(to_bytes(body, usize::MAX), producing);
         let text = String::from_utf8(bytes.expect("a body").to_vec()).expect("UTF-8");
@@ -242,7 +246,7 @@ mod tests {
         let frames = RefCell::new([frame([row(1)]), frame([row(1), row(2)])].into_iter());
         let over = tokio::time::sleep(Duration::from_secs(10));
         tokio::select! {
-            () = feed.produce(async |_| frames.borrow_mut().next()) => {}
+            () = feed.produce(async || frames.borrow_mut().next()) => {}
             () = over => {}
         }
         while browser.rows.is_empty() {

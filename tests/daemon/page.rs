@@ -1,0 +1,185 @@
+//! The page as people meet it: in a real Chromium.
+//!
+//! Ignored unless asked for, as they need Chromium, its driver and axe-core: `.ci/run` gets them.
+
+use tokenkeep::simulator::Simulator;
+
+use crate::listen::control;
+use crate::support::{
+    Browser, DOWN, Daemon, END, ENTER, ESCAPE, ISSUED, MARK, Stage, free_port, mortal_simulator,
+    seconds, secret, server_table, simulator, token_table,
+};
+
+/// A daemon with these tokens of an hour, and a browser that shows them.
+async fn shown(names: &[&str]) -> (Simulator, Stage, Daemon, Browser, u16) {
+    let server = simulator().await;
+    let port = free_port();
+    let tables = names.iter().map(|name| token_table(name, "sarus", "")).collect::<String>();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables + &control(port, "")));
+    for name in names {
+        server.add_token(&stage.token(name), seconds(3_600));
+    }
+    let daemon = stage.start();
+    let browser = Browser::start().await;
+    browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.until(&format!("states.textContent.includes('{} alive')", names.len())).await;
+    browser.until(&format!("body.children.length === {}", names.len())).await;
+    (server, stage, daemon, browser, port)
+}
+
+/// The text of the row of that token.
+fn row(name: &str) -> String {
+    format!("[...body.children].find((row) => row.innerText.includes('{name}'))?.innerText ?? ''")
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn a_token_is_seen_to_expire_and_to_come_back() {
+    let server = mortal_simulator().await;
+    let port = free_port();
+    let tables = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
+    let stage = Stage::new(&(tables + &control(port, "")));
+    server.add_token(&stage.token("quotes"), seconds(5));
+    let browser = Browser::start().await;
+    let daemon = stage.start();
+    browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.until(&format!("({}).startsWith('alive')", row("quotes"))).await;
+    browser.until(&format!("({}).startsWith('expired')", row("quotes"))).await;
+    browser.until("recent.innerText.includes('quotes has expired')").await;
+    let new = secret("new");
+    server.add_token(&new, seconds(3_600));
+    stage.replace("quotes.token", &new);
+    browser.until(&format!("({}).startsWith('alive')", row("quotes"))).await;
+    browser.until("recent.innerText.includes('quotes is alive again')").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn the_life_left_runs_down_by_itself() {
+    let (_server, _stage, daemon, browser, _) = shown(&["quotes"]).await;
+    let width = "body.querySelector('.run').getBoundingClientRect().width";
+    let before = browser.eval(width).await.as_f64().expect("a number");
+    assert!(before > 0.0);
+    browser.until(&format!("{width} < {before}")).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn everything_is_reached_by_keys_alone() {
+    let names = ["orders", "quotes-1", "quotes-2", "quotes-10"];
+    let (_server, _stage, daemon, browser, _) = shown(&names).await;
+    browser.press("/quotes").await;
+    browser.until("body.children.length === 3").await;
+    browser.until("found.textContent === '3 of 4 tokens'").await;
+    browser.press(&format!("{ENTER}{DOWN}{END}")).await;
+    let chosen = "document.getElementById(grid.getAttribute('aria-activedescendant'))";
+    browser.until(&format!("{chosen}?.innerText.includes('quotes-10')")).await;
+    browser.press(ENTER).await;
+    browser.until("story.open && document.activeElement.textContent === 'quotes-10'").await;
+    browser.until("document.getElementById('story-state').innerText.trim() === 'alive'").await;
+    browser.press(ESCAPE).await;
+    browser.until("!story.open && document.activeElement === grid").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn tokens_of_a_state_are_shown_alone() {
+    let server = simulator().await;
+    let port = free_port();
+    let tables = ["orders", "quotes"].map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables + &control(port, "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    let browser = Browser::start().await;
+    browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.until("body.innerText.match(/missing[^]*alive/)").await;
+    let press = "document.querySelector('#states [data-state=missing]').click(); return true;";
+    browser.run(press).await;
+    browser.until("body.children.length === 1 && body.innerText.includes('orders')").await;
+    browser.run(press).await;
+    browser.until("body.children.length === 2").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn the_page_is_accessible_in_the_dark_and_in_the_light() {
+    let (_server, _stage, daemon, browser, _) = shown(&["orders", "quotes"]).await;
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        assert_eq!(browser.violations().await, serde_json::json!([]), "{scheme}");
+        browser.run("body.firstElementChild.click(); return true;").await;
+        browser.until("story.open && timeline.parentElement.innerText.includes('routine')").await;
+        assert_eq!(browser.violations().await, serde_json::json!([]), "{scheme}, a story");
+        browser.run("document.getElementById('close').click(); return true;").await;
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn the_page_asks_nobody_else_and_holds_no_value() {
+    let (_server, _stage, daemon, browser, port) = shown(&["orders", "quotes"]).await;
+    browser.run("body.firstElementChild.click(); return true;").await;
+    browser.until("story.open && timeline.parentElement.innerText.includes('routine')").await;
+    let ours = format!("http://127.0.0.1:{port}/");
+    let requests = browser.requests().await;
+    assert!(requests.iter().any(|url| url.ends_with("/page/stream")), "{requests:?}");
+    for url in requests {
+        assert!(url.starts_with(&ours) || url.starts_with("data:"), "{url}");
+    }
+    assert_eq!(browser.complaints().await, serde_json::json!([]));
+    let page = browser.eval("document.documentElement.outerHTML").await.to_string();
+    assert!(!page.contains(MARK) && !page.contains(ISSUED), "{page}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn of_ten_thousand_tokens_only_those_in_sight_are_drawn() {
+    const MANY: usize = 10_000;
+    let server = simulator().await;
+    let port = free_port();
+    let inventory = "[inventory.crowd]\nserver = \"sarus\"\nfile = \"$DIR/crowd.jsonl\"\n";
+    let tables = server_table("sarus", &server, "rate_limit = 100000");
+    let stage = Stage::new(&(tables + inventory + &control(port, "")));
+    let lines = (0..MANY).map(|index| {
+        let (name, value) = (format!("token-{index}"), secret(&format!("value-{index}")));
+        server.add_token(&value, seconds(3_600));
+        format!("{{\"name\": \"{name}\", \"token\": \"{value}\"}}\n")
+    });
+    stage.write("crowd.jsonl", &lines.collect::<String>());
+    let daemon = stage.start();
+    let browser = Browser::start().await;
+    browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.until("states.innerText.match(/10,000\\s+alive/)").await;
+    browser.until("grid.getAttribute('aria-rowcount') === '10001'").await;
+    for part in 0..=20 {
+        let script = format!(
+            "grid.scrollTop = grid.scrollHeight * {part} / 20; \
+             return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {{ \
+               const inside = (row) => {{ const a = row.getBoundingClientRect(), b = grid.getBoundingClientRect(); \
+                 return a.bottom > b.top && a.top < b.bottom; }}; \
+               done([body.children.length, [...body.children].filter(inside).length]); }})));"
+        );
+        let drawn = browser.run(&script).await;
+        let [all, seen] = [&drawn[0], &drawn[1]].map(|count| count.as_u64().expect("a number"));
+        assert!(all < 200 && seen > 10, "{drawn} at {part} of 20");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn a_lost_connection_is_said_and_the_page_goes_on_by_itself() {
+    let (_server, stage, daemon, browser, _) = shown(&["quotes"]).await;
+    daemon.stop().await;
+    browser.until("link.textContent.startsWith('Connection to the daemon lost')").await;
+    let daemon = stage.start();
+    browser.until("link.textContent === 'Live'").await;
+    browser.until(&format!("({}).startsWith('alive')", row("quotes"))).await;
+    daemon.stop().await;
+}
