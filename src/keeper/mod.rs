@@ -143,6 +143,12 @@ impl Keeper {
         }
     }
 
+    /// So many more tokens are about to come: room is made for all of them at once, as a table
+    /// that grows bit by bit is copied again and again.
+    pub fn expect_tokens(&mut self, more: usize) {
+        self.table.expect(more);
+    }
+
     /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then
     /// [`SourceChange::Lost`] is to follow with the reason).
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
