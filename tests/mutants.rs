@@ -200,6 +200,7 @@ version = "0.1.0"
 edition = "2024"
 [dependencies]
 fastrand = "2"
+roaring = { version = "0.11", default-features = false }
 thiserror = "2"
 [profile.sim]
 inherits = "dev"
