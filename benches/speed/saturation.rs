@@ -1,6 +1,7 @@
 //! How much CPU a check takes when nothing but the CPU limits it, beside what the leanest
 //! clients take for a request to the same server.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -120,6 +121,8 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
 fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Work {
     let before = server.requests();
     let play = Play { pinned: run.pinned, ..play.clone() };
+    // A store of the turn before would have it resume, and ask about few.
+    let _ = fs::remove_dir_all(run.folder.join(play.name).join("state"));
     let mut daemon = Daemon::start(run.folder, &play);
     server.wait_for(before + TOKENS as f64);
     daemon.reload(run.folder, &Play { schedule: ALWAYS_DUE.into(), ..play });
