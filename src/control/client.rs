@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::problem::{Enveloped, Problem, ProblemKind};
+use crate::clock;
+use crate::time::Moment;
 
 /// The longest that an answer may take: what the daemon gives a connection, and some.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,11 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// thirtieth of it.
 const LONGEST: usize = 32 * 1024 * 1024;
 
+/// How long a connection is used: well before the daemon cuts it off, in the midst of a request
+/// perhaps, of which nobody could tell then whether it was fulfilled.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientFault {
     /// Nobody answers.
-    #[error("no daemon answers on {}: {error}", path.display())]
+    #[error(
+        "no daemon answers on {}: {error}; start it, or name its socket with --socket",
+        path.display()
+    )]
     NoDaemon {
         /// The socket.
         path: PathBuf,
@@ -63,7 +72,20 @@ impl ClientFault {
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
-    connection: Option<(SendRequest<Body>, JoinHandle<()>)>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Body>,
+    driver: JoinHandle<()>,
+    since: Moment,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 impl Client {
@@ -124,16 +146,18 @@ impl Client {
         path: &str,
     ) -> Result<(StatusCode, Vec<u8>), ClientFault> {
         loop {
-            let reused = self.connection.is_some();
-            let mut sender = match self.connection.take() {
+            let fresh = |connection: &Connection| clock::now().since(connection.since) < FRESH;
+            let kept = self.connection.take().filter(fresh);
+            let reused = kept.is_some();
+            let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
             let request = Request::builder().method(method.clone()).uri(path);
             let request = request.header("host", "tokenkeep").body(Body::empty());
             let request = request.map_err(|error| ClientFault::Answer(error.to_string()))?;
-            let sent = match sender.0.ready().await {
-                Ok(()) => sender.0.try_send_request(request).await.map_err(|error| {
+            let sent = match connection.sender.ready().await {
+                Ok(()) => connection.sender.try_send_request(request).await.map_err(|error| {
                     // What was not sent may be sent again.
                     (error.message().is_some(), error.into_error())
                 }),
@@ -144,7 +168,7 @@ impl Client {
                     let status = answer.status();
                     let body = Limited::new(answer.into_body(), LONGEST).collect().await;
                     let body = body.map_err(|error| ClientFault::Answer(error.to_string()))?;
-                    self.connection = Some(sender);
+                    self.connection = Some(connection);
                     return Ok((status, body.to_bytes().to_vec()));
                 }
                 Err((true, _)) if reused => {}
@@ -153,7 +177,7 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<(SendRequest<Body>, JoinHandle<()>), ClientFault> {
+    async fn connect(&self) -> Result<Connection, ClientFault> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| {
             let path = self.path.clone();
             match error.kind() {
@@ -167,7 +191,7 @@ impl Client {
             // Its end is seen by whoever sends the next request.
             let _ = connection.await;
         });
-        Ok((sender, driver))
+        Ok(Connection { sender, driver, since: clock::now() })
     }
 
     fn gone(&self, why: &str) -> ClientFault {

@@ -1,6 +1,6 @@
 //! The control interface: how tokens are seen and steered, as HTTP with JSON on a Unix socket.
 //!
-//! Owns the socket, who may do what, and the shape of every answer (docs/openapi.yaml). It
+//! Owns the socket, who may do what, and the shape of every answer (docs/openapi.json). It
 //! holds nothing of a token: each request goes to the daemon's loop as a [`Command`], and only
 //! that loop answers. A token's value leaves by [`Command::Value`] alone.
 //!

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,9 @@ pub enum SocketFault {
     /// Somebody else answers there.
     #[error("another process listens on {}; give each daemon a control.socket of its own", .0.display())]
     Taken(PathBuf),
+    /// Something else is there, which nobody may lose.
+    #[error("{} is there and is no socket; name another place in control.socket", .0.display())]
+    NoSocket(PathBuf),
     /// The system refuses it.
     #[error(
         "{}: {error}; make its folder, or name another place in control.socket",
@@ -56,12 +59,18 @@ pub fn inherited() -> Option<Bound> {
 /// When somebody else listens there, or the system refuses it.
 pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketFault> {
     let failed = |error| SocketFault::System { path: path.to_owned(), error };
-    if UnixStream::connect(path).is_ok() {
-        return Err(SocketFault::Taken(path.to_owned()));
-    }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
+    for place in [path, &new] {
+        let there = fs::symlink_metadata(place);
+        if there.is_ok_and(|there| !there.file_type().is_socket()) {
+            return Err(SocketFault::NoSocket(place.to_owned()));
+        }
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(SocketFault::Taken(path.to_owned()));
+    }
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
@@ -117,6 +126,18 @@ mod tests {
         let (_bound, _) = bind(&path, "root").unwrap();
         assert!(matches!(bind(&path, "root"), Err(SocketFault::Taken(_))));
         assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["quotes.token", "control.sock.new"] {
+            let file = folder.path().join(name);
+            fs::write(&file, "3f0c1d5e").unwrap();
+            let socket = file.with_file_name(name.trim_end_matches(".new"));
+            assert!(matches!(bind(&socket, "root"), Err(SocketFault::NoSocket(_))), "{name}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "3f0c1d5e");
+        }
     }
 
     #[test]

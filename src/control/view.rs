@@ -1,4 +1,4 @@
-//! The shapes of the answers, as both ends know them. Described in docs/openapi.yaml.
+//! The shapes of the answers, as both ends know them. Described in docs/openapi.json.
 //!
 //! Names and values are a stable interface. Times are whole milliseconds from the answer on:
 //! a life that has passed is a negative number.

@@ -236,12 +236,12 @@ impl Daemon {
         let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
         match problem {
             None => {
-                let message = format!("somebody asks for: {action}");
+                let message = format!("user {} asks for: {action}", caller.uid);
                 self.say(Name::ActionRequested, Severity::Info, &message, fields);
             }
             Some(problem) => {
                 let fields = Fields { error: Some(&problem.message), ..fields };
-                let message = format!("somebody was refused: {action}");
+                let message = format!("user {} was refused: {action}", caller.uid);
                 self.say(Name::ActionRefused, Severity::Warn, &message, fields);
             }
         }

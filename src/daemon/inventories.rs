@@ -133,7 +133,9 @@ impl Daemon {
             && let InventorySource::File { path, .. } = &stock.settings.source
             && let Ok(file) = fs::metadata(path)
         {
-            self.roster.expect(part.estimate(file.len()));
+            let more = part.estimate(file.len());
+            self.roster.expect(more);
+            self.keeper.expect_tokens(usize::try_from(more).unwrap_or(0));
         }
     }
 

@@ -52,11 +52,13 @@ impl Journal {
         } else {
             self.say_due(now);
         }
-        self.ring.add(clock::wall_clock(), name, severity, message, &fields);
-        if !enabled(severity) {
-            return;
+        let verdict =
+            if enabled(severity) { self.limiter.admit(now, name) } else { Verdict::LeaveOut };
+        // What callers make at will must not push out what has happened to the tokens.
+        if verdict != Verdict::LeaveOut || !is_a_caller_s(name) {
+            self.ring.add(clock::wall_clock(), name, severity, message, &fields);
         }
-        match self.limiter.admit(now, name) {
+        match verdict {
             Verdict::Write { suppressed: 0 } => emit(name, severity, message, &fields),
             Verdict::Write { suppressed } => {
                 emit(name, severity, message, &Fields { suppressed: Some(suppressed), ..fields });
@@ -65,7 +67,8 @@ impl Journal {
         }
     }
 
-    /// What has happened lately, whether or not the filter and the limits let it through.
+    /// What has happened lately, whether or not the filter and the limits let it through; of
+    /// what callers have asked for, only what they let through.
     pub const fn ring(&self) -> &Ring {
         &self.ring
     }
@@ -92,6 +95,10 @@ impl Journal {
         }
         say(&self.limiter.take_all());
     }
+}
+
+const fn is_a_caller_s(name: Name) -> bool {
+    matches!(name, Name::ActionRequested | Name::ActionRefused | Name::ValueRead)
 }
 
 fn say(tally: &Tally) {

@@ -21,6 +21,12 @@ pub(super) const OTHER_LINES: u64 = 1_000;
 /// The span to which [`OTHER_LINES`] applies, and after which what was left out is summed up.
 pub(super) const OTHER_WINDOW: Duration = Duration::from_secs(60);
 
+/// Lines of each of [`Name::ActionRequested`], [`Name::ActionRefused`] and [`Name::ValueRead`] in
+/// [`OTHER_WINDOW`], at most. Whoever may open the control socket makes them at will, and so they
+/// take no room from a death, or from one another. All lines together stay below what journald
+/// takes even where two windows meet.
+pub(super) const CALLERS_LINES: u64 = 300;
+
 /// Seconds in a row in each of which lines of checks had to be left out, until such lines are
 /// summed up: a start or a server that comes back brings a burst, which is over by then.
 const SUSTAINED: u32 = 10;
@@ -92,6 +98,12 @@ impl Window {
         }
         room
     }
+
+    /// Whether there is room for a line that is no routine; if not, when the window ends.
+    fn admit_other(&mut self, now: Moment, most: u64) -> Result<(), Moment> {
+        let room = self.admits(now, OTHER_WINDOW, most);
+        if room { Ok(()) } else { Err(self.began.unwrap_or(now) + OTHER_WINDOW) }
+    }
 }
 
 /// A kind of line with a limit of its own.
@@ -117,7 +129,12 @@ pub(super) struct Limiter {
     summing: Option<Summing>,
     failed: Routine,
     others: Window,
+    requested: Window,
+    refused: Window,
+    read: Window,
     left_out: Tally,
+    /// When what was left out is to be said.
+    due: Option<Moment>,
 }
 
 impl Limiter {
@@ -151,10 +168,22 @@ impl Limiter {
             | Name::ReauthSucceeded
             | Name::ReauthFailed
             | Name::ReauthExhausted
-            | Name::ActionRequested
-            | Name::ActionRefused
-            | Name::ValueRead
-            | Name::StoreFailed => self.admit_other(now, name),
+            | Name::StoreFailed => {
+                let verdict = self.others.admit_other(now, OTHER_LINES);
+                self.count(name, verdict)
+            }
+            Name::ActionRequested => {
+                let verdict = self.requested.admit_other(now, CALLERS_LINES);
+                self.count(name, verdict)
+            }
+            Name::ActionRefused => {
+                let verdict = self.refused.admit_other(now, CALLERS_LINES);
+                self.count(name, verdict)
+            }
+            Name::ValueRead => {
+                let verdict = self.read.admit_other(now, CALLERS_LINES);
+                self.count(name, verdict)
+            }
         }
     }
 
@@ -203,24 +232,26 @@ impl Limiter {
         self.summing.take().map(|_| std::mem::take(&mut self.checked.left_out))
     }
 
-    fn admit_other(&mut self, now: Moment, name: Name) -> Verdict {
-        if self.others.admits(now, OTHER_WINDOW, OTHER_LINES) {
-            Verdict::Write { suppressed: 0 }
-        } else {
-            self.left_out.add(name, 1);
-            Verdict::LeaveOut
+    /// Counts an event that has no room until its window ends.
+    fn count(&mut self, name: Name, room: Result<(), Moment>) -> Verdict {
+        match room {
+            Ok(()) => Verdict::Write { suppressed: 0 },
+            Err(end) => {
+                self.left_out.add(name, 1);
+                self.due = Some(self.due.map_or(end, |due| due.min(end)));
+                Verdict::LeaveOut
+            }
         }
     }
 
     /// When the sum of what was left out is to be said; `None` where there is nothing to say.
-    pub(super) fn due(&self) -> Option<Moment> {
-        let began = self.others.began?;
-        (!self.left_out.is_empty()).then_some(began + OTHER_WINDOW)
+    pub(super) const fn due(&self) -> Option<Moment> {
+        self.due
     }
 
     /// Hands over the sum once it is due; empty before.
     pub(super) fn take_due(&mut self, now: Moment) -> Tally {
-        if self.due().is_some_and(|due| due <= now) {
+        if self.due.take_if(|due| *due <= now).is_some() {
             std::mem::take(&mut self.left_out)
         } else {
             Tally::default()
@@ -229,6 +260,7 @@ impl Limiter {
 
     /// Hands over everything that has not been said yet.
     pub(super) fn take_all(&mut self) -> Tally {
+        self.due = None;
         let mut all = std::mem::take(&mut self.left_out);
         all.add(Name::TokenChecked, std::mem::take(&mut self.checked.left_out));
         all.add(Name::CheckFailed, std::mem::take(&mut self.failed.left_out));
@@ -345,6 +377,19 @@ mod tests {
         let mut limiter = Limiter::default();
         fill(&mut limiter, START, Name::TokenChecked, OTHER_LINES * 2);
         assert_eq!(limiter.admit(START, Name::TokenExpired), WRITE);
+    }
+
+    #[test]
+    fn whoever_calls_the_daemon_takes_no_room_from_a_death_or_from_other_callers() {
+        let callers = [Name::ActionRefused, Name::ValueRead, Name::ActionRequested];
+        let mut limiter = Limiter::default();
+        for name in callers {
+            assert_eq!(limiter.admit(START, name), WRITE);
+            fill(&mut limiter, START, name, OTHER_LINES);
+        }
+        assert_eq!(limiter.admit(START, Name::TokenExpired), WRITE);
+        let left_out = OTHER_LINES + 1 - CALLERS_LINES;
+        assert_eq!(limiter.take_due(START + OTHER_WINDOW).total(), 3 * left_out);
     }
 
     #[test]

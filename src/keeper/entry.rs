@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::gate::Waiting;
+use super::line::Waiting;
 use crate::lifecycle::{Need, Resting, Schedule, Token};
 use crate::time::Moment;
 

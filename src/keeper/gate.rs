@@ -1,15 +1,13 @@
 //! One server's gate: which of the tokens that are due may be asked about now.
 //!
 //! It holds back for the rate limit, the places in flight, the server's wish for quiet,
-//! and the breaker. Whoever waits is admitted by urgency: bounds that are still ahead
-//! first, the earliest of them first, then those that have passed.
+//! and the breaker. Whoever waits is admitted by urgency.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use super::breaker::Breaker;
+use super::line::{Line, Waiting};
 use crate::time::Moment;
 
 /// How much one server is asked at most.
@@ -30,9 +28,6 @@ const PACE_TOLERANCE_US: u64 = 4_000;
 /// between have their own alarms.
 const RETELL: Duration = Duration::from_secs(1);
 
-/// A token that waits, by urgency: its bound, or [`Moment::NEVER`] where none is known.
-pub(super) type Waiting = (Moment, u32);
-
 /// The gate of one server.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -43,7 +38,7 @@ pub(super) struct Gate {
     quiet_until: Moment,
     /// The end of the quiet that the tokens were told of.
     told_until: Moment,
-    waiting: BTreeSet<Waiting>,
+    waiting: Line,
     pub(super) breaker: Breaker,
 }
 
@@ -55,7 +50,7 @@ impl Gate {
             pace_us: 0,
             quiet_until: Moment::default(),
             told_until: Moment::default(),
-            waiting: BTreeSet::new(),
+            waiting: Line::default(),
             breaker: Breaker::default(),
         }
     }
@@ -66,12 +61,12 @@ impl Gate {
 
     /// A token waits, and its next try must not come later than after `patience`.
     pub(super) fn wait(&mut self, waiting: Waiting, now: Moment, patience: Duration) {
-        self.waiting.insert(waiting);
+        self.waiting.add(waiting);
         self.breaker.hurry(now, patience);
     }
 
     pub(super) fn leave(&mut self, waiting: Waiting) {
-        self.waiting.remove(&waiting);
+        self.waiting.remove(waiting);
     }
 
     /// The server wants to be left alone. Gives the moment until which it does, if its tokens
@@ -104,8 +99,7 @@ impl Gate {
 
     /// The tokens that wait and still have a bound ahead.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = u32> {
-        let ahead = (Excluded((now, u32::MAX)), Excluded((Moment::NEVER, 0)));
-        self.waiting.range(ahead).map(|(_, id)| *id)
+        self.waiting.urgent(now).map(|(_, id)| id)
     }
 
     /// When the gate opens for the next token that waits; `None` while none does, or an
@@ -125,22 +119,16 @@ impl Gate {
             return None;
         }
         let turn = if self.breaker.is_open() {
-            let fresh = self.by_urgency(now).find(|(_, id)| !self.breaker.has_probed(*id)).copied();
+            let fresh = self.waiting.by_urgency(now).find(|(_, id)| !self.breaker.has_probed(*id));
             if fresh.is_none() {
                 self.breaker.next_round();
             }
-            fresh.or_else(|| self.by_urgency(now).next().copied())
+            fresh.or_else(|| self.waiting.by_urgency(now).next())
         } else {
-            self.by_urgency(now).next().copied()
+            self.waiting.by_urgency(now).next()
         }?;
-        self.waiting.remove(&turn);
+        self.waiting.remove(turn);
         Some(turn.1)
-    }
-
-    fn by_urgency(&self, now: Moment) -> impl Iterator<Item = &Waiting> {
-        let last_past = (now, u32::MAX);
-        let ahead = self.waiting.range((Excluded(last_past), Unbounded));
-        ahead.chain(self.waiting.range(..=last_past))
     }
 
     /// Time between two requests at an even pace. The tolerance is spread over the second,

@@ -11,6 +11,7 @@ mod breaker;
 mod contact;
 mod entry;
 mod gate;
+mod line;
 mod outlook;
 mod output;
 mod reauth;
@@ -140,6 +141,12 @@ impl Keeper {
             entry.token.restore(attempts);
             self.table.close(id.0);
         }
+    }
+
+    /// So many more tokens are about to come: room is made for all of them at once, as a table
+    /// that grows bit by bit is copied again and again.
+    pub fn expect_tokens(&mut self, more: usize) {
+        self.table.expect(more);
     }
 
     /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then

@@ -34,6 +34,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Makes room for so many more tokens at once.
+    pub(super) fn expect(&mut self, more: usize) {
+        self.rows.reserve_exact(more);
+    }
+
     /// Adds a token, which stays open.
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
         let id = self.free.pop().unwrap_or_else(|| {

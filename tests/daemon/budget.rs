@@ -70,12 +70,15 @@ async fn two_tokens_that_share_a_value_do_not_loop() {
     let server = simulator().await;
     let orders = token_table("orders", "sarus", "reauth = \"relogin\"");
     let orders = orders.replace("orders.token", "quotes.token");
-    let stage = Stage::new(&(configuration(&server, "") + &orders));
+    let stage = Stage::new(&format!(
+        "[schedule]\ncheck_after = 0.2\n{}{orders}",
+        configuration(&server, "")
+    ));
     let value = stage.token("quotes");
     server.add_token(&value, seconds(60));
     server.expire(&value);
     for name in ["quotes", "orders"] {
-        server.add_token(&secret(&format!("new-{name}")), seconds(2));
+        server.add_token(&secret(&format!("new-{name}")), seconds(8));
     }
     stage.script("hook", &format!("echo >> $DIR/runs\necho '{MARK}/new-'$TOKENKEEP_NAME+="));
     let daemon = stage.start();

@@ -85,10 +85,15 @@ async fn no_two_requests_about_a_token_overlap_whatever_happens_meanwhile() {
     let latency = millis(150);
     let server = simulator_with(Behaviour { latency, ..Behaviour::default() }).await;
     let stage = Stage::new(
-        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+        &[
+            "[schedule]\ncheck_after = 0.2\n",
+            &server_table("sarus", &server, ""),
+            &token_table("quotes", "sarus", ""),
+        ]
+        .concat(),
     );
     let value = stage.token("quotes");
-    server.add_token(&value, millis(1_500));
+    server.add_token(&value, seconds(5));
 
     let daemon = stage.start();
     for n in 2..14 {

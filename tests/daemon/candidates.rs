@@ -1,15 +1,23 @@
 //! A value that appears in a source while the old one lives.
 
+use std::time::Duration;
+
 use tokenkeep::simulator::{Plan, Simulator, Trouble};
 
 use crate::support::{Stage, about, seconds, secret, served, server_table, simulator, token_table};
 
+/// Long enough for a loaded machine to start the daemon in.
+const LIFE: Duration = seconds(6);
+
+/// A check each second and a half or so.
+const OFTEN: &str = "[schedule]\ncheck_after = 0.25\n";
+
 async fn living() -> (Simulator, Stage) {
     let server = simulator().await;
     let stage = Stage::new(
-        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+        &[OFTEN, &server_table("sarus", &server, ""), &token_table("quotes", "sarus", "")].concat(),
     );
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), LIFE);
     (server, stage)
 }
 
@@ -17,7 +25,7 @@ async fn living() -> (Simulator, Stage) {
 async fn a_new_value_that_lives_takes_the_place_of_the_old_one() {
     let (server, stage) = living().await;
     let new = secret("new");
-    server.add_token(&new, seconds(2));
+    server.add_token(&new, LIFE);
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     stage.replace("quotes.token", &new);

@@ -104,7 +104,7 @@ async fn a_second_daemon_on_the_same_state_directory_ends_with_69() {
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
     );
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), seconds(4));
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     let second = stage.start().ended().await;

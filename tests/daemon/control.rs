@@ -175,7 +175,7 @@ async fn a_paused_token_is_left_alone_until_it_is_resumed() {
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
     );
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), seconds(4));
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     assert_eq!(post(&stage, "/v1/tokens/quotes/pause").await.status, 202);

@@ -46,7 +46,7 @@ async fn a_single_401_is_no_rejection() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server));
     let value = stage.token("quotes");
-    server.add_token(&value, seconds(2));
+    server.add_token(&value, seconds(4));
     server.plan_fault(Plan::once(error(401)));
 
     let daemon = stage.start();

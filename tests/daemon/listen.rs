@@ -113,7 +113,7 @@ async fn the_stream_tells_names_states_and_times_and_no_value() {
     stage.write("api.key", &crate::support::secret("key"));
     server.add_token(&stage.token("quotes"), seconds(2));
     let daemon = stage.start();
-    daemon.event("token_recovered", "quotes").await;
+    daemon.event("reauth_succeeded", "quotes").await;
     let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
     let stream =
         exchange(port, &request, "event: snapshot\ndata: {\"rows\":[[0,\"quotes\",0,").await;

@@ -69,7 +69,7 @@ async fn an_attempt_that_is_given_back_is_given_back_for_good() {
     ));
     server.add_token(&secret("quotes"), seconds(60));
     server.expire(&secret("quotes"));
-    server.add_token(&secret("new"), seconds(1));
+    server.add_token(&secret("new"), seconds(4));
     let daemon = stage.start();
     daemon.event("reauth_succeeded", "quotes").await;
     daemon.more(2, "token_checked", "quotes").await;

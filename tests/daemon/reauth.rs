@@ -22,7 +22,7 @@ async fn an_expired_token_is_replaced_by_what_the_command_prints() {
     stage.script("hook", &prints_new());
 
     let daemon = stage.start();
-    daemon.event("token_recovered", "quotes").await;
+    daemon.event("reauth_succeeded", "quotes").await;
     let ended = daemon.stop().await;
     let story: Vec<_> = ended.story("quotes");
     let from_death = story.iter().position(|event| *event == "token_expired").expect("expired");
@@ -174,7 +174,7 @@ reauth = "apikey"
     stage.write("api.key", &secret("key"));
     server.add_token(&stage.token("quotes"), millis(800));
     let daemon = stage.start();
-    daemon.event("token_recovered", "quotes").await;
+    daemon.event("reauth_succeeded", "quotes").await;
     daemon.stop().await;
     assert_eq!(calls(&server, Endpoint::Login), 1);
     let new = stage.read("quotes.token");

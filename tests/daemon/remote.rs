@@ -139,6 +139,8 @@ async fn status_ends_with_0_if_all_are_alive_with_1_if_not_and_with_69_without_a
     let (status, text) = said(&stage, &["status", "nobody"]).await;
     assert_eq!(status, 1);
     assert!(text.contains("nobody"), "{text}");
+    let (status, text) = said(&stage, &["status", "nobody*"]).await;
+    assert_eq!(status, 1, "a pattern that is misspelt is no success: {text}");
     daemon.stop().await;
     let (status, text) = said(&stage, &["status"]).await;
     assert_eq!(status, UNAVAILABLE);
@@ -197,6 +199,11 @@ async fn a_monitor_gets_one_line_with_data_and_its_own_statuses() {
     assert_eq!((status, line.lines().count()), (2, 1), "{line}");
     assert!(line.starts_with("TOKENKEEP CRITICAL - 3 tokens: "), "{line}");
     assert!(line.contains("|alive=1;;;0;3 "), "{line}");
+    let (status, line) = said(&stage, &["status", "--monitor", "quotes"]).await;
+    assert_eq!(status, 0, "only what is asked about counts: {line}");
+    assert!(line.starts_with("TOKENKEEP OK - 1 token: 1 alive"), "{line}");
+    let (status, line) = said(&stage, &["status", "--monitor", "nobody"]).await;
+    assert_eq!(status, 3, "{line}");
     daemon.stop().await;
     let (status, line) = said(&stage, &["status", "--monitor"]).await;
     assert_eq!(status, 3);

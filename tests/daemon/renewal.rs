@@ -12,7 +12,7 @@ async fn staged(renewal: &str, behaviour: Behaviour) -> (Simulator, Stage) {
     let stage = Stage::new(
         &[server_table("sarus", &server, &keys), token_table("quotes", "sarus", "")].concat(),
     );
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), seconds(4));
     (server, stage)
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokenkeep::simulator::{Behaviour, Plan, RenewsBy, Simulator, Trouble};
 
 use crate::support::{
-    Daemon, ISSUED, Line, MARK, Stage, millis, mode, of_process, seconds, secret, server_table,
+    Daemon, ISSUED, Line, MARK, Stage, mode, of_process, seconds, secret, server_table,
     simulator_with, token_table,
 };
 
@@ -75,7 +75,7 @@ async fn nothing_that_happens_to_a_token_shows_its_value() {
         server.expire(&secret(name));
     }
     stage.token("rejected");
-    server.add_token(&stage.token("plain"), millis(1_500));
+    server.add_token(&stage.token("plain"), seconds(4));
     let echo = |status| Trouble::Error {
         status,
         detail: format!("{} is not welcome at /?SessionToken=x", secret("plain")),

@@ -21,7 +21,7 @@ fn configuration(server: &Simulator, state_dir: &str) -> String {
 async fn staged() -> (Simulator, Stage) {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, ""));
-    server.add_token(&secret("quotes"), seconds(2));
+    server.add_token(&secret("quotes"), seconds(4));
     (server, stage)
 }
 
@@ -29,7 +29,7 @@ async fn staged() -> (Simulator, Stage) {
 async fn without_a_state_directory_it_warns_and_runs() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "state_dir = \"/proc/tokenkeep\""));
-    server.add_token(&stage.token("quotes"), seconds(2));
+    server.add_token(&stage.token("quotes"), seconds(4));
     let daemon = stage.start();
     let warning = daemon.event("config_warning", "").await;
     assert_eq!((warning.text("level"), warning.text("path")), ("warn", "/proc/tokenkeep"));
@@ -151,7 +151,7 @@ reauth = "relogin"
 "#,
         server.url()
     ));
-    server.add_token(&secret("new"), seconds(2));
+    server.add_token(&secret("new"), seconds(4));
     stage.script("hook", &format!("echo >> $DIR/runs; echo '{}'", secret("new")));
     let daemon = stage.start();
     let failed = daemon.event("store_failed", "quotes").await;

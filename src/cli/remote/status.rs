@@ -11,9 +11,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::screen::Screen;
 use super::{Errand, Where, all, is_pattern, monitor, paths, story, table};
-use crate::cli::{Failure, print};
+use crate::cli::{Failure, complain, print};
 use crate::control::client::{Client, ClientFault};
-use crate::control::{Listing, Page, Story};
+use crate::control::{Counts, Listing, Page, Problem, Story, TokenView};
 
 /// Rows of a table without `--all`: what people read at once.
 const ROWS: usize = 50;
@@ -60,7 +60,7 @@ impl Errand for Status {
 
     async fn run(self, client: &mut Client) -> Result<u8, Failure> {
         if self.monitor {
-            let (line, status) = monitor::render(&self.page(client).await);
+            let (line, status) = monitor::render(&self.watched(client).await);
             print(&line)?;
             return Ok(status);
         }
@@ -69,6 +69,10 @@ impl Errand for Status {
         }
         let told = self.ask(client).await?;
         print(&if self.json { told.json() } else { told.render(Screen::detect()) })?;
+        if let (Some(name), true) = (&self.name, told.is_empty()) {
+            complain(&format!("no token fits {name:?}"));
+            return Ok(1);
+        }
         Ok(told.status())
     }
 }
@@ -93,6 +97,18 @@ impl Status {
         let filter = filter.map(str::to_owned);
         let listing = Listing { filter, limit: Some(ROWS), ..Listing::default() };
         client.get(&paths::tokens(&listing)).await
+    }
+
+    /// What a monitoring plugin speaks of: all tokens, or those alone that are asked about.
+    async fn watched(&self, client: &mut Client) -> Result<Page, ClientFault> {
+        let Some(name) = &self.name else { return self.page(client).await };
+        let mut page = all(client, Some(name)).await?;
+        if page.tokens.is_empty() {
+            return Err(ClientFault::Refused(Problem::no_token(name)));
+        }
+        page.tokens.sort_by_key(|token| (rank(&token.state), token.remaining_ms));
+        page.counts = tally(&page.tokens);
+        Ok(page)
     }
 
     async fn watch(&self, client: &mut Client) -> Result<u8, Failure> {
@@ -150,6 +166,10 @@ impl Told {
         }
     }
 
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::Page(page) if page.tokens.is_empty())
+    }
+
     fn json(&self) -> String {
         let text = match self {
             Self::Page(page) => serde_json::to_string_pretty(page),
@@ -162,12 +182,30 @@ impl Told {
     fn status(&self) -> u8 {
         let lives = |state: &str| matches!(state, "alive" | "retrying");
         let well = match self {
-            // The worst come first, so that the first one speaks for all.
-            Self::Page(page) => page.tokens.first().is_none_or(|token| lives(&token.state)),
+            Self::Page(page) => page.tokens.iter().all(|token| lives(&token.state)),
             Self::Story(story) => lives(&story.token.state),
         };
         u8::from(!well)
     }
+}
+
+/// How many of these tokens are in which state.
+fn tally(tokens: &[TokenView]) -> Counts {
+    let mut counts = Counts { total: tokens.len(), ..Counts::default() };
+    for token in tokens {
+        let count = match token.state.as_str() {
+            "alive" => &mut counts.alive,
+            "retrying" => &mut counts.retrying,
+            "paused" => &mut counts.paused,
+            "expired" => &mut counts.expired,
+            "rejected" => &mut counts.rejected,
+            "missing" => &mut counts.missing,
+            // A word that is not known here says nothing good.
+            _ => &mut counts.unverified,
+        };
+        *count += 1;
+    }
+    counts
 }
 
 /// The worst state first, as the daemon has it.
