@@ -119,6 +119,8 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
 
 /// A stretch of the daemon's steady state: every token has been asked once before.
 fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Work {
+    // What an earlier turn has stored would be resumed, and hardly anybody asked.
+    let _ = std::fs::remove_dir_all(run.folder.join(play.name));
     let before = server.requests();
     let play = Play { pinned: run.pinned, ..play.clone() };
     // A store of the turn before would have it resume, and ask about few.
