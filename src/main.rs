@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// An eighth less CPU for a check than with the system's, and a sixth less memory for a token:
-/// docs/performance.md.
+/// An eighth less CPU for a check than with the system's: docs/performance.md.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

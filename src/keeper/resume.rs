@@ -8,8 +8,9 @@ use super::output::{Output, ServerId, TokenId};
 use crate::lifecycle::{Event, Method, Resumed, Standing, Token};
 use crate::time::Moment;
 
-/// The share of the resumed tokens that is asked about at once; at least one of each server.
-const SPOT_CHECKED: f64 = 0.01;
+/// The share of the resumed tokens that is asked about at once; at least one of each server. Five
+/// thousand of a million find out about a useless store as surely as more would.
+const SPOT_CHECKED: f64 = 0.005;
 
 /// The share of the spot checks, as a divisor, that may find a token dead: single ones are
 /// ended by their users, or by another login.
@@ -130,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hundredth_is_asked_about_first() {
+    fn a_small_share_is_asked_about_first() {
         let (_, out) = resumed(10_000);
-        assert!((60..=140).contains(&asked(&out)), "{}", asked(&out));
+        assert!((20..=90).contains(&asked(&out)), "{}", asked(&out));
     }
 
     #[test]
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn single_dead_ones_change_nothing() {
         let (mut keeper, out) = resumed(10_000);
-        assert_eq!(asked(&answer(&mut keeper, out, 5)), 0);
+        assert_eq!(asked(&answer(&mut keeper, out, 2)), 0);
     }
 
     #[test]
