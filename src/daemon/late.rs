@@ -61,7 +61,7 @@ impl Daemon {
     }
 
     /// Whether the keeper has not been told of any value of the token.
-    fn is_unheard(&self, id: TokenId) -> bool {
+    pub(super) fn is_unheard(&self, id: TokenId) -> bool {
         self.keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing)
     }
 

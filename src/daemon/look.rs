@@ -9,7 +9,6 @@ use super::survey::{Rank, SLICE, rank};
 use super::views::{counted, level};
 use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-use crate::lifecycle::State;
 
 /// Rows that are written at once: each has a name to be copied.
 const ROWS: usize = 1_024;
@@ -129,11 +128,10 @@ impl Daemon {
                 told.resize_with(id.index() + 1, ServerCounts::default);
             }
             let census = self.keeper.census_of(id);
-            let total = State::ALL.iter().map(|state| census.of(*state)).sum();
             told[id.index()] = ServerCounts {
                 name: server.name.as_str().into(),
                 down: !self.keeper.is_available(id),
-                states: counted(&census, total),
+                states: counted(&census),
             };
         }
         told

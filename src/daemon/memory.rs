@@ -15,7 +15,7 @@ use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange, Standing};
+use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange};
 use crate::secret::ValueRef;
 use crate::store::{Count, Counted, Life, Recalled, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
@@ -161,14 +161,17 @@ impl Daemon {
     /// Goes on with one life that an earlier run knew of. They come with the newest first, and
     /// those of tokens that have been `seen` are outdated.
     pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &Recalled<'_>) {
-        let Self { roster, keeper, outputs, .. } = self;
-        let Some(id) = roster.id_of(recalled.name).filter(|id| !seen.has(*id)) else { return };
+        let id = self.roster.id_of(recalled.name).filter(|id| !seen.has(*id));
+        let Some(id) = id else { return };
         seen.add(id);
+        if !self.is_unheard(id) {
+            return;
+        }
+        let Self { roster, keeper, outputs, .. } = self;
         let Some(kept) = roster.token(id) else { return };
         let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
-        let missing = keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing);
         let url = roster.remote(kept.terms().server).settings.url.as_str();
-        if let Some(life) = recalled.life_of(url, value).filter(|_| missing) {
+        if let Some(life) = recalled.life_of(url, value) {
             keeper.resume(id, resumed(&life), clock::now(), outputs);
         }
     }

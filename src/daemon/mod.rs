@@ -47,6 +47,7 @@ use self::late::Late;
 use self::memory::Memory;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
+pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
 use self::turns::Turns;
 use self::watchdog::Watchdog;

@@ -13,7 +13,7 @@ const EVENTS: usize = 100;
 
 impl Daemon {
     pub(super) fn counts(&self) -> Counts {
-        counted(&self.keeper.census(), self.roster.len())
+        counted(&self.keeper.census())
     }
 
     pub(super) fn view(&self, id: TokenId) -> Option<TokenView> {
@@ -71,9 +71,9 @@ impl Daemon {
     }
 }
 
-pub(super) fn counted(census: &Census, total: usize) -> Counts {
+pub(super) fn counted(census: &Census) -> Counts {
     Counts {
-        total,
+        total: census.total(),
         alive: census.of(State::Alive),
         retrying: census.of(State::Retrying),
         paused: census.of(State::Paused),

@@ -3,6 +3,10 @@
 //! One token's rules are specified beside them; whole days of thousands of tokens are
 //! simulated in `tests/simulation`.
 
+mod changes;
+mod logins;
+mod outages;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,130 +129,6 @@ fn expired() -> Outcome {
     Outcome::Expired(Fault::new("expired").with_status(410))
 }
 
-#[test]
-fn first_checks_start_at_once_within_the_places_in_flight() {
-    let mut desk = Desk::new(1_000_000, 3);
-    desk.tokens(10, None);
-    desk.wake();
-    assert_eq!(desk.effects().len(), 3);
-}
-
-#[test]
-fn the_end_of_a_request_makes_room_for_the_next_one() {
-    let mut desk = Desk::new(1_000_000, 1);
-    desk.tokens(2, None);
-    desk.wake();
-    let (first, _) = desk.effects()[0];
-    desk.answer(first, alive(MINUTE));
-    let (second, _) = desk.effects()[0];
-    assert_ne!(first.token, second.token);
-}
-
-#[test]
-fn an_answer_for_a_token_that_was_removed_frees_its_place_and_does_nothing_else() {
-    let mut desk = Desk::new(1_000_000, 1);
-    let tokens = desk.tokens(2, None);
-    desk.wake();
-    let (first, _) = desk.effects()[0];
-    desk.keeper.remove_token(first.token);
-    desk.out.clear();
-    desk.answer(first, expired());
-    let other = if first.token == tokens[0] { tokens[1] } else { tokens[0] };
-    assert_eq!(desk.effects().iter().map(|(ticket, _)| ticket.token).collect::<Vec<_>>(), [other]);
-    assert!(desk.out.is_empty());
-}
-
-#[test]
-fn an_answer_that_comes_twice_does_nothing_the_second_time() {
-    let mut desk = Desk::new(1_000_000, 4);
-    desk.tokens(1, None);
-    desk.wake();
-    let (ticket, _) = desk.effects()[0];
-    desk.answer(ticket, alive(MINUTE));
-    desk.out.clear();
-    desk.answer(ticket, expired());
-    assert!(desk.out.is_empty());
-}
-
-#[test]
-fn a_failing_server_does_not_delay_another_servers_tokens() {
-    let mut desk = Desk::new(1_000_000, 1);
-    desk.tokens(5, None);
-    let other =
-        desk.keeper.add_server(Limits { rate_limit: number(1_000), max_in_flight: number(1) });
-    let spec = TokenSpec { server: other, ..desk.spec(None) };
-    let id = desk.keeper.add_token(spec, true, desk.now);
-    desk.wake();
-    assert!(desk.effects().iter().any(|(ticket, _)| ticket.token == id));
-}
-
-#[test]
-fn a_wish_for_quiet_holds_for_every_token_of_the_server() {
-    let mut desk = Desk::new(1_000_000, 1);
-    desk.tokens(3, None);
-    desk.wake();
-    let (ticket, _) = desk.effects()[0];
-    let retry_after = Duration::from_secs(3);
-    desk.answer(ticket, Outcome::Throttled { retry_after, fault: Fault::new("429") });
-    desk.advance(Duration::from_millis(2_999));
-    assert_eq!(desk.effects().len(), 0);
-    desk.advance(Duration::from_millis(1));
-    assert_eq!(desk.effects().len(), 1);
-}
-
-#[test]
-fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
-    let mut desk = Desk::new(1_000_000, 2);
-    desk.tokens(2, None);
-    desk.wake();
-    for (ticket, _) in desk.effects() {
-        desk.answer(ticket, alive(MINUTE));
-    }
-    desk.advance(Duration::from_secs(41));
-    let (ticket, _) = desk.effects()[0];
-    desk.out.clear();
-    let fault = Fault::new("429");
-    desk.answer(ticket, Outcome::Throttled { retry_after: MINUTE, fault });
-    let warned = desk
-        .out
-        .iter()
-        .filter(|output| matches!(output, Output::Token(_, Notice::Expiring { .. })));
-    assert_eq!(warned.count(), 2);
-}
-
-#[test]
-fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
-    let mut desk = Desk::new(1_000_000, 10);
-    desk.tokens(10, None);
-    desk.wake();
-    for (ticket, _) in desk.effects() {
-        desk.answer(ticket, unavailable());
-    }
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 10 }]);
-    assert_eq!(desk.effects().len(), 0);
-    for _ in 0..20 {
-        let probes = desk.next_effects();
-        assert_eq!(probes.len(), 1);
-        desk.answer(probes[0].0, unavailable());
-    }
-    assert_eq!(desk.server_notices().len(), 1);
-}
-
-#[test]
-fn when_a_server_is_back_everybody_who_waited_follows() {
-    let mut desk = Desk::new(1_000_000, 10);
-    desk.tokens(10, None);
-    desk.wake();
-    for (ticket, _) in desk.effects() {
-        desk.answer(ticket, unavailable());
-    }
-    let probes = desk.next_effects();
-    assert_eq!(probes.len(), 1);
-    desk.answer(probes[0].0, alive(MINUTE));
-    assert_eq!(desk.effects().len(), 9);
-    assert_eq!(desk.server_notices()[1..], [ServerNotice::Recovered { tokens: 10 }]);
-}
-
 /// A desk on which `count` tokens have expired, each with a way to a new value.
 fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Desk, ReauthId) {
     let mut desk = Desk::new(1_000_000, 1_000);
@@ -295,96 +175,44 @@ fn failed() -> Reauthenticated {
     Reauthenticated::Failed(ReauthFault::default())
 }
 
-#[test]
-fn no_more_hooks_run_at_once_than_there_are_places() {
-    let (mut desk, _) = desk_of_the_dead(10, ReauthRoute::Hook, 20);
-    let running = attempts(&mut desk);
-    assert_eq!(running.len(), 4);
-    end(&mut desk, running[0], Reauthenticated::NewValue { stored: true });
-    assert_eq!(attempts(&mut desk).len(), 1);
+/// Moves a token to another server.
+fn move_token(desk: &mut Desk, id: TokenId) {
+    let limits = Limits { rate_limit: number(1_000), max_in_flight: number(5) };
+    let server = desk.keeper.add_server(limits);
+    let spec = TokenSpec { server, ..desk.spec(None) };
+    desk.keeper.change_token(id, spec, desk.now, &mut desk.out);
+    desk.wake();
 }
 
 #[test]
-fn logins_by_the_server_take_its_places_and_not_the_hooks() {
-    let (mut desk, _) = desk_of_the_dead(10, ReauthRoute::Server, 20);
-    assert_eq!(attempts(&mut desk).len(), 10);
+fn first_checks_start_at_once_within_the_places_in_flight() {
+    let mut desk = Desk::new(1_000_000, 3);
+    desk.tokens(10, None);
+    desk.wake();
+    assert_eq!(desk.effects().len(), 3);
 }
 
 #[test]
-fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
-    let (mut desk, reauth) = desk_of_the_dead(50, ReauthRoute::Hook, 6);
-    let started = end_all(&mut desk, &failed());
-    assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
-    let told = desk.out.iter().filter(|output| {
-        matches!(output, Output::ReauthExhausted { reauth: way, failures: 6, .. } if *way == reauth)
-    });
-    assert_eq!(told.count(), 1);
-    desk.advance(59 * MINUTE);
-    assert_eq!(attempts(&mut desk).len(), 0);
-    desk.advance(MINUTE);
-    assert_eq!(attempts(&mut desk).len(), 4);
+fn the_end_of_a_request_makes_room_for_the_next_one() {
+    let mut desk = Desk::new(1_000_000, 1);
+    desk.tokens(2, None);
+    desk.wake();
+    let (first, _) = desk.effects()[0];
+    desk.answer(first, alive(MINUTE));
+    let (second, _) = desk.effects()[0];
+    assert_ne!(first.token, second.token);
 }
 
 #[test]
-fn a_thousand_tokens_that_expire_together_are_all_served() {
-    let (mut desk, _) = desk_of_the_dead(1_000, ReauthRoute::Hook, 20);
-    let served = end_all(&mut desk, &Reauthenticated::NewValue { stored: true });
-    assert_eq!(served, 1_000);
-}
-
-#[test]
-fn nothing_logs_in_while_it_is_quiet() {
-    for route in [ReauthRoute::Hook, ReauthRoute::Server] {
-        let mut desk = Desk::new(1_000_000, 10);
-        let spec = ReauthSpec { route, max_failures: number(20), window: 60 * MINUTE };
-        let reauth = desk.keeper.add_reauth(spec);
-        desk.keeper.close_reauth(reauth, desk.now + MINUTE);
-        desk.tokens(1, Some(reauth));
-        desk.wake();
-        let (ticket, _) = desk.effects()[0];
-        desk.answer(ticket, expired());
-        assert_eq!(attempts(&mut desk).len(), 0);
-        assert_eq!(desk.keeper.next_wake(), Some(at(61_000)));
-        desk.now = at(61_000);
-        desk.wake();
-        assert_eq!(attempts(&mut desk).len(), 1);
-    }
-}
-
-#[test]
-fn failures_that_an_earlier_run_has_seen_still_count() {
-    let mut desk = Desk::new(1_000_000, 10);
-    let spec =
-        ReauthSpec { route: ReauthRoute::Hook, max_failures: number(3), window: 60 * MINUTE };
-    let reauth = desk.keeper.add_reauth(spec);
-    let window_end = desk.now + MINUTE;
-    desk.keeper.restore_failures(reauth, Failures { window_end, count: 3 });
-    desk.tokens(1, Some(reauth));
+fn an_answer_that_comes_twice_does_nothing_the_second_time() {
+    let mut desk = Desk::new(1_000_000, 4);
+    desk.tokens(1, None);
     desk.wake();
     let (ticket, _) = desk.effects()[0];
+    desk.answer(ticket, alive(MINUTE));
+    desk.out.clear();
     desk.answer(ticket, expired());
-    assert_eq!(attempts(&mut desk).len(), 0);
-    desk.advance(MINUTE);
-    assert_eq!(attempts(&mut desk).len(), 1);
-}
-
-#[test]
-fn a_token_that_gets_another_way_does_not_wait_for_the_old_one() {
-    let (mut desk, closed) = desk_of_the_dead(1, ReauthRoute::Hook, 1);
-    let ticket = attempts(&mut desk)[0];
-    end(&mut desk, ticket, failed());
-    desk.advance(MINUTE);
-    assert_eq!(attempts(&mut desk).len(), 0);
-    let open = desk.keeper.add_reauth(ReauthSpec {
-        route: ReauthRoute::Hook,
-        max_failures: number(1),
-        window: MINUTE,
-    });
-    assert_ne!(open, closed);
-    let spec = desk.spec(Some(open));
-    desk.keeper.change_token(ticket.token, spec, desk.now, &mut desk.out);
-    desk.wake();
-    assert_eq!(attempts(&mut desk).len(), 1);
+    assert!(desk.out.is_empty());
 }
 
 #[test]
@@ -420,105 +248,6 @@ fn with_nothing_to_do_nobody_is_woken() {
     assert_eq!(desk.keeper.next_wake(), None);
 }
 
-/// Moves a token to another server.
-fn move_token(desk: &mut Desk, id: TokenId) {
-    let limits = Limits { rate_limit: number(1_000), max_in_flight: number(5) };
-    let server = desk.keeper.add_server(limits);
-    let spec = TokenSpec { server, ..desk.spec(None) };
-    desk.keeper.change_token(id, spec, desk.now, &mut desk.out);
-    desk.wake();
-}
-
-#[test]
-fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
-    let mut desk = Desk::new(1_000_000, 5);
-    let id = desk.tokens(1, None)[0];
-    desk.wake();
-    let (ticket, _) = desk.effects()[0];
-    desk.answer(ticket, expired());
-    move_token(&mut desk, id);
-    let (ticket, _) = desk.effects()[0];
-    desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(
-        desk.keeper.token(id).map(|token| token.standing()),
-        Some(Standing::Alive(_))
-    ));
-}
-
-#[test]
-fn what_the_server_before_still_answers_does_not_count() {
-    let mut desk = Desk::new(1_000_000, 5);
-    let id = desk.tokens(1, None)[0];
-    desk.wake();
-    let (ticket, _) = desk.effects()[0];
-    move_token(&mut desk, id);
-    assert_eq!(desk.effects().len(), 0, "never two at once");
-    desk.answer(ticket, expired());
-    assert_eq!(desk.keeper.token(id).map(|token| token.standing()), Some(Standing::Unknown));
-    let (ticket, _) = desk.effects()[0];
-    desk.answer(ticket, alive(MINUTE));
-    assert!(matches!(
-        desk.keeper.token(id).map(|token| token.standing()),
-        Some(Standing::Alive(_))
-    ));
-}
-
-#[test]
-fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
-    let (mut desk, reauth) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
-    let ids: Vec<_> = attempts(&mut desk).into_iter().map(|ticket| ticket.token).collect();
-    assert_eq!(ids.len(), 4);
-    desk.keeper.set_max_hooks(number(8));
-    let spec = desk.spec(Some(reauth));
-    desk.keeper.change_token(ids[0], spec, desk.now, &mut desk.out);
-    assert_eq!(attempts(&mut desk).len(), 0);
-    desk.wake();
-    assert_eq!(attempts(&mut desk).len(), 4);
-}
-
-#[test]
-fn a_login_that_never_asked_the_server_says_nothing_of_it() {
-    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
-    for ticket in attempts(&mut desk) {
-        end(&mut desk, ticket, failed());
-    }
-    assert_eq!(desk.server_notices(), []);
-}
-
-#[test]
-fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
-    let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
-    for ticket in attempts(&mut desk) {
-        let fault = ReauthFault { unavailable: true, ..ReauthFault::default() };
-        end(&mut desk, ticket, Reauthenticated::Failed(fault));
-    }
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 5 }]);
-}
-
-#[test]
-fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
-    let (mut desk, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
-    let ticket = attempts(&mut desk)[0];
-    end(&mut desk, ticket, Reauthenticated::NewValue { stored: false });
-    let mut writes = 0;
-    for _ in 0..20 {
-        for (ticket, effect) in desk.effects() {
-            match effect {
-                Effect::Store { .. } => {
-                    writes += 1;
-                    let full = Err("disk full".into());
-                    desk.keeper.stored(ticket, full, desk.now, &mut desk.out);
-                }
-                Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
-                    desk.answer(ticket, unavailable());
-                }
-            }
-        }
-    }
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
-    assert_eq!(writes, 1, "at one instant");
-}
-
 #[test]
 fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
     let mut desk = Desk::new(1_000_000, 1);
@@ -549,59 +278,6 @@ fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
         matches!(output, Output::Effect(..) | Output::Token(_, Notice::ReauthStarted { .. }))
     };
     assert!(!desk.out.iter().any(begun), "{:?}", desk.out);
-}
-
-#[test]
-fn probes_come_often_enough_for_the_shortest_life_that_waits() {
-    let mut desk = Desk::new(1_000_000, 4);
-    let start = desk.now;
-    desk.tokens(4, None);
-    desk.wake();
-    let mut effects = desk.effects();
-    let (short, _) = effects.remove(0);
-    for (ticket, _) in effects {
-        desk.answer(ticket, alive(Duration::from_secs(100)));
-    }
-    // Its check is due after 81 to 86 s, its bound comes after 105 s: the others' come first.
-    desk.now = start + Duration::from_secs(45);
-    desk.answer(short, alive(MINUTE));
-    let mut probes = Vec::new();
-    while desk.now < start + Duration::from_secs(97) {
-        for (ticket, _) in desk.next_effects() {
-            probes.push(desk.now);
-            desk.answer(ticket, unavailable());
-        }
-    }
-    probes.retain(|probe| *probe > start + Duration::from_secs(87));
-    assert!(probes.len() >= 2, "{probes:?}");
-    for pair in probes.windows(2) {
-        assert!(pair[1].since(pair[0]) <= MINUTE / 20, "{probes:?}");
-    }
-}
-
-#[test]
-fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_number() {
-    let mut desk = Desk::new(1_000, 100);
-    desk.tokens(1, None);
-    desk.wake();
-    let (check, _) = desk.effects().remove(0);
-    desk.answer(check, unavailable());
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
-    let (probe, _) = desk.next_effects().remove(0);
-    desk.keeper.remove_token(probe.token);
-    desk.out.clear();
-    let slow =
-        Schedule { retry_initial: 60 * MINUTE, retry_max: 60 * MINUTE, ..Schedule::default() };
-    let policy = Arc::new(Policy { schedule: slow, ..Desk::policy() });
-    let other =
-        desk.keeper.add_server(Limits { rate_limit: number(1_000), max_in_flight: number(100) });
-    let spec = TokenSpec { server: other, policy, reauth: None };
-    assert_eq!(desk.keeper.add_token(spec, true, desk.now), probe.token);
-    let waiting = desk.tokens(1, None)[0];
-    desk.answer(probe, unavailable());
-    desk.advance(Duration::from_secs(1));
-    let asked: Vec<_> = desk.effects().iter().map(|(ticket, _)| ticket.token).collect();
-    assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
 }
 
 /// The census, counted one by one.
@@ -651,34 +327,4 @@ fn retries_leave_no_trail_in_the_schedule() {
         }
     }
     assert!(!desk.keeper.agenda.is_overfull(1_000));
-}
-
-#[test]
-fn tokens_whose_own_calls_fail_are_not_asked_again_each_time_that_the_server_recovers() {
-    let mut desk = Desk::new(1_000, 100);
-    let tokens = desk.tokens(4, None);
-    let (healthy, poisoned) = (tokens[0], &tokens[1..]);
-    desk.wake();
-    let mut asked = 0;
-    let mut recoveries = 0;
-    let end = desk.now + MINUTE;
-    while desk.now < end {
-        for (ticket, _) in desk.effects() {
-            if ticket.token == healthy {
-                // So short a life that it shows again and again that the server is well.
-                desk.answer(ticket, alive(Duration::from_millis(500)));
-            } else {
-                assert!(poisoned.contains(&ticket.token));
-                asked += 1;
-                desk.answer(ticket, unavailable());
-            }
-        }
-        recoveries += desk.server_notices().len();
-        desk.out.retain(|output| matches!(output, Output::Effect(..)));
-        let next = desk.keeper.next_wake().expect("somebody waits").max(desk.now);
-        desk.now = next.max(desk.now + Duration::from_millis(1));
-        desk.wake();
-    }
-    assert!(recoveries >= 2, "{recoveries}");
-    assert!(asked < 40, "{asked} requests in a minute for three tokens");
 }

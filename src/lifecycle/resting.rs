@@ -165,9 +165,4 @@ impl Resting {
         bytes[..self.origin.len()].copy_from_slice(&self.origin);
         Moment::from_millis(u64::from_le_bytes(bytes))
     }
-
-    /// Whether all that is known of the value in use comes from an earlier run.
-    pub const fn is_resumed(&self) -> bool {
-        self.facts >> 2 & 1 == 1
-    }
 }

@@ -6,6 +6,7 @@ use comfy_table::{LineStyle, TableStyle};
 
 use super::screen::Screen;
 use crate::control::{Counts, Page, TokenView};
+use crate::daemon::grouped;
 
 /// Characters of a bar.
 const BAR: u64 = 8;
@@ -134,19 +135,6 @@ pub(super) const fn by_state(counts: &Counts) -> [(usize, &'static str); 7] {
         (counts.rejected, "rejected"),
         (counts.missing, "missing"),
     ]
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

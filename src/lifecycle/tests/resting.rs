@@ -78,7 +78,7 @@ fn a_token_that_goes_on_after_a_restart_rests() {
     life.now = START + secs(10);
     life.step(Event::Resumed { resumed, spot_check: false });
     assert!(rests(&life.token) && life.token.is_resumed());
-    assert!(life.token.rest().is_some_and(|resting| resting.is_resumed()));
+    assert!(life.token.rest().is_some_and(|resting| resting.wake().is_resumed()));
 }
 
 #[test]
