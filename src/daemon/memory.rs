@@ -148,7 +148,7 @@ impl Daemon {
         // Once for all of them: reading it a million times would take its time.
         let now = clock::now();
         for id in new {
-            if !self.keeper.token(id).is_some_and(|token| token.is_resumed()) {
+            if self.keeper.is_missing(id) {
                 let change = SourceChange::NewValue;
                 self.keeper.source_changed(id, change, now, &mut self.outputs);
             }
