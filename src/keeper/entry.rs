@@ -48,9 +48,9 @@ impl Trouble {
 
 impl Entry {
     /// A token that has just come.
-    pub(super) fn new(id: u32, token: Token, spec: u32) -> Self {
+    pub(super) fn new(id: u32, token: &Token, spec: u32) -> Self {
         Self {
-            token,
+            token: *token,
             serial: 0,
             listed: None,
             waiting: None,
@@ -157,7 +157,7 @@ impl Short {
         let mut entry = Entry {
             listed: self.listed(),
             waits_for_reauth: self.listing.queue() == 2,
-            ..Entry::new(id, self.token.wake(aside), self.spec())
+            ..Entry::new(id, &self.token.wake(aside), self.spec())
         };
         if self.listing.queue() == 1 {
             entry.waiting = Some(entry.place_in_line());

@@ -48,7 +48,7 @@ impl Table {
     /// Adds a token, which stays open.
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
         let (id, spec) = (self.number(), self.specs.take(spec));
-        self.enter(Entry::new(id, *token, spec));
+        self.enter(Entry::new(id, token, spec));
         id
     }
 
@@ -60,7 +60,7 @@ impl Table {
             self.rows[id as usize] = Row::Short(short);
             return id;
         }
-        self.enter(Entry::new(id, Token::without_value(now), spec));
+        self.enter(Entry::new(id, &Token::without_value(now), spec));
         self.close(id);
         self.newest = match self.row(id) {
             Row::Short(short) => Some((now, short)),
