@@ -90,7 +90,7 @@ impl Daemon {
         if let (Some((number, part)), Some(store)) = (found, &self.store) {
             store.recall(Some(number));
             let mut seen = std::mem::take(&mut self.late.seen);
-            part.lives(|recalled| self.recall(&mut seen, &recalled));
+            part.lives(|recalled| self.recall(&mut seen, recalled));
             self.late.seen = seen;
             return self.perform();
         }
