@@ -117,7 +117,10 @@ pub struct Daemon {
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
-    turns: Turns,
+    /// Attempts at new values, by token.
+    logins: Turns,
+    /// Writes of token files, by path.
+    writes: Turns,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
@@ -159,7 +162,8 @@ impl Daemon {
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
-            turns: Turns::default(),
+            logins: Turns::default(),
+            writes: Turns::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloading: false,
@@ -280,7 +284,7 @@ impl Daemon {
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
-                let turn = self.turns.take(&need.name);
+                let turn = self.logins.take(&*need.name);
                 let first = (turn, counted);
                 self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
             }
@@ -293,7 +297,9 @@ impl Daemon {
                 let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &self.store) {
                     (Some(path), _) => {
-                        self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
+                        let turn = self.writes.take(&path);
+                        self.deeds
+                            .spawn(deeds::store_in_file(ticket, turn, path, value, in_source));
                     }
                     (None, store) => {
                         let kept = store
