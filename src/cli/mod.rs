@@ -2,6 +2,7 @@
 //!
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
+mod completions;
 mod demo;
 mod diagnostics;
 mod manual;
@@ -80,6 +81,9 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// What those call: prints the names of tokens that may stand at the cursor
+    #[command(hide = true)]
+    CompleteNames(completions::Typed),
     /// Print a manual page, for `man -l -` to show
     Man {
         /// Which one
@@ -196,11 +200,8 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
             print(&settings::print(&loaded.settings))
         }
         Command::Schema => print(&settings::json_schema()),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Completions { shell } => print(&completions::script(shell)),
+        Command::CompleteNames(typed) => completions::run(&typed),
         Command::Man { page } => {
             let page = page.render(Arguments::command());
             print(&page.map_err(|error| Failure::System { doing: "making the page", error })?)

@@ -1,23 +1,18 @@
 //! The commands that speak to a running daemon, on a terminal and off it.
 
-use std::fs::{self, File, Permissions};
-use std::os::fd::OwnedFd;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use rustix::io::Errno;
 use rustix::process::geteuid;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use tokenkeep::simulator::{Endpoint, Simulator};
 use tokio::process::Command;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, mortal_simulator, prints_new, seconds, secret,
-    server_table, simulator, token_table,
+    Daemon, Line, PATIENCE, Stage, calls, mortal_simulator, on_a_terminal, prints_new, seconds,
+    secret, server_table, simulator, token_table,
 };
 
 const UNAVAILABLE: i32 = 69;
@@ -40,45 +35,6 @@ async fn said(stage: &Stage, arguments: &[&str]) -> (i32, String) {
     let output = run(stage, arguments).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().expect("a status"), String::from_utf8(text).expect("UTF-8"))
-}
-
-/// Everything that a command writes to a terminal of this size.
-pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).expect("granted");
-    unlockpt(&terminal).expect("unlocked");
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&terminal, size).expect("a size");
-    let name = ptsname(&terminal, Vec::new()).expect("a name");
-    let other = File::options().read(true).write(true).open(name.to_str().expect("UTF-8"));
-    let other = OwnedFd::from(other.expect("the other end"));
-    command
-        .env("TERM", "xterm")
-        .stdout(Stdio::from(other.try_clone().expect("a copy")))
-        .stderr(other);
-    if !colours {
-        command.env("NO_COLOR", "1");
-    }
-    let mut child = command.spawn().expect("it runs");
-    // The command holds copies of the terminal's other end until it is dropped.
-    drop(command);
-    let text = spawn_blocking(move || read_to_end(&terminal));
-    let text = timeout(PATIENCE, text).await.expect("an end").expect("read");
-    child.wait().await.expect("a status");
-    text
-}
-
-/// Reads until nobody has the other end open.
-fn read_to_end(terminal: &OwnedFd) -> String {
-    let (mut all, mut some) = (Vec::new(), [0; 4096]);
-    loop {
-        match rustix::io::read(terminal, &mut some) {
-            Ok(0) | Err(Errno::IO) => return String::from_utf8(all).expect("UTF-8"),
-            Ok(read) => all.extend_from_slice(&some[..read]),
-            Err(Errno::INTR) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// What changes from run to run, and its width with it: times, and the bars before them.

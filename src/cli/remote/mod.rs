@@ -5,7 +5,7 @@
 
 mod actions;
 mod monitor;
-mod paths;
+pub(super) mod paths;
 mod screen;
 mod status;
 mod story;
@@ -28,13 +28,13 @@ use crate::settings;
 pub(super) struct Where {
     /// The daemon's control socket; without this the one that the configuration names
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
 }
 
 impl Where {
     /// The daemon. A configuration that cannot be read, or has a fault by now, may be another
     /// than the one that the daemon runs by: then it is looked for where it is by default.
-    fn client(&self, config: &Path) -> Client {
+    pub(super) fn client(&self, config: &Path) -> Client {
         let configured = || settings::load(config, std::env::vars_os()).ok();
         match &self.socket {
             Some(socket) => Client::new(socket),

@@ -7,6 +7,7 @@ mod line;
 mod processes;
 mod relogin;
 mod stage;
+mod terminal;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};
+pub(crate) use self::terminal::{Terminal, on_a_terminal};
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
