@@ -61,7 +61,11 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     rest.control("SH", ["EXIT STATUS"]);
     for (status, meaning) in [
         (0, "It was stopped, or did what it was asked to."),
-        (EX_DEAD, "The token that was probed is dead."),
+        (
+            EX_DEAD,
+            "The answer is no: not all tokens are alive, the value that was asked for or probed is \
+             dead, or the daemon could not do what it was asked to for one of the tokens.",
+        ),
         (EX_USAGE, "Wrong usage of the command line."),
         (
             EX_UNAVAILABLE,

@@ -44,6 +44,15 @@ pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
 /// Requests that wait for the daemon's loop, all connections together: more connections than
 /// this are never served at once.
 const WAITING: usize = 16;
+/// A token's value on its way to whoever may have it. It is not known to be dead.
+#[derive(Debug)]
+pub struct Handed {
+    /// The value.
+    pub value: TokenValue,
+    /// The last answer said that it lives, and its bound is ahead.
+    pub verified: bool,
+}
+
 
 /// Something that the daemon's loop is asked for.
 #[derive(Debug)]
@@ -79,7 +88,7 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
         /// Where the value goes.
-        reply: Reply<TokenValue>,
+        reply: Reply<Handed>,
     },
     /// Nothing but a sign of life from the loop.
     Alive(Reply<()>),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::metrics::Format;
 use super::view::{Health, Listing, Page, Reloaded, Story};
-use super::{Caller, Command, Problem, ProblemKind, Reply};
+use super::{Caller, Command, Handed, Problem, ProblemKind, Reply};
 use crate::lifecycle;
 
 /// How long a request waits for the end of a reload: within the time of its connection.
@@ -110,6 +110,12 @@ async fn token(
     the_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
 }
 
+/// Tells of a value whether an answer says that it lives.
+pub(super) const STATE: HeaderName = HeaderName::from_static("tokenkeep-state");
+
+/// What that says where no answer does.
+pub(super) const UNVERIFIED: &str = "unverified";
+
 /// The value as plain text with a line break: what a file of it would hold.
 async fn value(
     State(the_loop): State<Loop>,
@@ -117,8 +123,11 @@ async fn value(
     name: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
-    let value = the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+    let Handed { value, verified } =
+        the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+    let state = HeaderValue::from_static(if verified { "alive" } else { UNVERIFIED });
     let headers = [
+        (STATE, state),
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];

@@ -12,11 +12,11 @@ use super::look::Look;
 use super::scrape::Scrape;
 use super::survey::{Survey, Surveys};
 use crate::clock;
-use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
-use crate::control::{Reloaded, Reply};
+use crate::control::{self, Bound, Caller, Command, Handed, Health, Interface, Problem};
+use crate::control::{ProblemKind, Reloaded, Reply};
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::Request;
-use crate::secret::{TokenValue, ValueRef};
+use crate::lifecycle::{Request, Standing};
+use crate::secret::ValueRef;
 use crate::settings::{DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
 
@@ -169,7 +169,7 @@ impl Daemon {
 
     /// A value is handed to root, the daemon's user and the token's readers; who is one of these
     /// last is looked up beside the loop.
-    fn value(&mut self, name: String, caller: Caller, reply: Reply<TokenValue>) {
+    fn value(&mut self, name: String, caller: Caller, reply: Reply<Handed>) {
         if self.roster.id_of(&name).is_none() {
             // Who may not act is not told which names there are by this path.
             return drop(reply.send(Err(Problem::no_token(&name))));
@@ -184,24 +184,8 @@ impl Daemon {
         });
     }
 
-    pub(super) fn hand_out(
-        &mut self,
-        name: &str,
-        caller: Caller,
-        may: bool,
-        reply: Reply<TokenValue>,
-    ) {
-        let id = self.roster.id_of(name);
-        let slot = id.and_then(|id| Some(self.keeper.token(id)?.active_slot()));
-        let kept = id.and_then(|id| self.roster.token(id));
-        let value =
-            kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).map(ValueRef::to_value));
-        let result = match value {
-            _ if !may => Err(forbidden()),
-            _ if kept.is_none() => Err(Problem::no_token(name)),
-            Some(value) => Ok(value),
-            None => Err(Problem::new(ProblemKind::Conflict, "the token has no value")),
-        };
+    pub(super) fn hand_out(&mut self, name: &str, caller: Caller, may: bool, reply: Reply<Handed>) {
+        let result = if may { self.value_of(name) } else { Err(forbidden()) };
         match &result {
             Ok(_) => {
                 let fields =
@@ -211,6 +195,28 @@ impl Daemon {
             Err(problem) => self.log_action((Some(name), "value"), caller, Some(problem)),
         }
         drop(reply.send(result));
+    }
+
+    /// The value in use, unless it is known to be dead: whoever asks for it would only be refused
+    /// by the server.
+    fn value_of(&self, name: &str) -> Result<Handed, Problem> {
+        let known = self.roster.id_of(name).and_then(|id| {
+            let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+            Some((token, kept.value(token.active_slot()).map(ValueRef::to_value)))
+        });
+        let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
+        let lack = match (token.standing(), value) {
+            (Standing::Expired, _) => "the token has expired",
+            (Standing::Rejected, _) => "the server has rejected the token, or it was revoked",
+            (_, None) => "the token has no value",
+            (_, Some(value)) => {
+                let verified = token.bound().is_some_and(|bound| bound > clock::now());
+                return Ok(Handed { value, verified });
+            }
+        };
+        let is_coming = token.is_reauthenticating() || token.has_candidate();
+        let next = if is_coming { "; a new value is on its way" } else { "" };
+        Err(Problem::new(ProblemKind::Conflict, format!("{lack}{next}")))
     }
 
     fn readers(&self, name: &str) -> Vec<Reader> {

@@ -14,7 +14,7 @@ use super::roster::{Kept, LastWords, Remote};
 use super::turns::Turn;
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
-use crate::control::{Caller, Reply};
+use crate::control::{Caller, Handed, Reply};
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
@@ -40,7 +40,7 @@ pub(super) enum Done {
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// It is known whether somebody may read a token's value.
-    Introduced { name: String, caller: Caller, may: bool, reply: Reply<TokenValue> },
+    Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
     Looked(Vec<Look>),
     /// Tokens were revoked at the end.

@@ -8,8 +8,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, PATIENCE, Stage, calls, configuration, get, login_simulator, mode, mortal_simulator,
-    post, prints_new, seconds, secret, server_table, simulator, token_table, until,
+    Daemon, PATIENCE, Stage, calls, configuration, free_port, get, login_simulator, mode,
+    mortal_simulator, post, prints_new, seconds, secret, server_table, simulator, token_table,
+    until,
 };
 
 /// Tokens of a long life, and a daemon that has asked about all of them.
@@ -264,6 +265,43 @@ async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
     let answer = get(&stage, "/v1/tokens/quotes/value").await;
     assert_eq!(answer.body, format!("{}\n", secret("quotes")));
     daemon.event("value_read", "quotes").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_known_to_be_dead_is_handed_to_nobody() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(0));
+    let daemon = stage.start();
+    daemon.event("token_expired", "quotes").await;
+    let answer = get(&stage, "/v1/tokens/quotes/value").await;
+    assert_eq!((answer.status, &*answer.problem()), (409, "conflict"));
+    assert!(answer.body.contains("the token has expired") && !answer.body.contains(&value));
+    assert_eq!(daemon.event("action_refused", "quotes").await.text("action"), "value");
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("value_read", ""), 0);
+}
+
+#[tokio::test]
+async fn a_value_tells_whether_an_answer_says_that_it_lives() {
+    let server = simulator().await;
+    let (stage, daemon) = calm(&server, &["quotes"], "").await;
+    let head = get(&stage, "/v1/tokens/quotes/value").await.head;
+    assert!(head.contains("tokenkeep-state: alive"), "{head}");
+    daemon.stop().await;
+
+    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
+    let value = stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("check_failed", "quotes").await;
+    let answer = get(&stage, "/v1/tokens/quotes/value").await;
+    assert_eq!(answer.body, format!("{value}\n"));
+    assert!(answer.head.contains("tokenkeep-state: unverified"), "{}", answer.head);
     daemon.stop().await;
 }
 

@@ -11,8 +11,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, mortal_simulator, on_a_terminal, prints_new, seconds,
-    secret, server_table, simulator, token_table,
+    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal, prints_new,
+    seconds, secret, server_table, simulator, token_table,
 };
 
 const UNAVAILABLE: i32 = 69;
@@ -245,6 +245,33 @@ async fn a_new_value_is_waited_for_and_its_failure_told() {
     assert_eq!((status, &*text), (0, "quotes: the new token value is alive\n"));
     let (status, text) = said(&stage, &["token", "quotes"]).await;
     assert_eq!((status, text), (0, format!("{}\n", secret("new"))));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_dead_is_said_to_be_so_and_nothing_is_printed() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    let dead = "orders-of-a-customer-with-a-very-long-name";
+    let output = run(&stage, &["token", dead]).await;
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &[][..]));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(said, "tokenkeep: the token has expired\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_no_answer_vouches_for_is_printed_with_a_warning() {
+    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
+    let value = stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("check_failed", "quotes").await;
+    let output = run(&stage, &["token", "quotes"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, format!("{value}\n").into_bytes());
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.starts_with("tokenkeep: warning: quotes: this value may be dead"), "{said}");
     daemon.stop().await;
 }
 

@@ -238,6 +238,8 @@ impl Drop for Progress {
 }
 
 /// Print a token's value, for root, the daemon's user and the token's `readers`
+///
+/// A value that is known to be dead is not printed: that is said, and the exit status is 1
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Token {
     /// The token
@@ -252,7 +254,15 @@ impl Errand for Token {
     }
 
     async fn run(self, client: &mut Client) -> Result<u8, Failure> {
-        let value = client.get_text(&paths::token(&self.name, &["value"])).await?;
+        let path = paths::token(&self.name, &["value"]);
+        let (value, verified) = client.get_value(&path).await?;
+        if !verified {
+            complain(&format!(
+                "warning: {}: this value may be dead: no answer about it has come yet, or none \
+                 before the end of its reported life",
+                self.name
+            ));
+        }
         print(&value)?;
         Ok(0)
     }
