@@ -6,16 +6,19 @@
 //!
 //! ```text
 //! socket ── serve ── routes ── Command ──> the daemon's loop
+//!             ├─ places         few connections at once, none of them idle while others wait
 //!             └─ peer           what the kernel says of who is calling
 //! client                        the other end, for the command line
 //! page ── host                  what browsers see on the listening address
 //! ```
 
+mod activity;
 pub mod client;
 mod host;
 mod metrics;
 pub mod page;
 mod peer;
+mod places;
 mod problem;
 mod routes;
 mod serve;
