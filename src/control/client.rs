@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::problem::{Enveloped, Problem, ProblemKind};
 use super::routes::{STATE, UNVERIFIED};
+use super::view::{Reloaded, Reloading};
 use crate::clock;
 use crate::time::Moment;
 
@@ -70,6 +71,18 @@ impl ClientFault {
     }
 }
 
+/// What is wanted of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// That there is one; its end is waited for a while, if `wait`.
+    Another {
+        /// Whether the end matters.
+        wait: bool,
+    },
+    /// The end of one that has begun.
+    EndOf(Reloading),
+}
+
 /// A daemon, by its socket. It is connected to anew where the daemon has closed a connection.
 #[derive(Debug)]
 pub struct Client {
@@ -118,17 +131,33 @@ impl Client {
         Ok((text, verified))
     }
 
-    /// Has something done; what came of it, where that is known already.
+    /// Has something done; that it is done is not waited for.
     ///
     /// # Errors
     ///
     /// See [`ClientFault`].
-    pub async fn post<T: DeserializeOwned>(
+    pub async fn post(&mut self, path: &str) -> Result<(), ClientFault> {
+        self.request(Method::POST, path).await.map(drop)
+    }
+
+    /// Has the configuration read again, or waits for the end of a reload that was asked for: what
+    /// came of it, if it ends in time.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientFault`].
+    pub async fn reload(
         &mut self,
-        path: &str,
-    ) -> Result<Option<T>, ClientFault> {
-        let (head, body) = self.request(Method::POST, path).await?;
-        if head.status == StatusCode::ACCEPTED { Ok(None) } else { read(&body).map(Some) }
+        wanted: Wanted,
+    ) -> Result<Result<Reloaded, Reloading>, ClientFault> {
+        let (method, path) = match wanted {
+            Wanted::Another { wait } => (Method::POST, format!("/v1/reload?wait={wait}")),
+            Wanted::EndOf(Reloading { number }) => {
+                (Method::GET, format!("/v1/reload?number={number}"))
+            }
+        };
+        let (head, body) = self.request(method, &path).await?;
+        if head.status == StatusCode::ACCEPTED { read(&body).map(Err) } else { read(&body).map(Ok) }
     }
 
     async fn request(

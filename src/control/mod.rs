@@ -33,8 +33,8 @@ pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{Interface, serve, serve_public};
 pub use self::socket::{Bound, SocketFault, bind, inherited};
 pub use self::view::{
-    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, ServerView, Story,
-    TokenView,
+    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, Reloading, ServerView,
+    Story, TokenView,
 };
 
 use self::page::Frame;
@@ -44,9 +44,6 @@ use crate::secret::TokenValue;
 /// Where an answer is awaited.
 pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
 
-/// Requests that wait for the daemon's loop, all connections together: more connections than
-/// this are never served at once.
-const WAITING: usize = 16;
 /// A token's value on its way to whoever may have it. It is not known to be dead.
 #[derive(Debug)]
 pub struct Handed {
@@ -56,6 +53,9 @@ pub struct Handed {
     pub verified: bool,
 }
 
+/// Requests that wait for the daemon's loop, all connections together: more connections than
+/// this are never served at once.
+const WAITING: usize = 16;
 
 /// Something that the daemon's loop is asked for.
 #[derive(Debug)]
@@ -106,9 +106,11 @@ pub enum Command {
     Reload {
         /// Who asks.
         caller: Caller,
-        /// Told when that has ended.
-        reply: Reply<Reloaded>,
+        /// Told the reload's number at once.
+        reply: Reply<u64>,
     },
+    /// What came of the reload of this number, once it has ended.
+    Outcome(u64, Reply<Reloaded>),
 }
 
 /// The loop's end of the interface, and the requests' end.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::metrics::Format;
-use super::view::{Health, Listing, Page, Reloaded, Story};
+use super::view::{Health, Listing, Page, Reloading, Story};
 use super::{Caller, Command, Handed, Problem, ProblemKind, Reply};
 use crate::lifecycle;
 
@@ -33,7 +33,7 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}", get(token))
         .route("/v1/tokens/{name}/value", get(value))
         .route("/v1/tokens/{name}/{action}", post(act))
-        .route("/v1/reload", post(reload))
+        .route("/v1/reload", post(reload).get(reloaded))
         .merge(health_and_metrics(true))
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
@@ -170,10 +170,23 @@ async fn reload(
 ) -> Answer<Response> {
     let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
     let patience = if wait { RELOAD } else { Duration::from_millis(100) };
-    let asked = the_loop.ask::<Reloaded>(|reply| Command::Reload { caller, reply });
+    let number = the_loop.ask(|reply| Command::Reload { caller, reply }).await?;
+    end_of_reload(&the_loop, number, patience).await
+}
+
+async fn reloaded(
+    State(the_loop): State<Loop>,
+    query: Result<Query<Reloading>, QueryRejection>,
+) -> Answer<Response> {
+    let Query(Reloading { number }) = query.map_err(|error| bad(&error.body_text()))?;
+    end_of_reload(&the_loop, number, RELOAD).await
+}
+
+async fn end_of_reload(the_loop: &Loop, number: u64, patience: Duration) -> Answer<Response> {
+    let asked = the_loop.ask(|reply| Command::Outcome(number, reply));
     match timeout(patience, asked).await {
         Ok(outcome) => Ok(Json(outcome?).into_response()),
-        Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
+        Err(_) => Ok((StatusCode::ACCEPTED, Json(Reloading { number })).into_response()),
     }
 }
 

@@ -170,26 +170,30 @@ impl Daemon {
         }
     }
 
-    /// SIGHUP: the configuration is read again, and this goes on meanwhile.
-    pub(super) fn reload(&mut self) {
-        if std::mem::replace(&mut self.reloading, true) {
-            self.reload_again = true;
-            return;
+    /// SIGHUP: the configuration is read again, and this goes on meanwhile. Returns the reload's
+    /// number.
+    pub(super) fn reload(&mut self) -> u64 {
+        let (number, now) = self.reloads.ask();
+        if now {
+            self.read_configuration();
         }
+        number
+    }
+
+    fn read_configuration(&mut self) {
         self.told(systemd::reloading());
         self.queries.spawn(deeds::load(Arc::clone(&self.loader)));
     }
 
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {
-        self.reloading = false;
         let outcome = match loaded {
             Ok(loaded) => self.replace_settings(loaded),
             Err(faults) => self.reject(&faults.to_string()),
         };
-        self.tell_of_reload(&outcome);
+        let next = self.reloads.end(outcome);
         self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
+        if next {
+            self.read_configuration();
         }
     }
 

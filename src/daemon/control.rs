@@ -13,7 +13,7 @@ use super::scrape::Scrape;
 use super::survey::{Survey, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Handed, Health, Interface, Problem};
-use crate::control::{ProblemKind, Reloaded, Reply};
+use crate::control::{ProblemKind, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Request, Standing};
 use crate::secret::ValueRef;
@@ -33,8 +33,6 @@ pub(super) struct Desk {
     pub(super) surveys: Surveys,
     /// What the page waits for.
     pub(super) look: Option<Look>,
-    /// Those who wait for the end of the reload under way, and of the one after it.
-    pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
 }
 
@@ -45,7 +43,6 @@ impl Desk {
             interfaces: Vec::new(),
             surveys: Surveys::default(),
             look: None,
-            reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
     }
@@ -147,14 +144,15 @@ impl Daemon {
             Command::Reload { caller, reply } => {
                 if caller.may_act() {
                     self.log_action((None, "reload"), caller, None);
-                    self.control.reloads[usize::from(self.reloading)].push(reply);
-                    self.reload();
+                    let number = self.reload();
+                    drop(reply.send(Ok(number)));
                 } else {
                     let problem = forbidden();
                     self.log_action((None, "reload"), caller, Some(&problem));
                     drop(reply.send(Err(problem)));
                 }
             }
+            Command::Outcome(number, reply) => self.reloads.wait(number, reply),
         }
     }
 
@@ -251,14 +249,6 @@ impl Daemon {
                 self.say(Name::ActionRefused, Severity::Warn, &message, fields);
             }
         }
-    }
-
-    /// A reload has ended: whoever waits for it hears so, and the next one's turn comes.
-    pub(super) fn tell_of_reload(&mut self, outcome: &Reloaded) {
-        for reply in self.control.reloads[0].drain(..) {
-            drop(reply.send(Ok(outcome.clone())));
-        }
-        self.control.reloads.swap(0, 1);
     }
 
     fn health(&self) -> Health {

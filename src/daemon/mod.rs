@@ -16,6 +16,7 @@ mod late;
 mod look;
 mod memory;
 mod quiet;
+mod reloads;
 mod report;
 mod restock;
 mod roster;
@@ -45,6 +46,7 @@ use self::deeds::Done;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
+use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 pub(crate) use self::status::grouped;
@@ -121,8 +123,7 @@ pub struct Daemon {
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
-    reloading: bool,
-    reload_again: bool,
+    reloads: Reloads,
     stopping: bool,
 }
 
@@ -162,8 +163,7 @@ impl Daemon {
             turns: Turns::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
-            reloading: false,
-            reload_again: false,
+            reloads: Reloads::default(),
             stopping: false,
             loader,
             log,
@@ -199,7 +199,7 @@ impl Daemon {
             tokio::select! {
                 biased;
                 signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => self.reload(),
+                    Some(SIGHUP) => drop(self.reload()),
                     Some(_) | None => break,
                 },
                 () = &mut until => break,

@@ -255,6 +255,11 @@ async fn a_reload_tells_its_outcome() {
     assert!(outcome["error"].as_str().is_some_and(|error| error.contains("url")), "{outcome}");
     daemon.event("config_rejected", "").await;
     assert!(matches!(post(&stage, "/v1/reload?wait=false").await.status, 200 | 202));
+
+    let outcome = get(&stage, "/v1/reload?number=3").await.json();
+    assert_eq!(outcome["applied"], false, "it tells when the third has ended");
+    assert_eq!(get(&stage, "/v1/reload?number=4").await.problem(), "not_found");
+    assert_eq!(get(&stage, "/v1/reload").await.problem(), "bad_request");
     daemon.stop().await;
 }
 

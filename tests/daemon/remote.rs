@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::Output;
 
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
 use tokenkeep::simulator::{Endpoint, Simulator};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use crate::support::{
 };
 
 const UNAVAILABLE: i32 = 69;
+const NOT_KNOWN: i32 = 75;
 const NOT_PERMITTED: i32 = 77;
 
 /// The program with these arguments, and the stage's configuration.
@@ -230,6 +231,20 @@ async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
 }
 
 #[tokio::test]
+async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = silent.local_addr().expect("an address");
+    let table = format!("[server.sarus]\nurl = \"http://{url}\"\ntimeout = \"60s\"\n");
+    let stage = Stage::new(&(table + &token_table("quotes", "sarus", "")));
+    stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    let (status, text) = said(&stage, &["check", "quotes"]).await;
+    assert_eq!((status, text.contains("still under way")), (NOT_KNOWN, true), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_value_is_waited_for_and_its_failure_told() {
     let server = mortal_simulator().await;
     let stage = Stage::new(&crate::support::configuration(&server, ""));
@@ -312,6 +327,19 @@ async fn a_reload_is_waited_for_and_its_outcome_told() {
     let socket = socket.to_str().expect("UTF-8");
     let (status, text) = said(&stage, &["reload", "--wait", "--socket", socket]).await;
     assert_eq!((status, text.contains("refused whole")), (78, true), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_whose_end_is_not_known_in_time_ends_with_75() {
+    let server = simulator().await;
+    let (stage, daemon) = three(&server).await;
+    daemon.signal(Signal::STOP);
+    let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "300ms"]).await;
+    assert_eq!((status, text.contains("is not known")), (NOT_KNOWN, true), "{text}");
+    daemon.signal(Signal::CONT);
+    let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "5"]).await;
+    assert_eq!((status, text.contains("with its unit")), (64, true), "{text}");
     daemon.stop().await;
 }
 

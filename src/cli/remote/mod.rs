@@ -6,6 +6,7 @@
 mod actions;
 mod monitor;
 pub(super) mod paths;
+mod reload;
 mod screen;
 mod status;
 mod story;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-pub(super) use self::actions::{Action, Names, Reload, Token};
+pub(super) use self::actions::{Action, Names, Token};
+pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 
 use super::{Failure, runtime};
