@@ -16,6 +16,7 @@ mod late;
 mod look;
 mod memory;
 mod quiet;
+mod reading;
 mod reloads;
 mod report;
 mod restock;
@@ -46,6 +47,7 @@ use self::deeds::Done;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
+use self::reading::Reader;
 use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
@@ -100,7 +102,7 @@ pub enum DaemonError {
 /// The daemon and all that it holds.
 pub struct Daemon {
     settings: Settings,
-    loader: Arc<Loader>,
+    reader: Reader,
     log: Option<Guard>,
     keeper: Keeper,
     roster: Roster,
@@ -165,12 +167,12 @@ impl Daemon {
             woke: Moment::default(),
             reloads: Reloads::default(),
             stopping: false,
-            loader,
+            reader: Reader::new(loader),
             log,
             settings,
         };
         let settings = daemon.settings.clone();
-        let clients = apply::clients(&settings, None)?;
+        let clients = apply::clients(&settings, &[])?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
             store => store,

@@ -3,6 +3,7 @@
 mod browser;
 mod control;
 mod daemon;
+mod hung;
 mod line;
 mod processes;
 mod relogin;
@@ -18,6 +19,7 @@ use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 pub(crate) use self::browser::{Browser, DOWN, END, ENTER, ESCAPE};
 pub(crate) use self::control::{Answer, get, post, read};
 pub(crate) use self::daemon::{Daemon, Ended};
+pub(crate) use self::hung::Hung;
 pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
 pub(crate) use self::relogin::{configuration, expired, prints_new};
