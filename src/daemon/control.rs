@@ -1,69 +1,25 @@
 //! What people ask the daemon for: answered within its loop, which alone knows and decides.
 
-use std::future::pending;
 use std::path::Path;
 
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
 use super::look::Look;
 use super::scrape::Scrape;
-use super::survey::{Survey, Surveys};
+use super::survey::Survey;
 use crate::clock;
-use crate::control::{self, Bound, Caller, Command, Handed, Health, Interface, Problem};
+use crate::control::{self, Bound, Caller, Command, Handed, Health, Problem};
 use crate::control::{ProblemKind, Reply};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Request, Standing};
 use crate::secret::ValueRef;
 use crate::settings::{DEFAULT_SOCKET, Reader};
-use crate::time::{Moment, whole_millis};
+use crate::time::whole_millis;
 
 /// The group that may look, where it is there: the one that the package makes.
 pub(crate) const GROUP: &str = "tokenkeep";
-
-/// The daemon's end of the control interface.
-#[derive(Debug)]
-pub(super) struct Desk {
-    /// `None` without an interface.
-    commands: Option<mpsc::Receiver<Command>>,
-    /// They end with the daemon.
-    interfaces: Vec<Interface>,
-    pub(super) surveys: Surveys,
-    /// What the page waits for.
-    pub(super) look: Option<Look>,
-    since: Moment,
-}
-
-impl Desk {
-    pub(super) fn new() -> Self {
-        Self {
-            commands: None,
-            interfaces: Vec::new(),
-            surveys: Surveys::default(),
-            look: None,
-            since: clock::now(),
-        }
-    }
-
-    /// The next thing that somebody asks for; `None` while a look at the tokens is to go on,
-    /// once everything else that is under way has had its turn.
-    pub(super) async fn next(&mut self) -> Option<Command> {
-        if self.surveys.are_under_way() || self.look.is_some() {
-            yield_now().await;
-            return None;
-        }
-        let command = match &mut self.commands {
-            Some(commands) => commands.recv().await,
-            None => None,
-        };
-        if command.is_none() {
-            pending::<()>().await;
-        }
-        command
-    }
-}
 
 impl Daemon {
     /// Opens the control interface: on the socket that systemd has handed over, or on one of its

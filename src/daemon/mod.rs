@@ -8,6 +8,7 @@ mod absent;
 mod apply;
 pub(crate) mod control;
 mod deeds;
+mod desk;
 mod ends;
 mod farewell;
 mod figures;
@@ -42,8 +43,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
-use self::control::Desk;
 use self::deeds::Done;
+use self::desk::Desk;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
@@ -196,30 +197,36 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
-        loop {
-            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
-            tokio::select! {
-                biased;
-                signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => drop(self.reload()),
-                    Some(_) | None => break,
-                },
-                () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
-                Some(Ok(done)) = self.deeds.join_next() => self.done(done),
-                changed = self.watcher.changed() => self.look_at(changed),
-                report = memory::report(&mut self.store) => self.reported(report),
-                news = self.stocks.news() => self.restock(news),
-                _ = alarm.rings() => {}
-                command = self.control.next() => match command {
-                    Some(command) => self.command(command),
-                    None => self.survey(),
-                },
-            }
-            self.wake();
-        }
+        while self.round(&mut alarm, &mut until).await? {}
         self.wind_down().await;
         Ok(())
+    }
+
+    /// Waits for something to happen, and does what comes of it; false when it is time to stop.
+    async fn round(
+        &mut self,
+        alarm: &mut Alarm,
+        until: impl Future<Output = ()>,
+    ) -> Result<bool, DaemonError> {
+        alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Some(SIGHUP) => drop(self.reload()),
+                Some(_) | None => return Ok(false),
+            },
+            () = until => return Ok(false),
+            Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
+            Some(Ok(done)) = self.deeds.join_next() => self.done(done),
+            changed = self.watcher.changed() => self.look_at(changed),
+            report = memory::report(&mut self.store) => self.reported(report),
+            news = self.stocks.news() => self.restock(news),
+            _ = alarm.rings() => {}
+            task = self.control.next() => self.attend(task),
+        }
+        self.wake();
+        self.attend_in_turn();
+        Ok(true)
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
