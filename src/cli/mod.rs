@@ -64,7 +64,8 @@ enum Command {
     Resume(remote::Names),
     /// Have the server end the lives of tokens; where there is a `reauth`, new values follow
     Revoke(remote::Names),
-    /// Print a token's value, for root, the daemon's user and the token's `readers`
+    /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
+    /// not printed, which is said and ends with 1
     Token(remote::Token),
     /// Have the daemon read its configuration again
     Reload(remote::Reload),

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 use super::metrics::Format;
 use super::view::{Health, Listing, Page, Reloading, Story};
 use super::{Caller, Command, Handed, Problem, ProblemKind, Reply};
+use crate::clock;
 use crate::lifecycle;
+use crate::time::Moment;
 
 /// How long a request waits for the end of a reload: within the time of its connection.
 const RELOAD: Duration = Duration::from_millis(4_500);
@@ -169,9 +171,9 @@ async fn reload(
     query: Result<Query<Waiting>, QueryRejection>,
 ) -> Answer<Response> {
     let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
-    let patience = if wait { RELOAD } else { Duration::from_millis(100) };
+    let until = clock::now() + if wait { RELOAD } else { Duration::from_millis(100) };
     let number = the_loop.ask(|reply| Command::Reload { caller, reply }).await?;
-    end_of_reload(&the_loop, number, patience).await
+    end_of_reload(&the_loop, number, until).await
 }
 
 async fn reloaded(
@@ -179,12 +181,12 @@ async fn reloaded(
     query: Result<Query<Reloading>, QueryRejection>,
 ) -> Answer<Response> {
     let Query(Reloading { number }) = query.map_err(|error| bad(&error.body_text()))?;
-    end_of_reload(&the_loop, number, RELOAD).await
+    end_of_reload(&the_loop, number, clock::now() + RELOAD).await
 }
 
-async fn end_of_reload(the_loop: &Loop, number: u64, patience: Duration) -> Answer<Response> {
+async fn end_of_reload(the_loop: &Loop, number: u64, until: Moment) -> Answer<Response> {
     let asked = the_loop.ask(|reply| Command::Outcome(number, reply));
-    match timeout(patience, asked).await {
+    match timeout(until.since(clock::now()), asked).await {
         Ok(outcome) => Ok(Json(outcome?).into_response()),
         Err(_) => Ok((StatusCode::ACCEPTED, Json(Reloading { number })).into_response()),
     }

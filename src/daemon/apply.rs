@@ -281,6 +281,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("log.format", old.log.format != new.log.format),
         ("control.socket", old.control.socket != new.control.socket),
         ("control.listen", old.control.listen != new.control.listen),
+        ("control.listen_hosts", old.control.listen_hosts != new.control.listen_hosts),
         ("control.listen_names", old.control.listen_names != new.control.listen_names),
     ];
     let named: Vec<_> =

@@ -148,7 +148,8 @@ async fn what_only_a_restart_can_change_is_named() {
     stage.configure(
         &[
             "state_dir = \"$DIR/elsewhere\"\n[log]\nformat = \"logfmt\"\n",
-            "[control]\nsocket = \"$DIR/other.sock\"\nlisten = \"127.0.0.1:9\"\n",
+            "[control]\nsocket = \"$DIR/other.sock\"\nlisten = \"127.0.0.1:9\"\n\
+             listen_hosts = [\"keep.example\"]\n",
             &server_table(&server),
             &token_table("kept", ""),
         ]
@@ -156,7 +157,8 @@ async fn what_only_a_restart_can_change_is_named() {
     );
     daemon.signal(Signal::HUP);
     let line = daemon.event("config_reloaded", "").await;
-    assert_eq!(line.text("needs_restart"), "state_dir,log.format,control.socket,control.listen");
+    let named = "state_dir,log.format,control.socket,control.listen,control.listen_hosts";
+    assert_eq!(line.text("needs_restart"), named);
     daemon.stop().await;
 }
 

@@ -215,6 +215,26 @@ async fn a_check_tells_what_came_of_it_for_every_token_that_fits() {
 }
 
 #[tokio::test]
+async fn a_token_s_own_name_is_no_pattern_of_others() {
+    let server = simulator().await;
+    let stage = Stage::new(
+        &(server_table("sarus", &server, "")
+            + &["[token.\"q*\"]", "[token.quotes]"]
+                .map(|table| format!("{table}\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n"))
+                .concat()),
+    );
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    assert_eq!(said(&stage, &["pause", "q*"]).await, (0, "q*: paused\n".to_owned()));
+    let (_, story) = said(&stage, &["status", "q*"]).await;
+    assert!(story.starts_with("token       q*\n"), "{story}");
+    let (_, text) = said(&stage, &["pause", "q*s"]).await;
+    assert_eq!(text, "quotes: paused\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
     let server = simulator().await;
     let stage = Stage::new(

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::table::short;
-use super::{Errand, Where, all, is_pattern, paths};
+use super::{Errand, Where, all, is_pattern, named, paths};
 use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
 use crate::clock;
 use crate::control::client::{Client, ClientFault};
@@ -137,7 +137,7 @@ fn is_his_own(fault: &ClientFault) -> bool {
 async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ClientFault> {
     let mut chosen = Vec::new();
     for name in names {
-        if is_pattern(name) {
+        if is_pattern(name) && named(client, name).await?.is_none() {
             let page = all(client, Some(name)).await?;
             chosen.extend(page.tokens.into_iter().map(|token| token.name));
         } else {
@@ -255,8 +255,6 @@ impl Drop for Progress {
 }
 
 /// Print a token's value, for root, the daemon's user and the token's `readers`
-///
-/// A value that is known to be dead is not printed: that is said, and the exit status is 1
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Token {
     /// The token

@@ -25,7 +25,7 @@ pub(super) use self::status::Status;
 
 use super::{Failure, complain, runtime};
 use crate::control::client::{Client, ClientFault};
-use crate::control::{Listing, Order, Page, ProblemKind};
+use crate::control::{Listing, Order, Page, ProblemKind, Story};
 use crate::settings;
 
 /// How long the configuration is read for the sake of the socket's path.
@@ -103,9 +103,18 @@ impl Failure {
     }
 }
 
-/// Whether a name is a pattern of names.
+/// Whether a name is a pattern of names. It may be a token's own all the same.
 fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
+}
+
+/// The token of this name; `None` where there is none, and the name is a pattern.
+async fn named(client: &mut Client, name: &str) -> Result<Option<Box<Story>>, ClientFault> {
+    match client.get(&paths::token(name, &[])).await {
+        Ok(story) => Ok(Some(Box::new(story))),
+        Err(fault) if is_pattern(name) && fault.kind() == Some(ProblemKind::NotFound) => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// All tokens that fit `filter`, page by page, with the counts of all of them.
