@@ -4,23 +4,23 @@
 //! runs on a thread of its own, so that a hung disk does not hold up the tokens.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use super::reading::Fresh;
 use super::roster::{Kept, LastWords, Remote};
 use super::turns::Turn;
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
-use crate::control::{Caller, Reply};
+use crate::control::{Caller, Handed, Reply};
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
-use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
+use crate::settings::{KeySource, ReauthMethod, Source};
 use crate::store::Receipt;
 use crate::token_file::{
     DISK_PATIENCE, Found, SourceFault, SourceFaultKind, StoreFault, read, read_key, replace,
@@ -42,13 +42,13 @@ pub(super) enum Done {
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// It is known whether somebody may read a token's value.
-    Introduced { name: String, caller: Caller, may: bool, reply: Reply<TokenValue> },
+    Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
     Looked(Vec<Look>),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
-    /// The configuration was read.
-    Loaded(Box<Result<Loaded, Faults>>),
+    /// The configuration was read, or why it was not.
+    Loaded(Box<Result<Fresh, String>>),
 }
 
 /// A value that an answer named in place of the one that was asked about.
@@ -330,11 +330,6 @@ impl Look {
             matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
         })
     }
-}
-
-/// Reads the configuration again.
-pub(super) async fn load(loader: Arc<super::Loader>) -> Done {
-    Done::Loaded(Box::new(blocking(move || loader()).await))
 }
 
 /// What a source holds now.

@@ -8,6 +8,7 @@ mod absent;
 mod apply;
 pub(crate) mod control;
 mod deeds;
+mod desk;
 mod ends;
 mod farewell;
 mod figures;
@@ -16,6 +17,8 @@ mod late;
 mod look;
 mod memory;
 mod quiet;
+mod reading;
+mod reloads;
 mod report;
 mod restock;
 mod roster;
@@ -40,11 +43,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
-use self::control::Desk;
 use self::deeds::Done;
+use self::desk::Desk;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
+use self::reading::Reader;
+use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 pub(crate) use self::status::grouped;
@@ -98,7 +103,7 @@ pub enum DaemonError {
 /// The daemon and all that it holds.
 pub struct Daemon {
     settings: Settings,
-    loader: Arc<Loader>,
+    reader: Reader,
     log: Option<Guard>,
     keeper: Keeper,
     roster: Roster,
@@ -124,8 +129,7 @@ pub struct Daemon {
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
-    reloading: bool,
-    reload_again: bool,
+    reloads: Reloads,
     stopping: bool,
 }
 
@@ -166,15 +170,14 @@ impl Daemon {
             writes: Turns::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
-            reloading: false,
-            reload_again: false,
+            reloads: Reloads::default(),
             stopping: false,
-            loader,
+            reader: Reader::new(loader),
             log,
             settings,
         };
         let settings = daemon.settings.clone();
-        let clients = apply::clients(&settings, None)?;
+        let clients = apply::clients(&settings, &[])?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
             store => store,
@@ -198,30 +201,36 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
-        loop {
-            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
-            tokio::select! {
-                biased;
-                signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => self.reload(),
-                    Some(_) | None => break,
-                },
-                () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
-                Some(Ok(done)) = self.deeds.join_next() => self.done(done),
-                changed = self.watcher.changed() => self.look_at(changed),
-                report = memory::report(&mut self.store) => self.reported(report),
-                news = self.stocks.news() => self.restock(news),
-                _ = alarm.rings() => {}
-                command = self.control.next() => match command {
-                    Some(command) => self.command(command),
-                    None => self.survey(),
-                },
-            }
-            self.wake();
-        }
+        while self.round(&mut alarm, &mut until).await? {}
         self.wind_down().await;
         Ok(())
+    }
+
+    /// Waits for something to happen, and does what comes of it; false when it is time to stop.
+    async fn round(
+        &mut self,
+        alarm: &mut Alarm,
+        until: impl Future<Output = ()>,
+    ) -> Result<bool, DaemonError> {
+        alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Some(SIGHUP) => drop(self.reload()),
+                Some(_) | None => return Ok(false),
+            },
+            () = until => return Ok(false),
+            Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
+            Some(Ok(done)) = self.deeds.join_next() => self.done(done),
+            changed = self.watcher.changed() => self.look_at(changed),
+            report = memory::report(&mut self.store) => self.reported(report),
+            news = self.stocks.news() => self.restock(news),
+            _ = alarm.rings() => {}
+            task = self.control.next() => self.attend(task),
+        }
+        self.wake();
+        self.attend_in_turn();
+        Ok(true)
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.

@@ -10,7 +10,7 @@ use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::screen::Screen;
-use super::{Errand, Where, all, is_pattern, monitor, paths, story, table};
+use super::{Errand, Where, all, monitor, named, paths, story, table};
 use crate::cli::{Failure, complain, print};
 use crate::control::client::{Client, ClientFault};
 use crate::control::{Counts, Listing, Page, Problem, Story, TokenView};
@@ -79,11 +79,13 @@ impl Errand for Status {
 
 impl Status {
     async fn ask(&self, client: &mut Client) -> Result<Told, ClientFault> {
-        match &self.name {
-            Some(name) if !is_pattern(name) => {
-                client.get(&paths::token(name, &[])).await.map(Box::new).map(Told::Story)
-            }
-            Some(_) | None => self.page(client).await.map(Told::Page),
+        let story = match &self.name {
+            Some(name) => named(client, name).await?,
+            None => None,
+        };
+        match story {
+            Some(story) => Ok(Told::Story(story)),
+            None => self.page(client).await.map(Told::Page),
         }
     }
 
