@@ -4,13 +4,13 @@ use std::future::pending;
 use std::path::Path;
 
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
-use super::look::Look;
+use super::picture::Picture;
 use super::scrape::Scrape;
-use super::survey::{Survey, Surveys};
+use super::search::Search;
+use super::survey::{Look, Surveys};
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
 use crate::control::{Reloaded, Reply};
@@ -31,8 +31,6 @@ pub(super) struct Desk {
     /// They end with the daemon.
     interfaces: Vec<Interface>,
     pub(super) surveys: Surveys,
-    /// What the page waits for.
-    pub(super) look: Option<Look>,
     /// Those who wait for the end of the reload under way, and of the one after it.
     pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
     since: Moment,
@@ -44,27 +42,30 @@ impl Desk {
             commands: None,
             interfaces: Vec::new(),
             surveys: Surveys::default(),
-            look: None,
             reloads: [Vec::new(), Vec::new()],
             since: clock::now(),
         }
     }
 
-    /// The next thing that somebody asks for; `None` while a look at the tokens is to go on,
-    /// once everything else that is under way has had its turn.
+    /// The next thing that somebody asks for; `None` when a look at the tokens is to go on.
     pub(super) async fn next(&mut self) -> Option<Command> {
-        if self.surveys.are_under_way() || self.look.is_some() {
-            yield_now().await;
-            return None;
+        let Self { commands, surveys, .. } = self;
+        tokio::select! {
+            biased;
+            command = asked(commands) => Some(command),
+            () = surveys.turn() => None,
         }
-        let command = match &mut self.commands {
-            Some(commands) => commands.recv().await,
-            None => None,
-        };
-        if command.is_none() {
-            pending::<()>().await;
-        }
-        command
+    }
+}
+
+async fn asked(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
+    let command = match commands {
+        Some(commands) => commands.recv().await,
+        None => None,
+    };
+    match command {
+        Some(command) => command,
+        None => pending().await,
     }
 }
 
@@ -118,20 +119,31 @@ impl Daemon {
         self.say(Name::ConfigWarning, Severity::Warn, message, fields);
     }
 
+    /// Does what somebody asks for, and goes on with the looks under way: neither holds up the
+    /// other.
+    pub(super) fn attend(&mut self, command: Option<Command>) {
+        if let Some(command) = command {
+            self.command(command);
+        }
+        self.survey();
+    }
+
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
-    pub(super) fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command) {
         match command {
             Command::Health(reply) => drop(reply.send(Ok(self.health()))),
             Command::List(listing, reply) => {
-                if let Some(survey) = Survey::begin(&listing, reply) {
-                    self.control.surveys.add(survey);
+                if let Some(search) = Search::begin(&listing, reply) {
+                    self.control.surveys.add(Look::Search(search));
                 }
             }
             Command::Alive(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
-                self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
+                self.control.surveys.add(Look::Scrape(Scrape::begin(names, reply)));
             }
-            Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
+            Command::Look { names, reply } => {
+                self.control.surveys.add(Look::Picture(Picture::begin(names, reply)));
+            }
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
                 drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));

@@ -13,14 +13,16 @@ mod farewell;
 mod figures;
 mod inventories;
 mod late;
-mod look;
+mod leisure;
 mod memory;
+mod picture;
 mod quiet;
 mod report;
 mod restock;
 mod roster;
 mod round;
 mod scrape;
+mod search;
 mod sources;
 mod status;
 mod stock_report;
@@ -30,6 +32,7 @@ mod terms;
 mod turns;
 mod views;
 mod watchdog;
+mod worst;
 
 use std::io;
 use std::sync::Arc;
@@ -209,10 +212,7 @@ impl Daemon {
                 report = memory::report(&mut self.store) => self.reported(report),
                 news = self.stocks.news() => self.restock(news),
                 _ = alarm.rings() => {}
-                command = self.control.next() => match command {
-                    Some(command) => self.command(command),
-                    None => self.survey(),
-                },
+                command = self.control.next() => self.attend(command),
             }
             self.wake();
         }
