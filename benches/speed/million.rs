@@ -13,7 +13,7 @@ use super::stage::{Daemon, Play, Server};
 use super::table::Target;
 use super::{Point, Run, peers};
 
-const MILLION: u64 = 1_000_000;
+pub(super) const MILLION: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is said at most this long after the minute that it is of.
@@ -143,7 +143,7 @@ fn scene(run: &mut Run<'_>, server: &mut Server, rate: f64, counts: &[u64], targ
 /// A schedule by which so many tokens, all asked at about the same time, are asked so often
 /// in the second minute after. Waits are spread evenly from nothing to an interval; those who
 /// have been asked again in between make up for the difference.
-fn schedule(tokens: f64, rate: f64) -> String {
+pub(super) fn schedule(tokens: f64, rate: f64) -> String {
     let at = |interval: f64| {
         let share = MIDDLE / interval;
         // Beyond an interval all are spread already, and wait half of it in the mean.

@@ -252,7 +252,12 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    printed(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// What came of printing: whoever has read enough may go.
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::System { doing: "writing to standard output", error })
         }

@@ -6,9 +6,10 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::deeds::{self, Done};
-use super::look::Look;
+use super::picture::Picture;
 use super::scrape::Scrape;
-use super::survey::Survey;
+use super::search::Search;
+use super::survey::Look;
 use crate::clock;
 use crate::control::{self, Bound, Caller, Command, Handed, Health, Problem};
 use crate::control::{ProblemKind, Reply};
@@ -76,15 +77,17 @@ impl Daemon {
         match command {
             Command::Health(reply) => drop(reply.send(Ok(self.health()))),
             Command::List(listing, reply) => {
-                if let Some(survey) = Survey::begin(&listing, reply) {
-                    self.control.surveys.add(survey);
+                if let Some(search) = Search::begin(&listing, reply) {
+                    self.control.surveys.add(Look::Search(search));
                 }
             }
             Command::Alive(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
-                self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
+                self.control.surveys.add(Look::Scrape(Scrape::begin(names, reply)));
             }
-            Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
+            Command::Look { names, reply } => {
+                self.control.surveys.add(Look::Picture(Picture::begin(names, reply)));
+            }
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
                 drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));

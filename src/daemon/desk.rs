@@ -5,14 +5,16 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 
 use super::Daemon;
-use super::look::Look;
 use super::survey::Surveys;
 use crate::clock;
 use crate::control::{Command, Interface};
 use crate::time::Moment;
+
+/// From one turn to the next where the loop always has more urgent things to do. What is done
+/// in one takes a part of a millisecond: checks lose little of their time to it.
+const TURN: Duration = Duration::from_millis(4);
 
 /// The daemon's end of the control interface.
 #[derive(Debug)]
@@ -22,27 +24,10 @@ pub(super) struct Desk {
     /// They end with the daemon.
     pub(super) interfaces: Vec<Interface>,
     pub(super) surveys: Surveys,
-    /// What the page waits for.
-    pub(super) look: Option<Look>,
-    /// The last task was to go on with a look.
-    looked: bool,
     /// When somebody's turn comes, even where the loop has more to do than it can.
     turn: Moment,
     pub(super) since: Moment,
 }
-
-/// What there is to be done at the desk.
-#[derive(Debug)]
-pub(super) enum Task {
-    /// What somebody asks for.
-    Command(Command),
-    /// The next slice of a look at the tokens.
-    Look,
-}
-
-/// From one turn to the next where the loop always has more urgent things to do. A task takes a
-/// part of a millisecond: checks lose little of their time to it.
-const TURN: Duration = Duration::from_millis(4);
 
 impl Desk {
     pub(super) fn new() -> Self {
@@ -50,66 +35,51 @@ impl Desk {
             commands: None,
             interfaces: Vec::new(),
             surveys: Surveys::default(),
-            look: None,
-            looked: false,
             turn: Moment::default(),
             since: clock::now(),
         }
     }
 
-    /// The next thing to be done: while a look at the tokens is to go on, once everything else
-    /// that is under way has had its turn.
-    pub(super) async fn next(&mut self) -> Task {
-        if self.is_looking() {
-            yield_now().await;
-        }
-        if let Some(task) = self.task() {
-            return task;
-        }
-        let command = match &mut self.commands {
-            Some(commands) => commands.recv().await,
-            None => None,
-        };
-        match command {
-            Some(command) => Task::Command(command),
-            None => pending().await,
+    /// The next thing that somebody asks for; `None` when a look at the tokens is to go on.
+    pub(super) async fn next(&mut self) -> Option<Command> {
+        let Self { commands, surveys, .. } = self;
+        tokio::select! {
+            biased;
+            command = asked(commands) => Some(command),
+            () = surveys.turn() => None,
         }
     }
+}
 
-    /// What is to be done now, if anything is: while looks go on, every other time a command.
-    fn task(&mut self) -> Option<Task> {
-        let look = self.is_looking();
-        self.looked = look && !self.looked;
-        if self.looked {
-            return Some(Task::Look);
-        }
-        let command = self.commands.as_mut().and_then(|commands| commands.try_recv().ok());
-        command.map(Task::Command).or(look.then_some(Task::Look))
-    }
-
-    fn is_looking(&self) -> bool {
-        self.surveys.are_under_way() || self.look.is_some()
+async fn asked(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
+    let command = match commands {
+        Some(commands) => commands.recv().await,
+        None => None,
+    };
+    match command {
+        Some(command) => command,
+        None => pending().await,
     }
 }
 
 impl Daemon {
-    /// Does what there is to be done at the desk.
-    pub(super) fn attend(&mut self, task: Task) {
-        match task {
-            Task::Command(command) => self.command(command),
-            Task::Look => self.survey(),
+    /// Does what somebody asks for, and goes on with the looks under way: neither holds up the
+    /// other.
+    pub(super) fn attend(&mut self, command: Option<Command>) {
+        if let Some(command) = command {
+            self.command(command);
         }
+        self.survey();
     }
 
     /// The same after a round, whatever else waits: answers that never end must not keep whoever
     /// asks from one of his own.
     pub(super) fn attend_in_turn(&mut self) {
-        if self.woke < self.control.turn {
-            return;
-        }
-        if let Some(task) = self.control.task() {
-            self.attend(task);
+        if self.woke >= self.control.turn {
             self.control.turn = self.woke + TURN;
+            let commands = self.control.commands.as_mut();
+            let command = commands.and_then(|commands| commands.try_recv().ok());
+            self.attend(command);
         }
     }
 }
@@ -121,6 +91,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::sync::oneshot;
+    use tokio::task::yield_now;
 
     use super::super::deeds::Done;
     use super::*;
@@ -192,7 +163,7 @@ mod tests {
         }
         let (reply, _answer) = oneshot::channel();
         sender.send(Command::Alive(reply)).await.unwrap();
-        let (first, second) = (daemon.control.next().await, daemon.control.next().await);
-        assert!(matches!((first, second), (Task::Look, Task::Command(_))));
+        assert!(matches!(daemon.control.next().await, Some(Command::Alive(_))));
+        assert!(daemon.control.next().await.is_none(), "a look goes on");
     }
 }

@@ -14,8 +14,9 @@ mod farewell;
 mod figures;
 mod inventories;
 mod late;
-mod look;
+mod leisure;
 mod memory;
+mod picture;
 mod quiet;
 mod reading;
 mod reloads;
@@ -24,6 +25,7 @@ mod restock;
 mod roster;
 mod round;
 mod scrape;
+mod search;
 mod sources;
 mod status;
 mod stock_report;
@@ -33,6 +35,7 @@ mod terms;
 mod turns;
 mod views;
 mod watchdog;
+mod worst;
 
 use std::io;
 use std::sync::Arc;
@@ -226,7 +229,7 @@ impl Daemon {
             report = memory::report(&mut self.store) => self.reported(report),
             news = self.stocks.news() => self.restock(news),
             _ = alarm.rings() => {}
-            task = self.control.next() => self.attend(task),
+            command = self.control.next() => self.attend(command),
         }
         self.wake();
         self.attend_in_turn();

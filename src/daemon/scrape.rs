@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -17,16 +18,15 @@ use super::figures::Labels;
 use crate::clock;
 use crate::control::Reply;
 use crate::events::Guard;
-use crate::keeper::TokenId;
-use crate::lifecycle::{State, Token};
+use crate::keeper::{ServerId, TokenId};
+use crate::lifecycle::{Glance, State};
 use crate::time::Moment;
 
 type Gauges = Family<Labels, Gauge>;
 type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
-/// From lives of a demo to the longest that the API grants.
-const LIFE: [f64; 11] =
-    [1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0];
+/// From lives of a demo to the longest that the API grants, in seconds.
+const LIFE: [u32; 11] = [1, 10, 60, 300, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400];
 
 /// Tokens that may have gauges of their own: a page of metrics is read every few seconds.
 const NAMED: usize = 1_000;
@@ -35,11 +35,10 @@ const NAMED: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Scrape {
     now: Moment,
-    /// Whether tokens may be named.
-    names: bool,
     /// By the servers' numbers.
     lives: Vec<Tally>,
-    reply: Reply<Registry>,
+    /// Who waits for it, and whether tokens may be named to them.
+    replies: Vec<(bool, Reply<Registry>)>,
 }
 
 /// A histogram without the locks of one that others write to: a million are counted at once.
@@ -47,14 +46,15 @@ pub(super) struct Scrape {
 struct Tally {
     /// Up to each of [`LIFE`], and beyond.
     buckets: [u64; LIFE.len() + 1],
-    sum: f64,
+    sum: Duration,
     /// The least so far.
-    shortest: Option<f64>,
+    shortest: Option<Duration>,
 }
 
 impl Tally {
-    fn add(&mut self, left: f64) {
-        self.buckets[LIFE.partition_point(|up_to| *up_to < left)] += 1;
+    fn add(&mut self, left: Duration) {
+        let fits = |up_to: &u32| Duration::from_secs((*up_to).into()) < left;
+        self.buckets[LIFE.partition_point(fits)] += 1;
         self.sum += left;
         self.shortest = Some(self.shortest.map_or(left, |shortest| shortest.min(left)));
     }
@@ -67,10 +67,10 @@ struct Lives(Arc<OnceLock<Tally>>);
 impl EncodeMetric for Lives {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(tally) = self.0.get() else { return Ok(()) };
-        let up_to = LIFE.into_iter().chain([f64::MAX]);
+        let up_to = LIFE.into_iter().map(f64::from).chain([f64::MAX]);
         let buckets: Vec<_> = up_to.zip(tally.buckets).collect();
         let count = tally.buckets.iter().sum();
-        encoder.encode_histogram::<NoLabelSet>(tally.sum, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(tally.sum.as_secs_f64(), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -84,30 +84,43 @@ impl TypedMetric for Lives {
 
 impl Scrape {
     pub(super) fn begin(names: bool, reply: Reply<Registry>) -> Self {
-        Self { now: clock::now(), names, lives: Vec::new(), reply }
+        Self { now: clock::now(), lives: Vec::new(), replies: vec![(names, reply)] }
+    }
+
+    /// Another one that has not begun either: what is seen is for both.
+    pub(super) fn join(&mut self, other: Self) {
+        self.replies.extend(other.replies);
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        !self.reply.is_closed()
+        self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(super) fn see(&mut self, token: &Token, server: usize) {
-        let Some(bound) = token.bound() else { return };
+    pub(super) fn see(&mut self, glance: Glance, server: ServerId) {
+        let Some(bound) = glance.bound else { return };
+        let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, Tally::default);
         }
-        self.lives[server].add(bound.since(self.now).as_secs_f64());
+        self.lives[server].add(bound.since(self.now));
     }
 }
 
 impl Daemon {
-    pub(super) fn conclude_scrape(&self, scrape: Scrape) {
+    pub(super) fn conclude_scrape(&self, mut scrape: Scrape) {
+        for (names, reply) in std::mem::take(&mut scrape.replies) {
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(self.registry(&scrape, names)));
+        }
+    }
+
+    fn registry(&self, scrape: &Scrape, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
         self.figures.register(&mut registry);
-        self.register_servers(&scrape, &mut registry);
-        if scrape.names {
+        self.register_servers(scrape, &mut registry);
+        if names {
             self.register_named(&mut registry, scrape.now);
         }
         let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
@@ -116,8 +129,7 @@ impl Daemon {
             "Lines that the reader of the log was too slow to take",
             ConstCounter::new(dropped),
         );
-        // Whoever asked may have gone.
-        let _ = scrape.reply.send(Ok(registry));
+        registry
     }
 
     fn register_servers(&self, scrape: &Scrape, registry: &mut Registry) {
@@ -135,7 +147,7 @@ impl Daemon {
             available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
             if let Some(left) = tally.shortest {
-                shortest.get_or_create(&labels).set(left);
+                shortest.get_or_create(&labels).set(left.as_secs_f64());
             }
             // It is new, and so not set yet.
             let _ = lives.get_or_create(&labels).0.set(tally);

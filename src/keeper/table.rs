@@ -7,7 +7,7 @@
 use super::entry::{Entry, Short, Trouble};
 use super::output::TokenSpec;
 use super::specs::Specs;
-use crate::lifecycle::Token;
+use crate::lifecycle::{Glance, Token};
 use crate::time::Moment;
 
 /// Below this the room for whole entries is not given back.
@@ -105,6 +105,20 @@ impl Table {
             Row::Short(short) => Some(what(&short.entry(id))),
             Row::Whole(index) => Some(what(&self.entries[index as usize])),
         }
+    }
+
+    /// What there is to be seen of a token in passing, and its spec: its row is all that is read
+    /// of one at rest.
+    pub(super) fn glance(&self, id: u32) -> Option<(Glance, &TokenSpec)> {
+        let (glance, spec) = match self.rows.get(id as usize)? {
+            Row::Free => return None,
+            Row::Short(short) => (short.glance(), short.spec()),
+            Row::Whole(index) => {
+                let entry = &self.entries[*index as usize];
+                (entry.token.glance(), entry.spec)
+            }
+        };
+        Some((glance, self.specs.get(spec)?))
     }
 
     pub(super) fn spec(&self, id: u32) -> Option<&TokenSpec> {

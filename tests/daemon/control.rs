@@ -108,6 +108,34 @@ async fn tokens_are_found_by_a_pattern_and_page_by_page() {
 }
 
 #[tokio::test]
+async fn those_who_look_at_the_same_time_are_each_told_what_they_asked_for() {
+    let server = simulator().await;
+    let all = ["orders-1", "orders-2", "quotes-1", "quotes-2", "quotes-3"];
+    let (stage, daemon) = calm(&server, &all, "").await;
+    let (orders, quotes, dead, some, metrics, others, health) = tokio::join!(
+        get(&stage, "/v1/tokens?filter=orders-*"),
+        get(&stage, "/v1/tokens?filter=quotes-*&limit=2"),
+        get(&stage, "/v1/tokens?state=expired"),
+        get(&stage, "/v1/tokens?order=any&limit=3"),
+        get(&stage, "/metrics"),
+        get(&stage, "/metrics"),
+        get(&stage, "/healthz"),
+    );
+    let found = [&orders, &quotes, &dead, &some].map(|answer| {
+        let page = answer.json();
+        (names(&page).len(), page["matched"].as_u64(), page["next"].is_string())
+    });
+    let wanted = [(2, Some(2), false), (2, Some(3), true), (0, Some(0), false), (3, None, true)];
+    assert_eq!(found, wanted);
+    for answer in [metrics, others] {
+        let line = "tokenkeep_remaining_life_seconds_count{server=\"sarus\"} 5\n";
+        assert!(answer.body.contains(line), "{}", answer.body);
+    }
+    assert_eq!(health.body, "ok\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_understood_is_refused_with_a_reason() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
