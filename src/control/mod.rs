@@ -109,8 +109,15 @@ pub enum Command {
         /// Told the reload's number at once.
         reply: Reply<u64>,
     },
-    /// What came of the reload of this number, once it has ended.
-    Outcome(u64, Reply<Reloaded>),
+    /// What came of a reload.
+    Outcome {
+        /// The reload's number.
+        number: u64,
+        /// Who asks.
+        caller: Caller,
+        /// Told once it has ended.
+        reply: Reply<Reloaded>,
+    },
 }
 
 /// The loop's end of the interface, and the requests' end.

@@ -173,19 +173,25 @@ async fn reload(
     let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
     let until = clock::now() + if wait { RELOAD } else { Duration::from_millis(100) };
     let number = the_loop.ask(|reply| Command::Reload { caller, reply }).await?;
-    end_of_reload(&the_loop, number, until).await
+    end_of_reload(&the_loop, number, caller, until).await
 }
 
 async fn reloaded(
     State(the_loop): State<Loop>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<Reloading>, QueryRejection>,
 ) -> Answer<Response> {
     let Query(Reloading { number }) = query.map_err(|error| bad(&error.body_text()))?;
-    end_of_reload(&the_loop, number, clock::now() + RELOAD).await
+    end_of_reload(&the_loop, number, caller, clock::now() + RELOAD).await
 }
 
-async fn end_of_reload(the_loop: &Loop, number: u64, until: Moment) -> Answer<Response> {
-    let asked = the_loop.ask(|reply| Command::Outcome(number, reply));
+async fn end_of_reload(
+    the_loop: &Loop,
+    number: u64,
+    caller: Caller,
+    until: Moment,
+) -> Answer<Response> {
+    let asked = the_loop.ask(|reply| Command::Outcome { number, caller, reply });
     match timeout(until.since(clock::now()), asked).await {
         Ok(outcome) => Ok(Json(outcome?).into_response()),
         Err(_) => Ok((StatusCode::ACCEPTED, Json(Reloading { number })).into_response()),

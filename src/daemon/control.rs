@@ -111,7 +111,11 @@ impl Daemon {
                     drop(reply.send(Err(problem)));
                 }
             }
-            Command::Outcome(number, reply) => self.reloads.wait(number, reply),
+            // Whoever may not ask for one must not take up a place for the length of it either.
+            Command::Outcome { caller, reply, .. } if !caller.may_act() => {
+                drop(reply.send(Err(forbidden())));
+            }
+            Command::Outcome { number, reply, .. } => self.reloads.wait(number, reply),
         }
     }
 
@@ -234,5 +238,28 @@ const fn word(request: Request) -> &'static str {
         Request::Pause => "pause",
         Request::Resume => "resume",
         Request::Revoke => "revoke",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::super::desk::tests::attended;
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_may_not_act_does_not_wait_for_a_reload_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut daemon, _sender) = attended(folder.path());
+        let number = daemon.reloads.ask().0;
+        let mut wait = |caller| {
+            let (reply, mut answer) = oneshot::channel();
+            daemon.command(Command::Outcome { number, caller, reply });
+            answer.try_recv().ok().map(|answer| answer.map_err(|problem| problem.kind))
+        };
+        let foreign = Caller { uid: u32::MAX - 1, gid: 0 };
+        assert_eq!(wait(foreign), Some(Err(ProblemKind::Forbidden)));
+        assert_eq!(wait(Caller { uid: 0, gid: 0 }), None, "it has not ended");
     }
 }

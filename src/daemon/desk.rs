@@ -85,7 +85,7 @@ impl Daemon {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::path::Path;
     use std::sync::Arc;
@@ -100,7 +100,7 @@ mod tests {
     use crate::settings::load;
 
     /// A daemon of one token, with somebody who asks.
-    fn attended(folder: &Path) -> (Daemon, mpsc::Sender<Command>) {
+    pub(in crate::daemon) fn attended(folder: &Path) -> (Daemon, mpsc::Sender<Command>) {
         let path = folder.join("tokenkeep.toml");
         let state = folder.join("state");
         let text = format!(
