@@ -259,8 +259,11 @@ async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
     stage.token("quotes");
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
-    let (status, text) = said(&stage, &["check", "quotes"]).await;
+    let seen = on_a_terminal(tokenkeep(&stage, &["check", "quotes"]), 80, false);
+    let ((status, text), seen) = tokio::join!(said(&stage, &["check", "quotes"]), seen);
     assert_eq!((status, text.contains("still under way")), (NOT_KNOWN, true), "{text}");
+    assert!(seen.contains(" 50 %") && seen.contains("still under way"), "{seen:?}");
+    assert!(!text.contains('%'), "off a terminal nothing is drawn: {text}");
     daemon.stop().await;
 }
 
@@ -357,6 +360,9 @@ async fn a_reload_whose_end_is_not_known_in_time_ends_with_75() {
     daemon.signal(Signal::STOP);
     let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "300ms"]).await;
     assert_eq!((status, text.contains("is not known")), (NOT_KNOWN, true), "{text}");
+    let reload = tokenkeep(&stage, &["reload", "--wait", "--timeout", "3s"]);
+    let seen = on_a_terminal(reload, 80, false).await;
+    assert!(seen.contains("still under way, for "), "{seen:?}");
     daemon.signal(Signal::CONT);
     let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "5"]).await;
     assert_eq!((status, text.contains("with its unit")), (64, true), "{text}");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use tokio::time::sleep;
 
+use super::progress::Progress;
 use super::table::short;
 use super::{Errand, Where, all, is_pattern, named, paths};
 use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
@@ -17,9 +17,6 @@ use crate::time::Moment;
 
 /// Between two looks at what came of it.
 const PACE: Duration = Duration::from_millis(100);
-
-/// Before progress is shown: what is over by then needs none.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// The tokens that something is asked for.
 #[derive(Debug, Args)]
@@ -96,12 +93,12 @@ impl Errand for Each {
         if names.is_empty() {
             return Err(Failure::Usage("no token fits the pattern".to_owned()));
         }
-        let progress = Progress::new(names.len() * 2);
+        let progress = Progress::of(names.len() * 2);
         let (mut asked, mut failed, mut unknown) = (Vec::new(), false, false);
         for name in names {
             let (at, timestamp) = (clock::now(), clock::wall_clock());
             let path = paths::token(&name, &[self.action.word()]);
-            match client.post(&path).await {
+            match progress.during(client.post(&path)).await {
                 Ok(()) => asked.push(Asked { name, at, timestamp }),
                 Err(fault) if is_his_own(&fault) => {
                     progress.say(&format!("{name}: {fault}"));
@@ -113,7 +110,7 @@ impl Errand for Each {
         }
         for one in asked {
             if !self.names.no_wait {
-                let line = outcome(client, self.action, &one).await?;
+                let line = progress.during(outcome(client, self.action, &one)).await?;
                 progress.hide(|| print(&format!("{}: {}\n", one.name, line.text)))?;
                 failed |= line.end == End::Bad;
                 unknown |= line.end == End::Unknown;
@@ -213,45 +210,6 @@ fn judge(action: Action, story: &Story, since: Timestamp, passed: Duration) -> O
         let left = short(u64::try_from(left).unwrap_or_default());
         Outcome { text: format!("{}, {left} left", story.token.state), end: End::Good }
     })
-}
-
-/// A bar on standard error, for those who would wait without a word.
-struct Progress {
-    bar: ProgressBar,
-    since: Moment,
-}
-
-impl Progress {
-    fn new(steps: usize) -> Self {
-        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3} %") {
-            bar.set_style(style);
-        }
-        Self { bar, since: clock::now() }
-    }
-
-    fn step(&self) {
-        // Where standard error is no terminal, it draws nothing.
-        if self.bar.is_hidden() && clock::now().since(self.since) >= QUICK {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-        self.bar.inc(1);
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| complain(text));
-    }
-
-    fn hide<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.bar.suspend(work)
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// Print a token's value, for root, the daemon's user and the token's `readers`

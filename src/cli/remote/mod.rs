@@ -6,6 +6,7 @@
 mod actions;
 mod monitor;
 pub(super) mod paths;
+mod progress;
 mod reload;
 mod screen;
 mod status;

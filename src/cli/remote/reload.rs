@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::SignedDuration;
 use tokio::time::timeout;
 
+use super::progress::Progress;
 use super::{Errand, Where};
 use crate::cli::wording::words;
 use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print};
@@ -41,7 +42,10 @@ impl Errand for Reload {
             drop(client.reload(Wanted::Another { wait: false }).await?);
             return Ok(0);
         }
-        let Ok(outcome) = timeout(self.timeout, ended(client)).await else {
+        let progress = Progress::waiting();
+        let waited = progress.during(timeout(self.timeout, ended(client))).await;
+        drop(progress);
+        let Ok(outcome) = waited else {
             complain(&format!(
                 "the reload has not ended in {}: what comes of it is not known, but will be in \
                  the daemon's log",
