@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -14,6 +15,9 @@ use super::places::Places;
 use super::socket::Bound;
 use super::{Command, page, routes};
 use crate::settings::Control;
+
+/// Milliseconds after which whoever has not acknowledged what it was sent is gone.
+const VANISHED: u32 = 30_000;
 
 /// The pause after an accept that failed, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -69,6 +73,8 @@ async fn accept_public(listener: TcpListener, routes: Router) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // Without it a browser that has vanished keeps its place for a quarter of an hour.
+                let _ = set_tcp_user_timeout(&stream, VANISHED);
                 places.room().await;
                 places.serve(stream, routes.clone(), None);
             }
