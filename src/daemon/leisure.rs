@@ -8,9 +8,9 @@ use crate::time::Moment;
 /// Looking takes one part of the time in so many.
 const PARTS: u32 = 4;
 
-/// What may be looked in advance, after a while without: enough for somebody who looks at a
-/// million tokens now and then never to wait.
-const ADVANCE: Duration = Duration::from_millis(50);
+/// What may be looked in advance, after a while without: enough for somebody who searches a
+/// million tokens by name now and then never to wait.
+const ADVANCE: Duration = Duration::from_millis(100);
 
 /// The account of the time that looking has taken.
 #[derive(Debug, Default)]

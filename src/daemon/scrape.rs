@@ -25,8 +25,15 @@ use crate::time::Moment;
 type Gauges = Family<Labels, Gauge>;
 type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
-/// From lives of a demo to the longest that the API grants, in seconds.
-const LIFE: [u32; 11] = [1, 10, 60, 300, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400];
+/// From lives of a demo to the longest that the API grants.
+const LIFE: [f64; 11] =
+    [1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0];
+
+/// The same in milliseconds: a million are counted at once.
+const LIFE_MS: [u64; 11] = [
+    1_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000,
+    43_200_000, 86_400_000,
+];
 
 /// Tokens that may have gauges of their own: a page of metrics is read every few seconds.
 const NAMED: usize = 1_000;
@@ -46,17 +53,16 @@ pub(super) struct Scrape {
 struct Tally {
     /// Up to each of [`LIFE`], and beyond.
     buckets: [u64; LIFE.len() + 1],
-    sum: Duration,
+    sum_ms: u64,
     /// The least so far.
-    shortest: Option<Duration>,
+    shortest_ms: Option<u64>,
 }
 
 impl Tally {
-    fn add(&mut self, left: Duration) {
-        let fits = |up_to: &u32| Duration::from_secs((*up_to).into()) < left;
-        self.buckets[LIFE.partition_point(fits)] += 1;
-        self.sum += left;
-        self.shortest = Some(self.shortest.map_or(left, |shortest| shortest.min(left)));
+    fn add(&mut self, left_ms: u64) {
+        self.buckets[LIFE_MS.partition_point(|up_to| *up_to < left_ms)] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(left_ms);
+        self.shortest_ms = Some(self.shortest_ms.map_or(left_ms, |shortest| shortest.min(left_ms)));
     }
 }
 
@@ -67,10 +73,10 @@ struct Lives(Arc<OnceLock<Tally>>);
 impl EncodeMetric for Lives {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(tally) = self.0.get() else { return Ok(()) };
-        let up_to = LIFE.into_iter().map(f64::from).chain([f64::MAX]);
+        let up_to = LIFE.into_iter().chain([f64::MAX]);
         let buckets: Vec<_> = up_to.zip(tally.buckets).collect();
         let count = tally.buckets.iter().sum();
-        encoder.encode_histogram::<NoLabelSet>(tally.sum.as_secs_f64(), count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(seconds(tally.sum_ms), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -102,7 +108,7 @@ impl Scrape {
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, Tally::default);
         }
-        self.lives[server].add(bound.since(self.now));
+        self.lives[server].add(bound.as_millis().saturating_sub(self.now.as_millis()));
     }
 }
 
@@ -146,8 +152,8 @@ impl Daemon {
             }
             available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
-            if let Some(left) = tally.shortest {
-                shortest.get_or_create(&labels).set(left.as_secs_f64());
+            if let Some(left_ms) = tally.shortest_ms {
+                shortest.get_or_create(&labels).set(seconds(left_ms));
             }
             // It is new, and so not set yet.
             let _ = lives.get_or_create(&labels).0.set(tally);
@@ -197,4 +203,25 @@ impl Daemon {
 
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn seconds(millis: u64) -> f64 {
+    Duration::from_millis(millis).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_are_counted_in_the_buckets_that_are_told() {
+        let ends = LIFE_MS.map(|millis| format!("{:?}", seconds(millis)));
+        assert_eq!(ends, LIFE.map(|up_to| format!("{up_to:?}")));
+        let mut tally = Tally::default();
+        for left in [0, 1_000, 1_001, 86_400_000, 86_400_001] {
+            tally.add(left);
+        }
+        assert_eq!(tally.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!((tally.sum_ms, tally.shortest_ms), (172_802_002, Some(0)));
+    }
 }

@@ -101,6 +101,11 @@ impl Search {
         }
     }
 
+    /// Whether it takes more than a glance at each token.
+    pub(super) const fn reads_names(&self) -> bool {
+        self.wanted.name.is_some()
+    }
+
     pub(super) fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }

@@ -1,8 +1,9 @@
 //! Looks at all tokens, a slice at a time: between two slices the loop does what is due, so
 //! that no check is late because somebody looks.
 //!
-//! Whoever wants to look at all of them goes along with others who do, and all of them together
-//! never take more of the loop's time than their [leisure](super::leisure) is.
+//! Whoever wants to look at all of them waits for the walk that begins next, and goes along with
+//! others who do. All together never take more of the loop's time than their
+//! [leisure](super::leisure) is.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -29,17 +30,40 @@ const STRIDE: u32 = 512;
 /// The looks under way.
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
-    /// Each has its turn.
-    under_way: VecDeque<Survey>,
+    /// Of each [`Way`], in turns.
+    under_way: [VecDeque<Survey>; 3],
+    /// Whose turn it is.
+    turn: usize,
     leisure: Leisure,
+}
+
+/// Those who go in different ways do not wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Past all tokens, at a glance.
+    Quickly,
+    /// Past all tokens, with a look at their names.
+    ByName,
+    /// From one token on as far as need be.
+    Alone { from: u32 },
+}
+
+impl Way {
+    const fn index(self) -> usize {
+        match self {
+            Self::Quickly => 0,
+            Self::ByName => 1,
+            Self::Alone { .. } => 2,
+        }
+    }
 }
 
 /// One walk past the tokens, for all who go along.
 #[derive(Debug)]
 struct Survey {
     next: u32,
-    /// Nobody can join who wants to see all.
-    is_closed: bool,
+    /// Nobody can join any more.
+    has_begun: bool,
     /// Everything has been seen.
     is_over: bool,
     looks: Vec<Look>,
@@ -54,6 +78,17 @@ pub(super) enum Look {
 }
 
 impl Look {
+    fn way(&self) -> Way {
+        match self {
+            Self::Search(search) => match search.goes_alone_from() {
+                Some(from) => Way::Alone { from },
+                None if search.reads_names() => Way::ByName,
+                None => Way::Quickly,
+            },
+            Self::Scrape(_) | Self::Picture(_) => Way::Quickly,
+        }
+    }
+
     fn is_wanted(&self) -> bool {
         match self {
             Self::Search(search) => search.is_wanted(),
@@ -66,26 +101,40 @@ impl Look {
 impl Surveys {
     /// Somebody wants to look.
     pub(super) fn add(&mut self, look: Look) {
-        if let Look::Search(search) = &look
-            && let Some(next) = search.goes_alone_from()
-        {
-            let survey = Survey { next, is_closed: true, is_over: false, looks: vec![look] };
-            return self.under_way.push_back(survey);
-        }
-        match self.under_way.iter_mut().find(|survey| !survey.is_closed) {
-            Some(survey) => survey.join(look),
-            None => self.under_way.push_back(Survey {
-                next: 0,
-                is_closed: false,
-                is_over: false,
-                looks: vec![look],
-            }),
-        }
+        let way = look.way();
+        let under_way = &mut self.under_way[way.index()];
+        let last = under_way.back_mut().filter(|survey| !survey.has_begun);
+        let next = match (way, last) {
+            (Way::Quickly | Way::ByName, Some(survey)) => return survey.join(look),
+            (Way::Quickly | Way::ByName, None) => 0,
+            (Way::Alone { from }, _) => from,
+        };
+        under_way.push_back(Survey { next, has_begun: false, is_over: false, looks: vec![look] });
     }
 
     /// How long until there is to be another slice; `None` while nobody looks.
     fn pause(&self, now: Moment) -> Option<Duration> {
-        (!self.under_way.is_empty()).then(|| self.leisure.pause(now))
+        let nobody = self.under_way.iter().all(VecDeque::is_empty);
+        (!nobody).then(|| self.leisure.pause(now))
+    }
+
+    /// The survey whose turn it is, with the number of its way.
+    fn take(&mut self) -> Option<(usize, Survey)> {
+        let ways = self.under_way.len();
+        (0..ways).find_map(|_| {
+            self.turn = (self.turn + 1) % ways;
+            Some((self.turn, self.under_way[self.turn].pop_front()?))
+        })
+    }
+
+    /// A survey goes on at its way's next turn; one that goes alone, after others that do.
+    fn put_back(&mut self, way: usize, survey: Survey) {
+        let under_way = &mut self.under_way[way];
+        if way == (Way::Alone { from: 0 }).index() {
+            under_way.push_back(survey);
+        } else {
+            under_way.push_front(survey);
+        }
     }
 
     /// Comes when another slice is wanted, once everything else that is under way has had its
@@ -120,9 +169,9 @@ impl Daemon {
         if self.control.surveys.pause(now) != Some(Duration::ZERO) {
             return;
         }
-        let Some(mut survey) = self.control.surveys.under_way.pop_front() else { return };
+        let Some((way, mut survey)) = self.control.surveys.take() else { return };
         let slice = Stopwatch::start();
-        survey.is_closed = true;
+        survey.has_begun = true;
         survey.looks.retain(Look::is_wanted);
         while slice.elapsed() < SLICE {
             if !survey.is_over {
@@ -134,7 +183,7 @@ impl Daemon {
             }
         }
         if !survey.looks.is_empty() {
-            self.control.surveys.under_way.push_back(survey);
+            self.control.surveys.put_back(way, survey);
         }
         self.control.surveys.leisure.spend(now, slice.elapsed());
     }
@@ -184,41 +233,46 @@ mod tests {
         Look::Scrape(Scrape::begin(true, oneshot::channel().0))
     }
 
-    fn search(order: Order) -> Look {
-        let listing = Listing { order, ..Listing::default() };
+    fn search(order: Order, filter: Option<&str>) -> Look {
+        let filter = filter.map(str::to_owned);
+        let listing = Listing { filter, order, ..Listing::default() };
         Look::Search(Search::begin(&listing, oneshot::channel().0).unwrap())
     }
 
     /// How many looks there are in each of the walks under way.
-    fn walks(surveys: &Surveys) -> Vec<usize> {
-        surveys.under_way.iter().map(|survey| survey.looks.len()).collect()
+    fn walks(surveys: &Surveys) -> [Vec<usize>; 3] {
+        let looks = |survey: &Survey| survey.looks.len();
+        surveys.under_way.each_ref().map(|walks| walks.iter().map(looks).collect())
     }
 
     #[test]
     fn who_wants_to_see_all_waits_for_the_walk_that_begins_next() {
         let mut surveys = Surveys::default();
-        surveys.add(search(Order::Worst));
-        surveys.under_way[0].is_closed = true;
-        surveys.add(search(Order::Worst));
+        surveys.add(search(Order::Worst, None));
+        surveys.under_way[0][0].has_begun = true;
+        surveys.add(search(Order::Worst, None));
         surveys.add(scrape());
-        surveys.add(search(Order::Worst));
-        assert_eq!(walks(&surveys), [1, 3]);
+        surveys.add(search(Order::Worst, None));
+        assert_eq!(walks(&surveys), [vec![1, 3], vec![], vec![]]);
     }
 
     #[test]
     fn what_scrapes_tell_is_counted_once_however_many_they_are() {
         let mut surveys = Surveys::default();
         (0..5).for_each(|_| surveys.add(scrape()));
-        assert_eq!(walks(&surveys), [1]);
+        assert_eq!(walks(&surveys), [vec![1], vec![], vec![]]);
     }
 
     #[test]
-    fn who_takes_a_page_as_they_come_goes_alone() {
+    fn who_looks_for_a_name_or_takes_tokens_as_they_come_holds_up_nobody_else() {
         let mut surveys = Surveys::default();
-        surveys.add(search(Order::Worst));
-        surveys.add(search(Order::Any));
-        surveys.add(search(Order::Any));
-        assert_eq!(walks(&surveys), [1, 1, 1]);
+        surveys.add(search(Order::Worst, Some("quotes-*")));
+        surveys.add(search(Order::Any, Some("quotes-*")));
+        surveys.add(search(Order::Any, None));
+        surveys.add(search(Order::Worst, None));
+        assert_eq!(walks(&surveys), [vec![1], vec![1], vec![1, 1]]);
+        let turns: Vec<_> = std::iter::from_fn(|| surveys.take()).map(|(way, _)| way).collect();
+        assert_eq!(turns, [1, 2, 0, 2]);
     }
 
     #[test]
