@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -37,6 +38,27 @@ pub fn now_ceil() -> Moment {
 #[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
 pub fn wall_clock() -> jiff::Timestamp {
     jiff::Timestamp::now()
+}
+
+/// How long something takes, where milliseconds are too coarse.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Duration);
+
+impl Stopwatch {
+    /// It runs from now on.
+    pub fn start() -> Self {
+        Self(since_boot())
+    }
+
+    /// The time since it was started.
+    pub fn elapsed(self) -> Duration {
+        since_boot().saturating_sub(self.0)
+    }
+}
+
+fn since_boot() -> Duration {
+    let (secs, nanos) = boottime();
+    Duration::from_secs(secs) + Duration::from_nanos(nanos)
 }
 
 /// Seconds and nanoseconds since the machine was started.
@@ -153,8 +175,6 @@ fn instant(at: Moment) -> Timespec {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;
@@ -175,6 +195,12 @@ mod tests {
     #[test]
     fn the_wall_clock_shows_a_date_of_our_time() {
         assert!(wall_clock() > "2024-01-01T00:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn a_stopwatch_tells_less_than_a_millisecond() {
+        let shortest = (0..1_000).map(|_| Stopwatch::start().elapsed()).min();
+        assert!(shortest < Some(Duration::from_millis(1)), "{shortest:?}");
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips
 //! those that are missing. Words after `--` name the parts that are wanted, in place of all:
-//! `saturation`, `tls`, `memory`, `million`, `lateness`, `peers`. With `free` the system chooses
-//! the cores, where otherwise the server has one and whoever asks it another; with `plot` the
-//! plot is written anew.
+//! `saturation`, `tls`, `memory`, `million`, `lateness`, `peers`; and `watching`, which is not among
+//! all. With `free` the system chooses the cores, where otherwise the server has one and whoever
+//! asks it another; with `plot` the plot is written anew.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -18,6 +18,7 @@ mod stage;
 mod stub;
 mod table;
 mod tasks;
+mod watching;
 
 use std::path::Path;
 
@@ -65,6 +66,9 @@ fn main() {
     match arguments.as_slice() {
         ["stub", certificate] => stub::run(Path::new(certificate)),
         ["tasks", url, tokens, checks] => tasks::run(url, number(tokens), number(checks)),
+        ["look", word, listen, config] => {
+            watching::look(word, listen.parse().expect("an address"), Path::new(config));
+        }
         wanted => measure(wanted),
     }
 }
@@ -95,6 +99,10 @@ fn measure(wanted: &[&str]) {
     }
     if run.wants("million") || run.wants("lateness") {
         million::all(&mut run);
+    }
+    // On demand only: with it, all of them would take more than ten minutes.
+    if wanted.contains(&"watching") {
+        watching::all(&mut run);
     }
     // Otherwise they have the idle minute of the million.
     if run.wants("peers") && !run.wants("million") {

@@ -100,6 +100,7 @@ pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Serve
         certificate: None,
         store: true,
         schedule: NOTHING_DUE.into(),
+        listen: None,
         pinned: run.pinned,
     }
 }

@@ -11,7 +11,7 @@ use super::stage::{Daemon, Play, Server};
 use super::table::Target;
 use super::{Point, Run, peers};
 
-const MILLION: u64 = 1_000_000;
+pub(super) const MILLION: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A daemon sums its checks up in the second in which it has done many for ten in a row, and

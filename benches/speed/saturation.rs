@@ -124,6 +124,7 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
         certificate: None,
         store,
         schedule: NOTHING_DUE.into(),
+        listen: None,
         pinned: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
@@ -126,6 +127,8 @@ pub(super) struct Play<'a> {
     pub(super) store: bool,
     /// The rules under `[schedule]`.
     pub(super) schedule: String,
+    /// Where metrics and page are served, if they are.
+    pub(super) listen: Option<SocketAddr>,
     pub(super) pinned: bool,
 }
 
@@ -142,10 +145,7 @@ impl Daemon {
         let own = folder.join(play.name);
         let config = configure(folder, play);
         let log = own.join("log");
-        // Another build than the one at hand may be measured as well.
-        let built = Path::new(env!("CARGO_BIN_EXE_tokenkeep"));
-        let program = std::env::var_os("TOKENKEEP").map_or(built.to_owned(), PathBuf::from);
-        let child = command(&program, Core::Client, play.pinned)
+        let child = command(&program(), Core::Client, play.pinned)
             .args(["run", "--config"])
             .arg(&config)
             .stdin(Stdio::null())
@@ -153,6 +153,16 @@ impl Daemon {
             .spawn()
             .expect("started");
         Self { process: Process(child), log }
+    }
+
+    /// Where its configuration is.
+    pub(super) fn config(&self) -> PathBuf {
+        self.log.with_file_name("tokenkeep.toml")
+    }
+
+    /// Its control socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.log.with_file_name("control.sock")
     }
 
     /// Has it read another configuration, and waits until it has.
@@ -189,6 +199,12 @@ impl Daemon {
     }
 }
 
+/// The program under measurement: another build than the one at hand may be measured as well.
+pub(super) fn program() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    std::env::var_os("TOKENKEEP").map_or(built.to_owned(), PathBuf::from)
+}
+
 /// Writes the configuration, and tells where.
 fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     let own = folder.join(play.name);
@@ -197,8 +213,10 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     let state = if play.store { own.join("state") } else { PathBuf::from("/dev/null/state") };
     let trust =
         play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));
+    let listen = play.listen.map_or(String::new(), |address| format!("listen = \"{address}\"\n"));
     let mut text = format!(
-        "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n[schedule]\n{}\n",
+        "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n{listen}\
+         [schedule]\n{}\n",
         quoted(&state),
         quoted(&own.join("control.sock")),
         play.schedule,

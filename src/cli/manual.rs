@@ -7,7 +7,7 @@ use clap::{Command, ValueEnum};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::{EX_CONFIG, EX_DEAD, EX_NOPERM, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE};
+use super::{EX_CONFIG, EX_DEAD, EX_NOPERM, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE};
 
 const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
 
@@ -61,14 +61,19 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     rest.control("SH", ["EXIT STATUS"]);
     for (status, meaning) in [
         (0, "It was stopped, or did what it was asked to."),
-        (EX_DEAD, "The token that was probed is dead."),
+        (
+            EX_DEAD,
+            "The answer is no: not all tokens are alive, the value that was asked for or probed is \
+             dead, or the daemon could not do what it was asked to for one of the tokens.",
+        ),
         (EX_USAGE, "Wrong usage of the command line."),
         (
             EX_UNAVAILABLE,
-            "Another tokenkeep uses the same state directory, or the server that was probed gave \
-             no answer.",
+            "Another tokenkeep uses the same state directory, no daemon answers on the control \
+             socket, or the server that was probed gave no answer.",
         ),
         (EX_SOFTWARE, "The system refused something, such as standard output."),
+        (EX_TEMPFAIL, "What was asked for has not ended in time: what comes of it is not known."),
         (EX_NOPERM, "The control socket does not permit it."),
         (EX_CONFIG, "A fault in the configuration. The service is not restarted then."),
     ] {

@@ -2,6 +2,7 @@
 //!
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
+mod completions;
 mod demo;
 mod diagnostics;
 mod manual;
@@ -63,7 +64,8 @@ enum Command {
     Resume(remote::Names),
     /// Have the server end the lives of tokens; where there is a `reauth`, new values follow
     Revoke(remote::Names),
-    /// Print a token's value, for root, the daemon's user and the token's `readers`
+    /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
+    /// not printed, which is said and ends with 1
     Token(remote::Token),
     /// Have the daemon read its configuration again
     Reload(remote::Reload),
@@ -80,6 +82,9 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// What those call: prints the names of tokens that may stand at the cursor
+    #[command(hide = true)]
+    CompleteNames(completions::Typed),
     /// Print a manual page, for `man -l -` to show
     Man {
         /// Which one
@@ -146,6 +151,8 @@ const EX_DEAD: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
+/// It may have been done, or may be yet.
+const EX_TEMPFAIL: u8 = 75;
 const EX_NOPERM: u8 = 77;
 const EX_CONFIG: u8 = 78;
 
@@ -196,11 +203,8 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
             print(&settings::print(&loaded.settings))
         }
         Command::Schema => print(&settings::json_schema()),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "tokenkeep", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Completions { shell } => print(&completions::script(shell)),
+        Command::CompleteNames(typed) => completions::run(&typed),
         Command::Man { page } => {
             let page = page.render(Arguments::command());
             print(&page.map_err(|error| Failure::System { doing: "making the page", error })?)
@@ -248,7 +252,12 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    printed(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// What came of printing: whoever has read enough may go.
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::System { doing: "writing to standard output", error })
         }

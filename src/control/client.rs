@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::response::Parts;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -15,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::problem::{Enveloped, Problem, ProblemKind};
+use super::routes::{STATE, UNVERIFIED};
+use super::view::{Reloaded, Reloading};
 use crate::clock;
 use crate::time::Moment;
 
@@ -68,6 +71,18 @@ impl ClientFault {
     }
 }
 
+/// What is wanted of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// That there is one; its end is waited for a while, if `wait`.
+    Another {
+        /// Whether the end matters.
+        wait: bool,
+    },
+    /// The end of one that has begun.
+    EndOf(Reloading),
+}
+
 /// A daemon, by its socket. It is connected to anew where the daemon has closed a connection.
 #[derive(Debug)]
 pub struct Client {
@@ -103,38 +118,57 @@ impl Client {
         read(&self.request(Method::GET, path).await?.1)
     }
 
-    /// Asks for the text at `path`.
+    /// Asks for the value at `path`, and tells beside it whether it is known to live.
     ///
     /// # Errors
     ///
     /// See [`ClientFault`].
-    pub async fn get_text(&mut self, path: &str) -> Result<String, ClientFault> {
-        let (_, body) = self.request(Method::GET, path).await?;
-        String::from_utf8(body).map_err(|_| ClientFault::Answer("it is no text".to_owned()))
+    pub async fn get_value(&mut self, path: &str) -> Result<(String, bool), ClientFault> {
+        let (head, body) = self.request(Method::GET, path).await?;
+        let verified = head.headers.get(STATE).is_none_or(|state| state != UNVERIFIED);
+        let text = String::from_utf8(body);
+        let text = text.map_err(|_| ClientFault::Answer("it is no text".to_owned()))?;
+        Ok((text, verified))
     }
 
-    /// Has something done; what came of it, where that is known already.
+    /// Has something done; that it is done is not waited for.
     ///
     /// # Errors
     ///
     /// See [`ClientFault`].
-    pub async fn post<T: DeserializeOwned>(
+    pub async fn post(&mut self, path: &str) -> Result<(), ClientFault> {
+        self.request(Method::POST, path).await.map(drop)
+    }
+
+    /// Has the configuration read again, or waits for the end of a reload that was asked for: what
+    /// came of it, if it ends in time.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientFault`].
+    pub async fn reload(
         &mut self,
-        path: &str,
-    ) -> Result<Option<T>, ClientFault> {
-        let (status, body) = self.request(Method::POST, path).await?;
-        if status == StatusCode::ACCEPTED { Ok(None) } else { read(&body).map(Some) }
+        wanted: Wanted,
+    ) -> Result<Result<Reloaded, Reloading>, ClientFault> {
+        let (method, path) = match wanted {
+            Wanted::Another { wait } => (Method::POST, format!("/v1/reload?wait={wait}")),
+            Wanted::EndOf(Reloading { number }) => {
+                (Method::GET, format!("/v1/reload?number={number}"))
+            }
+        };
+        let (head, body) = self.request(method, &path).await?;
+        if head.status == StatusCode::ACCEPTED { read(&body).map(Err) } else { read(&body).map(Ok) }
     }
 
     async fn request(
         &mut self,
         method: Method,
         path: &str,
-    ) -> Result<(StatusCode, Vec<u8>), ClientFault> {
+    ) -> Result<(Parts, Vec<u8>), ClientFault> {
         let answer = timeout(PATIENCE, self.exchange(method, path)).await;
-        let (status, body) = answer.unwrap_or_else(|_| Err(self.gone("it is silent")))?;
-        if status.is_success() {
-            return Ok((status, body));
+        let (head, body) = answer.unwrap_or_else(|_| Err(self.gone("it is silent")))?;
+        if head.status.is_success() {
+            return Ok((head, body));
         }
         let enveloped: Enveloped = read(&body)?;
         Err(ClientFault::Refused(enveloped.error))
@@ -144,7 +178,7 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-    ) -> Result<(StatusCode, Vec<u8>), ClientFault> {
+    ) -> Result<(Parts, Vec<u8>), ClientFault> {
         loop {
             let fresh = |connection: &Connection| clock::now().since(connection.since) < FRESH;
             let kept = self.connection.take().filter(fresh);
@@ -165,11 +199,11 @@ impl Client {
             };
             match sent {
                 Ok(answer) => {
-                    let status = answer.status();
-                    let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+                    let (head, body) = answer.into_parts();
+                    let body = Limited::new(body, LONGEST).collect().await;
                     let body = body.map_err(|error| ClientFault::Answer(error.to_string()))?;
                     self.connection = Some(connection);
-                    return Ok((status, body.to_bytes().to_vec()));
+                    return Ok((head, body.to_bytes().to_vec()));
                 }
                 Err((true, _)) if reused => {}
                 Err((_, error)) => return Err(self.gone(&error.to_string())),

@@ -6,16 +6,19 @@
 //!
 //! ```text
 //! socket ── serve ── routes ── Command ──> the daemon's loop
+//!             ├─ places         few connections at once, none of them idle while others wait
 //!             └─ peer           what the kernel says of who is calling
 //! client                        the other end, for the command line
 //! page ── host                  what browsers see on the listening address
 //! ```
 
+mod activity;
 pub mod client;
 mod host;
 mod metrics;
 pub mod page;
 mod peer;
+mod places;
 mod problem;
 mod routes;
 mod serve;
@@ -30,8 +33,8 @@ pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{Interface, serve, serve_public};
 pub use self::socket::{Bound, SocketFault, bind, inherited};
 pub use self::view::{
-    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, ServerView, Story,
-    TokenView,
+    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, Reloading, ServerView,
+    Story, TokenView,
 };
 
 use self::page::Frame;
@@ -40,6 +43,15 @@ use crate::secret::TokenValue;
 
 /// Where an answer is awaited.
 pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+/// A token's value on its way to whoever may have it. It is not known to be dead.
+#[derive(Debug)]
+pub struct Handed {
+    /// The value.
+    pub value: TokenValue,
+    /// The last answer said that it lives, and its bound is ahead.
+    pub verified: bool,
+}
 
 /// Requests that wait for the daemon's loop, all connections together: more connections than
 /// this are never served at once.
@@ -79,7 +91,7 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
         /// Where the value goes.
-        reply: Reply<TokenValue>,
+        reply: Reply<Handed>,
     },
     /// Nothing but a sign of life from the loop.
     Alive(Reply<()>),
@@ -94,7 +106,16 @@ pub enum Command {
     Reload {
         /// Who asks.
         caller: Caller,
-        /// Told when that has ended.
+        /// Told the reload's number at once.
+        reply: Reply<u64>,
+    },
+    /// What came of a reload.
+    Outcome {
+        /// The reload's number.
+        number: u64,
+        /// Who asks.
+        caller: Caller,
+        /// Told once it has ended.
         reply: Reply<Reloaded>,
     },
 }

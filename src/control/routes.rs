@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::metrics::Format;
-use super::view::{Health, Listing, Page, Reloaded, Story};
-use super::{Caller, Command, Problem, ProblemKind, Reply};
+use super::view::{Health, Listing, Page, Reloading, Story};
+use super::{Caller, Command, Handed, Problem, ProblemKind, Reply};
+use crate::clock;
 use crate::lifecycle;
+use crate::time::Moment;
 
 /// How long a request waits for the end of a reload: within the time of its connection.
 const RELOAD: Duration = Duration::from_millis(4_500);
@@ -33,7 +35,7 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}", get(token))
         .route("/v1/tokens/{name}/value", get(value))
         .route("/v1/tokens/{name}/{action}", post(act))
-        .route("/v1/reload", post(reload))
+        .route("/v1/reload", post(reload).get(reloaded))
         .merge(health_and_metrics(true))
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
@@ -110,6 +112,12 @@ async fn token(
     the_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
 }
 
+/// Tells of a value whether an answer says that it lives.
+pub(super) const STATE: HeaderName = HeaderName::from_static("tokenkeep-state");
+
+/// What that says where no answer does.
+pub(super) const UNVERIFIED: &str = "unverified";
+
 /// The value as plain text with a line break: what a file of it would hold.
 async fn value(
     State(the_loop): State<Loop>,
@@ -117,8 +125,11 @@ async fn value(
     name: Result<Path<String>, PathRejection>,
 ) -> Answer<Response> {
     let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
-    let value = the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+    let Handed { value, verified } =
+        the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+    let state = HeaderValue::from_static(if verified { "alive" } else { UNVERIFIED });
     let headers = [
+        (STATE, state),
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
@@ -160,11 +171,30 @@ async fn reload(
     query: Result<Query<Waiting>, QueryRejection>,
 ) -> Answer<Response> {
     let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
-    let patience = if wait { RELOAD } else { Duration::from_millis(100) };
-    let asked = the_loop.ask::<Reloaded>(|reply| Command::Reload { caller, reply });
-    match timeout(patience, asked).await {
+    let until = clock::now() + if wait { RELOAD } else { Duration::from_millis(100) };
+    let number = the_loop.ask(|reply| Command::Reload { caller, reply }).await?;
+    end_of_reload(&the_loop, number, caller, until).await
+}
+
+async fn reloaded(
+    State(the_loop): State<Loop>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<Reloading>, QueryRejection>,
+) -> Answer<Response> {
+    let Query(Reloading { number }) = query.map_err(|error| bad(&error.body_text()))?;
+    end_of_reload(&the_loop, number, caller, clock::now() + RELOAD).await
+}
+
+async fn end_of_reload(
+    the_loop: &Loop,
+    number: u64,
+    caller: Caller,
+    until: Moment,
+) -> Answer<Response> {
+    let asked = the_loop.ask(|reply| Command::Outcome { number, caller, reply });
+    match timeout(until.since(clock::now()), asked).await {
         Ok(outcome) => Ok(Json(outcome?).into_response()),
-        Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
+        Err(_) => Ok((StatusCode::ACCEPTED, Json(Reloading { number })).into_response()),
     }
 }
 

@@ -1,35 +1,23 @@
-//! Connections: few at once, and none of them for long.
+//! The listeners: what is served where.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
-use tower_service::Service as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::host::Hosts;
-use super::peer::Caller;
+use super::places::Places;
 use super::socket::Bound;
 use super::{Command, page, routes};
 use crate::settings::Control;
 
-/// Connections at once; more of them wait to be accepted. Whoever hangs on to one costs the
-/// others 5 s, and the daemon nothing.
-const CONNECTIONS: usize = 16;
-
-/// How long a connection may last, however many requests it makes.
-const TIME: Duration = Duration::from_secs(5);
+/// Milliseconds after which whoever has not acknowledged what it was sent is gone.
+const VANISHED: u32 = 30_000;
 
 /// The pause after an accept that failed, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -81,88 +69,31 @@ pub fn serve_public(
 }
 
 async fn accept_public(listener: TcpListener, routes: Router) {
-    let mut connections = Connections::default();
+    let mut places = Places::new();
     loop {
-        let Some(place) = connections.place().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => connections.serve(place, stream, routes.clone(), None),
+            Ok((stream, _)) => {
+                // Without it a browser that has vanished keeps its place for a quarter of an hour.
+                let _ = set_tcp_user_timeout(&stream, VANISHED);
+                places.room().await;
+                places.serve(stream, routes.clone(), None);
+            }
             Err(_) => sleep(PAUSE).await,
         }
     }
 }
 
 async fn accept(listener: UnixListener, routes: Router) {
-    let mut connections = Connections::default();
+    let mut places = Places::new();
     loop {
-        let Some(place) = connections.place().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Who it is can always be told of a connection that is there.
                 let Ok(peer) = stream.peer_cred() else { continue };
-                connections.serve(place, stream, routes.clone(), Some(peer.into()));
+                places.room().await;
+                places.serve(stream, routes.clone(), Some(peer.into()));
             }
             Err(_) => sleep(PAUSE).await,
         }
-    }
-}
-
-/// Marks a connection that is meant to last, and so is not cut off.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lasting(Arc<AtomicBool>);
-
-impl Lasting {
-    pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_marked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The connections of one listener.
-struct Connections {
-    places: Arc<Semaphore>,
-    tasks: JoinSet<()>,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(CONNECTIONS)), tasks: JoinSet::new() }
-    }
-}
-
-impl Connections {
-    /// Waits until there is room for one more.
-    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
-        while self.tasks.try_join_next().is_some() {}
-        Arc::clone(&self.places).acquire_owned().await.ok()
-    }
-
-    fn serve(
-        &mut self,
-        place: OwnedSemaphorePermit,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        routes: Router,
-        caller: Option<Caller>,
-    ) {
-        let lasting = Lasting::default();
-        let mark = lasting.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(mark.clone());
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            routes.clone().call(request)
-        });
-        self.tasks.spawn(async move {
-            let _place = place;
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            // Whoever takes longer is cut off, and whoever breaks off has nobody left to tell.
-            if timeout(TIME, &mut connection).await.is_err() && lasting.is_marked() {
-                let _ = connection.await;
-            }
-        });
     }
 }

@@ -159,6 +159,13 @@ pub struct Reloaded {
     pub needs_restart: Option<String>,
 }
 
+/// A reload that has not ended yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloading {
+    /// What is asked by for its end.
+    pub number: u64,
+}
+
 /// In which order tokens are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

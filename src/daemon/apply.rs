@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::deeds;
+use super::deeds::Done;
+use super::reading::Fresh;
 use super::roster::{Origin, Remote, Terms};
 use super::sources::Held;
 use super::{Daemon, DaemonError};
@@ -15,19 +16,19 @@ use crate::clock;
 use crate::control::Reloaded;
 use crate::events::{self, Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
-use crate::settings::{Faults, Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
+use crate::settings::{Loaded, Reauth, ReauthMethod, Server, Settings, Warning};
 use crate::store::Store;
 use crate::systemd;
 
 /// How many names a log line lists before it only counts.
 const NAMES_IN_A_LINE: usize = 20;
 
-/// Connections for every server that is new or changed, as against `old`.
+/// Connections for every server that is new or changed, as against `old`. Reads files.
 pub(super) fn clients(
     settings: &Settings,
-    old: Option<&Settings>,
+    old: &[Server],
 ) -> Result<BTreeMap<String, Client>, DaemonError> {
-    let known = |server: &Server| old.is_some_and(|old| old.servers.contains(server));
+    let known = |server: &Server| old.contains(server);
     let build = |server: &Server| {
         let name = server.name.clone();
         match Client::new(server) {
@@ -170,31 +171,36 @@ impl Daemon {
         }
     }
 
-    /// SIGHUP: the configuration is read again, and this goes on meanwhile.
-    pub(super) fn reload(&mut self) {
-        if std::mem::replace(&mut self.reloading, true) {
-            self.reload_again = true;
-            return;
+    /// SIGHUP: the configuration is read again, and this goes on meanwhile. Returns the reload's
+    /// number.
+    pub(super) fn reload(&mut self) -> u64 {
+        let (number, now) = self.reloads.ask();
+        if now {
+            self.read_configuration();
         }
+        number
+    }
+
+    fn read_configuration(&mut self) {
         self.told(systemd::reloading());
-        self.queries.spawn(deeds::load(Arc::clone(&self.loader)));
+        let reading = self.reader.read(self.settings.servers.clone());
+        self.queries.spawn(async { Done::Loaded(Box::new(reading.await)) });
     }
 
-    pub(super) fn loaded(&mut self, loaded: Result<Loaded, Faults>) {
-        self.reloading = false;
-        let outcome = match loaded {
-            Ok(loaded) => self.replace_settings(loaded),
-            Err(faults) => self.reject(&faults.to_string()),
+    pub(super) fn loaded(&mut self, fresh: Result<Fresh, String>) {
+        let outcome = match fresh {
+            Ok(fresh) => self.replace_settings(fresh),
+            Err(error) => self.reject(&error),
         };
-        self.tell_of_reload(&outcome);
+        let next = self.reloads.end(outcome);
         self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
-        if std::mem::take(&mut self.reload_again) {
-            self.reload();
+        if next {
+            self.read_configuration();
         }
     }
 
-    fn replace_settings(&mut self, loaded: Loaded) -> Reloaded {
-        let Loaded { settings, warnings, files } = loaded;
+    fn replace_settings(&mut self, fresh: Fresh) -> Reloaded {
+        let Fresh { loaded: Loaded { settings, warnings, files }, clients } = fresh;
         if takes_all_away(&self.settings, &settings) {
             let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
             return self.reject(&format!(
@@ -202,10 +208,6 @@ impl Daemon {
                  write it anew, or stop the service if nothing is to be kept alive"
             ));
         }
-        let clients = match clients(&settings, Some(&self.settings)) {
-            Ok(clients) => clients,
-            Err(error) => return self.reject(&error.to_string()),
-        };
         let level =
             (settings.log.level != self.settings.log.level).then(|| settings.log.level.clone());
         let needs_restart = needs_restart(&self.settings, &settings);
@@ -279,6 +281,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("log.format", old.log.format != new.log.format),
         ("control.socket", old.control.socket != new.control.socket),
         ("control.listen", old.control.listen != new.control.listen),
+        ("control.listen_hosts", old.control.listen_hosts != new.control.listen_hosts),
         ("control.listen_names", old.control.listen_names != new.control.listen_names),
     ];
     let named: Vec<_> =

@@ -1,72 +1,26 @@
 //! What people ask the daemon for: answered within its loop, which alone knows and decides.
 
-use std::future::pending;
 use std::path::Path;
 
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
 
 use super::Daemon;
 use super::deeds::{self, Done};
-use super::look::Look;
+use super::picture::Picture;
 use super::scrape::Scrape;
-use super::survey::{Survey, Surveys};
+use super::search::Search;
+use super::survey::Look;
 use crate::clock;
-use crate::control::{self, Bound, Caller, Command, Health, Interface, Problem, ProblemKind};
-use crate::control::{Reloaded, Reply};
+use crate::control::{self, Bound, Caller, Command, Handed, Health, Problem};
+use crate::control::{ProblemKind, Reply};
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::Request;
-use crate::secret::{TokenValue, ValueRef};
+use crate::lifecycle::{Request, Standing};
+use crate::secret::ValueRef;
 use crate::settings::{DEFAULT_SOCKET, Reader};
-use crate::time::{Moment, whole_millis};
+use crate::time::whole_millis;
 
 /// The group that may look, where it is there: the one that the package makes.
 pub(crate) const GROUP: &str = "tokenkeep";
-
-/// The daemon's end of the control interface.
-#[derive(Debug)]
-pub(super) struct Desk {
-    /// `None` without an interface.
-    commands: Option<mpsc::Receiver<Command>>,
-    /// They end with the daemon.
-    interfaces: Vec<Interface>,
-    pub(super) surveys: Surveys,
-    /// What the page waits for.
-    pub(super) look: Option<Look>,
-    /// Those who wait for the end of the reload under way, and of the one after it.
-    pub(super) reloads: [Vec<Reply<Reloaded>>; 2],
-    since: Moment,
-}
-
-impl Desk {
-    pub(super) fn new() -> Self {
-        Self {
-            commands: None,
-            interfaces: Vec::new(),
-            surveys: Surveys::default(),
-            look: None,
-            reloads: [Vec::new(), Vec::new()],
-            since: clock::now(),
-        }
-    }
-
-    /// The next thing that somebody asks for; `None` while a look at the tokens is to go on,
-    /// once everything else that is under way has had its turn.
-    pub(super) async fn next(&mut self) -> Option<Command> {
-        if self.surveys.are_under_way() || self.look.is_some() {
-            yield_now().await;
-            return None;
-        }
-        let command = match &mut self.commands {
-            Some(commands) => commands.recv().await,
-            None => None,
-        };
-        if command.is_none() {
-            pending::<()>().await;
-        }
-        command
-    }
-}
 
 impl Daemon {
     /// Opens the control interface: on the socket that systemd has handed over, or on one of its
@@ -123,15 +77,17 @@ impl Daemon {
         match command {
             Command::Health(reply) => drop(reply.send(Ok(self.health()))),
             Command::List(listing, reply) => {
-                if let Some(survey) = Survey::begin(&listing, reply) {
-                    self.control.surveys.add(survey);
+                if let Some(search) = Search::begin(&listing, reply) {
+                    self.control.surveys.add(Look::Search(search));
                 }
             }
             Command::Alive(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
-                self.control.surveys.add(Survey::scrape(Scrape::begin(names, reply)));
+                self.control.surveys.add(Look::Scrape(Scrape::begin(names, reply)));
             }
-            Command::Look { names, reply } => self.control.look = Some(Look::new(names, reply)),
+            Command::Look { names, reply } => {
+                self.control.surveys.add(Look::Picture(Picture::begin(names, reply)));
+            }
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
                 drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));
@@ -147,14 +103,19 @@ impl Daemon {
             Command::Reload { caller, reply } => {
                 if caller.may_act() {
                     self.log_action((None, "reload"), caller, None);
-                    self.control.reloads[usize::from(self.reloading)].push(reply);
-                    self.reload();
+                    let number = self.reload();
+                    drop(reply.send(Ok(number)));
                 } else {
                     let problem = forbidden();
                     self.log_action((None, "reload"), caller, Some(&problem));
                     drop(reply.send(Err(problem)));
                 }
             }
+            // Whoever may not ask for one must not take up a place for the length of it either.
+            Command::Outcome { caller, reply, .. } if !caller.may_act() => {
+                drop(reply.send(Err(forbidden())));
+            }
+            Command::Outcome { number, reply, .. } => self.reloads.wait(number, reply),
         }
     }
 
@@ -169,7 +130,7 @@ impl Daemon {
 
     /// A value is handed to root, the daemon's user and the token's readers; who is one of these
     /// last is looked up beside the loop.
-    fn value(&mut self, name: String, caller: Caller, reply: Reply<TokenValue>) {
+    fn value(&mut self, name: String, caller: Caller, reply: Reply<Handed>) {
         if self.roster.id_of(&name).is_none() {
             // Who may not act is not told which names there are by this path.
             return drop(reply.send(Err(Problem::no_token(&name))));
@@ -184,24 +145,8 @@ impl Daemon {
         });
     }
 
-    pub(super) fn hand_out(
-        &mut self,
-        name: &str,
-        caller: Caller,
-        may: bool,
-        reply: Reply<TokenValue>,
-    ) {
-        let id = self.roster.id_of(name);
-        let slot = id.and_then(|id| Some(self.keeper.token(id)?.active_slot()));
-        let kept = id.and_then(|id| self.roster.token(id));
-        let value =
-            kept.zip(slot).and_then(|(kept, slot)| kept.value(slot).map(ValueRef::to_value));
-        let result = match value {
-            _ if !may => Err(forbidden()),
-            _ if kept.is_none() => Err(Problem::no_token(name)),
-            Some(value) => Ok(value),
-            None => Err(Problem::new(ProblemKind::Conflict, "the token has no value")),
-        };
+    pub(super) fn hand_out(&mut self, name: &str, caller: Caller, may: bool, reply: Reply<Handed>) {
+        let result = if may { self.value_of(name) } else { Err(forbidden()) };
         match &result {
             Ok(_) => {
                 let fields =
@@ -211,6 +156,28 @@ impl Daemon {
             Err(problem) => self.log_action((Some(name), "value"), caller, Some(problem)),
         }
         drop(reply.send(result));
+    }
+
+    /// The value in use, unless it is known to be dead: whoever asks for it would only be refused
+    /// by the server.
+    fn value_of(&self, name: &str) -> Result<Handed, Problem> {
+        let known = self.roster.id_of(name).and_then(|id| {
+            let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+            Some((token, kept.value(token.active_slot()).map(ValueRef::to_value)))
+        });
+        let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
+        let lack = match (token.standing(), value) {
+            (Standing::Expired, _) => "the token has expired",
+            (Standing::Rejected, _) => "the server has rejected the token, or it was revoked",
+            (_, None) => "the token has no value",
+            (_, Some(value)) => {
+                let verified = token.bound().is_some_and(|bound| bound > clock::now());
+                return Ok(Handed { value, verified });
+            }
+        };
+        let is_coming = token.is_reauthenticating() || token.has_candidate();
+        let next = if is_coming { "; a new value is on its way" } else { "" };
+        Err(Problem::new(ProblemKind::Conflict, format!("{lack}{next}")))
     }
 
     fn readers(&self, name: &str) -> Vec<Reader> {
@@ -247,14 +214,6 @@ impl Daemon {
         }
     }
 
-    /// A reload has ended: whoever waits for it hears so, and the next one's turn comes.
-    pub(super) fn tell_of_reload(&mut self, outcome: &Reloaded) {
-        for reply in self.control.reloads[0].drain(..) {
-            drop(reply.send(Ok(outcome.clone())));
-        }
-        self.control.reloads.swap(0, 1);
-    }
-
     fn health(&self) -> Health {
         Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -279,5 +238,28 @@ const fn word(request: Request) -> &'static str {
         Request::Pause => "pause",
         Request::Resume => "resume",
         Request::Revoke => "revoke",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::super::desk::tests::attended;
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_may_not_act_does_not_wait_for_a_reload_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut daemon, _sender) = attended(folder.path());
+        let number = daemon.reloads.ask().0;
+        let mut wait = |caller| {
+            let (reply, mut answer) = oneshot::channel();
+            daemon.command(Command::Outcome { number, caller, reply });
+            answer.try_recv().ok().map(|answer| answer.map_err(|problem| problem.kind))
+        };
+        let foreign = Caller { uid: u32::MAX - 1, gid: 0 };
+        assert_eq!(wait(foreign), Some(Err(ProblemKind::Forbidden)));
+        assert_eq!(wait(Caller { uid: 0, gid: 0 }), None, "it has not ended");
     }
 }

@@ -4,25 +4,27 @@
 //! runs on a thread of its own, so that a hung disk does not hold up the tokens.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::reading::Fresh;
 use super::roster::{Kept, LastWords, Remote};
 use super::turns::Turn;
 use crate::api::{Client, LoginFault, LoginFaultKind};
 use crate::clock;
-use crate::control::{Caller, Reply};
+use crate::control::{Caller, Handed, Reply};
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, Reason, ReauthFault, Slot};
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
-use crate::settings::{Faults, KeySource, Loaded, ReauthMethod, Source};
+use crate::settings::{KeySource, ReauthMethod, Source};
 use crate::store::Receipt;
-use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read, read_key, replace};
+use crate::token_file::{
+    DISK_PATIENCE, Found, SourceFault, SourceFaultKind, StoreFault, read, read_key, replace,
+};
 
 /// How long a source that was found empty or gone gets until it is looked at once more:
 /// whoever writes a file in place empties it first.
@@ -40,13 +42,13 @@ pub(super) enum Done {
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// It is known whether somebody may read a token's value.
-    Introduced { name: String, caller: Caller, may: bool, reply: Reply<TokenValue> },
+    Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
     Looked(Vec<Look>),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
-    /// The configuration was read.
-    Loaded(Box<Result<Loaded, Faults>>),
+    /// The configuration was read, or why it was not.
+    Loaded(Box<Result<Fresh, String>>),
 }
 
 /// A value that an answer named in place of the one that was asked about.
@@ -161,9 +163,9 @@ pub(super) async fn reauth(
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    (mut turn, counted): (Turn, Option<Receipt>),
+    (turn, counted): (Turn, Option<Receipt>),
 ) -> Done {
-    turn.comes().await;
+    let _turn = turn.comes().await;
     if let Some(counted) = counted {
         counted.settled().await;
     }
@@ -193,7 +195,12 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
         (HookResult::NewValue(value), _) => Obtained::Value(value),
         (HookResult::WroteFile, Some(file)) => {
             let source = Source::File(file.clone());
-            Obtained::InSource(blocking(move || read_source(&source)).await)
+            match in_time(blocking(move || read_source(&source))).await {
+                Some(found) => Obtained::InSource(found),
+                None => {
+                    nothing(&StoreFault::hangs(file, "reading what the command wrote").to_string())
+                }
+            }
         }
         (HookResult::WroteFile, None) => nothing(
             "the re-auth command printed nothing; only for a token that has a file of its own \
@@ -212,9 +219,13 @@ fn nothing(error: &str) -> Obtained {
 }
 
 async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration) -> Obtained {
-    let key = match blocking(move || read_key(&key, &|name| std::env::var_os(name))).await {
-        Ok(found) => found.value,
-        Err(fault) => return nothing(&format!("the API key cannot be had: {fault}")),
+    let key = blocking(move || read_key(&key, &|name| std::env::var_os(name)));
+    let key = match in_time(key).await {
+        Some(Ok(found)) => found.value,
+        Some(Err(fault)) => return nothing(&format!("the API key cannot be had: {fault}")),
+        None => {
+            return nothing("the API key cannot be had: its file cannot be read, the disk hangs");
+        }
     };
     match client.login(&key, minutes, timeout).await {
         Ok(value) => Obtained::Value(value),
@@ -235,14 +246,31 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
 
 /// Writes a value to its token's file, durably; `in_source` is what that held when it was last
 /// looked at: any other value there is a new one.
+///
+/// A write that hangs is given up, but not its turn: it may yet be made, and must not be when a
+/// later value is there.
 pub(super) async fn store_in_file(
     ticket: Ticket,
+    turn: Turn,
     path: PathBuf,
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Done {
-    let write = move || write_to_file(&path, value, in_source.as_ref());
-    Done::Stored(ticket, blocking(write).await)
+    let hangs = StoreFault::hangs(&path, "writing");
+    let written = write_in_turn(turn, move || write_to_file(&path, value, in_source.as_ref()));
+    Done::Stored(ticket, in_time(written).await.unwrap_or(Err(hangs)))
+}
+
+async fn write_in_turn<T: Send + 'static>(
+    turn: Turn,
+    write: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let turn = turn.comes().await;
+    blocking(move || {
+        let _turn = turn;
+        write()
+    })
+    .await
 }
 
 fn write_to_file(
@@ -304,14 +332,14 @@ impl Look {
     }
 }
 
-/// Reads the configuration again.
-pub(super) async fn load(loader: Arc<super::Loader>) -> Done {
-    Done::Loaded(Box::new(blocking(move || loader()).await))
-}
-
 /// What a source holds now.
 pub(super) fn read_source(source: &Source) -> Result<Found, SourceFault> {
     read(source, &|name| std::env::var_os(name))
+}
+
+/// What comes of something that needs the disk; `None` if that hangs.
+async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
+    timeout(DISK_PATIENCE, work).await.ok()
 }
 
 /// Runs what may block on a thread of its own.
@@ -326,7 +354,11 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::mpsc;
 
+    use futures_util::FutureExt as _;
+
+    use super::super::turns::Turns;
     use super::*;
 
     fn value(text: &str) -> TokenValue {
@@ -359,5 +391,22 @@ mod tests {
     fn a_value_that_has_not_been_seen_in_the_source_yet_is_not_overwritten() {
         assert_eq!(stored(Some("operator's"), Some("old")), "operator's");
         assert_eq!(stored(Some("operator's"), None), "operator's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_given_up_and_keeps_its_turn_until_it_ends() {
+        let mut turns = Turns::default();
+        let (end, ended) = mpsc::channel();
+        let write = write_in_turn(turns.take("a"), move || ended.recv().expect("a sender"));
+        let given_up = tokio::spawn(in_time(write));
+        // The clock does not run by itself while a thread is busy.
+        tokio::task::yield_now().await;
+        tokio::time::advance(DISK_PATIENCE).await;
+        assert_eq!(given_up.await.unwrap(), None);
+
+        let mut next = Box::pin(write_in_turn(turns.take("a"), || "next"));
+        assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
+        end.send("first").unwrap();
+        assert_eq!(next.await, "next");
     }
 }

@@ -160,6 +160,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::deeds::{Look, read_source};
+    use super::super::reading::Fresh;
     use super::*;
     use crate::keeper::Output;
     use crate::settings::{self, Loaded};
@@ -191,7 +192,7 @@ mod tests {
         let Loaded { settings, .. } = configured(folder, "first");
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         let ticket = first_check(&mut daemon);
-        daemon.loaded(Ok(configured(folder, "second")));
+        daemon.loaded(Fresh::new(configured(folder, "second"), &[]));
         assert_eq!(daemon.roster.id_of("second"), Some(ticket.token), "the number is used again");
         daemon.look_now(ticket.token);
         (daemon, ticket)

@@ -8,19 +8,24 @@ mod absent;
 mod apply;
 pub(crate) mod control;
 mod deeds;
+mod desk;
 mod ends;
 mod farewell;
 mod figures;
 mod inventories;
 mod late;
-mod look;
+mod leisure;
 mod memory;
+mod picture;
 mod quiet;
+mod reading;
+mod reloads;
 mod report;
 mod restock;
 mod roster;
 mod round;
 mod scrape;
+mod search;
 mod sources;
 mod status;
 mod stock_report;
@@ -30,6 +35,7 @@ mod terms;
 mod turns;
 mod views;
 mod watchdog;
+mod worst;
 
 use std::io;
 use std::sync::Arc;
@@ -40,11 +46,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
-use self::control::Desk;
 use self::deeds::Done;
+use self::desk::Desk;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
+use self::reading::Reader;
+use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 pub(crate) use self::status::grouped;
@@ -98,7 +106,7 @@ pub enum DaemonError {
 /// The daemon and all that it holds.
 pub struct Daemon {
     settings: Settings,
-    loader: Arc<Loader>,
+    reader: Reader,
     log: Option<Guard>,
     keeper: Keeper,
     roster: Roster,
@@ -117,12 +125,14 @@ pub struct Daemon {
     queries: JoinSet<Done>,
     /// What may bring or keep a value, and must be waited for at the end.
     deeds: JoinSet<Done>,
-    turns: Turns,
+    /// Attempts at new values, by token.
+    logins: Turns,
+    /// Writes of token files, by path.
+    writes: Turns,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
-    reloading: bool,
-    reload_again: bool,
+    reloads: Reloads,
     stopping: bool,
 }
 
@@ -159,18 +169,18 @@ impl Daemon {
             signals,
             queries: JoinSet::new(),
             deeds: JoinSet::new(),
-            turns: Turns::default(),
+            logins: Turns::default(),
+            writes: Turns::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
-            reloading: false,
-            reload_again: false,
+            reloads: Reloads::default(),
             stopping: false,
-            loader,
+            reader: Reader::new(loader),
             log,
             settings,
         };
         let settings = daemon.settings.clone();
-        let clients = apply::clients(&settings, None)?;
+        let clients = apply::clients(&settings, &[])?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
             store => store,
@@ -194,30 +204,36 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
-        loop {
-            alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
-            tokio::select! {
-                biased;
-                signal = self.signals.next() => match signal {
-                    Some(SIGHUP) => self.reload(),
-                    Some(_) | None => break,
-                },
-                () = &mut until => break,
-                Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
-                Some(Ok(done)) = self.deeds.join_next() => self.done(done),
-                changed = self.watcher.changed() => self.look_at(changed),
-                report = memory::report(&mut self.store) => self.reported(report),
-                news = self.stocks.news() => self.restock(news),
-                _ = alarm.rings() => {}
-                command = self.control.next() => match command {
-                    Some(command) => self.command(command),
-                    None => self.survey(),
-                },
-            }
-            self.wake();
-        }
+        while self.round(&mut alarm, &mut until).await? {}
         self.wind_down().await;
         Ok(())
+    }
+
+    /// Waits for something to happen, and does what comes of it; false when it is time to stop.
+    async fn round(
+        &mut self,
+        alarm: &mut Alarm,
+        until: impl Future<Output = ()>,
+    ) -> Result<bool, DaemonError> {
+        alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => match signal {
+                Some(SIGHUP) => drop(self.reload()),
+                Some(_) | None => return Ok(false),
+            },
+            () = until => return Ok(false),
+            Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
+            Some(Ok(done)) = self.deeds.join_next() => self.done(done),
+            changed = self.watcher.changed() => self.look_at(changed),
+            report = memory::report(&mut self.store) => self.reported(report),
+            news = self.stocks.news() => self.restock(news),
+            _ = alarm.rings() => {}
+            command = self.control.next() => self.attend(command),
+        }
+        self.wake();
+        self.attend_in_turn();
+        Ok(true)
     }
 
     /// Starts the effects and writes the notices that the keeper has handed out.
@@ -280,7 +296,7 @@ impl Daemon {
                 let need = deeds::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
-                let turn = self.turns.take(&need.name);
+                let turn = self.logins.take(&*need.name);
                 let first = (turn, counted);
                 self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
             }
@@ -293,7 +309,9 @@ impl Daemon {
                 let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &self.store) {
                     (Some(path), _) => {
-                        self.deeds.spawn(deeds::store_in_file(ticket, path, value, in_source));
+                        let turn = self.writes.take(&path);
+                        self.deeds
+                            .spawn(deeds::store_in_file(ticket, turn, path, value, in_source));
                     }
                     (None, store) => {
                         let kept = store

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -17,8 +18,8 @@ use super::figures::Labels;
 use crate::clock;
 use crate::control::Reply;
 use crate::events::Guard;
-use crate::keeper::TokenId;
-use crate::lifecycle::{State, Token};
+use crate::keeper::{ServerId, TokenId};
+use crate::lifecycle::{Glance, State};
 use crate::time::Moment;
 
 type Gauges = Family<Labels, Gauge>;
@@ -28,6 +29,12 @@ type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 const LIFE: [f64; 11] =
     [1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0];
 
+/// The same in milliseconds: a million are counted at once.
+const LIFE_MS: [u64; 11] = [
+    1_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000,
+    43_200_000, 86_400_000,
+];
+
 /// Tokens that may have gauges of their own: a page of metrics is read every few seconds.
 const NAMED: usize = 1_000;
 
@@ -35,11 +42,10 @@ const NAMED: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Scrape {
     now: Moment,
-    /// Whether tokens may be named.
-    names: bool,
     /// By the servers' numbers.
     lives: Vec<Tally>,
-    reply: Reply<Registry>,
+    /// Who waits for it, and whether tokens may be named to them.
+    replies: Vec<(bool, Reply<Registry>)>,
 }
 
 /// A histogram without the locks of one that others write to: a million are counted at once.
@@ -47,16 +53,16 @@ pub(super) struct Scrape {
 struct Tally {
     /// Up to each of [`LIFE`], and beyond.
     buckets: [u64; LIFE.len() + 1],
-    sum: f64,
+    sum_ms: u64,
     /// The least so far.
-    shortest: Option<f64>,
+    shortest_ms: Option<u64>,
 }
 
 impl Tally {
-    fn add(&mut self, left: f64) {
-        self.buckets[LIFE.partition_point(|up_to| *up_to < left)] += 1;
-        self.sum += left;
-        self.shortest = Some(self.shortest.map_or(left, |shortest| shortest.min(left)));
+    fn add(&mut self, left_ms: u64) {
+        self.buckets[LIFE_MS.partition_point(|up_to| *up_to < left_ms)] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(left_ms);
+        self.shortest_ms = Some(self.shortest_ms.map_or(left_ms, |shortest| shortest.min(left_ms)));
     }
 }
 
@@ -70,7 +76,7 @@ impl EncodeMetric for Lives {
         let up_to = LIFE.into_iter().chain([f64::MAX]);
         let buckets: Vec<_> = up_to.zip(tally.buckets).collect();
         let count = tally.buckets.iter().sum();
-        encoder.encode_histogram::<NoLabelSet>(tally.sum, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(seconds(tally.sum_ms), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -84,30 +90,43 @@ impl TypedMetric for Lives {
 
 impl Scrape {
     pub(super) fn begin(names: bool, reply: Reply<Registry>) -> Self {
-        Self { now: clock::now(), names, lives: Vec::new(), reply }
+        Self { now: clock::now(), lives: Vec::new(), replies: vec![(names, reply)] }
+    }
+
+    /// Another one that has not begun either: what is seen is for both.
+    pub(super) fn join(&mut self, other: Self) {
+        self.replies.extend(other.replies);
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        !self.reply.is_closed()
+        self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(super) fn see(&mut self, token: &Token, server: usize) {
-        let Some(bound) = token.bound() else { return };
+    pub(super) fn see(&mut self, glance: Glance, server: ServerId) {
+        let Some(bound) = glance.bound else { return };
+        let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, Tally::default);
         }
-        self.lives[server].add(bound.since(self.now).as_secs_f64());
+        self.lives[server].add(bound.as_millis().saturating_sub(self.now.as_millis()));
     }
 }
 
 impl Daemon {
-    pub(super) fn conclude_scrape(&self, scrape: Scrape) {
+    pub(super) fn conclude_scrape(&self, mut scrape: Scrape) {
+        for (names, reply) in std::mem::take(&mut scrape.replies) {
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(self.registry(&scrape, names)));
+        }
+    }
+
+    fn registry(&self, scrape: &Scrape, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
         self.figures.register(&mut registry);
-        self.register_servers(&scrape, &mut registry);
-        if scrape.names {
+        self.register_servers(scrape, &mut registry);
+        if names {
             self.register_named(&mut registry, scrape.now);
         }
         let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
@@ -116,8 +135,7 @@ impl Daemon {
             "Lines that the reader of the log was too slow to take",
             ConstCounter::new(dropped),
         );
-        // Whoever asked may have gone.
-        let _ = scrape.reply.send(Ok(registry));
+        registry
     }
 
     fn register_servers(&self, scrape: &Scrape, registry: &mut Registry) {
@@ -134,8 +152,8 @@ impl Daemon {
             }
             available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
-            if let Some(left) = tally.shortest {
-                shortest.get_or_create(&labels).set(left);
+            if let Some(left_ms) = tally.shortest_ms {
+                shortest.get_or_create(&labels).set(seconds(left_ms));
             }
             // It is new, and so not set yet.
             let _ = lives.get_or_create(&labels).0.set(tally);
@@ -185,4 +203,25 @@ impl Daemon {
 
 fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn seconds(millis: u64) -> f64 {
+    Duration::from_millis(millis).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_are_counted_in_the_buckets_that_are_told() {
+        let ends = LIFE_MS.map(|millis| format!("{:?}", seconds(millis)));
+        assert_eq!(ends, LIFE.map(|up_to| format!("{up_to:?}")));
+        let mut tally = Tally::default();
+        for left in [0, 1_000, 1_001, 86_400_000, 86_400_001] {
+            tally.add(left);
+        }
+        assert_eq!(tally.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!((tally.sum_ms, tally.shortest_ms), (172_802_002, Some(0)));
+    }
 }

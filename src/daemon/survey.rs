@@ -1,254 +1,285 @@
-//! A look at all tokens, a slice at a time: between two slices the loop does what is due, so
+//! Looks at all tokens, a slice at a time: between two slices the loop does what is due, so
 //! that no check is late because somebody looks.
+//!
+//! Whoever wants to look at all of them waits for the walk that begins next, and goes along with
+//! others who do. All together never take more of the loop's time than their
+//! [leisure](super::leisure) is.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
 
-use glob::Pattern;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::Daemon;
-use super::roster::Roster;
+use super::leisure::Leisure;
+use super::picture::Picture;
 use super::scrape::Scrape;
-use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
-use crate::keeper::TokenId;
-use crate::lifecycle::{State, Token};
+use super::search::Search;
+use crate::clock::{self, Stopwatch};
 use crate::time::Moment;
 
-/// Tokens in a slice: well under a millisecond of work, even where each is a cache miss.
-pub(super) const SLICE: u32 = 2_048;
+/// What a slice takes, and what a check may be late because of it; and the one thing more that
+/// it ends with, such as a page of answers.
+const SLICE: Duration = Duration::from_micros(300);
 
-/// The most that one page holds: a millisecond's work to write down.
-const LONGEST_PAGE: usize = 1_000;
+/// Tokens between two looks at the clock: a few microseconds, or some ten where names are read.
+const STRIDE: u32 = 512;
 
-/// A page without a wish: what people read at once.
-const PAGE: usize = 100;
-
-/// How urgent a token is: the worst state first, then the nearest end.
-pub(super) type Rank = (State, Moment, u32);
-
-/// The looks under way, the oldest first.
+/// The looks under way.
 #[derive(Debug, Default)]
-pub(super) struct Surveys(VecDeque<Survey>);
+pub(super) struct Surveys {
+    /// Of each [`Way`], in turns.
+    under_way: [VecDeque<Survey>; 3],
+    /// Whose turn it is.
+    turn: usize,
+    leisure: Leisure,
+}
 
-impl Surveys {
-    /// Whether another slice is wanted.
-    pub(super) fn are_under_way(&self) -> bool {
-        !self.0.is_empty()
-    }
+/// Those who go in different ways do not wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Past all tokens, at a glance.
+    Quickly,
+    /// Past all tokens, with a look at their names.
+    ByName,
+    /// From one token on as far as need be.
+    Alone { from: u32 },
+}
 
-    pub(super) fn add(&mut self, survey: Survey) {
-        self.0.push_back(survey);
+impl Way {
+    const fn index(self) -> usize {
+        match self {
+            Self::Quickly => 0,
+            Self::ByName => 1,
+            Self::Alone { .. } => 2,
+        }
     }
 }
 
-/// One look, and how far it is.
+/// One walk past the tokens, for all who go along.
 #[derive(Debug)]
-pub(super) struct Survey {
+struct Survey {
     next: u32,
-    look: Look,
+    /// Nobody can join any more.
+    has_begun: bool,
+    /// Everything has been seen.
+    is_over: bool,
+    looks: Vec<Look>,
 }
 
 /// What is looked for.
 #[derive(Debug)]
-enum Look {
+pub(super) enum Look {
     Search(Search),
     Scrape(Scrape),
+    Picture(Picture),
 }
 
-/// For a page of tokens.
-#[derive(Debug)]
-struct Search {
-    wanted: Wanted,
-    order: Order,
-    /// Those before this, and it, were on an earlier page.
-    after: Option<Rank>,
-    limit: usize,
-    matched: usize,
-    /// The best so far; for any order, those found so far.
-    found: BTreeSet<Rank>,
-    reply: Reply<Page>,
-}
-
-/// Which tokens are looked for.
-#[derive(Debug)]
-struct Wanted {
-    name: Option<Pattern>,
-    states: Vec<State>,
-}
-
-impl Wanted {
-    fn parse(listing: &Listing) -> Result<Self, Problem> {
-        let name = listing.filter.as_deref().map(Pattern::new).transpose();
-        let name = name.map_err(|error| bad(&format!("filter: {}", error.msg)))?;
-        let mut states = Vec::new();
-        for word in listing.state.iter().flat_map(|words| words.split(',')) {
-            let state = State::ALL.into_iter().find(|state| state.as_str() == word);
-            states.push(state.ok_or_else(|| bad(&format!("there is no state {word:?}")))?);
-        }
-        Ok(Self { name, states })
-    }
-
-    fn fits(&self, state: State, id: TokenId, roster: &Roster) -> bool {
-        let named = |name: &Pattern| roster.token(id).is_some_and(|kept| name.matches(kept.name()));
-        (self.states.is_empty() || self.states.contains(&state))
-            && self.name.as_ref().is_none_or(named)
-    }
-}
-
-impl Survey {
-    /// A look for the metrics.
-    pub(super) const fn scrape(scrape: Scrape) -> Self {
-        Self { next: 0, look: Look::Scrape(scrape) }
-    }
-
-    /// A look for `listing`; what cannot be looked for is answered at once.
-    pub(super) fn begin(listing: &Listing, reply: Reply<Page>) -> Option<Self> {
-        let limit = listing.limit.unwrap_or(PAGE);
-        let parts = Wanted::parse(listing).and_then(|wanted| {
-            if !(1..=LONGEST_PAGE).contains(&limit) {
-                return Err(bad(&format!("limit: give a number from 1 to {LONGEST_PAGE}")));
-            }
-            let cursor = listing.cursor.as_deref();
-            let rank = cursor.map(parse_cursor).transpose()?;
-            Ok((wanted, rank))
-        });
-        match parts {
-            Ok((wanted, rank)) => {
-                let next = match (listing.order, rank) {
-                    (Order::Any, Some((.., key))) => key.saturating_add(1),
-                    (Order::Any | Order::Worst, _) => 0,
-                };
-                let search = Search {
-                    wanted,
-                    order: listing.order,
-                    after: rank.filter(|_| listing.order == Order::Worst),
-                    limit,
-                    matched: 0,
-                    found: BTreeSet::new(),
-                    reply,
-                };
-                Some(Self { next, look: Look::Search(search) })
-            }
-            Err(problem) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(Err(problem));
-                None
-            }
+impl Look {
+    fn way(&self) -> Way {
+        match self {
+            Self::Search(search) => match search.goes_alone_from() {
+                Some(from) => Way::Alone { from },
+                None if search.reads_names() => Way::ByName,
+                None => Way::Quickly,
+            },
+            Self::Scrape(_) | Self::Picture(_) => Way::Quickly,
         }
     }
 
     fn is_wanted(&self) -> bool {
-        match &self.look {
-            Look::Search(search) => !search.reply.is_closed(),
-            Look::Scrape(scrape) => scrape.is_wanted(),
+        match self {
+            Self::Search(search) => search.is_wanted(),
+            Self::Scrape(scrape) => scrape.is_wanted(),
+            Self::Picture(picture) => picture.is_wanted(),
         }
     }
 }
 
-impl Search {
-    fn see(&mut self, id: TokenId, token: &Token, roster: &Roster) {
-        let state = token.state();
-        if !self.wanted.fits(state, id, roster) {
-            return;
-        }
-        self.matched += 1;
-        let rank = rank(state, token, id);
-        if self.order == Order::Worst {
-            if self.after.is_some_and(|after| rank <= after) {
-                return;
-            }
-            if self.found.len() > self.limit {
-                if self.found.last().is_some_and(|last| *last < rank) {
-                    return;
-                }
-                self.found.pop_last();
-            }
-        }
-        self.found.insert(rank);
+impl Surveys {
+    /// Somebody wants to look.
+    pub(super) fn add(&mut self, look: Look) {
+        let way = look.way();
+        let under_way = &mut self.under_way[way.index()];
+        let last = under_way.back_mut().filter(|survey| !survey.has_begun);
+        let next = match (way, last) {
+            (Way::Quickly | Way::ByName, Some(survey)) => return survey.join(look),
+            (Way::Quickly | Way::ByName, None) => 0,
+            (Way::Alone { from }, _) => from,
+        };
+        under_way.push_back(Survey { next, has_begun: false, is_over: false, looks: vec![look] });
     }
 
-    /// Whether a page is full, so that what follows is for the next one.
-    fn is_full(&self) -> bool {
-        self.order == Order::Any && self.found.len() >= self.limit
+    /// How long until there is to be another slice; `None` while nobody looks.
+    fn pause(&self, now: Moment) -> Option<Duration> {
+        let nobody = self.under_way.iter().all(VecDeque::is_empty);
+        (!nobody).then(|| self.leisure.pause(now))
+    }
+
+    /// The survey whose turn it is, with the number of its way.
+    fn take(&mut self) -> Option<(usize, Survey)> {
+        let ways = self.under_way.len();
+        (0..ways).find_map(|_| {
+            self.turn = (self.turn + 1) % ways;
+            Some((self.turn, self.under_way[self.turn].pop_front()?))
+        })
+    }
+
+    /// A survey goes on at its way's next turn; one that goes alone, after others that do.
+    fn put_back(&mut self, way: usize, survey: Survey) {
+        let under_way = &mut self.under_way[way];
+        if way == (Way::Alone { from: 0 }).index() {
+            under_way.push_back(survey);
+        } else {
+            under_way.push_front(survey);
+        }
+    }
+
+    /// Comes when another slice is wanted, once everything else that is under way has had its
+    /// turn.
+    pub(super) async fn turn(&self) {
+        match self.pause(clock::now()) {
+            None => pending().await,
+            Some(Duration::ZERO) => yield_now().await,
+            Some(pause) => sleep(pause).await,
+        }
     }
 }
 
-pub(super) fn rank(state: State, token: &Token, id: TokenId) -> Rank {
-    (state, token.bound().unwrap_or_default(), id.key())
+impl Survey {
+    /// Scrapes count the same, and count it once.
+    fn join(&mut self, look: Look) {
+        let scraping = self.looks.iter_mut().find_map(|look| match look {
+            Look::Scrape(scrape) => Some(scrape),
+            Look::Search(_) | Look::Picture(_) => None,
+        });
+        match (look, scraping) {
+            (Look::Scrape(scrape), Some(scraping)) => scraping.join(scrape),
+            (look, _) => self.looks.push(look),
+        }
+    }
 }
 
 impl Daemon {
-    /// Goes on with the oldest look.
+    /// Goes on with a look, if there is one and it is time for it.
     pub(super) fn survey(&mut self) {
-        let Some(mut survey) = self.control.surveys.0.pop_front() else {
-            return self.go_on_looking();
-        };
-        if !survey.is_wanted() {
+        let now = clock::now();
+        if self.control.surveys.pause(now) != Some(Duration::ZERO) {
             return;
         }
+        let Some((way, mut survey)) = self.control.surveys.take() else { return };
+        let slice = Stopwatch::start();
+        survey.has_begun = true;
+        survey.looks.retain(Look::is_wanted);
+        while slice.elapsed() < SLICE {
+            if !survey.is_over {
+                self.stride(&mut survey);
+            } else if let Some(look) = survey.looks.pop() {
+                survey.looks.extend(self.conclude_look(look, survey.next));
+            } else {
+                break;
+            }
+        }
+        if !survey.looks.is_empty() {
+            self.control.surveys.put_back(way, survey);
+        }
+        self.control.surveys.leisure.spend(now, slice.elapsed());
+    }
+
+    /// Shows some tokens to all who go along.
+    fn stride(&self, survey: &mut Survey) {
         let all = self.keeper.numbers();
-        let end = survey.next.saturating_add(SLICE).min(all);
-        let mut full = false;
+        let end = survey.next.saturating_add(STRIDE).min(all);
+        let mut full = survey.looks.is_empty();
         while survey.next < end && !full {
             let key = survey.next;
             survey.next += 1;
-            self.keeper.look(key, |id, token, spec| match &mut survey.look {
-                Look::Search(search) => {
-                    search.see(id, token, &self.roster);
-                    full = search.is_full();
+            let Some((id, glance, server)) = self.keeper.glance(key) else { continue };
+            for look in &mut survey.looks {
+                match look {
+                    Look::Search(search) => {
+                        search.see(id, glance, &self.roster);
+                        full = search.is_full();
+                    }
+                    Look::Scrape(scrape) => scrape.see(glance, server),
+                    Look::Picture(picture) => picture.see(glance, key),
                 }
-                Look::Scrape(scrape) => scrape.see(token, spec.server.index()),
-            });
+            }
         }
-        if !full && survey.next < all {
-            return self.control.surveys.0.push_front(survey);
-        }
-        match survey.look {
-            Look::Search(search) => self.conclude_search(search, survey.next),
+        survey.is_over = full || survey.next >= all;
+    }
+
+    /// Answers, or does a part of that and gives back the rest.
+    fn conclude_look(&self, look: Look, next: u32) -> Option<Look> {
+        match look {
+            Look::Search(search) => self.conclude_search(search, next),
             Look::Scrape(scrape) => self.conclude_scrape(scrape),
+            Look::Picture(picture) => return self.conclude_picture(picture).map(Look::Picture),
         }
-    }
-
-    fn conclude_search(&self, search: Search, next: u32) {
-        let Search { mut found, limit, order, matched, reply, .. } = search;
-        let next = match order {
-            Order::Worst if found.len() > limit => {
-                found.pop_last();
-                found.last().map(|rank| write_cursor(*rank))
-            }
-            Order::Any if next < self.keeper.numbers() => {
-                Some(write_cursor((State::Alive, Moment::default(), next - 1)))
-            }
-            Order::Worst | Order::Any => None,
-        };
-        let ids = found.iter().filter_map(|(.., key)| self.keeper.id_of(*key));
-        let page = Page {
-            counts: self.counts(),
-            matched: (order == Order::Worst).then_some(matched),
-            tokens: ids.filter_map(|id| self.view(id)).collect(),
-            next,
-        };
-        // Whoever asked may have gone.
-        let _ = reply.send(Ok(page));
+        None
     }
 }
 
-/// `STATE.BOUND.KEY`, where the page before ended.
-fn write_cursor((state, bound, key): Rank) -> String {
-    format!("{}.{}.{key}", state.as_str(), bound.as_millis())
-}
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
 
-fn parse_cursor(text: &str) -> Result<Rank, Problem> {
-    let mut parts = text.split('.');
-    let state =
-        parts.next().and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
-    let bound = parts.next().and_then(|bound| bound.parse().ok()).map(Moment::from_millis);
-    let key = parts.next().and_then(|key| key.parse().ok());
-    match (state, bound, key) {
-        (Some(state), Some(bound), Some(key)) => Ok((state, bound, key)),
-        _ => Err(bad("cursor: give what the page before calls `next`")),
+    use super::*;
+    use crate::control::{Listing, Order};
+
+    fn scrape() -> Look {
+        Look::Scrape(Scrape::begin(true, oneshot::channel().0))
     }
-}
 
-fn bad(message: &str) -> Problem {
-    Problem::new(ProblemKind::BadRequest, message)
+    fn search(order: Order, filter: Option<&str>) -> Look {
+        let filter = filter.map(str::to_owned);
+        let listing = Listing { filter, order, ..Listing::default() };
+        Look::Search(Search::begin(&listing, oneshot::channel().0).unwrap())
+    }
+
+    /// How many looks there are in each of the walks under way.
+    fn walks(surveys: &Surveys) -> [Vec<usize>; 3] {
+        let looks = |survey: &Survey| survey.looks.len();
+        surveys.under_way.each_ref().map(|walks| walks.iter().map(looks).collect())
+    }
+
+    #[test]
+    fn who_wants_to_see_all_waits_for_the_walk_that_begins_next() {
+        let mut surveys = Surveys::default();
+        surveys.add(search(Order::Worst, None));
+        surveys.under_way[0][0].has_begun = true;
+        surveys.add(search(Order::Worst, None));
+        surveys.add(scrape());
+        surveys.add(search(Order::Worst, None));
+        assert_eq!(walks(&surveys), [vec![1, 3], vec![], vec![]]);
+    }
+
+    #[test]
+    fn what_scrapes_tell_is_counted_once_however_many_they_are() {
+        let mut surveys = Surveys::default();
+        (0..5).for_each(|_| surveys.add(scrape()));
+        assert_eq!(walks(&surveys), [vec![1], vec![], vec![]]);
+    }
+
+    #[test]
+    fn who_looks_for_a_name_or_takes_tokens_as_they_come_holds_up_nobody_else() {
+        let mut surveys = Surveys::default();
+        surveys.add(search(Order::Worst, Some("quotes-*")));
+        surveys.add(search(Order::Any, Some("quotes-*")));
+        surveys.add(search(Order::Any, None));
+        surveys.add(search(Order::Worst, None));
+        assert_eq!(walks(&surveys), [vec![1], vec![1], vec![1, 1]]);
+        let turns: Vec<_> = std::iter::from_fn(|| surveys.take()).map(|(way, _)| way).collect();
+        assert_eq!(turns, [1, 2, 0, 2]);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_while_nobody_looks() {
+        let mut surveys = Surveys::default();
+        assert_eq!(surveys.pause(clock::now()), None);
+        surveys.add(scrape());
+        assert_eq!(surveys.pause(clock::now()), Some(Duration::ZERO));
+    }
 }

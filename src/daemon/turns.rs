@@ -1,37 +1,38 @@
-//! One attempt to obtain a new value at a time for each name, even where the token was removed
-//! and has come again while a command still runs for it.
+//! One at a time: attempts at a new value for one name, even where the token was removed and has
+//! come again while a command still runs for it, and writes of one file, even where an earlier
+//! one hangs.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::sync::{Arc, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// Whose attempts are under way, by name: as many as the keeper lets run at once.
+/// What is under way, by name or path: no more than the keeper lets run at once.
 #[derive(Debug, Default)]
-pub(super) struct Turns(HashMap<Box<str>, watch::Receiver<()>>);
+pub(super) struct Turns(HashMap<Box<OsStr>, Weak<Mutex<()>>>);
 
-/// The place of one attempt in the row of those for its name. It ends with the attempt.
+/// The wish to be the only one at something.
 #[derive(Debug)]
-pub(super) struct Turn {
-    before: Option<watch::Receiver<()>>,
-    _end: watch::Sender<()>,
-}
+pub(super) struct Turn(Arc<Mutex<()>>);
 
 impl Turns {
-    /// A turn after those for `name` that have not ended.
-    pub(super) fn take(&mut self, name: &str) -> Turn {
-        self.0.retain(|_, turn| turn.has_changed().is_ok());
-        let (end, turn) = watch::channel(());
-        Turn { before: self.0.insert(name.into(), turn), _end: end }
+    /// A turn at what is called `name`.
+    pub(super) fn take(&mut self, name: impl AsRef<OsStr>) -> Turn {
+        self.0.retain(|_, turn| turn.strong_count() > 0);
+        let known = self.0.get(name.as_ref()).and_then(Weak::upgrade);
+        Turn(known.unwrap_or_else(|| {
+            let new = Arc::default();
+            self.0.insert(name.as_ref().into(), Arc::downgrade(&new));
+            new
+        }))
     }
 }
 
 impl Turn {
-    /// Waits until all turns before this one have ended.
-    pub(super) async fn comes(&mut self) {
-        if let Some(before) = &mut self.before {
-            // Nothing is ever sent: it ends with the turn before.
-            let _ = before.changed().await;
-        }
+    /// Waits until nobody else is at it, and nobody will be until the guard is dropped.
+    pub(super) async fn comes(self) -> OwnedMutexGuard<()> {
+        self.0.lock_owned().await
     }
 }
 
@@ -42,22 +43,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_for_a_name_come_one_after_the_other() {
+    fn turns_at_a_name_come_one_after_the_other() {
         let mut turns = Turns::default();
-        let [mut first, mut second, mut third] = [(); 3].map(|()| turns.take("quotes"));
-        assert!(first.comes().now_or_never().is_some());
-        assert!(second.comes().now_or_never().is_none());
+        let [first, second] = [(); 2].map(|()| turns.take("quotes"));
+        let first = first.comes().now_or_never().expect("it is the first");
+        let mut second = Box::pin(second.comes());
+        assert!(second.as_mut().now_or_never().is_none());
         drop(first);
-        assert!(third.comes().now_or_never().is_none());
-        assert!(second.comes().now_or_never().is_some());
-        drop(second);
-        assert!(third.comes().now_or_never().is_some());
+        assert!(second.now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_has_stopped_waiting_lets_nobody_past_the_one_before() {
+        let mut turns = Turns::default();
+        let first = turns.take("quotes").comes().now_or_never().expect("it is the first");
+        assert!(turns.take("quotes").comes().now_or_never().is_none());
+        assert!(turns.take("quotes").comes().now_or_never().is_none());
+        drop(first);
+        assert!(turns.take("quotes").comes().now_or_never().is_some());
     }
 
     #[test]
     fn other_names_are_not_waited_for_and_nothing_is_kept_of_ended_turns() {
         let mut turns = Turns::default();
-        let _under_way = turns.take("quotes");
+        let _under_way = turns.take("quotes").comes().now_or_never().expect("it is the first");
         assert!(turns.take("orders").comes().now_or_never().is_some());
         let _next = turns.take("history");
         assert_eq!(turns.0.len(), 2);

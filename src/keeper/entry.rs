@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::line::Waiting;
-use crate::lifecycle::{Aside, Need, Resting, Schedule, Token};
+use crate::lifecycle::{Aside, Glance, Need, Resting, Schedule, Token};
 use crate::time::Moment;
 
 /// A token as a whole, with its place in the keeper.
@@ -147,6 +147,10 @@ impl Short {
 
     pub(super) fn spec(&self) -> u32 {
         u16::from_le_bytes(self.spec).into()
+    }
+
+    pub(super) fn glance(&self) -> Glance {
+        self.token.glance()
     }
 
     pub(super) fn listed(&self) -> Option<Moment> {

@@ -1,20 +1,15 @@
 //! What is to be seen of the keeper from outside, without a step of any token.
 
 use super::Keeper;
-use super::output::{ServerId, TokenId, TokenSpec};
-use crate::lifecycle::{Need, Token};
+use super::output::{ServerId, TokenId};
+use crate::lifecycle::{Glance, Need};
 use crate::time::Moment;
 
 impl Keeper {
-    /// What `what` makes of the token with this [key](TokenId::key); `None` if there is none.
-    /// The cheapest look at one of many: nothing is copied.
-    pub fn look<R>(
-        &self,
-        key: u32,
-        what: impl FnOnce(TokenId, &Token, &TokenSpec) -> R,
-    ) -> Option<R> {
-        let spec = self.table.spec(key)?;
-        self.table.look(key, |entry| what(TokenId(key), &entry.token, spec))
+    /// The token with this [key](TokenId::key), what there is to be seen of it in passing, and
+    /// its server; `None` if there is none. The cheapest look at one of many: a few nanoseconds.
+    pub fn glance(&self, key: u32) -> Option<(TokenId, Glance, ServerId)> {
+        self.table.glance(key).map(|(glance, spec)| (TokenId(key), glance, spec.server))
     }
 
     /// Whether a server answers, as far as is known.

@@ -8,7 +8,7 @@ use super::asides::Asides;
 use super::entry::{Entry, Short};
 use super::output::TokenSpec;
 use super::specs::Specs;
-use crate::lifecycle::{Aside, Slot, Standing, Token};
+use crate::lifecycle::{Aside, Glance, Slot, Standing, Token};
 use crate::time::Moment;
 
 /// Below this the room for whole entries is not given back.
@@ -146,6 +146,20 @@ impl Table {
             Row::Short(short) => short.token().is_missing(),
             Row::Whole(index) => self.entries[index as usize].token.standing() == Standing::Missing,
         }
+    }
+
+    /// What there is to be seen of a token in passing, and its spec: its row is all that is read
+    /// of one at rest.
+    pub(super) fn glance(&self, id: u32) -> Option<(Glance, &TokenSpec)> {
+        let (glance, spec) = match self.rows.get(id as usize)? {
+            Row::Free => return None,
+            Row::Short(short) => (short.glance(), short.spec()),
+            Row::Whole(index) => {
+                let entry = &self.entries[*index as usize];
+                (entry.token.glance(), entry.spec)
+            }
+        };
+        Some((glance, self.specs.get(spec)?))
     }
 
     pub(super) fn spec(&self, id: u32) -> Option<&TokenSpec> {

@@ -34,7 +34,7 @@ pub use event::{
     Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
     SourceChange, Stage,
 };
-pub use outlook::State;
+pub use outlook::{Glance, State};
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
 pub use request::{Refusal, Request};

@@ -53,7 +53,21 @@ impl State {
     }
 }
 
+/// What there is to be seen of a token in passing, when a million of them are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// One word for how it is.
+    pub state: State,
+    /// Its [bound](Token::bound).
+    pub bound: Option<Moment>,
+}
+
 impl Token {
+    /// What there is to be seen of it in passing.
+    pub fn glance(&self) -> Glance {
+        Glance { state: self.state(), bound: self.bound() }
+    }
+
     /// One word for how it is.
     pub fn state(&self) -> State {
         match self.standing {

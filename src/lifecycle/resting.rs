@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::event::{Slot, Stage};
+use super::outlook::{Glance, State};
 use super::reading::{Method, Reading};
 use super::token::{Standing, Task, Token};
 use crate::time::Moment;
@@ -183,6 +184,22 @@ impl Resting {
 
     fn grade(&self, place: u32) -> u8 {
         self.grades / 3_u8.pow(place) % 3
+    }
+
+    /// The token's [glance](Token::glance), without waking it: one that is paused, or that was
+    /// retried, does not rest.
+    pub fn glance(&self) -> Glance {
+        let bound =
+            || self.origin() + Duration::from_millis(u32::from_le_bytes(self.remaining_ms).into());
+        let (state, bound) = match self.kind {
+            Kind::Missing => (State::Missing, None),
+            Kind::Unknown => (State::Unverified, None),
+            Kind::Alive => (State::Alive, Some(bound())),
+            Kind::Unverified => (State::Unverified, Some(bound())),
+            Kind::Expired => (State::Expired, None),
+            Kind::Rejected => (State::Rejected, None),
+        };
+        Glance { state, bound }
     }
 
     /// A moment before everything that it remembers, to count others from.

@@ -1,7 +1,6 @@
 //! The thread that writes: it commits what has gathered, once a second, or at once.
 
 use std::fs::File;
-use std::io;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,15 +15,11 @@ use super::packed::Part;
 use super::row::Present;
 use crate::clock;
 use crate::time::Moment;
-use crate::token_file::StoreFault;
+use crate::token_file::{DISK_PATIENCE, StoreFault};
 
 /// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
 /// at once all the same.
 pub(super) const RETRY: Duration = Duration::from_secs(20);
-
-/// How long somebody waits for the disk. One that hangs must not keep a token from being
-/// logged in: it would die for the sake of a count.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Comes true when what was handed over is durable, or could not be written.
 #[derive(Debug)]
@@ -41,29 +36,27 @@ impl Receipt {
     ///
     /// When it could not be written, or not in time; then it may yet be.
     pub async fn durable(self) -> Result<(), StoreFault> {
-        match timeout(PATIENCE, self.written).await {
+        match timeout(DISK_PATIENCE, self.written).await {
             Ok(Ok(result)) => result,
             // It is only lost with the thread, and that is as good as no store.
             Ok(Err(_)) => Err(StoreFault::NoStateDir),
-            Err(_) => Err(hangs(self.path)),
+            Err(_) => Err(StoreFault::hangs(self.path, WRITING)),
         }
     }
 
     /// Waits as [`durable`](Self::durable) does, for who goes on whatever comes of it: the
     /// writer tells of what fails, and this of a disk that hangs.
     pub async fn settled(self) {
-        if timeout(PATIENCE, self.written).await.is_err() {
-            let fault = hangs(self.path);
+        if timeout(DISK_PATIENCE, self.written).await.is_err() {
+            let fault = StoreFault::hangs(self.path, WRITING);
             // Nobody listens any more at the end.
             let _ = self.reports.send(Report::Failed { fault, retry_in: Duration::ZERO });
         }
     }
 }
 
-fn hangs(path: PathBuf) -> StoreFault {
-    let error = io::Error::new(io::ErrorKind::TimedOut, "no answer from the disk within 30 s");
-    StoreFault::new(path, "writing to it", error)
-}
+/// What a disk that hangs was asked for.
+const WRITING: &str = "writing to it";
 
 pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
 

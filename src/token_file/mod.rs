@@ -11,6 +11,7 @@ mod watch;
 
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
+pub(crate) use store_fault::DISK_PATIENCE;
 pub use store_fault::StoreFault;
 pub use watch::{Touched, Watcher};
 

@@ -2,6 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long somebody waits for the disk. One that hangs must not keep a token from its next
+/// step: it would die for the sake of a write.
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a value could not be kept, or a kept one not be had. Holds no value.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +119,12 @@ impl StoreFault {
             }
             _ => Self::Failed { path, doing, error },
         }
+    }
+
+    /// The disk has not answered within [`DISK_PATIENCE`]; what was asked of it may yet happen.
+    pub(crate) fn hangs(path: impl Into<PathBuf>, doing: &'static str) -> Self {
+        let text = format!("no answer from the disk within {} s", DISK_PATIENCE.as_secs());
+        Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
     }
 
     /// The same fault once more, for another who waits for the same write.

@@ -8,8 +8,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, PATIENCE, Stage, calls, configuration, get, login_simulator, mode, mortal_simulator,
-    post, prints_new, seconds, secret, server_table, simulator, token_table, until,
+    Daemon, PATIENCE, Stage, calls, configuration, free_port, get, login_simulator, mode,
+    mortal_simulator, post, prints_new, seconds, secret, server_table, simulator, token_table,
+    until,
 };
 
 /// Tokens of a long life, and a daemon that has asked about all of them.
@@ -103,6 +104,34 @@ async fn tokens_are_found_by_a_pattern_and_page_by_page() {
     }
     found.sort_unstable();
     assert_eq!(found, all);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_look_at_the_same_time_are_each_told_what_they_asked_for() {
+    let server = simulator().await;
+    let all = ["orders-1", "orders-2", "quotes-1", "quotes-2", "quotes-3"];
+    let (stage, daemon) = calm(&server, &all, "").await;
+    let (orders, quotes, dead, some, metrics, others, health) = tokio::join!(
+        get(&stage, "/v1/tokens?filter=orders-*"),
+        get(&stage, "/v1/tokens?filter=quotes-*&limit=2"),
+        get(&stage, "/v1/tokens?state=expired"),
+        get(&stage, "/v1/tokens?order=any&limit=3"),
+        get(&stage, "/metrics"),
+        get(&stage, "/metrics"),
+        get(&stage, "/healthz"),
+    );
+    let found = [&orders, &quotes, &dead, &some].map(|answer| {
+        let page = answer.json();
+        (names(&page).len(), page["matched"].as_u64(), page["next"].is_string())
+    });
+    let wanted = [(2, Some(2), false), (2, Some(3), true), (0, Some(0), false), (3, None, true)];
+    assert_eq!(found, wanted);
+    for answer in [metrics, others] {
+        let line = "tokenkeep_remaining_life_seconds_count{server=\"sarus\"} 5\n";
+        assert!(answer.body.contains(line), "{}", answer.body);
+    }
+    assert_eq!(health.body, "ok\n");
     daemon.stop().await;
 }
 
@@ -254,6 +283,11 @@ async fn a_reload_tells_its_outcome() {
     assert!(outcome["error"].as_str().is_some_and(|error| error.contains("url")), "{outcome}");
     daemon.event("config_rejected", "").await;
     assert!(matches!(post(&stage, "/v1/reload?wait=false").await.status, 200 | 202));
+
+    let outcome = get(&stage, "/v1/reload?number=3").await.json();
+    assert_eq!(outcome["applied"], false, "it tells when the third has ended");
+    assert_eq!(get(&stage, "/v1/reload?number=4").await.problem(), "not_found");
+    assert_eq!(get(&stage, "/v1/reload").await.problem(), "bad_request");
     daemon.stop().await;
 }
 
@@ -264,6 +298,43 @@ async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
     let answer = get(&stage, "/v1/tokens/quotes/value").await;
     assert_eq!(answer.body, format!("{}\n", secret("quotes")));
     daemon.event("value_read", "quotes").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_known_to_be_dead_is_handed_to_nobody() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(
+        &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
+    );
+    let value = stage.token("quotes");
+    server.add_token(&value, seconds(0));
+    let daemon = stage.start();
+    daemon.event("token_expired", "quotes").await;
+    let answer = get(&stage, "/v1/tokens/quotes/value").await;
+    assert_eq!((answer.status, &*answer.problem()), (409, "conflict"));
+    assert!(answer.body.contains("the token has expired") && !answer.body.contains(&value));
+    assert_eq!(daemon.event("action_refused", "quotes").await.text("action"), "value");
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("value_read", ""), 0);
+}
+
+#[tokio::test]
+async fn a_value_tells_whether_an_answer_says_that_it_lives() {
+    let server = simulator().await;
+    let (stage, daemon) = calm(&server, &["quotes"], "").await;
+    let head = get(&stage, "/v1/tokens/quotes/value").await.head;
+    assert!(head.contains("tokenkeep-state: alive"), "{head}");
+    daemon.stop().await;
+
+    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
+    let value = stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("check_failed", "quotes").await;
+    let answer = get(&stage, "/v1/tokens/quotes/value").await;
+    assert_eq!(answer.body, format!("{value}\n"));
+    assert!(answer.head.contains("tokenkeep-state: unverified"), "{}", answer.head);
     daemon.stop().await;
 }
 
@@ -283,15 +354,19 @@ async fn check_config_names_readers_that_nobody_knows() {
 }
 
 #[tokio::test]
-async fn whoever_holds_a_connection_is_cut_off_and_the_others_are_served() {
+async fn whoever_holds_a_connection_gives_way_to_the_others_and_is_cut_off_at_last() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     let mut idle = Vec::new();
     for _ in 0..16 {
         idle.push(UnixStream::connect(stage.path("control.sock")).await.expect("a socket"));
     }
-    // The seventeenth is served once they are.
     assert_eq!(get(&stage, "/v1/health").await.status, 200);
+    let open = idle.iter().filter(|stream| {
+        let more = stream.try_read(&mut [0]);
+        more.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    });
+    assert_eq!(open.count(), 15, "one has given way, and none was waited for to be cut off");
     for mut stream in idle {
         let end = timeout(PATIENCE, stream.read(&mut [0])).await.expect("it is cut off");
         assert_eq!(end.expect("closed"), 0);

@@ -158,6 +158,30 @@ async fn many_who_watch_leave_a_place_for_others() {
 }
 
 #[tokio::test]
+async fn who_watches_and_who_says_nothing_leave_a_place_for_monitors() {
+    let (_stage, daemon, port) = listening("").await;
+    let mut held = Vec::new();
+    for number in 0..16 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
+        if number < 12 {
+            let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("a reader");
+            stream.read_exact(&mut [0; 12]).await.expect("a status");
+        }
+        held.push(stream);
+    }
+    for path in ["/healthz", "/readyz", "/metrics", "/"] {
+        assert_eq!(status(&get(port, path).await), "200", "{path}");
+    }
+    let open = held.iter().filter(|stream| match stream.try_read(&mut [0; 4_096]) {
+        Ok(read) => read > 0,
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    });
+    assert!(open.count() >= 12, "nobody was waited for to be cut off");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn of_more_than_ten_thousand_tokens_the_worst_are_told_and_the_others_counted() {
     const MANY: usize = 10_050;
     let server = simulator().await;

@@ -9,6 +9,7 @@ mod budget;
 mod cadence;
 mod candidates;
 mod command_line;
+mod completions;
 mod contrib;
 mod control;
 mod deaths;

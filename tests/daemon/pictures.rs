@@ -3,10 +3,9 @@
 use tokenkeep::simulator::{Behaviour, RenewsBy, Simulator};
 
 use crate::listen::control;
-use crate::remote::on_a_terminal;
 use crate::support::{
-    Browser, Stage, free_port, login_simulator, mortal_simulator, post, seconds, secret,
-    server_table, simulator, simulator_with, token_table,
+    Browser, Stage, free_port, login_simulator, mortal_simulator, on_a_terminal, post, seconds,
+    secret, server_table, simulator, simulator_with, token_table,
 };
 
 /// Draws TEXT, with its colours, as a terminal would.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{self, Stage, about, seconds, secret, served, simulator};
+use crate::support::{self, Hung, Stage, about, seconds, secret, served, simulator};
 
 fn server_table(server: &Simulator) -> String {
     support::server_table("sarus", server, "")
@@ -148,7 +148,8 @@ async fn what_only_a_restart_can_change_is_named() {
     stage.configure(
         &[
             "state_dir = \"$DIR/elsewhere\"\n[log]\nformat = \"logfmt\"\n",
-            "[control]\nsocket = \"$DIR/other.sock\"\nlisten = \"127.0.0.1:9\"\n",
+            "[control]\nsocket = \"$DIR/other.sock\"\nlisten = \"127.0.0.1:9\"\n\
+             listen_hosts = [\"keep.example\"]\n",
             &server_table(&server),
             &token_table("kept", ""),
         ]
@@ -156,7 +157,8 @@ async fn what_only_a_restart_can_change_is_named() {
     );
     daemon.signal(Signal::HUP);
     let line = daemon.event("config_reloaded", "").await;
-    assert_eq!(line.text("needs_restart"), "state_dir,log.format,control.socket,control.listen");
+    let named = "state_dir,log.format,control.socket,control.listen,control.listen_hosts";
+    assert_eq!(line.text("needs_restart"), named);
     daemon.stop().await;
 }
 
@@ -193,6 +195,53 @@ async fn of_two_reloads_at_once_the_later_configuration_holds() {
     let ended = daemon.stop().await;
     assert_eq!(ended.count("config_rejected", ""), 0);
     assert_eq!(about(&server, &secret("kept")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_configuration_that_hangs_is_refused_in_time_and_a_later_one_is_read() {
+    let (_server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    let Some(hung) = Hung::over(&stage.path("conf.d")) else {
+        return eprintln!("skipped: no disk that hangs can be made here");
+    };
+    let socket = stage.path("control.sock");
+    let waiting = stage.command("reload").arg("--wait").arg("--socket").arg(socket).output();
+    let (waited, asked, ()) = tokio::join!(waiting, stage.command("status").output(), async {
+        daemon.more(5, "token_checked", "kept").await;
+    });
+    let said = |output: std::io::Result<std::process::Output>| {
+        let output = output.expect("it runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let (status, text) = said(waited);
+    assert_eq!((status, text.contains("has not ended within 30 s")), (Some(78), true), "{text}");
+    let (status, text) = said(asked);
+    assert_eq!(status, Some(69), "{text}");
+    assert!(text.contains("tokenkeep.toml hangs; the daemon is looked for at /run/"), "{text}");
+    let error = daemon.event("config_rejected", "").await;
+    assert!(error.text("error").contains("a network disk that is gone"), "{error:?}");
+    daemon.signal(Signal::HUP);
+    drop(hung);
+    std::fs::remove_dir(stage.path("conf.d")).expect("an empty folder");
+    // The one that was just told to read may still have met what was there.
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_authority_s_file_that_hangs_holds_up_no_check() {
+    let (server, stage) = staged(&["kept"], 2).await;
+    let daemon = stage.start();
+    daemon.event("token_checked", "kept").await;
+    stage.pipe("ca.pem");
+    let other = support::server_table("other", &server, "ca_file = \"$DIR/ca.pem\"");
+    stage.configure(&[server_table(&server), token_table("kept", ""), other].concat());
+    daemon.signal(Signal::HUP);
+    daemon.more(3, "token_checked", "kept").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("config_reloaded", ""), 0);
 }
 
 #[tokio::test]

@@ -1,26 +1,22 @@
 //! The commands that speak to a running daemon, on a terminal and off it.
 
-use std::fs::{self, File, Permissions};
-use std::os::fd::OwnedFd;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use rustix::io::Errno;
-use rustix::process::geteuid;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::process::{Signal, geteuid};
 use tokenkeep::simulator::{Endpoint, Simulator};
 use tokio::process::Command;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, mortal_simulator, prints_new, seconds, secret,
-    server_table, simulator, token_table,
+    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal, prints_new,
+    seconds, secret, server_table, simulator, token_table,
 };
 
 const UNAVAILABLE: i32 = 69;
+const NOT_KNOWN: i32 = 75;
 const NOT_PERMITTED: i32 = 77;
 
 /// The program with these arguments, and the stage's configuration.
@@ -40,45 +36,6 @@ async fn said(stage: &Stage, arguments: &[&str]) -> (i32, String) {
     let output = run(stage, arguments).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().expect("a status"), String::from_utf8(text).expect("UTF-8"))
-}
-
-/// Everything that a command writes to a terminal of this size.
-pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).expect("granted");
-    unlockpt(&terminal).expect("unlocked");
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&terminal, size).expect("a size");
-    let name = ptsname(&terminal, Vec::new()).expect("a name");
-    let other = File::options().read(true).write(true).open(name.to_str().expect("UTF-8"));
-    let other = OwnedFd::from(other.expect("the other end"));
-    command
-        .env("TERM", "xterm")
-        .stdout(Stdio::from(other.try_clone().expect("a copy")))
-        .stderr(other);
-    if !colours {
-        command.env("NO_COLOR", "1");
-    }
-    let mut child = command.spawn().expect("it runs");
-    // The command holds copies of the terminal's other end until it is dropped.
-    drop(command);
-    let text = spawn_blocking(move || read_to_end(&terminal));
-    let text = timeout(PATIENCE, text).await.expect("an end").expect("read");
-    child.wait().await.expect("a status");
-    text
-}
-
-/// Reads until nobody has the other end open.
-fn read_to_end(terminal: &OwnedFd) -> String {
-    let (mut all, mut some) = (Vec::new(), [0; 4096]);
-    loop {
-        match rustix::io::read(terminal, &mut some) {
-            Ok(0) | Err(Errno::IO) => return String::from_utf8(all).expect("UTF-8"),
-            Ok(read) => all.extend_from_slice(&some[..read]),
-            Err(Errno::INTR) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// What changes from run to run, and its width with it: times, and the bars before them.
@@ -258,6 +215,26 @@ async fn a_check_tells_what_came_of_it_for_every_token_that_fits() {
 }
 
 #[tokio::test]
+async fn a_token_s_own_name_is_no_pattern_of_others() {
+    let server = simulator().await;
+    let stage = Stage::new(
+        &(server_table("sarus", &server, "")
+            + &["[token.\"q*\"]", "[token.quotes]"]
+                .map(|table| format!("{table}\nserver = \"sarus\"\nfile = \"$DIR/quotes.token\"\n"))
+                .concat()),
+    );
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    assert_eq!(said(&stage, &["pause", "q*"]).await, (0, "q*: paused\n".to_owned()));
+    let (_, story) = said(&stage, &["status", "q*"]).await;
+    assert!(story.starts_with("token       q*\n"), "{story}");
+    let (_, text) = said(&stage, &["pause", "q*s"]).await;
+    assert_eq!(text, "quotes: paused\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
     let server = simulator().await;
     let stage = Stage::new(
@@ -270,6 +247,23 @@ async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
     server.add_token(&value, seconds(0));
     let (status, text) = said(&stage, &["check", "quotes"]).await;
     assert_eq!((status, text.contains("expired")), (1, true), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = silent.local_addr().expect("an address");
+    let table = format!("[server.sarus]\nurl = \"http://{url}\"\ntimeout = \"60s\"\n");
+    let stage = Stage::new(&(table + &token_table("quotes", "sarus", "")));
+    stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    let seen = on_a_terminal(tokenkeep(&stage, &["check", "quotes"]), 80, false);
+    let ((status, text), seen) = tokio::join!(said(&stage, &["check", "quotes"]), seen);
+    assert_eq!((status, text.contains("still under way")), (NOT_KNOWN, true), "{text}");
+    assert!(seen.contains(" 50 %") && seen.contains("still under way"), "{seen:?}");
+    assert!(!text.contains('%'), "off a terminal nothing is drawn: {text}");
     daemon.stop().await;
 }
 
@@ -289,6 +283,33 @@ async fn a_new_value_is_waited_for_and_its_failure_told() {
     assert_eq!((status, &*text), (0, "quotes: the new token value is alive\n"));
     let (status, text) = said(&stage, &["token", "quotes"]).await;
     assert_eq!((status, text), (0, format!("{}\n", secret("new"))));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_dead_is_said_to_be_so_and_nothing_is_printed() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    let dead = "orders-of-a-customer-with-a-very-long-name";
+    let output = run(&stage, &["token", dead]).await;
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &[][..]));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(said, "tokenkeep: the token has expired\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_no_answer_vouches_for_is_printed_with_a_warning() {
+    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
+    let value = stage.token("quotes");
+    let daemon = stage.start();
+    daemon.event("check_failed", "quotes").await;
+    let output = run(&stage, &["token", "quotes"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, format!("{value}\n").into_bytes());
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.starts_with("tokenkeep: warning: quotes: this value may be dead"), "{said}");
     daemon.stop().await;
 }
 
@@ -329,6 +350,22 @@ async fn a_reload_is_waited_for_and_its_outcome_told() {
     let socket = socket.to_str().expect("UTF-8");
     let (status, text) = said(&stage, &["reload", "--wait", "--socket", socket]).await;
     assert_eq!((status, text.contains("refused whole")), (78, true), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_whose_end_is_not_known_in_time_ends_with_75() {
+    let server = simulator().await;
+    let (stage, daemon) = three(&server).await;
+    daemon.signal(Signal::STOP);
+    let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "300ms"]).await;
+    assert_eq!((status, text.contains("is not known")), (NOT_KNOWN, true), "{text}");
+    let reload = tokenkeep(&stage, &["reload", "--wait", "--timeout", "3s"]);
+    let seen = on_a_terminal(reload, 80, false).await;
+    assert!(seen.contains("still under way, for "), "{seen:?}");
+    daemon.signal(Signal::CONT);
+    let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "5"]).await;
+    assert_eq!((status, text.contains("with its unit")), (64, true), "{text}");
     daemon.stop().await;
 }
 

@@ -41,6 +41,13 @@ async fn the_readme_s_three_commands_install_a_service_that_is_active_in_a_secon
         status.contains("Status: \"2 tokens: 1 alive, 1 missing; next check in ")
     })
     .await;
+
+    // What a shell does that completes `tokenkeep check or`.
+    let complete = "source /usr/share/bash-completion/completions/tokenkeep
+        COMP_LINE='tokenkeep check or' COMP_POINT=18 COMP_WORDS=(tokenkeep check or) COMP_CWORD=2
+        _tokenkeep_or_names tokenkeep or check
+        echo \"${COMPREPLY[@]}\"";
+    assert_eq!(run("bash", &["-c", complete]).await.trim(), "orders");
 }
 
 #[tokio::test]

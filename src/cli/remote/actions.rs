@@ -1,25 +1,22 @@
-//! `check`, `reauth`, `pause`, `resume`, `revoke`, `token` and `reload`.
+//! `check`, `reauth`, `pause`, `resume`, `revoke` and `token`.
 
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use tokio::time::sleep;
 
+use super::progress::Progress;
 use super::table::short;
-use super::{Errand, Where, all, is_pattern, paths};
-use crate::cli::{Failure, complain, print};
+use super::{Errand, Where, all, is_pattern, named, paths};
+use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
 use crate::clock;
 use crate::control::client::{Client, ClientFault};
-use crate::control::{ProblemKind, Reloaded, Story};
+use crate::control::{ProblemKind, Story};
 use crate::time::Moment;
 
 /// Between two looks at what came of it.
 const PACE: Duration = Duration::from_millis(100);
-
-/// Before progress is shown: what is over by then needs none.
-const QUICK: Duration = Duration::from_secs(1);
 
 /// The tokens that something is asked for.
 #[derive(Debug, Args)]
@@ -96,16 +93,16 @@ impl Errand for Each {
         if names.is_empty() {
             return Err(Failure::Usage("no token fits the pattern".to_owned()));
         }
-        let progress = Progress::new(names.len() * 2);
-        let (mut asked, mut failed) = (Vec::new(), 0);
+        let progress = Progress::of(names.len() * 2);
+        let (mut asked, mut failed, mut unknown) = (Vec::new(), false, false);
         for name in names {
             let (at, timestamp) = (clock::now(), clock::wall_clock());
             let path = paths::token(&name, &[self.action.word()]);
-            match client.post::<()>(&path).await {
-                Ok(_) => asked.push(Asked { name, at, timestamp }),
+            match progress.during(client.post(&path)).await {
+                Ok(()) => asked.push(Asked { name, at, timestamp }),
                 Err(fault) if is_his_own(&fault) => {
                     progress.say(&format!("{name}: {fault}"));
-                    failed += 1;
+                    failed = true;
                 }
                 Err(fault) => return Err(fault.into()),
             }
@@ -113,13 +110,18 @@ impl Errand for Each {
         }
         for one in asked {
             if !self.names.no_wait {
-                let line = outcome(client, self.action, &one).await?;
+                let line = progress.during(outcome(client, self.action, &one)).await?;
                 progress.hide(|| print(&format!("{}: {}\n", one.name, line.text)))?;
-                failed += u32::from(!line.good);
+                failed |= line.end == End::Bad;
+                unknown |= line.end == End::Unknown;
             }
             progress.step();
         }
-        Ok(u8::from(failed > 0))
+        Ok(match (failed, unknown) {
+            (true, _) => EX_DEAD,
+            (false, true) => EX_TEMPFAIL,
+            (false, false) => 0,
+        })
     }
 }
 
@@ -132,7 +134,7 @@ fn is_his_own(fault: &ClientFault) -> bool {
 async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ClientFault> {
     let mut chosen = Vec::new();
     for name in names {
-        if is_pattern(name) {
+        if is_pattern(name) && named(client, name).await?.is_none() {
             let page = all(client, Some(name)).await?;
             chosen.extend(page.tokens.into_iter().map(|token| token.name));
         } else {
@@ -147,7 +149,16 @@ async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, Cl
 /// What came of it, for people.
 struct Outcome {
     text: String,
-    good: bool,
+    end: End,
+}
+
+/// Whether it is what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Good,
+    Bad,
+    /// It was not waited for any longer.
+    Unknown,
 }
 
 async fn outcome(
@@ -162,13 +173,14 @@ async fn outcome(
             return Ok(outcome);
         }
         if passed >= action.patience() {
-            let text = match action {
-                Action::Pause | Action::Resume => story.token.state,
+            let (text, end) = match action {
+                Action::Pause | Action::Resume => (story.token.state, End::Good),
                 Action::Check | Action::Reauth | Action::Revoke => {
-                    format!("still under way; `tokenkeep status {}` tells more", asked.name)
+                    let more = format!("`tokenkeep status {}` tells more", asked.name);
+                    (format!("still under way; {more}"), End::Unknown)
                 }
             };
-            return Ok(Outcome { text, good: true });
+            return Ok(Outcome { text, end });
         }
         sleep(PACE).await;
     }
@@ -188,53 +200,16 @@ fn judge(action: Action, story: &Story, since: Timestamp, passed: Duration) -> O
     };
     let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
     if let Some(end) = end {
-        return Some(Outcome { text: end.message.clone(), good: end.level == "info" });
+        let text = end.message.clone();
+        let end = if end.level == "info" { End::Good } else { End::Bad };
+        return Some(Outcome { text, end });
     }
     let checked = story.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
     (action == Action::Check && checked).then(|| {
         let left = story.token.remaining_ms.unwrap_or_default();
         let left = short(u64::try_from(left).unwrap_or_default());
-        Outcome { text: format!("{}, {left} left", story.token.state), good: true }
+        Outcome { text: format!("{}, {left} left", story.token.state), end: End::Good }
     })
-}
-
-/// A bar on standard error, for those who would wait without a word.
-struct Progress {
-    bar: ProgressBar,
-    since: Moment,
-}
-
-impl Progress {
-    fn new(steps: usize) -> Self {
-        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent:>3} %") {
-            bar.set_style(style);
-        }
-        Self { bar, since: clock::now() }
-    }
-
-    fn step(&self) {
-        // Where standard error is no terminal, it draws nothing.
-        if self.bar.is_hidden() && clock::now().since(self.since) >= QUICK {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-        self.bar.inc(1);
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| complain(text));
-    }
-
-    fn hide<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.bar.suspend(work)
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// Print a token's value, for root, the daemon's user and the token's `readers`
@@ -252,62 +227,16 @@ impl Errand for Token {
     }
 
     async fn run(self, client: &mut Client) -> Result<u8, Failure> {
-        let value = client.get_text(&paths::token(&self.name, &["value"])).await?;
+        let path = paths::token(&self.name, &["value"]);
+        let (value, verified) = client.get_value(&path).await?;
+        if !verified {
+            complain(&format!(
+                "warning: {}: this value may be dead: no answer about it has come yet, or none \
+                 before the end of its reported life",
+                self.name
+            ));
+        }
         print(&value)?;
         Ok(0)
     }
-}
-
-/// Have the daemon read its configuration again
-#[derive(Debug, Args)]
-pub(in crate::cli) struct Reload {
-    /// Wait until it has, and tell what came of it
-    #[arg(long)]
-    wait: bool,
-    #[command(flatten)]
-    place: Where,
-}
-
-impl Errand for Reload {
-    fn place(&self) -> &Where {
-        &self.place
-    }
-
-    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
-        let path = format!("/v1/reload?wait={}", self.wait);
-        let outcome = client.post::<Reloaded>(&path).await?.filter(|_| self.wait);
-        match outcome {
-            None if self.wait => {
-                complain("the daemon is still at it; its log tells what comes of it");
-                Ok(0)
-            }
-            None => Ok(0),
-            Some(Reloaded { applied: false, error, .. }) => {
-                let error = error.unwrap_or_default();
-                complain(&format!("the new configuration is refused whole: {error}"));
-                Ok(crate::cli::EX_CONFIG)
-            }
-            Some(outcome) => {
-                print(&told(&outcome))?;
-                Ok(0)
-            }
-        }
-    }
-}
-
-fn told(outcome: &Reloaded) -> String {
-    let Reloaded { added, removed, changed, needs_restart, .. } = outcome;
-    let parts = [
-        ("added", added),
-        ("removed", removed),
-        ("changed", changed),
-        ("needs a restart", needs_restart),
-    ];
-    let mut text = "the new configuration holds\n".to_owned();
-    for (what, names) in parts {
-        if let Some(names) = names {
-            text += &format!("{what}: {}\n", names.replace(',', ", "));
-        }
-    }
-    text
 }

@@ -5,43 +5,60 @@
 
 mod actions;
 mod monitor;
-mod paths;
+pub(super) mod paths;
+mod progress;
+mod reload;
 mod screen;
 mod status;
 mod story;
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-pub(super) use self::actions::{Action, Names, Reload, Token};
+pub(super) use self::actions::{Action, Names, Token};
+pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 
-use super::{Failure, runtime};
+use super::{Failure, complain, runtime};
 use crate::control::client::{Client, ClientFault};
-use crate::control::{Listing, Order, Page, ProblemKind};
+use crate::control::{Listing, Order, Page, ProblemKind, Story};
 use crate::settings;
+
+/// How long the configuration is read for the sake of the socket's path.
+const READING: Duration = Duration::from_secs(5);
 
 /// How the daemon is found.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Where {
     /// The daemon's control socket; without this the one that the configuration names
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
 }
 
 impl Where {
-    /// The daemon. A configuration that cannot be read, or has a fault by now, may be another
-    /// than the one that the daemon runs by: then it is looked for where it is by default.
-    fn client(&self, config: &Path) -> Client {
-        let configured = || settings::load(config, std::env::vars_os()).ok();
-        match &self.socket {
-            Some(socket) => Client::new(socket),
-            None => match configured() {
-                Some(loaded) => Client::new(&loaded.settings.control.socket),
-                None => Client::new(Path::new(settings::DEFAULT_SOCKET)),
-            },
+    /// The daemon. A configuration that cannot be read, hangs, or has a fault by now, may be
+    /// another than the one that the daemon runs by: then it is looked for where it is by default.
+    pub(super) async fn client(&self, config: &Path) -> Client {
+        if let Some(socket) = &self.socket {
+            return Client::new(socket);
+        }
+        let path = config.to_owned();
+        let reading = spawn_blocking(move || settings::load(&path, std::env::vars_os()).ok());
+        let loaded = timeout(READING, reading).await;
+        if loaded.is_err() {
+            let (config, socket) = (config.display(), settings::DEFAULT_SOCKET);
+            complain(&format!(
+                "warning: reading {config} hangs; the daemon is looked for at {socket}"
+            ));
+        }
+        match loaded.ok().and_then(Result::ok).flatten() {
+            Some(loaded) => Client::new(&loaded.settings.control.socket),
+            None => Client::new(Path::new(settings::DEFAULT_SOCKET)),
         }
     }
 }
@@ -57,8 +74,14 @@ pub(super) trait Errand {
 
 /// Does what the daemon is needed for.
 pub(super) fn run(errand: impl Errand, config: &Path) -> Result<(), Failure> {
-    let mut client = errand.place().client(config);
-    match runtime()?.block_on(errand.run(&mut client))? {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        let mut client = errand.place().client(config).await;
+        errand.run(&mut client).await
+    });
+    // A configuration that hangs must not hold up the end.
+    runtime.shutdown_background();
+    match ended? {
         0 => Ok(()),
         status => Err(Failure::Told { status }),
     }
@@ -81,9 +104,18 @@ impl Failure {
     }
 }
 
-/// Whether a name is a pattern of names.
+/// Whether a name is a pattern of names. It may be a token's own all the same.
 fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
+}
+
+/// The token of this name; `None` where there is none, and the name is a pattern.
+async fn named(client: &mut Client, name: &str) -> Result<Option<Box<Story>>, ClientFault> {
+    match client.get(&paths::token(name, &[])).await {
+        Ok(story) => Ok(Some(Box::new(story))),
+        Err(fault) if is_pattern(name) && fault.kind() == Some(ProblemKind::NotFound) => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// All tokens that fit `filter`, page by page, with the counts of all of them.

@@ -19,7 +19,7 @@ pub(super) fn token(name: &str, below: &[&str]) -> String {
 }
 
 /// The path of a list of tokens.
-pub(super) fn tokens(listing: &Listing) -> String {
+pub(in crate::cli) fn tokens(listing: &Listing) -> String {
     let mut url = base();
     url.set_path("v1/tokens");
     let fields = serde_json::to_value(listing).unwrap_or_default();

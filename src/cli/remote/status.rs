@@ -1,6 +1,6 @@
 //! `tokenkeep status`: how the tokens are.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,8 +10,8 @@ use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::screen::Screen;
-use super::{Errand, Where, all, is_pattern, monitor, paths, story, table};
-use crate::cli::{Failure, complain, print};
+use super::{Errand, Where, all, monitor, named, paths, story, table};
+use crate::cli::{Failure, complain, print, printed};
 use crate::control::client::{Client, ClientFault};
 use crate::control::{Counts, Listing, Page, Problem, Story, TokenView};
 
@@ -68,7 +68,7 @@ impl Errand for Status {
             return self.watch(client).await;
         }
         let told = self.ask(client).await?;
-        print(&if self.json { told.json() } else { told.render(Screen::detect()) })?;
+        if self.json { told.print_json() } else { told.print(Screen::detect()) }?;
         if let (Some(name), true) = (&self.name, told.is_empty()) {
             complain(&format!("no token fits {name:?}"));
             return Ok(1);
@@ -79,11 +79,13 @@ impl Errand for Status {
 
 impl Status {
     async fn ask(&self, client: &mut Client) -> Result<Told, ClientFault> {
-        match &self.name {
-            Some(name) if !is_pattern(name) => {
-                client.get(&paths::token(name, &[])).await.map(Box::new).map(Told::Story)
-            }
-            Some(_) | None => self.page(client).await.map(Told::Page),
+        let story = match &self.name {
+            Some(name) => named(client, name).await?,
+            None => None,
+        };
+        match story {
+            Some(story) => Ok(Told::Story(story)),
+            None => self.page(client).await.map(Told::Page),
         }
     }
 
@@ -161,8 +163,16 @@ fn over(picture: &str, screen: Screen) -> String {
 impl Told {
     fn render(&self, screen: Screen) -> String {
         match self {
-            Self::Page(page) => table::render(page, screen),
+            Self::Page(page) => table::render(page, screen).collect(),
             Self::Story(story) => story::render(story, screen),
+        }
+    }
+
+    /// Part by part: of a million tokens it is much.
+    fn print(&self, screen: Screen) -> Result<(), Failure> {
+        match self {
+            Self::Page(page) => table::render(page, screen).try_for_each(|part| print(&part)),
+            Self::Story(story) => print(&story::render(story, screen)),
         }
     }
 
@@ -170,12 +180,14 @@ impl Told {
         matches!(self, Self::Page(page) if page.tokens.is_empty())
     }
 
-    fn json(&self) -> String {
-        let text = match self {
-            Self::Page(page) => serde_json::to_string_pretty(page),
-            Self::Story(story) => serde_json::to_string_pretty(story),
+    fn print_json(&self) -> Result<(), Failure> {
+        let mut output = BufWriter::new(io::stdout().lock());
+        let told = match self {
+            Self::Page(page) => serde_json::to_writer_pretty(&mut output, page),
+            Self::Story(story) => serde_json::to_writer_pretty(&mut output, story),
         };
-        text.unwrap_or_default() + "\n"
+        printed(told.map_err(io::Error::from).and_then(|()| output.write_all(b"\n")))?;
+        printed(output.flush())
     }
 
     /// 0 if all that is told of are alive, else 1.

@@ -14,18 +14,19 @@ const BAR: u64 = 8;
 /// Below the heads: tokens need no lines between them.
 const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
 
-/// The page, a line for each token, and how all tokens are.
-pub(super) fn render(page: &Page, screen: Screen) -> String {
-    let mut text = String::new();
-    if !page.tokens.is_empty() {
-        text = rows(&page.tokens, screen);
-        text.push('\n');
-    }
+/// Rows of one table: what comes after has heads of its own, and columns as wide as it needs.
+const ROWS: usize = 10_000;
+
+/// The page, a line for each token, and how all tokens are: in parts, as a table of a million
+/// rows takes gigabytes to be made at once.
+pub(super) fn render(page: &Page, screen: Screen) -> impl Iterator<Item = String> {
+    let tables = page.tokens.chunks(ROWS).map(move |tokens| rows(tokens, screen) + "\n");
     let left_out = page.matched.unwrap_or_default().saturating_sub(page.tokens.len());
-    if left_out > 0 {
-        text += &format!("and {} more, which --all shows\n", grouped(left_out));
-    }
-    text + &summary(&page.counts) + "\n"
+    let rest = match left_out {
+        0 => String::new(),
+        _ => format!("and {} more, which --all shows\n", grouped(left_out)),
+    };
+    tables.chain([rest + &summary(&page.counts) + "\n"])
 }
 
 fn rows(tokens: &[TokenView], screen: Screen) -> String {

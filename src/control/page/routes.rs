@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{Document, Feed, Frame, Greeting, stream};
+use crate::control::activity::Activity;
 use crate::control::host::{Hosts, is_from_elsewhere};
-use crate::control::serve::Lasting;
 use crate::control::{Command, EventView};
 
 /// So many may watch, of the 16 connections that there are: others have a place even then.
@@ -100,7 +100,7 @@ async fn page(State(shown): State<Shown>) -> Response {
 
 async fn watch(
     State(shown): State<Shown>,
-    Extension(lasting): Extension<Lasting>,
+    Extension(activity): Extension<Activity>,
     headers: HeaderMap,
 ) -> Response {
     if is_from_elsewhere(&headers) {
@@ -109,7 +109,7 @@ async fn watch(
     let Ok(place) = Arc::clone(&shown.watchers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many watch already\n").into_response();
     };
-    lasting.mark();
+    activity.lasts();
     let events = stream(&shown.feed, &shown.greeting).map(move |event| {
         let _held = &place;
         Ok::<_, Infallible>(event)

@@ -10,9 +10,10 @@ use crate::lifecycle::{
     Aside, Event, Method, Need, Reauthenticated, Renewal, Resting, Resumed, SourceChange, Token,
 };
 
-/// Whether it is at rest, and comes back as it was.
+/// Whether it is at rest, looks as it does awake, and comes back as it was.
 fn rests(token: &Token) -> bool {
     token.rest().is_some_and(|(resting, aside)| {
+        assert_eq!(resting.glance(), token.glance());
         assert_eq!(resting.wake(aside), *token);
         true
     })

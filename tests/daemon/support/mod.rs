@@ -3,10 +3,12 @@
 mod browser;
 mod control;
 mod daemon;
+mod hung;
 mod line;
 mod processes;
 mod relogin;
 mod stage;
+mod terminal;
 
 use std::time::Duration;
 
@@ -17,10 +19,12 @@ use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 pub(crate) use self::browser::{Browser, DOWN, END, ENTER, ESCAPE};
 pub(crate) use self::control::{Answer, get, post, read};
 pub(crate) use self::daemon::{Daemon, Ended};
+pub(crate) use self::hung::Hung;
 pub(crate) use self::line::Line;
 pub(crate) use self::processes::{descriptors, of_process, running, threads};
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};
+pub(crate) use self::terminal::{Terminal, on_a_terminal};
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

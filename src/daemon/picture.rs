@@ -1,14 +1,13 @@
-//! What the page shows of all tokens, gathered a slice at a time: between two slices the loop
-//! does what is due, so that no check is late because somebody watches.
+//! What the page shows of all tokens: the worst of them, and how the others are.
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::Daemon;
-use super::survey::{Rank, SLICE, rank};
 use super::views::{counted, level};
+use super::worst::{Worst, rank};
 use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
+use crate::lifecycle::Glance;
 
 /// Rows that are written at once: each has a name to be copied.
 const ROWS: usize = 1_024;
@@ -18,7 +17,7 @@ const NOTES: usize = 100;
 
 /// One look.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct Picture {
     names: bool,
     reply: Reply<Frame>,
     stage: Stage,
@@ -27,12 +26,7 @@ pub(super) struct Look {
 #[derive(Debug)]
 enum Stage {
     /// Finding the tokens that are shown.
-    Finding {
-        /// The first key that was not looked at.
-        next: u32,
-        /// The worst so far; the best of them is the first to go.
-        worst: BinaryHeap<Rank>,
-    },
+    Finding(Worst),
     /// Writing their rows.
     Writing {
         /// The keys without a row so far, the highest first.
@@ -41,54 +35,44 @@ enum Stage {
     },
 }
 
-impl Look {
+impl Picture {
     /// A look that is to begin.
-    pub(super) fn new(names: bool, reply: Reply<Frame>) -> Self {
-        Self { names, reply, stage: Stage::Finding { next: 0, worst: BinaryHeap::new() } }
+    pub(super) const fn begin(names: bool, reply: Reply<Frame>) -> Self {
+        Self { names, reply, stage: Stage::Finding(Worst::new(MOST_ROWS)) }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    pub(super) fn see(&mut self, glance: Glance, key: u32) {
+        if let Stage::Finding(worst) = &mut self.stage {
+            worst.see(rank(glance, key));
+        }
     }
 }
 
 impl Daemon {
-    /// Goes on with the look under way.
-    pub(super) fn go_on_looking(&mut self) {
-        let Some(Look { names, reply, stage }) = self.control.look.take() else { return };
-        if reply.is_closed() {
-            return;
-        }
-        let stage = match stage {
-            Stage::Finding { next, worst } => self.find(next, worst),
-            Stage::Writing { mut keys, mut rows } => {
-                let now = keys.split_off(keys.len().saturating_sub(ROWS));
-                rows.extend(now.iter().rev().filter_map(|key| self.row(*key, names)));
-                if keys.is_empty() {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(Ok(self.frame(rows, names)));
-                    return;
-                }
-                Stage::Writing { keys, rows }
+    /// Shows what was found, or writes a part of it down and gives back the rest.
+    pub(super) fn conclude_picture(&self, picture: Picture) -> Option<Picture> {
+        let Picture { names, reply, stage } = picture;
+        let (mut keys, mut rows) = match stage {
+            Stage::Finding(worst) => {
+                let mut keys: Vec<_> = worst.found().into_iter().map(|(.., key)| key).collect();
+                keys.sort_unstable_by(|a, b| b.cmp(a));
+                let rows = Vec::with_capacity(keys.len());
+                return Some(Picture { names, reply, stage: Stage::Writing { keys, rows } });
             }
+            Stage::Writing { keys, rows } => (keys, rows),
         };
-        self.control.look = Some(Look { names, reply, stage });
-    }
-
-    fn find(&self, next: u32, mut worst: BinaryHeap<Rank>) -> Stage {
-        let end = next.saturating_add(SLICE).min(self.keeper.numbers());
-        for id in (next..end).filter_map(|key| self.keeper.id_of(key)) {
-            let Some(token) = self.keeper.token(id) else { continue };
-            let rank = rank(token.state(), &token, id);
-            if worst.len() < MOST_ROWS || worst.peek().is_some_and(|best| rank < *best) {
-                worst.push(rank);
-            }
-            if worst.len() > MOST_ROWS {
-                worst.pop();
-            }
+        let now = keys.split_off(keys.len().saturating_sub(ROWS));
+        rows.extend(now.iter().rev().filter_map(|key| self.row(*key, names)));
+        if !keys.is_empty() {
+            return Some(Picture { names, reply, stage: Stage::Writing { keys, rows } });
         }
-        if end < self.keeper.numbers() {
-            return Stage::Finding { next: end, worst };
-        }
-        let mut keys: Vec<_> = worst.into_iter().map(|(.., key)| key).collect();
-        keys.sort_unstable_by(|a, b| b.cmp(a));
-        Stage::Writing { rows: Vec::with_capacity(keys.len()), keys }
+        // Whoever asked may have gone.
+        let _ = reply.send(Ok(self.frame(rows, names)));
+        None
     }
 
     fn row(&self, key: u32, names: bool) -> Option<Row> {

@@ -1,0 +1,110 @@
+//! Terminals for commands to run on.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// Everything that a command writes to a terminal of this width.
+pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: bool) -> String {
+    let (ours, theirs) = pair(columns);
+    command
+        .env("TERM", "xterm")
+        .stdout(Stdio::from(theirs.try_clone().expect("a copy")))
+        .stderr(theirs);
+    if !colours {
+        command.env("NO_COLOR", "1");
+    }
+    let mut child = command.spawn().expect("it runs");
+    // The command holds copies of the terminal's other end until it is dropped.
+    drop(command);
+    let text = spawn_blocking(move || {
+        let mut all = Vec::new();
+        read_to_end(&ours, |some| all.extend_from_slice(some));
+        String::from_utf8(all).expect("UTF-8")
+    });
+    let text = timeout(PATIENCE, text).await.expect("an end").expect("read");
+    child.wait().await.expect("a status");
+    text
+}
+
+/// A command that is typed into. It is killed when this is dropped.
+pub(crate) struct Terminal {
+    ours: Arc<OwnedFd>,
+    written: watch::Receiver<String>,
+    _child: Child,
+}
+
+impl Terminal {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let (ours, theirs) = pair(1_000);
+        command
+            .stdin(Stdio::from(theirs.try_clone().expect("a copy")))
+            .stdout(Stdio::from(theirs.try_clone().expect("a copy")))
+            .stderr(theirs)
+            .kill_on_drop(true);
+        let child = command.spawn().expect("it runs");
+        drop(command);
+        let (sender, written) = watch::channel(String::new());
+        let ours = Arc::new(ours);
+        let terminal = Arc::clone(&ours);
+        spawn_blocking(move || {
+            read_to_end(&terminal, |some| {
+                sender.send_modify(|all| all.push_str(&String::from_utf8_lossy(some)));
+            });
+        });
+        Self { ours, written, _child: child }
+    }
+
+    pub(crate) fn write(&self, text: &str) {
+        let written = rustix::io::write(&*self.ours, text.as_bytes());
+        assert_eq!(written, Ok(text.len()), "it fits into the terminal's buffer");
+    }
+
+    /// What the command has written so far, and what was typed where that is shown.
+    pub(crate) fn written(&self) -> String {
+        self.written.borrow().clone()
+    }
+
+    /// Waits until that satisfies `condition`.
+    pub(crate) async fn until(&self, condition: impl Fn(&str) -> bool) {
+        let mut written = self.written.clone();
+        let met = timeout(PATIENCE, written.wait_for(|text| condition(text))).await;
+        assert!(matches!(met, Ok(Ok(_))), "not so in time:\n{}", self.written());
+    }
+}
+
+/// Both ends of a terminal: ours, and the command's.
+fn pair(columns: u16) -> (OwnedFd, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&ours).expect("granted");
+    unlockpt(&ours).expect("unlocked");
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).expect("a size");
+    let name = ptsname(&ours, Vec::new()).expect("a name");
+    let theirs = File::options().read(true).write(true).open(name.to_str().expect("UTF-8"));
+    (ours, OwnedFd::from(theirs.expect("the other end")))
+}
+
+/// Reads until nobody has the other end open.
+fn read_to_end(terminal: &OwnedFd, mut take: impl FnMut(&[u8])) {
+    let mut some = [0; 4096];
+    loop {
+        match rustix::io::read(terminal, &mut some) {
+            Ok(0) | Err(Errno::IO) => return,
+            Ok(read) => take(&some[..read]),
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
