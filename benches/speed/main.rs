@@ -36,7 +36,7 @@ struct Run<'a> {
     wanted: &'a [&'a str],
     table: Table,
     own: Own,
-    /// Resident bytes of a daemon with next to no tokens.
+    /// Bytes of a daemon with next to no tokens, its code left out.
     empty: f64,
     /// Bytes for each token of the peer with a task each in Rust.
     task_bytes: f64,

@@ -80,7 +80,7 @@ fn of_tasks(peer: &mut Command, url: &str, (tokens, checks): (u64, u64)) -> (f64
     let mut after = |word: &str| {
         let line = said.next().expect("a word").expect("text");
         assert_eq!(line, word);
-        (process.cpu().as_secs_f64(), process.resident())
+        (process.cpu().as_secs_f64(), process.own_memory())
     };
     let (cpu, resident) = after("ready");
     let (cpu_after, resident_after) = after("done");

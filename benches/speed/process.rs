@@ -63,6 +63,12 @@ impl Process {
         self.status("VmRSS:") * 1024.0
     }
 
+    /// Resident bytes without those of files: its code, which the kernel drops and reads again as
+    /// it likes, would blur what a token takes.
+    pub(super) fn own_memory(&self) -> f64 {
+        self.status("RssAnon:") * 1024.0
+    }
+
     /// Context switches of all its threads.
     pub(super) fn switches(&self) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("a process");

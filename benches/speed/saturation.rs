@@ -91,7 +91,7 @@ pub(super) fn tls(run: &mut Run<'_>) {
     let has_peer = is_installed("h2load");
     let url = server.secure_url();
     let certificate = server.certificate.clone();
-    for _ in 0..TURNS {
+    for turn in 0..TURNS {
         if has_peer {
             let target = format!(
                 "{url}/QuerySessionToken?SessionToken=00000000-5ca1-4b1e-8000-000000000000"
@@ -102,6 +102,9 @@ pub(super) fn tls(run: &mut Run<'_>) {
         }
         let play = Play { certificate: Some(&certificate), ..play("tls", url.clone(), false) };
         bare.add(of_daemon(run, &mut server, &play));
+        if turn > 0 {
+            continue;
+        }
         let play = Play { servers: CONNECTIONS, ..play };
         several.add(of_daemon(run, &mut server, &play));
         let play = Play { servers: 1, url: server.older_url(), ..play };

