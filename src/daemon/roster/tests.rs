@@ -12,7 +12,7 @@ use crate::store::Stored;
 use crate::time::Moment;
 
 /// The values that occur; of different lengths, and none a part of another.
-const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#"];
+const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "é"];
 
 /// A roster, and the keeper that gives its tokens their numbers.
 struct World {
