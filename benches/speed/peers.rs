@@ -12,12 +12,11 @@ use super::table::Target;
 /// Tokens that the shell asks about, once.
 const SHELL_TOKENS: u64 = 200;
 
-/// Tokens with a task each in Python, and in Rust.
-const PYTHON_TOKENS: u64 = 5_000;
-const RUST_TOKENS: u64 = 100_000;
+/// Tokens with a task each in Python, and how often each is asked about.
+const IN_PYTHON: (u64, u64) = (5_000, 2);
 
-/// How often each of those is asked about.
-const CHECKS: u64 = 2;
+/// The same in Rust: as many as the daemon has where its memory is compared with this one's.
+const IN_RUST: (u64, u64) = (super::million::MILLION, 1);
 
 /// The daemon's own figures, to be compared with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,7 +46,7 @@ pub(super) fn all(run: &mut Run<'_>) {
         Some(python) => {
             let mut peer = command(&python, Core::Client, run.pinned);
             peer.arg(scripts.join("tasks.py"));
-            let (micros, bytes) = of_tasks(&mut peer, &url, PYTHON_TOKENS);
+            let (micros, bytes) = of_tasks(&mut peer, &url, IN_PYTHON);
             tell_cpu(run, "a task each in Python", micros, 10.0);
             run.table.tell("memory of a task each in Python", bytes, "B", Target::None);
         }
@@ -55,7 +54,7 @@ pub(super) fn all(run: &mut Run<'_>) {
     }
     let this = std::env::current_exe().expect("this program");
     let mut peer = command(&this, Core::Client, run.pinned);
-    let (micros, bytes) = of_tasks(peer.arg("tasks"), &url, RUST_TOKENS);
+    let (micros, bytes) = of_tasks(peer.arg("tasks"), &url, IN_RUST);
     tell_cpu(run, "a task each in Rust", micros, 0.0);
     run.table.tell("memory of a task each in Rust", bytes, "B", Target::None);
     run.task_bytes = bytes;
@@ -72,8 +71,8 @@ fn tell_cpu(run: &mut Run<'_>, who: &str, micros: f64, least: f64) {
 }
 
 /// CPU for each check in µs, and bytes for each token, of a program with a task for each.
-fn of_tasks(peer: &mut Command, url: &str, tokens: u64) -> (f64, f64) {
-    peer.args([url, &tokens.to_string(), &CHECKS.to_string()]);
+fn of_tasks(peer: &mut Command, url: &str, (tokens, checks): (u64, u64)) -> (f64, f64) {
+    peer.args([url, &tokens.to_string(), &checks.to_string()]);
     let mut child =
         peer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a program that starts");
     let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -85,7 +84,7 @@ fn of_tasks(peer: &mut Command, url: &str, tokens: u64) -> (f64, f64) {
     };
     let (cpu, resident) = after("ready");
     let (cpu_after, resident_after) = after("done");
-    let micros = (cpu_after - cpu) * 1e6 / (tokens * CHECKS) as f64;
+    let micros = (cpu_after - cpu) * 1e6 / (tokens * checks) as f64;
     (micros, (resident_after - resident) / tokens as f64)
 }
 

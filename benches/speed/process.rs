@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A tick of the CPU times in `/proc`: a hundredth of a second on every Linux of today.
 const TICK: Duration = Duration::from_millis(10);
@@ -35,6 +35,12 @@ pub(super) fn is_installed(program: &str) -> bool {
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+/// The time of day.
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+pub(super) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock of this age")
 }
 
 /// Sleeps: a measurement takes its time.

@@ -14,7 +14,7 @@ use super::table::Target;
 const TOKENS: u64 = 100_000;
 
 /// How long each is measured, in turns.
-const STRETCH: Duration = Duration::from_secs(6);
+const STRETCH: Duration = Duration::from_secs(5);
 
 /// After a reload, until everything is due.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -79,11 +79,15 @@ pub(super) fn plain(run: &mut Run<'_>) {
     tell(run, "wrk", peer, [("no store", bare, 2.5), ("with the store", stored, 2.9)]);
 }
 
-/// TLS with HTTP/2, against h2load.
+/// Connections of the variant with several.
+const CONNECTIONS: u64 = 4;
+
+/// TLS with HTTP/2, against h2load; and two other ways to the same end.
 pub(super) fn tls(run: &mut Run<'_>) {
-    run.table.part("Saturation, TLS with HTTP/2, 64 at once");
+    run.table.part("Saturation, TLS, 64 at once");
     let mut server = Server::start(run.folder, "tls", run.pinned);
-    let (mut peer, mut bare) = (Work::default(), Work::default());
+    let mut peer = Work::default();
+    let [mut bare, mut several, mut older] = [Work::default(); 3];
     let has_peer = is_installed("h2load");
     let url = server.secure_url();
     let certificate = server.certificate.clone();
@@ -98,11 +102,17 @@ pub(super) fn tls(run: &mut Run<'_>) {
         }
         let play = Play { certificate: Some(&certificate), ..play("tls", url.clone(), false) };
         bare.add(of_daemon(run, &mut server, &play));
+        let play = Play { servers: CONNECTIONS, ..play };
+        several.add(of_daemon(run, &mut server, &play));
+        let play = Play { servers: 1, url: server.older_url(), ..play };
+        older.add(of_daemon(run, &mut server, &play));
     }
     if !has_peer {
         run.table.skip("h2load", "it is not installed");
     }
-    tell(run, "h2load", peer, [("no store", bare, 5.0)]);
+    let several = (&*format!("HTTP/2 on {CONNECTIONS} connections"), several, 5.0);
+    let ways = [("HTTP/2", bare, 5.0), several, ("HTTP/1.1 over TLS", older, 5.0)];
+    tell(run, "h2load", peer, ways);
 }
 
 fn play(name: &str, url: String, store: bool) -> Play<'_> {
@@ -110,6 +120,7 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
         name,
         tokens: TOKENS,
         url,
+        servers: 1,
         certificate: None,
         store,
         schedule: NOTHING_DUE.into(),

@@ -24,9 +24,11 @@ pub(super) struct Server {
     /// Killed when this goes.
     _process: Process,
     ask: ChildStdin,
-    told: BufReader<ChildStdout>,
+    said: BufReader<ChildStdout>,
     pub(super) plain: u16,
     pub(super) secure: u16,
+    /// TLS, without HTTP/2.
+    pub(super) older: u16,
     pub(super) certificate: PathBuf,
 }
 
@@ -42,20 +44,32 @@ impl Server {
             .spawn()
             .expect("started");
         let ask = child.stdin.take().expect("a pipe");
-        let mut told = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
-        told.read_line(&mut line).expect("its ports");
+        said.read_line(&mut line).expect("its ports");
         let mut ports = line.split_whitespace().map(|port| port.parse().expect("a port"));
-        let (plain, secure) = (ports.next().expect("one"), ports.next().expect("another"));
-        Self { _process: Process(child), ask, told, plain, secure, certificate }
+        let mut port = || ports.next().expect("three of them");
+        let (plain, secure, older) = (port(), port(), port());
+        Self { _process: Process(child), ask, said, plain, secure, older, certificate }
     }
 
     /// Requests so far.
     pub(super) fn requests(&mut self) -> f64 {
-        self.ask.write_all(b"\n").expect("a stub that runs");
-        let mut line = String::new();
-        self.told.read_line(&mut line).expect("a stub that runs");
-        line.trim().parse().expect("a number")
+        self.told("")
+    }
+
+    /// From now on the lives that it tells are such that by the schedule [`EVENLY`] all tokens
+    /// are asked about once in this time, evenly spread; `None` for a day.
+    pub(super) fn spread_over(&mut self, period: Option<Duration>) {
+        let period = period.map_or(0, |period| period.as_millis());
+        self.told(&period.to_string());
+    }
+
+    fn told(&mut self, line: &str) -> f64 {
+        writeln!(self.ask, "{line}").expect("a stub that runs");
+        let mut said = String::new();
+        self.said.read_line(&mut said).expect("a stub that runs");
+        said.trim().parse().expect("a number")
     }
 
     /// Waits until so many requests have come.
@@ -74,16 +88,20 @@ impl Server {
     pub(super) fn secure_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.secure)
     }
+
+    pub(super) fn older_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.older)
+    }
 }
 
-/// An inventory of so many tokens: names of 12 bytes, values of 36.
-pub(super) fn inventory(folder: &Path, tokens: u64) -> PathBuf {
-    let path = folder.join(format!("{tokens}.jsonl"));
+/// An inventory of so many tokens from this number on: names of 12 bytes, values of 36.
+pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
+    let path = folder.join(format!("{first}-{tokens}.jsonl"));
     if path.exists() {
         return path;
     }
     let mut file = BufWriter::new(File::create(&path).expect("a writable folder"));
-    for n in 0..tokens {
+    for n in first..first + tokens {
         let value = format!(
             "{n:08x}-5ca1-4b1e-8000-{:012x}",
             n.wrapping_mul(0x9e37_79b9_7f4a) >> 4 & 0xffff_ffff_ffff
@@ -100,6 +118,9 @@ pub(super) struct Play<'a> {
     pub(super) name: &'a str,
     pub(super) tokens: u64,
     pub(super) url: String,
+    /// Servers at that address, each with a connection of its own where it speaks HTTP/2, and an
+    /// equal share of the tokens and of 64 requests at once.
+    pub(super) servers: u64,
     /// With a certificate to trust.
     pub(super) certificate: Option<&'a Path>,
     /// Without one nothing is stored.
@@ -147,15 +168,21 @@ impl Daemon {
     /// Has it read another configuration, and waits until it has.
     pub(super) fn reload(&mut self, folder: &Path, play: &Play<'_>) {
         configure(folder, play);
+        let before = self.events("config_reloaded").len();
         let id = Pid::from_child(&self.process.0);
         kill_process(id, Signal::HUP).expect("a process");
-        self.wait_for("config_reloaded");
+        self.wait_for_more("config_reloaded", before);
     }
 
     /// Waits for an event in the log.
     pub(super) fn wait_for(&mut self, event: &str) {
+        self.wait_for_more(event, 0);
+    }
+
+    /// Waits until the log has more than so many of an event.
+    fn wait_for_more(&mut self, event: &str, before: usize) {
         let began = now();
-        while self.events(event).is_empty() {
+        while self.events(event).len() <= before {
             assert!(began.elapsed() < PATIENCE, "{event} within {PATIENCE:?}");
             assert!(self.process.0.try_wait().expect("a child").is_none(), "it has ended");
             pause(LOOK);
@@ -187,17 +214,22 @@ fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     let trust =
         play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));
     let listen = play.listen.map_or(String::new(), |address| format!("listen = \"{address}\"\n"));
-    let text = format!(
+    let mut text = format!(
         "state_dir = {}\n[log]\nformat = \"json\"\n[control]\nsocket = {}\n{listen}\
-         [schedule]\n{}\n[server.stub]\nurl = \"{}\"\n{trust}\
-         max_in_flight = 64\nrate_limit = 1000000\n\
-         [inventory.all]\nserver = \"stub\"\nfile = {}\n",
+         [schedule]\n{}\n",
         quoted(&state),
         quoted(&own.join("control.sock")),
         play.schedule,
-        play.url,
-        quoted(&inventory(folder, play.tokens)),
     );
+    let (tokens, at_once) = (play.tokens / play.servers, 64 / play.servers);
+    for n in 0..play.servers {
+        text += &format!(
+            "[server.stub{n}]\nurl = \"{}\"\n{trust}max_in_flight = {at_once}\n\
+             rate_limit = 1000000\n[inventory.all{n}]\nserver = \"stub{n}\"\nfile = {}\n",
+            play.url,
+            quoted(&inventory(folder, n * tokens, tokens)),
+        );
+    }
     let config = own.join("tokenkeep.toml");
     fs::write(&config, text).expect("room");
     config

@@ -1,10 +1,17 @@
-//! The server that everybody is measured against: it answers every request with the same
-//! envelope, over plain HTTP/1.1 and over TLS with HTTP/2, on one thread.
+//! The server that everybody is measured against: it answers every request with an envelope,
+//! over plain HTTP/1.1 and over TLS with or without HTTP/2, on one thread.
 //!
-//! It is a process of its own. It tells its two ports in its first line, and the number of
-//! requests so far for each line that it reads; it ends with its input.
+//! It leaves each token a day, or so much that by the default schedule, without jitter, all
+//! tokens are asked about once in every period, evenly spread over it: each has its own moment
+//! in the period, and gets a life of which two thirds end there.
+//!
+//! It is a process of its own. It tells its three ports in its first line (plain, TLS, and TLS without HTTP/2), and the number of
+//! requests so far for each line that it reads. A line with a number on it is a period, in
+//! milliseconds; 0 for lives of a day. It ends with its input.
 
+use std::collections::hash_map::DefaultHasher;
 use std::convert::Infallible;
+use std::hash::{Hash, Hasher};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,10 +29,25 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// What each answer leaves a token: a day, so that no check is ever due for life's sake.
+use super::process::since_epoch;
+
+/// The answer that leaves a token a day, so that no check is ever due for life's sake.
 const ENVELOPE: &[u8] = br#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":86400000}}"#;
 
+/// What any other answer begins with.
+const BEGINNING: &str = r#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":"#;
+
+/// The default of `check_after`, in hundredths.
+const CHECK_AFTER: u64 = 67;
+
+/// A token's moment is this far ahead at the least, in milliseconds, or a quarter of the period
+/// where that is less: whoever is asked about a little too soon is not asked about again at once.
+const AHEAD: u64 = 2_000;
+
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// The period in milliseconds; 0 for lives of a day.
+static PERIOD: AtomicU64 = AtomicU64::new(0);
 
 /// Serves until standard input ends. The certificate goes to `certificate`.
 pub(super) fn run(certificate: &Path) {
@@ -34,28 +56,50 @@ pub(super) fn run(certificate: &Path) {
         let plain = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let secure = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
-        println!("{} {}", port(&plain), port(&secure));
-        let acceptor = acceptor(certificate);
+        let older = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        println!("{} {} {}", port(&plain), port(&secure), port(&older));
+        let both = acceptor(certificate);
         tokio::spawn(serve_plain(plain));
-        tokio::spawn(serve_secure(secure, acceptor));
+        tokio::spawn(serve_secure(older, only_http1(&both)));
+        tokio::spawn(serve_secure(secure, TlsAcceptor::from(Arc::new(both))));
         let told = tokio::task::spawn_blocking(tell);
         told.await.expect("told");
     });
 }
 
 fn tell() {
-    for _ in std::io::stdin().lock().lines() {
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        if let Ok(period) = line.trim().parse() {
+            PERIOD.store(period, Ordering::Relaxed);
+        }
         println!("{}", REQUESTS.load(Ordering::Relaxed));
         std::io::stdout().flush().expect("a reader");
     }
     std::process::exit(0);
 }
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     REQUESTS.fetch_add(1, Ordering::Relaxed);
-    let mut response = Response::new(Full::new(Bytes::from_static(ENVELOPE)));
+    let body = match PERIOD.load(Ordering::Relaxed) {
+        0 => Bytes::from_static(ENVELOPE),
+        period => {
+            let life = life(request.uri().query().unwrap_or_default(), period);
+            format!("{BEGINNING}{life}}}}}").into()
+        }
+    };
+    let mut response = Response::new(Full::new(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// The life of the token in this query, two thirds of which end at its moment in the period.
+fn life(query: &str, period: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    query.hash(&mut hasher);
+    let now = u64::try_from(since_epoch().as_millis()).expect("a clock of this age");
+    let ahead = (hasher.finish() % period + period - now % period) % period;
+    let ahead = if ahead < AHEAD.min(period / 4) { ahead + period } else { ahead };
+    ahead * 100 / CHECK_AFTER + 1
 }
 
 async fn accepted(listener: &TcpListener) -> TcpStream {
@@ -90,7 +134,13 @@ async fn serve_secure(listener: TcpListener, acceptor: TlsAcceptor) {
     }
 }
 
-fn acceptor(certificate: &Path) -> TlsAcceptor {
+fn only_http1(both: &ServerConfig) -> TlsAcceptor {
+    let mut config = both.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn acceptor(certificate: &Path) -> ServerConfig {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])
         .expect("a certificate");
     std::fs::write(certificate, made.cert.pem()).expect("a writable folder");
@@ -103,5 +153,5 @@ fn acceptor(certificate: &Path) -> TlsAcceptor {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("a usable certificate");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
+    config
 }

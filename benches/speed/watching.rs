@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::Run;
-use super::memory::play;
-use super::million::{MILLION, schedule};
+use super::memory::{EVENLY, play};
+use super::million::MILLION;
 use super::process::{Core, Process, command, now, pause};
 use super::stage::{Daemon, Play, Server, program};
 use super::table::Target;
@@ -53,8 +53,9 @@ pub(super) fn all(run: &mut Run<'_>) {
     run.table.part("A million tokens at 700 checks a second, and those who look");
     let mut server = Server::start(run.folder, "watching", run.pinned);
     let listen = free_port();
+    server.spread_over(Some(Duration::from_secs_f64(MILLION as f64 / RATE)));
     let play = Play {
-        schedule: schedule(MILLION as f64, RATE),
+        schedule: EVENLY.into(),
         listen: Some(listen),
         ..play(run, "watching", MILLION, &server)
     };

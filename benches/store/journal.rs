@@ -98,10 +98,12 @@ pub(crate) fn figures(rows: u64) {
             let (mut found, mut entries) = (std::collections::HashSet::new(), 0_u64);
             store
                 .lives(|recalled| {
-                    entries += 1;
-                    let (name, value) = by_name.get_key_value(recalled.name).expect("its name");
-                    if found.insert(name.as_ptr()) {
-                        assert!(recalled.life_of(URL, value.by_ref()).is_some());
+                    entries += recalled.len() as u64;
+                    for life in recalled {
+                        let (name, value) = by_name.get_key_value(life.name).expect("its name");
+                        if found.insert(name.as_ptr()) {
+                            assert!(life.life_of(URL, value.by_ref()).is_some());
+                        }
                     }
                 })
                 .expect("read");

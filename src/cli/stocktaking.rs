@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::inventory::{BadLines, Listed, Place, TOLD_SINGLY, read_file, read_folder};
+use crate::inventory::{BadLines, Listed, Place, Repeats, TOLD_SINGLY, read_file, read_folder};
 use crate::settings::{Inventory, InventorySource, Settings};
 
 /// What an inventory brings.
@@ -46,7 +46,7 @@ fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brough
         ControlFlow::Continue(())
     };
     let reading = match &inventory.source {
-        InventorySource::File { path, strict } => read_file(path, *strict, &mut sink),
+        InventorySource::File { path, strict } => read_file(path, *strict, Repeats::Bad, &mut sink),
         InventorySource::Dir(path) => read_folder(path, &mut sink),
         InventorySource::Command { .. } => {
             return Brought { inventory, tokens: None, remarks: Vec::new() };

@@ -140,8 +140,11 @@ impl Daemon {
     }
 
     fn take_in(&mut self, id: StockId, part: Bundle) {
+        let mut known = self.roster.ids_of(part.names()).into_iter();
         let _ = part.hand_over(&mut |listed| {
-            self.listed(id, listed);
+            // One that has come since then has come with this very part: it stands there twice.
+            let token = known.next().flatten().or_else(|| self.roster.id_of(listed.name));
+            self.listed(id, listed, token);
             ControlFlow::Continue(())
         });
     }

@@ -9,7 +9,7 @@ use super::roster::{Kept, StockId};
 use super::stocks::Seen;
 use crate::clock;
 use crate::keeper::TokenId;
-use crate::lifecycle::{SourceChange, Standing};
+use crate::lifecycle::SourceChange;
 use crate::store::Part;
 
 /// Who is late, and how far the reading of their lives is.
@@ -62,7 +62,7 @@ impl Daemon {
 
     /// Whether the keeper has not been told of any value of the token.
     pub(super) fn is_unheard(&self, id: TokenId) -> bool {
-        self.keeper.token(id).map(|token| token.standing()) == Some(Standing::Missing)
+        self.keeper.is_missing(id)
     }
 
     /// A reading of this inventory has ended.
@@ -90,7 +90,7 @@ impl Daemon {
         if let (Some((number, part)), Some(store)) = (found, &self.store) {
             store.recall(Some(number));
             let mut seen = std::mem::take(&mut self.late.seen);
-            part.lives(|recalled| self.recall(&mut seen, &recalled));
+            part.lives(|recalled| self.recall(&mut seen, recalled));
             self.late.seen = seen;
             return self.perform();
         }

@@ -141,14 +141,14 @@ impl Daemon {
         if let Some(store) = store {
             self.read(store, |daemon, store| {
                 let mut seen = Seen::default();
-                store.lives(|recalled| daemon.recall(&mut seen, &recalled))
+                store.lives(|recalled| daemon.recall(&mut seen, recalled))
             });
         }
         let Held { new, others } = self.memory.held.take().unwrap_or_default();
         // Once for all of them: reading it a million times would take its time.
         let now = clock::now();
         for id in new {
-            if !self.keeper.token(id).is_some_and(|token| token.is_resumed()) {
+            if self.keeper.is_missing(id) {
                 let change = SourceChange::NewValue;
                 self.keeper.source_changed(id, change, now, &mut self.outputs);
             }
@@ -158,21 +158,27 @@ impl Daemon {
         }
     }
 
-    /// Goes on with one life that an earlier run knew of. They come with the newest first, and
+    /// Goes on with lives that an earlier run knew of. They come with the newest first, and
     /// those of tokens that have been `seen` are outdated.
-    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &Recalled<'_>) {
-        let id = self.roster.id_of(recalled.name).filter(|id| !seen.has(*id));
-        let Some(id) = id else { return };
-        seen.add(id);
-        if !self.is_unheard(id) {
-            return;
+    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[Recalled<'_>]) {
+        let now = clock::now();
+        let ids = self.roster.ids_of(recalled.iter().map(|recalled| recalled.name));
+        for (id, recalled) in ids.into_iter().zip(recalled) {
+            let Some(id) = id.filter(|id| !seen.has(*id)) else { continue };
+            seen.add(id);
+            if self.is_unheard(id) {
+                self.recall_life(id, recalled, now);
+            }
         }
+    }
+
+    fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
         let Self { roster, keeper, outputs, .. } = self;
         let Some(kept) = roster.token(id) else { return };
         let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
-            keeper.resume(id, resumed(&life), clock::now(), outputs);
+            keeper.resume(id, resumed(&life), now, outputs);
         }
     }
 

@@ -14,7 +14,7 @@ use super::roster::{Kept, Origin, StockId};
 use super::stocks::{Collision, Pass, Tally};
 use super::{Daemon, stock_report};
 use crate::clock;
-use crate::inventory::{InventoryFault, Listed, Reading, TOLD_SINGLY};
+use crate::inventory::{InventoryFault, LineFault, Listed, Place, Reading, TOLD_SINGLY};
 use crate::keeper::TokenId;
 use crate::settings::InventorySource;
 use crate::token_file::{SourceFault, SourceFaultKind};
@@ -24,12 +24,12 @@ use crate::token_file::{SourceFault, SourceFaultKind};
 const MAX_TRIES: u32 = 5;
 
 impl Daemon {
-    /// One token that an inventory brings.
-    pub(super) fn listed(&mut self, id: StockId, listed: Listed<'_>) {
+    /// One token that an inventory brings, and which it is if its name is known already.
+    pub(super) fn listed(&mut self, id: StockId, listed: Listed<'_>, known: Option<TokenId>) {
         let Listed { name, value, warnings, line } = listed;
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut stock.pass else { return };
-        let Some(token) = self.roster.id_of(name) else {
+        let Some(token) = known else {
             let (terms, spec) = (Arc::clone(&stock.terms), stock.spec.clone());
             stock.tokens += 1;
             stock.tally.added += 1;
@@ -45,6 +45,10 @@ impl Daemon {
         let Some(kept) = self.roster.token(token) else { return };
         if kept.stock() != Some(id) {
             return self.collide(id, name, line, token);
+        }
+        if line > 0 && pass.seen.has(token) {
+            let fault = LineFault::Duplicate { line: kept.line() };
+            return pass.repeats.add(Place::Line(line), fault);
         }
         pass.seen.add(token);
         let same = value.as_ref().is_ok_and(|value| kept.in_source() == Some(*value));
@@ -148,7 +152,12 @@ impl Daemon {
         if self.is_reading(id, pass)
             && let Some(pass) = self.pass(id)
         {
-            pass.end = Some(end);
+            let repeats = std::mem::take(&mut pass.repeats);
+            pass.end = Some(end.map(|mut reading| {
+                reading.good = reading.good.saturating_sub(repeats.count);
+                reading.bad.append(repeats);
+                reading
+            }));
         }
     }
 

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use super::deeds::{SECOND_LOOK, blocking};
 use super::roster::{StockId, Terms};
 use crate::inventory::{
-    Bundle, Bundles, InventoryFault, Listed, Reading, Stamp, read_command, read_file, read_folder,
-    read_names,
+    BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
+    read_file, read_folder, read_names,
 };
 use crate::keeper::{TokenId, TokenSpec};
 use crate::secret::TokenValue;
@@ -85,6 +85,8 @@ pub(super) struct Pass {
     pub(super) errands: Vec<TokenId>,
     /// Names that are taken, with both places, and how many there are.
     pub(super) collisions: (Vec<Collision>, u64),
+    /// Lines with names that earlier ones have.
+    pub(super) repeats: BadLines,
     /// What it came to.
     pub(super) end: Option<Result<Reading, InventoryFault>>,
 }
@@ -321,7 +323,9 @@ pub(super) fn read_in_parts(
         if part.is_full() { pass_on(std::mem::take(&mut part)) } else { ControlFlow::Continue(()) }
     };
     let end = match source {
-        InventorySource::File { path, strict } => read_file(path, *strict, &mut sink),
+        InventorySource::File { path, strict } => {
+            read_file(path, *strict, Repeats::HandedOver, &mut sink)
+        }
         InventorySource::Dir(path) => read_folder(path, &mut sink),
         InventorySource::Command { .. } => return Ok(Reading::default()),
     };

@@ -65,7 +65,7 @@ fn key(key: Option<&str>) -> String {
 }
 
 /// Where in an inventory something stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A line, counted from 1.
     Line(u32),
@@ -107,11 +107,20 @@ pub struct BadLines {
 }
 
 impl BadLines {
-    pub(super) fn add(&mut self, place: Place, fault: LineFault) {
+    /// Adds something that was skipped.
+    pub fn add(&mut self, place: Place, fault: LineFault) {
         self.count += 1;
         if self.first.len() < TOLD_SINGLY {
             self.first.push(Bad { place, fault });
         }
+    }
+
+    /// Adds what else was found to be bad, each in its place.
+    pub fn append(&mut self, others: Self) {
+        self.count += others.count;
+        self.first.extend(others.first);
+        self.first.sort_by(|one, other| one.place.cmp(&other.place));
+        self.first.truncate(TOLD_SINGLY);
     }
 
     /// How many are not among the first.

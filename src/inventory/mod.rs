@@ -38,6 +38,15 @@ pub struct Listed<'a> {
     pub line: u32,
 }
 
+/// What becomes of a line whose name an earlier one has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// It is bad. For that, a hash of every name is kept while the file is read.
+    Bad,
+    /// It is handed over as well: whoever takes it knows by himself what he has.
+    HandedOver,
+}
+
 /// Takes what is read, one token after the other, until it has enough.
 pub type Sink<'a> = &'a mut dyn FnMut(Listed<'_>) -> ControlFlow<()>;
 

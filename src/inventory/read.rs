@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::bundle::Bundles;
 use super::line::parse;
 use super::lines::{Line, Lines};
-use super::{InventoryFault, LineFault, Listed, Place, Reading, Sink};
+use super::{InventoryFault, LineFault, Listed, Place, Reading, Repeats, Sink};
 use crate::token_file::SourceWarning;
 
 /// After so many tokens it is known well enough how long a line is.
@@ -50,13 +50,18 @@ impl From<&Metadata> for Stamp {
 }
 
 /// Reads the JSON lines of the file at `path`, and hands every good one to `sink`; with
-/// `strict`, only once all of them were found good.
+/// `strict`, only once all of them were found good: names that repeat are always bad then.
 ///
 /// # Errors
 ///
 /// When the file cannot be opened or read to its end, or is strict and not good. Without
 /// `strict`, what came before the fault has been handed over.
-pub fn read_file(path: &Path, strict: bool, sink: Sink<'_>) -> Result<Reading, InventoryFault> {
+pub fn read_file(
+    path: &Path,
+    strict: bool,
+    repeats: Repeats,
+    sink: Sink<'_>,
+) -> Result<Reading, InventoryFault> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => InventoryFault::Missing(path.to_owned()),
         _ => InventoryFault::Unreadable { path: path.to_owned(), error },
@@ -74,7 +79,11 @@ pub fn read_file(path: &Path, strict: bool, sink: Sink<'_>) -> Result<Reading, I
     }
     let stamp = Stamp::from(&before);
     let place = path.display().to_string();
-    let mut reading = read(&file, &place, Some(before.len()), strict, sink)?;
+    let mut reading = if strict || repeats == Repeats::Bad {
+        read(&file, &place, Some(before.len()), strict, sink)?
+    } else {
+        scan(&file, &place, None, sink)?
+    };
     let after = file.metadata().map_err(unreadable)?;
     reading.changed = Stamp::from(&after) != stamp;
     reading.stamp = Some(stamp);
@@ -112,7 +121,7 @@ pub fn read_lines(
     strict: bool,
     sink: Sink<'_>,
 ) -> Result<Reading, InventoryFault> {
-    read(reader, place, None, strict, sink)
+    read(reader, place, Some(0), strict, sink)
 }
 
 fn read(
@@ -139,7 +148,7 @@ fn read(
     }
 }
 
-/// `size`: how many bytes there are, where that is known.
+/// `size`: how many bytes there are, as far as that is known, where names that repeat are bad.
 fn scan(
     reader: impl Read,
     place: &str,
@@ -148,11 +157,10 @@ fn scan(
 ) -> Result<Reading, InventoryFault> {
     let mut lines = Lines::new(reader);
     let mut reading = Reading::default();
-    let mut names = Names::default();
-    let mut size = size;
+    let mut names = size.map(|_| Names::default());
     loop {
         if reading.good == SAMPLE
-            && let Some(size) = size.take()
+            && let (Some(size), Some(names)) = (size, &mut names)
         {
             names.reserve(expected(SAMPLE, lines.used(), size));
         }
@@ -172,7 +180,10 @@ fn scan(
             Line::TooLong => Err(LineFault::TooLong),
         };
         let fault = match parsed {
-            Ok(entry) => match names.first_line_of(entry.name(), number) {
+            Ok(entry) => match names
+                .as_mut()
+                .and_then(|names| names.first_line_of(entry.name(), number))
+            {
                 None => {
                     reading.good += 1;
                     let (name, value) = (entry.name(), Ok(entry.value()));

@@ -2,7 +2,8 @@
 //!
 //! What comes soon is in a heap, everything later in buckets of a second each, in no order. So
 //! an entry costs the same, a push and a move, whether there are a thousand or a million; only
-//! the few of one second are ever sorted.
+//! the few of one second are ever sorted. Buckets are made of pieces of one size, so that what
+//! one leaves behind fits into any other, and memory does not fray.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,12 +16,36 @@ const WIDTH: u32 = 10;
 /// An entry of a bucket: milliseconds since it begins, and the token.
 type Later = (u32, u32);
 
+/// Entries of a piece: 128 bytes.
+const PIECE: usize = 16;
+
 /// What falls into one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
     /// The earliest of them.
     first: u32,
-    entries: Vec<Later>,
+    len: u32,
+    /// All full but the last one.
+    #[expect(clippy::vec_box, reason = "a piece must not move, or memory frays: see above")]
+    pieces: Vec<Box<[Later; PIECE]>>,
+}
+
+impl Bucket {
+    fn push(&mut self, entry: Later) {
+        let place = self.len as usize % PIECE;
+        if place == 0 {
+            self.pieces.push(Box::new([Later::default(); PIECE]));
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece[place] = entry;
+        }
+        self.first = if self.len == 0 { entry.0 } else { self.first.min(entry.0) };
+        self.len += 1;
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Later> {
+        self.pieces.iter().flat_map(|piece| piece.iter()).take(self.len as usize).copied()
+    }
 }
 
 /// Pairs of (moment, token). One may be outdated: whoever takes it out compares it with what
@@ -42,14 +67,7 @@ impl Agenda {
         if number < self.horizon {
             return self.soon.push(Reverse((at, id)));
         }
-        let ms = offset(at);
-        let bucket = self.later.entry(number).or_default();
-        if bucket.entries.len() == bucket.entries.capacity() {
-            // By an eighth, not by as much again: all of them are a large part of the table.
-            bucket.entries.reserve_exact(bucket.entries.len() / 8 + 4);
-        }
-        bucket.first = if bucket.entries.is_empty() { ms } else { bucket.first.min(ms) };
-        bucket.entries.push((ms, id));
+        self.later.entry(number).or_default().push((offset(at), id));
     }
 
     /// The earliest moment in it.
@@ -67,8 +85,11 @@ impl Agenda {
         }
         if self.soon.is_empty() {
             let (number, bucket) = self.later.pop_first()?;
-            let entries = bucket.entries.into_iter();
-            self.soon = entries.map(|(ms, id)| Reverse((at(number, ms), id))).collect();
+            // What it took is kept for the next ones, unless this was a crowd.
+            let mut soon = std::mem::take(&mut self.soon).into_vec();
+            soon.shrink_to(bucket.len as usize * 4);
+            soon.extend(bucket.entries().map(|(ms, id)| Reverse((at(number, ms), id))));
+            self.soon = soon.into();
             self.horizon = number + 1;
         }
         let Reverse(entry) = self.soon.pop()?;
@@ -93,22 +114,29 @@ impl Agenda {
         };
         self.soon.retain(|Reverse((at, id))| counts(*at, *id));
         self.later.retain(|number, bucket| {
-            bucket.entries.retain(|(ms, id)| counts(at(*number, *ms), *id));
-            bucket.entries.shrink_to_fit();
-            bucket.first = bucket.entries.iter().map(|(ms, _)| *ms).min().unwrap_or(0);
-            !bucket.entries.is_empty()
+            let mut left = Bucket::default();
+            for (ms, id) in bucket.entries() {
+                if counts(at(*number, ms), id) {
+                    left.push((ms, id));
+                }
+            }
+            *bucket = left;
+            bucket.len > 0
         });
-        self.len = self.soon.len() + self.later.values().map(|b| b.entries.len()).sum::<usize>();
+        self.len = self.soon.len() + self.later.values().map(|b| b.len as usize).sum::<usize>();
     }
 
     /// Bytes that it takes up, unused ones included.
     pub(super) fn footprint(&self) -> usize {
         /// A key and a bucket in a node that is two thirds full, as most are.
         const BUCKET: usize = (size_of::<u64>() + size_of::<Bucket>()) * 3 / 2;
-        let entries: usize = self.later.values().map(|bucket| bucket.entries.capacity()).sum();
+        let of_pieces = |bucket: &Bucket| {
+            bucket.pieces.len() * size_of::<[Later; PIECE]>()
+                + bucket.pieces.capacity() * size_of::<usize>()
+        };
         self.soon.capacity() * size_of::<Reverse<(Moment, u32)>>()
             + self.later.len() * BUCKET
-            + entries * size_of::<Later>()
+            + self.later.values().map(of_pieces).sum::<usize>()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::line::Waiting;
-use crate::lifecycle::{Glance, Need, Resting, Schedule, Token};
+use crate::lifecycle::{Aside, Glance, Need, Resting, Schedule, Token};
 use crate::time::Moment;
 
 /// A token as a whole, with its place in the keeper.
@@ -47,6 +47,20 @@ impl Trouble {
 }
 
 impl Entry {
+    /// A token that has just come.
+    pub(super) fn new(id: u32, token: &Token, spec: u32) -> Self {
+        Self {
+            token: *token,
+            serial: 0,
+            listed: None,
+            waiting: None,
+            waits_for_reauth: false,
+            trouble: Trouble::default(),
+            id,
+            spec,
+        }
+    }
+
     /// Whether it has been retried and waits to be again, and may be hurried.
     pub(super) fn is_to_be_hurried(&self, now: Moment) -> bool {
         self.token.is_failing() && self.trouble.patient_until <= now
@@ -117,14 +131,18 @@ impl Listing {
 }
 
 impl Short {
-    /// The entry in short; `None` for one that does not fit.
-    pub(super) fn new(entry: &Entry) -> Option<Self> {
+    /// The entry in short, and what it has besides; `None` for one that does not fit.
+    pub(super) fn new(entry: &Entry) -> Option<(Self, Aside)> {
         if entry.serial != 0 {
             return None;
         }
-        let token = entry.token.rest()?;
+        let (token, aside) = entry.token.rest()?;
         let spec = u16::try_from(entry.spec).ok()?.to_le_bytes();
-        Some(Self { token, spec, listing: Listing::new(entry, token.origin())? })
+        Some((Self { token, spec, listing: Listing::new(entry, token.origin())? }, aside))
+    }
+
+    pub(super) fn token(&self) -> &Resting {
+        &self.token
     }
 
     pub(super) fn spec(&self) -> u32 {
@@ -139,16 +157,11 @@ impl Short {
         self.listing.listed(self.token.origin())
     }
 
-    pub(super) fn entry(&self, id: u32) -> Entry {
+    pub(super) fn entry(&self, id: u32, aside: Aside) -> Entry {
         let mut entry = Entry {
-            token: self.token.wake(),
-            serial: 0,
             listed: self.listed(),
-            waiting: None,
             waits_for_reauth: self.listing.queue() == 2,
-            trouble: Trouble::default(),
-            id,
-            spec: self.spec(),
+            ..Entry::new(id, &self.token.wake(aside), self.spec())
         };
         if self.listing.queue() == 1 {
             entry.waiting = Some(entry.place_in_line());

@@ -69,6 +69,11 @@ impl Gate {
         self.waiting.remove(waiting);
     }
 
+    /// About how many bytes those that wait take up.
+    pub(super) fn footprint(&self) -> usize {
+        self.waiting.footprint()
+    }
+
     /// The server wants to be left alone. Gives the moment until which it does, if its tokens
     /// are to be told.
     pub(super) fn quiet(&mut self, now: Moment, wish: Duration) -> Option<Moment> {
@@ -118,17 +123,15 @@ impl Gate {
         if self.opens_at()? > now {
             return None;
         }
-        let turn = if self.breaker.is_open() {
+        if self.breaker.is_open() {
             let fresh = self.waiting.by_urgency(now).find(|(_, id)| !self.breaker.has_probed(*id));
-            if fresh.is_none() {
-                self.breaker.next_round();
+            if let Some(fresh) = fresh {
+                self.waiting.remove(fresh);
+                return Some(fresh.1);
             }
-            fresh.or_else(|| self.waiting.by_urgency(now).next())
-        } else {
-            self.waiting.by_urgency(now).next()
-        }?;
-        self.waiting.remove(turn);
-        Some(turn.1)
+            self.breaker.next_round();
+        }
+        self.waiting.take(now)
     }
 
     /// Time between two requests at an even pace. The tolerance is spread over the second,

@@ -1,8 +1,12 @@
 //! Who waits for one server, by urgency.
 //!
 //! Bounds that are still ahead come first, the earliest of them first, then tokens of which
-//! none is known, then bounds that have passed. At a cold start a million tokens wait whose
-//! bounds nobody knows: those are a bit each.
+//! none is known, then bounds that have passed. But every fourth place goes to a token without
+//! a known bound, while one waits: where more is due all the time than a server takes, those
+//! would never be asked at all, and one of them may be about to die. By turns, so that those
+//! whose own calls fail do not keep the others from it.
+//!
+//! A million tokens may wait at once: at a cold start without bounds, which are a bit each.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -14,26 +18,53 @@ use crate::time::Moment;
 /// A token that waits, by urgency: its bound, or [`Moment::NEVER`] where none is known.
 pub(super) type Waiting = (Moment, u32);
 
+/// One of so many places goes to a token without a known bound, while both kinds wait.
+const SHARE: u32 = 4;
+
 /// The tokens that wait for one server.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    bounded: BTreeSet<Waiting>,
+    bounded: BTreeSet<Place>,
     /// Those without a known bound.
     unbounded: RoaringBitmap,
+    /// Those of them before this one have had their turn.
+    turn: u32,
+    /// Places since one of them had one.
+    places: u32,
+}
+
+/// A [`Waiting`] with a bound in nine bytes, so ordered as it is. Bounds beyond 34 years of
+/// uptime are all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place([u8; 5], [u8; 4]);
+
+impl Place {
+    fn new((bound, id): Waiting) -> Self {
+        let [0, 0, 0, bound @ ..] = bound.as_millis().to_be_bytes() else {
+            return Self([u8::MAX; 5], id.to_be_bytes());
+        };
+        Self(bound, id.to_be_bytes())
+    }
+
+    fn waiting(self) -> Waiting {
+        let mut bound = [0; 8];
+        bound[3..].copy_from_slice(&self.0);
+        (Moment::from_millis(u64::from_be_bytes(bound)), u32::from_be_bytes(self.1))
+    }
 }
 
 impl Line {
     pub(super) fn add(&mut self, waiting: Waiting) {
         match waiting {
             (Moment::NEVER, id) => self.unbounded.insert(id),
-            bounded => self.bounded.insert(bounded),
+            bounded => self.bounded.insert(Place::new(bounded)),
         };
     }
 
     pub(super) fn remove(&mut self, waiting: Waiting) {
         match waiting {
             (Moment::NEVER, id) => self.unbounded.remove(id),
-            bounded => self.bounded.remove(&bounded),
+            bounded => self.bounded.remove(&Place::new(bounded)),
         };
     }
 
@@ -41,15 +72,141 @@ impl Line {
         self.bounded.is_empty() && self.unbounded.is_empty()
     }
 
+    /// About how many bytes it takes up.
+    pub(super) fn footprint(&self) -> usize {
+        /// A place in a node that is two thirds full, as most are.
+        const EACH: usize = size_of::<Place>() * 3 / 2 + 2;
+        let bits = self.unbounded.statistics();
+        let bits = bits.n_bytes_array_containers
+            + bits.n_bytes_run_containers
+            + bits.n_bytes_bitset_containers;
+        self.bounded.len() * EACH + usize::try_from(bits).unwrap_or(usize::MAX)
+    }
+
+    /// Takes out who has the next place.
+    pub(super) fn take(&mut self, now: Moment) -> Option<u32> {
+        let owed = self.places + 1 >= SHARE;
+        let urgent = if owed { None } else { self.urgent(now).next() };
+        let waiting = urgent
+            .or_else(|| self.unbounded().next())
+            .or_else(|| self.urgent(now).next())
+            .or_else(|| self.past(now).next())?;
+        self.remove(waiting);
+        if waiting.0 == Moment::NEVER {
+            (self.turn, self.places) = (waiting.1.saturating_add(1), 0);
+        } else {
+            self.places = (self.places + 1).min(SHARE);
+        }
+        Some(waiting.1)
+    }
+
     /// Those whose bound is ahead, the earliest first.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        self.bounded.range((Excluded((now, u32::MAX)), Unbounded)).copied()
+        let now = Place::new((now, u32::MAX));
+        self.bounded.range((Excluded(now), Unbounded)).map(|place| place.waiting())
     }
 
     /// All of them, the most urgent first.
     pub(super) fn by_urgency(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        let unbounded = self.unbounded.iter().map(|id| (Moment::NEVER, id));
-        let past = self.bounded.range(..=(now, u32::MAX)).copied();
-        self.urgent(now).chain(unbounded).chain(past)
+        self.urgent(now).chain(self.unbounded()).chain(self.past(now))
+    }
+
+    fn past(&self, now: Moment) -> impl Iterator<Item = Waiting> {
+        let now = Place::new((now, u32::MAX));
+        self.bounded.range(..=now).map(|place| place.waiting())
+    }
+
+    /// Those without a known bound, from the one on whose turn it is.
+    fn unbounded(&self) -> impl Iterator<Item = Waiting> {
+        let ids = self.unbounded.range(self.turn..).chain(self.unbounded.range(..self.turn));
+        ids.map(|id| (Moment::NEVER, id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Moment = Moment::from_millis(1_000);
+
+    /// The next so many that have a place, of a line in which everyone waits again at once.
+    fn served(line: &mut Line, places: usize) -> Vec<u32> {
+        let mut served = Vec::new();
+        for _ in 0..places {
+            let id = line.take(NOW).unwrap();
+            line.add(if id < 100 { (Moment::NEVER, id) } else { ahead(id) });
+            served.push(id);
+        }
+        served
+    }
+
+    /// A token with a bound ahead.
+    fn ahead(id: u32) -> Waiting {
+        (Moment::from_millis(u64::from(id) * 1_000), id)
+    }
+
+    fn line(unbounded: u32, bounded: u32) -> Line {
+        let mut line = Line::default();
+        (0..unbounded).for_each(|id| line.add((Moment::NEVER, id)));
+        (100..100 + bounded).for_each(|id| line.add(ahead(id)));
+        line
+    }
+
+    #[test]
+    fn where_too_many_bounds_are_ahead_every_fourth_place_goes_to_a_token_without_one() {
+        let served = served(&mut line(50, 1_000), 8);
+        assert_eq!(served, [100, 100, 100, 0, 100, 100, 100, 1]);
+    }
+
+    #[test]
+    fn tokens_without_a_bound_take_turns_however_often_one_comes_back() {
+        let served = served(&mut line(3, 1_000), 4 * 7);
+        let unbounded: Vec<_> = served.into_iter().filter(|id| *id < 100).collect();
+        assert_eq!(unbounded, [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn one_that_comes_when_only_bounds_were_ahead_for_long_goes_first() {
+        let mut line = line(0, 1_000);
+        served(&mut line, 100);
+        line.add((Moment::NEVER, 7));
+        assert_eq!(served(&mut line, 2), [7, 100]);
+    }
+
+    #[test]
+    fn where_nobody_waits_without_a_bound_none_of_the_places_is_lost() {
+        assert_eq!(served(&mut line(0, 3), 8), [100; 8]);
+    }
+
+    #[test]
+    fn a_bound_that_has_passed_comes_after_all_others() {
+        let mut line = line(2, 2);
+        line.add((Moment::from_millis(10), 99));
+        let order: Vec<_> = std::iter::from_fn(|| line.take(NOW)).collect();
+        assert_eq!(order, [100, 101, 0, 1, 99]);
+        assert!(line.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_in_the_order_of_bounds(
+            one in (0_u64..1 << 40, any::<u32>()), other in (0_u64..1 << 40, any::<u32>()),
+        ) {
+            let [one, other] =
+                [one, other].map(|(bound, id)| (Moment::from_millis(bound), id));
+            prop_assert_eq!(Place::new(one).cmp(&Place::new(other)), one.cmp(&other));
+            prop_assert_eq!(Place::new(one).waiting(), one);
+        }
+    }
+
+    #[test]
+    fn a_bound_too_far_to_be_told_from_others_can_be_taken_out_again() {
+        let (mut line, far) = (Line::default(), Moment::from_millis(u64::MAX - 1));
+        line.add((far, 7));
+        assert_eq!(line.urgent(NOW).count(), 1);
+        line.remove((far, 7));
+        assert!(line.is_empty());
     }
 }

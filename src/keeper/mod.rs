@@ -7,6 +7,7 @@
 
 mod admit;
 mod agenda;
+mod asides;
 mod breaker;
 mod contact;
 mod entry;
@@ -154,6 +155,10 @@ impl Keeper {
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
         self.servers[spec.server.index()].census.add(&token);
+        if !has_value {
+            // It wants nothing until it is told more.
+            return TokenId(self.table.add_missing(now, spec));
+        }
         let id = TokenId(self.table.add(&token, spec));
         self.put_on_agenda(id, now);
         id
@@ -215,7 +220,12 @@ impl Keeper {
 
     /// The slot that a newcomer among a token's values is to be put into.
     pub fn spare_slot(&self, id: TokenId) -> Slot {
-        self.token(id).map_or(Slot::B, |token| token.active_slot().other())
+        self.table.active_slot(id.0).map_or(Slot::B, Slot::other)
+    }
+
+    /// Whether the token has no value, nor had one that it was told of.
+    pub fn is_missing(&self, id: TokenId) -> bool {
+        self.table.is_missing(id.0)
     }
 
     /// Which call is known to extend lives on a server.
@@ -238,9 +248,10 @@ impl Keeper {
         self.servers[server.index()].census
     }
 
-    /// Bytes that the tokens and their schedule take up, unused ones included.
+    /// Bytes that the tokens, their schedule and those who wait take up, unused ones included.
     pub fn footprint(&self) -> usize {
-        self.table.footprint() + self.agenda.footprint()
+        let waiting: usize = self.servers.iter().map(|server| server.gate.footprint()).sum();
+        self.table.footprint() + self.agenda.footprint() + waiting
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way

@@ -4,10 +4,11 @@
 //! Never decides anything. A token is opened to be stepped, and closed afterwards; what is
 //! known of it is the same before and after, however it is kept.
 
-use super::entry::{Entry, Short, Trouble};
+use super::asides::Asides;
+use super::entry::{Entry, Short};
 use super::output::TokenSpec;
 use super::specs::Specs;
-use crate::lifecycle::{Glance, Token};
+use crate::lifecycle::{Aside, Glance, Slot, Standing, Token};
 use crate::time::Moment;
 
 /// Below this the room for whole entries is not given back.
@@ -27,10 +28,15 @@ enum Row {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
+    /// Of those that are at rest; of others it is outdated.
+    asides: Asides,
     free: Vec<u32>,
     /// In no order.
     entries: Vec<Entry>,
     specs: Specs,
+    /// The newest of those that came without a value: others of the same time and spec are as
+    /// it was, and a million come at once.
+    newest: Option<(Moment, Short)>,
 }
 
 impl Table {
@@ -41,26 +47,38 @@ impl Table {
 
     /// Adds a token, which stays open.
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
-        let id = self.free.pop().unwrap_or_else(|| {
+        let (id, spec) = (self.number(), self.specs.take(spec));
+        self.enter(Entry::new(id, token, spec));
+        id
+    }
+
+    /// Adds a token without a value, which is at rest.
+    pub(super) fn add_missing(&mut self, now: Moment, spec: TokenSpec) -> u32 {
+        let (id, spec) = (self.number(), self.specs.take(spec));
+        let alike = self.newest.filter(|(came, short)| *came == now && short.spec() == spec);
+        if let Some((_, short)) = alike {
+            self.rows[id as usize] = Row::Short(short);
+            return id;
+        }
+        self.enter(Entry::new(id, &Token::without_value(now), spec));
+        self.close(id);
+        self.newest = match self.row(id) {
+            Row::Short(short) => Some((now, short)),
+            Row::Free | Row::Whole(_) => None,
+        };
+        id
+    }
+
+    /// A number that nobody has.
+    fn number(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
             if self.rows.len() == self.rows.capacity() {
                 // By an eighth, not by as much again: this is the largest thing there is.
                 self.rows.reserve_exact(self.rows.len() / 8 + 16);
             }
             self.rows.push(Row::Free);
             u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
-        });
-        let spec = self.specs.take(spec);
-        self.enter(Entry {
-            token: *token,
-            serial: 0,
-            listed: None,
-            waiting: None,
-            waits_for_reauth: false,
-            trouble: Trouble::default(),
-            id,
-            spec,
-        });
-        id
+        })
     }
 
     pub(super) fn remove(&mut self, id: u32) {
@@ -73,6 +91,7 @@ impl Table {
             }
         }
         self.rows[id as usize] = Row::Free;
+        self.asides.set(id, Aside::NOTHING);
         self.free.push(id);
     }
 
@@ -80,7 +99,10 @@ impl Table {
     pub(super) fn open(&mut self, id: u32) -> Option<(&mut Entry, &TokenSpec)> {
         let index = match self.row(id) {
             Row::Free => return None,
-            Row::Short(short) => self.enter(short.entry(id)),
+            Row::Short(short) => {
+                let entry = short.entry(id, self.asides.get(id));
+                self.enter(entry)
+            }
             Row::Whole(index) => index as usize,
         };
         let entry = &mut self.entries[index];
@@ -91,10 +113,11 @@ impl Table {
     /// Puts a token that is at rest back into its row.
     pub(super) fn close(&mut self, id: u32) {
         if let Row::Whole(index) = self.row(id)
-            && let Some(short) = Short::new(&self.entries[index as usize])
+            && let Some((short, aside)) = Short::new(&self.entries[index as usize])
         {
             self.leave(index);
             self.rows[id as usize] = Row::Short(short);
+            self.asides.set(id, aside);
         }
     }
 
@@ -102,8 +125,26 @@ impl Table {
     pub(super) fn look<R>(&self, id: u32, what: impl FnOnce(&Entry) -> R) -> Option<R> {
         match self.row(id) {
             Row::Free => None,
-            Row::Short(short) => Some(what(&short.entry(id))),
+            Row::Short(short) => Some(what(&short.entry(id, self.asides.get(id)))),
             Row::Whole(index) => Some(what(&self.entries[index as usize])),
+        }
+    }
+
+    /// Where the value in use is kept.
+    pub(super) fn active_slot(&self, id: u32) -> Option<Slot> {
+        match self.row(id) {
+            Row::Free => None,
+            Row::Short(short) => Some(short.token().active_slot()),
+            Row::Whole(index) => Some(self.entries[index as usize].token.active_slot()),
+        }
+    }
+
+    /// Whether a token is there, and has no value.
+    pub(super) fn is_missing(&self, id: u32) -> bool {
+        match self.row(id) {
+            Row::Free => false,
+            Row::Short(short) => short.token().is_missing(),
+            Row::Whole(index) => self.entries[index as usize].token.standing() == Standing::Missing,
         }
     }
 
@@ -185,6 +226,7 @@ impl Table {
         self.rows.capacity() * size_of::<Row>()
             + self.entries.capacity() * size_of::<Entry>()
             + self.free.capacity() * size_of::<u32>()
+            + self.asides.footprint()
     }
 
     fn row(&self, id: u32) -> Row {

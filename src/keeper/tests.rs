@@ -6,6 +6,7 @@
 mod changes;
 mod logins;
 mod outages;
+mod room;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub use outlook::{Glance, State};
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};
 pub use reading::{Method, Reading};
 pub use request::{Refusal, Request};
-pub use resting::Resting;
+pub use resting::{Aside, Resting};
 pub use resume::Resumed;
 pub use step::{Context, step};
 pub use token::{Standing, Token};

@@ -46,7 +46,7 @@ impl Turn<'_> {
                     true if baseline.by == reading.by => self.extends(reading.by, reading),
                     true => self.proven(reading),
                     false if settling == Some(reading.by) => {
-                        self.token.baseline = Some(baseline);
+                        self.token.baseline = Some(baseline.as_baseline());
                         return None;
                     }
                     false => self.continue_with(Task::ConfirmGrowth),
@@ -108,7 +108,7 @@ impl Turn<'_> {
             self.token.proven = false;
             self.token.life_ms = reading.remaining_ms;
         } else {
-            self.token.baseline = Some(baseline);
+            self.token.baseline = Some(baseline.as_baseline());
         }
     }
 

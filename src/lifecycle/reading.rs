@@ -44,6 +44,12 @@ impl Reading {
         Duration::from_millis(self.remaining_ms)
     }
 
+    /// What of it a much later reading is compared with; when its request was sent does not
+    /// count for that.
+    pub(super) const fn as_baseline(self) -> Self {
+        Self { sent: self.received, ..self }
+    }
+
     /// The latest end of life that this reading allows, if nothing renewed the token.
     fn latest_end(&self) -> Moment {
         self.received + self.remaining()

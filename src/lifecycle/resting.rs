@@ -32,6 +32,16 @@ pub struct Resting {
     due_ms: [u8; 4],
 }
 
+/// What some tokens at rest have besides, in eight bytes: the reading that the next is compared
+/// with, where checks come so often that it is not the last one, or when a new value is to be
+/// obtained for one that lives.
+///
+/// In the two lowest bits what it is, 0 for nothing; in the others the time from that reading's
+/// answer to the origin (30 bits: twelve days) and what it said, or the time from the origin to
+/// the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Aside(u64);
+
 /// A [`Standing`] without its reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -45,7 +55,7 @@ enum Kind {
 
 impl Token {
     /// The token in its short form; `None` for one that does not fit into that.
-    pub fn rest(&self) -> Option<Resting> {
+    pub fn rest(&self) -> Option<(Resting, Aside)> {
         if self.flight.is_some() {
             return None;
         }
@@ -97,8 +107,9 @@ impl Token {
             life_ms: u32::try_from(self.life_ms).ok()?.to_le_bytes(),
             due_ms: short::<u32>(self.due, reading.sent)?.to_le_bytes(),
         };
+        let aside = Aside::of(self, reading.sent)?;
         // Whatever has no place in it shows here, a fact that is added one day as well.
-        (resting.wake() == *self).then_some(resting)
+        (resting.wake(aside) == *self).then_some((resting, aside))
     }
 }
 
@@ -109,11 +120,10 @@ fn short<T: TryFrom<u64>>(moment: Moment, origin: Moment) -> Option<T> {
 
 impl Resting {
     /// The token as it was.
-    pub fn wake(&self) -> Token {
+    pub fn wake(&self, aside: Aside) -> Token {
         let origin = self.origin();
         let due = origin + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
         let fact = |bit: u8| self.facts >> bit & 1 == 1;
-        let grade = |place: u32| self.grades / 3_u8.pow(place) % 3;
         let reading = || Reading {
             sent: origin,
             received: origin + Duration::from_millis(u16::from_le_bytes(self.latency_ms).into()),
@@ -130,22 +140,22 @@ impl Resting {
         };
         Token {
             standing,
-            task: match grade(4) {
+            task: match self.grade(4) {
                 0 => Task::Watch,
                 1 => Task::Check,
                 _ => Task::Reauth,
             },
-            active: if grade(3) == 0 { Slot::A } else { Slot::B },
+            active: self.active_slot(),
             life_ms: u32::from_le_bytes(self.life_ms).into(),
             proven: fact(1),
             room_from,
-            stage: match grade(0) {
+            stage: match self.grade(0) {
                 0 => Stage::Calm,
                 1 => Stage::Half,
                 _ => Stage::NineTenths,
             },
-            doubts: grade(2),
-            settling: match grade(1) {
+            doubts: self.grade(2),
+            settling: match self.grade(1) {
                 0 => None,
                 1 => Some(Method::Query),
                 _ => Some(Method::Renew),
@@ -156,8 +166,24 @@ impl Resting {
             renew_refused: fact(5),
             renew_unanswered: fact(6),
             source_lost: fact(7),
+            baseline: aside.baseline(origin),
+            early: aside.early(origin),
             ..Token::with_value(due)
         }
+    }
+
+    /// [`Token::active_slot`], without all the rest.
+    pub fn active_slot(&self) -> Slot {
+        if self.grade(3) == 0 { Slot::A } else { Slot::B }
+    }
+
+    /// Whether there is no value, without all the rest.
+    pub fn is_missing(&self) -> bool {
+        self.kind == Kind::Missing
+    }
+
+    fn grade(&self, place: u32) -> u8 {
+        self.grades / 3_u8.pow(place) % 3
     }
 
     /// The token's [glance](Token::glance), without waking it: one that is paused, or that was
@@ -181,5 +207,49 @@ impl Resting {
         let mut bytes = [0; 8];
         bytes[..self.origin.len()].copy_from_slice(&self.origin);
         Moment::from_millis(u64::from_le_bytes(bytes))
+    }
+}
+
+const BY_QUERY: u64 = 1;
+const BY_RENEWING: u64 = 2;
+const EARLY: u64 = 3;
+
+/// Bits of an age.
+const AGE: u32 = 30;
+
+impl Aside {
+    /// What most have.
+    pub const NOTHING: Self = Self(0);
+
+    /// What `token` has besides, its times counted from `origin`; `None` if that does not fit.
+    fn of(token: &Token, origin: Moment) -> Option<Self> {
+        let from_origin = |moment: Moment| moment.as_millis().checked_sub(origin.as_millis());
+        match (token.baseline, token.early) {
+            (None, None) => Some(Self::NOTHING),
+            (Some(first), None) => {
+                let age = origin.as_millis().checked_sub(first.received.as_millis())?;
+                let age = Some(age).filter(|age| age >> AGE == 0)?;
+                let remaining = u64::from(u32::try_from(first.remaining_ms).ok()?);
+                let by = if first.by == Method::Renew { BY_RENEWING } else { BY_QUERY };
+                Some(Self(remaining << 32 | age << 2 | by))
+            }
+            (None, Some(early)) => Some(Self(from_origin(early)? << 2 | EARLY)),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    fn baseline(self, origin: Moment) -> Option<Reading> {
+        let by = match self.0 & 3 {
+            BY_QUERY => Method::Query,
+            BY_RENEWING => Method::Renew,
+            _ => return None,
+        };
+        let age = self.0 >> 2 & ((1 << AGE) - 1);
+        let received = Moment::from_millis(origin.as_millis().saturating_sub(age));
+        Some(Reading { sent: received, received, remaining_ms: self.0 >> 32, by })
+    }
+
+    fn early(self, origin: Moment) -> Option<Moment> {
+        (self.0 & 3 == EARLY).then(|| origin + Duration::from_millis(self.0 >> 2))
     }
 }

@@ -16,9 +16,17 @@ use crate::time::Moment;
 /// What is known of lives, packed: one entry after the other.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    pub(super) packed: Vec<u8>,
+    /// Each is a row.
+    pub(super) packed: Vec<Vec<u8>>,
     pub(super) marks: Vec<Mark>,
 }
+
+/// About how many bytes a row of lives has at the most: what is copied at once, and what a
+/// start unpacks at once.
+const ROW: usize = 64 << 10;
+
+/// The longest that an entry can be; a name has 255 bytes at the most.
+const ENTRY: usize = 512;
 
 /// Where a round of writing everything anew stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +37,9 @@ pub(super) enum Mark {
     End,
 }
 
-/// Parts that one commit takes away at the most: more would hold up a value that waits.
-const CLEARED: i64 = 64;
+/// Rows that one commit takes away at the most, 16 MB: more would hold up a value that waits. No
+/// commit adds half as many.
+const CLEARED: i64 = 256;
 
 /// What is to be written next. The last word on each name counts.
 #[derive(Default)]
@@ -45,6 +54,21 @@ pub(super) struct Batch {
 impl Lives {
     pub(super) fn is_empty(&self) -> bool {
         self.packed.is_empty() && self.marks.is_empty()
+    }
+
+    /// Where the next entry goes.
+    pub(super) fn open_row(&mut self) -> &mut Vec<u8> {
+        let has_room = |row: &Vec<u8>| row.len() + ENTRY <= ROW;
+        if !self.packed.last().is_some_and(has_room) {
+            self.packed.push(Vec::new());
+        }
+        let last = self.packed.len() - 1;
+        &mut self.packed[last]
+    }
+
+    /// About how many bytes it takes up.
+    pub(super) fn size(&self) -> usize {
+        self.packed.len() * ROW
     }
 }
 
@@ -88,7 +112,7 @@ impl Database {
         Ok(())
     }
 
-    /// Adds the lives of one commit, and takes away some of those that are not needed any more.
+    /// Adds the lives of one commit, in rows of a size that nobody minds, and takes away some of those that are not needed any more.
     /// The oldest go first, so that none comes to light again that a later one has replaced.
     fn add_part(&self, lives: &Lives, at: Present) -> Result<Journal, Error> {
         let mut journal = self.journal;
@@ -107,20 +131,13 @@ impl Database {
                 Mark::End => journal.cleared_to = journal.round.take().or(journal.cleared_to),
             }
         }
-        if lives.packed.is_empty() {
-            return Ok(journal);
-        }
         let written = Written { boot: self.boot, at };
         let (moment, tag) = (at.now.as_millis().cast_signed(), header_tag(&self.salt, &written));
-        prepare("INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
-            journal.next,
-            self.boot,
-            moment,
-            at.wall_ms,
-            tag,
-            lives.packed
-        ])?;
-        journal.next += 1;
+        let mut insert = prepare("INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?)")?;
+        for packed in &lives.packed {
+            insert.execute(params![journal.next, self.boot, moment, at.wall_ms, tag, packed])?;
+            journal.next += 1;
+        }
         Ok(journal)
     }
 

@@ -21,13 +21,15 @@ const VERSION: i32 = 2;
 const FIRST_VERSION: i32 = 1;
 
 /// Opened for this process alone, which spares the shared memory file. A commit is on the disk
-/// when it returns. What is deleted is overwritten where that costs no more writing.
+/// when it returns. What is deleted is overwritten where that costs no more writing. Hardly any
+/// page is read twice, so few are kept.
 const SETTINGS: &str = "
     PRAGMA page_size = 4096;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 2000;
+    PRAGMA cache_size = -512;
     PRAGMA secure_delete = FAST;
     PRAGMA trusted_schema = OFF;
 ";
@@ -60,7 +62,7 @@ const LAYOUT: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// What the checks bring, a row for each commit, with the clocks at that time; see
+/// What the checks bring, a row or a few for each commit, with the clocks at that time; see
 /// [`packed`](super::packed). Nothing in it is changed, and the oldest rows go first.
 pub(super) const LIVES: &str = "
     CREATE TABLE lives (

@@ -17,22 +17,22 @@ pub(super) const OF_TOKEN: i64 = 0;
 pub(super) const OF_REAUTH: i64 = 1;
 
 impl Store {
-    /// Hands what is known of lives to `each`, the newest first: of what is known of one token
-    /// only what comes first counts.
+    /// Hands what is known of lives to `some`, a few at a time, the newest first: of what is
+    /// known of one token only what comes first counts.
     ///
     /// # Errors
     ///
     /// When it cannot be read. Where that is for damage it is no error: what follows the
     /// damage is not handed out, and [`Store::set_aside`] tells.
-    pub fn lives(&mut self, mut each: impl FnMut(Recalled<'_>)) -> Result<(), StoreFault> {
+    pub fn lives(&mut self, mut some: impl FnMut(&[Recalled<'_>])) -> Result<(), StoreFault> {
         let vantage = self.database.vantage();
         let mut entries = 0;
         let sql = format!("{PARTS} ORDER BY number DESC");
         let read = self.scan(&sql, |database, row| {
             if let Some(part) = part_in(database, vantage, row)? {
                 part.lives(|recalled| {
-                    entries += 1;
-                    each(recalled);
+                    entries += recalled.len() as u64;
+                    some(recalled);
                 });
             }
             Ok(())

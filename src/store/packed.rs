@@ -19,6 +19,10 @@ const OVER: u8 = 8;
 /// Bytes of a tag.
 const TAG: usize = 8;
 
+/// Entries that are handed over at once, so that whoever looks for their tokens can look for
+/// all of these before the first is dealt with.
+const AT_ONCE: usize = 1_024;
+
 /// Adds what is known of the life of `value`, the value in use of the token `name`, on the
 /// server at `url`; `boot` is the present one.
 pub(super) fn add_life(
@@ -83,8 +87,9 @@ impl std::fmt::Debug for Part {
 }
 
 impl Part {
-    /// Hands every entry to `each`, the newest first; whether all of it could be read.
-    pub fn lives(&self, mut each: impl FnMut(Recalled<'_>)) -> bool {
+    /// Hands the entries over, the newest first, [`AT_ONCE`] at a time; whether all of it could
+    /// be read.
+    pub fn lives(&self, mut some: impl FnMut(&[Recalled<'_>])) -> bool {
         let mut entries = Vec::new();
         let mut rest = &*self.packed;
         while !rest.is_empty() {
@@ -92,8 +97,14 @@ impl Part {
             let Some(entry) = take_entry(&mut rest) else { break };
             entries.push((entry, &before[..before.len() - rest.len()]));
         }
-        for (Entry { flags, name, numbers }, bytes) in entries.into_iter().rev() {
-            each(Recalled { name, part: self, flags, numbers, bytes });
+        let mut at_once = Vec::with_capacity(AT_ONCE);
+        for newest in entries.rchunks(AT_ONCE) {
+            at_once.clear();
+            at_once.extend(newest.iter().rev().map(|(entry, bytes)| {
+                let Entry { flags, name, numbers } = *entry;
+                Recalled { name, part: self, flags, numbers, bytes }
+            }));
+            some(&at_once);
         }
         rest.is_empty()
     }

@@ -59,8 +59,10 @@ fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>
     let mut lives = BTreeMap::new();
     store
         .lives(|recalled| {
-            let name = recalled.name.to_owned();
-            lives.entry(name).or_insert_with(|| recalled.life_of(URL, token.by_ref()));
+            for life in recalled {
+                let name = life.name.to_owned();
+                lives.entry(name).or_insert_with(|| life.life_of(URL, token.by_ref()));
+            }
         })
         .unwrap();
     lives
@@ -237,7 +239,10 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
         let Report::Recalled(recalled) = runtime.block_on(writer.report()) else { panic!() };
         let Some((number, part)) = recalled else { break };
         let mut fits = 0;
-        part.lives(|life| fits += u32::from(life.life_of(URL, value("v-1").by_ref()).is_some()));
+        part.lives(|lives| {
+            let value = value("v-1");
+            fits += lives.iter().filter_map(|life| life.life_of(URL, value.by_ref())).count();
+        });
         found.push((number, fits));
         before = Some(number);
     }
@@ -427,7 +432,7 @@ fn nothing_that_is_printed_shows_a_value() {
     fill(&path, 1);
     let mut store = opened(&path);
     let mut printed = format!("{store:?} {:?}", values(&mut store));
-    store.lives(|row| printed += &format!("{row:?}")).unwrap();
+    store.lives(|rows| printed += &format!("{rows:?}")).unwrap();
     printed += &format!("{:?}", store.into_writer().unwrap());
     assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
 }

@@ -88,11 +88,11 @@ impl Writer {
     fn gather(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
         let mut gathered = self.shared.lock();
         let lives = &mut gathered.batch.lives;
-        if lives.packed.len() >= MAX_GATHERED {
+        if lives.size() > MAX_GATHERED {
             *lives = Lives::default();
             self.rolling.lose();
         }
-        add(&mut lives.packed);
+        add(lives.open_row());
         self.rolling.add();
         self.announce(&mut gathered, GATHER);
     }

@@ -128,7 +128,7 @@ fn while_reading(during: impl Fn(&Path)) -> (Vec<String>, Reading) {
     let path = folder.path().join("tokens.jsonl");
     fs::write(&path, format!("{QUOTES}\n{ORDERS}\n")).unwrap();
     let mut good = Vec::new();
-    let reading = read_file(&path, false, &mut |listed| {
+    let reading = read_file(&path, false, Repeats::Bad, &mut |listed| {
         if good.is_empty() {
             during(&path);
         }
@@ -162,7 +162,8 @@ fn a_file_that_is_written_to_while_it_is_read_is_known_to_be() {
 fn a_file_that_is_none_is_a_fault_with_its_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let fault = |name: &str| {
-        read_file(&folder.path().join(name), false, &mut |_| unreachable!()).unwrap_err()
+        read_file(&folder.path().join(name), false, Repeats::Bad, &mut |_| unreachable!())
+            .unwrap_err()
     };
     assert!(matches!(fault("missing"), InventoryFault::Missing(_)));
     assert!(fault("").to_string().contains("write `dir`"));
@@ -174,7 +175,7 @@ fn a_file_that_is_open_to_all_is_warned_of() {
     for (mode, warnings) in [(0o600, 0), (0o644, 1)] {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-        let reading = read_file(file.path(), false, &mut |_| unreachable!()).unwrap();
+        let reading = read_file(file.path(), false, Repeats::Bad, &mut |_| unreachable!()).unwrap();
         assert_eq!(reading.warnings.len(), warnings, "{mode:o}");
     }
 }

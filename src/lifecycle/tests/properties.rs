@@ -160,8 +160,8 @@ impl Watched {
     }
 
     fn rest_changes_nothing(&self) {
-        if let Some(resting) = self.life.token.rest() {
-            assert_eq!(resting.wake(), self.life.token);
+        if let Some((resting, aside)) = self.life.token.rest() {
+            assert_eq!(resting.wake(aside), self.life.token);
         }
     }
 

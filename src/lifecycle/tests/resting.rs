@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, alive, expired, hook_failed, ms, rejected, secs, timed_out};
 use crate::lifecycle::{
-    Event, Method, Need, Reauthenticated, Renewal, Resting, Resumed, SourceChange, Token,
+    Aside, Event, Method, Need, Reauthenticated, Renewal, Resting, Resumed, SourceChange, Token,
 };
 
 /// Whether it is at rest, looks as it does awake, and comes back as it was.
 fn rests(token: &Token) -> bool {
-    token.rest().is_some_and(|resting| {
+    token.rest().is_some_and(|(resting, aside)| {
         assert_eq!(resting.glance(), token.glance());
-        assert_eq!(resting.wake(), *token);
+        assert_eq!(resting.wake(aside), *token);
         true
     })
 }
@@ -64,6 +64,32 @@ fn a_token_on_a_server_that_reports_the_life_from_before_rests_too() {
 }
 
 #[test]
+fn a_token_that_is_asked_about_again_and_again_in_a_long_life_rests() {
+    for (renews_by, renews) in [(Method::Query, Renews::Query), (Method::Renew, Renews::Renew)] {
+        let mut life = Life::with_renewal(Renewal::Auto);
+        life.renews_by = Some(renews_by);
+        life.policy.schedule.max_interval = secs(300);
+        let mut server = Server::new(renews, Reports::After, secs(86_400));
+        for check in 1..400 {
+            life.run(&mut server, START + secs(300) * check);
+            assert!(rests(&life.token), "{:?}", life.token);
+        }
+        let asides = life.token.rest().map(|(_, aside)| aside);
+        assert_ne!(asides, Some(Aside::NOTHING), "a fifth of the life has not passed");
+    }
+}
+
+#[test]
+fn a_token_that_waits_for_a_new_value_although_it_lives_rests() {
+    let mut life = Life::with_reauth();
+    life.policy.reauth_before = Some(secs(30));
+    let mut server = Server::new(Renews::Neither, Reports::After, secs(1_800));
+    life.run(&mut server, START + secs(1_700));
+    assert!(life.token.due_for(Need::Reauth).is_some(), "{:?}", life.token);
+    assert!(rests(&life.token), "{:?}", life.token);
+}
+
+#[test]
 fn a_token_that_goes_on_after_a_restart_rests() {
     let mut life = Life::new();
     life.token = Token::without_value(START);
@@ -79,7 +105,7 @@ fn a_token_that_goes_on_after_a_restart_rests() {
     life.now = START + secs(10);
     life.step(Event::Resumed { resumed, spot_check: false });
     assert!(rests(&life.token) && life.token.is_resumed());
-    assert!(life.token.rest().is_some_and(|resting| resting.wake().is_resumed()));
+    assert!(life.token.rest().is_some_and(|(resting, aside)| resting.wake(aside).is_resumed()));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Invariant 5: after a recovery the most urgent go first, and none is missed that the rate
-//! limit would have allowed.
+//! limit would have allowed. Among them, one in four may be one of which nothing is known.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,6 +15,8 @@ struct Queue {
     bounds: HashMap<usize, Ms>,
     /// Requests that have started since.
     started: u64,
+    /// Requests since one about a token without a bound.
+    since_unknown: u64,
     /// Places in flight, another outage or a wish for quiet held the server's requests back.
     held_back: bool,
 }
@@ -22,6 +24,9 @@ struct Queue {
 /// The books of recoveries, by server.
 #[derive(Debug)]
 pub(crate) struct Order(Vec<Option<Queue>>);
+
+/// One of so many requests may be about a token without a bound.
+const UNKNOWN: u64 = 4;
 
 /// Requests that the rate limit may be behind an even pace: it counts in milliseconds.
 const PACE_SLACK: u64 = 3;
@@ -40,7 +45,8 @@ impl Order {
     ) {
         let waiting: BTreeSet<_> = waiting.filter(|(bound, _)| *bound > now).collect();
         let bounds = waiting.iter().map(|(bound, subject)| (*subject, *bound)).collect();
-        let queue = Queue { since: now, waiting, bounds, started: 0, held_back: false };
+        let (started, since_unknown) = (0, UNKNOWN);
+        let queue = Queue { since: now, waiting, bounds, started, since_unknown, held_back: false };
         self.0[server] = (!queue.waiting.is_empty()).then_some(queue);
     }
 
@@ -99,7 +105,10 @@ impl Order {
             self.0[server] = None;
             return Ok(());
         };
-        if bound.is_none_or(|bound| bound <= now || bound > urgent) {
+        queue.since_unknown += 1;
+        if bound.is_none() && queue.since_unknown >= UNKNOWN {
+            queue.since_unknown = 0;
+        } else if bound.is_none_or(|bound| bound <= now || bound > urgent) {
             return broken(format!(
                 "token {subject} ({}) went before token {first}, which lives until {urgent} ms",
                 bound.map_or("not urgent".to_owned(), |bound| format!("until {bound} ms"))

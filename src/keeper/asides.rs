@@ -1,0 +1,45 @@
+//! What some tokens at rest have besides their rows: in a shop where checks come often, each
+//! token, in most others next to none.
+//!
+//! Places come and go for a few neighbours at once: so one token alone costs no more than as
+//! a whole entry, and a million of them eight bytes each.
+
+use crate::lifecycle::Aside;
+
+/// Neighbours whose places come at once.
+const ROW: usize = 32;
+
+/// What tokens have besides, by number.
+#[derive(Debug, Default)]
+pub(super) struct Asides(Vec<Option<Box<[Aside; ROW]>>>);
+
+impl Asides {
+    pub(super) fn get(&self, id: u32) -> Aside {
+        let row = self.0.get(id as usize / ROW).and_then(Option::as_ref);
+        row.map_or(Aside::NOTHING, |row| row[id as usize % ROW])
+    }
+
+    pub(super) fn set(&mut self, id: u32, aside: Aside) {
+        let (index, place) = (id as usize / ROW, id as usize % ROW);
+        let is_nothing = aside == Aside::NOTHING;
+        if let Some(Some(row)) = self.0.get_mut(index) {
+            row[place] = aside;
+            if is_nothing && row.iter().all(|aside| *aside == Aside::NOTHING) {
+                self.0[index] = None;
+            }
+        } else if !is_nothing {
+            if self.0.len() <= index {
+                self.0.resize_with(index + 1, || None);
+            }
+            let mut row = Box::new([Aside::NOTHING; ROW]);
+            row[place] = aside;
+            self.0[index] = Some(row);
+        }
+    }
+
+    /// Bytes that it takes up, unused ones included.
+    pub(super) fn footprint(&self) -> usize {
+        let rows = self.0.iter().flatten().count();
+        self.0.capacity() * size_of::<usize>() + rows * size_of::<[Aside; ROW]>()
+    }
+}
