@@ -1,5 +1,5 @@
-//! How much of the loop's time goes to those who only look: a share of it in the long run,
-//! however many they are and however often they ask.
+//! How much of the CPU's time goes to those who only look: a share of it in the long run, however
+//! many they are and however often they ask.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Leisure {
 }
 
 impl Leisure {
-    /// Somebody has looked, for so long, until `now`.
+    /// Somebody has looked until `now`, for so much of the CPU's time.
     pub(super) fn spend(&mut self, now: Moment, time: Duration) {
         self.even = self.even.max(since_origin(now)) + time * PARTS;
     }

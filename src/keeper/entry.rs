@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::line::Waiting;
+use super::line::{NEW, TROUBLED, Waiting};
 use crate::lifecycle::{Aside, Glance, Need, Resting, Schedule, Token};
 use crate::time::Moment;
 
@@ -82,7 +82,8 @@ impl Entry {
 
     /// Its place among those that wait for the server, had it begun to wait as it is.
     pub(super) fn place_in_line(&self) -> Waiting {
-        (self.token.bound().unwrap_or(Moment::NEVER), self.id)
+        let unbounded = if self.token.is_troubled() { TROUBLED } else { NEW };
+        (self.token.bound().unwrap_or(unbounded), self.id)
     }
 }
 

@@ -4,7 +4,9 @@
 //! none is known, then bounds that have passed. But every fourth place goes to a token without
 //! a known bound, while one waits: where more is due all the time than a server takes, those
 //! would never be asked at all, and one of them may be about to die. By turns, so that those
-//! whose own calls fail do not keep the others from it.
+//! whose own calls fail do not keep the others from it; and every other of these places is for
+//! the few that something was wrong with: at a cold start a new value would otherwise be asked
+//! about after a million others, when its life may be over.
 //!
 //! A million tokens may wait at once: at a cold start without bounds, which are a bit each.
 
@@ -15,8 +17,14 @@ use roaring::RoaringBitmap;
 
 use crate::time::Moment;
 
-/// A token that waits, by urgency: its bound, or [`Moment::NEVER`] where none is known.
+/// A token that waits, by urgency: its bound, or [`NEW`] or [`TROUBLED`] where none is known.
 pub(super) type Waiting = (Moment, u32);
+
+/// Nothing was said of the token yet.
+pub(super) const NEW: Moment = Moment::NEVER;
+
+/// The token was dead, missing or failing when it was last heard of. No clock gets there.
+pub(super) const TROUBLED: Moment = Moment::from_millis(u64::MAX - 1);
 
 /// One of so many places goes to a token without a known bound, while both kinds wait.
 const SHARE: u32 = 4;
@@ -25,12 +33,43 @@ const SHARE: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Line {
     bounded: BTreeSet<Place>,
-    /// Those without a known bound.
-    unbounded: RoaringBitmap,
-    /// Those of them before this one have had their turn.
-    turn: u32,
-    /// Places since one of them had one.
+    new: Crowd,
+    troubled: Crowd,
+    /// Of these two, the new ones had the last place.
+    new_had_it: bool,
+    /// Places since either had one.
     places: u32,
+}
+
+/// Tokens without a known bound, by turns.
+#[derive(Debug, Default)]
+struct Crowd {
+    ids: RoaringBitmap,
+    /// Those before this one have had their turn.
+    turn: u32,
+}
+
+impl Crowd {
+    /// All of them, from the one on whose turn it is.
+    fn by_turns(&self) -> impl Iterator<Item = u32> {
+        self.ids.range(self.turn..).chain(self.ids.range(..self.turn))
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let id = self.by_turns().next()?;
+        self.ids.remove(id);
+        self.turn = id.saturating_add(1);
+        Some(id)
+    }
+
+    /// Bytes that they take up.
+    fn footprint(&self) -> usize {
+        let bits = self.ids.statistics();
+        let bytes = bits.n_bytes_array_containers
+            + bits.n_bytes_run_containers
+            + bits.n_bytes_bitset_containers;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 /// A [`Waiting`] with a bound in nine bytes, so ordered as it is. Bounds beyond 34 years of
@@ -56,48 +95,57 @@ impl Place {
 impl Line {
     pub(super) fn add(&mut self, waiting: Waiting) {
         match waiting {
-            (Moment::NEVER, id) => self.unbounded.insert(id),
+            (NEW, id) => self.new.ids.insert(id),
+            (TROUBLED, id) => self.troubled.ids.insert(id),
             bounded => self.bounded.insert(Place::new(bounded)),
         };
     }
 
     pub(super) fn remove(&mut self, waiting: Waiting) {
         match waiting {
-            (Moment::NEVER, id) => self.unbounded.remove(id),
+            (NEW, id) => self.new.ids.remove(id),
+            (TROUBLED, id) => self.troubled.ids.remove(id),
             bounded => self.bounded.remove(&Place::new(bounded)),
         };
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bounded.is_empty() && self.unbounded.is_empty()
+        self.bounded.is_empty() && self.new.ids.is_empty() && self.troubled.ids.is_empty()
     }
 
     /// About how many bytes it takes up.
     pub(super) fn footprint(&self) -> usize {
         /// A place in a node that is two thirds full, as most are.
         const EACH: usize = size_of::<Place>() * 3 / 2 + 2;
-        let bits = self.unbounded.statistics();
-        let bits = bits.n_bytes_array_containers
-            + bits.n_bytes_run_containers
-            + bits.n_bytes_bitset_containers;
-        self.bounded.len() * EACH + usize::try_from(bits).unwrap_or(usize::MAX)
+        self.bounded.len() * EACH + self.new.footprint() + self.troubled.footprint()
     }
 
     /// Takes out who has the next place.
     pub(super) fn take(&mut self, now: Moment) -> Option<u32> {
         let owed = self.places + 1 >= SHARE;
-        let urgent = if owed { None } else { self.urgent(now).next() };
-        let waiting = urgent
-            .or_else(|| self.unbounded().next())
-            .or_else(|| self.urgent(now).next())
-            .or_else(|| self.past(now).next())?;
-        self.remove(waiting);
-        if waiting.0 == Moment::NEVER {
-            (self.turn, self.places) = (waiting.1.saturating_add(1), 0);
-        } else {
-            self.places = (self.places + 1).min(SHARE);
+        let urgent = self.urgent(now).next();
+        if let Some(urgent) = urgent.filter(|_| !owed) {
+            return Some(self.take_bounded(urgent));
         }
-        Some(waiting.1)
+        if let Some(id) = self.take_unbounded() {
+            self.places = 0;
+            return Some(id);
+        }
+        let bounded = urgent.or_else(|| self.past(now).next())?;
+        Some(self.take_bounded(bounded))
+    }
+
+    fn take_bounded(&mut self, waiting: Waiting) -> u32 {
+        self.remove(waiting);
+        self.places = (self.places + 1).min(SHARE);
+        waiting.1
+    }
+
+    fn take_unbounded(&mut self) -> Option<u32> {
+        let troubled = if self.new_had_it { self.troubled.take() } else { None };
+        let new = if troubled.is_none() { self.new.take() } else { None };
+        self.new_had_it = new.is_some();
+        troubled.or(new).or_else(|| self.troubled.take())
     }
 
     /// Those whose bound is ahead, the earliest first.
@@ -108,18 +156,14 @@ impl Line {
 
     /// All of them, the most urgent first.
     pub(super) fn by_urgency(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        self.urgent(now).chain(self.unbounded()).chain(self.past(now))
+        let troubled = self.troubled.by_turns().map(|id| (TROUBLED, id));
+        let new = self.new.by_turns().map(|id| (NEW, id));
+        self.urgent(now).chain(troubled).chain(new).chain(self.past(now))
     }
 
     fn past(&self, now: Moment) -> impl Iterator<Item = Waiting> {
         let now = Place::new((now, u32::MAX));
         self.bounded.range(..=now).map(|place| place.waiting())
-    }
-
-    /// Those without a known bound, from the one on whose turn it is.
-    fn unbounded(&self) -> impl Iterator<Item = Waiting> {
-        let ids = self.unbounded.range(self.turn..).chain(self.unbounded.range(..self.turn));
-        ids.map(|id| (Moment::NEVER, id))
     }
 }
 
@@ -136,7 +180,7 @@ mod tests {
         let mut served = Vec::new();
         for _ in 0..places {
             let id = line.take(NOW).unwrap();
-            line.add(if id < 100 { (Moment::NEVER, id) } else { ahead(id) });
+            line.add(if id < 100 { (NEW, id) } else { ahead(id) });
             served.push(id);
         }
         served
@@ -149,7 +193,7 @@ mod tests {
 
     fn line(unbounded: u32, bounded: u32) -> Line {
         let mut line = Line::default();
-        (0..unbounded).for_each(|id| line.add((Moment::NEVER, id)));
+        (0..unbounded).for_each(|id| line.add((NEW, id)));
         (100..100 + bounded).for_each(|id| line.add(ahead(id)));
         line
     }
@@ -168,10 +212,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_crowd_of_new_ones_every_other_gives_way_to_one_that_was_in_trouble() {
+        let mut line = line(50, 0);
+        (60..62).for_each(|id| line.add((TROUBLED, id)));
+        let order: Vec<_> = (0..6).filter_map(|_| line.take(NOW)).collect();
+        assert_eq!(order, [0, 60, 1, 61, 2, 3]);
+    }
+
+    #[test]
+    fn both_kinds_without_a_bound_share_every_fourth_place() {
+        let mut line = line(50, 1_000);
+        line.add((TROUBLED, 60));
+        let order: Vec<_> = (0..12).filter_map(|_| line.take(NOW)).collect();
+        assert_eq!([order[3], order[7], order[11]], [0, 60, 1]);
+        assert!(order.iter().filter(|id| **id >= 100).count() == 9);
+    }
+
+    #[test]
     fn one_that_comes_when_only_bounds_were_ahead_for_long_goes_first() {
         let mut line = line(0, 1_000);
         served(&mut line, 100);
-        line.add((Moment::NEVER, 7));
+        line.add((NEW, 7));
         assert_eq!(served(&mut line, 2), [7, 100]);
     }
 
@@ -203,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_bound_too_far_to_be_told_from_others_can_be_taken_out_again() {
-        let (mut line, far) = (Line::default(), Moment::from_millis(u64::MAX - 1));
+        let (mut line, far) = (Line::default(), Moment::from_millis(u64::MAX - 2));
         line.add((far, 7));
         assert_eq!(line.urgent(NOW).count(), 1);
         line.remove((far, 7));

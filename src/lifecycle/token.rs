@@ -255,6 +255,11 @@ impl Token {
         self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
     }
 
+    /// Whether something was said to be wrong with it, and nothing since that it lives.
+    pub const fn is_troubled(&self) -> bool {
+        self.troubled
+    }
+
     /// The re-auth attempts that must outlive a restart; `None` if there are none.
     pub fn attempts(&self) -> Option<Attempts> {
         let attempts = self.budget.attempts();

@@ -87,7 +87,7 @@ impl std::fmt::Debug for Part {
 }
 
 impl Part {
-    /// Hands the entries over, the newest first, [`AT_ONCE`] at a time; whether all of it could
+    /// Hands the entries over, the newest first, `AT_ONCE` at a time; whether all of it could
     /// be read.
     pub fn lives(&self, mut some: impl FnMut(&[Recalled<'_>])) -> bool {
         let mut entries = Vec::new();

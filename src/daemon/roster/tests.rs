@@ -11,8 +11,9 @@ use crate::settings::Source;
 use crate::store::Stored;
 use crate::time::Moment;
 
-/// The values that occur; of different lengths, and none a part of another.
-const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#"];
+/// The values that occur; of different lengths, none a part of another, and none such that the
+/// arena's own numbers could look like it.
+const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#~"];
 
 /// A roster, and the keeper that gives its tokens their numbers.
 struct World {
