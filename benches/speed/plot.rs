@@ -8,6 +8,9 @@ use super::memory::grouped;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
 
+/// Right of the panels, for half of the last number.
+const ROOM: f64 = 20.0;
+
 /// Around each of the two panels.
 const MARGIN: f64 = 56.0;
 
@@ -16,10 +19,11 @@ pub(super) fn draw(points: &[Point]) -> String {
     let memory: Vec<_> = points.iter().map(|point| (point.tokens, point.bytes)).collect();
     let late = |point: &Point| Some((point.tokens, point.lateness_ms?));
     let lateness: Vec<_> = points.iter().filter_map(late).collect();
+    let width = WIDTH + ROOM;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
+         <rect width=\"{width}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
     );
     panel(&mut svg, 0.0, "resident bytes a token", &memory, Some(140.0));
     panel(&mut svg, WIDTH / 2.0, "lateness p99 at 700/s, ms", &lateness, Some(10.0));
