@@ -2,8 +2,9 @@
 //!
 //! Bounds that are still ahead come first, the earliest of them first, then tokens of which
 //! none is known, then bounds that have passed. But every fourth place goes to a token without
-//! a known bound, while one waits: where more is due all the time than a server takes, those
-//! would never be asked at all, and one of them may be about to die. By turns, so that those
+//! a known bound, while one waits, or else to one whose bound has passed: where more is due all
+//! the time than a server takes, those would never be asked at all, and one of them may be
+//! about to die. By turns, so that those
 //! whose own calls fail do not keep the others from it; and every other of these places is for
 //! the few that something was wrong with: at a cold start a new value would otherwise be asked
 //! about after a million others, when its life may be over.
@@ -26,7 +27,7 @@ pub(super) const NEW: Moment = Moment::NEVER;
 /// The token was dead, missing or failing when it was last heard of. No clock gets there.
 pub(super) const TROUBLED: Moment = Moment::from_millis(u64::MAX - 1);
 
-/// One of so many places goes to a token without a known bound, while both kinds wait.
+/// One of so many places goes to a token without a bound ahead, while both kinds wait.
 const SHARE: u32 = 4;
 
 /// The tokens that wait for one server.
@@ -131,8 +132,13 @@ impl Line {
             self.places = 0;
             return Some(id);
         }
-        let bounded = urgent.or_else(|| self.past(now).next())?;
-        Some(self.take_bounded(bounded))
+        let past = self.past(now).next();
+        if owed && let Some(past) = past {
+            self.remove(past);
+            self.places = 0;
+            return Some(past.1);
+        }
+        Some(self.take_bounded(urgent.or(past)?))
     }
 
     fn take_bounded(&mut self, waiting: Waiting) -> u32 {
@@ -239,6 +245,14 @@ mod tests {
     #[test]
     fn where_nobody_waits_without_a_bound_none_of_the_places_is_lost() {
         assert_eq!(served(&mut line(0, 3), 8), [100; 8]);
+    }
+
+    #[test]
+    fn where_only_bounds_wait_every_fourth_place_goes_to_one_that_has_passed() {
+        let mut line = line(0, 1_000);
+        (98..100).for_each(|id| line.add((Moment::from_millis(10), id)));
+        let order: Vec<_> = (0..9).filter_map(|_| line.take(NOW)).collect();
+        assert_eq!(order, [100, 101, 102, 98, 103, 104, 105, 99, 106]);
     }
 
     #[test]

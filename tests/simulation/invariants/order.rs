@@ -1,5 +1,5 @@
 //! Invariant 5: after a recovery the most urgent go first, and none is missed that the rate
-//! limit would have allowed. Among them, one in four may be one of which nothing is known.
+//! limit would have allowed. Among them, one in four may be one of which nothing is known, or whose bound has passed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ struct Queue {
     bounds: HashMap<usize, Ms>,
     /// Requests that have started since.
     started: u64,
-    /// Requests since one about a token without a bound.
+    /// Requests since one about a token without a bound ahead.
     since_unknown: u64,
     /// Places in flight, another outage or a wish for quiet held the server's requests back.
     held_back: bool,
@@ -25,7 +25,7 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Order(Vec<Option<Queue>>);
 
-/// One of so many requests may be about a token without a bound.
+/// One of so many requests may be about a token without a bound ahead.
 const UNKNOWN: u64 = 4;
 
 /// Requests that the rate limit may be behind an even pace: it counts in milliseconds.
@@ -106,7 +106,7 @@ impl Order {
             return Ok(());
         };
         queue.since_unknown += 1;
-        if bound.is_none() && queue.since_unknown >= UNKNOWN {
+        if bound.is_none_or(|bound| bound <= now) && queue.since_unknown >= UNKNOWN {
             queue.since_unknown = 0;
         } else if bound.is_none_or(|bound| bound <= now || bound > urgent) {
             return broken(format!(
