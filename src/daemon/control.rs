@@ -140,7 +140,8 @@ impl Daemon {
         }
         let readers = self.readers(&name);
         self.queries.spawn(async move {
-            let may = deeds::blocking(move || caller.is_among(&readers)).await;
+            let may = move || caller.is_among(&readers);
+            let may = deeds::blocking_among(&deeds::USERS, may).await;
             Done::Introduced { name, caller, may, reply }
         });
     }

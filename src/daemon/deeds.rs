@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -29,6 +30,13 @@ use crate::token_file::{
 /// How long a source that was found empty or gone gets until it is looked at once more:
 /// whoever writes a file in place empties it first.
 pub(super) const SECOND_LOOK: Duration = Duration::from_millis(400);
+
+/// Threads that writes of values, and what an attempt reads, may hold while the disk hangs. The
+/// runtime has 512, and needs some to look up the names of servers.
+static DISK: Semaphore = Semaphore::const_new(64);
+
+/// Threads that may ask the system who somebody is, which may take a network.
+pub(super) static USERS: Semaphore = Semaphore::const_new(8);
 
 /// Something that was under way has ended.
 #[derive(Debug)]
@@ -195,7 +203,7 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
         (HookResult::NewValue(value), _) => Obtained::Value(value),
         (HookResult::WroteFile, Some(file)) => {
             let source = Source::File(file.clone());
-            match in_time(blocking(move || read_source(&source))).await {
+            match in_time(blocking_among(&DISK, move || read_source(&source))).await {
                 Some(found) => Obtained::InSource(found),
                 None => {
                     nothing(&StoreFault::hangs(file, "reading what the command wrote").to_string())
@@ -219,7 +227,7 @@ fn nothing(error: &str) -> Obtained {
 }
 
 async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration) -> Obtained {
-    let key = blocking(move || read_key(&key, &|name| std::env::var_os(name)));
+    let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
     let key = match in_time(key).await {
         Some(Ok(found)) => found.value,
         Some(Err(fault)) => return nothing(&format!("the API key cannot be had: {fault}")),
@@ -248,39 +256,43 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
 /// looked at: any other value there is a new one.
 ///
 /// A write that hangs is given up, but not its turn: it may yet be made, and must not be when a
-/// later value is there.
+/// later value is there. The turn knows its value, which is then nobody else's.
 pub(super) async fn store_in_file(
     ticket: Ticket,
-    turn: Turn,
+    turn: Turn<Option<TokenValue>>,
     path: PathBuf,
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Done {
     let hangs = StoreFault::hangs(&path, "writing");
-    let written = write_in_turn(turn, move || write_to_file(&path, value, in_source.as_ref()));
-    Done::Stored(ticket, in_time(written).await.unwrap_or(Err(hangs)))
+    let written = write_in_turn(turn.clone(), move |given_up| {
+        let ours = [in_source, given_up.replace(value.clone())];
+        write_to_file(&path, value, &ours)
+    });
+    let written = in_time(written).await;
+    if written.is_some() {
+        turn.forget();
+    }
+    Done::Stored(ticket, written.unwrap_or(Err(hangs)))
 }
 
-async fn write_in_turn<T: Send + 'static>(
-    turn: Turn,
-    write: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let turn = turn.comes().await;
-    blocking(move || {
-        let _turn = turn;
-        write()
-    })
-    .await
+async fn write_in_turn<T: Send + 'static, R: Send + 'static>(
+    turn: Turn<T>,
+    write: impl FnOnce(&mut T) -> R + Send + 'static,
+) -> R {
+    let mut turn = turn.comes().await;
+    blocking_among(&DISK, move || write(&mut turn)).await
 }
 
+/// `ours` are values that may be overwritten: that was looked at before, or was written here.
 fn write_to_file(
     path: &Path,
     value: TokenValue,
-    in_source: Option<&TokenValue>,
+    ours: &[Option<TokenValue>],
 ) -> Result<Stored, StoreFault> {
     if let Ok(found) = read_source(&Source::File(path.to_owned()))
         && found.value != value
-        && in_source != Some(&found.value)
+        && !ours.iter().flatten().any(|ours| *ours == found.value)
     {
         return Ok(Stored::SourceChanged(found.value));
     }
@@ -351,6 +363,20 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// The same on one of so many threads: what hangs keeps its place.
+pub(super) async fn blocking_among<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    // They are never closed.
+    let place = places.acquire().await;
+    blocking(move || {
+        let _place = place;
+        work()
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -373,7 +399,7 @@ mod tests {
         if let Some(there) = there {
             fs::write(&path, there).unwrap();
         }
-        write_to_file(&path, value("new"), seen.map(value).as_ref()).unwrap();
+        write_to_file(&path, value("new"), &[seen.map(value), Some(value("given-up"))]).unwrap();
         fs::read_to_string(path).unwrap().trim().to_owned()
     }
 
@@ -393,18 +419,23 @@ mod tests {
         assert_eq!(stored(Some("operator's"), None), "operator's");
     }
 
+    #[test]
+    fn what_a_write_that_was_given_up_has_left_is_overwritten() {
+        assert_eq!(stored(Some("given-up"), Some("old")), "new");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_write_that_hangs_is_given_up_and_keeps_its_turn_until_it_ends() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::<()>::default();
         let (end, ended) = mpsc::channel();
-        let write = write_in_turn(turns.take("a"), move || ended.recv().expect("a sender"));
+        let write = write_in_turn(turns.take("a"), move |()| ended.recv().expect("a sender"));
         let given_up = tokio::spawn(in_time(write));
         // The clock does not run by itself while a thread is busy.
         tokio::task::yield_now().await;
         tokio::time::advance(DISK_PATIENCE).await;
         assert_eq!(given_up.await.unwrap(), None);
 
-        let mut next = Box::pin(write_in_turn(turns.take("a"), || "next"));
+        let mut next = Box::pin(write_in_turn(turns.take("a"), |()| "next"));
         assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
         end.send("first").unwrap();
         assert_eq!(next.await, "next");

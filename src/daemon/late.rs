@@ -11,6 +11,8 @@ use crate::clock;
 use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
 use crate::store::Part;
+use crate::time::Moment;
+use crate::token_file::DISK_PATIENCE;
 
 /// Who is late, and how far the reading of their lives is.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Late {
     held: Vec<TokenId>,
     /// Tokens of which the newest has been read.
     seen: Seen,
+    /// Until then the next of the lives are waited for.
+    due: Option<Moment>,
 }
 
 impl Late {
@@ -42,6 +46,11 @@ impl Late {
     pub(super) fn forget(&mut self, stock: StockId) {
         self.awaited.remove(&stock);
         self.next.remove(&stock);
+    }
+
+    /// When the store is waited for no longer; `None` while it is not.
+    pub(super) const fn due(&self) -> Option<Moment> {
+        self.due
     }
 
     fn concerns(&self, stock: StockId) -> bool {
@@ -79,9 +88,18 @@ impl Daemon {
         }
         self.late.current = std::mem::take(&mut self.late.next);
         self.late.seen = Seen::default();
+        self.late.due = Some(clock::now() + DISK_PATIENCE);
         match &self.store {
             Some(store) => store.recall(None),
             None => self.recalled(None),
+        }
+    }
+
+    /// A store that hangs must not keep tokens from being asked about: without what it knows,
+    /// they are asked at once.
+    pub(super) fn give_up_lives(&mut self, now: Moment) {
+        if self.late.due.is_some_and(|due| due <= now) {
+            self.recalled(None);
         }
     }
 
@@ -92,8 +110,10 @@ impl Daemon {
             let mut seen = std::mem::take(&mut self.late.seen);
             part.lives(|recalled| self.recall(&mut seen, recalled));
             self.late.seen = seen;
+            self.late.due = self.late.due.map(|_| clock::now() + DISK_PATIENCE);
             return self.perform();
         }
+        self.late.due = None;
         let stocks = std::mem::take(&mut self.late.current);
         for id in std::mem::take(&mut self.late.held) {
             let Some(kept) = self.roster.token(id) else { continue };

@@ -64,7 +64,7 @@ use crate::clock::{self, Alarm};
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
-use crate::secret::ValueRef;
+use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
 use crate::time::Moment;
@@ -127,8 +127,8 @@ pub struct Daemon {
     deeds: JoinSet<Done>,
     /// Attempts at new values, by token.
     logins: Turns,
-    /// Writes of token files, by path.
-    writes: Turns,
+    /// Writes of token files, by path, with the value of one that was given up.
+    writes: Turns<Option<TokenValue>>,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,

@@ -20,6 +20,7 @@ impl Daemon {
     pub(super) fn wake(&mut self) {
         let now = clock::now();
         self.close_for_quiet(now);
+        self.give_up_lives(now);
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
         self.journal.say_due(now);
@@ -30,8 +31,13 @@ impl Daemon {
 
     /// When the next round comes at the latest.
     pub(super) fn next_wake(&self) -> Option<Moment> {
-        let wishes =
-            [self.keeper.next_wake(), self.journal.due(), self.status.due(), self.watchdog.due()];
+        let wishes = [
+            self.keeper.next_wake(),
+            self.journal.due(),
+            self.status.due(),
+            self.watchdog.due(),
+            self.late.due(),
+        ];
         let due = wishes.into_iter().flatten().min()?;
         Some(due.max(self.woke + TICK))
     }

@@ -4,35 +4,46 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// What is under way, by name or path: no more than the keeper lets run at once.
+/// What is under way, by name or path, each with what the next one has to know of it. No more
+/// than the keeper lets run at once, and those of which something is to be known.
 #[derive(Debug, Default)]
-pub(super) struct Turns(HashMap<Box<OsStr>, Weak<Mutex<()>>>);
+pub(super) struct Turns<T = ()>(HashMap<Box<OsStr>, Arc<Mutex<T>>>);
 
 /// The wish to be the only one at something.
-#[derive(Debug)]
-pub(super) struct Turn(Arc<Mutex<()>>);
+#[derive(Debug, Clone)]
+pub(super) struct Turn<T = ()>(Arc<Mutex<T>>);
 
-impl Turns {
+impl<T: Default + PartialEq> Turns<T> {
     /// A turn at what is called `name`.
-    pub(super) fn take(&mut self, name: impl AsRef<OsStr>) -> Turn {
-        self.0.retain(|_, turn| turn.strong_count() > 0);
-        let known = self.0.get(name.as_ref()).and_then(Weak::upgrade);
-        Turn(known.unwrap_or_else(|| {
-            let new = Arc::default();
-            self.0.insert(name.as_ref().into(), Arc::downgrade(&new));
-            new
-        }))
+    pub(super) fn take(&mut self, name: impl AsRef<OsStr>) -> Turn<T> {
+        let is_nothing = |known: &Mutex<T>| known.try_lock().is_ok_and(|it| *it == T::default());
+        self.0.retain(|_, turn| Arc::strong_count(turn) > 1 || !is_nothing(turn));
+        if let Some(known) = self.0.get(name.as_ref()) {
+            return Turn(Arc::clone(known));
+        }
+        let new = Arc::default();
+        self.0.insert(name.as_ref().into(), Arc::clone(&new));
+        Turn(new)
     }
 }
 
-impl Turn {
+impl<T> Turn<T> {
     /// Waits until nobody else is at it, and nobody will be until the guard is dropped.
-    pub(super) async fn comes(self) -> OwnedMutexGuard<()> {
+    pub(super) async fn comes(self) -> OwnedMutexGuard<T> {
         self.0.lock_owned().await
+    }
+}
+
+impl<T: Default> Turn<T> {
+    /// The next one has to know nothing, if nobody is at it.
+    pub(super) fn forget(&self) {
+        if let Ok(mut known) = self.0.try_lock() {
+            *known = T::default();
+        }
     }
 }
 
@@ -44,7 +55,7 @@ mod tests {
 
     #[test]
     fn turns_at_a_name_come_one_after_the_other() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::<()>::default();
         let [first, second] = [(); 2].map(|()| turns.take("quotes"));
         let first = first.comes().now_or_never().expect("it is the first");
         let mut second = Box::pin(second.comes());
@@ -55,7 +66,7 @@ mod tests {
 
     #[test]
     fn who_has_stopped_waiting_lets_nobody_past_the_one_before() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::<()>::default();
         let first = turns.take("quotes").comes().now_or_never().expect("it is the first");
         assert!(turns.take("quotes").comes().now_or_never().is_none());
         assert!(turns.take("quotes").comes().now_or_never().is_none());
@@ -65,10 +76,24 @@ mod tests {
 
     #[test]
     fn other_names_are_not_waited_for_and_nothing_is_kept_of_ended_turns() {
-        let mut turns = Turns::default();
+        let mut turns = Turns::<()>::default();
         let _under_way = turns.take("quotes").comes().now_or_never().expect("it is the first");
         assert!(turns.take("orders").comes().now_or_never().is_some());
         let _next = turns.take("history");
         assert_eq!(turns.0.len(), 2);
+    }
+
+    #[test]
+    fn what_the_next_one_has_to_know_is_kept_until_it_is_forgotten() {
+        let mut turns = Turns::<Option<u8>>::default();
+        let turn = turns.take("quotes");
+        *turn.clone().comes().now_or_never().expect("it is the first") = Some(7);
+        drop(turn);
+        let next = turns.take("quotes");
+        assert_eq!(*next.clone().comes().now_or_never().expect("it is the only one"), Some(7));
+        next.forget();
+        drop(next);
+        turns.take("orders");
+        assert_eq!(turns.0.len(), 1);
     }
 }

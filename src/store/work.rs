@@ -30,7 +30,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Waits until what was handed over is durable, but no longer than 30 s.
+    /// Waits until what was handed over is durable, but no longer than 10 s.
     ///
     /// # Errors
     ///
@@ -254,7 +254,7 @@ mod tests {
     async fn who_needs_a_value_to_be_durable_hears_of_a_disk_that_hangs() {
         let (receipt, _sender, _told) = of_a_disk_that_hangs();
         let fault = receipt.durable().await.unwrap_err().to_string();
-        assert!(fault.contains("/state/tokenkeep.db") && fault.contains("30 s"), "{fault}");
+        assert!(fault.contains("/state/tokenkeep.db") && fault.contains("10 s"), "{fault}");
     }
 
     #[tokio::test(start_paused = true)]

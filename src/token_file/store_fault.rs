@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How long somebody waits for the disk. One that hangs must not keep a token from its next
 /// step: it would die for the sake of a write.
-pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a value could not be kept, or a kept one not be had. Holds no value.
 #[derive(Debug, thiserror::Error)]
