@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
 use axum::http::header::HeaderValue;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse as _, Response, Sse};
 use axum::routing::get;
@@ -101,10 +101,16 @@ async fn page(State(shown): State<Shown>) -> Response {
 async fn watch(
     State(shown): State<Shown>,
     Extension(activity): Extension<Activity>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     if is_from_elsewhere(&headers) {
         return StatusCode::FORBIDDEN.into_response();
+    }
+    // Nothing is streamed to who asks for the head alone, and the connection is one of those
+    // that are to end.
+    if method != Method::GET {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let Ok(place) = Arc::clone(&shown.watchers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many watch already\n").into_response();
