@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
 use self::file::{Stamp, Watched, links};
-use self::folders::Folders;
+use self::folders::{Folders, Seen, look};
 pub use self::whole::Touched;
 use self::whole::Whole;
 use super::TEMPORARY_PREFIX;
@@ -58,6 +59,9 @@ pub struct Watcher {
     suspects: BTreeMap<u32, bool>,
     settling: Option<Pin<Box<Sleep>>>,
     probing: Interval,
+    /// A look at folders, on a thread of its own: one whose disk hangs holds up the next look,
+    /// and nothing else.
+    look: Option<JoinHandle<Seen>>,
 }
 
 impl Watcher {
@@ -82,6 +86,7 @@ impl Watcher {
             suspects: BTreeMap::new(),
             settling: None,
             probing,
+            look: None,
         }
     }
 
@@ -176,8 +181,13 @@ impl Watcher {
                         return changed;
                     }
                 }
-                _ = self.probing.tick(), if !self.is_idle() => {
-                    let suspects = self.folders.probe();
+                _ = self.probing.tick(), if self.look.is_none() && !self.is_idle() => {
+                    let turn = self.folders.turn();
+                    self.look = Some(spawn_blocking(|| look(turn)));
+                }
+                seen = ended(&mut self.look) => {
+                    self.look = None;
+                    let suspects = self.folders.looked(seen);
                     self.suspect(suspects, false);
                 }
                 event = next(&mut self.events) => match event {
@@ -292,6 +302,15 @@ impl Default for Watcher {
 async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
     match timer {
         Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of a look that may not be under way.
+async fn ended(look: &mut Option<JoinHandle<Seen>>) -> Seen {
+    match look {
+        // It is only lost with the runtime.
+        Some(look) => look.await.unwrap_or_default(),
         None => std::future::pending().await,
     }
 }

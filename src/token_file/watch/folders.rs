@@ -58,7 +58,7 @@ struct Watch {
 }
 
 /// Device and inode.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 impl Folders {
     pub(super) fn new(watches: Option<Watches>) -> Self {
@@ -175,8 +175,13 @@ impl Folders {
     /// Makes sure that the folder that `path` leads to now is the one that is watched; returns
     /// the files in it if that was not so, or cannot be had.
     pub(super) fn ensure(&mut self, path: &Path) -> Vec<u32> {
+        if self.by_path.contains_key(path) { self.led(path, identity(path)) } else { Vec::new() }
+    }
+
+    /// The same for a path that led to this folder a moment ago.
+    fn led(&mut self, path: &Path, to: Option<Identity>) -> Vec<u32> {
         let Some(folder) = self.by_path.get(path) else { return Vec::new() };
-        match (identity(path), &folder.watch) {
+        match (to, &folder.watch) {
             (None, None) => return Vec::new(),
             (Some(now), Some(watch)) if watch.identity == now => return Vec::new(),
             (_, Some(_)) => self.unwatch(path),
@@ -186,9 +191,8 @@ impl Folders {
         self.inside(path)
     }
 
-    /// Looks at the folders whose turn it is; returns the files of those that were not, or are
-    /// not, watched.
-    pub(super) fn probe(&mut self) -> Vec<u32> {
+    /// The folders whose turn it is to be looked at.
+    pub(super) fn turn(&mut self) -> BTreeSet<PathBuf> {
         let (all, unwatched) = &mut self.probed;
         let (after, until) = around(all);
         let keys = |(path, _): (&PathBuf, &Folder)| path.clone();
@@ -209,7 +213,13 @@ impl Folders {
                 .inspect(|path| unwatched.clone_from(path))
                 .cloned(),
         );
-        turn.iter().flat_map(|path| self.ensure(path)).collect()
+        turn
+    }
+
+    /// What a [look](look) at some of them has found; returns the files of those that were not,
+    /// or are not, watched.
+    pub(super) fn looked(&mut self, seen: Seen) -> Vec<u32> {
+        seen.into_iter().flat_map(|(path, to)| self.led(&path, to)).collect()
     }
 
     /// Lets go of all watches, for good.
@@ -271,6 +281,18 @@ fn around(path: &Path) -> (PathRange<'_>, PathRange<'_>) {
 }
 
 type PathRange<'a> = (std::ops::Bound<&'a Path>, std::ops::Bound<&'a Path>);
+
+/// Where some paths lead.
+pub(super) type Seen = Vec<(PathBuf, Option<Identity>)>;
+
+/// Looks where paths lead. It takes as long as the slowest of their disks, which may be gone.
+pub(super) fn look(paths: BTreeSet<PathBuf>) -> Seen {
+    let look = |path: PathBuf| {
+        let to = identity(&path);
+        (path, to)
+    };
+    paths.into_iter().map(look).collect()
+}
 
 /// Which folder `path` leads to, if any.
 fn identity(path: &Path) -> Option<Identity> {

@@ -83,6 +83,17 @@ async fn a_removal_is_reported_and_so_is_the_new_file() {
 }
 
 #[tokio::test]
+async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
+    let mut world = World::new(1, &[1]);
+    let (end, ended) = std::sync::mpsc::channel();
+    world.watcher.look = Some(spawn_blocking(move || ended.recv().unwrap()));
+    fs::write(world.path("1"), "new").unwrap();
+    assert_eq!(world.changed().await, [1]);
+    assert!(world.silent().await && world.watcher.look.is_some(), "and no other is begun");
+    end.send(Seen::new()).unwrap();
+}
+
+#[tokio::test]
 async fn a_change_of_permissions_is_reported() {
     let mut world = World::new(1, &[1]);
     fs::set_permissions(world.path("1"), Permissions::from_mode(0o000)).unwrap();
