@@ -98,6 +98,7 @@ impl Gate {
     /// A request has started.
     pub(super) fn occupy(&mut self, now: Moment) {
         self.in_flight += 1;
+        self.waiting.used();
         let now_us = now.as_millis().saturating_mul(1_000);
         self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
     }

@@ -38,8 +38,10 @@ pub(super) struct Line {
     troubled: Crowd,
     /// Of these two, the new ones had the last place.
     new_had_it: bool,
-    /// Places since either had one.
+    /// Places since either had one, or a bound that has passed.
     places: u32,
+    /// What this is once the place that was given last is used: it may turn out to be needless.
+    places_then: u32,
 }
 
 /// Tokens without a known bound, by turns.
@@ -124,26 +126,30 @@ impl Line {
     /// Takes out who has the next place.
     pub(super) fn take(&mut self, now: Moment) -> Option<u32> {
         let owed = self.places + 1 >= SHARE;
-        let urgent = self.urgent(now).next();
+        let (urgent, past) = (self.urgent(now).next(), self.past(now).next());
         if let Some(urgent) = urgent.filter(|_| !owed) {
             return Some(self.take_bounded(urgent));
         }
-        if let Some(id) = self.take_unbounded() {
-            self.places = 0;
-            return Some(id);
-        }
-        let past = self.past(now).next();
-        if owed && let Some(past) = past {
+        let owed_to = self.take_unbounded().or_else(|| {
+            let past = past.filter(|_| owed)?;
             self.remove(past);
-            self.places = 0;
-            return Some(past.1);
+            Some(past.1)
+        });
+        if owed_to.is_some() {
+            self.places_then = 0;
+            return owed_to;
         }
         Some(self.take_bounded(urgent.or(past)?))
     }
 
+    /// The place that was given last is used.
+    pub(super) fn used(&mut self) {
+        self.places = self.places_then;
+    }
+
     fn take_bounded(&mut self, waiting: Waiting) -> u32 {
         self.remove(waiting);
-        self.places = (self.places + 1).min(SHARE);
+        self.places_then = (self.places + 1).min(SHARE);
         waiting.1
     }
 
@@ -181,11 +187,18 @@ mod tests {
 
     const NOW: Moment = Moment::from_millis(1_000);
 
+    /// Gives the next place, and uses it.
+    fn take(line: &mut Line) -> Option<u32> {
+        let id = line.take(NOW)?;
+        line.used();
+        Some(id)
+    }
+
     /// The next so many that have a place, of a line in which everyone waits again at once.
     fn served(line: &mut Line, places: usize) -> Vec<u32> {
         let mut served = Vec::new();
         for _ in 0..places {
-            let id = line.take(NOW).unwrap();
+            let id = take(line).unwrap();
             line.add(if id < 100 { (NEW, id) } else { ahead(id) });
             served.push(id);
         }
@@ -221,7 +234,7 @@ mod tests {
     fn of_a_crowd_of_new_ones_every_other_gives_way_to_one_that_was_in_trouble() {
         let mut line = line(50, 0);
         (60..62).for_each(|id| line.add((TROUBLED, id)));
-        let order: Vec<_> = (0..6).filter_map(|_| line.take(NOW)).collect();
+        let order: Vec<_> = (0..6).filter_map(|_| take(&mut line)).collect();
         assert_eq!(order, [0, 60, 1, 61, 2, 3]);
     }
 
@@ -229,7 +242,7 @@ mod tests {
     fn both_kinds_without_a_bound_share_every_fourth_place() {
         let mut line = line(50, 1_000);
         line.add((TROUBLED, 60));
-        let order: Vec<_> = (0..12).filter_map(|_| line.take(NOW)).collect();
+        let order: Vec<_> = (0..12).filter_map(|_| take(&mut line)).collect();
         assert_eq!([order[3], order[7], order[11]], [0, 60, 1]);
         assert!(order.iter().filter(|id| **id >= 100).count() == 9);
     }
@@ -243,6 +256,13 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_not_used_does_not_count() {
+        let mut line = line(1, 1_000);
+        (0..10).for_each(|_| assert!(line.take(NOW).is_some_and(|id| id >= 100)));
+        assert_eq!(served(&mut line, 4)[3], 0);
+    }
+
+    #[test]
     fn where_nobody_waits_without_a_bound_none_of_the_places_is_lost() {
         assert_eq!(served(&mut line(0, 3), 8), [100; 8]);
     }
@@ -251,7 +271,7 @@ mod tests {
     fn where_only_bounds_wait_every_fourth_place_goes_to_one_that_has_passed() {
         let mut line = line(0, 1_000);
         (98..100).for_each(|id| line.add((Moment::from_millis(10), id)));
-        let order: Vec<_> = (0..9).filter_map(|_| line.take(NOW)).collect();
+        let order: Vec<_> = (0..9).filter_map(|_| take(&mut line)).collect();
         assert_eq!(order, [100, 101, 102, 98, 103, 104, 105, 99, 106]);
     }
 
@@ -259,7 +279,7 @@ mod tests {
     fn a_bound_that_has_passed_comes_after_all_others() {
         let mut line = line(2, 2);
         line.add((Moment::from_millis(10), 99));
-        let order: Vec<_> = std::iter::from_fn(|| line.take(NOW)).collect();
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut line)).collect();
         assert_eq!(order, [100, 101, 0, 1, 99]);
         assert!(line.is_empty());
     }
