@@ -5,7 +5,8 @@ use std::path::Path;
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::deeds::{self, Done};
+use super::beside::{USERS, blocking_among};
+use super::deeds::Done;
 use super::picture::Picture;
 use super::scrape::Scrape;
 use super::search::Search;
@@ -141,7 +142,7 @@ impl Daemon {
         let readers = self.readers(&name);
         self.queries.spawn(async move {
             let may = move || caller.is_among(&readers);
-            let may = deeds::blocking_among(&deeds::USERS, may).await;
+            let may = blocking_among(&USERS, may).await;
             Done::Introduced { name, caller, may, reply }
         });
     }

@@ -6,6 +6,7 @@
 
 mod absent;
 mod apply;
+mod beside;
 pub(crate) mod control;
 mod deeds;
 mod desk;
@@ -15,6 +16,7 @@ mod figures;
 mod inventories;
 mod late;
 mod leisure;
+mod logins;
 mod memory;
 mod picture;
 mod quiet;
@@ -30,6 +32,7 @@ mod sources;
 mod status;
 mod stock_report;
 mod stocks;
+mod storing;
 mod survey;
 mod terms;
 mod turns;
@@ -293,12 +296,12 @@ impl Daemon {
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };
-                let need = deeds::Need::of(kept, remote, reason, attempt);
+                let need = logins::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.logins.take(&*need.name);
                 let first = (turn, counted);
-                self.deeds.spawn(deeds::reauth(ticket, client, method, timeout, need, first));
+                self.deeds.spawn(logins::reauth(ticket, client, method, timeout, need, first));
             }
             Effect::Revoke { slot, timeout } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
@@ -311,13 +314,13 @@ impl Daemon {
                     (Some(path), _) => {
                         let turn = self.writes.take(&path);
                         self.deeds
-                            .spawn(deeds::store_in_file(ticket, turn, path, value, in_source));
+                            .spawn(storing::store_in_file(ticket, turn, path, value, in_source));
                     }
                     (None, store) => {
                         let kept = store
                             .as_ref()
                             .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
-                        self.deeds.spawn(deeds::store_by_name(ticket, value, kept));
+                        self.deeds.spawn(storing::store_by_name(ticket, value, kept));
                     }
                 }
             }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Loader;
 use super::apply::clients;
-use super::deeds::blocking;
+use super::beside::blocking;
 use crate::api::Client;
 use crate::settings::{Loaded, Server};
 

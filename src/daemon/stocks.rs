@@ -14,7 +14,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::deeds::{SECOND_LOOK, blocking};
+use super::beside::blocking;
+use super::deeds::SECOND_LOOK;
 use super::roster::{StockId, Terms};
 use crate::inventory::{
     BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
