@@ -1,25 +1,19 @@
-//! What the daemon remembers across restarts: what goes to the store, and what is taken from
-//! it at the start.
+//! What the daemon remembers across restarts: what goes to the store. [`recall`](super::recall)
+//! takes it from there.
 //!
 //! In the store windows end by the wall clock, here by the daemon's. An attempt is written down
 //! before it starts: one that a crash interrupts has been made all the same.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
+use super::Daemon;
 use super::absent::Absent;
 use super::sources::Held;
-use super::stocks::Seen;
-use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed, SourceChange};
+use crate::lifecycle::{Attempts, Method, Notice, Resumed};
 use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Life, Recalled, Receipt, Report, Store, Stored, Writer};
+use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::StoreFault;
 
 /// What of the store is needed again while the daemon runs.
 #[derive(Debug, Default)]
@@ -32,156 +26,6 @@ pub(super) struct Memory {
 }
 
 impl Daemon {
-    /// What came of opening the store: not being able to use it is a warning.
-    pub(super) fn opened(&mut self, store: Result<Store, StoreFault>) -> Option<Store> {
-        match store {
-            Ok(mut store) => {
-                self.warn_of_damage(&mut store);
-                Some(store)
-            }
-            Err(fault) => {
-                self.warn_of_state(
-                    "the state directory cannot be used; a restart begins anew, and loses new \
-                     values of tokens that have no file, and the count of re-auth attempts",
-                    &fault,
-                );
-                None
-            }
-        }
-    }
-
-    fn warn_of_damage(&mut self, store: &mut Store) {
-        if let Some(fault) = store.set_aside() {
-            self.warn_of_state("what an earlier run has left cannot be used", &fault);
-        }
-    }
-
-    fn warn_of_state(&mut self, message: &str, fault: &StoreFault) {
-        let error = fault.to_string();
-        let path = self.settings.state_dir.display().to_string();
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            message,
-            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
-        );
-    }
-
-    /// Does one part of the reading; the rest of the start goes on without what it has not got.
-    fn read(&mut self, store: &mut Store, part: impl FnOnce(&mut Self, &mut Store) -> Read) {
-        if let Err(fault) = part(self, store) {
-            self.warn_of_state("what an earlier run has left cannot be read", &fault);
-        }
-        self.warn_of_damage(store);
-    }
-
-    /// The values that earlier runs kept: to be had before the sources are looked at.
-    pub(super) fn recall_values(&mut self, store: &mut Store) {
-        self.read(store, |daemon, store| {
-            let now = clock::now();
-            store.values(|name, stored| daemon.memory.absent.keep_value(name, stored, now))
-        });
-    }
-
-    /// Puts what an earlier run has counted and learned where it belongs.
-    pub(super) fn recall_counts(&mut self, store: &mut Store) {
-        let (now, wall) = (clock::now(), clock::wall_clock());
-        self.read(store, |daemon, store| {
-            store.counts(|counted, count| match counted {
-                Counted::Token(name) => match daemon.roster.id_of(&name) {
-                    Some(id) => daemon.recount_token(id, &count),
-                    None => daemon.memory.absent.keep_count(&name, count),
-                },
-                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
-            })
-        });
-        self.read(store, |daemon, store| {
-            let Self { roster, keeper, .. } = daemon;
-            let server = |name: &str| roster.server_of(name);
-            store.lessons(
-                |name| Some(roster.remote(server(name)?).settings.url.to_string()),
-                |name, renewing| {
-                    if let Some(id) = server(name) {
-                        let method = if renewing { Method::Renew } else { Method::Query };
-                        keeper.restore_lesson(id, method);
-                    }
-                },
-            )
-        });
-    }
-
-    /// Gives a token back the attempts that counted before.
-    pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
-        let Some(kept) = self.roster.token(id) else { return };
-        let Some(window) = kept.terms().reauth.as_ref().map(|reauth| reauth.policy.window) else {
-            return;
-        };
-        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
-            let Count { count: counted, in_a_row, .. } = *count;
-            self.roster.set_counted(id, counted);
-            self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
-        }
-    }
-
-    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
-        let Some(id) = self.roster.reauth_of(name) else { return };
-        let window = self.roster.reauth(id).policy.window;
-        if let Some(window_end) = window_end(count, window, now, wall) {
-            let count = count.count;
-            self.keeper.restore_failures(id, Failures { window_end, count });
-            if count >= self.roster.reauth(id).max_failures_all.get() {
-                let retry_in_ms = whole_millis(window_end.since(now));
-                report::reauth(&mut self.journal, now, name, count, retry_in_ms);
-            }
-        }
-    }
-
-    /// Goes on with the lives that an earlier run knew of, and begins with all others.
-    pub(super) fn resume(&mut self, store: Option<&mut Store>) {
-        if let Some(store) = store {
-            self.read(store, |daemon, store| {
-                let mut seen = Seen::default();
-                store.lives(|recalled| daemon.recall(&mut seen, recalled))
-            });
-        }
-        let Held { new, others } = self.memory.held.take().unwrap_or_default();
-        // Once for all of them: reading it a million times would take its time.
-        let now = clock::now();
-        for id in new {
-            if self.keeper.is_missing(id) {
-                let change = SourceChange::NewValue;
-                self.keeper.source_changed(id, change, now, &mut self.outputs);
-            }
-        }
-        for (id, change) in others {
-            self.keeper.source_changed(id, change, now, &mut self.outputs);
-        }
-    }
-
-    /// Goes on with lives that an earlier run knew of. They come with the newest first, and
-    /// those of tokens that have been `seen` are outdated.
-    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[Recalled<'_>]) {
-        let now = clock::now();
-        let ids = self.roster.ids_of(recalled.iter().map(|recalled| recalled.name));
-        for (id, recalled) in ids.into_iter().zip(recalled) {
-            let Some(id) = id.filter(|id| !seen.has(*id)) else { continue };
-            seen.add(id);
-            if self.is_unheard(id) {
-                self.recall_life(id, recalled, now);
-            }
-        }
-    }
-
-    fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
-        let Self { roster, keeper, outputs, .. } = self;
-        let Some(kept) = roster.token(id) else { return };
-        let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
-        let url = roster.remote(kept.terms().server).settings.url.as_str();
-        if let Some(life) = recalled.life_of(url, value) {
-            keeper.resume(id, resumed(&life), now, outputs);
-        }
-    }
-
     /// From now on the store is written to.
     pub(super) fn keep_on(&mut self, store: Store) {
         match store.into_writer() {
@@ -320,8 +164,6 @@ impl Daemon {
     }
 }
 
-type Read = Result<(), StoreFault>;
-
 /// The next thing that the store has to tell.
 pub(super) async fn report(store: &mut Option<Writer>) -> Report {
     match store {
@@ -336,52 +178,8 @@ fn life(resumed: &Resumed) -> Life {
     Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable }
 }
 
-fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable } = *life;
-    let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable }
-}
-
 /// `moment` on the wall clock, in milliseconds since 1970.
 fn wall_ms(moment: Moment) -> i64 {
     let ahead = i64::try_from(whole_millis(moment.since(clock::now()))).unwrap_or(i64::MAX);
     clock::wall_clock().as_millisecond().saturating_add(ahead)
-}
-
-/// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall
-/// clock that was set back does not make it longer than it can be.
-fn window_end(count: &Count, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
-    let left = count.window_end_ms.checked_sub(wall.as_millisecond())?;
-    let left = Duration::from_millis(u64::try_from(left).ok()?);
-    (!left.is_zero()).then(|| now + left.min(window))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Duration = Duration::from_secs(3_600);
-
-    fn left(seconds: i64) -> Option<u64> {
-        let wall = Timestamp::from_second(1_000_000).unwrap();
-        let now = Moment::from_millis(5_000);
-        let window_end_ms = (1_000_000 + seconds) * 1_000;
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
-        Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
-    }
-
-    #[test]
-    fn a_window_goes_on_where_it_was() {
-        assert_eq!(left(600), Some(600));
-    }
-
-    #[test]
-    fn a_window_that_ended_meanwhile_counts_no_more() {
-        assert_eq!([left(0), left(-5)], [None, None]);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_lengthen_a_window() {
-        assert_eq!(left(90_000), Some(3_600));
-    }
 }

@@ -21,6 +21,7 @@ mod memory;
 mod picture;
 mod quiet;
 mod reading;
+mod recall;
 mod reloads;
 mod report;
 mod restock;
