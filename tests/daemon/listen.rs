@@ -182,6 +182,23 @@ async fn who_watches_and_who_says_nothing_leave_a_place_for_monitors() {
 }
 
 #[tokio::test]
+async fn who_asks_for_the_head_of_the_stream_keeps_no_place_for_it() {
+    let (_stage, daemon, port) = listening("").await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
+        let request = format!("HEAD /page/stream HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("a reader");
+        let mut answer = [0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut answer)).await.expect("an answer").expect("text");
+        assert_eq!(&answer, b"HTTP/1.1 405");
+        held.push(stream);
+    }
+    assert_eq!(status(&get(port, "/healthz").await), "200");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn of_more_than_ten_thousand_tokens_the_worst_are_told_and_the_others_counted() {
     const MANY: usize = 10_050;
     let server = simulator().await;
