@@ -33,6 +33,17 @@ pub enum Outcome {
     Unavailable(Fault),
 }
 
+/// Which connection a request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Connection {
+    /// One that earlier requests have left open, if there is one.
+    #[default]
+    Pooled,
+    /// One that is opened for this request, after a new name lookup. Used where the last attempt
+    /// came to no conclusion, as the pooled connections may be what is broken.
+    Fresh,
+}
+
 /// Why a call did not end well. Holds no secret: adapters take token values out of the
 /// server's words before they get here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

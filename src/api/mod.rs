@@ -27,7 +27,7 @@ pub use self::connect::ClientError;
 use self::endpoint::{Addresses, Endpoint};
 use self::interpret::{Answer, Asked};
 use self::transport::Limits;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{Connection, Fault, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 
@@ -98,7 +98,12 @@ impl Client {
     }
 
     /// Asks for the token's remaining life (`QuerySessionToken`).
-    pub async fn query(&self, token: &TokenValue, timeout: Duration) -> Outcome {
+    pub async fn query(
+        &self,
+        token: &TokenValue,
+        timeout: Duration,
+        _connection: Connection,
+    ) -> Outcome {
         let asked = self.asked(Endpoint::Query, token.expose());
         match self.call(&asked, &[("SessionToken", token.expose())], timeout).await {
             Ok(answer) => interpret::query(&asked, &answer),
@@ -107,7 +112,12 @@ impl Client {
     }
 
     /// Extends the token's life (`RenewSessionToken`).
-    pub async fn renew(&self, token: &TokenValue, timeout: Duration) -> Renewed {
+    pub async fn renew(
+        &self,
+        token: &TokenValue,
+        timeout: Duration,
+        _connection: Connection,
+    ) -> Renewed {
         let asked = self.asked(Endpoint::Renew, token.expose());
         match self.call(&asked, &[("SessionToken", token.expose())], timeout).await {
             Ok(answer) => interpret::renew(&asked, &answer, token),

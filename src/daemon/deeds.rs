@@ -15,7 +15,7 @@ use crate::clock;
 use crate::control::{Caller, Handed, Reply};
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, ReauthFault, Slot};
-use crate::outcome::Fault;
+use crate::outcome::{Connection, Fault};
 use crate::secret::TokenValue;
 use crate::settings::Source;
 use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read};
@@ -90,13 +90,13 @@ pub(super) async fn ask(
     client: Client,
     method: Method,
     (slot, value): (Slot, TokenValue),
-    timeout: Duration,
+    (timeout, connection): (Duration, Connection),
 ) -> Done {
     let sent = clock::now();
     let (outcome, new_value) = match method {
-        Method::Query => (client.query(&value, timeout).await, None),
+        Method::Query => (client.query(&value, timeout, connection).await, None),
         Method::Renew => {
-            let renewed = client.renew(&value, timeout).await;
+            let renewed = client.renew(&value, timeout, connection).await;
             (renewed.outcome, renewed.new_value)
         }
     };

@@ -129,6 +129,7 @@ async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration
             error: fault.error,
             exit_status: None,
             unavailable: kind == LoginFaultKind::Unavailable,
+            inconclusive: false,
             retry_after: match kind {
                 LoginFaultKind::Throttled { retry_after } => Some(retry_after),
                 LoginFaultKind::Refused

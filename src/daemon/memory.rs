@@ -173,7 +173,7 @@ pub(super) async fn report(store: &mut Option<Writer>) -> Report {
 }
 
 fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable } = *resumed;
+    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot: _ } = *resumed;
     let by_renewing = by == Method::Renew;
     Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable }
 }

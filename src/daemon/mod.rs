@@ -287,13 +287,13 @@ impl Daemon {
         let remote = self.roster.remote(kept.terms().server);
         let client = remote.client.clone();
         match effect {
-            Effect::Ask { method, slot, timeout } => {
+            Effect::Ask { method, slot, timeout, connection } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
                 let set = match method {
                     Method::Query if !self.stopping => &mut self.queries,
                     Method::Query | Method::Renew => &mut self.deeds,
                 };
-                set.spawn(deeds::ask(ticket, client, method, (slot, value), timeout));
+                set.spawn(deeds::ask(ticket, client, method, (slot, value), (timeout, connection)));
             }
             Effect::Reauth { reason, attempt } => {
                 let Some(reauth) = kept.terms().reauth.clone() else { return };

@@ -31,8 +31,10 @@ impl Keeper {
             self.advance(id, Event::Woke, now, out);
             self.queue_or_store(id, now, out);
         }
-        for index in 0..self.reauths.len() {
-            self.admit_reauths(index, now, out);
+        if !self.reauth_stopped {
+            for index in 0..self.reauths.len() {
+                self.admit_reauths(index, now, out);
+            }
         }
         self.admit_to_servers(now, out);
     }
@@ -87,6 +89,7 @@ impl Keeper {
     /// Whether a token's way to a new value is left alone at `now`.
     fn is_closed_to(&self, id: TokenId, now: Moment) -> bool {
         let reauth = self.spec(id).and_then(|spec| spec.reauth);
-        reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
+        self.reauth_stopped
+            || reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
     }
 }

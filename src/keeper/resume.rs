@@ -104,6 +104,7 @@ mod tests {
                 by: Method::Query,
                 proven: true,
                 unextendable: false,
+                this_boot: true,
             };
             keeper.resume(id, resumed, NOW, &mut out);
         }

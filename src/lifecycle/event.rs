@@ -6,7 +6,7 @@ use super::errand::Need;
 use super::reading::Method;
 use super::request::Request;
 use super::resume::Resumed;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{Connection, Fault, Outcome};
 use crate::time::Moment;
 
 /// One of the two places that a token's values are kept in. The value in use is in one,
@@ -67,6 +67,8 @@ pub enum Event {
     Requested(Request),
     /// A revocation ended.
     Revoked(Result<(), Fault>),
+    /// The action under way was not begun, or will never complete.
+    Cancelled,
     /// Nobody will be there later: what is not stored yet is to be written now.
     Ending,
 }
@@ -121,6 +123,9 @@ pub struct ReauthFault {
     pub retry_after: Option<Duration>,
     /// A server was asked, and came to no conclusion or did not answer.
     pub unavailable: bool,
+    /// The attempt came to no conclusion: neither the API's refusal nor a useless value. It
+    /// counts toward no budget and is repeated.
+    pub inconclusive: bool,
 }
 
 /// What a fresh look at a token's source found.
@@ -147,6 +152,8 @@ pub enum Effect {
         slot: Slot,
         /// The longest that it may take.
         timeout: Duration,
+        /// Which connection the request uses.
+        connection: Connection,
     },
     /// Obtain a new value.
     Reauth {

@@ -21,6 +21,8 @@ pub struct Resumed {
     pub proven: bool,
     /// It was told that no call extends the value's life.
     pub unextendable: bool,
+    /// The response came in this boot of the machine, so `bound` was measured by this clock.
+    pub this_boot: bool,
 }
 
 impl Token {
@@ -35,6 +37,7 @@ impl Token {
             by: reading.by,
             proven: self.proven,
             unextendable: self.unextendable,
+            this_boot: true,
         };
         Some((self.active, resumed))
     }

@@ -9,6 +9,7 @@ use super::policy::{Policy, Renewal};
 use super::reading::Method;
 use super::request::Wish;
 use super::token::{Flight, Standing, Task, Token};
+use crate::outcome::Connection;
 use crate::time::{Moment, whole_millis};
 
 /// What a transition depends on besides the state, the event and the time.
@@ -105,6 +106,10 @@ pub fn step(
         }
         Event::Revoked(result) => {
             turn.revoked(result);
+            None
+        }
+        Event::Cancelled => {
+            turn.token.flight = None;
             None
         }
         Event::Ending => {
@@ -227,7 +232,7 @@ impl Turn<'_> {
     fn ask(&self, method: Method, slot: Slot) -> Effect {
         let configured = self.context.policy.timeout;
         let timeout = effective_timeout(configured, self.token.bound(), self.now);
-        Effect::Ask { method, slot, timeout }
+        Effect::Ask { method, slot, timeout, connection: Connection::Pooled }
     }
 
     /// The call that the task needs, as far as the server's configuration permits it.

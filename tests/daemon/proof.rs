@@ -83,7 +83,7 @@ async fn another_client(url: String) {
     let mut pace = tokio::time::interval(millis(300));
     loop {
         pace.tick().await;
-        client.renew(&value, seconds(5)).await;
+        client.renew(&value, seconds(5), tokenkeep::outcome::Connection::Pooled).await;
     }
 }
 

@@ -222,6 +222,7 @@ fn refused(outcome: Option<Outcome>) -> ReauthFault {
         exit_status: None,
         status: fault.status,
         unavailable,
+        inconclusive: false,
         retry_after,
     }
 }

@@ -48,7 +48,7 @@ impl World {
     fn start_effect(&mut self, ticket: Ticket, effect: Effect) -> Result<(), Violation> {
         let Some(subject) = self.by_id[ticket.token.index()] else { return Ok(()) };
         let (errand, acts_at, ends_at) = match effect {
-            Effect::Ask { method, slot, timeout } => {
+            Effect::Ask { method, slot, timeout, .. } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     let what = format!("token {subject} is asked about without a value");
                     return Err(self.violation(Invariant::OneAtATime, what));

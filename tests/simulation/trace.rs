@@ -60,7 +60,7 @@ impl Trace {
             Output::Effect(ticket, effect) => {
                 let Some(subject) = whose(ticket.token.index()) else { return };
                 self.token(now, subject, || match effect {
-                    Effect::Ask { method, slot, timeout } => {
+                    Effect::Ask { method, slot, timeout, .. } => {
                         format!("-> {} {slot:?}, within {timeout:?}", word(*method))
                     }
                     Effect::Reauth { reason, attempt } => {

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use tokenkeep::api::LoginFaultKind;
 use tokenkeep::clock::wall_clock;
-use tokenkeep::outcome::Outcome;
+use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{
     Behaviour, Endpoint, ErrorStyle, Plan, RenewsBy, RetryAfter, Simulator, Trouble,
@@ -24,7 +24,7 @@ async fn queried(behaviour: Behaviour, trouble: Option<Trouble>) -> Outcome {
     if let Some(trouble) = trouble {
         simulator.plan_fault(Plan::once(trouble));
     }
-    client(&simulator.url()).query(&value(), AMPLE).await
+    client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await
 }
 
 async fn queried_with(trouble: Trouble) -> Outcome {
@@ -47,7 +47,7 @@ async fn a_base_url_with_a_path_is_kept_with_or_without_its_last_slash() {
     let simulator = Simulator::start(behaviour).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
     for url in [simulator.url(), format!("{}/", simulator.url())] {
-        let outcome = client(&url).query(&value(), AMPLE).await;
+        let outcome = client(&url).query(&value(), AMPLE, Connection::Pooled).await;
         assert_eq!(outcome, Outcome::Alive { remaining: LIFE }, "{url}");
     }
 }
@@ -65,11 +65,11 @@ async fn an_error_is_the_same_as_an_http_status_and_in_a_200() {
         let simulator =
             Simulator::start(Behaviour { errors, ..Behaviour::default() }).await.expect("a port");
         let client = client(&simulator.url());
-        let unknown = client.query(&value(), AMPLE).await;
+        let unknown = client.query(&value(), AMPLE, Connection::Pooled).await;
         assert!(matches!(unknown, Outcome::Rejected(_)), "{errors:?}: {unknown:?}");
         simulator.add_token(VALUE, LIFE);
         simulator.expire(VALUE);
-        let expired = client.query(&value(), AMPLE).await;
+        let expired = client.query(&value(), AMPLE, Connection::Pooled).await;
         assert!(matches!(expired, Outcome::Expired(_)), "{errors:?}: {expired:?}");
     }
 }
@@ -85,7 +85,9 @@ async fn maintenance_is_unavailable() {
 #[tokio::test]
 async fn a_wrong_address_is_misconfigured_with_its_remedy() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
-    let outcome = client(&format!("{}/elsewhere", simulator.url())).query(&value(), AMPLE).await;
+    let outcome = client(&format!("{}/elsewhere", simulator.url()))
+        .query(&value(), AMPLE, Connection::Pooled)
+        .await;
     let fault = misconfigured(outcome);
     assert_eq!(fault.status, Some(404));
     assert!(fault.error.contains("check `url` of [server.sarus]"), "{}", fault.error);
@@ -144,7 +146,8 @@ async fn a_date_in_an_answer_without_its_own_counts_from_the_wall_clock() {
     let answer =
         format!("HTTP/1.1 429 Slow down\r\nRetry-After: {until}\r\nContent-Length: 0\r\n\r\n");
     let raw = RawServer::start(Script::Say(answer.into_bytes())).await.expect("a port");
-    let Outcome::Throttled { retry_after, .. } = client(&raw.url()).query(&value(), AMPLE).await
+    let Outcome::Throttled { retry_after, .. } =
+        client(&raw.url()).query(&value(), AMPLE, Connection::Pooled).await
     else {
         panic!("not throttled");
     };
@@ -162,7 +165,7 @@ async fn renewing_extends_the_life_where_only_renewing_does() {
     let behaviour = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
     let simulator = Simulator::start(behaviour).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
-    let renewed = client(&simulator.url()).renew(&value(), AMPLE).await;
+    let renewed = client(&simulator.url()).renew(&value(), AMPLE, Connection::Pooled).await;
     assert_eq!(renewed.outcome, Outcome::Alive { remaining: LIFE });
     assert_eq!(renewed.new_value, None);
 }
@@ -173,9 +176,16 @@ async fn a_renewal_may_bring_a_new_value_that_lives() {
     let simulator = Simulator::start(behaviour).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
     let client = client(&simulator.url());
-    let new = client.renew(&value(), AMPLE).await.new_value.expect("a new value");
-    assert_eq!(client.query(&new, AMPLE).await, Outcome::Alive { remaining: LIFE });
-    assert!(matches!(client.query(&value(), AMPLE).await, Outcome::Rejected(_)));
+    let new =
+        client.renew(&value(), AMPLE, Connection::Pooled).await.new_value.expect("a new value");
+    assert_eq!(
+        client.query(&new, AMPLE, Connection::Pooled).await,
+        Outcome::Alive { remaining: LIFE }
+    );
+    assert!(matches!(
+        client.query(&value(), AMPLE, Connection::Pooled).await,
+        Outcome::Rejected(_)
+    ));
 }
 
 #[tokio::test]
@@ -185,7 +195,10 @@ async fn the_right_key_gets_a_token_that_lives() {
     let simulator = Simulator::start(behaviour).await.expect("a port");
     let client = client(&simulator.url());
     let token = client.login(&key, 60, AMPLE).await.expect("a token");
-    assert_eq!(client.query(&token, AMPLE).await, Outcome::Alive { remaining: LIFE });
+    assert_eq!(
+        client.query(&token, AMPLE, Connection::Pooled).await,
+        Outcome::Alive { remaining: LIFE }
+    );
 }
 
 #[tokio::test]
@@ -201,15 +214,18 @@ async fn a_revoked_token_is_rejected_from_then_on() {
     simulator.add_token(VALUE, LIFE);
     let client = client(&simulator.url());
     client.revoke(&value(), AMPLE).await.expect("revoked");
-    assert!(matches!(client.query(&value(), AMPLE).await, Outcome::Rejected(_)));
+    assert!(matches!(
+        client.query(&value(), AMPLE, Connection::Pooled).await,
+        Outcome::Rejected(_)
+    ));
 }
 
 #[tokio::test]
 async fn each_call_goes_to_its_own_endpoint_with_the_value_as_it_is() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     let client = client(&simulator.url());
-    client.query(&value(), AMPLE).await;
-    client.renew(&value(), AMPLE).await;
+    client.query(&value(), AMPLE, Connection::Pooled).await;
+    client.renew(&value(), AMPLE, Connection::Pooled).await;
     client.revoke(&value(), AMPLE).await.expect_err("an unknown token");
     client.login(&VALUE.into(), 60, AMPLE).await.expect_err("an unknown key");
     let asked: Vec<_> = simulator.requests().iter().map(|request| request.endpoint).collect();

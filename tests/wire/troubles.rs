@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenkeep::outcome::Outcome;
+use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{Behaviour, Plan, RetryAfter, Simulator, Trouble};
 
@@ -15,7 +15,7 @@ async fn raw(script: Script) -> RawServer {
 }
 
 async fn queried_raw(script: Script, timeout: Duration) -> Outcome {
-    client(&raw(script).await.url()).query(&value(), timeout).await
+    client(&raw(script).await.url()).query(&value(), timeout, Connection::Pooled).await
 }
 
 #[tokio::test]
@@ -24,7 +24,8 @@ async fn a_redirect_is_misconfigured_and_the_other_host_is_never_asked() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     let to = format!("{}/QuerySessionToken", stranger.url());
     simulator.plan_fault(Plan::always(Trouble::Redirect { to }));
-    let fault = misconfigured(client(&simulator.url()).query(&value(), AMPLE).await);
+    let fault =
+        misconfigured(client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await);
     assert_eq!(fault.status, Some(302));
     assert_eq!(stranger.connections(), 0);
 }
@@ -47,7 +48,8 @@ async fn a_body_that_stalls_is_given_up_at_the_deadline() {
 async fn an_endless_body_is_cut() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     simulator.plan_fault(Plan::once(Trouble::EndlessBody));
-    let fault = unavailable(client(&simulator.url()).query(&value(), AMPLE).await);
+    let fault =
+        unavailable(client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await);
     assert!(fault.error.contains("longer than 64 KiB"), "{}", fault.error);
 }
 
@@ -84,7 +86,8 @@ async fn a_reset_is_unavailable_before_and_after_the_headers() {
     for trouble in [Trouble::Reset, Trouble::ResetAfterHeaders] {
         let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
         simulator.plan_fault(Plan::always(trouble.clone()));
-        let fault = unavailable(client(&simulator.url()).query(&value(), AMPLE).await);
+        let fault =
+            unavailable(client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await);
         assert!(fault.error.contains("no whole answer came"), "{trouble:?}: {}", fault.error);
     }
 }
@@ -95,7 +98,7 @@ async fn an_answer_that_is_lost_has_taken_effect() {
     let simulator = Simulator::start(behaviour).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
     simulator.plan_fault(Plan::once(Trouble::AnswerLost));
-    let renewed = client(&simulator.url()).renew(&value(), AMPLE).await;
+    let renewed = client(&simulator.url()).renew(&value(), AMPLE, Connection::Pooled).await;
     unavailable(renewed.outcome);
     assert_eq!(simulator.remaining(VALUE), None);
 }
@@ -105,18 +108,23 @@ async fn a_server_that_is_down_is_unavailable_and_is_reached_again_when_it_is_ba
     let mut simulator = Simulator::start_lasting(Behaviour::default()).await.expect("a port");
     simulator.add_token(VALUE, LIFE);
     let client = client(&simulator.url());
-    client.query(&value(), AMPLE).await;
+    client.query(&value(), AMPLE, Connection::Pooled).await;
     simulator.go_down().await;
-    unavailable(client.query(&value(), AMPLE).await);
+    unavailable(client.query(&value(), AMPLE, Connection::Pooled).await);
     simulator.come_back().await.expect("the same port");
-    assert_eq!(client.query(&value(), AMPLE).await, Outcome::Alive { remaining: LIFE });
+    assert_eq!(
+        client.query(&value(), AMPLE, Connection::Pooled).await,
+        Outcome::Alive { remaining: LIFE }
+    );
 }
 
 #[tokio::test]
 async fn a_refused_connection_says_what_to_check() {
     let mut simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     simulator.go_down().await;
-    let error = unavailable(client(&simulator.url()).query(&value(), AMPLE).await).error;
+    let error =
+        unavailable(client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await)
+            .error;
     assert!(error.contains("Connection refused"), "{error}");
     assert!(error.contains("[server.sarus]"), "{error}");
 }
@@ -127,7 +135,7 @@ async fn one_connection_serves_one_call_after_the_other() {
     simulator.add_token(VALUE, LIFE);
     let client = client(&simulator.url());
     for _ in 0..5 {
-        client.query(&value(), AMPLE).await;
+        client.query(&value(), AMPLE, Connection::Pooled).await;
     }
     assert_eq!(simulator.connections(), 1);
 }
@@ -171,8 +179,8 @@ async fn no_fault_holds_the_value_that_was_sent() {
         simulator.plan_fault(Plan::always(trouble.clone()));
         let client = client(&simulator.url());
         let told = [
-            format!("{:?}", client.query(&value(), SHORT).await),
-            format!("{:?}", client.renew(&value(), SHORT).await),
+            format!("{:?}", client.query(&value(), SHORT, Connection::Pooled).await),
+            format!("{:?}", client.renew(&value(), SHORT, Connection::Pooled).await),
             format!("{:?}", client.login(&VALUE.into(), 60, SHORT).await),
             format!("{:?}", client.revoke(&value(), SHORT).await),
         ];
@@ -188,7 +196,7 @@ async fn no_fault_of_a_dead_address_holds_the_value() {
     let mut simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     simulator.go_down().await;
     for url in [simulator.url(), "http://no-such-host.invalid/".to_owned()] {
-        let told = format!("{:?}", client(&url).query(&value(), AMPLE).await);
+        let told = format!("{:?}", client(&url).query(&value(), AMPLE, Connection::Pooled).await);
         assert!(!told.contains("t0ken") && !told.contains("SessionToken="), "{told}");
     }
 }

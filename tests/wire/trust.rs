@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::NamedTempFile;
 use tokenkeep::api::{Client, ClientError};
-use tokenkeep::outcome::Outcome;
+use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::settings::Server;
 use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{Behaviour, Simulator};
@@ -71,7 +71,7 @@ async fn tls_server(authority: &Authority, host: &str) -> (String, JoinHandle<()
 }
 
 async fn queried(server: &Server) -> Outcome {
-    Client::new(server).expect("a client").query(&value(), AMPLE).await
+    Client::new(server).expect("a client").query(&value(), AMPLE, Connection::Pooled).await
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn without_a_ca_file_a_private_authority_is_not_trusted() {
     let (url, _serving) = tls_server(&authority(), "127.0.0.1").await;
     match Client::new(&server(&url)) {
         Ok(client) => {
-            let error = unavailable(client.query(&value(), AMPLE).await).error;
+            let error = unavailable(client.query(&value(), AMPLE, Connection::Pooled).await).error;
             assert!(error.contains("set `ca_file`"), "{error}");
         }
         // A machine that trusts nobody does not trust this one either.
@@ -182,13 +182,16 @@ async fn proxy_variables_are_never_used() {
 #[ignore = "the child of `proxy_variables_are_never_used`, which sets its environment"]
 async fn queries_with_proxy_variables() {
     let url = std::env::var(CHILDS_SERVER).expect("the address of the server");
-    assert!(matches!(client(&url).query(&value(), AMPLE).await, Outcome::Alive { .. }));
+    assert!(matches!(
+        client(&url).query(&value(), AMPLE, Connection::Pooled).await,
+        Outcome::Alive { .. }
+    ));
 }
 
 #[tokio::test]
 async fn a_request_names_the_program_and_nothing_that_it_need_not() {
     let raw = RawServer::start(Script::Say(alive_for_a_minute())).await.expect("a port");
-    client(&raw.url()).query(&value(), AMPLE).await;
+    client(&raw.url()).query(&value(), AMPLE, Connection::Pooled).await;
     let request = raw.requests().remove(0).to_lowercase();
     let names: Vec<_> =
         request.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();

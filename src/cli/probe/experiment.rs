@@ -19,7 +19,7 @@ use crate::lifecycle::{
     Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, Reading, Renewal, Schedule,
     Share, Standing, Token, step,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{Connection, Fault, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::time::Moment;
@@ -145,7 +145,9 @@ impl Experiment {
 
     async fn act(&mut self, need: Need) -> Result<(), Failure> {
         match self.step(Event::Admitted(need))? {
-            Some(Effect::Ask { method, timeout, .. }) => self.ask(method, timeout).await,
+            Some(Effect::Ask { method, timeout, connection, .. }) => {
+                self.ask(method, timeout, connection).await
+            }
             Some(Effect::Store { .. }) => {
                 let stored = replace(&self.file, &self.value);
                 let stored = stored.map_err(|fault| fault.to_string().into());
@@ -155,13 +157,18 @@ impl Experiment {
         }
     }
 
-    async fn ask(&mut self, method: Method, timeout: Duration) -> Result<(), Failure> {
+    async fn ask(
+        &mut self,
+        method: Method,
+        timeout: Duration,
+        connection: Connection,
+    ) -> Result<(), Failure> {
         self.calls += 1;
         let sent = clock::now();
         let (outcome, new_value) = match method {
-            Method::Query => (self.client.query(&self.value, timeout).await, None),
+            Method::Query => (self.client.query(&self.value, timeout, connection).await, None),
             Method::Renew => {
-                let renewed = self.client.renew(&self.value, timeout).await;
+                let renewed = self.client.renew(&self.value, timeout, connection).await;
                 (renewed.outcome, renewed.new_value)
             }
         };

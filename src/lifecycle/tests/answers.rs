@@ -5,11 +5,17 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{Effect, Event, Method, Need, Notice, Schedule, Share, Slot, Standing};
+use crate::outcome::Connection;
 
 #[test]
 fn a_token_is_asked_about_at_once() {
     let mut life = Life::new();
-    let ask = Effect::Ask { method: Method::Query, slot: Slot::A, timeout: secs(10) };
+    let ask = Effect::Ask {
+        method: Method::Query,
+        slot: Slot::A,
+        timeout: secs(10),
+        connection: Connection::Pooled,
+    };
     assert_eq!(life.admit(), Some(ask));
 }
 

@@ -237,7 +237,9 @@ impl Watched {
             .find_map(|need| self.step(Event::Admitted(need)));
         match started {
             None => {}
-            Some(Effect::Ask { method, slot, timeout }) => self.ask(turn, method, slot, timeout),
+            Some(Effect::Ask { method, slot, timeout, .. }) => {
+                self.ask(turn, method, slot, timeout)
+            }
             Some(Effect::Reauth { reason, .. }) => self.reauth(turn, reason),
             Some(Effect::Revoke { .. }) => {
                 let lost = matches!(turn, Turn::Unavailable);

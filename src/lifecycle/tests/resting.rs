@@ -101,6 +101,7 @@ fn a_token_that_goes_on_after_a_restart_rests() {
         by: Method::Renew,
         proven: true,
         unextendable: false,
+        this_boot: true,
     };
     life.now = START + secs(10);
     life.step(Event::Resumed { resumed, spot_check: false });

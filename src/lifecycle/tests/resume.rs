@@ -15,6 +15,7 @@ fn known(passed: u64) -> Resumed {
         by: Method::Query,
         proven: true,
         unextendable: false,
+        this_boot: true,
     }
 }
 

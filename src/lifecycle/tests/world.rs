@@ -188,7 +188,7 @@ impl Life {
             assert!(steps_at_once.1 <= MOST_STEPS_AT_ONCE, "a busy loop: {:?}", self.token);
             match self.admit() {
                 None => {}
-                Some(Effect::Ask { method, slot, timeout }) => {
+                Some(Effect::Ask { method, slot, timeout, .. }) => {
                     let sent = self.now;
                     let (received, outcome) = server.ask(method, slot, sent, timeout);
                     while let Some(alarm) = self.token.next_alarm().filter(|at| *at <= received) {
