@@ -107,6 +107,7 @@ impl Shop {
                 by: Method::Query,
                 proven: true,
                 unextendable: false,
+                this_boot: true,
             };
             self.keeper.resume(id, resumed, self.now, &mut self.out);
         }

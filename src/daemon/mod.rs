@@ -254,11 +254,11 @@ impl Daemon {
                     let Remote { settings: server, .. } = self.roster.remote(id);
                     let name = &server.name;
                     if let (ServerNotice::RenewalLearned(method), Some(store)) =
-                        (notice, &self.store)
+                        (&notice, &self.store)
                     {
-                        store.keep_lesson(name, server.url.as_str(), method == Method::Renew);
+                        store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
                     }
-                    report::server(&mut self.journal, now, name, notice);
+                    report::server(&mut self.journal, now, name, &notice);
                 }
                 Output::Token(id, notice) => {
                     self.note(id, &notice);

@@ -203,12 +203,12 @@ pub(super) fn reauth(
 }
 
 /// Writes what there is to tell of a server.
-pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: ServerNotice) {
+pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };
-    let count = |tokens: usize| u64::try_from(tokens).ok();
+    let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, severity, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
-            let renews_by = word(method);
+            let renews_by = word(*method);
             (
                 Name::RenewalLearned,
                 Severity::Info,
@@ -216,11 +216,11 @@ pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: S
                 Fields { renews_by: Some(renews_by), ..names },
             )
         }
-        ServerNotice::Unavailable { tokens } => (
+        ServerNotice::Unavailable { tokens, fault } => (
             Name::ServerUnavailable,
             Severity::Error,
-            "the server does not answer; its checks are held back, and it is probed".into(),
-            Fields { tokens: count(tokens), ..names },
+            format!("server unavailable: {}; probing with single requests", fault.error),
+            Fields { tokens: count(tokens), ..with_fault(&names, fault) },
         ),
         ServerNotice::Recovered { tokens } => (
             Name::ServerRecovered,

@@ -1,8 +1,10 @@
 //! Who may start: those that have come due wait for a place, and the most urgent get it.
 
+use std::time::Duration;
+
 use super::Keeper;
 use super::output::{Output, TokenId};
-use super::reauth::ReauthRoute;
+use super::reauth::{Reauth, ReauthRoute};
 use crate::lifecycle::{Event, Need};
 use crate::time::Moment;
 
@@ -32,9 +34,8 @@ impl Keeper {
             self.queue_or_store(id, now, out);
         }
         if !self.reauth_stopped {
-            for index in 0..self.reauths.len() {
-                self.admit_reauths(index, now, out);
-            }
+            self.release_held(now, out);
+            self.admit_reauths(now, out);
         }
         self.admit_to_servers(now, out);
     }
@@ -43,7 +44,11 @@ impl Keeper {
     /// only those that a new value may depend on, which nobody keeps yet.
     fn admit_to_servers(&mut self, now: Moment, out: &mut Vec<Output>) {
         for index in 0..self.servers.len() {
-            while let Some(id) = self.servers[index].gate.admit(now) {
+            loop {
+                let Self { servers, table, chance, .. } = self;
+                let logs_in =
+                    |id| table.look(id, |entry| !entry.is_due(Need::Server, now)) == Some(true);
+                let Some(id) = servers[index].gate.admit(now, chance, logs_in) else { break };
                 let id = TokenId(id);
                 let Some((entry, _)) = self.table.open(id.0) else { continue };
                 entry.waiting = None;
@@ -63,25 +68,100 @@ impl Keeper {
         }
     }
 
-    /// Lets attempts by one way start, or go on to wait for their server.
-    fn admit_reauths(&mut self, index: usize, now: Moment, out: &mut Vec<Output>) {
+    /// Lets attempts at new values start, or go on to wait for their server.
+    fn admit_reauths(&mut self, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.reauths.len() {
+            while self.reauths[index].route() == ReauthRoute::Server
+                && let Some(id) = self.reauths[index].next(now)
+            {
+                self.admit_reauth(index, TokenId(id), now, out);
+            }
+        }
+        while let Some(index) = self.next_with_slot(now)
+            && let Some(id) = self.reauths[index].next(now)
+        {
+            self.next_reauth = index + 1;
+            self.admit_reauth(index, TokenId(id), now, out);
+        }
+    }
+
+    /// The `reauth` method whose turn it is to start a command, round-robin; `None` while no
+    /// method that waits may have another slot.
+    fn next_with_slot(&self, now: Moment) -> Option<usize> {
+        let turns = self.reauths.len();
+        let in_turn = (0..turns).map(|step| (self.next_reauth + step) % turns);
+        let waits = |index: &usize| {
+            let reauth = &self.reauths[*index];
+            reauth.has_waiting() && reauth.opens_at() <= now && self.has_slot(reauth)
+        };
+        in_turn.filter(|index| self.reauths[*index].route() == ReauthRoute::Hook).find(waits)
+    }
+
+    /// Whether a method may start one more command. A slot is reserved for each method that runs
+    /// none, so that commands that hang use up the slots of their own method only.
+    pub(super) fn has_slot(&self, reauth: &Reauth) -> bool {
+        let free = self.max_hooks.get().saturating_sub(self.hooks);
+        if reauth.running == 0 {
+            return free > 0;
+        }
+        let is_idle = |other: &&Reauth| {
+            other.route() == ReauthRoute::Hook && !other.is_removed && other.running == 0
+        };
+        free as usize > self.reauths.iter().filter(is_idle).count()
+    }
+
+    /// Lets the attempt of a token start that its method has let through.
+    fn admit_reauth(&mut self, index: usize, id: TokenId, now: Moment, out: &mut Vec<Output>) {
         let route = self.reauths[index].route();
-        while route == ReauthRoute::Server || self.hooks < self.max_hooks.get() {
-            let Some(id) = self.reauths[index].next(now).map(TokenId) else { break };
-            let Some((entry, spec)) = self.table.open(id.0) else { continue };
-            let here = spec.reauth.is_some_and(|reauth| reauth.index() == index);
-            if !here || !std::mem::take(&mut entry.waits_for_reauth) {
-                self.table.close(id.0);
+        let Some((entry, spec)) = self.table.open(id.0) else { return };
+        let here = spec.reauth.is_some_and(|reauth| reauth.index() == index);
+        if !here || !std::mem::take(&mut entry.waits_for_reauth) {
+            self.table.close(id.0);
+            return;
+        }
+        let Some(due) = entry.token.due_for(Need::Reauth).filter(|due| *due <= now) else {
+            return self.put_on_agenda(id, now);
+        };
+        if route == ReauthRoute::Server {
+            self.wait_for_server(id, now);
+            self.table.close(id.0);
+            return;
+        }
+        let server = &mut self.servers[spec.server.index()];
+        let delay_max = spec.policy.reauth.map(|reauth| reauth.delay_max).unwrap_or_default();
+        let until = due + delay_max;
+        let is_futile = server.gate.breaker.is_open() && server.census.asked() > 0;
+        if is_futile && entry.token.bound().is_none() && now < until {
+            entry.waits_for_reauth = true;
+            server.held.insert((until, id.0));
+            self.table.close(id.0);
+            return;
+        }
+        self.advance(id, Event::Admitted(Need::Reauth), now, out);
+        self.put_on_agenda(id, now);
+    }
+
+    /// Commands for dead tokens wait while their server is down: what they do would most likely
+    /// fail with it, and use up the attempts. They start when it is back, when no check is left
+    /// that could find it back, or after `delay_max`.
+    fn release_held(&mut self, now: Moment, out: &mut Vec<Output>) {
+        for index in 0..self.servers.len() {
+            let server = &mut self.servers[index];
+            if server.held.is_empty() {
                 continue;
             }
-            if !entry.is_due(Need::Reauth, now) {
-                self.put_on_agenda(id, now);
-            } else if route == ReauthRoute::Server {
-                self.wait_for_server(id, now);
-                self.table.close(id.0);
+            let is_down = server.gate.breaker.is_open() && server.census.asked() > 0;
+            let released = if is_down {
+                let later = server.held.split_off(&(now + Duration::from_millis(1), 0));
+                std::mem::replace(&mut server.held, later)
             } else {
-                self.advance(id, Event::Admitted(Need::Reauth), now, out);
-                self.put_on_agenda(id, now);
+                std::mem::take(&mut server.held)
+            };
+            for (_, id) in released {
+                if let Some((entry, _)) = self.table.open(id) {
+                    entry.waits_for_reauth = false;
+                    self.queue_or_store(TokenId(id), now, out);
+                }
             }
         }
     }

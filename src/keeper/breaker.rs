@@ -1,51 +1,65 @@
-//! A server that is down is probed, not stormed.
+//! Circuit breaker of one server: a server that is down is probed, not stormed.
 //!
-//! Open, the breaker lets one request through at a time, at gaps that the keeper derives
-//! from the most urgent bound; the tokens take turns, so that one whose own calls always
-//! fail cannot keep the others from finding the server well again.
+//! It opens after failures of [`FAILURES_TO_OPEN`] distinct tokens (all that are being asked, if
+//! fewer) with no response between. Open, it lets one probe through at a time. Tokens that have
+//! not failed in this outage go first: what fails for its own tokens only is no outage of the
+//! server. It closes at the first response with a conclusion.
+//!
+//! A token that fails, is tried again after a response to another token, and fails again, has
+//! trouble of its own. Such tokens say nothing about the server until they have a response.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Distinct tokens that must fail, with no success between, before a server counts as down.
+/// Distinct tokens that must fail, with no response between, before a server counts as down.
 const FAILURES_TO_OPEN: usize = 3;
 
 /// The shortest gap between two probes: at most five a second.
 const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
-/// One server's breaker.
+/// The longest gap between two probes: a server that is back is noticed within this time.
+pub(super) const LONGEST_GAP: Duration = Duration::from_secs(5);
+
+/// Probes at the shortest gap while tokens wait that have not failed in this outage: enough to
+/// find the few healthy ones among hundreds that fail, and no more than 20 s of that pace on a
+/// server that is down.
+const QUICK_PROBES: u16 = 100;
+
+/// One server's circuit breaker.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    outage: Option<Outage>,
+    /// Tokens with a request that was started and failed since the last response.
+    failed: BTreeSet<u32>,
+    /// Tokens with a request that was started before the last response and failed after it. They
+    /// say nothing about the time since.
+    outdated: BTreeSet<u32>,
+    /// Tokens that failed before the last response, and had none since.
+    suspects: BTreeSet<u32>,
+    /// Tokens that failed again after a response to another token.
+    own_trouble: BTreeSet<u32>,
+    /// The serial number of the action that was started last before the last response.
+    responded_at: u64,
+}
+
+/// What is known while the server is down.
 #[derive(Debug)]
-pub(super) enum Breaker {
-    /// The server answers, as far as is known.
-    Closed {
-        /// Tokens that failed since the last success.
-        failed: BTreeSet<u32>,
-    },
-    /// The server is down.
-    Open {
-        /// Failures in a row since it opened.
-        failures: u16,
-        /// A probe is under way.
-        probing: bool,
-        /// When the next probe may start.
-        next_probe: Moment,
-        /// The end of the shortest gap after the last probe.
-        earliest_probe: Moment,
-        /// Tokens that had their turn in this round.
-        probed: BTreeSet<u32>,
-    },
+struct Outage {
+    /// Failed probes in a row.
+    failures: u16,
+    is_probing: bool,
+    /// When the next probe may start.
+    next_probe: Moment,
+    /// The end of the shortest gap after the last probe.
+    earliest_probe: Moment,
+    /// Tokens that had their turn in this round.
+    probed: BTreeSet<u32>,
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self::Closed { failed: BTreeSet::new() }
-    }
-}
-
-/// What an answer did to the breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the end of a request did to the breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
     None,
@@ -53,112 +67,180 @@ pub(super) enum Change {
     Opened,
     /// It closed.
     Closed,
+    /// It was closed, and these tokens failed before: they can be tried again now.
+    Answered(Vec<u32>),
+}
+
+/// A request that found the server unavailable.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failure {
+    /// The token that it was about.
+    pub(super) token: u32,
+    /// The serial number of the action.
+    pub(super) serial: u64,
+    /// It was a probe.
+    pub(super) is_probe: bool,
+    /// How many of the server's tokens are being asked about.
+    pub(super) asked: usize,
 }
 
 impl Breaker {
     pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Open { .. })
+        self.outage.is_some()
+    }
+
+    /// Whether the server has answered no token since this one's calls fail: then the server
+    /// may be what fails.
+    pub(super) fn is_in_doubt(&self, token: u32) -> bool {
+        self.is_open() || self.failed.contains(&token)
+    }
+
+    /// Whether it is this token's calls that fail, and not the server.
+    pub(super) fn has_own_trouble(&self, token: u32) -> bool {
+        self.own_trouble.contains(&token)
     }
 
     /// When the breaker lets a request through; `None` while a probe is under way.
     pub(super) fn opens_at(&self) -> Option<Moment> {
-        match self {
-            Self::Closed { .. } => Some(Moment::default()),
-            Self::Open { probing: true, .. } => None,
-            Self::Open { next_probe, .. } => Some(*next_probe),
+        match &self.outage {
+            None => Some(Moment::default()),
+            Some(outage) if outage.is_probing => None,
+            Some(outage) => Some(outage.next_probe),
         }
     }
 
     /// When the next probe may start, as far as is known; `None` while closed.
     pub(super) fn next_probe(&self) -> Option<Moment> {
-        match self {
-            Self::Closed { .. } => None,
-            Self::Open { next_probe, .. } => Some(*next_probe),
+        self.outage.as_ref().map(|outage| outage.next_probe)
+    }
+
+    /// A token waits that cannot wait longer than `limit` from `now`; not at all if it has not
+    /// failed in this outage.
+    pub(super) fn hurry(&mut self, token: u32, now: Moment, limit: Duration) {
+        let untried = !self.has_failed(token);
+        if let Some(outage) = &mut self.outage {
+            let quick = untried && outage.failures < QUICK_PROBES;
+            let limit = if quick { Duration::ZERO } else { limit };
+            let at = (now + limit).max(outage.earliest_probe);
+            outage.next_probe = outage.next_probe.min(at);
         }
     }
 
-    /// A token waits that cannot wait longer than `limit` from `now`.
-    pub(super) fn hurry(&mut self, now: Moment, limit: Duration) {
-        if let Self::Open { next_probe, earliest_probe, .. } = self {
-            *next_probe = (*next_probe).min((now + limit).max(*earliest_probe));
+    /// Whether the token failed in this outage, or has trouble of its own.
+    pub(super) fn has_failed(&self, token: u32) -> bool {
+        self.failed.contains(&token) || self.own_trouble.contains(&token)
+    }
+
+    /// Whether the token had its turn in this round of probes.
+    pub(super) fn has_probed(&self, token: u32) -> bool {
+        self.outage.as_ref().is_some_and(|outage| outage.probed.contains(&token))
+    }
+
+    /// Whether tokens that have not failed in this outage are still probed at the shortest gap.
+    pub(super) fn is_quick(&self) -> bool {
+        self.outage.as_ref().is_some_and(|outage| outage.failures < QUICK_PROBES)
+    }
+
+    /// A request about a token starts; returns whether it is a probe.
+    pub(super) fn started(&mut self, token: u32) -> bool {
+        let Some(outage) = &mut self.outage else { return false };
+        outage.is_probing = true;
+        if !outage.probed.insert(token) {
+            // Every token that waits has had its turn: the next round begins.
+            outage.probed = BTreeSet::from([token]);
         }
+        true
     }
 
-    pub(super) fn has_probed(&self, id: u32) -> bool {
-        matches!(self, Self::Open { probed, .. } if probed.contains(&id))
-    }
-
-    /// Every token that waits has had its turn.
-    pub(super) fn next_round(&mut self) {
-        if let Self::Open { probed, .. } = self {
-            probed.clear();
-        }
-    }
-
-    /// A request about token `id` starts; tells whether it is a probe.
-    pub(super) fn started(&mut self, id: u32) -> bool {
-        match self {
-            Self::Closed { .. } => false,
-            Self::Open { probing, probed, .. } => {
-                *probing = true;
-                probed.insert(id);
-                true
-            }
-        }
-    }
-
-    /// A probe ended without telling anything of the server.
+    /// A probe ended without saying anything about the server.
     pub(super) fn probe_lost(&mut self) {
-        if let Self::Open { probing, .. } = self {
-            *probing = false;
+        if let Some(outage) = &mut self.outage {
+            outage.is_probing = false;
         }
     }
 
-    /// A request about token `id`, one of the server's `tokens`, found it unavailable.
-    /// `gap` gives the pause after so many failures in a row.
+    /// A request found the server unavailable. `gap` gives the pause after so many failed probes
+    /// in a row.
     pub(super) fn unavailable(
         &mut self,
-        id: u32,
-        tokens: usize,
-        probe: bool,
+        failure: Failure,
         now: Moment,
         gap: impl FnOnce(u16) -> Duration,
     ) -> Change {
-        match self {
-            Self::Closed { failed } => {
-                failed.insert(id);
-                if failed.len() < FAILURES_TO_OPEN.min(tokens) {
-                    return Change::None;
-                }
-                *self = Self::Open {
-                    failures: 1,
-                    probing: false,
-                    next_probe: now + gap(1).max(SHORTEST_GAP),
-                    earliest_probe: now + SHORTEST_GAP,
-                    probed: BTreeSet::new(),
-                };
-                Change::Opened
+        let Failure { token, serial, is_probe, asked } = failure;
+        if let Some(outage) = &mut self.outage {
+            self.failed.insert(token);
+            if is_probe {
+                outage.failures = outage.failures.saturating_add(1);
+                outage.is_probing = false;
+                outage.next_probe = now + gap(outage.failures).clamp(SHORTEST_GAP, LONGEST_GAP);
+                outage.earliest_probe = now + SHORTEST_GAP;
             }
-            Self::Open { failures, probing, next_probe, earliest_probe, .. } => {
-                if probe {
-                    *failures = failures.saturating_add(1);
-                    *probing = false;
-                    *next_probe = now + gap(*failures).max(SHORTEST_GAP);
-                    *earliest_probe = now + SHORTEST_GAP;
-                }
-                Change::None
-            }
+            return Change::None;
         }
+        if self.own_trouble.contains(&token) {
+            return Change::None;
+        }
+        let is_outdated = serial <= self.responded_at;
+        if self.suspects.contains(&token) {
+            if !is_outdated {
+                self.suspects.remove(&token);
+                self.own_trouble.insert(token);
+            }
+            return Change::None;
+        }
+        if is_outdated {
+            self.outdated.insert(token);
+            return Change::None;
+        }
+        self.outdated.remove(&token);
+        self.failed.insert(token);
+        let (failed, own) = (self.failed.len(), self.own_trouble.len());
+        if failed < FAILURES_TO_OPEN + own && failed + own < asked {
+            return Change::None;
+        }
+        self.outage = Some(Outage {
+            failures: 1,
+            is_probing: false,
+            next_probe: now + gap(1).clamp(SHORTEST_GAP, LONGEST_GAP),
+            earliest_probe: now + SHORTEST_GAP,
+            probed: BTreeSet::new(),
+        });
+        Change::Opened
     }
 
-    /// The server answered, whatever it said.
-    pub(super) fn answered(&mut self) -> Change {
-        let change = if self.is_open() { Change::Closed } else { Change::None };
-        match self {
-            Self::Closed { failed } if failed.is_empty() => {}
-            Self::Closed { .. } | Self::Open { .. } => *self = Self::default(),
+    /// The server answered a request about a token, whatever it said. `serial` is that of the
+    /// action started last.
+    pub(super) fn answered(&mut self, token: u32, serial: u64) -> Change {
+        self.responded_at = serial;
+        self.forget(token);
+        let failed = std::mem::take(&mut self.failed);
+        self.suspects.append(&mut self.outdated);
+        if self.outage.take().is_some() {
+            self.suspects.extend(failed);
+            return Change::Closed;
         }
-        change
+        if failed.is_empty() {
+            return Change::None;
+        }
+        self.suspects.extend(&failed);
+        Change::Answered(failed.into_iter().collect())
+    }
+
+    /// A token is removed, or is not asked about any more.
+    pub(super) fn forget(&mut self, token: u32) {
+        if !self.failed.is_empty() {
+            self.failed.remove(&token);
+        }
+        if !self.outdated.is_empty() {
+            self.outdated.remove(&token);
+        }
+        if !self.suspects.is_empty() {
+            self.suspects.remove(&token);
+        }
+        if !self.own_trouble.is_empty() {
+            self.own_trouble.remove(&token);
+        }
     }
 }
 
@@ -174,18 +256,29 @@ mod tests {
         Moment::from_millis(millis)
     }
 
+    /// A failure of a request that was started after every response so far.
+    fn fail(breaker: &mut Breaker, token: u32, asked: usize) -> Change {
+        let serial = breaker.responded_at + 1;
+        let failure = Failure { token, serial, is_probe: breaker.is_open(), asked };
+        breaker.unavailable(failure, at(0), second)
+    }
+
+    fn respond(breaker: &mut Breaker, token: u32) -> Change {
+        let serial = breaker.responded_at + 1;
+        breaker.answered(token, serial)
+    }
+
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
-        for id in 0..3 {
-            breaker.unavailable(id, 10, false, at(0), second);
-        }
+        (0..3).for_each(|token| drop(fail(&mut breaker, token, 10)));
+        assert!(breaker.is_open());
         breaker
     }
 
     #[test]
     fn three_distinct_tokens_open_it() {
         let mut breaker = Breaker::default();
-        let changes = [7, 7, 8, 8, 9].map(|id| breaker.unavailable(id, 10, false, at(0), second));
+        let changes = [7, 7, 8, 8, 9].map(|token| fail(&mut breaker, token, 10));
         assert_eq!(
             changes.map(|change| change == Change::Opened),
             [false, false, false, false, true]
@@ -193,18 +286,57 @@ mod tests {
     }
 
     #[test]
-    fn a_server_with_one_token_needs_only_that_one() {
-        let mut breaker = Breaker::default();
-        assert_eq!(breaker.unavailable(7, 1, false, at(0), second), Change::Opened);
+    fn a_server_with_fewer_tokens_that_are_asked_about_needs_all_of_these() {
+        assert_eq!(fail(&mut Breaker::default(), 7, 1), Change::Opened);
+        assert_eq!(fail(&mut Breaker::default(), 7, 0), Change::Opened, "a login");
+        assert_eq!(fail(&mut Breaker::default(), 7, 2), Change::None);
     }
 
     #[test]
-    fn a_success_between_starts_the_count_anew() {
+    fn a_response_between_restarts_the_count() {
         let mut breaker = Breaker::default();
-        breaker.unavailable(1, 10, false, at(0), second);
-        breaker.unavailable(2, 10, false, at(0), second);
-        assert_eq!(breaker.answered(), Change::None);
-        assert_eq!(breaker.unavailable(3, 10, false, at(0), second), Change::None);
+        fail(&mut breaker, 1, 10);
+        fail(&mut breaker, 2, 10);
+        assert_eq!(respond(&mut breaker, 5), Change::Answered(vec![1, 2]));
+        assert_eq!(fail(&mut breaker, 3, 10), Change::None);
+    }
+
+    #[test]
+    fn requests_started_before_the_last_response_do_not_open_it() {
+        let mut breaker = Breaker::default();
+        breaker.answered(9, 20);
+        for token in 0..5 {
+            let failure = Failure { token, serial: 20, is_probe: false, asked: 10 };
+            assert_eq!(breaker.unavailable(failure, at(0), second), Change::None);
+        }
+        assert!(!breaker.has_own_trouble(0), "there was no response since it failed");
+        assert_eq!([0, 1, 2].map(|token| fail(&mut breaker, token, 10))[2], Change::Opened);
+    }
+
+    #[test]
+    fn tokens_that_fail_again_after_a_response_to_another_have_trouble_of_their_own() {
+        let mut breaker = Breaker::default();
+        for _ in 0..5 {
+            for token in 0..5 {
+                fail(&mut breaker, token, 10);
+            }
+            respond(&mut breaker, 9);
+        }
+        assert!((0..5).all(|token| breaker.has_own_trouble(token)));
+        assert!((0..5).all(|token| fail(&mut breaker, token, 10) == Change::None));
+        respond(&mut breaker, 0);
+        assert!(!breaker.has_own_trouble(0) && breaker.has_own_trouble(1));
+    }
+
+    #[test]
+    fn where_all_others_have_trouble_of_their_own_the_failure_of_the_last_one_opens_it() {
+        let mut breaker = Breaker::default();
+        for _ in 0..2 {
+            fail(&mut breaker, 1, 2);
+            respond(&mut breaker, 2);
+        }
+        assert!(fail(&mut breaker, 1, 2) == Change::None && breaker.has_own_trouble(1));
+        assert_eq!(fail(&mut breaker, 2, 2), Change::Opened);
     }
 
     #[test]
@@ -213,38 +345,61 @@ mod tests {
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
         assert!(breaker.started(4));
         assert_eq!(breaker.opens_at(), None);
-        breaker.unavailable(4, 10, true, at(1_500), second);
-        assert_eq!(breaker.opens_at(), Some(at(2_500)));
-        assert!(breaker.has_probed(4) && !breaker.has_probed(5));
+        fail(&mut breaker, 4, 10);
+        assert_eq!(breaker.opens_at(), Some(at(1_000)));
+        assert!(breaker.has_failed(4) && !breaker.has_failed(5));
     }
 
     #[test]
-    fn probes_come_at_most_five_times_a_second() {
-        let mut breaker = opened();
-        breaker.started(4);
-        breaker.unavailable(4, 10, true, at(1_500), |_| Duration::ZERO);
-        assert_eq!(breaker.opens_at(), Some(at(1_700)));
+    fn probes_come_between_five_times_a_second_and_once_in_five_seconds() {
+        for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
+            let mut breaker = opened();
+            breaker.started(0);
+            let failure = Failure { token: 0, serial: 9, is_probe: true, asked: 10 };
+            breaker.unavailable(failure, at(0), |_| Duration::from_millis(gap));
+            assert_eq!(breaker.opens_at(), Some(at(next)));
+        }
     }
 
     #[test]
-    fn a_bound_that_is_near_brings_the_next_probe_forward() {
+    fn an_expiry_that_is_near_brings_the_next_probe_forward() {
         let mut breaker = opened();
-        breaker.hurry(at(100), Duration::from_millis(400));
+        breaker.hurry(0, at(100), Duration::from_millis(400));
         assert_eq!(breaker.opens_at(), Some(at(500)));
-        breaker.hurry(at(100), Duration::from_millis(10));
+        breaker.hurry(0, at(100), Duration::from_millis(10));
         assert_eq!(breaker.opens_at(), Some(at(200)));
     }
 
     #[test]
-    fn answers_to_requests_from_before_do_not_count_as_probes() {
+    fn a_token_that_has_not_failed_in_this_outage_is_probed_at_the_shortest_gap() {
+        let mut breaker = opened();
+        breaker.hurry(7, at(0), Duration::from_secs(60));
+        assert_eq!(breaker.opens_at(), Some(at(200)));
+    }
+
+    #[test]
+    fn the_quick_probes_of_an_outage_are_limited() {
+        let mut breaker = opened();
+        for token in 10..9 + u32::from(QUICK_PROBES) {
+            assert!(breaker.is_quick());
+            breaker.started(token);
+            fail(&mut breaker, token, 1_000);
+        }
+        breaker.hurry(7, at(0), Duration::from_secs(60));
+        assert_eq!(breaker.opens_at(), Some(at(1_000)));
+    }
+
+    #[test]
+    fn responses_to_requests_from_before_do_not_count_as_probes() {
         let mut breaker = opened();
         breaker.started(4);
-        breaker.unavailable(5, 10, false, at(1_200), second);
+        let failure = Failure { token: 5, serial: 9, is_probe: false, asked: 10 };
+        breaker.unavailable(failure, at(1_200), second);
         assert_eq!(breaker.opens_at(), None);
     }
 
     #[test]
-    fn any_answer_closes_it() {
-        assert_eq!(opened().answered(), Change::Closed);
+    fn any_response_closes_it() {
+        assert_eq!(respond(&mut opened(), 9), Change::Closed);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Keeper;
-use super::breaker::Change;
+use super::breaker::{Change, Failure};
 use super::entry::Entry;
 use super::output::{Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
 use crate::lifecycle::{Event, Token, backoff, patience};
@@ -24,52 +24,64 @@ impl Keeper {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
-        let Place::Server { server: id, probe } = ticket.place else { return };
+        let Place::Server { server: id, probe: is_probe } = ticket.place else { return };
         let draw = self.draw();
         // The number of a token that was removed may be another's by now.
         let asked = self.table.spec(ticket.token.0).filter(|_| self.expects(ticket));
         let schedule = asked.map(|spec| spec.policy.schedule);
+        self.servers[id.index()].gate.release();
+        if self.servers[id.index()].is_removed {
+            return self.release_server(id);
+        }
         let server = &mut self.servers[id.index()];
-        server.gate.release();
         if let Some(until) = wish.and_then(|wish| server.gate.quiet(now, wish)) {
             self.quieted(id, until, now, out);
         }
-        if contact == Contact::Failed
-            && !probe
-            && let Some(schedule) = schedule
-            && let Some((entry, _)) = self.table.open(ticket.token.0)
-        {
-            entry.trouble.add(&schedule, now);
-        }
         let server = &mut self.servers[id.index()];
-        let change = match (contact, schedule) {
-            (Contact::Made, _) => server.gate.breaker.answered(),
-            (Contact::Failed, Some(schedule)) => {
+        let token = ticket.token.0;
+        let (change, fault) = match (contact, schedule) {
+            (Contact::Made, _) => (server.gate.breaker.answered(token, self.last_serial), None),
+            (Contact::Failed(fault), Some(schedule)) => {
+                let is_quick = server.gate.breaker.is_quick() && server.gate.has_untried(now);
                 let urgent = server.gate.urgent(now).take(URGENT_WEIGHED);
                 let readings =
                     urgent.filter_map(|id| self.table.look(id, |entry| entry.token.reading())?);
                 let longest = readings.filter_map(|reading| patience(&reading, now)).min();
                 let gap = |failures| {
                     let gap = backoff(failures, &schedule, None, now, draw);
-                    longest.map_or(gap, |longest| gap.min(longest))
+                    let gap = longest.map_or(gap, |longest| gap.min(longest));
+                    if is_quick { Duration::ZERO } else { gap }
                 };
-                let tokens = server.census.total();
-                server.gate.breaker.unavailable(ticket.token.0, tokens, probe, now, gap)
+                let (serial, asked) = (ticket.serial, server.census.asked());
+                let failure = Failure { token, serial, is_probe, asked };
+                (server.gate.breaker.unavailable(failure, now, gap), Some(fault))
             }
-            (Contact::Failed, None) | (Contact::None, _) => {
-                if probe {
+            (Contact::Failed(_), None) | (Contact::None, _) => {
+                if is_probe {
                     server.gate.breaker.probe_lost();
                 }
-                Change::None
+                (Change::None, None)
             }
         };
         let tokens = server.census.total();
         match change {
-            Change::None => return,
-            Change::Opened => out.push(Output::Server(id, ServerNotice::Unavailable { tokens })),
-            Change::Closed => out.push(Output::Server(id, ServerNotice::Recovered { tokens })),
+            Change::None => {}
+            Change::Opened => {
+                let fault = fault.unwrap_or_default();
+                out.push(Output::Server(id, ServerNotice::Unavailable { tokens, fault }));
+                self.tell_failing(id, &Event::Summoned, now, out);
+            }
+            Change::Closed => {
+                out.push(Output::Server(id, ServerNotice::Recovered { tokens }));
+                self.tell_failing(id, &Event::ServerRecovered, now, out);
+            }
+            Change::Answered(failed) => {
+                for id in failed {
+                    self.advance(TokenId(id), Event::Summoned, now, out);
+                    self.queue_or_store(TokenId(id), now, out);
+                }
+            }
         }
-        self.summon(id, now, out);
     }
 
     /// A server wants quiet until then: the tokens that will not live so long are told of.
@@ -81,12 +93,22 @@ impl Keeper {
         }
     }
 
-    /// A server is down, or back: those of its tokens that wait out a pause of their own
-    /// now follow its breaker, or need not wait any longer.
-    fn summon(&mut self, server: ServerId, now: Moment, out: &mut Vec<Output>) {
-        let hurried = |entry: &Entry| entry.is_to_be_hurried(now);
-        for id in self.table.restless(|entry, spec| spec.server == server && hurried(entry)) {
-            self.advance(TokenId(id), Event::Summoned, now, out);
+    /// A server is down, or back: those of its tokens that wait out a pause of their own now
+    /// follow its breaker, or need not wait any longer. Not those whose own calls fail.
+    fn tell_failing(
+        &mut self,
+        server: ServerId,
+        event: &Event,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) {
+        let breaker = &self.servers[server.index()].gate.breaker;
+        let waits = |entry: &Entry| {
+            let fails = entry.token.is_failing() && !breaker.has_own_trouble(entry.id);
+            fails || *event == Event::ServerRecovered && entry.token.repeats_login()
+        };
+        for id in self.table.restless(|entry, spec| spec.server == server && waits(entry)) {
+            self.advance(TokenId(id), event.clone(), now, out);
             self.queue_or_store(TokenId(id), now, out);
         }
     }

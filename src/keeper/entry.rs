@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::line::{NEW, TROUBLED, Waiting};
-use crate::lifecycle::{Aside, Glance, Need, Resting, Schedule, Token};
+use crate::lifecycle::{Aside, Glance, Need, Resting, Token};
 use crate::time::Moment;
 
 /// A token as a whole, with its place in the keeper.
@@ -20,30 +20,9 @@ pub(super) struct Entry {
     pub(super) waiting: Option<Waiting>,
     /// It waits for its way to new values.
     pub(super) waits_for_reauth: bool,
-    pub(super) trouble: Trouble,
     pub(super) id: u32,
     /// The number of its spec.
     pub(super) spec: u32,
-}
-
-/// Failures of a token's own: of calls that its server was not known to be down for. Where there
-/// are many, it is the token's calls that fail, and a server that recovers is no news to it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Trouble {
-    failures: u8,
-    /// Until then it waits out its pause, whatever becomes of the server.
-    patient_until: Moment,
-}
-
-impl Trouble {
-    /// One more. The first ones may be the beginning of an outage.
-    pub(super) fn add(&mut self, schedule: &Schedule, now: Moment) {
-        self.failures = self.failures.saturating_add(1);
-        if let Some(doublings) = self.failures.checked_sub(2) {
-            let pause = schedule.retry_initial.saturating_mul(1 << doublings.min(31));
-            self.patient_until = now + pause.min(schedule.retry_max);
-        }
-    }
 }
 
 impl Entry {
@@ -55,15 +34,9 @@ impl Entry {
             listed: None,
             waiting: None,
             waits_for_reauth: false,
-            trouble: Trouble::default(),
             id,
             spec,
         }
-    }
-
-    /// Whether it has been retried and waits to be again, and may be hurried.
-    pub(super) fn is_to_be_hurried(&self, now: Moment) -> bool {
-        self.token.is_failing() && self.trouble.patient_until <= now
     }
 
     /// When it next wants to be looked at, as far as nobody sees to that already.

@@ -28,6 +28,10 @@ const PACE_TOLERANCE_US: u64 = 4_000;
 /// between have their own alarms.
 const RETELL: Duration = Duration::from_secs(1);
 
+/// How many of the waiting tokens are looked at for a probe, from the most urgent on: an outage
+/// has far fewer probes.
+const PROBE_CANDIDATES: usize = 4_096;
+
 /// The gate of one server.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -62,7 +66,7 @@ impl Gate {
     /// A token waits, and its next try must not come later than after `patience`.
     pub(super) fn wait(&mut self, waiting: Waiting, now: Moment, patience: Duration) {
         self.waiting.add(waiting);
-        self.breaker.hurry(now, patience);
+        self.breaker.hurry(waiting.1, now, patience);
     }
 
     pub(super) fn leave(&mut self, waiting: Waiting) {
@@ -119,20 +123,65 @@ impl Gate {
         Some(self.breaker.opens_at()?.max(self.quiet_until).max(paced))
     }
 
-    /// Takes the next token that may be asked about out of the queue.
-    pub(super) fn admit(&mut self, now: Moment) -> Option<u32> {
+    /// Takes the next token that may be asked about out of the queue. `logs_in` says of a token
+    /// whether it waits to log in.
+    pub(super) fn admit(
+        &mut self,
+        now: Moment,
+        chance: &mut fastrand::Rng,
+        logs_in: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         if self.opens_at()? > now {
             return None;
         }
-        if self.breaker.is_open() {
-            let fresh = self.waiting.by_urgency(now).find(|(_, id)| !self.breaker.has_probed(*id));
-            if let Some(fresh) = fresh {
-                self.waiting.remove(fresh);
-                return Some(fresh.1);
-            }
-            self.breaker.next_round();
+        if !self.breaker.is_open() {
+            return self.waiting.take(now);
         }
-        self.waiting.take(now)
+        let probe = self.next_probe(now, chance, logs_in)?;
+        self.waiting.remove(probe);
+        Some(probe.1)
+    }
+
+    /// The best token for the next probe: checks before logins, tokens that have not failed in
+    /// this outage before those that have, and of those the ones that had no turn in this round.
+    /// Every other time one is drawn, so that many tokens that fail do not stand before all
+    /// others by their names.
+    fn next_probe(
+        &self,
+        now: Moment,
+        chance: &mut fastrand::Rng,
+        logs_in: impl Fn(u32) -> bool,
+    ) -> Option<Waiting> {
+        let rank = |(_, id): &Waiting| {
+            (logs_in(*id), self.breaker.has_failed(*id), self.breaker.has_probed(*id))
+        };
+        const BEST: (bool, bool, bool) = (false, false, false);
+        let drawn = if chance.bool() { self.waiting.draw(chance) } else { None };
+        if let Some(drawn) = drawn.filter(|drawn| rank(drawn) == BEST) {
+            return Some(drawn);
+        }
+        let mut best = None;
+        for waiting in self.waiting.by_urgency(now).take(PROBE_CANDIDATES) {
+            let rank = rank(&waiting);
+            if rank == BEST {
+                return Some(waiting);
+            }
+            if best.is_none_or(|(ranked, _)| rank < ranked) {
+                best = Some((rank, waiting));
+            }
+        }
+        best.map(|(_, waiting)| waiting)
+    }
+
+    /// Whether a token waits that has not failed in this outage.
+    pub(super) fn has_untried(&self, now: Moment) -> bool {
+        let mut waiting = self.waiting.by_urgency(now).take(PROBE_CANDIDATES);
+        waiting.any(|(_, id)| !self.breaker.has_failed(id))
+    }
+
+    /// Requests under way.
+    pub(super) const fn in_flight(&self) -> u32 {
+        self.in_flight
     }
 
     /// Time between two requests at an even pace. The tolerance is spread over the second,
@@ -160,7 +209,7 @@ mod tests {
     }
 
     fn admit(gate: &mut Gate, now: Moment) -> Option<u32> {
-        let id = gate.admit(now)?;
+        let id = gate.admit(now, &mut fastrand::Rng::with_seed(7), |_| false)?;
         gate.occupy(now);
         Some(id)
     }

@@ -173,6 +173,17 @@ impl Line {
         self.urgent(now).chain(troubled).chain(new).chain(self.past(now))
     }
 
+    /// Draws one of the tokens without a known bound.
+    pub(super) fn draw(&self, chance: &mut fastrand::Rng) -> Option<Waiting> {
+        let (new, troubled) = (self.new.ids.len(), self.troubled.ids.len());
+        let at = chance.u64(0..(new + troubled).max(1));
+        let select = |ids: &RoaringBitmap, at| ids.select(u32::try_from(at).ok()?);
+        match at.checked_sub(new) {
+            None => select(&self.new.ids, at).map(|id| (NEW, id)),
+            Some(at) => select(&self.troubled.ids, at).map(|id| (TROUBLED, id)),
+        }
+    }
+
     fn past(&self, now: Moment) -> impl Iterator<Item = Waiting> {
         let now = Place::new((now, u32::MAX));
         self.bounded.range(..=now).map(|place| place.waiting())

@@ -25,6 +25,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 pub use self::gate::Limits;
@@ -34,6 +35,7 @@ pub use self::output::{
 pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
 use self::agenda::Agenda;
+use self::entry::Entry;
 use self::gate::Gate;
 use self::output::{Contact, Place};
 use self::reauth::Reauth;
@@ -43,7 +45,7 @@ use crate::lifecycle::{
     Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
     Token,
 };
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
 
 #[derive(Debug)]
@@ -52,6 +54,23 @@ struct Server {
     census: Census,
     renews_by: Option<Method>,
     trial: Trial,
+    /// Tokens whose re-auth command waits for the server to be back, and until when at the most.
+    held: BTreeSet<(Moment, u32)>,
+    /// It is not configured any more, and waits for its last request to end.
+    is_removed: bool,
+}
+
+impl Server {
+    fn new(limits: Limits) -> Self {
+        Self {
+            gate: Gate::new(limits),
+            census: Census::default(),
+            renews_by: None,
+            trial: Trial::default(),
+            held: BTreeSet::new(),
+            is_removed: false,
+        }
+    }
 }
 
 /// All tokens, their schedule, and a gate for each server.
@@ -63,6 +82,11 @@ pub struct Keeper {
     max_hooks: NonZeroU32,
     hooks: u32,
     reauths: Vec<Reauth>,
+    /// Whose turn it is among them to start a command.
+    next_reauth: usize,
+    /// Numbers of servers and of `reauth` methods to be given again.
+    free_servers: Vec<ServerId>,
+    free_reauths: Vec<ReauthId>,
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
@@ -82,6 +106,9 @@ impl Keeper {
             max_hooks,
             hooks: 0,
             reauths: Vec::new(),
+            next_reauth: 0,
+            free_servers: Vec::new(),
+            free_reauths: Vec::new(),
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
@@ -97,13 +124,12 @@ impl Keeper {
 
     /// Adds a server.
     pub fn add_server(&mut self, limits: Limits) -> ServerId {
+        if let Some(id) = self.free_servers.pop() {
+            self.servers[id.index()] = Server::new(limits);
+            return id;
+        }
         let id = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        self.servers.push(Server {
-            gate: Gate::new(limits),
-            census: Census::default(),
-            renews_by: None,
-            trial: Trial::default(),
-        });
+        self.servers.push(Server::new(limits));
         ServerId(id)
     }
 
@@ -114,14 +140,74 @@ impl Keeper {
 
     /// Removes a server that no token uses any more. Its number is given again once the last
     /// request to it has ended.
-    pub fn remove_server(&mut self, _server: ServerId) {}
+    pub fn remove_server(&mut self, server: ServerId) {
+        let removed = &mut self.servers[server.index()];
+        if !std::mem::replace(&mut removed.is_removed, true) {
+            self.release_server(server);
+        }
+    }
+
+    /// Gives the number of a removed server free once nothing is under way there.
+    fn release_server(&mut self, server: ServerId) {
+        if self.servers[server.index()].gate.in_flight() == 0 {
+            self.free_servers.push(server);
+        }
+    }
 
     /// Removes a `reauth` method that no token uses any more. Its number is given again once the
     /// last attempt by it has ended.
-    pub fn remove_reauth(&mut self, _reauth: ReauthId) {}
+    pub fn remove_reauth(&mut self, reauth: ReauthId) {
+        let removed = &mut self.reauths[reauth.index()];
+        if !std::mem::replace(&mut removed.is_removed, true) {
+            self.release_reauth(reauth);
+        }
+    }
+
+    /// Gives the number of a removed method free once none of its commands is under way.
+    fn release_reauth(&mut self, reauth: ReauthId) {
+        if self.reauths[reauth.index()].running == 0 {
+            self.free_reauths.push(reauth);
+        }
+    }
+
+    /// Servers that are known, by what they are known for: configured, or with something under
+    /// way only.
+    pub fn servers_known(&self) -> usize {
+        self.servers.len() - self.free_servers.len()
+    }
+
+    /// `reauth` methods that are configured, or have a command under way.
+    pub fn reauths_known(&self) -> usize {
+        self.reauths.len() - self.free_reauths.len()
+    }
+
+    /// Requests to a server that are under way.
+    pub fn in_flight(&self, server: ServerId) -> u32 {
+        self.servers[server.index()].gate.in_flight()
+    }
+
+    /// Re-auth commands that are under way.
+    pub const fn hooks_in_flight(&self) -> u32 {
+        self.hooks
+    }
+
+    /// Ends the use of a command's slot.
+    fn release_hook(&mut self, place: Place) {
+        let Place::Hook(reauth) = place else { return };
+        self.hooks -= 1;
+        let method = &mut self.reauths[reauth.index()];
+        method.running -= 1;
+        if method.is_removed {
+            self.release_reauth(reauth);
+        }
+    }
 
     /// Adds a way to new values.
     pub fn add_reauth(&mut self, spec: ReauthSpec) -> ReauthId {
+        if let Some(id) = self.free_reauths.pop() {
+            self.reauths[id.index()] = Reauth::new(spec);
+            return id;
+        }
         let id = u32::try_from(self.reauths.len()).unwrap_or(u32::MAX);
         self.reauths.push(Reauth::new(spec));
         ReauthId(id)
@@ -180,7 +266,9 @@ impl Keeper {
         self.leave_queue(id);
         let (token, server) = (self.token(id), self.spec(id).map(|spec| spec.server));
         if let (Some(token), Some(server)) = (token, server) {
-            self.servers[server.index()].census.remove(&token);
+            let server = &mut self.servers[server.index()];
+            server.census.remove(&token);
+            server.gate.breaker.forget(id.0);
             self.table.remove(id.0);
         }
     }
@@ -198,9 +286,13 @@ impl Keeper {
         self.leave_queue(id);
         let Some((entry, earlier)) = self.table.open(id.0) else { return };
         entry.waits_for_reauth = false;
-        self.servers[earlier.server.index()].census.remove(&entry.token);
-        self.servers[spec.server.index()].census.add(&entry.token);
         let moved = earlier.server != spec.server;
+        let server = &mut self.servers[earlier.server.index()];
+        server.census.remove(&entry.token);
+        if moved {
+            server.gate.breaker.forget(id.0);
+        }
+        self.servers[spec.server.index()].census.add(&entry.token);
         self.table.set_spec(id.0, spec);
         if moved {
             self.advance(id, Event::ServerChanged, now, out);
@@ -273,9 +365,7 @@ impl Keeper {
     /// An action was not begun, or will never complete: gives back what it occupies, and the
     /// token may start it again.
     pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<Output>) {
-        if ticket.place == Place::Hook {
-            self.hooks -= 1;
-        }
+        self.release_hook(ticket.place);
         self.server_result(ticket, Contact::None, None, now, out);
         self.conclude(ticket, Event::Cancelled, now, out);
     }
@@ -290,20 +380,20 @@ impl Keeper {
     /// anything.
     pub fn next_wake(&self) -> Option<Moment> {
         let gates = self.servers.iter().filter_map(|server| server.gate.opens_at());
-        // With no place free for a hook, the end of one comes first.
-        let full = self.hooks >= self.max_hooks.get();
+        let held = self.servers.iter().filter_map(|server| Some(server.held.first()?.0));
+        // With no slot free for a command, the end of one comes first.
         let reauths = self.reauths.iter().filter(|reauth| {
-            reauth.has_waiting()
-                && !self.reauth_stopped
-                && !(full && reauth.route() == ReauthRoute::Hook)
+            reauth.has_waiting() && (reauth.route() == ReauthRoute::Server || self.has_slot(reauth))
         });
-        gates.chain(reauths.map(Reauth::opens_at)).chain(self.agenda.next()).min()
+        let reauths = reauths.map(Reauth::opens_at).chain(held);
+        let reauths = reauths.filter(|_| !self.reauth_stopped);
+        gates.chain(reauths).chain(self.agenda.next()).min()
     }
 
     /// The end of a call on a token.
     pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
-        let contact = match answer.outcome {
-            Outcome::Unavailable(_) => Contact::Failed,
+        let contact = match &answer.outcome {
+            Outcome::Unavailable(fault) => Contact::Failed(fault.clone()),
             _ => Contact::Made,
         };
         let wish = match answer.outcome {
@@ -322,19 +412,37 @@ impl Keeper {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
-        if ticket.place == Place::Hook {
-            self.hooks -= 1;
-        }
+        self.release_hook(ticket.place);
         let (contact, wish) = match &end.result {
             Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (Contact::Made, None),
-            Reauthenticated::Failed(fault) if fault.unavailable => (Contact::Failed, None),
+            Reauthenticated::Failed(fault) if fault.unavailable => {
+                let failure = Fault { status: fault.status, ..Fault::new(fault.error.clone()) };
+                (Contact::Failed(failure), None)
+            }
             Reauthenticated::Failed(fault) if fault.status.is_some() => {
                 (Contact::Made, fault.retry_after)
             }
             Reauthenticated::Failed(_) => (Contact::None, None),
         };
         self.server_result(ticket, contact, wish, now, out);
+        if !matches!(end.result, Reauthenticated::Failed(_)) {
+            self.repeat_logins(ticket.token, now, out);
+        }
         self.conclude(ticket, Event::Reauthenticated(end), now, out);
+    }
+
+    /// A login succeeded: those of the same method that wait because one came to no conclusion
+    /// start now.
+    fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
+        let Some(reauth) = self.spec(id).and_then(|spec| spec.reauth) else { return };
+        if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
+            return;
+        }
+        let waits = |entry: &Entry| entry.id != id.0 && entry.token.repeats_login();
+        for id in self.table.restless(|entry, spec| spec.reauth == Some(reauth) && waits(entry)) {
+            self.advance(TokenId(id), Event::ServerRecovered, now, out);
+            self.queue_or_store(TokenId(id), now, out);
+        }
     }
 
     /// The end of writing a value to its store; the sentence says why it failed.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
+use crate::outcome::Fault;
 use crate::time::Moment;
 
 /// One token's number in the keeper; given anew once the token is removed.
@@ -59,17 +60,17 @@ pub struct Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Server { server: ServerId, probe: bool },
-    Hook,
+    Hook(ReauthId),
     None,
 }
 
 /// What the end of an effect says of the server in whose place it ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Contact {
     /// It answered, whatever it said.
     Made,
     /// It did not answer, or without a conclusion.
-    Failed,
+    Failed(Fault),
     /// It was not asked at all.
     None,
 }
@@ -106,7 +107,7 @@ pub enum Output {
 }
 
 /// Something to be told of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerNotice {
     /// Which call extends lives here is known, or known anew.
     RenewalLearned(Method),
@@ -114,6 +115,8 @@ pub enum ServerNotice {
     Unavailable {
         /// How many tokens depend on it.
         tokens: usize,
+        /// The failure that showed it.
+        fault: Fault,
     },
     /// It answers again.
     Recovered {
@@ -153,6 +156,12 @@ impl Census {
             State::Missing => self.missing,
             State::Paused => self.paused,
         }
+    }
+
+    /// How many are asked about, as far as nothing holds them back: not the dead, missing and
+    /// paused ones.
+    pub const fn asked(&self) -> usize {
+        self.alive + self.retrying + self.unverified
     }
 
     pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {

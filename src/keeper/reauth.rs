@@ -48,6 +48,12 @@ pub(super) struct Reauth {
     /// No login before this, whatever the budget allows.
     closed_until: Moment,
     queue: VecDeque<u32>,
+    /// Commands of this method under way.
+    pub(super) running: u32,
+    /// An attempt came to no conclusion, and none has succeeded since.
+    pub(super) is_repeated: bool,
+    /// It is not configured any more, and waits for its last command to end.
+    pub(super) is_removed: bool,
 }
 
 impl Reauth {
@@ -57,6 +63,9 @@ impl Reauth {
             failures: Failures { window_end: Moment::from_millis(0), count: 0 },
             closed_until: Moment::from_millis(0),
             queue: VecDeque::new(),
+            running: 0,
+            is_repeated: false,
+            is_removed: false,
         }
     }
 

@@ -44,8 +44,10 @@ impl Keeper {
         now: Moment,
         out: &mut Vec<Output>,
     ) {
-        let answered = result.as_ref().map_or_else(|fault| fault.status.is_some(), |()| true);
-        let contact = if answered { Contact::Made } else { Contact::Failed };
+        let contact = match &result {
+            Err(fault) if fault.status.is_none() => Contact::Failed(fault.clone()),
+            Err(_) | Ok(()) => Contact::Made,
+        };
         self.server_result(ticket, contact, None, now, out);
         self.conclude(ticket, Event::Revoked(result), now, out);
     }

@@ -16,18 +16,32 @@ const SPOT_CHECKED: f64 = 0.005;
 /// ended by their users, or by another login.
 const TOLERATED: u32 = 10;
 
+/// A life is clearly shorter than remembered where this share of it is missing, as a divisor.
+const CLEARLY_LESS: u32 = 10;
+
 /// How what an earlier run knew of a server's tokens stands the test.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     spot_checks: u32,
     dead: u32,
+    /// A life was clearly shorter than remembered.
+    is_refuted: bool,
 }
 
 impl Trial {
-    /// Weighs a step of one of the server's tokens. True once it is too much: when a tenth as
-    /// many tokens as were spot-checked are dead that should have lived.
+    /// Weighs a step of one of the server's tokens. True once it is too much: when one lives
+    /// clearly shorter than remembered, or a tenth as many tokens as were spot-checked are dead
+    /// that should have lived.
     pub(super) fn judge(&mut self, earlier: &Token, token: &Token, now: Moment) -> bool {
         let should_live = earlier.is_resumed() && earlier.bound().is_some_and(|bound| bound > now);
+        if !self.is_refuted
+            && let (Standing::Alive(earlier), Standing::Alive(reading), true, false) =
+                (earlier.standing(), token.standing(), earlier.is_resumed(), token.is_resumed())
+            && reading.latest_end() + earlier.remaining() / CLEARLY_LESS < earlier.bound()
+        {
+            self.is_refuted = true;
+            return true;
+        }
         let is_dead = matches!(token.standing(), Standing::Expired | Standing::Rejected);
         let was_dead = matches!(earlier.standing(), Standing::Expired | Standing::Rejected);
         if !should_live || !is_dead || was_dead {
@@ -46,7 +60,8 @@ impl Keeper {
     pub fn resume(&mut self, id: TokenId, resumed: Resumed, now: Moment, out: &mut Vec<Output>) {
         let Some(spec) = self.table.spec(id.0) else { return };
         let trial = &mut self.servers[spec.server.index()].trial;
-        let spot_check = trial.spot_checks == 0 || self.chance.f64() < SPOT_CHECKED;
+        let spot_check =
+            resumed.this_boot && (trial.spot_checks == 0 || self.chance.f64() < SPOT_CHECKED);
         trial.spot_checks += u32::from(spot_check);
         self.advance(id, Event::Resumed { resumed, spot_check }, now, out);
         self.settle(id, now, out);

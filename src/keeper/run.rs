@@ -1,10 +1,10 @@
 //! The keeper at work: stepping tokens, and queueing them for what they need.
 
 use super::Keeper;
-use super::entry::Trouble;
 use super::output::{Output, Place, ServerNotice, Ticket, TokenId};
 use super::reauth::ReauthRoute;
-use crate::lifecycle::{Context, Draw, Event, Need, Notice, patience, step};
+use crate::lifecycle::{Context, Draw, Effect, Event, Need, Notice, patience, step};
+use crate::outcome::Connection;
 use crate::time::{Moment, whole_millis};
 
 impl Keeper {
@@ -36,19 +36,23 @@ impl Keeper {
         let server = &mut self.servers[server_id.index()];
         let route = spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
         let place = match event {
-            Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => Place::Hook,
+            Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => {
+                spec.reauth.map_or(Place::None, Place::Hook)
+            }
             Event::Admitted(Need::Server | Need::Reauth) => {
                 Place::Server { server: server_id, probe: false }
             }
             _ => Place::None,
         };
-        let context = Context { policy: &spec.policy, renews_by: server.renews_by, draw };
+        let context = Context {
+            policy: &spec.policy,
+            renews_by: server.renews_by,
+            draw,
+            in_doubt: server.gate.breaker.is_in_doubt(id.0),
+        };
         let earlier = entry.token;
         let (token, effect) = step(entry.token, event, now, &context, &mut self.notices);
         entry.token = token;
-        if !token.is_failing() {
-            entry.trouble = Trouble::default();
-        }
         server.census.remove(&earlier);
         server.census.add(&token);
         let distrusted = server.trial.judge(&earlier, &token, now);
@@ -71,11 +75,16 @@ impl Keeper {
                     out.push(Output::Token(id, notice));
                 }
                 notice => {
-                    let failed = matches!(notice, Notice::ReauthFailed { .. });
+                    let failed = match &notice {
+                        Notice::ReauthFailed { fault, .. } => Some(fault.inconclusive),
+                        _ => None,
+                    };
                     out.push(Output::Token(id, notice));
-                    if failed && let Some(reauth) = spec.reauth {
+                    if let (Some(inconclusive), Some(reauth)) = (failed, spec.reauth) {
                         let way = &mut self.reauths[reauth.index()];
-                        if way.failed(now) {
+                        if inconclusive {
+                            way.is_repeated = true;
+                        } else if way.failed(now) {
                             let failures = way.failures().map_or(0, |failures| failures.count);
                             let retry_in_ms = whole_millis(way.opens_at().since(now));
                             out.push(Output::ReauthExhausted { reauth, failures, retry_in_ms });
@@ -84,7 +93,7 @@ impl Keeper {
                 }
             }
         }
-        let Some(effect) = effect else {
+        let Some(mut effect) = effect else {
             if distrusted {
                 self.doubt_all(server_id, now, out);
             }
@@ -94,11 +103,16 @@ impl Keeper {
             Place::Server { server: server_id, .. } => {
                 server.gate.occupy(now);
                 let probe = server.gate.breaker.started(id.0);
+                // A probe that used a connection from before the outage would not find its end.
+                if probe && let Effect::Ask { connection, .. } = &mut effect {
+                    *connection = Connection::Fresh;
+                }
                 Place::Server { server: server_id, probe }
             }
-            Place::Hook => {
+            Place::Hook(reauth) => {
                 self.hooks += 1;
-                Place::Hook
+                self.reauths[reauth.index()].running += 1;
+                Place::Hook(reauth)
             }
             Place::None => Place::None,
         };
@@ -118,8 +132,8 @@ impl Keeper {
     /// The token waits where it has to, or writes what it has to, and goes to rest.
     pub(super) fn queue_or_store(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
         let Some((entry, spec)) = self.table.open(id.0) else { return };
-        let held = self.servers[spec.server.index()].gate.breaker.is_open();
-        if held && entry.is_to_be_hurried(now) {
+        let breaker = &self.servers[spec.server.index()].gate.breaker;
+        if breaker.is_open() && entry.token.is_failing() && !breaker.has_own_trouble(id.0) {
             self.advance(id, Event::Summoned, now, out);
         }
         let Some((entry, _)) = self.table.open(id.0) else { return };

@@ -111,7 +111,7 @@ impl Desk {
 
     fn server_notices(&self) -> Vec<ServerNotice> {
         let notices = self.out.iter().filter_map(|output| match output {
-            Output::Server(_, notice) => Some(*notice),
+            Output::Server(_, notice) => Some(notice.clone()),
             Output::Effect(..) | Output::Token(..) | Output::ReauthExhausted { .. } => None,
         });
         notices.collect()
@@ -124,6 +124,11 @@ fn alive(remaining: Duration) -> Outcome {
 
 fn unavailable() -> Outcome {
     Outcome::Unavailable(Fault::new("connection refused"))
+}
+
+/// The notice of a server that refuses connections.
+fn down(tokens: usize) -> ServerNotice {
+    ServerNotice::Unavailable { tokens, fault: Fault::new("connection refused") }
 }
 
 fn expired() -> Outcome {

@@ -126,7 +126,9 @@ impl Turn<'_> {
         self.token.failures = self.token.failures.saturating_add(1);
         self.token.troubled = true;
         let attempt = self.token.failures;
-        let pause = self.pause(attempt).max(at_least);
+        let (pause, level) = self.pause(self.token.backoff_level);
+        self.token.backoff_level = level;
+        let pause = pause.max(at_least);
         self.token.due = self.now + pause;
         self.say(Notice::CheckFailed {
             fault,
@@ -145,7 +147,7 @@ impl Turn<'_> {
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         self.token.standing = Standing::Alive(reading);
         self.token.stage = Stage::Calm;
-        self.token.failures = 0;
+        self.token.forget_failures();
         if reading.remaining() >= SHORTEST_TIMEOUT {
             self.token.hollow = 0;
         } else if task == Task::Check {
@@ -232,7 +234,7 @@ impl Turn<'_> {
         }
         if let Some(candidate) = &mut self.token.candidate {
             let obtained = candidate.obtained;
-            *candidate = Candidate { due: self.now, failures: 0, suspected: false, obtained };
+            *candidate = Candidate::new(self.now, obtained);
         }
         if self.token.standing != Standing::Missing {
             self.forget_value();
@@ -242,7 +244,7 @@ impl Turn<'_> {
     /// The value in use is dead.
     fn dead(&mut self, standing: Standing, fault: Fault) {
         self.token.standing = standing;
-        self.token.failures = 0;
+        self.token.forget_failures();
         self.token.troubled = true;
         self.token.unstored = None;
         self.token.early = None;
@@ -284,7 +286,7 @@ impl Turn<'_> {
         self.token.due = self.now;
         self.token.room_from = self.now;
         self.token.stage = Stage::Calm;
-        self.token.failures = 0;
+        self.token.forget_failures();
         self.token.hollow = 0;
         self.token.doubts = 0;
         self.token.settling = None;

@@ -1,8 +1,10 @@
 //! How many re-auth attempts a token has left, and when the next one may start.
 //!
-//! An attempt counts from its start, whatever becomes of it. It is taken back when its
-//! value was verified and lived at least half of its reported life.
+//! An attempt counts from its start, so that a crash cannot hide it. It is taken back when it
+//! came to no conclusion, or when its value was verified and lived at least half of its
+//! reported life.
 
+use super::event::ReauthFault;
 use super::policy::ReauthPolicy;
 use super::reading::Reading;
 use crate::time::Moment;
@@ -27,6 +29,9 @@ pub(super) struct Budget {
     counted: u32,
     /// Attempts since a value last lived through its probation; the pause doubles with them.
     in_a_row: u32,
+    /// Attempts without a conclusion since the last one with a conclusion; the pause doubles
+    /// with them too.
+    inconclusive: u32,
     /// When the newest attempt came to nothing, if it has: from then on the pause counts.
     failed_at: Option<Moment>,
     /// Until when the newest value must live for its attempt to be taken back.
@@ -40,6 +45,7 @@ impl Budget {
             window_end: Moment::from_millis(0),
             counted: 0,
             in_a_row: 0,
+            inconclusive: 0,
             failed_at: None,
             probation: None,
         }
@@ -51,10 +57,9 @@ impl Budget {
         if self.is_exhausted(policy, now) {
             return self.window_end;
         }
-        if self.in_a_row == 0 || now >= self.window_end {
-            return now;
-        }
-        let doublings = (self.in_a_row - 1).min(31);
+        let in_a_row = if now < self.window_end { self.in_a_row } else { 0 };
+        let Some(doublings) = (in_a_row + self.inconclusive).checked_sub(1) else { return now };
+        let doublings = doublings.min(31);
         let pause = policy.delay.saturating_mul(1 << doublings).min(policy.delay_max);
         (self.failed_at.unwrap_or(now) + pause).max(now)
     }
@@ -78,7 +83,8 @@ impl Budget {
     /// Counts an attempt that starts at `now`, and tells its number in the window.
     pub(super) fn start(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
         if self.counted == 0 || now >= self.window_end {
-            *self = Self { window_end: now + policy.window, ..Self::default() };
+            let (window_end, inconclusive) = (now + policy.window, self.inconclusive);
+            *self = Self { window_end, inconclusive, ..Self::default() };
         }
         self.counted += 1;
         self.in_a_row += 1;
@@ -90,11 +96,34 @@ impl Budget {
     /// The newest attempt came to nothing, or its value died too young.
     pub(super) const fn failed(&mut self, now: Moment) {
         self.failed_at = Some(now);
+        self.inconclusive = 0;
+    }
+
+    /// The newest attempt ended so.
+    pub(super) fn ended(&mut self, fault: &ReauthFault, now: Moment) {
+        let inconclusive = self.inconclusive.saturating_add(1);
+        self.failed(now);
+        if fault.inconclusive {
+            self.take_back();
+            self.inconclusive = inconclusive;
+        }
+    }
+
+    /// The newest attempt does not count.
+    pub(super) const fn take_back(&mut self) {
+        self.counted = self.counted.saturating_sub(1);
+        self.in_a_row = self.in_a_row.saturating_sub(1);
+    }
+
+    /// Whether the newest attempt came to no conclusion.
+    pub(super) const fn is_inconclusive(&self) -> bool {
+        self.inconclusive > 0
     }
 
     /// The newest value was found alive; from now on it is on probation.
     pub(super) fn verified(&mut self, reading: &Reading) {
         self.probation = Some(reading.sent + reading.remaining() / 2);
+        self.inconclusive = 0;
     }
 
     /// The value in use was alive at `when`: once it has lived through its probation, its
@@ -106,7 +135,7 @@ impl Budget {
             self.in_a_row = 0;
         }
         let over = self.in_a_row == 0 && self.counted == 0 || when >= self.window_end;
-        if over && self.probation.is_none() {
+        if over && self.probation.is_none() && self.inconclusive == 0 {
             *self = Self::new();
         }
     }
@@ -124,12 +153,13 @@ impl Budget {
     /// The budget that an earlier run left.
     pub(super) const fn restored(attempts: Attempts) -> Self {
         let Attempts { window_end, counted, in_a_row } = attempts;
-        Self { window_end, counted, in_a_row, failed_at: None, probation: None }
+        Self { window_end, counted, in_a_row, ..Self::new() }
     }
 
     /// The newest value is out of use: it can no longer live through its probation.
     pub(super) fn forget_value(&mut self) {
         self.probation = None;
+        self.inconclusive = 0;
     }
 }
 

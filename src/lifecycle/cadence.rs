@@ -22,6 +22,18 @@ pub const SHORTEST_ROOM: Duration = Duration::from_millis(250);
 /// jitter draws pauses of nearly nothing, and those help nobody.
 pub const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 
+/// The longest pause between two retries past the expiry, as long as no other token of the
+/// server has had a response: the server may be back at any time, and the token with it.
+pub(super) const LONGEST_PAUSE_IN_DOUBT: Duration = Duration::from_secs(5);
+
+/// The shortest life of a new value that is worth a login: half of it is room for a check and
+/// one retry ([`SHORTEST_ROOM`]), so the other half can be lived through.
+pub(super) const SHORTEST_USEFUL_LIFE: Duration = Duration::from_millis(500);
+
+/// How long an action that was cancelled waits until it is started again: what stood in its
+/// way must get the time to go.
+pub(super) const PAUSE_AFTER_CANCELLATION: Duration = Duration::from_secs(1);
+
 /// A random draw, from 0 (included) to 1 (excluded), made by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Draw(f64);
@@ -71,8 +83,7 @@ pub fn patience(reading: &Reading, now: Moment) -> Option<Duration> {
 /// `reading` is the last one of a life.
 ///
 /// Exponential from `retry_initial` to `retry_max` with full jitter, but never more than
-/// [`patience`] allows while the bound is ahead. Once it has passed, `retry_max`, less up to
-/// `jitter` of it.
+/// [`patience`] allows while the expiry is ahead.
 pub fn backoff(
     failures: u16,
     schedule: &Schedule,
@@ -80,15 +91,10 @@ pub fn backoff(
     now: Moment,
     draw: Draw,
 ) -> Duration {
-    let patience = reading.map(|reading| patience(reading, now));
-    if patience == Some(None) {
-        let early = schedule.jitter.of(schedule.retry_max).mul_f64(draw.0);
-        return schedule.retry_max.saturating_sub(early);
-    }
     let doublings = u32::from(failures.saturating_sub(1)).min(31);
     let ceiling = schedule.retry_initial.saturating_mul(1 << doublings).min(schedule.retry_max);
     let wait = ceiling.mul_f64(1.0 - draw.0).max(SHORTEST_RETRY.min(ceiling));
-    let limit = patience.flatten().unwrap_or(Duration::MAX);
+    let limit = reading.and_then(|reading| patience(reading, now)).unwrap_or(Duration::MAX);
     wait.min(limit).max(Duration::from_millis(1))
 }
 
@@ -233,13 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn past_the_bound_retries_come_at_retry_max_less_jitter() {
+    fn past_the_expiry_the_backoff_is_the_one_without_an_expiry() {
         let schedule = Schedule::default();
         let now = Moment::from_millis(10_000);
         let past = reading(Moment::from_millis(8_000), Duration::from_secs(1));
-        let past = Some(&past);
-        assert_eq!(backoff(1, &schedule, past, now, Draw::new(0.0)), Duration::from_secs(300));
-        assert!(backoff(1, &schedule, past, now, Draw::new(0.999)) >= Duration::from_secs(270));
+        for failures in [1, 2, 3, 9, 200] {
+            assert_eq!(
+                backoff(failures, &schedule, Some(&past), now, Draw::new(0.3)),
+                backoff(failures, &schedule, None, now, Draw::new(0.3)),
+            );
+        }
     }
 
     #[test]

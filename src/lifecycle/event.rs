@@ -67,6 +67,9 @@ pub enum Event {
     Requested(Request),
     /// A revocation ended.
     Revoked(Result<(), Fault>),
+    /// The server responds again after an outage: what waits for a retry is tried now, logins
+    /// without a conclusion included.
+    ServerRecovered,
     /// The action under way was not begun, or will never complete.
     Cancelled,
     /// Nobody will be there later: what is not stored yet is to be written now.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cadence::{SHORTEST_TIMEOUT, backoff};
+use super::cadence::{SHORTEST_USEFUL_LIFE, backoff};
 use super::event::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, SourceChange};
 use super::reading::{Method, Reading};
 use super::step::Turn;
@@ -36,12 +36,8 @@ impl Turn<'_> {
             Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => {
                 // An attempt whose own value was not judged yet is worth what this one is.
                 let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
-                self.token.candidate = Some(Candidate {
-                    due: self.now,
-                    failures: 0,
-                    suspected: false,
-                    obtained: obtained.map(|(proving, _)| (proving, true)),
-                });
+                let obtained = obtained.map(|(proving, _)| (proving, true));
+                self.token.candidate = Some(Candidate::new(self.now, obtained));
             }
         }
     }
@@ -140,9 +136,11 @@ impl Turn<'_> {
         at_least: Duration,
     ) {
         let attempt = candidate.failures.saturating_add(1);
-        let pause = self.pause(attempt).max(at_least);
+        let (pause, backoff_level) = self.pause(candidate.backoff_level);
+        let pause = pause.max(at_least);
+        let due = self.now + pause;
         self.token.candidate =
-            Some(Candidate { due: self.now + pause, failures: attempt, ..candidate });
+            Some(Candidate { due, failures: attempt, backoff_level, ..candidate });
         self.say(Notice::CheckFailed {
             fault,
             misconfigured,
@@ -180,8 +178,7 @@ impl Turn<'_> {
         match end.result {
             Reauthenticated::NewValue { stored } => {
                 let obtained = Some((Proving { attempt, duration_ms }, stored));
-                let (due, failures, suspected) = (self.now, 0, false);
-                self.token.candidate = Some(Candidate { due, failures, suspected, obtained });
+                self.token.candidate = Some(Candidate::new(self.now, obtained));
                 if !matches!(self.token.standing, Standing::Alive(_) | Standing::Unverified(_)) {
                     self.take_spare();
                 }
@@ -204,7 +201,7 @@ impl Turn<'_> {
                 self.token.proving = Some(Proving { attempt, duration_ms });
             }
             Reauthenticated::Failed(fault) => {
-                self.token.budget.failed(self.now);
+                self.token.budget.ended(&fault, self.now);
                 let retry_in_ms = self.ms_until(self.token.due);
                 let duration_ms = Some(duration_ms);
                 self.say(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
@@ -220,7 +217,7 @@ impl Turn<'_> {
     }
 
     fn reauth_failed(&mut self, attempt: u32, duration_ms: Option<u64>, fault: ReauthFault) {
-        self.token.budget.failed(self.now);
+        self.token.budget.ended(&fault, self.now);
         let at = self.notices.len();
         let wish = self.now + fault.retry_after.unwrap_or_default();
         let next = match self.token.standing {
@@ -247,6 +244,25 @@ impl Turn<'_> {
         } else {
             self.early_reauth(reading)
         };
+    }
+
+    /// The server responds again: an attempt that waits because one without a conclusion came
+    /// before it starts now.
+    pub(super) fn hurry_reauth(&mut self) {
+        let Some(policy) = self.context.policy.reauth else { return };
+        if !self.token.budget.is_inconclusive() || self.token.budget.is_exhausted(&policy, self.now)
+        {
+            return;
+        }
+        if self.token.task == Task::Reauth {
+            self.token.due = self.token.due.min(self.now);
+        }
+        if let Some(reading) = self.token.reading()
+            && let Some(wanted) = self.early_reauth_wanted(&reading)
+        {
+            let at = wanted.max(self.now);
+            self.token.early = self.token.early.map(|early| early.min(at));
+        }
     }
 
     /// When a new value is to be obtained for one that lives until `reading` says, and that
@@ -280,13 +296,13 @@ impl Turn<'_> {
     /// so little of it is left that no check can follow.
     pub(super) fn prove_reauth(&mut self, reading: &Reading) {
         let Some(Proving { attempt, duration_ms }) = self.token.proving.take() else { return };
-        if reading.remaining() > SHORTEST_TIMEOUT {
+        if reading.remaining() >= SHORTEST_USEFUL_LIFE {
             self.token.budget.verified(reading);
             return self.say(Notice::ReauthSucceeded { attempt, duration_ms });
         }
         self.token.budget.failed(self.now);
         let error = format!(
-            "the new value lives for {} ms only, which is shorter than any check interval",
+            "the new value lives for {} ms only, which is too short to check and renew it",
             reading.remaining_ms
         );
         let fault = ReauthFault { error: error.into(), ..ReauthFault::default() };

@@ -51,7 +51,7 @@ impl Reading {
     }
 
     /// The latest end of life that this reading allows, if nothing renewed the token.
-    fn latest_end(&self) -> Moment {
+    pub fn latest_end(&self) -> Moment {
         self.received + self.remaining()
     }
 

@@ -140,7 +140,7 @@ impl Turn<'_> {
             Ok(()) if counts => {
                 self.say(Notice::Revoked);
                 self.token.standing = Standing::Rejected;
-                self.token.failures = 0;
+                self.token.forget_failures();
                 self.token.troubled = true;
                 self.token.unstored = None;
                 self.token.early = None;

@@ -47,6 +47,12 @@ impl Token {
         self.resumed
     }
 
+    /// Whether the expiry of the value in use was measured in an earlier boot of the machine. It
+    /// orders the wait queue and nothing else.
+    pub(super) const fn is_only_remembered(&self) -> bool {
+        self.resumed && matches!(self.standing, Standing::Unverified(_))
+    }
+
     /// The next check comes at `now`, for what an earlier run knew is in doubt. One that has been
     /// found dead since has none; its next attempt at a new value keeps to its budget.
     pub(super) fn doubt_resumed(&mut self, now: Moment) {
@@ -57,6 +63,17 @@ impl Token {
 }
 
 impl Turn<'_> {
+    /// An earlier boot of the machine knew this of the value. How much time has passed since is
+    /// not known, as the wall clock may have stood still or jumped: the token is unverified and
+    /// is checked at once. The remembered expiry only orders the wait queue.
+    fn remember(&mut self, resumed: &Resumed) {
+        let remaining_ms = resumed.bound.as_millis() - self.now.as_millis();
+        let (sent, by) = (self.now, resumed.by);
+        let reading = Reading { sent, received: sent, remaining_ms, by };
+        self.token.standing = Standing::Unverified(reading);
+        self.token.resumed = true;
+    }
+
     /// The source's value stands in the spare slot, and an earlier run knew this of it. The
     /// schedule goes on where it was; a spot check comes at once.
     ///
@@ -68,6 +85,9 @@ impl Turn<'_> {
         self.new_value_in_source();
         if !first || resumed.bound <= self.now {
             return;
+        }
+        if !resumed.this_boot {
+            return self.remember(&resumed);
         }
         let remaining_ms = resumed.remaining_ms.min(resumed.bound.as_millis());
         let sent = Moment::from_millis(resumed.bound.as_millis() - remaining_ms);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::cadence::{Draw, backoff, effective_timeout};
+use super::cadence::{
+    Draw, LONGEST_PAUSE_IN_DOUBT, PAUSE_AFTER_CANCELLATION, backoff, effective_timeout,
+};
 use super::errand::{Errand, Need};
 use super::event::{Effect, Event, Notice, Reason, Slot, Stage};
 use super::policy::{Policy, Renewal};
@@ -21,6 +23,8 @@ pub struct Context<'a> {
     pub renews_by: Option<Method>,
     /// One random draw.
     pub draw: Draw,
+    /// The server may be unavailable: it has answered no token since this one's calls fail.
+    pub in_doubt: bool,
 }
 
 /// One transition. What people should hear of is added to `notices`.
@@ -38,7 +42,8 @@ pub struct Context<'a> {
 /// #     reauth: None,
 /// #     reauth_before: None,
 /// # };
-/// let context = Context { policy: &policy, renews_by: None, draw: Draw::new(0.5) };
+/// let context =
+///     Context { policy: &policy, renews_by: None, draw: Draw::new(0.5), in_doubt: false };
 /// let now = Moment::from_millis(1_000);
 /// let token = Token::with_value(now);
 /// let mut notices = Vec::new();
@@ -108,8 +113,13 @@ pub fn step(
             turn.revoked(result);
             None
         }
+        Event::ServerRecovered => {
+            turn.token.hurry(now);
+            turn.hurry_reauth();
+            None
+        }
         Event::Cancelled => {
-            turn.token.flight = None;
+            turn.cancelled();
             None
         }
         Event::Ending => {
@@ -138,11 +148,19 @@ impl Turn<'_> {
         whole_millis(moment.since(self.now))
     }
 
-    /// The pause after the `failures`th failure in a row, as tight as the bound asks for.
-    pub(super) fn pause(&self, failures: u16) -> Duration {
-        let schedule = &self.context.policy.schedule;
-        let reading = self.token.reading();
-        backoff(failures, schedule, reading.as_ref(), self.now, self.context.draw)
+    /// The pause after one more failure at this level of the backoff, and the next level. A
+    /// pause that the expiry cuts short only fills the time before it, and raises nothing.
+    pub(super) fn pause(&self, level: u16) -> (Duration, u16) {
+        let (schedule, draw) = (&self.context.policy.schedule, self.context.draw);
+        let raised = level.saturating_add(1);
+        let full = backoff(raised, schedule, None, self.now, draw);
+        let reading = self.token.reading().filter(|_| !self.token.is_only_remembered());
+        if reading.is_some_and(|reading| reading.bound() > self.now) {
+            let cut = backoff(raised, schedule, reading.as_ref(), self.now, draw);
+            return (cut, if cut < full { level } else { raised });
+        }
+        let limit = if self.context.in_doubt { LONGEST_PAUSE_IN_DOUBT } else { Duration::MAX };
+        (full.min(limit), raised)
     }
 
     /// Reports what the passing of time has made true.
@@ -201,12 +219,13 @@ impl Turn<'_> {
             Errand::AskCurrent => {
                 let method = self.method();
                 self.token.flight = Some(Flight::Current(method));
-                Some(self.ask(method, self.token.active))
+                Some(self.ask(method, self.token.active, self.token.current_connection(self.now)))
             }
             Errand::AskCandidate => {
                 let method = self.querying();
                 self.token.flight = Some(Flight::Candidate(method));
-                Some(self.ask(method, self.token.active.other()))
+                let connection = self.token.candidate_connection();
+                Some(self.ask(method, self.token.active.other(), connection))
             }
         }
     }
@@ -229,10 +248,45 @@ impl Turn<'_> {
         Some(Effect::Reauth { reason, attempt })
     }
 
-    fn ask(&self, method: Method, slot: Slot) -> Effect {
+    fn ask(&self, method: Method, slot: Slot, connection: Connection) -> Effect {
         let configured = self.context.policy.timeout;
-        let timeout = effective_timeout(configured, self.token.bound(), self.now);
-        Effect::Ask { method, slot, timeout, connection: Connection::Pooled }
+        // An expiry from an earlier boot of the machine says nothing of this one's clock.
+        let bound = self.token.bound().filter(|_| !self.token.is_only_remembered());
+        let timeout = effective_timeout(configured, bound, self.now);
+        Effect::Ask { method, slot, timeout, connection }
+    }
+
+    /// The action under way was not begun, or will never complete: it is due again shortly.
+    fn cancelled(&mut self) {
+        let retry = self.now + PAUSE_AFTER_CANCELLATION;
+        match self.token.flight.take() {
+            Some(Flight::Current(_)) => self.token.due = self.token.due.max(retry),
+            Some(Flight::Candidate(_)) => {
+                if let Some(candidate) = &mut self.token.candidate {
+                    candidate.due = candidate.due.max(retry);
+                }
+            }
+            Some(Flight::Store) => {
+                if let Some(unstored) = &mut self.token.unstored {
+                    unstored.due = unstored.due.max(retry);
+                }
+            }
+            Some(Flight::Reauth(_)) => {
+                self.token.budget.take_back();
+                match self.token.standing {
+                    Standing::Alive(reading) | Standing::Unverified(reading) => {
+                        self.plan_early_reauth(&reading);
+                        self.token.early = self.token.early.map(|early| early.max(retry));
+                    }
+                    Standing::Unknown => {}
+                    Standing::Missing | Standing::Expired | Standing::Rejected => {
+                        self.seek_new_value();
+                        self.token.due = self.token.due.max(retry);
+                    }
+                }
+            }
+            Some(Flight::Outdated(_) | Flight::Revoke) | None => {}
+        }
     }
 
     /// The call that the task needs, as far as the server's configuration permits it.

@@ -7,6 +7,7 @@ use super::cadence::SHORTEST_TIMEOUT;
 use super::event::{Slot, Stage};
 use super::reading::{Method, Reading};
 use super::request::Wish;
+use crate::outcome::Connection;
 use crate::time::Moment;
 
 /// Failed proofs in a row after which a life counts as one that nothing extends. One is
@@ -44,6 +45,9 @@ pub struct Token {
     pub(super) stage: Stage,
     /// Failures in a row.
     pub(super) failures: u16,
+    /// Those of them that raise the backoff: not the retries that only fill the time before
+    /// the expiry.
+    pub(super) backoff_level: u16,
     /// Readings in a row that left no room for a check before the bound.
     pub(super) hollow: u16,
     /// Times in a row that no call was seen to extend the life, up to the verdict.
@@ -139,6 +143,8 @@ pub(super) struct Candidate {
     pub(super) due: Moment,
     /// Failures in a row.
     pub(super) failures: u16,
+    /// Those of them that raise the backoff.
+    pub(super) backoff_level: u16,
     /// A first 401 has come.
     pub(super) suspected: bool,
     /// It came from re-auth: the attempt, and whether it stands in the store already.
@@ -161,6 +167,13 @@ pub(super) struct Proving {
     pub(super) duration_ms: u64,
 }
 
+impl Candidate {
+    /// A value that has just come.
+    pub(super) const fn new(due: Moment, obtained: Option<(Proving, bool)>) -> Self {
+        Self { due, failures: 0, backoff_level: 0, suspected: false, obtained }
+    }
+}
+
 impl Token {
     /// A token whose value has been put into [`Slot::A`], to be checked from `now` on.
     pub const fn with_value(now: Moment) -> Self {
@@ -181,6 +194,7 @@ impl Token {
             room_from: now,
             stage: Stage::Calm,
             failures: 0,
+            backoff_level: 0,
             hollow: 0,
             doubts: 0,
             settling: None,
@@ -255,6 +269,30 @@ impl Token {
         self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
     }
 
+    pub(super) const fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.backoff_level = 0;
+    }
+
+    /// The connection for the next call on the value in use: a fresh one after a call without
+    /// a conclusion, for the second query after a 401, and past the expiry, as what the pool
+    /// holds may be what is broken.
+    pub(super) fn current_connection(&self, now: Moment) -> Connection {
+        let is_overdue = self.bound().is_some_and(|bound| bound <= now);
+        if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
+    }
+
+    /// The same for a candidate.
+    pub(super) fn candidate_connection(&self) -> Connection {
+        let failed = self.candidate.is_some_and(|candidate| candidate.failures > 0);
+        if failed { Connection::Fresh } else { Connection::Pooled }
+    }
+
+    /// Whether it waits to log in once more after an attempt without a conclusion.
+    pub fn repeats_login(&self) -> bool {
+        self.budget.is_inconclusive() && (self.task == Task::Reauth || self.early.is_some())
+    }
+
     /// Whether something was said to be wrong with it, and nothing since that it lives.
     pub const fn is_troubled(&self) -> bool {
         self.troubled
@@ -271,8 +309,8 @@ impl Token {
         self.budget = Budget::restored(attempts);
     }
 
-    /// Brings the calls that wait for a retry forward to `now`. Not a write: that an answer
-    /// is worth asking for again says nothing of the disk.
+    /// Brings the calls that wait for a retry forward to `now`. Not a write: that a response
+    /// can be expected again says nothing of the disk.
     pub(super) fn hurry(&mut self, now: Moment) {
         if self.failures > 0 {
             self.due = self.due.min(now);

@@ -225,7 +225,7 @@ impl Experiment {
 
     fn step(&mut self, event: Event) -> Result<Option<Effect>, Failure> {
         let draw = Draw::new(fastrand::f64());
-        let context = Context { policy: &self.policy, renews_by: None, draw };
+        let context = Context { policy: &self.policy, renews_by: None, draw, in_doubt: false };
         let mut notices = Vec::new();
         let (token, effect) = step(self.token, event, clock::now(), &context, &mut notices);
         self.token = token;

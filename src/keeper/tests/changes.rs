@@ -70,7 +70,7 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
     desk.wake();
     let (check, _) = desk.effects().remove(0);
     desk.answer(check, unavailable());
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 1 }]);
+    assert_eq!(desk.server_notices(), [down(1)]);
     let (probe, _) = desk.next_effects().remove(0);
     desk.keeper.remove_token(probe.token);
     desk.out.clear();

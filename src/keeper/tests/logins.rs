@@ -107,8 +107,9 @@ fn a_login_that_never_asked_the_server_says_nothing_of_it() {
 fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
     let (mut desk, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
     for ticket in attempts(&mut desk) {
-        let fault = ReauthFault { unavailable: true, ..ReauthFault::default() };
+        let error = "connection refused".into();
+        let fault = ReauthFault { error, unavailable: true, ..ReauthFault::default() };
         end(&mut desk, ticket, Reauthenticated::Failed(fault));
     }
-    assert_eq!(desk.server_notices(), [ServerNotice::Unavailable { tokens: 5 }]);
+    assert_eq!(desk.server_notices(), [down(5)]);
 }

@@ -4,7 +4,9 @@ use super::world::{
     Life, START, alive, answer, asks, expired, ms, not_allowed, rejected, secs, throttled,
     timed_out,
 };
-use crate::lifecycle::{Effect, Event, Method, Need, Notice, Schedule, Share, Slot, Standing};
+use crate::lifecycle::{
+    Effect, Event, Method, Need, Notice, Schedule, Share, Slot, SourceChange, Standing,
+};
 use crate::outcome::Connection;
 
 #[test]
@@ -235,4 +237,56 @@ fn an_answer_that_says_when_it_was_late_is_a_reading_like_any_other() {
     life.step(answer(sent, life.now, alive(100_000)));
     assert_eq!(life.token.bound(), Some(sent + secs(100)));
     assert!(matches!(life.token.standing(), Standing::Alive(_)));
+}
+
+fn connection(effect: Effect) -> Connection {
+    match effect {
+        Effect::Ask { connection, .. } => connection,
+        other => panic!("not a call: {other:?}"),
+    }
+}
+
+#[test]
+fn an_attempt_after_an_inconclusive_one_uses_a_fresh_connection() {
+    for outcome in [timed_out(), throttled(5), not_allowed()] {
+        let mut life = Life::new().alive();
+        assert_eq!(connection(life.check(outcome.clone())), Connection::Pooled);
+        assert_eq!(connection(life.check(outcome)), Connection::Fresh);
+        assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
+        assert_eq!(connection(life.check(alive(100_000))), Connection::Pooled);
+    }
+}
+
+#[test]
+fn the_second_query_after_a_401_uses_a_fresh_connection() {
+    let mut life = Life::new().alive();
+    life.check(rejected());
+    assert_eq!(connection(life.check(rejected())), Connection::Fresh);
+}
+
+#[test]
+fn a_check_past_the_expiry_uses_a_fresh_connection() {
+    let mut life = Life::new().alive();
+    life.advance(secs(200));
+    assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
+}
+
+#[test]
+fn the_second_query_about_a_candidate_uses_a_fresh_connection() {
+    for outcome in [timed_out(), rejected()] {
+        let mut life = Life::new().alive();
+        life.source(SourceChange::NewValue);
+        assert_eq!(connection(life.check(outcome)), Connection::Pooled);
+        assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
+    }
+}
+
+#[test]
+fn a_check_that_was_cancelled_is_due_again_shortly() {
+    let mut life = Life::new();
+    life.admit().expect("a check");
+    life.step(Event::Cancelled);
+    assert_eq!(life.admit(), None);
+    let due = life.token.due_for(Need::Server).expect("a check to come");
+    assert_eq!(due.since(life.now), secs(1));
 }

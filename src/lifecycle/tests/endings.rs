@@ -61,15 +61,46 @@ fn each_stage_is_told_once_through_a_whole_outage() {
 }
 
 #[test]
-fn an_unverified_token_goes_on_being_tried_at_retry_max() {
+fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_max() {
     let mut life = unanswered();
     life.advance(secs(100));
-    life.check(timed_out());
-    for _ in 0..5 {
-        let due = life.token.due_for(Need::Server).unwrap();
-        assert_eq!(due.since(life.now), secs(300));
+    let pauses: Vec<_> = (0..12)
+        .map(|_| {
+            life.check(timed_out());
+            life.token.due_for(Need::Server).unwrap().since(life.now).as_secs()
+        })
+        .collect();
+    assert!(pauses.is_sorted() && pauses[0] <= 4, "{pauses:?}");
+    assert_eq!(pauses[11], 300);
+}
+
+#[test]
+fn past_the_expiry_a_token_is_retried_within_5_s_while_its_server_may_be_down() {
+    let mut life = unanswered();
+    life.in_doubt = true;
+    life.advance(secs(100));
+    for _ in 0..20 {
         life.check(timed_out());
+        let due = life.token.due_for(Need::Server).unwrap();
+        assert!(due.since(life.now) <= secs(5), "{due:?} at {:?}", life.now);
     }
+}
+
+#[test]
+fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() {
+    let mut life = unanswered();
+    let mut retries = 0;
+    while matches!(life.token.standing(), Standing::Alive(_)) {
+        life.sleep();
+        if life.admit().is_some() {
+            retries += 1;
+            life.answer(timed_out());
+        }
+    }
+    assert!(retries > 10, "{retries}");
+    life.check(timed_out());
+    let pause = life.token.due_for(Need::Server).unwrap().since(life.now);
+    assert!(pause <= secs(16), "{pause:?} after {retries} retries");
 }
 
 #[test]

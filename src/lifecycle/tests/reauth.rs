@@ -405,3 +405,88 @@ fn a_reload_does_not_shorten_the_pause_before_the_next_attempt() {
     life.step(Event::PolicyChanged);
     assert_eq!(life.token.due_for(Need::Reauth), due);
 }
+
+fn inconclusive() -> Reauthenticated {
+    let fault = ReauthFault { inconclusive: true, unavailable: true, ..ReauthFault::default() };
+    Reauthenticated::Failed(fault)
+}
+
+#[test]
+fn attempts_without_a_conclusion_use_up_no_budget() {
+    let mut life = dead();
+    for _ in 0..50 {
+        assert_eq!(life.reauth(inconclusive()), attempt(Reason::Expired, 1));
+    }
+    assert_eq!(life.count("reauth exhausted"), 0);
+    assert_eq!(life.token.attempts(), None);
+}
+
+#[test]
+fn the_pause_after_attempts_without_a_conclusion_doubles_from_delay_to_delay_max() {
+    let mut life = dead();
+    let pauses: Vec<_> = (0..11)
+        .map(|_| {
+            life.reauth(inconclusive());
+            life.token.due_for(Need::Reauth).unwrap().since(life.now).as_secs()
+        })
+        .collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+}
+
+#[test]
+fn an_attempt_without_a_conclusion_takes_back_no_other() {
+    let mut life = dead();
+    life.reauth(hook_failed());
+    life.reauth(inconclusive());
+    life.reauth(hook_failed());
+    life.reauth(hook_failed());
+    assert_eq!(life.count("reauth exhausted"), 1, "three that count");
+}
+
+#[test]
+fn when_the_server_is_back_an_attempt_without_a_conclusion_is_repeated_at_once() {
+    let mut life = dead();
+    for _ in 0..6 {
+        life.reauth(inconclusive());
+    }
+    assert!(life.token.repeats_login());
+    life.step(Event::ServerRecovered);
+    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now));
+}
+
+#[test]
+fn when_the_server_is_back_an_exhausted_budget_stays_exhausted() {
+    let mut life = dead();
+    for _ in 0..3 {
+        life.reauth(hook_failed());
+    }
+    let due = life.token.due_for(Need::Reauth);
+    life.step(Event::ServerRecovered);
+    assert_eq!(life.token.due_for(Need::Reauth), due);
+}
+
+#[test]
+fn an_attempt_that_was_cancelled_does_not_count() {
+    let mut life = dead();
+    for _ in 0..10 {
+        let due = life.token.due_for(Need::Reauth).expect("an attempt to come");
+        life.advance(due.since(life.now));
+        assert_eq!(life.admit(), Some(attempt(Reason::Expired, 1)));
+        life.step(Event::Cancelled);
+        assert_eq!(life.admit(), None, "not at once");
+    }
+}
+
+#[test]
+fn new_values_too_short_lived_to_be_checked_and_renewed_use_up_the_budget() {
+    for life_ms in [0, 50, 100, 300, 499] {
+        let mut life = dead();
+        for _ in 0..3 {
+            life.reauth(NEW);
+            life.check(alive(life_ms));
+            life.advance(ms(life_ms));
+            life.check(expired());
+        }
+        assert_eq!(life.count("reauth exhausted"), 1, "{life_ms} ms");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::world::{Life, START, alive, asks, expired, ms, not_allowed, secs};
 use crate::lifecycle::{
-    Attempts, Event, Method, Need, Resumed, Slot, SourceChange, Standing, Token,
+    Attempts, Effect, Event, Method, Need, Resumed, Slot, SourceChange, Standing, State, Token,
 };
 use crate::time::Moment;
 
@@ -155,4 +155,23 @@ fn a_refused_renewing_call_is_tried_again_after_a_query_that_cannot_be_judged() 
     assert_eq!(asks(Some(life.check(not_allowed())), Slot::B), Some(Method::Renew));
     assert_eq!(asks(Some(life.check(alive(12_000))), Slot::B), Some(Method::Query));
     assert_eq!(asks(Some(life.check(alive(100_000))), Slot::B), Some(Method::Renew));
+}
+
+#[test]
+fn a_life_from_an_earlier_boot_postpones_no_check() {
+    let life = resumed_with(Resumed { this_boot: false, ..known(10_000) }, false);
+    assert_eq!(life.token.state(), State::Unverified);
+    assert_eq!(life.token.due_for(Need::Server), Some(life.now));
+    assert_eq!(life.token.bound(), Some(known(10_000).bound), "it orders the wait queue");
+}
+
+#[test]
+fn a_life_from_an_earlier_boot_shortens_no_time_out_and_proves_nothing() {
+    let soon = START + ms(400);
+    let known = Resumed { this_boot: false, bound: soon, ..known(10_000) };
+    let mut life = resumed_with(known, false);
+    let effect = life.check(alive(100_000));
+    assert!(matches!(effect, Effect::Ask { timeout, .. } if timeout == secs(10)), "{effect:?}");
+    assert_eq!(life.last_renewed(), None);
+    assert_eq!(life.token.state(), State::Alive);
 }

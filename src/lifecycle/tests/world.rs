@@ -43,6 +43,8 @@ pub(super) struct Life {
     pub(super) token: Token,
     pub(super) policy: Policy,
     pub(super) renews_by: Option<Method>,
+    /// No token of the server has had a response since this one's calls fail.
+    pub(super) in_doubt: bool,
     pub(super) now: Moment,
     /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
     pub(super) draw: f64,
@@ -64,6 +66,7 @@ impl Life {
                 reauth_before: None,
             },
             renews_by: None,
+            in_doubt: false,
             now: START,
             draw: 0.0,
             notices: Vec::new(),
@@ -98,8 +101,12 @@ impl Life {
     }
 
     pub(super) fn step(&mut self, event: Event) -> Option<Effect> {
-        let context =
-            Context { policy: &self.policy, renews_by: self.renews_by, draw: Draw::new(self.draw) };
+        let context = Context {
+            policy: &self.policy,
+            renews_by: self.renews_by,
+            draw: Draw::new(self.draw),
+            in_doubt: self.in_doubt,
+        };
         let was_busy = self.token.is_busy();
         let (token, effect) = step(self.token, event, self.now, &context, &mut self.notices);
         self.token = token;
