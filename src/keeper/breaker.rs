@@ -1,7 +1,8 @@
 //! Circuit breaker of one server: a server that is down is probed, not stormed.
 //!
 //! It opens after failures of [`FAILURES_TO_OPEN`] distinct tokens (all that are being asked, if
-//! fewer) with no response between. Open, it lets one probe through at a time. Tokens that have
+//! fewer) with no response between. Once the server has answered anything, only tokens count so
+//! that had a response before: those that never had one may well be what is wrong. Open, it lets one probe through at a time. Tokens that have
 //! not failed in this outage go first: what fails for its own tokens only is no outage of the
 //! server. It closes at the first response with a conclusion.
 //!
@@ -15,6 +16,14 @@ use crate::time::Moment;
 
 /// Distinct tokens that must fail, with no response between, before a server counts as down.
 const FAILURES_TO_OPEN: usize = 3;
+
+/// How many more must fail for each token with trouble of its own: where many have, many more
+/// may get it, one after the other, and that is still no outage.
+const MORE_FOR_EACH_IN_TROUBLE: usize = 2;
+
+/// So many tokens in a row open it whatever is known of them: a server that has answered one
+/// token and fails for all others must not be stormed.
+const FAILURES_OF_ANY_TO_OPEN: usize = 64;
 
 /// The shortest gap between two probes: at most five a second.
 const SHORTEST_GAP: Duration = Duration::from_millis(200);
@@ -33,6 +42,8 @@ pub(super) struct Breaker {
     outage: Option<Outage>,
     /// Tokens with a request that was started and failed since the last response.
     failed: BTreeSet<u32>,
+    /// The same of tokens that never had a response, on a server that answered others.
+    unproven: BTreeSet<u32>,
     /// Tokens with a request that was started before the last response and failed after it. They
     /// say nothing about the time since.
     outdated: BTreeSet<u32>,
@@ -42,6 +53,7 @@ pub(super) struct Breaker {
     own_trouble: BTreeSet<u32>,
     /// The serial number of the action that was started last before the last response.
     responded_at: u64,
+    has_responded: bool,
 }
 
 /// What is known while the server is down.
@@ -80,6 +92,8 @@ pub(super) struct Failure {
     pub(super) serial: u64,
     /// It was a probe.
     pub(super) is_probe: bool,
+    /// The token had a response before.
+    pub(super) is_proven: bool,
     /// How many of the server's tokens are being asked about.
     pub(super) asked: usize,
 }
@@ -92,7 +106,7 @@ impl Breaker {
     /// Whether the server has answered no token since this one's calls fail: then the server
     /// may be what fails.
     pub(super) fn is_in_doubt(&self, token: u32) -> bool {
-        self.is_open() || self.failed.contains(&token)
+        self.is_open() || self.failed.contains(&token) || self.unproven.contains(&token)
     }
 
     /// Whether it is this token's calls that fail, and not the server.
@@ -128,7 +142,7 @@ impl Breaker {
 
     /// Whether the token failed in this outage, or has trouble of its own.
     pub(super) fn has_failed(&self, token: u32) -> bool {
-        self.failed.contains(&token) || self.own_trouble.contains(&token)
+        [&self.failed, &self.unproven, &self.own_trouble].iter().any(|set| set.contains(&token))
     }
 
     /// Whether the token had its turn in this round of probes.
@@ -167,7 +181,7 @@ impl Breaker {
         now: Moment,
         gap: impl FnOnce(u16) -> Duration,
     ) -> Change {
-        let Failure { token, serial, is_probe, asked } = failure;
+        let Failure { token, serial, is_probe, is_proven, asked } = failure;
         if let Some(outage) = &mut self.outage {
             self.failed.insert(token);
             if is_probe {
@@ -194,9 +208,17 @@ impl Breaker {
             return Change::None;
         }
         self.outdated.remove(&token);
-        self.failed.insert(token);
+        if is_proven || !self.has_responded {
+            self.failed.insert(token);
+        } else {
+            self.unproven.insert(token);
+        }
         let (failed, own) = (self.failed.len(), self.own_trouble.len());
-        if failed < FAILURES_TO_OPEN + own && failed + own < asked {
+        let all = failed + self.unproven.len();
+        let opens = failed >= FAILURES_TO_OPEN + MORE_FOR_EACH_IN_TROUBLE * own
+            || all >= FAILURES_OF_ANY_TO_OPEN
+            || all + own >= asked;
+        if !opens {
             return Change::None;
         }
         self.outage = Some(Outage {
@@ -212,9 +234,10 @@ impl Breaker {
     /// The server answered a request about a token, whatever it said. `serial` is that of the
     /// action started last.
     pub(super) fn answered(&mut self, token: u32, serial: u64) -> Change {
-        self.responded_at = serial;
+        (self.responded_at, self.has_responded) = (serial, true);
         self.forget(token);
-        let failed = std::mem::take(&mut self.failed);
+        let mut failed = std::mem::take(&mut self.failed);
+        failed.append(&mut self.unproven);
         self.suspects.append(&mut self.outdated);
         if self.outage.take().is_some() {
             self.suspects.extend(failed);
@@ -229,17 +252,11 @@ impl Breaker {
 
     /// A token is removed, or is not asked about any more.
     pub(super) fn forget(&mut self, token: u32) {
-        if !self.failed.is_empty() {
-            self.failed.remove(&token);
-        }
-        if !self.outdated.is_empty() {
-            self.outdated.remove(&token);
-        }
-        if !self.suspects.is_empty() {
-            self.suspects.remove(&token);
-        }
-        if !self.own_trouble.is_empty() {
-            self.own_trouble.remove(&token);
+        self.failed.remove(&token);
+        let sets =
+            [&mut self.unproven, &mut self.outdated, &mut self.suspects, &mut self.own_trouble];
+        for set in sets {
+            set.remove(&token);
         }
     }
 }
@@ -259,7 +276,8 @@ mod tests {
     /// A failure of a request that was started after every response so far.
     fn fail(breaker: &mut Breaker, token: u32, asked: usize) -> Change {
         let serial = breaker.responded_at + 1;
-        let failure = Failure { token, serial, is_probe: breaker.is_open(), asked };
+        let failure =
+            Failure { token, serial, is_probe: breaker.is_open(), is_proven: true, asked };
         breaker.unavailable(failure, at(0), second)
     }
 
@@ -306,7 +324,8 @@ mod tests {
         let mut breaker = Breaker::default();
         breaker.answered(9, 20);
         for token in 0..5 {
-            let failure = Failure { token, serial: 20, is_probe: false, asked: 10 };
+            let failure =
+                Failure { token, serial: 20, is_probe: false, is_proven: true, asked: 10 };
             assert_eq!(breaker.unavailable(failure, at(0), second), Change::None);
         }
         assert!(!breaker.has_own_trouble(0), "there was no response since it failed");
@@ -340,6 +359,19 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_never_had_a_response_say_little_about_a_server_that_answers_others() {
+        let mut breaker = Breaker::default();
+        respond(&mut breaker, 0);
+        let mut fail = |token| {
+            let (serial, asked) = (breaker.responded_at + 1, 1_000);
+            let failure = Failure { token, serial, is_probe: false, is_proven: false, asked };
+            breaker.unavailable(failure, at(0), second)
+        };
+        assert!((1..64).all(|token| fail(token) == Change::None));
+        assert_eq!(fail(64), Change::Opened);
+    }
+
+    #[test]
     fn open_it_lets_one_probe_through_at_a_time() {
         let mut breaker = opened();
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
@@ -355,7 +387,8 @@ mod tests {
         for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
             let mut breaker = opened();
             breaker.started(0);
-            let failure = Failure { token: 0, serial: 9, is_probe: true, asked: 10 };
+            let failure =
+                Failure { token: 0, serial: 9, is_probe: true, is_proven: true, asked: 10 };
             breaker.unavailable(failure, at(0), |_| Duration::from_millis(gap));
             assert_eq!(breaker.opens_at(), Some(at(next)));
         }
@@ -393,7 +426,7 @@ mod tests {
     fn responses_to_requests_from_before_do_not_count_as_probes() {
         let mut breaker = opened();
         breaker.started(4);
-        let failure = Failure { token: 5, serial: 9, is_probe: false, asked: 10 };
+        let failure = Failure { token: 5, serial: 9, is_probe: false, is_proven: true, asked: 10 };
         breaker.unavailable(failure, at(1_200), second);
         assert_eq!(breaker.opens_at(), None);
     }

@@ -53,7 +53,9 @@ impl Keeper {
                     if is_quick { Duration::ZERO } else { gap }
                 };
                 let (serial, asked) = (ticket.serial, server.census.asked());
-                let failure = Failure { token, serial, is_probe, asked };
+                let is_proven = self.table.look(token, |entry| entry.token.had_response());
+                let is_proven = is_proven == Some(true);
+                let failure = Failure { token, serial, is_probe, is_proven, asked };
                 (server.gate.breaker.unavailable(failure, now, gap), Some(fault))
             }
             (Contact::Failed(_), None) | (Contact::None, _) => {

@@ -288,6 +288,12 @@ impl Token {
         if failed { Connection::Fresh } else { Connection::Pooled }
     }
 
+    /// Whether the server has said anything of the value in use since this boot of the machine.
+    pub const fn had_response(&self) -> bool {
+        !matches!(self.standing, Standing::Missing | Standing::Unknown)
+            && !self.is_only_remembered()
+    }
+
     /// Whether it waits to log in once more after an attempt without a conclusion.
     pub fn repeats_login(&self) -> bool {
         self.budget.is_inconclusive() && (self.task == Task::Reauth || self.early.is_some())

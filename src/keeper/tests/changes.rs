@@ -87,3 +87,56 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
     let asked: Vec<_> = desk.effects().iter().map(|(ticket, _)| ticket.token).collect();
     assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
 }
+
+#[test]
+fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() {
+    let mut desk = Desk::new(1_000, 5);
+    let ids = desk.tokens(2, None);
+    desk.wake();
+    let calls = desk.effects();
+    ids.iter().for_each(|id| desk.keeper.remove_token(*id));
+    desk.keeper.remove_server(desk.server);
+    let limits = Limits { rate_limit: number(1), max_in_flight: number(1) };
+    assert_ne!(desk.keeper.add_server(limits), desk.server);
+    desk.answer(calls[0].0, alive(MINUTE));
+    desk.answer(calls[1].0, unavailable());
+    assert_eq!(desk.server_notices(), []);
+    assert_eq!(desk.keeper.servers_known(), 1);
+    assert_eq!(desk.keeper.add_server(limits), desk.server);
+    assert_eq!(desk.keeper.in_flight(desk.server), 0);
+}
+
+#[test]
+fn servers_renamed_again_and_again_leave_nothing_behind() {
+    let mut desk = Desk::new(1_000, 5);
+    let id = desk.tokens(1, None)[0];
+    for _ in 0..200 {
+        desk.advance(Duration::from_secs(1));
+        let earlier = desk.server;
+        let limits = Limits { rate_limit: number(1_000), max_in_flight: number(5) };
+        desk.server = desk.keeper.add_server(limits);
+        let spec = desk.spec(None);
+        desk.keeper.change_token(id, spec, desk.now, &mut desk.out);
+        desk.keeper.remove_server(earlier);
+        for (ticket, _) in desk.effects() {
+            desk.answer(ticket, alive(MINUTE));
+        }
+    }
+    assert!(desk.keeper.servers_known() <= 2, "{}", desk.keeper.servers_known());
+}
+
+#[test]
+fn a_cancelled_action_gives_back_what_it_occupied() {
+    let mut desk = Desk::new(1_000_000, 1);
+    desk.tokens(2, None);
+    desk.wake();
+    let (ticket, _) = desk.effects()[0];
+    desk.keeper.remove_token(ticket.token);
+    desk.keeper.cancel(ticket, desk.now, &mut desk.out);
+    let next = desk.effects();
+    assert_eq!(next.len(), 1, "the other token's check");
+    desk.keeper.cancel(next[0].0, desk.now, &mut desk.out);
+    assert_eq!(desk.keeper.in_flight(desk.server), 0);
+    desk.advance(Duration::from_secs(1));
+    assert_eq!(desk.effects().len(), 1, "it is repeated");
+}

@@ -113,3 +113,167 @@ fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
     }
     assert_eq!(desk.server_notices(), [down(5)]);
 }
+
+/// Adds dead tokens with a command method of their own.
+fn more_dead(desk: &mut Desk, count: usize) -> ReauthId {
+    let spec =
+        ReauthSpec { route: ReauthRoute::Hook, max_failures: number(20), window: 60 * MINUTE };
+    let reauth = desk.keeper.add_reauth(spec);
+    desk.tokens(count, Some(reauth));
+    desk.wake();
+    for (ticket, effect) in desk.effects() {
+        match effect {
+            Effect::Ask { .. } => desk.answer(ticket, expired()),
+            other => panic!("{other:?}"),
+        }
+    }
+    reauth
+}
+
+fn method_of(desk: &Desk, ticket: Ticket) -> Option<ReauthId> {
+    desk.keeper.spec(ticket.token).and_then(|spec| spec.reauth)
+}
+
+#[test]
+fn commands_that_hang_leave_a_slot_to_every_other_method() {
+    let mut desk = Desk::new(1_000_000, 1_000);
+    let spec =
+        ReauthSpec { route: ReauthRoute::Hook, max_failures: number(20), window: 60 * MINUTE };
+    let [hanging, good] = [0, 1].map(|_| desk.keeper.add_reauth(spec));
+    desk.tokens(8, Some(hanging));
+    desk.wake();
+    for (ticket, _) in desk.effects() {
+        desk.answer(ticket, expired());
+    }
+    assert_eq!(attempts(&mut desk).len(), 3, "of four slots");
+    assert_eq!(desk.keeper.next_wake(), None, "nothing can start");
+    desk.tokens(1, Some(good));
+    desk.wake();
+    let (ticket, _) = desk.effects()[0];
+    desk.answer(ticket, expired());
+    let started = attempts(&mut desk);
+    assert_eq!(started.len(), 1);
+    assert_eq!(method_of(&desk, started[0]), Some(good));
+}
+
+#[test]
+fn methods_take_turns_for_the_slots() {
+    let (mut desk, first) = desk_of_the_dead(10, ReauthRoute::Hook, 20);
+    let under_way = attempts(&mut desk);
+    let second = more_dead(&mut desk, 10);
+    let mut methods = Vec::new();
+    for ticket in under_way {
+        end(&mut desk, ticket, Reauthenticated::NewValue { stored: true });
+        methods.extend(attempts(&mut desk).iter().map(|ticket| method_of(&desk, *ticket)));
+    }
+    assert_eq!(methods, [Some(second), Some(first), Some(second), Some(first)]);
+}
+
+#[test]
+fn a_method_that_is_removed_keeps_its_number_until_its_last_command_has_ended() {
+    let (mut desk, reauth) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+    let ticket = attempts(&mut desk)[0];
+    desk.keeper.remove_token(ticket.token);
+    desk.keeper.remove_reauth(reauth);
+    assert_eq!((desk.keeper.reauths_known(), desk.keeper.hooks_in_flight()), (1, 1));
+    let spec = ReauthSpec { route: ReauthRoute::Hook, max_failures: number(1), window: MINUTE };
+    assert_ne!(desk.keeper.add_reauth(spec), reauth);
+    end(&mut desk, ticket, failed());
+    assert_eq!((desk.keeper.reauths_known(), desk.keeper.hooks_in_flight()), (1, 0));
+    assert_eq!(desk.keeper.add_reauth(spec), reauth);
+}
+
+fn inconclusive() -> Reauthenticated {
+    let fault = ReauthFault { inconclusive: true, ..ReauthFault::default() };
+    Reauthenticated::Failed(fault)
+}
+
+#[test]
+fn attempts_without_a_conclusion_never_close_the_method() {
+    let (mut desk, _) = desk_of_the_dead(1, ReauthRoute::Server, 2);
+    for _ in 0..20 {
+        let ticket = attempts(&mut desk)[0];
+        end(&mut desk, ticket, inconclusive());
+        desk.advance(MINUTE);
+    }
+    let told = |output: &Output| matches!(output, Output::ReauthExhausted { .. });
+    assert!(!desk.out.iter().any(told));
+}
+
+#[test]
+fn a_login_that_succeeds_is_followed_by_those_that_came_to_no_conclusion() {
+    for route in [ReauthRoute::Hook, ReauthRoute::Server] {
+        let (mut desk, _) = desk_of_the_dead(4, route, 20);
+        for _ in 0..8 {
+            for ticket in attempts(&mut desk) {
+                end(&mut desk, ticket, inconclusive());
+            }
+            desk.advance(2 * MINUTE);
+        }
+        let mut running = attempts(&mut desk);
+        let last = running.pop().expect("an attempt");
+        for ticket in running {
+            end(&mut desk, ticket, inconclusive());
+        }
+        assert_eq!(attempts(&mut desk).len(), 0);
+        end(&mut desk, last, Reauthenticated::NewValue { stored: true });
+        assert_eq!(attempts(&mut desk).len(), 3, "{route:?}");
+    }
+}
+
+#[test]
+fn commands_for_dead_tokens_wait_while_their_server_is_down() {
+    let (mut desk, reauth) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+    let ticket = attempts(&mut desk)[0];
+    desk.tokens(1, None);
+    desk.wake();
+    let (probe, _) = desk.effects()[0];
+    desk.answer(probe, unavailable());
+    assert_eq!(desk.server_notices(), [down(2)]);
+    end(&mut desk, ticket, failed());
+    desk.advance(Duration::from_secs(10));
+    let (probe, effect) = desk.effects()[0];
+    assert!(matches!(effect, Effect::Ask { .. }), "no command: {effect:?}");
+    assert_eq!(desk.keeper.hooks_in_flight(), 0);
+    desk.answer(probe, alive(MINUTE));
+    let started = attempts(&mut desk);
+    assert_eq!(method_of(&desk, started[0]), Some(reauth));
+}
+
+#[test]
+fn commands_wait_for_their_server_no_longer_than_the_longest_delay() {
+    let (mut desk, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+    let ticket = attempts(&mut desk)[0];
+    desk.tokens(1, None);
+    desk.wake();
+    let (probe, _) = desk.effects()[0];
+    desk.answer(probe, unavailable());
+    end(&mut desk, ticket, failed());
+    let failed_at = desk.now;
+    loop {
+        let (ticket, effect) = desk.next_effects()[0];
+        match effect {
+            Effect::Reauth { .. } => break,
+            _ => desk.answer(ticket, unavailable()),
+        }
+    }
+    let waited = desk.now.since(failed_at);
+    assert!(waited >= MINUTE && waited <= MINUTE + Duration::from_secs(2), "{waited:?}");
+}
+
+#[test]
+fn commands_start_at_once_where_no_check_could_find_the_server_back() {
+    let (mut desk, _) = desk_of_the_dead(2, ReauthRoute::Hook, 20);
+    let under_way = attempts(&mut desk);
+    for ticket in under_way {
+        end(&mut desk, ticket, Reauthenticated::NewValue { stored: true });
+    }
+    for (ticket, _) in desk.effects() {
+        desk.answer(ticket, unavailable());
+    }
+    let (probe, _) = desk.next_effects()[0];
+    desk.answer(probe, expired());
+    assert_eq!(desk.keeper.hooks_in_flight(), 0, "after the delay");
+    let found = std::iter::repeat_with(|| desk.next_effects()).take(10).flatten();
+    assert!(found.into_iter().any(|(_, effect)| matches!(effect, Effect::Reauth { .. })));
+}

@@ -1,6 +1,7 @@
 //! Servers that are down or want quiet: what their tokens are spared, and what they are not.
 
 use super::*;
+use crate::outcome::Connection;
 
 #[test]
 fn a_failing_server_does_not_delay_another_servers_tokens() {
@@ -161,4 +162,112 @@ fn a_server_that_answers_one_token_well_is_no_outage_for_those_that_fail() {
     }
     assert!(recoveries <= 2, "one pair of notices at the most: {recoveries}");
     assert!(asked < 40, "{asked} requests in a minute for three tokens");
+}
+
+#[test]
+fn dead_tokens_do_not_keep_an_outage_from_being_seen() {
+    let mut desk = Desk::new(1_000_000, 10);
+    desk.tokens(3, None);
+    desk.wake();
+    let calls = desk.effects();
+    desk.answer(calls[0].0, alive(MINUTE));
+    desk.answer(calls[1].0, alive(MINUTE));
+    desk.answer(calls[2].0, expired());
+    for _ in 0..20 {
+        for (ticket, _) in desk.next_effects() {
+            desk.answer(ticket, unavailable());
+        }
+    }
+    assert_eq!(desk.server_notices(), [down(3)]);
+}
+
+#[test]
+fn every_probe_uses_a_fresh_connection() {
+    let mut desk = Desk::new(1_000_000, 10);
+    desk.tokens(10, None);
+    desk.wake();
+    for (ticket, _) in desk.effects().into_iter().take(3) {
+        desk.answer(ticket, unavailable());
+    }
+    desk.tokens(1, None);
+    desk.wake();
+    for _ in 0..20 {
+        for (ticket, effect) in desk.next_effects() {
+            let fresh = matches!(effect, Effect::Ask { connection: Connection::Fresh, .. });
+            assert!(fresh, "{effect:?}");
+            desk.answer(ticket, unavailable());
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_down_is_probed_at_least_every_5_s_and_at_most_5_times_a_second() {
+    for count in [1, 3, 40] {
+        let mut desk = Desk::new(1_000_000, 100);
+        desk.tokens(count, None);
+        desk.wake();
+        for (ticket, _) in desk.effects() {
+            desk.answer(ticket, unavailable());
+        }
+        let mut last = desk.now;
+        for _ in 0..200 {
+            let probes = desk.next_effects();
+            let gap = desk.now.since(last);
+            assert!(gap >= Duration::from_millis(200), "{gap:?}");
+            assert!(gap <= Duration::from_secs(5), "{gap:?}");
+            assert_eq!(probes.len(), 1);
+            desk.answer(probes[0].0, unavailable());
+            last = desk.now;
+        }
+    }
+}
+
+/// A server that answers some tokens well and fails for `poisoned` others, from a cold start for
+/// a minute. Returns how many of the healthy tokens, which live for 30 s, died, and how many
+/// notices there were of the server.
+fn partial_outage(
+    poisoned: usize,
+    healthy: usize,
+    poisoned_first: bool,
+    limits: (u32, u32),
+) -> (usize, usize) {
+    let mut desk = Desk::new(limits.0, limits.1);
+    let ids = desk.tokens(poisoned + healthy, None);
+    let is_healthy = |id: TokenId| {
+        let at = ids.iter().position(|known| *known == id).expect("a token of ours");
+        if poisoned_first { at >= poisoned } else { at < healthy }
+    };
+    let life = Duration::from_secs(30);
+    let mut ends: std::collections::HashMap<_, _> =
+        ids.iter().filter(|id| is_healthy(**id)).map(|id| (*id, desk.now + life)).collect();
+    let end = desk.now + MINUTE;
+    desk.wake();
+    while desk.now < end {
+        for (ticket, _) in desk.effects() {
+            match ends.get_mut(&ticket.token) {
+                Some(ends) if *ends > desk.now => {
+                    *ends = desk.now + life;
+                    desk.answer(ticket, alive(life));
+                }
+                Some(_) => desk.answer(ticket, expired()),
+                None => desk.answer(ticket, unavailable()),
+            }
+        }
+        let next = desk.keeper.next_wake().expect("a retry to come").max(desk.now);
+        desk.now = next.max(desk.now + Duration::from_millis(1));
+        desk.wake();
+    }
+    let died = ends.values().filter(|ends| **ends <= end).count();
+    (died, desk.server_notices().len())
+}
+
+#[test]
+fn healthy_tokens_live_beside_many_that_fail_whatever_their_order() {
+    for poisoned_first in [true, false] {
+        for limits in [(500, 64), (20, 1), (1_000_000, 1_000)] {
+            let (died, notices) = partial_outage(50, 10, poisoned_first, limits);
+            assert_eq!(died, 0, "poisoned first: {poisoned_first}, limits: {limits:?}");
+            assert!(notices <= 2, "{notices}, poisoned first: {poisoned_first}, {limits:?}");
+        }
+    }
 }
