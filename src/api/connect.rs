@@ -1,31 +1,24 @@
-//! The HTTP client of one server: how connections are made, kept and trusted.
+//! Builds the HTTP clients of one server: settings, trusted authorities, proxy.
 //!
-//! Owns every setting of the HTTP library. Never lets an error of it out unread.
+//! Owns every setting of the HTTP library. Never lets an error of it out unread. Which client a
+//! request uses is decided in `connections`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue};
+use reqwest::Proxy;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, ClientBuilder, Proxy};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::transport::reason;
 use crate::settings::Server;
-
-/// An idle connection is kept this long. Checks of a token are minutes to hours apart, and
-/// a new TLS connection costs a request many times over; servers that want their sockets
-/// back close them, which is noticed at once. A connection that died unseen costs no check
-/// either: the probes below find it first, and a request that was never sent on it goes
-/// out on a new one.
-const KEEP_IDLE: Duration = Duration::from_secs(2 * 3600);
-
-/// How often an idle connection is probed: below the 350 s after which common gateways
-/// forget it, and three lost probes still find a dead one within three minutes.
-const PROBE: Duration = Duration::from_secs(45);
-
-/// How long an HTTP/2 ping may stay unanswered.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
@@ -71,78 +64,127 @@ pub enum ClientError {
     },
 }
 
-/// The client that all requests to `server` go through.
-pub(super) fn client(server: &Server) -> Result<reqwest::Client, ClientError> {
-    let builder = retries(trust(connections(server), server)?, server);
-    let builder = match proxy(server)? {
-        Some(proxy) => builder.proxy(proxy),
-        None => builder,
-    };
-    builder.build().map_err(|error| match &server.ca_file {
-        Some(path) => {
-            ClientError::CaFileInvalid { server: server.name.clone(), path: path.clone() }
+/// What the HTTP clients of one server are built from. All of them share one TLS configuration:
+/// a session that one client has established is resumed by the others.
+pub(super) struct Blueprint {
+    server: String,
+    tls: ClientConfig,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
+    max_idle: usize,
+    /// Whether the URL is plain HTTP, so that no request uses HTTP/2.
+    plain: bool,
+}
+
+impl Blueprint {
+    /// Reads the authorities that `server` is verified with.
+    pub(super) fn new(server: &Server) -> Result<Self, ClientError> {
+        Ok(Self {
+            server: server.name.clone(),
+            tls: tls(server)?,
+            proxy: proxy(server)?,
+            connect_timeout: server.connect_timeout.min(server.timeout),
+            max_idle: usize::try_from(server.max_in_flight.get()).unwrap_or(usize::MAX),
+            plain: server.url.scheme() == "http",
+        })
+    }
+
+    /// A client that opens a connection for each request and closes it afterwards.
+    pub(super) fn fresh(&self) -> Result<reqwest::Client, ClientError> {
+        // Without a pool, an HTTP/2 connection is not shared by concurrent requests either.
+        self.build(0, None)
+    }
+
+    /// A client that keeps connections open. One that is idle for `idle` is not used again; it
+    /// is closed after twice that time at the latest, which is when the library looks for it.
+    pub(super) fn pooled(&self, idle: Duration) -> Result<reqwest::Client, ClientError> {
+        self.build(self.max_idle, Some(idle))
+    }
+
+    fn build(
+        &self,
+        max_idle: usize,
+        idle: Option<Duration>,
+    ) -> Result<reqwest::Client, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
+            .default_headers(default_headers())
+            .tls_backend_preconfigured(self.tls.clone())
+            // A redirect would carry the token to whoever it names, and the Referer as well.
+            .redirect(Policy::none())
+            .referer(false)
+            // The environment's proxies would see every token: one is used by configuration only.
+            .no_proxy()
+            .connect_timeout(self.connect_timeout)
+            .pool_max_idle_per_host(max_idle)
+            .pool_idle_timeout(idle)
+            // A request has a time-out and an idle connection is closed soon: neither needs
+            // keep-alive probes of TCP or HTTP/2, whose timers would wake an idle daemon.
+            .tcp_nodelay(true);
+        // The library repeats a request that an HTTP/2 server refused unread. Where no HTTP/2 is
+        // spoken, the copy of each request that this takes is wasted; on a fresh connection, a
+        // request is sent once.
+        if self.plain || max_idle == 0 {
+            builder = builder.retry(reqwest::retry::never().max_retries_per_request(0));
         }
-        None => ClientError::Unusable { server: server.name.clone(), reason: reason(&error) },
-    })
-}
-
-fn connections(server: &Server) -> ClientBuilder {
-    let idle = usize::try_from(server.max_in_flight.get()).unwrap_or(usize::MAX);
-    reqwest::Client::builder()
-        .user_agent(concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
-        .default_headers(default_headers())
-        // A redirect would carry the token to whoever it names, and the Referer as well.
-        .redirect(Policy::none())
-        .referer(false)
-        // The environment's proxies would see every token: one is used by configuration only.
-        .no_proxy()
-        .connect_timeout(server.connect_timeout.min(server.timeout))
-        .pool_max_idle_per_host(idle)
-        .pool_idle_timeout(KEEP_IDLE)
-        .tcp_nodelay(true)
-        .tcp_keepalive(PROBE)
-        .tcp_keepalive_interval(PROBE)
-        .http2_keep_alive_interval(PROBE)
-        .http2_keep_alive_timeout(PROBE_TIMEOUT)
-        .http2_keep_alive_while_idle(true)
-}
-
-/// Only HTTP/2 has requests that a server refuses unread, which the library then repeats. Where
-/// it is not spoken, keeping a copy of each request for that is in vain.
-fn retries(builder: ClientBuilder, server: &Server) -> ClientBuilder {
-    match server.url.scheme() {
-        "http" => builder.retry(reqwest::retry::never().max_retries_per_request(0)),
-        _ => builder,
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        builder.build().map_err(|error| ClientError::Unusable {
+            server: self.server.clone(),
+            reason: reason(&error),
+        })
     }
 }
 
 fn default_headers() -> HeaderMap {
     HeaderMap::from_iter([
         (ACCEPT, HeaderValue::from_static("application/json")),
+        // Without this header a server may send any encoding (RFC 9110, 12.5.3).
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         // A cached `Remaining` would be a lie about the life that is left.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ])
 }
 
-fn trust(builder: ClientBuilder, server: &Server) -> Result<ClientBuilder, ClientError> {
-    let Some(path) = &server.ca_file else {
-        let encrypted = [Some(&server.url), server.proxy.as_ref()]
-            .iter()
-            .flatten()
-            .any(|url| url.scheme() != "http");
-        // Without TLS nothing needs to be trusted, and a machine without authorities will do.
-        return Ok(if encrypted { builder } else { builder.tls_certs_only([]) });
-    };
-    let pem = std::fs::read(path).map_err(|source| ClientError::CaFileUnreadable {
+/// TLS for `server`: with a `ca_file` its authorities alone are trusted, otherwise the system's.
+fn tls(server: &Server) -> Result<ClientConfig, ClientError> {
+    let unusable = |error: rustls::Error| ClientError::Unusable {
         server: server.name.clone(),
-        path: path.clone(),
-        source,
-    })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(authorities) if !authorities.is_empty() => Ok(builder.tls_certs_only(authorities)),
-        Ok(_) | Err(_) => {
-            Err(ClientError::CaFileInvalid { server: server.name.clone(), path: path.clone() })
-        }
+        reason: error.to_string(),
+    };
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let encrypted = [Some(&server.url), server.proxy.as_ref()]
+        .iter()
+        .flatten()
+        .any(|url| url.scheme() != "http");
+    let builder = match &server.ca_file {
+        Some(path) => builder.with_root_certificates(authorities(server, path)?),
+        None if encrypted => builder.with_platform_verifier().map_err(unusable)?,
+        // Without TLS nothing needs to be trusted, and a machine without authorities will do.
+        None => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The authorities in the file at `path`, which is `ca_file` of `server`.
+fn authorities(server: &Server, path: &Path) -> Result<RootCertStore, ClientError> {
+    let (server, path) = (server.name.clone(), path.to_owned());
+    let pem = match std::fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(ClientError::CaFileUnreadable { server, path, source }),
+    };
+    let mut store = RootCertStore::empty();
+    let read = CertificateDer::pem_slice_iter(&pem)
+        .try_for_each(|certificate| store.add(certificate.ok()?).ok());
+    match read {
+        Some(()) if !store.is_empty() => Ok(store),
+        Some(()) | None => Err(ClientError::CaFileInvalid { server, path }),
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) fn kind_of(status: u16, voice: Voice, retry_after: Option<Duration>) 
         (401, Voice::Api, _) => FailureKind::Rejected,
         (429, ..) => quiet(retry_after.unwrap_or_default()),
         (503, _, Some(asked)) => quiet(asked),
-        (401 | 410, Voice::Http, _) | (408 | 425, ..) => FailureKind::Unavailable,
+        (401 | 410, Voice::Http, _) | (408 | 421 | 425, ..) => FailureKind::Unavailable,
         (300..=499, ..) => FailureKind::Misconfigured,
         _ => FailureKind::Unavailable,
     }
@@ -115,6 +115,10 @@ pub(super) fn sentence(status: u16, voice: Voice, endpoint: Endpoint, server: &s
             "the server redirects ({status}), which is never followed: set `url` of \
              [server.{server}] to where the API really is"
         ),
+        (421, _) => format!(
+            "the server does not serve this address on this connection (421): if it stays so, \
+             check `url` and `proxy` of [server.{server}]"
+        ),
         (429, _) => "the server asks for fewer requests (429)".to_owned(),
         (503, _) => "the server is not available for now (503)".to_owned(),
         (500, Voice::Api) => {
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_by_itself_is_unavailable() {
-        for status in [0, 100, 200, 204, 299, 408, 425, 500, 502, 503, 504, 599, 600, 999] {
+        for status in [0, 100, 200, 204, 299, 408, 421, 425, 500, 502, 503, 504, 599, 600, 999] {
             for voice in [Voice::Api, Voice::Http] {
                 assert_eq!(kind_of(status, voice, None), FailureKind::Unavailable, "{status}");
             }

@@ -31,6 +31,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// What the `Retry-After` header asks for.
     pub(super) retry_after: Option<Duration>,
+    /// How the body is encoded, although `identity` was asked for.
+    pub(super) encoding: Option<Box<str>>,
     pub(super) body: Body,
 }
 
@@ -123,13 +125,23 @@ fn result(asked: &Asked<'_>, answer: &Answer) -> Result<Object, Failure> {
 /// that claims success, `reason` (to follow "the answer").
 fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
     let status = answer.status;
-    if status == 200 {
-        return protocol_error(asked.endpoint, reason);
+    let mut failure = if status == 200 {
+        protocol_error(asked.endpoint, reason)
+    } else {
+        Failure {
+            kind: kind_of(status, Voice::Http, answer.retry_after),
+            fault: told(asked, status, Voice::Http, None),
+        }
+    };
+    if let Some(encoding) = &answer.encoding {
+        failure.fault.error = format!(
+            "{}; its body is encoded as {encoding}, although only `identity` was asked for: does \
+             something on the way to [server.{}] compress?",
+            failure.fault.error, asked.server
+        )
+        .into();
     }
-    Failure {
-        kind: kind_of(status, Voice::Http, answer.retry_after),
-        fault: told(asked, status, Voice::Http, None),
-    }
+    failure
 }
 
 /// The failure that one of the API's errors tells.

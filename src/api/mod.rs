@@ -7,6 +7,7 @@
 //! Sending (`send`) and concluding (`interpret`) are apart, and the latter is pure.
 
 mod connect;
+mod connections;
 mod endpoint;
 mod envelope;
 mod failure;
@@ -19,13 +20,17 @@ mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::connect::ClientError;
+pub use self::connections::ConnectionLimits;
+use self::connections::{Connections, Lease, Verdict};
 use self::endpoint::{Addresses, Endpoint};
 use self::interpret::{Answer, Asked};
+use self::send::OnEnd;
 use self::transport::Limits;
 use crate::outcome::{Connection, Fault, Outcome};
 use crate::secret::TokenValue;
@@ -39,10 +44,12 @@ use crate::settings::Server;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    http: reqwest::Client,
+    connections: Connections,
     addresses: Addresses,
     server: String,
     connect_timeout: Duration,
+    /// Whether a renewal on this server has replaced a value.
+    replaces_values: AtomicBool,
 }
 
 /// The answer to [`Client::renew`].
@@ -89,43 +96,71 @@ impl Client {
     /// When `ca_file` cannot be read or holds no certificate, `proxy` cannot be used, or
     /// this machine trusts no certificate authority at all.
     pub fn new(server: &Server) -> Result<Self, ClientError> {
+        Self::with_limits(server, ConnectionLimits::default())
+    }
+
+    /// The same with other limits for its connections than the default ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn with_limits(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Inner {
-            http: connect::client(server)?,
+            connections: Connections::new(server, limits)?,
             addresses: Addresses::under(&server.url),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
+            replaces_values: AtomicBool::new(false),
         })))
     }
 
-    /// Asks for the token's remaining life (`QuerySessionToken`).
+    /// Asks for the token's remaining life (`QuerySessionToken`). If a reused connection ends
+    /// before the response, the query is sent once more on a fresh one, in the same time.
     pub async fn query(
         &self,
         token: &TokenValue,
         timeout: Duration,
-        _connection: Connection,
+        connection: Connection,
     ) -> Outcome {
         let asked = self.asked(Endpoint::Query, token.expose());
-        match self.call(&asked, &[("SessionToken", token.expose())], timeout).await {
+        let parameters = [("SessionToken", token.expose())];
+        let (answer, lease) =
+            self.call(&asked, &parameters, timeout, connection, OnEnd::Resend).await;
+        let outcome = match answer {
             Ok(answer) => interpret::query(&asked, &answer),
             Err(fault) => Outcome::Unavailable(fault),
-        }
+        };
+        self.0.connections.judge(&lease, Verdict::from(&outcome));
+        outcome
     }
 
-    /// Extends the token's life (`RenewSessionToken`).
+    /// Extends the token's life (`RenewSessionToken`). Sent once more as a query is, but not on
+    /// a server that has replaced a value in a renewal: the second renewal would then name a
+    /// value that the first has ended.
     pub async fn renew(
         &self,
         token: &TokenValue,
         timeout: Duration,
-        _connection: Connection,
+        connection: Connection,
     ) -> Renewed {
         let asked = self.asked(Endpoint::Renew, token.expose());
-        match self.call(&asked, &[("SessionToken", token.expose())], timeout).await {
+        let parameters = [("SessionToken", token.expose())];
+        let replaces_values = self.0.replaces_values.load(Ordering::Relaxed);
+        let on_end = if replaces_values { OnEnd::Fail } else { OnEnd::Resend };
+        let (answer, lease) = self.call(&asked, &parameters, timeout, connection, on_end).await;
+        let renewed = match answer {
             Ok(answer) => interpret::renew(&asked, &answer, token),
             Err(fault) => Renewed { outcome: Outcome::Unavailable(fault), new_value: None },
+        };
+        self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
+        if renewed.new_value.is_some() {
+            self.0.replaces_values.store(true, Ordering::Relaxed);
         }
+        renewed
     }
 
-    /// Opens a session of `minutes`, 1 to 1440, with an API key (`GetSessionToken`).
+    /// Opens a session of `minutes`, 1 to 1440, with an API key (`GetSessionToken`), on a fresh
+    /// connection. It is sent once: each request that arrives may open a session.
     ///
     /// # Errors
     ///
@@ -139,13 +174,24 @@ impl Client {
         let key = api_key.expose_secret();
         let asked = self.asked(Endpoint::Login, key);
         let minutes = minutes.to_string();
-        match self.call(&asked, &[("APIKey", key), ("Minutes", &minutes)], timeout).await {
+        let parameters = [("APIKey", key), ("Minutes", &*minutes)];
+        let (answer, lease) =
+            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let login = match answer {
             Ok(answer) => interpret::login(&asked, &answer),
             Err(fault) => Err(LoginFault { kind: LoginFaultKind::Unavailable, fault }),
-        }
+        };
+        let conclusive = match &login {
+            Ok(_) => true,
+            Err(fault) => fault.kind == LoginFaultKind::Refused,
+        };
+        let verdict = if conclusive { Verdict::Conclusive } else { Verdict::Inconclusive };
+        self.0.connections.judge(&lease, verdict);
+        login
     }
 
-    /// Ends the token's session (`RevokeSessionToken`).
+    /// Ends the token's session (`RevokeSessionToken`), on a fresh connection: it is rare, and
+    /// nothing tries it again.
     ///
     /// # Errors
     ///
@@ -153,23 +199,34 @@ impl Client {
     /// was dead already.
     pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), Fault> {
         let asked = self.asked(Endpoint::Revoke, token.expose());
-        let answer = self.call(&asked, &[("SessionToken", token.expose())], timeout).await?;
-        interpret::revoke(&asked, &answer)
+        let parameters = [("SessionToken", token.expose())];
+        let (answer, lease) =
+            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let revoked = answer.and_then(|answer| interpret::revoke(&asked, &answer));
+        let verdict = if revoked.is_ok() { Verdict::Conclusive } else { Verdict::Inconclusive };
+        self.0.connections.judge(&lease, verdict);
+        revoked
     }
 
     fn asked<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> Asked<'a> {
         Asked { server: &self.0.server, endpoint, secret }
     }
 
+    /// Sends a request. The lease that comes with the response is what it came from.
     async fn call(
         &self,
         asked: &Asked<'_>,
         parameters: &[(&str, &str)],
         timeout: Duration,
-    ) -> Result<Answer, Fault> {
-        let url = self.0.addresses.with(asked.endpoint, parameters);
-        let limits = Limits { timeout, connect_timeout: self.0.connect_timeout };
-        send::get(&self.0.http, url, limits, asked).await
+        connection: Connection,
+        on_end: OnEnd,
+    ) -> (Result<Answer, Fault>, Lease) {
+        let Inner { connections, addresses, connect_timeout, .. } = &*self.0;
+        let url = || addresses.with(asked.endpoint, parameters);
+        let limits = Limits { timeout, connect_timeout: *connect_timeout };
+        let mut lease = connections.lease(connection);
+        let answer = send::get(connections, &mut lease, url, on_end, limits, asked).await;
+        (answer, lease)
     }
 }
 

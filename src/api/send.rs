@@ -1,36 +1,63 @@
-//! One request and the answer to it, or the sentence why there is none.
+//! One request and the response to it, or the sentence why there is none.
 //!
-//! Owns the reading of a body within its limit. Concludes nothing from it.
+//! Owns the reading of a body within its limit, and the resending of a request whose reused
+//! connection ended. Concludes nothing from a response.
 
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, Request, Response};
+use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Method, Request, Response};
 use tokio::time::timeout;
 use url::Url;
 
+use super::connections::{Connections, Lease, Verdict};
 use super::interpret::{Answer, Asked, Body};
 use super::quiet;
+use super::redact::clean;
 use super::transport::{Limits, explain, no_answer_within};
 use crate::clock::wall_clock;
-use crate::outcome::Fault;
+use crate::outcome::{Connection, Fault};
 
 /// The longest body that is read, in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Sends a `GET` for `url` and reads the answer.
+/// What happens to a request whose reused connection ended before the response began. The server
+/// may have processed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnEnd {
+    /// It is sent once more, on a fresh connection.
+    Resend,
+    /// It has failed: a second one might do more than the first.
+    Fail,
+}
+
+/// Sends a `GET` for `url` and reads the response. On return, `lease` is what the response, or
+/// the error, came from.
 pub(super) async fn get(
-    http: &Client,
-    url: Url,
+    connections: &Connections,
+    lease: &mut Lease,
+    url: impl Fn() -> Url,
+    on_end: OnEnd,
     limits: Limits,
     asked: &Asked<'_>,
 ) -> Result<Answer, Fault> {
     let answered = async {
-        let response = http.execute(Request::new(Method::GET, url)).await?;
+        let mut sent = lease.http.execute(Request::new(Method::GET, url())).await;
+        if let Err(error) = &sent
+            && on_end == OnEnd::Resend
+            && connections.reused_connection_ended(lease, error)
+        {
+            connections.judge(lease, Verdict::Inconclusive);
+            *lease = connections.lease(Connection::Fresh);
+            sent = lease.http.execute(Request::new(Method::GET, url())).await;
+        }
+        let response = sent?;
+        connections.note_response(lease, &response);
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        Ok(Answer { status, retry_after, body: body(response).await? })
+        let encoding = encoding(response.headers(), asked);
+        Ok(Answer { status, retry_after, encoding, body: body(response).await? })
     };
     // The library's own limit would be a timer and a wrapper more for each request.
     match timeout(limits.timeout, answered).await {
@@ -64,4 +91,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let asked = headers.get(RETRY_AFTER)?;
     let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(|| wall_clock().into());
     quiet::asked(asked, answered)
+}
+
+/// The content coding of a body, if it has one: `identity` is none.
+fn encoding(headers: &HeaderMap, asked: &Asked<'_>) -> Option<Box<str>> {
+    let coding = headers.get(CONTENT_ENCODING)?;
+    let coding = clean(&String::from_utf8_lossy(coding.as_bytes()), asked.secret);
+    let none = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    (!none).then(|| coding.into())
 }

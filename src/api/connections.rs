@@ -1,0 +1,227 @@
+//! Connection pool of one server, and when it is not used or replaced.
+//!
+//! Owns two HTTP clients: one keeps connections open, the other opens one for each request.
+//! A pool is replaced as a whole when
+//!
+//! - a fresh connection gets a conclusive response after a pooled one did not,
+//! - it is as old as a connection may become, or
+//! - it was not used for so long that all of its connections are idle for too long.
+//!
+//! Requests under way finish on the pool that they began on, which is dropped after the last.
+
+use std::error::Error as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::http::Extensions;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpInfo;
+use roaring::RoaringBitmap;
+
+use super::connect::{Blueprint, ClientError};
+use crate::clock;
+use crate::outcome::{Connection, Outcome};
+use crate::settings::Server;
+use crate::time::Moment;
+
+/// How long connections are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// An idle connection is closed after this time at the latest, and reused for half of it.
+    pub idle: Duration,
+    /// The longest time from opening a connection to closing it, requests under way aside.
+    pub age: Duration,
+}
+
+impl Default for ConnectionLimits {
+    /// Half a minute of reuse covers the checks that follow each other closely, and is below the
+    /// keep-alive time of most servers. The age limit bounds how long requests go to an address
+    /// that the server's name no longer resolves to.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), age: Duration::from_secs(10 * 60) }
+    }
+}
+
+/// What a call says about the connection that it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The API has answered, and nothing contradicts it.
+    Conclusive,
+    /// The API's own 401. Wrong if a fresh connection finds the token alive.
+    Denied,
+    /// The token is alive.
+    Alive,
+    /// No conclusion: the connection may be the reason.
+    Inconclusive,
+    /// The server asked for a pause: neither a failure nor a success.
+    Throttled,
+}
+
+impl From<&Outcome> for Verdict {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Alive { .. } => Self::Alive,
+            Outcome::Expired(_) => Self::Conclusive,
+            Outcome::Rejected(_) => Self::Denied,
+            Outcome::Throttled { .. } => Self::Throttled,
+            // A gateway that has lost its way answers 403 or 404 as well as 502.
+            Outcome::Misconfigured(_) | Outcome::Unavailable(_) => Self::Inconclusive,
+        }
+    }
+}
+
+/// The connections to one server.
+pub(super) struct Connections {
+    blueprint: Blueprint,
+    limits: ConnectionLimits,
+    fresh: reqwest::Client,
+    pool: Mutex<Pool>,
+}
+
+/// A client that keeps connections open, and what is known about them.
+struct Pool {
+    http: reqwest::Client,
+    /// Counts the pools of a server.
+    number: u64,
+    opened: Moment,
+    last_used: Moment,
+    /// Local ports of the connections that have served a request: one of them fails as a reused
+    /// connection. A new connection may get a port of an earlier one, and then counts as reused.
+    served: RoaringBitmap,
+    doubt: Doubt,
+}
+
+/// Whether a fresh connection must contradict a pool for it to be retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    /// Each response was conclusive.
+    None,
+    /// A token was denied (401).
+    Denied,
+    /// A request came to no conclusion.
+    Failed,
+}
+
+/// The client that one request uses.
+pub(super) struct Lease {
+    pub(super) http: reqwest::Client,
+    /// The number of the pool; `None` for a fresh connection.
+    pool: Option<u64>,
+}
+
+impl Connections {
+    pub(super) fn new(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
+        let blueprint = Blueprint::new(server)?;
+        let pool = Pool::new(blueprint.pooled(limits.idle / 2)?, 0, clock::now());
+        Ok(Self { fresh: blueprint.fresh()?, pool: Mutex::new(pool), blueprint, limits })
+    }
+
+    /// The client for one request. Replaces a pool that is too old.
+    pub(super) fn lease(&self, connection: Connection) -> Lease {
+        if connection == Connection::Fresh {
+            return Lease { http: self.fresh.clone(), pool: None };
+        }
+        let now = clock::now();
+        let mut pool = self.pool();
+        // A connection of the pool may be used until its very last moment, and is then idle. The
+        // clock runs while the machine sleeps, the library's timers do not: hence the second test.
+        let longest = self.limits.age.saturating_sub(self.limits.idle);
+        if now.since(pool.opened) >= longest || now.since(pool.last_used) >= self.limits.idle {
+            self.replace(&mut pool, now);
+        }
+        pool.last_used = now;
+        Lease { http: pool.http.clone(), pool: Some(pool.number) }
+    }
+
+    /// Notes that the connection of this response has served a request.
+    pub(super) fn note_response(&self, lease: &Lease, response: &reqwest::Response) {
+        let Some(number) = lease.pool else { return };
+        let Some(port) = local_port(response.extensions()) else { return };
+        let mut pool = self.pool();
+        if pool.number == number {
+            pool.served.insert(port);
+        }
+    }
+
+    /// Whether `error` is the end of a reused connection before the head of a response. The
+    /// server may have closed it as the request was sent (RFC 9112, 9.3.1).
+    pub(super) fn reused_connection_ended(&self, lease: &Lease, error: &reqwest::Error) -> bool {
+        let Some(number) = lease.pool else { return false };
+        let Some(error) = error.source().and_then(|source| source.downcast_ref::<legacy::Error>())
+        else {
+            return false;
+        };
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+        // What cannot be parsed is a response.
+        if error.is_connect() || cause.is_none_or(|cause| cause.is_parse() || cause.is_user()) {
+            return false;
+        }
+        let mut extensions = Extensions::new();
+        if let Some(connected) = error.connect_info() {
+            connected.get_extras(&mut extensions);
+        }
+        let pool = self.pool();
+        // The connections of a pool that was replaced meanwhile are as good as reused.
+        pool.number != number
+            || local_port(&extensions).is_some_and(|port| pool.served.contains(port))
+    }
+
+    /// Takes note of what a call says about its connection. Retires the pool if a fresh
+    /// connection contradicts it.
+    pub(super) fn judge(&self, lease: &Lease, verdict: Verdict) {
+        let doubt = match verdict {
+            Verdict::Conclusive | Verdict::Alive | Verdict::Throttled => Doubt::None,
+            Verdict::Denied => Doubt::Denied,
+            Verdict::Inconclusive => Doubt::Failed,
+        };
+        match lease.pool {
+            Some(_) if doubt == Doubt::None => {}
+            Some(number) => {
+                let mut pool = self.pool();
+                if pool.number == number {
+                    pool.doubt = pool.doubt.max(doubt);
+                }
+            }
+            None => {
+                let contradicted = match verdict {
+                    Verdict::Alive => Doubt::Denied,
+                    Verdict::Conclusive | Verdict::Denied => Doubt::Failed,
+                    Verdict::Inconclusive | Verdict::Throttled => return,
+                };
+                let mut pool = self.pool();
+                if pool.doubt >= contradicted {
+                    self.replace(&mut pool, clock::now());
+                }
+            }
+        }
+    }
+
+    fn replace(&self, pool: &mut Pool, now: Moment) {
+        // It was built once from the same parts. Without a pool, each request has a connection
+        // of its own.
+        let http = self.blueprint.pooled(self.limits.idle / 2);
+        *pool = Pool::new(http.unwrap_or_else(|_| self.fresh.clone()), pool.number + 1, now);
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    fn new(http: reqwest::Client, number: u64, now: Moment) -> Self {
+        Self {
+            http,
+            number,
+            opened: now,
+            last_used: now,
+            served: RoaringBitmap::new(),
+            doubt: Doubt::None,
+        }
+    }
+}
+
+/// The local port of the connection that these extensions are from.
+fn local_port(extensions: &Extensions) -> Option<u32> {
+    extensions.get::<HttpInfo>().map(|info| info.local_addr().port().into())
+}
