@@ -1,6 +1,8 @@
 //! The client on real sockets: against the simulator, and against servers that misbehave.
 
 mod answers;
+mod connections;
+mod server;
 mod troubles;
 mod trust;
 

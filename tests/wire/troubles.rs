@@ -19,6 +19,27 @@ async fn queried_raw(script: Script, timeout: Duration) -> Outcome {
 }
 
 #[tokio::test]
+async fn response_with_a_content_encoding_is_named_in_the_error() {
+    for (status, encoding) in [(200, "gzip"), (200, "br"), (401, "gzip"), (503, "deflate")] {
+        let mut response = format!(
+            "HTTP/1.1 {status} Said\r\nContent-Encoding: {encoding}\r\nContent-Length: 4\r\n\r\n"
+        )
+        .into_bytes();
+        response.extend_from_slice(&[0x1f, 0x8b, 0x08, 0x00]);
+        let fault = unavailable(queried_raw(Script::Say(response), AMPLE).await);
+        assert!(fault.error.contains(encoding), "{status}: {}", fault.error);
+        assert!(fault.error.contains("identity"), "{status}: {}", fault.error);
+    }
+    for harmless in ["identity", "Identity", ""] {
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: {harmless}\r\nContent-Length: 1\r\n\r\n{{"
+        );
+        let fault = unavailable(queried_raw(Script::Say(response.into_bytes()), AMPLE).await);
+        assert!(!fault.error.contains("encoded"), "{harmless:?}: {}", fault.error);
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_misconfigured_and_the_other_host_is_never_asked() {
     let stranger = raw(Script::Say(alive_for_a_minute())).await;
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");

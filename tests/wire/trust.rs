@@ -198,5 +198,6 @@ async fn a_request_names_the_program_and_nothing_that_it_need_not() {
     assert!(request.contains(concat!("user-agent: tokenkeep/", env!("CARGO_PKG_VERSION"))));
     let mut names: Vec<_> = names.into_iter().collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "cache-control", "host", "user-agent"]);
+    assert_eq!(names, ["accept", "accept-encoding", "cache-control", "host", "user-agent"]);
+    assert!(request.contains("accept-encoding: identity"), "{request}");
 }
