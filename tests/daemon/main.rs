@@ -10,6 +10,7 @@ mod cadence;
 mod candidates;
 mod command_line;
 mod completions;
+mod connections;
 mod contrib;
 mod control;
 mod deaths;

@@ -62,9 +62,11 @@ pub(crate) struct Visit {
 pub(crate) enum Reaction {
     /// What the API does: a query or a renewal renews.
     Api,
+    /// The same once so many requests have come: over HTTP/1.1 they need a connection each.
+    ApiAfter(usize),
     /// This status and body.
     Say(u16, &'static str),
-    /// This status and body after the API has done its part.
+    /// A reset after the API has done its part.
     ApiThenReset,
     /// Nothing, while the connection stays open.
     Swallow,
@@ -365,6 +367,14 @@ async fn respond(
         Reaction::Api => {
             let (status, body) = state.api(&visit);
             state.requests.send_modify(|requests| *requests += 1);
+            return response(status, body);
+        }
+        Reaction::ApiAfter(count) => {
+            state.requests.send_modify(|requests| *requests += 1);
+            let mut requests = state.requests.subscribe();
+            // The sender lives as long as the state, so this cannot fail.
+            let _ = requests.wait_for(|_| state.seen().visits.len() >= count).await;
+            let (status, body) = state.api(&visit);
             return response(status, body);
         }
         Reaction::Say(status, body) => {
