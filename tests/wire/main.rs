@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod frames;
 mod server;
 mod troubles;
 mod trust;

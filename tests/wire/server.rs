@@ -221,7 +221,7 @@ impl State {
 /// The body of the API's own 401.
 pub(crate) const DENIED: &str = r#"{"Errors":{"Status":401,"Detail":"Unknown token"}}"#;
 
-fn tls(protocol: Protocol) -> (ServerConfig, NamedTempFile) {
+pub(crate) fn tls(protocol: Protocol) -> (ServerConfig, NamedTempFile) {
     let mut params = CertificateParams::new([]).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority =
