@@ -329,3 +329,65 @@ async fn pool_that_was_not_used_for_the_idle_limit_is_left() {
     query(&client, Connection::Pooled).await;
     assert_eq!(server.connections_used(), [1, 2]);
 }
+
+#[tokio::test]
+async fn reused_connection_of_a_proxy_that_ends_is_replaced_as_well() {
+    let proxy = Server::start(Protocol::Http1, first_connection_turns(Reaction::Reset)).await;
+    proxy.add_token(VALUE, LIFE);
+    let url = proxy.url().parse().expect("a URL");
+    let settings = settings::Server { proxy: Some(url), ..server("http://192.0.2.1:9") };
+    let client = Client::new(&settings).expect("a client");
+    for _ in 0..2 {
+        assert_eq!(query(&client, Connection::Pooled).await, ALIVE);
+    }
+    assert_eq!(proxy.connections_used(), [1, 1, 2]);
+}
+
+/// Where the child of `fresh_connection_looks_the_name_up_again` finds its `/etc/hosts`.
+const HOSTS: &str = "WIRE_TEST_HOSTS";
+
+#[tokio::test]
+async fn fresh_connection_looks_the_name_up_again() {
+    const IN_NAMESPACE: &str = "mount --bind \"$WIRE_TEST_HOSTS\" /etc/hosts && exec \"$0\" \"$@\"";
+    let hosts = tempfile::NamedTempFile::new().expect("a file");
+    let isolated = |program: &str, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", IN_NAMESPACE, program]);
+        command.args(arguments).env(HOSTS, hosts.path());
+        command
+    };
+    let permitted = isolated("true", &[]).output().await;
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this machine does not permit mount namespaces");
+        return;
+    }
+    let this_test = std::env::current_exe().expect("this test");
+    let child = ["--exact", "connections::queries_while_a_name_moves", "--ignored"];
+    let output = isolated(this_test.to_str().expect("UTF-8"), &child).output().await.expect("run");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[tokio::test]
+#[ignore = "the child of `fresh_connection_looks_the_name_up_again`, with its own /etc/hosts"]
+async fn queries_while_a_name_moves() {
+    let hosts = std::env::var(HOSTS).expect("the file");
+    let resolve_to = |address: &str| {
+        std::fs::write(&hosts, format!("{address} moving.test\n")).expect("written")
+    };
+    let old = Server::start_on("127.0.0.2:0", Protocol::Http1, |_| Reaction::Api).await;
+    let port = old.url().rsplit_once(':').expect("a port").1.to_owned();
+    let new =
+        Server::start_on(&format!("127.0.0.3:{port}"), Protocol::Http1, |_| Reaction::Api).await;
+    old.add_token(VALUE, LIFE);
+    new.add_token(VALUE, LIFE);
+    let client = Client::new(&server(&format!("http://moving.test:{port}"))).expect("a client");
+
+    resolve_to("127.0.0.2");
+    assert_eq!(query(&client, Connection::Pooled).await, ALIVE);
+    resolve_to("127.0.0.3");
+    assert_eq!(query(&client, Connection::Pooled).await, ALIVE);
+    assert_eq!((old.visits().len(), new.visits().len()), (2, 0));
+    assert_eq!(query(&client, Connection::Fresh).await, ALIVE);
+    assert_eq!((old.visits().len(), new.visits().len()), (2, 1));
+}

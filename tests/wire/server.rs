@@ -108,7 +108,16 @@ impl Server {
         protocol: Protocol,
         react: impl Fn(&Visit) -> Reaction + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_on("127.0.0.1:0", protocol, react).await
+    }
+
+    /// The same on this address.
+    pub(crate) async fn start_on(
+        address: &str,
+        protocol: Protocol,
+        react: impl Fn(&Visit) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             react: Box::new(react),
