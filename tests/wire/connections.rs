@@ -266,18 +266,12 @@ async fn pool_is_retired_once_a_fresh_connection_contradicts_its_401() {
 
 #[tokio::test]
 async fn pool_is_kept_while_fresh_connections_agree_with_it() {
-    let unknown = |visit: &Visit| match visit.request {
-        1 if visit.connection == 1 => Reaction::Api,
-        _ => Reaction::Say(401, DENIED),
-    };
-    let down = |visit: &Visit| match visit.request {
-        1 if visit.connection == 1 => Reaction::Api,
-        _ => Reaction::Say(503, ""),
-    };
     for protocol in Protocol::ALL {
-        let cases: [Box<dyn Fn(&Visit) -> Reaction + Send + Sync>; 2] =
-            [Box::new(unknown), Box::new(down)];
-        for react in cases {
+        for bad in [Reaction::Say(401, DENIED), Reaction::Say(503, "")] {
+            let react = move |visit: &Visit| match (visit.connection, visit.request) {
+                (1, 1) => Reaction::Api,
+                _ => bad.clone(),
+            };
             let (server, client) = started(protocol, react).await;
             for connection in [Connection::Pooled, Connection::Fresh, Connection::Pooled] {
                 query(&client, connection).await;
@@ -373,7 +367,7 @@ async fn fresh_connection_looks_the_name_up_again() {
 async fn queries_while_a_name_moves() {
     let hosts = std::env::var(HOSTS).expect("the file");
     let resolve_to = |address: &str| {
-        std::fs::write(&hosts, format!("{address} moving.test\n")).expect("written")
+        std::fs::write(&hosts, format!("{address} moving.test\n")).expect("written");
     };
     let old = Server::start_on("127.0.0.2:0", Protocol::Http1, |_| Reaction::Api).await;
     let port = old.url().rsplit_once(':').expect("a port").1.to_owned();
