@@ -155,12 +155,9 @@ async fn exit_status_75_means_that_there_was_no_result() {
 
 #[tokio::test]
 async fn output_that_is_obviously_no_token_is_refused_with_a_remedy() {
-    for (printed, remedy) in [
-        ("null", "jq -er"),
-        ("{", "jq -er"),
-        ("\\\"new-1\\\"", "jq -er"),
-        ("<html>", "HTML"),
-    ] {
+    for (printed, remedy) in
+        [("null", "jq -er"), ("{", "jq -er"), ("\\\"new-1\\\"", "jq -er"), ("<html>", "HTML")]
+    {
         let fault = Hook::script(&format!("echo \"{printed}\"")).fault().await;
         assert!(matches!(fault, HookFault::Mistaken(_)), "{printed}: {fault}");
         assert!(fault.to_string().contains(remedy), "{printed}: {fault}");

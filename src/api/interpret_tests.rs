@@ -293,7 +293,9 @@ fn an_outage_never_concludes_a_login() {
 
 #[test]
 fn a_success_without_a_usable_token_concludes_the_login() {
-    for token in [json!(null), json!(""), json!("a\nb"), json!(7), json!("null"), json!("{\"a\":1}")] {
+    for token in
+        [json!(null), json!(""), json!("a\nb"), json!(7), json!("null"), json!("{\"a\":1}")]
+    {
         let body = json!({ "Result": { "SessionToken": token } });
         let fault = logged_in(200, body).expect_err("no token");
         assert_eq!(fault.kind, LoginFaultKind::Useless, "{token}");

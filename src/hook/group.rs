@@ -95,7 +95,9 @@ impl Group {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::PidFd(self.leader.get_ref().as_fd()), options);
         let signal = status.ok().flatten().and_then(|status| status.stopping_signal());
-        signal.is_some_and(|signal| [Signal::TTIN, Signal::TTOU].map(Signal::as_raw).contains(&signal))
+        signal.is_some_and(|signal| {
+            [Signal::TTIN, Signal::TTOU].map(Signal::as_raw).contains(&signal)
+        })
     }
 
     /// Kills what is left of the group and tells how the leader ended.

@@ -32,7 +32,9 @@ pub enum Mistake {
     )]
     Quoted,
     /// A name, an equals sign and a value.
-    #[error("it looks like NAME=value; remove the name and the equals sign if the token begins after them")]
+    #[error(
+        "it looks like NAME=value; remove the name and the equals sign if the token begins after them"
+    )]
     Assignment,
     /// Characters that no terminal or editor shows.
     #[error(
@@ -76,7 +78,9 @@ impl Mistake {
     /// tokens with an equals sign inside.
     pub const fn is_certain(self) -> bool {
         match self {
-            Self::Word(_) | Self::JsonObject | Self::JsonArray | Self::Markup | Self::Quoted => true,
+            Self::Word(_) | Self::JsonObject | Self::JsonArray | Self::Markup | Self::Quoted => {
+                true
+            }
             Self::Assignment | Self::Invisible => false,
         }
     }

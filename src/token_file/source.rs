@@ -191,10 +191,8 @@ fn read_file(path: &Path) -> Result<Found, SourceFault> {
     let fault = |kind| SourceFault { place: path.display().to_string().into(), kind };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
-    let warnings = [
-        SourceWarning::of(path, mode),
-        SourceWarning::of_value(&path.display(), &value),
-    ];
+    let warnings =
+        [SourceWarning::of(path, mode), SourceWarning::of_value(&path.display(), &value)];
     Ok(Found { value, warnings: warnings.into_iter().flatten().collect() })
 }
 

@@ -205,15 +205,13 @@ async fn a_command_that_exits_with_75_costs_no_attempt_and_one_that_fails_does()
     }
 }
 
-#[tokio::test]
-async fn thirty_tokens_are_alive_again_soon_after_a_login_outage() {
+/// Thirty dead tokens with the default limits, and a login that fails for three seconds.
+async fn thirty_tokens_are_alive_again_soon_after(trouble: Trouble) {
     let names: Vec<String> = (0..30).map(|n| format!("t{n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let server = login_simulator().await;
-    // The default limits: five attempts for each token, twenty failures for all.
     let stage = dead_tokens(&server, KEY, &names);
-    let trouble = Trouble::Error { status: 503, detail: "maintenance".to_owned() };
-    server.plan_fault(Plan::always(trouble).at(Endpoint::Login));
+    server.plan_fault(Plan::always(trouble.clone()).at(Endpoint::Login));
     let daemon = stage.start();
     daemon.event("reauth_failed", "").await;
     tokio::time::sleep(seconds(3)).await;
@@ -222,8 +220,24 @@ async fn thirty_tokens_are_alive_again_soon_after_a_login_outage() {
     all_recover(&daemon, &names).await;
     let took = clock::now().since(back);
     // 15 s are the promise; the rest is for a machine that is busy with other tests.
-    assert!(took < seconds(20), "{took:?}");
-    assert_eq!(daemon.stop().await.count("reauth_exhausted", ""), 0);
+    assert!(took < seconds(20), "{trouble:?}: {took:?}");
+    assert_eq!(daemon.stop().await.count("reauth_exhausted", ""), 0, "{trouble:?}");
+}
+
+#[tokio::test]
+async fn thirty_tokens_are_alive_again_soon_after_maintenance_of_the_login() {
+    let detail = "maintenance".to_owned();
+    thirty_tokens_are_alive_again_soon_after(Trouble::Error { status: 503, detail }).await;
+}
+
+#[tokio::test]
+async fn thirty_tokens_are_alive_again_soon_after_a_proxy_refused_the_login() {
+    thirty_tokens_are_alive_again_soon_after(Trouble::Html { status: 403 }).await;
+}
+
+#[tokio::test]
+async fn thirty_tokens_are_alive_again_soon_after_logins_were_reset() {
+    thirty_tokens_are_alive_again_soon_after(Trouble::Reset).await;
 }
 
 /// What commands print instead of a token, by the name of a token, and a word of the remedy.
