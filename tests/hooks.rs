@@ -147,7 +147,7 @@ async fn an_exit_status_is_told_and_the_output_not_used() {
 }
 
 #[tokio::test]
-async fn exit_status_75_means_that_there_was_no_result() {
+async fn exit_status_75_is_inconclusive() {
     let fault = Hook::script("echo new-1; exit 75").fault().await;
     assert!(fault.is_inconclusive(), "{fault}");
     assert_eq!(fault.exit_status(), Some(75));

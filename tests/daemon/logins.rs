@@ -284,8 +284,14 @@ async fn output_that_is_obviously_no_token_does_not_reach_the_file() {
 
 #[tokio::test]
 async fn output_that_is_probably_no_token_is_named_in_a_warning() {
-    for (output, named) in [("KEY=S3CR3T-tok", "NAME=value"), ("S3CR3T\u{200b}-tok", "invisible")] {
-        let (_server, stage) = expired("max_attempts = 1", &format!("echo '{output}'")).await;
+    for (hook, named) in [
+        ("echo KEY=S3CR3T-tok", "NAME=value"),
+        ("echo 'S3CR3T\u{200b}-tok'", "invisible"),
+        // What a command has written itself cannot be refused any more.
+        ("echo null >$TOKENKEEP_FILE", "`null`"),
+        ("echo '{\"SessionToken\":\"S3CR3T-tok\"}' >$TOKENKEEP_FILE", "JSON"),
+    ] {
+        let (_server, stage) = expired("max_attempts = 1", hook).await;
         let daemon = stage.start();
         let warning = daemon.event("config_warning", "quotes").await;
         assert!(warning.text("error").contains(named), "{warning:?}");

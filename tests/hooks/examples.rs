@@ -159,7 +159,7 @@ async fn a_login_behind_a_socket_learns_the_token_s_name_if_the_command_sends_it
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_without_a_byte_is_an_attempt_without_a_result() {
+async fn a_connection_that_is_closed_without_a_byte_is_inconclusive() {
     for example in Example::of_a_socket() {
         let _serving = example.serve(|stream| async move { drop(stream) });
         let result = example.run("").await;
@@ -168,7 +168,7 @@ async fn a_connection_that_is_closed_without_a_byte_is_an_attempt_without_a_resu
 }
 
 #[tokio::test]
-async fn a_socket_that_nobody_serves_is_an_attempt_without_a_result() {
+async fn a_socket_without_a_server_is_inconclusive() {
     for example in Example::of_a_socket() {
         let result = example.run("").await;
         assert!(is_inconclusive(&result), "{result:?}");
