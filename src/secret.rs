@@ -4,6 +4,10 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+mod mistake;
+
+pub use mistake::Mistake;
+
 /// The longest value that is taken for a token, in bytes: a request line with it still
 /// passes the 8 KiB that common servers and proxies allow.
 pub const MAX_VALUE_BYTES: usize = 4096;

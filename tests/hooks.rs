@@ -1,6 +1,9 @@
 //! Re-auth commands as processes: what they are given, what is taken from them, and that
 //! nothing of them stays behind.
 
+#[path = "hooks/examples.rs"]
+mod examples;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -141,6 +144,24 @@ async fn printing_nothing_means_that_the_file_was_written() {
 async fn an_exit_status_is_told_and_the_output_not_used() {
     let fault = Hook::script("echo new-1; exit 3").fault().await;
     assert_eq!(fault.exit_status(), Some(3));
+}
+
+#[tokio::test]
+async fn exit_status_75_is_inconclusive() {
+    let fault = Hook::script("echo new-1; exit 75").fault().await;
+    assert!(fault.is_inconclusive(), "{fault}");
+    assert_eq!(fault.exit_status(), Some(75));
+}
+
+#[tokio::test]
+async fn output_that_is_obviously_no_token_is_refused_with_a_remedy() {
+    for (printed, remedy) in
+        [("null", "jq -er"), ("{", "jq -er"), ("\\\"new-1\\\"", "jq -er"), ("<html>", "HTML")]
+    {
+        let fault = Hook::script(&format!("echo \"{printed}\"")).fault().await;
+        assert!(matches!(fault, HookFault::Mistaken(_)), "{printed}: {fault}");
+        assert!(fault.to_string().contains(remedy), "{printed}: {fault}");
+    }
 }
 
 #[tokio::test]

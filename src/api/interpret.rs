@@ -14,7 +14,7 @@ use super::glance;
 use super::redact::clean;
 use super::{LoginFault, LoginFaultKind, Renewed};
 use crate::outcome::{Fault, Outcome};
-use crate::secret::TokenValue;
+use crate::secret::{Mistake, TokenValue};
 
 /// What was asked: decides the words of a fault, and what must not stand in them.
 pub(super) struct Asked<'a> {
@@ -77,16 +77,36 @@ pub(super) fn renew(asked: &Asked<'_>, answer: &Answer, sent: &TokenValue) -> Re
     Renewed { outcome, new_value: named.filter(|value| value != sent) }
 }
 
-/// The answer to `GetSessionToken`.
+/// The answer to `GetSessionToken`. Only two things conclude the attempt without a token: a
+/// refusal in the API's own envelope, and a success whose token cannot be used.
 pub(super) fn login(asked: &Asked<'_>, answer: &Answer) -> Result<TokenValue, LoginFault> {
-    result(asked, answer).and_then(|result| session_token(&result)).map_err(|failure| {
-        let kind = match failure.kind {
+    let result = result(asked, answer).map_err(|Failure { kind, fault }| {
+        let kind = match kind {
             FailureKind::Throttled(retry_after) => LoginFaultKind::Throttled { retry_after },
             FailureKind::Unavailable => LoginFaultKind::Unavailable,
+            // A proxy's 403 or a wrong address says nothing about the key.
+            _ if !states_a_status(answer) => LoginFaultKind::Unavailable,
             FailureKind::Misconfigured => LoginFaultKind::Misconfigured,
             FailureKind::Rejected | FailureKind::Expired => LoginFaultKind::Refused,
         };
-        LoginFault { kind, fault: failure.fault }
+        LoginFault { kind, fault }
+    })?;
+    let useless = |fault| LoginFault { kind: LoginFaultKind::Useless, fault };
+    let token = session_token(&result).map_err(|failure| useless(failure.fault))?;
+    match Mistake::of(token.expose()).filter(|mistake| mistake.is_certain()) {
+        None => Ok(token),
+        Some(mistake) => {
+            let error = format!("the `SessionToken` in the answer cannot be used: {mistake}");
+            Err(useless(Fault::new(error).with_status(200)))
+        }
+    }
+}
+
+/// Whether the API itself speaks of an error, with a status of its own.
+fn states_a_status(answer: &Answer) -> bool {
+    let Body::Whole(body) = &answer.body else { return false };
+    Envelope::read(body).is_ok_and(|envelope| {
+        envelope.errors.iter().any(|error| matches!(error.status, Stated::Status(_)))
     })
 }
 

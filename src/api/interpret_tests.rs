@@ -256,12 +256,55 @@ fn a_throttled_login_tells_for_how_long() {
 }
 
 #[test]
-fn a_login_without_a_usable_token_is_no_login() {
-    for body in [json!({ "Result": {} }), json!({ "Result": { "SessionToken": "a\nb" } })] {
+fn only_a_refusal_in_the_api_s_envelope_concludes_a_login() {
+    for status in [400, 401, 403, 404, 405, 410, 422] {
+        let body = json!({ "Errors": { "Status": status, "Detail": "no" } });
+        for http in [200, status] {
+            let fault = logged_in(http, body.clone()).expect_err("refused");
+            assert!(!fault.kind.is_inconclusive(), "{http}: {fault:?}");
+            assert_eq!(fault.fault.status, Some(status));
+        }
+        // The same status from a proxy, a gateway or a captive portal.
+        for body in ["", "<html>Forbidden</html>", "{}", "{\"errors\":[{\"message\":\"no\"}]}"] {
+            let fault = logged_in(status, body).expect_err("refused");
+            assert_eq!(fault.kind, LoginFaultKind::Unavailable, "{status} {body}");
+        }
+    }
+}
+
+#[test]
+fn an_outage_never_concludes_a_login() {
+    for status in [408, 425, 500, 502, 503, 504] {
+        let own = json!({ "Errors": { "Status": status } }).to_string();
+        for body in [own.as_str(), "", "<html>Maintenance</html>"] {
+            let fault = logged_in(status, body).expect_err("no token");
+            assert!(fault.kind.is_inconclusive(), "{status} {body}: {fault:?}");
+        }
+        assert!(logged_in(200, own.as_str()).expect_err("no token").kind.is_inconclusive());
+    }
+    for status in [302, 307, 429] {
+        assert!(logged_in(status, "").expect_err("no token").kind.is_inconclusive(), "{status}");
+    }
+    for body in ["", "<html>Maintenance</html>", "{}", "{\"Result\":{\"SessionTok", "[]"] {
         let fault = logged_in(200, body).expect_err("no token");
-        assert_eq!(fault.kind, LoginFaultKind::Unavailable);
+        assert_eq!(fault.kind, LoginFaultKind::Unavailable, "{body}");
+    }
+}
+
+#[test]
+fn a_success_without_a_usable_token_concludes_the_login() {
+    for token in
+        [json!(null), json!(""), json!("a\nb"), json!(7), json!("null"), json!("{\"a\":1}")]
+    {
+        let body = json!({ "Result": { "SessionToken": token } });
+        let fault = logged_in(200, body).expect_err("no token");
+        assert_eq!(fault.kind, LoginFaultKind::Useless, "{token}");
         assert!(!fault.fault.error.contains('\n'));
     }
+    assert_eq!(
+        logged_in(200, json!({ "Result": {} })).expect_err("no token").kind,
+        LoginFaultKind::Useless
+    );
 }
 
 #[test]

@@ -77,15 +77,27 @@ pub struct LoginFault {
 pub enum LoginFaultKind {
     /// The API does not accept the key.
     Refused,
-    /// The server asks for quiet.
+    /// The server asks for a pause.
     Throttled {
-        /// How long the whole server is left alone: 1 s to 15 min.
+        /// How long no request may be sent to the server: 1 s to 15 min.
         retry_after: Duration,
     },
-    /// The request is refused for what it is: somebody has to mend something.
+    /// The API rejects the request itself: the configuration or the account must be corrected.
     Misconfigured,
-    /// No conclusion; worth another try.
+    /// The API reports success without a usable token. A session was probably opened.
+    Useless,
+    /// No conclusion: no response, a 5xx, or a response that is not the API's own.
     Unavailable,
+}
+
+impl LoginFaultKind {
+    /// Whether the attempt came to no conclusion, so that it counts toward no limit.
+    pub const fn is_inconclusive(self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::Unavailable => true,
+            Self::Refused | Self::Misconfigured | Self::Useless => false,
+        }
+    }
 }
 
 impl Client {

@@ -4,13 +4,15 @@
 //! The token may have gone meanwhile, and its number may be another's: what came for it must
 //! not be taken for the other's.
 
+use std::path::Path;
+
 use super::Daemon;
 use super::deeds::{Done, Obtained, Renamed, Stored};
 use super::roster::LastWords;
 use crate::clock;
 use crate::events::CheckEnd;
 use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated};
+use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, Standing};
 use crate::outcome::Outcome;
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
@@ -94,12 +96,23 @@ impl Daemon {
             Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
         };
         let is_expected = self.keeper.expects(ticket);
+        if is_expected && !stored {
+            self.warn_of_output(ticket.token, &value);
+        }
         let spare = self.keeper.spare_slot(ticket.token);
         let Some(kept) = self.roster.token(ticket.token).filter(|_| is_expected) else {
             return Reauthenticated::NewValue { stored };
         };
         if kept.value(spare.other()) == Some(value.by_ref()) {
-            return Reauthenticated::SameValue;
+            let standing = self.keeper.token(ticket.token).map(|token| token.standing());
+            return match kept.file() {
+                // An unknown value came from the source after the attempt had begun: it is judged
+                // by its check.
+                Some(file) if stored && standing != Some(Standing::Unknown) => {
+                    Reauthenticated::Failed(unchanged(&file))
+                }
+                Some(_) | None => Reauthenticated::SameValue,
+            };
         }
         self.roster.put(ticket.token, spare, value.by_ref());
         if stored {
@@ -140,6 +153,16 @@ impl Daemon {
     }
 }
 
+/// A command printed nothing, and did not write the token's file either.
+fn unchanged(file: &Path) -> ReauthFault {
+    let error = format!(
+        "the re-auth command printed nothing, and {} still holds the old value; let it print the \
+         new token, or write it to $TOKENKEEP_FILE",
+        file.display()
+    );
+    ReauthFault { error: error.into(), exit_status: Some(0), ..ReauthFault::default() }
+}
+
 /// What a check was like, whatever it came to.
 fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
     let failed = match answer.outcome {
@@ -156,7 +179,6 @@ fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
     use std::sync::Arc;
 
     use super::super::deeds::{Look, read_source};

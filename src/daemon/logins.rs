@@ -103,6 +103,7 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
         ),
         (HookResult::Failed(fault), _) => Obtained::Nothing(ReauthFault {
             exit_status: fault.exit_status(),
+            inconclusive: fault.is_inconclusive(),
             error: fault.to_string().into(),
             ..ReauthFault::default()
         }),
@@ -115,27 +116,35 @@ fn nothing(error: &str) -> Obtained {
 
 async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration) -> Obtained {
     let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
+    // Nothing was sent, so the attempt says nothing about the key.
+    let no_key = |error: &str| {
+        let error = format!("the API key cannot be read: {error}").into();
+        Obtained::Nothing(ReauthFault { error, inconclusive: true, ..ReauthFault::default() })
+    };
     let key = match in_time(key).await {
         Some(Ok(found)) => found.value,
-        Some(Err(fault)) => return nothing(&format!("the API key cannot be had: {fault}")),
-        None => {
-            return nothing("the API key cannot be had: its file cannot be read, the disk hangs");
-        }
+        Some(Err(fault)) => return no_key(&fault.to_string()),
+        None => return no_key("its file cannot be read, the disk hangs"),
     };
     match client.login(&key, minutes, timeout).await {
         Ok(value) => Obtained::Value(value),
-        Err(LoginFault { kind, fault }) => Obtained::Nothing(ReauthFault {
-            status: fault.status,
-            error: fault.error,
-            exit_status: None,
-            unavailable: kind == LoginFaultKind::Unavailable,
-            inconclusive: false,
-            retry_after: match kind {
-                LoginFaultKind::Throttled { retry_after } => Some(retry_after),
-                LoginFaultKind::Refused
-                | LoginFaultKind::Misconfigured
-                | LoginFaultKind::Unavailable => None,
-            },
-        }),
+        Err(fault) => Obtained::Nothing(failed_login(fault)),
+    }
+}
+
+fn failed_login(LoginFault { kind, fault }: LoginFault) -> ReauthFault {
+    ReauthFault {
+        status: fault.status,
+        error: fault.error,
+        exit_status: None,
+        unavailable: kind == LoginFaultKind::Unavailable,
+        inconclusive: kind.is_inconclusive(),
+        retry_after: match kind {
+            LoginFaultKind::Throttled { retry_after } => Some(retry_after),
+            LoginFaultKind::Refused
+            | LoginFaultKind::Misconfigured
+            | LoginFaultKind::Useless
+            | LoginFaultKind::Unavailable => None,
+        },
     }
 }

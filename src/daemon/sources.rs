@@ -7,7 +7,7 @@ use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
-use crate::secret::{TokenValue, ValueRef};
+use crate::secret::{Mistake, TokenValue, ValueRef};
 use crate::settings::Source;
 use crate::token_file::{SourceFault, SourceWarning};
 
@@ -112,13 +112,17 @@ impl Daemon {
         let was_there = kept.in_source();
         let (unchanged, changed) =
             (was_there == Some(value), was_there.is_some_and(|v| v != value));
-        let warn = !self.roster.set_warned(id, !warnings.is_empty());
-        if warn
-            && let Some(kept) = self.roster.token(id)
-            && !warnings.is_empty()
+        let warned = self.roster.set_warned(id, !warnings.is_empty());
+        // Once for the file, and for each value that is probably not a token.
+        let due = warnings.iter().filter(|warning| {
+            !warned || changed && matches!(warning, SourceWarning::Mistaken { .. })
+        });
+        let due: Vec<_> = due.cloned().collect();
+        if let Some(kept) = self.roster.token(id)
+            && !due.is_empty()
         {
             let name = kept.name().to_owned();
-            self.warn_of(Some(&name), warnings);
+            self.warn_of(Some(&name), &due);
         }
         if changed {
             self.count_change(id);
@@ -162,19 +166,37 @@ impl Daemon {
         self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 
-    /// Tells of sources that are open to others.
+    /// Logs what is wrong with sources that have a value.
     pub(super) fn warn_of(&mut self, token: Option<&str>, warnings: &[SourceWarning]) {
         for warning in warnings {
             let error = warning.to_string();
-            let SourceWarning::OpenToAll { path, .. } = warning;
-            let path = path.display().to_string();
+            let (message, path) = match warning {
+                SourceWarning::OpenToAll { path, .. } => {
+                    ("a secret is open to others", Some(path.display().to_string()))
+                }
+                SourceWarning::Mistaken { .. } => ("the value is probably not a token", None),
+            };
+            let path = path.as_deref();
             self.say(
                 Name::ConfigWarning,
                 Severity::Warn,
-                "a secret is open to others",
-                Fields { token, error: Some(&error), path: Some(&path), ..Fields::default() },
+                message,
+                Fields { token, error: Some(&error), path, ..Fields::default() },
             );
         }
+    }
+
+    /// Logs that a command printed a value that is probably not a token.
+    pub(super) fn warn_of_output(&mut self, id: TokenId, value: &TokenValue) {
+        let Some(mistake) = Mistake::of(value.expose()) else { return };
+        let Some(name) = self.roster.token(id).map(|kept| kept.name().to_owned()) else { return };
+        let error = format!("the output of the re-auth command: {mistake}");
+        self.say(
+            Name::ConfigWarning,
+            Severity::Warn,
+            "the value is probably not a token",
+            Fields { token: Some(&name), error: Some(&error), ..Fields::default() },
+        );
     }
 }
 

@@ -1,11 +1,14 @@
 //! A process group: the command and whatever it starts, followed to its end and never left behind.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStdout, Command};
@@ -14,6 +17,9 @@ use tokio::time::timeout;
 /// How long a killed process is waited for. Longer takes only one that the kernel itself holds
 /// (a dead network file system); tokio then reaps it whenever it ends.
 const REAPING: Duration = Duration::from_secs(1);
+
+/// How often a command is checked for a stop, if there is a terminal that could stop it.
+const TERMINAL_CHECK: Duration = Duration::from_millis(500);
 
 /// A running command as the leader of its own process group. Dropping it kills the group.
 pub(super) struct Group {
@@ -24,6 +30,8 @@ pub(super) struct Group {
     leader: AsyncFd<OwnedFd>,
     id: Pid,
     reaped: bool,
+    /// The daemon has a controlling terminal, and so has the group: a service never has one.
+    has_terminal: bool,
 }
 
 impl Group {
@@ -43,7 +51,10 @@ impl Group {
             .map_err(io::Error::from)
             .and_then(|leader| AsyncFd::with_interest(leader, Interest::READABLE));
         match leader {
-            Ok(leader) => Ok(Self { child, leader, id, reaped: false }),
+            Ok(leader) => {
+                let has_terminal = File::open("/dev/tty").is_ok();
+                Ok(Self { child, leader, id, reaped: false, has_terminal })
+            }
             Err(error) => {
                 kill(id);
                 Err(error)
@@ -57,8 +68,36 @@ impl Group {
     }
 
     /// Waits until the leader has ended. Cancel-safe.
+    ///
+    /// Fails if the leader tries to use the terminal that the daemon was started from: the kernel
+    /// stops it for that, and it would never end by itself. A session of its own would prevent
+    /// the stop, but only `fork` can make one, which copies the daemon's address space.
     pub(super) async fn leader_ended(&self) -> io::Result<()> {
-        self.leader.readable().await.map(|_| ())
+        loop {
+            let ended = self.leader.readable();
+            if !self.has_terminal {
+                return ended.await.map(|_| ());
+            }
+            match timeout(TERMINAL_CHECK, ended).await {
+                Ok(ended) => return ended.map(|_| ()),
+                Err(_) if self.is_stopped_by_terminal() => {
+                    return Err(io::Error::other(
+                        "it uses the terminal that tokenkeep was started from, where nothing \
+                         answers it; it must log in without a prompt",
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn is_stopped_by_terminal(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.leader.get_ref().as_fd()), options);
+        let signal = status.ok().flatten().and_then(|status| status.stopping_signal());
+        signal.is_some_and(|signal| {
+            [Signal::TTIN, Signal::TTOU].map(Signal::as_raw).contains(&signal)
+        })
     }
 
     /// Kills what is left of the group and tells how the leader ended.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::run::MAX_OUTPUT_BYTES;
-use crate::secret::{TokenValue, ValueFault};
+use crate::secret::{Mistake, TokenValue, ValueFault};
+
+/// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
+pub const TRY_AGAIN: i32 = 75;
 
 /// How a command ended, before any conclusion.
 pub enum HookEnd {
@@ -76,12 +79,17 @@ pub enum HookFault {
         #[source]
         error: io::Error,
     },
-    /// It ended with an exit status other than 0.
+    /// It ended with [`TRY_AGAIN`].
+    #[error(
+        "the re-auth command came to no conclusion (exit status {TRY_AGAIN}); it runs again later, and the attempt does not count"
+    )]
+    NoConclusion,
+    /// It ended with another exit status than 0 and [`TRY_AGAIN`].
     #[error(
         "the re-auth command ended with exit status {code}; run it by hand as the service's user to see why"
     )]
     Exit {
-        /// The status, 1 to 255.
+        /// The status, 1 to 255 without [`TRY_AGAIN`].
         code: i32,
     },
     /// A signal ended it, and not one of ours.
@@ -105,8 +113,8 @@ pub enum HookFault {
         "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it is to print the token alone"
     )]
     TooMuchOutput,
-    /// It was under way, and then lost sight of.
-    #[error("the re-auth command could not be followed to its end ({0}) and was killed")]
+    /// It was killed, as waiting for its end had become useless or impossible.
+    #[error("the re-auth command was killed before its end: {0}")]
     Lost(#[source] io::Error),
     /// Its first line is not text.
     #[error("the first line that the re-auth command printed is not UTF-8; it is to be the token")]
@@ -114,6 +122,9 @@ pub enum HookFault {
     /// Its first line is not a token.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     NotAToken(#[source] ValueFault),
+    /// Its first line is obviously something else than a token.
+    #[error("the first line that the re-auth command printed is no token: {0}")]
+    Mistaken(#[source] Mistake),
 }
 
 impl HookFault {
@@ -121,6 +132,7 @@ impl HookFault {
     pub const fn exit_status(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),
+            Self::NoConclusion => Some(TRY_AGAIN),
             Self::NotFound { .. }
             | Self::NotExecutable { .. }
             | Self::CannotStart { .. }
@@ -129,8 +141,15 @@ impl HookFault {
             | Self::TooMuchOutput
             | Self::Lost(_)
             | Self::NotText
-            | Self::NotAToken(_) => None,
+            | Self::NotAToken(_)
+            | Self::Mistaken(_) => None,
         }
+    }
+
+    /// Whether the command said nothing about the login: the attempt counts toward no budget.
+    /// Only exit status [`TRY_AGAIN`] means that. Every other failure may have cost a login.
+    pub const fn is_inconclusive(&self) -> bool {
+        matches!(self, Self::NoConclusion)
     }
 }
 
@@ -152,6 +171,7 @@ impl HookEnd {
                 }
                 match status.code() {
                     Some(0) => printed(&output),
+                    Some(TRY_AGAIN) => HookResult::Failed(HookFault::NoConclusion),
                     code => HookResult::Failed(HookFault::Exit { code: code.unwrap_or(-1) }),
                 }
             }
@@ -165,10 +185,17 @@ fn printed(output: &[u8]) -> HookResult {
         return HookResult::WroteFile;
     }
     let line = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    match str::from_utf8(line).map(TokenValue::parse) {
-        Ok(Ok(value)) => HookResult::NewValue(value),
-        Ok(Err(fault)) => HookResult::Failed(HookFault::NotAToken(fault)),
-        Err(_) => HookResult::Failed(HookFault::NotText),
+    let Ok(line) = str::from_utf8(line) else {
+        return HookResult::Failed(HookFault::NotText);
+    };
+    // Before the general rules: JSON or HTML usually breaks those as well, and this error says
+    // what to change.
+    if let Some(mistake) = Mistake::of(line).filter(|mistake| mistake.is_certain()) {
+        return HookResult::Failed(HookFault::Mistaken(mistake));
+    }
+    match TokenValue::parse(line) {
+        Ok(value) => HookResult::NewValue(value),
+        Err(fault) => HookResult::Failed(HookFault::NotAToken(fault)),
     }
 }
 
@@ -255,6 +282,48 @@ mod tests {
             let fault = fault(exited(0, output));
             assert!(matches!(fault, HookFault::NotAToken(found) if found == expected), "{fault}");
             assert!(!fault.to_string().contains("bell"));
+        }
+    }
+
+    #[test]
+    fn exit_status_75_alone_is_inconclusive() {
+        let inconclusive = fault(exited(75, b"new-1\n"));
+        assert!(inconclusive.is_inconclusive());
+        assert_eq!(inconclusive.exit_status(), Some(75));
+        for code in [1, 2, 74, 76, 124, 127, 255] {
+            assert!(!fault(exited(code, b"")).is_inconclusive(), "{code}");
+        }
+        for output in [&b"null\n"[..], b"two words\n", b"\xff\n"] {
+            assert!(!fault(exited(0, output)).is_inconclusive(), "{output:?}");
+        }
+        assert!(!fault(ended(9, b"")).is_inconclusive());
+        assert!(!fault(HookEnd::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
+    }
+
+    #[test]
+    fn output_that_is_obviously_no_token_is_refused_with_the_remedy_and_not_repeated() {
+        for (output, remedy) in [
+            ("null\n", "jq -er"),
+            ("OK\n", "print the token alone"),
+            ("\"s3cr3t\"\n", "jq -er"),
+            ("'s3cr3t'\n", "quotation marks"),
+            ("{\"SessionToken\": \"s3cr3t\"}\n", "jq -er .Result.SessionToken"),
+            ("{\n  \"SessionToken\": \"s3cr3t\"\n}\n", "jq -er .Result.SessionToken"),
+            ("[\"s3cr3t\"]\n", "jq -er"),
+            ("<html><body>s3cr3t\n", "HTML"),
+            ("<!DOCTYPE html PUBLIC \"s3cr3t\">\n", "curl --fail"),
+        ] {
+            let fault = fault(exited(0, output.as_bytes()));
+            assert!(matches!(fault, HookFault::Mistaken(_)), "{output}: {fault}");
+            assert!(fault.to_string().contains(remedy), "{output}: {fault}");
+            assert!(!format!("{fault} {fault:?}").contains("s3cr3t"), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn output_that_may_be_a_token_is_taken() {
+        for output in ["KEY=new-1", "sv=1&sig=2", "new\u{200b}1", "nullable", "QUJD=="] {
+            assert_eq!(value(exited(0, output.as_bytes())), output);
         }
     }
 

@@ -25,6 +25,6 @@ mod interpret;
 mod run;
 mod stream;
 
-pub use interpret::{HookEnd, HookFault, HookResult};
+pub use interpret::{HookEnd, HookFault, HookResult, TRY_AGAIN};
 pub use run::{Invocation, MAX_OUTPUT_BYTES, run};
 pub use stream::{Chunk, StreamEnd, stream};

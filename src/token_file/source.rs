@@ -4,6 +4,7 @@
 //! its remedy, and none of them blocks. Nothing is written here.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -13,7 +14,7 @@ use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::secret::{TokenValue, ValueFault};
+use crate::secret::{Mistake, TokenValue, ValueFault};
 use crate::settings::{KeySource, Source};
 
 /// The most that is read: sixteen times the longest token. A bigger file is not one.
@@ -48,9 +49,22 @@ pub enum SourceWarning {
         /// Its permission bits.
         mode: u32,
     },
+    /// The value is used, but is probably not a token.
+    #[error("{place}: {mistake}")]
+    Mistaken {
+        /// The file's path, or the variable's name.
+        place: Box<str>,
+        /// What it looks like instead.
+        mistake: Mistake,
+    },
 }
 
 impl SourceWarning {
+    fn of_value(place: &dyn fmt::Display, value: &TokenValue) -> Option<Self> {
+        let mistake = Mistake::of(value.expose())?;
+        Some(Self::Mistaken { place: place.to_string().into(), mistake })
+    }
+
     /// What is to be said of a file with a secret at `path` that has this mode.
     pub(crate) fn of(path: &Path, mode: u32) -> Option<Self> {
         let mode = mode & 0o7777;
@@ -97,6 +111,9 @@ pub enum SourceFaultKind {
     /// What it holds is not one word on one line.
     #[error("its content is no token: {0}")]
     NotAToken(ValueFault),
+    /// What it holds is not one word on one line, but something else.
+    #[error("its content is no token: {0}")]
+    Mistaken(Mistake),
     /// systemd handed no credentials over.
     #[error(
         "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or `SetCredentialEncrypted=` for this name"
@@ -165,14 +182,18 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceFa
     let text = variables(name).ok_or(SourceFaultKind::VariableUnset)?;
     let text = text.into_string().map_err(|_| SourceFaultKind::NotUtf8)?;
     let text = Zeroizing::new(text);
-    Ok(Found { value: token(text.as_bytes())?, warnings: Vec::new() })
+    let value = token(text.as_bytes())?;
+    let warnings = SourceWarning::of_value(&format_args!("${name}"), &value).into_iter().collect();
+    Ok(Found { value, warnings })
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceFault> {
     let fault = |kind| SourceFault { place: path.display().to_string().into(), kind };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
-    Ok(Found { value, warnings: SourceWarning::of(path, mode).into_iter().collect() })
+    let warnings =
+        [SourceWarning::of(path, mode), SourceWarning::of_value(&path.display(), &value)];
+    Ok(Found { value, warnings: warnings.into_iter().flatten().collect() })
 }
 
 /// What the file at `path` holds, and its permission bits.
@@ -218,9 +239,10 @@ fn not_opened(error: io::Error) -> SourceFaultKind {
 
 fn token(content: &[u8]) -> Result<TokenValue, SourceFaultKind> {
     let text = str::from_utf8(content).map_err(|_| SourceFaultKind::NotUtf8)?;
-    TokenValue::parse(text).map_err(|fault| match fault {
-        ValueFault::Empty => SourceFaultKind::Empty,
-        ValueFault::NotOneWord | ValueFault::TooLong => SourceFaultKind::NotAToken(fault),
+    TokenValue::parse(text).map_err(|fault| match (fault, Mistake::of(text)) {
+        (ValueFault::Empty, _) => SourceFaultKind::Empty,
+        (_, Some(mistake)) => SourceFaultKind::Mistaken(mistake),
+        (ValueFault::NotOneWord | ValueFault::TooLong, None) => SourceFaultKind::NotAToken(fault),
     })
 }
 

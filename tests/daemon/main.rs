@@ -19,6 +19,7 @@ mod farewell;
 mod inventories;
 mod kept_values;
 mod listen;
+mod logins;
 mod manager;
 mod memory;
 mod metrics;

@@ -3,6 +3,7 @@
 //! These tests change the machine that they run on, so each gets one of its own:
 //! `tests/systemd/run` boots a private systemd for it. Plain `cargo test` leaves them out.
 
+mod hooks;
 mod machine;
 mod package;
 mod service;

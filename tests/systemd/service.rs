@@ -9,7 +9,7 @@ use tokenkeep::simulator::{Endpoint, Plan, Trouble};
 
 use crate::machine::{
     Machine, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
-    systemctl, until, write,
+    systemctl, until,
 };
 
 #[tokio::test]
@@ -22,38 +22,6 @@ async fn tokens_from_credentials_live_and_a_command_s_new_value_is_stored() {
     let left = machine.mortal.remaining(stored.trim()).expect("the server knows it");
     assert!(left > Duration::ZERO);
     machine.checked_again().await;
-}
-
-#[tokio::test]
-#[ignore = "needs a machine of its own: tests/systemd/run"]
-async fn a_command_has_a_privileged_login_done_by_the_example_s_units() {
-    // Perl is on every Debian; the documentation has socat do the same.
-    const CLIENT: &str =
-        "print IO::Socket::UNIX->new(Peer => \"/run/tokenkeep-hook.sock\")->getlines";
-    let login = "#!/bin/sh\nid -u >/run/login-by\nTOKENKEEP_URL=$MORTAL exec \
-                 /usr/bin/tokenkeep demo-login --key-file /etc/tokenkeep/api.key\n";
-    let machine = Machine::installed().await;
-    machine.furnish();
-    let login = login.replace("$MORTAL", &machine.mortal.url());
-    write("/usr/local/libexec/privileged-login", &login, 0o700);
-    let examples = "/usr/share/doc/tokenkeep/examples";
-    for unit in ["tokenkeep-hook.socket", "tokenkeep-hook@.service"] {
-        fs::copy(format!("{examples}/{unit}"), format!("/etc/systemd/system/{unit}")).expect(unit);
-    }
-    // What the login leaves behind for this test to see.
-    let visible = "[Service]\nReadWritePaths=/run\n";
-    write("/etc/systemd/system/tokenkeep-hook@.service.d/test.conf", visible, 0o644);
-    systemctl(&["daemon-reload"]).await;
-    systemctl(&["enable", "--now", "tokenkeep-hook.socket"]).await;
-    machine.configure(&format!(
-        "[server.mortal]\nurl = \"$MORTAL\"\n\
-         [reauth.privileged]\ncommand = ['/usr/bin/perl', '-MIO::Socket::UNIX', '-e', '{CLIENT}']\n\
-         [token.privileged]\nserver = \"mortal\"\nreauth = \"privileged\"\n\
-         file = \"/var/lib/tokenkeep/privileged.token\"\n"
-    ));
-    systemctl(&["reload", "tokenkeep"]).await;
-    until("its value is in use", async || !entries("reauth_succeeded").await.is_empty()).await;
-    assert_eq!(fs::read_to_string("/run/login-by").expect("it ran").trim(), "0");
 }
 
 #[tokio::test]

@@ -177,3 +177,32 @@ fn a_key_is_read_as_a_token_is() {
     let fault = read_key(&KeySource::Credential("key".into()), NO_VARIABLES).unwrap_err();
     assert!(matches!(fault.kind, SourceFaultKind::NoCredentialsDirectory));
 }
+
+#[test]
+fn a_value_that_is_probably_no_token_is_read_with_a_warning_that_does_not_quote_it() {
+    for (content, expected) in [
+        ("null\n", Mistake::Word("null")),
+        ("{\"a\":\"abc-123\"}", Mistake::JsonObject),
+        ("\"abc-123\"", Mistake::Quoted),
+        ("KEY=abc-123", Mistake::Assignment),
+        ("abc\u{200b}-123", Mistake::Invisible),
+    ] {
+        let folder = Folder::holding(content.as_bytes());
+        let place: Box<str> = folder.path().display().to_string().into();
+        let found = folder.read().unwrap();
+        assert_eq!(found.warnings, [SourceWarning::Mistaken { place, mistake: expected }]);
+        assert!(!found.warnings[0].to_string().contains("123"), "{}", found.warnings[0]);
+    }
+    let found = read(&Source::Env("QUOTES".into()), &|_| Some("KEY=abc-123".into())).unwrap();
+    assert_eq!(found.warnings.len(), 1);
+    assert!(found.warnings[0].to_string().starts_with("$QUOTES: "), "{}", found.warnings[0]);
+}
+
+#[test]
+fn json_of_several_words_or_lines_is_no_token_and_is_named() {
+    for content in ["{\n \"a\": \"abc\"\n}\n", "{\"a\": \"abc\"}", "[ \"abc\" ]"] {
+        let kind = Folder::holding(content.as_bytes()).fault();
+        assert!(matches!(kind, SourceFaultKind::Mistaken(_)), "{content}: {kind}");
+        assert!(kind.to_string().contains("JSON"), "{kind}");
+    }
+}
