@@ -99,8 +99,15 @@ fn every_file_that_is_named_exists() {
         [("", README), ("docs", HOOKS), ("docs", EVENTS), ("docs", RELEASING), ("docs", METRICS)];
     for (folder, text) in texts {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for path in links.filter(|link| !link.contains("://")) {
-            assert!(Path::new(folder).join(path).exists(), "{folder}: {path}");
+        for link in links.filter(|link| !link.contains("://")) {
+            match link.split_once('#') {
+                Some(("", section)) => {
+                    let anchor = |line: &str| Some(line.strip_prefix("## ")?.to_lowercase());
+                    assert!(text.lines().filter_map(anchor).any(|line| line == section), "{link}");
+                }
+                Some((path, _)) => assert!(Path::new(folder).join(path).exists(), "{link}"),
+                None => assert!(Path::new(folder).join(link).exists(), "{folder}: {link}"),
+            }
         }
     }
     for path in ["systemd/tokenkeep.service", "systemd/tokenkeep.sysusers", ".ci/run"] {

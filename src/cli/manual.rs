@@ -198,6 +198,6 @@ mod tests {
         for key in keys.filter(|key| !key.is_empty() && !key.starts_with(' ')) {
             assert!(page.contains(key), "{key}\n{page}");
         }
-        assert!(page.contains("Re-auth hooks at once, all tokens together."));
+        assert!(page.contains("Re-auth commands at once, all tokens together."));
     }
 }
