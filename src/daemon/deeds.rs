@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::beside::blocking;
+use super::beside::{REREADS, blocking, blocking_among, in_time};
 use super::reading::Fresh;
 use crate::api::Client;
 use crate::clock;
@@ -39,6 +39,9 @@ pub(super) enum Done {
     Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
     Looked(Vec<Look>),
+    /// The source of a value that the server calls dead was read again; the answer is still to
+    /// be passed on. `None`: the disk did not answer in time.
+    Reread(Ticket, Answer, Option<Look>),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read, or why it was not.
@@ -140,10 +143,37 @@ pub(super) async fn look(wanted: Vec<(TokenId, u8, Source)>) -> Done {
 
 impl Look {
     fn may_be_half_done(&self) -> bool {
-        self.result.as_ref().is_err_and(|fault| {
-            matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
-        })
+        may_be_half_done(&self.result)
     }
+}
+
+fn may_be_half_done(result: &Result<Found, SourceFault>) -> bool {
+    result.as_ref().is_err_and(|fault| {
+        matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
+    })
+}
+
+/// Reads the source of a value that the server calls dead, before that is acted on. Takes at most
+/// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the answer is never lost.
+pub(super) async fn reread(
+    ticket: Ticket,
+    answer: Answer,
+    (id, epoch, source): (TokenId, u8, Source),
+) -> Done {
+    let read = || {
+        let source = source.clone();
+        blocking_among(&REREADS, move || read_source(&source))
+    };
+    let result = in_time(async {
+        let first = read().await;
+        if !may_be_half_done(&first) {
+            return first;
+        }
+        sleep(SECOND_LOOK).await;
+        read().await
+    });
+    let look = result.await.map(|result| Look { id, epoch, source: source.clone(), result });
+    Done::Reread(ticket, answer, look)
 }
 
 /// What a source holds now.

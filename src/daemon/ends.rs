@@ -26,8 +26,11 @@ impl Daemon {
                 self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.count_answer(ticket, &answer);
-                self.keeper.answered(ticket, answer, now, &mut self.outputs);
+                if let Some(answer) = self.reread_before_death(ticket, answer) {
+                    self.keeper.answered(ticket, answer, now, &mut self.outputs);
+                }
             }
+            Done::Reread(ticket, answer, look) => self.reread(ticket, answer, look),
             Done::Reauthenticated { ticket, duration, obtained } => {
                 self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
