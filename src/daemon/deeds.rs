@@ -35,6 +35,8 @@ pub(super) enum Done {
     RevokedOne(Ticket, Result<(), Fault>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
+    /// The file of a value that is kept in the state directory was tried again.
+    Rewritten { id: TokenId, name: Box<str>, result: Result<Stored, StoreFault> },
     /// It is known whether somebody may read a token's value.
     Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
@@ -75,6 +77,10 @@ pub(super) enum Stored {
     Written(TokenValue),
     /// The source has changed meanwhile to this other value, and was left as it is.
     SourceChanged(TokenValue),
+    /// The file could not be replaced.
+    NotInFile(TokenValue, StoreFault),
+    /// The file could not be replaced for this reason; the value is kept in the state directory.
+    InStateDir(StoreFault),
 }
 
 /// One look at a token's source.

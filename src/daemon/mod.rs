@@ -37,6 +37,7 @@ mod storing;
 mod survey;
 mod terms;
 mod turns;
+mod unwritten;
 mod views;
 mod watchdog;
 mod worst;
@@ -62,6 +63,7 @@ use self::status::StatusLine;
 pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
 use self::turns::Turns;
+use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
@@ -133,6 +135,7 @@ pub struct Daemon {
     logins: Turns,
     /// Writes of token files, by path, with the value of one that was given up.
     writes: Turns<Option<TokenValue>>,
+    unwritten: Unwritten,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
@@ -175,6 +178,7 @@ impl Daemon {
             deeds: JoinSet::new(),
             logins: Turns::default(),
             writes: Turns::default(),
+            unwritten: Unwritten::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),

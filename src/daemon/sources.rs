@@ -168,9 +168,19 @@ impl Daemon {
         match self.roster.take_recalled(id) {
             Some(stored) if stored.replaces.as_ref().map(TokenValue::by_ref) == Some(value) => {
                 self.offer(id, stored.value.by_ref());
+                self.resume_unwritten(id);
             }
-            Some(_) | None if unchanged => self.source_changed(id, SourceChange::Restored),
-            Some(_) | None => self.offer(id, value),
+            recalled => {
+                if recalled.is_some() {
+                    self.forget_stored_value(id);
+                }
+                if unchanged {
+                    self.source_changed(id, SourceChange::Restored);
+                } else {
+                    self.forget_unwritten(id);
+                    self.offer(id, value);
+                }
+            }
         }
         self.roster.set_in_source(id, Some(value));
     }
@@ -179,6 +189,7 @@ impl Daemon {
         self.roster.set_in_source(id, None);
         if let Some(stored) = self.roster.take_recalled(id) {
             self.offer(id, stored.value.by_ref());
+            self.resume_unwritten(id);
         }
         self.source_changed(id, SourceChange::Lost(fault.to_string().into()));
     }

@@ -76,7 +76,12 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreF
         resemble(temporary.as_file(), &old, &target)?;
     }
     temporary.as_file().sync_all().map_err(fault("making the content durable"))?;
-    temporary.persist(&target).map_err(|error| fault("replacing")(error.error))?;
+    temporary.persist(&target).map_err(|error| match error.error.kind() {
+        io::ErrorKind::ResourceBusy => {
+            StoreFault::MountPoint { path: target.clone(), error: error.error }
+        }
+        _ => fault("replacing")(error.error),
+    })?;
     sync_folder(folder)
 }
 
