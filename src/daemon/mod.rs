@@ -293,6 +293,9 @@ impl Daemon {
         match effect {
             Effect::Ask { method, slot, timeout, connection } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
+                if kept.stock().is_none() {
+                    self.watcher.check(ticket.token.key());
+                }
                 let set = match method {
                     Method::Query if !self.stopping => &mut self.queries,
                     Method::Query | Method::Renew => &mut self.deeds,
