@@ -1,5 +1,6 @@
 //! The mount table of this process: where file systems are mounted, from `/proc/self/mountinfo`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -30,6 +31,15 @@ impl Mounts {
     pub(super) fn of(&self, path: &Path) -> Option<&Path> {
         let points = self.0.iter().filter(|point| path.starts_with(point));
         points.max_by_key(|point| point.as_os_str().len()).map(PathBuf::as_path)
+    }
+
+    /// The mount points that are in one of two tables only, or that something was mounted over.
+    pub(super) fn changes(&self, now: &Self) -> BTreeSet<PathBuf> {
+        let mut balance = BTreeMap::<&PathBuf, i32>::new();
+        self.0.iter().for_each(|point| *balance.entry(point).or_default() -= 1);
+        now.0.iter().for_each(|point| *balance.entry(point).or_default() += 1);
+        let changed = balance.into_iter().filter(|(_, balance)| *balance != 0);
+        changed.map(|(point, _)| point.clone()).collect()
     }
 
     /// The names of the mount points directly in `folder`.
@@ -90,6 +100,15 @@ mod tests {
         assert_eq!(inside("/etc/app"), ["quotes.token"]);
         assert_eq!(inside("/etc"), Vec::<&OsStr>::new());
         assert_eq!(inside("/"), ["proc"]);
+    }
+
+    #[test]
+    fn a_mount_over_a_mount_point_is_a_change_of_it() {
+        let before = Mounts::parse(TABLE);
+        let now = Mounts::parse(&[TABLE, b"40 27 0:50 / /proc rw - tmpfs tmpfs rw\n"].concat());
+        assert_eq!(before.changes(&now), BTreeSet::from([PathBuf::from("/proc")]));
+        assert_eq!(now.changes(&before), BTreeSet::from([PathBuf::from("/proc")]));
+        assert!(now.changes(&now).is_empty());
     }
 
     #[test]

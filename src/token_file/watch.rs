@@ -81,8 +81,9 @@ pub struct Watcher {
     checking: Option<Pin<Box<Sleep>>>,
     polling: Option<Pin<Box<Sleep>>>,
     pause: Duration,
-    /// Every folder is looked at with the next pass.
-    look_everywhere: bool,
+    /// Folders that the mount table says may be others now.
+    moved: Vec<PathBuf>,
+    mounting: Option<Pin<Box<Sleep>>>,
     /// Passes on threads of their own, at most one for each device.
     passes: JoinSet<Seen>,
     busy: BTreeSet<u64>,
@@ -114,7 +115,8 @@ impl Watcher {
             checking: None,
             polling: None,
             pause: POLLING,
-            look_everywhere: false,
+            moved: Vec::new(),
+            mounting: None,
             passes: JoinSet::new(),
             busy: BTreeSet::new(),
         }
@@ -141,6 +143,7 @@ impl Watcher {
     ///
     /// To be called before the files are read: a change after this is reported, one before is not.
     pub fn set_paths(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
+        self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
         let gone: Vec<u32> = self
             .files
@@ -171,6 +174,7 @@ impl Watcher {
     /// them, the ones to come as well. Their keys must not be those of files. Otherwise as
     /// [`Watcher::set_paths`].
     pub fn set_folders(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
+        self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
         let folders = &mut self.folders;
         self.wholes.retain(|key, whole| {
@@ -238,13 +242,22 @@ impl Watcher {
                     Ok(event) => self.note(&event),
                     Err(error) => self.do_without_inotify(error),
                 },
-                changed = mounts_changed(&self.mount_table) => self.note_mounts(changed),
+                changed = mounts_changed(&self.mount_table), if !self.is_idle() => {
+                    if changed.is_err() {
+                        self.mount_table = None;
+                    }
+                    self.mounting.get_or_insert_with(|| Box::pin(sleep(SETTLING)));
+                }
+                () = elapsed(&mut self.mounting) => {
+                    self.mounting = None;
+                    self.read_mounts();
+                }
             }
         }
     }
 
     fn needs_polling(&self) -> bool {
-        !self.is_idle() && (self.folders.has_polled() || self.look_everywhere)
+        self.folders.has_polled() || !self.moved.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -286,18 +299,17 @@ impl Watcher {
         }
     }
 
-    /// Something was mounted or unmounted: files may be mount points now, and paths may lead
-    /// elsewhere.
-    fn note_mounts(&mut self, changed: io::Result<()>) {
-        if changed.is_err() {
-            self.mount_table = None;
-        }
+    /// Reads the mount table: files may be mount points now, and paths may lead elsewhere.
+    fn read_mounts(&mut self) {
         let Ok(mounts) = Mounts::read() else { return };
-        for key in self.folders.mounts_changed(mounts) {
+        let (files, moved) = self.folders.take_mounts(mounts);
+        for key in files {
             self.compare_soon(key, false);
         }
-        self.look_everywhere = true;
-        self.polling = Some(Box::pin(sleep(SETTLING)));
+        if !moved.is_empty() {
+            self.moved.extend(moved);
+            self.polling = Some(Box::pin(sleep(SETTLING)));
+        }
     }
 
     fn do_without_inotify(&mut self, error: io::Error) {
@@ -335,11 +347,12 @@ impl Watcher {
     /// Starts a pass over what inotify does not report.
     fn poll(&mut self) {
         let mut passes = Passes::default();
-        let everywhere = std::mem::take(&mut self.look_everywhere);
-        let folders = if everywhere { self.folders.all() } else { self.folders.polled() };
-        for (path, device) in folders {
-            passes.on(device).folders.push(path);
+        let moved = std::mem::take(&mut self.moved);
+        for path in self.folders.polled().chain(&moved) {
+            passes.on(self.folders.device(path)).folders.push(path.clone());
         }
+        let waits = |path: &PathBuf| self.busy.contains(&self.folders.device(path));
+        self.moved = moved.into_iter().filter(waits).collect();
         for key in self.folders.polled_files() {
             self.add_file(&mut passes, key);
         }

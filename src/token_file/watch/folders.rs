@@ -55,8 +55,8 @@ struct Folder {
     linked: BTreeSet<u32>,
     /// The keys under which every file in it is of interest.
     wholes: BTreeSet<u32>,
-    /// Its path without symbolic links, when it was last seen.
-    real: PathBuf,
+    /// What its path led through when it was last seen.
+    route: Route,
     /// The names of files in it that are mount points.
     mounted: BTreeSet<OsString>,
     /// Its device when it was last seen; 0 before.
@@ -269,21 +269,9 @@ impl Folders {
         !self.polled.is_empty()
     }
 
-    /// The folders of which inotify does not report every change, with their devices.
-    pub(super) fn polled(&self) -> Vec<(PathBuf, u64)> {
-        self.with_devices(self.polled.iter())
-    }
-
-    /// All folders, with their devices.
-    pub(super) fn all(&self) -> Vec<(PathBuf, u64)> {
-        self.with_devices(self.by_path.keys())
-    }
-
-    fn with_devices<'a>(
-        &self,
-        paths: impl Iterator<Item = &'a PathBuf>,
-    ) -> Vec<(PathBuf, u64)> {
-        paths.map(|path| (path.clone(), self.device(path))).collect()
+    /// The folders of which inotify does not report every change.
+    pub(super) fn polled(&self) -> impl Iterator<Item = &PathBuf> {
+        self.polled.iter()
     }
 
     /// The device of the folder when it was last seen.
@@ -326,16 +314,27 @@ impl Folders {
         seen.into_iter().flat_map(|(path, to)| self.led(&path, to)).collect()
     }
 
-    /// The mount table has changed; returns the files that became, or were, mount points.
-    pub(super) fn mounts_changed(&mut self, mounts: Mounts) -> Vec<u32> {
-        self.mounts = mounts;
+    /// Takes the mount table as it is now. Returns the files that became, or were, mount points,
+    /// and the folders that paths may lead to now in place of the watched ones.
+    pub(super) fn take_mounts(&mut self, now: Mounts) -> (Vec<u32>, Vec<PathBuf>) {
+        let (mut files, mut moved) = (Vec::new(), Vec::new());
+        let changes = self.mounts.changes(&now);
+        self.mounts = now;
+        if changes.is_empty() {
+            return (files, moved);
+        }
         let Self { by_path, polled, mounts, .. } = self;
-        let mut concerned = Vec::new();
-        for (path, folder) in by_path {
-            let mounted: BTreeSet<OsString> =
-                mounts.inside(&folder.real).map(OsStr::to_owned).collect();
+        for (path, folder) in by_path.iter_mut().filter(|(_, folder)| folder.watch.is_some()) {
+            let Route { steps, end } = &folder.route;
+            if steps.iter().chain([end]).any(|step| changes.contains(step)) {
+                moved.push(path.clone());
+            }
+            if !changes.iter().any(|point| point.parent() == Some(end)) {
+                continue;
+            }
+            let mounted = mounts.inside(end).map(OsStr::to_owned).collect::<BTreeSet<_>>();
             let changed = mounted.symmetric_difference(&folder.mounted);
-            concerned.extend(changed.filter_map(|name| folder.files.get(name)).flatten());
+            files.extend(changed.filter_map(|name| folder.files.get(name)).flatten());
             folder.mounted = mounted;
             if folder.is_reliable() {
                 polled.remove(path);
@@ -343,7 +342,7 @@ impl Folders {
                 polled.insert(path.clone());
             }
         }
-        concerned
+        (files, moved)
     }
 
     /// Lets go of all watches, for good.
@@ -380,9 +379,10 @@ impl Folders {
         }
         let (Some(watches), Some(route)) = (&mut self.watches, Route::of(path)) else { return };
         folder.mounted = self.mounts.inside(&route.end).map(OsStr::to_owned).collect();
-        folder.real = route.end;
+        folder.route = route;
         let Ok(descriptor) = watches.add(path, SIGNS) else { return };
-        let added: Vec<_> = route.steps.iter().map(|step| watches.add(step, ROUTE_SIGNS)).collect();
+        let steps = folder.route.steps.iter();
+        let added: Vec<_> = steps.map(|step| watches.add(step, ROUTE_SIGNS)).collect();
         let is_complete = added.iter().all(Result::is_ok);
         let route: Vec<WatchDescriptor> = added.into_iter().flatten().collect();
         let id = descriptor.get_watch_descriptor_id();

@@ -34,7 +34,7 @@ const LOCAL: &[u32] = &[
 ];
 
 /// Everything that the path of a folder leads through.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Route {
     /// Directories and symbolic links, each once, without the folder itself. If none of them is
     /// moved, removed or mounted over, the path leads to the same folder.
