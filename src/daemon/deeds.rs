@@ -9,10 +9,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::beside::{REREADS, blocking, blocking_among, in_time};
+use super::deaths::Death;
 use super::reading::Fresh;
+use super::roster::StockId;
 use crate::api::Client;
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
+use crate::inventory::Stamp;
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, ReauthFault, Slot};
 use crate::outcome::{Connection, Fault};
@@ -44,6 +47,10 @@ pub(super) enum Done {
     /// The source of a value that the server calls dead was read again; the answer is still to
     /// be passed on. `None`: the disk did not answer in time.
     Reread(Ticket, Answer, Option<Look>),
+    /// The file of an inventory was compared before these deaths are acted on.
+    StockCompared(StockId, Vec<Death>, Option<Option<Stamp>>),
+    /// Deaths have waited long enough for a reading of an inventory after that of this number.
+    StockReread(StockId, u64),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read, or why it was not.

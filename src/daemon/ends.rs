@@ -31,6 +31,8 @@ impl Daemon {
                 }
             }
             Done::Reread(ticket, answer, look) => self.reread(ticket, answer, look),
+            Done::StockCompared(id, deaths, stamp) => self.stock_compared(id, deaths, stamp),
+            Done::StockReread(id, pass) => self.stock_reread(id, pass),
             Done::Reauthenticated { ticket, duration, obtained } => {
                 self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);

@@ -8,6 +8,7 @@ mod absent;
 mod apply;
 mod beside;
 pub(crate) mod control;
+mod deaths;
 mod deeds;
 mod desk;
 mod ends;
@@ -51,6 +52,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
+use self::deaths::Deaths;
 use self::deeds::Done;
 use self::desk::Desk;
 use self::figures::Figures;
@@ -136,6 +138,7 @@ pub struct Daemon {
     /// Writes of token files, by path, with the value of one that was given up.
     writes: Turns<Option<TokenValue>>,
     unwritten: Unwritten,
+    deaths: Deaths,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
@@ -179,6 +182,7 @@ impl Daemon {
             logins: Turns::default(),
             writes: Turns::default(),
             unwritten: Unwritten::default(),
+            deaths: Deaths::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),

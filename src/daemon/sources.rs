@@ -5,9 +5,8 @@ use super::deeds::{self, Look};
 use super::roster::Kept;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, SourceChange};
-use crate::outcome::Outcome;
+use crate::keeper::TokenId;
+use crate::lifecycle::SourceChange;
 use crate::secret::{Mistake, TokenValue, ValueRef};
 use crate::settings::Source;
 use crate::token_file::{SourceFault, SourceWarning};
@@ -106,42 +105,6 @@ impl Daemon {
                 }
             }
         }
-    }
-
-    /// Starts to read a token's source again if the answer calls its value dead: a new value there
-    /// is used instead of re-authentication. Returns the answer if it can be acted on at once;
-    /// otherwise it comes back with [`Done::Reread`](deeds::Done::Reread).
-    pub(super) fn reread_before_death(
-        &mut self,
-        ticket: Ticket,
-        answer: Answer,
-    ) -> Option<Answer> {
-        let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
-        if !is_death || answer.replaced || self.stopping || !self.keeper.expects(ticket) {
-            return Some(answer);
-        }
-        let wanted = self.roster.token(ticket.token).and_then(|kept| errand(ticket.token, kept));
-        match wanted {
-            // The environment of a process does not change.
-            None | Some((_, _, Source::Env(_))) => Some(answer),
-            Some(wanted) => {
-                self.queries.spawn(deeds::reread(ticket, answer, wanted));
-                None
-            }
-        }
-    }
-
-    /// Takes what a source holds at the moment of a death, and then acts on the death.
-    pub(super) fn reread(&mut self, ticket: Ticket, answer: Answer, look: Option<Look>) {
-        if let Some(look) = look {
-            let kept = self.roster.token(look.id);
-            let is_outdated = kept.is_some_and(|kept| !is_current(kept, &look));
-            if is_outdated && self.reread_before_death(ticket, answer.clone()).is_none() {
-                return;
-            }
-            self.looked_at(vec![look]);
-        }
-        self.keeper.answered(ticket, answer, clock::now(), &mut self.outputs);
     }
 
     /// The source holds a value, and this is what should be mended all the same.
@@ -250,11 +213,11 @@ impl Daemon {
 }
 
 /// Whether a look is at the token's present source, and was begun after the daemon last wrote it.
-fn is_current(kept: Kept<'_>, look: &Look) -> bool {
+pub(super) fn is_current(kept: Kept<'_>, look: &Look) -> bool {
     kept.epoch() == look.epoch && kept.source().as_ref() == Some(&look.source)
 }
 
 /// A look at what can be looked at for the token alone.
-fn errand(id: TokenId, kept: Kept<'_>) -> Option<(TokenId, u8, Source)> {
+pub(super) fn errand(id: TokenId, kept: Kept<'_>) -> Option<(TokenId, u8, Source)> {
     Some((id, kept.epoch(), kept.source()?))
 }
