@@ -27,6 +27,15 @@ use crate::token_file::DISK_PATIENCE;
 /// An answer that calls a value dead.
 pub(super) type Death = (Ticket, Answer);
 
+/// What an inventory's file is now.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Compared {
+    /// Its stamp; `None` if there is no file.
+    Found(Option<Stamp>),
+    /// The disk did not answer in time.
+    DiskHangs,
+}
+
 /// The deaths of tokens of inventory files that are not acted on yet.
 #[derive(Debug, Default)]
 pub(super) struct Deaths(BTreeMap<StockId, Waiting>);
@@ -87,6 +96,12 @@ impl Daemon {
         self.keeper.answered(ticket, answer, clock::now(), &mut self.outputs);
     }
 
+    fn act_on_all(&mut self, deaths: impl IntoIterator<Item = Death>) {
+        for death in deaths {
+            self.act_on(death);
+        }
+    }
+
     /// The file of an inventory, if it is one.
     fn file_of_stock(&self, id: StockId) -> Option<PathBuf> {
         match &self.stocks.by_id.get(&id)?.settings.source {
@@ -112,27 +127,28 @@ impl Daemon {
         }
         let deaths = std::mem::take(&mut waiting.next);
         let Some(path) = self.file_of_stock(id) else {
-            return deaths.into_iter().for_each(|death| self.act_on(death));
+            return self.act_on_all(deaths);
         };
         if let Some(waiting) = self.deaths.0.get_mut(&id) {
             waiting.comparing = true;
         }
         self.queries.spawn(async move {
             let stamp = in_time(blocking_among(&REREADS, move || Stamp::of(&path))).await;
-            Done::StockCompared(id, deaths, stamp)
+            let compared = stamp.map_or(Compared::DiskHangs, Compared::Found);
+            Done::StockCompared(id, deaths, compared)
         });
     }
 
-    /// An inventory's file was compared; `None`: the disk did not answer in time.
+    /// An inventory's file was compared.
     pub(super) fn stock_compared(
         &mut self,
         id: StockId,
         deaths: Vec<Death>,
-        stamp: Option<Option<Stamp>>,
+        compared: Compared,
     ) {
-        let has_changed = match (stamp, self.stocks.by_id.get_mut(&id)) {
-            (Some(stamp), Some(stock)) => std::mem::replace(&mut stock.stamp, stamp) != stamp,
-            (None, _) | (_, None) => false,
+        let has_changed = match (compared, self.stocks.by_id.get_mut(&id)) {
+            (Compared::Found(now), Some(stock)) => std::mem::replace(&mut stock.stamp, now) != now,
+            (Compared::DiskHangs, _) | (_, None) => false,
         };
         let waiting = self.deaths.0.entry(id).or_default();
         waiting.comparing = false;
@@ -145,7 +161,7 @@ impl Daemon {
                 Done::StockReread(id, after)
             });
         } else {
-            deaths.into_iter().for_each(|death| self.act_on(death));
+            self.act_on_all(deaths);
         }
         self.compare_stock(id);
     }
@@ -156,6 +172,6 @@ impl Daemon {
         let all = std::mem::take(&mut waiting.reading);
         let (over, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|(after, _)| *after <= pass);
         waiting.reading = later;
-        over.into_iter().for_each(|(_, death)| self.act_on(death));
+        self.act_on_all(over.into_iter().map(|(_, death)| death));
     }
 }

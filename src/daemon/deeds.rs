@@ -9,13 +9,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::beside::{REREADS, blocking, blocking_among, in_time};
-use super::deaths::Death;
+use super::deaths::{Compared, Death};
 use super::reading::Fresh;
 use super::roster::StockId;
 use crate::api::Client;
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
-use crate::inventory::Stamp;
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Method, ReauthFault, Slot};
 use crate::outcome::{Connection, Fault};
@@ -48,7 +47,7 @@ pub(super) enum Done {
     /// be passed on. `None`: the disk did not answer in time.
     Reread(Ticket, Answer, Option<Look>),
     /// The file of an inventory was compared before these deaths are acted on.
-    StockCompared(StockId, Vec<Death>, Option<Option<Stamp>>),
+    StockCompared(StockId, Vec<Death>, Compared),
     /// Deaths have waited long enough for a reading of an inventory after that of this number.
     StockReread(StockId, u64),
     /// Tokens were revoked at the end.

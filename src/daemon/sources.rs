@@ -84,8 +84,7 @@ impl Daemon {
     }
 
     pub(super) fn looked(&mut self, look: Look) {
-        let Look { id, result, .. } = &look;
-        let id = *id;
+        let id = look.id;
         let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());
         let Some(kept) = self.roster.token(id) else { return };
         if !is_current(kept, &look) {
@@ -97,11 +96,11 @@ impl Daemon {
             self.roster.set_look_again(id, true);
             return;
         }
-        match result {
+        match look.result {
             Ok(found) => self.found(id, found.value.by_ref(), &found.warnings),
             Err(fault) => {
-                if !self.left_its_folder(id, fault) {
-                    self.lost(id, fault);
+                if !self.left_its_folder(id, &fault) {
+                    self.lost(id, &fault);
                 }
             }
         }

@@ -162,7 +162,9 @@ impl Daemon {
     pub(super) fn forget_outdated_values(&mut self) {
         let outdated = std::mem::take(&mut self.unwritten.outdated);
         if let Some(store) = &self.store {
-            outdated.iter().for_each(|name| store.forget_value(name));
+            for name in &outdated {
+                store.forget_value(name);
+            }
         }
     }
 

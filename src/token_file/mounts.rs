@@ -58,12 +58,13 @@ fn unescape(text: &[u8]) -> PathBuf {
             let digits = str::from_utf8(digits).ok()?;
             u8::from_str_radix(digits, 8).ok()
         };
-        match (first, after.get(..3).and_then(octal)) {
-            (b'\\', Some(byte)) => {
+        let escaped = after.split_at_checked(3).filter(|_| *first == b'\\');
+        match escaped.and_then(|(digits, after)| Some((octal(digits)?, after))) {
+            Some((byte, after)) => {
                 path.push(byte);
-                rest = &after[3..];
+                rest = after;
             }
-            _ => {
+            None => {
                 path.push(*first);
                 rest = after;
             }

@@ -242,7 +242,7 @@ impl Watcher {
                     Ok(event) => self.note(&event),
                     Err(error) => self.do_without_inotify(error),
                 },
-                changed = mounts_changed(&self.mount_table), if !self.is_idle() => {
+                changed = mounts_changed(self.mount_table.as_ref()), if !self.is_idle() => {
                     if changed.is_err() {
                         self.mount_table = None;
                     }
@@ -480,7 +480,7 @@ async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 /// A change of the mount table, if that can be watched.
-async fn mounts_changed(table: &Option<MountTable>) -> io::Result<()> {
+async fn mounts_changed(table: Option<&MountTable>) -> io::Result<()> {
     match table {
         Some(table) => table.changed().await,
         None => std::future::pending().await,

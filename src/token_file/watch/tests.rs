@@ -95,7 +95,7 @@ async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
     assert!(world.silent().await && world.watcher.passes.len() == 1, "and no other is begun");
     end.send(Seen { device, ..Seen::default() }).unwrap();
     let caught_up = async {
-        while world.watcher.passes.len() > 0 || !world.watcher.checks.is_empty() {
+        while !world.watcher.passes.is_empty() || !world.watcher.checks.is_empty() {
             let again = timeout(SETTLING, world.watcher.changed()).await;
             assert!(again.is_err(), "it was reported before");
         }

@@ -74,7 +74,9 @@ impl Whole {
             None => stamps.keys().cloned().collect(),
         };
         self.stamps = Some(stamps);
-        changed.iter().for_each(|name| self.touch(name));
+        for name in &changed {
+            self.touch(name);
+        }
         !changed.is_empty()
     }
 
