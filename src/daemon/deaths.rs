@@ -53,11 +53,7 @@ struct Waiting {
 impl Daemon {
     /// Starts to read a token's source again if the answer calls its value dead. Returns the
     /// answer if it can be acted on at once; otherwise it is acted on later.
-    pub(super) fn reread_before_death(
-        &mut self,
-        ticket: Ticket,
-        answer: Answer,
-    ) -> Option<Answer> {
+    pub(super) fn reread_before_death(&mut self, ticket: Ticket, answer: Answer) -> Option<Answer> {
         let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
         if !is_death || answer.replaced || self.stopping || !self.keeper.expects(ticket) {
             return Some(answer);
@@ -140,12 +136,7 @@ impl Daemon {
     }
 
     /// An inventory's file was compared.
-    pub(super) fn stock_compared(
-        &mut self,
-        id: StockId,
-        deaths: Vec<Death>,
-        compared: Compared,
-    ) {
+    pub(super) fn stock_compared(&mut self, id: StockId, deaths: Vec<Death>, compared: Compared) {
         let has_changed = match (compared, self.stocks.by_id.get_mut(&id)) {
             (Compared::Found(now), Some(stock)) => std::mem::replace(&mut stock.stamp, now) != now,
             (Compared::DiskHangs, _) | (_, None) => false,
@@ -170,7 +161,8 @@ impl Daemon {
     pub(super) fn stock_reread(&mut self, id: StockId, pass: u64) {
         let Some(waiting) = self.deaths.0.get_mut(&id) else { return };
         let all = std::mem::take(&mut waiting.reading);
-        let (over, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|(after, _)| *after <= pass);
+        let (over, later): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(after, _)| *after <= pass);
         waiting.reading = later;
         self.act_on_all(over.into_iter().map(|(_, death)| death));
     }

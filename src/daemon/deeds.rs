@@ -160,9 +160,9 @@ impl Look {
 }
 
 fn may_be_half_done(result: &Result<Found, SourceFault>) -> bool {
-    result.as_ref().is_err_and(|fault| {
-        matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
-    })
+    result
+        .as_ref()
+        .is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing))
 }
 
 /// Reads the source of a value that the server calls dead, before that is acted on. Takes at most

@@ -39,8 +39,7 @@ impl Daemon {
     ) -> TokenId {
         let id = self.keeper.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
-        if let Some(stored) = self.memory.absent.take_value(name)
-        {
+        if let Some(stored) = self.memory.absent.take_value(name) {
             self.roster.recall(id, stored);
         }
         if let Some(count) = self.memory.absent.take_count(name) {

@@ -59,16 +59,10 @@ fn unescape(text: &[u8]) -> PathBuf {
             u8::from_str_radix(digits, 8).ok()
         };
         let escaped = after.split_at_checked(3).filter(|_| *first == b'\\');
-        match escaped.and_then(|(digits, after)| Some((octal(digits)?, after))) {
-            Some((byte, after)) => {
-                path.push(byte);
-                rest = after;
-            }
-            None => {
-                path.push(*first);
-                rest = after;
-            }
-        }
+        let escaped = escaped.and_then(|(digits, after)| Some((octal(digits)?, after)));
+        let (byte, after) = escaped.unwrap_or((*first, after));
+        path.push(byte);
+        rest = after;
     }
     OsString::from_vec(path).into()
 }

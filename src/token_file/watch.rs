@@ -51,6 +51,9 @@ const POLLING: Duration = Duration::from_secs(2);
 /// takes seconds, and a twentieth of a core at the most.
 const PAUSE_PER_PASS: u32 = 20;
 
+/// Stands for the device of a folder that was not seen yet, or may be on another one now.
+const UNKNOWN_DEVICE: u64 = 0;
+
 /// Room for some two hundred events a read.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -347,12 +350,12 @@ impl Watcher {
     /// Starts a pass over what inotify does not report.
     fn poll(&mut self) {
         let mut passes = Passes::default();
-        let moved = std::mem::take(&mut self.moved);
-        for path in self.folders.polled().chain(&moved) {
+        for path in self.folders.polled() {
             passes.on(self.folders.device(path)).folders.push(path.clone());
         }
-        let waits = |path: &PathBuf| self.busy.contains(&self.folders.device(path));
-        self.moved = moved.into_iter().filter(waits).collect();
+        if !self.busy.contains(&UNKNOWN_DEVICE) {
+            passes.on(UNKNOWN_DEVICE).folders.append(&mut self.moved);
+        }
         for key in self.folders.polled_files() {
             self.add_file(&mut passes, key);
         }

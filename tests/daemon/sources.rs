@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    Daemon, Stage, about, mortal_simulator, post, seconds, secret, server_table, served, simulator,
-    until, with_mounts,
+    Daemon, Hung, Stage, about, mortal_simulator, post, seconds, secret, served, server_table,
+    simulator, until, with_mounts,
 };
 
 /// The token `quotes` with this source, and a command that leaves a mark in `runs` and prints
@@ -146,7 +146,12 @@ async fn a_value_written_just_before_a_death_prevents_reauth_whatever_the_source
             check(&stage).await;
             daemon.more(1, "token_checked", "quotes").await;
             let ended = daemon.stop().await;
-            assert_eq!(stage.lines_in("runs"), 0, "{kind:?} {rejected}: {:?}", ended.story("quotes"));
+            assert_eq!(
+                stage.lines_in("runs"),
+                0,
+                "{kind:?} {rejected}: {:?}",
+                ended.story("quotes")
+            );
             assert!(!about(&server, &secret("new")).is_empty(), "{kind:?}");
         }
     }
@@ -251,7 +256,10 @@ async fn a_changed_mounted_file_prevents_reauth_at_the_death() {
 /// Which mounts keep the file from being replaced, and what `store_failed` says of them.
 const IRREPLACEABLE: [(&str, &str); 3] = [
     (ONE_FILE, "mount point"),
-    ("mount --bind $DIR/host/t $DIR/c/quotes.token; mount -o remount,bind,ro $DIR/c/quotes.token", "mount point"),
+    (
+        "mount --bind $DIR/host/t $DIR/c/quotes.token; mount -o remount,bind,ro $DIR/c/quotes.token",
+        "mount point",
+    ),
     (READ_ONLY, "read-only"),
 ];
 
@@ -332,4 +340,25 @@ async fn once_a_full_disk_has_room_the_file_is_written_and_the_kept_copy_is_dele
     daemon.event("token_expired", "quotes").await;
     daemon.stop().await;
     assert!(about(&server, &secret("old")).len() > before);
+}
+
+#[tokio::test]
+async fn a_death_is_acted_on_although_the_disk_of_the_source_hangs() {
+    let server = simulator().await;
+    let stage = staged(&server, BY_FILE);
+    stage.write("c/quotes.token", &secret("old"));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let Some(_hung) = Hung::over(&stage.path("c")) else {
+        eprintln!("skipped: this needs root and FUSE");
+        return;
+    };
+    server.expire(&secret("old"));
+    check(&stage).await;
+    daemon.event("reauth_started", "quotes").await;
+    let failed = daemon.event("store_failed", "quotes").await;
+    assert!(failed.text("error").contains("disk"), "{failed:?}");
+    daemon.event("reauth_succeeded", "quotes").await;
+    daemon.stop().await;
+    assert_eq!(stage.lines_in("runs"), 1);
 }
