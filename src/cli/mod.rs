@@ -223,7 +223,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
         daemon.open_control(socket);
-        Ok(daemon.run(std::future::pending()).await?)
+        Ok(Box::pin(daemon.run(std::future::pending())).await?)
     });
     // A file that hangs, on a dead network disk say, must not hold up the end.
     runtime.shutdown_background();

@@ -11,6 +11,9 @@ use crate::token_file::DISK_PATIENCE;
 /// runtime has 512, and needs some to look up the names of servers.
 pub(super) static DISK: Semaphore = Semaphore::const_new(64);
 
+/// Threads that may read sources before a death is acted on.
+pub(super) static REREADS: Semaphore = Semaphore::const_new(64);
+
 /// Threads that may ask the system who somebody is, which may take a network.
 pub(super) static USERS: Semaphore = Semaphore::const_new(8);
 

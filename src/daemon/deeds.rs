@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::beside::blocking;
+use super::beside::{REREADS, blocking, blocking_among, in_time};
+use super::deaths::{Compared, Death};
 use super::reading::Fresh;
+use super::roster::StockId;
 use crate::api::Client;
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
@@ -35,10 +37,19 @@ pub(super) enum Done {
     RevokedOne(Ticket, Result<(), Fault>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
+    /// The file of a value that is kept in the state directory was tried again.
+    Rewritten { id: TokenId, name: Box<str>, result: Result<Stored, StoreFault> },
     /// It is known whether somebody may read a token's value.
     Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
     /// Sources were looked at.
     Looked(Vec<Look>),
+    /// The source of a value that the server calls dead was read again; the answer is still to
+    /// be passed on. `None`: the disk did not answer in time.
+    Reread(Ticket, Answer, Option<Look>),
+    /// The file of an inventory was compared before these deaths are acted on.
+    StockCompared(StockId, Vec<Death>, Compared),
+    /// Deaths have waited long enough for a reading of an inventory after that of this number.
+    StockReread(StockId, u64),
     /// Tokens were revoked at the end.
     Revoked(Vec<(TokenId, Result<(), Fault>)>),
     /// The configuration was read, or why it was not.
@@ -72,6 +83,10 @@ pub(super) enum Stored {
     Written(TokenValue),
     /// The source has changed meanwhile to this other value, and was left as it is.
     SourceChanged(TokenValue),
+    /// The file could not be replaced.
+    NotInFile(TokenValue, StoreFault),
+    /// The file could not be replaced for this reason; the value is kept in the state directory.
+    InStateDir(StoreFault),
 }
 
 /// One look at a token's source.
@@ -140,10 +155,37 @@ pub(super) async fn look(wanted: Vec<(TokenId, u8, Source)>) -> Done {
 
 impl Look {
     fn may_be_half_done(&self) -> bool {
-        self.result.as_ref().is_err_and(|fault| {
-            matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing)
-        })
+        may_be_half_done(&self.result)
     }
+}
+
+fn may_be_half_done(result: &Result<Found, SourceFault>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing))
+}
+
+/// Reads the source of a value that the server calls dead, before that is acted on. Takes at most
+/// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the answer is never lost.
+pub(super) async fn reread(
+    ticket: Ticket,
+    answer: Answer,
+    (id, epoch, source): (TokenId, u8, Source),
+) -> Done {
+    let read = || {
+        let source = source.clone();
+        blocking_among(&REREADS, move || read_source(&source))
+    };
+    let result = in_time(async {
+        let first = read().await;
+        if !may_be_half_done(&first) {
+            return first;
+        }
+        sleep(SECOND_LOOK).await;
+        read().await
+    });
+    let look = result.await.map(|result| Look { id, epoch, source: source.clone(), result });
+    Done::Reread(ticket, answer, look)
 }
 
 /// What a source holds now.

@@ -26,8 +26,13 @@ impl Daemon {
                 self.journal.count_check(now, &check_end(ticket, &answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.count_answer(ticket, &answer);
-                self.keeper.answered(ticket, answer, now, &mut self.outputs);
+                if let Some(answer) = self.reread_before_death(ticket, answer) {
+                    self.keeper.answered(ticket, answer, now, &mut self.outputs);
+                }
             }
+            Done::Reread(ticket, answer, look) => self.reread(ticket, answer, look),
+            Done::StockCompared(id, deaths, stamp) => self.stock_compared(id, deaths, stamp),
+            Done::StockReread(id, pass) => self.stock_reread(id, pass),
             Done::Reauthenticated { ticket, duration, obtained } => {
                 self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
@@ -39,6 +44,7 @@ impl Daemon {
                 self.keeper.revoked(ticket, result, now, &mut self.outputs);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
+            Done::Rewritten { id, name, result } => self.rewritten(id, &name, result),
             Done::Introduced { name, caller, may, reply } => {
                 self.hand_out(&name, caller, may, reply);
             }
@@ -122,7 +128,7 @@ impl Daemon {
     }
 
     /// The source holds this value now, whatever a look that began before says of it.
-    fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
+    pub(super) fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
         self.roster.set_in_source(id, Some(value.by_ref()));
         self.roster.outdate_looks(id);
     }
@@ -137,6 +143,7 @@ impl Daemon {
                 let kept = self.roster.token(ticket.token);
                 if kept.is_some_and(|kept| kept.file().is_some()) {
                     self.is_in_source(ticket.token, &value);
+                    self.forget_unwritten(ticket.token);
                 }
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
             }
@@ -144,6 +151,11 @@ impl Daemon {
                 self.is_in_source(ticket.token, &value);
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
                 self.offer(ticket.token, value.by_ref());
+            }
+            Ok(Stored::NotInFile(value, fault)) => self.keep_in_state_dir(ticket, value, fault),
+            Ok(Stored::InStateDir(fault)) => {
+                self.retry_file_later(ticket.token, &fault);
+                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
             }
             Err(fault) => {
                 let error = fault.to_string().into();

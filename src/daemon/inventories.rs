@@ -164,7 +164,7 @@ impl Daemon {
     }
 
     /// Reads an inventory, after the reading under way if there is one.
-    fn read_again(&mut self, id: StockId) {
+    pub(super) fn read_again(&mut self, id: StockId) {
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         if stock.pass.as_ref().is_some_and(|pass| pass.end.is_none()) {
             stock.again = true;
@@ -186,6 +186,7 @@ impl Daemon {
             News::End(id, pass, end) => {
                 if self.is_reading(id, pass) {
                     self.ended(id, pass, end);
+                    self.stock_reread(id, pass.saturating_sub(1));
                     self.conclude_if_settled(id, pass);
                     self.stock_was_read(id);
                 }

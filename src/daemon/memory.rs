@@ -29,7 +29,10 @@ impl Daemon {
     /// From now on the store is written to.
     pub(super) fn keep_on(&mut self, store: Store) {
         match store.into_writer() {
-            Ok(writer) => self.store = Some(writer),
+            Ok(writer) => {
+                self.store = Some(writer);
+                self.forget_outdated_values();
+            }
             Err(fault) => self.warn_of_state("nothing will outlive a restart", &fault),
         }
     }
@@ -127,7 +130,10 @@ impl Daemon {
 
     /// The value of a token that is not configured any more may be wanted again.
     pub(super) fn put_by(&mut self, id: TokenId) {
-        let Some(kept) = self.roster.token(id).filter(|kept| kept.file().is_none()) else { return };
+        let Some(kept) = self.roster.token(id) else { return };
+        if kept.file().is_some() && !self.unwritten.has(id) {
+            return;
+        }
         let slot = self.keeper.spare_slot(id).other();
         if let Some(value) = kept.value(slot)
             && kept.in_source() != Some(value)

@@ -8,6 +8,7 @@ mod absent;
 mod apply;
 mod beside;
 pub(crate) mod control;
+mod deaths;
 mod deeds;
 mod desk;
 mod ends;
@@ -37,6 +38,7 @@ mod storing;
 mod survey;
 mod terms;
 mod turns;
+mod unwritten;
 mod views;
 mod watchdog;
 mod worst;
@@ -50,6 +52,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::task::JoinSet;
 
+use self::deaths::Deaths;
 use self::deeds::Done;
 use self::desk::Desk;
 use self::figures::Figures;
@@ -62,6 +65,7 @@ use self::status::StatusLine;
 pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
 use self::turns::Turns;
+use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
@@ -133,6 +137,8 @@ pub struct Daemon {
     logins: Turns,
     /// Writes of token files, by path, with the value of one that was given up.
     writes: Turns<Option<TokenValue>>,
+    unwritten: Unwritten,
+    deaths: Deaths,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
@@ -175,6 +181,8 @@ impl Daemon {
             deeds: JoinSet::new(),
             logins: Turns::default(),
             writes: Turns::default(),
+            unwritten: Unwritten::default(),
+            deaths: Deaths::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),
@@ -289,6 +297,9 @@ impl Daemon {
         match effect {
             Effect::Ask { method, slot, timeout, connection } => {
                 let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
+                if kept.stock().is_none() {
+                    self.watcher.check(ticket.token.key());
+                }
                 let set = match method {
                     Method::Query if !self.stopping => &mut self.queries,
                     Method::Query | Method::Renew => &mut self.deeds,

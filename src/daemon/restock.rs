@@ -149,6 +149,11 @@ impl Daemon {
 
     /// A reading has ended.
     pub(super) fn ended(&mut self, id: StockId, pass: u64, end: Result<Reading, InventoryFault>) {
+        if let Ok(Reading { stamp: Some(stamp), .. }) = &end
+            && let Some(stock) = self.stocks.by_id.get_mut(&id)
+        {
+            stock.stamp = Some(*stamp);
+        }
         if self.is_reading(id, pass)
             && let Some(pass) = self.pass(id)
         {

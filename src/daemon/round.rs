@@ -23,6 +23,7 @@ impl Daemon {
         self.give_up_lives(now);
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
+        self.rewrite_due(now);
         self.journal.say_due(now);
         self.status.tell(now, &self.keeper);
         self.watchdog.gone_round(now, self.keeper.next_wake());
@@ -37,6 +38,7 @@ impl Daemon {
             self.status.due(),
             self.watchdog.due(),
             self.late.due(),
+            self.unwritten.due(),
         ];
         let due = wishes.into_iter().flatten().min()?;
         Some(due.max(self.woke + TICK))

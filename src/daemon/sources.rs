@@ -84,10 +84,10 @@ impl Daemon {
     }
 
     pub(super) fn looked(&mut self, look: Look) {
-        let Look { id, epoch, source, result } = look;
+        let id = look.id;
         let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());
         let Some(kept) = self.roster.token(id) else { return };
-        if kept.epoch() != epoch || kept.source().as_ref() != Some(&source) {
+        if !is_current(kept, &look) {
             // It may have seen more than what made it worthless.
             let wanted = errand(id, kept).into_iter().collect();
             return self.look(wanted);
@@ -96,7 +96,7 @@ impl Daemon {
             self.roster.set_look_again(id, true);
             return;
         }
-        match result {
+        match look.result {
             Ok(found) => self.found(id, found.value.by_ref(), &found.warnings),
             Err(fault) => {
                 if !self.left_its_folder(id, &fault) {
@@ -130,9 +130,19 @@ impl Daemon {
         match self.roster.take_recalled(id) {
             Some(stored) if stored.replaces.as_ref().map(TokenValue::by_ref) == Some(value) => {
                 self.offer(id, stored.value.by_ref());
+                self.resume_unwritten(id);
             }
-            Some(_) | None if unchanged => self.source_changed(id, SourceChange::Restored),
-            Some(_) | None => self.offer(id, value),
+            recalled => {
+                if recalled.is_some() {
+                    self.forget_stored_value(id);
+                }
+                if unchanged {
+                    self.source_changed(id, SourceChange::Restored);
+                } else {
+                    self.forget_unwritten(id);
+                    self.offer(id, value);
+                }
+            }
         }
         self.roster.set_in_source(id, Some(value));
     }
@@ -141,6 +151,7 @@ impl Daemon {
         self.roster.set_in_source(id, None);
         if let Some(stored) = self.roster.take_recalled(id) {
             self.offer(id, stored.value.by_ref());
+            self.resume_unwritten(id);
         }
         self.source_changed(id, SourceChange::Lost(fault.to_string().into()));
     }
@@ -200,7 +211,12 @@ impl Daemon {
     }
 }
 
+/// Whether a look is at the token's present source, and was begun after the daemon last wrote it.
+pub(super) fn is_current(kept: Kept<'_>, look: &Look) -> bool {
+    kept.epoch() == look.epoch && kept.source().as_ref() == Some(&look.source)
+}
+
 /// A look at what can be looked at for the token alone.
-fn errand(id: TokenId, kept: Kept<'_>) -> Option<(TokenId, u8, Source)> {
+pub(super) fn errand(id: TokenId, kept: Kept<'_>) -> Option<(TokenId, u8, Source)> {
     Some((id, kept.epoch(), kept.source()?))
 }

@@ -49,6 +49,8 @@ pub(super) struct Stock {
     pub(super) tries: u32,
     /// It was said that it is open to others.
     pub(super) warned: bool,
+    /// Of a file: what it was when it was last read.
+    pub(super) stamp: Option<Stamp>,
 }
 
 impl Stock {
@@ -63,6 +65,7 @@ impl Stock {
             again: false,
             tries: 0,
             warned: false,
+            stamp: None,
         }
     }
 }
@@ -230,6 +233,11 @@ impl Stocks {
         stock.again = false;
         stock.pass = Some(Pass { number: self.last_pass, partial, ..Pass::default() });
         Some(self.last_pass)
+    }
+
+    /// The number of the reading that was begun last, of any inventory.
+    pub(super) const fn last_pass(&self) -> u64 {
+        self.last_pass
     }
 
     /// Starts to read an inventory, on a thread of its own.

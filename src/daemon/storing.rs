@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::{Done, Stored, read_source};
 use super::turns::Turn;
-use crate::keeper::Ticket;
+use crate::keeper::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::settings::Source;
 use crate::store::Receipt;
@@ -23,6 +23,27 @@ pub(super) async fn store_in_file(
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Done {
+    let result = write(turn, path, value.clone(), in_source).await;
+    Done::Stored(ticket, Ok(result.unwrap_or_else(|fault| Stored::NotInFile(value, fault))))
+}
+
+/// Tries the file of a value again that is kept in the state directory.
+pub(super) async fn rewrite(
+    (id, name): (TokenId, Box<str>),
+    turn: Turn<Option<TokenValue>>,
+    path: PathBuf,
+    value: TokenValue,
+    in_source: Option<TokenValue>,
+) -> Done {
+    Done::Rewritten { id, name, result: write(turn, path, value, in_source).await }
+}
+
+async fn write(
+    turn: Turn<Option<TokenValue>>,
+    path: PathBuf,
+    value: TokenValue,
+    in_source: Option<TokenValue>,
+) -> Result<Stored, StoreFault> {
     let hangs = StoreFault::hangs(&path, "writing");
     let written = write_in_turn(turn.clone(), move |given_up| {
         let ours = [in_source, given_up.replace(value.clone())];
@@ -32,7 +53,17 @@ pub(super) async fn store_in_file(
     if written.is_some() {
         turn.forget();
     }
-    Done::Stored(ticket, written.unwrap_or(Err(hangs)))
+    written.unwrap_or(Err(hangs))
+}
+
+/// Waits until a value whose file cannot be replaced is durable in the state directory.
+pub(super) async fn store_in_state_dir(ticket: Ticket, kept: Receipt, fault: StoreFault) -> Done {
+    let result = match kept.durable().await {
+        Ok(()) => Ok(Stored::InStateDir(fault)),
+        // It is in memory only: what is wrong with the file is what the operator can change.
+        Err(_) => Err(fault),
+    };
+    Done::Stored(ticket, result)
 }
 
 async fn write_in_turn<T: Send + 'static, R: Send + 'static>(

@@ -39,10 +39,7 @@ impl Daemon {
     ) -> TokenId {
         let id = self.keeper.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
-        let has_file = |kept: Kept<'_>| kept.file().is_some();
-        if !self.roster.token(id).is_some_and(has_file)
-            && let Some(stored) = self.memory.absent.take_value(name)
-        {
+        if let Some(stored) = self.memory.absent.take_value(name) {
             self.roster.recall(id, stored);
         }
         if let Some(count) = self.memory.absent.take_count(name) {
@@ -79,6 +76,7 @@ impl Daemon {
     pub(super) fn let_go(&mut self, id: TokenId) {
         self.put_by(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
+        self.unwritten.remove(id);
         self.keeper.remove_token(id);
         self.roster.remove(id);
     }

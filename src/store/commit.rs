@@ -45,7 +45,8 @@ const CLEARED: i64 = 256;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) lives: Lives,
-    pub(super) values: BTreeMap<Box<str>, Stored>,
+    /// `None`: the value that was kept is deleted.
+    pub(super) values: BTreeMap<Box<str>, Option<Stored>>,
     pub(super) counts: BTreeMap<Counted, Count>,
     /// For each server its address, and whether the renewing call extends lives there.
     pub(super) lessons: BTreeMap<Box<str>, (String, bool)>,
@@ -86,6 +87,9 @@ impl Batch {
         packed.append(&mut self.lives.packed);
         marks.append(&mut self.lives.marks);
         self.lives = Lives { packed, marks };
+        unwritten.values.into_iter().for_each(|(name, value)| {
+            self.values.entry(name).or_insert(value);
+        });
         unwritten.counts.into_iter().for_each(|(name, count)| {
             self.counts.entry(name).or_insert(count);
         });
@@ -145,7 +149,12 @@ impl Database {
         let prepare = |sql| self.connection.prepare_cached(sql);
         prepare("UPDATE meta SET written_ms = ?")?.execute([wall_ms])?;
         let mut put = prepare("REPLACE INTO value VALUES (?, ?, ?, ?)")?;
-        for (name, Stored { value, replaces }) in &batch.values {
+        let mut remove = prepare("DELETE FROM value WHERE name = ?")?;
+        for (name, stored) in &batch.values {
+            let Some(Stored { value, replaces }) = stored else {
+                remove.execute([name])?;
+                continue;
+            };
             let (value, replaces) = (value.expose(), replaces.as_ref().map(TokenValue::expose));
             let tag = value_tag(self, name, value, replaces);
             put.execute(params![name, tag, value, replaces])?;
@@ -176,7 +185,7 @@ impl Database {
         // Each scan ends where the damage begins; what came before it is kept.
         let _ = scan(self, VALUES, |database, row| {
             if let Some(stored) = value_in(database, row)? {
-                saved.values.insert(row.get_ref(0)?.as_str()?.into(), stored);
+                saved.values.insert(row.get_ref(0)?.as_str()?.into(), Some(stored));
             }
             Ok(())
         });

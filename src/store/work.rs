@@ -216,7 +216,7 @@ impl Work {
         if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, at).is_ok() {
             return Written::Essentials(Batch { lives, ..Batch::default() }, fault);
         }
-        batch.values.clear();
+        batch.values.retain(|_, value| value.is_none());
         Written::Nothing(Batch { lives, ..batch }, fault)
     }
 

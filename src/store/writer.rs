@@ -136,8 +136,15 @@ impl Writer {
         replaces: Option<TokenValue>,
     ) -> Receipt {
         let mut gathered = self.shared.lock();
-        gathered.batch.values.insert(name.into(), Stored { value, replaces });
+        gathered.batch.values.insert(name.into(), Some(Stored { value, replaces }));
         self.receipt(&mut gathered)
+    }
+
+    /// Deletes the value that is kept for the token `name`, within a second.
+    pub fn forget_value(&self, name: &str) {
+        let mut gathered = self.shared.lock();
+        gathered.batch.values.insert(name.into(), None);
+        self.announce(&mut gathered, GATHER);
     }
 
     /// Keeps a count, in place of the one before. It is on the disk within a second.

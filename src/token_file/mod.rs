@@ -4,6 +4,7 @@
 //! No content of a file, and no value, is part of any error.
 
 mod links;
+mod mounts;
 mod replace;
 mod source;
 mod store_fault;

@@ -69,15 +69,27 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreF
         .tempfile_in(folder)
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreFault::NoFolder { folder: folder.to_owned() },
-            _ => StoreFault::new(folder, "creating a file", error),
+            _ => StoreFault::new(folder, "creating a file", without_path(&error)),
         })?;
     temporary.write_all(content).map_err(fault("writing"))?;
     if let Some(old) = old {
         resemble(temporary.as_file(), &old, &target)?;
     }
     temporary.as_file().sync_all().map_err(fault("making the content durable"))?;
-    temporary.persist(&target).map_err(|error| fault("replacing")(error.error))?;
+    temporary.persist(&target).map_err(|error| match error.error.kind() {
+        io::ErrorKind::ResourceBusy => {
+            StoreFault::MountPoint { path: target.clone(), error: error.error }
+        }
+        _ => fault("replacing")(error.error),
+    })?;
     sync_folder(folder)
+}
+
+/// `error` without the name of a temporary file, which is another one each time.
+fn without_path(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let said = text.split(" at path ").next().unwrap_or_default();
+    io::Error::new(error.kind(), said)
 }
 
 /// Makes what was created, renamed or removed in `folder` durable.
@@ -206,6 +218,15 @@ mod tests {
         symlink("target", &path).unwrap();
         replace(&path, &value("new-1")).unwrap();
         assert_eq!(fs::read(folder.path().join("target")).unwrap(), b"new-1\n");
+    }
+
+    #[test]
+    fn an_error_does_not_name_the_temporary_file() {
+        let path = Path::new("/proc/self/quotes.token");
+        let [first, second] =
+            [(); 2].map(|()| replace(path, &value("new-1")).unwrap_err().to_string());
+        assert!(!first.contains(TEMPORARY_PREFIX), "{first}");
+        assert_eq!(first, second);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Why something could not be kept.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::links::parent;
+use super::mounts::Mounts;
 
 /// How long somebody waits for the disk. One that hangs must not keep a token from its next
 /// step: it would die for the sake of a write.
@@ -24,6 +27,33 @@ pub enum StoreFault {
     )]
     Denied {
         /// The folder or the file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The file system is read-only.
+    #[error(
+        "{}: the file system mounted at {} is read-only ({error}); mount it read-write, or if the unit's `ProtectSystem=` makes it read-only, add the folder to `ReadWritePaths=`",
+        path.display(),
+        mount.display()
+    )]
+    ReadOnly {
+        /// The folder or the file.
+        path: PathBuf,
+        /// Where its file system is mounted.
+        mount: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The file itself is a mount point, which cannot be replaced.
+    #[error(
+        "{}: it is a mount point by itself, so it cannot be replaced ({error}); mount its folder instead of the single file (a file in `docker run -v`, or `subPath` in Kubernetes)",
+        path.display()
+    )]
+    MountPoint {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -111,8 +141,10 @@ impl StoreFault {
     pub(crate) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
         let path = path.into();
         match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::Denied { path, error }
+            io::ErrorKind::PermissionDenied => Self::Denied { path, error },
+            io::ErrorKind::ReadOnlyFilesystem => {
+                let mount = mount_of(&path).unwrap_or_else(|| path.clone());
+                Self::ReadOnly { path, mount, error }
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoRoom { path, error }
@@ -133,6 +165,12 @@ impl StoreFault {
         match self {
             Self::NoFolder { folder } => Self::NoFolder { folder: folder.clone() },
             Self::Denied { path, error } => Self::Denied { path: path.clone(), error: same(error) },
+            Self::ReadOnly { path, mount, error } => {
+                Self::ReadOnly { path: path.clone(), mount: mount.clone(), error: same(error) }
+            }
+            Self::MountPoint { path, error } => {
+                Self::MountPoint { path: path.clone(), error: same(error) }
+            }
             Self::NoRoom { path, error } => Self::NoRoom { path: path.clone(), error: same(error) },
             Self::NotAFile { path } => Self::NotAFile { path: path.clone() },
             Self::Owner { path, owner } => Self::Owner { path: path.clone(), owner: *owner },
@@ -149,6 +187,12 @@ impl StoreFault {
             }
         }
     }
+}
+
+/// Where the file system is mounted that `path` is on, or its folder if it does not exist.
+fn mount_of(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().or_else(|_| parent(path).canonicalize()).ok()?;
+    Mounts::read().ok()?.of(&real).map(Path::to_owned)
 }
 
 #[cfg(test)]

@@ -1,17 +1,25 @@
-//! Noticing that a token's file has changed, within a second or two and without being told.
+//! Noticing that a token's file has changed, without being told.
 //!
-//! Folders are watched, not files: a file is usually replaced, and a watch would stay with the
-//! old one. There is one inotify descriptor, one watch for each folder, and two timers, however
-//! many files there are. What a file holds is not looked at here.
+//! Watched: folders on local file systems, by inotify. A file is usually replaced, and a watch on
+//! the file itself would stay with the old one. Besides each folder, every directory and link
+//! that its path leads through is watched for being moved or removed, and the mount table for
+//! changes, so nothing is polled there. There is one inotify descriptor for all.
 //!
-//! Where inotify does not see a change (a folder that is not there yet, one that was replaced
-//! or moved with its parents, a limit of the kernel that is used up), a look once a second does.
+//! Polled: what inotify does not report. A file that is a mount point of its own, a folder on a
+//! network or FUSE file system, one that does not exist, or one that no watch can be had for, is
+//! compared every [`POLLING`] by device, inode, times and size. One pass beside the loop serves
+//! all of them.
+//!
+//! What a file holds is not looked at here.
 
+mod compare;
 mod file;
 mod folders;
+mod mount_table;
+mod route;
 mod whole;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,21 +27,32 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep};
 
+use self::compare::{Passes, Seen, SeenFile};
 use self::file::{Stamp, Watched, links};
-use self::folders::{Folders, Seen, look};
+use self::folders::Folders;
+use self::mount_table::MountTable;
 pub use self::whole::Touched;
 use self::whole::Whole;
 use super::TEMPORARY_PREFIX;
+use super::links::parent;
+use super::mounts::Mounts;
 
 /// From the first sign of a change until files are looked at: a replacement is a burst of
 /// events, and ten thousand replacements are one batch.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// Between two looks at folders that inotify cannot be trusted with.
-const PROBING: Duration = Duration::from_secs(1);
+/// Between two passes over what inotify does not report.
+const POLLING: Duration = Duration::from_secs(2);
+
+/// A pause is at least so many times as long as the pass before it: comparing a million files
+/// takes seconds, and a twentieth of a core at the most.
+const PAUSE_PER_PASS: u32 = 20;
+
+/// Stands for the device of a folder that was not seen yet, or may be on another one now.
+const UNKNOWN_DEVICE: u64 = 0;
 
 /// Room for some two hundred events a read.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -49,25 +68,34 @@ const FOLDER_GONE: EventMask =
 /// Watches files, and folders as a whole, each known by a key of the caller's.
 #[derive(Debug)]
 pub struct Watcher {
-    /// `None` where inotify is not to be had: then everything is looked at once a second.
+    /// `None` where inotify is not to be had: then everything is polled.
     events: Option<EventStream<Vec<u8>>>,
     fault: Option<io::Error>,
+    /// `None` where the mount table cannot be read: then a change of it is not noticed.
+    mount_table: Option<MountTable>,
     folders: Folders,
     files: HashMap<u32, Watched>,
     wholes: HashMap<u32, Whole>,
     /// Files that may have changed, and whether that is certain.
     suspects: BTreeMap<u32, bool>,
     settling: Option<Pin<Box<Sleep>>>,
-    probing: Interval,
-    /// A look at folders, on a thread of its own: one whose disk hangs holds up the next look,
-    /// and nothing else.
-    look: Option<JoinHandle<Seen>>,
+    /// Files that are compared once, beside the loop, and whether they have certainly changed.
+    checks: BTreeMap<u32, bool>,
+    checking: Option<Pin<Box<Sleep>>>,
+    polling: Option<Pin<Box<Sleep>>>,
+    pause: Duration,
+    /// Folders that the mount table says may be others now.
+    moved: Vec<PathBuf>,
+    mounting: Option<Pin<Box<Sleep>>>,
+    /// Passes on threads of their own, at most one for each device.
+    passes: JoinSet<Seen>,
+    busy: BTreeSet<u64>,
 }
 
 impl Watcher {
     /// A watcher of nothing. To be called within a tokio runtime.
     ///
-    /// Without inotify it works all the same, by looking once a second; see [`Watcher::fault`].
+    /// Without inotify it works all the same, by polling; see [`Watcher::fault`].
     pub fn new() -> Self {
         let events =
             Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER_BYTES]));
@@ -75,18 +103,25 @@ impl Watcher {
             Ok(events) => (Some(events), None),
             Err(error) => (None, Some(error)),
         };
-        let mut probing = interval(PROBING);
-        probing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Before the table is read: a change in between is seen twice rather than never.
+        let mount_table = MountTable::open().ok();
         Self {
             folders: Folders::new(events.as_ref().map(EventStream::watches)),
             events,
             fault,
+            mount_table,
             files: HashMap::new(),
             wholes: HashMap::new(),
             suspects: BTreeMap::new(),
             settling: None,
-            probing,
-            look: None,
+            checks: BTreeMap::new(),
+            checking: None,
+            polling: None,
+            pause: POLLING,
+            moved: Vec::new(),
+            mounting: None,
+            passes: JoinSet::new(),
+            busy: BTreeSet::new(),
         }
     }
 
@@ -100,8 +135,8 @@ impl Watcher {
         self.folders.watched()
     }
 
-    /// How many folders are looked at once a second instead, as they do not exist or a limit
-    /// (`fs.inotify.max_user_watches`) is used up.
+    /// How many folders are polled as a whole, as they do not exist, are on a network or FUSE file
+    /// system, or a limit (`fs.inotify.max_user_watches`) is used up.
     pub fn unwatched_folders(&self) -> usize {
         self.folders.unwatched()
     }
@@ -111,6 +146,7 @@ impl Watcher {
     ///
     /// To be called before the files are read: a change after this is reported, one before is not.
     pub fn set_paths(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
+        self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
         let gone: Vec<u32> = self
             .files
@@ -120,6 +156,7 @@ impl Watcher {
             .collect();
         for key in gone {
             self.suspects.remove(&key);
+            self.checks.remove(&key);
             if let Some(file) = self.files.remove(&key) {
                 self.folders.detach(key, &file.steps());
             }
@@ -139,10 +176,8 @@ impl Watcher {
     /// Watches the folders in `paths` as a whole, and no others from now on: every file in
     /// them, the ones to come as well. Their keys must not be those of files. Otherwise as
     /// [`Watcher::set_paths`].
-    ///
-    /// Where inotify is not to be had, files that are replaced, created or removed are noticed,
-    /// and not those that are written in place.
     pub fn set_folders(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
+        self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
         let folders = &mut self.folders;
         self.wholes.retain(|key, whole| {
@@ -165,6 +200,14 @@ impl Watcher {
         self.wholes.get_mut(&key).map_or(Touched::All, Whole::take)
     }
 
+    /// Has the file of this key compared beside the loop, for the case that inotify has missed a
+    /// change.
+    pub fn check(&mut self, key: u32) {
+        if self.files.contains_key(&key) {
+            self.compare_soon(key, false);
+        }
+    }
+
     /// Waits until files may have changed, and returns their keys, or those of the folders that
     /// are watched as a whole, in order: at least one.
     ///
@@ -172,6 +215,9 @@ impl Watcher {
     /// was written with the same content is among them, and so is one that was removed.
     pub async fn changed(&mut self) -> Vec<u32> {
         loop {
+            if self.polling.is_none() && self.needs_polling() {
+                self.polling = Some(Box::pin(sleep(self.pause)));
+            }
             tokio::select! {
                 biased;
                 () = elapsed(&mut self.settling) => {
@@ -181,21 +227,40 @@ impl Watcher {
                         return changed;
                     }
                 }
-                _ = self.probing.tick(), if self.look.is_none() && !self.is_idle() => {
-                    let turn = self.folders.turn();
-                    self.look = Some(spawn_blocking(|| look(turn)));
+                () = elapsed(&mut self.checking) => {
+                    self.checking = None;
+                    self.compare_checks();
                 }
-                seen = ended(&mut self.look) => {
-                    self.look = None;
-                    let suspects = self.folders.looked(seen);
-                    self.suspect(suspects, false);
+                () = elapsed(&mut self.polling) => {
+                    self.polling = None;
+                    self.poll();
+                }
+                Some(seen) = self.passes.join_next() => {
+                    let changed = seen.map(|seen| self.seen(seen)).unwrap_or_default();
+                    if !changed.is_empty() {
+                        return changed;
+                    }
                 }
                 event = next(&mut self.events) => match event {
                     Ok(event) => self.note(&event),
                     Err(error) => self.do_without_inotify(error),
                 },
+                changed = mounts_changed(self.mount_table.as_ref()), if !self.is_idle() => {
+                    if changed.is_err() {
+                        self.mount_table = None;
+                    }
+                    self.mounting.get_or_insert_with(|| Box::pin(sleep(SETTLING)));
+                }
+                () = elapsed(&mut self.mounting) => {
+                    self.mounting = None;
+                    self.read_mounts();
+                }
             }
         }
+    }
+
+    fn needs_polling(&self) -> bool {
+        self.folders.has_polled() || !self.moved.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -237,6 +302,19 @@ impl Watcher {
         }
     }
 
+    /// Reads the mount table: files may be mount points now, and paths may lead elsewhere.
+    fn read_mounts(&mut self) {
+        let Ok(mounts) = Mounts::read() else { return };
+        let (files, moved) = self.folders.take_mounts(mounts);
+        for key in files {
+            self.compare_soon(key, false);
+        }
+        if !moved.is_empty() {
+            self.moved.extend(moved);
+            self.polling = Some(Box::pin(sleep(SETTLING)));
+        }
+    }
+
     fn do_without_inotify(&mut self, error: io::Error) {
         self.events = None;
         self.fault = Some(error);
@@ -252,11 +330,105 @@ impl Watcher {
         }
     }
 
-    /// Looks at the files that are suspected; returns those that have changed.
+    /// Has a file compared beside the loop.
+    fn compare_soon(&mut self, key: u32, certain: bool) {
+        *self.checks.entry(key).or_default() |= certain;
+        if self.checking.is_none() {
+            self.checking = Some(Box::pin(sleep(SETTLING)));
+        }
+    }
+
+    /// Starts to compare the files that are to be compared once.
+    fn compare_checks(&mut self) {
+        let mut passes = Passes::default();
+        for key in self.checks.keys() {
+            self.add_file(&mut passes, *key);
+        }
+        self.begin(passes);
+    }
+
+    /// Starts a pass over what inotify does not report.
+    fn poll(&mut self) {
+        let mut passes = Passes::default();
+        for path in self.folders.polled() {
+            passes.on(self.folders.device(path)).folders.push(path.clone());
+        }
+        if !self.busy.contains(&UNKNOWN_DEVICE) {
+            passes.on(UNKNOWN_DEVICE).folders.append(&mut self.moved);
+        }
+        for key in self.folders.polled_files() {
+            self.add_file(&mut passes, key);
+        }
+        for (key, part) in self.folders.polled_wholes() {
+            let Some(whole) = self.wholes.get(&key) else { continue };
+            let device = self.folders.device(&whole.path);
+            passes.on(device).wholes.push((key, whole.path.clone(), part));
+        }
+        self.begin(passes);
+    }
+
+    fn add_file(&self, passes: &mut Passes, key: u32) {
+        let Some(file) = self.files.get(&key) else { return };
+        let end = file.links.last().unwrap_or(&file.path);
+        let device = self.folders.device(parent(end));
+        passes.on(device).files.push((key, file.path.clone()));
+    }
+
+    fn begin(&mut self, passes: Passes) {
+        for (device, pass) in passes.into_iter() {
+            // One that hangs, or still runs, is not begun twice: the next pass makes up for it.
+            if self.busy.insert(device) {
+                self.passes.spawn_blocking(move || pass.run(device));
+            }
+        }
+    }
+
+    /// What a pass has found; returns the keys of what has changed.
+    fn seen(&mut self, seen: Seen) -> Vec<u32> {
+        self.busy.remove(&seen.device);
+        self.pause = POLLING.max(seen.took * PAUSE_PER_PASS);
+        let suspects = self.folders.looked(seen.folders);
+        for key in &suspects {
+            if let Some(whole) = self.wholes.get_mut(key) {
+                // It is another folder, or watched again: files may have come since this pass.
+                whole.touch_all();
+            }
+        }
+        self.suspect(suspects.iter().copied(), false);
+        let mut changed = BTreeSet::new();
+        for SeenFile { key, path, links, stamp } in seen.files {
+            let Some(file) = self.files.get_mut(&key).filter(|file| file.path == path) else {
+                continue;
+            };
+            let certain = self.checks.remove(&key) == Some(true);
+            if links != file.links {
+                self.suspect([key], true);
+            } else if certain || stamp != file.stamp {
+                file.stamp = stamp;
+                changed.insert(key);
+            }
+        }
+        if let Some((key, certain)) = self.checks.pop_first() {
+            // Added meanwhile, or of a device that was busy.
+            self.compare_soon(key, certain);
+        }
+        for (key, path, stamps) in seen.wholes {
+            let is_same = |whole: &&mut Whole| whole.path == path && !suspects.contains(&key);
+            let whole = self.wholes.get_mut(&key).filter(is_same);
+            if whole.is_some_and(|whole| whole.take_stamps(stamps)) {
+                changed.insert(key);
+            }
+        }
+        changed.into_iter().collect()
+    }
+
+    /// Looks at the files that are suspected; returns those that have changed. What is polled is
+    /// compared beside the loop instead.
     fn compare(&mut self) -> Vec<u32> {
+        self.folders.find_lost();
         let mut suspects = std::mem::take(&mut self.suspects);
-        let linked_folders = self.follow_again(suspects.keys().copied());
-        for key in linked_folders.iter().flat_map(|folder| self.folders.ensure(folder)) {
+        let folders = self.follow_again(suspects.keys().copied());
+        for key in folders.iter().flat_map(|folder| self.folders.ensure(folder)) {
             suspects.entry(key).or_default();
         }
         let mut changed = Vec::new();
@@ -265,6 +437,11 @@ impl Watcher {
                 changed.push(key);
             }
             let Some(file) = self.files.get_mut(&key) else { continue };
+            let mut steps = file.steps().into_iter();
+            if steps.any(|step| self.folders.is_polled(step)) {
+                self.compare_soon(key, certain);
+                continue;
+            }
             let stamp = Stamp::of(&file.path);
             if certain || stamp != file.stamp {
                 file.stamp = stamp;
@@ -285,8 +462,7 @@ impl Watcher {
                 file.links = links;
                 self.folders.attach(key, &file.steps());
             }
-            let steps = file.links.iter().filter_map(|step| step.parent());
-            folders.extend(steps.map(Path::to_owned));
+            folders.extend(file.steps().into_iter().map(parent).map(Path::to_owned));
         }
         folders
     }
@@ -306,11 +482,10 @@ async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// The end of a look that may not be under way.
-async fn ended(look: &mut Option<JoinHandle<Seen>>) -> Seen {
-    match look {
-        // It is only lost with the runtime.
-        Some(look) => look.await.unwrap_or_default(),
+/// A change of the mount table, if that can be watched.
+async fn mounts_changed(table: Option<&MountTable>) -> io::Result<()> {
+    match table {
+        Some(table) => table.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -46,6 +46,12 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
+
+    /// The device that the file is on.
+    #[cfg(test)]
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
 }
 
 /// What the link at `path` leads to, step by step; nothing for a plain file.

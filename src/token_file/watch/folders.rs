@@ -3,17 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use inotify::{WatchDescriptor, WatchMask, Watches};
 
+use super::route::{Route, is_local};
 use crate::token_file::links::parent;
-
-/// How many folders one probe looks at, of those that are watched and of those that are not:
-/// some 300 µs. More take turns, so that no number of folders holds the daemon up.
-const TURN: usize = 256;
+use crate::token_file::mounts::Mounts;
 
 /// Everything that can change what a file in a folder holds, or whether it may be read, and
 /// the end of the folder itself.
@@ -24,19 +21,29 @@ const SIGNS: WatchMask = WatchMask::CREATE
     .union(WatchMask::MOVE)
     .union(WatchMask::DELETE)
     .union(WatchMask::MOVE_SELF)
-    .union(WatchMask::ONLYDIR);
+    .union(WatchMask::ONLYDIR)
+    .union(WatchMask::MASK_ADD);
+
+/// The end of a directory or a symbolic link that the path of a folder leads through. What
+/// happens in the directory is not reported, however busy it is.
+const ROUTE_SIGNS: WatchMask = WatchMask::MOVE_SELF
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::DONT_FOLLOW)
+    .union(WatchMask::MASK_ADD);
 
 /// The folders, by path.
 #[derive(Debug)]
 pub(super) struct Folders {
     /// `None` where there is no inotify.
     watches: Option<Watches>,
+    mounts: Mounts,
     by_path: BTreeMap<PathBuf, Folder>,
-    /// Two paths to the same folder share a watch.
-    by_descriptor: HashMap<i32, BTreeSet<PathBuf>>,
+    by_descriptor: HashMap<i32, Watched>,
     unwatched: BTreeSet<PathBuf>,
-    /// The last folder that was probed, of all and of those that are not watched.
-    probed: (PathBuf, PathBuf),
+    /// Folders of which inotify does not report every change.
+    polled: BTreeSet<PathBuf>,
+    /// Folders that are to be watched again: where their paths lead may have changed.
+    lost: BTreeSet<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -48,32 +55,76 @@ struct Folder {
     linked: BTreeSet<u32>,
     /// The keys under which every file in it is of interest.
     wholes: BTreeSet<u32>,
+    /// What its path led through when it was last seen.
+    route: Route,
+    /// The names of files in it that are mount points.
+    mounted: BTreeSet<OsString>,
+    /// Its device when it was last seen; 0 before.
+    device: u64,
 }
 
 #[derive(Debug)]
 struct Watch {
     descriptor: WatchDescriptor,
+    /// What its path leads through.
+    route: Vec<WatchDescriptor>,
     /// Which folder the path led to just before the watch began.
     identity: Identity,
 }
 
+/// What one inotify watch is for. Two paths to the same folder share it.
+#[derive(Debug, Default)]
+struct Watched {
+    /// The paths of the folder that it watches.
+    folders: BTreeSet<PathBuf>,
+    /// The folders whose paths lead through it.
+    through: BTreeSet<PathBuf>,
+}
+
+/// Which part of a folder is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All files.
+    All,
+    /// These mount points only.
+    Names(BTreeSet<OsString>),
+}
+
 /// Device and inode.
-pub(super) type Identity = (u64, u64);
+type Identity = (u64, u64);
+
+/// A folder that a path leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    identity: Identity,
+    is_local: bool,
+}
+
+impl Place {
+    /// Where `path` leads now, if to anything. It takes as long as the disk, which may be gone.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Some(Self { identity, is_local: is_local(path) })
+    }
+}
 
 impl Folders {
     pub(super) fn new(watches: Option<Watches>) -> Self {
         Self {
             watches,
+            mounts: Mounts::read().unwrap_or_default(),
             by_path: BTreeMap::new(),
             by_descriptor: HashMap::new(),
             unwatched: BTreeSet::new(),
-            probed: (PathBuf::new(), PathBuf::new()),
+            polled: BTreeSet::new(),
+            lost: BTreeSet::new(),
         }
     }
 
-    /// How many watches there are.
+    /// How many folders are watched.
     pub(super) fn watched(&self) -> usize {
-        self.by_descriptor.len()
+        self.by_descriptor.values().filter(|watched| !watched.folders.is_empty()).count()
     }
 
     /// How many folders have none.
@@ -133,6 +184,7 @@ impl Folders {
         if !self.by_path.contains_key(path) {
             self.by_path.insert(path.to_owned(), Folder::default());
             self.unwatched.insert(path.to_owned());
+            self.polled.insert(path.to_owned());
             self.watch(path);
         }
         self.by_path.get_mut(path)
@@ -144,6 +196,8 @@ impl Folders {
         if self.by_path.get(path).is_some_and(unused) {
             self.unwatch(path);
             self.unwatched.remove(path);
+            self.polled.remove(path);
+            self.lost.remove(path);
             self.by_path.remove(path);
         }
     }
@@ -163,63 +217,132 @@ impl Folders {
         self.of(descriptor).flat_map(|folder| &folder.linked).copied().collect()
     }
 
-    /// Takes note that a watch has ended or its folder was moved; returns the files concerned.
+    /// Takes note that a watch has ended, or that what it watches was moved; returns the files
+    /// concerned. Their folders are watched again by [`Folders::find_lost`].
     pub(super) fn lose(&mut self, descriptor: i32) -> Vec<u32> {
-        let paths = self.by_descriptor.get(&descriptor).cloned().unwrap_or_default();
+        let Some(Watched { folders, through }) = self.by_descriptor.get(&descriptor) else {
+            return Vec::new();
+        };
+        let paths: BTreeSet<PathBuf> = folders.union(through).cloned().collect();
         for path in &paths {
             self.unwatch(path);
         }
-        paths.iter().flat_map(|path| self.inside(path)).collect()
+        let inside = paths.iter().flat_map(|path| self.inside(path)).collect();
+        self.lost.extend(paths);
+        inside
+    }
+
+    /// Watches the folders again that were [lost](Self::lose), as far as they are there.
+    pub(super) fn find_lost(&mut self) {
+        for path in std::mem::take(&mut self.lost) {
+            self.ensure(&path);
+        }
     }
 
     /// Makes sure that the folder that `path` leads to now is the one that is watched; returns
-    /// the files in it if that was not so, or cannot be had.
+    /// the files in it if that was not so.
     pub(super) fn ensure(&mut self, path: &Path) -> Vec<u32> {
-        if self.by_path.contains_key(path) { self.led(path, identity(path)) } else { Vec::new() }
+        if self.by_path.contains_key(path) { self.led(path, Place::of(path)) } else { Vec::new() }
     }
 
-    /// The same for a path that led to this folder a moment ago.
-    fn led(&mut self, path: &Path, to: Option<Identity>) -> Vec<u32> {
-        let Some(folder) = self.by_path.get(path) else { return Vec::new() };
+    /// The same for a path that led to this place a moment ago.
+    fn led(&mut self, path: &Path, to: Option<Place>) -> Vec<u32> {
+        let Some(folder) = self.by_path.get_mut(path) else { return Vec::new() };
+        let had_watch = folder.watch.is_some();
         match (to, &folder.watch) {
             (None, None) => return Vec::new(),
-            (Some(now), Some(watch)) if watch.identity == now => return Vec::new(),
+            (Some(now), Some(watch)) if watch.identity == now.identity => return Vec::new(),
+            (Some(now), None) if !now.is_local => {
+                folder.device = now.identity.0;
+                return Vec::new();
+            }
             (_, Some(_)) => self.unwatch(path),
             (Some(_), None) => {}
         }
         self.watch(path);
-        self.inside(path)
+        let has_watch = self.by_path.get(path).is_some_and(|folder| folder.watch.is_some());
+        if had_watch || has_watch { self.inside(path) } else { Vec::new() }
     }
 
-    /// The folders whose turn it is to be looked at.
-    pub(super) fn turn(&mut self) -> BTreeSet<PathBuf> {
-        let (all, unwatched) = &mut self.probed;
-        let (after, until) = around(all);
-        let keys = |(path, _): (&PathBuf, &Folder)| path.clone();
-        let mut turn: BTreeSet<PathBuf> = self
-            .by_path
-            .range::<Path, _>(after)
-            .chain(self.by_path.range::<Path, _>(until))
-            .map(keys)
-            .take(TURN)
-            .inspect(|path| all.clone_from(path))
-            .collect();
-        let (after, until) = around(unwatched);
-        turn.extend(
-            self.unwatched
-                .range::<Path, _>(after)
-                .chain(self.unwatched.range::<Path, _>(until))
-                .take(TURN)
-                .inspect(|path| unwatched.clone_from(path))
-                .cloned(),
-        );
-        turn
+    /// Whether there is a folder of which inotify does not report every change.
+    pub(super) fn has_polled(&self) -> bool {
+        !self.polled.is_empty()
     }
 
-    /// What a [look](look) at some of them has found; returns the files of those that were not,
-    /// or are not, watched.
-    pub(super) fn looked(&mut self, seen: Seen) -> Vec<u32> {
+    /// The folders of which inotify does not report every change.
+    pub(super) fn polled(&self) -> impl Iterator<Item = &PathBuf> {
+        self.polled.iter()
+    }
+
+    /// The device of the folder when it was last seen.
+    pub(super) fn device(&self, path: &Path) -> u64 {
+        self.by_path.get(path).map_or(0, |folder| folder.device)
+    }
+
+    /// The files in polled folders of which inotify does not report every change.
+    pub(super) fn polled_files(&self) -> BTreeSet<u32> {
+        let folders = self.polled.iter().filter_map(|path| self.by_path.get(path));
+        let files = folders.flat_map(|folder| {
+            let names = folder.files.iter();
+            names.filter(|(name, _)| folder.is_unreliable(name)).flat_map(|(_, keys)| keys)
+        });
+        files.copied().collect()
+    }
+
+    /// The folders of interest as a whole of which inotify does not report every change.
+    pub(super) fn polled_wholes(&self) -> Vec<(u32, Part)> {
+        let folders = self.polled.iter().filter_map(|path| self.by_path.get(path));
+        let parts = folders.flat_map(|folder| {
+            let part = match folder.watch {
+                None => Part::All,
+                Some(_) => Part::Names(folder.mounted.clone()),
+            };
+            folder.wholes.iter().map(move |key| (*key, part.clone()))
+        });
+        parts.collect()
+    }
+
+    /// Whether inotify does not report every change of the file at `path`.
+    pub(super) fn is_polled(&self, path: &Path) -> bool {
+        let folder = self.by_path.get(parent(path));
+        folder.is_some_and(|folder| path.file_name().is_some_and(|it| folder.is_unreliable(it)))
+    }
+
+    /// What a look at some folders has found; returns the files of those that were not, or are
+    /// not, watched.
+    pub(super) fn looked(&mut self, seen: Vec<(PathBuf, Option<Place>)>) -> Vec<u32> {
         seen.into_iter().flat_map(|(path, to)| self.led(&path, to)).collect()
+    }
+
+    /// Takes the mount table as it is now. Returns the files that became, or were, mount points,
+    /// and the folders that paths may lead to now in place of the watched ones.
+    pub(super) fn take_mounts(&mut self, now: Mounts) -> (Vec<u32>, Vec<PathBuf>) {
+        let (mut files, mut moved) = (Vec::new(), Vec::new());
+        let changes = self.mounts.changes(&now);
+        self.mounts = now;
+        if changes.is_empty() {
+            return (files, moved);
+        }
+        let Self { by_path, polled, mounts, .. } = self;
+        for (path, folder) in by_path.iter_mut().filter(|(_, folder)| folder.watch.is_some()) {
+            let Route { steps, end } = &folder.route;
+            if steps.iter().chain([end]).any(|step| changes.contains(step)) {
+                moved.push(path.clone());
+            }
+            if !changes.iter().any(|point| point.parent() == Some(end)) {
+                continue;
+            }
+            let mounted = mounts.inside(end).map(OsStr::to_owned).collect::<BTreeSet<_>>();
+            let changed = mounted.symmetric_difference(&folder.mounted);
+            files.extend(changed.filter_map(|name| folder.files.get(name)).flatten());
+            folder.mounted = mounted;
+            if folder.is_reliable() {
+                polled.remove(path);
+            } else {
+                polled.insert(path.clone());
+            }
+        }
+        (files, moved)
     }
 
     /// Lets go of all watches, for good.
@@ -229,11 +352,13 @@ impl Folders {
         for (path, folder) in &mut self.by_path {
             folder.watch = None;
             self.unwatched.insert(path.clone());
+            self.polled.insert(path.clone());
         }
     }
 
     fn of(&self, descriptor: i32) -> impl Iterator<Item = &Folder> {
-        let paths = self.by_descriptor.get(&descriptor).into_iter().flatten();
+        let watched = self.by_descriptor.get(&descriptor);
+        let paths = watched.into_iter().flat_map(|watched| &watched.folders);
         paths.filter_map(|path| self.by_path.get(path))
     }
 
@@ -242,60 +367,80 @@ impl Folders {
         folder.files.values().flatten().chain(&folder.wholes).copied().collect()
     }
 
-    /// Begins to watch the folder at `path`, if that can be had.
+    /// Begins to watch the folder at `path`, if inotify reports every change in it and of its
+    /// path. Otherwise it is polled.
     fn watch(&mut self, path: &Path) {
-        // Before the watch begins: if the path is made to lead elsewhere in between, the next
-        // probe finds another identity than this one, and watches anew.
-        let Some(identity) = identity(path) else { return };
-        let Some(watches) = &mut self.watches else { return };
+        // Before the watch begins, and compared after it.
+        let Some(Place { identity, is_local }) = Place::of(path) else { return };
         let Some(folder) = self.by_path.get_mut(path) else { return };
-        if let Ok(descriptor) = watches.add(path, SIGNS) {
-            let id = descriptor.get_watch_descriptor_id();
-            self.by_descriptor.entry(id).or_default().insert(path.to_owned());
-            self.unwatched.remove(path);
-            folder.watch = Some(Watch { descriptor, identity });
+        folder.device = identity.0;
+        if !is_local {
+            return;
+        }
+        let (Some(watches), Some(route)) = (&mut self.watches, Route::of(path)) else { return };
+        folder.mounted = self.mounts.inside(&route.end).map(OsStr::to_owned).collect();
+        folder.route = route;
+        let Ok(descriptor) = watches.add(path, SIGNS) else { return };
+        let steps = folder.route.steps.iter();
+        let added: Vec<_> = steps.map(|step| watches.add(step, ROUTE_SIGNS)).collect();
+        let is_complete = added.iter().all(Result::is_ok);
+        let route: Vec<WatchDescriptor> = added.into_iter().flatten().collect();
+        let id = descriptor.get_watch_descriptor_id();
+        self.by_descriptor.entry(id).or_default().folders.insert(path.to_owned());
+        for step in &route {
+            let id = step.get_watch_descriptor_id();
+            self.by_descriptor.entry(id).or_default().through.insert(path.to_owned());
+        }
+        folder.watch = Some(Watch { descriptor, route, identity });
+        self.unwatched.remove(path);
+        if folder.is_reliable() {
+            self.polled.remove(path);
+        }
+        if !is_complete || Place::of(path).is_none_or(|now| now.identity != identity) {
+            self.unwatch(path);
         }
     }
 
     /// Ends the watch on the folder at `path`, if there is one.
     fn unwatch(&mut self, path: &Path) {
         let Some(folder) = self.by_path.get_mut(path) else { return };
-        let Some(watch) = folder.watch.take() else { return };
+        let Some(Watch { descriptor, route, .. }) = folder.watch.take() else { return };
         self.unwatched.insert(path.to_owned());
-        let id = watch.descriptor.get_watch_descriptor_id();
-        let Some(paths) = self.by_descriptor.get_mut(&id) else { return };
-        paths.remove(path);
-        if paths.is_empty() {
+        self.polled.insert(path.to_owned());
+        self.release(descriptor, path, |watched| &mut watched.folders);
+        for step in route {
+            self.release(step, path, |watched| &mut watched.through);
+        }
+    }
+
+    /// A watch is not needed for this path any more.
+    fn release(
+        &mut self,
+        descriptor: WatchDescriptor,
+        path: &Path,
+        users: impl Fn(&mut Watched) -> &mut BTreeSet<PathBuf>,
+    ) {
+        let id = descriptor.get_watch_descriptor_id();
+        let Some(watched) = self.by_descriptor.get_mut(&id) else { return };
+        users(watched).remove(path);
+        if watched.folders.is_empty() && watched.through.is_empty() {
             self.by_descriptor.remove(&id);
             if let Some(watches) = &mut self.watches {
                 // It fails where the kernel has ended the watch already.
-                let _ = watches.remove(watch.descriptor);
+                let _ = watches.remove(descriptor);
             }
         }
     }
 }
 
-/// Everything after `path`, and everything up to it.
-fn around(path: &Path) -> (PathRange<'_>, PathRange<'_>) {
-    ((Excluded(path), Unbounded), (Unbounded, Included(path)))
-}
+impl Folder {
+    /// Whether inotify reports every change in it.
+    fn is_reliable(&self) -> bool {
+        self.watch.is_some() && self.mounted.is_empty()
+    }
 
-type PathRange<'a> = (std::ops::Bound<&'a Path>, std::ops::Bound<&'a Path>);
-
-/// Where some paths lead.
-pub(super) type Seen = Vec<(PathBuf, Option<Identity>)>;
-
-/// Looks where paths lead. It takes as long as the slowest of their disks, which may be gone.
-pub(super) fn look(paths: BTreeSet<PathBuf>) -> Seen {
-    let look = |path: PathBuf| {
-        let to = identity(&path);
-        (path, to)
-    };
-    paths.into_iter().map(look).collect()
-}
-
-/// Which folder `path` leads to, if any.
-fn identity(path: &Path) -> Option<Identity> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+    /// Whether inotify may not report a change of the file called `name`.
+    fn is_unreliable(&self, name: &OsStr) -> bool {
+        self.watch.is_none() || self.mounted.contains(name)
+    }
 }

@@ -86,11 +86,21 @@ async fn a_removal_is_reported_and_so_is_the_new_file() {
 async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
     let mut world = World::new(1, &[1]);
     let (end, ended) = std::sync::mpsc::channel();
-    world.watcher.look = Some(spawn_blocking(move || ended.recv().unwrap()));
+    let device = Stamp::of(world.folder.path()).unwrap().device();
+    world.watcher.busy.insert(device);
+    world.watcher.passes.spawn_blocking(move || ended.recv().unwrap());
+    world.watcher.check(1);
     fs::write(world.path("1"), "new").unwrap();
     assert_eq!(world.changed().await, [1]);
-    assert!(world.silent().await && world.watcher.look.is_some(), "and no other is begun");
-    end.send(Seen::new()).unwrap();
+    assert!(world.silent().await && world.watcher.passes.len() == 1, "and no other is begun");
+    end.send(Seen { device, ..Seen::default() }).unwrap();
+    let caught_up = async {
+        while !world.watcher.passes.is_empty() || !world.watcher.checks.is_empty() {
+            let again = timeout(SETTLING, world.watcher.changed()).await;
+            assert!(again.is_err(), "it was reported before");
+        }
+    };
+    timeout(PATIENCE, caught_up).await.expect("what waited is compared");
 }
 
 #[tokio::test]
@@ -326,4 +336,83 @@ async fn a_folder_that_is_no_longer_wanted_whole_is_silent() {
     assert_eq!(world.watcher.watched_folders(), 0);
     fs::write(world.path("1"), "new").unwrap();
     assert!(world.silent().await);
+}
+
+#[tokio::test]
+async fn on_a_local_file_system_nothing_is_polled() {
+    let world = World::new(2, &[1, 2]);
+    assert!(!world.watcher.needs_polling());
+}
+
+#[tokio::test]
+async fn a_missed_change_is_found_by_the_next_check() {
+    let mut world = World::new(2, &[1, 2]);
+    world.watcher.files.get_mut(&2).unwrap().stamp = None;
+    world.watcher.check(1);
+    assert!(world.silent().await);
+    world.watcher.check(2);
+    assert_eq!(world.changed().await, [2]);
+    world.watcher.check(2);
+    assert!(world.silent().await);
+}
+
+#[tokio::test]
+async fn a_link_among_the_folders_that_leads_elsewhere_is_followed_anew() {
+    let mut world = World::new(0, &[]);
+    for (folder, content) in [("a", "old"), ("b", "newer")] {
+        fs::create_dir_all(world.path(folder).join("deep")).unwrap();
+        fs::write(world.path(folder).join("deep/1"), content).unwrap();
+    }
+    symlink("a", world.path("link")).unwrap();
+    world.watcher.set_paths([(1, world.path("link/deep/1"))]);
+    symlink("b", world.path("new")).unwrap();
+    fs::rename(world.path("new"), world.path("link")).unwrap();
+    assert_eq!(world.changed().await, [1]);
+    fs::write(world.path("b/deep/1"), "newest").unwrap();
+    assert_eq!(world.changed().await, [1]);
+    assert!(!world.watcher.needs_polling());
+}
+
+#[tokio::test]
+async fn a_folder_whose_parent_is_removed_and_made_again_is_taken_up() {
+    let mut world = World::new(0, &[]);
+    let path = world.path("a/b/c/1");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "old").unwrap();
+    world.watcher.set_paths([(1, path.clone())]);
+    fs::remove_dir_all(world.path("a")).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "newer").unwrap();
+    assert_eq!(world.changed().await, [1]);
+    fs::write(&path, "newest").unwrap();
+    assert_eq!(world.changed().await, [1]);
+    assert!(!world.watcher.needs_polling());
+}
+
+#[tokio::test]
+async fn what_happens_in_the_folders_above_is_not_reported() {
+    let mut world = World::new(1, &[]);
+    fs::create_dir_all(world.path("deep/er")).unwrap();
+    fs::write(world.path("deep/er/1"), "old").unwrap();
+    world.watcher.set_paths([(1, world.path("deep/er/1"))]);
+    fs::write(world.path("1"), "new").unwrap();
+    fs::write(world.path("deep/2"), "new").unwrap();
+    let events = world.watcher.events.as_mut().unwrap();
+    let event = timeout(SILENCE, events.next()).await;
+    assert!(event.is_err(), "{event:?}");
+}
+
+#[tokio::test]
+async fn without_inotify_a_write_in_place_in_a_whole_folder_is_noticed() {
+    let mut world = whole();
+    world.watcher.do_without_inotify(io::ErrorKind::QuotaExceeded.into());
+    assert_eq!(world.changed().await, [7]);
+    assert_eq!(world.watcher.take_touched(7), names(["1", "2"]), "before the first pass");
+    fs::write(world.path("2"), "newer").unwrap();
+    fs::remove_file(world.path("1")).unwrap();
+    assert_eq!(world.changed().await, [7]);
+    assert_eq!(world.watcher.take_touched(7), names(["1", "2"]));
+    fs::write(world.path("3"), "newer").unwrap();
+    assert_eq!(world.changed().await, [7]);
+    assert_eq!(world.watcher.take_touched(7), names(["3"]));
 }

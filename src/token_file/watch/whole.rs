@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::compare::{Stamps, differences};
 use super::file::Stamp;
 
 /// What may have changed in a folder.
@@ -22,12 +23,14 @@ pub(super) struct Whole {
     /// What the folder itself was when it was last looked at; `None` if it was not there.
     stamp: Option<Stamp>,
     touched: Touched,
+    /// Where inotify does not report every change: what the files were in the last pass.
+    stamps: Option<Stamps>,
 }
 
 impl Whole {
     pub(super) fn new(path: PathBuf) -> Self {
         let stamp = Stamp::of(&path);
-        Self { path, stamp, touched: Touched::Names(BTreeSet::new()) }
+        Self { path, stamp, touched: Touched::Names(BTreeSet::new()), stamps: None }
     }
 
     pub(super) fn is_at(&self, path: Option<&PathBuf>) -> bool {
@@ -61,6 +64,20 @@ impl Whole {
             Touched::All => {}
         }
         true
+    }
+
+    /// Takes what the files are in a pass; returns whether any has changed since the last one.
+    /// Before the first one, each may have.
+    pub(super) fn take_stamps(&mut self, stamps: Stamps) -> bool {
+        let changed = match &self.stamps {
+            Some(old) => differences(old, &stamps),
+            None => stamps.keys().cloned().collect(),
+        };
+        self.stamps = Some(stamps);
+        for name in &changed {
+            self.touch(name);
+        }
+        !changed.is_empty()
     }
 
     /// What was noticed since it was last taken.

@@ -1,0 +1,107 @@
+//! Comparing files and folders on a thread beside the loop, where inotify cannot be trusted and
+//! at checks. One pass serves all files of a device, so a disk that hangs delays only its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::file::{Stamp, links};
+use super::folders::{Part, Place};
+use crate::clock::Stopwatch;
+
+/// What one pass looks at.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub(super) folders: Vec<PathBuf>,
+    pub(super) files: Vec<(u32, PathBuf)>,
+    pub(super) wholes: Vec<(u32, PathBuf, Part)>,
+}
+
+/// The stamps of files by name.
+pub(super) type Stamps = HashMap<OsString, Stamp>;
+
+/// What one pass has found.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) device: u64,
+    pub(super) took: Duration,
+    pub(super) folders: Vec<(PathBuf, Option<Place>)>,
+    pub(super) files: Vec<SeenFile>,
+    pub(super) wholes: Vec<(u32, PathBuf, Stamps)>,
+}
+
+/// What was found of one file.
+#[derive(Debug)]
+pub(super) struct SeenFile {
+    pub(super) key: u32,
+    pub(super) path: PathBuf,
+    pub(super) links: Vec<PathBuf>,
+    pub(super) stamp: Option<Stamp>,
+}
+
+impl Pass {
+    /// Looks at everything. It takes as long as the disk, which may be gone.
+    pub(super) fn run(self, device: u64) -> Seen {
+        let watch = Stopwatch::start();
+        let folders = self.folders.into_iter().map(|path| {
+            let place = Place::of(&path);
+            (path, place)
+        });
+        let files = self.files.into_iter().map(|(key, path)| {
+            let (links, stamp) = (links(&path), Stamp::of(&path));
+            SeenFile { key, path, links, stamp }
+        });
+        let wholes = self.wholes.into_iter().map(|(key, path, part)| {
+            let stamps = stamps(&path, &part);
+            (key, path, stamps)
+        });
+        Seen {
+            device,
+            folders: folders.collect(),
+            files: files.collect(),
+            wholes: wholes.collect(),
+            took: watch.elapsed(),
+        }
+    }
+}
+
+/// The stamps of these files in the folder at `path`.
+fn stamps(path: &Path, part: &Part) -> Stamps {
+    let names: Vec<OsString> = match part {
+        Part::Names(names) => names.iter().cloned().collect(),
+        Part::All => {
+            let entries = fs::read_dir(path).into_iter().flatten();
+            entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect()
+        }
+    };
+    let stamped = names.into_iter().filter_map(|name| {
+        let stamp = Stamp::of(&path.join(&name))?;
+        Some((name, stamp))
+    });
+    stamped.collect()
+}
+
+/// The names whose stamps differ.
+pub(super) fn differences(old: &Stamps, new: &Stamps) -> BTreeSet<OsString> {
+    let changed = new.iter().filter(|(name, stamp)| old.get(*name) != Some(*stamp));
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    changed.chain(gone).map(|(name, _)| name.clone()).collect()
+}
+
+/// What is to be looked at, by device.
+#[derive(Debug, Default)]
+pub(super) struct Passes(BTreeMap<u64, Pass>);
+
+impl Passes {
+    /// The pass over the files of a device.
+    pub(super) fn on(&mut self, device: u64) -> &mut Pass {
+        self.0.entry(device).or_default()
+    }
+
+    /// All of them, with their devices.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (u64, Pass)> {
+        self.0.into_iter()
+    }
+}

@@ -1,0 +1,84 @@
+//! What the daemon does while nothing is due: next to nothing, in all of its threads together.
+
+use std::process::Stdio;
+
+use tokio::net::UnixDatagram;
+
+use crate::support::{
+    Daemon, Stage, context_switches, seconds, server_table, simulator, until_within, with_mounts,
+};
+
+/// How long it is watched.
+const WATCHED: std::time::Duration = seconds(30);
+
+/// Context switches in that time at the most: 10 a minute is the promise for wake-ups, and each
+/// can be two switches where another thread takes the processor at once.
+const MOST: u64 = 10;
+
+/// A stage with three tokens of half an hour: one in a folder of its own, one behind a link, and
+/// one among others.
+async fn staged() -> (tokenkeep::simulator::Simulator, Stage) {
+    let server = simulator().await;
+    let token = |name: &str, file: &str| {
+        format!("[token.{name}]\nserver = \"sarus\"\nfile = \"$DIR/{file}\"\n")
+    };
+    let tokens = [token("own", "own/own.token"), token("link", "link"), token("plain", "plain")];
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tokens.concat()));
+    for (file, name) in [("own/own.token", "own"), ("real/target", "link"), ("plain", "plain")] {
+        let value = crate::support::secret(name);
+        stage.write(file, &value);
+        server.add_token(&value, seconds(1_800));
+    }
+    std::os::unix::fs::symlink("real/target", stage.path("link")).expect("a link");
+    (server, stage)
+}
+
+/// Starts the daemon where no other process mounts anything, waits until it has settled, and
+/// counts the context switches of all its threads.
+async fn switches_while_idle(stage: &Stage, variables: &[(&str, &str)]) -> u64 {
+    let mut command = stage.command("run");
+    command.envs(variables.iter().copied());
+    let command = match with_mounts(command, "").await {
+        Some(command) => command,
+        None => {
+            let mut command = stage.command("run");
+            command.envs(variables.iter().copied()).stderr(Stdio::piped());
+            command
+        }
+    };
+    let daemon = Daemon::start(command);
+    for name in ["own", "link", "plain"] {
+        daemon.event("token_checked", name).await;
+    }
+    let pid = daemon.pid();
+    let mut last = 0;
+    until_within(seconds(120), seconds(5), "it has settled", || {
+        let before = std::mem::replace(&mut last, context_switches(pid));
+        last <= before + 1
+    })
+    .await;
+    let before = context_switches(pid);
+    tokio::time::sleep(WATCHED).await;
+    let switches = context_switches(pid).saturating_sub(before);
+    daemon.stop().await;
+    switches
+}
+
+#[tokio::test]
+async fn three_idle_tokens_on_local_files_cause_hardly_any_wake_up() {
+    let (_server, stage) = staged().await;
+    let switches = switches_while_idle(&stage, &[]).await;
+    assert!(switches <= MOST, "{switches} context switches in {WATCHED:?}");
+}
+
+#[tokio::test]
+async fn three_idle_tokens_under_the_shipped_watchdog_cause_hardly_any_wake_up() {
+    let (_server, stage) = staged().await;
+    let path = stage.path("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let socket = path.to_str().expect("UTF-8");
+    let variables = [("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "60000000")];
+    let switches = switches_while_idle(&stage, &variables).await;
+    assert!(switches <= MOST, "{switches} context switches in {WATCHED:?}");
+    drop(manager);
+}
