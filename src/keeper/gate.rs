@@ -152,10 +152,10 @@ impl Gate {
         chance: &mut fastrand::Rng,
         logs_in: impl Fn(u32) -> bool,
     ) -> Option<Waiting> {
+        const BEST: (bool, bool, bool) = (false, false, false);
         let rank = |(_, id): &Waiting| {
             (logs_in(*id), self.breaker.has_failed(*id), self.breaker.has_probed(*id))
         };
-        const BEST: (bool, bool, bool) = (false, false, false);
         let drawn = if chance.bool() { self.waiting.draw(chance) } else { None };
         if let Some(drawn) = drawn.filter(|drawn| rank(drawn) == BEST) {
             return Some(drawn);

@@ -94,7 +94,9 @@ fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() 
     let ids = desk.tokens(2, None);
     desk.wake();
     let calls = desk.effects();
-    ids.iter().for_each(|id| desk.keeper.remove_token(*id));
+    for id in ids {
+        desk.keeper.remove_token(id);
+    }
     desk.keeper.remove_server(desk.server);
     let limits = Limits { rate_limit: number(1), max_in_flight: number(1) };
     assert_ne!(desk.keeper.add_server(limits), desk.server);

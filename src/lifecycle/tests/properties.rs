@@ -238,7 +238,7 @@ impl Watched {
         match started {
             None => {}
             Some(Effect::Ask { method, slot, timeout, .. }) => {
-                self.ask(turn, method, slot, timeout)
+                self.ask(turn, method, slot, timeout);
             }
             Some(Effect::Reauth { reason, .. }) => self.reauth(turn, reason),
             Some(Effect::Revoke { .. }) => {
