@@ -187,6 +187,10 @@ const ONE_FILE: &str = "mount --bind $DIR/host/t $DIR/c/quotes.token";
 /// Mounts the folder `c` read-only over itself.
 const READ_ONLY: &str = "mount --bind $DIR/c $DIR/c; mount -o remount,bind,ro $DIR/c";
 
+/// Mounts a full file system over the folder `c`, with what was in the token's file.
+const FULL: &str = "mount -t tmpfs -o size=16k none $DIR/c; cp -p $DIR/copy $DIR/c/quotes.token; \
+                    dd if=/dev/zero of=$DIR/c/full bs=4k 2>$DIR/dd || true";
+
 /// Starts the daemon with these mounts; `None` where this machine does not permit that.
 async fn start_mounted(stage: &Stage, mounts: &str) -> Option<Daemon> {
     let mounts = mounts.replace("$DIR", stage.path("").to_str().expect("UTF-8"));
@@ -254,13 +258,14 @@ async fn a_changed_mounted_file_prevents_reauth_at_the_death() {
 }
 
 /// Which mounts keep the file from being replaced, and what `store_failed` says of them.
-const IRREPLACEABLE: [(&str, &str); 3] = [
+const IRREPLACEABLE: [(&str, &str); 4] = [
     (ONE_FILE, "mount point"),
     (
         "mount --bind $DIR/host/t $DIR/c/quotes.token; mount -o remount,bind,ro $DIR/c/quotes.token",
         "mount point",
     ),
     (READ_ONLY, "read-only"),
+    (FULL, "no room"),
 ];
 
 #[tokio::test]
@@ -268,6 +273,7 @@ async fn a_new_value_whose_file_cannot_be_replaced_survives_a_kill() {
     for (mounts, said) in IRREPLACEABLE {
         let (server, stage) = with_one_file().await;
         stage.write("c/quotes.token", &secret("old"));
+        stage.write("copy", &secret("old"));
         server.expire(&secret("old"));
         let Some(daemon) = start_mounted(&stage, mounts).await else { return };
         let failed = daemon.event("store_failed", "quotes").await;
@@ -316,14 +322,13 @@ async fn once_a_full_disk_has_room_the_file_is_written_and_the_kept_copy_is_dele
     let stage = staged(&server, &format!("{BY_FILE}{keys}"));
     server.expire(&secret("old"));
     stage.write("c/none", "");
-    // The tmpfs is this namespace's own: what happens there is told by files outside of it.
+    stage.write("copy", &secret("old"));
+    // The file system is this namespace's own: files outside of it tell what happens there.
     let mounts = format!(
-        "mount -t tmpfs -o size=16k none $DIR/c; printf '%s\\n' '{}' > $DIR/c/quotes.token; \
-         chmod 600 $DIR/c/quotes.token; dd if=/dev/zero of=$DIR/c/full bs=4k 2>$DIR/dd || true; \
-         (until [ -e $DIR/go ]; do sleep 0.05; done; rm $DIR/c/full; \
-          until grep -q login $DIR/c/quotes.token; do sleep 0.05; done; \
-          cp $DIR/c/quotes.token $DIR/written) </dev/null >$DIR/out 2>&1 &",
-        secret("old")
+        "{FULL}
+         (until [ -e $DIR/go ]; do sleep 0.05; done; rm $DIR/c/full
+          until grep -q login $DIR/c/quotes.token; do sleep 0.05; done
+          cp $DIR/c/quotes.token $DIR/written) </dev/null >$DIR/out 2>&1 &"
     );
     let Some(daemon) = start_mounted(&stage, &mounts).await else { return };
     let failed = daemon.event("store_failed", "quotes").await;

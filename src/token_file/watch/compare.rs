@@ -50,7 +50,7 @@ impl Pass {
             (path, place)
         });
         let files = self.files.into_iter().map(|(key, path)| {
-            let (links, stamp) = (links(&path), Stamp::of(&path));
+            let (links, stamp) = look_at(&path);
             SeenFile { key, path, links, stamp }
         });
         let wholes = self.wholes.into_iter().map(|(key, path, part)| {
@@ -64,6 +64,15 @@ impl Pass {
             wholes: wholes.collect(),
             took: watch.elapsed(),
         }
+    }
+}
+
+/// What the file at `path` is, and the links that lead to it: one system call for a plain file.
+fn look_at(path: &Path) -> (Vec<PathBuf>, Option<Stamp>) {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => (links(path), Stamp::of(path)),
+        Ok(metadata) => (Vec::new(), Some(Stamp::from(&metadata))),
+        Err(_) => (Vec::new(), None),
     }
 }
 
