@@ -71,7 +71,8 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreF
             io::ErrorKind::NotFound => StoreFault::NoFolder { folder: folder.to_owned() },
             _ => StoreFault::new(folder, "creating a file", without_path(&error)),
         })?;
-    temporary.write_all(content).map_err(fault("writing"))?;
+    let written = temporary.write_all(content).map_err(|error| without_path(&error));
+    written.map_err(fault("writing"))?;
     if let Some(old) = old {
         resemble(temporary.as_file(), &old, &target)?;
     }
