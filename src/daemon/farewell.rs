@@ -36,6 +36,7 @@ impl Daemon {
         self.stopping = true;
         self.keeper.close();
         self.queries.abort_all();
+        self.rewrite_at_the_end();
         self.keeper.end(clock::now(), &mut self.outputs);
         self.perform();
         self.revoke_all();

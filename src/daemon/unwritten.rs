@@ -168,6 +168,11 @@ impl Daemon {
         }
     }
 
+    /// Nobody will be there later: tries every file once more, and the stop waits for that.
+    pub(super) fn rewrite_at_the_end(&mut self) {
+        self.rewrite_due(Moment::NEVER);
+    }
+
     /// Tries the files again whose time has come.
     pub(super) fn rewrite_due(&mut self, now: Moment) {
         if self.unwritten.due().is_none_or(|due| due > now) {
@@ -188,7 +193,8 @@ impl Daemon {
             let (value, in_source) = (value.to_value(), in_source.map(ValueRef::to_value));
             let token = (id, kept.name().into());
             let turn = self.writes.take(&path);
-            self.queries.spawn(storing::rewrite(token, turn, path, value, in_source));
+            let set = if self.stopping { &mut self.deeds } else { &mut self.queries };
+            set.spawn(storing::rewrite(token, turn, path, value, in_source));
         }
     }
 
