@@ -353,7 +353,7 @@ impl Watcher {
         for path in self.folders.polled() {
             passes.on(self.folders.device(path)).folders.push(path.clone());
         }
-        if !self.busy.contains(&UNKNOWN_DEVICE) {
+        if !self.moved.is_empty() && !self.busy.contains(&UNKNOWN_DEVICE) {
             passes.on(UNKNOWN_DEVICE).folders.append(&mut self.moved);
         }
         for key in self.folders.polled_files() {
