@@ -1,7 +1,5 @@
 //! What the daemon does while nothing is due: next to nothing, in all of its threads together.
 
-use std::process::Stdio;
-
 use tokio::net::UnixDatagram;
 
 use crate::support::{
@@ -36,16 +34,12 @@ async fn staged() -> (tokenkeep::simulator::Simulator, Stage) {
 /// Starts the daemon where no other process mounts anything, waits until it has settled, and
 /// counts the context switches of all its threads.
 async fn switches_while_idle(stage: &Stage, variables: &[(&str, &str)]) -> u64 {
-    let mut command = stage.command("run");
-    command.envs(variables.iter().copied());
-    let command = match with_mounts(command, "").await {
-        Some(command) => command,
-        None => {
-            let mut command = stage.command("run");
-            command.envs(variables.iter().copied()).stderr(Stdio::piped());
-            command
-        }
+    let started = || {
+        let mut command = stage.command("run");
+        command.envs(variables.iter().copied());
+        command
     };
+    let command = with_mounts(started(), "").await.unwrap_or_else(started);
     let daemon = Daemon::start(command);
     for name in ["own", "link", "plain"] {
         daemon.event("token_checked", name).await;

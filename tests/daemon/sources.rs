@@ -108,11 +108,12 @@ impl Kind {
             }
         }
     }
+}
 
-    fn start(self, stage: &Stage) -> Daemon {
-        let folder = stage.path("credentials");
-        stage.start_with(&[("CREDENTIALS_DIRECTORY", folder.to_str().expect("UTF-8"))])
-    }
+/// Starts the daemon with the folder `credentials` as systemd's.
+fn start(stage: &Stage) -> Daemon {
+    let folder = stage.path("credentials");
+    stage.start_with(&[("CREDENTIALS_DIRECTORY", folder.to_str().expect("UTF-8"))])
 }
 
 /// Makes `path` a symbolic link to `target` in one step.
@@ -135,7 +136,7 @@ async fn a_value_written_just_before_a_death_prevents_reauth_whatever_the_source
             let stage = staged(&server, &kind.source());
             server.add_token(&secret("other"), seconds(600));
             kind.put(&stage, &secret("old"));
-            let daemon = kind.start(&stage);
+            let daemon = start(&stage);
             daemon.event("token_checked", "quotes").await;
             if rejected {
                 server.forget(&secret("old"));
