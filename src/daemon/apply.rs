@@ -114,7 +114,35 @@ impl Daemon {
         let files: Vec<_> = own.filter_map(|(id, kept)| Some((id.key(), kept.file()?))).collect();
         self.watcher.set_paths(files);
         self.settings = settings;
+        self.remove_stale();
         changes
+    }
+
+    /// Removes the servers and `[reauth]` entries that are not configured any more: no token has
+    /// them now, and requests in flight own what they need.
+    fn remove_stale(&mut self) {
+        // Notices are still to be written with their names.
+        self.perform();
+        let Settings { servers, reauths, .. } = &self.settings;
+        for id in self.roster.stale_servers(servers) {
+            let Some(remote) = self.roster.find_remote(id) else { continue };
+            if self.keeper.census_of(id).total() > 0 {
+                debug_assert!(false, "every token is on a configured server");
+                continue;
+            }
+            let name = &remote.settings.name;
+            let is_renamed = !servers.iter().any(|server| server.name == *name);
+            self.figures.forget_server(id, is_renamed.then_some(name));
+            self.keeper.remove_server(id);
+            self.roster.remove_server(id);
+        }
+        for id in self.roster.stale_reauths(reauths) {
+            if let Some(reauth) = self.roster.reauth(id) {
+                self.figures.forget_reauth(&reauth.name);
+            }
+            self.keeper.remove_reauth(id);
+            self.roster.remove_reauth(id);
+        }
     }
 
     fn put_server(&mut self, server: Server, client: Client) {
@@ -144,7 +172,7 @@ impl Daemon {
             window: reauth.policy.window,
         };
         let id = match self.roster.reauth_of(&reauth.name) {
-            Some(id) if **self.roster.reauth(id) == *reauth => return,
+            Some(id) if self.roster.reauth(id).is_some_and(|known| **known == *reauth) => return,
             Some(id) => {
                 self.keeper.set_reauth(id, spec);
                 id
@@ -188,6 +216,11 @@ impl Daemon {
     }
 
     pub(super) fn loaded(&mut self, fresh: Result<Fresh, String>) {
+        if self.stopping {
+            let error = Some("tokenkeep is stopping".to_owned());
+            self.reloads.end(Reloaded { error, ..Reloaded::default() });
+            return;
+        }
         let outcome = match fresh {
             Ok(fresh) => self.replace_settings(fresh),
             Err(error) => self.reject(&error),
