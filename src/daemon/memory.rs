@@ -181,9 +181,9 @@ pub(super) async fn report(store: &mut Option<Writer>) -> Report {
 }
 
 fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot: _ } = *resumed;
+    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
     let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable }
+    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.

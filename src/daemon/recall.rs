@@ -173,9 +173,9 @@ impl Daemon {
 }
 
 fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable } = *life;
+    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
     let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot: true }
+    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall

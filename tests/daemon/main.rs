@@ -34,6 +34,7 @@ mod probe;
 mod proof;
 mod quiet;
 mod reauth;
+mod reboot;
 mod released;
 mod reload;
 mod remote;
