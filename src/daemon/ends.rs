@@ -48,7 +48,7 @@ impl Daemon {
             Done::Introduced { name, caller, may, reply } => {
                 self.hand_out(&name, caller, may, reply);
             }
-            Done::Looked(looks) => self.looked_at(looks),
+            Done::Looked(looks) => self.take_looks(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }

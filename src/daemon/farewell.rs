@@ -35,6 +35,7 @@ impl Daemon {
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
+        self.stop_reload();
         self.keeper.stop_reauth();
         self.rewrite_at_the_end();
         self.keeper.end(clock::now(), &mut self.outputs);

@@ -5,6 +5,7 @@
 //! each effect under way, and those are limited by the keeper's gates.
 
 mod absent;
+mod application;
 mod apply;
 mod beside;
 pub(crate) mod control;
@@ -23,6 +24,7 @@ mod picture;
 mod quiet;
 mod reading;
 mod recall;
+mod reload;
 mod reloads;
 mod report;
 mod restock;
@@ -58,6 +60,7 @@ use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
 use self::reading::Reader;
+use self::reload::Backlog;
 use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
@@ -127,7 +130,7 @@ pub enum DaemonError {
 
 /// The daemon and all that it holds.
 pub struct Daemon {
-    settings: Settings,
+    settings: Arc<Settings>,
     reader: Reader,
     log: Option<Guard>,
     keeper: Keeper,
@@ -161,6 +164,7 @@ pub struct Daemon {
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
+    backlog: Backlog,
     stopping: bool,
 }
 
@@ -206,12 +210,13 @@ impl Daemon {
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),
+            backlog: Backlog::default(),
             stopping: false,
             reader: Reader::new(loader),
             log,
-            settings,
+            settings: Arc::new(settings),
         };
-        let settings = daemon.settings.clone();
+        let settings = Arc::clone(&daemon.settings);
         let clients = apply::clients(&settings, &[])?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
@@ -222,7 +227,7 @@ impl Daemon {
         let fields = Fields { tokens, version, ..Fields::default() };
         daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
         let store = daemon.opened(store);
-        daemon.apply_first(settings, clients, store);
+        daemon.apply_first(clients, store);
         Ok(daemon)
     }
 
@@ -265,10 +270,12 @@ impl Daemon {
             report = memory::report(&mut self.store) => self.reported(report),
             news = self.stocks.news(), if !self.stopping => self.restock(news),
             _ = alarm.rings() => {}
+            () = self.backlog.wants_a_turn() => {}
             command = self.control.next() => self.attend(command),
         }
         self.wake();
         self.attend_in_turn();
+        self.work();
         Ok(Round::Worked)
     }
 
@@ -348,7 +355,7 @@ impl Daemon {
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout, connection } => {
-let value = kept.value(slot).map(ValueRef::to_value)?;
+                let value = kept.value(slot).map(ValueRef::to_value)?;
                 if kept.stock().is_none() {
                     self.watcher.check(ticket.token.key());
                 }

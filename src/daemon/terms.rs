@@ -82,6 +82,7 @@ impl Daemon {
         self.put_by(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
         self.unwritten.remove(id);
+        self.watcher.remove_path(id.key());
         self.keeper.remove_token(id);
         self.roster.remove(id);
     }

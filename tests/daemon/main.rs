@@ -21,6 +21,7 @@ mod grace;
 mod idle;
 mod inventories;
 mod kept_values;
+mod large_reload;
 mod listen;
 mod logins;
 mod manager;

@@ -67,8 +67,8 @@ async fn tokens_are_unverified_after_a_reboot_until_a_response_confirms_them() {
     daemon.event("daemon_ready", "").await;
     let counts = get(&stage, "/v1/health").await.json()["counts"].clone();
     assert_eq!((&counts["alive"], &counts["unverified"]), (&0.into(), &TOKENS.into()), "{counts}");
-    let status = stage.command("status").status().await.expect("it runs");
-    assert_eq!(status.code(), Some(1));
+    let status = stage.command("status").output().await.expect("it runs");
+    assert_eq!(status.status.code(), Some(1));
     server.clear_faults();
     all_alive(&daemon).await;
     daemon.stop().await;
