@@ -293,3 +293,114 @@ fn list(names: &[String]) -> Option<String> {
         len => Some(format!("{told} and {} more", len - NAMES_IN_A_LINE)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::settings::load;
+
+    const TOKENS: usize = 4_000;
+
+    /// A configuration of so many tokens without a value, with this before their numbers.
+    fn configured(folder: &Path, prefix: char, count: usize) -> Loaded {
+        let path = folder.join("tokenkeep.toml");
+        let state = folder.join("state");
+        let mut text =
+            format!("state_dir = {state:?}\n[server.{prefix}]\nurl = \"http://127.0.0.1:1\"\n");
+        for n in 0..count {
+            text += &format!("[token.{prefix}{n}]\nserver = \"{prefix}\"\nenv = \"NOWHERE\"\n");
+        }
+        fs::write(&path, text).unwrap();
+        load(&path, std::iter::empty()).unwrap()
+    }
+
+    /// A daemon in the middle of a reload that renames all tokens and their server.
+    fn in_the_middle(folder: &Path) -> Daemon {
+        let Loaded { settings, .. } = configured(folder, 'a', TOKENS);
+        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
+        daemon.reloads.ask();
+        let fresh = Fresh::new(configured(folder, 'b', TOKENS), &daemon.settings.servers);
+        daemon.loaded(fresh);
+        daemon
+    }
+
+    /// How many tokens have names of the old configuration, and of the new one.
+    fn names(daemon: &Daemon) -> [usize; 2] {
+        let of = |prefix| daemon.roster.ids().filter(|(_, kept)| kept.name().starts_with(prefix));
+        [of('a').count(), of('b').count()]
+    }
+
+    #[tokio::test]
+    async fn large_reload_is_applied_in_slices_and_old_tokens_stay_until_their_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = in_the_middle(folder.path());
+        let (reply, mut outcome) = oneshot::channel();
+        daemon.reloads.wait(1, reply);
+        let [old, new] = names(&daemon);
+        assert!(old > 0 && old < TOKENS && new == 0, "removed first: {old} {new}");
+        assert!(daemon.roster.server_of("a").is_some() && daemon.roster.server_of("b").is_some());
+        let mut slices = 1;
+        while !daemon.backlog.is_empty() {
+            assert!(outcome.try_recv().is_err(), "it is not complete");
+            daemon.work();
+            slices += 1;
+        }
+        assert!(slices > 3, "{slices}");
+        assert_eq!(names(&daemon), [0, TOKENS]);
+        assert!(outcome.try_recv().unwrap().unwrap().applied);
+        assert_eq!((daemon.roster.server_of("a"), daemon.keeper.servers_known()), (None, 1));
+    }
+
+    #[tokio::test]
+    async fn reload_that_is_asked_for_in_the_middle_of_another_begins_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = in_the_middle(folder.path());
+        assert_eq!(daemon.reloads.ask(), (2, false));
+    }
+
+    #[tokio::test]
+    async fn shutdown_in_the_middle_of_a_reload_answers_those_who_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = in_the_middle(folder.path());
+        let (reply, mut outcome) = oneshot::channel();
+        daemon.reloads.wait(1, reply);
+        daemon.stop_reload();
+        assert!(!outcome.try_recv().unwrap().unwrap().applied);
+        assert!(daemon.backlog.is_empty());
+    }
+
+    #[tokio::test]
+    async fn servers_and_reauth_entries_known_are_the_configured_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenkeep.toml");
+        let configured = |n: usize| {
+            let text = format!(
+                "state_dir = {:?}\n[server.s{n}]\nurl = \"http://127.0.0.1:1\"\n[reauth.r{n}]\n\
+                 command = [\"/bin/true\"]\n[token.t]\nserver = \"s{n}\"\nenv = \"NOWHERE\"\n\
+                 reauth = \"r{n}\"\n",
+                folder.path().join("state")
+            );
+            fs::write(&path, text).unwrap();
+            load(&path, std::iter::empty()).unwrap()
+        };
+        let Loaded { settings, .. } = configured(0);
+        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
+        for n in 1..20 {
+            daemon.reloads.ask();
+            let fresh = Fresh::new(configured(n), &daemon.settings.servers);
+            daemon.loaded(fresh);
+            while !daemon.backlog.is_empty() {
+                daemon.work();
+            }
+            assert_eq!(daemon.keeper.servers_known(), 1);
+            assert_eq!(daemon.roster.reauths().count(), 1);
+            // A command that was begun by the one before may still be under way.
+            assert!(daemon.keeper.reauths_known() <= 2, "{}", daemon.keeper.reauths_known());
+        }
+    }
+}
