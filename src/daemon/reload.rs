@@ -331,7 +331,8 @@ mod tests {
 
     /// How many tokens have names of the old configuration, and of the new one.
     fn names(daemon: &Daemon) -> [usize; 2] {
-        let of = |prefix| daemon.roster.ids().filter(move |(_, kept)| kept.name().starts_with(prefix));
+        let of =
+            |prefix| daemon.roster.ids().filter(move |(_, kept)| kept.name().starts_with(prefix));
         [of('a').count(), of('b').count()]
     }
 
