@@ -57,7 +57,7 @@ impl Backlog {
     /// Comes when there is something to do, once everything else that is ready has had its turn.
     pub(super) async fn wants_a_turn(&self) {
         if self.is_empty() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         } else {
             yield_now().await;
         }

@@ -7,6 +7,7 @@ use crate::time::{Moment, whole_millis};
 
 /// What the last answer said of a token's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
 pub struct Life {
     /// The moment until which the token is known to live.
     pub bound: Moment,

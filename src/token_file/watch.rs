@@ -154,8 +154,12 @@ impl Watcher {
             .filter(|(key, file)| wanted.get(key) != Some(&file.path))
             .map(|(key, _)| *key)
             .collect();
-        gone.into_iter().for_each(|key| self.remove_path(key));
-        wanted.into_iter().for_each(|(key, path)| self.set_path(key, path));
+        for key in gone {
+            self.remove_path(key);
+        }
+        for (key, path) in wanted {
+            self.set_path(key, path);
+        }
     }
 
     /// Watches the file at `path` under this key, in place of another one. As
