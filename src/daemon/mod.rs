@@ -248,7 +248,7 @@ impl Daemon {
                 Round::Signal(_) | Round::Over => break,
             }
         }
-        self.wind_down(alarm).await;
+        Box::pin(self.wind_down(alarm)).await;
         Ok(())
     }
 

@@ -27,7 +27,9 @@ async fn token_is_checked_after_others_were_removed_while_they_waited() {
     };
     let touched: Vec<_> = (0..TOUCHED).map(|n| format!("a{n:03}")).collect();
     let waiting: Vec<_> = (0..WAITING).map(|n| format!("m{n:03}")).collect();
-    touched.iter().for_each(|name| write(name, name));
+    for name in &touched {
+        write(name, name);
+    }
     write("z", "z-0");
     let daemon = stage.start();
     let asked = |value: &str| !about(&server, &secret(value)).is_empty();

@@ -69,7 +69,9 @@ async fn server_whose_url_a_reload_changes_is_released() {
     };
     let stage = Stage::new(&at(0).0);
     let value = stage.token("quotes");
-    servers.iter().for_each(|server| server.add_token(&value, seconds(600)));
+    for server in &servers {
+        server.add_token(&value, seconds(600));
+    }
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     let open = descriptors(daemon.pid());
