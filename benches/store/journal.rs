@@ -27,6 +27,7 @@ fn life() -> Life {
         by_renewing: false,
         proven: true,
         unextendable: false,
+        this_boot: true,
     }
 }
 

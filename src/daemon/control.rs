@@ -76,6 +76,10 @@ impl Daemon {
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
     pub(super) fn command(&mut self, command: Command) {
         match command {
+            Command::Act { request: Request::Reauth, reply, .. } if self.stopping => {
+                drop(reply.send(Err(stopping())));
+            }
+            Command::Reload { reply, .. } if self.stopping => drop(reply.send(Err(stopping()))),
             Command::Health(reply) => drop(reply.send(Ok(self.health()))),
             Command::List(listing, reply) => {
                 if let Some(search) = Search::begin(&listing, reply) {
@@ -231,6 +235,10 @@ fn forbidden() -> Problem {
     let message = "only root and the daemon's own user may do that; those whom a token's \
                    `readers` name may fetch its value";
     Problem::new(ProblemKind::Forbidden, message)
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemKind::Conflict, "tokenkeep is stopping")
 }
 
 const fn word(request: Request) -> &'static str {

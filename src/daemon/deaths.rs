@@ -63,7 +63,9 @@ impl Daemon {
             // The environment of a process does not change.
             Some((_, _, Source::Env(_))) => Some(answer),
             Some(wanted) => {
-                self.queries.spawn(deeds::reread(ticket, answer, wanted));
+                // The action has not ended before its answer is acted on.
+                self.open_actions += 1;
+                self.queries.start(ticket, deeds::reread(ticket, answer, wanted));
                 None
             }
             None => match kept.terms().origin {
@@ -83,7 +85,7 @@ impl Daemon {
                 }
                 return;
             }
-            self.looked_at(vec![look]);
+            self.take_look_now(look);
         }
         self.act_on((ticket, answer));
     }

@@ -51,7 +51,7 @@ pub(super) enum Done {
     /// Deaths have waited long enough for a reading of an inventory after that of this number.
     StockReread(StockId, u64),
     /// Tokens were revoked at the end.
-    Revoked(Vec<(TokenId, Result<(), Fault>)>),
+    Revoked(Vec<(Box<str>, Result<(), Fault>)>),
     /// The configuration was read, or why it was not.
     Loaded(Box<Result<Fresh, String>>),
 }

@@ -48,7 +48,7 @@ impl Daemon {
             Done::Introduced { name, caller, may, reply } => {
                 self.hand_out(&name, caller, may, reply);
             }
-            Done::Looked(looks) => self.looked_at(looks),
+            Done::Looked(looks) => self.take_looks(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
@@ -134,10 +134,10 @@ impl Daemon {
     }
 
     fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
-        if !self.keeper.expects(ticket) {
-            return;
-        }
         let now = clock::now();
+        if !self.keeper.expects(ticket) {
+            return self.keeper.cancel(ticket, now, &mut self.outputs);
+        }
         match result {
             Ok(Stored::Written(value)) => {
                 let kept = self.roster.token(ticket.token);
@@ -220,6 +220,59 @@ mod tests {
         tickets.next_back().expect("a first check")
     }
 
+    /// A daemon of so many tokens on a server that takes one request at a time.
+    fn one_at_a_time(folder: &Path, tokens: usize) -> Daemon {
+        let path = folder.join("tokenkeep.toml");
+        let dir = folder.display();
+        let mut text = format!(
+            "state_dir = \"{dir}/state\"\n[server.sarus]\nurl = \"http://127.0.0.1:1\"\n\
+             max_in_flight = 1\nrate_limit = 100000\n"
+        );
+        for n in 0..tokens {
+            text += &format!("[token.t{n}]\nserver = \"sarus\"\nfile = \"{dir}/t{n}.token\"\n");
+            fs::write(folder.join(format!("t{n}.token")), format!("t{n}-1")).unwrap();
+        }
+        fs::write(&path, text).unwrap();
+        let Loaded { settings, .. } = settings::load(&path, std::iter::empty()).unwrap();
+        Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn action_of_a_removed_token_is_cancelled_and_its_place_goes_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = one_at_a_time(folder.path(), 2);
+        let ticket = pending(&daemon).expect("an action");
+        daemon.let_go(ticket.token);
+        // The server's rate limit allows for another request by now.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        daemon.perform();
+        assert_eq!(daemon.roster.len(), 1);
+        assert_eq!((daemon.open_actions, daemon.queries.actions()), (1, 1), "the other is asked");
+    }
+
+    #[tokio::test]
+    async fn action_of_a_removed_token_does_not_start_for_the_successor_of_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = one_at_a_time(folder.path(), 1);
+        let ticket = pending(&daemon).expect("an action");
+        let terms = Arc::clone(daemon.roster.token(ticket.token).unwrap().terms());
+        let spec = daemon.keeper.spec(ticket.token).unwrap().clone();
+        let outputs = std::mem::take(&mut daemon.outputs);
+        daemon.let_go(ticket.token);
+        assert_eq!(daemon.add_token("second", &terms, spec, 0), ticket.token);
+        daemon.outputs = outputs;
+        daemon.perform();
+        assert_eq!((daemon.open_actions, daemon.queries.actions()), (0, 0));
+    }
+
+    /// The ticket of the last action that was handed out and not performed.
+    fn pending(daemon: &Daemon) -> Option<Ticket> {
+        daemon.outputs.iter().rev().find_map(|output| match output {
+            Output::Effect(ticket, _) => Some(*ticket),
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        })
+    }
+
     /// A daemon in which the token "first" had the number that the token "second" has now;
     /// with the ticket of what is still under way for the first.
     fn after_a_change_of_hands(folder: &Path) -> (Daemon, Ticket) {
@@ -279,8 +332,8 @@ mod tests {
         fs::write(folder.path().join("first.token"), "first-2").unwrap();
         let result = read_source(&source);
         daemon.looked(Look { id, epoch: 0, source, result });
-        let looked = daemon.queries.join_next().await.expect("another look").unwrap();
-        daemon.done(looked);
+        let looked = daemon.queries.next().await.expect("another look");
+        daemon.ended_task(looked);
         let spare = daemon.keeper.spare_slot(id);
         let offered = TokenValue::parse("first-2").unwrap();
         assert_eq!(daemon.roster.token(id).unwrap().value(spare), Some(offered.by_ref()));

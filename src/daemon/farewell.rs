@@ -1,4 +1,4 @@
-//! The end: what must not be lost is waited for, and tokens that are not to outlive the
+//! Shutdown: what must not be lost is waited for while checks continue, and tokens that are not to outlive the
 //! daemon are revoked, under the same limits as every other request to a server.
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,11 +12,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::deeds::Done;
 use super::roster::Remote;
-use super::{Daemon, GRACE};
-use crate::clock;
+use super::{Daemon, GRACE, Round};
+use crate::clock::{self, Alarm};
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{ServerId, Ticket, TokenId};
-use crate::lifecycle::{Effect, Standing, Token};
+use crate::keeper::ServerId;
+use crate::lifecycle::Standing;
 use crate::outcome::Fault;
 use crate::secret::TokenValue;
 use crate::systemd;
@@ -28,48 +28,51 @@ const TIME: Duration = GRACE.saturating_sub(Duration::from_secs(1));
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
 impl Daemon {
-    /// Stops: nothing new is begun, and what may bring or keep a value gets until [`GRACE`].
-    pub(super) async fn wind_down(mut self) {
+    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
+    /// with a short life would not survive a pause of that length.
+    pub(super) async fn wind_down(mut self, mut alarm: Alarm) {
         self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
-        self.keeper.close();
-        self.queries.abort_all();
+        self.stop_reload();
+        self.keeper.stop_reauth();
         self.rewrite_at_the_end();
         self.keeper.end(clock::now(), &mut self.outputs);
-        self.perform();
         self.revoke_all();
-        let deadline = sleep(GRACE);
-        let mut deadline = pin!(deadline);
+        self.perform();
+        let mut deadline = pin!(sleep(GRACE));
+        let mut closed = false;
         loop {
-            tokio::select! {
-                biased;
-                () = &mut deadline => break,
-                signal = self.signals.next() => if signal != Some(SIGHUP) { break },
-                done = self.deeds.join_next() => match done {
-                    Some(Ok(done)) => self.done(done),
-                    Some(Err(_)) => {}
-                    None => break,
-                },
+            if !closed && self.deeds.is_empty() && !self.keeper.has_unkept_candidates() {
+                closed = true;
+                self.end_checks().await;
+            }
+            if closed && self.deeds.is_empty() && self.renewals.is_empty() {
+                break;
+            }
+            match self.round(&mut alarm, &mut deadline).await {
+                Ok(Round::Worked | Round::Signal(Some(SIGHUP))) => {}
+                Ok(Round::Signal(_) | Round::Over) | Err(_) => break,
             }
         }
-        self.deeds.shutdown().await;
+        self.keeper.close();
+        for tasks in [&mut self.queries, &mut self.renewals, &mut self.deeds] {
+            self.open_actions -= tasks.abort_all().await.len();
+        }
         self.close_store().await;
         self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 
-    /// Whether something is begun even while the daemon stops, as a value would be lost.
-    pub(super) fn is_worth_waiting_for(&self, ticket: Ticket, effect: Effect) -> bool {
-        match effect {
-            Effect::Store { .. } => true,
-            Effect::Ask { slot, .. } => {
-                let keeps = |token: Token| token.has_unkept_candidate();
-                slot == self.keeper.spare_slot(ticket.token)
-                    && self.keeper.token(ticket.token).is_some_and(keeps)
-            }
-            Effect::Reauth { .. } | Effect::Revoke { .. } => false,
+    /// Nothing is checked from now on. Only renewing calls in flight, and the last attempt to store
+    /// what could not be stored, are still waited for.
+    async fn end_checks(&mut self) {
+        self.keeper.close();
+        for ticket in self.queries.abort_all().await {
+            self.cancel(ticket);
         }
+        self.keeper.end(clock::now(), &mut self.outputs);
+        self.perform();
     }
 
     /// Has what was told last written down, if the disk takes it in time.
@@ -83,8 +86,10 @@ impl Daemon {
     }
 
     /// Starts to revoke the tokens that are not to outlive the daemon: a task for each server.
+    /// Nothing else is done with these tokens any more.
     fn revoke_all(&mut self) {
-        let mut doomed: HashMap<ServerId, Vec<(TokenId, TokenValue)>> = HashMap::new();
+        let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
+        let mut ids = Vec::new();
         for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms().revoke_on_shutdown) {
             let Some(token) = self.keeper.token(id) else { continue };
             let lives = match token.standing() {
@@ -92,7 +97,9 @@ impl Daemon {
                 Standing::Missing | Standing::Expired | Standing::Rejected => false,
             };
             if lives && let Some(value) = kept.value(token.active_slot()) {
-                doomed.entry(kept.terms().server).or_default().push((id, value.to_value()));
+                let of_server = doomed.entry(kept.terms().server).or_default();
+                of_server.push((kept.name().into(), value.to_value()));
+                ids.push(id);
             }
         }
         let now = clock::now();
@@ -101,13 +108,13 @@ impl Daemon {
             let quiet = self.keeper.quiet_until(server).since(now);
             self.deeds.spawn(revoke(remote, tokens, quiet));
         }
+        for id in ids {
+            self.let_go(id);
+        }
     }
 
-    pub(super) fn revoked(&mut self, revoked: Vec<(TokenId, Result<(), Fault>)>) {
-        for (id, result) in revoked {
-            let Some(name) = self.roster.token(id).map(|kept| kept.name().to_owned()) else {
-                continue;
-            };
+    pub(super) fn revoked(&mut self, revoked: Vec<(Box<str>, Result<(), Fault>)>) {
+        for (name, result) in revoked {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
@@ -134,13 +141,13 @@ impl Daemon {
 
 /// Revokes `tokens` once the server's wish for quiet is over, and tells of each what came of it
 /// before the grace period ends.
-async fn revoke(remote: Remote, tokens: Vec<(TokenId, TokenValue)>, quiet: Duration) -> Done {
+async fn revoke(remote: Remote, tokens: Vec<(Box<str>, TokenValue)>, quiet: Duration) -> Done {
     let mut end = pin!(sleep(TIME));
     sleep(quiet.min(TIME)).await;
     let limit = usize::try_from(remote.settings.max_in_flight.get()).unwrap_or(usize::MAX);
     let mut pace = interval(Duration::from_secs(1) / remote.settings.rate_limit.get());
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut open: BTreeSet<TokenId> = tokens.iter().map(|(id, _)| *id).collect();
+    let mut open: BTreeSet<Box<str>> = tokens.iter().map(|(name, _)| name.clone()).collect();
     let mut tokens = tokens.into_iter();
     let mut under_way = FuturesUnordered::new();
     let mut revoked = Vec::with_capacity(open.len());
@@ -148,19 +155,19 @@ async fn revoke(remote: Remote, tokens: Vec<(TokenId, TokenValue)>, quiet: Durat
         tokio::select! {
             biased;
             () = &mut end => break,
-            Some((id, result)) = under_way.next() => {
-                open.remove(&id);
-                revoked.push((id, result));
+            Some((name, result)) = under_way.next() => {
+                open.remove(&name);
+                revoked.push((name, result));
             }
             _ = pace.tick(), if tokens.len() > 0 && under_way.len() < limit => {
                 let client = remote.client.clone();
-                under_way.extend(tokens.next().map(|(id, value)| async move {
-                    (id, client.revoke(&value, remote.settings.timeout).await)
+                under_way.extend(tokens.next().map(|(name, value)| async move {
+                    (name, client.revoke(&value, remote.settings.timeout).await)
                 }));
             }
         }
     }
     let too_late = || Fault::new("the daemon had to stop before the server confirmed it");
-    revoked.extend(open.into_iter().map(|id| (id, Err(too_late()))));
+    revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     Done::Revoked(revoked)
 }

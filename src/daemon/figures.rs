@@ -22,6 +22,10 @@ const LATENESS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 1
 /// From a script to somebody who confirms on another device.
 const LOGIN: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 
+/// What may come of a check.
+const OUTCOMES: [&str; 6] =
+    ["alive", "expired", "rejected", "throttled", "misconfigured", "unavailable"];
+
 /// The figures so far.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -85,6 +89,31 @@ impl Figures {
                 lateness: lateness.get_or_create_owned(&labels),
             }
         })
+    }
+
+    /// A server was removed: its number may be another's from now on. The series go with its
+    /// name, if that is gone as well.
+    pub(super) fn forget_server(&mut self, id: ServerId, gone: Option<&String>) {
+        if let Some(slot) = self.servers.get_mut(id.index()) {
+            *slot = None;
+        }
+        let Some(name) = gone else { return };
+        let labels = vec![("server", name.clone())];
+        for outcome in OUTCOMES {
+            self.checks.remove(&[labels.clone(), vec![("outcome", outcome.to_owned())]].concat());
+        }
+        self.renewals.remove(&labels);
+        self.durations.remove(&labels);
+        self.lateness.remove(&labels);
+    }
+
+    /// A `[reauth]` entry was removed, and its series with it.
+    pub(super) fn forget_reauth(&self, name: &str) {
+        let label = ("reauth", name.to_owned());
+        self.hooks.remove(&vec![label.clone()]);
+        for outcome in ["succeeded", "failed"] {
+            self.reauths.remove(&vec![label.clone(), ("outcome", outcome.to_owned())]);
+        }
     }
 
     /// Puts them into `registry`.

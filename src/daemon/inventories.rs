@@ -9,11 +9,11 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::Daemon;
-use super::apply::Changes;
-use super::roster::{Origin, StockId};
+use super::application::Changes;
+use super::roster::{Origin, StockId, Terms};
 use super::stocks::{News, Stock, WAITING_PARTS, read_in_parts};
 use crate::inventory::{Bundle, is_passed_by};
-use crate::keeper::TokenId;
+use crate::keeper::{TokenId, TokenSpec};
 use crate::lifecycle::Policy;
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::Touched;
@@ -21,30 +21,56 @@ use crate::token_file::Touched;
 /// What Kubernetes calls the link that it turns to replace all files of a folder at once.
 const ALL_AT_ONCE: &[u8] = b"..";
 
+/// Tokens of an inventory that a reload has changed or removed.
+#[derive(Debug)]
+pub(super) struct Following {
+    stock: StockId,
+    tokens: Vec<TokenId>,
+    /// Their terms from now on; `None` if they are removed.
+    terms: Option<(Arc<Terms>, TokenSpec)>,
+}
+
 impl Daemon {
     /// Puts the inventories of a configuration into force; they are to be read afterwards.
+    /// Returns the tokens that are to follow them.
     pub(super) fn put_inventories(
         &mut self,
         inventories: &[Inventory],
         policies: &mut Vec<Arc<Policy>>,
         changes: &mut Changes,
-    ) {
+    ) -> Vec<Following> {
+        let mut following = Vec::new();
         let listed = |stock: &Stock| inventories.iter().any(|one| one.name == stock.settings.name);
         let stocks = self.stocks.by_id.iter();
         let gone: Vec<StockId> =
             stocks.filter(|(_, stock)| !listed(stock)).map(|(id, _)| *id).collect();
         for id in gone {
-            for token in self.tokens_of(id, |_| true) {
-                self.let_go(token);
-            }
+            let tokens = self.tokens_of(id, |_| true);
+            following.push(Following { stock: id, tokens, terms: None });
             let stock = self.stocks.by_id.remove(&id);
             self.late.forget(id);
             changes.removed.extend(stock.map(|stock| titled(&stock.settings.name)));
         }
         for inventory in inventories {
-            self.put_inventory(inventory, policies, changes);
+            following.extend(self.put_inventory(inventory, policies, changes));
         }
         self.stocks.watch();
+        following
+    }
+
+    /// Lets the next token follow its inventory; false if there is none left.
+    pub(super) fn follow(&mut self, following: &mut Vec<Following>) -> bool {
+        let Some(Following { stock, tokens, terms }) = following.last_mut() else { return false };
+        match (tokens.pop(), terms) {
+            (None, _) => drop(following.pop()),
+            // Meanwhile it may have left the inventory, and its number may be another's.
+            (Some(token), _) if !self.brought_by(token, *stock) => {}
+            (Some(token), None) => self.let_go(token),
+            (Some(token), Some((terms, spec))) => {
+                self.change_token(token, terms, spec);
+            }
+        }
+        true
     }
 
     fn put_inventory(
@@ -52,22 +78,22 @@ impl Daemon {
         inventory: &Inventory,
         policies: &mut Vec<Arc<Policy>>,
         changes: &mut Changes,
-    ) {
+    ) -> Option<Following> {
         let id = self.stocks.id_of(&inventory.name);
         let origin = match &inventory.source {
             InventorySource::Dir(path) => Origin::File(id, path.clone()),
             InventorySource::File { .. } | InventorySource::Command { .. } => Origin::Line(id),
         };
-        let Some((terms, spec)) = self.terms(&inventory.upkeep, origin, policies) else { return };
+        let (terms, spec) = self.terms(&inventory.upkeep, origin, policies)?;
         let Some(stock) = self.stocks.by_id.get_mut(&id) else {
             let stock = Stock::new(inventory.clone(), Arc::new(terms), spec);
             self.stocks.by_id.insert(id, stock);
             changes.added.push(titled(&inventory.name));
-            return;
+            return None;
         };
         let other_source = stock.settings.source != inventory.source;
         if !other_source && stock.spec == spec && *stock.terms == terms {
-            return;
+            return None;
         }
         if *stock.terms != terms {
             stock.terms = Arc::new(terms);
@@ -77,10 +103,9 @@ impl Daemon {
         // What is being read is another inventory's.
         stock.pass = None;
         let terms = Arc::clone(&stock.terms);
-        for token in self.tokens_of(id, |_| true) {
-            self.change_token(token, &terms, &spec);
-        }
         changes.changed.push(titled(&inventory.name));
+        let tokens = self.tokens_of(id, |_| true);
+        Some(Following { stock: id, tokens, terms: Some((terms, spec)) })
     }
 
     /// Reads the inventories for the start, which is to have all values first; but commands

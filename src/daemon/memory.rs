@@ -121,10 +121,12 @@ impl Daemon {
     }
 
     fn count_failures(&self, id: ReauthId) {
-        if let (Some(store), Some(failures)) = (&self.store, self.keeper.failures(id)) {
+        if let (Some(store), Some(reauth)) = (&self.store, self.roster.reauth(id))
+            && let Some(failures) = self.keeper.failures(id)
+        {
             let Failures { window_end, count } = failures;
             let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
-            store.keep_count(Counted::Reauth(self.roster.reauth(id).name.clone()), count);
+            store.keep_count(Counted::Reauth(reauth.name.clone()), count);
         }
     }
 
@@ -179,9 +181,9 @@ pub(super) async fn report(store: &mut Option<Writer>) -> Report {
 }
 
 fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot: _ } = *resumed;
+    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
     let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable }
+    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.

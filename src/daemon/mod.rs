@@ -5,6 +5,7 @@
 //! each effect under way, and those are limited by the keeper's gates.
 
 mod absent;
+mod application;
 mod apply;
 mod beside;
 pub(crate) mod control;
@@ -23,6 +24,7 @@ mod picture;
 mod quiet;
 mod reading;
 mod recall;
+mod reload;
 mod reloads;
 mod report;
 mod restock;
@@ -36,6 +38,7 @@ mod stock_report;
 mod stocks;
 mod storing;
 mod survey;
+mod tasks;
 mod terms;
 mod turns;
 mod unwritten;
@@ -50,20 +53,20 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
-use tokio::task::JoinSet;
 
 use self::deaths::Deaths;
-use self::deeds::Done;
 use self::desk::Desk;
 use self::figures::Figures;
 use self::late::Late;
 use self::memory::Memory;
 use self::reading::Reader;
+use self::reload::Backlog;
 use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::status::StatusLine;
 pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
+use self::tasks::Tasks;
 use self::turns::Turns;
 use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
@@ -81,6 +84,20 @@ use crate::token_file::{StoreFault, Watcher};
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Passes over what the scheduler hands out in one go. What cancelled actions lead to is done in
+/// the next pass, and what is left after the last one in the next round.
+const PASSES: usize = 8;
+
+/// How a round of the loop ended.
+enum Round {
+    /// Something happened and was handled.
+    Worked,
+    /// A signal came; `None` if no more can come.
+    Signal(Option<i32>),
+    /// The loop is to end.
+    Over,
+}
 
 /// Reads the configuration again, for a reload.
 pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
@@ -113,7 +130,7 @@ pub enum DaemonError {
 
 /// The daemon and all that it holds.
 pub struct Daemon {
-    settings: Settings,
+    settings: Arc<Settings>,
     reader: Reader,
     log: Option<Guard>,
     keeper: Keeper,
@@ -129,10 +146,14 @@ pub struct Daemon {
     figures: Figures,
     late: Late,
     signals: Signals,
-    /// What loses nothing when it is dropped: queries, and looks at files.
-    queries: JoinSet<Done>,
-    /// What may bring or keep a value, and must be waited for at the end.
-    deeds: JoinSet<Done>,
+    /// Tasks that lose nothing when they are dropped: queries, and looks at files.
+    queries: Tasks,
+    /// Renewing calls: the response may name another value, so they are not dropped.
+    renewals: Tasks,
+    /// Tasks that can produce or persist a token value. Shutdown waits for them.
+    deeds: Tasks,
+    /// Actions that the scheduler has handed out and that have not ended.
+    open_actions: usize,
     /// Attempts at new values, by token.
     logins: Turns,
     /// Writes of token files, by path, with the value of one that was given up.
@@ -143,6 +164,7 @@ pub struct Daemon {
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
+    backlog: Backlog,
     stopping: bool,
 }
 
@@ -177,8 +199,10 @@ impl Daemon {
             figures: Figures::new(),
             late: Late::default(),
             signals,
-            queries: JoinSet::new(),
-            deeds: JoinSet::new(),
+            queries: Tasks::default(),
+            renewals: Tasks::default(),
+            deeds: Tasks::default(),
+            open_actions: 0,
             logins: Turns::default(),
             writes: Turns::default(),
             unwritten: Unwritten::default(),
@@ -186,12 +210,13 @@ impl Daemon {
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),
+            backlog: Backlog::default(),
             stopping: false,
             reader: Reader::new(loader),
             log,
-            settings,
+            settings: Arc::new(settings),
         };
-        let settings = daemon.settings.clone();
+        let settings = Arc::clone(&daemon.settings);
         let clients = apply::clients(&settings, &[])?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
@@ -202,7 +227,7 @@ impl Daemon {
         let fields = Fields { tokens, version, ..Fields::default() };
         daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
         let store = daemon.opened(store);
-        daemon.apply_first(settings, clients, store);
+        daemon.apply_first(clients, store);
         Ok(daemon)
     }
 
@@ -216,127 +241,164 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
-        while self.round(&mut alarm, &mut until).await? {}
-        self.wind_down().await;
+        loop {
+            match self.round(&mut alarm, &mut until).await? {
+                Round::Worked => {}
+                Round::Signal(Some(SIGHUP)) => drop(self.reload()),
+                Round::Signal(_) | Round::Over => break,
+            }
+        }
+        Box::pin(self.wind_down(alarm)).await;
         Ok(())
     }
 
-    /// Waits for something to happen, and does what comes of it; false when it is time to stop.
+    /// Waits for something to happen, and does what comes of it.
     async fn round(
         &mut self,
         alarm: &mut Alarm,
         until: impl Future<Output = ()>,
-    ) -> Result<bool, DaemonError> {
+    ) -> Result<Round, DaemonError> {
         alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
         tokio::select! {
             biased;
-            signal = self.signals.next() => match signal {
-                Some(SIGHUP) => drop(self.reload()),
-                Some(_) | None => return Ok(false),
-            },
-            () = until => return Ok(false),
-            Some(Ok(done)) = self.queries.join_next() => self.queries_done(done),
-            Some(Ok(done)) = self.deeds.join_next() => self.done(done),
+            signal = self.signals.next() => return Ok(Round::Signal(signal)),
+            () = until => return Ok(Round::Over),
+            Some(ended) = self.queries.next() => self.queries_ended(ended),
+            Some(ended) = self.renewals.next() => self.ended_task(ended),
+            Some(ended) = self.deeds.next() => self.ended_task(ended),
             changed = self.watcher.changed() => self.look_at(changed),
             report = memory::report(&mut self.store) => self.reported(report),
-            news = self.stocks.news() => self.restock(news),
+            news = self.stocks.news(), if !self.stopping => self.restock(news),
             _ = alarm.rings() => {}
+            () = self.backlog.wants_a_turn() => {}
             command = self.control.next() => self.attend(command),
         }
         self.wake();
         self.attend_in_turn();
-        Ok(true)
+        self.work();
+        Ok(Round::Worked)
     }
 
-    /// Starts the effects and writes the notices that the keeper has handed out.
+    /// Starts the actions and writes the notices that the scheduler has handed out. Each action is
+    /// started, or cancelled if it cannot be; what the scheduler hands out for a cancelled one is
+    /// performed as well.
     fn perform(&mut self) {
-        let now = clock::now();
-        for output in std::mem::take(&mut self.outputs) {
-            match output {
-                Output::Effect(ticket, effect) => self.start(ticket, effect),
-                Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
-                    let name = &self.roster.reauth(reauth).name;
-                    report::reauth(&mut self.journal, now, name, failures, retry_in_ms);
+        for _ in 0..PASSES {
+            if self.outputs.is_empty() {
+                break;
+            }
+            let now = clock::now();
+            for output in std::mem::take(&mut self.outputs) {
+                self.perform_one(output, now);
+            }
+        }
+        debug_assert_eq!(
+            self.open_actions,
+            self.queries.actions() + self.renewals.actions() + self.deeds.actions(),
+            "in flight = started - ended"
+        );
+    }
+
+    fn perform_one(&mut self, output: Output, now: Moment) {
+        match output {
+            Output::Effect(ticket, effect) => {
+                self.open_actions += 1;
+                // The token may have been removed since, and its number given to another one.
+                if !self.keeper.expects(ticket) || self.start(ticket, effect).is_none() {
+                    self.cancel(ticket);
                 }
-                Output::Server(id, notice) => {
-                    let Remote { settings: server, .. } = self.roster.remote(id);
-                    let name = &server.name;
-                    if let (ServerNotice::RenewalLearned(method), Some(store)) =
-                        (&notice, &self.store)
-                    {
-                        store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
-                    }
-                    report::server(&mut self.journal, now, name, &notice);
+            }
+            Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+                if let Some(reauth) = self.roster.reauth(reauth) {
+                    report::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
                 }
-                Output::Token(id, notice) => {
-                    self.note(id, &notice);
-                    self.heed(id, &notice);
-                    self.count_notice(id, &notice);
-                    let Some(kept) = self.roster.token(id) else { continue };
-                    let hook_succeeded =
-                        matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
-                    let fields = Fields {
-                        token: Some(kept.name()),
-                        server: Some(&self.roster.remote(kept.terms().server).settings.name),
-                        exit_status: hook_succeeded.then_some(0),
-                        ..Fields::default()
-                    };
-                    report::token(&mut self.journal, now, &fields, &notice);
+            }
+            Output::Server(id, notice) => {
+                let Some(Remote { settings: server, .. }) = self.roster.find_remote(id) else {
+                    return;
+                };
+                let name = &server.name;
+                if let (ServerNotice::RenewalLearned(method), Some(store)) = (&notice, &self.store)
+                {
+                    store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
                 }
+                report::server(&mut self.journal, now, name, &notice);
+            }
+            Output::Token(id, notice) => {
+                self.note(id, &notice);
+                self.heed(id, &notice);
+                self.count_notice(id, &notice);
+                let Some(kept) = self.roster.token(id) else { return };
+                let hook_succeeded =
+                    matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
+                let fields = Fields {
+                    token: Some(kept.name()),
+                    server: Some(&self.roster.remote(kept.terms().server).settings.name),
+                    exit_status: hook_succeeded.then_some(0),
+                    ..Fields::default()
+                };
+                report::token(&mut self.journal, now, &fields, &notice);
             }
         }
     }
 
-    fn start(&mut self, ticket: Ticket, effect: Effect) {
-        if self.stopping && !self.is_worth_waiting_for(ticket, effect) {
-            return;
-        }
-        let Some(kept) = self.roster.token(ticket.token) else { return };
+    /// An action was not begun, or will never complete: the scheduler gets back what it occupies.
+    fn cancel(&mut self, ticket: Ticket) {
+        self.open_actions -= 1;
+        self.keeper.cancel(ticket, clock::now(), &mut self.outputs);
+    }
+
+    /// Starts an action; `None` if what it needs is not there.
+    fn start(&mut self, ticket: Ticket, effect: Effect) -> Option<()> {
+        let kept = self.roster.token(ticket.token)?;
         let remote = self.roster.remote(kept.terms().server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout, connection } => {
-                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
+                let value = kept.value(slot).map(ValueRef::to_value)?;
                 if kept.stock().is_none() {
                     self.watcher.check(ticket.token.key());
                 }
                 let set = match method {
-                    Method::Query if !self.stopping => &mut self.queries,
-                    Method::Query | Method::Renew => &mut self.deeds,
+                    Method::Query => &mut self.queries,
+                    Method::Renew => &mut self.renewals,
                 };
-                set.spawn(deeds::ask(ticket, client, method, (slot, value), (timeout, connection)));
+                let about = ((slot, value), (timeout, connection));
+                set.start(ticket, deeds::ask(ticket, client, method, about.0, about.1));
             }
             Effect::Reauth { reason, attempt } => {
-                let Some(reauth) = kept.terms().reauth.clone() else { return };
+                let reauth = kept.terms().reauth.clone()?;
                 let need = logins::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.logins.take(&*need.name);
                 let first = (turn, counted);
-                self.deeds.spawn(logins::reauth(ticket, client, method, timeout, need, first));
+                let login = logins::reauth(ticket, client, method, timeout, need, first);
+                self.deeds.start(ticket, login);
             }
             Effect::Revoke { slot, timeout } => {
-                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
-                self.deeds.spawn(deeds::revoke(ticket, client, value, timeout));
+                let value = kept.value(slot).map(ValueRef::to_value)?;
+                self.deeds.start(ticket, deeds::revoke(ticket, client, value, timeout));
             }
             Effect::Store { slot } => {
-                let Some(value) = kept.value(slot).map(ValueRef::to_value) else { return };
+                let value = kept.value(slot).map(ValueRef::to_value)?;
                 let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &self.store) {
                     (Some(path), _) => {
                         let turn = self.writes.take(&path);
-                        self.deeds
-                            .spawn(storing::store_in_file(ticket, turn, path, value, in_source));
+                        let write = storing::store_in_file(ticket, turn, path, value, in_source);
+                        self.deeds.start(ticket, write);
                     }
                     (None, store) => {
                         let kept = store
                             .as_ref()
                             .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
-                        self.deeds.spawn(storing::store_by_name(ticket, value, kept));
+                        self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
                     }
                 }
             }
         }
+        Some(())
     }
 
     #[expect(

@@ -113,11 +113,12 @@ impl Daemon {
 
     fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
         let Some(id) = self.roster.reauth_of(name) else { return };
-        let window = self.roster.reauth(id).policy.window;
+        let Some(reauth) = self.roster.reauth(id).cloned() else { return };
+        let window = reauth.policy.window;
         if let Some(window_end) = window_end(count, window, now, wall) {
             let count = count.count;
             self.keeper.restore_failures(id, Failures { window_end, count });
-            if count >= self.roster.reauth(id).max_failures_all.get() {
+            if count >= reauth.max_failures_all.get() {
                 let retry_in_ms = whole_millis(window_end.since(now));
                 report::reauth(&mut self.journal, now, name, count, retry_in_ms);
             }
@@ -172,9 +173,9 @@ impl Daemon {
 }
 
 fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable } = *life;
+    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
     let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot: true }
+    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Daemon;
-use super::deeds::Done;
+use super::tasks::Ended;
 use crate::clock;
 use crate::time::Moment;
 
@@ -40,15 +40,32 @@ impl Daemon {
             self.late.due(),
             self.unwritten.due(),
         ];
-        let due = wishes.into_iter().flatten().min()?;
+        let due = wishes.into_iter().flatten().min();
+        let due = if self.outputs.is_empty() { due? } else { self.woke };
         Some(due.max(self.woke + TICK))
     }
 
     /// A query has ended, and others perhaps with it.
-    pub(super) fn queries_done(&mut self, first: Done) {
-        self.done(first);
-        while let Some(Ok(done)) = self.queries.try_join_next() {
-            self.done(done);
+    pub(super) fn queries_ended(&mut self, first: Ended) {
+        self.ended_task(first);
+        while let Some(ended) = self.queries.try_next() {
+            self.ended_task(ended);
+        }
+    }
+
+    /// A task has ended.
+    pub(super) fn ended_task(&mut self, ended: Ended) {
+        let Ended { ticket, done } = ended;
+        match (ticket, done) {
+            (ticket, Some(done)) => {
+                self.open_actions -= usize::from(ticket.is_some());
+                self.done(done);
+            }
+            (Some(ticket), None) => {
+                self.cancel(ticket);
+                self.perform();
+            }
+            (None, None) => {}
         }
     }
 }

@@ -46,13 +46,6 @@ impl Daemon {
         self.look(wanted);
     }
 
-    /// Looks at the source of every `[token.NAME]`.
-    pub(super) fn look_at_all(&mut self) {
-        let own = self.roster.ids().filter(|(_, kept)| kept.stock().is_none());
-        let wanted = own.filter_map(|(id, kept)| errand(id, kept)).collect();
-        self.look(wanted);
-    }
-
     /// Looks again at a source that changed while its token's re-auth was under way.
     pub(super) fn look_once_more(&mut self, id: TokenId) {
         if self.roster.set_look_again(id, false) {
@@ -75,14 +68,7 @@ impl Daemon {
         }
     }
 
-    /// Takes what looks have found.
-    pub(super) fn looked_at(&mut self, looks: Vec<Look>) {
-        for look in looks {
-            self.looked(look);
-        }
-        self.tell_of_stocks();
-    }
-
+    /// Takes what a look has found.
     pub(super) fn looked(&mut self, look: Look) {
         let id = look.id;
         let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());

@@ -21,7 +21,7 @@ impl Daemon {
     ) -> Option<(Terms, TokenSpec)> {
         let server = self.roster.server_of(&upkeep.server)?;
         let way = upkeep.reauth.as_deref().and_then(|name| self.roster.reauth_of(name));
-        let reauth = way.map(|way| Arc::clone(self.roster.reauth(way)));
+        let reauth = way.and_then(|way| self.roster.reauth(way)).cloned();
         let settings = &self.roster.remote(server).settings;
         let policy = policy(upkeep, settings, reauth.as_deref(), policies);
         let revoke_on_shutdown = upkeep.revoke_on_shutdown;
@@ -37,6 +37,9 @@ impl Daemon {
         spec: TokenSpec,
         line: u32,
     ) -> TokenId {
+        // The number may be that of a token that was removed: nothing that is still to be told or
+        // started is to be taken for the new one's.
+        self.perform();
         let id = self.keeper.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
         if let Some(stored) = self.memory.absent.take_value(name) {
@@ -62,6 +65,8 @@ impl Daemon {
         if same_rules && same_terms {
             return false;
         }
+        // What was handed out on the old terms is started on these.
+        self.perform();
         if !same_origin {
             self.roster.forget_source(id);
         }
@@ -77,6 +82,7 @@ impl Daemon {
         self.put_by(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
         self.unwritten.remove(id);
+        self.watcher.remove_path(id.key());
         self.keeper.remove_token(id);
         self.roster.remove(id);
     }

@@ -98,7 +98,8 @@ impl Daemon {
         };
         let in_source = kept.in_source().map(ValueRef::to_value);
         let receipt = store.keep_value(kept.name(), value, in_source);
-        self.deeds.spawn(storing::store_in_state_dir(ticket, receipt, fault));
+        self.open_actions += 1;
+        self.deeds.start(ticket, storing::store_in_state_dir(ticket, receipt, fault));
     }
 
     /// Plans the next try to write the token's file, and logs why the last one failed unless

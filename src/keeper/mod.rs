@@ -477,6 +477,11 @@ impl Keeper {
         }
     }
 
+    /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
+    pub fn has_unkept_candidates(&self) -> bool {
+        !self.table.restless(|entry, _| entry.token.has_unkept_candidate()).is_empty()
+    }
+
     /// Whether the effect behind `ticket` is still waited for.
     pub fn expects(&self, ticket: Ticket) -> bool {
         self.table.serial(ticket.token.0) == ticket.serial

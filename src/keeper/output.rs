@@ -64,6 +64,15 @@ pub(super) enum Place {
     None,
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// A ticket that no keeper has handed out.
+    pub(crate) fn for_tests() -> Self {
+        let due = Moment::default();
+        Self { token: TokenId(0), due, bound: None, serial: 1, place: Place::None }
+    }
+}
+
 /// What the end of an effect says of the server in whose place it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Contact {

@@ -159,13 +159,13 @@ impl std::fmt::Debug for Recalled<'_> {
 }
 
 impl Recalled<'_> {
-    /// What is certainly left of the life of `value` on the server at `url`; `None` where it
-    /// is over, or was another value's or server's.
+    /// What is left of the life of `value` on the server at `url`; `None` where it is over, or
+    /// was another value's or server's.
     pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
         let Part { vantage, salt, written, .. } = self.part;
         let bound = KeptBound::new(Moment::from_millis(bound_ms), written);
-        let bound = bound.at(vantage, remaining_ms)?;
+        let (bound, this_boot) = bound.at(vantage, remaining_ms)?;
         let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(TAG)?)?;
         (life_tag(salt, written.boot, entry, url, value) == *tag).then_some(Life {
             bound,
@@ -174,6 +174,7 @@ impl Recalled<'_> {
             by_renewing: self.flags & BY_RENEWING != 0,
             proven: self.flags & PROVEN != 0,
             unextendable: self.flags & UNEXTENDABLE != 0,
+            this_boot,
         })
     }
 }
@@ -194,6 +195,7 @@ mod tests {
             by_renewing: false,
             proven: true,
             unextendable: false,
+            this_boot: true,
         };
         let value = ValueRef::parse("0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77").unwrap();
         let names = ["client-00001", "https://api.example.net/"];

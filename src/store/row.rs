@@ -7,6 +7,7 @@ use crate::time::{Moment, whole_millis};
 
 /// What the last answer said of a token's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
 pub struct Life {
     /// The moment until which the token is known to live.
     pub bound: Moment,
@@ -20,6 +21,9 @@ pub struct Life {
     pub proven: bool,
     /// No call extends this value's life.
     pub unextendable: bool,
+    /// It was told in the present boot: the clock that measured `bound` is this one. Otherwise
+    /// the wall clock was relied on, which may have stood still, so `bound` is a guess.
+    pub this_boot: bool,
 }
 
 /// A value that was kept for a token whose source cannot hold it.
@@ -84,13 +88,6 @@ pub(super) struct KeptBound {
     wall_ms: i64,
 }
 
-/// What is taken off a bound that only the wall clock tells, at the least: between two boots
-/// it is kept by a battery clock with whole seconds, and may since have been corrected.
-const MARGIN: Duration = Duration::from_secs(30);
-
-/// The share of what is left that is taken off as well, as a divisor.
-const MARGIN_DIVISOR: u64 = 10;
-
 /// The number of a boot that could not be written down.
 pub(super) const UNKNOWN_BOOT: i64 = 0;
 
@@ -104,25 +101,26 @@ impl KeptBound {
         Self { boot, moment_ms: bound.as_millis(), wall_ms }
     }
 
-    /// The bound on the daemon's clock, never later than it truly is; `None` where it has
-    /// passed, or the clocks cannot be trusted to tell.
+    /// The bound on the daemon's clock, and whether it was measured in this boot; `None` where it
+    /// has passed, or the clocks cannot tell.
     ///
-    /// Within one boot the clock is the same. Across boots the wall clock counts, less a
-    /// margin, unless it was set back since something was last written.
-    pub(super) fn at(&self, vantage: &Vantage, remaining_ms: u64) -> Option<Moment> {
+    /// Within one boot the clock is the same. Across boots only the wall clock is left, and
+    /// nothing vouches for it: the bound is good for an order, not for a schedule.
+    pub(super) fn at(&self, vantage: &Vantage, remaining_ms: u64) -> Option<(Moment, bool)> {
         let Vantage { boot, present, written_ms } = *vantage;
-        let bound = if self.boot == boot && boot != UNKNOWN_BOOT {
+        let this_boot = self.boot == boot && boot != UNKNOWN_BOOT;
+        let bound = if this_boot {
             Moment::from_millis(self.moment_ms)
         } else {
             if present.wall_ms < written_ms {
                 return None;
             }
-            let left = u64::try_from(self.wall_ms.checked_sub(present.wall_ms)?).ok()?;
-            let margin = whole_millis(MARGIN).max(left / MARGIN_DIVISOR);
-            present.now + Duration::from_millis(left.saturating_sub(margin))
+            let left = self.wall_ms.checked_sub(present.wall_ms)?;
+            present.now + Duration::from_millis(u64::try_from(left).ok()?)
         };
         let left = bound.since(present.now);
-        (!left.is_zero() && whole_millis(left) <= remaining_ms).then_some(bound)
+        let is_possible = !left.is_zero() && whole_millis(left) <= remaining_ms;
+        is_possible.then_some((bound, this_boot))
     }
 }
 
@@ -144,7 +142,7 @@ mod tests {
     }
 
     /// What is left of it for a run of that boot.
-    fn at(boot: i64, present: Present, written_ms: i64) -> Option<Moment> {
+    fn at(boot: i64, present: Present, written_ms: i64) -> Option<(Moment, bool)> {
         kept().at(&Vantage { boot, present, written_ms }, HOUR)
     }
 
@@ -152,7 +150,7 @@ mod tests {
     fn within_one_boot_the_bound_stays_where_it_was_whatever_the_wall_clock_says() {
         for wall in [WALL, WALL - 9_000_000, WALL + 9_000_000] {
             let bound = at(1, present(65_000, wall), WALL);
-            assert_eq!(bound, Some(Moment::from_millis(5_000 + HOUR)));
+            assert_eq!(bound, Some((Moment::from_millis(5_000 + HOUR), true)));
         }
     }
 
@@ -163,11 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn across_boots_the_wall_clock_counts_less_a_margin() {
-        let bound = at(2, present(1_000, WALL + 600_000), WALL);
-        assert_eq!(bound, Some(Moment::from_millis(1_000 + 3_000_000 * 9 / 10)));
-        let near = at(2, present(1_000, WALL + 3_560_000), WALL);
-        assert_eq!(near, Some(Moment::from_millis(1_000 + 10_000)));
+    fn bound_of_another_boot_is_a_guess_by_the_wall_clock() {
+        for (passed, left) in [(0, HOUR), (600_000, 3_000_000), (3_599_999, 1)] {
+            let bound = at(2, present(1_000, WALL + passed), WALL);
+            assert_eq!(bound, Some((Moment::from_millis(1_000 + left), false)));
+        }
+    }
+
+    #[test]
+    fn bound_of_a_boot_that_cannot_be_told_is_a_guess() {
+        let written = Written { boot: UNKNOWN_BOOT, at: present(5_000, WALL) };
+        let kept = KeptBound::new(Moment::from_millis(5_000 + HOUR), &written);
+        let present = present(6_000, WALL + 1_000);
+        let vantage = Vantage { boot: UNKNOWN_BOOT, present, written_ms: WALL };
+        assert_eq!(kept.at(&vantage, HOUR), Some((Moment::from_millis(5_000 + HOUR), false)));
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn life() -> Life {
         by_renewing: true,
         proven: true,
         unextendable: false,
+        this_boot: true,
     }
 }
 

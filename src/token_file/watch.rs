@@ -155,21 +155,33 @@ impl Watcher {
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
-            self.suspects.remove(&key);
-            self.checks.remove(&key);
-            if let Some(file) = self.files.remove(&key) {
-                self.folders.detach(key, &file.steps());
-            }
+            self.remove_path(key);
         }
         for (key, path) in wanted {
-            if self.files.contains_key(&key) {
-                continue;
-            }
-            let mut file = Watched { links: links(&path), path, stamp: None };
-            self.folders.attach(key, &file.steps());
-            // After the watch began: a change in between is seen twice rather than never.
-            file.stamp = Stamp::of(&file.path);
-            self.files.insert(key, file);
+            self.set_path(key, path);
+        }
+    }
+
+    /// Watches the file at `path` under this key, in place of another one. As
+    /// [`Watcher::set_paths`], for one file.
+    pub fn set_path(&mut self, key: u32, path: PathBuf) {
+        if self.files.get(&key).is_some_and(|file| file.path == path) {
+            return;
+        }
+        self.remove_path(key);
+        let mut file = Watched { links: links(&path), path, stamp: None };
+        self.folders.attach(key, &file.steps());
+        // After the watch began: a change in between is seen twice rather than never.
+        file.stamp = Stamp::of(&file.path);
+        self.files.insert(key, file);
+    }
+
+    /// Does not watch the file of this key any more.
+    pub fn remove_path(&mut self, key: u32) {
+        self.suspects.remove(&key);
+        self.checks.remove(&key);
+        if let Some(file) = self.files.remove(&key) {
+            self.folders.detach(key, &file.steps());
         }
     }
 
@@ -303,7 +315,8 @@ impl Watcher {
     }
 
     /// Reads the mount table: files may be mount points now, and paths may lead elsewhere.
-    fn read_mounts(&mut self) {
+    /// To be called before [`Watcher::set_path`] at a change of the configuration.
+    pub fn read_mounts(&mut self) {
         let Ok(mounts) = Mounts::read() else { return };
         let (files, moved) = self.folders.take_mounts(mounts);
         for key in files {

@@ -4,6 +4,7 @@
 //! that it writes, and looks at what its servers were asked. Whatever a test is about, none of
 //! its secrets may appear in what the program writes: [`support`] sees to that.
 
+mod actions;
 mod answers;
 mod budget;
 mod cadence;
@@ -16,9 +17,11 @@ mod control;
 mod deaths;
 mod diagnostics;
 mod farewell;
+mod grace;
 mod idle;
 mod inventories;
 mod kept_values;
+mod large_reload;
 mod listen;
 mod logins;
 mod manager;
@@ -32,6 +35,8 @@ mod probe;
 mod proof;
 mod quiet;
 mod reauth;
+mod reboot;
+mod released;
 mod reload;
 mod remote;
 mod renewal;

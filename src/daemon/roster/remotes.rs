@@ -15,18 +15,25 @@ pub(in crate::daemon) struct Remote {
     pub(in crate::daemon) client: Client,
 }
 
-/// All of them, by number and by name.
+/// All of them, by number and by name. The scheduler gives a number again once what had it was
+/// removed and nothing is in flight on it.
 #[derive(Debug, Default)]
 pub(super) struct Remotes {
-    servers: Vec<Remote>,
+    servers: Vec<Option<(ServerId, Remote)>>,
     server_names: HashMap<String, ServerId>,
-    reauths: Vec<Arc<Reauth>>,
+    reauths: Vec<Option<(ReauthId, Arc<Reauth>)>>,
     reauth_names: HashMap<String, ReauthId>,
 }
 
 impl Roster {
+    /// The server of a token; it is there as long as a token has it.
     pub(in crate::daemon) fn remote(&self, id: ServerId) -> &Remote {
-        &self.remotes.servers[id.index()]
+        self.find_remote(id).expect("a server that tokens have is not removed")
+    }
+
+    /// The server with this number; `None` if it was removed.
+    pub(in crate::daemon) fn find_remote(&self, id: ServerId) -> Option<&Remote> {
+        self.remotes.servers.get(id.index())?.as_ref().map(|(_, remote)| remote)
     }
 
     pub(in crate::daemon) fn server_of(&self, name: &str) -> Option<ServerId> {
@@ -37,33 +44,67 @@ impl Roster {
         self.remotes.reauth_names.get(name).copied()
     }
 
-    pub(in crate::daemon) fn reauth(&self, id: ReauthId) -> &Arc<Reauth> {
-        &self.remotes.reauths[id.index()]
+    /// The `[reauth]` with this number; `None` if it was removed.
+    pub(in crate::daemon) fn reauth(&self, id: ReauthId) -> Option<&Arc<Reauth>> {
+        self.remotes.reauths.get(id.index())?.as_ref().map(|(_, reauth)| reauth)
     }
 
-    /// Every way to new values with its number.
+    /// Every `[reauth]` with its number.
     pub(in crate::daemon) fn reauths(&self) -> impl Iterator<Item = (ReauthId, &Arc<Reauth>)> {
-        self.remotes.reauth_names.values().map(|id| (*id, self.reauth(*id)))
+        self.remotes.reauth_names.values().filter_map(|id| Some((*id, self.reauth(*id)?)))
     }
 
-    /// Puts a way to new values in the place of the one with this number, or at the end.
+    /// Puts a `[reauth]` in the place of the one with this number.
     pub(in crate::daemon) fn put_reauth(&mut self, id: ReauthId, reauth: Reauth) {
         self.remotes.reauth_names.insert(reauth.name.clone(), id);
-        let reauth = Arc::new(reauth);
-        if id.index() < self.remotes.reauths.len() {
-            self.remotes.reauths[id.index()] = reauth;
-        } else {
-            self.remotes.reauths.push(reauth);
+        put(&mut self.remotes.reauths, id.index(), (id, Arc::new(reauth)));
+    }
+
+    /// Puts a server in the place of the one with this number. Another one that had the name
+    /// keeps its number until it is removed.
+    pub(in crate::daemon) fn put_server(&mut self, id: ServerId, remote: Remote) {
+        self.remotes.server_names.insert(remote.settings.name.clone(), id);
+        put(&mut self.remotes.servers, id.index(), (id, remote));
+    }
+
+    /// The servers that are not `configured`: their name is gone, or another server has it now.
+    pub(in crate::daemon) fn stale_servers(&self, configured: &[Server]) -> Vec<ServerId> {
+        let all = self.remotes.servers.iter().flatten();
+        let stale = all.filter(|(id, Remote { settings: Server { name, .. }, .. })| {
+            self.server_of(name) != Some(*id) || !configured.iter().any(|one| one.name == *name)
+        });
+        stale.map(|(id, _)| *id).collect()
+    }
+
+    /// The `[reauth]` entries that are not `configured`.
+    pub(in crate::daemon) fn stale_reauths(&self, configured: &[Reauth]) -> Vec<ReauthId> {
+        let stale = self.reauths();
+        let stale = stale.filter(|(_, way)| !configured.iter().any(|one| one.name == way.name));
+        stale.map(|(id, _)| id).collect()
+    }
+
+    /// Drops a server, and with it the last hold of its client that is not a request's.
+    pub(in crate::daemon) fn remove_server(&mut self, id: ServerId) {
+        let slot = self.remotes.servers.get_mut(id.index());
+        if let Some((id, remote)) = slot.and_then(Option::take)
+            && self.server_of(&remote.settings.name) == Some(id)
+        {
+            self.remotes.server_names.remove(&remote.settings.name);
         }
     }
 
-    /// Puts a server in the place of the one with this number, or at the end.
-    pub(in crate::daemon) fn put_server(&mut self, id: ServerId, remote: Remote) {
-        self.remotes.server_names.insert(remote.settings.name.clone(), id);
-        if id.index() < self.remotes.servers.len() {
-            self.remotes.servers[id.index()] = remote;
-        } else {
-            self.remotes.servers.push(remote);
+    /// Drops a `[reauth]` entry.
+    pub(in crate::daemon) fn remove_reauth(&mut self, id: ReauthId) {
+        let slot = self.remotes.reauths.get_mut(id.index());
+        if let Some((_, reauth)) = slot.and_then(Option::take) {
+            self.remotes.reauth_names.remove(&reauth.name);
         }
     }
+}
+
+fn put<T>(slots: &mut Vec<Option<T>>, index: usize, content: T) {
+    if slots.len() <= index {
+        slots.resize_with(index + 1, || None);
+    }
+    slots[index] = Some(content);
 }
