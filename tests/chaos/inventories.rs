@@ -50,10 +50,12 @@ impl Folder {
         format!("box/t{n:03}")
     }
 
-    /// Puts a living value into the file of token `n`.
+    /// Puts a living value into the file of token `n`, in one step: the folder never holds any
+    /// other file.
     fn place(&self, n: usize, value: &str) {
         self.server.add_token(value, seconds(600));
-        self.stage.replace(&Self::file(n), value);
+        let new = self.stage.write(&format!("new{n:03}"), value);
+        fs::rename(new, self.stage.path(&Self::file(n))).expect("renamed");
     }
 
     /// Deletes all files but those of the survivors.
