@@ -166,7 +166,7 @@ fn a_hanging_reauth_method_does_not_delay_another() {
 /// How long after its death the login of the good token begins.
 async fn beside_hanging(hanging: &str, good: &str, later: bool) -> Duration {
     /// A second, and what a busy machine needs to start a process.
-    const BEGINS: Duration = millis(2_000);
+    const BEGINS: Duration = millis(3_000);
     let server = simulator_with(Behaviour::default()).await;
     let mut text = server_table("sarus", &server, "")
         + &format!("[reauth.{hanging}]\ncommand = [\"$DIR/hang\"]\ntimeout = \"5m\"\n")
