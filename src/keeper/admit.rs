@@ -85,8 +85,8 @@ impl Keeper {
         }
     }
 
-    /// The `reauth` method whose turn it is to start a command, round-robin; `None` while no
-    /// method that waits may have another slot.
+    /// The `reauth` method whose turn it is to start a command: of those that wait the one that
+    /// runs the fewest, round-robin among equals. `None` while none of them may have a slot.
     fn next_with_slot(&self, now: Moment) -> Option<usize> {
         let turns = self.reauths.len();
         let in_turn = (0..turns).map(|step| (self.next_reauth + step) % turns);
@@ -94,7 +94,8 @@ impl Keeper {
             let reauth = &self.reauths[*index];
             reauth.has_waiting() && reauth.opens_at() <= now && self.has_slot(reauth)
         };
-        in_turn.filter(|index| self.reauths[*index].route() == ReauthRoute::Hook).find(waits)
+        let methods = in_turn.filter(|index| self.reauths[*index].route() == ReauthRoute::Hook);
+        methods.filter(waits).min_by_key(|index| self.reauths[*index].running)
     }
 
     /// Whether a method may start one more command. A slot is reserved for each method that runs
