@@ -76,6 +76,8 @@ impl Turn<'_> {
             Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
             Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },
         };
+        // The server has responded, so the second query need not wait for it to be back.
+        self.token.backoff_level = 0;
         self.failed(fault, false, Duration::ZERO);
     }
 

@@ -70,14 +70,19 @@ impl Turn<'_> {
         self.token.active = self.token.active.other();
         self.token.unstored = None;
         self.token.proving = None;
-        let obtained = self.token.candidate.take().and_then(|candidate| candidate.obtained);
-        if let Some((proving, stored)) = obtained {
+        let candidate = self.token.candidate.take();
+        if let Some((proving, stored)) = candidate.and_then(|candidate| candidate.obtained) {
             self.token.proving = Some(proving);
             if !stored {
                 self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
             }
         }
         self.forget_value();
+        // What came to no conclusion is tried again on a fresh connection, whatever it is now.
+        if let Some(candidate) = candidate {
+            self.token.failures = candidate.failures;
+            self.token.backoff_level = candidate.backoff_level;
+        }
     }
 
     pub(super) fn candidate_answered(&mut self, method: Method, answer: Answer) {
@@ -114,6 +119,7 @@ impl Turn<'_> {
             }
             Outcome::Rejected(fault) => {
                 candidate.suspected = true;
+                candidate.backoff_level = 0;
                 self.candidate_failed(candidate, fault, false, Duration::ZERO);
             }
             Outcome::Misconfigured(fault) => {

@@ -290,3 +290,31 @@ fn a_check_that_was_cancelled_is_due_again_shortly() {
     let due = life.token.due_for(Need::Server).expect("a check to come");
     assert_eq!(due.since(life.now), secs(1));
 }
+
+#[test]
+fn the_second_query_after_a_401_follows_soon_however_long_the_server_was_away() {
+    let mut life = Life::new();
+    for _ in 0..12 {
+        life.check(timed_out());
+    }
+    life.check(rejected());
+    let due = life.token.due_for(Need::Server).expect("a second query");
+    assert_eq!(due.since(life.now), Schedule::default().retry_initial);
+}
+
+#[test]
+fn a_candidate_that_failed_and_takes_the_place_of_a_dead_value_uses_a_fresh_connection() {
+    let mut life = Life::new().alive();
+    life.source(SourceChange::NewValue);
+    assert_eq!(connection(life.check(timed_out())), Connection::Pooled);
+    loop {
+        let effect = life.admit();
+        match effect {
+            Some(Effect::Ask { slot: Slot::A, .. }) => break life.answer(expired()),
+            Some(_) => life.answer(timed_out()),
+            None => life.sleep(),
+        }
+    }
+    assert_eq!(life.token.active_slot(), Slot::B);
+    assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
+}
