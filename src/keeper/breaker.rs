@@ -114,6 +114,11 @@ impl Breaker {
         self.own_trouble.contains(&token)
     }
 
+    /// Whether a probe is in flight.
+    pub(super) fn is_probing(&self) -> bool {
+        self.outage.as_ref().is_some_and(|outage| outage.is_probing)
+    }
+
     /// When the breaker lets a request through; `None` while a probe is under way.
     pub(super) fn opens_at(&self) -> Option<Moment> {
         match &self.outage {

@@ -341,6 +341,11 @@ impl Keeper {
         self.servers[server.index()].gate.quiet_until()
     }
 
+    /// Whether a probe of a server's open circuit breaker is in flight.
+    pub fn is_probing(&self, server: ServerId) -> bool {
+        self.servers[server.index()].gate.breaker.is_probing()
+    }
+
     /// How many tokens there are in each state.
     pub fn census(&self) -> Census {
         self.servers.iter().map(|server| server.census).sum()
