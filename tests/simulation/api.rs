@@ -6,6 +6,7 @@ use tokenkeep::lifecycle::Method;
 use tokenkeep::outcome::{Fault, Outcome};
 
 use crate::chance::{Chance, Ms, SECOND, times};
+use crate::connections::{Connections, Sickness};
 use crate::faults::{Climate, Weather};
 
 /// A session by its number in the world; the daemon knows it as a token's value.
@@ -53,6 +54,9 @@ pub(crate) struct Traits {
     pub(crate) latency: (Ms, Ms),
 }
 
+/// What a request hears whose connection ended amid the response.
+const RESET: &str = "connection reset";
+
 /// One request in fifty takes this many times longer than usual.
 const ODD_LATENCY: u64 = 6;
 
@@ -68,6 +72,7 @@ impl Traits {
 pub(crate) struct Server {
     pub(crate) traits: Traits,
     pub(crate) climate: Climate,
+    pub(crate) connections: Connections,
     chance: Chance,
 }
 
@@ -91,6 +96,8 @@ pub(crate) struct Fate {
     pub(crate) ends_at: Ms,
     /// What the daemon hears in place of the server's own answer.
     pub(crate) instead: Option<Outcome>,
+    /// A response came, whatever it said.
+    pub(crate) responded: bool,
 }
 
 /// What a poisoned token's requests meet, whatever the weather.
@@ -115,14 +122,25 @@ impl Session {
         self.ends.saturating_sub(server.traits.clock_ahead)
     }
 
+    /// It is asked about at another server from now on, which does not know it.
+    pub(crate) fn move_to(&mut self, server: usize) {
+        self.server = server;
+        self.revoked = true;
+    }
+
     pub(crate) fn lives_at(&self, server: &Server, now: Ms) -> bool {
         !self.revoked && now < self.end(server)
     }
 }
 
 impl Server {
-    pub(crate) fn new(traits: Traits, climate: Climate, chance: Chance) -> Self {
-        Self { traits, climate, chance }
+    pub(crate) fn new(
+        traits: Traits,
+        climate: Climate,
+        connections: Connections,
+        chance: Chance,
+    ) -> Self {
+        Self { traits, climate, connections, chance }
     }
 
     /// A session with a whole life, of which `used` has passed already.
@@ -191,6 +209,11 @@ impl Server {
         Reply { outcome, replaced, extended, reported_end }
     }
 
+    /// Another backend has said that it does not know a session: the right one will not.
+    pub(crate) fn slight(session: &mut Session) {
+        session.slighted = true;
+    }
+
     /// Another client uses a session.
     pub(crate) fn serve_another(&self, session: &mut Session, now: Ms) -> bool {
         let extends = self.traits.extends != Extends::Nothing && session.lives_at(self, now);
@@ -200,12 +223,21 @@ impl Server {
         extends
     }
 
-    /// How a request that is sent at `now` will fare.
-    pub(crate) fn fate(&mut self, now: Ms, timeout: Ms, poison: Option<Poison>) -> Fate {
+    /// How a request that is sent at `now` will fare, on a connection with this `sickness`.
+    pub(crate) fn fate(
+        &mut self,
+        now: Ms,
+        timeout: Ms,
+        poison: Option<Poison>,
+        sickness: Option<Sickness>,
+    ) -> Fate {
         let latency = self.latency();
         let there = times(latency, self.chance.share());
         let arrives = now + there;
         let given_up = now + timeout;
+        if let Some(sickness) = sickness {
+            return fate_on_sick(sickness, now + latency, given_up);
+        }
         let weather = self.climate.at(arrives);
         let fate = match poison {
             Some(Poison::Refused) => refused(arrives),
@@ -243,7 +275,7 @@ impl Server {
                 refusal(back, given_up, Outcome::Unavailable(fault))
             }
             Weather::Lossy => match chance.between(0, 3) {
-                0 => answered(arrives, back, given_up, Some(unavailable("connection reset"))),
+                0 => answered(arrives, back, given_up, Some(unavailable(RESET))),
                 1 => answered(arrives, Ms::MAX, given_up, None),
                 _ => answered(arrives, back, given_up, None),
             },
@@ -266,7 +298,8 @@ fn answered(acts_at: Ms, ends_at: Ms, given_up: Ms, instead: Option<Outcome>) ->
     if ends_at > given_up {
         Fate { acts_at: Some(acts_at), ..hanging(given_up) }
     } else {
-        Fate { acts_at: Some(acts_at), ends_at, instead }
+        let reset = matches!(&instead, Some(Outcome::Unavailable(fault)) if *fault.error == *RESET);
+        Fate { acts_at: Some(acts_at), ends_at, instead, responded: !reset }
     }
 }
 
@@ -274,16 +307,35 @@ fn refusal(ends_at: Ms, given_up: Ms, outcome: Outcome) -> Fate {
     if ends_at > given_up {
         hanging(given_up)
     } else {
-        Fate { acts_at: None, ends_at, instead: Some(outcome) }
+        Fate { acts_at: None, ends_at, instead: Some(outcome), responded: true }
     }
 }
 
-fn refused(arrives: Ms) -> Fate {
-    Fate { acts_at: None, ends_at: arrives, instead: Some(unavailable("connection refused")) }
+/// A request whose connection ends before a response.
+pub(crate) fn refused(arrives: Ms) -> Fate {
+    let instead = Some(unavailable("connection refused"));
+    Fate { acts_at: None, ends_at: arrives, instead, responded: false }
 }
 
 fn hanging(given_up: Ms) -> Fate {
-    Fate { acts_at: None, ends_at: given_up, instead: Some(unavailable("no answer in time")) }
+    let instead = Some(unavailable("no answer in time"));
+    Fate { acts_at: None, ends_at: given_up, instead, responded: false }
+}
+
+/// A login that finds only the login itself out of order.
+pub(crate) fn login_unavailable(ends_at: Ms) -> Fate {
+    refusal(ends_at, ends_at, unavailable("logins are out of order"))
+}
+
+fn fate_on_sick(sickness: Sickness, back: Ms, given_up: Ms) -> Fate {
+    let status = |status| Outcome::Unavailable(Fault::new("unavailable").with_status(status));
+    match sickness {
+        Sickness::Silent => hanging(given_up),
+        Sickness::Unavailable => refusal(back, given_up, status(503)),
+        Sickness::Maintenance => refusal(back, given_up, status(500)),
+        Sickness::Garbled => refusal(back, given_up, garbled()),
+        Sickness::Misrouted => refusal(back, given_up, rejected()),
+    }
 }
 
 fn garbled() -> Outcome {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokenkeep::keeper::Ticket;
+use tokenkeep::keeper::{Ticket, TokenId};
 use tokenkeep::lifecycle::{
     Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange,
 };
@@ -12,6 +12,7 @@ use tokenkeep::time::Moment;
 
 use crate::api::{Fate, Reply, SessionId};
 use crate::chance::{Ms, whole};
+use crate::connections::Used;
 use crate::hooks::{Brought, weigh};
 use crate::invariants::Violation;
 use crate::subject::{Errand, Flight};
@@ -24,7 +25,7 @@ impl World {
         // What a server still has to do for it comes after its end: it was given up.
         let Some(flight) = self.flights[index].clone() else { return Ok(()) };
         self.land(index);
-        let Flight { run, ticket, subject, since, errand, .. } = flight;
+        let Flight { run, ticket, subject, since, errand, server, server_id, .. } = flight.clone();
         let here = run == self.run && self.keeper.is_some();
         // Winding down, the daemon lets go of the queries that were under way.
         let aborted = self.stopping.is_some_and(|began| since < began)
@@ -32,26 +33,33 @@ impl World {
         if !here || aborted {
             return Ok(());
         }
-        let at_server = matches!(errand, Errand::Ask { .. } | Errand::LogIn { .. });
-        self.watch_end(subject, index, at_server);
+        self.watch.permits.ended(&flight);
+        if let Errand::Hook { way, .. } = &errand {
+            self.watch.slots.ended(*way);
+        }
+        let current = self.server_ids[server] == server_id;
+        let at_server = errand.is_at_server() && current;
+        self.watch_end(subject, index, at_server.then_some(server));
         match errand {
-            Errand::Ask { method, slot, session, fate, reply } => {
-                self.answered(ticket, subject, since, (method, slot, session), fate, reply)
+            Errand::Ask { method, slot, session, fate, used, reply } => {
+                let asked = (method, slot, session, used);
+                let at = (server, current);
+                self.answered(ticket, (subject, since), at, asked, &fate, reply)
             }
             Errand::LogIn { fate, session } => {
                 let end = match (fate.instead, session) {
                     (None, Some(_)) => weigh(Brought::Fresh, session, None),
                     (instead, _) => Reauthenticated::Failed(refused(instead)),
                 };
-                self.logged_in(ticket, subject, since, end, session)
+                self.logged_in(ticket, subject, since, (server, at_server), end, session)
             }
-            Errand::Hook(brought) => {
+            Errand::Hook { brought, .. } => {
                 let usual = self.subjects[subject].life;
                 let life = brought.life(usual, &mut self.hook_chance);
                 let session = life.map(|life| self.new_session(subject, usual, usual - life));
                 let old = self.subjects[subject].using;
                 let end = weigh(brought, session, old);
-                self.logged_in(ticket, subject, since, end, session)
+                self.logged_in(ticket, subject, since, (server, false), end, session)
             }
             Errand::Store { session } => self.stored(ticket, subject, session),
         }
@@ -60,23 +68,38 @@ impl World {
     fn answered(
         &mut self,
         ticket: Ticket,
-        subject: usize,
-        since: Ms,
-        (method, slot, session): (Method, Slot, SessionId),
-        fate: Fate,
+        (subject, since): (usize, Ms),
+        (server, at_server): (usize, bool),
+        (method, slot, session, used): (Method, Slot, SessionId, Used),
+        fate: &Fate,
         reply: Option<Reply>,
     ) -> Result<(), Violation> {
         let expected = self.is_expected(ticket, subject);
-        let (outcome, replaced, end) = match (fate.instead, reply) {
+        // What an earlier server says does not.
+        let counts = at_server && self.subjects[subject].server == server;
+        let (outcome, replaced, end) = match (fate.instead.clone(), reply) {
             (Some(instead), _) => (instead, None, None),
             (None, Some(reply)) => (reply.outcome, reply.replaced, Some(reply.reported_end)),
             (None, None) => (Outcome::Unavailable(Fault::new("no answer in time")), None, None),
         };
         self.trace.answer(self.now, subject, (method, slot), &outcome);
-        if let Outcome::Throttled { retry_after, .. } = &outcome {
-            self.watch_quiet(subject, whole(*retry_after));
+        if let Outcome::Throttled { retry_after, .. } = &outcome
+            && at_server
+        {
+            self.watch_quiet(server, whole(*retry_after));
         }
-        let current = self.subjects[subject].slots[slot as usize] == Some(session);
+        let refused = method == Method::Renew
+            && matches!(outcome, Outcome::Misconfigured(_))
+            && self.servers[server].traits.refuses_renewing;
+        let concluded = !matches!(outcome, Outcome::Unavailable(_));
+        let now = self.now;
+        self.servers[server].connections.give_back(now, used, fate.responded, &outcome);
+        let rejected = matches!(outcome, Outcome::Rejected(_));
+        let throttled = matches!(outcome, Outcome::Throttled { .. });
+        if expected && !throttled && counts {
+            self.watch.fresh.answered(session, concluded && !rejected);
+        }
+        let current = counts && self.subjects[subject].slots[slot as usize] == Some(session);
         let reading = match (&outcome, end) {
             (Outcome::Alive { remaining }, Some(end)) => Some(Heard {
                 session: replaced.unwrap_or(session),
@@ -95,18 +118,25 @@ impl World {
             }
         }
         let reading = reading.filter(|_| expected && current);
-        let refused = method == Method::Renew
-            && matches!(outcome, Outcome::Misconfigured(_))
-            && self.servers[self.subjects[subject].server].traits.refuses_renewing;
+        let made = !matches!(outcome, Outcome::Unavailable(_));
         let answer = Answer {
             sent: Moment::from_millis(since),
             received: Moment::from_millis(self.now),
             outcome,
             replaced: replaced.is_some(),
         };
+        if reading.is_some() {
+            self.subjects[subject].unconfirmed = false;
+        }
+        if at_server && (made || expected) {
+            self.contact(since, server, subject, made);
+        }
         self.tell(Some(subject), reading, |keeper, now, out| {
             keeper.answered(ticket, answer, now, out);
         })?;
+        if at_server {
+            self.watch_outage(server)?;
+        }
         if refused {
             self.due_anew(subject);
         }
@@ -118,6 +148,7 @@ impl World {
         ticket: Ticket,
         subject: usize,
         since: Ms,
+        (server, at_server): (usize, bool),
         result: Reauthenticated,
         session: Option<SessionId>,
     ) -> Result<(), Violation> {
@@ -136,12 +167,36 @@ impl World {
         }
         self.trace.login(self.now, subject, &result);
         if let Reauthenticated::Failed(ReauthFault { retry_after: Some(wish), .. }) = &result {
-            self.watch_quiet(subject, whole(*wish));
+            self.watch_quiet(server, whole(*wish));
+        }
+        let inconclusive =
+            matches!(&result, Reauthenticated::Failed(fault) if fault.inconclusive) && expected;
+        if at_server {
+            match &result {
+                Reauthenticated::Failed(fault) if fault.unavailable => {
+                    if expected {
+                        self.contact(since, server, subject, false);
+                    }
+                }
+                Reauthenticated::Failed(fault) if fault.status.is_none() => {}
+                _ => self.contact(since, server, subject, true),
+            }
+        }
+        let failures = self.failures_of(subject);
+        if inconclusive {
+            self.tally.inconclusive_logins += 1;
+            self.watch.logins.inconclusive(subject);
         }
         let end = ReauthEnd { result, duration: Duration::from_millis(self.now - since) };
         self.tell(Some(subject), None, |keeper, now, out| {
             keeper.reauthenticated(ticket, end, now, out);
         })?;
+        if inconclusive {
+            self.check_that_it_was_free(subject, failures)?;
+        }
+        if at_server {
+            self.watch_outage(server)?;
+        }
         if std::mem::take(&mut self.subjects[subject].look_again) {
             self.look(subject)?;
         }
@@ -174,13 +229,21 @@ impl World {
 
     /// Looks at a token's source, as the daemon does when it has changed.
     pub(crate) fn look(&mut self, subject: usize) -> Result<(), Violation> {
+        let Some((id, change)) = self.look_into(subject) else { return Ok(()) };
+        self.tell(Some(subject), None, |keeper, now, out| {
+            keeper.source_changed(id, change, now, out);
+        })
+    }
+
+    /// What a look at a token's source finds, to be told to the keeper.
+    pub(crate) fn look_into(&mut self, subject: usize) -> Option<(TokenId, SourceChange)> {
         let there = &mut self.subjects[subject];
         let (Some(id), Some(keeper), None) = (there.id, &self.keeper, self.stopping) else {
-            return Ok(());
+            return None;
         };
         if keeper.token(id).is_some_and(|token| token.is_reauthenticating()) {
             there.look_again = true;
-            return Ok(());
+            return None;
         }
         let before = std::mem::replace(&mut there.seen, there.source);
         let spare = keeper.spare_slot(id);
@@ -190,13 +253,14 @@ impl World {
             found if found == there.slots[spare.other() as usize] => SourceChange::Reverted,
             found => {
                 there.slots[spare as usize] = found;
+                if let Some(found) = found {
+                    self.watch.fresh.forget(found);
+                }
                 SourceChange::NewValue
             }
         };
         self.trace.source(self.now, subject, &change);
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.source_changed(id, change, now, out);
-        })
+        Some((id, change))
     }
 
     fn is_expected(&self, ticket: Ticket, subject: usize) -> bool {
@@ -207,6 +271,7 @@ impl World {
 
 fn refused(outcome: Option<Outcome>) -> ReauthFault {
     let unavailable = matches!(outcome, None | Some(Outcome::Unavailable(_)));
+    let inconclusive = unavailable || matches!(outcome, Some(Outcome::Throttled { .. }));
     let (fault, retry_after) = match outcome {
         Some(Outcome::Throttled { retry_after, fault }) => (fault, Some(retry_after)),
         Some(
@@ -222,7 +287,7 @@ fn refused(outcome: Option<Outcome>) -> ReauthFault {
         exit_status: None,
         status: fault.status,
         unavailable,
-        inconclusive: false,
+        inconclusive,
         retry_after,
     }
 }

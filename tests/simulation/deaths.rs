@@ -1,6 +1,6 @@
 //! Who is at the end of a life, and whether that had to be.
 
-use tokenkeep::lifecycle::{Draw, Method, Policy, Reading, Renewal, Standing, backoff};
+use tokenkeep::lifecycle::{Draw, Policy, Renewal, Standing, backoff};
 use tokenkeep::time::Moment;
 
 use crate::api::{Extends, Poison, Poisoned, SessionId};
@@ -70,7 +70,8 @@ impl World {
             return Ok(());
         };
         let end = self.end_of(session);
-        if bound > end && !self.sessions[session].revoked && !self.watch.survival.is_cut(session) {
+        let is_true = self.subjects[subject].unconfirmed || self.sessions[session].revoked;
+        if bound > end && !is_true && !self.watch.survival.is_cut(session) {
             let late = bound - end;
             let what = format!("the bound of token {subject} is {late} ms later than its end");
             return Err(self.violation(Invariant::BoundIsTrue, what));
@@ -124,6 +125,8 @@ impl World {
         bad.extend(self.watch.idle_times(there.server, from, until));
         let poisoned = there.poisoned.iter().filter(|p| p.from < until && p.until > from);
         bad.extend(poisoned.map(|p| (p.from, p.until)));
+        let spoilt = there.spoilt.iter().filter(|(start, end)| *start < until && *end > from);
+        bad.extend(spoilt);
         bad
     }
 
@@ -153,6 +156,15 @@ impl World {
         PROBE_GAP + 2 * latency + 4 * traits.latency.1 + everybody + poisoned + 2 * self.plan.tick
     }
 
+    /// How long so many tokens take at most, all that a proof takes included.
+    pub(crate) fn time_for_all(&self, server: usize, tokens: u64) -> Ms {
+        let limits = self.plan.servers[server].limits;
+        let latency = self.servers[server].traits.longest_latency();
+        let by_rate = SECOND.div_ceil(u64::from(limits.rate_limit.get()));
+        let by_places = latency.div_ceil(u64::from(limits.max_in_flight.get()));
+        tokens * CALLS_OF_A_PROOF * by_rate.max(by_places) + 2 * latency + 2 * self.plan.tick
+    }
+
     pub(crate) fn lives(&self, session: SessionId) -> bool {
         let session = &self.sessions[session];
         session.lives_at(&self.servers[session.server], self.now)
@@ -169,9 +181,7 @@ impl World {
     }
 }
 
-/// The pause that a token takes when no bound is ahead.
+/// The pause that a token takes after many failures when no expiry is ahead.
 fn longest_retry(policy: &Policy) -> Ms {
-    let origin = Moment::from_millis(0);
-    let past = Reading { sent: origin, received: origin, remaining_ms: 0, by: Method::Query };
-    whole(backoff(1, &policy.schedule, Some(&past), origin, Draw::new(0.0)))
+    whole(backoff(u16::MAX, &policy.schedule, None, Moment::from_millis(0), Draw::new(0.0)))
 }

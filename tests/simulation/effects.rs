@@ -1,10 +1,12 @@
 //! What the keeper wants: effects are begun, and how they will end is drawn.
 
 use tokenkeep::keeper::{Output, ReauthRoute, Ticket};
-use tokenkeep::lifecycle::Effect;
+use tokenkeep::lifecycle::{Effect, Method};
+use tokenkeep::outcome::Connection;
 
-use crate::api::Fate;
+use crate::api::{Fate, Server, SessionId, login_unavailable, refused};
 use crate::chance::{MINUTE, Ms, whole};
+use crate::connections::{Sickness, Used};
 use crate::faults::Weather;
 use crate::hooks::Brought;
 use crate::invariants::{Invariant, Violation};
@@ -26,53 +28,56 @@ impl World {
         later: &[Output],
         reading: Option<Heard>,
     ) -> Result<(), Violation> {
-        self.trace.output(self.now, &output, |index| self.by_id[index]);
+        self.trace.output(self.now, &output, |index| self.by_id.get(index).copied().flatten());
         match output {
             Output::Effect(ticket, effect) => self.start_effect(ticket, effect),
-            Output::Token(id, notice) => match self.by_id[id.index()] {
+            Output::Token(id, notice) => match self.whose(id) {
                 Some(subject) => self.said(subject, &notice, reading),
                 None => Ok(()),
             },
             Output::Server(id, notice) => {
                 let asked = later.iter().filter_map(|output| match output {
-                    Output::Effect(ticket, Effect::Ask { .. }) => self.by_id[ticket.token.index()],
+                    Output::Effect(ticket, Effect::Ask { .. }) => self.whose(ticket.token),
                     _ => None,
                 });
                 let asked: Vec<_> = asked.collect();
-                self.said_of_server(id, notice, &asked)
+                match self.servers_by_id.get(id.index()).copied().flatten() {
+                    Some(server) if self.server_ids[server] == id => {
+                        self.said_of_server(server, &notice, &asked)
+                    }
+                    _ => Ok(()),
+                }
             }
             Output::ReauthExhausted { .. } => Ok(()),
         }
     }
 
     fn start_effect(&mut self, ticket: Ticket, effect: Effect) -> Result<(), Violation> {
-        let Some(subject) = self.by_id[ticket.token.index()] else { return Ok(()) };
+        let subject = self.by_id.get(ticket.token.index()).copied().flatten();
+        let expected = self.keeper.as_ref().is_some_and(|keeper| keeper.expects(ticket));
+        let Some(subject) = subject.filter(|_| expected) else {
+            // The token is gone since the keeper has wanted this.
+            self.watch.permits.handed_out();
+            self.cancelled.push(ticket);
+            return Ok(());
+        };
+        let server = self.subjects[subject].server;
         let (errand, acts_at, ends_at) = match effect {
-            Effect::Ask { method, slot, timeout, .. } => {
+            Effect::Ask { method, slot, timeout, connection } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     let what = format!("token {subject} is asked about without a value");
                     return Err(self.violation(Invariant::OneAtATime, what));
                 };
                 self.tally.checks += 1;
-                let fate = self.fate(subject, whole(timeout));
+                self.watch_connection((server, subject), session, connection)?;
+                let (fate, used) =
+                    self.send(subject, session, whole(timeout), (method, connection));
                 let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
-                (Errand::Ask { method, slot, session, fate, reply: None }, acts_at, ends_at)
+                (Errand::Ask { method, slot, session, fate, used, reply: None }, acts_at, ends_at)
             }
             Effect::Reauth { .. } => {
                 self.tally.logins += 1;
-                match self.route_of(subject) {
-                    ReauthRoute::Server => {
-                        let fate = self.fate(subject, LOGIN_TIMEOUT);
-                        let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
-                        (Errand::LogIn { fate, session: None }, acts_at, ends_at)
-                    }
-                    ReauthRoute::Hook => {
-                        let server = &mut self.servers[self.subjects[subject].server];
-                        let is_well = server.climate.at(self.now) == Weather::Fair;
-                        let (brought, takes) = Brought::draw(&mut self.hook_chance, is_well);
-                        (Errand::Hook(brought), None, self.now + takes)
-                    }
-                }
+                self.start_login(subject)
             }
             // Nobody in this world asks for anything.
             Effect::Revoke { .. } => return Ok(()),
@@ -85,8 +90,13 @@ impl World {
             }
         };
         let events = 1 + u8::from(acts_at.is_some());
-        let (run, since) = (self.run, self.now);
-        let flight = self.add_flight(Flight { run, ticket, subject, since, errand, events });
+        let (run, since, server_id) = (self.run, self.now, self.server_ids[server]);
+        let way = self.subjects[subject].way.filter(|_| matches!(effect, Effect::Reauth { .. }));
+        let reauth_id = way.map(|way| self.way_ids[way]);
+        let flight =
+            Flight { run, ticket, subject, server, server_id, reauth_id, since, errand, events };
+        self.watch.permits.started(&flight);
+        let flight = self.add_flight(flight);
         self.watch_start(subject, flight, effect)?;
         if let Some(acts_at) = acts_at {
             self.at(acts_at, Happening::Acts(flight));
@@ -95,17 +105,77 @@ impl World {
         Ok(())
     }
 
-    fn fate(&mut self, subject: usize, timeout: Ms) -> Fate {
+    fn start_login(&mut self, subject: usize) -> (Errand, Option<Ms>, Ms) {
+        let way = self.subjects[subject].way.unwrap_or(0);
+        let is_down = self.now < self.logins_down_until[way];
+        match self.route_of(subject) {
+            ReauthRoute::Server => {
+                let fate = self.login_fate(subject);
+                let fate = if is_down { login_unavailable(fate.ends_at) } else { fate };
+                let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
+                (Errand::LogIn { fate, session: None }, acts_at, ends_at)
+            }
+            ReauthRoute::Hook => {
+                let server = &mut self.servers[self.subjects[subject].server];
+                let is_well = server.climate.at(self.now) == Weather::Fair;
+                let hangs = self.now < self.hooks_hang_until[way];
+                let chance = &mut self.hook_chance;
+                let (brought, takes) = Brought::draw(chance, is_well, hangs, is_down);
+                (Errand::Hook { brought, way }, None, self.now + takes)
+            }
+        }
+    }
+
+    /// Every login uses a connection of its own.
+    fn login_fate(&mut self, subject: usize) -> Fate {
         let now = self.now;
         let there = &self.subjects[subject];
-        self.servers[there.server].fate(now, timeout, there.poison_at(now))
+        self.servers[there.server].fate(now, LOGIN_TIMEOUT, there.poison_at(now), None)
+    }
+
+    /// Sends a request about a value as the adapter does.
+    fn send(
+        &mut self,
+        subject: usize,
+        session: SessionId,
+        timeout: Ms,
+        (method, connection): (Method, Connection),
+    ) -> (Fate, Used) {
+        let now = self.now;
+        let there = &mut self.subjects[subject];
+        let server = &mut self.servers[there.server];
+        let mut used = server.connections.take(now, connection);
+        let mut lost = server.connections.is_lost_to_a_race(used, now);
+        if lost {
+            server.connections.lost();
+            if method == Method::Query {
+                used = server.connections.take(now, Connection::Fresh);
+                lost = false;
+                self.tally.resent += 1;
+            }
+        }
+        let sickness = server.connections.sickness(used, now);
+        let mut fate = server.fate(now, timeout, there.poison_at(now), sickness);
+        if lost {
+            fate = refused(fate.ends_at.min(now + server.traits.latency.1));
+        }
+        if sickness.is_some() || lost {
+            self.tally.spoilt += 1;
+            if sickness == Some(Sickness::Misrouted) {
+                Server::slight(&mut self.sessions[session]);
+            }
+            if !self.watch.fresh.must_be_fresh(session) {
+                there.spoilt.push((now, fate.ends_at));
+            }
+        }
+        (fate, used)
     }
 
     /// A request reaches its server and is served, whether or not anybody still waits.
     pub(crate) fn acts(&mut self, index: usize) {
         let Some(flight) = self.flights[index].as_mut() else { return };
         let whose = &self.subjects[flight.subject];
-        let server = &mut self.servers[whose.server];
+        let server = &mut self.servers[flight.server];
         match &mut flight.errand {
             Errand::Ask { method, session, reply, .. } => {
                 let (session, end_before) = (*session, self.sessions[*session].end(server));
@@ -115,16 +185,16 @@ impl World {
                 if extended {
                     if flight.run != self.run {
                         // Nobody who runs now has asked for that.
-                        self.watch.claims.used_by_another(whose.server, self.now);
+                        self.watch.claims.used_by_another(flight.server, self.now);
                     }
                     self.watch_renewed(renewed, end_before);
                 }
             }
             Errand::LogIn { session, .. } => {
-                self.sessions.push(server.log_in(whose.server, whose.life, 0, self.now));
+                self.sessions.push(server.log_in(flight.server, whose.life, 0, self.now));
                 *session = Some(self.sessions.len() - 1);
             }
-            Errand::Hook(_) | Errand::Store { .. } => {}
+            Errand::Hook { .. } | Errand::Store { .. } => {}
         }
         self.land(index);
     }

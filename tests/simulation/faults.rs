@@ -1,6 +1,7 @@
 //! What goes wrong on the way to a server, and in it: its weather, spell by spell.
 
 use crate::chance::{Chance, DAY, HOUR, MINUTE, Ms, SECOND};
+use crate::connections::Sickness;
 
 /// How a server treats the requests that reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,20 @@ pub(crate) struct Spell {
     /// When the last request that it spoilt came to its end: until then a place in flight,
     /// or the breaker's one probe, may have been taken by it.
     pub(crate) felt_until: Ms,
+}
+
+impl WallClock {
+    /// How much later by the daemon's clock a remembered moment seems to be than it is, where
+    /// the machine was down for so long.
+    pub(crate) fn error(self, down: Ms) -> i64 {
+        let signed = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
+        match self {
+            Self::Right => 0,
+            Self::Stopped => signed(down),
+            Self::Forward(by) => -signed(by),
+            Self::Back(by) => signed(by),
+        }
+    }
 }
 
 /// One server's weather: it is drawn as time goes by, and the same whenever it is asked.
@@ -136,7 +151,7 @@ pub(crate) enum Incident {
     /// The machine sleeps for this long; time goes on.
     Suspend(Ms),
     /// The daemon stops, and starts again after this long.
-    Restart { down: Ms, killed: bool },
+    Restart { down: Ms, killed: bool, boot: Option<WallClock> },
     /// The configuration is read again: tokens come, go and change.
     Reload,
     /// Another client uses some token.
@@ -155,6 +170,31 @@ pub(crate) enum Incident {
     Maintenance(Ms),
     /// Some server's lives have another length from now on.
     OtherLife,
+    /// Many tokens of a server fail for this long, while the others are answered.
+    PoisonMany(Ms),
+    /// All connections that are open to a server are of no use from now on.
+    Sicken(Sickness),
+    /// For this long a server ends idle connections just as they are used again.
+    Races(Ms),
+    /// For this long the commands of some `[reauth]` hang until they are killed.
+    HangHooks(Ms),
+    /// For this long the logins by some `[reauth]` come to no conclusion.
+    LoginsDown(Ms),
+    /// Many sources change and many tokens are removed, and the daemon hears of all at once.
+    Batch,
+}
+
+/// What the wall clock did while the machine was down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WallClock {
+    /// It went on as it should.
+    Right,
+    /// It stood still.
+    Stopped,
+    /// It was set forward by this much.
+    Forward(Ms),
+    /// It was set back by this much.
+    Back(Ms),
 }
 
 /// The incidents of a world, drawn one after the other.
@@ -172,7 +212,7 @@ impl Incidents {
     pub(crate) fn new(mut chance: Chance, life: Ms, tokens: usize) -> Self {
         let all = [
             Incident::Suspend(0),
-            Incident::Restart { down: 0, killed: false },
+            Incident::Restart { down: 0, killed: false, boot: None },
             Incident::Reload,
             Incident::Use,
             Incident::Use,
@@ -184,6 +224,16 @@ impl Incidents {
             Incident::FullDisk(0),
             Incident::Maintenance(0),
             Incident::OtherLife,
+            Incident::PoisonMany(0),
+            Incident::Sicken(Sickness::Silent),
+            Incident::Sicken(Sickness::Silent),
+            Incident::Sicken(Sickness::Garbled),
+            Incident::Sicken(Sickness::Misrouted),
+            Incident::Races(0),
+            Incident::HangHooks(0),
+            Incident::LoginsDown(0),
+            Incident::Batch,
+            Incident::Batch,
         ];
         let share = if chance.odds(0.17) { 0.0 } else { 0.2 + 0.8 * chance.share() };
         let kinds: Vec<_> = all.into_iter().filter(|_| chance.odds(share)).collect();
@@ -205,11 +255,26 @@ impl Incidents {
             Incident::Restart { .. } => Incident::Restart {
                 down: chance.spread(SECOND, (life / 2).max(2 * SECOND)),
                 killed: chance.odds(0.5),
+                boot: chance.odds(0.4).then(|| match chance.between(0, 3) {
+                    0 => WallClock::Right,
+                    1 => WallClock::Stopped,
+                    2 => WallClock::Forward(chance.spread(SECOND, DAY)),
+                    _ => WallClock::Back(chance.spread(SECOND, DAY)),
+                }),
             },
             Incident::Lose(_) => Incident::Lose(chance.spread(SECOND, life * 2)),
             Incident::Poison(_) => Incident::Poison(chance.spread(life / 2, life * 6)),
             Incident::FullDisk(_) => Incident::FullDisk(chance.spread(SECOND, life * 3)),
             Incident::Maintenance(_) => Incident::Maintenance(chance.spread(SECOND, life)),
+            Incident::PoisonMany(_) => Incident::PoisonMany(chance.spread(life / 2, life * 6)),
+            Incident::Sicken(Sickness::Garbled) => Incident::Sicken(chance.pick(&[
+                Sickness::Garbled,
+                Sickness::Unavailable,
+                Sickness::Maintenance,
+            ])),
+            Incident::Races(_) => Incident::Races(chance.spread(SECOND, life * 3)),
+            Incident::HangHooks(_) => Incident::HangHooks(chance.spread(MINUTE, life.max(HOUR))),
+            Incident::LoginsDown(_) => Incident::LoginsDown(chance.spread(SECOND, 20 * MINUTE)),
             other => other,
         };
         Some((wait, incident))

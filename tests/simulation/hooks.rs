@@ -22,22 +22,33 @@ pub(crate) enum Brought {
     Error,
     /// It was killed when its time was over.
     TimedOut,
+    /// It says that it came to no conclusion (exit status 75).
+    TryLater,
 }
 
 /// How long a command may take.
-const TIMEOUT: Ms = MINUTE;
+pub(crate) const TIMEOUT: Ms = MINUTE;
 
 impl Brought {
-    /// Draws an attempt: what it brings, and how long it takes.
-    pub(crate) fn draw(chance: &mut Chance, server_is_well: bool) -> (Self, Ms) {
+    /// Draws an attempt of a command that hangs, of one whose login is out of order, or of any
+    /// other: what it brings, and how long it takes.
+    pub(crate) fn draw(
+        chance: &mut Chance,
+        server_is_well: bool,
+        hangs: bool,
+        is_down: bool,
+    ) -> (Self, Ms) {
         let brought = match chance.between(0, 99) {
+            _ if hangs => Self::TimedOut,
+            _ if is_down => Self::TryLater,
             _ if !server_is_well && chance.odds(0.7) => Self::Error,
             0..=64 => Self::Fresh,
             65..=79 => Self::Written,
             80..=83 => Self::Old,
             84..=86 => Self::Dead,
             87..=89 => Self::ShortLived,
-            90..=96 => Self::Error,
+            90..=94 => Self::Error,
+            95..=96 => Self::TryLater,
             _ => Self::TimedOut,
         };
         let takes =
@@ -51,7 +62,7 @@ impl Brought {
             Self::Fresh | Self::Written => Some(usual),
             Self::Dead => Some(0),
             Self::ShortLived => Some(chance.spread(1, 2 * SECOND).min(usual)),
-            Self::Old | Self::Error | Self::TimedOut => None,
+            Self::Old | Self::Error | Self::TimedOut | Self::TryLater => None,
         }
     }
 }
@@ -67,6 +78,12 @@ pub(crate) fn weigh(
         Brought::Error | Brought::TimedOut => Reauthenticated::Failed(ReauthFault {
             error: "the command ended with exit status 1".into(),
             exit_status: Some(1),
+            ..ReauthFault::default()
+        }),
+        Brought::TryLater => Reauthenticated::Failed(ReauthFault {
+            error: "the command ended with exit status 75: try again later".into(),
+            exit_status: Some(75),
+            inconclusive: true,
             ..ReauthFault::default()
         }),
         Brought::Old if old.is_none() => Reauthenticated::Failed(ReauthFault {

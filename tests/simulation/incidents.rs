@@ -4,12 +4,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Keeper, Limits};
+use tokenkeep::keeper::{Keeper, Limits, Output};
 use tokenkeep::lifecycle::Policy;
 use tokenkeep::time::Moment;
 
 use crate::api::{Poison, Poisoned};
 use crate::chance::{Ms, SECOND, times};
+use crate::effects::LOGIN_TIMEOUT;
 use crate::faults::Incident;
 use crate::invariants::Violation;
 use crate::plan::schedule;
@@ -17,6 +18,9 @@ use crate::world::{Happening, World};
 
 /// How long the daemon winds down, for what must not be lost.
 const GRACE: Ms = 10 * SECOND;
+
+/// How many tokens one batch of changes concerns at the most.
+const CHANGED_IN_A_BATCH: u64 = 30;
 
 /// How many tokens a reload concerns at the most.
 const CHANGED_AT_ONCE: u64 = 5;
@@ -30,25 +34,55 @@ impl World {
         self.plan_incident();
         let someone = self.chance.index(self.subjects.len());
         self.trace.incident(self.now, incident, someone);
-        let up = self.keeper.is_some() && self.stopping.is_none();
+        let up = self.keeper.is_some() && self.stopping.is_none() && !self.ending;
+        let server_of = self.subjects[someone].server;
         match incident {
             Incident::Suspend(length) => {
                 self.asleep_until = self.now + length;
                 self.watch.absent(self.now, self.asleep_until);
-                (0..self.servers.len()).for_each(|server| self.watch.order.held_back(server));
+                (0..self.servers.len()).for_each(|server| {
+                    self.watch.order.held_back(server);
+                    self.watch.outages.disturbed(server);
+                    self.watch.outages.excused_until(server, self.asleep_until);
+                });
             }
-            Incident::Restart { down, killed } if up => {
+            Incident::Restart { down, killed, boot } if up => {
                 self.restart_after = down;
-                self.stopping = Some(self.now);
-                self.keeper.iter_mut().for_each(Keeper::close);
-                let grace = if killed { 0 } else { GRACE };
-                self.at(self.now + grace, Happening::Stop);
-                if !killed {
-                    return self.tell(None, None, Keeper::end);
+                self.boot = boot.map(|clock| clock.error(down));
+                if killed {
+                    self.stopping = Some(self.now);
+                    self.keeper.iter_mut().for_each(Keeper::close);
+                    self.at(self.now, Happening::Stop);
+                } else {
+                    self.ending = true;
+                    self.keeper.iter_mut().for_each(Keeper::stop_reauth);
+                    let grace = self.chance.between(0, GRACE);
+                    self.at(self.now + grace, Happening::Close);
                 }
             }
             Incident::Reload if up => return self.reload(),
-            Incident::Restart { .. } | Incident::Reload => {}
+            Incident::Batch if up => return self.batch(),
+            Incident::Restart { .. } | Incident::Reload | Incident::Batch => {}
+            Incident::PoisonMany(length) => self.poison_many(server_of, length),
+            Incident::Sicken(sickness) => {
+                self.servers[server_of].connections.fall_sick(self.now, sickness);
+                self.watch.outages.disturbed(server_of);
+            }
+            Incident::Races(length) => {
+                self.servers[server_of].connections.race(self.now + length);
+                self.watch.outages.disturbed(server_of);
+            }
+            Incident::HangHooks(length) => {
+                let way = self.chance.index(self.plan.ways.len());
+                self.hooks_hang_until[way] = self.now + length;
+            }
+            Incident::LoginsDown(length) => {
+                let way = self.chance.index(self.plan.ways.len());
+                self.logins_down_until[way] = self.now + length;
+                let until = self.now + length + LOGIN_TIMEOUT;
+                (0..self.servers.len())
+                    .for_each(|server| self.watch.outages.disturbed_until(server, until));
+            }
             Incident::Use => self.used_by_another(someone),
             Incident::Revoke => self.revoked_by_another(someone),
             Incident::Offer => return self.offer(someone),
@@ -79,23 +113,24 @@ impl World {
         Ok(())
     }
 
+    /// The daemon's time to go on with checks is over.
+    pub(crate) fn close(&mut self) -> Result<(), Violation> {
+        self.ending = false;
+        self.stopping = Some(self.now);
+        self.keeper.iter_mut().for_each(Keeper::close);
+        self.at(self.now + GRACE, Happening::Stop);
+        self.tell(None, None, Keeper::end)
+    }
+
     fn reload(&mut self) -> Result<(), Violation> {
         for _ in 0..self.chance.between(1, CHANGED_AT_ONCE) {
             let subject = self.chance.index(self.subjects.len());
-            match (self.subjects[subject].id, self.chance.between(0, 2)) {
-                (Some(id), 0) => {
+            match (self.subjects[subject].id, self.chance.between(0, 3)) {
+                (Some(_), 0) => {
                     self.check_death_of(subject)?;
-                    if let Some(keeper) = &mut self.keeper {
-                        keeper.remove_token(id);
-                    }
-                    self.by_id[id.index()] = None;
-                    let there = &mut self.subjects[subject];
-                    there.id = None;
-                    there.configured = false;
-                    there.using = None;
-                    let server = there.server;
-                    self.watch.removed(server, subject);
+                    self.remove(subject);
                 }
+                (Some(_), 1) => self.move_token(subject)?,
                 (Some(id), _) => {
                     self.check_death_of(subject)?;
                     let schedule = schedule(&mut self.chance);
@@ -110,8 +145,7 @@ impl World {
                     self.due_anew(subject);
                 }
                 (None, _) => {
-                    let life = self.subjects[subject].life;
-                    self.subjects[subject].source = Some(self.new_session(subject, life, 0));
+                    self.new_source(subject);
                     self.add(subject);
                     self.look(subject)?;
                 }
@@ -120,7 +154,193 @@ impl World {
         if self.chance.odds(0.3) {
             self.change_limits();
         }
+        if self.chance.odds(0.3) {
+            let server = self.chance.index(self.servers.len());
+            self.rename_server(server)?;
+        }
+        if self.chance.odds(0.3) {
+            let way = self.chance.index(self.plan.ways.len());
+            self.rename_way(way)?;
+        }
         Ok(())
+    }
+
+    fn remove(&mut self, subject: usize) {
+        self.trace.reload(self.now, "without token", subject);
+        let there = &mut self.subjects[subject];
+        let Some(id) = there.id.take() else { return };
+        there.configured = false;
+        there.using = None;
+        let server = there.server;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.remove_token(id);
+        }
+        self.by_id[id.index()] = None;
+        // What was to be told of it is not told of whoever gets its number.
+        self.outputs.retain(|output| !matches!(output, Output::Token(whose, _) if *whose == id));
+        self.watch.removed(server, subject);
+    }
+
+    fn new_source(&mut self, subject: usize) {
+        let life = self.subjects[subject].life;
+        self.subjects[subject].source = Some(self.new_session(subject, life, 0));
+    }
+
+    /// The token is another server's from now on, which does not know its values.
+    fn move_token(&mut self, subject: usize) -> Result<(), Violation> {
+        let to = self.chance.index(self.servers.len());
+        let there = &self.subjects[subject];
+        let (Some(id), from) = (there.id, there.server) else { return Ok(()) };
+        // Nobody moves it where the rules of its renewal make no sense.
+        let busy = self.watch.limits.is_busy(subject);
+        if busy || to == from || self.servers[to].traits.refuses_renewing {
+            return Ok(());
+        }
+        self.trace.reload(self.now, "another server for token", subject);
+        self.check_death_of(subject)?;
+        let there = &mut self.subjects[subject];
+        there.server = to;
+        let values = [there.slots[0], there.slots[1], there.source, there.using];
+        for session in values.into_iter().flatten() {
+            self.sessions[session].move_to(to);
+        }
+        self.watch.outages.disturbed(from);
+        self.watch.outages.disturbed(to);
+        self.forgotten(from, subject);
+        let spec = self.spec(subject);
+        self.tell(Some(subject), None, |keeper, now, out| {
+            keeper.change_token(id, spec, now, out);
+            keeper.wake(now, out);
+        })
+    }
+
+    /// A server has another name from now on: to the keeper it is another one.
+    fn rename_server(&mut self, server: usize) -> Result<(), Violation> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        self.trace.reload(self.now, "another name for server", server);
+        let old = self.server_ids[server];
+        let new = keeper.add_server(self.plan.servers[server].limits);
+        self.server_ids[server] = new;
+        self.name_server(server);
+        self.servers[server].connections.restarted();
+        self.watch.renamed(server, &self.plan);
+        // Renewals whose responses are not waited for any more look like those of others.
+        self.watch.claims.used_by_another(server, self.now);
+        let of_server: Vec<_> = (0..self.subjects.len())
+            .filter(|subject| self.subjects[*subject].server == server)
+            .filter(|subject| self.subjects[*subject].id.is_some())
+            .collect();
+        self.respecify(&of_server)?;
+        for subject in &of_server {
+            self.forgotten(server, *subject);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.remove_server(old);
+        }
+        self.act_on_batch(&of_server)
+    }
+
+    /// Whatever a server has said of a token counts no more.
+    fn forgotten(&mut self, server: usize, subject: usize) {
+        self.watch.reports.changed(subject);
+        let there = &mut self.subjects[subject];
+        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        // An attempt under way decides as it would have.
+        let logs_in = token.is_some_and(|token| token.is_reauthenticating());
+        self.watch.moved(server, subject, logs_in);
+        there.unconfirmed = false;
+        for session in there.slots.into_iter().flatten() {
+            self.watch.fresh.forget(session);
+        }
+        if let Some(session) = there.using.filter(|_| !logs_in) {
+            self.watch.survival.put_in_use(session, self.now);
+        }
+    }
+
+    /// The same for a `[reauth]`, with all of its budget.
+    fn rename_way(&mut self, way: usize) -> Result<(), Violation> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        self.trace.reload(self.now, "another name for way", way);
+        let old = self.way_ids[way];
+        self.way_ids[way] = keeper.add_reauth(self.plan.ways[way]);
+        keeper.close_reauth(self.way_ids[way], Moment::from_millis(self.closed[way]));
+        self.watch.logins.renamed(way);
+        self.watch.slots.renamed(self.now);
+        let by_way: Vec<_> = (0..self.subjects.len())
+            .filter(|subject| self.subjects[*subject].way == Some(way))
+            .filter(|subject| self.subjects[*subject].id.is_some())
+            .collect();
+        self.respecify(&by_way)?;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.remove_reauth(old);
+        }
+        self.act_on_batch(&by_way)?;
+        for subject in &by_way {
+            self.due_anew(*subject);
+        }
+        Ok(())
+    }
+
+    /// The keeper hears of what these tokens' configuration says now.
+    fn respecify(&mut self, subjects: &[usize]) -> Result<(), Violation> {
+        for subject in subjects {
+            self.check_death_of(*subject)?;
+            let Some(id) = self.subjects[*subject].id else { continue };
+            let spec = self.spec(*subject);
+            self.watch.reports.changed(*subject);
+            self.hear(|keeper, now, out| keeper.change_token(id, spec, now, out));
+        }
+        Ok(())
+    }
+
+    /// Many things happen to tokens before the daemon comes to do what the keeper wants.
+    fn batch(&mut self) -> Result<(), Violation> {
+        let mut about = Vec::new();
+        let begins = self.chance.index(self.subjects.len());
+        let length = self.chance.between(1, CHANGED_IN_A_BATCH);
+        let in_order = self.chance.odds(0.5);
+        for step in 0..length {
+            let subject = if in_order {
+                (begins + usize::try_from(step).unwrap_or(0)) % self.subjects.len()
+            } else {
+                self.chance.index(self.subjects.len())
+            };
+            if about.contains(&subject) {
+                continue;
+            }
+            about.push(subject);
+            self.check_death_of(subject)?;
+            let draw = self.chance.between(0, 9);
+            if self.subjects[subject].id.is_none() {
+                self.new_source(subject);
+                self.add(subject);
+                self.offer_in_batch(subject);
+            } else {
+                if draw < 5 {
+                    self.new_source(subject);
+                    self.offer_in_batch(subject);
+                }
+                if (3..7).contains(&draw) {
+                    self.remove(subject);
+                }
+                if draw == 6 {
+                    self.new_source(subject);
+                    self.add(subject);
+                }
+            }
+        }
+        about.retain(|subject| self.subjects[*subject].id.is_some());
+        self.act_on_batch(&about)?;
+        // Those that were added last are looked at next.
+        let unseen: Vec<_> =
+            about.into_iter().filter(|subject| self.subjects[*subject].seen.is_none()).collect();
+        unseen.into_iter().try_for_each(|subject| self.look(subject))
+    }
+
+    fn offer_in_batch(&mut self, subject: usize) {
+        if let Some((id, change)) = self.look_into(subject) {
+            self.hear(|keeper, now, out| keeper.source_changed(id, change, now, out));
+        }
     }
 
     fn change_limits(&mut self) {
@@ -196,7 +416,22 @@ impl World {
             let kind = self.chance.pick(&[Poison::Refused, Poison::Garbled, Poison::Hanging]);
             let poisoned = Poisoned { from: now, until: now + length, kind };
             self.subjects[subject].poisoned.push(poisoned);
+            self.watch.outages.disturbed(server);
         }
+    }
+
+    /// Up to nearly all tokens of a server fail from now on, quickly, and the others do not.
+    fn poison_many(&mut self, server: usize, length: Ms) {
+        let (now, share) = (self.now, 0.1 + 0.7 * self.chance.share());
+        let kind = self.chance.pick(&[Poison::Refused, Poison::Garbled]);
+        let (chance, watch) = (&mut self.chance, &mut self.watch);
+        let of_server = self.subjects.iter_mut().filter(|there| there.server == server);
+        for there in of_server.filter(|there| there.poison_at(now).is_none()) {
+            if chance.odds(share) {
+                there.poisoned.push(Poisoned { from: now, until: now + length, kind });
+            }
+        }
+        watch.outages.disturbed(server);
     }
 
     /// Known maintenance: nothing logs in for a while.

@@ -3,6 +3,7 @@
 
 mod api;
 mod chance;
+mod connections;
 mod daemon;
 mod deaths;
 mod effects;
@@ -24,7 +25,7 @@ use crate::runner::{Seeds, replay_seed, simulate};
 /// The usual test run: a few seconds, unoptimised.
 const FEW: Seeds = Seeds { first: 0, count: 100, checks_each: 4_000 };
 
-/// The run that every change must pass: twenty million checks, in half a minute on two cores
+/// The run that every change must pass: twenty million checks, in less than a minute on two cores
 /// with the `sim` profile. Lives are short on even seeds: one more of these than of others.
 const MANY: Seeds = Seeds { first: 0, count: 801, checks_each: 25_000 };
 

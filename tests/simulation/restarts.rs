@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use tokenkeep::keeper::{Failures, Keeper};
-use tokenkeep::lifecycle::{Attempts, Method, Resumed};
+use tokenkeep::lifecycle::{Attempts, Method, Need, Resumed, State};
 use tokenkeep::time::Moment;
 
 use crate::api::SessionId;
 use crate::chance::SECOND;
-use crate::invariants::Violation;
+use crate::invariants::{Invariant, Violation};
 use crate::world::{Happening, World};
 
 /// What the daemon's state directory holds while it is down.
@@ -28,6 +28,7 @@ impl World {
     /// The daemon goes down; what it must keep is kept.
     pub(crate) fn stop(&mut self) -> Result<(), Violation> {
         let Some(began) = self.stopping.take() else { return Ok(()) };
+        self.ending = false;
         let Some(keeper) = self.keeper.take() else { return Ok(()) };
         let mut saved = Saved::default();
         let resuming = self.chance.odds(RESUMING);
@@ -69,6 +70,9 @@ impl World {
             self.plan.servers.iter().map(|server| keeper.add_server(server.limits)).collect();
         self.way_ids = self.plan.ways.iter().map(|way| keeper.add_reauth(*way)).collect();
         let saved = std::mem::take(&mut self.saved);
+        self.servers_by_id.clear();
+        self.outputs.clear();
+        let boot = self.boot.take();
         for (way, failures) in saved.failures {
             keeper.restore_failures(self.way_ids[way], failures);
         }
@@ -80,6 +84,10 @@ impl World {
         }
         self.keeper = Some(keeper);
         self.by_id.clear();
+        for server in 0..self.servers.len() {
+            self.name_server(server);
+            self.servers[server].connections.restarted();
+        }
         self.watch.restarted(&self.plan);
         let configured: Vec<_> =
             (0..self.subjects.len()).filter(|number| self.subjects[*number].configured).collect();
@@ -94,11 +102,11 @@ impl World {
         for subject in configured {
             let life = saved.lives.get(&subject);
             match life.filter(|(session, _)| self.subjects[subject].source == Some(*session)) {
-                Some((session, resumed)) => self.resume(subject, *session, *resumed)?,
+                Some((session, resumed)) => self.resume(subject, *session, *resumed, boot)?,
                 None => self.look(subject)?,
             }
         }
-        Ok(())
+        self.check_that_nothing_is_postponed()
     }
 
     /// A token's source still holds the value that the run before has used.
@@ -106,19 +114,55 @@ impl World {
         &mut self,
         subject: usize,
         session: SessionId,
-        resumed: Resumed,
+        mut resumed: Resumed,
+        boot: Option<i64>,
     ) -> Result<(), Violation> {
+        if let Some(error) = boot {
+            let bound = resumed.bound.as_millis().saturating_add_signed(error);
+            resumed = Resumed { bound: Moment::from_millis(bound), this_boot: false, ..resumed };
+            self.tally.other_boots += 1;
+        }
         let there = &mut self.subjects[subject];
         let (Some(id), Some(keeper)) = (there.id, &self.keeper) else { return Ok(()) };
         there.seen = Some(session);
+        there.unconfirmed = boot.is_some();
         there.slots[keeper.spare_slot(id) as usize] = Some(session);
         self.tell(Some(subject), None, |keeper, now, out| keeper.resume(id, resumed, now, out))?;
         let token = self.keeper.as_ref().and_then(|keeper| keeper.token(id));
-        if token.is_some_and(|token| token.is_resumed()) {
+        if boot.is_none() && token.is_some_and(|token| token.is_resumed()) {
             let bound = resumed.bound.as_millis();
             self.watch.survival.resumed(session, bound);
             self.watch.schedule.checked(self.now, subject, bound);
             self.due_anew(subject);
+        }
+        Ok(())
+    }
+
+    /// The keeper's number of a server is that server's.
+    pub(crate) fn name_server(&mut self, server: usize) {
+        let index = self.server_ids[server].index();
+        if self.servers_by_id.len() <= index {
+            self.servers_by_id.resize(index + 1, None);
+        }
+        self.servers_by_id[index] = Some(server);
+    }
+
+    /// Whatever another boot knew of a token has not been confirmed by this one: it is asked
+    /// about as soon as its turn comes, and does not count as alive.
+    fn check_that_nothing_is_postponed(&self) -> Result<(), Violation> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let now = Moment::from_millis(self.now);
+        for (number, there) in self.subjects.iter().enumerate().filter(|(_, s)| s.unconfirmed) {
+            let Some(token) = there.id.and_then(|id| keeper.token(id)) else { continue };
+            let is_due = token.due_for(Need::Server).is_some_and(|due| due <= now);
+            let what = if matches!(token.state(), State::Alive | State::Retrying) {
+                format!("token {number} is said to be alive before a response of this boot")
+            } else if !is_due && !token.is_busy() {
+                format!("token {number} is not due, for what an earlier boot has heard")
+            } else {
+                continue;
+            };
+            return Err(self.violation(Invariant::BootsPostponeNothing, what));
         }
         Ok(())
     }
@@ -139,6 +183,7 @@ impl World {
         there.using = None;
         there.seen = None;
         there.look_again = false;
+        there.unconfirmed = false;
         self.watch.added(subject);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Ticket, TokenId};
+use tokenkeep::keeper::{ReauthId, ServerId, Ticket, TokenId};
 use tokenkeep::lifecycle::{Method, Policy, Slot};
 
 use crate::api::{Fate, Poison, Poisoned, Reply, SessionId};
 use crate::chance::Ms;
+use crate::connections::Used;
 use crate::hooks::Brought;
 
 /// A configured token, as everybody but the keeper sees it.
@@ -31,9 +32,25 @@ pub(crate) struct Subject {
     pub(crate) look_again: bool,
     /// When its requests all failed, whatever the weather; the last time may not be over.
     pub(crate) poisoned: Vec<Poisoned>,
+    /// When a sick pooled connection spoilt a request that had no reason to be on a fresh one.
+    pub(crate) spoilt: Vec<(Ms, Ms)>,
+    /// All that is known of its value comes from another boot, by a clock that may be wrong.
+    pub(crate) unconfirmed: bool,
+}
+
+impl Errand {
+    /// Whether it has a permit of its server's gate.
+    pub(crate) fn is_at_server(&self) -> bool {
+        matches!(self, Self::Ask { .. } | Self::LogIn { .. })
+    }
 }
 
 impl Subject {
+    /// Until when its requests fail, whatever the weather.
+    pub(crate) fn poisoned_until(&self) -> Ms {
+        self.poisoned.last().map_or(0, |poisoned| poisoned.until)
+    }
+
     /// What its requests meet at this moment, if it is poisoned.
     pub(crate) fn poison_at(&self, now: Ms) -> Option<Poison> {
         self.poisoned.last().filter(|poisoned| now < poisoned.until).map(|poisoned| poisoned.kind)
@@ -46,6 +63,11 @@ pub(crate) struct Flight {
     pub(crate) run: u32,
     pub(crate) ticket: Ticket,
     pub(crate) subject: usize,
+    /// The server that it concerns, by its number in the world and in the keeper.
+    pub(crate) server: usize,
+    pub(crate) server_id: ServerId,
+    /// The method that it is an attempt of.
+    pub(crate) reauth_id: Option<ReauthId>,
     pub(crate) since: Ms,
     pub(crate) errand: Errand,
     /// How many events are still to come for it.
@@ -59,6 +81,7 @@ pub(crate) enum Errand {
         slot: Slot,
         session: SessionId,
         fate: Fate,
+        used: Used,
         reply: Option<Reply>,
     },
     /// A login through the server; `session` is what the server has made of it.
@@ -66,7 +89,11 @@ pub(crate) enum Errand {
         fate: Fate,
         session: Option<SessionId>,
     },
-    Hook(Brought),
+    /// A command of this `[reauth]`.
+    Hook {
+        brought: Brought,
+        way: usize,
+    },
     Store {
         session: SessionId,
     },

@@ -60,8 +60,8 @@ impl Trace {
             Output::Effect(ticket, effect) => {
                 let Some(subject) = whose(ticket.token.index()) else { return };
                 self.token(now, subject, || match effect {
-                    Effect::Ask { method, slot, timeout, .. } => {
-                        format!("-> {} {slot:?}, within {timeout:?}", word(*method))
+                    Effect::Ask { method, slot, timeout, connection } => {
+                        format!("-> {} {slot:?}, within {timeout:?}, {connection:?}", word(*method))
                     }
                     Effect::Reauth { reason, attempt } => {
                         format!("-> log in ({}), attempt {attempt}", reason.as_str())
@@ -83,6 +83,13 @@ impl Trace {
             Output::ReauthExhausted { reauth, failures, .. } => {
                 line(now, &format!("way {} closed after {failures}", reauth.index()));
             }
+        }
+    }
+
+    /// A reload concerns a token, a server or a `[reauth]`.
+    pub(crate) fn reload(&self, now: Ms, what: &str, number: usize) {
+        if self.on {
+            line(now, &format!("reload: {what} {number}"));
         }
     }
 

@@ -1,13 +1,15 @@
 //! What the watchers are told of the world's steps.
 
-use tokenkeep::keeper::{ServerId, ServerNotice};
-use tokenkeep::lifecycle::{Effect, Method, Need, Notice};
-use tokenkeep::outcome::Outcome;
+use std::collections::BTreeSet;
+
+use tokenkeep::keeper::{Census, Failures, ServerNotice};
+use tokenkeep::lifecycle::{Effect, Method, Need, Notice, SHORTEST_TIMEOUT, Standing};
+use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::time::Moment;
 
-use crate::api::{Extends, SessionId};
-use crate::chance::{MINUTE, Ms, SECOND};
-use crate::invariants::{Answered, Invariant, Violation};
+use crate::api::{Extends, Server, SessionId};
+use crate::chance::{MINUTE, Ms, SECOND, whole};
+use crate::invariants::{Answered, Invariant, Violation, Watch};
 use crate::world::{Happening, World};
 
 /// What is known of one answer before the keeper hears it.
@@ -35,9 +37,21 @@ impl World {
             Effect::Reauth { .. } => by_server.then_some(there.server),
             Effect::Store { .. } => None,
         };
-        if let Effect::Reauth { reason, .. } = effect {
-            let rule = (reason, &*there.policy, there.way.unwrap_or(0));
-            self.watch.logins.started(self.now, subject, rule, there.using, bound)?;
+        if let Effect::Reauth { reason, attempt } = effect {
+            if self.ending {
+                let what = format!("token {subject} logs in while the daemon stops");
+                return Err(self.violation(Invariant::LoginsHaveAReason, what));
+            }
+            let way = there.way.unwrap_or(0);
+            let rule = (reason, &*there.policy, way);
+            self.watch.logins.started(self.now, (subject, attempt), rule, there.using, bound)?;
+            if !by_server {
+                self.watch.slots.started(way);
+            }
+        }
+        if !matches!(effect, Effect::Store { .. }) {
+            let at = there.server;
+            self.watch.outages.started(self.now, at, subject, server.is_some())?;
         }
         let life = there.life;
         self.watch.limits.started(self.now, (subject, life), flight, server)?;
@@ -57,13 +71,135 @@ impl World {
         self.watch.order.started(self.now, (server, rate), subject, bound)?;
         if self.watch.limits.is_full(server) {
             self.watch.order.held_back(server);
+            self.watch.outages.full(server);
         }
         Ok(())
     }
 
-    /// The flight is over for the daemon; tells the server that it was at, if it was.
-    pub(crate) fn watch_end(&mut self, subject: usize, flight: usize, at_server: bool) {
-        let server = at_server.then_some(self.subjects[subject].server);
+    /// A request about a value starts; where its server is down, it is a probe.
+    pub(crate) fn watch_connection(
+        &mut self,
+        (server, subject): (usize, usize),
+        session: SessionId,
+        connection: Connection,
+    ) -> Result<(), Violation> {
+        let probing = self.watch.outages.is_down(server);
+        self.watch.fresh.asked(self.now, (subject, session), connection, probing)?;
+        if probing
+            && self.watch.outages.has_failed(server, subject)
+            && !self.in_batch
+            && self.looks_closely()
+        {
+            let others = 0..self.subjects.len();
+            if let Some(other) = others
+                .filter(|other| self.subjects[*other].server == server)
+                .filter(|other| !self.watch.outages.may_have_failed(server, *other))
+                .filter(|other| !self.watch.outages.has_own_trouble(server, *other))
+                .find(|other| self.waits_for_server(*other))
+            {
+                let what = format!(
+                    "token {subject}, which has failed in this outage, is the probe of server \
+                     {server}, while token {other} waits, which has not"
+                );
+                return Err(self.violation(Invariant::OutagesAreReal, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looking at all tokens is dear: in a large world only now and then.
+    fn looks_closely(&mut self) -> bool {
+        self.looks += 1;
+        let every = u64::try_from(self.subjects.len()).unwrap_or(1) / 100;
+        self.looks.is_multiple_of(every.max(1))
+    }
+
+    /// Whether a token is due at its server, and not being asked about.
+    fn waits_for_server(&self, subject: usize) -> bool {
+        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let due = token.and_then(|token| token.due_for(Need::Server));
+        due.is_some_and(|due| due <= Moment::from_millis(self.now))
+    }
+
+    /// Whether a token's next request is due, or waits out a pause after one that failed.
+    fn is_owed(&self, subject: usize) -> bool {
+        let there = &self.subjects[subject];
+        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let Some(token) = token.filter(|_| there.poisoned_until() <= self.now) else {
+            return false;
+        };
+        let is_dead =
+            matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected);
+        !is_dead && !token.is_busy() && (self.waits_for_server(subject) || token.is_failing())
+    }
+
+    /// A request has ended, before the keeper hears of it.
+    pub(crate) fn contact(&mut self, since: Ms, server: usize, subject: usize, made: bool) {
+        self.watch.outages.contact((since, self.now), server, subject, made);
+    }
+
+    /// A request has ended, and the keeper has heard of it: a server of which all tokens fail
+    /// that are being asked about is down.
+    pub(crate) fn watch_outage(&mut self, server: usize) -> Result<(), Violation> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let asked = asked(keeper.census_of(self.server_ids[server]));
+        let failed = self.watch.outages.failed(server);
+        if failed == 0
+            || failed < asked
+            || self.watch.outages.is_down(server)
+            || self.stopping.is_some()
+        {
+            return Ok(());
+        }
+        let all = (0..self.subjects.len())
+            .filter(|subject| self.subjects[*subject].server == server)
+            .filter(|subject| self.is_asked(*subject))
+            .all(|subject| self.watch.outages.fails_for_certain(server, subject));
+        if asked == 0 || !all {
+            return Ok(());
+        }
+        let what = format!("all {asked} tokens of server {server} fail, and that is not said");
+        Err(self.violation(Invariant::OutagesAreReal, what))
+    }
+
+    /// Whether a token has a value that may live.
+    fn is_asked(&self, subject: usize) -> bool {
+        let there = &self.subjects[subject];
+        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        token.is_some_and(|token| {
+            !matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected)
+        })
+    }
+
+    pub(crate) fn failures_of(&self, subject: usize) -> Option<Failures> {
+        let way = self.subjects[subject].way?;
+        self.keeper.as_ref()?.failures(self.way_ids[way])
+    }
+
+    /// An attempt without a conclusion has ended: the budgets are as they were before it.
+    pub(crate) fn check_that_it_was_free(
+        &self,
+        subject: usize,
+        failures: Option<Failures>,
+    ) -> Result<(), Violation> {
+        if self.failures_of(subject) != failures {
+            let what = format!("an inconclusive attempt of token {subject} counts for all");
+            return Err(self.violation(Invariant::InconclusiveIsFree, what));
+        }
+        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let counted = token.and_then(|token| token.attempts()).map_or(0, |all| all.counted);
+        let attempt = self.watch.logins.attempt(subject);
+        if counted >= attempt {
+            let what = format!(
+                "attempt {attempt} of token {subject} was inconclusive, and {counted} count"
+            );
+            return Err(self.violation(Invariant::InconclusiveIsFree, what));
+        }
+        Ok(())
+    }
+
+    /// The flight is over for the daemon; `server` is the one that it was at.
+    pub(crate) fn watch_end(&mut self, subject: usize, flight: usize, server: Option<usize>) {
         self.watch.limits.ended(subject, flight, server);
     }
 
@@ -85,8 +221,9 @@ impl World {
     }
 
     /// A server has asked for quiet.
-    pub(crate) fn watch_quiet(&mut self, subject: usize, wish: Ms) {
-        let server = self.subjects[subject].server;
+    pub(crate) fn watch_quiet(&mut self, server: usize, wish: Ms) {
+        self.watch.outages.excused_until(server, self.now + wish);
+        self.watch.outages.disturbed(server);
         self.watch.limits.quiet(server, self.now, self.now + wish);
         self.watch.order.held_back(server);
     }
@@ -140,8 +277,8 @@ impl World {
                 self.watch.logins.succeeded(subject, session, sent, remaining);
                 Ok(())
             }
-            (Notice::ReauthFailed { .. }, _) => {
-                if let Some(way) = way {
+            (Notice::ReauthFailed { fault, .. }, _) => {
+                if let Some(way) = way.filter(|_| !fault.inconclusive) {
                     self.watch.logins.failed(now, way);
                 }
                 Ok(())
@@ -203,19 +340,22 @@ impl World {
 
     pub(crate) fn said_of_server(
         &mut self,
-        id: ServerId,
-        notice: ServerNotice,
+        server: usize,
+        notice: &ServerNotice,
         asked_since: &[usize],
     ) -> Result<(), Violation> {
-        let server = id.index();
         self.watch.reports.said_of_server(self.now, server, notice)?;
         match notice {
             ServerNotice::Unavailable { .. } => {
                 self.tally.outages += 1;
                 self.watch.order.forget(server);
+                return self.opened(server);
             }
-            ServerNotice::Recovered { .. } => self.recovered(server, asked_since),
-            ServerNotice::RenewalLearned(method) => return self.learned(server, method),
+            ServerNotice::Recovered { .. } => {
+                self.recovered(server, asked_since);
+                self.closed(server);
+            }
+            ServerNotice::RenewalLearned(method) => return self.learned(server, *method),
         }
         Ok(())
     }
@@ -237,6 +377,64 @@ impl World {
         if self.watch.limits.is_full(server) || self.watch.limits.quiet_until(server) > self.now {
             self.watch.order.held_back(server);
         }
+    }
+
+    fn opened(&mut self, server: usize) -> Result<(), Violation> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let asked = asked(keeper.census_of(self.server_ids[server]));
+        let now = self.now;
+        let Server { climate, traits, .. } = &self.servers[server];
+        // Just before an expiry, a request has less time than such a server may take.
+        let is_quick = traits.longest_latency() < whole(SHORTEST_TIMEOUT);
+        let fair = |since| is_quick && climate.bad_times(since, now + 1).next().is_none();
+        self.watch.outages.opened(now, server, asked, fair)
+    }
+
+    /// A server has recovered: who is to be asked about soon?
+    fn closed(&mut self, server: usize) {
+        let waiting: BTreeSet<_> = (0..self.subjects.len())
+            .filter(|subject| self.subjects[*subject].server == server)
+            .filter(|subject| self.is_owed(*subject))
+            .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
+            .collect();
+        let tokens = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+        let service_time = self.time_for_all(server, tokens);
+        self.watch.outages.closed(self.now, server, waiting, service_time);
+    }
+
+    /// What must have happened by now at a server that is down or has recovered.
+    fn watch_servers(&mut self) -> Result<(), Violation> {
+        for server in 0..self.servers.len() {
+            let limits = self.plan.servers[server].limits;
+            let slack = 2 * self.plan.tick + SECOND.div_ceil(u64::from(limits.rate_limit.get()));
+            if self.watch.limits.in_flight(server) == 0
+                && self.watch.outages.is_probed_too_seldom(self.now, server, slack)
+                && let Some(owed) = (0..self.subjects.len())
+                    .filter(|subject| self.subjects[*subject].server == server)
+                    .filter(|subject| !self.watch.outages.has_own_trouble(server, *subject))
+                    .find(|subject| self.is_owed(*subject))
+            {
+                let what =
+                    format!("server {server} is down, token {owed} waits, and nothing probes it");
+                return Err(self.violation(Invariant::OutagesAreReal, what));
+            }
+            let rate = u64::from(limits.rate_limit.get());
+            let Some((since, waiting)) = self.watch.outages.overdue(self.now, server, rate) else {
+                continue;
+            };
+            let fair = self.servers[server].climate.bad_times(since, self.now + 1).next().is_none();
+            let awake = self.watch.idle_times(server, since, self.now + 1).next().is_none();
+            if let (true, Some(owed)) =
+                (fair && awake, waiting.iter().find(|subject| self.is_owed(**subject)))
+            {
+                let what = format!(
+                    "server {server} answers since {since} ms, and token {owed} has not been \
+                     asked about"
+                );
+                return Err(self.violation(Invariant::RecoveryIsPrompt, what));
+            }
+        }
+        Ok(())
     }
 
     fn learned(&self, server: usize, method: Method) -> Result<(), Violation> {
@@ -270,15 +468,41 @@ impl World {
         Err(self.violation(Invariant::RenewalIsProven, what))
     }
 
-    /// After every step.
-    pub(crate) fn watch_step(&mut self, about: Option<usize>) -> Result<(), Violation> {
+    /// After every step; `about` are the tokens that it was about.
+    pub(crate) fn watch_step(&mut self, about: &[usize]) -> Result<(), Violation> {
         self.watch.reports.settle(self.now)?;
-        if let Some(subject) = about {
-            self.check_bound(subject)?;
+        self.watch.outages.at(self.now);
+        for subject in about {
+            self.check_bound(*subject)?;
         }
-        match (&self.keeper, self.stopping) {
-            (Some(keeper), None) => self.watch.schedule.check(self.now, keeper, &self.subjects),
-            _ => Ok(()),
+        let (Some(keeper), None) = (&self.keeper, self.stopping) else { return Ok(()) };
+        let now = self.now;
+        self.watch.schedule.check(now, keeper, &self.subjects)?;
+        if self.cancelled.is_empty() {
+            self.watch.permits.check(now, keeper, &self.server_ids, &self.way_ids)?;
+            for subject in about {
+                self.check_that_it_is_free(*subject)?;
+            }
         }
+        if !self.ending {
+            let Watch { slots, logins, outages, .. } = &mut self.watch;
+            slots.check(now, keeper, &self.subjects, (logins, outages))?;
+        }
+        self.watch_servers()
     }
+
+    /// A token that counts as busy has something in flight.
+    fn check_that_it_is_free(&self, subject: usize) -> Result<(), Violation> {
+        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
+        if token.is_some_and(|token| token.is_busy()) && !self.watch.limits.is_busy(subject) {
+            let what = format!("token {subject} waits for an action that is not in flight");
+            return Err(self.violation(Invariant::NothingIsLost, what));
+        }
+        Ok(())
+    }
+}
+
+/// How many tokens have a value that may live.
+fn asked(census: Census) -> usize {
+    census.alive + census.retrying + census.unverified
 }

@@ -8,11 +8,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, TokenSpec};
+use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, Ticket, TokenId, TokenSpec};
 use tokenkeep::time::Moment;
 
 use crate::api::{Server, Session, SessionId};
 use crate::chance::{Chance, DAY, HOUR, Ms, whole};
+use crate::connections::Connections;
 use crate::faults::{Climate, Incident, Incidents};
 use crate::invariants::{Invariant, Tally, Violation, Watch};
 use crate::plan::Plan;
@@ -34,6 +35,8 @@ pub(crate) enum Happening {
     Incident,
     /// Somebody puts a value where none is: an operator who has read the log.
     Mend(usize),
+    /// The daemon's time to go on with checks is over: it winds down.
+    Close,
     /// The daemon's time to wind down is over.
     Stop,
     /// The daemon starts.
@@ -50,12 +53,18 @@ pub(crate) struct World {
     pub(crate) keeper: Option<Keeper>,
     /// Counts the daemon's starts.
     pub(crate) run: u32,
-    /// When the daemon went down, while it is; with what outlives it.
+    /// The daemon is about to stop: it begins no logins, and goes on with checks.
+    pub(crate) ending: bool,
+    /// Since when the daemon winds down, while it does.
     pub(crate) stopping: Option<Ms>,
     pub(crate) server_ids: Vec<ServerId>,
     pub(crate) way_ids: Vec<ReauthId>,
     /// Whose number each of the keeper's is.
     pub(crate) by_id: Vec<Option<usize>>,
+    /// The same for servers, old numbers included.
+    pub(crate) servers_by_id: Vec<Option<usize>>,
+    /// Actions that were not begun, and are to be handed back.
+    pub(crate) cancelled: Vec<Ticket>,
     pub(crate) subjects: Vec<Subject>,
     pub(crate) servers: Vec<Server>,
     pub(crate) sessions: Vec<Session>,
@@ -73,6 +82,16 @@ pub(crate) struct World {
     pub(crate) saved: Saved,
     /// Until when nothing logs in, by way.
     pub(crate) closed: Vec<Ms>,
+    /// Until when commands hang, by way.
+    pub(crate) hooks_hang_until: Vec<Ms>,
+    /// Until when logins come to no conclusion, by way.
+    pub(crate) logins_down_until: Vec<Ms>,
+    /// The next start is that of another boot, whose clock is off by so much.
+    pub(crate) boot: Option<i64>,
+    /// Counts the occasions to look at all tokens.
+    pub(crate) looks: u64,
+    /// What the keeper wants now, it wanted while it heard of a batch of events.
+    pub(crate) in_batch: bool,
     /// What sources held that are empty now.
     pub(crate) lost_sources: Vec<(usize, Option<SessionId>)>,
     /// When the length of lives last changed.
@@ -95,7 +114,9 @@ impl World {
             .zip(&plan.servers)
             .map(|(stream, server)| {
                 let climate = Climate::new(Chance::new(seed, 100 + stream), plan.life, START);
-                Server::new(server.traits.clone(), climate, Chance::new(seed, 200 + stream))
+                let connections = Connections::new(Chance::new(seed, 300 + stream));
+                let chance = Chance::new(seed, 200 + stream);
+                Server::new(server.traits.clone(), climate, connections, chance)
             })
             .collect();
         let incidents = Incidents::new(Chance::new(seed, 1), plan.life, plan.tokens.len());
@@ -115,6 +136,8 @@ impl World {
                 seen: None,
                 look_again: false,
                 poisoned: Vec::new(),
+                spoilt: Vec::new(),
+                unconfirmed: false,
             })
             .collect();
         let watch = Watch::new(&plan, &subjects);
@@ -123,10 +146,13 @@ impl World {
             hook_chance: Chance::new(seed, 2),
             keeper: None,
             run: 0,
+            ending: false,
             stopping: None,
             server_ids: Vec::new(),
             way_ids: Vec::new(),
             by_id: Vec::new(),
+            servers_by_id: Vec::new(),
+            cancelled: Vec::new(),
             subjects,
             servers,
             sessions: Vec::new(),
@@ -141,6 +167,11 @@ impl World {
             restart_after: 0,
             saved: Saved::default(),
             closed: vec![0; plan.ways.len()],
+            hooks_hang_until: vec![0; plan.ways.len()],
+            logins_down_until: vec![0; plan.ways.len()],
+            boot: None,
+            looks: 0,
+            in_batch: false,
             lost_sources: Vec::new(),
             cut_since: 0,
             watch,
@@ -200,6 +231,7 @@ impl World {
             Happening::Ends(flight) => self.ends(flight),
             Happening::Incident => self.incident(),
             Happening::Mend(subject) => self.mend(subject),
+            Happening::Close => self.close(),
             Happening::Stop => self.stop(),
             Happening::Start => self.start(),
         }
@@ -225,18 +257,38 @@ impl World {
         reading: Option<Heard>,
         event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>),
     ) -> Result<(), Violation> {
+        self.hear(event);
+        self.act(about.as_slice(), reading)?;
+        while let Some(ticket) = self.cancelled.pop() {
+            self.watch.permits.cancelled();
+            self.tally.cancelled += 1;
+            self.hear(|keeper, now, out| keeper.cancel(ticket, now, out));
+            self.act(&[], None)?;
+        }
+        Ok(())
+    }
+
+    /// The keeper hears of something. What it wants waits until the daemon comes to
+    /// [act](Self::act) upon it.
+    pub(crate) fn hear(&mut self, event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>)) {
+        if let Some(keeper) = &mut self.keeper {
+            event(keeper, Moment::from_millis(self.now), &mut self.outputs);
+        }
+    }
+
+    /// The keeper has heard of all that has happened, and what it wants is done.
+    fn act(&mut self, about: &[usize], reading: Option<Heard>) -> Result<(), Violation> {
         let now = Moment::from_millis(self.now);
         let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
         let mut out = std::mem::take(&mut self.outputs);
-        event(keeper, now, &mut out);
         if self.stopping.is_none() {
             keeper.wake(now, &mut out);
             if keeper.next_wake().is_some_and(|next| next <= now) {
                 keeper.wake(now, &mut out);
             }
         }
-        if let Some(subject) = about {
-            self.look_at_value_in_use(subject, reading)?;
+        for subject in about {
+            self.look_at_value_in_use(*subject, reading)?;
         }
         let mut later = out.as_slice();
         while let Some((output, rest)) = later.split_first() {
@@ -246,6 +298,18 @@ impl World {
         out.clear();
         self.outputs = out;
         self.watch_step(about)
+    }
+
+    /// The same for a batch of events, which the keeper has [heard](Self::hear) of.
+    pub(crate) fn act_on_batch(&mut self, about: &[usize]) -> Result<(), Violation> {
+        self.in_batch = true;
+        self.act(about, None)?;
+        self.in_batch = false;
+        self.tell(None, None, |_, _, _| {})
+    }
+
+    pub(crate) fn whose(&self, id: TokenId) -> Option<usize> {
+        self.by_id.get(id.index()).copied().flatten()
     }
 
     pub(crate) fn add_flight(&mut self, flight: Flight) -> usize {

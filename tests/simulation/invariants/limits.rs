@@ -152,6 +152,26 @@ impl LimitsWatch {
         self.servers[server].limits = limits;
     }
 
+    pub(super) fn renamed(&mut self, server: usize, plan: &Plan) {
+        let limits = plan.servers[server].limits;
+        let account = &mut self.servers[server];
+        *account = Account {
+            limits,
+            in_flight: 0,
+            starts: VecDeque::new(),
+            quiet_until: 0,
+            quiet: std::mem::take(&mut account.quiet),
+        };
+    }
+
+    pub(crate) fn is_busy(&self, subject: usize) -> bool {
+        self.busy[subject].is_some()
+    }
+
+    pub(crate) fn in_flight(&self, server: usize) -> u32 {
+        self.servers[server].in_flight
+    }
+
     pub(super) fn added(&mut self, subject: usize) {
         self.busy[subject] = None;
     }

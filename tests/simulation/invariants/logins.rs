@@ -23,6 +23,10 @@ struct Budget {
     attempts: u32,
     /// The newest value, and when it will have lived through half of its reported life.
     probation: Option<(SessionId, Ms)>,
+    /// What the budget was before the last attempt.
+    before: Option<(Ms, u32)>,
+    /// The last attempt's number, as the keeper counts them.
+    attempt: u32,
 }
 
 /// A way's failures in its window, which begins with the first of them.
@@ -57,7 +61,7 @@ impl Logins {
     pub(crate) fn started(
         &mut self,
         now: Ms,
-        subject: usize,
+        (subject, attempt): (usize, u32),
         (reason, policy, way): (Reason, &Policy, usize),
         using: Option<SessionId>,
         bound: Option<Ms>,
@@ -95,10 +99,13 @@ impl Logins {
             ));
         }
         let budget = &mut self.budgets[subject];
+        let before = Some((budget.window_end, budget.attempts));
         if budget.attempts == 0 || now >= budget.window_end {
             *budget = Budget { window_end: now + whole(reauth.window), ..Budget::default() };
         }
         budget.attempts += 1;
+        budget.before = before;
+        budget.attempt = attempt;
         budget.probation = None;
         if budget.attempts > reauth.max_attempts.get() {
             let (attempts, left) = (budget.attempts, budget.window_end - now);
@@ -107,6 +114,38 @@ impl Logins {
             ));
         }
         Ok(())
+    }
+
+    /// An attempt has come to no conclusion: it was none.
+    pub(crate) fn inconclusive(&mut self, subject: usize) {
+        let budget = &mut self.budgets[subject];
+        if let Some((window_end, attempts)) = budget.before.take() {
+            (budget.window_end, budget.attempts) = (window_end, attempts);
+        }
+    }
+
+    /// The number of the last attempt, as the keeper counts those that count.
+    pub(crate) fn attempt(&self, subject: usize) -> u32 {
+        self.budgets[subject].attempt
+    }
+
+    /// Whether the books know of nothing that keeps a method from beginning an attempt.
+    pub(crate) fn may_begin(&self, way: usize, now: Ms) -> bool {
+        let way = &self.ways[way];
+        let exhausted = way.failures >= way.spec.max_failures.get() && now < way.window_end;
+        now >= way.closed_until && !exhausted
+    }
+
+    /// A method is another one to the keeper, which has not failed yet.
+    pub(crate) fn renamed(&mut self, way: usize) {
+        self.ways[way].failures = 0;
+        self.ways[way].window_end = 0;
+    }
+
+    /// The token is another server's, which has said nothing of it.
+    pub(super) fn moved(&mut self, subject: usize) {
+        self.verdicts[subject] = Verdict::default();
+        self.budgets[subject].probation = None;
     }
 
     /// An attempt failed, or its value died young.

@@ -4,22 +4,30 @@
 //! what the world knows to be true; they do not believe what the keeper says of itself.
 
 mod claims;
+mod fresh;
 mod limits;
 mod logins;
 mod order;
+mod outages;
+mod permits;
 mod reports;
 mod schedule;
+mod slots;
 mod survival;
 mod tally;
 
 use std::fmt;
 
 pub(crate) use self::claims::Claims;
+pub(crate) use self::fresh::Fresh;
 pub(crate) use self::limits::LimitsWatch;
 pub(crate) use self::logins::Logins;
 pub(crate) use self::order::Order;
+pub(crate) use self::outages::Outages;
+pub(crate) use self::permits::Permits;
 pub(crate) use self::reports::{Answered, Reports};
 pub(crate) use self::schedule::ScheduleWatch;
+pub(crate) use self::slots::Slots;
 pub(crate) use self::survival::{Survival, Window, longest_good_time};
 pub(crate) use self::tally::Tally;
 use crate::chance::{Ms, SECOND};
@@ -45,8 +53,24 @@ pub(crate) enum Invariant {
     NeverStalls,
     /// 8: no bound is later than the true end of life.
     BoundIsTrue,
-    /// 9: what is said of renewals is true.
+    /// 9: after a recovery everything due is asked about within seconds.
+    RecoveryIsPrompt,
+    /// 10: actions handed out = completed + cancelled + in flight, and so are their permits.
+    NothingIsLost,
+    /// 11: no `[reauth]` waits for a slot while another holds more than its share.
+    SlotsAreShared,
+    /// 12: what failed on one connection is tried again on a fresh one.
+    RetriesAreFresh,
+    /// 13: nothing that another boot has heard postpones a check.
+    BootsPostponeNothing,
+    /// 14: a login attempt without a conclusion changes no budget.
+    InconclusiveIsFree,
+    /// 15: nothing is kept of servers and `[reauth]` methods that are configured no more.
+    NothingIsKept,
+    /// 16: what is said of renewals is true.
     RenewalIsProven,
+    /// 17: a server is said to be down when it is, once, and is probed then.
+    OutagesAreReal,
 }
 
 impl fmt::Display for Invariant {
@@ -60,7 +84,15 @@ impl fmt::Display for Invariant {
             Self::SaidOnce => (6, "what happened is said exactly once"),
             Self::NeverStalls => (7, "the schedule never stalls"),
             Self::BoundIsTrue => (8, "a bound is never later than the true end"),
-            Self::RenewalIsProven => (9, "a renewal that is claimed has happened"),
+            Self::RecoveryIsPrompt => (9, "everything due is asked soon after a recovery"),
+            Self::NothingIsLost => (10, "every action ends, and gives back what it took"),
+            Self::SlotsAreShared => (11, "hook slots are shared by all that wait"),
+            Self::RetriesAreFresh => (12, "what failed is tried on a fresh connection"),
+            Self::BootsPostponeNothing => (13, "no other boot postpones a check"),
+            Self::InconclusiveIsFree => (14, "an inconclusive login changes no budget"),
+            Self::NothingIsKept => (15, "nothing is kept of what is not configured"),
+            Self::RenewalIsProven => (16, "a renewal that is claimed has happened"),
+            Self::OutagesAreReal => (17, "an outage is real, told of once, and probed"),
         };
         write!(f, "{self:?} (invariant {number}: {sentence})")
     }
@@ -86,11 +118,15 @@ impl fmt::Display for Violation {
 pub(crate) struct Watch {
     pub(crate) survival: Survival,
     pub(crate) claims: Claims,
+    pub(crate) fresh: Fresh,
     pub(crate) limits: LimitsWatch,
     pub(crate) logins: Logins,
     pub(crate) order: Order,
+    pub(crate) outages: Outages,
+    pub(crate) permits: Permits,
     pub(crate) reports: Reports,
     pub(crate) schedule: ScheduleWatch,
+    pub(crate) slots: Slots,
     /// When the daemon was down, or the machine asleep.
     absences: Vec<(Ms, Ms)>,
 }
@@ -100,11 +136,15 @@ impl Watch {
         Self {
             survival: Survival::default(),
             claims: Claims::new(plan.servers.len()),
+            fresh: Fresh::default(),
             limits: LimitsWatch::new(plan, subjects.len()),
             logins: Logins::new(plan, subjects.len()),
             order: Order::new(plan.servers.len()),
+            outages: Outages::new(plan.servers.len()),
+            permits: Permits::default(),
             reports: Reports::new(plan.servers.len(), subjects.len()),
             schedule: ScheduleWatch::default(),
+            slots: Slots::new(plan.max_hooks.get(), plan.ways.len()),
             absences: Vec::new(),
         }
     }
@@ -116,6 +156,27 @@ impl Watch {
         self.order = Order::new(plan.servers.len());
         self.reports.restarted();
         self.schedule = ScheduleWatch::default();
+        self.fresh.restarted();
+        self.permits.restarted();
+        self.slots = Slots::new(plan.max_hooks.get(), plan.ways.len());
+        (0..plan.servers.len()).for_each(|server| self.outages.reset(server));
+    }
+
+    /// A server is another one to the keeper.
+    pub(crate) fn renamed(&mut self, server: usize, plan: &Plan) {
+        self.limits.renamed(server, plan);
+        self.order.forget(server);
+        self.outages.reset(server);
+        self.reports.renamed(server);
+    }
+
+    /// A token is another server's.
+    pub(crate) fn moved(&mut self, from: usize, subject: usize, logs_in: bool) {
+        self.order.left(from, subject);
+        if !logs_in {
+            self.logins.moved(subject);
+        }
+        self.outages.forget(from, subject);
     }
 
     /// The daemon does nothing in this time.
@@ -145,6 +206,7 @@ impl Watch {
     /// A token is not configured any more.
     pub(crate) fn removed(&mut self, server: usize, subject: usize) {
         self.logins.forgotten(subject);
+        self.outages.forget(server, subject);
         self.order.left(server, subject);
     }
 }

@@ -65,6 +65,10 @@ impl Reports {
         self.servers_down.fill(false);
     }
 
+    pub(super) fn renamed(&mut self, server: usize) {
+        self.servers_down[server] = false;
+    }
+
     pub(super) fn added(&mut self, subject: usize) {
         self.told[subject] = Told::default();
     }
@@ -160,7 +164,7 @@ impl Reports {
         &mut self,
         now: Ms,
         server: usize,
-        notice: ServerNotice,
+        notice: &ServerNotice,
     ) -> Result<(), Violation> {
         let down = match notice {
             ServerNotice::Unavailable { .. } => true,

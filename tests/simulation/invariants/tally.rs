@@ -14,6 +14,15 @@ pub(crate) struct Tally {
     pub(crate) logins: u64,
     pub(crate) runs: u64,
     pub(crate) outages: u64,
+    /// Actions that were cancelled, as their token was gone.
+    pub(crate) cancelled: u64,
+    /// Queries that were sent again after a keep-alive race.
+    pub(crate) resent: u64,
+    /// Requests that a pooled connection spoilt.
+    pub(crate) spoilt: u64,
+    pub(crate) inconclusive_logins: u64,
+    /// Lives that another boot had known.
+    pub(crate) other_boots: u64,
     pub(crate) deaths: u64,
     /// Deaths of values whose server could have kept them alive, by its nature.
     pub(crate) deaths_for_want_of_a_window: u64,
@@ -45,6 +54,11 @@ impl AddAssign for Tally {
         self.logins += other.logins;
         self.runs += other.runs;
         self.outages += other.outages;
+        self.cancelled += other.cancelled;
+        self.resent += other.resent;
+        self.spoilt += other.spoilt;
+        self.inconclusive_logins += other.inconclusive_logins;
+        self.other_boots += other.other_boots;
         self.deaths += other.deaths;
         self.deaths_for_want_of_a_window += other.deaths_for_want_of_a_window;
         self.narrow_escapes += other.narrow_escapes;
@@ -60,7 +74,8 @@ impl fmt::Display for Tally {
             "{} seeds, {} checks ({} on lives under an hour), {} token-years; \
              {} logins, {} starts of the daemon, {} outages noticed, {} escapes from bad weather, \
              {} deaths ({} for want of a window); at most {} requests for a token in a minute, \
-             {} on lives over a minute",
+             {} on lives over a minute; {} actions cancelled, {} queries sent again and {} spoilt \
+             by pooled connections, {} logins without a conclusion, {} lives of another boot",
             self.worlds,
             self.checks,
             self.checks_on_short_lives,
@@ -73,6 +88,11 @@ impl fmt::Display for Tally {
             self.deaths_for_want_of_a_window,
             self.most_in_a_minute,
             self.most_on_longer_lives,
+            self.cancelled,
+            self.resent,
+            self.spoilt,
+            self.inconclusive_logins,
+            self.other_boots,
         )
     }
 }

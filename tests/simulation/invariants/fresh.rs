@@ -1,0 +1,62 @@
+//! Invariant 12: what failed on one connection is tried again on another.
+
+use std::collections::HashSet;
+
+use tokenkeep::outcome::Connection;
+
+use super::{Invariant, Violation};
+use crate::api::SessionId;
+use crate::chance::Ms;
+
+/// The books of attempts that came to no conclusion.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    /// The values whose last response was none, or a first 401.
+    open: HashSet<SessionId>,
+}
+
+impl Fresh {
+    /// A request about a value starts; `probing`: its server is known to be down.
+    pub(crate) fn asked(
+        &self,
+        now: Ms,
+        (subject, session): (usize, SessionId),
+        connection: Connection,
+        probing: bool,
+    ) -> Result<(), Violation> {
+        let why = if probing {
+            "a probe of a server that is down"
+        } else if self.must_be_fresh(session) {
+            "an attempt after one without a conclusion"
+        } else {
+            return Ok(());
+        };
+        if connection == Connection::Fresh {
+            return Ok(());
+        }
+        let what = format!("token {subject}: {why} uses a pooled connection");
+        Err(Violation { invariant: Invariant::RetriesAreFresh, at: now, what })
+    }
+
+    pub(crate) fn must_be_fresh(&self, session: SessionId) -> bool {
+        self.open.contains(&session)
+    }
+
+    /// A response about a value came, or none.
+    pub(crate) fn answered(&mut self, session: SessionId, concluded: bool) {
+        if concluded {
+            self.open.remove(&session);
+        } else {
+            self.open.insert(session);
+        }
+    }
+
+    /// Whatever came before counts no more: the value is new to the daemon, or to its server.
+    pub(crate) fn forget(&mut self, session: SessionId) {
+        self.open.remove(&session);
+    }
+
+    pub(super) fn restarted(&mut self) {
+        self.open.clear();
+    }
+}
