@@ -28,6 +28,14 @@ const SAID_ONCE: &str = "SaidOnce";
 const SCHEDULE: &str = "NeverStalls";
 const BOUND: &str = "BoundIsTrue";
 const RENEWAL: &str = "RenewalIsProven";
+const RECOVERY: &str = "RecoveryIsPrompt";
+const LOST: &str = "NothingIsLost";
+const SLOTS: &str = "SlotsAreShared";
+const FRESH: &str = "RetriesAreFresh";
+const BOOTS: &str = "BootsPostponeNothing";
+const FREE: &str = "InconclusiveIsFree";
+const KEPT: &str = "NothingIsKept";
+const OUTAGES: &str = "OutagesAreReal";
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -47,8 +55,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the backoff ignores the bound",
         file: "src/lifecycle/cadence.rs",
-        text: "let limit = patience.flatten().unwrap_or(Duration::MAX);",
-        becomes: "let limit = Duration::MAX;",
+        text: "let limit = reading.and_then(|reading| patience(reading, now)).unwrap_or(Duration::MAX);",
+        becomes: "let _ = (reading, now);\n    let limit = Duration::MAX;",
         caught_by: &[SURVIVAL],
     },
     Mutant {
@@ -83,10 +91,10 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the breaker's probes do not rotate",
-        file: "src/keeper/breaker.rs",
-        text: "                probed.insert(id);\n",
-        becomes: "",
-        caught_by: &[SURVIVAL],
+        file: "src/keeper/gate.rs",
+        text: "            (logs_in(*id), self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n",
+        becomes: "            (logs_in(*id), self.breaker.has_failed(*id), false)\n",
+        caught_by: &[SURVIVAL, RECOVERY],
     },
     Mutant {
         name: "a token's budget is forgotten at a restart",
@@ -133,9 +141,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a place in flight is never given back",
         file: "src/keeper/contact.rs",
-        text: "        server.gate.release();\n",
+        text: "        self.servers[id.index()].gate.release();\n",
         becomes: "",
-        caught_by: &[SURVIVAL, SCHEDULE, ORDER],
+        caught_by: &[LOST],
     },
     Mutant {
         name: "a token with a request under way may start another",
@@ -189,6 +197,132 @@ const MUTANTS: &[Mutant] = &[
         text: "(false, Renewal::Auto) => self.continue_with(Task::TryRenew),",
         becomes: "(false, Renewal::Auto) => self.doubt(reading),",
         caught_by: &[SURVIVAL, RENEWAL],
+    },
+    Mutant {
+        name: "tokens are not told of a recovery",
+        file: "src/keeper/contact.rs",
+        text: "                self.tell_failing(id, &Event::ServerRecovered, now, out);\n",
+        becomes: "",
+        caught_by: &[RECOVERY],
+    },
+    Mutant {
+        name: "a cancelled action keeps its permit",
+        file: "src/keeper/mod.rs",
+        text: "        self.server_result(ticket, Contact::None, None, now, out);\n        self.conclude(ticket, Event::Cancelled, now, out);",
+        becomes: "        self.conclude(ticket, Event::Cancelled, now, out);",
+        caught_by: &[LOST],
+    },
+    Mutant {
+        name: "an action whose token is gone is not cancelled",
+        file: "tests/simulation/effects.rs",
+        text: "            self.cancelled.push(ticket);\n",
+        becomes: "            let _ = ticket;\n",
+        caught_by: &[LOST],
+    },
+    Mutant {
+        name: "a hook slot is never given back",
+        file: "src/keeper/mod.rs",
+        text: "        self.hooks -= 1;\n",
+        becomes: "",
+        caught_by: &[LOST],
+    },
+    Mutant {
+        name: "the first reauth method gets all hook slots",
+        file: "src/keeper/admit.rs",
+        text: "methods.filter(waits).min_by_key(|index| self.reauths[*index].running)",
+        becomes: "methods.filter(waits).min()",
+        caught_by: &[SLOTS],
+    },
+    Mutant {
+        name: "no hook slot is reserved",
+        file: "src/keeper/admit.rs",
+        text: "free as usize > self.reauths.iter().filter(is_idle).count()",
+        becomes: "self.reauths.iter().filter(is_idle).count() < usize::MAX && free > 0",
+        caught_by: &[SLOTS],
+    },
+    Mutant {
+        name: "a retry uses a pooled connection",
+        file: "src/lifecycle/token.rs",
+        text: "if self.failures > 0 || is_overdue { Connection::Fresh }",
+        becomes: "if is_overdue { Connection::Fresh }",
+        caught_by: &[FRESH],
+    },
+    Mutant {
+        name: "a candidate that takes its place is asked on a pooled connection",
+        file: "src/lifecycle/newcomer.rs",
+        text: "            self.token.failures = candidate.failures;\n",
+        becomes: "            let _ = candidate.failures;\n",
+        caught_by: &[FRESH],
+    },
+    Mutant {
+        name: "fresh connections are taken from the pool",
+        file: "tests/simulation/connections.rs",
+        text: "        if wanted == Connection::Fresh {",
+        becomes: "        if wanted == Connection::Fresh && self.pool == u32::MAX {",
+        caught_by: &[SURVIVAL, RENEWAL],
+    },
+    Mutant {
+        name: "a life of another boot is trusted",
+        file: "src/lifecycle/resume.rs",
+        text: "        if !resumed.this_boot {",
+        becomes: "        if false {",
+        caught_by: &[BOOTS],
+    },
+    Mutant {
+        name: "an inconclusive attempt counts for its token",
+        file: "src/lifecycle/budget.rs",
+        text: "            self.take_back();\n            self.inconclusive = inconclusive;",
+        becomes: "            self.inconclusive = inconclusive;",
+        caught_by: &[FREE],
+    },
+    Mutant {
+        name: "an inconclusive attempt counts for its method",
+        file: "src/keeper/run.rs",
+        text: "Notice::ReauthFailed { fault, .. } => Some(fault.inconclusive),",
+        becomes: "Notice::ReauthFailed { .. } => Some(false),",
+        caught_by: &[FREE],
+    },
+    Mutant {
+        name: "a removed server is kept for ever",
+        file: "src/keeper/mod.rs",
+        text: "            self.free_servers.push(server);\n",
+        becomes: "            let _ = server;\n",
+        caught_by: &[KEPT],
+    },
+    Mutant {
+        name: "a removed reauth method with a command in flight is kept for ever",
+        file: "src/keeper/mod.rs",
+        text: "        if method.is_removed {\n            self.release_reauth(reauth);\n        }\n",
+        becomes: "",
+        caught_by: &[KEPT],
+    },
+    Mutant {
+        name: "a server that is down is probed at any pause",
+        file: "src/keeper/breaker.rs",
+        text: "                outage.next_probe = now + gap(outage.failures).clamp(SHORTEST_GAP, LONGEST_GAP);",
+        becomes: "                outage.next_probe = now + gap(outage.failures).max(4 * LONGEST_GAP);",
+        caught_by: &[OUTAGES],
+    },
+    Mutant {
+        name: "probes go to tokens that have failed",
+        file: "src/keeper/gate.rs",
+        text: "self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n        };",
+        becomes: "!self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n        };",
+        caught_by: &[OUTAGES],
+    },
+    Mutant {
+        name: "dead tokens keep the breaker from opening",
+        file: "src/keeper/contact.rs",
+        text: "(ticket.serial, server.census.asked());",
+        becomes: "(ticket.serial, server.census.total());",
+        caught_by: &[OUTAGES],
+    },
+    Mutant {
+        name: "tokens with trouble of their own open the breaker again and again",
+        file: "src/keeper/breaker.rs",
+        text: "        if self.own_trouble.contains(&token) {\n            return Change::None;\n        }",
+        becomes: "",
+        caught_by: &[OUTAGES],
     },
 ];
 
