@@ -203,7 +203,7 @@ const MUTANTS: &[Mutant] = &[
         file: "src/keeper/contact.rs",
         text: "                self.tell_failing(id, &Event::ServerRecovered, now, out);\n",
         becomes: "",
-        caught_by: &[RECOVERY],
+        caught_by: &[RECOVERY, OUTAGES],
     },
     Mutant {
         name: "a cancelled action keeps its permit",
