@@ -280,6 +280,7 @@ mod tests {
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         let ticket = first_check(&mut daemon);
         daemon.loaded(Fresh::new(configured(folder, "second"), &[]));
+        daemon.work_off();
         assert_eq!(daemon.roster.id_of("second"), Some(ticket.token), "the number is used again");
         daemon.look_now(ticket.token);
         (daemon, ticket)

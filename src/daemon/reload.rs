@@ -140,6 +140,14 @@ impl Daemon {
         self.tell_of_stocks();
     }
 
+    /// Works on the backlog until nothing is left of it.
+    #[cfg(test)]
+    pub(super) fn work_off(&mut self) {
+        while !self.backlog.is_empty() {
+            self.work();
+        }
+    }
+
     /// Works on the backlog for a slice of time.
     pub(super) fn work(&mut self) {
         if self.backlog.is_empty() {

@@ -94,6 +94,8 @@ pub(super) struct Failure {
     pub(super) is_probe: bool,
     /// The token had a response before.
     pub(super) is_proven: bool,
+    /// The token is one of those that are being asked about; otherwise it logs in.
+    pub(super) is_asked: bool,
     /// How many of the server's tokens are being asked about.
     pub(super) asked: usize,
 }
@@ -186,7 +188,7 @@ impl Breaker {
         now: Moment,
         gap: impl FnOnce(u16) -> Duration,
     ) -> Change {
-        let Failure { token, serial, is_probe, is_proven, asked } = failure;
+        let Failure { token, serial, is_probe, is_proven, is_asked, asked } = failure;
         if let Some(outage) = &mut self.outage {
             self.failed.insert(token);
             if is_probe {
@@ -197,8 +199,16 @@ impl Breaker {
             }
             return Change::None;
         }
-        if self.own_trouble.contains(&token) {
+        // A login says little about a server that has others to answer.
+        if !is_asked && asked > 0 {
             return Change::None;
+        }
+        if self.own_trouble.contains(&token) {
+            if self.own_trouble.len() < asked {
+                return Change::None;
+            }
+            // No token is left that could be answered well: that is an outage like any other.
+            self.failed.append(&mut self.own_trouble);
         }
         let is_outdated = serial <= self.responded_at;
         if self.suspects.contains(&token) {
@@ -281,8 +291,14 @@ mod tests {
     /// A failure of a request that was started after every response so far.
     fn fail(breaker: &mut Breaker, token: u32, asked: usize) -> Change {
         let serial = breaker.responded_at + 1;
-        let failure =
-            Failure { token, serial, is_probe: breaker.is_open(), is_proven: true, asked };
+        let failure = Failure {
+            token,
+            serial,
+            is_probe: breaker.is_open(),
+            is_proven: true,
+            is_asked: true,
+            asked,
+        };
         breaker.unavailable(failure, at(0), second)
     }
 
@@ -329,8 +345,14 @@ mod tests {
         let mut breaker = Breaker::default();
         breaker.answered(9, 20);
         for token in 0..5 {
-            let failure =
-                Failure { token, serial: 20, is_probe: false, is_proven: true, asked: 10 };
+            let failure = Failure {
+                token,
+                serial: 20,
+                is_probe: false,
+                is_proven: true,
+                is_asked: true,
+                asked: 10,
+            };
             assert_eq!(breaker.unavailable(failure, at(0), second), Change::None);
         }
         assert!(!breaker.has_own_trouble(0), "there was no response since it failed");
@@ -369,11 +391,40 @@ mod tests {
         respond(&mut breaker, 0);
         let mut fail = |token| {
             let (serial, asked) = (breaker.responded_at + 1, 1_000);
-            let failure = Failure { token, serial, is_probe: false, is_proven: false, asked };
+            let failure =
+                Failure { token, serial, is_probe: false, is_proven: false, is_asked: true, asked };
             breaker.unavailable(failure, at(0), second)
         };
         assert!((1..64).all(|token| fail(token) == Change::None));
         assert_eq!(fail(64), Change::Opened);
+    }
+
+    #[test]
+    fn failed_logins_do_not_open_it_while_other_tokens_are_asked_about() {
+        for (asked, change) in [(1, Change::None), (0, Change::Opened)] {
+            let mut breaker = Breaker::default();
+            let failure = Failure {
+                token: 7,
+                serial: 1,
+                is_probe: false,
+                is_proven: true,
+                is_asked: false,
+                asked,
+            };
+            assert_eq!(breaker.unavailable(failure, at(0), second), change, "{asked}");
+        }
+    }
+
+    #[test]
+    fn where_only_tokens_with_trouble_of_their_own_are_left_their_failure_opens_it() {
+        let mut breaker = Breaker::default();
+        for _ in 0..2 {
+            (1..3).for_each(|token| drop(fail(&mut breaker, token, 9)));
+            respond(&mut breaker, 3);
+        }
+        assert_eq!(fail(&mut breaker, 1, 9), Change::None);
+        assert_eq!(fail(&mut breaker, 1, 2), Change::Opened, "the others are gone");
+        assert!(!breaker.has_own_trouble(2));
     }
 
     #[test]
@@ -392,8 +443,14 @@ mod tests {
         for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
             let mut breaker = opened();
             breaker.started(0);
-            let failure =
-                Failure { token: 0, serial: 9, is_probe: true, is_proven: true, asked: 10 };
+            let failure = Failure {
+                token: 0,
+                serial: 9,
+                is_probe: true,
+                is_proven: true,
+                is_asked: true,
+                asked: 10,
+            };
             breaker.unavailable(failure, at(0), |_| Duration::from_millis(gap));
             assert_eq!(breaker.opens_at(), Some(at(next)));
         }
@@ -431,7 +488,14 @@ mod tests {
     fn responses_to_requests_from_before_do_not_count_as_probes() {
         let mut breaker = opened();
         breaker.started(4);
-        let failure = Failure { token: 5, serial: 9, is_probe: false, is_proven: true, asked: 10 };
+        let failure = Failure {
+            token: 5,
+            serial: 9,
+            is_probe: false,
+            is_proven: true,
+            is_asked: true,
+            asked: 10,
+        };
         breaker.unavailable(failure, at(1_200), second);
         assert_eq!(breaker.opens_at(), None);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Keeper;
 use super::breaker::{Change, Failure};
 use super::entry::Entry;
-use super::output::{Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
+use super::output::{Census, Contact, Output, Place, ServerId, ServerNotice, Ticket, TokenId};
 use crate::lifecycle::{Event, Token, backoff, patience};
 use crate::time::Moment;
 
@@ -53,9 +53,11 @@ impl Keeper {
                     if is_quick { Duration::ZERO } else { gap }
                 };
                 let (serial, asked) = (ticket.serial, server.census.asked());
-                let is_proven = self.table.look(token, |entry| entry.token.had_response());
-                let is_proven = is_proven == Some(true);
-                let failure = Failure { token, serial, is_probe, is_proven, asked };
+                let known = self
+                    .table
+                    .look(token, |entry| (entry.token.had_response(), Census::asks(&entry.token)));
+                let (is_proven, is_asked) = known.unwrap_or_default();
+                let failure = Failure { token, serial, is_probe, is_proven, is_asked, asked };
                 (server.gate.breaker.unavailable(failure, now, gap), Some(fault))
             }
             (Contact::Failed(_), None) | (Contact::None, _) => {

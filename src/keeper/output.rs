@@ -173,6 +173,11 @@ impl Census {
         self.alive + self.retrying + self.unverified
     }
 
+    /// Whether the token is one of those [`asked`](Self::asked) about.
+    pub(super) fn asks(token: &Token) -> bool {
+        matches!(token.state(), State::Alive | State::Retrying | State::Unverified)
+    }
+
     pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
         match state {
             State::Alive => &mut self.alive,

@@ -30,6 +30,10 @@ impl Keeper {
                 return Err(Refusal::Held { retry_in_ms: whole_millis(opens.since(now)) });
             }
         }
+        if request == Request::Pause {
+            let server = spec.server.index();
+            self.servers[server].gate.breaker.forget(id.0);
+        }
         self.advance(id, Event::Requested(request), now, out);
         self.settle(id, now, out);
         self.wake(now, out);
