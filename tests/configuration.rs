@@ -855,6 +855,20 @@ fn what_works_but_should_not_stay_is_warned_of() {
 }
 
 #[test]
+fn a_pasted_secret_is_warned_of_and_masked_in_files_and_variables() {
+    let token = "Zk3v9QpLx7Wm2RtYb5NcHd8sFg4J";
+    for (key, value) in [("env", token), ("credential", token), ("file", token)] {
+        let text = COMPLETE
+            .replace("file = \"/var/lib/tokenkeep/quotes.token\"", &format!("{key} = \"{value}\""));
+        let warnings = Setup::new(&text).warnings();
+        let [(WarningKind::LooksSecret, said)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(said.contains("(`file`)") && !said.contains(token), "{said}");
+    }
+    let setup = Setup::new(COMPLETE).var("TOKENKEEP__TOKEN__QUOTES__FILE", token);
+    let [(WarningKind::LooksSecret, _)] = &setup.warnings()[..] else { panic!("no warning") };
+}
+
+#[test]
 fn a_complete_configuration_has_no_warning() {
     assert_eq!(Setup::new(COMPLETE).warnings(), []);
 }

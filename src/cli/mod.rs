@@ -29,6 +29,7 @@ use crate::control::{self, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
+use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
 
 /// Keeps session tokens alive.
@@ -174,6 +175,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             match &failure {
                 Failure::Configuration(faults) => tell(&look.faults(faults)),
                 Failure::Dead | Failure::Told { .. } => {}
+                // What a name of the configuration leads to may be a secret in its place.
+                Failure::Daemon(_) | Failure::Log(_) => complain(&mask(&failure.to_string())),
                 _ => complain(&failure.to_string()),
             }
             failure.status().into()
@@ -200,7 +203,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
             warn(&loaded.warnings, look);
-            print(&settings::print(&loaded.settings))
+            print(&masked_values(&settings::print(&loaded.settings)))
         }
         Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => print(&completions::script(shell)),
@@ -249,6 +252,15 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
         complain(&format!("warning: {fault}"));
     }
     print(&plan::tell(&loaded, all))
+}
+
+/// TOML as it is, but without values that look like secrets. Names are shown.
+fn masked_values(toml: &str) -> String {
+    let line = |line: &str| match line.split_once(" = ") {
+        Some((key, value)) => format!("{key} = {}\n", mask(value)),
+        None => format!("{line}\n"),
+    };
+    toml.lines().map(line).collect()
 }
 
 fn print(text: &str) -> Result<(), Failure> {

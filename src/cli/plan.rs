@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::lifecycle::{Draw, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::secret::mask;
 use crate::settings::{
     InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
 };
@@ -78,7 +79,7 @@ pub(super) fn tell(loaded: &Loaded, all: bool) -> String {
         let rest = tokens.len() - told;
         line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
     }
-    text
+    mask(&text).into_owned()
 }
 
 fn line(text: &mut String, line: &str) {

@@ -83,14 +83,23 @@ impl Environment {
                 }
             };
             let path = target.path.iter().fold(String::new(), |path, key| join(&path, key));
-            let checked = value
-                .to_str()
-                .map(|text| value::check(variable, target.kind, &as_toml(target.kind, text)));
+            let value = value.to_str().map(|text| as_toml(target.kind, text));
+            let checked = value.as_ref().map(|value| value::check(variable, target.kind, value));
+            if let (Some(Ok(_)), Some(value)) = (&checked, &value)
+                && let Some((kind, message, remedy)) = advice::doubt(&path, target.kind, value)
+            {
+                report.warning(spot, kind, message, remedy);
+            }
             match checked {
                 Some(Ok(checked)) => put(&mut right, &target.path, checked),
                 Some(Err(problem)) => {
                     // A shell takes no blanks around the equals sign.
                     let remedy = problem.remedy.replace(" = ", "=");
+                    let pasted = value
+                        .as_ref()
+                        .and_then(|value| advice::pasted_secret(&path, target.kind, value));
+                    let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
+                    let remedy = remedy + &more;
                     report.fault(
                         spot,
                         problem.kind,

@@ -150,12 +150,23 @@ impl Pass<'_> {
         value: &DeValue<'_>,
         spot: Spot,
     ) -> Option<Value> {
-        let checked = value::check(name, kind, value).map_err(|problem| {
-            let message = format!("`{path}` {}", problem.message);
-            self.report.fault(spot, problem.kind, message, problem.remedy);
-        });
+        let checked = match value::check(name, kind, value) {
+            Ok(checked) => {
+                if let Some((kind, message, remedy)) = advice::doubt(&path, kind, value) {
+                    self.report.warning(spot, kind, message, remedy);
+                }
+                Some(checked)
+            }
+            Err(problem) => {
+                let message = format!("`{path}` {}", problem.message);
+                let pasted = advice::pasted_secret(&path, kind, value);
+                let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
+                self.report.fault(spot, problem.kind, message, problem.remedy + &more);
+                None
+            }
+        };
         self.marks.value(path, spot);
-        checked.ok()
+        checked
     }
 
     fn child(
