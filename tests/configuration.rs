@@ -414,6 +414,51 @@ fn what_is_not_toml_is_refused_at_its_place() {
 }
 
 #[test]
+fn one_typo_is_one_error() {
+    for (from, to, meant) in [
+        ("[server.sarus]", "[sever.sarus]", "`server`"),
+        ("[reauth.relogin]", "[reuth.relogin]", "`reauth`"),
+        ("url =", "ulr =", "`url`"),
+        ("command =", "comand =", "`command`"),
+        ("file =", "fiel =", "`file`"),
+        ("server =", "sever =", "`server`"),
+    ] {
+        let fault = Setup::new(&COMPLETE.replacen(from, to, 1)).fault();
+        assert!(fault.contains(&format!("did you mean {meant}?")), "{to}: {fault}");
+    }
+    let two = COMPLETE.replace("[server.sarus]", "[sever.sarus]").replace("[reauth.", "[reuth.");
+    assert_eq!(Setup::new(&two).faults().len(), 2);
+}
+
+#[test]
+fn curly_quotes_are_named() {
+    for (open, close) in
+        [('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}'), ('\u{201e}', '\u{201c}')]
+    {
+        for line in ["url = %https://h%", "url = %https://h\"", "\"url% = 1"] {
+            let line = line.replacen('%', &open.to_string(), 1).replace('%', &close.to_string());
+            let fault = Setup::new(&format!("[server.s]\n{line}\n")).fault();
+            assert!(fault.starts_with("tokenkeep.toml:2:"), "{line}: {fault}");
+            assert!(fault.contains("write straight quotation marks"), "{line}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn a_second_table_or_key_names_the_line_of_the_first() {
+    for (text, first) in [
+        ("\n[log]\n[control]\n[log]\n", 2),
+        ("[token.a]\nenv = \"A\"\n[token.b]\n\n[token.a]\n", 1),
+        ("max_hooks = 4\n\nmax_hooks = 5\n", 1),
+        ("[log]\nlevel = \"info\"\n[schedule]\njitter = 0\nmin_interval = \"1s\"\njitter = 0\n", 4),
+    ] {
+        let fault = Setup::new(text).fault();
+        let words = format!("a second time in this file; the first is on line {first}");
+        assert!(fault.contains(&words), "{text:?}: {fault}");
+    }
+}
+
+#[test]
 fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
     for (token, place, words) in [
         ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),

@@ -169,6 +169,17 @@ pub(super) fn doubt(
 /// line until something closes it.
 pub(super) const MISSING_COMMA: &str = "missing comma between array elements";
 
+/// Sentence and remedy for a line that is not TOML because of the quotes of a word processor.
+pub(super) fn curly_quotes(line: &str) -> Option<(String, &'static str)> {
+    let quotes = [
+        '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}',
+    ];
+    let code = line.split('#').next().unwrap_or_default();
+    let quote = code.chars().find(|c| quotes.contains(c))?;
+    let message = format!("this is not TOML: {quote} is no quotation mark there");
+    Some((message, "write straight quotation marks: \" or '"))
+}
+
 /// Sentence and remedy for a line that is not TOML. `message` is the parser's, which speaks
 /// of the form and never of the text; `nothing_there`: it stumbled over the lack of something.
 pub(super) fn syntax(message: &str, nothing_there: bool) -> (String, &'static str) {
