@@ -5,6 +5,7 @@
 mod completions;
 mod demo;
 mod diagnostics;
+mod doctor;
 mod manual;
 mod plan;
 mod probe;
@@ -53,6 +54,7 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    Doctor(doctor::Doctor),
     /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
     Status(remote::Status),
     /// Ask about tokens now, and tell what came of it
@@ -189,6 +191,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     match arguments.command {
         Command::Run => run(path),
         Command::CheckConfig { all } => check_config(&path, all, look),
+        Command::Doctor(doctor) => doctor::run(&doctor, &path, look),
         Command::Status(status) => remote::run(status, &path),
         Command::Check(names) => remote::run(names.each(Action::Check), &path),
         Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
@@ -248,10 +251,12 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
     }
-    for fault in control::outsiders(&loaded.settings, GROUP) {
-        complain(&format!("warning: {fault}"));
+    let mut more = doctor::absent(&loaded.settings);
+    more.extend(control::outsiders(&loaded.settings, GROUP));
+    for warning in &more {
+        complain(&mask(&format!("warning: {warning}")));
     }
-    print(&plan::tell(&loaded, all))
+    print(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
 }
 
 /// TOML as it is, but without values that look like secrets. Names are shown.

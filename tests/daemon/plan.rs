@@ -210,3 +210,46 @@ async fn what_is_no_secret_is_shown() {
     }
     assert!(!said.contains("***"), "{said}");
 }
+
+#[tokio::test]
+async fn a_set_up_that_cannot_work_is_warned_of() {
+    let good = "[server.s]\nurl = \"https://h\"\n[reauth.r]\ncommand = [\"/bin/sh\"]\n\
+                [token.q]\nserver = \"s\"\nreauth = \"r\"\nfile = \"/srv/q\"\n";
+    let replaced = |from: &str, to: &str| good.replace(from, to);
+    let state = "state_dir = \"$DIR\"\n";
+    let inventory = "[inventory.i]\nserver = \"s\"\nfile = \"$DIR/empty.jsonl\"\n";
+    for (text, words) in [
+        (good.to_owned(), ""),
+        (replaced("/srv/q", "tokens/q"), "`token.q.file` is a relative path"),
+        (replaced("/bin/sh", "./hook"), "`reauth.r.command` is a relative path"),
+        (
+            replaced("/bin/sh", "/usr/libexec/none"),
+            "`reauth.r.command`, /usr/libexec/none: there is no such program",
+        ),
+        (replaced("/bin/sh", "no-such-program"), "there is no such program in $PATH"),
+        (
+            replaced("command = [\"/bin/sh\"]", "api_key_file = \"/srv/none\""),
+            "`reauth.r.api_key_file`, /srv/none: there is no such file",
+        ),
+        (
+            replaced("https://h", "https://h/v1/QuerySessionToken"),
+            "write the base URL alone: \"https://h/v1\"",
+        ),
+        (
+            replaced("https://h", "https://h/RenewSessionToken/"),
+            "ends in the name of a call, RenewSessionToken",
+        ),
+        ("[server.s]\nurl = \"https://h\"\n".to_owned(), "no tokens configured"),
+    ] {
+        let said = said(&Stage::new(&format!("{state}{text}")), "check-config").await;
+        let expected = if words.is_empty() { "correct\n" } else { "correct, with 1 warning\n" };
+        let warned = said.contains(words) && said.contains("warning: ") != words.is_empty();
+        assert!(warned && said.contains(expected), "{text}: {words}:\n{said}");
+    }
+    let said = said(&Stage::new(good), "check-config").await;
+    assert!(said.contains("`state_dir`, ") && said.contains("no such directory"), "{said}");
+    let stage = Stage::new(&format!("{state}[server.s]\nurl = \"https://h\"\n{inventory}"));
+    stage.write("empty.jsonl", "");
+    let said = self::said(&stage, "check-config").await;
+    assert!(said.contains("empty.jsonl: it has no tokens"), "{said}");
+}
