@@ -20,6 +20,8 @@ use super::{advice, value};
 const PREFIX: &str = "TOKENKEEP__";
 /// Between the parts of a name: keys have single underscores themselves.
 const SEPARATOR: &str = "__";
+/// The variable of `control.socket`.
+pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";
 /// Set by systemd for a service with `StateDirectory=`.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 

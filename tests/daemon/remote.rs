@@ -11,8 +11,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal, prints_new,
-    seconds, secret, server_table, simulator, token_table,
+    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal,
+    prints_new, seconds, secret, server_table, simulator, token_table,
 };
 
 const UNAVAILABLE: i32 = 69;
@@ -417,5 +417,35 @@ async fn members_of_the_group_may_look_but_neither_act_nor_read_values() {
     let (status, value, _) = as_another(&stage, 4_321, &["token", "quotes"]).await;
     assert_eq!((status, value), (Some(0), format!("{}\n", secret("quotes"))));
     assert_eq!(daemon.event("value_read", "quotes").await.number("uid"), 4_321);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_still_leads_to_the_daemon_and_names_the_line() {
+    let server = simulator().await;
+    let stage =
+        Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let good = stage.read("tokenkeep.toml");
+    for (from, to, line) in [
+        ("[token.quotes]", "[token.quotes", 5),
+        ("server = ", "sever = ", 6),
+        ("[control]", "[control", 10),
+        ("state_dir = ", "state_dir == ", 1),
+    ] {
+        assert!(good.contains(from), "{good}");
+        stage.write("tokenkeep.toml", &good.replacen(from, to, 1));
+        let (status, text) = said(&stage, &["status"]).await;
+        assert_eq!(status, 0, "{to}: {text}");
+        assert!(text.contains(&format!("tokenkeep.toml:{line}:")), "{to}: {text}");
+        assert!(text.contains("1 token: 1 alive"), "{to}: {text}");
+    }
+    // Where no socket is legible, the broken line is named beside the failure.
+    stage.write("tokenkeep.toml", "[control\nsockt = 1\n");
+    let (status, text) = said(&stage, &["status"]).await;
+    assert_eq!(status, UNAVAILABLE, "{text}");
+    assert!(text.contains("tokenkeep.toml:1:") && text.contains("/run/tokenkeep"), "{text}");
     daemon.stop().await;
 }
