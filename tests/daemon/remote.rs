@@ -449,3 +449,18 @@ async fn a_broken_configuration_still_leads_to_the_daemon_and_names_the_line() {
     assert!(text.contains("tokenkeep.toml:1:") && text.contains("/run/tokenkeep"), "{text}");
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_narrow_terminal_shows_the_time_left_instead_of_the_bar() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    for columns in [60, 50] {
+        let shown = on_a_terminal(tokenkeep(&stage, &["status"]), columns, false).await;
+        let row = |state: &str| shown.lines().find(|line| line.contains(state)).expect("a row");
+        assert!(row("alive").contains("5 d ") && row("paused").contains("8 d "), "{shown}");
+        assert!(!shown.contains(['█', '░']), "{shown}");
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(usize::from(columns) + 1), "{shown}");
+    }
+    daemon.stop().await;
+}
