@@ -65,8 +65,7 @@ enum Command {
     Pause(remote::Names),
     /// Go on with tokens that were paused, with a check at once
     Resume(remote::Names),
-    /// Have the server end the lives of tokens; where there is a `reauth`, new values follow
-    Revoke(remote::Names),
+    Revoke(remote::Revoke),
     /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
     /// not printed, which is said and ends with 1
     Token(remote::Token),
@@ -197,7 +196,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
         Command::Pause(names) => remote::run(names.each(Action::Pause), &path),
         Command::Resume(names) => remote::run(names.each(Action::Resume), &path),
-        Command::Revoke(names) => remote::run(names.each(Action::Revoke), &path),
+        Command::Revoke(revoke) => remote::run(revoke.each(), &path),
         Command::Token(token) => remote::run(token, &path),
         Command::Reload(reload) => remote::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),

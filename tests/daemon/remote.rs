@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal,
+    Daemon, Line, PATIENCE, Stage, Terminal, calls, free_port, mortal_simulator, on_a_terminal,
     prints_new, seconds, secret, server_table, simulator, token_table,
 };
 
@@ -462,5 +462,44 @@ async fn a_narrow_terminal_shows_the_time_left_instead_of_the_bar() {
         let widest = shown.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(usize::from(columns) + 1), "{shown}");
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_pattern_is_revoked_only_after_a_confirmation() {
+    let server = simulator().await;
+    let names = ["quotes-1", "quotes-2", "orders"];
+    let tables = names.map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for name in names {
+        server.add_token(&stage.token(name), seconds(3_600));
+    }
+    let daemon = stage.start();
+    for name in names {
+        daemon.event("token_checked", name).await;
+    }
+    for pattern in ["*", "quotes-?", "quotes-[1]"] {
+        let (status, text) = said(&stage, &["revoke", pattern]).await;
+        assert_eq!(status, 64, "{pattern}: {text}");
+        assert!(text.contains("--yes") && text.contains("quotes-1"), "{text}");
+    }
+    for (answer, question) in [("\n", "revoke 3 tokens"), ("n\n", "orders, quotes-1, quotes-2")] {
+        let terminal = Terminal::start(tokenkeep(&stage, &["revoke", "*"]));
+        terminal.until(|text| text.contains(question) && text.contains("[y/N]")).await;
+        terminal.write(answer);
+        terminal.until(|text| text.contains("nothing was done")).await;
+    }
+    assert_eq!(calls(&server, Endpoint::Revoke), 0);
+
+    let terminal = Terminal::start(tokenkeep(&stage, &["revoke", "quotes-[1]"]));
+    terminal.until(|text| text.contains("revoke 1 token (quotes-1)? [y/N]")).await;
+    terminal.write("y\n");
+    terminal.until(|text| text.contains("quotes-1: ")).await;
+    assert_eq!(calls(&server, Endpoint::Revoke), 1);
+    // Exact names and --yes are for scripts.
+    let (status, text) = said(&stage, &["revoke", "quotes-2"]).await;
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = said(&stage, &["revoke", "--yes", "ord*"]).await;
+    assert_eq!((status, calls(&server, Endpoint::Revoke)), (0, 3), "{text}");
     daemon.stop().await;
 }

@@ -20,7 +20,7 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-pub(super) use self::actions::{Action, Names, Token};
+pub(super) use self::actions::{Action, Names, Revoke, Token};
 pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 
