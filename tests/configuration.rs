@@ -459,6 +459,33 @@ fn a_second_table_or_key_names_the_line_of_the_first() {
 }
 
 #[test]
+fn a_variable_with_too_few_underscores_is_pointed_out() {
+    for (name, meant) in [
+        ("TOKENKEEP_SCHEDULE_JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
+        ("TOKENKEEP_SCHEDULE__JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
+        ("tokenkeep_log_level", "TOKENKEEP__LOG__LEVEL"),
+        ("TOKENKEEP_MAX_HOOKS", "TOKENKEEP__MAX_HOOKS"),
+        ("TOKENKEEP_STATE_DIR", "TOKENKEEP__STATE_DIR"),
+        ("TOKENKEEP_SERVER_EU_1_CONNECT_TIMEOUT", "TOKENKEEP__SERVER__EU_1__CONNECT_TIMEOUT"),
+        (
+            "TOKENKEEP_SERVER_SARUS_SCHEDULE_RETRY_MAX",
+            "TOKENKEEP__SERVER__SARUS__SCHEDULE__RETRY_MAX",
+        ),
+        ("TOKENKEEP_TOKEN_QUOTES_FILE", "TOKENKEEP__TOKEN__QUOTES__FILE"),
+    ] {
+        let warnings = Setup::new(COMPLETE).var(name, "1").warnings();
+        let [(WarningKind::IgnoredVariable, said)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(said.contains(&format!("did you mean {meant}?")), "{said}");
+    }
+    // Commands that the daemon runs have these, and may run `tokenkeep` themselves.
+    for name in ["NAME", "SERVER", "URL", "REASON", "STATUS", "DETAIL", "ATTEMPT", "FILE", "EVENT"]
+    {
+        let setup = Setup::new(COMPLETE).var(&format!("TOKENKEEP_{name}"), "1");
+        assert_eq!(setup.warnings(), [], "{name}");
+    }
+}
+
+#[test]
 fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
     for (token, place, words) in [
         ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),

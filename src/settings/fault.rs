@@ -108,6 +108,8 @@ pub enum WarningKind {
     RelativePath,
     /// A URL that ends in the name of an API call.
     EndpointInUrl,
+    /// An environment variable whose name is almost that of an override.
+    IgnoredVariable,
 }
 
 /// Every fault of a configuration; at least one.
