@@ -5,8 +5,10 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 
 mod mistake;
+mod shape;
 
 pub use mistake::Mistake;
+pub use shape::{MASK, looks_secret, mask};
 
 /// The longest value that is taken for a token, in bytes: a request line with it still
 /// passes the 8 KiB that common servers and proxies allow.

@@ -414,6 +414,78 @@ fn what_is_not_toml_is_refused_at_its_place() {
 }
 
 #[test]
+fn one_typo_is_one_error() {
+    for (from, to, meant) in [
+        ("[server.sarus]", "[sever.sarus]", "`server`"),
+        ("[reauth.relogin]", "[reuth.relogin]", "`reauth`"),
+        ("url =", "ulr =", "`url`"),
+        ("command =", "comand =", "`command`"),
+        ("file =", "fiel =", "`file`"),
+        ("server =", "sever =", "`server`"),
+    ] {
+        let fault = Setup::new(&COMPLETE.replacen(from, to, 1)).fault();
+        assert!(fault.contains(&format!("did you mean {meant}?")), "{to}: {fault}");
+    }
+    let two = COMPLETE.replace("[server.sarus]", "[sever.sarus]").replace("[reauth.", "[reuth.");
+    assert_eq!(Setup::new(&two).faults().len(), 2);
+}
+
+#[test]
+fn curly_quotes_are_named() {
+    for (open, close) in
+        [('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}'), ('\u{201e}', '\u{201c}')]
+    {
+        for line in ["url = %https://h%", "url = %https://h\"", "\"url% = 1"] {
+            let line = line.replacen('%', &open.to_string(), 1).replace('%', &close.to_string());
+            let fault = Setup::new(&format!("[server.s]\n{line}\n")).fault();
+            assert!(fault.starts_with("tokenkeep.toml:2:"), "{line}: {fault}");
+            assert!(fault.contains("write straight quotation marks"), "{line}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn a_second_table_or_key_names_the_line_of_the_first() {
+    for (text, first) in [
+        ("\n[log]\n[control]\n[log]\n", 2),
+        ("[token.a]\nenv = \"A\"\n[token.b]\n\n[token.a]\n", 1),
+        ("max_hooks = 4\n\nmax_hooks = 5\n", 1),
+        ("[log]\nlevel = \"info\"\n[schedule]\njitter = 0\nmin_interval = \"1s\"\njitter = 0\n", 4),
+    ] {
+        let fault = Setup::new(text).fault();
+        let words = format!("a second time in this file; the first is on line {first}");
+        assert!(fault.contains(&words), "{text:?}: {fault}");
+    }
+}
+
+#[test]
+fn a_variable_with_too_few_underscores_is_pointed_out() {
+    for (name, meant) in [
+        ("TOKENKEEP_SCHEDULE_JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
+        ("TOKENKEEP_SCHEDULE__JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
+        ("tokenkeep_log_level", "TOKENKEEP__LOG__LEVEL"),
+        ("TOKENKEEP_MAX_HOOKS", "TOKENKEEP__MAX_HOOKS"),
+        ("TOKENKEEP_STATE_DIR", "TOKENKEEP__STATE_DIR"),
+        ("TOKENKEEP_SERVER_EU_1_CONNECT_TIMEOUT", "TOKENKEEP__SERVER__EU_1__CONNECT_TIMEOUT"),
+        (
+            "TOKENKEEP_SERVER_SARUS_SCHEDULE_RETRY_MAX",
+            "TOKENKEEP__SERVER__SARUS__SCHEDULE__RETRY_MAX",
+        ),
+        ("TOKENKEEP_TOKEN_QUOTES_FILE", "TOKENKEEP__TOKEN__QUOTES__FILE"),
+    ] {
+        let warnings = Setup::new(COMPLETE).var(name, "1").warnings();
+        let [(WarningKind::IgnoredVariable, said)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(said.contains(&format!("did you mean {meant}?")), "{said}");
+    }
+    // Commands that the daemon runs have these, and may run `tokenkeep` themselves.
+    for name in ["NAME", "SERVER", "URL", "REASON", "STATUS", "DETAIL", "ATTEMPT", "FILE", "EVENT"]
+    {
+        let setup = Setup::new(COMPLETE).var(&format!("TOKENKEEP_{name}"), "1");
+        assert_eq!(setup.warnings(), [], "{name}");
+    }
+}
+
+#[test]
 fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
     for (token, place, words) in [
         ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),
@@ -852,6 +924,20 @@ fn what_works_but_should_not_stay_is_warned_of() {
         WarningKind::RevokedForGood,
     ];
     assert_eq!(kinds, expected, "{warnings:#?}");
+}
+
+#[test]
+fn a_pasted_secret_is_warned_of_and_masked_in_files_and_variables() {
+    let token = "Zk3v9QpLx7Wm2RtYb5NcHd8sFg4J";
+    for (key, value) in [("env", token), ("credential", token), ("file", token)] {
+        let text = COMPLETE
+            .replace("file = \"/var/lib/tokenkeep/quotes.token\"", &format!("{key} = \"{value}\""));
+        let warnings = Setup::new(&text).warnings();
+        let [(WarningKind::LooksSecret, said)] = &warnings[..] else { panic!("{warnings:?}") };
+        assert!(said.contains("(`file`)") && !said.contains(token), "{said}");
+    }
+    let setup = Setup::new(COMPLETE).var("TOKENKEEP__TOKEN__QUOTES__FILE", token);
+    let [(WarningKind::LooksSecret, _)] = &setup.warnings()[..] else { panic!("no warning") };
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
 #[test]
 fn the_exit_statuses_of_the_table_that_a_mistake_leads_to_are_true() {
     let table: Vec<_> = rows(README, "| status |").iter().map(|row| row[0]).collect();
-    assert_eq!(table, ["0", "1", "64", "69", "70", "75", "77", "78"]);
+    assert_eq!(table, ["0", "1", "2", "64", "69", "70", "75", "77", "78"]);
     assert_eq!(tokenkeep(&[]).status.code(), Some(64));
     let missing = ["run", "--config", "/there/is/no/such/file.toml"];
     assert_eq!(tokenkeep(&missing).status.code(), Some(78));

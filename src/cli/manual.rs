@@ -7,6 +7,7 @@ use clap::{Command, ValueEnum};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
+use super::doctor;
 use super::{EX_CONFIG, EX_DEAD, EX_NOPERM, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE};
 
 const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
@@ -64,8 +65,10 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
         (
             EX_DEAD,
             "The answer is no: not all tokens are alive, the value that was asked for or probed is \
-             dead, or the daemon could not do what it was asked to for one of the tokens.",
+             dead, or the daemon could not do what it was asked to for one of the tokens. \
+             doctor: there are warnings.",
         ),
+        (doctor::EX_ERRORS, "doctor: something will fail."),
         (EX_USAGE, "Wrong usage of the command line."),
         (
             EX_UNAVAILABLE,

@@ -5,6 +5,7 @@
 mod completions;
 mod demo;
 mod diagnostics;
+mod doctor;
 mod manual;
 mod plan;
 mod probe;
@@ -29,6 +30,7 @@ use crate::control::{self, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
+use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
 
 /// Keeps session tokens alive.
@@ -52,6 +54,7 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    Doctor(doctor::Doctor),
     /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
     Status(remote::Status),
     /// Ask about tokens now, and tell what came of it
@@ -62,8 +65,7 @@ enum Command {
     Pause(remote::Names),
     /// Go on with tokens that were paused, with a check at once
     Resume(remote::Names),
-    /// Have the server end the lives of tokens; where there is a `reauth`, new values follow
-    Revoke(remote::Names),
+    Revoke(remote::Revoke),
     /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
     /// not printed, which is said and ends with 1
     Token(remote::Token),
@@ -174,6 +176,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             match &failure {
                 Failure::Configuration(faults) => tell(&look.faults(faults)),
                 Failure::Dead | Failure::Told { .. } => {}
+                // What a name of the configuration leads to may be a secret in its place.
+                Failure::Daemon(_) | Failure::Log(_) => complain(&mask(&failure.to_string())),
                 _ => complain(&failure.to_string()),
             }
             failure.status().into()
@@ -186,12 +190,13 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
     match arguments.command {
         Command::Run => run(path),
         Command::CheckConfig { all } => check_config(&path, all, look),
+        Command::Doctor(doctor) => doctor::run(&doctor, &path, look),
         Command::Status(status) => remote::run(status, &path),
         Command::Check(names) => remote::run(names.each(Action::Check), &path),
         Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
         Command::Pause(names) => remote::run(names.each(Action::Pause), &path),
         Command::Resume(names) => remote::run(names.each(Action::Resume), &path),
-        Command::Revoke(names) => remote::run(names.each(Action::Revoke), &path),
+        Command::Revoke(revoke) => remote::run(revoke.each(), &path),
         Command::Token(token) => remote::run(token, &path),
         Command::Reload(reload) => remote::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),
@@ -200,7 +205,7 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
             warn(&loaded.warnings, look);
-            print(&settings::print(&loaded.settings))
+            print(&masked_values(&settings::print(&loaded.settings)))
         }
         Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => print(&completions::script(shell)),
@@ -245,10 +250,21 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
         let name = server.name.clone();
         Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
     }
-    for fault in control::outsiders(&loaded.settings, GROUP) {
-        complain(&format!("warning: {fault}"));
+    let mut more = doctor::absent(&loaded.settings);
+    more.extend(control::outsiders(&loaded.settings, GROUP));
+    for warning in &more {
+        complain(&mask(&format!("warning: {warning}")));
     }
-    print(&plan::tell(&loaded, all))
+    print(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
+}
+
+/// TOML as it is, but without values that look like secrets. Names are shown.
+fn masked_values(toml: &str) -> String {
+    let line = |line: &str| match line.split_once(" = ") {
+        Some((key, value)) => format!("{key} = {}\n", mask(value)),
+        None => format!("{line}\n"),
+    };
+    toml.lines().map(line).collect()
 }
 
 fn print(text: &str) -> Result<(), Failure> {

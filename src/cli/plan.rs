@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::lifecycle::{Draw, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::secret::mask;
 use crate::settings::{
     InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
 };
@@ -27,12 +28,17 @@ const EARLIEST: f64 = 1.0;
 const TOLD_SINGLY: usize = 50;
 
 /// The plan for the tokens of a configuration; reads its inventories. `all`: every single
-/// token is told, however many there are.
-pub(super) fn tell(loaded: &Loaded, all: bool) -> String {
+/// token is told, however many there are. `warnings`: how many were given.
+pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
     let Settings { servers, reauths, tokens, .. } = &loaded.settings;
     let mut text = String::new();
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
-    line(&mut text, &format!("configuration: {}: correct", files.join(", ")));
+    let but = match warnings {
+        0 => String::new(),
+        1 => ", with 1 warning".to_owned(),
+        _ => format!(", with {warnings} warnings"),
+    };
+    line(&mut text, &format!("configuration: {}: correct{but}", files.join(", ")));
     let mut crowd: BTreeMap<&str, u32> = BTreeMap::new();
     for token in tokens {
         *crowd.entry(&token.upkeep.server).or_default() += 1;
@@ -78,7 +84,7 @@ pub(super) fn tell(loaded: &Loaded, all: bool) -> String {
         let rest = tokens.len() - told;
         line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
     }
-    text
+    mask(&text).into_owned()
 }
 
 fn line(text: &mut String, line: &str) {

@@ -11,6 +11,8 @@ pub(super) struct Brought<'a> {
     pub(super) inventory: &'a Inventory,
     /// How many tokens; `None` where only running a command would tell.
     pub(super) tokens: Option<u32>,
+    /// Whether nothing of it can be used.
+    pub(super) failed: bool,
     /// What is wrong with it, in sentences with their place.
     pub(super) remarks: Vec<String>,
 }
@@ -49,14 +51,19 @@ fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brough
         InventorySource::File { path, strict } => read_file(path, *strict, Repeats::Bad, &mut sink),
         InventorySource::Dir(path) => read_folder(path, &mut sink),
         InventorySource::Command { .. } => {
-            return Brought { inventory, tokens: None, remarks: Vec::new() };
+            return Brought { inventory, tokens: None, failed: false, remarks: Vec::new() };
         }
     };
     let mut remarks = Vec::new();
+    let failed = reading.is_err();
     match reading {
         Ok(reading) => {
             remarks.extend(reading.warnings.iter().map(ToString::to_string));
             bad_lines(inventory, &reading.bad, &mut remarks);
+            if tokens == 0 && remarks.is_empty() && taken.is_empty() {
+                remarks
+                    .push(format!("{}: it has no tokens; is the path right?", inventory.whole()));
+            }
         }
         Err(fault) => {
             remarks.push(fault.to_string());
@@ -67,7 +74,7 @@ fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brough
     if further > 0 {
         remarks.push(format!("{further} more names are taken already"));
     }
-    Brought { inventory, tokens: Some(tokens), remarks }
+    Brought { inventory, tokens: Some(tokens), failed, remarks }
 }
 
 fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> String {

@@ -2,8 +2,13 @@
 //!
 //! Owns the words. It never sees a value, and so cannot give one away.
 
+use toml::de::DeValue;
+
+use super::fault::WarningKind;
 use super::marks::join;
-use super::schema::{self, Field};
+use super::schema::{self, Field, Kind};
+use super::value::shortened;
+use crate::secret::{looks_secret, mask};
 
 /// Sentence and remedy for the key `name` that the table at `path` does not know.
 pub(super) fn unknown_key(
@@ -15,7 +20,7 @@ pub(super) fn unknown_key(
     let table = if path.is_empty() { String::new() } else { format!(" in [{path}]") };
     let message = format!("there is no key `{}`{table}", join("", name));
     let mut remedy = Vec::new();
-    if !is_table && looks_secret(name) {
+    if !is_table && (names_a_secret(name) || looks_secret(name)) {
         remedy.push(where_secrets_belong(name, path).to_owned());
     }
     let homes = schema::homes(name);
@@ -70,14 +75,15 @@ fn named_remedy(section: &str) -> String {
 }
 
 /// Whether people would put a secret behind a key of this name.
-pub(super) fn looks_secret(name: &str) -> bool {
+pub(super) fn names_a_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     ["token", "key", "passw", "secret", "value", "credential", "bearer"]
         .iter()
         .any(|part| name.contains(part))
 }
 
-fn where_secrets_belong(name: &str, path: &str) -> &'static str {
+/// Where a secret belongs that was found behind the key `name` of the table at `path`.
+pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     let name = name.to_lowercase();
     if path.starts_with("reauth") || name.contains("api") || name == "key" {
         "an API key never stands in the configuration: put it into a file (`api_key_file`) or a \
@@ -88,9 +94,91 @@ fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     }
 }
 
+/// Sentence and remedy for the value of the key at `path`, if it is of a `kind` that no secret
+/// belongs to and looks like one all the same.
+pub(super) fn pasted_secret(
+    path: &str,
+    kind: Kind,
+    value: &DeValue<'_>,
+) -> Option<(String, String)> {
+    let expected = match kind {
+        Kind::Variable => "the name of an environment variable",
+        Kind::Credential => "the name of a systemd credential",
+        Kind::Reference => "a name of the configuration",
+        Kind::Path | Kind::SocketPath => "a path",
+        Kind::Readers => "names of users and groups",
+        Kind::Hosts => "names of hosts",
+        Kind::Filter => "a level or a filter",
+        Kind::Url => "a URL without secrets",
+        Kind::Command => "a program and arguments that every user of this machine may see",
+        _ => return None,
+    };
+    let is_path = matches!(kind, Kind::Path | Kind::SocketPath | Kind::Command);
+    let suspicious = |text: &str| !(is_path && text.starts_with('/')) && mask(text) != text;
+    let found = match value {
+        DeValue::String(text) => suspicious(text),
+        DeValue::Array(texts) => {
+            texts.iter().filter_map(|text| text.get_ref().as_str()).any(suspicious)
+        }
+        _ => false,
+    };
+    let message = format!("`{path}` looks like a secret, but must be {expected}");
+    let name = path.rsplit('.').next().unwrap_or(path);
+    found.then(|| (message, where_secrets_belong(name, path).to_owned()))
+}
+
+/// Warning for the value of the key at `path` that is valid, but probably a mistake.
+pub(super) fn doubt(
+    path: &str,
+    kind: Kind,
+    value: &DeValue<'_>,
+) -> Option<(WarningKind, String, String)> {
+    // Tenants in a URL and machines are often numbered at random.
+    let is_often_random = matches!(kind, Kind::Url | Kind::Hosts);
+    if let Some((message, remedy)) = pasted_secret(path, kind, value).filter(|_| !is_often_random) {
+        return Some((WarningKind::LooksSecret, message, remedy));
+    }
+    let program =
+        || value.as_array()?.first()?.get_ref().as_str().filter(|text| text.contains('/'));
+    let file = match kind {
+        Kind::Path | Kind::SocketPath => value.as_str(),
+        Kind::Command => program(),
+        _ => None,
+    };
+    if let Some(file) = file.filter(|file| !file.starts_with('/')) {
+        let message = format!(
+            "`{path}` is a relative path, {}: it depends on the directory in which the daemon is \
+             started, which is / for a service",
+            shortened(file)
+        );
+        let remedy = "write the whole path, beginning with /".to_owned();
+        return Some((WarningKind::RelativePath, message, remedy));
+    }
+    let url = value.as_str().filter(|_| matches!(kind, Kind::Url) && path.ends_with("url"))?;
+    let (base, last) = url.trim_end_matches('/').rsplit_once('/')?;
+    let is_call = last.len() > "SessionToken".len() && last.ends_with("SessionToken");
+    is_call.then(|| {
+        let message = format!(
+            "`{path}` ends in the name of a call, {last}, which is added to it for each request"
+        );
+        (WarningKind::EndpointInUrl, message, format!("write the base URL alone: \"{base}\""))
+    })
+}
+
 /// How the parser's message begins where a list is not closed; it comes again for each
 /// line until something closes it.
 pub(super) const MISSING_COMMA: &str = "missing comma between array elements";
+
+/// Sentence and remedy for a line that is not TOML because of the quotes of a word processor.
+pub(super) fn curly_quotes(line: &str) -> Option<(String, &'static str)> {
+    let quotes = [
+        '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}',
+    ];
+    let code = line.split('#').next().unwrap_or_default();
+    let quote = code.chars().find(|c| quotes.contains(c))?;
+    let message = format!("this is not TOML: {quote} is no quotation mark there");
+    Some((message, "write straight quotation marks: \" or '"))
+}
 
 /// Sentence and remedy for a line that is not TOML. `message` is the parser's, which speaks
 /// of the form and never of the text; `nothing_there`: it stumbled over the lack of something.

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use config::{Value, ValueKind};
 use toml::de::DeValue;
 
-use super::fault::FaultKind;
+use super::fault::{FaultKind, WarningKind};
 use super::marks::{Marks, join};
 use super::report::Report;
 use super::schema::{self, Field, Kind, ROOT, Shape};
@@ -20,6 +20,10 @@ use super::{advice, value};
 const PREFIX: &str = "TOKENKEEP__";
 /// Between the parts of a name: keys have single underscores themselves.
 const SEPARATOR: &str = "__";
+/// What names begin with that are close to ours, but may be somebody else's.
+const NEAR_PREFIX: &str = "TOKENKEEP_";
+/// The variable of `control.socket`.
+pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";
 /// Set by systemd for a service with `StateDirectory=`.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 
@@ -27,6 +31,8 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 #[derive(Default)]
 pub(super) struct Environment {
     variables: Vec<(String, OsString)>,
+    /// Names that begin almost as those of overrides do.
+    near: Vec<String>,
     state_directory: Option<OsString>,
 }
 
@@ -38,11 +44,14 @@ impl Environment {
             let prefix = name.get(..PREFIX.len());
             if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX)) {
                 environment.variables.push((name, value));
+            } else if name.to_uppercase().starts_with(NEAR_PREFIX) {
+                environment.near.push(name);
             } else if name == STATE_DIRECTORY {
                 environment.state_directory = Some(value);
             }
         }
         environment.variables.sort();
+        environment.near.sort();
         environment
     }
 
@@ -69,6 +78,13 @@ impl Environment {
         marks: &mut Marks,
         report: &mut Report,
     ) -> Layer {
+        for name in &self.near {
+            let Some(meant) = meant(name) else { continue };
+            let spot = sources.add_variable(name);
+            let message = "it is ignored: two underscores separate the parts of a name";
+            let remedy = format!("did you mean {meant}?");
+            report.warning(spot, WarningKind::IgnoredVariable, message, remedy);
+        }
         let mut right = Layer::new();
         let mut names = Names { files, known: HashMap::new() };
         for (variable, value) in &self.variables {
@@ -83,14 +99,23 @@ impl Environment {
                 }
             };
             let path = target.path.iter().fold(String::new(), |path, key| join(&path, key));
-            let checked = value
-                .to_str()
-                .map(|text| value::check(variable, target.kind, &as_toml(target.kind, text)));
+            let value = value.to_str().map(|text| as_toml(target.kind, text));
+            let checked = value.as_ref().map(|value| value::check(variable, target.kind, value));
+            if let (Some(Ok(_)), Some(value)) = (&checked, &value)
+                && let Some((kind, message, remedy)) = advice::doubt(&path, target.kind, value)
+            {
+                report.warning(spot, kind, message, remedy);
+            }
             match checked {
                 Some(Ok(checked)) => put(&mut right, &target.path, checked),
                 Some(Err(problem)) => {
                     // A shell takes no blanks around the equals sign.
                     let remedy = problem.remedy.replace(" = ", "=");
+                    let pasted = value
+                        .as_ref()
+                        .and_then(|value| advice::pasted_secret(&path, target.kind, value));
+                    let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
+                    let remedy = remedy + &more;
                     report.fault(
                         spot,
                         problem.kind,
@@ -117,6 +142,49 @@ impl Environment {
 fn as_toml(kind: Kind, text: &str) -> DeValue<'_> {
     let parsed = if kind.is_text() { None } else { DeValue::parse(text.trim()).ok() };
     parsed.map_or_else(|| DeValue::String(text.into()), toml::Spanned::into_inner)
+}
+
+/// The override that a variable was probably meant for whose name has too few underscores.
+fn meant(name: &str) -> Option<String> {
+    let name = name.get(NEAR_PREFIX.len()..)?.to_lowercase().replace(SEPARATOR, "_");
+    let parts = ROOT.iter().find_map(|field| match field.shape {
+        Shape::Value(_) => (name == field.name).then(|| vec![field.name.to_owned()]),
+        Shape::Table(keys) => {
+            let key = name.strip_prefix(field.name)?.strip_prefix('_')?;
+            Some(vec![field.name.to_owned(), find_value(keys, key)?.0])
+        }
+        Shape::Named(keys) => {
+            let rest = name.strip_prefix(field.name)?.strip_prefix('_')?;
+            let mut parts = vec![field.name.to_owned()];
+            parts.extend(named_parts(keys, rest)?);
+            Some(parts)
+        }
+    })?;
+    Some(format!("{PREFIX}{}", parts.join(SEPARATOR).to_uppercase()))
+}
+
+/// Takes `NAME_key` or `NAME_schedule_key` apart.
+fn named_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
+    let parts = |field: &Field, before: &str| {
+        let name = before.strip_suffix('_').filter(|name| !name.is_empty())?;
+        Some(vec![name.to_owned(), field.name.to_owned()])
+    };
+    let schedule = schema::find(keys, "schedule").and_then(|field| match field.shape {
+        Shape::Table(keys) => Some(keys),
+        _ => None,
+    });
+    let in_schedule = schedule.into_iter().flatten().find_map(|field| {
+        let name = text.strip_suffix(field.name)?.strip_suffix("_schedule_")?;
+        let parts = [name, "schedule", field.name].map(str::to_owned).to_vec();
+        (!name.is_empty()).then_some(parts)
+    });
+    // Of several keys that the text ends in, the longest is meant: `connect_timeout`.
+    let values = keys.iter().filter(|field| matches!(field.shape, Shape::Value(_)));
+    let fitting = values.filter(|field| text.ends_with(field.name));
+    in_schedule.or_else(|| {
+        let field = fitting.max_by_key(|field| field.name.len())?;
+        parts(field, &text[..text.len() - field.name.len()])
+    })
 }
 
 fn put(table: &mut Layer, path: &[String], value: Value) {

@@ -5,12 +5,9 @@
 
 use std::ops::Range;
 
-use super::advice::looks_secret;
+use super::advice::names_a_secret;
 use super::schema::{self, Kind};
-use super::text;
-
-/// Stands in for what is not shown, whatever its length.
-const MASK: &str = "***";
+use crate::secret::{MASK, mask as mask_secrets};
 
 /// Long enough for every value that fits the schema, too short for most tokens.
 const LONGEST_VALUE: usize = 24;
@@ -131,7 +128,7 @@ fn key(line: &str, shown: &mut String) -> Option<usize> {
             }
             Piece::Sign(sign) => shown.push_str(sign),
             Piece::Word(word) => {
-                shown.push_str(word);
+                shown.push_str(&mask_secrets(word));
                 end.get_or_insert(shown.len());
                 name = word;
             }
@@ -156,26 +153,32 @@ fn value(name: &str, line: &str) -> String {
     };
     let Some(end) = end else { return MASK.to_owned() };
     let (value, rest) = line.split_at(end);
-    let mut shown = if may_be_shown(name, value) { value } else { MASK }.to_owned();
+    let mut shown = shown_value(name, value);
     let only_closes = |text: &str| text.chars().all(|c| c.is_whitespace() || "]}".contains(c));
     let rest = rest.split('#').next().unwrap_or("");
     shown.push_str(if only_closes(rest) { rest } else { ", ***" });
     shown
 }
 
-/// Whether `value`, as it is written, may be shown behind the key `name`.
-fn may_be_shown(name: &str, value: &str) -> bool {
+/// What may be shown of `value`, as it is written, behind the key `name`.
+fn shown_value(name: &str, value: &str) -> String {
     let kinds = schema::kinds(name);
-    let inner = value.trim_matches(['"', '\'']);
-    if kinds.is_empty() {
-        let is_number = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
-        return is_number && !looks_secret(name);
-    }
+    let masked = mask_secrets(value);
+    let is_masked = masked.trim_matches(['"', '\'']) == MASK;
     let is_short = value.chars().count() <= LONGEST_VALUE;
-    kinds.into_iter().all(|kind| match kind {
-        Kind::Url => text::check(name, kind, inner).is_ok(),
-        kind => kind.may_be_shown() && is_short,
-    })
+    let may_be_shown = match kinds[..] {
+        [] => {
+            let is_number = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+            is_number && !names_a_secret(name)
+        }
+        _ => kinds.into_iter().all(|kind| match kind {
+            Kind::Command => false,
+            // A name or an address, of which only the secrets in it are masked.
+            Kind::Path | Kind::SocketPath | Kind::Url | Kind::Credential | Kind::Variable => true,
+            kind => kind.may_be_shown() && is_short,
+        }),
+    };
+    if may_be_shown && !is_masked { masked.into_owned() } else { MASK.to_owned() }
 }
 
 #[cfg(test)]
@@ -216,8 +219,13 @@ mod tests {
             ("|password = 12345", "<password> = ***"),
             ("|file = \"S3CR3T\"", "<file> = ***"),
             ("|fil = \"S3CR3T\" # S3CR3T", "<fil> = ***"),
-            ("|url = \"https://user:S3CR3T@h\"", "<url> = ***"),
-            ("|url = \"https://h/?key=S3CR3T\"", "<url> = ***"),
+            ("|url = \"https://user:S3CR3T@h\"", "<url> = \"https://***@h\""),
+            ("|url = \"https://h/?key=S3CR3T\"", "<url> = \"https://h/?***\""),
+            ("|S3CR3T = 1", "<***> = 1"),
+            ("[token.|S3CR3T]", "[token.<***>]"),
+            ("|env = \"S3CR3T\"", "<env> = ***"),
+            ("|credential = \"S3CR3T\"", "<credential> = ***"),
+            ("|server = \"S3CR3T\"", "<server> = ***"),
             ("|command = [\"/x\", \"S3CR3T\"]", "<command> = ***"),
             ("|level = \"\"\"S3CR3T", "<level> = ***"),
             ("|server = \"S3CR3T-S3CR3T-S3CR3T-S3CR3T\"", "<server> = ***"),
@@ -226,6 +234,18 @@ mod tests {
             let shown = shown(line, true);
             assert!(!shown.contains("S3CR3T") && !shown.contains("12345"), "{shown}");
             assert!(shown.starts_with(expected), "{shown}");
+        }
+    }
+
+    #[test]
+    fn paths_addresses_and_names_are_shown() {
+        for (line, expected) in [
+            ("|url = \"htps://api.example.net/v1\"", "<url> = \"htps://api.example.net/v1\""),
+            ("|file = \"/var/lib/tokenkeep/a.token\"", "<file> = \"/var/lib/tokenkeep/a.token\""),
+            ("|env = \"QUOTES_TOKEN\"", "<env> = \"QUOTES_TOKEN\""),
+            ("|credential = \"../quotes\"", "<credential> = \"../quotes\""),
+        ] {
+            assert_eq!(shown(line, true), expected, "{line}");
         }
     }
 

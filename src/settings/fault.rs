@@ -102,6 +102,14 @@ pub enum WarningKind {
     PlainHttp,
     /// A token is revoked at each stop, and nothing gets it a new value.
     RevokedForGood,
+    /// A value that looks like a secret, where the name of something belongs.
+    LooksSecret,
+    /// A path that depends on the directory in which the daemon is started.
+    RelativePath,
+    /// A URL that ends in the name of an API call.
+    EndpointInUrl,
+    /// An environment variable whose name is almost that of an override.
+    IgnoredVariable,
 }
 
 /// Every fault of a configuration; at least one.

@@ -16,6 +16,7 @@ mod excerpt;
 mod fault;
 mod json_schema;
 mod layers;
+mod lenient;
 mod lone;
 mod marks;
 mod model;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 pub use excerpt::Excerpt;
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use json_schema::json_schema;
+pub use lenient::find_socket;
 pub use lone::lone_server;
 pub use model::{
     Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader, Reauth, ReauthMethod,

@@ -2,6 +2,7 @@
 
 use super::fault::{Fault, FaultKind, Finding, Warning, WarningKind};
 use super::source::{Sources, Spot};
+use crate::secret::mask;
 
 /// What was found so far, by position.
 #[derive(Default)]
@@ -23,6 +24,8 @@ impl<K> Entry<K> {
     fn into_finding(self, sources: &Sources, is_key: bool) -> Finding<K> {
         let Self { spot, kind, message, remedy } = self;
         let (place, excerpt) = (sources.place(spot), sources.excerpt(spot, is_key));
+        // Names and values are part of both; a token pasted in place of one is not shown.
+        let (message, remedy) = (mask(&message).into_owned(), mask(&remedy).into_owned());
         Finding { kind, place, message, remedy, excerpt }
     }
 }

@@ -60,7 +60,8 @@ impl Damage {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let spot = Spot::at(source, span.start);
-            if !damage.lines.insert(sources.line(spot)) {
+            let spot_line = sources.line(spot);
+            if !damage.lines.insert(spot_line) {
                 continue;
             }
             let is_header = sources.line_text(spot).trim_start().starts_with('[');
@@ -81,10 +82,16 @@ impl Damage {
                     }
                     None => content.get(span).unwrap_or_default().to_owned(),
                 };
-                (format!("`{what}` stands here a second time in this file"), "keep one of the two")
+                let first = first_line(content, &what, spot_line);
+                let first = first.map(|line| format!("; the first is on line {line}"));
+                let first = first.unwrap_or_default();
+                let message = format!("`{what}` stands here a second time in this file{first}");
+                (message, "keep one of the two")
             } else {
                 damage.structure |= is_header;
-                advice::syntax(message, span.is_empty())
+                let line = sources.line_text(spot);
+                advice::curly_quotes(line)
+                    .unwrap_or_else(|| advice::syntax(message, span.is_empty()))
             };
             report.syntax(spot, message, remedy);
         }
@@ -97,6 +104,22 @@ fn header(content: &str, key: &Range<usize>) -> Option<String> {
     let before = content.get(..key.end)?;
     let line = before.rsplit('\n').next()?.trim_start();
     (line.starts_with('[') && !line.contains(['=', '{', ','])).then(|| format!("{line}]"))
+}
+
+/// The line, from 1, on which `what`, a header or a key that stands again on line `second`, stands
+/// first. A key is looked for in its own table only.
+fn first_line(content: &str, what: &str, second: usize) -> Option<usize> {
+    let starts_with_it = |line: &str| {
+        let line = line.trim_start();
+        let rest = line.strip_prefix(what).map(str::trim_start);
+        rest.is_some_and(|rest| what.starts_with('[') || rest.starts_with('='))
+    };
+    let before: Vec<_> = content.lines().take(second - 1).collect();
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    let table = if what.starts_with('[') { None } else { before.iter().rposition(is_header) };
+    let start = table.unwrap_or(0);
+    let found = before.iter().skip(start).position(|line| starts_with_it(line));
+    found.map(|at| start + at + 1)
 }
 
 struct Pass<'a> {
@@ -126,6 +149,7 @@ impl Pass<'_> {
             let (name, value) = (key.get_ref().as_ref(), value.get_ref());
             let here = join(path, name);
             let Some(field) = schema::find(fields, name) else {
+                self.mark_as_meant(name, value, fields, path, spot);
                 let (message, remedy) = advice::unknown_key(name, path, fields, value.is_table());
                 self.report.fault(spot, FaultKind::UnknownKey, message, remedy);
                 continue;
@@ -142,6 +166,28 @@ impl Pass<'_> {
         right
     }
 
+    /// Notes what an unknown key was probably meant for, so that this is not reported as missing
+    /// too.
+    fn mark_as_meant(
+        &mut self,
+        name: &str,
+        value: &DeValue<'_>,
+        fields: &'static [Field],
+        path: &str,
+        spot: Spot,
+    ) {
+        let Some(near) = schema::suggest(name, fields.iter().map(|field| field.name)) else {
+            return;
+        };
+        let meant = join(path, near);
+        self.marks.table(&meant, spot);
+        if let Some(Shape::Named(_)) = schema::find(fields, near).map(|field| &field.shape) {
+            for (name, _) in value.as_table().into_iter().flatten() {
+                self.marks.table(&join(&meant, name.get_ref()), self.spot(&name.span()));
+            }
+        }
+    }
+
     fn value(
         &mut self,
         name: &str,
@@ -150,12 +196,23 @@ impl Pass<'_> {
         value: &DeValue<'_>,
         spot: Spot,
     ) -> Option<Value> {
-        let checked = value::check(name, kind, value).map_err(|problem| {
-            let message = format!("`{path}` {}", problem.message);
-            self.report.fault(spot, problem.kind, message, problem.remedy);
-        });
+        let checked = match value::check(name, kind, value) {
+            Ok(checked) => {
+                if let Some((kind, message, remedy)) = advice::doubt(&path, kind, value) {
+                    self.report.warning(spot, kind, message, remedy);
+                }
+                Some(checked)
+            }
+            Err(problem) => {
+                let message = format!("`{path}` {}", problem.message);
+                let pasted = advice::pasted_secret(&path, kind, value);
+                let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
+                self.report.fault(spot, problem.kind, message, problem.remedy + &more);
+                None
+            }
+        };
         self.marks.value(path, spot);
-        checked.ok()
+        checked
     }
 
     fn child(

@@ -11,6 +11,7 @@ use super::model::Reader;
 use super::quiet::QuietWindow;
 use super::schema::Kind;
 use super::text;
+use crate::secret::mask;
 
 /// What is wrong with a value; `message` goes on after the key's name.
 #[derive(Debug)]
@@ -211,6 +212,7 @@ fn described(kind: Kind, value: &DeValue<'_>) -> String {
 /// Long enough for every value that fits the schema, too short for most tokens.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 24;
+    let text = mask(text);
     if text.chars().count() <= SHOWN {
         return format!("{text:?}");
     }

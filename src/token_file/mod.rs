@@ -10,6 +10,7 @@ mod source;
 mod store_fault;
 mod watch;
 
+pub(crate) use mounts::is_mount_point;
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
 pub(crate) use store_fault::DISK_PATIENCE;

@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 /// The mount table as the kernel shows it. It can be polled for changes.
 pub(super) const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
+/// Whether something is mounted at `path`, which must be absolute and free of symbolic links.
+pub(crate) fn is_mount_point(path: &Path) -> bool {
+    Mounts::read().is_ok_and(|mounts| mounts.of(path) == Some(path))
+}
+
 /// The mount points at one moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Mounts(Vec<PathBuf>);

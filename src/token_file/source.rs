@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::secret::{Mistake, TokenValue, ValueFault};
+use crate::secret::{Mistake, TokenValue, ValueFault, mask};
 use crate::settings::{KeySource, Source};
 
 /// The most that is read: sixteen times the longest token. A bigger file is not one.
@@ -148,7 +148,7 @@ pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceFa
         Source::File(path) => read_file(path),
         Source::Credential(name) => read_credential(name, variables),
         Source::Env(name) => read_variable(name, variables)
-            .map_err(|kind| SourceFault { place: format!("${name}").into(), kind }),
+            .map_err(|kind| SourceFault { place: format!("${}", mask(name)).into(), kind }),
     }
 }
 
@@ -169,7 +169,7 @@ pub fn read_key(
 }
 
 fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceFault> {
-    let fault = |kind| SourceFault { place: format!("credential {name}").into(), kind };
+    let fault = |kind| SourceFault { place: format!("credential {}", mask(name)).into(), kind };
     if Path::new(name).file_name() != Some(name.as_ref()) {
         return Err(fault(SourceFaultKind::NotACredentialName));
     }
@@ -183,12 +183,18 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceFa
     let text = text.into_string().map_err(|_| SourceFaultKind::NotUtf8)?;
     let text = Zeroizing::new(text);
     let value = token(text.as_bytes())?;
-    let warnings = SourceWarning::of_value(&format_args!("${name}"), &value).into_iter().collect();
+    let warnings =
+        SourceWarning::of_value(&format_args!("${}", mask(name)), &value).into_iter().collect();
     Ok(Found { value, warnings })
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceFault> {
-    let fault = |kind| SourceFault { place: path.display().to_string().into(), kind };
+    let fault = |kind| {
+        let shown = path.display().to_string();
+        // A relative path may be a token that was pasted in place of one.
+        let place = if path.is_absolute() { shown } else { mask(&shown).into_owned() };
+        SourceFault { place: place.into(), kind }
+    };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
     let warnings =

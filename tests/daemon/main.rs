@@ -16,6 +16,7 @@ mod contrib;
 mod control;
 mod deaths;
 mod diagnostics;
+mod doctor;
 mod farewell;
 mod grace;
 mod idle;

@@ -11,8 +11,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::{
-    Daemon, Line, PATIENCE, Stage, calls, free_port, mortal_simulator, on_a_terminal, prints_new,
-    seconds, secret, server_table, simulator, token_table,
+    Daemon, Line, PATIENCE, Stage, Terminal, calls, free_port, mortal_simulator, on_a_terminal,
+    prints_new, seconds, secret, server_table, simulator, token_table,
 };
 
 const UNAVAILABLE: i32 = 69;
@@ -417,5 +417,89 @@ async fn members_of_the_group_may_look_but_neither_act_nor_read_values() {
     let (status, value, _) = as_another(&stage, 4_321, &["token", "quotes"]).await;
     assert_eq!((status, value), (Some(0), format!("{}\n", secret("quotes"))));
     assert_eq!(daemon.event("value_read", "quotes").await.number("uid"), 4_321);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_configuration_still_leads_to_the_daemon_and_names_the_line() {
+    let server = simulator().await;
+    let stage =
+        Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    let good = stage.read("tokenkeep.toml");
+    for (from, to, line) in [
+        ("[token.quotes]", "[token.quotes", 5),
+        ("server = ", "sever = ", 6),
+        ("[control]", "[control", 10),
+        ("state_dir = ", "state_dir == ", 1),
+    ] {
+        assert!(good.contains(from), "{good}");
+        stage.write("tokenkeep.toml", &good.replacen(from, to, 1));
+        let (status, text) = said(&stage, &["status"]).await;
+        assert_eq!(status, 0, "{to}: {text}");
+        assert!(text.contains(&format!("tokenkeep.toml:{line}:")), "{to}: {text}");
+        assert!(text.contains("1 token: 1 alive"), "{to}: {text}");
+    }
+    // Where no socket is legible, the broken line is named beside the failure.
+    stage.write("tokenkeep.toml", "[control\nsockt = 1\n");
+    let (status, text) = said(&stage, &["status"]).await;
+    assert_eq!(status, UNAVAILABLE, "{text}");
+    assert!(text.contains("tokenkeep.toml:1:") && text.contains("/run/tokenkeep"), "{text}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_narrow_terminal_shows_the_time_left_instead_of_the_bar() {
+    let server = mortal_simulator().await;
+    let (stage, daemon) = three(&server).await;
+    for columns in [60, 50] {
+        let shown = on_a_terminal(tokenkeep(&stage, &["status"]), columns, false).await;
+        let row = |state: &str| shown.lines().find(|line| line.contains(state)).expect("a row");
+        assert!(row("alive").contains("5 d ") && row("paused").contains("8 d "), "{shown}");
+        assert!(!shown.contains(['█', '░']), "{shown}");
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(usize::from(columns) + 1), "{shown}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_pattern_is_revoked_only_after_a_confirmation() {
+    let server = simulator().await;
+    let names = ["quotes-1", "quotes-2", "orders"];
+    let tables = names.map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for name in names {
+        server.add_token(&stage.token(name), seconds(3_600));
+    }
+    let daemon = stage.start();
+    for name in names {
+        daemon.event("token_checked", name).await;
+    }
+    for pattern in ["*", "quotes-?", "quotes-[1]"] {
+        let (status, text) = said(&stage, &["revoke", pattern]).await;
+        assert_eq!(status, 64, "{pattern}: {text}");
+        assert!(text.contains("--yes") && text.contains("quotes-1"), "{text}");
+    }
+    for (answer, question) in [("\n", "revoke 3 tokens"), ("n\n", "orders, quotes-1, quotes-2")] {
+        let terminal = Terminal::start(tokenkeep(&stage, &["revoke", "*"]));
+        terminal.until(|text| text.contains(question) && text.contains("[y/N]")).await;
+        terminal.write(answer);
+        terminal.until(|text| text.contains("nothing was done")).await;
+    }
+    assert_eq!(calls(&server, Endpoint::Revoke), 0);
+
+    let terminal = Terminal::start(tokenkeep(&stage, &["revoke", "quotes-[1]"]));
+    terminal.until(|text| text.contains("revoke 1 token (quotes-1)? [y/N]")).await;
+    terminal.write("y\n");
+    terminal.until(|text| text.contains("quotes-1: ")).await;
+    assert_eq!(calls(&server, Endpoint::Revoke), 1);
+    // Exact names and --yes are for scripts.
+    let (status, text) = said(&stage, &["revoke", "quotes-2"]).await;
+    assert_eq!(status, 0, "{text}");
+    let (status, text) = said(&stage, &["revoke", "--yes", "ord*"]).await;
+    assert_eq!((status, calls(&server, Endpoint::Revoke)), (0, 3), "{text}");
     daemon.stop().await;
 }

@@ -40,7 +40,7 @@ pub(super) fn ask(place: &Place) -> Result<Offer, Failure> {
 async fn page(place: &Place) -> Option<Page> {
     let socket = Where { socket: place.socket.clone() };
     let config = place.config.clone().unwrap_or_else(|| Path::new(DEFAULT_PATH).to_owned());
-    let mut client = socket.client(&config).await;
+    let (mut client, _) = socket.find(&config).await;
     let filter = Some(format!("{}*", Pattern::escape(&place.prefix)));
     let listing = Listing { filter, order: Order::Any, limit: Some(MOST), ..Listing::default() };
     client.get(&paths::tokens(&listing)).await.ok()

@@ -1,5 +1,6 @@
 //! `check`, `reauth`, `pause`, `resume`, `revoke` and `token`.
 
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +18,9 @@ use crate::time::Moment;
 
 /// Between two looks at what came of it.
 const PACE: Duration = Duration::from_millis(100);
+
+/// How many tokens a question names.
+const NAMED: usize = 5;
 
 /// The tokens that something is asked for.
 #[derive(Debug, Args)]
@@ -65,7 +69,23 @@ impl Action {
 impl Names {
     /// With what is asked for them.
     pub(in crate::cli) fn each(self, action: Action) -> Each {
-        Each { names: self, action }
+        Each { names: self, action, confirmed: true }
+    }
+}
+
+/// Have the server end the lives of tokens; where there is a `reauth`, new values follow
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Revoke {
+    #[command(flatten)]
+    names: Names,
+    /// Revoke all tokens that match a pattern without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Revoke {
+    pub(in crate::cli) fn each(self) -> Each {
+        Each { names: self.names, action: Action::Revoke, confirmed: self.yes }
     }
 }
 
@@ -74,6 +94,8 @@ impl Names {
 pub(in crate::cli) struct Each {
     names: Names,
     action: Action,
+    /// A pattern needs no confirmation.
+    confirmed: bool,
 }
 
 /// Something that was asked for a token.
@@ -92,6 +114,10 @@ impl Errand for Each {
         let names = chosen(client, &self.names.tokens).await?;
         if names.is_empty() {
             return Err(Failure::Usage("no token fits the pattern".to_owned()));
+        }
+        if !self.confirmed && !confirm_pattern(self.action, &self.names.tokens, &names)? {
+            complain("nothing was done");
+            return Ok(EX_DEAD);
         }
         let progress = Progress::of(names.len() * 2);
         let (mut asked, mut failed, mut unknown) = (Vec::new(), false, false);
@@ -123,6 +149,33 @@ impl Errand for Each {
             (false, false) => 0,
         })
     }
+}
+
+/// Asks on the terminal whether to go on, if `names` are not exactly those that were `given`:
+/// patterns match tokens that the operator may not have thought of.
+fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, Failure> {
+    if names.iter().all(|name| given.contains(name)) {
+        return Ok(true);
+    }
+    let (word, count) = (action.word(), names.len());
+    let mut shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if count > NAMED {
+        shown += &format!(" and {} more", count - NAMED);
+    }
+    let tokens = if count == 1 { "1 token" } else { &format!("{count} tokens") };
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::Usage(format!(
+            "{word}: a pattern matches {tokens} ({shown}); add --yes to {word} them without being \
+             asked"
+        )));
+    }
+    let ask = |error| Failure::System { doing: "asking on the terminal", error };
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{word} {tokens} ({shown})? [y/N] ").map_err(ask)?;
+    stderr.flush().map_err(ask)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(ask)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Whether a refusal concerns the one token only.

@@ -20,14 +20,14 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-pub(super) use self::actions::{Action, Names, Token};
+pub(super) use self::actions::{Action, Names, Revoke, Token};
 pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 
 use super::{Failure, complain, runtime};
 use crate::control::client::{Client, ClientFault};
 use crate::control::{Listing, Order, Page, ProblemKind, Story};
-use crate::settings;
+use crate::settings::{self, FaultKind, Faults};
 
 /// How long the configuration is read for the sake of the socket's path.
 const READING: Duration = Duration::from_secs(5);
@@ -41,26 +41,60 @@ pub(super) struct Where {
 }
 
 impl Where {
-    /// The daemon. A configuration that cannot be read, hangs, or has a fault by now, may be
-    /// another than the one that the daemon runs by: then it is looked for where it is by default.
+    /// The daemon, with a warning on standard error if the configuration has errors.
     pub(super) async fn client(&self, config: &Path) -> Client {
+        let (client, warning) = self.find(config).await;
+        if let Some(warning) = warning {
+            complain(&format!("warning: {warning}"));
+        }
+        client
+    }
+
+    /// The daemon, and what keeps it from being found for certain. A configuration that has
+    /// errors by now may be another than the one that the daemon runs by, but its socket is
+    /// probably the same.
+    pub(super) async fn find(&self, config: &Path) -> (Client, Option<String>) {
         if let Some(socket) = &self.socket {
-            return Client::new(socket);
+            return (Client::new(socket), None);
         }
         let path = config.to_owned();
-        let reading = spawn_blocking(move || settings::load(&path, std::env::vars_os()).ok());
-        let loaded = timeout(READING, reading).await;
-        if loaded.is_err() {
-            let (config, socket) = (config.display(), settings::DEFAULT_SOCKET);
-            complain(&format!(
-                "warning: reading {config} hangs; the daemon is looked for at {socket}"
-            ));
-        }
-        match loaded.ok().and_then(Result::ok).flatten() {
-            Some(loaded) => Client::new(&loaded.settings.control.socket),
-            None => Client::new(Path::new(settings::DEFAULT_SOCKET)),
+        let reading = spawn_blocking(move || {
+            settings::load(&path, std::env::vars_os())
+                .map(|loaded| loaded.settings.control.socket)
+                .map_err(|faults| (faults, settings::find_socket(&path, std::env::vars_os())))
+        });
+        let default = Path::new(settings::DEFAULT_SOCKET);
+        match timeout(READING, reading).await {
+            Ok(Ok(Ok(socket))) => (Client::new(&socket), None),
+            Ok(Ok(Err((faults, socket)))) => {
+                let socket = socket.as_deref().unwrap_or(default);
+                (Client::new(socket), doubtful(config, &faults, socket))
+            }
+            Ok(Err(_)) => (Client::new(default), None),
+            Err(_) => {
+                let (config, socket) = (config.display(), default.display());
+                let warning =
+                    format!("reading {config} hangs; the daemon is looked for at {socket}");
+                (Client::new(default), Some(warning))
+            }
         }
     }
+}
+
+/// The warning that the configuration has errors and `socket` may be wrong. Operators who may
+/// use the daemon need not be able to read the system's configuration.
+fn doubtful(config: &Path, faults: &Faults, socket: &Path) -> Option<String> {
+    let fault = faults.iter().next()?;
+    let unreadable = faults.iter().all(|fault| fault.kind == FaultKind::Unreadable);
+    if unreadable && config == Path::new(settings::DEFAULT_PATH) {
+        return None;
+    }
+    let more = match faults.count() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let (place, message, socket) = (&fault.place, &fault.message, socket.display());
+    Some(format!("{place}: {message}{more}; the daemon is looked for at {socket}"))
 }
 
 /// Something that is asked of a daemon.

@@ -1,12 +1,24 @@
 //! Tokens as a table for people.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+};
 
 use comfy_table::{LineStyle, TableStyle};
 
 use super::screen::Screen;
 use crate::control::{Counts, Page, TokenView};
 use crate::daemon::grouped;
+
+/// Columns that are never shortened.
+const STATE: usize = 2;
+const LIFE: usize = 3;
+
+/// Longer names are shortened for the sake of the bars.
+const SHORT_NAME: u16 = 24;
+
+/// Between two columns.
+const GAP: usize = 2;
 
 /// Characters of a bar.
 const BAR: u64 = 8;
@@ -29,7 +41,27 @@ pub(super) fn render(page: &Page, screen: Screen) -> impl Iterator<Item = String
     tables.chain([rest + &summary(&page.counts) + "\n"])
 }
 
+/// The tokens as a table, which has no bars if there is no room for both them and the names.
 fn rows(tokens: &[TokenView], screen: Screen) -> String {
+    let mut table = table(tokens, screen, true);
+    let mut widths = table.column_max_content_widths();
+    if let Some(name) = widths.first_mut() {
+        *name = SHORT_NAME.min(*name);
+    }
+    let width: usize = widths.iter().map(|width| usize::from(*width) + GAP).sum();
+    if width > usize::from(screen.width) {
+        table = self::table(tokens, screen, false);
+    }
+    // Names are shortened before states and times are.
+    for column in [STATE, LIFE] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table.trim_fmt()
+}
+
+fn table(tokens: &[TokenView], screen: Screen, bars: bool) -> Table {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new().header_separator(LINE))
@@ -45,15 +77,15 @@ fn rows(tokens: &[TokenView], screen: Screen) -> String {
     let head = |text| Cell::new(text).add_attribute(Attribute::Bold);
     table.set_header(heads.map(head));
     for token in tokens {
-        table.add_row(row(token));
+        table.add_row(row(token, bars));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
-    table.trim_fmt()
+    table
 }
 
-fn row(token: &TokenView) -> Row {
+fn row(token: &TokenView, bars: bool) -> Row {
     let colour = colour(&token.state);
     let checked = token.last_check_ms.map(short);
     let next = match (token.next_check_ms, token.busy) {
@@ -67,7 +99,7 @@ fn row(token: &TokenView) -> Row {
         Cell::new(&token.name),
         Cell::new(&token.server),
         Cell::new(&token.state).fg(colour),
-        Cell::new(life(token)).fg(colour),
+        Cell::new(life(token, bars)).fg(colour),
         right(checked),
         right(next),
         Cell::new(token.renews_by.as_deref().unwrap_or("-")),
@@ -84,14 +116,15 @@ fn colour(state: &str) -> Color {
     }
 }
 
-/// The share of its life that a token has left, as a bar, and the time.
-fn life(token: &TokenView) -> String {
+/// The share of its life that a token has left, as a bar if there is room, and the time.
+fn life(token: &TokenView, bars: bool) -> String {
+    let bar = |part, whole| if bars { bar(part, whole) + " " } else { String::new() };
     let Some(remaining) = token.remaining_ms else { return "-".to_owned() };
     let Ok(remaining) = u64::try_from(remaining) else {
-        return format!("{} over by {}", bar(0, 1), short(remaining.unsigned_abs()));
+        return format!("{}over by {}", bar(0, 1), short(remaining.unsigned_abs()));
     };
     let life = token.life_ms.unwrap_or(remaining).max(remaining);
-    format!("{} {}", bar(remaining, life), short(remaining))
+    format!("{}{}", bar(remaining, life), short(remaining))
 }
 
 fn bar(part: u64, whole: u64) -> String {

@@ -16,7 +16,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::lifecycle::Schedule;
+use crate::secret::looks_secret;
 
+use super::advice::where_secrets_belong;
 use super::duration;
 use super::fault::{FaultKind, WarningKind};
 use super::marks::{Marks, join};
@@ -170,6 +172,7 @@ impl Judge<'_> {
         );
         let remedy = match schema::suggest(name, known.map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
+            None if looks_secret(name) => where_secrets_belong(key, table).to_owned(),
             None => format!("define [{}], or name another", join(section, name)),
         };
         self.report.fault(self.marks.near(table, key), FaultKind::UnknownName, message, remedy);

@@ -1,0 +1,312 @@
+//! Files and directories: the state directory, token files, the control socket.
+//!
+//! Write access is asked from the kernel, never tried, so that nothing is changed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+use rustix::io::Errno;
+
+use super::diagnosis::Diagnosis;
+use super::{Steps, is_outside_unit, variable};
+use crate::lifecycle::Renewal;
+use crate::secret::TokenValue;
+use crate::settings::{Settings, Source, Token};
+use crate::token_file::{SourceFaultKind, is_mount_point, read};
+
+/// Less free space than this is worth a warning: ten times the database of 10,000 tokens.
+const LITTLE_SPACE: u64 = 32 << 20;
+
+/// A readable value of a server's token: for the query that checks the server.
+pub(super) struct Value {
+    pub(super) token: Token,
+    pub(super) value: TokenValue,
+}
+
+/// `state_dir`: it exists or can be created, is private, writable and has free space.
+pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
+    let name = format!("`state_dir`, {}", path.display());
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match uncreatable(path) {
+                None => diagnosis.warning(format!(
+                    "{name}: it does not exist; the daemon will create it, or create it now for \
+                     the service's user with mode 0700"
+                )),
+                Some(reason) => diagnosis.error(format!(
+                    "{name}: it does not exist and cannot be created ({reason}): state and new \
+                     token values would be lost at a restart; create it for the service's user \
+                     with mode 0700"
+                )),
+            }
+            return;
+        }
+        Err(error) => {
+            diagnosis.error(format!(
+                "{name}: it cannot be examined ({error}); let the service's user enter its folders"
+            ));
+            return;
+        }
+    };
+    if !metadata.is_dir() {
+        diagnosis.error(format!("{name}: it is not a directory; name a directory"));
+        return;
+    }
+    if let Some(reason) = unwritable(path) {
+        diagnosis.error(format!(
+            "{name}: {reason}: state and new token values would be lost at a restart; give it to \
+             the service's user, mode 0700"
+        ));
+        return;
+    }
+    for entry in ["tokenkeep.db", "lock"] {
+        let file = path.join(entry);
+        if file.exists() && access(&file, Access::READ_OK | Access::WRITE_OK).is_err() {
+            diagnosis.error(format!(
+                "{}: the service's user may not read and write it; run `chown` on it",
+                file.display()
+            ));
+        }
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        diagnosis.warning(format!(
+            "{name}: other users may enter it (mode {mode:04o}); run `chmod 700` on it"
+        ));
+    }
+    match free_space(path) {
+        Some(0) => diagnosis.error(format!("{name}: its file system is full; free some space")),
+        Some(free) if free < LITTLE_SPACE => diagnosis.warning(format!(
+            "{name}: only {} MiB are free on its file system; free some space",
+            free >> 20
+        )),
+        _ => {}
+    }
+}
+
+/// The directory of the control socket.
+pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
+    let name = format!("`control.socket`, {}", path.display());
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            diagnosis.error(format!("{name}: something else than a socket is there; remove it"));
+            return;
+        }
+        _ => {}
+    }
+    let Some(folder) = path.parent() else { return };
+    let reason = if folder.exists() { unwritable(folder) } else { uncreatable(folder) };
+    let Some(reason) = reason else { return };
+    // systemd creates the directory of the unit when it starts it.
+    let text = format!(
+        "{name}: {}: {reason}; `status` and other commands would find no daemon: give the unit \
+         `RuntimeDirectory=`, or choose another path",
+        folder.display()
+    );
+    if folder.exists() { diagnosis.error(text) } else { diagnosis.warning(text) }
+}
+
+/// The sources of all tokens. Gives the values that can be read.
+pub(super) fn tokens(
+    settings: &Settings,
+    is_shipped_unit: bool,
+    steps: &Steps,
+    diagnosis: &Diagnosis,
+) -> Vec<Value> {
+    let mut values = Vec::new();
+    let mut folders = BTreeSet::new();
+    let drop_ins = is_shipped_unit.then(drop_ins);
+    for token in &settings.tokens {
+        let name = &token.name;
+        steps.begin(format!("[token.{name}]"));
+        match read(&token.source, &variable) {
+            Ok(found) => {
+                for warning in &found.warnings {
+                    diagnosis.warning(format!("[token.{name}] {warning}"));
+                }
+                values.push(Value { token: token.clone(), value: found.value });
+            }
+            Err(fault) => {
+                let text = format!("[token.{name}] {fault}");
+                let may_come =
+                    matches!(fault.kind, SourceFaultKind::Missing | SourceFaultKind::Empty)
+                        && token.upkeep.reauth.is_some();
+                if may_come {
+                    diagnosis.warning(format!("{text}; until then `reauth` gets a new value"));
+                } else {
+                    unreadable(&fault.kind, text, diagnosis);
+                }
+            }
+        }
+        if let Source::File(path) = &token.source {
+            if is_replaced(token, settings) {
+                replaceable(token, path, &mut folders, diagnosis);
+            }
+            if let Some(drop_ins) = &drop_ins {
+                sandboxed(token, path, settings, drop_ins, diagnosis);
+            }
+        }
+    }
+    diagnosis.ok(format!(
+        "{} of {} token values are readable",
+        values.len(),
+        settings.tokens.len()
+    ));
+    values
+}
+
+/// Reports a source without a usable value. Outside the unit, its credentials and variables may
+/// be missing without a reason to worry.
+pub(super) fn unreadable(kind: &SourceFaultKind, text: String, diagnosis: &Diagnosis) {
+    let belongs_to_unit =
+        matches!(kind, SourceFaultKind::NoCredentialsDirectory | SourceFaultKind::VariableUnset);
+    if belongs_to_unit && is_outside_unit() {
+        diagnosis.warning(format!("{text} (not checked: this is not the unit's environment)"));
+    } else {
+        diagnosis.error(text);
+    }
+}
+
+/// Whether the daemon may write a new value into the token's file.
+fn is_replaced(token: &Token, settings: &Settings) -> bool {
+    let server = settings.servers.iter().find(|server| server.name == token.upkeep.server);
+    token.upkeep.reauth.is_some() || server.is_some_and(|server| server.renewal != Renewal::Query)
+}
+
+/// Checks that the file can be replaced by a rename in its folder.
+fn replaceable(token: &Token, path: &Path, checked: &mut BTreeSet<PathBuf>, diagnosis: &Diagnosis) {
+    let kept = "a new value would be kept in `state_dir` instead of the file";
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if is_mount_point(&target) {
+        diagnosis.warning(format!(
+            "[token.{}] {}: it is a mount point and cannot be replaced, so that {kept}; mount its \
+             directory instead",
+            token.name,
+            path.display()
+        ));
+        return;
+    }
+    let folder = match target.parent() {
+        None => return,
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+    };
+    if !checked.insert(folder.to_owned()) {
+        return;
+    }
+    if let Some(reason) = unwritable(folder) {
+        diagnosis.warning(format!(
+            "[token.{}] {}: {reason}, so that {kept}; let the service's user write to this \
+             directory",
+            token.name,
+            folder.display()
+        ));
+    }
+}
+
+/// What the sandbox of the shipped unit hides or makes read-only, unless a drop-in changes that.
+fn sandboxed(
+    token: &Token,
+    path: &Path,
+    settings: &Settings,
+    drop_ins: &str,
+    diagnosis: &Diagnosis,
+) {
+    let is_in = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+    let (effect, setting, remedy) = if is_in(&["/home", "/root", "/run/user"]) {
+        ("hides home directories", "ProtectHome", "move the file, or set ProtectHome=no")
+    } else if is_in(&["/tmp", "/var/tmp"]) {
+        ("has a /tmp of its own", "PrivateTmp", "move the file, or set PrivateTmp=no")
+    } else if path.is_absolute()
+        && !path.starts_with(&settings.state_dir)
+        && is_replaced(token, settings)
+    {
+        ("cannot write there", "ReadWritePaths", "add its directory to ReadWritePaths=")
+    } else {
+        return;
+    };
+    if is_permitted(drop_ins, setting, path) {
+        return;
+    }
+    diagnosis.warning(format!(
+        "[token.{}] {}: the shipped unit {effect}: {remedy} with `systemctl edit tokenkeep`",
+        token.name,
+        path.display()
+    ));
+}
+
+/// The text of the drop-ins for the service, and of a unit that replaces the shipped one.
+fn drop_ins() -> String {
+    let folders = ["/etc/systemd/system", "/run/systemd/system"].map(Path::new);
+    let files = folders.iter().flat_map(|folder| {
+        let drop_ins = fs::read_dir(folder.join("tokenkeep.service.d")).into_iter().flatten();
+        let drop_ins = drop_ins.flatten().map(|entry| entry.path());
+        drop_ins.chain([folder.join("tokenkeep.service")])
+    });
+    files.filter_map(|file| fs::read_to_string(file).ok()).map(|text| text + "\n").collect()
+}
+
+/// Whether `unit` says that the service may use `path`: `setting` is switched off, or lists a
+/// directory that contains it.
+fn is_permitted(unit: &str, setting: &str, path: &Path) -> bool {
+    let values = unit.lines().filter_map(|line| {
+        let (key, value) = line.trim().split_once('=')?;
+        (key.trim() == setting).then_some(value)
+    });
+    values.flat_map(str::split_whitespace).any(|word| match setting {
+        // A leading sign says what happens if it does not exist, or which root it is below.
+        "ReadWritePaths" => path.starts_with(word.trim_start_matches(['-', '+'])),
+        _ => ["no", "false", "off", "0"].contains(&word),
+    })
+}
+
+/// Why the process may not create files in `folder`; `None` if it may.
+fn unwritable(folder: &Path) -> Option<String> {
+    let error = access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err()?;
+    let is_read_only =
+        statvfs(folder).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY));
+    Some(if error == Errno::NOENT {
+        "it does not exist".to_owned()
+    } else if is_read_only {
+        "the file system is mounted read-only".to_owned()
+    } else {
+        format!("it is not writable ({})", io::Error::from(error))
+    })
+}
+
+/// Why the process may not create the directory `path`; `None` if it may.
+fn uncreatable(path: &Path) -> Option<String> {
+    let existing = path.ancestors().skip(1).find(|folder| folder.exists())?;
+    unwritable(existing).map(|reason| format!("{}: {reason}", existing.display()))
+}
+
+/// The bytes that are free for the process.
+fn free_space(path: &Path) -> Option<u64> {
+    let system = statvfs(path).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drop_in_permits_what_the_shipped_unit_does_not() {
+        let unit = "[Service]\nReadWritePaths=/srv/a -/srv/b\n ProtectHome = off\nPrivateTmp=yes\n";
+        for (setting, path, permitted) in [
+            ("ReadWritePaths", "/srv/a/quotes.token", true),
+            ("ReadWritePaths", "/srv/b/c/quotes.token", true),
+            ("ReadWritePaths", "/srv/ab/quotes.token", false),
+            ("ProtectHome", "/home/a/quotes.token", true),
+            ("PrivateTmp", "/tmp/quotes.token", false),
+        ] {
+            assert_eq!(is_permitted(unit, setting, Path::new(path)), permitted, "{setting} {path}");
+        }
+        assert!(!is_permitted("", "ReadWritePaths", Path::new("/srv/a")));
+    }
+}

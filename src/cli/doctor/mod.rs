@@ -1,0 +1,264 @@
+//! `doctor`: checks everything around the daemon that can make it fail: files, rights, mounts,
+//! programs, limits, the clock and the servers. Changes nothing.
+//!
+//! Each check adds findings to a [`Diagnosis`]. The checks use the functions that the daemon
+//! itself reads sources and queries servers with.
+
+mod diagnosis;
+mod files;
+mod programs;
+mod servers;
+mod system;
+mod user;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use clap::Args;
+use nix::unistd::Uid;
+
+use self::diagnosis::Diagnosis;
+use self::files::Value;
+use super::diagnostics::Look;
+use super::stocktaking;
+use super::wording::words;
+use super::{Failure, print, runtime, tell};
+use crate::control;
+use crate::daemon::control::GROUP;
+use crate::settings::{
+    self, DEFAULT_PATH, Faults, InventorySource, KeySource, Loaded, Reauth, ReauthMethod, Settings,
+};
+use crate::token_file::{DISK_PATIENCE, Found, read_key};
+
+/// Exit status if there are only warnings.
+const EX_WARNINGS: u8 = 1;
+/// Exit status if something will fail.
+pub(super) const EX_ERRORS: u8 = 2;
+
+/// systemd makes the credentials of the shipped unit available here, for its user.
+const CREDENTIALS: &str = "/run/credentials/tokenkeep.service";
+
+/// Check everything that the daemon depends on: files and rights, commands, limits, the clock,
+/// servers
+///
+/// Prints one line with a remedy for each finding. Exits 0 without findings, 1 with warnings
+/// only, 2 if something will fail. Changes nothing. Run as root, it continues with the rights of
+/// the service's user.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Do not contact any server or name service
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Runs all checks and prints the findings.
+pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failure> {
+    let diagnosis = Arc::new(Diagnosis::default());
+    let (loaded, service_user) = match load(path) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            tell(&look.faults(&faults));
+            return Err(Failure::Told { status: EX_ERRORS });
+        }
+    };
+    for warning in &loaded.warnings {
+        let (place, message) = (&warning.place, &warning.message);
+        diagnosis.warning(format!("{place}: {message}; {}", warning.remedy));
+    }
+    user::report(service_user, &diagnosis);
+    let loaded = Arc::new(loaded);
+    let is_shipped_unit = path == Path::new(DEFAULT_PATH);
+    if let Some(values) = on_this_machine(&loaded, is_shipped_unit, &diagnosis)? {
+        let runtime = runtime()?;
+        let settings = &loaded.settings;
+        runtime.block_on(servers::check(settings, &values, doctor.offline, &diagnosis));
+        // A name lookup that hangs must not delay the end.
+        runtime.shutdown_background();
+    }
+    print(&diagnosis.to_string())?;
+    match (diagnosis.errors(), diagnosis.warnings()) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::Told { status: EX_WARNINGS }),
+        _ => Err(Failure::Told { status: EX_ERRORS }),
+    }
+}
+
+/// What the thread of the local checks reports.
+enum Progress {
+    /// It begins to check this.
+    Begun(String),
+    /// It has checked everything.
+    Done(Vec<Value>),
+}
+
+/// Tells which check has begun, so that one that hangs can be named.
+struct Steps(Sender<Progress>);
+
+impl Steps {
+    fn begin(&self, what: impl Into<String>) {
+        // Nobody listens any more after a check has hung.
+        let _ = self.0.send(Progress::Begun(what.into()));
+    }
+}
+
+/// Runs the checks that ask no server, on a thread of their own: a file system that does not
+/// respond hangs that thread only. Gives the token values that are readable; `None` if a check
+/// hangs.
+fn on_this_machine(
+    loaded: &Arc<Loaded>,
+    is_shipped_unit: bool,
+    diagnosis: &Arc<Diagnosis>,
+) -> Result<Option<Vec<Value>>, Failure> {
+    let (sender, receiver) = channel();
+    let checks = {
+        let (loaded, diagnosis) = (Arc::clone(loaded), Arc::clone(diagnosis));
+        move || {
+            let steps = Steps(sender);
+            let settings = &loaded.settings;
+            steps.begin("`state_dir`");
+            files::state_directory(&settings.state_dir, &diagnosis);
+            steps.begin("`control.socket`");
+            files::socket(&settings.control.socket, &diagnosis);
+            let values = files::tokens(settings, is_shipped_unit, &steps, &diagnosis);
+            steps.begin("inventories");
+            inventories(settings, &diagnosis);
+            for reauth in &settings.reauths {
+                steps.begin(format!("[reauth.{}]", reauth.name));
+                check_reauth(reauth, &diagnosis);
+            }
+            steps.begin("`readers`");
+            for outsider in control::outsiders(settings, GROUP) {
+                diagnosis.warning(outsider);
+            }
+            steps.begin("limits and clock");
+            system::limits(settings, &diagnosis);
+            system::clock(&loaded.files, &diagnosis);
+            let _ = steps.0.send(Progress::Done(values));
+        }
+    };
+    std::thread::Builder::new()
+        .spawn(checks)
+        .map_err(|error| Failure::System { doing: "starting a thread", error })?;
+    let mut step = String::new();
+    loop {
+        match receiver.recv_timeout(DISK_PATIENCE) {
+            Ok(Progress::Begun(next)) => step = next,
+            Ok(Progress::Done(values)) => return Ok(Some(values)),
+            Err(_) => {
+                diagnosis.error(format!(
+                    "{step}: the check has not ended within {}: a disk or the user database does \
+                     not respond; make it available. What comes after it was not checked",
+                    words(DISK_PATIENCE)
+                ));
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Loads the configuration and then takes the rights of the service's user, if it can. Whether
+/// that user can read the configuration shows in a second load.
+fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), Faults> {
+    let loaded = settings::load(path, std::env::vars_os())?;
+    let user = user::become_service_user(&loaded.settings.state_dir, path);
+    let loaded = match user {
+        user::ServiceUser::Switched { .. } => settings::load(path, std::env::vars_os())?,
+        _ => loaded,
+    };
+    Ok((loaded, user))
+}
+
+/// An environment variable. Outside the unit, the credentials of the running service stand in for
+/// `$CREDENTIALS_DIRECTORY`.
+fn variable(name: &str) -> Option<OsString> {
+    let value = std::env::var_os(name);
+    if name == "CREDENTIALS_DIRECTORY" && value.is_none() {
+        return Path::new(CREDENTIALS).is_dir().then(|| CREDENTIALS.into());
+    }
+    value
+}
+
+/// Whether the check runs outside the unit, which credentials and variables depend on.
+fn is_outside_unit() -> bool {
+    variable("CREDENTIALS_DIRECTORY").is_none()
+}
+
+fn inventories(settings: &Settings, diagnosis: &Diagnosis) {
+    for brought in stocktaking::take(settings) {
+        let name = &brought.inventory.name;
+        for remark in &brought.remarks {
+            let text = format!("[inventory.{name}] {remark}");
+            if brought.failed { diagnosis.error(text) } else { diagnosis.warning(text) }
+        }
+        if let InventorySource::Command { command, .. } = &brought.inventory.source {
+            programs::check(&format!("inventory.{name}.command"), command, diagnosis);
+        }
+    }
+}
+
+fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
+    let name = &reauth.name;
+    match &reauth.method {
+        ReauthMethod::Command(command) => {
+            programs::check(&format!("reauth.{name}.command"), command, diagnosis);
+        }
+        ReauthMethod::ApiKey { key, .. } => match read_key(key, &variable) {
+            Ok(Found { warnings, .. }) => warnings
+                .iter()
+                .for_each(|warning| diagnosis.warning(format!("[reauth.{name}] {warning}"))),
+            Err(fault) => {
+                let text = format!("[reauth.{name}] API key: {fault}");
+                files::unreadable(&fault.kind, text, diagnosis);
+            }
+        },
+    }
+}
+
+/// Programs, key files and directories of `settings` that do not exist, in sentences: as much as
+/// `check-config` can say, which may run as any user and before the service does.
+pub(super) fn absent(settings: &Settings) -> Vec<String> {
+    let mut absent = Vec::new();
+    // Where a relative path leads to is warned of as such.
+    let is_absent = |path: &Path| path.is_absolute() && !path.try_exists().unwrap_or(true);
+    for reauth in &settings.reauths {
+        let name = &reauth.name;
+        match &reauth.method {
+            ReauthMethod::Command(command) => {
+                let missing = programs::missing_program(command);
+                absent.extend(missing.map(|text| format!("`reauth.{name}.command`, {text}")));
+            }
+            ReauthMethod::ApiKey { key: KeySource::File(path), .. } if is_absent(path) => {
+                absent.push(format!(
+                    "`reauth.{name}.api_key_file`, {}: there is no such file; put the key there, \
+                     alone on one line",
+                    path.display()
+                ));
+            }
+            ReauthMethod::ApiKey { .. } => {}
+        }
+    }
+    for inventory in &settings.inventories {
+        if let InventorySource::Command { command, .. } = &inventory.source {
+            let missing = programs::missing_program(command);
+            let key = format!("`inventory.{}.command`", inventory.name);
+            absent.extend(missing.map(|text| format!("{key}, {text}")));
+        }
+    }
+    let state_dir = &settings.state_dir;
+    if is_absent(state_dir) {
+        absent.push(format!(
+            "`state_dir`, {}: there is no such directory; the daemon tries to create it, or create \
+             it for the service's user with mode 0700",
+            state_dir.display()
+        ));
+    }
+    absent
+}
+
+/// The name and number of a user, for messages.
+fn user_name(uid: Uid) -> String {
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    name.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
+}

@@ -1,0 +1,134 @@
+//! Each server: its certificate authorities, name lookup, and one query, TLS included.
+
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use url::Url;
+
+use super::diagnosis::Diagnosis;
+use super::files::Value;
+use crate::api::Client;
+use crate::cli::wording::words;
+use crate::outcome::{Connection, Fault, Outcome};
+use crate::secret::TokenValue;
+use crate::settings::{Server, Settings, Source};
+
+/// The longest that a name lookup may take.
+const LOOKUP: Duration = Duration::from_secs(10);
+
+/// Sent if no token of a server can be read: the server then says that it does not know it.
+const PLACEHOLDER: &str = "tokenkeep-doctor";
+
+/// Checks all servers, one after the other. `offline`: contacts none.
+pub(super) async fn check(
+    settings: &Settings,
+    values: &[Value],
+    offline: bool,
+    diagnosis: &Diagnosis,
+) {
+    for server in &settings.servers {
+        let client = match Client::new(server) {
+            Ok(client) => client,
+            Err(error) => {
+                diagnosis.error(format!("[server.{}] {error}", server.name));
+                continue;
+            }
+        };
+        if offline {
+            continue;
+        }
+        let contacted = server.proxy.as_ref().unwrap_or(&server.url);
+        if !resolves(server, contacted, diagnosis).await {
+            continue;
+        }
+        let value = values.iter().find(|value| value.token.upkeep.server == server.name);
+        query(&client, server, value, diagnosis).await;
+    }
+}
+
+/// Looks up the host of `url`, the server or its proxy.
+async fn resolves(server: &Server, url: &Url, diagnosis: &Diagnosis) -> bool {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return true;
+    };
+    // An IPv6 address stands in brackets in a URL.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let key = if server.proxy.is_some() { "proxy" } else { "url" };
+    let reason = match timeout(LOOKUP, lookup_host((bare, port))).await {
+        Ok(Ok(mut addresses)) => match addresses.next() {
+            Some(_) => return true,
+            None => "it has no address".to_owned(),
+        },
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no response within {}", words(LOOKUP)),
+    };
+    diagnosis.error(format!(
+        "[server.{}] the name {host} cannot be resolved ({reason}); check `{key}` and this \
+         machine's name service",
+        server.name
+    ));
+    false
+}
+
+async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosis: &Diagnosis) {
+    let Ok(placeholder) = TokenValue::parse(PLACEHOLDER) else { return };
+    let sent = value.map_or(&placeholder, |value| &value.value);
+    let outcome = client.query(sent, server.timeout, Connection::Fresh).await;
+    let name = &server.name;
+    let fault = match (outcome, value) {
+        (Outcome::Alive { remaining }, Some(value)) => {
+            let left = words(remaining);
+            diagnosis
+                .ok(format!("[server.{name}] token {} is alive, {left} left", value.token.name));
+            return;
+        }
+        (Outcome::Alive { .. }, None) => return,
+        (Outcome::Rejected(_) | Outcome::Expired(_), None) => {
+            diagnosis.ok(format!(
+                "[server.{name}] the server responds; no value of its tokens could be read, so a \
+                 made-up one was sent"
+            ));
+            return;
+        }
+        (Outcome::Rejected(fault) | Outcome::Expired(fault), Some(value)) => {
+            dead(name, value, &fault, diagnosis);
+            return;
+        }
+        (Outcome::Throttled { retry_after, fault }, _) => {
+            diagnosis.warning(format!(
+                "[server.{name}] {}; it asks for a pause of {}: try again later",
+                said(&fault),
+                words(retry_after)
+            ));
+            return;
+        }
+        (Outcome::Misconfigured(fault) | Outcome::Unavailable(fault), _) => fault,
+    };
+    diagnosis.error(format!("[server.{name}] {}", said(&fault)));
+}
+
+/// Reports a token that the server does not accept.
+fn dead(server: &str, value: &Value, fault: &Fault, diagnosis: &Diagnosis) {
+    let (token, upkeep) = (&value.token.name, &value.token.upkeep);
+    let text = format!("[server.{server}] token {token}: {}", said(fault));
+    match (&value.token.source, &upkeep.reauth) {
+        (_, Some(reauth)) => diagnosis.warning(format!(
+            "{text}; the daemon will get a new value from [reauth.{reauth}], or has one already: \
+             see `tokenkeep status {token}`"
+        )),
+        (Source::File(_), None) => {
+            diagnosis
+                .error(format!("{text}; put a new value into its file, or configure `reauth`"));
+        }
+        (_, None) => {
+            diagnosis.error(format!("{text}; give the service a new value, or configure `reauth`"));
+        }
+    }
+}
+
+/// What the server said, or why there was no response.
+fn said(fault: &Fault) -> String {
+    let detail = fault.detail.as_ref().map(|detail| format!(" (the server says: {detail})"));
+    format!("{}{}", fault.error, detail.unwrap_or_default())
+}
