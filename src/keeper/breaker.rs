@@ -44,6 +44,9 @@ pub(super) struct Breaker {
     failed: BTreeSet<u32>,
     /// The same of tokens that never had a response, on a server that answered others.
     unproven: BTreeSet<u32>,
+    /// Tokens whose login failed since the last response, while others are asked about. They
+    /// only have a later turn as probes.
+    failed_logins: BTreeSet<u32>,
     /// Tokens with a request that was started before the last response and failed after it. They
     /// say nothing about the time since.
     outdated: BTreeSet<u32>,
@@ -149,7 +152,8 @@ impl Breaker {
 
     /// Whether the token failed in this outage, or has trouble of its own.
     pub(super) fn has_failed(&self, token: u32) -> bool {
-        [&self.failed, &self.unproven, &self.own_trouble].iter().any(|set| set.contains(&token))
+        let sets = [&self.failed, &self.unproven, &self.failed_logins, &self.own_trouble];
+        sets.iter().any(|set| set.contains(&token))
     }
 
     /// Whether the token had its turn in this round of probes.
@@ -163,9 +167,12 @@ impl Breaker {
     }
 
     /// A request about a token starts; returns whether it is a probe.
-    pub(super) fn started(&mut self, token: u32) -> bool {
+    pub(super) fn started(&mut self, token: u32, now: Moment) -> bool {
         let Some(outage) = &mut self.outage else { return false };
         outage.is_probing = true;
+        // Where nothing comes of it, the next one still keeps the gap.
+        outage.earliest_probe = now + SHORTEST_GAP;
+        outage.next_probe = outage.earliest_probe;
         if !outage.probed.insert(token) {
             // Every token that waits has had its turn: the next round begins.
             outage.probed = BTreeSet::from([token]);
@@ -201,6 +208,7 @@ impl Breaker {
         }
         // A login says little about a server that has others to answer.
         if !is_asked && asked > 0 {
+            self.failed_logins.insert(token);
             return Change::None;
         }
         if self.own_trouble.contains(&token) {
@@ -223,7 +231,8 @@ impl Breaker {
             return Change::None;
         }
         self.outdated.remove(&token);
-        if is_proven || !self.has_responded {
+        if is_proven || !self.has_responded || self.failed.contains(&token) {
+            self.unproven.remove(&token);
             self.failed.insert(token);
         } else {
             self.unproven.insert(token);
@@ -253,6 +262,7 @@ impl Breaker {
         self.forget(token);
         let mut failed = std::mem::take(&mut self.failed);
         failed.append(&mut self.unproven);
+        self.failed_logins.clear();
         self.suspects.append(&mut self.outdated);
         if self.outage.take().is_some() {
             self.suspects.extend(failed);
@@ -268,8 +278,13 @@ impl Breaker {
     /// A token is removed, or is not asked about any more.
     pub(super) fn forget(&mut self, token: u32) {
         self.failed.remove(&token);
-        let sets =
-            [&mut self.unproven, &mut self.outdated, &mut self.suspects, &mut self.own_trouble];
+        let sets = [
+            &mut self.unproven,
+            &mut self.failed_logins,
+            &mut self.outdated,
+            &mut self.suspects,
+            &mut self.own_trouble,
+        ];
         for set in sets {
             set.remove(&token);
         }
@@ -428,10 +443,18 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_nothing_comes_of_keeps_the_gap_to_the_next_one() {
+        let mut breaker = opened();
+        breaker.started(4, at(1_000));
+        breaker.probe_lost();
+        assert_eq!(breaker.opens_at(), Some(at(1_200)));
+    }
+
+    #[test]
     fn open_it_lets_one_probe_through_at_a_time() {
         let mut breaker = opened();
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
-        assert!(breaker.started(4));
+        assert!(breaker.started(4, at(0)));
         assert_eq!(breaker.opens_at(), None);
         fail(&mut breaker, 4, 10);
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
@@ -442,7 +465,7 @@ mod tests {
     fn probes_come_between_five_times_a_second_and_once_in_five_seconds() {
         for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
             let mut breaker = opened();
-            breaker.started(0);
+            breaker.started(0, at(0));
             let failure = Failure {
                 token: 0,
                 serial: 9,
@@ -477,7 +500,7 @@ mod tests {
         let mut breaker = opened();
         for token in 10..9 + u32::from(QUICK_PROBES) {
             assert!(breaker.is_quick());
-            breaker.started(token);
+            breaker.started(token, at(0));
             fail(&mut breaker, token, 1_000);
         }
         breaker.hurry(7, at(0), Duration::from_secs(60));
@@ -487,7 +510,7 @@ mod tests {
     #[test]
     fn responses_to_requests_from_before_do_not_count_as_probes() {
         let mut breaker = opened();
-        breaker.started(4);
+        breaker.started(4, at(0));
         let failure = Failure {
             token: 5,
             serial: 9,

@@ -102,7 +102,7 @@ impl Keeper {
         let place = match place {
             Place::Server { server: server_id, .. } => {
                 server.gate.occupy(now);
-                let probe = server.gate.breaker.started(id.0);
+                let probe = server.gate.breaker.started(id.0, now);
                 // A probe that used a connection from before the outage would not find its end.
                 if probe && let Effect::Ask { connection, .. } = &mut effect {
                     *connection = Connection::Fresh;

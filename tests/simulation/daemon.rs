@@ -97,7 +97,7 @@ impl World {
         let rejected = matches!(outcome, Outcome::Rejected(_));
         let throttled = matches!(outcome, Outcome::Throttled { .. });
         if expected && !throttled && counts {
-            self.watch.fresh.answered(session, concluded && !rejected);
+            self.watch.fresh.answered(session, since, concluded && !rejected);
         }
         let current = counts && self.subjects[subject].slots[slot as usize] == Some(session);
         let reading = match (&outcome, end) {
@@ -254,7 +254,7 @@ impl World {
             found => {
                 there.slots[spare as usize] = found;
                 if let Some(found) = found {
-                    self.watch.fresh.forget(found);
+                    self.watch.fresh.forget(self.now, found);
                 }
                 SourceChange::NewValue
             }

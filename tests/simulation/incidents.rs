@@ -250,7 +250,7 @@ impl World {
         self.watch.moved(server, subject, logs_in);
         there.unconfirmed = false;
         for session in there.slots.into_iter().flatten() {
-            self.watch.fresh.forget(session);
+            self.watch.fresh.forget(self.now, session);
         }
         if let Some(session) = there.using.filter(|_| !logs_in) {
             self.watch.survival.put_in_use(session, self.now);

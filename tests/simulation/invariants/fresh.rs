@@ -1,6 +1,6 @@
 //! Invariant 12: what failed on one connection is tried again on another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokenkeep::outcome::Connection;
 
@@ -13,6 +13,8 @@ use crate::chance::Ms;
 pub(crate) struct Fresh {
     /// The values whose last response was none, or a first 401.
     open: HashSet<SessionId>,
+    /// When a value last became new to the daemon: what was asked before says nothing about it.
+    new_since: HashMap<SessionId, Ms>,
 }
 
 impl Fresh {
@@ -42,8 +44,11 @@ impl Fresh {
         self.open.contains(&session)
     }
 
-    /// A response about a value came, or none.
-    pub(crate) fn answered(&mut self, session: SessionId, concluded: bool) {
+    /// A response about a value that was asked about at `asked` came, or none.
+    pub(crate) fn answered(&mut self, session: SessionId, asked: Ms, concluded: bool) {
+        if self.new_since.get(&session).is_some_and(|new_since| asked <= *new_since) {
+            return;
+        }
         if concluded {
             self.open.remove(&session);
         } else {
@@ -52,11 +57,13 @@ impl Fresh {
     }
 
     /// Whatever came before counts no more: the value is new to the daemon, or to its server.
-    pub(crate) fn forget(&mut self, session: SessionId) {
+    pub(crate) fn forget(&mut self, now: Ms, session: SessionId) {
         self.open.remove(&session);
+        self.new_since.insert(session, now);
     }
 
     pub(super) fn restarted(&mut self) {
         self.open.clear();
+        self.new_since.clear();
     }
 }
