@@ -141,7 +141,7 @@ impl Failure {
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
             Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
-            Self::Log(InitError::Stdout(_) | InitError::Twice)
+            Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,
         }

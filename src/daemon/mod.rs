@@ -72,7 +72,7 @@ use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
-use crate::events::{Fields, Guard, Journal, Name, Severity};
+use crate::events::{Fields, Given, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
 use crate::secret::{TokenValue, ValueRef};
@@ -139,6 +139,8 @@ pub struct Daemon {
     watcher: Watcher,
     stocks: Stocks,
     journal: Journal,
+    /// Warnings about the configuration that were given.
+    given: Given,
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
@@ -192,6 +194,7 @@ impl Daemon {
             watcher: Watcher::new(),
             stocks: Stocks::new(),
             journal: Journal::new(),
+            given: Given::default(),
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
@@ -324,6 +327,7 @@ impl Daemon {
                 }
                 report::server(&mut self.journal, now, name, &notice);
             }
+            Output::Token(id, notice) if self.waits_for_file(id, &notice) => {}
             Output::Token(id, notice) => {
                 self.note(id, &notice);
                 self.heed(id, &notice);

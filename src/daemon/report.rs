@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::keeper::ServerNotice;
-use crate::lifecycle::{Method, Notice, Stage};
+use crate::lifecycle::{Method, Notice, ReplacedBy, Stage};
 use crate::outcome::Fault;
 use crate::time::Moment;
 
@@ -21,7 +21,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
     match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
-            if *misconfigured { Severity::Error } else { Severity::Warn },
+            if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
             format!("the check came to no conclusion: {}", fault.error).into(),
             Fields {
                 attempt: Some(u32::from(*attempt)),
@@ -46,6 +46,15 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 ..*names
             },
         ),
+        Notice::Replaced(by) => {
+            let message = match by {
+                ReplacedBy::Reauth => "the token has a new value, by re-authentication",
+                ReplacedBy::Renewal => "the token has a new value, by renewal",
+                ReplacedBy::Source => "the token has a new value, from its source",
+            };
+            let fields = Fields { by: Some(by.as_str()), ..*names };
+            (Name::TokenReplaced, Severity::Info, message.into(), fields)
+        }
         Notice::RenewsBy(method) => (
             Name::RenewalLearned,
             Severity::Info,

@@ -7,12 +7,16 @@
 //!
 //! ```text
 //! Journal ── limiter        what is left out, and when that is said
+//!    │          ├─ budgets   a token bucket for each kind of event
+//!    │          └─ repeats   repeated warnings, summarised with a count
 //!    └─ emit ── tracing ── layer ── format      one event, one line
 //!                            └─ queue           a thread of its own does the writing
 //! ```
 
+mod budgets;
 mod filter;
 mod format;
+mod given;
 mod init;
 mod journal;
 mod journald;
@@ -21,10 +25,12 @@ mod limiter;
 mod name;
 mod queue;
 mod record;
+mod repeats;
 mod ring;
 mod summary;
 
 pub use filter::check_filter;
+pub use given::Given;
 pub use init::{Guard, InitError, StdoutKind, init};
 pub use journal::Journal;
 pub use name::Name;
@@ -115,6 +121,8 @@ pub struct Fields<'a> {
     pub uid: Option<u32>,
     /// The program's version.
     pub version: Option<&'a str>,
+    /// Where a new value comes from; for [`Name::TokenReplaced`] only.
+    pub by: Option<&'a str>,
     /// Lines of this kind left out before this one.
     pub suppressed: Option<u64>,
 }
@@ -122,6 +130,20 @@ pub struct Fields<'a> {
 /// Says one event, without regard to limits: for what happens before and after the daemon's
 /// loop. The loop itself writes through its [`Journal`].
 pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) {
+    // An event of tracing has no room for all fields of the contract.
+    if let Some(by) = fields.by {
+        let Fields { token, server, suppressed, .. } = *fields;
+        return tracing::event!(
+            target: TARGET,
+            tracing::Level::INFO,
+            event = name.as_str(),
+            token,
+            server,
+            by,
+            suppressed,
+            "{message}"
+        );
+    }
     /// A tracing call site has a fixed level, so there is one for each.
     macro_rules! at {
         ($level:ident) => {

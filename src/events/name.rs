@@ -83,6 +83,8 @@ names! {
     TokenUnverified, "token_unverified", Error, "3ba28794f3954e418ecdb8e67ae6d6ff";
     /// Alive again after any of the above.
     TokenRecovered, "token_recovered", Info, "f63d72417a2942e9911470c4d2cd29e8";
+    /// Another value is a token's current one, and stands in its file if it has one.
+    TokenReplaced, "token_replaced", Info, "494563c3f35a321c4510d5b94d4d0377";
     /// A token was revoked, as its configuration or a person asks for; a warning where that failed.
     TokenRevoked, "token_revoked", Info, "0830410ff27b48e6885edab321420faa";
     /// A new token value is being fetched.

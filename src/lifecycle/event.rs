@@ -277,6 +277,9 @@ pub enum Notice {
         /// Time until it dies.
         dies_in_ms: u64,
     },
+    /// Another value is the current one from now on. A first value from the source is not
+    /// reported, unless it was reported to be missing.
+    Replaced(ReplacedBy),
     /// A reading proved that this call extends lives on the token's server.
     RenewsBy(Method),
     /// A re-auth attempt starts.
@@ -318,6 +321,28 @@ pub enum Notice {
         /// Time until the next try.
         retry_in_ms: u64,
     },
+}
+
+/// Where a new current value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplacedBy {
+    /// A re-auth attempt.
+    Reauth,
+    /// The response to a renewing call.
+    Renewal,
+    /// The token's source.
+    Source,
+}
+
+impl ReplacedBy {
+    /// The word that the event log uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reauth => "reauth",
+            Self::Renewal => "renewal",
+            Self::Source => "source",
+        }
+    }
 }
 
 /// How much of the retry room is gone.
