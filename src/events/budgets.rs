@@ -66,6 +66,7 @@ impl Group {
         match (name, severity) {
             (
                 Name::DaemonStarted
+                | Name::StartFailed
                 | Name::DaemonReady
                 | Name::DaemonStopping
                 | Name::DaemonStopped

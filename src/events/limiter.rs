@@ -406,7 +406,7 @@ mod tests {
         assert!(limiter.take_due(START + Duration::from_secs(59)).is_empty());
     }
 
-    fn count(repeats: Vec<Repeat>) -> u64 {
+    fn count(repeats: &[Repeat]) -> u64 {
         repeats.iter().map(|repeat| repeat.count).sum()
     }
 
@@ -422,7 +422,7 @@ mod tests {
             let total = steps.len() as u64;
             for (wait, index) in steps {
                 now = now + Duration::from_millis(wait / 20);
-                said += limiter.take_due(now).total() + count(limiter.take_due_repeats(now));
+                said += limiter.take_due(now).total() + count(&limiter.take_due_repeats(now));
                 match admit(&mut limiter, now, Name::ALL[index % Name::ALL.len()]) {
                     Verdict::Write { suppressed } => {
                         written += 1;
@@ -431,7 +431,7 @@ mod tests {
                     Verdict::LeaveOut => {}
                 }
             }
-            said += limiter.take_all().total() + count(limiter.take_all_repeats());
+            said += limiter.take_all().total() + count(&limiter.take_all_repeats());
             prop_assert_eq!(written + said, total);
             prop_assert!(limiter.take_all().is_empty());
         }

@@ -45,6 +45,8 @@ const TARGET: &str = "tokenkeep";
 /// How much an event matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
+    /// For those who look for an error in tokenkeep or in a server.
+    Debug,
     /// All is as it should be.
     Info,
     /// Somebody should look at it some time.
@@ -186,10 +188,18 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
         };
     }
     match severity {
+        Severity::Debug => at!(DEBUG),
         Severity::Info => at!(INFO),
         Severity::Warn => at!(WARN),
         Severity::Error => at!(ERROR),
     }
+}
+
+/// Logs that the daemon cannot start, and why.
+pub fn emit_failed_start(error: &str) {
+    let (name, message) = (Name::StartFailed, "tokenkeep cannot start");
+    let fields = Fields { error: Some(error), ..Fields::default() };
+    emit(name, name.severity(), message, &fields);
 }
 
 /// Says what a minute of checks came to, and how many lines that stands for. On its own, as an
@@ -214,6 +224,7 @@ fn emit_summary(figures: &Figures, suppressed: u64) {
 /// Whether the filter lets events of this severity through.
 pub(crate) fn enabled(severity: Severity) -> bool {
     match severity {
+        Severity::Debug => tracing::enabled!(target: TARGET, tracing::Level::DEBUG),
         Severity::Info => tracing::enabled!(target: TARGET, tracing::Level::INFO),
         Severity::Warn => tracing::enabled!(target: TARGET, tracing::Level::WARN),
         Severity::Error => tracing::enabled!(target: TARGET, tracing::Level::ERROR),

@@ -45,6 +45,8 @@ names! {
     DaemonStarted, "daemon_started", Info, "18d7a89f6c4b4da289f20cd191f29168";
     /// Configuration and stores hold, the first checks are under way.
     DaemonReady, "daemon_ready", Info, "0b0b6d058ea34bb7ae9c21eb20f9aff0";
+    /// The daemon cannot start; it is the last line.
+    StartFailed, "start_failed", Error, "9502c38fae0733053feb7615d210dc56";
     /// A signal to stop has come.
     DaemonStopping, "daemon_stopping", Info, "9f3cedb2af0248e6adb405f1a768912a";
     /// The last line.
@@ -147,6 +149,7 @@ mod tests {
         assert_eq!(
             errors,
             [
+                "start_failed",
                 "config_rejected",
                 "server_unavailable",
                 "token_expired",

@@ -13,9 +13,12 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
+
+use crate::clock;
+use crate::time::Moment;
 
 /// Lines that wait for the output: more than a minute at the line budgets, and a few MiB.
 const CAPACITY: usize = 16_384;
@@ -82,7 +85,7 @@ struct Back<W> {
     rest: Vec<u8>,
     /// Lines of level error that could not be written, oldest first.
     kept: VecDeque<Vec<u8>>,
-    reported: Option<Instant>,
+    reported: Option<Moment>,
 }
 
 /// A queue in front of `output`.
@@ -219,12 +222,12 @@ impl<W: Write> Back<W> {
     fn catch_up(&mut self) -> io::Result<()> {
         self.finish_line()?;
         let lost = self.shared.state().unreported;
-        let is_due = self.reported.is_none_or(|reported| reported.elapsed() >= PAUSE);
+        let is_due = self.reported.is_none_or(|reported| clock::now().since(reported) >= PAUSE);
         if lost > 0 && is_due {
             let report = (self.report)(lost);
             self.put(&report)?;
             self.shared.state().unreported -= lost;
-            self.reported = Some(Instant::now());
+            self.reported = Some(clock::now());
         }
         while let Some(line) = self.kept.pop_front() {
             if let Err(error) = self.put(&line) {
@@ -342,9 +345,9 @@ mod tests {
 
     /// Waits until the thread has taken every line.
     fn settle(queue: &Queue) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = clock::now() + Duration::from_secs(60);
         while !queue.0.state().waiting.is_empty() {
-            assert!(Instant::now() < deadline, "the thread takes no line");
+            assert!(clock::now() < deadline, "the thread takes no line");
             thread::yield_now();
         }
     }
@@ -448,9 +451,9 @@ mod tests {
         add(&front, "error", 1);
         settle(&queue);
         disk.make_room(usize::MAX);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = clock::now() + Duration::from_secs(60);
         while disk.text() != "lost 3\nerror\n" {
-            assert!(Instant::now() < deadline, "{}", disk.text());
+            assert!(clock::now() < deadline, "{}", disk.text());
             thread::sleep(POLL);
         }
     }

@@ -76,6 +76,7 @@ fn every_event_is_a_line_under_its_name_and_level() {
     for (line, name) in said.iter().zip(Name::ALL) {
         assert_eq!(line["event"], name.as_str());
         let level = match name.severity() {
+            Severity::Debug => "debug",
             Severity::Info => "info",
             Severity::Warn => "warn",
             Severity::Error => "error",

@@ -176,6 +176,7 @@ impl Turn<'_> {
             remaining_ms: reading.remaining_ms,
             next_check_ms: self.ms_until(self.token.due),
             renewed,
+            is_step: self.token.task != Task::Check,
         });
     }
 

@@ -218,6 +218,9 @@ pub enum Notice {
         next_check_ms: u64,
         /// Whether the token was renewed since the reading before; `None`: cannot be judged.
         renewed: Option<bool>,
+        /// A step of a proof of renewal: the next call follows at once, and concludes it or is a
+        /// step too.
+        is_step: bool,
     },
     /// A check came to no conclusion and will be retried.
     CheckFailed {

@@ -13,8 +13,8 @@ use tokenkeep::clock;
 use tokenkeep::simulator::{Behaviour, Plan, RenewsBy, Simulator, Trouble};
 
 use crate::support::{
-    Daemon, Line, Stage, about, expired, post, prints_new, seconds, secret, served, server_table,
-    simulator, simulator_with, token_table, until,
+    Daemon, Ended, Line, Stage, about, expired, post, prints_new, seconds, secret, served,
+    server_table, simulator, simulator_with, token_table, until,
 };
 
 /// Long enough for a debug build to read a hundred thousand files on a loaded machine.
@@ -347,4 +347,63 @@ async fn lost_lines_are_counted_exactly_and_errors_are_written_when_the_log_work
     let written = lines.iter().filter(|line| !line.is("events_suppressed", "")).count();
     assert_eq!(written as u64 + lost, all as u64, "{lines:#?}");
     assert!(lost >= (ROUNDS * CROWD) as u64, "{lost}");
+}
+
+#[tokio::test]
+async fn a_failed_start_is_an_event_of_level_error() {
+    let server = simulator().await;
+    let stage = Stage::new("[server.sarus]\nurl = \"ftp://host\"\ntimeout = \"10\"\n");
+    let failed = |ended: &Ended| {
+        assert_eq!(ended.lines.len(), 1, "{ended:?}");
+        let line = ended.lines[0].clone();
+        assert_eq!((line.event(), line.text("level")), ("start_failed", "error"));
+        line.text("error").to_owned()
+    };
+    let ended = stage.start().ended().await;
+    assert_eq!(ended.status.code(), Some(78));
+    let error = failed(&ended);
+    assert!(error.contains("tokenkeep.toml:3") && error.contains("tokenkeep.toml:4"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+
+    // With a log of its own, and another daemon that has the state directory.
+    stage.configure(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
+    server.add_token(&stage.token("quotes"), seconds(60));
+    let first = stage.start();
+    first.event("daemon_ready", "").await;
+    let second = stage.start().ended().await;
+    assert_eq!(second.status.code(), Some(69));
+    let error = failed(&second);
+    assert!(second.stderr.contains(&error), "{second:?}");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_proof_of_renewal_is_one_line_with_the_life_and_the_next_check_in_words() {
+    for level in ["info", "debug"] {
+        let behaviour = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
+        let (_server, stage) = two_tokens(behaviour, "").await;
+        let configuration = stage.read("tokenkeep.toml");
+        stage.replace("tokenkeep.toml", &format!("{configuration}[log]\nlevel = \"{level}\"\n"));
+        let daemon = stage.start();
+        daemon.event("renewal_learned", "").await;
+        daemon.more(3, "token_checked", "quotes").await;
+        let ended = daemon.stop().await;
+        let (steps, checks): (Vec<_>, Vec<_>) = ended
+            .all("token_checked", "quotes")
+            .into_iter()
+            .partition(|line| line.text("level") == "debug");
+        assert_eq!(steps.is_empty(), level == "info", "{steps:#?}");
+        for line in &checks {
+            assert!(line.number("next_check_ms") > 0, "{line:?}");
+            let message = line.text("message");
+            assert!(message.starts_with("alive, ") && message.contains(" left"), "{message}");
+            assert!(message.contains("; next check in "), "{message}");
+        }
+        assert!(checks.iter().any(|line| line.text("message").contains(" left, renewed; ")));
+        // The steps follow each other within milliseconds; the checks do not.
+        let apart = checks.windows(2).map(|pair| pair[1].timestamp() - pair[0].timestamp());
+        let apart: Vec<_> =
+            apart.map(|span| span.total(jiff::Unit::Millisecond).expect("a time")).collect();
+        assert!(apart.iter().all(|ms| *ms > 200.0), "{apart:?}");
+    }
 }
