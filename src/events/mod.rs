@@ -39,6 +39,8 @@ pub use summary::CheckEnd;
 
 use summary::Figures;
 
+use crate::secret::mask;
+
 /// The tracing target of the events named here. A filter `tokenkeep=debug` covers it.
 const TARGET: &str = "tokenkeep";
 
@@ -195,10 +197,11 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
     }
 }
 
-/// Logs that the daemon cannot start, and why.
+/// Logs that the daemon cannot start, and why, without what looks like a token in it.
 pub fn emit_failed_start(error: &str) {
     let (name, message) = (Name::StartFailed, "tokenkeep cannot start");
-    let fields = Fields { error: Some(error), ..Fields::default() };
+    let error = mask(error);
+    let fields = Fields { error: Some(&error), ..Fields::default() };
     emit(name, name.severity(), message, &fields);
 }
 

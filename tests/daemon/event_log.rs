@@ -293,7 +293,8 @@ impl Pipe {
 
 #[tokio::test]
 async fn lost_lines_are_counted_exactly_and_errors_are_written_when_the_log_works_again() {
-    const CROWD: usize = 30;
+    // Few enough for every check to have its line, even if all come within a second.
+    const CROWD: usize = 15;
     const ROUNDS: usize = 4;
     let server = simulator().await;
     let names: Vec<String> = (0..CROWD).map(|n| format!("t{n}")).collect();
