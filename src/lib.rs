@@ -29,5 +29,6 @@ pub mod settings;
 pub mod simulator;
 pub mod store;
 pub mod systemd;
+mod text;
 pub mod time;
 pub mod token_file;

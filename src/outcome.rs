@@ -55,12 +55,14 @@ pub struct Fault {
     pub detail: Option<Box<str>>,
     /// One sentence for people.
     pub error: Box<str>,
+    /// An operator must act: it is reported at level error.
+    pub is_alarming: bool,
 }
 
 impl Fault {
     /// A fault with a sentence and nothing else known.
     pub fn new(error: impl Into<Box<str>>) -> Self {
-        Self { status: None, detail: None, error: error.into() }
+        Self { error: error.into(), ..Self::default() }
     }
 
     /// The same fault, with the status that decided.

@@ -31,7 +31,7 @@ use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
 use crate::secret::mask;
-use crate::settings::{self, DEFAULT_PATH, Faults, Loaded, Warning};
+use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -141,7 +141,7 @@ impl Failure {
             | Self::Log(InitError::Filter(_))
             | Self::Daemon(DaemonError::Client { .. }) => EX_CONFIG,
             Self::Daemon(DaemonError::Locked(_)) | Self::Demo(_) => EX_UNAVAILABLE,
-            Self::Log(InitError::Stdout(_) | InitError::Twice)
+            Self::Log(InitError::Stdout(_) | InitError::Thread(_) | InitError::Twice)
             | Self::Daemon(DaemonError::System { .. })
             | Self::System { .. } => EX_SOFTWARE,
         }
@@ -220,10 +220,11 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
 fn run(path: PathBuf) -> Result<(), Failure> {
     // Before there are threads, which the log brings.
     let socket = control::inherited();
-    let Loaded { settings, warnings, .. } = settings::load(&path, std::env::vars_os())?;
+    let loaded = settings::load(&path, std::env::vars_os());
+    let Loaded { settings, warnings, .. } = loaded.inspect_err(log_faults)?;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
-    let runtime = runtime()?;
+    let runtime = runtime().inspect_err(|error| events::emit_failed_start(&error.to_string()))?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
@@ -234,6 +235,30 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     runtime.shutdown_background();
     ended
 }
+
+/// Logs why the daemon cannot start, as there is no configuration that says how to log. A
+/// terminal has it from standard error.
+fn log_faults(faults: &Faults) {
+    let stdout = StdoutKind::detect();
+    let log = Log { format: LogFormat::Auto, level: "error".to_owned() };
+    if stdout == StdoutKind::Terminal {
+        return;
+    }
+    // Standard error has it in any case.
+    let Ok(_log) = events::init(&log, stdout) else { return };
+    let told = faults.iter().take(FAULTS_IN_A_LINE).map(|fault| {
+        let Fault { place, message, remedy, .. } = fault;
+        format!("{place}: {message}; {remedy}")
+    });
+    let mut error = told.collect::<Vec<_>>().join(" | ");
+    if let more @ 1.. = faults.count().saturating_sub(FAULTS_IN_A_LINE) {
+        error = format!("{error} | and {more} more");
+    }
+    events::emit_failed_start(&error);
+}
+
+/// How many errors of a configuration a log line lists before it only counts.
+const FAULTS_IN_A_LINE: usize = 10;
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.
 fn runtime() -> Result<Runtime, Failure> {

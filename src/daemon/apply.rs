@@ -157,10 +157,14 @@ impl Daemon {
         }
     }
 
-    /// Tells what a configuration should do without.
+    /// Logs the warnings about a configuration, except those that the one before had too.
     pub fn warn(&mut self, warnings: &[Warning]) {
+        self.given.begin();
         for warning in warnings {
             let (place, error) = (warning.place.to_string(), warning.remedy.clone());
+            if !self.given.add((&place, &warning.message, &error)) {
+                continue;
+            }
             self.say(
                 Name::ConfigWarning,
                 Severity::Warn,

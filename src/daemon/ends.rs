@@ -13,7 +13,7 @@ use crate::clock;
 use crate::events::CheckEnd;
 use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, Standing};
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -24,6 +24,7 @@ impl Daemon {
         match done {
             Done::Answered(ticket, mut answer, renamed) => {
                 self.journal.count_check(now, &check_end(ticket, &answer));
+                let renamed = renamed.filter(|renamed| self.is_own(ticket, renamed, &mut answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.count_answer(ticket, &answer);
                 if let Some(answer) = self.reread_before_death(ticket, answer) {
@@ -72,6 +73,21 @@ impl Daemon {
             }
             _ => {}
         }
+    }
+
+    /// Whether the value that a response names is not another token's. If it is, the response was
+    /// misrouted and says nothing about this token: it becomes an error, and the value is refused.
+    fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut Answer) -> bool {
+        let Some(owner) = self.roster.owner_of(renamed.to.by_ref(), ticket.token) else {
+            return true;
+        };
+        let error = format!(
+            "the response contains the value of another token, {owner}; it was refused, as the \
+             server, or a proxy or cache before it, mixes up responses"
+        );
+        let fault = Fault { is_alarming: true, ..Fault::new(error) };
+        answer.outcome = Outcome::Unavailable(fault);
+        false
     }
 
     /// An answer names another value in place of the one that was asked about: tells whether it
@@ -142,8 +158,7 @@ impl Daemon {
             Ok(Stored::Written(value)) => {
                 let kept = self.roster.token(ticket.token);
                 if kept.is_some_and(|kept| kept.file().is_some()) {
-                    self.is_in_source(ticket.token, &value);
-                    self.forget_unwritten(ticket.token);
+                    self.is_in_file(ticket.token, &value);
                 }
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
             }

@@ -72,7 +72,7 @@ use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
-use crate::events::{Fields, Guard, Journal, Name, Severity};
+use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
 use crate::secret::{TokenValue, ValueRef};
@@ -139,6 +139,8 @@ pub struct Daemon {
     watcher: Watcher,
     stocks: Stocks,
     journal: Journal,
+    /// Warnings about the configuration that were given.
+    given: Given,
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
@@ -182,6 +184,16 @@ impl Daemon {
         loader: Arc<Loader>,
         log: Option<Guard>,
     ) -> Result<Self, DaemonError> {
+        match Self::build(settings, loader) {
+            Ok(daemon) => Ok(Self { log, ..daemon }),
+            Err(error) => {
+                events::emit_failed_start(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn build(settings: Settings, loader: Arc<Loader>) -> Result<Self, DaemonError> {
         // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
         let signals =
             Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
@@ -192,6 +204,7 @@ impl Daemon {
             watcher: Watcher::new(),
             stocks: Stocks::new(),
             journal: Journal::new(),
+            given: Given::default(),
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
@@ -213,7 +226,7 @@ impl Daemon {
             backlog: Backlog::default(),
             stopping: false,
             reader: Reader::new(loader),
-            log,
+            log: None,
             settings: Arc::new(settings),
         };
         let settings = Arc::clone(&daemon.settings);
@@ -324,6 +337,7 @@ impl Daemon {
                 }
                 report::server(&mut self.journal, now, name, &notice);
             }
+            Output::Token(id, notice) if self.waits_for_file(id, &notice) => {}
             Output::Token(id, notice) => {
                 self.note(id, &notice);
                 self.heed(id, &notice);

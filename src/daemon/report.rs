@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::keeper::ServerNotice;
-use crate::lifecycle::{Method, Notice, Stage};
+use crate::lifecycle::{Method, Notice, ReplacedBy, Stage};
 use crate::outcome::Fault;
+use crate::text::span;
 use crate::time::Moment;
 
 /// Writes what there is to tell of a token.
@@ -21,8 +22,8 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
     match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
-            if *misconfigured { Severity::Error } else { Severity::Warn },
-            format!("the check came to no conclusion: {}", fault.error).into(),
+            if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
+            format!("check failed: {}; retry in {}", fault.error, span(*retry_in_ms)).into(),
             Fields {
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
@@ -32,33 +33,60 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::RenewalNotObserved { dies_in_ms } => (
             Name::RenewalNotObserved,
             Severity::Warn,
-            "no permitted call extends this token's life; it will be used up".into(),
+            format!("no permitted request renews this token; it expires in {}", span(*dies_in_ms))
+                .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
-        Notice::Checked { remaining_ms, next_check_ms, renewed } => (
-            Name::TokenChecked,
-            Severity::Info,
-            "the token is alive".into(),
-            Fields {
+        Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
+            let renewal = match renewed {
+                Some(true) => ", renewed",
+                Some(false) => ", not renewed",
+                None => "",
+            };
+            let left = span(*remaining_ms);
+            let (severity, message, next_check_ms) = if *is_step {
+                let message = format!("alive, {left} left{renewal}; checking how it is renewed");
+                (Severity::Debug, message, None)
+            } else {
+                // A check that is due at once is still to come.
+                let next = (*next_check_ms).max(1);
+                let message = format!("alive, {left} left{renewal}; next check in {}", span(next));
+                (Severity::Info, message, Some(next))
+            };
+            let fields = Fields {
                 remaining_ms: Some(*remaining_ms),
-                next_check_ms: Some(*next_check_ms),
+                next_check_ms,
                 renewed: *renewed,
                 ..*names
-            },
-        ),
+            };
+            (Name::TokenChecked, severity, message.into(), fields)
+        }
+        Notice::Replaced(by) => {
+            let message = match by {
+                ReplacedBy::Reauth => "token value replaced by re-authentication",
+                ReplacedBy::Renewal => "token value replaced by a renewal",
+                ReplacedBy::Source => "token value replaced by the value in its source",
+            };
+            let fields = Fields { by: Some(by.as_str()), ..*names };
+            (Name::TokenReplaced, Severity::Info, message.into(), fields)
+        }
         Notice::RenewsBy(method) => (
             Name::RenewalLearned,
             Severity::Info,
-            "a reading proved that this call extends the token's life".into(),
+            format!("renewal proven: {} requests renew this token", word(*method)).into(),
             Fields { renews_by: Some(word(*method)), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
             if *stage == Stage::NineTenths { Severity::Error } else { Severity::Warn },
-            match stage {
-                Stage::NineTenths => "nine tenths of the time to retry are gone without an answer",
-                Stage::Calm | Stage::Half => "half of the time to retry is gone without an answer",
-            }
+            format!(
+                "no response for {} of the time for retries; the token expires in {}",
+                match stage {
+                    Stage::NineTenths => "nine tenths",
+                    Stage::Calm | Stage::Half => "half",
+                },
+                span(*dies_in_ms)
+            )
             .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
@@ -66,7 +94,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             Name::TokenExpired,
             Severity::Error,
             if *candidate {
-                "the new value in the source has expired; the one in use goes on".into()
+                "the new value in the source has expired; the current value stays in service".into()
             } else {
                 "the token has expired".into()
             },
@@ -76,10 +104,10 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             Name::TokenRejected,
             Severity::Error,
             if *candidate {
-                "the server does not know the new value in the source; the one in use goes on"
+                "the server rejected the new value in the source; the current value stays in service"
                     .into()
             } else {
-                "the server does not know the token, and has said so twice".into()
+                "the server rejected the token twice".into()
             },
             with_fault(names, fault),
         ),
@@ -87,7 +115,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             Name::TokenMissing,
             Severity::Error,
             if *in_use {
-                "the source has no value; the one read before goes on".into()
+                "the source has no value; the current value stays in service".into()
             } else {
                 "the source has no value".into()
             },
@@ -96,43 +124,48 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::Recovered { remaining_ms } => (
             Name::TokenRecovered,
             Severity::Info,
-            "the token is alive again".into(),
+            format!("alive again, {} left", span(*remaining_ms)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
-        Notice::Revoked => (
-            Name::TokenRevoked,
-            Severity::Info,
-            "the token is revoked, as was asked for".into(),
-            *names,
-        ),
+        Notice::Revoked => {
+            (Name::TokenRevoked, Severity::Info, "the token was revoked on request".into(), *names)
+        }
         Notice::RevokeFailed { fault } => (
             Name::TokenRevoked,
             Severity::Warn,
-            format!("the token could not be revoked and goes on: {}", fault.error).into(),
+            format!("revocation failed, the token stays in service: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
             Name::TokenUnverified,
             Severity::Error,
-            "the reported life has passed without an answer; it is still being tried".into(),
+            "no response before the token's last known expiry; still retrying".into(),
             *names,
         ),
         Notice::ReauthStarted { reason, attempt } => (
             Name::ReauthStarted,
             Severity::Info,
-            "obtaining a new token value".into(),
+            format!("re-authentication started: {}, attempt {attempt}", reason.as_str()).into(),
             Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..*names },
         ),
         Notice::ReauthSucceeded { attempt, duration_ms } => (
             Name::ReauthSucceeded,
             Severity::Info,
-            "the new token value is alive".into(),
+            format!("re-authentication succeeded after {}", span(*duration_ms)).into(),
             Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
             Name::ReauthFailed,
             Severity::Error,
-            format!("no new token value: {}", fault.error).into(),
+            match retry_in_ms {
+                0 => format!("re-authentication failed: {}", fault.error),
+                ms => format!(
+                    "re-authentication failed: {}; next attempt in {}",
+                    fault.error,
+                    span(*ms)
+                ),
+            }
+            .into(),
             Fields {
                 status: fault.status,
                 error: Some(&fault.error),
@@ -146,14 +179,22 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::ReauthExhausted { attempt, retry_in_ms } => (
             Name::ReauthExhausted,
             Severity::Error,
-            "re-auth is given up until the window ends; a new value in the source is taken at once"
-                .into(),
+            format!(
+                "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
+                 the source is used at once",
+                span(*retry_in_ms)
+            )
+            .into(),
             Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
         Notice::StoreFailed { error, retry_in_ms } => (
             Name::StoreFailed,
             Severity::Error,
-            "the new token value could not be stored; it is used from memory".into(),
+            format!(
+                "the new token value could not be stored; it is kept in memory, retry in {}",
+                span(*retry_in_ms)
+            )
+            .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
     }
@@ -185,8 +226,8 @@ pub(super) fn reauth(
     retry_in_ms: u64,
 ) {
     let message = format!(
-        "[reauth.{name}] has failed too often for all its tokens together; nothing logs in by it \
-         until the window ends"
+        "[reauth.{name}] stopped after {failures} failed attempts of all its tokens, for {}",
+        span(retry_in_ms)
     );
     journal.write(
         now,
@@ -212,7 +253,7 @@ pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &
             (
                 Name::RenewalLearned,
                 Severity::Info,
-                format!("a reading proved that tokens of this server are extended by: {renews_by}"),
+                format!("renewal proven: {renews_by} requests renew tokens of this server"),
                 Fields { renews_by: Some(renews_by), ..names },
             )
         }
@@ -225,7 +266,7 @@ pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &
         ServerNotice::Recovered { tokens } => (
             Name::ServerRecovered,
             Severity::Info,
-            "the server answers again".into(),
+            format!("server available again, {tokens} tokens"),
             Fields { tokens: count(tokens), ..names },
         ),
     };

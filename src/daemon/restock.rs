@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::inventories::titled;
 use super::roster::{Kept, Origin, StockId};
+use super::stock_report::Report;
 use super::stocks::{Collision, Pass, Tally};
 use super::{Daemon, stock_report};
 use crate::clock;
@@ -200,14 +201,23 @@ impl Daemon {
             (matches!(stock.settings.source, InventorySource::Dir(_)), stock.tokens);
         let again = std::mem::take(&mut stock.again);
         let settings = stock.settings.clone();
-        let (now, journal) = (clock::now(), &mut self.journal);
+        let mut given = std::mem::take(&mut stock.given);
+        if pass.partial || stock.stamp != stock.reported {
+            given.clear();
+        } else {
+            given.begin();
+        }
+        stock.reported = stock.stamp;
+        let now = clock::now();
+        let (journal, inventory) = (&mut self.journal, &settings);
+        let mut report = Report { journal, now, inventory, given: &mut given };
         match pass.end.take() {
             Some(Ok(reading)) => {
-                stock_report::bad_lines(journal, now, &settings, &reading.bad);
+                report.bad_lines(&reading.bad);
                 let warn = !std::mem::replace(&mut stock.warned, !reading.warnings.is_empty());
                 let whole = certain && !pass.partial && !reading.changed;
                 if whole && reading.good == 0 {
-                    stock_report::empty(journal, now, &settings, had);
+                    report.empty(had);
                 }
                 if warn {
                     self.warn_of(None, &reading.warnings);
@@ -223,9 +233,13 @@ impl Daemon {
                 self.say_loaded(id, !pass.partial);
             }
             Some(Err(InventoryFault::Unwanted)) | None => {}
-            Some(Err(fault)) => stock_report::unread(journal, now, &settings, had, &fault),
+            Some(Err(fault)) => report.unread(had, &fault),
         }
-        stock_report::collisions(&mut self.journal, now, &settings, &pass.collisions);
+        let (journal, inventory) = (&mut self.journal, &settings);
+        Report { journal, now, inventory, given: &mut given }.collisions(&pass.collisions);
+        if let Some(stock) = self.stocks.by_id.get_mut(&id) {
+            stock.given = given;
+        }
         self.look_at_tokens(pass.errands);
         self.memory.absent.prune(now, clock::wall_clock());
         if again {

@@ -38,6 +38,9 @@ pub(super) struct Roster {
     /// By the hash of their names, which stand in the arena.
     names: HashTable<TokenId>,
     keys: RandomState,
+    /// The token that has a value, by the value's hash: made when it is first needed. An entry
+    /// may be outdated.
+    owners: Option<HashMap<u64, TokenId>>,
     terms: AllTerms,
     remotes: Remotes,
 }

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::beside::blocking;
 use super::deeds::SECOND_LOOK;
 use super::roster::{StockId, Terms};
+use crate::events::Given;
 use crate::inventory::{
     BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
     read_file, read_folder, read_names,
@@ -51,6 +52,10 @@ pub(super) struct Stock {
     pub(super) warned: bool,
     /// Of a file: what it was when it was last read.
     pub(super) stamp: Option<Stamp>,
+    /// The same, when what is wrong with it was last reported.
+    pub(super) reported: Option<Stamp>,
+    /// What was reported.
+    pub(super) given: Given,
 }
 
 impl Stock {
@@ -66,6 +71,8 @@ impl Stock {
             tries: 0,
             warned: false,
             stamp: None,
+            reported: None,
+            given: Given::default(),
         }
     }
 }

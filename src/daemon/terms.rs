@@ -81,7 +81,7 @@ impl Daemon {
     pub(super) fn let_go(&mut self, id: TokenId) {
         self.put_by(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
-        self.unwritten.remove(id);
+        self.unwritten.forget_token(id);
         self.watcher.remove_path(id.key());
         self.keeper.remove_token(id);
         self.roster.remove(id);

@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::deeds::Stored;
 use super::roster::Kept;
-use super::{Daemon, storing};
+use super::{Daemon, report, storing};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Ticket, TokenId};
+use crate::lifecycle::{Notice, ReplacedBy};
 use crate::secret::{TokenValue, ValueRef};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
@@ -28,6 +29,9 @@ pub(super) struct Unwritten {
     /// Tokens whose copy in the state directory is outdated, found before the store could be
     /// written to.
     outdated: Vec<Box<str>>,
+    /// Tokens with a new value that is not in their file yet, and where it comes from:
+    /// `token_replaced` follows the file.
+    replaced: HashMap<TokenId, ReplacedBy>,
 }
 
 /// The tries to write one file.
@@ -51,7 +55,13 @@ impl Unwritten {
         self.by_token.contains_key(&id)
     }
 
-    /// Forgets a token, and returns whether it was known.
+    /// A token is removed.
+    pub(super) fn forget_token(&mut self, id: TokenId) {
+        self.remove(id);
+        self.replaced.remove(&id);
+    }
+
+    /// Forgets the file of a token, and returns whether it was known.
     pub(super) fn remove(&mut self, id: TokenId) -> bool {
         let retry = self.by_token.remove(&id);
         retry.is_some_and(|retry| {
@@ -84,6 +94,38 @@ impl Unwritten {
 }
 
 impl Daemon {
+    /// Whether `token_replaced` waits until the token's file holds the new value. If an earlier
+    /// one waits, it is logged now.
+    pub(super) fn waits_for_file(&mut self, id: TokenId, notice: &Notice) -> bool {
+        let Notice::Replaced(by) = notice else { return false };
+        self.log_replaced(id);
+        let slot = self.keeper.spare_slot(id).other();
+        let waits = self
+            .roster
+            .token(id)
+            .is_some_and(|kept| kept.file().is_some() && kept.in_source() != kept.value(slot));
+        if waits {
+            self.unwritten.replaced.insert(id, *by);
+        }
+        waits
+    }
+
+    /// Logs `token_replaced` if it has waited for the token's file.
+    fn log_replaced(&mut self, id: TokenId) {
+        let Some(by) = self.unwritten.replaced.remove(&id) else { return };
+        let Some(kept) = self.roster.token(id) else { return };
+        let server = &self.roster.remote(kept.terms().server).settings.name;
+        let names = Fields { token: Some(kept.name()), server: Some(server), ..Fields::default() };
+        report::token(&mut self.journal, clock::now(), &names, &Notice::Replaced(by));
+    }
+
+    /// The token's file holds this value now, whatever a look that began before says of it.
+    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue) {
+        self.is_in_source(id, value);
+        self.forget_unwritten(id);
+        self.log_replaced(id);
+    }
+
     /// The file of a new value cannot be replaced: the state directory keeps the value.
     pub(super) fn keep_in_state_dir(
         &mut self,
@@ -212,8 +254,9 @@ impl Daemon {
         }
         match result {
             Ok(Stored::Written(value)) => {
-                self.is_in_source(id, &value);
-                self.forget_unwritten(id);
+                // The value of an earlier run, which did not log it.
+                self.unwritten.replaced.entry(id).or_insert(ReplacedBy::Reauth);
+                self.is_in_file(id, &value);
             }
             Ok(Stored::SourceChanged(value)) => {
                 self.is_in_source(id, &value);

@@ -86,6 +86,7 @@ pub(super) fn counted(census: &Census) -> Counts {
 
 pub(super) const fn level(severity: Severity) -> &'static str {
     match severity {
+        Severity::Debug => "debug",
         Severity::Info => "info",
         Severity::Warn => "warn",
         Severity::Error => "error",

@@ -4,15 +4,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::format::Format;
 use super::journald::{self, JournalSocket};
-use super::layer::{layer, loss_message};
-use super::queue::{GRACE, Losses, Queue, queue};
+use super::layer::{layer, loss};
+use super::queue::{Queue, queue};
 use super::{Fields, Name, emit, filter};
 use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
@@ -53,6 +52,11 @@ pub enum InitError {
         "standard output cannot be used for the log: {0}; connect it to a file, a pipe or the journal"
     )]
     Stdout(#[source] io::Error),
+    /// The thread that writes the log cannot be started.
+    #[error(
+        "starting the thread that writes the log: {0}; raise the limit on threads or processes"
+    )]
+    Thread(#[source] io::Error),
     /// Another part of the process has set up a log already.
     #[error("the log is set up already; do so once in a process")]
     Twice,
@@ -61,7 +65,6 @@ pub enum InitError {
 /// Keeps the log running. Dropped last, it writes out everything that waits.
 pub struct Guard {
     filter: reload::Handle<EnvFilter, Registry>,
-    losses: Arc<Losses>,
     queue: Queue,
 }
 
@@ -76,21 +79,9 @@ impl Guard {
         self.filter.reload(filter).map_err(|error| InitError::Filter(error.to_string()))
     }
 
-    /// How many lines were lost because nobody took them in time.
+    /// How many lines were lost because they could not be written in time, or at all.
     pub fn dropped_lines(&self) -> u64 {
-        self.losses.total()
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.queue.settle(GRACE)
-            && let Some(lost) = self.losses.take()
-        {
-            let fields = Fields { suppressed: Some(lost), ..Fields::default() };
-            let severity = Name::EventsSuppressed.severity();
-            emit(Name::EventsSuppressed, severity, &loss_message(lost), &fields);
-        }
+        self.queue.lost()
     }
 }
 
@@ -117,9 +108,9 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
         },
         Format::Json | Format::Logfmt | Format::Text { .. } => (wanted, Box::new(stdout_file()?)),
     };
-    let (front, queue) = queue(writer);
-    let losses = queue.losses();
-    let lines = layer(format, front, Arc::clone(&losses), wall_clock);
+    let report = move |lost| format.render(&loss(lost, wall_clock()));
+    let (front, queue) = queue(writer, Box::new(report)).map_err(InitError::Thread)?;
+    let lines = layer(format, wall_clock, move |line| front.add(line));
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))
         .map_err(|_| InitError::Twice)?;
     if let Some(error) = refused {
@@ -131,7 +122,7 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
         let message = "the journal does not listen; logging JSON to standard output instead";
         emit(Name::ConfigWarning, Name::ConfigWarning.severity(), message, &fields);
     }
-    Ok(Guard { filter: handle, losses, queue })
+    Ok(Guard { filter: handle, queue })
 }
 
 /// The format that is really used.

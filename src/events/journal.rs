@@ -1,6 +1,8 @@
 //! The daemon's own pen: events under the limits on repeats.
 
+use super::budgets::Group;
 use super::limiter::{Limiter, Tally, Verdict};
+use super::repeats::Repeat;
 use super::ring::Ring;
 use super::summary::{CheckEnd, Summary};
 use super::{Fields, Name, Severity, emit, emit_summary, enabled};
@@ -52,10 +54,19 @@ impl Journal {
         } else {
             self.say_due(now);
         }
-        let verdict =
-            if enabled(severity) { self.limiter.admit(now, name) } else { Verdict::LeaveOut };
-        // What callers make at will must not push out what has happened to the tokens.
-        if verdict != Verdict::LeaveOut || !is_a_caller_s(name) {
+        let enabled = enabled(severity);
+        let verdict = if enabled {
+            self.limiter.admit(now, name, severity, message)
+        } else {
+            Verdict::LeaveOut
+        };
+        // A flood that clients cause, or of one warning, must not evict what happened to tokens.
+        let is_flood = match Group::of(name, severity) {
+            Group::Caller => true,
+            Group::Warning => enabled,
+            _ => false,
+        };
+        if verdict != Verdict::LeaveOut || !is_flood {
             self.ring.add(clock::wall_clock(), name, severity, message, &fields);
         }
         match verdict {
@@ -80,6 +91,7 @@ impl Journal {
 
     /// Says what was left out or summed up, where that is due. Too early or twice does no harm.
     pub fn say_due(&mut self, now: Moment) {
+        say_repeats(&self.limiter.take_due_repeats(now));
         say(&self.limiter.take_due(now));
         if self.limiter.summary_due().is_some_and(|due| due <= now) {
             let suppressed = self.limiter.sum_up(now);
@@ -93,12 +105,18 @@ impl Journal {
         if let Some(suppressed) = self.limiter.stop_summing() {
             emit_summary(&self.summary.take(), suppressed);
         }
+        say_repeats(&self.limiter.take_all_repeats());
         say(&self.limiter.take_all());
     }
 }
 
-const fn is_a_caller_s(name: Name) -> bool {
-    matches!(name, Name::ActionRequested | Name::ActionRefused | Name::ValueRead)
+/// Summarises warnings whose message has been written often enough.
+fn say_repeats(repeats: &[Repeat]) {
+    for Repeat { message, count } in repeats {
+        let message = format!("{message}: {count} more of these warnings were left out");
+        let fields = Fields { suppressed: Some(*count), ..Fields::default() };
+        emit(Name::ConfigWarning, Severity::Warn, &message, &fields);
+    }
 }
 
 fn say(tally: &Tally) {

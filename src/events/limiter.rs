@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::Name;
+use super::budgets::{Budgets, Group, WINDOW};
+use super::repeats::{Repeat, Repeats};
+use super::{Name, Severity};
 use crate::time::Moment;
 
 /// Lines of each of [`Name::TokenChecked`] and [`Name::CheckFailed`] in a second, at most.
@@ -13,19 +15,6 @@ pub(super) const ROUTINE_LINES: u64 = 100;
 
 /// The span to which [`ROUTINE_LINES`] applies.
 pub(super) const ROUTINE_WINDOW: Duration = Duration::from_secs(1);
-
-/// Lines of all other events together in a minute, at most: more than anybody reads when a
-/// thousand tokens die at once, and little enough for every log pipeline.
-pub(super) const OTHER_LINES: u64 = 1_000;
-
-/// The span to which [`OTHER_LINES`] applies, and after which what was left out is summed up.
-pub(super) const OTHER_WINDOW: Duration = Duration::from_secs(60);
-
-/// Lines of each of [`Name::ActionRequested`], [`Name::ActionRefused`] and [`Name::ValueRead`] in
-/// [`OTHER_WINDOW`], at most. Whoever may open the control socket makes them at will, and so they
-/// take no room from a death, or from one another. All lines together stay below what journald
-/// takes even where two windows meet.
-pub(super) const CALLERS_LINES: u64 = 300;
 
 /// Seconds in a row in each of which lines of checks had to be left out, until such lines are
 /// summed up: a start or a server that comes back brings a burst, which is over by then.
@@ -98,12 +87,6 @@ impl Window {
         }
         room
     }
-
-    /// Whether there is room for a line that is no routine; if not, when the window ends.
-    fn admit_other(&mut self, now: Moment, most: u64) -> Result<(), Moment> {
-        let room = self.admits(now, OTHER_WINDOW, most);
-        if room { Ok(()) } else { Err(self.began.unwrap_or(now) + OTHER_WINDOW) }
-    }
 }
 
 /// A kind of line with a limit of its own.
@@ -128,10 +111,8 @@ pub(super) struct Limiter {
     checked: Routine,
     summing: Option<Summing>,
     failed: Routine,
-    others: Window,
-    requested: Window,
-    refused: Window,
-    read: Window,
+    budgets: Budgets,
+    repeats: Repeats,
     left_out: Tally,
     /// When what was left out is to be said.
     due: Option<Moment>,
@@ -139,50 +120,27 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// Decides on an event that happens `now`.
-    pub(super) fn admit(&mut self, now: Moment, name: Name) -> Verdict {
-        match name {
-            Name::TokenChecked => self.admit_check(now),
-            Name::CheckFailed => self.failed.admit(now),
-            Name::DaemonStarted
-            | Name::DaemonReady
-            | Name::DaemonStopping
-            | Name::DaemonStopped
-            | Name::ChecksSummary
-            | Name::EventsSuppressed => Verdict::Write { suppressed: 0 },
-            Name::ConfigReloaded
-            | Name::ConfigRejected
-            | Name::ConfigWarning
-            | Name::InventoryLoaded
-            | Name::RenewalNotObserved
-            | Name::RenewalLearned
-            | Name::ServerUnavailable
-            | Name::ServerRecovered
-            | Name::TokenExpiring
-            | Name::TokenExpired
-            | Name::TokenRejected
-            | Name::TokenMissing
-            | Name::TokenUnverified
-            | Name::TokenRecovered
-            | Name::TokenRevoked
-            | Name::ReauthStarted
-            | Name::ReauthSucceeded
-            | Name::ReauthFailed
-            | Name::ReauthExhausted
-            | Name::StoreFailed => {
-                let verdict = self.others.admit_other(now, OTHER_LINES);
-                self.count(name, verdict)
-            }
-            Name::ActionRequested => {
-                let verdict = self.requested.admit_other(now, CALLERS_LINES);
-                self.count(name, verdict)
-            }
-            Name::ActionRefused => {
-                let verdict = self.refused.admit_other(now, CALLERS_LINES);
-                self.count(name, verdict)
-            }
-            Name::ValueRead => {
-                let verdict = self.read.admit_other(now, CALLERS_LINES);
-                self.count(name, verdict)
+    pub(super) fn admit(
+        &mut self,
+        now: Moment,
+        name: Name,
+        severity: Severity,
+        message: &str,
+    ) -> Verdict {
+        let group = Group::of(name, severity);
+        match group {
+            Group::Always => Verdict::Write { suppressed: 0 },
+            Group::Check => self.admit_check(now),
+            Group::FailedCheck => self.failed.admit(now),
+            Group::Warning if self.repeats.admit(now, message) => Verdict::Write { suppressed: 0 },
+            Group::Warning => Verdict::LeaveOut,
+            Group::Alarm | Group::RefusedCheck | Group::Reload | Group::Caller | Group::Other => {
+                if self.budgets.admit(now, name, group) {
+                    return Verdict::Write { suppressed: 0 };
+                }
+                self.left_out.add(name, 1);
+                self.due.get_or_insert(now + WINDOW);
+                Verdict::LeaveOut
             }
         }
     }
@@ -232,21 +190,19 @@ impl Limiter {
         self.summing.take().map(|_| std::mem::take(&mut self.checked.left_out))
     }
 
-    /// Counts an event that has no room until its window ends.
-    fn count(&mut self, name: Name, room: Result<(), Moment>) -> Verdict {
-        match room {
-            Ok(()) => Verdict::Write { suppressed: 0 },
-            Err(end) => {
-                self.left_out.add(name, 1);
-                self.due = Some(self.due.map_or(end, |due| due.min(end)));
-                Verdict::LeaveOut
-            }
-        }
+    /// When a report of left-out events is due; `None` if there is nothing to report.
+    pub(super) fn due(&self) -> Option<Moment> {
+        [self.due, self.repeats.due()].into_iter().flatten().min()
     }
 
-    /// When the sum of what was left out is to be said; `None` where there is nothing to say.
-    pub(super) const fn due(&self) -> Option<Moment> {
-        self.due
+    /// The summaries of repeated warnings that are due.
+    pub(super) fn take_due_repeats(&mut self, now: Moment) -> Vec<Repeat> {
+        self.repeats.take_due(now)
+    }
+
+    /// The summaries of repeated warnings that have not been written yet.
+    pub(super) fn take_all_repeats(&mut self) -> Vec<Repeat> {
+        self.repeats.take_all()
     }
 
     /// Hands over the sum once it is due; empty before.
@@ -291,14 +247,22 @@ impl Routine {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::budgets::{ALARMS, EACH_ALARM, EACH_CALLER};
     use super::*;
+
+    /// Lines of one kind of alarm in a minute, at most.
+    const ALARM_LINES: u64 = (ALARMS + EACH_ALARM) as u64;
 
     const START: Moment = Moment::from_millis(5_000);
     const WRITE: Verdict = Verdict::Write { suppressed: 0 };
 
+    fn admit(limiter: &mut Limiter, now: Moment, name: Name) -> Verdict {
+        limiter.admit(now, name, name.severity(), "it happened")
+    }
+
     fn fill(limiter: &mut Limiter, now: Moment, name: Name, times: u64) {
         for _ in 0..times {
-            limiter.admit(now, name);
+            admit(limiter, now, name);
         }
     }
 
@@ -306,7 +270,7 @@ mod tests {
     fn a_hundred_checks_a_second_are_all_written() {
         let mut limiter = Limiter::default();
         for _ in 0..ROUTINE_LINES {
-            assert_eq!(limiter.admit(START, Name::TokenChecked), WRITE);
+            assert_eq!(admit(&mut limiter, START, Name::TokenChecked), WRITE);
         }
     }
 
@@ -315,8 +279,11 @@ mod tests {
         let mut limiter = Limiter::default();
         fill(&mut limiter, START, Name::TokenChecked, ROUTINE_LINES + 7);
         let later = START + ROUTINE_WINDOW;
-        assert_eq!(limiter.admit(later, Name::TokenChecked), Verdict::Write { suppressed: 7 });
-        assert_eq!(limiter.admit(later, Name::TokenChecked), WRITE);
+        assert_eq!(
+            admit(&mut limiter, later, Name::TokenChecked),
+            Verdict::Write { suppressed: 7 }
+        );
+        assert_eq!(admit(&mut limiter, later, Name::TokenChecked), WRITE);
     }
 
     /// So many checks, evenly in each of so many seconds; tells how many had lines.
@@ -324,7 +291,7 @@ mod tests {
         let mut written = 0;
         for n in 0..seconds * each {
             let now = from + Duration::from_millis(n * 1_000 / each);
-            written += u64::from(limiter.admit(now, Name::TokenChecked) != Verdict::LeaveOut);
+            written += u64::from(admit(limiter, now, Name::TokenChecked) != Verdict::LeaveOut);
         }
         written
     }
@@ -361,7 +328,7 @@ mod tests {
         check(&mut limiter, START + Duration::from_secs(70), 60, ROUTINE_LINES);
         limiter.sum_up(START + Duration::from_secs(130));
         assert!(!limiter.is_summing());
-        let line = limiter.admit(START + Duration::from_secs(131), Name::TokenChecked);
+        let line = admit(&mut limiter, START + Duration::from_secs(131), Name::TokenChecked);
         assert_eq!(line, WRITE);
     }
 
@@ -369,55 +336,78 @@ mod tests {
     fn failed_checks_have_a_limit_of_their_own() {
         let mut limiter = Limiter::default();
         fill(&mut limiter, START, Name::TokenChecked, ROUTINE_LINES + 1);
-        assert_eq!(limiter.admit(START, Name::CheckFailed), WRITE);
+        assert_eq!(admit(&mut limiter, START, Name::CheckFailed), WRITE);
     }
 
     #[test]
-    fn routine_lines_take_no_room_from_the_others() {
+    fn no_flood_uses_up_the_budget_of_another_kind() {
+        let levels = [Severity::Info, Severity::Warn, Severity::Error];
+        let kinds = || Name::ALL.iter().flat_map(|name| levels.map(|level| (*name, level)));
+        for (name, level) in kinds() {
+            let mut limiter = Limiter::default();
+            for _ in 0..100_000 {
+                limiter.admit(START, name, level, "flood");
+            }
+            for (other, level) in kinds().filter(|(other, _)| *other != name) {
+                let verdict = limiter.admit(START, other, level, "other");
+                assert_eq!(verdict, WRITE, "{other:?} at {level:?} after {name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn floods_of_all_other_kinds_together_leave_room_for_a_death() {
         let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenChecked, OTHER_LINES * 2);
-        assert_eq!(limiter.admit(START, Name::TokenExpired), WRITE);
+        for name in Name::ALL.iter().filter(|name| **name != Name::TokenExpired) {
+            for level in [Severity::Info, Severity::Warn, Severity::Error] {
+                for _ in 0..10_000 {
+                    limiter.admit(START, *name, level, "flood");
+                }
+            }
+        }
+        assert_eq!(admit(&mut limiter, START, Name::TokenExpired), WRITE);
+        assert_eq!(admit(&mut limiter, START, Name::DaemonStopping), WRITE);
     }
 
     #[test]
-    fn whoever_calls_the_daemon_takes_no_room_from_a_death_or_from_other_callers() {
+    fn clients_of_the_control_socket_are_limited_by_event() {
         let callers = [Name::ActionRefused, Name::ValueRead, Name::ActionRequested];
         let mut limiter = Limiter::default();
         for name in callers {
-            assert_eq!(limiter.admit(START, name), WRITE);
-            fill(&mut limiter, START, name, OTHER_LINES);
+            fill(&mut limiter, START, name, u64::from(EACH_CALLER) + 7);
         }
-        assert_eq!(limiter.admit(START, Name::TokenExpired), WRITE);
-        let left_out = OTHER_LINES + 1 - CALLERS_LINES;
-        assert_eq!(limiter.take_due(START + OTHER_WINDOW).total(), 3 * left_out);
+        assert_eq!(limiter.take_due(START + WINDOW).total(), 3 * 7);
     }
 
     #[test]
-    fn the_daemon_s_own_events_are_never_left_out() {
+    fn alarms_beyond_their_budget_are_counted_by_name() {
         let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, OTHER_LINES + 1);
-        for name in Name::ALL.iter().filter(|name| name.as_str().starts_with("daemon_")) {
-            assert_eq!(limiter.admit(START, *name), WRITE);
-        }
-    }
-
-    #[test]
-    fn other_events_beyond_a_thousand_a_minute_are_summed_up_by_name() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, OTHER_LINES + 12);
-        fill(&mut limiter, START + Duration::from_secs(59), Name::ReauthFailed, 3);
-        let tally = limiter.take_due(START + OTHER_WINDOW);
+        fill(&mut limiter, START, Name::TokenExpired, ALARM_LINES + 12);
+        fill(&mut limiter, START, Name::ReauthFailed, u64::from(EACH_ALARM) + 3);
+        let tally = limiter.take_due(START + WINDOW);
         assert_eq!(tally.describe(), "token_expired 12, reauth_failed 3");
     }
 
     #[test]
-    fn the_sum_is_due_when_its_minute_ends() {
+    fn a_budget_refills_while_a_flood_lasts() {
         let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, OTHER_LINES);
+        fill(&mut limiter, START, Name::TokenExpired, 10 * ALARM_LINES);
+        let verdict = admit(&mut limiter, START + Duration::from_secs(3), Name::TokenExpired);
+        assert_eq!(verdict, WRITE);
+    }
+
+    #[test]
+    fn the_report_is_due_a_minute_after_the_first_left_out_event() {
+        let mut limiter = Limiter::default();
+        fill(&mut limiter, START, Name::TokenExpired, ALARM_LINES);
         assert_eq!(limiter.due(), None);
-        limiter.admit(START, Name::TokenExpired);
-        assert_eq!(limiter.due(), Some(START + OTHER_WINDOW));
+        admit(&mut limiter, START, Name::TokenExpired);
+        assert_eq!(limiter.due(), Some(START + WINDOW));
         assert!(limiter.take_due(START + Duration::from_secs(59)).is_empty());
+    }
+
+    fn count(repeats: &[Repeat]) -> u64 {
+        repeats.iter().map(|repeat| repeat.count).sum()
     }
 
     proptest! {
@@ -432,8 +422,8 @@ mod tests {
             let total = steps.len() as u64;
             for (wait, index) in steps {
                 now = now + Duration::from_millis(wait / 20);
-                said += limiter.take_due(now).total();
-                match limiter.admit(now, Name::ALL[index % Name::ALL.len()]) {
+                said += limiter.take_due(now).total() + count(&limiter.take_due_repeats(now));
+                match admit(&mut limiter, now, Name::ALL[index % Name::ALL.len()]) {
                     Verdict::Write { suppressed } => {
                         written += 1;
                         said += suppressed;
@@ -441,7 +431,7 @@ mod tests {
                     Verdict::LeaveOut => {}
                 }
             }
-            said += limiter.take_all().total();
+            said += limiter.take_all().total() + count(&limiter.take_all_repeats());
             prop_assert_eq!(written + said, total);
             prop_assert!(limiter.take_all().is_empty());
         }
@@ -459,7 +449,7 @@ mod tests {
                 if now.since(began) >= ROUTINE_WINDOW {
                     (began, lines) = (now, 0);
                 }
-                if limiter.admit(now, Name::CheckFailed) != Verdict::LeaveOut {
+                if admit(&mut limiter, now, Name::CheckFailed) != Verdict::LeaveOut {
                     lines += 1;
                 }
                 prop_assert!(lines <= ROUTINE_LINES);

@@ -7,12 +7,16 @@
 //!
 //! ```text
 //! Journal ── limiter        what is left out, and when that is said
+//!    │          ├─ budgets   a token bucket for each kind of event
+//!    │          └─ repeats   repeated warnings, summarised with a count
 //!    └─ emit ── tracing ── layer ── format      one event, one line
 //!                            └─ queue           a thread of its own does the writing
 //! ```
 
+mod budgets;
 mod filter;
 mod format;
+mod given;
 mod init;
 mod journal;
 mod journald;
@@ -21,10 +25,12 @@ mod limiter;
 mod name;
 mod queue;
 mod record;
+mod repeats;
 mod ring;
 mod summary;
 
 pub use filter::check_filter;
+pub use given::Given;
 pub use init::{Guard, InitError, StdoutKind, init};
 pub use journal::Journal;
 pub use name::Name;
@@ -33,12 +39,16 @@ pub use summary::CheckEnd;
 
 use summary::Figures;
 
+use crate::secret::mask;
+
 /// The tracing target of the events named here. A filter `tokenkeep=debug` covers it.
 const TARGET: &str = "tokenkeep";
 
 /// How much an event matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
+    /// For those who look for an error in tokenkeep or in a server.
+    Debug,
     /// All is as it should be.
     Info,
     /// Somebody should look at it some time.
@@ -115,6 +125,8 @@ pub struct Fields<'a> {
     pub uid: Option<u32>,
     /// The program's version.
     pub version: Option<&'a str>,
+    /// Where a new value comes from; for [`Name::TokenReplaced`] only.
+    pub by: Option<&'a str>,
     /// Lines of this kind left out before this one.
     pub suppressed: Option<u64>,
 }
@@ -122,6 +134,20 @@ pub struct Fields<'a> {
 /// Says one event, without regard to limits: for what happens before and after the daemon's
 /// loop. The loop itself writes through its [`Journal`].
 pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) {
+    // An event of tracing has no room for all fields of the contract.
+    if let Some(by) = fields.by {
+        let Fields { token, server, suppressed, .. } = *fields;
+        return tracing::event!(
+            target: TARGET,
+            tracing::Level::INFO,
+            event = name.as_str(),
+            token,
+            server,
+            by,
+            suppressed,
+            "{message}"
+        );
+    }
     /// A tracing call site has a fixed level, so there is one for each.
     macro_rules! at {
         ($level:ident) => {
@@ -164,10 +190,19 @@ pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) 
         };
     }
     match severity {
+        Severity::Debug => at!(DEBUG),
         Severity::Info => at!(INFO),
         Severity::Warn => at!(WARN),
         Severity::Error => at!(ERROR),
     }
+}
+
+/// Logs that the daemon cannot start, and why, without what looks like a token in it.
+pub fn emit_failed_start(error: &str) {
+    let (name, message) = (Name::StartFailed, "tokenkeep cannot start");
+    let error = mask(error);
+    let fields = Fields { error: Some(&error), ..Fields::default() };
+    emit(name, name.severity(), message, &fields);
 }
 
 /// Says what a minute of checks came to, and how many lines that stands for. On its own, as an
@@ -192,6 +227,7 @@ fn emit_summary(figures: &Figures, suppressed: u64) {
 /// Whether the filter lets events of this severity through.
 pub(crate) fn enabled(severity: Severity) -> bool {
     match severity {
+        Severity::Debug => tracing::enabled!(target: TARGET, tracing::Level::DEBUG),
         Severity::Info => tracing::enabled!(target: TARGET, tracing::Level::INFO),
         Severity::Warn => tracing::enabled!(target: TARGET, tracing::Level::WARN),
         Severity::Error => tracing::enabled!(target: TARGET, tracing::Level::ERROR),

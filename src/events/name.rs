@@ -45,6 +45,8 @@ names! {
     DaemonStarted, "daemon_started", Info, "18d7a89f6c4b4da289f20cd191f29168";
     /// Configuration and stores hold, the first checks are under way.
     DaemonReady, "daemon_ready", Info, "0b0b6d058ea34bb7ae9c21eb20f9aff0";
+    /// The daemon cannot start; it is the last line.
+    StartFailed, "start_failed", Error, "9502c38fae0733053feb7615d210dc56";
     /// A signal to stop has come.
     DaemonStopping, "daemon_stopping", Info, "9f3cedb2af0248e6adb405f1a768912a";
     /// The last line.
@@ -83,6 +85,8 @@ names! {
     TokenUnverified, "token_unverified", Error, "3ba28794f3954e418ecdb8e67ae6d6ff";
     /// Alive again after any of the above.
     TokenRecovered, "token_recovered", Info, "f63d72417a2942e9911470c4d2cd29e8";
+    /// Another value is a token's current one, and stands in its file if it has one.
+    TokenReplaced, "token_replaced", Info, "494563c3f35a321c4510d5b94d4d0377";
     /// A token was revoked, as its configuration or a person asks for; a warning where that failed.
     TokenRevoked, "token_revoked", Info, "0830410ff27b48e6885edab321420faa";
     /// A new token value is being fetched.
@@ -145,6 +149,7 @@ mod tests {
         assert_eq!(
             errors,
             [
+                "start_failed",
                 "config_rejected",
                 "server_unavailable",
                 "token_expired",

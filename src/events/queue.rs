@@ -1,167 +1,282 @@
-//! The way out: a bounded queue, and a thread that writes.
+//! The log's bounded queue, and the thread that writes from it.
 //!
-//! Whoever logs never waits: when the reader of the log stalls the queue fills, and what does
-//! not fit is dropped and counted. Only the end of the process waits, for a stated time.
+//! Logging never blocks the daemon. If the output stalls the queue fills up, and if the output
+//! fails (disk full, reader gone, journald away) lines cannot be written. In both cases:
+//!
+//! - Lines of level error are kept, up to a bound, and written when the output works again.
+//! - Other lines are lost, and every lost line is counted. The count stands until a line that
+//!   reports it has been written.
+//!
+//! Only the end of the process waits for the output, for at most [`GRACE`].
 
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::fmt::MakeWriter;
+use rustix::io::Errno;
 
-/// Lines that wait for the reader, at most: more than a minute at the limits on repeats, and
-/// a few MiB.
+use crate::clock;
+use crate::time::Moment;
+
+/// Lines that wait for the output: more than a minute at the line budgets, and a few MiB.
 const CAPACITY: usize = 16_384;
 
-/// How long the end of the process waits for a reader that stalls.
+/// Lines of level error for which there is room beyond that, and which are kept while the
+/// output fails.
+const KEPT: usize = 1_024;
+
+/// How long the end of the process waits for an output that stalls.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// Counts the lines that were dropped or could not be written.
+/// Between two attempts to write to an output that fails, and between two reports of losses.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two attempts to write to an output that does not block and is full.
+const POLL: Duration = Duration::from_millis(10);
+
+/// One line on its way to the output.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// All of it, with its end.
+    pub(super) bytes: Vec<u8>,
+    /// It is of level error.
+    pub(super) is_error: bool,
+}
+
+/// Renders the line that reports this many lost lines.
+pub(super) type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
+
+/// What the queue's two ends share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    capacity: usize,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Losses {
-    dropped: Option<ErrorCounter>,
-    progress: Arc<Progress>,
-    said: AtomicU64,
+struct State {
+    waiting: VecDeque<Line>,
+    /// Lost lines that no written line has reported yet.
+    unreported: u64,
+    /// All lost lines.
+    lost: u64,
+    /// Nothing is added any more.
+    ended: bool,
+    /// The thread has written what it could, and has ended.
+    done: bool,
 }
 
-impl Losses {
-    /// All losses so far.
-    pub(super) fn total(&self) -> u64 {
-        self.dropped() + self.progress.failed.load(Ordering::Acquire)
-    }
-
-    /// The losses since the last call, if there were any.
-    pub(super) fn take(&self) -> Option<u64> {
-        let total = self.total();
-        let said = self.said.swap(total, Ordering::AcqRel);
-        (total > said).then(|| total - said)
-    }
-
-    fn dropped(&self) -> u64 {
-        self.dropped.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
-    }
-}
-
-/// What the writing thread has dealt with.
-#[derive(Debug, Default)]
-struct Progress {
-    done: Mutex<u64>,
-    moved: Condvar,
-    failed: AtomicU64,
-}
-
-/// The near end of the queue. Each `write_all` is one line.
+/// The queue's near end. Adding a line never blocks on the output.
 #[derive(Debug, Clone)]
-pub(super) struct Front {
-    queue: NonBlocking,
-    sent: Arc<AtomicU64>,
-}
+pub(super) struct Front(Arc<Shared>);
 
-/// The far end of the queue, in its thread: swallows errors, since a log nobody reads is no
-/// reason to stop, and counts them.
+/// Owns the queue: when dropped, everything that waits is written first.
+pub(super) struct Queue(Arc<Shared>);
+
+/// The queue's far end, in its thread.
 struct Back<W> {
-    writer: W,
-    progress: Arc<Progress>,
+    shared: Arc<Shared>,
+    output: W,
+    report: Report,
+    /// The rest of a line of which a part has been written: it comes before everything else.
+    rest: Vec<u8>,
+    /// Lines of level error that could not be written, oldest first.
+    kept: VecDeque<Vec<u8>>,
+    reported: Option<Moment>,
 }
 
-/// Keeps the writing thread; on drop, everything that waits is written first.
-pub(super) struct Queue {
-    sent: Arc<AtomicU64>,
-    losses: Arc<Losses>,
-    worker: Option<WorkerGuard>,
+/// A queue in front of `output`.
+///
+/// # Errors
+///
+/// When the thread cannot be started.
+pub(super) fn queue<W: Write + Send + 'static>(
+    output: W,
+    report: Report,
+) -> io::Result<(Front, Queue)> {
+    with_capacity(output, report, CAPACITY)
 }
 
-/// A queue of [`CAPACITY`] lines in front of `writer`.
-pub(super) fn queue<W: Write + Send + 'static>(writer: W) -> (Front, Queue) {
-    with_capacity(writer, CAPACITY)
+fn with_capacity<W: Write + Send + 'static>(
+    output: W,
+    report: Report,
+    capacity: usize,
+) -> io::Result<(Front, Queue)> {
+    let state = Mutex::new(State::default());
+    let shared = Arc::new(Shared { state, changed: Condvar::new(), capacity });
+    let back = Back {
+        shared: Arc::clone(&shared),
+        output,
+        report,
+        rest: Vec::new(),
+        kept: VecDeque::new(),
+        reported: None,
+    };
+    thread::Builder::new().name("log".to_owned()).spawn(move || back.run())?;
+    Ok((Front(Arc::clone(&shared)), Queue(shared)))
 }
 
-fn with_capacity<W: Write + Send + 'static>(writer: W, capacity: usize) -> (Front, Queue) {
-    let progress = Arc::new(Progress::default());
-    let back = Back { writer, progress: Arc::clone(&progress) };
-    let (queue, worker) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(capacity)
-        .thread_name("log")
-        .finish(back);
-    let losses = Losses { dropped: Some(queue.error_counter()), progress, said: AtomicU64::new(0) };
-    let sent = Arc::new(AtomicU64::new(0));
-    let front = Front { queue, sent: Arc::clone(&sent) };
-    (front, Queue { sent, losses: Arc::new(losses), worker: Some(worker) })
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lose(&self, lines: usize) {
+        self.state().lose(lines as u64);
+    }
+}
+
+impl State {
+    const fn lose(&mut self, lines: u64) {
+        self.unreported += lines;
+        self.lost += lines;
+    }
+}
+
+impl Front {
+    /// Adds a line. If there is no room the line is lost and counted.
+    pub(super) fn add(&self, line: Line) {
+        let Shared { changed, capacity, .. } = &*self.0;
+        let mut state = self.0.state();
+        let room = if line.is_error { capacity + KEPT } else { *capacity };
+        if state.waiting.len() < room && !state.ended {
+            state.waiting.push_back(line);
+            changed.notify_all();
+        } else {
+            state.lose(1);
+        }
+    }
 }
 
 impl Queue {
-    /// The losses of this queue.
-    pub(super) fn losses(&self) -> Arc<Losses> {
-        Arc::clone(&self.losses)
+    /// All lines lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.0.state().lost
     }
 
-    /// Waits until everything sent so far is written or lost. If `grace` does not do the thread
-    /// is given up: it is never waited for again, and the answer is false.
-    pub(super) fn settle(&mut self, grace: Duration) -> bool {
-        let sent = self.sent.load(Ordering::Acquire);
-        let progress = &self.losses.progress;
-        let done = progress.done.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |done: &mut u64| *done + self.losses.dropped() < sent;
-        let settled = progress
-            .moved
-            .wait_timeout_while(done, grace, waiting)
-            .is_ok_and(|(_, timeout)| !timeout.timed_out());
-        if let Some(worker) = self.worker.take_if(|_| !settled) {
-            // Its own drop would print to the output that stalls, and wait for it forever.
-            std::mem::forget(worker);
-        }
-        settled
+    /// Waits until every line is written or lost, for at most `grace`; false if that was too
+    /// short. The thread is not waited for after that.
+    fn end(&self, grace: Duration) -> bool {
+        let Shared { changed, .. } = &*self.0;
+        let mut state = self.0.state();
+        state.ended = true;
+        changed.notify_all();
+        let end = changed.wait_timeout_while(state, grace, |state| !state.done);
+        !end.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        if self.worker.is_some() {
-            self.settle(GRACE);
+        self.end(GRACE);
+    }
+}
+
+impl<W: Write> Back<W> {
+    fn run(mut self) {
+        while let Some(line) = self.next() {
+            let works = self.catch_up().is_ok();
+            let Some(Line { bytes, is_error }) = line else { continue };
+            if works && self.put(&bytes).is_ok() {
+                continue;
+            }
+            if is_error && self.kept.len() < KEPT {
+                self.kept.push_back(bytes);
+            } else {
+                self.shared.lose(1);
+            }
+        }
+        self.reported = None;
+        // What cannot be written now is lost, and nobody is left to report it to.
+        let _ = self.catch_up();
+        self.shared.lose(self.kept.len() + usize::from(!self.rest.is_empty()));
+        self.shared.state().done = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// The next line, or `Some(None)` if it is time to catch up; `None` at the end.
+    #[expect(clippy::option_option, reason = "an iterator's end, and a turn without a line")]
+    fn next(&self) -> Option<Option<Line>> {
+        let Shared { changed, .. } = &*self.shared;
+        let is_idle = |state: &mut State| state.waiting.is_empty() && !state.ended;
+        let mut state = self.shared.state();
+        let is_behind = !self.rest.is_empty() || !self.kept.is_empty() || state.unreported > 0;
+        state = if is_behind {
+            let waited = changed.wait_timeout_while(state, PAUSE, is_idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
+        };
+        match state.waiting.pop_front() {
+            Some(line) => Some(Some(line)),
+            None if state.ended => None,
+            None => Some(None),
         }
     }
-}
 
-impl Write for Front {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.sent.fetch_add(1, Ordering::AcqRel);
-        self.queue.write(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Front {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl<W: Write> Write for Back<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.write_all(line).map(|()| line.len())
-    }
-
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.writer.write_all(line).is_err() {
-            self.progress.failed.fetch_add(1, Ordering::AcqRel);
+    /// Writes what comes before the next line: the rest of the last one, a report of the losses,
+    /// and the errors that were kept.
+    fn catch_up(&mut self) -> io::Result<()> {
+        self.finish_line()?;
+        let lost = self.shared.state().unreported;
+        let is_due = self.reported.is_none_or(|reported| clock::now().since(reported) >= PAUSE);
+        if lost > 0 && is_due {
+            let report = (self.report)(lost);
+            self.put(&report)?;
+            self.shared.state().unreported -= lost;
+            self.reported = Some(clock::now());
         }
-        *self.progress.done.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.progress.moved.notify_all();
+        while let Some(line) = self.kept.pop_front() {
+            if let Err(error) = self.put(&line) {
+                self.kept.push_front(line);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        // Everything was handed to the system in `write_all`; nothing is kept back here.
+    /// Writes a line. If only a part of it could be written, the rest is written later, before
+    /// any other line.
+    fn put(&mut self, line: &[u8]) -> io::Result<()> {
+        self.finish_line()?;
+        match self.write(line) {
+            (0, Some(error)) if is_too_long(&error) => self.shared.lose(1),
+            (0, Some(error)) => return Err(error),
+            (written, Some(_)) => self.rest.extend_from_slice(&line[written..]),
+            (_, None) => {}
+        }
         Ok(())
     }
+
+    fn finish_line(&mut self) -> io::Result<()> {
+        let rest = std::mem::take(&mut self.rest);
+        let (written, error) = self.write(&rest);
+        self.rest.extend_from_slice(&rest[written..]);
+        error.map_or(Ok(()), Err)
+    }
+
+    /// How much of `bytes` was written, and what prevented the rest.
+    fn write(&mut self, bytes: &[u8]) -> (usize, Option<io::Error>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.output.write(&bytes[written..]) {
+                Ok(0) => return (written, Some(ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(POLL),
+                Err(error) => return (written, Some(error)),
+            }
+        }
+        (written, None)
+    }
+}
+
+/// Whether it is the line that cannot be written, and not the output that fails.
+fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error())
 }
 
 #[cfg(test)]
@@ -170,7 +285,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes nothing until it is let go on.
+    /// Writes nothing until its gate is opened.
     struct Stalled(Receiver<()>, Sender<Vec<u8>>);
 
     impl Write for Stalled {
@@ -185,11 +300,30 @@ mod tests {
         }
     }
 
-    struct Gone;
+    /// A disk with room for so many bytes.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 
-    impl Write for Gone {
-        fn write(&mut self, _line: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+    impl Disk {
+        fn make_room(&self, bytes: usize) {
+            self.0.lock().unwrap().0 = bytes;
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let (room, content) = &mut *self.0.lock().unwrap();
+            let fits = line.len().min(*room);
+            if fits == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            *room -= fits;
+            content.extend_from_slice(&line[..fits]);
+            Ok(fits)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -197,60 +331,130 @@ mod tests {
         }
     }
 
+    fn report() -> Report {
+        Box::new(|lost| format!("lost {lost}\n").into_bytes())
+    }
+
+    fn line(text: &str) -> Line {
+        Line { bytes: format!("{text}\n").into_bytes(), is_error: text.starts_with("error") }
+    }
+
+    fn add(front: &Front, text: &str, times: usize) {
+        (0..times).for_each(|_| front.add(line(text)));
+    }
+
+    /// Waits until the thread has taken every line.
+    fn settle(queue: &Queue) {
+        let deadline = clock::now() + Duration::from_secs(60);
+        while !queue.0.state().waiting.is_empty() {
+            assert!(clock::now() < deadline, "the thread takes no line");
+            thread::yield_now();
+        }
+    }
+
+    /// How many lines the reports among these count.
+    fn reported(text: &str) -> u64 {
+        text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum()
+    }
+
+    fn count(text: &str, wanted: &str) -> usize {
+        text.lines().filter(|line| *line == wanted).count()
+    }
+
     #[test]
-    fn the_end_waits_until_every_line_is_written() {
+    fn every_line_is_written_before_the_queue_ends() {
         let (go, gate) = channel();
         let (out, lines) = channel();
-        let (mut front, queue) = queue(Stalled(gate, out));
-        for _ in 0..500 {
-            front.write_all(b"line\n").unwrap();
-        }
+        let (front, queue) = queue(Stalled(gate, out), report()).unwrap();
+        add(&front, "line", 500);
         drop(go);
         drop(queue);
         assert_eq!(lines.try_iter().count(), 500);
     }
 
     #[test]
-    fn a_reader_that_stalls_holds_nobody_up_and_what_it_cost_is_counted() {
+    fn lines_beyond_the_capacity_are_counted_and_errors_have_room_of_their_own() {
         let (go, gate) = channel();
         let (out, lines) = channel();
-        let (mut front, queue) = with_capacity(Stalled(gate, out), 4);
-        for _ in 0..100 {
-            front.write_all(b"line\n").unwrap();
-        }
-        let losses = queue.losses();
+        let (front, queue) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
+        add(&front, "line", 100);
+        add(&front, "error", 100);
+        let lost = queue.lost();
+        assert!((95..=96).contains(&lost), "{lost}");
         drop(go);
         drop(queue);
-        assert_eq!(lines.try_iter().count() as u64 + losses.total(), 100);
-        assert!(losses.total() >= 95);
+        let text = String::from_utf8(lines.try_iter().flatten().collect()).unwrap();
+        assert_eq!(count(&text, "error"), 100);
+        assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{text}");
     }
 
     #[test]
     fn the_end_does_not_wait_forever() {
         let (_go, gate) = channel();
         let (out, _lines) = channel();
-        let (mut front, mut queue) = with_capacity(Stalled(gate, out), 4);
-        for _ in 0..100 {
-            front.write_all(b"line\n").unwrap();
+        let (front, queue) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
+        add(&front, "line", 100);
+        assert!(!queue.end(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn errors_are_written_later_and_other_lines_counted_exactly_while_the_disk_is_full() {
+        for room in [0, 1, 3, 5, 9, 10, 11] {
+            let disk = Disk::default();
+            disk.make_room(room);
+            let (front, queue) = queue(disk.clone(), report()).unwrap();
+            add(&front, "line", 70);
+            add(&front, "error", 2);
+            add(&front, "line", 30);
+            settle(&queue);
+            disk.make_room(usize::MAX);
+            add(&front, "last", 1);
+            drop(queue);
+            let text = disk.text();
+            assert_eq!(count(&text, "error"), 2, "room for {room}: {text}");
+            assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{room}: {text}");
+            assert!(text.ends_with("last\n"), "{text}");
         }
-        assert!(!queue.settle(Duration::from_millis(1)));
     }
 
     #[test]
-    fn a_reader_that_went_away_costs_its_lines_and_nothing_else() {
-        let (mut front, queue) = queue(Gone);
-        front.write_all(b"line\n").unwrap();
-        let losses = queue.losses();
+    fn a_report_that_could_not_be_written_is_made_again_with_all_that_was_lost_since() {
+        let disk = Disk::default();
+        let (front, queue) = queue(disk.clone(), report()).unwrap();
+        for _ in 0..5 {
+            add(&front, "line", 20);
+            settle(&queue);
+        }
+        disk.make_room(usize::MAX);
         drop(queue);
-        assert_eq!(losses.total(), 1);
+        assert_eq!(disk.text(), "lost 100\n");
     }
 
     #[test]
-    fn a_loss_is_told_once() {
-        let (mut front, mut queue) = queue(Gone);
-        front.write_all(b"line\n").unwrap();
-        assert!(queue.settle(GRACE));
-        assert_eq!(queue.losses().take(), Some(1));
-        assert_eq!(queue.losses().take(), None);
+    fn kept_errors_are_bounded_and_the_oldest_are_kept() {
+        let disk = Disk::default();
+        let (front, queue) = queue(disk.clone(), report()).unwrap();
+        (0..KEPT + 10).for_each(|number| front.add(line(&format!("error {number}"))));
+        settle(&queue);
+        disk.make_room(usize::MAX);
+        drop(queue);
+        let text = disk.text();
+        assert_eq!(reported(&text), 10);
+        assert_eq!(text.lines().nth(1), Some("error 0"));
+    }
+
+    #[test]
+    fn the_log_catches_up_without_a_further_line() {
+        let disk = Disk::default();
+        let (front, queue) = queue(disk.clone(), report()).unwrap();
+        add(&front, "line", 3);
+        add(&front, "error", 1);
+        settle(&queue);
+        disk.make_room(usize::MAX);
+        let deadline = clock::now() + Duration::from_secs(60);
+        while disk.text() != "lost 3\nerror\n" {
+            assert!(clock::now() < deadline, "{}", disk.text());
+            thread::sleep(POLL);
+        }
     }
 }

@@ -7,13 +7,16 @@ use serde_json::{Map, Value};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
+use super::budgets::{ALARMS, EACH_ALARM, WINDOW};
 use super::format::Format;
-use super::limiter::{OTHER_LINES, OTHER_WINDOW, ROUTINE_LINES, ROUTINE_WINDOW};
-use super::queue::Losses;
+use super::limiter::{ROUTINE_LINES, ROUTINE_WINDOW};
 use super::*;
 use crate::time::Moment;
 
 const START: Moment = Moment::from_millis(1_000);
+
+/// Lines of one kind of alarm in a minute, at most.
+const ALARM_LINES: u64 = (ALARMS + EACH_ALARM) as u64;
 
 /// What was written, to be read afterwards.
 #[derive(Clone, Default)]
@@ -47,9 +50,8 @@ fn text(level: &str, act: impl FnOnce()) -> String {
     let writer = captured.clone();
     let layer = layer::layer(
         Format::Json,
-        move || writer.clone(),
-        Arc::new(Losses::default()),
         || Timestamp::UNIX_EPOCH,
+        move |line| writer.clone().write_all(&line.bytes).unwrap(),
     );
     let subscriber = Registry::default().with(filter::parse(level).unwrap()).with(layer);
     tracing::subscriber::with_default(subscriber, act);
@@ -74,6 +76,7 @@ fn every_event_is_a_line_under_its_name_and_level() {
     for (line, name) in said.iter().zip(Name::ALL) {
         assert_eq!(line["event"], name.as_str());
         let level = match name.severity() {
+            Severity::Debug => "debug",
             Severity::Info => "info",
             Severity::Warn => "warn",
             Severity::Error => "error",
@@ -124,6 +127,7 @@ fn every_field_has_its_name_and_its_type() {
         action: Some("action"),
         uid: Some(1),
         version: Some("0"),
+        by: None,
         suppressed: Some(5),
     };
     let said = lines("info", || emit(Name::TokenChecked, Severity::Info, "m", &fields));
@@ -137,6 +141,18 @@ fn every_field_has_its_name_and_its_type() {
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
         "action": "action", "uid": 1,
         "suppressed": 5,
+    });
+    assert_eq!(Value::Object(said[0].clone()), expected);
+}
+
+#[test]
+fn a_replaced_value_is_reported_with_where_it_comes_from() {
+    let fields =
+        Fields { token: Some("t"), server: Some("s"), by: Some("source"), ..Fields::default() };
+    let said = lines("info", || emit(Name::TokenReplaced, Severity::Info, "m", &fields));
+    let expected = serde_json::json!({
+        "timestamp": "1970-01-01T00:00:00.000Z", "level": "info", "message": "m",
+        "event": "token_replaced", "token": "t", "server": "s", "by": "source",
     });
     assert_eq!(Value::Object(said[0].clone()), expected);
 }
@@ -243,8 +259,8 @@ fn the_last_summary_is_said_before_the_last_line() {
 fn what_was_summed_up_is_said_when_its_minute_is_over() {
     let said = lines("info", || {
         let mut journal = Journal::new();
-        write(&mut journal, START, Name::TokenExpired, OTHER_LINES + 3);
-        write(&mut journal, START + OTHER_WINDOW, Name::TokenRecovered, 1);
+        write(&mut journal, START, Name::TokenExpired, ALARM_LINES + 3);
+        write(&mut journal, START + WINDOW, Name::TokenRecovered, 1);
     });
     let sum = &said[said.len() - 2];
     assert_eq!(sum["event"], "events_suppressed");
@@ -254,11 +270,34 @@ fn what_was_summed_up_is_said_when_its_minute_is_over() {
 }
 
 #[test]
+fn repeats_of_a_warning_are_summarised_and_hide_no_other_event() {
+    let warn = |journal: &mut Journal, now| {
+        for _ in 0..1_100 {
+            let message = "token file is readable by other users";
+            journal.write(now, Name::ConfigWarning, Severity::Warn, message, Fields::default());
+        }
+    };
+    let said = lines("info", || {
+        let mut journal = Journal::new();
+        warn(&mut journal, START);
+        write(&mut journal, START, Name::TokenExpired, 1);
+        write(&mut journal, START, Name::ConfigReloaded, 1);
+        let due = journal.due().unwrap();
+        journal.say_due(due);
+        journal.flush();
+    });
+    let events: Vec<_> = said.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    let each = super::repeats::EACH_MESSAGE as usize;
+    assert_eq!(events[each..], ["token_expired", "config_reloaded", "config_warning"]);
+    assert_eq!(said.last().unwrap()["suppressed"], 1_100 - each);
+}
+
+#[test]
 fn nothing_is_lost_at_exit_and_daemon_stopped_is_the_last_line() {
     let said = lines("info", || {
         let mut journal = Journal::new();
         write(&mut journal, START, Name::CheckFailed, ROUTINE_LINES + 9);
-        write(&mut journal, START, Name::TokenMissing, OTHER_LINES + 2);
+        write(&mut journal, START, Name::TokenMissing, ALARM_LINES + 2);
         write(&mut journal, START + Duration::from_secs(1), Name::DaemonStopped, 1);
         journal.flush();
     });
@@ -282,10 +321,10 @@ fn a_sum_is_due_at_the_end_of_its_minute() {
     let mut due = None;
     lines("info", || {
         let mut journal = Journal::new();
-        write(&mut journal, START, Name::StoreFailed, OTHER_LINES + 1);
+        write(&mut journal, START, Name::StoreFailed, ALARM_LINES + 1);
         due = journal.due();
         journal.flush();
         assert_eq!(journal.due(), None);
     });
-    assert_eq!(due, Some(START + OTHER_WINDOW));
+    assert_eq!(due, Some(START + WINDOW));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cadence::{SHORTEST_TIMEOUT, check_wait, hollow_wait};
-use super::event::{Answer, Notice, Stage};
+use super::event::{Answer, Notice, ReplacedBy, Stage};
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::request::Wish;
@@ -176,6 +176,7 @@ impl Turn<'_> {
             remaining_ms: reading.remaining_ms,
             next_check_ms: self.ms_until(self.token.due),
             renewed,
+            is_step: self.token.task != Task::Check,
         });
     }
 
@@ -276,6 +277,7 @@ impl Turn<'_> {
 
     /// A renewing call answered with another value: that is the token from now on.
     pub(super) fn adopt_renewed_value(&mut self) {
+        self.say(Notice::Replaced(ReplacedBy::Renewal));
         self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
         self.token.unextendable = false;
         self.token.doubts = 0;

@@ -218,6 +218,9 @@ pub enum Notice {
         next_check_ms: u64,
         /// Whether the token was renewed since the reading before; `None`: cannot be judged.
         renewed: Option<bool>,
+        /// A step of a proof of renewal: the next call follows at once, and concludes it or is a
+        /// step too.
+        is_step: bool,
     },
     /// A check came to no conclusion and will be retried.
     CheckFailed {
@@ -277,6 +280,9 @@ pub enum Notice {
         /// Time until it dies.
         dies_in_ms: u64,
     },
+    /// Another value is the current one from now on. A first value from the source is not
+    /// reported, unless it was reported to be missing.
+    Replaced(ReplacedBy),
     /// A reading proved that this call extends lives on the token's server.
     RenewsBy(Method),
     /// A re-auth attempt starts.
@@ -318,6 +324,28 @@ pub enum Notice {
         /// Time until the next try.
         retry_in_ms: u64,
     },
+}
+
+/// Where a new current value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplacedBy {
+    /// A re-auth attempt.
+    Reauth,
+    /// The response to a renewing call.
+    Renewal,
+    /// The token's source.
+    Source,
+}
+
+impl ReplacedBy {
+    /// The word that the event log uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reauth => "reauth",
+            Self::Renewal => "renewal",
+            Self::Source => "source",
+        }
+    }
 }
 
 /// How much of the retry room is gone.

@@ -31,8 +31,8 @@ pub use cadence::{
 };
 pub use errand::Need;
 pub use event::{
-    Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, Slot,
-    SourceChange, Stage,
+    Answer, Effect, Event, Notice, Reason, ReauthEnd, ReauthFault, Reauthenticated, ReplacedBy,
+    Slot, SourceChange, Stage,
 };
 pub use outlook::{Glance, State};
 pub use policy::{NotAShare, Policy, ReauthPolicy, Renewal, Schedule, ScheduleFault, Share};

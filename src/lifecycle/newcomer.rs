@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::cadence::{SHORTEST_USEFUL_LIFE, backoff};
-use super::event::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, SourceChange};
+use super::event::{
+    Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, ReplacedBy, SourceChange,
+};
 use super::reading::{Method, Reading};
 use super::step::Turn;
 use super::token::{Candidate, DOUBTS_FOR_A_VERDICT, Flight, Proving, Standing, Task, Unstored};
@@ -71,7 +73,14 @@ impl Turn<'_> {
         self.token.unstored = None;
         self.token.proving = None;
         let candidate = self.token.candidate.take();
-        if let Some((proving, stored)) = candidate.and_then(|candidate| candidate.obtained) {
+        let obtained = candidate.and_then(|candidate| candidate.obtained);
+        let is_first = self.token.standing == Standing::Missing && !self.token.troubled;
+        match obtained {
+            Some(_) => self.say(Notice::Replaced(ReplacedBy::Reauth)),
+            None if is_first => {}
+            None => self.say(Notice::Replaced(ReplacedBy::Source)),
+        }
+        if let Some((proving, stored)) = obtained {
             self.token.proving = Some(proving);
             if !stored {
                 self.token.unstored = Some(Unstored { due: self.now, failures: 0 });

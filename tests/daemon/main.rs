@@ -17,6 +17,7 @@ mod control;
 mod deaths;
 mod diagnostics;
 mod doctor;
+mod event_log;
 mod farewell;
 mod grace;
 mod idle;

@@ -50,7 +50,12 @@ fn an_answer_that_took_longer_than_the_wait_makes_the_next_check_due_at_once() {
 fn a_check_tells_the_reported_life_and_the_time_to_the_next_one() {
     let mut life = Life::new();
     life.check(alive(100_000));
-    let checked = Notice::Checked { remaining_ms: 100_000, next_check_ms: 67_000, renewed: None };
+    let checked = Notice::Checked {
+        remaining_ms: 100_000,
+        next_check_ms: 67_000,
+        renewed: None,
+        is_step: false,
+    };
     assert_eq!(life.notices, [checked]);
 }
 

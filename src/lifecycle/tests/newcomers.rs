@@ -2,7 +2,9 @@
 
 use super::world::{Life, alive, answer, asks, expired, not_allowed, rejected, secs, timed_out};
 use crate::lifecycle::{Answer, Effect};
-use crate::lifecycle::{Event, Method, Need, Notice, Renewal, Slot, SourceChange, Standing};
+use crate::lifecycle::{
+    Event, Method, Need, Notice, Renewal, ReplacedBy, Slot, SourceChange, Standing, Token,
+};
 
 /// A token that lives, with another value in its source.
 fn with_candidate() -> Life {
@@ -231,4 +233,32 @@ fn a_candidate_that_its_source_still_offers_is_not_forgotten() {
     life.source(SourceChange::Lost("no such file".into()));
     life.source(SourceChange::Restored);
     assert!(asks(life.admit(), Slot::B).is_some());
+}
+
+#[test]
+fn each_replacement_of_the_current_value_is_reported_with_its_origin() {
+    let mut life = with_candidate();
+    assert_eq!(life.replaced, []);
+    life.check(alive(60_000));
+    assert_eq!(life.replaced, [ReplacedBy::Source]);
+    life.check(expired());
+    life.source(SourceChange::NewValue);
+    assert_eq!(life.replaced, [ReplacedBy::Source; 2]);
+
+    let mut life = Life::with_renewal(Renewal::Renew);
+    life.admit();
+    let (sent, received, outcome) = (life.now, life.now, alive(60_000));
+    life.step(Event::Answered(Answer { sent, received, outcome, replaced: true }));
+    assert_eq!(life.replaced, [ReplacedBy::Renewal]);
+}
+
+#[test]
+fn a_first_value_replaces_nothing_unless_it_was_reported_to_be_missing() {
+    let mut life = Life::new();
+    life.token = Token::without_value(life.now);
+    life.source(SourceChange::NewValue);
+    assert_eq!(life.replaced, []);
+    let mut life = Life::new().without_value();
+    life.source(SourceChange::NewValue);
+    assert_eq!(life.replaced, [ReplacedBy::Source]);
 }

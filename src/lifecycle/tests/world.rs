@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::server::Server;
 use crate::lifecycle::{
     Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, ReauthEnd, ReauthFault,
-    ReauthPolicy, Reauthenticated, Renewal, Schedule, Slot, SourceChange, Stage, Token, step,
+    ReauthPolicy, Reauthenticated, Renewal, ReplacedBy, Schedule, Slot, SourceChange, Stage, Token,
+    step,
 };
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
@@ -49,6 +50,8 @@ pub(super) struct Life {
     /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
     pub(super) draw: f64,
     pub(super) notices: Vec<Notice>,
+    /// What replaced the current value, each time.
+    pub(super) replaced: Vec<ReplacedBy>,
     /// The effect under way, and when it began.
     pub(super) flight: Option<(Moment, Effect)>,
 }
@@ -70,6 +73,7 @@ impl Life {
             now: START,
             draw: 0.0,
             notices: Vec::new(),
+            replaced: Vec::new(),
             flight: None,
         }
     }
@@ -108,7 +112,14 @@ impl Life {
             in_doubt: self.in_doubt,
         };
         let was_busy = self.token.is_busy();
-        let (token, effect) = step(self.token, event, self.now, &context, &mut self.notices);
+        let mut notices = Vec::new();
+        let (token, effect) = step(self.token, event, self.now, &context, &mut notices);
+        for notice in notices {
+            match notice {
+                Notice::Replaced(by) => self.replaced.push(by),
+                notice => self.notices.push(notice),
+            }
+        }
         self.token = token;
         if let Some(effect) = effect {
             assert!(!was_busy, "a second effect in flight: {effect:?}");
@@ -308,6 +319,7 @@ pub(super) fn word(notice: &Notice) -> &'static str {
         Notice::Unverified => "unverified",
         Notice::Recovered { .. } => "recovered",
         Notice::RenewalNotObserved { .. } => "renewal not observed",
+        Notice::Replaced(by) => by.as_str(),
         Notice::RenewsBy(Method::Query) => "renews by query",
         Notice::RenewsBy(Method::Renew) => "renews by renew",
         Notice::ReauthStarted { .. } => "reauth started",

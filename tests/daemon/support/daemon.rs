@@ -126,10 +126,12 @@ impl Ended {
         self.all(event, token).len()
     }
 
-    /// The events of a token in their order, without the routine ones.
+    /// The events of a token in their order, without the routine ones, and without
+    /// `token_replaced`, which follows from the others.
     pub(crate) fn story(&self, token: &str) -> Vec<&str> {
         let ours = self.lines.iter().filter(|line| line.0["token"] == token);
-        ours.map(Line::event).filter(|event| *event != "token_checked").collect()
+        let routine = ["token_checked", "token_replaced"];
+        ours.map(Line::event).filter(|event| !routine.contains(event)).collect()
     }
 
     fn holds_no_secret(&self) {

@@ -150,6 +150,7 @@ impl Reports {
             | Notice::Rejected { candidate: true, .. }
             | Notice::ReauthFailed { duration_ms: None, .. }
             | Notice::RenewalNotObserved { .. }
+            | Notice::Replaced(_)
             | Notice::RenewsBy(_)
             | Notice::Revoked
             | Notice::RevokeFailed { .. }

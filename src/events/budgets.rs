@@ -1,0 +1,166 @@
+//! Line budgets: one token bucket for each kind of event, and a shared one for each group.
+//!
+//! A kind uses its own bucket first and then the shared bucket of its group, so that a flood of
+//! one kind can never use up the budget of another. Alarms (events of level error, and
+//! recoveries) do not share a bucket with anything else.
+//!
+//! In any 30 s a bucket admits at most one and a half times its size. All buckets together, with
+//! the routine lines, stay below the 10,000 lines in 30 s at which journald drops.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Name, Severity};
+use crate::time::Moment;
+
+/// The time in which an empty bucket fills up, and after which left-out events are reported.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+
+/// Lines a minute that all alarms share.
+pub(super) const ALARMS: u32 = 1_000;
+
+/// Lines a minute that each kind of alarm has in addition.
+pub(super) const EACH_ALARM: u32 = 20;
+
+/// Lines a minute that all other events share.
+pub(super) const OTHERS: u32 = 300;
+
+/// Lines a minute that each of them has in addition.
+const EACH_OTHER: u32 = 10;
+
+/// Lines a minute of `check_failed` at level error, which each retry repeats.
+pub(super) const REFUSED_CHECKS: u32 = 150;
+
+/// Lines a minute of each event that a client of the control socket causes.
+pub(super) const EACH_CALLER: u32 = 120;
+
+/// Lines a minute of each of `config_reloaded` and `config_rejected`.
+const EACH_RELOAD: u32 = 100;
+
+/// The group of an event, which decides its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    /// Always written.
+    Always,
+    /// `token_checked`.
+    Check,
+    /// `check_failed` at level warn.
+    FailedCheck,
+    /// `config_warning` at level warn: limited by message.
+    Warning,
+    /// Level error, or a recovery.
+    Alarm,
+    /// `check_failed` at level error.
+    RefusedCheck,
+    /// The outcome of a reload.
+    Reload,
+    /// Caused by a client of the control socket.
+    Caller,
+    /// Everything else.
+    Other,
+}
+
+impl Group {
+    /// The group of an event at this level.
+    pub(super) const fn of(name: Name, severity: Severity) -> Self {
+        match (name, severity) {
+            (
+                Name::DaemonStarted
+                | Name::StartFailed
+                | Name::DaemonReady
+                | Name::DaemonStopping
+                | Name::DaemonStopped
+                | Name::ChecksSummary
+                | Name::EventsSuppressed,
+                _,
+            ) => Self::Always,
+            (Name::TokenChecked, _) => Self::Check,
+            (Name::CheckFailed, Severity::Error) => Self::RefusedCheck,
+            (Name::CheckFailed, _) => Self::FailedCheck,
+            (Name::ConfigReloaded | Name::ConfigRejected, _) => Self::Reload,
+            (Name::ActionRequested | Name::ActionRefused | Name::ValueRead, _) => Self::Caller,
+            (Name::TokenRecovered | Name::ServerRecovered, _) | (_, Severity::Error) => Self::Alarm,
+            (Name::ConfigWarning, _) => Self::Warning,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A token bucket, as the moment at which it is full again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Bucket {
+    full_at: Moment,
+}
+
+impl Bucket {
+    /// Takes one line out of a bucket of this size, if there is one in it.
+    pub(super) fn take(&mut self, now: Moment, size: u32) -> bool {
+        let Some(each) = WINDOW.checked_div(size) else { return false };
+        let full_at = self.full_at.max(now) + each;
+        let admits = full_at.since(now) <= WINDOW;
+        if admits {
+            self.full_at = full_at;
+        }
+        admits
+    }
+}
+
+/// The buckets of all groups that are not limited by the second or by message.
+#[derive(Debug, Default)]
+pub(super) struct Budgets {
+    alarms: Bucket,
+    others: Bucket,
+    own: BTreeMap<(Name, bool), Bucket>,
+}
+
+impl Budgets {
+    /// Whether there is a line left for an event of this group.
+    pub(super) fn admit(&mut self, now: Moment, name: Name, group: Group) -> bool {
+        let (size, shared) = match group {
+            Group::Alarm => (EACH_ALARM, Some((&mut self.alarms, ALARMS))),
+            Group::RefusedCheck => (REFUSED_CHECKS, None),
+            Group::Reload => (EACH_RELOAD, None),
+            Group::Caller => (EACH_CALLER, None),
+            Group::Always | Group::Check | Group::FailedCheck | Group::Warning | Group::Other => {
+                (EACH_OTHER, Some((&mut self.others, OTHERS)))
+            }
+        };
+        let own = self.own.entry((name, group == Group::Alarm)).or_default();
+        own.take(now, size) || shared.is_some_and(|(bucket, size)| bucket.take(now, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::repeats::EACH_MESSAGE;
+    use super::*;
+
+    const START: Moment = Moment::from_millis(5_000);
+
+    fn taken(bucket: &mut Bucket, now: Moment, size: u32) -> u32 {
+        (0..2 * size).map(|_| u32::from(bucket.take(now, size))).sum()
+    }
+
+    #[test]
+    fn a_bucket_admits_its_size_at_once_and_refills_within_a_minute() {
+        let mut bucket = Bucket::default();
+        assert_eq!(taken(&mut bucket, START, 400), 400);
+        assert_eq!(taken(&mut bucket, START + WINDOW / 2, 400), 200);
+        assert_eq!(taken(&mut bucket, START + 3 * WINDOW, 400), 400);
+        assert_eq!(taken(&mut Bucket::default(), START, 0), 0);
+    }
+
+    #[test]
+    fn all_events_together_stay_below_what_journald_takes() {
+        let kinds = |group| {
+            let own = Name::ALL.iter().filter(|name| Group::of(**name, name.severity()) == group);
+            u32::try_from(own.count()).unwrap()
+        };
+        // `config_warning` and `token_expiring` have a second level.
+        let alarms = ALARMS + (kinds(Group::Alarm) + 2) * EACH_ALARM;
+        let others = OTHERS + kinds(Group::Other) * EACH_OTHER + 2 * EACH_RELOAD;
+        let warnings = 5 * EACH_MESSAGE;
+        let in_30_s = (alarms + others + warnings + 3 * EACH_CALLER + REFUSED_CHECKS) * 3 / 2;
+        assert!(in_30_s + 2 * 31 * 100 < 10_000, "{in_30_s}");
+    }
+}
