@@ -38,6 +38,7 @@ mod quiet;
 mod reauth;
 mod reboot;
 mod released;
+mod redaction;
 mod reload;
 mod remote;
 mod renewal;
