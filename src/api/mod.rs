@@ -13,6 +13,7 @@ mod envelope;
 mod failure;
 mod glance;
 mod interpret;
+mod lenient;
 mod quiet;
 mod redact;
 mod send;

@@ -80,21 +80,18 @@ fn unescape(view: &View, escape: impl Fn(&[u8]) -> Option<(Escaped, usize)>) -> 
     let mut decoded = View::new();
     let (mut at, mut found) = (0, false);
     while at < view.bytes.len() {
-        match escape(&view.bytes[at..]) {
-            Some((escaped, width)) => {
-                let range = view.range(at, width);
-                match escaped {
-                    Escaped::Byte(byte) => decoded.push(byte, range),
-                    Escaped::Char(c) => decoded.push_char(c, range),
-                    Escaped::Nothing => {}
-                }
-                (at, found) = (at + width, true);
-            }
-            None => {
-                decoded.push(view.bytes[at], view.ranges[at]);
-                at += 1;
-            }
+        let Some((escaped, width)) = escape(&view.bytes[at..]) else {
+            decoded.push(view.bytes[at], view.ranges[at]);
+            at += 1;
+            continue;
+        };
+        let range = view.range(at, width);
+        match escaped {
+            Escaped::Byte(byte) => decoded.push(byte, range),
+            Escaped::Char(c) => decoded.push_char(c, range),
+            Escaped::Nothing => {}
         }
+        (at, found) = (at + width, true);
     }
     found.then(|| decoded.without_invisible())
 }
