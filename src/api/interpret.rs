@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
+use super::connect::ClientCertificateState;
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::failure::{Failure, FailureKind, Voice, kind_of, sentence};
 use super::glance;
 use super::redact::clean;
+use super::transport::lacks_certificate;
 use super::{LoginFault, LoginFaultKind, Renewed};
 use crate::outcome::{Fault, Outcome};
 use crate::secret::{Mistake, TokenValue};
@@ -33,6 +35,8 @@ pub(super) struct Answer {
     pub(super) retry_after: Option<Duration>,
     /// How the body is encoded, although `identity` was asked for.
     pub(super) encoding: Option<Box<str>>,
+    /// What is known of TLS client authentication with the server.
+    pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
 }
 
@@ -160,6 +164,13 @@ fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
             failure.fault.error, asked.server
         )
         .into();
+    }
+    // What a web server says that wants a client certificate and can still send a response.
+    if answer.certificate == ClientCertificateState::Lacking
+        && matches!(status, 400 | 401 | 403 | 495 | 496)
+    {
+        let sentence = lacks_certificate(asked.server);
+        failure.fault.error = format!("{}; {sentence}", failure.fault.error).into();
     }
     failure
 }

@@ -11,7 +11,9 @@ fn asked(endpoint: Endpoint) -> Asked<'static> {
 }
 
 fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, retry_after: None, encoding: None, body: Body::Whole(body.to_string().into()) }
+    let body = Body::Whole(body.to_string().into());
+    let certificate = ClientCertificateState::NotAskedFor;
+    Answer { status, retry_after: None, encoding: None, certificate, body }
 }
 
 fn queried(status: u16, body: impl ToString) -> Outcome {
@@ -181,7 +183,7 @@ fn a_200_that_is_not_the_apis_is_unavailable() {
 #[test]
 fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
     for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
-        let answer = Answer { status, retry_after: None, encoding: None, body: Body::TooLong };
+        let answer = Answer { body: Body::TooLong, ..answer(status, "") };
         let outcome = query(&asked(Endpoint::Query), &answer);
         assert_eq!(kind(&outcome), expected, "{status}");
     }

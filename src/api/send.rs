@@ -12,12 +12,13 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
+use super::failure::Failure;
 use super::interpret::{Answer, Asked, Body};
 use super::quiet;
 use super::redact::clean;
 use super::transport::{Limits, explain, no_answer_within};
 use crate::clock::wall_clock;
-use crate::outcome::{Connection, Fault};
+use crate::outcome::Connection;
 
 /// The longest body that is read, in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -41,7 +42,7 @@ pub(super) async fn get(
     on_end: OnEnd,
     limits: Limits,
     asked: &Asked<'_>,
-) -> Result<Answer, Fault> {
+) -> Result<Answer, Failure> {
     let answered = async {
         let mut sent = lease.http.execute(Request::new(Method::GET, url())).await;
         if let Err(error) = &sent
@@ -57,16 +58,25 @@ pub(super) async fn get(
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let encoding = encoding(response.headers(), asked);
-        Ok(Answer { status, retry_after, encoding, body: body(response).await? })
+        let certificate = connections.blueprint().certificate();
+        let body = body(response).await?;
+        Ok(Answer { status, retry_after, encoding, certificate, body })
     };
     // The library's own limit would be a timer and a wrapper more for each request.
     match timeout(limits.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
-            let error: reqwest::Error = error;
-            Err(Fault::new(explain(&error.without_url(), limits, asked)))
+            let error = reqwest::Error::without_url(error);
+            let blueprint = connections.blueprint();
+            if let Some(tunnel) = blueprint.tunnel()
+                && let Some(failure) = tunnel.refusal(&error, asked.server).await
+            {
+                return Err(failure);
+            }
+            let certificate = blueprint.certificate();
+            Err(Failure::unavailable(explain(&error, limits, asked, certificate)))
         }
-        Err(_) => Err(Fault::new(no_answer_within(limits.timeout))),
+        Err(_) => Err(Failure::unavailable(no_answer_within(limits.timeout))),
     }
 }
 
