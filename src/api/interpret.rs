@@ -31,13 +31,22 @@ pub(super) struct Asked<'a> {
 pub(super) struct Answer {
     /// The HTTP status.
     pub(super) status: u16,
-    /// What the `Retry-After` header asks for.
-    pub(super) retry_after: Option<Duration>,
+    /// What the `Retry-After` header asks for, or one that stands in for it.
+    pub(super) pause: Option<Duration>,
+    /// How long it takes until the quota of requests is renewed.
+    pub(super) quota_reset: Option<Duration>,
     /// How the body is encoded, although `identity` was asked for.
     pub(super) encoding: Option<Box<str>>,
     /// What is known of TLS client authentication with the server.
     pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
+}
+
+impl Answer {
+    /// How long the server asks to be left alone if the response has this status.
+    fn pause(&self, status: u16) -> Option<Duration> {
+        self.pause.or(self.quota_reset.filter(|_| status == 429))
+    }
 }
 
 /// An answer's body.
@@ -153,7 +162,7 @@ fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
         protocol_error(asked.endpoint, reason)
     } else {
         Failure {
-            kind: kind_of(status, Voice::Http, answer.retry_after),
+            kind: kind_of(status, Voice::Http, answer.pause(status)),
             fault: told(asked, status, Voice::Http, None),
         }
     };
@@ -187,7 +196,7 @@ fn failure_of(asked: &Asked<'_>, answer: &Answer, error: &ApiError) -> Failure {
         }
     };
     Failure {
-        kind: kind_of(status, Voice::Api, answer.retry_after),
+        kind: kind_of(status, Voice::Api, answer.pause(status)),
         fault: told(asked, status, Voice::Api, detail),
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
 use reqwest::{Method, Request, Response};
 use tokio::time::timeout;
 use url::Url;
@@ -56,11 +56,11 @@ pub(super) async fn get(
         let response = sent?;
         connections.note_response(lease, &response);
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let (pause, quota_reset) = pauses(response.headers());
         let encoding = encoding(response.headers(), asked);
         let certificate = connections.blueprint().certificate();
         let body = body(response).await?;
-        Ok(Answer { status, retry_after, encoding, certificate, body })
+        Ok(Answer { status, pause, quota_reset, encoding, certificate, body })
     };
     // The library's own limit would be a timer and a wrapper more for each request.
     match timeout(limits.timeout, answered).await {
@@ -97,10 +97,10 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
     Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let asked = headers.get(RETRY_AFTER)?;
+/// How long the server asks for a pause, and how long it takes until the quota is renewed.
+fn pauses(headers: &HeaderMap) -> (Option<Duration>, Option<Duration>) {
     let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(|| wall_clock().into());
-    quiet::asked(asked, answered)
+    (quiet::pause(headers, answered), quiet::quota_reset(headers, answered))
 }
 
 /// The content coding of a body, if it has one: `identity` is none.
