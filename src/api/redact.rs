@@ -30,8 +30,9 @@ const SHORTEST_ENCODED: usize = 4;
 /// Escapes within escapes that are decoded.
 const DEPTH: usize = 3;
 
-/// The most readings of a text that are searched.
-const MAX_VIEWS: usize = 100;
+/// The most bytes of all readings of a text together that are searched. Text that is escaped in
+/// so many ways at once is no explanation, and searching it would hold up the checks.
+const MAX_VIEWED_BYTES: usize = 96 * 1024;
 
 /// Punctuation that stays when the word within it is redacted.
 const AROUND: &[char] = &['.', ',', ';', ':', '!', '?', '(', ')', '[', ']', '<', '>', '"', '\''];
@@ -62,7 +63,8 @@ fn beginning(text: &str) -> &str {
 fn hide(text: &str, secret: &str) -> String {
     let needles = Needles::of(secret);
     let mut found: Vec<(usize, usize)> = Vec::new();
-    for view in views(View::of(text)) {
+    let Some(views) = views(View::of(text)) else { return REDACTED.to_owned() };
+    for view in views {
         needles.find(&view, &mut found);
         if secret.len() >= SHORTEST_ENCODED {
             for decoded in base64(&view).into_iter().chain(hexadecimal(&view)) {
@@ -87,25 +89,30 @@ fn hide(text: &str, secret: &str) -> String {
     shown
 }
 
-/// The view itself and what its escapes stand for, in each order in which they may be nested.
-fn views(text: View) -> Vec<View> {
+/// The view itself and what its escapes stand for, in each order in which they may be nested;
+/// `None` if that is too much to be searched.
+fn views(text: View) -> Option<Vec<View>> {
+    let mut viewed = text.bytes.len();
     let mut views = vec![text];
     let mut from = 0;
     for _ in 0..DEPTH {
         let end = views.len();
         for at in from..end {
             for decode in ESCAPES {
-                if views.len() < MAX_VIEWS
-                    && let Some(decoded) = decode(&views[at])
+                if let Some(decoded) = decode(&views[at])
                     && views.iter().all(|known| known.bytes != decoded.bytes)
                 {
+                    viewed += decoded.bytes.len();
+                    if viewed > MAX_VIEWED_BYTES {
+                        return None;
+                    }
                     views.push(decoded);
                 }
             }
         }
         from = end;
     }
-    views
+    Some(views)
 }
 
 /// The whole words that the bytes of `range` belong to, without the punctuation around them.
@@ -137,7 +144,8 @@ impl Needles {
         let length = RUN.min(secret.len());
         let mut runs = HashSet::new();
         // A server may echo what the secret itself stands for.
-        for view in views(View::of(secret)) {
+        let view = View::of(secret);
+        for view in views(view.clone()).unwrap_or_else(|| vec![view]) {
             let bytes: Vec<u8> = view.bytes.iter().map(|byte| fold(*byte)).collect();
             if length > 0 {
                 runs.extend(bytes.windows(length).map(Into::into));
@@ -352,6 +360,13 @@ mod tests {
         fn any_text_is_cleaned_in_time(text in "\\PC{0,300}", secret in "\\PC{1,40}") {
             clean(&text, &secret);
         }
+    }
+
+    #[test]
+    fn text_with_escapes_of_every_kind_within_each_other_is_redacted_whole() {
+        let text = "%25252541\\u005cu0026amp;amp;%5cu0025&#37;41 ".repeat(400);
+        let secret: String = (0..4096_u32).map(|n| char::from(b'!' + (n * 7 % 94) as u8)).collect();
+        assert_eq!(clean(&text, &secret), REDACTED);
     }
 
     #[test]
