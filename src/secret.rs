@@ -8,8 +8,8 @@ mod mistake;
 mod shape;
 
 pub use mistake::Mistake;
-pub use shape::{MASK, looks_secret, mask};
 pub(crate) use mistake::is_invisible;
+pub use shape::{MASK, looks_secret, mask};
 
 /// The longest value that is taken for a token, in bytes: a request line with it still
 /// passes the 8 KiB that common servers and proxies allow.

@@ -268,8 +268,10 @@ mod tests {
         assert_eq!(clean("<\u{e9}\u{e8}\u{ea}>", "\u{e9}\u{e8}\u{ea}"), "<[redacted]>");
     }
 
-    /// Forms in which a server may echo a secret.
-    fn forms() -> Vec<(&'static str, fn(&str) -> String)> {
+    /// Names a form in which a server may echo a secret, and writes a secret in it.
+    type Form = (&'static str, fn(&str) -> String);
+
+    fn forms() -> Vec<Form> {
         fn percent(text: &str) -> String {
             text.bytes()
                 .map(|byte| match byte {
@@ -288,10 +290,10 @@ mod tests {
                 .collect()
         }
         fn json(text: &str) -> String {
-            text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+            text.encode_utf16().fold(String::new(), |all, unit| format!("{all}\\u{unit:04x}"))
         }
         fn hex(text: &str) -> String {
-            text.bytes().map(|byte| format!("{byte:02x}")).collect()
+            text.bytes().fold(String::new(), |all, byte| format!("{all}{byte:02x}"))
         }
         vec![
             ("raw", |text| text.to_owned()),
