@@ -8,6 +8,7 @@ mod mistake;
 mod shape;
 
 pub use mistake::Mistake;
+pub(crate) use mistake::is_invisible;
 pub use shape::{MASK, looks_secret, mask};
 
 /// The longest value that is taken for a token, in bytes: a request line with it still

@@ -338,6 +338,30 @@ fn keys_that_lack_or_contradict_each_other_are_refused() {
     refused(&[
         ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] lacks `url`", "https://"]),
         (
+            "[server.s]\nurl = \"https://h\"\nclient_key_file = \"/k\"",
+            "3:1",
+            Missing,
+            &["`client_key_file` without `client_cert_file`", "both may name one"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nclient_cert_file = \"/c\"",
+            "3:1",
+            Missing,
+            &["`client_cert_file` without `client_key_file`"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nproxy_credential = \"p\"",
+            "3:1",
+            Missing,
+            &["`proxy_credential` without `proxy`", "remove the credentials"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nproxy = \"http://p\"\nproxy_credential = \"p\"\nproxy_credentials_file = \"/p\"",
+            "5:1",
+            Conflict,
+            &["`proxy_credentials_file` and `proxy_credential`"],
+        ),
+        (
             "[reauth.r]\ndelay = \"5s\"",
             "1:9",
             Missing,
@@ -1034,7 +1058,7 @@ fn the_examples_of_the_shipped_file_load_without_a_warning() {
     let setup = Setup::new(&shipped_uncommented());
     assert_eq!(setup.warnings(), []);
     let Settings { servers, reauths, tokens, inventories, .. } = setup.settings();
-    assert_eq!((servers.len(), reauths.len(), tokens.len(), inventories.len()), (1, 3, 3, 3));
+    assert_eq!((servers.len(), reauths.len(), tokens.len(), inventories.len()), (2, 3, 3, 3));
     let key = KeySource::Credential("sarus-api-key".into());
     assert_eq!(reauths[0].method, ReauthMethod::ApiKey { key, minutes: 60 });
 }
@@ -1064,6 +1088,9 @@ fn what_is_printed_loads_to_the_same_settings() {
         url = "http://far.example/a%20path/"
         allow_http = true
         proxy = "http://proxy:3128"
+        proxy_credentials_file = "/proxy credentials"
+        client_cert_file = "/client.pem"
+        client_key_file = "/client.key"
         renewal = "query"
         [reauth.r]
         command = ["/x", "with \"quotes\"", "and\nlines", ""]

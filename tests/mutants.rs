@@ -163,8 +163,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a recovery is not said",
         file: "src/lifecycle/answer.rs",
-        text: "if std::mem::take(&mut self.token.troubled) {",
-        becomes: "if std::mem::take(&mut self.token.troubled) && false {",
+        text: "if lives && std::mem::take(&mut self.token.troubled) {",
+        becomes: "if lives && std::mem::take(&mut self.token.troubled) && false {",
         caught_by: &[SAID_ONCE],
     },
     Mutant {

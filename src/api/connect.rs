@@ -4,34 +4,51 @@
 //! request uses is decided in `connections`.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Proxy;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
+use super::materials::{CertificateWarning, Materials};
 use super::transport::reason;
+use super::tunnel::Tunnel;
 use crate::settings::Server;
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// `ca_file` cannot be read.
-    #[error("`ca_file` of [server.{server}], {}, cannot be read: check its path and mode", path.display())]
-    CaFileUnreadable {
+    /// A file cannot be read.
+    #[error("`{key}` of [server.{server}], {}, cannot be read: check its path and mode", path.display())]
+    Unreadable {
         /// The server's name.
         server: String,
+        /// The key that names the file.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A file does not contain what it must, or not in a form that can be used.
+    #[error("`{key}` of [server.{server}], {place}, cannot be used: {reason}")]
+    Invalid {
+        /// The server's name.
+        server: String,
+        /// The key that names the file.
+        key: &'static str,
+        /// The file, or the credential.
+        place: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// `ca_file` holds no certificate that can be used.
     #[error(
@@ -74,19 +91,58 @@ pub(super) struct Blueprint {
     max_idle: usize,
     /// Whether the URL is plain HTTP, so that no request uses HTTP/2.
     plain: bool,
+    /// Of all that was read for it.
+    fingerprint: u64,
+    warning: Option<CertificateWarning>,
+    certificate_request: Arc<CertificateRequest>,
+    has_certificate: bool,
+    /// Where a tunnel through the proxy begins and ends, for an encrypted server.
+    tunnel: Option<Tunnel>,
 }
 
 impl Blueprint {
-    /// Reads the authorities that `server` is verified with.
-    pub(super) fn new(server: &Server) -> Result<Self, ClientError> {
+    /// Puts together what was read for `server`.
+    pub(super) fn new(server: &Server, mut materials: Materials) -> Result<Self, ClientError> {
+        let certificate_request = Arc::default();
         Ok(Self {
             server: server.name.clone(),
-            tls: tls(server)?,
-            proxy: proxy(server)?,
+            tls: tls(server, &mut materials, &certificate_request)?,
+            proxy: proxy(server, &materials)?,
+            tunnel: Tunnel::to(server, &materials),
+            has_certificate: server.client_certificate.is_some(),
+            fingerprint: materials.fingerprint,
+            warning: materials.warning,
+            certificate_request,
             connect_timeout: server.connect_timeout.min(server.timeout),
             max_idle: usize::try_from(server.max_in_flight.get()).unwrap_or(usize::MAX),
             plain: server.url.scheme() == "http",
         })
+    }
+
+    /// The fingerprint of the files that it was built from.
+    pub(super) const fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// What is wrong with the client certificate although it can be used.
+    pub(super) const fn warning(&self) -> Option<&CertificateWarning> {
+        self.warning.as_ref()
+    }
+
+    /// What the server is known to want of client certificates.
+    pub(super) fn certificate(&self) -> ClientCertificateState {
+        if self.has_certificate {
+            ClientCertificateState::Configured
+        } else if self.certificate_request.seen() {
+            ClientCertificateState::Lacking
+        } else {
+            ClientCertificateState::NotAskedFor
+        }
+    }
+
+    /// The tunnel that each connection goes through, if one does.
+    pub(super) const fn tunnel(&self) -> Option<&Tunnel> {
+        self.tunnel.as_ref()
     }
 
     /// A client that opens a connection for each request and closes it afterwards.
@@ -147,8 +203,13 @@ fn default_headers() -> HeaderMap {
     ])
 }
 
-/// TLS for `server`: with a `ca_file` its authorities alone are trusted, otherwise the system's.
-fn tls(server: &Server) -> Result<ClientConfig, ClientError> {
+/// TLS for `server`: its authorities alone are trusted, and its client certificate is presented
+/// if the server asks for one.
+fn tls(
+    server: &Server,
+    materials: &mut Materials,
+    certificate_request: &Arc<CertificateRequest>,
+) -> Result<ClientConfig, ClientError> {
     let unusable = |error: rustls::Error| ClientError::Unusable {
         server: server.name.clone(),
         reason: error.to_string(),
@@ -156,44 +217,72 @@ fn tls(server: &Server) -> Result<ClientConfig, ClientError> {
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let encrypted = [Some(&server.url), server.proxy.as_ref()]
-        .iter()
-        .flatten()
-        .any(|url| url.scheme() != "http");
-    let builder = match &server.ca_file {
-        Some(path) => builder.with_root_certificates(authorities(server, path)?),
-        None if encrypted => builder.with_platform_verifier().map_err(unusable)?,
-        // Without TLS nothing needs to be trusted, and a machine without authorities will do.
-        None => builder.with_root_certificates(RootCertStore::empty()),
+        .map_err(unusable)?
+        .with_root_certificates(mem::replace(&mut materials.authorities, RootCertStore::empty()));
+    let mut config = match (materials.identity.take(), &server.client_certificate) {
+        (Some((chain, key)), Some(files)) => {
+            builder.with_client_auth_cert(chain, key).map_err(|error| ClientError::Invalid {
+                server: server.name.clone(),
+                key: "client_key_file",
+                place: files.key_file.display().to_string(),
+                reason: match error {
+                    rustls::Error::InconsistentKeys(_) => format!(
+                        "the key does not belong to the certificate in `client_cert_file` ({}): \
+                         name the two files of one pair, with the client's own certificate first",
+                        files.cert_file.display()
+                    ),
+                    error => format!("{error}: is it the key of `client_cert_file`?"),
+                },
+            })?
+        }
+        _ => builder.with_client_cert_resolver(Arc::clone(certificate_request) as _),
     };
-    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// The authorities in the file at `path`, which is `ca_file` of `server`.
-fn authorities(server: &Server, path: &Path) -> Result<RootCertStore, ClientError> {
-    let (server, path) = (server.name.clone(), path.to_owned());
-    let pem = match std::fs::read(&path) {
-        Ok(pem) => pem,
-        Err(source) => return Err(ClientError::CaFileUnreadable { server, path, source }),
-    };
-    let mut store = RootCertStore::empty();
-    let read = CertificateDer::pem_slice_iter(&pem)
-        .try_for_each(|certificate| store.add(certificate.ok()?).ok());
-    match read {
-        Some(()) if !store.is_empty() => Ok(store),
-        Some(()) | None => Err(ClientError::CaFileInvalid { server, path }),
+/// What is known of TLS client authentication with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientCertificateState {
+    /// A certificate is configured.
+    Configured,
+    /// None is configured, and the server has asked for one.
+    Lacking,
+    /// None is configured, and the server has not asked for one.
+    NotAskedFor,
+}
+
+/// Whether a server has asked for a client certificate, and got none.
+#[derive(Debug, Default)]
+pub(super) struct CertificateRequest(AtomicBool);
+
+impl CertificateRequest {
+    pub(super) fn seen(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-fn proxy(server: &Server) -> Result<Option<Proxy>, ClientError> {
+impl ResolvesClientCert for CertificateRequest {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+fn proxy(server: &Server, materials: &Materials) -> Result<Option<Proxy>, ClientError> {
     let Some(url) = &server.proxy else { return Ok(None) };
     let unusable = |reason| ClientError::Proxy { server: server.name.clone(), reason };
     // The library would take other schemes, and fail with each request.
     if !matches!(url.scheme(), "http" | "https") {
         return Err(unusable(format!("its scheme is {}", url.scheme())));
     }
-    Proxy::all(url.clone()).map(Some).map_err(|error| unusable(reason(&error)))
+    let proxy = Proxy::all(url.clone()).map_err(|error| unusable(reason(&error)))?;
+    Ok(Some(match &materials.proxy {
+        Some((user, password)) => proxy.basic_auth(user, password),
+        None => proxy,
+    }))
 }

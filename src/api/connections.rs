@@ -19,6 +19,7 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
 
 use super::connect::{Blueprint, ClientError};
+use super::materials::Materials;
 use crate::clock;
 use crate::outcome::{Connection, Outcome};
 use crate::settings::Server;
@@ -110,10 +111,19 @@ pub(super) struct Lease {
 }
 
 impl Connections {
-    pub(super) fn new(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
-        let blueprint = Blueprint::new(server)?;
+    pub(super) fn new(
+        server: &Server,
+        materials: Materials,
+        limits: ConnectionLimits,
+    ) -> Result<Self, ClientError> {
+        let blueprint = Blueprint::new(server, materials)?;
         let pool = Pool::new(blueprint.pooled(limits.idle / 2)?, 0, clock::now());
         Ok(Self { fresh: blueprint.fresh()?, pool: Mutex::new(pool), blueprint, limits })
+    }
+
+    /// What the connections are opened with.
+    pub(super) const fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
     }
 
     /// The client for one request. Replaces a pool that is too old.

@@ -1,11 +1,14 @@
 //! The envelope that every answer of the API comes in, read liberally.
 //!
 //! Owns what is taken for what: letter cases, numbers as text, errors as an object or a
-//! list. Concludes nothing; that is left to `interpret`.
+//! list. Texts need not be valid: nothing is concluded from them. Concludes nothing; that is left
+//! to `interpret`.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+
+use super::lenient::repair;
 
 /// A JSON object as the API writes it.
 pub(super) type Object = Map<String, Value>;
@@ -51,7 +54,8 @@ impl Envelope {
         if body.trim_ascii().is_empty() {
             return Err("is empty");
         }
-        match serde_json::from_slice(body) {
+        let value = serde_json::from_slice(body).or_else(|_| serde_json::from_slice(&repair(body)));
+        match value {
             Ok(Value::Object(envelope)) => {
                 let errors = field(&envelope, "Errors").map(read_errors).unwrap_or_default();
                 let result = field(&envelope, "Result").and_then(Value::as_object).cloned();
@@ -230,6 +234,28 @@ mod tests {
         for body in ["", " \n", "<html>", "[]", "\"x\"", "{\"Result\":{\"Rem", "{} {}"] {
             assert!(Envelope::read(body.as_bytes()).is_err(), "{body:?}");
         }
+    }
+
+    #[test]
+    fn envelope_with_an_invalid_text_is_read() {
+        for text in [&b"caf\xe9"[..], b"\\ud800", b"a\x01b", b"C:\\path"] {
+            let body = [b"{\"Errors\":{\"Status\":410,\"Detail\":\"", text, b"\"}}"].concat();
+            let envelope = Envelope::read(&body).expect("read");
+            assert_eq!(envelope.errors[0].status, Stated::Status(410), "{:?}", text.escape_ascii());
+            assert!(envelope.errors[0].detail.is_some());
+        }
+    }
+
+    #[test]
+    fn deep_nesting_neither_hides_an_error_nor_makes_one() {
+        let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+        let read = |body: String| Envelope::read(body.as_bytes()).expect("read");
+        let beside = read(format!(r#"{{"New":{deep},"Result":{{"Remaining":5,"New":{deep}}}}}"#));
+        assert!(beside.errors.is_empty());
+        assert_eq!(field(&beside.result.expect("a result"), "Remaining"), Some(&json!(5)));
+        assert_eq!(read(format!(r#"{{"Errors":{deep}}}"#)).errors.len(), 1);
+        let status = read(format!(r#"{{"Errors":{{"Status":{deep}}}}}"#)).errors[0].status;
+        assert_eq!(status, Stated::Gibberish);
     }
 
     #[test]

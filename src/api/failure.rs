@@ -94,7 +94,10 @@ pub(super) fn sentence(status: u16, voice: Voice, endpoint: Endpoint, server: &s
              token: is a proxy or a gateway in the way of [server.{server}]?"
         ),
         (407, _) => {
-            format!("the proxy wants credentials (407): put them into `proxy` of [server.{server}]")
+            format!(
+                "the proxy requires credentials, or does not accept those it got (407): set or \
+                 check `proxy_credentials_file` of [server.{server}]"
+            )
         }
         (400, _) => format!(
             "the server misses something in {call} (400): check that `url` of [server.{server}] \

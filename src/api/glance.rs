@@ -185,6 +185,32 @@ mod tests {
         })
     }
 
+    /// Bytes that are put into a body: as good as invisible to a parser that skips texts.
+    const ODD: [&[u8]; 14] = [
+        b"\xe9", b"\xff", b"\x00", b"\n", b"\\ud800", b"\\udc00", b"\\x", b"\\", b"\"", b"1e400",
+        b"[", b"]", b"{\"x\":", b"}",
+    ];
+
+    #[test]
+    fn texts_and_nesting_that_a_glance_skips_are_no_obstacle_to_the_whole_reading() {
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
+        let odd: Vec<Vec<u8>> = [&b"\"caf\xe9\""[..], b"\"\\ud800\"", b"1e400", b"{\"\xff\":1}"]
+            .iter()
+            .map(|odd| odd.to_vec())
+            .chain([deep(127), deep(128), deep(20_000)])
+            .collect();
+        for odd in odd {
+            for (before, after) in [
+                (r#"{"New":"#, r#","Result":{"Remaining":5}}"#),
+                (r#"{"Result":{"New":"#, r#","Remaining":5}}"#),
+            ] {
+                let body = [before.as_bytes(), &odd, after.as_bytes()].concat();
+                assert_eq!(life(&body), Some(Duration::from_millis(5)), "{:?}", odd.escape_ascii());
+                assert_eq!(read_whole(&body), life(&body), "{:?}", odd.escape_ascii());
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_glance_never_sees_what_is_not_there(result in values(), errors in values()) {
@@ -198,6 +224,21 @@ mod tests {
                 let seen = life(text.as_bytes());
                 prop_assert!(seen.is_none() || seen == read_whole(text.as_bytes()), "{}", text);
             }
+        }
+
+        #[test]
+        fn a_glance_at_a_spoilt_body_agrees_with_the_whole_reading(
+            other in values(),
+            spoilt in prop::collection::vec((any::<prop::sample::Index>(), 0..ODD.len()), 0..4),
+        ) {
+            let body = json!({ "Result": { "Remaining": 5, "x": other }, "y": other });
+            let mut body = body.to_string().into_bytes();
+            for (at, odd) in spoilt {
+                let at = at.index(body.len() + 1);
+                body.splice(at..at, ODD[odd].iter().copied());
+            }
+            let seen = life(&body);
+            prop_assert!(seen.is_none() || seen == read_whole(&body), "{:?}", body.escape_ascii());
         }
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
+use super::connect::ClientCertificateState;
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::failure::{Failure, FailureKind, Voice, kind_of, sentence};
 use super::glance;
 use super::redact::clean;
+use super::transport::lacks_certificate;
 use super::{LoginFault, LoginFaultKind, Renewed};
 use crate::outcome::{Fault, Outcome};
 use crate::secret::{Mistake, TokenValue};
@@ -29,11 +31,22 @@ pub(super) struct Asked<'a> {
 pub(super) struct Answer {
     /// The HTTP status.
     pub(super) status: u16,
-    /// What the `Retry-After` header asks for.
-    pub(super) retry_after: Option<Duration>,
+    /// What the `Retry-After` header asks for, or one that stands in for it.
+    pub(super) pause: Option<Duration>,
+    /// How long it takes until the quota of requests is renewed.
+    pub(super) quota_reset: Option<Duration>,
     /// How the body is encoded, although `identity` was asked for.
     pub(super) encoding: Option<Box<str>>,
+    /// What is known of TLS client authentication with the server.
+    pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
+}
+
+impl Answer {
+    /// How long the server asks to be left alone if the response has this status.
+    fn pause(&self, status: u16) -> Option<Duration> {
+        self.pause.or(self.quota_reset.filter(|_| status == 429))
+    }
 }
 
 /// An answer's body.
@@ -149,7 +162,7 @@ fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
         protocol_error(asked.endpoint, reason)
     } else {
         Failure {
-            kind: kind_of(status, Voice::Http, answer.retry_after),
+            kind: kind_of(status, Voice::Http, answer.pause(status)),
             fault: told(asked, status, Voice::Http, None),
         }
     };
@@ -160,6 +173,13 @@ fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
             failure.fault.error, asked.server
         )
         .into();
+    }
+    // What a web server says that wants a client certificate and can still send a response.
+    if answer.certificate == ClientCertificateState::Lacking
+        && matches!(status, 400 | 401 | 403 | 495 | 496)
+    {
+        let sentence = lacks_certificate(asked.server);
+        failure.fault.error = format!("{}; {sentence}", failure.fault.error).into();
     }
     failure
 }
@@ -176,7 +196,7 @@ fn failure_of(asked: &Asked<'_>, answer: &Answer, error: &ApiError) -> Failure {
         }
     };
     Failure {
-        kind: kind_of(status, Voice::Api, answer.retry_after),
+        kind: kind_of(status, Voice::Api, answer.pause(status)),
         fault: told(asked, status, Voice::Api, detail),
     }
 }

@@ -11,7 +11,9 @@ fn asked(endpoint: Endpoint) -> Asked<'static> {
 }
 
 fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, retry_after: None, encoding: None, body: Body::Whole(body.to_string().into()) }
+    let body = Body::Whole(body.to_string().into());
+    let certificate = ClientCertificateState::NotAskedFor;
+    Answer { status, pause: None, quota_reset: None, encoding: None, certificate, body }
 }
 
 fn queried(status: u16, body: impl ToString) -> Outcome {
@@ -181,7 +183,7 @@ fn a_200_that_is_not_the_apis_is_unavailable() {
 #[test]
 fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
     for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
-        let answer = Answer { status, retry_after: None, encoding: None, body: Body::TooLong };
+        let answer = Answer { body: Body::TooLong, ..answer(status, "") };
         let outcome = query(&asked(Endpoint::Query), &answer);
         assert_eq!(kind(&outcome), expected, "{status}");
     }
@@ -189,12 +191,34 @@ fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
 
 #[test]
 fn a_429_in_the_body_is_quiet_for_as_long_as_the_header_says() {
-    let retry_after = Some(Duration::from_secs(7));
-    let answer = Answer { retry_after, ..answer(200, json!({ "Errors": { "Status": 429 } })) };
+    let pause = Some(Duration::from_secs(7));
+    let answer = Answer { pause, ..answer(200, json!({ "Errors": { "Status": 429 } })) };
     let Outcome::Throttled { retry_after, .. } = query(&asked(Endpoint::Query), &answer) else {
         panic!("not throttled");
     };
     assert_eq!(retry_after, Duration::from_secs(7));
+}
+
+#[test]
+fn reset_of_the_quota_counts_beside_a_429_only() {
+    let quota_reset = Some(Duration::from_secs(40));
+    for (status, expected) in [(429, Some(40)), (503, None), (500, None), (200, None)] {
+        for (http, body) in [(status, json!({})), (200, json!({ "Errors": { "Status": status } }))]
+        {
+            let answer = Answer { quota_reset, ..answer(http, body) };
+            let pause = match query(&asked(Endpoint::Query), &answer) {
+                Outcome::Throttled { retry_after, .. } => Some(retry_after.as_secs()),
+                _ => None,
+            };
+            assert_eq!(pause, expected, "{http} {status}");
+        }
+    }
+    let pause = Some(Duration::from_secs(7));
+    let both = Answer { pause, quota_reset, ..answer(429, "") };
+    let Outcome::Throttled { retry_after, .. } = query(&asked(Endpoint::Query), &both) else {
+        panic!("not throttled");
+    };
+    assert_eq!(retry_after.as_secs(), 7);
 }
 
 #[test]

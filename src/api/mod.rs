@@ -6,6 +6,7 @@
 //!
 //! Sending (`send`) and concluding (`interpret`) are apart, and the latter is pure.
 
+mod certificate;
 mod connect;
 mod connections;
 mod endpoint;
@@ -13,10 +14,13 @@ mod envelope;
 mod failure;
 mod glance;
 mod interpret;
+mod lenient;
+mod materials;
 mod quiet;
 mod redact;
 mod send;
 mod transport;
+mod tunnel;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +33,10 @@ pub use self::connect::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
 use self::endpoint::{Addresses, Endpoint};
+use self::failure::Failure;
 use self::interpret::{Answer, Asked};
+pub use self::materials::CertificateWarning;
+use self::materials::Materials;
 use self::send::OnEnd;
 use self::transport::Limits;
 use crate::outcome::{Connection, Fault, Outcome};
@@ -101,12 +108,12 @@ impl LoginFaultKind {
 }
 
 impl Client {
-    /// A client for `server`. Reads `ca_file`; connects to nothing yet.
+    /// A client for `server`. Reads the files that it names; connects to nothing yet.
     ///
     /// # Errors
     ///
-    /// When `ca_file` cannot be read or holds no certificate, `proxy` cannot be used, or
-    /// this machine trusts no certificate authority at all.
+    /// When a file cannot be read or used, `proxy` cannot be used, or this machine trusts no
+    /// certificate authority at all.
     pub fn new(server: &Server) -> Result<Self, ClientError> {
         Self::with_limits(server, ConnectionLimits::default())
     }
@@ -117,8 +124,35 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn with_limits(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
+        Self::from_materials(server, Materials::read(server)?, limits)
+    }
+
+    /// Reads the files of `server` again: another client if one of them has changed, or the
+    /// system's authorities have. `server` is what this client was made for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn reread(&self, server: &Server) -> Result<Option<Self>, ClientError> {
+        let materials = Materials::read(server)?;
+        if materials.fingerprint == self.0.connections.blueprint().fingerprint() {
+            return Ok(None);
+        }
+        Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
+    }
+
+    /// What is wrong with the client certificate although it can be used.
+    pub fn certificate_warning(&self) -> Option<&CertificateWarning> {
+        self.0.connections.blueprint().warning()
+    }
+
+    fn from_materials(
+        server: &Server,
+        materials: Materials,
+        limits: ConnectionLimits,
+    ) -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Inner {
-            connections: Connections::new(server, limits)?,
+            connections: Connections::new(server, materials, limits)?,
             addresses: Addresses::under(&server.url),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
@@ -140,7 +174,7 @@ impl Client {
             self.call(&asked, &parameters, timeout, connection, OnEnd::Resend).await;
         let outcome = match answer {
             Ok(answer) => interpret::query(&asked, &answer),
-            Err(fault) => Outcome::Unavailable(fault),
+            Err(failure) => failure.into(),
         };
         self.0.connections.judge(&lease, Verdict::from(&outcome));
         outcome
@@ -162,7 +196,7 @@ impl Client {
         let (answer, lease) = self.call(&asked, &parameters, timeout, connection, on_end).await;
         let renewed = match answer {
             Ok(answer) => interpret::renew(&asked, &answer, token),
-            Err(fault) => Renewed { outcome: Outcome::Unavailable(fault), new_value: None },
+            Err(failure) => Renewed { outcome: failure.into(), new_value: None },
         };
         self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
         if renewed.new_value.is_some() {
@@ -191,7 +225,9 @@ impl Client {
             self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
         let login = match answer {
             Ok(answer) => interpret::login(&asked, &answer),
-            Err(fault) => Err(LoginFault { kind: LoginFaultKind::Unavailable, fault }),
+            Err(Failure { fault, .. }) => {
+                Err(LoginFault { kind: LoginFaultKind::Unavailable, fault })
+            }
         };
         let conclusive = match &login {
             Ok(_) => true,
@@ -214,7 +250,9 @@ impl Client {
         let parameters = [("SessionToken", token.expose())];
         let (answer, lease) =
             self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
-        let revoked = answer.and_then(|answer| interpret::revoke(&asked, &answer));
+        let revoked = answer
+            .map_err(|failure| failure.fault)
+            .and_then(|answer| interpret::revoke(&asked, &answer));
         let verdict = if revoked.is_ok() { Verdict::Conclusive } else { Verdict::Inconclusive };
         self.0.connections.judge(&lease, verdict);
         revoked
@@ -232,7 +270,7 @@ impl Client {
         timeout: Duration,
         connection: Connection,
         on_end: OnEnd,
-    ) -> (Result<Answer, Fault>, Lease) {
+    ) -> (Result<Answer, Failure>, Lease) {
         let Inner { connections, addresses, connect_timeout, .. } = &*self.0;
         let url = || addresses.with(asked.endpoint, parameters);
         let limits = Limits { timeout, connect_timeout: *connect_timeout };

@@ -6,18 +6,19 @@
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
 use reqwest::{Method, Request, Response};
 use tokio::time::timeout;
 use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
+use super::failure::Failure;
 use super::interpret::{Answer, Asked, Body};
 use super::quiet;
 use super::redact::clean;
 use super::transport::{Limits, explain, no_answer_within};
 use crate::clock::wall_clock;
-use crate::outcome::{Connection, Fault};
+use crate::outcome::Connection;
 
 /// The longest body that is read, in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -41,7 +42,7 @@ pub(super) async fn get(
     on_end: OnEnd,
     limits: Limits,
     asked: &Asked<'_>,
-) -> Result<Answer, Fault> {
+) -> Result<Answer, Failure> {
     let answered = async {
         let mut sent = lease.http.execute(Request::new(Method::GET, url())).await;
         if let Err(error) = &sent
@@ -55,18 +56,27 @@ pub(super) async fn get(
         let response = sent?;
         connections.note_response(lease, &response);
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers());
+        let (pause, quota_reset) = pauses(response.headers());
         let encoding = encoding(response.headers(), asked);
-        Ok(Answer { status, retry_after, encoding, body: body(response).await? })
+        let certificate = connections.blueprint().certificate();
+        let body = body(response).await?;
+        Ok(Answer { status, pause, quota_reset, encoding, certificate, body })
     };
     // The library's own limit would be a timer and a wrapper more for each request.
     match timeout(limits.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
-            let error: reqwest::Error = error;
-            Err(Fault::new(explain(&error.without_url(), limits, asked)))
+            let error = reqwest::Error::without_url(error);
+            let blueprint = connections.blueprint();
+            if let Some(tunnel) = blueprint.tunnel()
+                && let Some(failure) = tunnel.refusal(&error, asked.server).await
+            {
+                return Err(failure);
+            }
+            let certificate = blueprint.certificate();
+            Err(Failure::unavailable(explain(&error, limits, asked, certificate)))
         }
-        Err(_) => Err(Fault::new(no_answer_within(limits.timeout))),
+        Err(_) => Err(Failure::unavailable(no_answer_within(limits.timeout))),
     }
 }
 
@@ -87,10 +97,10 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
     Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let asked = headers.get(RETRY_AFTER)?;
+/// How long the server asks for a pause, and how long it takes until the quota is renewed.
+fn pauses(headers: &HeaderMap) -> (Option<Duration>, Option<Duration>) {
     let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(|| wall_clock().into());
-    quiet::asked(asked, answered)
+    (quiet::pause(headers, answered), quiet::quota_reset(headers, answered))
 }
 
 /// The content coding of a body, if it has one: `identity` is none.

@@ -7,6 +7,11 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, OtherError};
+
+use super::connect::ClientCertificateState;
 use super::interpret::Asked;
 use super::redact::clean;
 
@@ -20,7 +25,12 @@ pub(super) struct Limits {
 }
 
 /// The sentence for a request that got no whole answer, with a remedy where there is one.
-pub(super) fn explain(error: &reqwest::Error, limits: Limits, asked: &Asked<'_>) -> String {
+pub(super) fn explain(
+    error: &reqwest::Error,
+    limits: Limits,
+    asked: &Asked<'_>,
+    certificate: ClientCertificateState,
+) -> String {
     let server = asked.server;
     let reason = clean(&reason(error), asked.secret);
     if error.is_timeout() {
@@ -31,23 +41,166 @@ pub(super) fn explain(error: &reqwest::Error, limits: Limits, asked: &Asked<'_>)
         return no_answer_within(limits.timeout);
     }
     match tls_error(error) {
-        Some(rustls::Error::InvalidCertificate(_)) => format!(
-            "the certificate of the server is not accepted ({reason}): if a private authority \
-             has issued it, set `ca_file` of [server.{server}] to that authority"
-        ),
-        Some(_) => format!(
-            "no TLS connection ({reason}): does `url` of [server.{server}] lead to a server that \
-             speaks https?"
-        ),
+        Some(rustls::Error::InvalidCertificate(error)) => {
+            certificate_sentence(error, &reason, asked)
+        }
+        Some(error) => tls_sentence(error, &reason, asked, certificate),
         None if error.is_dns() => format!(
             "the server's name cannot be resolved ({reason}): check `url` of [server.{server}] \
              and this machine's name service"
         ),
         None if error.is_connect() => format!(
-            "no connection ({reason}): is [server.{server}] up, and do its `url` and `proxy` hold?"
+            "no connection ({reason}): is [server.{server}] up, and are its `url` and `proxy` \
+             right?"
         ),
+        // The server may close the connection before its reason is read.
+        None if certificate == ClientCertificateState::Lacking => {
+            format!("no whole answer came ({reason}): {}", lacks_certificate(server))
+        }
         None => format!("no whole answer came ({reason})"),
     }
+}
+
+/// The sentence for a server that requires a client certificate, to follow another one.
+pub(super) fn lacks_certificate(server: &str) -> String {
+    format!(
+        "the server asked for a client certificate, and none is configured: set \
+         `client_cert_file` and `client_key_file` of [server.{server}]"
+    )
+}
+
+/// The sentence for a certificate of the server that is not accepted.
+fn certificate_sentence(error: &CertificateError, reason: &str, asked: &Asked<'_>) -> String {
+    let server = asked.server;
+    match error {
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "the certificate of the server expired at {}, and this machine's clock says {}: the \
+             server needs a new certificate, unless the clock is wrong",
+            date(*not_after),
+            date(*time)
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "the certificate of the server is not valid until {}, and this machine's clock says \
+             {}: set the clock if it is wrong",
+            date(*not_before),
+            date(*time)
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
+            let names = match clean(&names.join(", "), asked.secret) {
+                names if names.is_empty() => "no name at all".to_owned(),
+                names => names,
+            };
+            format!(
+                "the certificate of the server is for {names}, not for {}: check `url` of \
+                 [server.{server}], or have a certificate issued for that name",
+                expected.to_str()
+            )
+        }
+        // A new authority may have the name of an old one, which then seems to have signed wrongly.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "the certificate of the server is from an authority that is not trusted ({reason}): if \
+             it is a private authority, set `ca_file` of [server.{server}] to its certificate"
+        ),
+        CertificateError::Other(other) if is_authority_s(other) => format!(
+            "the server presents the certificate of an authority (CA:TRUE) as its own, which is \
+             not accepted: give the server a certificate of its own (CA:FALSE), signed by that \
+             authority, and keep `ca_file` of [server.{server}]"
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            format!(
+                "the certificate of the server is not made for servers ({reason}): the server \
+                 needs one with the extended key usage serverAuth"
+            )
+        }
+        CertificateError::Revoked => {
+            format!("the certificate of the server is revoked: does [server.{server}] know?")
+        }
+        _ => format!(
+            "the certificate of the server is not accepted ({reason}): check the certificate of \
+             [server.{server}] with `openssl s_client -showcerts`"
+        ),
+    }
+}
+
+/// The sentence for a TLS connection that failed for another reason than the server's certificate.
+fn tls_sentence(
+    error: &rustls::Error,
+    reason: &str,
+    asked: &Asked<'_>,
+    certificate: ClientCertificateState,
+) -> String {
+    let server = asked.server;
+    let alert = match error {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    };
+    match (alert, certificate) {
+        (Some(AlertDescription::CertificateRequired), _)
+        | (
+            Some(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError,
+            ),
+            ClientCertificateState::Lacking,
+        ) => {
+            format!("no TLS connection ({reason}): {}", lacks_certificate(server))
+        }
+        (
+            Some(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError,
+            ),
+            ClientCertificateState::Configured,
+        ) => format!(
+            "no TLS connection ({reason}): the server does not accept the client certificate; \
+             check that `client_cert_file` of [server.{server}] is valid, and from an authority \
+             that the server trusts"
+        ),
+        (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
+        _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
+        _ => format!(
+            "no TLS connection ({reason}): does `url` of [server.{server}] lead to a server that \
+             speaks https?"
+        ),
+    }
+}
+
+fn old_protocol(reason: &str, server: &str) -> String {
+    format!(
+        "no common TLS version or cipher ({reason}): [server.{server}] must offer TLS 1.2 or 1.3"
+    )
+}
+
+/// A name as the TLS library shows it, without the kind around it: `DnsName("a.example")`.
+fn bare_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+/// Whether a certificate was refused because it is an authority's.
+fn is_authority_s(error: &OtherError) -> bool {
+    error.0.to_string().contains("CaUsedAsEndEntity")
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
 }
 
 /// The sentence for a request that has taken as long as it may.

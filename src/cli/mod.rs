@@ -273,7 +273,10 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
-        Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+        let client = Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
+        if let Some(warning) = client.certificate_warning() {
+            complain(&format!("warning: {}; {}", warning.message, warning.remedy));
+        }
     }
     let mut more = doctor::absent(&loaded.settings);
     more.extend(control::outsiders(&loaded.settings, GROUP));

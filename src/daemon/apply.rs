@@ -13,23 +13,42 @@ use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
-use crate::settings::{Reauth, ReauthMethod, Server, Settings, Warning};
+use crate::settings::{Place, Reauth, ReauthMethod, Server, Settings, Warning, WarningKind};
 use crate::store::Store;
 
-/// Connections for every server that is new or changed, as against `old`. Reads files.
+/// Connections for every server that is new or changed, as against `old`: in its settings, or in
+/// a file that these name. Reads files.
 pub(super) fn clients(
     settings: &Settings,
-    old: &[Server],
+    old: &[Remote],
 ) -> Result<BTreeMap<String, Client>, DaemonError> {
-    let known = |server: &Server| old.contains(server);
     let build = |server: &Server| {
         let name = server.name.clone();
-        match Client::new(server) {
-            Ok(client) => Ok((name, client)),
-            Err(error) => Err(DaemonError::Client { name, error }),
+        let client = match old.iter().find(|remote| remote.settings == *server) {
+            Some(remote) => remote.client.reread(server),
+            None => Client::new(server).map(Some),
+        };
+        match client {
+            Ok(client) => client.map(|client| Ok((name, client))),
+            Err(error) => Some(Err(DaemonError::Client { name, error })),
         }
     };
-    settings.servers.iter().filter(|server| !known(server)).map(build).collect()
+    settings.servers.iter().filter_map(build).collect()
+}
+
+/// Client certificates that no server will accept at this time.
+pub(super) fn certificate_warnings(clients: &BTreeMap<String, Client>) -> Vec<Warning> {
+    let warning = |client: &Client| {
+        let warning = client.certificate_warning()?;
+        Some(Warning {
+            kind: WarningKind::ClientCertificate,
+            place: Place::File(warning.path.clone()),
+            message: warning.message.clone(),
+            remedy: warning.remedy.clone(),
+            excerpt: None,
+        })
+    };
+    clients.values().filter_map(warning).collect()
 }
 
 impl Daemon {

@@ -240,6 +240,7 @@ impl Daemon {
         let fields = Fields { tokens, version, ..Fields::default() };
         daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
         let store = daemon.opened(store);
+        daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
         Ok(daemon)
     }

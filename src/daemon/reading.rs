@@ -9,10 +9,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Loader;
-use super::apply::clients;
+use super::apply::{certificate_warnings, clients};
 use super::beside::blocking;
+use super::roster::Remote;
 use crate::api::Client;
-use crate::settings::{Loaded, Server};
+use crate::settings::Loaded;
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,8 +31,9 @@ pub(super) struct Fresh {
 
 impl Fresh {
     /// With what it takes in place of the `old` servers. Reads the files that these name.
-    pub(super) fn new(loaded: Loaded, old: &[Server]) -> Result<Self, String> {
+    pub(super) fn new(mut loaded: Loaded, old: &[Remote]) -> Result<Self, String> {
         let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
+        loaded.warnings.extend(certificate_warnings(&clients));
         Ok(Self { loaded, clients })
     }
 }
@@ -50,7 +52,7 @@ impl Reader {
     /// What is there now, in place of the `old` servers; or why not, for people.
     pub(super) fn read(
         &self,
-        old: Vec<Server>,
+        old: Vec<Remote>,
     ) -> impl Future<Output = Result<Fresh, String>> + Send + use<> {
         let thread = Arc::clone(&self.threads).try_acquire_owned();
         let loader = Arc::clone(&self.loader);

@@ -11,6 +11,7 @@ use super::Daemon;
 use super::application::Application;
 use super::deeds::{Done, Look};
 use super::reading::Fresh;
+use super::roster::Remote;
 use crate::clock::{self, Stopwatch};
 use crate::control::Reloaded;
 use crate::events::{self, Fields, Name, Severity};
@@ -75,9 +76,15 @@ impl Daemon {
         number
     }
 
+    /// The configured servers with their clients.
+    fn remotes(&self) -> Vec<Remote> {
+        let known = self.settings.servers.iter().filter_map(|it| self.roster.server_of(&it.name));
+        known.map(|id| self.roster.remote(id).clone()).collect()
+    }
+
     fn read_configuration(&mut self) {
         self.told(systemd::reloading());
-        let reading = self.reader.read(self.settings.servers.clone());
+        let reading = self.reader.read(self.remotes());
         self.queries.spawn(async { Done::Loaded(Box::new(reading.await)) });
     }
 
@@ -332,7 +339,7 @@ mod tests {
         let Loaded { settings, .. } = configured(folder, 'a', TOKENS);
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         daemon.reloads.ask();
-        let fresh = Fresh::new(configured(folder, 'b', TOKENS), &daemon.settings.servers);
+        let fresh = Fresh::new(configured(folder, 'b', TOKENS), &daemon.remotes());
         daemon.loaded(fresh);
         daemon
     }
@@ -401,7 +408,7 @@ mod tests {
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         for n in 1..20 {
             daemon.reloads.ask();
-            let fresh = Fresh::new(configured(n), &daemon.settings.servers);
+            let fresh = Fresh::new(configured(n), &daemon.remotes());
             daemon.loaded(fresh);
             while !daemon.backlog.is_empty() {
                 daemon.work();

@@ -140,14 +140,17 @@ impl Turn<'_> {
         });
     }
 
-    /// The value in use lives: judge, report, and plan what follows.
+    /// The value in use was reported as alive: judge, report, and plan what follows.
     pub(super) fn alive(&mut self, reading: Reading) {
         let earlier = match self.token.standing {
             Standing::Alive(earlier) | Standing::Unverified(earlier) => Some(earlier),
             Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
-        self.token.standing = Standing::Alive(reading);
+        // No life left is no life that was confirmed.
+        let lives = reading.remaining_ms > 0;
+        self.token.standing =
+            if lives { Standing::Alive(reading) } else { Standing::Unverified(reading) };
         self.token.stage = Stage::Calm;
         self.token.forget_failures();
         if reading.remaining() >= SHORTEST_TIMEOUT {
@@ -169,7 +172,7 @@ impl Turn<'_> {
         self.token.budget.alive_at(reading.sent);
         self.plan_early_reauth(&reading);
         self.prove_reauth(&reading);
-        if std::mem::take(&mut self.token.troubled) {
+        if lives && std::mem::take(&mut self.token.troubled) {
             self.say(Notice::Recovered { remaining_ms: reading.remaining_ms });
         }
         self.say(Notice::Checked {

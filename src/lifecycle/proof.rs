@@ -25,7 +25,11 @@ impl Turn<'_> {
         earlier: &Reading,
         reading: &Reading,
     ) -> Option<bool> {
-        if std::mem::take(&mut self.token.resumed) || self.token.life_ms == 0 {
+        let resumed = std::mem::take(&mut self.token.resumed);
+        // A life that was never there is as good as one that is not extended: what renews it is
+        // still to be tried.
+        let unknown = self.token.life_ms == 0 && reading.remaining_ms > 0;
+        if resumed || unknown {
             return None;
         }
         let life = Duration::from_millis(self.token.life_ms);

@@ -5,6 +5,7 @@ mod answers;
 mod early;
 mod endings;
 mod newcomers;
+mod nothing_left;
 mod properties;
 mod reauth;
 mod renewal;

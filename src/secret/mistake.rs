@@ -96,7 +96,7 @@ fn is_assignment(text: &str) -> bool {
 
 /// Characters without a glyph and without an advance width, which [`char::is_control`] and
 /// [`char::is_whitespace`] do not cover.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'

@@ -100,6 +100,8 @@ pub enum WarningKind {
     LittleRetryRoom,
     /// Token values travel over plain http.
     PlainHttp,
+    /// A client certificate that is not valid at this time.
+    ClientCertificate,
     /// A token is revoked at each stop, and nothing gets it a new value.
     RevokedForGood,
     /// A value that looks like a secret, where the name of something belongs.

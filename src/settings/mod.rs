@@ -42,8 +42,8 @@ pub use json_schema::json_schema;
 pub use lenient::find_socket;
 pub use lone::lone_server;
 pub use model::{
-    Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader, Reauth, ReauthMethod,
-    Server, Settings, Source, Token, Upkeep,
+    ClientCertificate, Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader,
+    Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
 };
 pub use print::print;
 pub use quiet::{QuietFault, QuietWindow};

@@ -90,8 +90,21 @@ pub struct Server {
     pub rate_limit: NonZeroU32,
     /// A private authority that alone is trusted, PEM.
     pub ca_file: Option<PathBuf>,
+    /// What the server's TLS recognises this client by.
+    pub client_certificate: Option<ClientCertificate>,
     /// The proxy that all requests go through.
     pub proxy: Option<Url>,
+    /// Where `USER:PASSWORD` for the proxy is read from.
+    pub proxy_credentials: Option<KeySource>,
+}
+
+/// A certificate for TLS client authentication, in PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and the intermediate ones behind it.
+    pub cert_file: PathBuf,
+    /// Its private key, not encrypted. May be the same file.
+    pub key_file: PathBuf,
 }
 
 impl fmt::Debug for Server {
@@ -106,7 +119,9 @@ impl fmt::Debug for Server {
             max_in_flight,
             rate_limit,
             ca_file,
+            client_certificate,
             proxy,
+            proxy_credentials,
         } = self;
         f.debug_struct("Server")
             .field("name", name)
@@ -117,7 +132,9 @@ impl fmt::Debug for Server {
             .field("max_in_flight", max_in_flight)
             .field("rate_limit", rate_limit)
             .field("ca_file", ca_file)
+            .field("client_certificate", client_certificate)
             .field("proxy", &proxy.as_ref().map(bare))
+            .field("proxy_credentials", proxy_credentials)
             .finish()
     }
 }
@@ -162,7 +179,7 @@ pub enum ReauthMethod {
     },
 }
 
-/// Where an API key is kept.
+/// Where a secret other than a token is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file.
@@ -319,6 +336,8 @@ mod tests {
             max_in_flight: NonZeroU32::MIN,
             rate_limit: NonZeroU32::MIN,
             ca_file: None,
+            client_certificate: None,
+            proxy_credentials: None,
             proxy: Some("http://user:S3CR3T@p:3128".parse().unwrap()),
         };
         let shown = format!("{server:?}");

@@ -63,7 +63,11 @@ pub(super) struct RawServer {
     pub(super) max_in_flight: Option<u32>,
     pub(super) rate_limit: Option<u32>,
     pub(super) ca_file: Option<String>,
+    pub(super) client_cert_file: Option<String>,
+    pub(super) client_key_file: Option<String>,
     pub(super) proxy: Option<String>,
+    pub(super) proxy_credentials_file: Option<String>,
+    pub(super) proxy_credential: Option<String>,
     pub(super) schedule: Option<RawSchedule>,
 }
 

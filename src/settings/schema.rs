@@ -153,7 +153,11 @@ const SERVER: &[Field] = &[
     // Ten times what one core can send.
     value("rate_limit", Kind::Whole(1, 1_000_000)),
     value("ca_file", Kind::Path),
+    value("client_cert_file", Kind::Path),
+    value("client_key_file", Kind::Path),
     value("proxy", Kind::Url),
+    value("proxy_credentials_file", Kind::Path),
+    value("proxy_credential", Kind::Credential),
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 

@@ -148,6 +148,36 @@ async fn an_error_is_read_in_each_of_the_shapes_that_servers_use() {
     }
 }
 
+#[tokio::test]
+async fn death_is_concluded_whatever_the_bytes_of_its_detail() {
+    let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));
+    let details: [&[u8]; 8] = [
+        b"\"caf\xe9 closed\"",
+        b"\"\xff\xfe\xe2\x82\"",
+        b"\"lone \\ud83d surrogate\"",
+        b"\"\\udc00\"",
+        b"\"raw \x01 control \x00 and\n\tmore\"",
+        b"\"C:\\path \\x41\"",
+        b"1e999",
+        deep.as_bytes(),
+    ];
+    let cases: Vec<(String, (u16, u64))> =
+        named((0..details.len() as u64).flat_map(|case| [(200, case), (410, case)]).collect());
+    let fleet = Fleet::new(cases.iter().map(|(name, _)| name.clone()), 60).await;
+    for ((_, server), (_, (http, case))) in fleet.servers.iter().zip(&cases) {
+        let detail = details[usize::try_from(*case).expect("few")];
+        let text = [b"{\"Errors\":{\"Status\":410,\"Detail\":", detail, b"}}"].concat();
+        server.plan_fault(Plan::once(body(*http, text)));
+    }
+    let daemon = fleet.stage.start();
+    for (name, case) in cases {
+        let line = daemon.event("token_expired", &name).await;
+        assert_eq!(line.number("status"), 410, "{case:?}");
+    }
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("check_failed", ""), 0);
+}
+
 /// The first lines with `event` of tokens whose first answers are these.
 async fn first_events(texts: &[&str], status: u16, event: &str) -> Vec<(String, Line)> {
     let cases = named(texts.to_vec());

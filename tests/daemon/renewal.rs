@@ -3,7 +3,7 @@
 use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
 
 use crate::support::{
-    Line, Stage, about, calls, seconds, secret, server_table, simulator_with, token_table,
+    Line, Stage, about, calls, get, seconds, secret, server_table, simulator_with, token_table,
 };
 
 async fn staged(renewal: &str, behaviour: Behaviour) -> (Simulator, Stage) {
@@ -87,5 +87,30 @@ async fn a_life_that_is_reported_as_nothing_for_ever_is_never_called_renewed() {
     let checked = ended.all("token_checked", "quotes");
     assert!(checked.iter().all(|line| line.0["renewed"] != true), "{checked:#?}");
     assert_eq!(ended.count("renewal_learned", ""), 0);
+    assert_eq!(ended.count("renewal_not_observed", "quotes"), 1);
+}
+
+#[tokio::test]
+async fn token_of_which_nothing_is_ever_left_is_unverified_and_its_renewal_is_tried() {
+    let (server, stage) = staged("auto", renewing_by(RenewsBy::Query)).await;
+    let nothing = br#"{"Result":{"Remaining":0}}"#.to_vec();
+    server.plan_fault(Plan::always(Trouble::Body { status: 200, body: nothing }));
+    let daemon = stage.start();
+    let line = daemon.event("renewal_not_observed", "quotes").await;
+    assert_eq!(line.number("dies_in_ms"), 0);
+    assert!(calls(&server, Endpoint::Renew) > 0);
+    let status = get(&stage, "/v1/tokens/quotes").await.json();
+    assert_eq!(status["state"], "unverified", "{status}");
+    let output = stage.command("status").output().await.expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    server.clear_faults();
+    daemon
+        .until("a life again", |lines| {
+            lines
+                .iter()
+                .any(|line| line.is("token_checked", "quotes") && line.number("remaining_ms") > 0)
+        })
+        .await;
+    let ended = daemon.stop().await;
     assert_eq!(ended.count("renewal_not_observed", "quotes"), 1);
 }

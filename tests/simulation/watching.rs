@@ -242,6 +242,8 @@ impl World {
         }
         let current = self.subjects[subject].using == Some(session);
         let answered = match outcome {
+            Outcome::Alive { remaining } if current && remaining.is_zero() => Answered::Spent,
+            Outcome::Alive { remaining } if remaining.is_zero() => Answered::Elsewhere,
             Outcome::Alive { .. } if current => Answered::Alive,
             _ if !current => Answered::Candidate,
             Outcome::Expired(_) => {

@@ -41,7 +41,9 @@ fn server(url: &str) -> Server {
         max_in_flight: many,
         rate_limit: many,
         ca_file: None,
+        client_certificate: None,
         proxy: None,
+        proxy_credentials: None,
     }
 }
 

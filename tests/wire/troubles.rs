@@ -40,6 +40,30 @@ async fn response_with_a_content_encoding_is_named_in_the_error() {
 }
 
 #[tokio::test]
+async fn pause_of_a_429_is_read_from_each_header_that_servers_use() {
+    let reset = tokenkeep::clock::wall_clock().as_second() + 300;
+    for (header, seconds) in [
+        ("Retry-After: 20".to_owned(), 20..=20),
+        ("Retry-After-Ms: 20500".to_owned(), 20..=20),
+        ("RateLimit-Reset: 30".to_owned(), 30..=30),
+        ("RateLimit: \"burst\";r=0;t=40".to_owned(), 40..=40),
+        ("X-RateLimit-Reset: 50".to_owned(), 50..=50),
+        (format!("X-RateLimit-Reset: {reset}"), 200..=300),
+        (format!("X-RateLimit-Reset: {reset}000"), 200..=300),
+        ("X-RateLimit-Remaining: 0".to_owned(), 1..=1),
+    ] {
+        let response = format!(
+            "HTTP/1.1 429 Slow\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let outcome = queried_raw(Script::Say(response.into_bytes()), AMPLE).await;
+        let Outcome::Throttled { retry_after, .. } = outcome else {
+            panic!("{header}: {outcome:?}")
+        };
+        assert!(seconds.contains(&retry_after.as_secs()), "{header}: {retry_after:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_misconfigured_and_the_other_host_is_never_asked() {
     let stranger = raw(Script::Say(alive_for_a_minute())).await;
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");

@@ -125,6 +125,26 @@ async fn https_to_a_server_that_speaks_http_is_told_as_such() {
     assert!(error.contains("speaks https"), "{error}");
 }
 
+#[tokio::test]
+async fn server_with_an_old_tls_version_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("bound"));
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut hello = [0; 4096];
+            if stream.read(&mut hello).await.is_ok() {
+                // A fatal alert: protocol_version.
+                let _ = stream.write_all(&[0x15, 3, 1, 0, 2, 2, 70]).await;
+            }
+        }
+    });
+    let ca_file = file(&authority().pem());
+    let server = Server { ca_file: Some(ca_file.path().to_owned()), ..server(&url) };
+    let error = unavailable(queried(&server).await).error;
+    assert!(error.contains("must offer TLS 1.2 or 1.3"), "{error}");
+    serving.abort();
+}
+
 #[test]
 fn a_ca_file_that_is_not_there_is_named_with_its_remedy() {
     let ca_file = Some("/nonexistent/ca.pem".into());

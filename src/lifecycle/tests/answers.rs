@@ -209,11 +209,11 @@ fn the_attempts_of_failures_in_a_row_are_counted_and_begin_anew_after_an_answer(
 #[test]
 fn a_server_that_always_reports_no_life_left_is_not_asked_without_pause() {
     let mut life = Life::new();
-    for _ in 0..20 {
+    // Each check is followed by the three calls of a proof at once.
+    for _ in 0..200 {
         life.check(alive(0));
     }
-    let pause = life.token.due_for(Need::Server).unwrap().since(life.now);
-    assert_eq!(pause, secs(300));
+    assert!(life.now.since(START) > secs(9_000), "{:?}", life.now);
     assert_eq!(life.count("renews by query"), 0);
 }
 

@@ -9,7 +9,7 @@ use crate::lifecycle::Renewal;
 
 use super::super::fault::{FaultKind, WarningKind};
 use super::super::marks::join;
-use super::super::model::Server;
+use super::super::model::{ClientCertificate, KeySource, Server};
 use super::super::raw::RawServer;
 use super::super::schema::RENEWALS;
 use super::{Judge, at_least_one, chosen, duration_or};
@@ -40,9 +40,47 @@ impl Judge<'_> {
             max_in_flight: at_least_one(raw.max_in_flight, default.max_in_flight),
             rate_limit: at_least_one(raw.rate_limit, default.rate_limit),
             ca_file: raw.ca_file.as_deref().map(Into::into),
+            client_certificate: self.client_certificate(&table, raw),
             proxy: raw.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok()),
+            proxy_credentials: self.proxy_credentials(&table, raw),
             ..default
         })
+    }
+
+    fn client_certificate(&mut self, table: &str, raw: &RawServer) -> Option<ClientCertificate> {
+        for (key, other) in
+            [("client_key_file", "client_cert_file"), ("client_cert_file", "client_key_file")]
+        {
+            if self.is_written(table, key) && !self.is_written(table, other) {
+                let message = format!("[{table}] has `{key}` without `{other}`");
+                let remedy =
+                    format!("add `{other}`; both may name one PEM file that contains both parts");
+                self.report.fault(self.marks.near(table, key), FaultKind::Missing, message, remedy);
+            }
+        }
+        let (cert, key) = (raw.client_cert_file.as_ref()?, raw.client_key_file.as_ref()?);
+        Some(ClientCertificate { cert_file: cert.into(), key_file: key.into() })
+    }
+
+    fn proxy_credentials(&mut self, table: &str, raw: &RawServer) -> Option<KeySource> {
+        const KEYS: [&str; 2] = ["proxy_credentials_file", "proxy_credential"];
+        let written: Vec<&str> =
+            KEYS.into_iter().filter(|key| self.is_written(table, key)).collect();
+        if let [key, ..] = written[..]
+            && !self.is_written(table, "proxy")
+        {
+            let message = format!("[{table}] has `{key}` without `proxy`");
+            let remedy = "add `proxy`, the address of the proxy, or remove the credentials";
+            self.report.fault(self.marks.near(table, key), FaultKind::Missing, message, remedy);
+        }
+        if written.len() > 1 {
+            self.exactly_one(table, &KEYS);
+        }
+        match (&raw.proxy_credentials_file, &raw.proxy_credential) {
+            (Some(file), _) => Some(KeySource::File(file.into())),
+            (None, Some(name)) => Some(KeySource::Credential(name.clone())),
+            (None, None) => None,
+        }
     }
 
     fn plain_http(&mut self, table: &str, allowed: bool) {
@@ -74,7 +112,9 @@ pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
         max_in_flight: MAX_IN_FLIGHT,
         rate_limit: RATE_LIMIT,
         ca_file: None,
+        client_certificate: None,
         proxy: None,
+        proxy_credentials: None,
     }
 }
 

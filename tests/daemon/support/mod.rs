@@ -10,6 +10,7 @@ mod processes;
 mod relogin;
 mod stage;
 mod terminal;
+pub(crate) mod tls;
 
 use std::time::Duration;
 

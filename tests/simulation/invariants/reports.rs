@@ -11,6 +11,8 @@ use crate::chance::Ms;
 pub(crate) enum Answered {
     /// It lives.
     Alive,
+    /// It lives, but has no life left: that is no recovery.
+    Spent,
     /// Its life is over, finally.
     Dead,
     /// Nothing is concluded.
@@ -186,6 +188,7 @@ impl Reports {
         let told = &mut self.told[subject];
         let right = match answered {
             Answered::Alive => said.checked == 1 && said.deaths == 0 && !told.trouble,
+            Answered::Spent => said.checked == 1 && said.deaths == 0 && said.recovered == 0,
             Answered::Dead => {
                 told.trouble = true;
                 said.checked == 0 && said.recovered == 0 && said.deaths + said.attempts_ended == 1
