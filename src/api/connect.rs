@@ -64,6 +64,26 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether it may pass without a change of the configuration: a file appears, or is complete.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::CaFileUnreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => {
+                true
+            }
+            Self::Proxy { .. } => false,
+        }
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::CaFileUnreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
+            Self::Proxy { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}
+
 /// What the HTTP clients of one server are built from. All of them share one TLS configuration:
 /// a session that one client has established is resumed by the others.
 pub(super) struct Blueprint {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::application::{Application, Changes};
 use super::roster::{Kept, Remote, Terms};
+use super::server_client::ServerClient;
 use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
@@ -20,12 +21,12 @@ use crate::store::Store;
 pub(super) fn clients(
     settings: &Settings,
     old: &[Server],
-) -> Result<BTreeMap<String, Client>, DaemonError> {
+) -> Result<BTreeMap<String, ServerClient>, DaemonError> {
     let known = |server: &Server| old.contains(server);
     let build = |server: &Server| {
         let name = server.name.clone();
         match Client::new(server) {
-            Ok(client) => Ok((name, client)),
+            Ok(client) => Ok((name, ServerClient::Built(client))),
             Err(error) => Err(DaemonError::Client { name, error }),
         }
     };
@@ -37,7 +38,7 @@ impl Daemon {
     /// earlier run left off.
     pub(super) fn apply_first(
         &mut self,
-        clients: BTreeMap<String, Client>,
+        clients: BTreeMap<String, ServerClient>,
         mut store: Option<Store>,
     ) {
         if let Some(store) = &mut store {
@@ -88,7 +89,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn put_server(&mut self, server: Server, client: Client) {
+    pub(super) fn put_server(&mut self, server: Server, client: ServerClient) {
         let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // Behind another address is another server: nothing is known of it yet.
         let same = self
@@ -102,7 +103,12 @@ impl Daemon {
             }
             None => self.keeper.add_server(limits),
         };
+        let was_unusable = self.roster.find_remote(id).is_some_and(|old| !old.client.is_built());
+        let is_usable = client.is_built();
         self.roster.put_server(id, Remote { settings: server, client });
+        if was_unusable && is_usable {
+            self.report_usable_server(id);
+        }
     }
 
     pub(super) fn put_reauth(&mut self, reauth: &Reauth) {

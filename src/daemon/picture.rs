@@ -114,7 +114,7 @@ impl Daemon {
             let census = self.keeper.census_of(id);
             told[id.index()] = ServerCounts {
                 name: server.name.as_str().into(),
-                down: !self.keeper.is_available(id),
+                down: !self.is_available(id),
                 states: counted(&census),
             };
         }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Loader;
 use super::apply::clients;
 use super::beside::blocking;
-use crate::api::Client;
+use super::server_client::ServerClient;
 use crate::settings::{Loaded, Server};
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
@@ -25,7 +25,7 @@ const THREADS: usize = 4;
 pub(super) struct Fresh {
     pub(super) loaded: Loaded,
     /// Of servers that are new or changed.
-    pub(super) clients: BTreeMap<String, Client>,
+    pub(super) clients: BTreeMap<String, ServerClient>,
 }
 
 impl Fresh {

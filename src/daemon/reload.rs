@@ -70,14 +70,14 @@ impl Daemon {
     pub(super) fn reload(&mut self) -> u64 {
         let (number, now) = self.reloads.ask();
         if now {
+            self.told(systemd::reloading());
             self.read_configuration();
         }
         number
     }
 
-    fn read_configuration(&mut self) {
-        self.told(systemd::reloading());
-        let reading = self.reader.read(self.settings.servers.clone());
+    pub(super) fn read_configuration(&mut self) {
+        let reading = self.reader.read(self.usable_servers());
         self.queries.spawn(async { Done::Loaded(Box::new(reading.await)) });
     }
 
@@ -86,11 +86,16 @@ impl Daemon {
         if self.stopping {
             return self.give_up_reload();
         }
+        let is_retry = self.unread.take_attempt();
         let refused = match fresh {
             Ok(fresh) => self.begin_reload(fresh),
             Err(error) => Some(error),
         };
         match refused {
+            // What was left out at the start was reported then.
+            Some(error) if is_retry => {
+                self.end_reload(Reloaded { error: Some(error), ..Reloaded::default() });
+            }
             Some(error) => {
                 let outcome = self.reject(&error);
                 self.end_reload(outcome);
@@ -197,6 +202,7 @@ impl Daemon {
     /// A reload is applied.
     fn finish_reload(&mut self, reload: Reload) {
         let Reload { application, needs_restart, level, warnings, .. } = reload;
+        self.unread.clear();
         self.warn(&warnings);
         self.read_all();
         let changes = &application.changes;
@@ -242,6 +248,7 @@ impl Daemon {
         let next = self.reloads.end(outcome);
         self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
         if next {
+            self.told(systemd::reloading());
             self.read_configuration();
         }
     }

@@ -24,6 +24,8 @@ impl Daemon {
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
         self.rewrite_due(now);
+        self.retry_clients(now);
+        self.retry_unread(now);
         self.journal.say_due(now);
         self.status.tell(now, &self.keeper);
         self.watchdog.gone_round(now, self.keeper.next_wake());
@@ -39,6 +41,8 @@ impl Daemon {
             self.watchdog.due(),
             self.late.due(),
             self.unwritten.due(),
+            self.client_retries.due(),
+            self.unread.due(),
         ];
         let due = wishes.into_iter().flatten().min();
         let due = if self.outputs.is_empty() { due? } else { self.woke };

@@ -150,7 +150,7 @@ impl Daemon {
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(census.of(state)));
             }
-            available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
+            available.get_or_create(&labels).set(i64::from(self.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
             if let Some(left_ms) = tally.shortest_ms {
                 shortest.get_or_create(&labels).set(seconds(left_ms));

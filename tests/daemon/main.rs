@@ -39,6 +39,7 @@ mod reauth;
 mod reboot;
 mod released;
 mod reload;
+mod reload_outcome;
 mod remote;
 mod renewal;
 mod resume;
