@@ -227,6 +227,7 @@ impl Daemon {
             uptime_ms: whole_millis(clock::now().since(self.control.since)),
             counts: self.counts(),
             servers: self.server_views(),
+            config_rejected: self.config_rejected.clone(),
         }
     }
 }

@@ -76,6 +76,7 @@ use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
+use crate::control::ConfigRejection;
 use crate::events::{Fields, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
@@ -170,6 +171,8 @@ pub struct Daemon {
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
+    /// Why the daemon does not run by the configuration on disk, if it does not.
+    config_rejected: Option<ConfigRejection>,
     backlog: Backlog,
     stopping: bool,
 }
@@ -218,6 +221,7 @@ impl Daemon {
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),
+            config_rejected: None,
             backlog: Backlog::default(),
             stopping: false,
             reader: Reader::new(loader),

@@ -100,6 +100,7 @@ impl Daemon {
             servers: self.server_counts(),
             next_check,
             notes: self.notes(names),
+            config_rejected: self.config_rejected.as_ref().map(|rejection| rejection.at),
         }
     }
 

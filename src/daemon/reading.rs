@@ -12,7 +12,7 @@ use super::Loader;
 use super::apply::clients;
 use super::beside::blocking;
 use super::server_client::ServerClient;
-use crate::settings::{Loaded, Server};
+use crate::settings::{Loaded, Server, Settings};
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -26,13 +26,17 @@ pub(super) struct Fresh {
     pub(super) loaded: Loaded,
     /// Of servers that are new or changed.
     pub(super) clients: BTreeMap<String, ServerClient>,
+    /// It says what the configuration in force says.
+    pub(super) unchanged: bool,
 }
 
 impl Fresh {
-    /// With what it takes in place of the `old` servers. Reads the files that these name.
-    pub(super) fn new(loaded: Loaded, old: &[Server]) -> Result<Self, String> {
-        let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
-        Ok(Self { loaded, clients })
+    /// With what it takes in place of the `old` settings, of whose servers these are `usable`.
+    /// Reads the files that new and changed servers name.
+    pub(super) fn new(loaded: Loaded, old: &Settings, usable: &[Server]) -> Result<Self, String> {
+        let clients = clients(&loaded.settings, usable).map_err(|error| error.to_string())?;
+        let unchanged = loaded.settings == *old;
+        Ok(Self { loaded, clients, unchanged })
     }
 }
 
@@ -47,10 +51,11 @@ impl Reader {
         Self { loader, threads: Arc::new(Semaphore::new(THREADS)) }
     }
 
-    /// What is there now, in place of the `old` servers; or why not, for people.
+    /// What is there now, in place of the `old` settings; or why not, for people.
     pub(super) fn read(
         &self,
-        old: Vec<Server>,
+        old: Arc<Settings>,
+        usable: Vec<Server>,
     ) -> impl Future<Output = Result<Fresh, String>> + Send + use<> {
         let thread = Arc::clone(&self.threads).try_acquire_owned();
         let loader = Arc::clone(&self.loader);
@@ -65,7 +70,7 @@ impl Reader {
                 let _thread = thread;
                 loader()
                     .map_err(|faults| faults.to_string())
-                    .and_then(|loaded| Fresh::new(loaded, &old))
+                    .and_then(|loaded| Fresh::new(loaded, &old, &usable))
             });
             timeout(LIMIT, reading).await.unwrap_or_else(|_| {
                 Err(format!(

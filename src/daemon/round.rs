@@ -27,7 +27,7 @@ impl Daemon {
         self.retry_clients(now);
         self.retry_unread(now);
         self.journal.say_due(now);
-        self.status.tell(now, &self.keeper);
+        self.status.tell(now, &self.keeper, self.config_rejected.as_ref());
         self.watchdog.gone_round(now, self.keeper.next_wake());
         self.woke = now;
     }

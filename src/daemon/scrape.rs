@@ -129,6 +129,13 @@ impl Daemon {
         if names {
             self.register_named(&mut registry, scrape.now);
         }
+        let successful = Gauge::<i64>::default();
+        successful.set(i64::from(self.config_rejected.is_none()));
+        registry.register(
+            "config_last_reload_successful",
+            "1 if the configuration on disk was accepted when it was last read, 0 if it was not",
+            successful,
+        );
         let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
         registry.register(
             "log_lines_dropped",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Daemon;
 use crate::clock;
+use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
 use crate::settings::Fault;
 use crate::time::Moment;
@@ -57,7 +58,9 @@ impl Daemon {
             };
             self.say(Name::ConfigRejected, Severity::Error, &message, fields);
         }
-        if !unread.is_empty() {
+        if let Some(fault) = unread.first() {
+            let error = format!("{}: {}", fault.place, fault.message);
+            self.config_rejected = Some(ConfigRejection { at: clock::wall_clock(), error });
             self.unread.due = Some(clock::now() + RETRY);
         }
     }

@@ -5,8 +5,11 @@ use std::fs;
 
 use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
+use tokio::net::UnixStream;
 
-use crate::support::{Stage, get, seconds, server_table, simulator, token_table};
+use crate::listen::{control, exchange};
+use crate::manager::Manager;
+use crate::support::{Stage, free_port, get, read, seconds, server_table, simulator, token_table};
 
 /// A certificate authority of its own, in PEM form.
 fn authority() -> String {
@@ -141,4 +144,109 @@ async fn faulty_part_of_the_configuration_still_ends_a_start_with_78() {
     fs::remove_file(stage.path("conf.d/more.toml")).expect("it is there");
     let output = stage.command("run").output().await.expect("it runs");
     assert_eq!(output.status.code(), Some(78));
+}
+
+/// What a command prints, and its exit status.
+async fn output(stage: &Stage, arguments: &[&str]) -> (String, Option<i32>) {
+    let (subcommand, more) = arguments.split_first().expect("a subcommand");
+    let mut command = stage.command(subcommand);
+    // The configuration that names the socket may be the one that is rejected.
+    command.args(more).arg("--socket").arg(stage.path("control.sock"));
+    let output = command.output().await.expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).expect("UTF-8"), output.status.code())
+}
+
+/// The value of the metric of the last reload.
+async fn metric(stage: &Stage) -> String {
+    let socket = UnixStream::connect(stage.path("control.sock")).await.expect("a socket");
+    let page = read(socket, "GET", "/metrics", "").await.body;
+    let name = "tokenkeep_config_last_reload_successful ";
+    page.lines().find_map(|line| line.strip_prefix(name)).expect("the metric").to_owned()
+}
+
+#[tokio::test]
+async fn rejected_reload_is_shown_by_status_line_status_page_and_metrics_until_one_succeeds() {
+    let server = simulator().await;
+    let port = free_port();
+    let good =
+        [server_table("sarus", &server, ""), token_table("quotes", "sarus", ""), control(port, "")]
+            .concat();
+    let stage = Stage::new(&good);
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let path = stage.path("notify");
+    let manager = Manager::listening_at(&path);
+    let daemon = stage.start_with(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
+    daemon.event("token_checked", "quotes").await;
+    let stream = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
+    let rejected = "configuration on disk rejected at ";
+    let shown = |text: &str| text.contains(rejected);
+    for (faulty, how) in [("nonsense = 1", "HUP"), ("[token.quotes", "command")] {
+        assert_eq!(metric(&stage).await, "1");
+        let (text, status) = output(&stage, &["status"]).await;
+        assert_eq!((shown(&text), status), (false, Some(0)), "{text}");
+        let counts = exchange(port, &stream, "\"next_check_ms\"").await;
+        assert!(counts.contains("\"config_rejected_at_ms\":null"), "{counts}");
+
+        stage.configure(&(good.clone() + faulty));
+        let before = daemon.count("config_rejected", "");
+        if how == "HUP" {
+            daemon.signal(Signal::HUP);
+        } else {
+            let (text, status) = output(&stage, &["reload", "--wait"]).await;
+            assert_eq!(status, Some(78), "{text}");
+            assert!(text.contains("the previous configuration stays active"), "{text}");
+        }
+        daemon.nth(before + 1, "config_rejected", "").await;
+        let is_it = |line: &str| line.starts_with("STATUS=1 token: 1 alive") && shown(line);
+        manager.hears_line("status line", is_it).await;
+        assert_eq!(metric(&stage).await, "0");
+        let (text, status) = output(&stage, &["status"]).await;
+        assert!(shown(&text) && text.contains("tokenkeep.toml"), "{text}");
+        assert_eq!(status, Some(0), "all tokens are alive");
+        let (text, status) = output(&stage, &["status", "--monitor"]).await;
+        assert!(text.starts_with("TOKENKEEP WARNING") && shown(&text), "{text}");
+        assert_eq!(status, Some(1));
+        for path in ["/v1/health", "/v1/tokens"] {
+            let rejection = get(&stage, path).await.json()["config_rejected"].clone();
+            assert!(
+                rejection["error"].as_str().is_some_and(|text| !text.is_empty()),
+                "{rejection}"
+            );
+        }
+        let counts = exchange(port, &stream, "\"next_check_ms\"").await;
+        assert!(counts.contains("\"config_rejected_at_ms\":1"), "{counts}");
+
+        stage.configure(&good);
+        let (text, status) = output(&stage, &["reload", "--wait"]).await;
+        assert_eq!((&*text, status), ("configuration reloaded: unchanged\n", Some(0)));
+        let is_it = |line: &str| line.starts_with("STATUS=1 token: 1 alive") && !shown(line);
+        manager.hears_line("status line", is_it).await;
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn reload_that_changes_nothing_says_so_and_one_that_changes_a_setting_does_not() {
+    let server = simulator().await;
+    let tables = |keys| server_table("sarus", &server, keys) + &token_table("quotes", "sarus", "");
+    let stage = Stage::new(&tables(""));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    for (n, (keys, message)) in [
+        ("", "configuration reloaded: unchanged"),
+        ("# a comment", "configuration reloaded: unchanged"),
+        ("timeout = \"5s\"", "configuration reloaded"),
+        ("timeout = \"5s\"", "configuration reloaded: unchanged"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.configure(&tables(keys));
+        daemon.signal(Signal::HUP);
+        let line = daemon.nth(n + 1, "config_reloaded", "").await;
+        assert_eq!(line.text("message"), message, "{keys}");
+    }
+    daemon.stop().await;
 }

@@ -47,10 +47,28 @@ async fn a_good_reload_takes_effect_and_the_process_goes_on() {
 async fn a_bad_reload_leaves_the_old_configuration_at_work() {
     let machine = Machine::keeping().await;
     let process = number("MainPID").await;
+    let rejected = async || property("StatusText").await.contains("on disk rejected at ");
     machine.configure("[token.quotes]\n");
-    systemctl(&["reload", "tokenkeep"]).await;
-    until("it is refused", async || !entries("config_rejected").await.is_empty()).await;
+    let reload = attempt("systemctl", &["reload", "tokenkeep"]).await;
+    assert!(!reload.status.success(), "{reload:?}");
+    assert_eq!(entries("config_rejected").await.len(), 1);
+    until("the status line shows it", rejected).await;
     assert_eq!(property("SubState").await, "running");
+    assert_eq!(number("MainPID").await, process);
+    machine.checked_again().await;
+
+    machine.configure("");
+    systemctl(&["reload", "tokenkeep"]).await;
+    assert_eq!(entries("config_reloaded").await.len(), 1);
+    assert_eq!(property("SubState").await, "running");
+    until("the status line shows it no more", async || !rejected().await).await;
+
+    // SIGHUP works as before.
+    machine.configure("[token.quotes]\n");
+    systemctl(&["kill", "--signal=SIGHUP", "--kill-whom=main", "tokenkeep"]).await;
+    until("it is rejected", async || entries("config_rejected").await.len() == 2).await;
+    until("the status line shows it", rejected).await;
+    until("the reload is over", async || property("SubState").await == "running").await;
     assert_eq!(number("MainPID").await, process);
     machine.checked_again().await;
 }
