@@ -14,7 +14,7 @@ use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
-use crate::settings::{Reauth, ReauthMethod, Server, Settings, Warning};
+use crate::settings::{Reauth, ReauthMethod, Server, Settings, Warning, WarningKind};
 use crate::store::Store;
 
 /// Connections for every server that is new or changed, as against `old`. Reads files.
@@ -166,10 +166,14 @@ impl Daemon {
     /// Tells what a configuration should do without.
     pub fn warn(&mut self, warnings: &[Warning]) {
         for warning in warnings {
+            // As a package installs it, the configuration is empty, and nothing is wrong yet.
+            let is_fresh =
+                warning.kind == WarningKind::NoTokens && self.settings.servers.is_empty();
+            let severity = if is_fresh { Severity::Info } else { Severity::Warn };
             let (place, error) = (warning.place.to_string(), warning.remedy.clone());
             self.say(
                 Name::ConfigWarning,
-                Severity::Warn,
+                severity,
                 &warning.message,
                 Fields { path: Some(&place), error: Some(&error), ..Fields::default() },
             );

@@ -26,6 +26,26 @@ async fn tokens_from_credentials_live_and_a_command_s_new_value_is_stored() {
 
 #[tokio::test]
 #[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn start_under_the_shipped_unit_logs_nothing_at_warning_level_or_above() {
+    let warnings = async || {
+        run("journalctl", &["--sync"]).await;
+        run("journalctl", &["-u", "tokenkeep", "-p", "warning", "-o", "cat", "-q"]).await
+    };
+    let machine = Machine::installed().await;
+    until("the first start is over", async || !entries("daemon_ready").await.is_empty()).await;
+    assert_eq!(warnings().await, "");
+    machine.furnish();
+    machine.configure("");
+    drop_in("credentials", "[Service]\nLoadCredential=orders-token:/etc/tokenkeep/orders.token\n");
+    systemctl(&["daemon-reload"]).await;
+    systemctl(&["restart", "tokenkeep"]).await;
+    machine.checked_again().await;
+    assert_eq!(run("stat", &["-c", "%G", "/run/tokenkeep/control.sock"]).await.trim(), "tokenkeep");
+    assert_eq!(warnings().await, "");
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
 async fn a_good_reload_takes_effect_and_the_process_goes_on() {
     let machine = Machine::keeping().await;
     let process = number("MainPID").await;
