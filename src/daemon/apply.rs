@@ -20,9 +20,11 @@ use crate::store::Store;
 /// Connections for every server that is new or changed, as against `old`. Reads files.
 pub(super) fn clients(
     settings: &Settings,
-    old: &[Server],
+    old: &[Remote],
 ) -> Result<BTreeMap<String, ServerClient>, DaemonError> {
-    let known = |server: &Server| old.contains(server);
+    let known = |server: &Server| {
+        old.iter().any(|remote| remote.settings == *server && remote.client.is_built())
+    };
     let build = |server: &Server| {
         let name = server.name.clone();
         match Client::new(server) {

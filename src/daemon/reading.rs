@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::Loader;
 use super::apply::clients;
 use super::beside::blocking;
+use super::roster::Remote;
 use super::server_client::ServerClient;
-use crate::settings::{Loaded, Server, Settings};
+use crate::settings::{Loaded, Settings};
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -31,12 +32,15 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// With what it takes in place of the `old` settings, of whose servers these are `usable`.
-    /// Reads the files that new and changed servers name.
-    pub(super) fn new(loaded: Loaded, old: &Settings, usable: &[Server]) -> Result<Self, String> {
-        let clients = clients(&loaded.settings, usable).map_err(|error| error.to_string())?;
-        let unchanged = loaded.settings == *old;
-        Ok(Self { loaded, clients, unchanged })
+    /// With what it takes in place of the `old` servers. Reads the files that these name.
+    pub(super) fn new(loaded: Loaded, old: &[Remote]) -> Result<Self, String> {
+        let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
+        Ok(Self { loaded, clients, unchanged: false })
+    }
+
+    /// Compares it with the configuration in force. Blocks for some milliseconds if it is large.
+    pub(super) fn compare_with(&mut self, old: &Settings) {
+        self.unchanged = self.loaded.settings == *old;
     }
 }
 
@@ -51,11 +55,10 @@ impl Reader {
         Self { loader, threads: Arc::new(Semaphore::new(THREADS)) }
     }
 
-    /// What is there now, in place of the `old` settings; or why not, for people.
+    /// What is there now, in place of the `old` servers; or why not, for people.
     pub(super) fn read(
         &self,
-        old: Arc<Settings>,
-        usable: Vec<Server>,
+        old: Vec<Remote>,
     ) -> impl Future<Output = Result<Fresh, String>> + Send + use<> {
         let thread = Arc::clone(&self.threads).try_acquire_owned();
         let loader = Arc::clone(&self.loader);
@@ -70,7 +73,7 @@ impl Reader {
                 let _thread = thread;
                 loader()
                     .map_err(|faults| faults.to_string())
-                    .and_then(|loaded| Fresh::new(loaded, &old, &usable))
+                    .and_then(|loaded| Fresh::new(loaded, &old))
             });
             timeout(LIMIT, reading).await.unwrap_or_else(|_| {
                 Err(format!(

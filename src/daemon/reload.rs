@@ -9,8 +9,10 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::Daemon;
 use super::application::Application;
+use super::beside::blocking;
 use super::deeds::{Done, Look};
 use super::reading::Fresh;
+use super::roster::Remote;
 use crate::clock::{self, Stopwatch};
 use crate::control::{ConfigRejection, Reloaded};
 use crate::events::{self, Fields, Name, Severity};
@@ -78,9 +80,25 @@ impl Daemon {
         number
     }
 
+    /// The configured servers with their clients.
+    fn remotes(&self) -> Vec<Remote> {
+        let known = self.settings.servers.iter().filter_map(|it| self.roster.server_of(&it.name));
+        known.map(|id| self.roster.remote(id).clone()).collect()
+    }
+
     pub(super) fn read_configuration(&mut self) {
-        let reading = self.reader.read(Arc::clone(&self.settings), self.usable_servers());
-        self.queries.spawn(async { Done::Loaded(Box::new(reading.await)) });
+        let reading = self.reader.read(self.remotes());
+        let old = Arc::clone(&self.settings);
+        self.queries.spawn(async {
+            let mut fresh = reading.await;
+            let compared = blocking(move || {
+                if let Ok(fresh) = &mut fresh {
+                    fresh.compare_with(&old);
+                }
+                fresh
+            });
+            Done::Loaded(Box::new(compared.await))
+        });
     }
 
     /// The configuration was read. A small one is applied at once.
@@ -345,7 +363,7 @@ mod tests {
     }
 
     fn fresh(daemon: &Daemon, loaded: Loaded) -> Result<Fresh, String> {
-        Fresh::new(loaded, &daemon.settings, &daemon.settings.servers)
+        Fresh::new(loaded, &daemon.remotes())
     }
 
     /// A daemon in the middle of a reload that renames all tokens and their server.

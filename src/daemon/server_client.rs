@@ -188,15 +188,6 @@ impl Daemon {
             && self.roster.find_remote(id).is_some_and(|remote| remote.client.is_built())
     }
 
-    /// The configured servers that have a client.
-    pub(super) fn usable_servers(&self) -> Vec<Server> {
-        let usable = |server: &&Server| {
-            let remote = self.roster.server_of(&server.name).map(|id| self.roster.remote(id));
-            remote.is_some_and(|remote| remote.client.is_built())
-        };
-        self.settings.servers.iter().filter(usable).cloned().collect()
-    }
-
     /// A server that had no client has one now.
     pub(super) fn report_usable_server(&mut self, id: ServerId) {
         // If its circuit breaker is open, the first conclusive response is reported.
