@@ -26,6 +26,7 @@ impl Daemon {
         self.rewrite_due(now);
         self.retry_clients(now);
         self.retry_unread(now);
+        self.retry_listen(now);
         self.journal.say_due(now);
         self.status.tell(now, &self.keeper, self.config_rejected.as_ref());
         self.watchdog.gone_round(now, self.keeper.next_wake());
@@ -43,6 +44,7 @@ impl Daemon {
             self.unwritten.due(),
             self.client_retries.due(),
             self.unread.due(),
+            self.control.listen_retry.as_ref().map(|(due, _)| *due),
         ];
         let due = wishes.into_iter().flatten().min();
         let due = if self.outputs.is_empty() { due? } else { self.woke };

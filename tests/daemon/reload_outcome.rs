@@ -250,3 +250,33 @@ async fn reload_that_changes_nothing_says_so_and_one_that_changes_a_setting_does
     }
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn listening_address_that_is_taken_at_start_is_served_once_it_is_free() {
+    let server = simulator().await;
+    let port = free_port();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it is free");
+    let tables =
+        [server_table("sarus", &server, ""), token_table("quotes", "sarus", ""), control(port, "")]
+            .concat();
+    let stage = Stage::new(&tables);
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    let line = daemon.event("config_warning", "").await;
+    assert_eq!(line.text("path"), format!("127.0.0.1:{port}"), "{line:?}");
+    daemon.event("token_checked", "quotes").await;
+    // A reload in the meantime ends no retry.
+    daemon.signal(Signal::HUP);
+    daemon.event("config_reloaded", "").await;
+    drop(taken);
+    let is_served = |line: &crate::support::Line| {
+        line.is("config_warning", "") && line.text("message").contains("are served now")
+    };
+    daemon.until("the address is served", |lines| lines.iter().any(is_served)).await;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost:{port}");
+    assert!(exchange(port, &request, "").await.starts_with("HTTP/1.1 200 "));
+    let ended = daemon.stop().await;
+    let warnings = ended.all("config_warning", "");
+    let warnings: Vec<_> = warnings.iter().map(|line| line.text("level")).collect();
+    assert_eq!(warnings, ["warn", "info"], "it is reported once");
+}
