@@ -97,6 +97,9 @@ fn fault(error: &Arc<str>) -> Fault {
     Fault::new(&**error)
 }
 
+/// Clients by the names of their servers.
+pub(super) type ServerClients = BTreeMap<String, ServerClient>;
+
 /// When the clients that could not be built are tried again.
 #[derive(Debug, Default)]
 pub(super) struct ClientRetries {
@@ -206,7 +209,7 @@ impl Daemon {
 /// and are returned as well.
 pub(super) fn first_clients(
     servers: &[Server],
-) -> Result<(BTreeMap<String, ServerClient>, Vec<(Server, ClientError)>), DaemonError> {
+) -> Result<(ServerClients, Vec<(Server, ClientError)>), DaemonError> {
     let (mut clients, mut unusable) = (BTreeMap::new(), Vec::new());
     for server in servers {
         let client = match Client::new(server) {
