@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -79,6 +79,24 @@ pub enum ClientError {
         /// What the library said.
         reason: String,
     },
+}
+
+impl ClientError {
+    /// Whether it may pass without a change of the configuration: a file appears, or is complete.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => true,
+            Self::Invalid { .. } | Self::Proxy { .. } => false,
+        }
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
+            Self::Invalid { .. } | Self::Proxy { .. } | Self::Unusable { .. } => None,
+        }
+    }
 }
 
 /// What the HTTP clients of one server are built from. All of them share one TLS configuration:

@@ -220,14 +220,16 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
 fn run(path: PathBuf) -> Result<(), Failure> {
     // Before there are threads, which the log brings.
     let socket = control::inherited();
-    let loaded = settings::load(&path, std::env::vars_os());
-    let Loaded { settings, warnings, .. } = loaded.inspect_err(log_faults)?;
+    let loaded = settings::load_readable(&path, std::env::vars_os());
+    let (loaded, unread) = loaded.inspect_err(log_faults)?;
+    let Loaded { settings, warnings, .. } = loaded;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
     let runtime = runtime().inspect_err(|error| events::emit_failed_start(&error.to_string()))?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
+        daemon.report_unread(&unread);
         daemon.open_control(socket);
         Ok(Box::pin(daemon.run(std::future::pending())).await?)
     });

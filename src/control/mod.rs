@@ -33,8 +33,8 @@ pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{Interface, serve, serve_public};
 pub use self::socket::{Bound, SocketFault, bind, inherited};
 pub use self::view::{
-    Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded, Reloading, ServerView,
-    Story, TokenView,
+    ConfigRejection, Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded,
+    Reloading, ServerView, Story, TokenView,
 };
 
 use self::page::Frame;

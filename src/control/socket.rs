@@ -78,6 +78,8 @@ pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketF
     let listener = UnixListener::bind(&new).map_err(failed)?;
     let remark = match gid_of(group) {
         None => Some(format!("there is no group {group}: the socket is for its owner's group")),
+        // The unit's system call filter refuses chown, which is not needed under its Group=.
+        Some(gid) if fs::symlink_metadata(&new).map_err(failed)?.gid() == gid => None,
         Some(gid) => chown(&new, None, Some(gid))
             .err()
             .map(|error| format!("the socket cannot be given to the group {group}: {error}")),

@@ -3,7 +3,13 @@
 //! Names and values are a stable interface. Times are whole milliseconds from the answer on:
 //! a life that has passed is a negative number.
 
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+
+use crate::clock;
 
 /// How many tokens are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,6 +69,9 @@ pub struct Page {
     pub tokens: Vec<TokenView>,
     /// What the next page is asked for by; `None` on the last.
     pub next: Option<String>,
+    /// The last reload failed, or a part of the configuration is missing since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub config_rejected: Option<ConfigRejection>,
 }
 
 /// One token in full.
@@ -120,6 +129,9 @@ pub struct Health {
     pub counts: Counts,
     /// The servers, by name.
     pub servers: Vec<ServerView>,
+    /// The last reload failed, or a part of the configuration is missing since the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub config_rejected: Option<ConfigRejection>,
 }
 
 /// One server.
@@ -135,6 +147,24 @@ pub struct ServerView {
     pub quiet_ms: u64,
     /// The call that is known to renew its tokens: `query` or `renew`.
     pub renews_by: Option<String>,
+}
+
+/// The configuration on disk is not the one that the daemon runs by: it was rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRejection {
+    /// When, as RFC 3339 in UTC.
+    pub at: Timestamp,
+    /// Why.
+    pub error: String,
+}
+
+impl fmt::Display for ConfigRejection {
+    /// With the local time of day, and the date if it was not today.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [at, now] = [self.at, clock::wall_clock()].map(|at| at.to_zoned(TimeZone::system()));
+        let format = if at.date() == now.date() { "%H:%M" } else { "%F %H:%M" };
+        write!(f, "configuration on disk rejected at {}", at.strftime(format))
+    }
 }
 
 /// What came of reading the configuration again.
@@ -157,6 +187,9 @@ pub struct Reloaded {
     /// Settings that hold after a restart only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub needs_restart: Option<String>,
+    /// The configuration says what it said before.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unchanged: bool,
 }
 
 /// A reload that has not ended yet.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Daemon;
 use super::inventories::Following;
 use super::roster::{Kept, Origin};
-use crate::api::Client;
+use super::server_client::ServerClient;
 use crate::clock;
 use crate::lifecycle::Policy;
 use crate::settings::Settings;
@@ -52,7 +52,7 @@ impl Application {
     pub(super) fn new(
         daemon: &mut Daemon,
         old: Arc<Settings>,
-        mut clients: BTreeMap<String, Client>,
+        mut clients: BTreeMap<String, ServerClient>,
     ) -> Self {
         let new = Arc::clone(&daemon.settings);
         daemon.keeper.set_max_hooks(new.max_hooks);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::application::{Application, Changes};
 use super::roster::{Kept, Remote, Terms};
+use super::server_client::ServerClient;
 use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
@@ -21,15 +22,16 @@ use crate::store::Store;
 pub(super) fn clients(
     settings: &Settings,
     old: &[Remote],
-) -> Result<BTreeMap<String, Client>, DaemonError> {
+) -> Result<BTreeMap<String, ServerClient>, DaemonError> {
     let build = |server: &Server| {
         let name = server.name.clone();
-        let client = match old.iter().find(|remote| remote.settings == *server) {
-            Some(remote) => remote.client.reread(server),
-            None => Client::new(server).map(Some),
+        let old = old.iter().find(|remote| remote.settings == *server);
+        let client = match old.map(|remote| &remote.client) {
+            Some(ServerClient::Built(client)) => client.reread(server),
+            Some(ServerClient::Unusable(_)) | None => Client::new(server).map(Some),
         };
         match client {
-            Ok(client) => client.map(|client| Ok((name, client))),
+            Ok(client) => client.map(|client| Ok((name, ServerClient::Built(client)))),
             Err(error) => Some(Err(DaemonError::Client { name, error })),
         }
     };
@@ -37,8 +39,9 @@ pub(super) fn clients(
 }
 
 /// Client certificates that no server will accept at this time.
-pub(super) fn certificate_warnings(clients: &BTreeMap<String, Client>) -> Vec<Warning> {
-    let warning = |client: &Client| {
+pub(super) fn certificate_warnings(clients: &BTreeMap<String, ServerClient>) -> Vec<Warning> {
+    let warning = |client: &ServerClient| {
+        let ServerClient::Built(client) = client else { return None };
         let warning = client.certificate_warning()?;
         Some(Warning {
             kind: WarningKind::ClientCertificate,
@@ -56,7 +59,7 @@ impl Daemon {
     /// earlier run left off.
     pub(super) fn apply_first(
         &mut self,
-        clients: BTreeMap<String, Client>,
+        clients: BTreeMap<String, ServerClient>,
         mut store: Option<Store>,
     ) {
         if let Some(store) = &mut store {
@@ -107,7 +110,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn put_server(&mut self, server: Server, client: Client) {
+    pub(super) fn put_server(&mut self, server: Server, client: ServerClient) {
         let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // Behind another address is another server: nothing is known of it yet.
         let same = self
@@ -121,7 +124,12 @@ impl Daemon {
             }
             None => self.keeper.add_server(limits),
         };
+        let was_unusable = self.roster.find_remote(id).is_some_and(|old| !old.client.is_built());
+        let is_usable = client.is_built();
         self.roster.put_server(id, Remote { settings: server, client });
+        if was_unusable && is_usable {
+            self.report_usable_server(id);
+        }
     }
 
     pub(super) fn put_reauth(&mut self, reauth: &Reauth) {
@@ -180,13 +188,17 @@ impl Daemon {
     pub fn warn(&mut self, warnings: &[Warning]) {
         self.given.begin();
         for warning in warnings {
+            // As a package installs it, the configuration is empty, and nothing is wrong yet.
+            let is_fresh =
+                warning.kind == WarningKind::NoTokens && self.settings.servers.is_empty();
+            let severity = if is_fresh { Severity::Info } else { Severity::Warn };
             let (place, error) = (warning.place.to_string(), warning.remedy.clone());
             if !self.given.add((&place, &warning.message, &error)) {
                 continue;
             }
             self.say(
                 Name::ConfigWarning,
-                Severity::Warn,
+                severity,
                 &warning.message,
                 Fields { path: Some(&place), error: Some(&error), ..Fields::default() },
             );

@@ -1,6 +1,9 @@
 //! What people ask the daemon for: answered within its loop, which alone knows and decides.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -18,28 +21,59 @@ use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Request, Standing};
 use crate::secret::ValueRef;
 use crate::settings::{DEFAULT_SOCKET, Reader};
-use crate::time::whole_millis;
+use crate::time::{Moment, whole_millis};
 
 /// The group that may look, where it is there: the one that the package makes.
 pub(crate) const GROUP: &str = "tokenkeep";
 
+/// Time between two attempts to listen on `control.listen`: the address may be absent at boot, or
+/// the port taken.
+const LISTEN_RETRY: Duration = Duration::from_secs(3);
+
 impl Daemon {
     /// Opens the control interface: on the socket that systemd has handed over, or on one of its
     /// own, and on the address that is configured. Not being able to is a warning: tokens are
-    /// kept alive all the same.
+    /// kept alive all the same. The address is tried again until it works.
     pub fn open_control(&mut self, inherited: Option<Bound>) {
         let (sender, commands) = control::channel();
         self.control.commands = Some(commands);
         self.open_socket(inherited, sender.clone());
-        let Some(listen) = self.settings.control.listen else { return };
-        match control::serve_public(listen, &self.settings.control, sender) {
-            Ok(interface) => self.control.interfaces.push(interface),
-            Err(error) => self.warn_of_control(
-                "page, metrics and health are not served",
-                &listen.to_string(),
-                &error.to_string(),
-            ),
+        if let Err((listen, error)) = self.listen(sender.clone()) {
+            let message = format!(
+                "page, metrics and health are not served; trying again every {} s",
+                LISTEN_RETRY.as_secs()
+            );
+            self.warn_of_control(&message, &listen.to_string(), &error.to_string());
+            self.control.listen_retry = Some((clock::now() + LISTEN_RETRY, sender));
         }
+    }
+
+    /// Serves page, metrics and health on the configured address, if there is one.
+    fn listen(&mut self, sender: mpsc::Sender<Command>) -> Result<(), (SocketAddr, io::Error)> {
+        // A reload does not change it: `control.listen` needs a restart.
+        let control = self.control.settings.get_or_insert_with(|| self.settings.control.clone());
+        let Some(listen) = control.listen else { return Ok(()) };
+        let interface = control::serve_public(listen, control, sender);
+        self.control.interfaces.push(interface.map_err(|error| (listen, error))?);
+        Ok(())
+    }
+
+    /// Tries the address again that could not be listened on, if that is due.
+    pub(super) fn retry_listen(&mut self, now: Moment) {
+        let Some((due, _)) = &self.control.listen_retry else { return };
+        if *due > now {
+            return;
+        }
+        let Some((_, sender)) = self.control.listen_retry.take() else { return };
+        if self.listen(sender.clone()).is_err() {
+            self.control.listen_retry = Some((now + LISTEN_RETRY, sender));
+            return;
+        }
+        let listen = self.control.settings.as_ref().and_then(|control| control.listen);
+        let listen = listen.map(|listen| listen.to_string());
+        let fields = Fields { path: listen.as_deref(), ..Fields::default() };
+        let message = "page, metrics and health are served now";
+        self.say(Name::ConfigWarning, Severity::Info, message, fields);
     }
 
     fn open_socket(&mut self, inherited: Option<Bound>, sender: mpsc::Sender<Command>) {
@@ -227,6 +261,7 @@ impl Daemon {
             uptime_ms: whole_millis(clock::now().since(self.control.since)),
             counts: self.counts(),
             servers: self.server_views(),
+            config_rejected: self.config_rejected.clone(),
         }
     }
 }

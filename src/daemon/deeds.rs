@@ -12,7 +12,7 @@ use super::beside::{REREADS, blocking, blocking_among, in_time};
 use super::deaths::{Compared, Death};
 use super::reading::Fresh;
 use super::roster::StockId;
-use crate::api::Client;
+use super::server_client::{Built, ServerClient};
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
 use crate::keeper::{Ticket, TokenId};
@@ -54,6 +54,8 @@ pub(super) enum Done {
     Revoked(Vec<(Box<str>, Result<(), Fault>)>),
     /// The configuration was read, or why it was not.
     Loaded(Box<Result<Fresh, String>>),
+    /// Clients of servers that had none were tried again.
+    ClientsBuilt(Vec<Built>),
 }
 
 /// A value that an answer named in place of the one that was asked about.
@@ -102,7 +104,7 @@ pub(super) struct Look {
 /// Asks the server about a value.
 pub(super) async fn ask(
     ticket: Ticket,
-    client: Client,
+    client: ServerClient,
     method: Method,
     (slot, value): (Slot, TokenValue),
     (timeout, connection): (Duration, Connection),
@@ -123,7 +125,7 @@ pub(super) async fn ask(
 /// Has the server end a value's life.
 pub(super) async fn revoke(
     ticket: Ticket,
-    client: Client,
+    client: ServerClient,
     value: TokenValue,
     timeout: Duration,
 ) -> Done {

@@ -10,6 +10,7 @@ use super::Daemon;
 use super::survey::Surveys;
 use crate::clock;
 use crate::control::{Command, Interface};
+use crate::settings::Control;
 use crate::time::Moment;
 
 /// From one turn to the next where the loop always has more urgent things to do. What is done
@@ -23,6 +24,10 @@ pub(super) struct Desk {
     pub(super) commands: Option<mpsc::Receiver<Command>>,
     /// They end with the daemon.
     pub(super) interfaces: Vec<Interface>,
+    /// When `control.listen` is tried again, if it could not be listened on.
+    pub(super) listen_retry: Option<(Moment, mpsc::Sender<Command>)>,
+    /// `[control]` as of the start.
+    pub(super) settings: Option<Control>,
     pub(super) surveys: Surveys,
     /// When somebody's turn comes, even where the loop has more to do than it can.
     turn: Moment,
@@ -34,6 +39,8 @@ impl Desk {
         Self {
             commands: None,
             interfaces: Vec::new(),
+            listen_retry: None,
+            settings: None,
             surveys: Surveys::default(),
             turn: Moment::default(),
             since: clock::now(),

@@ -51,6 +51,7 @@ impl Daemon {
             }
             Done::Looked(looks) => self.take_looks(looks),
             Done::Revoked(revoked) => self.revoked(revoked),
+            Done::ClientsBuilt(built) => self.clients_built(built),
             Done::Loaded(loaded) => self.loaded(*loaded),
         }
         self.perform();

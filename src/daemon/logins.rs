@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::{Done, Obtained, read_source};
 use super::roster::{Kept, LastWords, Remote};
+use super::server_client::ServerClient;
 use super::turns::Turn;
-use crate::api::{Client, LoginFault, LoginFaultKind};
+use crate::api::{LoginFault, LoginFaultKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::Ticket;
@@ -54,7 +55,7 @@ impl Need {
 /// written down, the store tells of it, and the attempt is made all the same.
 pub(super) async fn reauth(
     ticket: Ticket,
-    client: Client,
+    client: ServerClient,
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
@@ -114,7 +115,12 @@ fn nothing(error: &str) -> Obtained {
     Obtained::Nothing(ReauthFault { error: error.into(), ..ReauthFault::default() })
 }
 
-async fn log_in(client: &Client, key: KeySource, minutes: u16, timeout: Duration) -> Obtained {
+async fn log_in(
+    client: &ServerClient,
+    key: KeySource,
+    minutes: u16,
+    timeout: Duration,
+) -> Obtained {
     let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {

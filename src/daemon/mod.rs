@@ -32,6 +32,7 @@ mod roster;
 mod round;
 mod scrape;
 mod search;
+mod server_client;
 mod sources;
 mod status;
 mod stock_report;
@@ -41,6 +42,7 @@ mod survey;
 mod tasks;
 mod terms;
 mod turns;
+mod unread;
 mod unwritten;
 mod views;
 mod watchdog;
@@ -63,15 +65,18 @@ use self::reading::Reader;
 use self::reload::Backlog;
 use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
+use self::server_client::ClientRetries;
 use self::status::StatusLine;
 pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
 use self::tasks::Tasks;
 use self::turns::Turns;
+use self::unread::UnreadFiles;
 use self::unwritten::Unwritten;
 use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
+use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
@@ -162,10 +167,14 @@ pub struct Daemon {
     writes: Turns<Option<TokenValue>>,
     unwritten: Unwritten,
     deaths: Deaths,
+    client_retries: ClientRetries,
+    unread: UnreadFiles,
     outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
+    /// Why the daemon does not run by the configuration on disk, if it does not.
+    config_rejected: Option<ConfigRejection>,
     backlog: Backlog,
     stopping: bool,
 }
@@ -220,9 +229,12 @@ impl Daemon {
             writes: Turns::default(),
             unwritten: Unwritten::default(),
             deaths: Deaths::default(),
+            client_retries: ClientRetries::default(),
+            unread: UnreadFiles::default(),
             outputs: Vec::new(),
             woke: Moment::default(),
             reloads: Reloads::default(),
+            config_rejected: None,
             backlog: Backlog::default(),
             stopping: false,
             reader: Reader::new(loader),
@@ -230,7 +242,7 @@ impl Daemon {
             settings: Arc::new(settings),
         };
         let settings = Arc::clone(&daemon.settings);
-        let clients = apply::clients(&settings, &[])?;
+        let (clients, unusable) = server_client::first_clients(&settings.servers)?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
             store => store,
@@ -239,6 +251,9 @@ impl Daemon {
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
         daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        for (server, error) in &unusable {
+            daemon.report_unusable_server(server, error);
+        }
         let store = daemon.opened(store);
         daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
@@ -328,10 +343,14 @@ impl Daemon {
                 }
             }
             Output::Server(id, notice) => {
-                let Some(Remote { settings: server, .. }) = self.roster.find_remote(id) else {
+                let Some(Remote { settings: server, client }) = self.roster.find_remote(id) else {
                     return;
                 };
                 let name = &server.name;
+                // Reported when its client could not be built.
+                if matches!(notice, ServerNotice::Unavailable { .. }) && !client.is_built() {
+                    return;
+                }
                 if let (ServerNotice::RenewalLearned(method), Some(store)) = (&notice, &self.store)
                 {
                     store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);

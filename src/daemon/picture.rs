@@ -100,6 +100,7 @@ impl Daemon {
             servers: self.server_counts(),
             next_check,
             notes: self.notes(names),
+            config_rejected: self.config_rejected.as_ref().map(|rejection| rejection.at),
         }
     }
 
@@ -114,7 +115,7 @@ impl Daemon {
             let census = self.keeper.census_of(id);
             told[id.index()] = ServerCounts {
                 name: server.name.as_str().into(),
-                down: !self.keeper.is_available(id),
+                down: !self.is_available(id),
                 states: counted(&census),
             };
         }

@@ -12,8 +12,8 @@ use super::Loader;
 use super::apply::{certificate_warnings, clients};
 use super::beside::blocking;
 use super::roster::Remote;
-use crate::api::Client;
-use crate::settings::Loaded;
+use super::server_client::ServerClient;
+use crate::settings::{Loaded, Settings};
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -26,7 +26,9 @@ const THREADS: usize = 4;
 pub(super) struct Fresh {
     pub(super) loaded: Loaded,
     /// Of servers that are new or changed.
-    pub(super) clients: BTreeMap<String, Client>,
+    pub(super) clients: BTreeMap<String, ServerClient>,
+    /// It says what the configuration in force says.
+    pub(super) unchanged: bool,
 }
 
 impl Fresh {
@@ -34,7 +36,13 @@ impl Fresh {
     pub(super) fn new(mut loaded: Loaded, old: &[Remote]) -> Result<Self, String> {
         let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
-        Ok(Self { loaded, clients })
+        Ok(Self { loaded, clients, unchanged: false })
+    }
+
+    /// Compares it with the configuration in force. Blocks for some milliseconds if it is large.
+    pub(super) fn compare_with(&mut self, old: &Settings) {
+        // A file that the settings name may have changed although they have not.
+        self.unchanged = self.clients.is_empty() && self.loaded.settings == *old;
     }
 }
 

@@ -9,11 +9,12 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::Daemon;
 use super::application::Application;
+use super::beside::blocking;
 use super::deeds::{Done, Look};
 use super::reading::Fresh;
 use super::roster::Remote;
 use crate::clock::{self, Stopwatch};
-use crate::control::Reloaded;
+use crate::control::{ConfigRejection, Reloaded};
 use crate::events::{self, Fields, Name, Severity};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
@@ -38,6 +39,8 @@ struct Reload {
     needs_restart: Option<String>,
     level: Option<String>,
     warnings: Vec<Warning>,
+    /// It says what the one before said.
+    unchanged: bool,
     /// All is applied, and the sources from this token on are to be read.
     sources: Option<usize>,
 }
@@ -71,6 +74,7 @@ impl Daemon {
     pub(super) fn reload(&mut self) -> u64 {
         let (number, now) = self.reloads.ask();
         if now {
+            self.told(systemd::reloading());
             self.read_configuration();
         }
         number
@@ -82,10 +86,19 @@ impl Daemon {
         known.map(|id| self.roster.remote(id).clone()).collect()
     }
 
-    fn read_configuration(&mut self) {
-        self.told(systemd::reloading());
+    pub(super) fn read_configuration(&mut self) {
         let reading = self.reader.read(self.remotes());
-        self.queries.spawn(async { Done::Loaded(Box::new(reading.await)) });
+        let old = Arc::clone(&self.settings);
+        self.queries.spawn(async {
+            let mut fresh = reading.await;
+            let compared = blocking(move || {
+                if let Ok(fresh) = &mut fresh {
+                    fresh.compare_with(&old);
+                }
+                fresh
+            });
+            Done::Loaded(Box::new(compared.await))
+        });
     }
 
     /// The configuration was read. A small one is applied at once.
@@ -93,11 +106,16 @@ impl Daemon {
         if self.stopping {
             return self.give_up_reload();
         }
+        let is_retry = self.unread.take_attempt();
         let refused = match fresh {
             Ok(fresh) => self.begin_reload(fresh),
             Err(error) => Some(error),
         };
         match refused {
+            // What was left out at the start was reported then.
+            Some(error) if is_retry => {
+                self.end_reload(Reloaded { error: Some(error), ..Reloaded::default() });
+            }
             Some(error) => {
                 let outcome = self.reject(&error);
                 self.end_reload(outcome);
@@ -108,7 +126,8 @@ impl Daemon {
 
     /// Begins to apply a configuration; says why it is refused.
     fn begin_reload(&mut self, fresh: Fresh) -> Option<String> {
-        let Fresh { loaded: Loaded { settings, warnings, files }, clients } = fresh;
+        let Fresh { loaded, clients, unchanged } = fresh;
+        let Loaded { settings, warnings, files } = loaded;
         if takes_all_away(&self.settings, &settings) {
             let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
             return Some(format!(
@@ -122,7 +141,7 @@ impl Daemon {
         let old = std::mem::replace(&mut self.settings, Arc::new(settings));
         let application = Application::new(self, old, clients);
         let sources = None;
-        let reload = Reload { application, needs_restart, level, warnings, sources };
+        let reload = Reload { application, needs_restart, level, warnings, unchanged, sources };
         self.backlog.reload = Some(Box::new(reload));
         None
     }
@@ -203,7 +222,9 @@ impl Daemon {
 
     /// A reload is applied.
     fn finish_reload(&mut self, reload: Reload) {
-        let Reload { application, needs_restart, level, warnings, .. } = reload;
+        let Reload { application, needs_restart, level, warnings, unchanged, .. } = reload;
+        self.unread.clear();
+        self.config_rejected = None;
         self.warn(&warnings);
         self.read_all();
         let changes = &application.changes;
@@ -219,10 +240,12 @@ impl Daemon {
             ..Fields::default()
         };
         let (name, severity) = (Name::ConfigReloaded, Severity::Info);
+        let message =
+            if unchanged { "configuration reloaded: unchanged" } else { "configuration reloaded" };
         // Whoever waits for this line sees it, if the old level or the new one lets it through.
         let visible = events::enabled(severity);
         if visible {
-            self.say(name, severity, "the new configuration holds", fields);
+            self.say(name, severity, message, fields);
         }
         if let (Some(level), Some(log)) = (level, &self.log)
             && let Err(error) = log.reload_filter(&level)
@@ -232,7 +255,7 @@ impl Daemon {
             self.say(Name::ConfigWarning, Severity::Warn, "the old log level goes on", fields);
         }
         if !visible {
-            self.say(name, severity, "the new configuration holds", fields);
+            self.say(name, severity, message, fields);
         }
         self.end_reload(Reloaded {
             applied: true,
@@ -241,14 +264,17 @@ impl Daemon {
             removed,
             changed,
             needs_restart,
+            unchanged,
         });
     }
 
     /// A reload has ended, and the next one begins if another one was asked for.
     fn end_reload(&mut self, outcome: Reloaded) {
+        // First of all: `ExecReload=` ends with the answer, and systemd must know the end by then.
+        self.told(systemd::ready(&self.status_line()));
         let next = self.reloads.end(outcome);
-        self.told(systemd::ready(&super::status::sentence(clock::now(), &self.keeper)));
         if next {
+            self.told(systemd::reloading());
             self.read_configuration();
         }
     }
@@ -270,9 +296,11 @@ impl Daemon {
         self.say(
             Name::ConfigRejected,
             Severity::Error,
-            "the new configuration is refused whole; the old one goes on",
+            "configuration reload failed; the previous configuration stays active",
             Fields { error: Some(error), ..Fields::default() },
         );
+        let rejection = ConfigRejection { at: clock::wall_clock(), error: error.to_owned() };
+        self.config_rejected = Some(rejection);
         Reloaded { error: Some(error.to_owned()), ..Reloaded::default() }
     }
 }
@@ -334,12 +362,16 @@ mod tests {
         load(&path, std::iter::empty()).unwrap()
     }
 
+    fn fresh(daemon: &Daemon, loaded: Loaded) -> Result<Fresh, String> {
+        Fresh::new(loaded, &daemon.remotes())
+    }
+
     /// A daemon in the middle of a reload that renames all tokens and their server.
     fn in_the_middle(folder: &Path) -> Daemon {
         let Loaded { settings, .. } = configured(folder, 'a', TOKENS);
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         daemon.reloads.ask();
-        let fresh = Fresh::new(configured(folder, 'b', TOKENS), &daemon.remotes());
+        let fresh = fresh(&daemon, configured(folder, 'b', TOKENS));
         daemon.loaded(fresh);
         daemon
     }
@@ -408,7 +440,7 @@ mod tests {
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         for n in 1..20 {
             daemon.reloads.ask();
-            let fresh = Fresh::new(configured(n), &daemon.remotes());
+            let fresh = fresh(&daemon, configured(n));
             daemon.loaded(fresh);
             while !daemon.backlog.is_empty() {
                 daemon.work();

@@ -26,6 +26,15 @@ impl Reloads {
         (self.begun, true)
     }
 
+    /// Begins a reload unless one is under way; returns whether it did.
+    pub(super) const fn begin_if_idle(&mut self) -> bool {
+        let idle = self.begun == self.ended;
+        if idle {
+            self.begun += 1;
+        }
+        idle
+    }
+
     /// Somebody waits for the end of a reload. What came of an older one than the last is not
     /// kept: the last one's outcome is what holds.
     pub(super) fn wait(&mut self, number: u64, reply: Reply<Reloaded>) {

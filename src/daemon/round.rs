@@ -24,8 +24,11 @@ impl Daemon {
         self.keeper.wake(now, &mut self.outputs);
         self.perform();
         self.rewrite_due(now);
+        self.retry_clients(now);
+        self.retry_unread(now);
+        self.retry_listen(now);
         self.journal.say_due(now);
-        self.status.tell(now, &self.keeper);
+        self.status.tell(now, &self.keeper, self.config_rejected.as_ref());
         self.watchdog.gone_round(now, self.keeper.next_wake());
         self.woke = now;
     }
@@ -39,6 +42,9 @@ impl Daemon {
             self.watchdog.due(),
             self.late.due(),
             self.unwritten.due(),
+            self.client_retries.due(),
+            self.unread.due(),
+            self.control.listen_retry.as_ref().map(|(due, _)| *due),
         ];
         let due = wishes.into_iter().flatten().min();
         let due = if self.outputs.is_empty() { due? } else { self.woke };

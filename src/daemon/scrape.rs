@@ -129,6 +129,13 @@ impl Daemon {
         if names {
             self.register_named(&mut registry, scrape.now);
         }
+        let successful = Gauge::<i64>::default();
+        successful.set(i64::from(self.config_rejected.is_none()));
+        registry.register(
+            "config_last_reload_successful",
+            "1 if the configuration on disk was accepted when it was last read, 0 if it was not",
+            successful,
+        );
         let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
         registry.register(
             "log_lines_dropped",
@@ -150,7 +157,7 @@ impl Daemon {
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(census.of(state)));
             }
-            available.get_or_create(&labels).set(i64::from(self.keeper.is_available(id)));
+            available.get_or_create(&labels).set(i64::from(self.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
             if let Some(left_ms) = tally.shortest_ms {
                 shortest.get_or_create(&labels).set(seconds(left_ms));

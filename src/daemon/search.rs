@@ -155,7 +155,8 @@ impl Daemon {
         };
         let ids = keys.iter().filter_map(|key| self.keeper.id_of(*key));
         let tokens = ids.filter_map(|id| self.view(id)).collect();
-        let page = Page { counts: self.counts(), matched, tokens, next };
+        let config_rejected = self.config_rejected.clone();
+        let page = Page { counts: self.counts(), matched, tokens, next, config_rejected };
         // Whoever asked may have gone.
         let _ = reply.send(Ok(page));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Daemon;
 use crate::clock;
+use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Census, Keeper};
 use crate::systemd;
@@ -34,7 +35,12 @@ impl StatusLine {
     }
 
     /// Something may have happened: tells it now, or soon.
-    pub(super) fn tell(&mut self, now: Moment, keeper: &Keeper) {
+    pub(super) fn tell(
+        &mut self,
+        now: Moment,
+        keeper: &Keeper,
+        rejected: Option<&ConfigRejection>,
+    ) {
         if !self.wanted {
             return;
         }
@@ -44,7 +50,7 @@ impl StatusLine {
         }
         self.told_at = Some(now);
         self.pending = false;
-        let line = sentence(now, keeper);
+        let line = sentence(now, keeper, rejected);
         if line != self.last {
             // A status line that is lost is replaced by the next one.
             let _ = systemd::status(&line);
@@ -60,7 +66,7 @@ impl StatusLine {
 
 impl Daemon {
     pub(super) fn ready(&mut self) {
-        let line = sentence(clock::now(), &self.keeper);
+        let line = self.status_line();
         self.told(systemd::ready(&line));
         self.say(
             Name::DaemonReady,
@@ -68,6 +74,11 @@ impl Daemon {
             "the first checks are under way",
             Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
         );
+    }
+
+    /// The line for systemd as of now.
+    pub(super) fn status_line(&self) -> String {
+        sentence(clock::now(), &self.keeper, self.config_rejected.as_ref())
     }
 
     /// systemd cannot be told something: it will notice; people are told once.
@@ -80,14 +91,17 @@ impl Daemon {
     }
 }
 
-/// How all tokens are, in one line.
-pub(super) fn sentence(now: Moment, keeper: &Keeper) -> String {
+/// How all tokens are, in one line, and whether a restart may fail.
+fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) -> String {
     let census = keeper.census();
     let mut line = counts(&census);
     if let Some(next) = keeper.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
         let _ = write!(line, "; next check in {seconds} s");
+    }
+    if let Some(rejected) = rejected {
+        let _ = write!(line, "; {rejected}");
     }
     line
 }

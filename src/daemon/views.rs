@@ -62,7 +62,7 @@ impl Daemon {
             Some(ServerView {
                 name: server.name.clone(),
                 tokens: self.keeper.census_of(id).total(),
-                available: self.keeper.is_available(id),
+                available: self.is_available(id),
                 quiet_ms: whole_millis(self.keeper.quiet_until(id).since(now)),
                 renews_by: renews_by(self.keeper.renews_by(id)),
             })

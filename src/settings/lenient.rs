@@ -31,7 +31,7 @@ pub fn find_socket(
     let variable = environment.next().map(|(_, value)| PathBuf::from(value));
     variable.or_else(|| {
         // What cannot be read is no matter here.
-        let sources = Sources::read(path, &mut Report::default());
+        let sources = Sources::read(path, &[], &mut Report::default());
         sources.texts().filter_map(|(_, text)| in_text(text)).last().map(PathBuf::from)
     })
 }

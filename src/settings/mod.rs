@@ -89,9 +89,46 @@ pub fn load(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Faults> {
+    load_without(&[], path, environment)
+}
+
+/// As [`load`], but goes without files of `conf.d` that cannot be read, and returns what is wrong
+/// with them. For a start: one file must not keep the tokens of all others from being checked.
+///
+/// # Errors
+///
+/// As for [`load`], unless unreadable files of `conf.d` are all that is wrong and the rest is a
+/// valid configuration without them.
+pub fn load_readable(
+    path: &Path,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<(Loaded, Vec<Fault>), Faults> {
+    let environment: Vec<_> = environment.collect();
+    let faults = match load(path, environment.iter().cloned()) {
+        Ok(loaded) => return Ok((loaded, Vec::new())),
+        Err(faults) => faults,
+    };
+    let part = |fault: &Fault| match (&fault.place, fault.kind) {
+        (Place::File(file), FaultKind::Unreadable) if file != path => Some(file.clone()),
+        _ => None,
+    };
+    let Some(unreadable) = faults.iter().map(part).collect::<Option<Vec<_>>>() else {
+        return Err(faults);
+    };
+    match load_without(&unreadable, path, environment.into_iter()) {
+        Ok(loaded) => Ok((loaded, faults.into_iter().collect())),
+        Err(_) => Err(faults),
+    }
+}
+
+fn load_without(
+    skipped: &[PathBuf],
+    path: &Path,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Faults> {
     let environment = Environment::gather(environment);
     let (mut report, mut marks) = (Report::default(), Marks::default());
-    let mut sources = Sources::read(path, &mut report);
+    let mut sources = Sources::read(path, skipped, &mut report);
     let mut layers = strict::check(&sources, &mut marks, &mut report);
     let overrides = environment.check(&layers, &mut sources, &mut marks, &mut report);
     layers.push(overrides);

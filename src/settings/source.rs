@@ -62,13 +62,20 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their
-    /// names. What cannot be read is reported, and the rest is read all the same.
-    pub(super) fn read(main: &Path, report: &mut Report) -> Self {
+    /// names, except what `skipped` names. What cannot be read is reported, and the rest is
+    /// read all the same.
+    pub(super) fn read(main: &Path, skipped: &[PathBuf], report: &mut Report) -> Self {
         let mut sources = Self::default();
         sources.read_file(main.to_owned(), report);
         let folder = main.with_file_name("conf.d");
+        if skipped.contains(&folder) {
+            return sources;
+        }
         match drop_ins(&folder) {
-            Ok(files) => files.into_iter().for_each(|file| sources.read_file(file, report)),
+            Ok(files) => {
+                let files = files.into_iter().filter(|file| !skipped.contains(file));
+                files.for_each(|file| sources.read_file(file, report));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let spot = sources.add(Origin::File(folder), String::new());

@@ -28,7 +28,7 @@ async fn listening(keys: &str) -> (Stage, Daemon, u16) {
 
 /// What comes back for a request with this first line and these headers, until `enough` is in it
 /// or the daemon ends the connection.
-async fn exchange(port: u16, request: &str, enough: &str) -> String {
+pub(crate) async fn exchange(port: u16, request: &str, enough: &str) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a listener");
         let text = format!("{request}\r\nConnection: close\r\n\r\n");

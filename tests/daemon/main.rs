@@ -41,6 +41,7 @@ mod reboot;
 mod redaction;
 mod released;
 mod reload;
+mod reload_outcome;
 mod remote;
 mod renewal;
 mod resume;

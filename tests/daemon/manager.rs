@@ -9,22 +9,31 @@ use tokio::time::timeout;
 use crate::support::{PATIENCE, Stage, seconds, simulator, token_table};
 
 /// The manager's end of the socket.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn listening_at(path: &Path) -> Self {
+    pub(crate) fn listening_at(path: &Path) -> Self {
         Self(UnixDatagram::bind(path).expect("a socket"))
     }
 
     /// Everything that is said, up to the first message with this assignment.
-    async fn hears(&self, assignment: &str) -> Vec<String> {
+    pub(crate) async fn hears(&self, assignment: &str) -> Vec<String> {
+        self.hears_line(assignment, |line| line == assignment).await
+    }
+
+    /// Everything that is said, up to the first message with such a line.
+    pub(crate) async fn hears_line(
+        &self,
+        what: &str,
+        mut is_it: impl FnMut(&str) -> bool,
+    ) -> Vec<String> {
         let mut said = Vec::new();
         let mut buffer = [0; 1024];
         loop {
             let received = timeout(PATIENCE, self.0.recv(&mut buffer)).await;
-            let Ok(Ok(length)) = received else { panic!("no {assignment} after {said:?}") };
+            let Ok(Ok(length)) = received else { panic!("no {what} after {said:?}") };
             said.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-            if said.last().is_some_and(|text| text.lines().any(|line| line == assignment)) {
+            if said.last().is_some_and(|text| text.lines().any(&mut is_it)) {
                 return said;
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Ignored unless asked for, as they need Chromium, its driver and axe-core: `.ci/run` gets them.
 
+use rustix::process::Signal;
 use tokenkeep::simulator::Simulator;
 
 use crate::listen::control;
@@ -51,6 +52,20 @@ async fn a_token_is_seen_to_expire_and_to_come_back() {
     stage.replace("quotes.token", &new);
     browser.until(&format!("({}).startsWith('alive')", row("quotes"))).await;
     browser.until("recent.innerText.includes('quotes is alive again')").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
+async fn rejected_reload_is_shown_until_one_succeeds() {
+    let (_server, stage, daemon, browser, _) = shown(&["quotes"]).await;
+    let good = stage.read("tokenkeep.toml");
+    stage.configure(&(good.clone() + "nonsense = 1\n"));
+    daemon.signal(Signal::HUP);
+    browser.until("rejected.textContent.startsWith('Configuration on disk rejected at ')").await;
+    stage.configure(&good);
+    daemon.signal(Signal::HUP);
+    browser.until("rejected.textContent === ''").await;
     daemon.stop().await;
 }
 

@@ -26,6 +26,26 @@ async fn tokens_from_credentials_live_and_a_command_s_new_value_is_stored() {
 
 #[tokio::test]
 #[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn start_under_the_shipped_unit_logs_nothing_at_warning_level_or_above() {
+    let warnings = async || {
+        run("journalctl", &["--sync"]).await;
+        run("journalctl", &["-u", "tokenkeep", "-p", "warning", "-o", "cat", "-q"]).await
+    };
+    let machine = Machine::installed().await;
+    until("the first start is over", async || !entries("daemon_ready").await.is_empty()).await;
+    assert_eq!(warnings().await, "");
+    machine.furnish();
+    machine.configure("");
+    drop_in("credentials", "[Service]\nLoadCredential=orders-token:/etc/tokenkeep/orders.token\n");
+    systemctl(&["daemon-reload"]).await;
+    systemctl(&["restart", "tokenkeep"]).await;
+    machine.checked_again().await;
+    assert_eq!(run("stat", &["-c", "%G", "/run/tokenkeep/control.sock"]).await.trim(), "tokenkeep");
+    assert_eq!(warnings().await, "");
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
 async fn a_good_reload_takes_effect_and_the_process_goes_on() {
     let machine = Machine::keeping().await;
     let process = number("MainPID").await;
@@ -47,10 +67,28 @@ async fn a_good_reload_takes_effect_and_the_process_goes_on() {
 async fn a_bad_reload_leaves_the_old_configuration_at_work() {
     let machine = Machine::keeping().await;
     let process = number("MainPID").await;
+    let rejected = async || property("StatusText").await.contains("on disk rejected at ");
     machine.configure("[token.quotes]\n");
-    systemctl(&["reload", "tokenkeep"]).await;
-    until("it is refused", async || !entries("config_rejected").await.is_empty()).await;
+    let reload = attempt("systemctl", &["reload", "tokenkeep"]).await;
+    assert!(!reload.status.success(), "{reload:?}");
+    assert_eq!(entries("config_rejected").await.len(), 1);
+    until("the status line shows it", rejected).await;
     assert_eq!(property("SubState").await, "running");
+    assert_eq!(number("MainPID").await, process);
+    machine.checked_again().await;
+
+    machine.configure("");
+    systemctl(&["reload", "tokenkeep"]).await;
+    assert_eq!(entries("config_reloaded").await.len(), 1);
+    assert_eq!(property("SubState").await, "running");
+    until("the status line shows it no more", async || !rejected().await).await;
+
+    // SIGHUP works as before.
+    machine.configure("[token.quotes]\n");
+    systemctl(&["kill", "--signal=SIGHUP", "--kill-whom=main", "tokenkeep"]).await;
+    until("it is rejected", async || entries("config_rejected").await.len() == 2).await;
+    until("the status line shows it", rejected).await;
+    until("the reload is over", async || property("SubState").await == "running").await;
     assert_eq!(number("MainPID").await, process);
     machine.checked_again().await;
 }

@@ -13,7 +13,9 @@ const UNKNOWN: u8 = 3;
 pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
     match answer {
         Ok(page) => {
-            let status = status(&page.counts);
+            let rejected = page.config_rejected.as_ref();
+            // The next restart fails.
+            let status = status(&page.counts).max(rejected.map_or(OK, |_| WARNING));
             let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
             let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
             let mut whom: Vec<_> = named
@@ -24,6 +26,7 @@ pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
             if named.len() > NAMED {
                 whom.push("and more".to_owned());
             }
+            whom.extend(rejected.map(ToString::to_string));
             let whom =
                 if whom.is_empty() { String::new() } else { format!("; {}", whom.join(", ")) };
             let line = format!(
@@ -67,7 +70,13 @@ mod tests {
     use super::*;
 
     fn said(counts: Counts) -> (String, u8) {
-        render(&Ok(Page { counts, matched: None, tokens: Vec::new(), next: None }))
+        render(&Ok(Page {
+            counts,
+            matched: None,
+            tokens: Vec::new(),
+            next: None,
+            config_rejected: None,
+        }))
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl Errand for Reload {
         match outcome? {
             Reloaded { applied: false, error, .. } => {
                 let error = error.unwrap_or_default();
-                complain(&format!("the new configuration is refused whole: {error}"));
+                complain(&format!(
+                    "configuration reload failed; the previous configuration stays active: {error}"
+                ));
                 Ok(EX_CONFIG)
             }
             outcome => print(&told(&outcome)).map(|()| 0),
@@ -76,14 +78,15 @@ async fn ended(client: &mut Client) -> Result<Reloaded, ClientFault> {
 }
 
 fn told(outcome: &Reloaded) -> String {
-    let Reloaded { added, removed, changed, needs_restart, .. } = outcome;
+    let Reloaded { added, removed, changed, needs_restart, unchanged, .. } = outcome;
     let parts = [
         ("added", added),
         ("removed", removed),
         ("changed", changed),
         ("needs a restart", needs_restart),
     ];
-    let mut text = "the new configuration holds\n".to_owned();
+    let mut text = "configuration reloaded".to_owned();
+    text += if *unchanged { ": unchanged\n" } else { "\n" };
     for (what, names) in parts {
         if let Some(names) = names {
             text += &format!("{what}: {}\n", names.replace(',', ", "));

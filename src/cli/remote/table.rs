@@ -7,7 +7,7 @@ use comfy_table::{
 use comfy_table::{LineStyle, TableStyle};
 
 use super::screen::Screen;
-use crate::control::{Counts, Page, TokenView};
+use crate::control::{ConfigRejection, Counts, Page, TokenView};
 use crate::daemon::grouped;
 
 /// Columns that are never shortened.
@@ -38,7 +38,17 @@ pub(super) fn render(page: &Page, screen: Screen) -> impl Iterator<Item = String
         0 => String::new(),
         _ => format!("and {} more, which --all shows\n", grouped(left_out)),
     };
-    tables.chain([rest + &summary(&page.counts) + "\n"])
+    let rejected = page.config_rejected.as_ref();
+    let rejected = rejected.map(|rejection| format!("{rejection}: {}\n", cause(rejection)));
+    tables.chain([rest + &summary(&page.counts) + "\n"]).chain(rejected)
+}
+
+/// Why a configuration was rejected, in one line.
+fn cause(rejection: &ConfigRejection) -> String {
+    let lines: Vec<_> = rejection.error.lines().map(str::trim).collect();
+    let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
+    let more = if lines[end..].iter().any(|line| !line.is_empty()) { " …" } else { "" };
+    lines[..end].join("; ") + more
 }
 
 /// The tokens as a table, which has no bars if there is no room for both them and the names.

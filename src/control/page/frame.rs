@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::Counts;
@@ -85,6 +86,8 @@ pub struct Frame {
     pub next_check: Option<Moment>,
     /// The last events, oldest first.
     pub notes: Vec<Note>,
+    /// When the configuration on disk was rejected, if it was. The error may name tokens.
+    pub config_rejected: Option<Timestamp>,
 }
 
 impl Frame {

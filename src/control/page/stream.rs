@@ -45,6 +45,7 @@ struct Overview<'a> {
     rest: usize,
     servers: &'a [ServerCounts],
     next_check_ms: Option<u64>,
+    config_rejected_at_ms: Option<i64>,
 }
 
 /// The events for one browser, for as long as it listens.
@@ -112,7 +113,14 @@ impl Browser {
     fn take(&mut self, frame: Arc<Frame>, now: Moment) {
         let next_check_ms = frame.next_check.map(|next| whole_millis(next.since(now)));
         let Frame { states, rest, servers, .. } = &*frame;
-        self.say("counts", &Overview { states, rest: *rest, servers, next_check_ms });
+        let overview = Overview {
+            states,
+            rest: *rest,
+            servers,
+            next_check_ms,
+            config_rejected_at_ms: frame.config_rejected.map(jiff::Timestamp::as_millisecond),
+        };
+        self.say("counts", &overview);
         self.first = self.frame.is_none();
         (self.rows, self.gone) = match &self.frame {
             Some(before) => frame.since(before),

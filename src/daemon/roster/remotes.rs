@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Roster;
-use crate::api::Client;
+use crate::daemon::server_client::ServerClient;
 use crate::keeper::{ReauthId, ServerId};
 use crate::settings::{Reauth, Server};
 
@@ -12,7 +12,7 @@ use crate::settings::{Reauth, Server};
 #[derive(Debug, Clone)]
 pub(in crate::daemon) struct Remote {
     pub(in crate::daemon) settings: Server,
-    pub(in crate::daemon) client: Client,
+    pub(in crate::daemon) client: ServerClient,
 }
 
 /// All of them, by number and by name. The scheduler gives a number again once what had it was
@@ -34,6 +34,11 @@ impl Roster {
     /// The server with this number; `None` if it was removed.
     pub(in crate::daemon) fn find_remote(&self, id: ServerId) -> Option<&Remote> {
         self.remotes.servers.get(id.index())?.as_ref().map(|(_, remote)| remote)
+    }
+
+    /// Every server with its number.
+    pub(in crate::daemon) fn remotes(&self) -> impl Iterator<Item = (ServerId, &Remote)> {
+        self.remotes.servers.iter().flatten().map(|(id, remote)| (*id, remote))
     }
 
     pub(in crate::daemon) fn server_of(&self, name: &str) -> Option<ServerId> {
