@@ -704,6 +704,7 @@ fn defaults_are_the_documented_ones() {
     let settings = Setup::new(COMPLETE).settings();
     assert_eq!(settings.state_dir, Path::new("/var/lib/tokenkeep"));
     assert_eq!(settings.max_hooks.get(), 4);
+    assert_eq!(settings.keep_removed, seconds(3600));
     assert_eq!((settings.log.format, settings.log.level.as_str()), (LogFormat::Auto, "info"));
     assert_eq!(settings.control.socket, Path::new("/run/tokenkeep/control.sock"));
     assert_eq!(settings.control.listen, None);
@@ -1076,6 +1077,7 @@ fn the_general_examples_of_the_shipped_file_are_the_defaults() {
 fn what_is_printed_loads_to_the_same_settings() {
     let awkward = r#"
         max_hooks = 1
+        keep_removed = "90m"
         [log]
         level = "info,hyper=debug"
         [control]

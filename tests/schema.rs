@@ -120,6 +120,7 @@ fn what_a_typing_hand_gets_wrong_is_refused_by_the_schema_and_by_loading() {
         ("[schedule]\njitterr = 0.1", "schedule.jitterr"),
         ("max_hooks = 0", "max_hooks"),
         ("max_hooks = \"3\"", "max_hooks"),
+        ("keep_removed = 60", "keep_removed"),
         ("[schedule]\ncheck_after = 1", "schedule.check_after"),
         ("[log]\nformat = \"jsn\"", "log.format"),
         ("[server.s]\nurl = 5", "server.s.url"),

@@ -9,27 +9,45 @@ use jiff::Timestamp;
 use crate::store::{Count, Stored};
 use crate::time::Moment;
 
-/// How long a value waits for its token: no inventory is broken for longer, and no session of
-/// the API lives for more than a day. The store keeps the value all the same.
-const WAITS: Duration = Duration::from_secs(30 * DAY);
-
-/// Between two looks for what has waited too long.
-const PACE: Duration = Duration::from_secs(DAY);
-
-const DAY: u64 = 24 * 3_600;
+/// Between two looks for counts whose window has ended.
+const PACE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Values and counts by the names of their tokens.
 #[derive(Debug, Default)]
 pub(super) struct Absent {
-    values: HashMap<Box<str>, (Moment, Stored)>,
+    values: HashMap<Box<str>, Kept>,
     counts: HashMap<Box<str>, Count>,
     pruned: Moment,
 }
 
+/// The value of a token that is absent.
+#[derive(Debug)]
+struct Kept {
+    stored: Stored,
+    /// Until when it is kept; `None`: an inventory that was not read yet may have the token.
+    until: Option<Moment>,
+}
+
 impl Absent {
-    /// Keeps the value of a token that is absent since `now`, or longer.
-    pub(super) fn keep_value(&mut self, name: &str, stored: Stored, now: Moment) {
-        self.values.insert(name.into(), (now, stored));
+    /// Keeps the value of a token that is absent.
+    pub(super) fn keep_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+        self.values.insert(name.into(), Kept { stored, until });
+    }
+
+    /// All inventories have been read: what is still absent was removed, and is kept until then.
+    /// Returns the names of those for which that was not known.
+    pub(super) fn expire_all(&mut self, until: Moment) -> Vec<Box<str>> {
+        let open = self.values.iter_mut().filter(|(_, kept)| kept.until.is_none());
+        open.map(|(name, kept)| {
+            kept.until = Some(until);
+            name.clone()
+        })
+        .collect()
+    }
+
+    /// Whether a value is kept for a token.
+    pub(super) fn has_value(&self, name: &str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// Keeps how many attempts have counted for a token.
@@ -37,13 +55,14 @@ impl Absent {
         self.counts.insert(name.into(), count);
     }
 
-    /// The value that was kept for a token that has come.
-    pub(super) fn take_value(&mut self, name: &str) -> Option<Stored> {
+    /// The value that was kept for a token that has come, and whether it was known to be removed.
+    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(Stored, bool)> {
         // A million tokens come at a start, and mostly nothing is kept.
         if self.values.is_empty() {
             return None;
         }
-        self.values.remove(name).map(|(_, stored)| stored)
+        let Kept { stored, until } = self.values.remove(name)?;
+        until.is_none_or(|until| now < until).then_some((stored, until.is_some()))
     }
 
     /// The attempts that have counted for a token that has come.
@@ -51,15 +70,20 @@ impl Absent {
         if self.counts.is_empty() { None } else { self.counts.remove(name) }
     }
 
-    /// Once a day, lets go of values that have waited too long and of counts whose window has
-    /// ended.
+    /// When the next value is kept no longer.
+    pub(super) fn prune_values(&mut self, now: Moment) {
+        self.values.retain(|_, kept| kept.until.is_none_or(|until| now < until));
+        if self.values.is_empty() {
+            self.values.shrink_to_fit();
+        }
+    }
+
+    /// Once a day, lets go of counts whose window has ended.
     pub(super) fn prune(&mut self, now: Moment, wall: Timestamp) {
         if now < self.pruned + PACE {
             return;
         }
         self.pruned = now;
-        self.values.retain(|_, (since, _)| now.since(*since) < WAITS);
-        self.values.shrink_to_fit();
         self.counts.retain(|_, count| count.window_end_ms > wall.as_millisecond());
         self.counts.shrink_to_fit();
     }
@@ -70,6 +94,8 @@ mod tests {
     use super::*;
     use crate::secret::TokenValue;
 
+    const DAY: u64 = 24 * 3_600;
+
     fn day(day: u64) -> Moment {
         Moment::from_millis(day * DAY * 1_000)
     }
@@ -78,17 +104,33 @@ mod tests {
         Timestamp::from_millisecond(i64::try_from(day * DAY * 1_000).unwrap()).unwrap()
     }
 
+    fn stored() -> Stored {
+        Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None }
+    }
+
     #[test]
-    fn a_value_waits_a_month_for_its_token() {
-        let stored = || Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
+    fn value_of_a_removed_token_is_kept_for_a_time() {
+        for pruned in [false, true] {
+            let mut absent = Absent::default();
+            absent.keep_value("quotes", stored(), Some(day(10)));
+            absent.keep_value("orders", stored(), Some(day(11)));
+            if pruned {
+                absent.prune_values(day(10));
+            }
+            assert_eq!(absent.take_value("quotes", day(10)), None);
+            assert_eq!(absent.take_value("orders", day(10)), Some((stored(), true)));
+        }
+    }
+
+    #[test]
+    fn value_is_kept_until_all_inventories_have_been_read() {
         let mut absent = Absent::default();
-        absent.keep_value("quotes", stored(), day(10));
-        absent.keep_value("orders", stored(), day(20));
-        absent.prune(day(39), wall(39));
-        assert_eq!(absent.values.len(), 2);
-        absent.prune(day(40), wall(40));
-        assert_eq!(absent.take_value("quotes"), None);
-        assert_eq!(absent.take_value("orders"), Some(stored()));
+        absent.keep_value("quotes", stored(), None);
+        absent.keep_value("orders", stored(), None);
+        assert_eq!(absent.take_value("quotes", day(300)), Some((stored(), false)));
+        assert_eq!(absent.expire_all(day(301)), ["orders".into()]);
+        assert_eq!(absent.expire_all(day(302)), [Box::<str>::default(); 0]);
+        assert_eq!(absent.take_value("orders", day(301)), None);
     }
 
     #[test]

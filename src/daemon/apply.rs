@@ -97,6 +97,9 @@ impl Daemon {
             }
             let name = &remote.settings.name;
             let is_renamed = !servers.iter().any(|server| server.name == *name);
+            if is_renamed && let Some(store) = &self.store {
+                store.forget_lesson(name);
+            }
             self.figures.forget_server(id, is_renamed.then_some(name));
             self.keeper.remove_server(id);
             self.roster.remove_server(id);

@@ -165,6 +165,7 @@ impl Daemon {
             }
             Ok(Stored::SourceChanged(value)) => {
                 self.is_in_source(ticket.token, &value);
+                self.forget_unwritten(ticket.token);
                 self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
                 self.offer(ticket.token, value.by_ref());
             }

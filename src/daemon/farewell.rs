@@ -120,6 +120,7 @@ impl Daemon {
                 Ok(()) => {
                     if let Some(store) = &mut self.store {
                         store.forget(&name);
+                        store.forget_value(&name);
                     }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }

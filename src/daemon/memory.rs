@@ -23,6 +23,10 @@ pub(super) struct Memory {
     next: u32,
     /// While the daemon starts: what the sources hold, until it is known what is resumed.
     pub(super) held: Option<Held>,
+    /// While the daemon starts: tokens that an earlier run knew to be removed.
+    pub(super) removed: Vec<Box<str>>,
+    /// Some of the lives come from an earlier boot.
+    pub(super) rebooted: bool,
 }
 
 impl Daemon {
@@ -30,8 +34,15 @@ impl Daemon {
     pub(super) fn keep_on(&mut self, store: Store) {
         match store.into_writer() {
             Ok(writer) => {
+                for name in std::mem::take(&mut self.memory.removed) {
+                    if !self.memory.absent.has_value(&name) {
+                        writer.retain_value(&name);
+                    }
+                }
                 self.store = Some(writer);
                 self.forget_outdated_values();
+                self.expire_absent();
+                self.compact();
             }
             Err(fault) => self.warn_of_state("nothing will outlive a restart", &fault),
         }
@@ -49,6 +60,9 @@ impl Daemon {
         ) && self.write_down(id)
         {
             self.go_round();
+        }
+        if matches!(notice, Notice::Revoked) {
+            self.forget_stored_value(id);
         }
         let (Some(_), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
         // One may also have been given back in silence.
@@ -104,6 +118,49 @@ impl Daemon {
         }
     }
 
+    /// Has all tokens that live written down again at the start, if there are few of them and
+    /// the store has many outdated entries. Lives of an earlier boot would be lost.
+    fn compact(&mut self) {
+        if self.memory.rebooted || self.late.is_pending() {
+            return;
+        }
+        let Some(store) = &mut self.store else { return };
+        if !store.compacts_at_start(self.roster.len()) {
+            return;
+        }
+        let ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
+        for id in ids {
+            if self.keeper.token(id).is_some_and(|token| token.resumable().is_some()) {
+                self.write_down(id);
+            }
+        }
+        if let Some(store) = &mut self.store {
+            store.went_round();
+        }
+    }
+
+    /// What is still kept for tokens that are not there was removed from the configuration, once
+    /// all inventories have been read.
+    pub(super) fn expire_absent(&mut self) {
+        // During the start the store cannot be written to yet.
+        if self.memory.held.is_some() || !self.stocks.all_read() {
+            return;
+        }
+        let (until, until_ms) = self.removed_until();
+        let names = self.memory.absent.expire_all(until);
+        if let Some(store) = &self.store {
+            for name in names {
+                store.expire_value(&name, until_ms);
+            }
+        }
+    }
+
+    /// Until when the value of a token is kept that is removed now, on both clocks.
+    fn removed_until(&self) -> (Moment, i64) {
+        let until = clock::now() + self.settings.keep_removed;
+        (until, wall_ms(until))
+    }
+
     /// Has a token's attempts written down, now.
     pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
         self.count_attempts(id)?;
@@ -130,19 +187,29 @@ impl Daemon {
         }
     }
 
-    /// The value of a token that is not configured any more may be wanted again.
+    /// A token is not configured any more. A value that its source cannot hold is kept for a
+    /// while; any other is deleted.
     pub(super) fn put_by(&mut self, id: TokenId) {
+        let recalled = self.roster.take_recalled(id);
         let Some(kept) = self.roster.token(id) else { return };
-        if kept.file().is_some() && !self.unwritten.has(id) {
-            return;
-        }
+        let is_in_file = kept.file().is_some() && !self.unwritten.has(id);
         let slot = self.keeper.spare_slot(id).other();
-        if let Some(value) = kept.value(slot)
-            && kept.in_source() != Some(value)
-        {
-            let replaces = kept.in_source().map(ValueRef::to_value);
-            let stored = Stored { value: value.to_value(), replaces };
-            self.memory.absent.keep_value(kept.name(), stored, clock::now());
+        let current = kept.value(slot).filter(|value| kept.in_source() != Some(*value));
+        let stored = match current {
+            _ if recalled.is_some() => recalled,
+            Some(value) if !is_in_file => {
+                let replaces = kept.in_source().map(ValueRef::to_value);
+                Some(Stored { value: value.to_value(), replaces })
+            }
+            Some(_) | None => None,
+        };
+        let name = kept.name().to_owned();
+        let Some(stored) = stored else { return self.forget_stored_value(id) };
+        let (until, until_ms) = self.removed_until();
+        self.memory.absent.prune_values(clock::now());
+        self.memory.absent.keep_value(&name, stored, Some(until));
+        if let Some(store) = &self.store {
+            store.expire_value(&name, until_ms);
         }
     }
 

@@ -417,7 +417,7 @@ impl Daemon {
             Effect::Store { slot } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 let in_source = kept.in_source().map(ValueRef::to_value);
-                match (kept.file(), &self.store) {
+                match (kept.file(), &mut self.store) {
                     (Some(path), _) => {
                         let turn = self.writes.take(&path);
                         let write = storing::store_in_file(ticket, turn, path, value, in_source);
@@ -425,7 +425,7 @@ impl Daemon {
                     }
                     (None, store) => {
                         let kept = store
-                            .as_ref()
+                            .as_mut()
                             .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
                         self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
                     }

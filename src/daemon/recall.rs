@@ -66,8 +66,16 @@ impl Daemon {
     /// The values that earlier runs kept: to be had before the sources are looked at.
     pub(super) fn recall_values(&mut self, store: &mut Store) {
         self.read(store, |daemon, store| {
-            let now = clock::now();
-            store.values(|name, stored| daemon.memory.absent.keep_value(name, stored, now))
+            let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
+            let longest = daemon.settings.keep_removed;
+            store.values(|name, stored, until_ms| {
+                let until = until_ms.map(|until_ms| {
+                    daemon.memory.removed.push(name.into());
+                    let left = until_ms.saturating_sub(wall).max(0).unsigned_abs();
+                    now + Duration::from_millis(left).min(longest)
+                });
+                daemon.memory.absent.keep_value(name, stored, until);
+            })
         });
     }
 
@@ -162,11 +170,12 @@ impl Daemon {
     }
 
     fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
-        let Self { roster, keeper, outputs, .. } = self;
+        let Self { roster, keeper, outputs, memory, .. } = self;
         let Some(kept) = roster.token(id) else { return };
         let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
+            memory.rebooted |= !life.this_boot;
             keeper.resume(id, resumed(&life), now, outputs);
         }
     }

@@ -216,6 +216,7 @@ impl Daemon {
                 report.bad_lines(&reading.bad);
                 let warn = !std::mem::replace(&mut stock.warned, !reading.warnings.is_empty());
                 let whole = certain && !pass.partial && !reading.changed;
+                stock.read_whole |= !pass.partial && !reading.changed && reading.good > 0;
                 if whole && reading.good == 0 {
                     report.empty(had);
                 }
@@ -242,6 +243,8 @@ impl Daemon {
         }
         self.look_at_tokens(pass.errands);
         self.memory.absent.prune(now, clock::wall_clock());
+        self.memory.absent.prune_values(now);
+        self.expire_absent();
         if again {
             self.stocks.read(id, None);
         }

@@ -125,7 +125,7 @@ impl Daemon {
                 if unchanged {
                     self.source_changed(id, SourceChange::Restored);
                 } else {
-                    self.forget_unwritten(id);
+                    self.forget_superseded(id);
                     self.offer(id, value);
                 }
             }

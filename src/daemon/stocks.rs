@@ -56,6 +56,8 @@ pub(super) struct Stock {
     pub(super) reported: Option<Stamp>,
     /// What was reported.
     pub(super) given: Given,
+    /// It has been read once, from its beginning to its end, and brought tokens.
+    pub(super) read_whole: bool,
 }
 
 impl Stock {
@@ -73,6 +75,7 @@ impl Stock {
             stamp: None,
             reported: None,
             given: Given::default(),
+            read_whole: false,
         }
     }
 }
@@ -200,6 +203,11 @@ impl Stocks {
         }
         self.last += 1;
         StockId(self.last)
+    }
+
+    /// Whether every inventory has been read whole: a token that none of them has was removed.
+    pub(super) fn all_read(&self) -> bool {
+        self.by_id.values().all(|stock| stock.read_whole)
     }
 
     /// Watches what can be watched. To be called before it is read.

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::keeper::{TokenId, TokenSpec};
 use crate::lifecycle::Policy;
 use crate::settings::{Reauth, Server, Upkeep};
+use crate::store::Stored;
 
 impl Daemon {
     /// What holds for tokens that are kept so, and what the keeper must know of them; `None`
@@ -42,7 +43,12 @@ impl Daemon {
         self.perform();
         let id = self.keeper.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
-        if let Some(stored) = self.memory.absent.take_value(name) {
+        if let Some((stored, removed)) = self.memory.absent.take_value(name, clock::now()) {
+            if removed && let Some(store) = &mut self.store {
+                // The store may have deleted it a moment ago, by the wall clock.
+                let Stored { value, replaces } = stored.clone();
+                drop(store.keep_value(name, value, replaces));
+            }
             self.roster.recall(id, stored);
         }
         if let Some(count) = self.memory.absent.take_count(name) {

@@ -134,7 +134,7 @@ impl Daemon {
         fault: StoreFault,
     ) {
         let Some(kept) = self.roster.token(ticket.token) else { return };
-        let Some(store) = &self.store else {
+        let Some(store) = &mut self.store else {
             let error = fault.to_string().into();
             return self.keeper.stored(ticket, Err(error), clock::now(), &mut self.outputs);
         };
@@ -192,10 +192,19 @@ impl Daemon {
         }
     }
 
+    /// The token's source holds another value, which wins over the one in the state directory.
+    /// Before the store can be written to, that one was not used and is deleted by
+    /// [`forget_stored_value`](Self::forget_stored_value).
+    pub(super) fn forget_superseded(&mut self, id: TokenId) {
+        if self.unwritten.remove(id) || self.store.is_some() {
+            self.forget_stored_value(id);
+        }
+    }
+
     /// Deletes the value that the state directory keeps for a token.
     pub(super) fn forget_stored_value(&mut self, id: TokenId) {
         let Some(kept) = self.roster.token(id) else { return };
-        match &self.store {
+        match &mut self.store {
             Some(store) => store.forget_value(kept.name()),
             None => self.unwritten.outdated.push(kept.name().into()),
         }
@@ -204,7 +213,7 @@ impl Daemon {
     /// From now on the store can be written to.
     pub(super) fn forget_outdated_values(&mut self) {
         let outdated = std::mem::take(&mut self.unwritten.outdated);
-        if let Some(store) = &self.store {
+        if let Some(store) = &mut self.store {
             for name in &outdated {
                 store.forget_value(name);
             }

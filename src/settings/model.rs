@@ -19,6 +19,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// How many re-auth hooks may run at once, all tokens together; at least 1.
     pub max_hooks: NonZeroU32,
+    /// How long the state database keeps the value of a token that was removed.
+    pub keep_removed: Duration,
     /// What is logged and how.
     pub log: Log,
     /// The interface for status and actions.

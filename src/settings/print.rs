@@ -32,6 +32,7 @@ pub fn print(settings: &Settings) -> String {
     let raw = Raw {
         state_dir: Some(text(&settings.state_dir)),
         max_hooks: Some(settings.max_hooks.get()),
+        keep_removed: Some(show(settings.keep_removed)),
         log: RawLog {
             format: word(&LOG_FORMATS, settings.log.format),
             level: Some(settings.log.level.clone()),

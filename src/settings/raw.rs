@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Raw {
     pub(super) state_dir: Option<String>,
     pub(super) max_hooks: Option<u32>,
+    pub(super) keep_removed: Option<String>,
     pub(super) log: RawLog,
     pub(super) control: RawControl,
     pub(super) schedule: RawSchedule,

@@ -69,6 +69,8 @@ pub(super) enum Kind {
 
 /// A year: longer is a slip of the keyboard, and no sum of such durations overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+/// Longer than any session, and not for ever.
+const LONGEST_KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// A day: who waits longer than that between two tries has given up.
 const LONGEST_RETRY: Duration = Duration::from_secs(86_400);
 /// What a request gets at the least, whatever else shortens its time.
@@ -114,6 +116,7 @@ pub(super) const ROOT: &[Field] = &[
     value("state_dir", Kind::Path),
     // More processes at once than this is no longer keeping tokens alive.
     value("max_hooks", Kind::Whole(1, 1_000)),
+    value("keep_removed", Kind::Duration(Duration::ZERO, LONGEST_KEPT)),
     Field { name: "log", shape: Shape::Table(LOG) },
     Field { name: "control", shape: Shape::Table(CONTROL) },
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },

@@ -47,9 +47,15 @@ pub(super) struct Batch {
     pub(super) lives: Lives,
     /// `None`: the value that was kept is deleted.
     pub(super) values: BTreeMap<Box<str>, Option<Stored>>,
+    /// Tokens that were removed: until when their value is kept, on the wall clock. `None`: the
+    /// token is configured again.
+    pub(super) removed: BTreeMap<Box<str>, Option<i64>>,
     pub(super) counts: BTreeMap<Counted, Count>,
-    /// For each server its address, and whether the renewing call extends lives there.
-    pub(super) lessons: BTreeMap<Box<str>, (String, bool)>,
+    /// For each server its address, and whether the renewing call extends lives there. `None`: the
+    /// server is not configured any more.
+    pub(super) lessons: BTreeMap<Box<str>, Option<(String, bool)>>,
+    /// A value that was kept is deleted or replaced.
+    pub(super) erases: bool,
 }
 
 impl Lives {
@@ -74,9 +80,17 @@ impl Lives {
 }
 
 impl Batch {
+    /// Deletes the value that is kept for a token.
+    pub(super) fn forget_value(&mut self, name: &str) {
+        self.values.insert(name.into(), None);
+        self.removed.insert(name.into(), None);
+        self.erases = true;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lives.is_empty()
             && self.values.is_empty()
+            && self.removed.is_empty()
             && self.counts.is_empty()
             && self.lessons.is_empty()
     }
@@ -89,6 +103,10 @@ impl Batch {
         self.lives = Lives { packed, marks };
         unwritten.values.into_iter().for_each(|(name, value)| {
             self.values.entry(name).or_insert(value);
+        });
+        self.erases |= unwritten.erases;
+        unwritten.removed.into_iter().for_each(|(name, until)| {
+            self.removed.entry(name).or_insert(until);
         });
         unwritten.counts.into_iter().for_each(|(name, count)| {
             self.counts.entry(name).or_insert(count);
@@ -124,7 +142,11 @@ impl Database {
         if journal.cleared_to.is_some() {
             let sql = "DELETE FROM lives WHERE number IN \
                        (SELECT number FROM lives WHERE number < ? ORDER BY number LIMIT ?)";
-            let cleared = prepare(sql)?.execute(params![journal.cleared_to, CLEARED])?;
+            // No secret is among them, and overwriting megabytes would delay a value that waits.
+            self.connection.execute_batch("PRAGMA secure_delete = FAST")?;
+            let cleared = prepare(sql)?.execute(params![journal.cleared_to, CLEARED]);
+            self.connection.execute_batch("PRAGMA secure_delete = ON")?;
+            let cleared = cleared?;
             if i64::try_from(cleared).is_ok_and(|cleared| cleared < CLEARED) {
                 journal.cleared_to = None;
             }
@@ -159,6 +181,14 @@ impl Database {
             let tag = value_tag(self, name, value, replaces);
             put.execute(params![name, tag, value, replaces])?;
         }
+        let mut put = prepare("REPLACE INTO removed VALUES (?, ?)")?;
+        let mut remove = prepare("DELETE FROM removed WHERE name = ?")?;
+        for (name, until) in &batch.removed {
+            match until {
+                Some(until) => put.execute(params![name, until])?,
+                None => remove.execute([name])?,
+            };
+        }
         let mut put = prepare("REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM attempt WHERE kind = ? AND name = ?")?;
         for (counted, Count { window_end_ms, count, in_a_row }) in &batch.counts {
@@ -173,7 +203,12 @@ impl Database {
             }
         }
         let mut put = prepare("REPLACE INTO lesson VALUES (?, ?, ?)")?;
-        for (server, (url, renewing)) in &batch.lessons {
+        let mut remove = prepare("DELETE FROM lesson WHERE server = ?")?;
+        for (server, lesson) in &batch.lessons {
+            let Some((url, renewing)) = lesson else {
+                remove.execute([server])?;
+                continue;
+            };
             put.execute(params![server, lesson_tag(self, server, url), i64::from(*renewing)])?;
         }
         Ok(())
@@ -185,7 +220,11 @@ impl Database {
         // Each scan ends where the damage begins; what came before it is kept.
         let _ = scan(self, VALUES, |database, row| {
             if let Some(stored) = value_in(database, row)? {
-                saved.values.insert(row.get_ref(0)?.as_str()?.into(), Some(stored));
+                let name: Box<str> = row.get_ref(0)?.as_str()?.into();
+                if let Some(until) = row.get(4)? {
+                    saved.removed.insert(name.clone(), Some(until));
+                }
+                saved.values.insert(name, Some(stored));
             }
             Ok(())
         });

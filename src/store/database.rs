@@ -21,8 +21,7 @@ const VERSION: i32 = 2;
 const FIRST_VERSION: i32 = 1;
 
 /// Opened for this process alone, which spares the shared memory file. A commit is on the disk
-/// when it returns. What is deleted is overwritten where that costs no more writing. Hardly any
-/// page is read twice, so few are kept.
+/// when it returns. What is deleted is overwritten. Hardly any page is read twice, so few are kept.
 const SETTINGS: &str = "
     PRAGMA page_size = 4096;
     PRAGMA locking_mode = EXCLUSIVE;
@@ -30,7 +29,8 @@ const SETTINGS: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 2000;
     PRAGMA cache_size = -512;
-    PRAGMA secure_delete = FAST;
+    PRAGMA secure_delete = ON;
+    PRAGMA temp_store = MEMORY;
     PRAGMA trusted_schema = OFF;
 ";
 
@@ -73,6 +73,23 @@ pub(super) const LIVES: &str = "
         tag INTEGER NOT NULL,
         packed BLOB NOT NULL
     ) STRICT;
+";
+
+/// Tokens that are not configured any more, and until when their values are kept, on the wall
+/// clock. An older program leaves the table alone, so it does not change the [`VERSION`].
+const REMOVED: &str = "
+    CREATE TABLE IF NOT EXISTS removed (
+        name TEXT PRIMARY KEY,
+        until_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// In its place where a full disk does not take it: what was kept can still be read.
+const REMOVED_IN_MEMORY: &str = "
+    CREATE TEMP TABLE removed (
+        name TEXT PRIMARY KEY,
+        until_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Where the table of lives is being written to.
@@ -171,6 +188,11 @@ impl Database {
             upgrade(&mut connection)?;
         } else if version != VERSION {
             return Err(Refusal::Foreign(version));
+        }
+        match connection.execute_batch(REMOVED) {
+            Err(error) if is_damage(&error) => return Err(error.into()),
+            Err(_) => connection.execute_batch(REMOVED_IN_MEMORY)?,
+            Ok(()) => {}
         }
         let (salt, written_ms) =
             connection.query_row("SELECT salt, written_ms FROM meta", [], |row| {

@@ -1,7 +1,10 @@
 //! Reading the store at the start, table by table, without holding any of it twice.
 
+use std::collections::HashSet;
+
 use rusqlite::{Error, OptionalExtension as _, Row};
 
+use super::commit::Batch;
 use super::database::{Database, fault, is_damage};
 use super::open::Store;
 use super::packed::{Part, Recalled};
@@ -41,19 +44,32 @@ impl Store {
         read
     }
 
-    /// Hands every value that was kept, with its token's name, to `each`. One that is not as
-    /// it was written is passed over.
+    /// Hands every value that was kept, with its token's name, to `each`; of a token that was
+    /// removed, also until when it is kept, in milliseconds since 1970. A value that is not as it
+    /// was written, or that is kept no longer, is passed over, and deleted later.
     ///
     /// # Errors
     ///
     /// As for [`Store::lives`].
-    pub fn values(&mut self, mut each: impl FnMut(&str, Stored)) -> Result<(), StoreFault> {
-        self.scan(VALUES, |database, row| {
-            if let Some(stored) = value_in(database, row)? {
-                each(row.get_ref(0)?.as_str()?, stored);
+    pub fn values(
+        &mut self,
+        mut each: impl FnMut(&str, Stored, Option<i64>),
+    ) -> Result<(), StoreFault> {
+        let wall_ms = clock::wall_clock().as_millisecond();
+        let mut stale = Batch::default();
+        let read = self.scan(VALUES, |database, row| {
+            let name = row.get_ref(0)?.as_str()?;
+            let until_ms: Option<i64> = row.get(4)?;
+            match value_in(database, row)? {
+                Some(stored) if until_ms.is_none_or(|until| until > wall_ms) => {
+                    each(name, stored, until_ms);
+                }
+                _ => stale.forget_value(name),
             }
             Ok(())
-        })
+        });
+        self.stale.put_back(stale);
+        read
     }
 
     /// Hands every count to `each`.
@@ -71,7 +87,7 @@ impl Store {
 
     /// Hands each server's name to `each`, with whether it is the renewing call that extends
     /// lives there. `addresses` gives the present address of a server: what another one has
-    /// taught does not count.
+    /// taught does not count, and is deleted later.
     ///
     /// # Errors
     ///
@@ -81,14 +97,19 @@ impl Store {
         addresses: impl Fn(&str) -> Option<String>,
         mut each: impl FnMut(&str, bool),
     ) -> Result<(), StoreFault> {
-        self.scan("SELECT server, tag, renewing FROM lesson", |database, row| {
+        let mut stale = Batch::default();
+        let read = self.scan("SELECT server, tag, renewing FROM lesson", |database, row| {
             let server = row.get_ref(0)?.as_str()?;
             let (tag, renewing): (i64, i64) = (row.get(1)?, row.get(2)?);
             if addresses(server).is_some_and(|url| lesson_tag(database, server, &url) == tag) {
                 each(server, renewing != 0);
+            } else {
+                stale.lessons.insert(server.into(), None);
             }
             Ok(())
-        })
+        });
+        self.stale.put_back(stale);
+        read
     }
 
     fn scan(
@@ -110,6 +131,17 @@ impl Database {
         let wall_ms = clock::wall_clock().as_millisecond();
         let present = Present { now: clock::now(), wall_ms };
         Vantage { boot: self.boot, present, written_ms: self.written_ms }
+    }
+
+    /// The tokens whose value is kept, as far as they can be read.
+    pub(super) fn names(&self) -> HashSet<Box<str>> {
+        let mut names = HashSet::new();
+        // Whoever writes next meets the damage and deals with it.
+        let _ = scan(self, "SELECT name FROM value", |_, row| {
+            names.insert(row.get_ref(0)?.as_str()?.into());
+            Ok(())
+        });
+        names
     }
 
     /// The newest of the lives that were written before the row of this number, and its own.
@@ -141,7 +173,8 @@ pub(super) fn header_tag(salt: &Salt, written: &Written) -> i64 {
     salt.tag(&[&boot, &at.now.as_millis().to_le_bytes(), &wall])
 }
 
-pub(super) const VALUES: &str = "SELECT name, tag, value, replaces FROM value";
+pub(super) const VALUES: &str = "SELECT name, tag, value, replaces, until_ms \
+                                 FROM value LEFT JOIN removed USING (name)";
 pub(super) const COUNTS: &str = "SELECT kind, name, window_end_ms, count, in_a_row FROM attempt";
 
 /// Goes through the rows of `sql`.

@@ -14,6 +14,7 @@ mod packed;
 mod rolling;
 mod row;
 mod tag;
+mod upkeep;
 mod work;
 mod writer;
 

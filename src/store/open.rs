@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::commit::Batch;
 use super::database::Database;
 use super::writer::Writer;
 use crate::token_file::StoreFault;
@@ -30,8 +31,10 @@ pub struct Store {
     pub(super) database: Database,
     /// Entries of the lives, once they have been read.
     pub(super) entries: u64,
+    /// What was read and is not needed any more.
+    pub(super) stale: Batch,
     set_aside: Option<StoreFault>,
-    lock: File,
+    pub(super) lock: File,
 }
 
 impl std::fmt::Debug for Store {
@@ -67,7 +70,8 @@ impl Store {
             _ => StoreFault::new(state_dir, "locking it", error.into()),
         })?;
         let (database, set_aside) = Database::open(&state_dir.join(DATABASE))?;
-        Ok(Self { database, entries: 0, set_aside, lock })
+        let stale = Batch::default();
+        Ok(Self { database, entries: 0, stale, set_aside, lock })
     }
 
     /// What was of no use and has been set aside, since this was last asked.
@@ -86,7 +90,7 @@ impl Store {
     ///
     /// When there is no thread to be had.
     pub fn into_writer(self) -> Result<Writer, StoreFault> {
-        Writer::start(self.database, self.lock, self.entries)
+        Writer::start(self)
     }
 }
 

@@ -10,8 +10,11 @@
 /// what is written is written anew.
 const ENTRIES_A_TOKEN: u64 = 2;
 
-/// Fewer entries are left alone: half a megabyte, which is read in no time.
-const FEW_ENTRIES: u64 = 10_000;
+/// Fewer entries are left alone: a few pages.
+const FEW_ENTRIES: u64 = 1_000;
+
+/// With so many tokens at the most, all are written anew at a start: a fifth of a megabyte.
+const FEW_TOKENS: u64 = 5_000;
 
 /// Tokens that are looked at in a round with each check: it is over before a quarter as many
 /// entries have come on top, and a check never waits for more than microseconds.
@@ -68,6 +71,16 @@ impl Rolling {
         }
     }
 
+    /// Whether all of so many tokens are to be written anew at a start, at once: a daemon that is
+    /// restarted more often than a round takes would never finish one.
+    pub(super) fn begins_at_start(&mut self, tokens: u64) -> bool {
+        let begins = tokens <= FEW_TOKENS && self.entries > tokens && self.old.is_none();
+        if begins {
+            self.old = Some(self.entries);
+        }
+        begins
+    }
+
     /// All tokens have been written anew. Whether a round was under way.
     pub(super) fn end(&mut self) -> bool {
         let old = self.old.take();
@@ -122,6 +135,13 @@ mod tests {
     fn what_is_written_anew_is_about_as_much_as_what_the_checks_bring() {
         let (_, written) = run(100_000, 2_000_000);
         assert!((3_500_000..4_200_000).contains(&written), "{written}");
+    }
+
+    #[test]
+    fn few_tokens_are_written_anew_at_a_start_if_there_are_outdated_entries() {
+        for (entries, tokens, begins) in [(3, 3, false), (4, 3, true), (9_000, 5_001, false)] {
+            assert_eq!(Rolling::new(entries).begins_at_start(tokens), begins);
+        }
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>
 fn values(store: &mut Store) -> BTreeMap<String, Stored> {
     let mut values = BTreeMap::new();
     store
-        .values(|name, stored| {
+        .values(|name, stored, _| {
             values.insert(name.to_owned(), stored);
         })
         .unwrap();
@@ -182,10 +182,8 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     writer.remember("quotes", URL, value("v-1").by_ref(), &life());
-    let log = path.join("tokenkeep.db-wal");
-    let before = fs::metadata(&log).unwrap().len();
     let began = clock::now();
-    while fs::metadata(&log).unwrap().len() == before {
+    while !on_disk(&path).contains("quotes") {
         assert!(clock::now().since(began) < Duration::from_secs(20), "never written");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -272,7 +270,7 @@ fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
 #[test]
 fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
+    let mut writer = writer(&path);
     done(writer.keep_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
     done(writer.keep_value("quotes", value("new-2"), None)).unwrap();
     done(writer.keep_value("a/../b\0", value("new-3"), None)).unwrap();
@@ -290,8 +288,8 @@ fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
 #[test]
 fn counts_and_lessons_are_found_again() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
-    let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
+    let mut writer = writer(&path);
+    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
     writer.keep_count(Counted::Token("quotes".to_owned()), count);
     writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
     writer.keep_lesson("sarus", "https://one", true);
@@ -311,7 +309,7 @@ fn counts_and_lessons_are_found_again() {
 #[test]
 fn directories_and_files_are_for_the_user_alone() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
+    let mut writer = writer(&path);
     done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
     let mut files = 0;
@@ -326,7 +324,7 @@ fn directories_and_files_are_for_the_user_alone() {
 #[test]
 fn a_second_daemon_on_the_same_directory_is_refused() {
     let (_folder, path) = folder();
-    let writer = writer(&path);
+    let mut writer = writer(&path);
     let fault = Store::open(&path).unwrap_err();
     assert!(matches!(&fault, StoreFault::Locked { path: locked } if *locked == path));
     drop(writer);
@@ -363,7 +361,7 @@ fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
         let StoreFault::Damaged { aside, .. } = &fault else { panic!("{fault}") };
         assert_eq!(fs::read(aside).unwrap(), damage);
         assert!(found.is_empty());
-        let writer = store.into_writer().unwrap();
+        let mut writer = store.into_writer().unwrap();
         done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
         drop(writer);
         fs::remove_file(database(&path)).unwrap();
@@ -416,7 +414,7 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
     fs::write(database(&path), content).unwrap();
     let mut writer = store.into_writer().unwrap();
     writer.remember("t00000", URL, value("v-1").by_ref(), &life());
-    let count = Count { window_end_ms: 5, count: 2, in_a_row: 1 };
+    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
     writer.keep_count(Counted::Token("quotes".to_owned()), count);
     done(writer.flush()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -436,4 +434,117 @@ fn nothing_that_is_printed_shows_a_value() {
     store.lives(|rows| printed += &format!("{rows:?}")).unwrap();
     printed += &format!("{:?}", store.into_writer().unwrap());
     assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
+}
+
+/// All that the state directory holds, as text.
+fn on_disk(path: &Path) -> String {
+    let files = fs::read_dir(path).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+    files.map(|content| String::from_utf8_lossy(&content).into_owned()).collect()
+}
+
+/// Waits until the files in the state directory hold none of these.
+fn erased(path: &Path, texts: &[String]) {
+    let end = clock::now() + Duration::from_secs(40);
+    loop {
+        let held = on_disk(path);
+        let left = texts.iter().filter(|text| held.contains(text.as_str())).count();
+        if left == 0 {
+            return;
+        }
+        assert!(clock::now() < end, "{left} of {} values are still there", texts.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Values that fill a page each, or a fraction of one, or several.
+fn values_of(length: usize, count: usize) -> Vec<String> {
+    let pad = "x".repeat(length);
+    (0..count).map(|n| format!("secret-{n:04}-{pad}-end-{n:04}")).collect()
+}
+
+#[test]
+fn replaced_and_deleted_values_are_erased_from_database_and_log() {
+    for length in [8, 900, 4_000] {
+        let (_folder, path) = folder();
+        let mut writer = writer(&path);
+        let values = values_of(length, 60);
+        for (n, text) in values.iter().enumerate() {
+            done(writer.keep_value(&format!("t{n}"), value(text), None)).unwrap();
+        }
+        assert!(on_disk(&path).contains("secret-0000"));
+        for n in 0..values.len() {
+            if n % 2 == 0 {
+                writer.forget_value(&format!("t{n}"));
+            } else {
+                drop(writer.keep_value(&format!("t{n}"), value("other"), None));
+            }
+        }
+        let marks: Vec<String> = (0..60).map(|n| format!("-{n:04}")).collect();
+        erased(&path, &marks);
+    }
+}
+
+#[test]
+fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
+    let (_folder, path) = folder();
+    let mut writer = writer(&path);
+    let wall_ms = || clock::wall_clock().as_millisecond();
+    for name in ["gone", "kept", "back"] {
+        done(writer.keep_value(name, value(&format!("secret-{name}")), None)).unwrap();
+    }
+    writer.expire_value("gone", wall_ms() + 1_500);
+    writer.expire_value("kept", wall_ms() + 3_600_000);
+    writer.expire_value("back", wall_ms() + 1_500);
+    writer.retain_value("back");
+    done(writer.flush()).unwrap();
+    erased(&path, &["secret-gone".to_owned()]);
+    drop(writer);
+    let found = values(&mut opened(&path));
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["back", "kept"]);
+}
+
+#[test]
+fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
+    let (_folder, path) = folder();
+    let mut first = writer(&path);
+    done(first.keep_value("gone", value("secret-gone"), None)).unwrap();
+    first.expire_value("gone", clock::wall_clock().as_millisecond() + 1);
+    done(first.flush()).unwrap();
+    drop(first);
+    let mut store = opened(&path);
+    assert!(values(&mut store).is_empty());
+    let writer = store.into_writer().unwrap();
+    erased(&path, &["secret-gone".to_owned()]);
+    drop(writer);
+}
+
+#[test]
+fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
+    let (_folder, path) = folder();
+    let first = writer(&path);
+    let count = |window_end_ms| Count { window_end_ms, count: 1, in_a_row: 1 };
+    let wall_ms = clock::wall_clock().as_millisecond();
+    first.keep_count(Counted::Token("gone".to_owned()), count(wall_ms + 1));
+    first.keep_count(Counted::Reauth("gone".to_owned()), count(wall_ms + 1));
+    first.keep_count(Counted::Token("kept".to_owned()), count(wall_ms + 3_600_000));
+    first.keep_lesson("gone", URL, true);
+    done(first.flush()).unwrap();
+    drop(first);
+    drop(opened(&path));
+    let other = rusqlite::Connection::open(database(&path)).unwrap();
+    for n in 0..50 {
+        other.execute("INSERT INTO boot (id) VALUES (?)", [format!("boot-{n}")]).unwrap();
+    }
+    drop(other);
+    let mut store = opened(&path);
+    store.lessons(|_| None, |_, _| unreachable!()).unwrap();
+    let writer = store.into_writer().unwrap();
+    let rows = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let store = opened(&path);
+        store.database.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    erased(&path, &["boot-49".to_owned()]);
+    drop(writer);
+    assert_eq!(["attempt", "lesson", "boot"].map(rows), [1, 0, 1]);
 }

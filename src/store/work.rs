@@ -13,6 +13,7 @@ use super::commit::Batch;
 use super::database::{Database, fault, is_damage};
 use super::packed::Part;
 use super::row::Present;
+use super::upkeep::Upkeep;
 use crate::clock;
 use crate::time::Moment;
 use crate::token_file::{DISK_PATIENCE, StoreFault};
@@ -109,6 +110,7 @@ impl Shared {
 enum Job {
     Write(Batch, Vec<Sender>),
     Recall(i64),
+    Upkeep,
 }
 
 /// What came of a batch, with what is left of it and why.
@@ -124,6 +126,7 @@ pub(super) struct Work {
     pub(super) shared: Arc<Shared>,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) database: Database,
+    pub(super) upkeep: Upkeep,
     /// Held as long as the database is.
     pub(super) _lock: File,
     /// Let go of when all else is.
@@ -137,6 +140,10 @@ impl Work {
                 Job::Write(batch, receipts) => (batch, receipts),
                 Job::Recall(before) => {
                     self.recall(before);
+                    continue;
+                }
+                Job::Upkeep => {
+                    self.keep_up();
                     continue;
                 }
             };
@@ -166,13 +173,16 @@ impl Work {
                 });
             }
         }
+        // A file that stays larger than it must be does no harm.
+        let _ = self.database.shrink();
     }
 
     /// Waits until something is due, and takes all of it; `None` at the end.
     fn next(&self) -> Option<Job> {
         let mut gathered = self.shared.lock();
         loop {
-            let wait = gathered.due.map(|due| due.since(clock::now()));
+            let now = clock::now();
+            let wait = gathered.due.map(|due| due.since(now));
             if wait == Some(Duration::ZERO) {
                 gathered.due = None;
                 let receipts = mem::take(&mut gathered.receipts);
@@ -184,6 +194,11 @@ impl Work {
             if gathered.ending {
                 return None;
             }
+            let upkeep = self.upkeep.due().map(|due| due.since(now));
+            if upkeep == Some(Duration::ZERO) {
+                return Some(Job::Upkeep);
+            }
+            let wait = wait.into_iter().chain(upkeep).min();
             gathered = match wait {
                 Some(wait) => {
                     let waited = self.shared.changed.wait_timeout(gathered, wait);
@@ -201,6 +216,7 @@ impl Work {
             return Written::All;
         }
         let at = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        self.upkeep.expect(&batch, at);
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             match self.database.start_over() {
@@ -218,6 +234,15 @@ impl Work {
         }
         batch.values.retain(|_, value| value.is_none());
         Written::Nothing(Batch { lives, ..batch }, fault)
+    }
+
+    /// Deletes what is kept no longer, and what is left of it in the log of the database.
+    fn keep_up(&mut self) {
+        let at = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        if let Err(fault) = self.upkeep.run(&self.database, at) {
+            let fault = super::database::fault(&self.database.path, &fault);
+            self.tell(Report::Failed { fault, retry_in: RETRY });
+        }
     }
 
     /// Hands over the next lives before that row that can be read. What cannot be read is no

@@ -4,7 +4,7 @@
 //! last word on each name in place of the one before, so that a disk that hangs costs no more
 //! than that. What cannot be written stays, and is tried again.
 
-use std::fs::File;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -13,11 +13,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::commit::{Lives, Mark};
-use super::database::Database;
+use super::open::Store;
 use super::packed::{add_end, add_life};
 use super::rolling::{Rolling, Turn};
 use super::row::{Count, Counted, Life, Stored};
 use super::tag::Salt;
+use super::upkeep::Upkeep;
 use super::work::{Gathered, Receipt, Report, Shared, Work};
 use crate::clock;
 use crate::secret::{TokenValue, ValueRef};
@@ -43,6 +44,8 @@ pub struct Writer {
     salt: Salt,
     boot: i64,
     rolling: Rolling,
+    /// The tokens whose value is kept.
+    names: HashSet<Box<str>>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -52,8 +55,15 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn start(database: Database, lock: File, entries: u64) -> Result<Self, StoreFault> {
+    pub(super) fn start(store: Store) -> Result<Self, StoreFault> {
+        let Store { database, lock, entries, stale, .. } = store;
+        let names = database.names();
         let shared = Arc::new(Shared::default());
+        if !stale.is_empty() {
+            let mut gathered = shared.lock();
+            gathered.batch = stale;
+            gathered.due = Some(clock::now());
+        }
         let (sender, reports) = mpsc::unbounded_channel();
         let (salt, boot) = (database.salt, database.boot);
         let path = database.path.clone();
@@ -62,6 +72,7 @@ impl Writer {
             shared: Arc::clone(&shared),
             reports: sender.clone(),
             database,
+            upkeep: Upkeep::new(),
             _lock: lock,
             _closes: closes,
         };
@@ -70,7 +81,7 @@ impl Writer {
             .spawn(move || work.run())
             .map_err(|error| StoreFault::new(&path, "starting its thread", error))?;
         let rolling = Rolling::new(entries);
-        Ok(Self { shared, reports, sender, closed, path, salt, boot, rolling })
+        Ok(Self { shared, reports, sender, closed, path, salt, boot, rolling, names })
     }
 
     /// The last answer about `value`, the token's value in use, said this of its life; `url` is
@@ -130,21 +141,46 @@ impl Writer {
     /// Keeps `value` for the token `name`, in place of what was kept for it; `replaces` is
     /// what the token's source holds now.
     pub fn keep_value(
-        &self,
+        &mut self,
         name: &str,
         value: TokenValue,
         replaces: Option<TokenValue>,
     ) -> Receipt {
+        let replaces_another = !self.names.insert(name.into());
         let mut gathered = self.shared.lock();
-        gathered.batch.values.insert(name.into(), Some(Stored { value, replaces }));
+        let batch = &mut gathered.batch;
+        batch.values.insert(name.into(), Some(Stored { value, replaces }));
+        batch.removed.insert(name.into(), None);
+        batch.erases |= replaces_another;
         self.receipt(&mut gathered)
     }
 
-    /// Deletes the value that is kept for the token `name`, within a second.
-    pub fn forget_value(&self, name: &str) {
-        let mut gathered = self.shared.lock();
-        gathered.batch.values.insert(name.into(), None);
-        self.announce(&mut gathered, GATHER);
+    /// Deletes and overwrites the value that is kept for the token `name`, if there is one,
+    /// within a second or two.
+    pub fn forget_value(&mut self, name: &str) {
+        if self.names.remove(name) {
+            let mut gathered = self.shared.lock();
+            gathered.batch.forget_value(name);
+            self.announce(&mut gathered, GATHER);
+        }
+    }
+
+    /// The token `name` was removed: its value is kept until then, in milliseconds since 1970.
+    pub fn expire_value(&self, name: &str, until_ms: i64) {
+        self.set_removed(name, Some(until_ms));
+    }
+
+    /// The token `name` is configured again: its value is kept.
+    pub fn retain_value(&self, name: &str) {
+        self.set_removed(name, None);
+    }
+
+    fn set_removed(&self, name: &str, until_ms: Option<i64>) {
+        if self.names.contains(name) {
+            let mut gathered = self.shared.lock();
+            gathered.batch.removed.insert(name.into(), until_ms);
+            self.announce(&mut gathered, GATHER);
+        }
     }
 
     /// Keeps a count, in place of the one before. It is on the disk within a second.
@@ -157,8 +193,26 @@ impl Writer {
     /// Which call extends lives on the server of this name, at this address.
     pub fn keep_lesson(&self, server: &str, url: &str, renewing: bool) {
         let mut gathered = self.shared.lock();
-        gathered.batch.lessons.insert(server.into(), (url.to_owned(), renewing));
+        gathered.batch.lessons.insert(server.into(), Some((url.to_owned(), renewing)));
         self.announce(&mut gathered, GATHER);
+    }
+
+    /// The server of this name is not configured any more.
+    pub fn forget_lesson(&self, server: &str) {
+        let mut gathered = self.shared.lock();
+        gathered.batch.lessons.insert(server.into(), None);
+        self.announce(&mut gathered, GATHER);
+    }
+
+    /// Begins to write all lives anew if there are few tokens and many outdated entries: to be
+    /// asked at the start. `true`: each token that lives is to be remembered now, and then
+    /// [`went_round`](Self::went_round).
+    pub fn compacts_at_start(&mut self, tokens: usize) -> bool {
+        let begins = self.rolling.begins_at_start(u64::try_from(tokens).unwrap_or(u64::MAX));
+        if begins {
+            self.shared.lock().batch.lives.marks.push(Mark::Begin);
+        }
+        begins
     }
 
     /// Has everything written that has gathered.

@@ -33,6 +33,8 @@ pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 
 /// As many hooks at once as a small machine bears without starving the checks.
 const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
+/// Long enough to put back a configuration that was removed by mistake.
+const KEEP_REMOVED: Duration = Duration::from_secs(3_600);
 /// What `StateDirectory=tokenkeep` gives a service.
 const STATE_DIR: &str = "/var/lib/tokenkeep";
 /// The control socket, unless it is configured: in what `RuntimeDirectory=tokenkeep` gives a
@@ -59,6 +61,7 @@ pub(super) fn validate(
     let settings = Settings {
         state_dir: state_dir.unwrap_or_else(|| STATE_DIR.to_owned()).into(),
         max_hooks: at_least_one(raw.max_hooks, MAX_HOOKS),
+        keep_removed: duration_or(raw.keep_removed.as_deref(), KEEP_REMOVED),
         log: log(&raw.log),
         control: control(&raw.control),
         servers: raw.server.iter().filter_map(|(name, raw)| judge.server(name, raw)).collect(),
