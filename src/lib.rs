@@ -24,6 +24,7 @@ pub mod inventory;
 pub mod keeper;
 pub mod lifecycle;
 pub mod outcome;
+pub mod process;
 pub mod secret;
 pub mod settings;
 pub mod simulator;

@@ -9,5 +9,10 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    // First of all: a SIGHUP that nothing catches kills.
+    if std::env::args_os().any(|argument| argument == "run") {
+        // Where it fails, the daemon says so when it listens to its own signals.
+        let _ = tokenkeep::process::catch_signals();
+    }
     tokenkeep::cli::main(std::env::args_os())
 }

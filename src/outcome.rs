@@ -57,6 +57,8 @@ pub struct Fault {
     pub error: Box<str>,
     /// An operator must act: it is reported at level error.
     pub is_alarming: bool,
+    /// This process could not even ask: it says nothing of the server.
+    pub local: bool,
 }
 
 impl Fault {

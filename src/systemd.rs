@@ -5,10 +5,41 @@
 //! empty environment and so cannot speak for the daemon.
 
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::fstat;
 use sd_notify::{NotifyState, notify};
+
+/// The socket to systemd, if it was opened at the start.
+static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+
+/// Opens the socket to systemd, so that a message needs no free descriptor later. Without this, or
+/// where it fails, a socket is opened for each message.
+pub fn connect() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let connected = UnixDatagram::unbound().and_then(|socket| {
+        match path.as_bytes().strip_prefix(b"@") {
+            Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+            None => socket.connect(&path)?,
+        }
+        Ok(socket)
+    });
+    if let Ok(socket) = connected {
+        // It is there already if this is called twice.
+        let _ = SOCKET.set(socket);
+    }
+}
+
+fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(socket) = SOCKET.get() else { return notify(state) };
+    let message: String = state.iter().map(|state| format!("{state}\n")).collect();
+    // A manager that was replaced listens on another socket under the same name.
+    socket.send(message.as_bytes()).map(drop).or_else(|_| notify(state))
+}
 
 /// `READY=1` with a status line: the configuration holds and the first checks are under way.
 /// Also ends what [`reloading`] began.
@@ -17,7 +48,7 @@ use sd_notify::{NotifyState, notify};
 ///
 /// As for [`stopping`].
 pub fn ready(status: &str) -> io::Result<()> {
-    notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
+    send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
 }
 
 /// `RELOADING=1`: a reload begins; [`ready`] ends it, whether the new configuration was taken
@@ -28,7 +59,7 @@ pub fn ready(status: &str) -> io::Result<()> {
 /// As for [`stopping`].
 pub fn reloading() -> io::Result<()> {
     // systemd 253 and later ask for the instant, to tell this reload from an earlier one.
-    notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
+    send(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
 /// `STATUS=`: one line for `systemctl status`.
@@ -37,7 +68,7 @@ pub fn reloading() -> io::Result<()> {
 ///
 /// As for [`stopping`].
 pub fn status(line: &str) -> io::Result<()> {
-    notify(&[NotifyState::Status(&one_line(line))])
+    send(&[NotifyState::Status(&one_line(line))])
 }
 
 /// `STOPPING=1`: the daemon winds down.
@@ -47,7 +78,7 @@ pub fn status(line: &str) -> io::Result<()> {
 /// When `NOTIFY_SOCKET` names a socket that cannot be spoken to. Nothing needs to be done
 /// about it: systemd draws its own conclusions, such as a start that timed out.
 pub fn stopping() -> io::Result<()> {
-    notify(&[NotifyState::Stopping])
+    send(&[NotifyState::Stopping])
 }
 
 /// `WATCHDOG=1`: the loop that does the work goes round. To be called from that loop.
@@ -56,7 +87,7 @@ pub fn stopping() -> io::Result<()> {
 ///
 /// As for [`stopping`].
 pub fn watchdog() -> io::Result<()> {
-    notify(&[NotifyState::Watchdog])
+    send(&[NotifyState::Watchdog])
 }
 
 /// How often [`watchdog`] is to be called: half of what the unit's `WatchdogSec` allows, as
@@ -73,7 +104,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 /// As for [`stopping`].
 pub fn extend_timeout(by: Duration) -> io::Result<()> {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
-    notify(&[NotifyState::ExtendTimeoutUsec(micros)])
+    send(&[NotifyState::ExtendTimeoutUsec(micros)])
 }
 
 /// Whether standard output is a stream to the journal: whether `journal_stream`, the value of
@@ -98,7 +129,6 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
     use std::process::{Command, Stdio};
 
     use super::*;

@@ -16,9 +16,10 @@ use super::failure::Failure;
 use super::interpret::{Answer, Asked, Body};
 use super::quiet;
 use super::redact::clean;
-use super::transport::{Limits, explain, no_answer_within};
+use super::transport::{Limits, explain, is_out_of_descriptors, no_answer_within};
 use crate::clock::wall_clock;
-use crate::outcome::Connection;
+use crate::outcome::{Connection, Fault};
+use crate::process;
 
 /// The longest body that is read, in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -67,6 +68,10 @@ pub(super) async fn get(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             let error = reqwest::Error::without_url(error);
+            if is_out_of_descriptors(&error) {
+                let fault = Fault { local: true, ..Fault::new(process::out_of_descriptors()) };
+                return Err(Failure { fault, ..Failure::unavailable("") });
+            }
             let blueprint = connections.blueprint();
             if let Some(tunnel) = blueprint.tunnel()
                 && let Some(failure) = tunnel.refusal(&error, asked.server).await

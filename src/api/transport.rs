@@ -14,6 +14,7 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use super::connect::ClientCertificateState;
 use super::interpret::Asked;
 use super::redact::clean;
+use crate::process;
 
 /// How long a request and its parts may take.
 #[derive(Clone, Copy)]
@@ -201,6 +202,13 @@ fn date(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).ok();
     let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
+}
+
+/// Whether the request was not sent for want of a descriptor. A name lookup does not say so.
+pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
+    let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(process::is_out_of_descriptors)
+        || (error.is_connect() || error.is_dns()) && process::has_no_free_descriptor()
 }
 
 /// The sentence for a request that has taken as long as it may.

@@ -30,8 +30,10 @@ use crate::control::{self, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
+use crate::process;
 use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
+use crate::systemd;
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -218,6 +220,11 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
 }
 
 fn run(path: PathBuf) -> Result<(), Failure> {
+    process::prepare().map_err(|error| Failure::System {
+        doing: "starting a thread",
+        error: thread_error(&error),
+    })?;
+    systemd::connect();
     // Before there are threads, which the log brings.
     let socket = control::inherited();
     let loaded = settings::load_readable(&path, std::env::vars_os());
@@ -261,6 +268,11 @@ fn log_faults(faults: &Faults) {
 
 /// How many errors of a configuration a log line lists before it only counts.
 const FAULTS_IN_A_LINE: usize = 10;
+
+/// `error` with its remedy.
+fn thread_error(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{error}; {}", process::NO_THREAD))
+}
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.
 fn runtime() -> Result<Runtime, Failure> {

@@ -143,7 +143,7 @@ fn failed_login(LoginFault { kind, fault }: LoginFault) -> ReauthFault {
         status: fault.status,
         error: fault.error,
         exit_status: None,
-        unavailable: kind == LoginFaultKind::Unavailable,
+        unavailable: kind == LoginFaultKind::Unavailable && !fault.local,
         inconclusive: kind.is_inconclusive(),
         retry_after: match kind {
             LoginFaultKind::Throttled { retry_after } => Some(retry_after),

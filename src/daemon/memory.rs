@@ -25,6 +25,8 @@ pub(super) struct Memory {
     pub(super) held: Option<Held>,
     /// While the daemon starts: tokens that an earlier run knew to be removed.
     pub(super) removed: Vec<Box<str>>,
+    /// So many descriptors are needed, and that was warned of.
+    pub(super) warned_need: Option<u64>,
     /// Some of the lives come from an earlier boot.
     pub(super) rebooted: bool,
 }

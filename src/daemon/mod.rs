@@ -18,6 +18,7 @@ mod figures;
 mod inventories;
 mod late;
 mod leisure;
+mod limits;
 mod logins;
 mod memory;
 mod picture;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
 use self::deaths::Deaths;
@@ -80,6 +81,7 @@ use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
 use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
+use crate::process;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
@@ -204,8 +206,11 @@ impl Daemon {
 
     fn build(settings: Settings, loader: Arc<Loader>) -> Result<Self, DaemonError> {
         // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
-        let signals =
-            Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("catching signals"))?;
+        let mut caught = vec![SIGHUP, SIGTERM, SIGINT];
+        if process::is_init() {
+            caught.push(SIGCHLD);
+        }
+        let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let mut daemon = Self {
             keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
@@ -254,6 +259,7 @@ impl Daemon {
         for (server, error) in &unusable {
             daemon.report_unusable_server(server, error);
         }
+        daemon.warn_of_limits();
         let store = daemon.opened(store);
         daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
@@ -270,10 +276,14 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
+        if process::take_early_hangup() {
+            self.reload();
+        }
         loop {
             match self.round(&mut alarm, &mut until).await? {
                 Round::Worked => {}
                 Round::Signal(Some(SIGHUP)) => drop(self.reload()),
+                Round::Signal(Some(SIGCHLD)) => process::reap_orphans(),
                 Round::Signal(_) | Round::Over => break,
             }
         }

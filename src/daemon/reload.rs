@@ -139,6 +139,7 @@ impl Daemon {
             (settings.log.level != self.settings.log.level).then(|| settings.log.level.clone());
         let needs_restart = needs_restart(&self.settings, &settings);
         let old = std::mem::replace(&mut self.settings, Arc::new(settings));
+        self.warn_of_limits();
         let application = Application::new(self, old, clients);
         let sources = None;
         let reload = Reload { application, needs_restart, level, warnings, unchanged, sources };

@@ -14,6 +14,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::process;
+
 /// How long a killed process is waited for. Longer takes only one that the kernel itself holds
 /// (a dead network file system); tokio then reaps it whenever it ends.
 const REAPING: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ impl Group {
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
             .ok_or_else(|| io::Error::other("the process has no number"))?;
+        process::own(id);
         let leader = pidfd_open(id, PidfdFlags::empty())
             .map_err(io::Error::from)
             .and_then(|leader| AsyncFd::with_interest(leader, Interest::READABLE));
@@ -57,6 +60,7 @@ impl Group {
             }
             Err(error) => {
                 kill(id);
+                process::disown(id);
                 Err(error)
             }
         }
@@ -114,6 +118,7 @@ impl Drop for Group {
         if !self.reaped {
             kill(self.id);
         }
+        process::disown(self.id);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::run::MAX_OUTPUT_BYTES;
+use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
 
 /// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
@@ -79,6 +80,12 @@ pub enum HookFault {
         #[source]
         error: io::Error,
     },
+    /// This process has no free descriptor, process or memory for it.
+    #[error("{remedy}")]
+    NoResources {
+        /// What is lacking, and what to do about it.
+        remedy: Box<str>,
+    },
     /// It ended with [`TRY_AGAIN`].
     #[error(
         "the re-auth command came to no conclusion (exit status {TRY_AGAIN}); it runs again later, and the attempt does not count"
@@ -136,6 +143,7 @@ impl HookFault {
             Self::NotFound { .. }
             | Self::NotExecutable { .. }
             | Self::CannotStart { .. }
+            | Self::NoResources { .. }
             | Self::Signal { .. }
             | Self::TimedOut { .. }
             | Self::TooMuchOutput
@@ -147,9 +155,10 @@ impl HookFault {
     }
 
     /// Whether the command said nothing about the login: the attempt counts toward no budget.
-    /// Only exit status [`TRY_AGAIN`] means that. Every other failure may have cost a login.
+    /// Exit status [`TRY_AGAIN`] means that, and that this process lacked what it takes to start a
+    /// command. Every other failure may have cost a login.
     pub const fn is_inconclusive(&self) -> bool {
-        matches!(self, Self::NoConclusion)
+        matches!(self, Self::NoConclusion | Self::NoResources { .. })
     }
 }
 
@@ -160,7 +169,10 @@ impl HookEnd {
             Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
                 io::ErrorKind::NotFound => HookFault::NotFound { program },
                 io::ErrorKind::PermissionDenied => HookFault::NotExecutable { program },
-                _ => HookFault::CannotStart { program, error },
+                _ => match process::lacking(&error) {
+                    Some(remedy) => HookFault::NoResources { remedy: remedy.into() },
+                    None => HookFault::CannotStart { program, error },
+                },
             }),
             Self::TimedOut(after) => HookResult::Failed(HookFault::TimedOut { after }),
             Self::TooMuchOutput => HookResult::Failed(HookFault::TooMuchOutput),

@@ -398,6 +398,7 @@ impl Keeper {
     /// The end of a call on a token.
     pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
         let contact = match &answer.outcome {
+            Outcome::Unavailable(fault) if fault.local => Contact::None,
             Outcome::Unavailable(fault) => Contact::Failed(fault.clone()),
             _ => Contact::Made,
         };

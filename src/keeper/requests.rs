@@ -49,6 +49,7 @@ impl Keeper {
         out: &mut Vec<Output>,
     ) {
         let contact = match &result {
+            Err(fault) if fault.local => Contact::None,
             Err(fault) if fault.status.is_none() => Contact::Failed(fault.clone()),
             Err(_) | Ok(()) => Contact::Made,
         };

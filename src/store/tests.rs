@@ -288,7 +288,7 @@ fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
 #[test]
 fn counts_and_lessons_are_found_again() {
     let (_folder, path) = folder();
-    let mut writer = writer(&path);
+    let writer = writer(&path);
     let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
     writer.keep_count(Counted::Token("quotes".to_owned()), count);
     writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
@@ -324,7 +324,7 @@ fn directories_and_files_are_for_the_user_alone() {
 #[test]
 fn a_second_daemon_on_the_same_directory_is_refused() {
     let (_folder, path) = folder();
-    let mut writer = writer(&path);
+    let writer = writer(&path);
     let fault = Store::open(&path).unwrap_err();
     assert!(matches!(&fault, StoreFault::Locked { path: locked } if *locked == path));
     drop(writer);

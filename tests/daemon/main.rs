@@ -35,6 +35,7 @@ mod page;
 mod pictures;
 mod plan;
 mod probe;
+mod process;
 mod proof;
 mod quiet;
 mod reauth;
