@@ -276,6 +276,7 @@ impl Daemon {
         let mut until = std::pin::pin!(until);
         self.wake();
         self.ready();
+        self.remove_leftovers();
         if process::take_early_hangup() {
             self.reload();
         }

@@ -1,15 +1,19 @@
 //! Keeping new values: in a token's file, or by its name in the store.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
+use super::Daemon;
 use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::{Done, Stored, read_source};
 use super::turns::Turn;
 use crate::keeper::{Ticket, TokenId};
 use crate::secret::TokenValue;
-use crate::settings::Source;
+use crate::settings::{InventorySource, Source};
 use crate::store::Receipt;
-use crate::token_file::{StoreFault, replace};
+use crate::token_file::{StoreFault, remove_leftovers, replace};
 
 /// Writes a value to its token's file, durably; `in_source` is what that held when it was last
 /// looked at: any other value there is a new one.
@@ -64,6 +68,28 @@ pub(super) async fn store_in_state_dir(ticket: Ticket, kept: Receipt, fault: Sto
         Err(_) => Err(fault),
     };
     Done::Stored(ticket, result)
+}
+
+impl Daemon {
+    /// Removes what an earlier run that was killed has left beside token files. Nothing waits
+    /// for it.
+    pub(super) fn remove_leftovers(&self) {
+        let settings = Arc::clone(&self.settings);
+        drop(spawn_blocking(move || {
+            let files = settings.tokens.iter().filter_map(|token| match &token.source {
+                Source::File(path) => Some(path.clone()),
+                _ => None,
+            });
+            let folders = settings.inventories.iter().filter_map(|inventory| {
+                // A name that no token has: only its folder counts.
+                match &inventory.source {
+                    InventorySource::Dir(folder) => Some(folder.join("\u{1}")),
+                    _ => None,
+                }
+            });
+            remove_leftovers(files.chain(folders));
+        }));
+    }
 }
 
 async fn write_in_turn<T: Send + 'static, R: Send + 'static>(

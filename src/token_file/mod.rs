@@ -3,6 +3,7 @@
 //! Everything here blocks on the file system, and none of it decides which value counts.
 //! No content of a file, and no value, is part of any error.
 
+mod leftovers;
 mod links;
 mod mounts;
 mod replace;
@@ -10,6 +11,7 @@ mod source;
 mod store_fault;
 mod watch;
 
+pub use leftovers::remove_leftovers;
 pub(crate) use mounts::is_mount_point;
 pub use replace::replace;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::links::{MAX_LINKS, chain, parent};
-use super::{StoreFault, TEMPORARY_PREFIX};
+use super::{StoreFault, leftovers};
 use crate::secret::TokenValue;
 
 /// For the service's user alone: the mode of a file that did not exist before.
@@ -62,12 +62,12 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), StoreF
         Err(error) => return Err(fault("looking at it")(error)),
     };
     let folder = parent(&target);
+    leftovers::remove_once(folder, old.as_ref());
 
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .permissions(Permissions::from_mode(PRIVATE))
-        .tempfile_in(folder)
-        .map_err(|error| match error.kind() {
+    let mut temporary =
+        leftovers::create(folder, Permissions::from_mode(PRIVATE)).map_err(|error| match error
+            .kind()
+        {
             io::ErrorKind::NotFound => StoreFault::NoFolder { folder: folder.to_owned() },
             _ => StoreFault::new(folder, "creating a file", without_path(&error)),
         })?;
@@ -136,6 +136,7 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::TEMPORARY_PREFIX;
     use super::*;
 
     fn value(text: &str) -> TokenValue {

@@ -25,6 +25,7 @@ mod idle;
 mod inventories;
 mod kept_values;
 mod large_reload;
+mod leftovers;
 mod listen;
 mod logins;
 mod manager;
