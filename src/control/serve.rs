@@ -62,8 +62,9 @@ pub fn serve_public(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let hosts = Hosts::new(listen, control.listen_hosts.iter().cloned());
-    let (page, looking) = page::routes(hosts, control.listen_names, commands.clone());
+    let (page, looking) = page::routes(control.listen_names, commands.clone());
     let routes = routes::public(commands, control.listen_names).merge(page);
+    let routes = page::guarded(routes, hosts);
     let task = tokio::spawn(accept_public(listener, routes));
     Ok(Interface { tasks: vec![task, looking], _socket: None })
 }

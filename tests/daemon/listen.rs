@@ -69,7 +69,8 @@ async fn the_page_comes_with_a_policy_that_allows_nothing_but_itself() {
 #[tokio::test]
 async fn who_means_another_host_is_refused() {
     let (_stage, daemon, port) = listening("").await;
-    for path in ["/", "/page/stream", "/page/story?name=quotes"] {
+    let page = ["/", "/page/stream", "/page/story?name=quotes"];
+    for path in page.into_iter().chain(["/metrics", "/healthz", "/readyz", "/nowhere"]) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: attacker.example:{port}");
         assert_eq!(status(&exchange(port, &request, "").await), "421", "{path}");
     }

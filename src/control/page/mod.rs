@@ -18,5 +18,5 @@ mod stream;
 use self::document::Document;
 use self::feed::Feed;
 pub use self::frame::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-pub(super) use self::routes::routes;
+pub(super) use self::routes::{guarded, routes};
 use self::stream::{Greeting, stream};

@@ -47,10 +47,9 @@ struct Shown {
     commands: mpsc::Sender<Command>,
 }
 
-/// The page, told under the names of `hosts`, with the tokens' names if `names`; and the task
-/// that looks at the daemon for it. To be called within a runtime.
+/// The page, with the tokens' names if `names`; and the task that looks at the daemon for it. To
+/// be called within a runtime.
 pub(in crate::control) fn routes(
-    hosts: Hosts,
     names: bool,
     commands: mpsc::Sender<Command>,
 ) -> (Router, JoinHandle<()>) {
@@ -69,7 +68,6 @@ pub(in crate::control) fn routes(
         .route("/", get(page))
         .route("/page/stream", get(watch))
         .route("/page/story", get(story))
-        .layer(from_fn_with_state(Arc::new(hosts), guard))
         .with_state(shown);
     (routes, looking)
 }
@@ -79,6 +77,11 @@ async fn look(commands: mpsc::Sender<Command>, names: bool) -> Option<Frame> {
     let (reply, answer) = oneshot::channel();
     commands.send(Command::Look { names, reply }).await.ok()?;
     answer.await.ok()?.ok()
+}
+
+/// `routes` for requests that are meant for this machine alone.
+pub(in crate::control) fn guarded(routes: Router, hosts: Hosts) -> Router {
+    routes.layer(from_fn_with_state(Arc::new(hosts), guard))
 }
 
 /// Refuses what is meant for another host.

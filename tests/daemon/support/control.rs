@@ -52,8 +52,9 @@ pub(crate) async fn read(
     headers: &str,
 ) -> Answer {
     let exchange = async {
-        let text =
-            format!("{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n{headers}\r\n");
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(text.as_bytes()).await.expect("a reader");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("text");
