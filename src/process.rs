@@ -92,7 +92,9 @@ pub fn descriptor_limit() -> u64 {
 fn exit_where_no_thread_can_be_created() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let text = info.payload_as_str().unwrap_or_default();
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
         if text.contains("thread") && (text.contains("spawn") || text.contains("WouldBlock")) {
             let remedy = NO_THREAD;
             eprintln!("tokenkeep: starting a thread: {text}; {remedy}");

@@ -36,7 +36,8 @@ pub fn connect() {
 
 fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
     let Some(socket) = SOCKET.get() else { return notify(state) };
-    let message: String = state.iter().map(|state| format!("{state}\n")).collect();
+    let message =
+        state.iter().fold(String::new(), |message, state| message + &format!("{state}\n"));
     // A manager that was replaced listens on another socket under the same name.
     socket.send(message.as_bytes()).map(drop).or_else(|_| notify(state))
 }

@@ -129,7 +129,7 @@ mod tests {
         absent.keep_value("orders", stored(), None);
         assert_eq!(absent.take_value("quotes", day(300)), Some((stored(), false)));
         assert_eq!(absent.expire_all(day(301)), ["orders".into()]);
-        assert_eq!(absent.expire_all(day(302)), [Box::<str>::default(); 0]);
+        assert!(absent.expire_all(day(302)).is_empty());
         assert_eq!(absent.take_value("orders", day(301)), None);
     }
 

@@ -162,10 +162,10 @@ async fn removed_token_that_is_added_again_in_time_gets_its_value_back() {
     for restart in [false, true] {
         let (server, stage, daemon) = removed_and_added("1h", restart).await;
         let before = about(&server, &secret("first")).len();
-        if !restart {
-            served(&server, |_| about(&server, &secret("first")).len() > before).await;
-        } else {
+        if restart {
             daemon.event("token_checked", "quotes").await;
+        } else {
+            served(&server, |_| about(&server, &secret("first")).len() > before).await;
         }
         daemon.stop().await;
         assert_eq!(stage.lines_in("runs"), 1, "restart: {restart}");
@@ -185,6 +185,9 @@ async fn removed_token_that_is_added_again_too_late_does_not_get_its_value_back(
 
 /// Names in an inventory, and in the configuration that is reloaded or restarted.
 const NAMES: usize = 1_000;
+
+/// Lives that are written in two commits instead of one take up to a page more each time.
+const PARTLY_FILLED: u64 = 3 * 4_096;
 
 /// Restarts and reloads.
 const ROUNDS: usize = 200;
@@ -272,5 +275,5 @@ async fn database_does_not_grow_with_restarts_reloads_and_replaced_names() {
     .await;
     let last = size(&stage, daemon).await;
     println!("{first} bytes after 10 rounds, {last} after {ROUNDS}");
-    assert!(last <= first, "{last} bytes after {first}");
+    assert!(last <= first + PARTLY_FILLED, "{last} bytes after {first}");
 }
