@@ -151,7 +151,7 @@ const MUTANTS: &[Mutant] = &[
         // Only for requests: a write that goes on for ever would be begun for ever, in one step.
         text: "        if self.flight.is_some() {\n            return None;",
         becomes: "        if self.flight.is_some() && need != Need::Server {\n            return None;",
-        caught_by: &[ONE_AT_A_TIME],
+        caught_by: &[ONE_AT_A_TIME, SCHEDULE],
     },
     Mutant {
         name: "an alarm is said twice",
@@ -227,11 +227,11 @@ const MUTANTS: &[Mutant] = &[
         caught_by: &[LOST],
     },
     Mutant {
-        name: "the first reauth method gets all hook slots",
-        file: "src/keeper/admit.rs",
-        text: "methods.filter(waits).min_by_key(|index| self.reauths[*index].running)",
-        becomes: "methods.filter(waits).min()",
-        caught_by: &[SLOTS],
+        name: "a server gets fewer requests than its rate limit allows",
+        file: "src/keeper/gate.rs",
+        text: ".saturating_add(self.interval_us());",
+        becomes: ".saturating_add(self.interval_us().max(8_000));",
+        caught_by: &[RECOVERY],
     },
     Mutant {
         name: "no hook slot is reserved",
