@@ -151,7 +151,7 @@ pub fn is_init() -> bool {
     getpid() == Pid::INIT
 }
 
-/// The process of this number is waited for by whoever started it.
+/// The process of this number is waited for by the task that started it.
 pub fn own(pid: Pid) {
     OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
 }

@@ -184,7 +184,7 @@ impl Blueprint {
             .user_agent(concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
             .default_headers(default_headers())
             .tls_backend_preconfigured(self.tls.clone())
-            // A redirect would carry the token to whoever it names, and the Referer as well.
+            // A redirect would carry the token to the host that it names, and the Referer as well.
             .redirect(Policy::none())
             .referer(false)
             // The environment's proxies would see every token: one is used by configuration only.

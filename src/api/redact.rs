@@ -31,7 +31,7 @@ const SHORTEST_ENCODED: usize = 4;
 const DEPTH: usize = 3;
 
 /// The most bytes of all readings of a text together that are searched. Text that is escaped in
-/// so many ways at once is no explanation, and searching it would hold up the checks.
+/// this many ways is no explanation, and searching it would delay the checks.
 const MAX_VIEWED_BYTES: usize = 96 * 1024;
 
 /// Punctuation that stays when the word within it is redacted.

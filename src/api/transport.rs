@@ -204,7 +204,7 @@ fn date(time: UnixTime) -> String {
     time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
 }
 
-/// Whether the request was not sent for want of a descriptor. A name lookup does not say so.
+/// Whether the request was not sent because no descriptor was free. A name lookup does not say so.
 pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(process::is_out_of_descriptors)

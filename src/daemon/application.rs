@@ -2,7 +2,7 @@
 //!
 //! Servers come first, then the tokens that are removed, and then those that are added or changed:
 //! a token that is renamed keeps its file to itself, and a token that was not reached yet stays as
-//! it was. At the end what nobody has any more is released.
+//! it was. At the end, servers and methods that no token uses any more are released.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

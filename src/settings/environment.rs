@@ -20,7 +20,7 @@ use super::{advice, value};
 const PREFIX: &str = "TOKENKEEP__";
 /// Between the parts of a name: keys have single underscores themselves.
 const SEPARATOR: &str = "__";
-/// What names begin with that are close to ours, but may be somebody else's.
+/// What names begin with that are close to ours, but may belong to another program.
 const NEAR_PREFIX: &str = "TOKENKEEP_";
 /// The variable of `control.socket`.
 pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";

@@ -47,7 +47,7 @@ impl View {
         (self.ranges[at].0, self.ranges[at + count - 1].1)
     }
 
-    /// The same without characters that nobody sees, and without replacement characters, which
+    /// The same without invisible characters, and without replacement characters, which
     /// stand for bytes that are lost.
     fn without_invisible(self) -> Self {
         let invisible = |c: char| c.is_control() || is_invisible(c) || c == '\u{fffd}';
@@ -101,7 +101,7 @@ fn unescape(view: &View, escape: impl Fn(&[u8]) -> Option<(Escaped, usize)>) -> 
 enum Escaped {
     Byte(u8),
     Char(char),
-    /// A character that nobody sees.
+    /// An invisible character.
     Nothing,
 }
 
@@ -187,7 +187,7 @@ fn code_point(digits: &[u8], radix: u32) -> Option<Escaped> {
     Some(char::from_u32(code).map_or(Escaped::Nothing, Escaped::Char))
 }
 
-/// The names of HTML for ASCII punctuation and for characters that nobody sees.
+/// The names of HTML for ASCII punctuation and for invisible characters.
 fn named(name: &[u8]) -> Option<Escaped> {
     let c = match name {
         b"quot" | b"QUOT" => '"',
