@@ -34,13 +34,11 @@ pub(super) const REFUSED_CHECKS: u32 = 150;
 /// Lines a minute of each event that a client of the control socket causes.
 pub(super) const EACH_CALLER: u32 = 120;
 
-/// Lines a minute of each of `config_reloaded` and `config_rejected`.
-const EACH_RELOAD: u32 = 100;
-
 /// The group of an event, which decides its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
-    /// Always written.
+    /// Always written. Reloads are among them: there is one outcome for each, requests that come
+    /// meanwhile are joined, and a client that waits for a reload waits for its line.
     Always,
     /// `token_checked`.
     Check,
@@ -52,8 +50,6 @@ pub(super) enum Group {
     Alarm,
     /// `check_failed` at level error.
     RefusedCheck,
-    /// The outcome of a reload.
-    Reload,
     /// Caused by a client of the control socket.
     Caller,
     /// Everything else.
@@ -70,6 +66,8 @@ impl Group {
                 | Name::DaemonReady
                 | Name::DaemonStopping
                 | Name::DaemonStopped
+                | Name::ConfigReloaded
+                | Name::ConfigRejected
                 | Name::ChecksSummary
                 | Name::EventsSuppressed,
                 _,
@@ -77,7 +75,6 @@ impl Group {
             (Name::TokenChecked, _) => Self::Check,
             (Name::CheckFailed, Severity::Error) => Self::RefusedCheck,
             (Name::CheckFailed, _) => Self::FailedCheck,
-            (Name::ConfigReloaded | Name::ConfigRejected, _) => Self::Reload,
             (Name::ActionRequested | Name::ActionRefused | Name::ValueRead, _) => Self::Caller,
             (Name::TokenRecovered | Name::ServerRecovered, _) | (_, Severity::Error) => Self::Alarm,
             (Name::ConfigWarning, _) => Self::Warning,
@@ -119,7 +116,6 @@ impl Budgets {
         let (size, shared) = match group {
             Group::Alarm => (EACH_ALARM, Some((&mut self.alarms, ALARMS))),
             Group::RefusedCheck => (REFUSED_CHECKS, None),
-            Group::Reload => (EACH_RELOAD, None),
             Group::Caller => (EACH_CALLER, None),
             Group::Always | Group::Check | Group::FailedCheck | Group::Warning | Group::Other => {
                 (EACH_OTHER, Some((&mut self.others, OTHERS)))
@@ -158,7 +154,7 @@ mod tests {
         };
         // `config_warning` and `token_expiring` have a second level.
         let alarms = ALARMS + (kinds(Group::Alarm) + 2) * EACH_ALARM;
-        let others = OTHERS + kinds(Group::Other) * EACH_OTHER + 2 * EACH_RELOAD;
+        let others = OTHERS + kinds(Group::Other) * EACH_OTHER;
         let warnings = 5 * EACH_MESSAGE;
         let in_30_s = (alarms + others + warnings + 3 * EACH_CALLER + REFUSED_CHECKS) * 3 / 2;
         assert!(in_30_s + 2 * 31 * 100 < 10_000, "{in_30_s}");

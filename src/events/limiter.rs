@@ -134,7 +134,7 @@ impl Limiter {
             Group::FailedCheck => self.failed.admit(now),
             Group::Warning if self.repeats.admit(now, message) => Verdict::Write { suppressed: 0 },
             Group::Warning => Verdict::LeaveOut,
-            Group::Alarm | Group::RefusedCheck | Group::Reload | Group::Caller | Group::Other => {
+            Group::Alarm | Group::RefusedCheck | Group::Caller | Group::Other => {
                 if self.budgets.admit(now, name, group) {
                     return Verdict::Write { suppressed: 0 };
                 }
