@@ -230,8 +230,8 @@ const MUTANTS: &[Mutant] = &[
         name: "a server gets fewer requests than its rate limit allows",
         file: "src/keeper/gate.rs",
         text: ".saturating_add(self.interval_us());",
-        becomes: ".saturating_add(self.interval_us().max(8_000));",
-        caught_by: &[RECOVERY],
+        becomes: ".saturating_add(self.interval_us().max(20_000));",
+        caught_by: &[RECOVERY, ORDER],
     },
     Mutant {
         name: "no hook slot is reserved",
