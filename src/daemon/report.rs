@@ -11,8 +11,40 @@ use crate::time::Moment;
 
 /// Writes what there is to tell of a token.
 pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
+    if let Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } = *notice {
+        return check(journal, now, names, (remaining_ms, next_check_ms), renewed, is_step);
+    }
     let (name, severity, message, fields) = describe(names, notice);
     journal.write(now, name, severity, &message, fields);
+}
+
+/// Writes that a check found a token alive. The message is only made where the line is written:
+/// there may be tens of thousands of checks a second.
+fn check(
+    journal: &mut Journal,
+    now: Moment,
+    names: &Fields<'_>,
+    (remaining_ms, next_check_ms): (u64, u64),
+    renewed: Option<bool>,
+    is_step: bool,
+) {
+    // A check that is due at once is still to come.
+    let next = (!is_step).then(|| next_check_ms.max(1));
+    let fields =
+        Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
+    let severity = if is_step { Severity::Debug } else { Severity::Info };
+    journal.write_check(now, severity, fields, || {
+        let renewal = match renewed {
+            Some(true) => ", renewed",
+            Some(false) => ", not renewed",
+            None => "",
+        };
+        let left = span(remaining_ms);
+        match next {
+            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
+            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
+        }
+    });
 }
 
 type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
@@ -37,30 +69,8 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
-        Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
-            let renewal = match renewed {
-                Some(true) => ", renewed",
-                Some(false) => ", not renewed",
-                None => "",
-            };
-            let left = span(*remaining_ms);
-            let (severity, message, next_check_ms) = if *is_step {
-                let message = format!("alive, {left} left{renewal}; checking how it is renewed");
-                (Severity::Debug, message, None)
-            } else {
-                // A check that is due at once is still to come.
-                let next = (*next_check_ms).max(1);
-                let message = format!("alive, {left} left{renewal}; next check in {}", span(next));
-                (Severity::Info, message, Some(next))
-            };
-            let fields = Fields {
-                remaining_ms: Some(*remaining_ms),
-                next_check_ms,
-                renewed: *renewed,
-                ..*names
-            };
-            (Name::TokenChecked, severity, message.into(), fields)
-        }
+        // `check` writes these.
+        Notice::Checked { .. } => (Name::TokenChecked, Severity::Info, "alive".into(), *names),
         Notice::Replaced(by) => {
             let message = match by {
                 ReplacedBy::Reauth => "token value replaced by re-authentication",

@@ -78,6 +78,25 @@ impl Journal {
         }
     }
 
+    /// The same for a `token_checked`, of which there are the most: the message is only made where
+    /// the line is written.
+    pub fn write_check(
+        &mut self,
+        now: Moment,
+        severity: Severity,
+        fields: Fields<'_>,
+        message: impl FnOnce() -> String,
+    ) {
+        let name = Name::TokenChecked;
+        self.say_due(now);
+        if enabled(severity)
+            && let Verdict::Write { suppressed } = self.limiter.admit(now, name, severity, "")
+        {
+            let suppressed = (suppressed > 0).then_some(suppressed);
+            emit(name, severity, &message(), &Fields { suppressed, ..fields });
+        }
+    }
+
     /// What has happened lately, whether or not the filter and the limits let it through; of
     /// what callers have asked for, only what they let through.
     pub const fn ring(&self) -> &Ring {
