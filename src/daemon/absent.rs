@@ -35,7 +35,7 @@ impl Absent {
     }
 
     /// All inventories have been read: what is still absent was removed, and is kept until then.
-    /// Returns the names of those for which that was not known.
+    /// Returns the names whose values had no such time before.
     pub(super) fn expire_all(&mut self, until: Moment) -> Vec<Box<str>> {
         let open = self.values.iter_mut().filter(|(_, kept)| kept.until.is_none());
         open.map(|(name, kept)| {

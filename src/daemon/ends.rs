@@ -237,7 +237,7 @@ mod tests {
         tickets.next_back().expect("a first check")
     }
 
-    /// A daemon of so many tokens on a server that takes one request at a time.
+    /// A daemon with this number of tokens on a server that takes one request at a time.
     fn one_at_a_time(folder: &Path, tokens: usize) -> Daemon {
         let path = folder.join("tokenkeep.toml");
         let dir = folder.display();

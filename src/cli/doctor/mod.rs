@@ -98,7 +98,7 @@ struct Steps(Sender<Progress>);
 
 impl Steps {
     fn begin(&self, what: impl Into<String>) {
-        // Nobody listens any more after a check has hung.
+        // The receiver is gone once a check has hung.
         let _ = self.0.send(Progress::Begun(what.into()));
     }
 }
