@@ -1,4 +1,4 @@
-//! The figures of `docs/performance.md`: the daemon beside its peers, in one run.
+//! The figures of `docs/development/performance.md`: the daemon beside its peers, in one run.
 //!
 //! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips
 //! those that are missing. Words after `--` name the parts that are wanted, in place of all:
@@ -27,7 +27,7 @@ use process::{is_installed, now};
 use table::Table;
 
 /// Where the plot goes.
-const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
+const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/development/performance.svg");
 
 /// What every part needs, and what later parts need of earlier ones.
 struct Run<'a> {

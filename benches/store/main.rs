@@ -1,7 +1,7 @@
 //! Which embedded database the store is built on: the candidates side by side, in one run; and
 //! what the store costs as it is.
 //!
-//! `cargo bench --bench store` prints the tables of `docs/store.md`. With a number, as in
+//! `cargo bench --bench store` prints the tables of `docs/development/store.md`. With a number, as in
 //! `cargo bench --bench store -- 100000`, it is so many rows in place of a million; with
 //! `journal` before it, or alone, only the store as it is.
 
