@@ -92,7 +92,7 @@ pub(super) fn a_crowd(
     told(run, daemon, play.tokens, "all overdue, two checks later", Target::None);
     daemon.reload(run.folder, &Play { schedule: NOTHING_DUE.into(), ..play.clone() });
     pause(CALM);
-    told(run, daemon, play.tokens, "when the crowd has passed", Target::AtMost(140.0));
+    told(run, daemon, play.tokens, "after the overload", Target::AtMost(140.0));
 }
 
 /// A daemon that checks each token once, as fast as it can.

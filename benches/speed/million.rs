@@ -59,12 +59,12 @@ fn cold(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
 /// Start with restored state after a `kill -9`; then a minute with nothing due, in which the peers
 /// are measured.
 fn idle(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
-    run.table.part("A million tokens, resumed");
+    run.table.part("A million tokens, restored");
     let (before, began) = (server.requests(), now());
     let mut daemon = Daemon::start(run.folder, play);
     daemon.wait_for("daemon_ready");
     let ready = began.elapsed().as_secs_f64();
-    run.table.tell("`kill -9` to resumed", ready, "s", Target::AtMost(2.0));
+    run.table.tell("`kill -9` to restored", ready, "s", Target::AtMost(2.0));
     server.wait_for(before + 1.0);
     run.table.tell("`kill -9` to first check", began.elapsed().as_secs_f64(), "s", Target::None);
     pause(SAID);
@@ -78,8 +78,8 @@ fn idle(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
     let seconds = watched.elapsed().as_secs_f64();
     let cpu = daemon.process.cpu().saturating_sub(cpu).as_secs_f64() * 100.0 / seconds;
     let switches = (daemon.process.switches() - switches) * 60.0 / seconds;
-    run.table.part("A million tokens, resumed: the first minutes");
-    run.table.tell("asked in the first minute", asked, "%", Target::AtMost(1.0));
+    run.table.part("A million tokens, restored: the first minutes");
+    run.table.tell("checked in the first minute", asked, "%", Target::AtMost(1.0));
     run.table.tell("CPU with nothing due", cpu, "%", Target::AtMost(0.1));
     run.table.tell("context switches in a minute with nothing due", switches, "", Target::None);
     if run.task_bytes > 0.0 && run.own.bytes > 0.0 {

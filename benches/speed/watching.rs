@@ -41,16 +41,16 @@ const CROWD: usize = 16;
 
 /// The clients of each scene, by the words that [`look`] knows.
 const SCENES: [(&str, &[&str]); 5] = [
-    ("nobody looks", &[]),
+    ("no client", &[]),
     ("`status` in a loop", &["status"]),
     ("/metrics in a loop", &["metrics"]),
     ("the page open", &["page"]),
-    ("all of these, and 16 who search by name", &["status", "metrics", "page", "crowd"]),
+    ("all of these, and 16 clients that search by name", &["status", "metrics", "page", "crowd"]),
 ];
 
 /// Runs all measurements.
 pub(super) fn all(run: &mut Run<'_>) {
-    run.table.part("A million tokens at 700 checks a second, and those who look");
+    run.table.part("A million tokens at 700 checks a second, with status requests and scrapes");
     let mut server = Server::start(run.folder, "watching", run.pinned);
     let listen = free_port();
     server.spread_over(Some(Duration::from_secs_f64(MILLION as f64 / RATE)));
