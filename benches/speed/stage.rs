@@ -97,8 +97,8 @@ impl Server {
     }
 }
 
-/// Writes an inventory of this many tokens, numbered from this number: names of 12 bytes, values of
-/// 36.
+/// Writes an inventory of this many tokens, numbered from this number. Names have 12 bytes, values
+/// have 36 bytes.
 pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
     let path = folder.join(format!("{first}-{tokens}.jsonl"));
     if path.exists() {
