@@ -6,19 +6,19 @@
 //!
 //! ```text
 //! socket ── serve ── routes ── Command ──> the daemon's loop
-//!             ├─ places         few connections at once, none of them idle while others wait
-//!             └─ peer           what the kernel says of who is calling
-//! client                        the other end, for the command line
-//! page ── host                  what browsers see on the listening address
+//!             ├─ connection_limit  evicts idle connections where there are too many
+//!             └─ peer              what the kernel says of who is calling
+//! client                           the other end, for the command line
+//! page ── host                     what browsers see on the listening address
 //! ```
 
-mod activity;
 pub mod client;
+mod connection_activity;
+mod connection_limit;
 mod host;
 mod metrics;
 pub mod page;
 mod peer;
-mod places;
 mod problem;
 mod routes;
 mod serve;
@@ -53,8 +53,8 @@ pub struct Handed {
     pub verified: bool,
 }
 
-/// Requests that wait for the daemon's loop, all connections together: more connections than
-/// this are never served at once.
+/// Requests that wait for the daemon's loop, all connections together. Further ones wait on their
+/// connections.
 const WAITING: usize = 16;
 
 /// Something that the daemon's loop is asked for.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::connection_limit::ConnectionLimit;
 use super::host::Hosts;
-use super::places::Places;
 use super::socket::Bound;
 use super::{Command, page, routes};
 use crate::settings::Control;
@@ -70,31 +70,37 @@ pub fn serve_public(
 }
 
 async fn accept_public(listener: TcpListener, routes: Router) {
-    let mut places = Places::new();
+    let mut limit = ConnectionLimit::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Without it a browser that has vanished keeps its place for a quarter of an hour.
                 let _ = set_tcp_user_timeout(&stream, VANISHED);
-                places.room().await;
-                places.serve(stream, routes.clone(), None);
+                limit.make_room().await;
+                limit.serve(stream, routes.clone(), None);
             }
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => cannot_accept(&mut limit).await,
         }
     }
 }
 
 async fn accept(listener: UnixListener, routes: Router) {
-    let mut places = Places::new();
+    let mut limit = ConnectionLimit::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Who it is can always be told of a connection that is there.
                 let Ok(peer) = stream.peer_cred() else { continue };
-                places.room().await;
-                places.serve(stream, routes.clone(), Some(peer.into()));
+                limit.make_room().await;
+                limit.serve(stream, routes.clone(), Some(peer.into()));
             }
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => cannot_accept(&mut limit).await,
         }
     }
+}
+
+/// The descriptor of an idle connection may be the one that is missing.
+async fn cannot_accept(limit: &mut ConnectionLimit) {
+    limit.evict();
+    sleep(PAUSE).await;
 }

@@ -14,6 +14,7 @@ mod completions;
 mod connections;
 mod contrib;
 mod control;
+mod crowded_listeners;
 mod database;
 mod deaths;
 mod diagnostics;
