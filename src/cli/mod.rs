@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::diagnostics::Look;
 use self::remote::Action;
 use crate::api::Client;
-use crate::control::{self, client::ClientFault};
+use crate::control::{self, Inherited, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
@@ -226,7 +226,24 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     })?;
     systemd::connect();
     // Before there are threads, which the log brings.
-    let socket = control::inherited();
+    let mut inherited = Some(control::inherited());
+    let ended = run_daemon(path, &mut inherited);
+    if let (Err(failure), Some(inherited)) = (&ended, inherited)
+        && let Ok(runtime) = runtime()
+    {
+        let cause = match failure {
+            Failure::Configuration(faults) => faults.first_line(),
+            other => other.to_string(),
+        };
+        let message = format!("tokenkeep cannot start: {cause}");
+        let message = mask(&message);
+        runtime.block_on(control::refuse(inherited, &message));
+    }
+    ended
+}
+
+/// Runs the daemon; `inherited` is left if it cannot start.
+fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Failure> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
     let (loaded, unread) = loaded.inspect_err(log_faults)?;
     let Loaded { settings, warnings, .. } = loaded;
@@ -237,7 +254,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
         daemon.report_unread(&unread);
-        daemon.open_control(socket);
+        daemon.open_control(inherited.take().unwrap_or_default());
         Ok(Box::pin(daemon.run(std::future::pending())).await?)
     });
     // A file that hangs, on a dead network disk say, must not hold up the end.

@@ -7,6 +7,7 @@
 //! ```text
 //! socket ── serve ── routes ── Command ──> the daemon's loop
 //!             ├─ connection_limit  evicts idle connections where there are too many
+//!             ├─ socket_watch      makes the socket again when its file is removed
 //!             └─ peer              what the kernel says of who is calling
 //! client                           the other end, for the command line
 //! page ── host                     what browsers see on the listening address
@@ -23,6 +24,7 @@ mod problem;
 mod routes;
 mod serve;
 mod socket;
+mod socket_watch;
 mod view;
 
 use prometheus_client::registry::Registry;
@@ -30,8 +32,11 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{Interface, serve, serve_public};
-pub use self::socket::{Bound, SocketFault, bind, inherited};
+pub use self::serve::{
+    Interface, SocketReport, SocketState, listen, refuse, serve, serve_later, serve_public,
+};
+pub use self::socket::{Bound, Inherited, SocketFault, bind, inherited};
+pub use self::socket_watch::POLLING as SOCKET_RETRY;
 pub use self::view::{
     ConfigRejection, Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded,
     Reloading, ServerView, Story, TokenView,
@@ -93,6 +98,8 @@ pub enum Command {
         /// Where the value goes.
         reply: Reply<Handed>,
     },
+    /// Something that happened to the socket, for the event log.
+    Socket(SocketReport),
     /// Nothing but a sign of life from the loop.
     Alive(Reply<()>),
     /// The metrics.

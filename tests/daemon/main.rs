@@ -52,6 +52,7 @@ mod resume;
 mod scale;
 mod secrets;
 mod servers;
+mod sockets;
 mod sources;
 mod stopping;
 mod support;
