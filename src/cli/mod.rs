@@ -14,7 +14,7 @@ mod stocktaking;
 mod wording;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use crate::process;
 use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
 use crate::systemd;
+use crate::text::printable_lines;
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -207,7 +208,9 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
             warn(&loaded.warnings, look);
-            print(&masked_values(&settings::print(&loaded.settings)))
+            let text = masked_values(&settings::print(&loaded.settings));
+            // A file of it is to be read again as it is.
+            if io::stdout().is_terminal() { print_text(&text) } else { print(&text) }
         }
         Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => print(&completions::script(shell)),
@@ -314,7 +317,7 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     for warning in &more {
         complain(&mask(&format!("warning: {warning}")));
     }
-    print(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
+    print_text(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
 }
 
 /// TOML as it is, but without values that look like secrets. Names are shown.
@@ -326,6 +329,12 @@ fn masked_values(toml: &str) -> String {
     toml.lines().map(line).collect()
 }
 
+/// Prints lines for people. Characters that a terminal does not show as they are are escaped.
+fn print_text(text: &str) -> Result<(), Failure> {
+    print(&printable_lines(text))
+}
+
+/// Prints `text` as it is.
 fn print(text: &str) -> Result<(), Failure> {
     printed(io::stdout().lock().write_all(text.as_bytes()))
 }
@@ -347,7 +356,7 @@ fn warn(warnings: &[Warning], look: Look) {
 }
 
 fn complain(text: &str) {
-    tell(&format!("tokenkeep: {text}"));
+    tell(&format!("tokenkeep: {}", printable_lines(text)));
 }
 
 fn tell(text: &str) {
