@@ -36,6 +36,7 @@ mod multitude;
 mod page;
 mod pictures;
 mod plan;
+mod printable;
 mod probe;
 mod process;
 mod proof;

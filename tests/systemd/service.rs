@@ -205,6 +205,10 @@ async fn a_faulty_configuration_does_not_fail_the_socket_unit() {
     let state = run("systemctl", &["show", "-P", "ActiveState", "tokenkeep.socket"]).await;
     assert_eq!(state.trim(), "active");
 
+    // The process of the failed start ends after a second.
+    while property("SubState").await != "failed" {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     fs::write(CONFIGURATION, good).expect("written");
     let told = attempt("tokenkeep", &["status", "quotes", "--json"]).await;
     assert!(String::from_utf8_lossy(&told.stdout).contains("\"name\": \"quotes\""), "{told:?}");
