@@ -238,9 +238,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
             Failure::Configuration(faults) => faults.first_line(),
             other => other.to_string(),
         };
-        let message = format!("tokenkeep cannot start: {cause}");
-        let message = mask(&message);
-        runtime.block_on(control::refuse(inherited, &message));
+        runtime.block_on(control::refuse(inherited, &mask(&cause)));
     }
     ended
 }

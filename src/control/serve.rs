@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// as connections wait on its socket, and gives the socket up after 20 starts in 2 s by default.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What a daemon that cannot start answers.
+const CANNOT_START: &str = "tokenkeep cannot start";
+
 /// What happened to the file of the control socket, for the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketReport {
@@ -89,13 +92,7 @@ pub fn serve(
             let place = Place { path, group, served: Arc::clone(&served), commands };
             tokio::spawn(accept_and_keep(Some(listener), place, routes))
         }
-        None => tokio::spawn(async move {
-            let mut limit = ConnectionLimit::new();
-            loop {
-                let accepted = listener.accept().await;
-                take(accepted, &mut limit, &routes).await;
-            }
-        }),
+        None => tokio::spawn(accept(listener, routes)),
     };
     Ok(Interface { tasks: vec![task], socket: served })
 }
@@ -139,24 +136,15 @@ pub fn serve_public(
     Ok(Interface { tasks: vec![task, looking], socket: Served::default() })
 }
 
-/// Answers the clients of handed-over sockets for [`LINGER`] that the daemon cannot start, and
-/// why: `message`. A client that is left waiting would make systemd start the service over and
-/// over. To be called within a runtime.
-pub async fn refuse(inherited: Inherited, message: &str) {
-    let problem = Problem::new(ProblemKind::Unavailable, message);
-    let routes = Router::new().fallback(move || async move { problem });
+/// Answers the clients of handed-over sockets for [`LINGER`] that the daemon cannot start: clients
+/// of control sockets with `cause`, others without. A client that is left waiting would make
+/// systemd start the service over and over. To be called within a runtime.
+pub async fn refuse(inherited: Inherited, cause: &str) {
     let mut tasks = Vec::new();
     for bound in &inherited.sockets {
         // What cannot be taken is not answered; the daemon ends in any case.
         let Ok(listener) = of_runtime(bound) else { continue };
-        let routes = routes.clone();
-        tasks.push(tokio::spawn(async move {
-            let mut limit = ConnectionLimit::new();
-            loop {
-                let accepted = listener.accept().await;
-                take(accepted, &mut limit, &routes).await;
-            }
-        }));
+        tasks.push(tokio::spawn(accept(listener, refusal(&format!("{CANNOT_START}: {cause}")))));
     }
     for listener in inherited.listeners {
         let Ok(listener) =
@@ -164,7 +152,7 @@ pub async fn refuse(inherited: Inherited, message: &str) {
         else {
             continue;
         };
-        tasks.push(tokio::spawn(accept_public(listener, routes.clone())));
+        tasks.push(tokio::spawn(accept_public(listener, refusal(CANNOT_START))));
     }
     if !tasks.is_empty() {
         sleep(LINGER).await;
@@ -172,10 +160,24 @@ pub async fn refuse(inherited: Inherited, message: &str) {
     tasks.iter().for_each(JoinHandle::abort);
 }
 
+/// Answers every request with this message.
+fn refusal(message: &str) -> Router {
+    let problem = Problem::new(ProblemKind::Unavailable, message);
+    Router::new().fallback(move || async move { problem })
+}
+
 fn of_runtime(bound: &Bound) -> io::Result<UnixListener> {
     let listener = bound.listener.try_clone()?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
+}
+
+async fn accept(listener: UnixListener, routes: Router) {
+    let mut limit = ConnectionLimit::new();
+    loop {
+        let accepted = listener.accept().await;
+        take(accepted, &mut limit, &routes).await;
+    }
 }
 
 async fn accept_public(listener: TcpListener, routes: Router) {

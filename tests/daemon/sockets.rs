@@ -229,7 +229,15 @@ async fn a_faulty_configuration_answers_who_waits_on_a_handed_over_socket() {
         read(stream, "GET", "/v1/health", "").await
     };
     let asked: Vec<_> = (0..30).map(|_| Box::pin(ask())).collect();
-    let daemon = Daemon::start(activated(&stage, &[&systemd]));
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let public = async {
+        let stream = TcpStream::connect(tcp.local_addr().expect("an address")).await;
+        read(stream.expect("a listener"), "GET", "/healthz", "").await
+    };
+    let daemon = Daemon::start(activated(&stage, &[&systemd, &tcp]));
+    let answer = public.await;
+    assert_eq!(answer.status, 503);
+    assert!(!answer.body.contains("jitter"), "anybody may read it: {answer:?}");
     for answer in futures_util::future::join_all(asked).await {
         assert_eq!((answer.status, &*answer.problem()), (503, "unavailable"));
         assert!(answer.body.contains("there is no key `jitter`"), "{answer:?}");
