@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a daemon that cannot start answers.
-const CANNOT_START: &str = "tokenkeep cannot start";
+const CANNOT_START: &str = "the daemon cannot start";
 
 /// What happened to the file of the control socket, for the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]

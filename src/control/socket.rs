@@ -102,6 +102,8 @@ pub fn inherited() -> Inherited {
         {
             inherited.listeners.push(listener);
         } else {
+            // Closed, so that no re-auth command inherits them.
+            drop((passed.take_unix_datagram(index), passed.take_udp_socket(index)));
             let ordinal = index + 1;
             inherited.unusable.push(format!(
                 "socket {ordinal} that systemd handed over is neither a listening stream socket in \

@@ -45,7 +45,7 @@ fn trickle(mut stream: impl AsyncWrite + Send + Unpin + 'static, first: &'static
     tokio::spawn(async move {
         let mut written = stream.write_all(first).await;
         while written.is_ok() {
-            tokio::time::sleep(millis(100)).await;
+            tokio::time::sleep(millis(500)).await;
             written = if first.is_empty() { Ok(()) } else { stream.write_all(b"x").await };
         }
     });

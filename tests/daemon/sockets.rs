@@ -244,7 +244,7 @@ async fn a_faulty_configuration_answers_who_waits_on_a_handed_over_socket() {
     }
     let output = stage.command("status").output().await.expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("tokenkeep cannot start"), "{said}");
+    assert!(said.contains("the daemon cannot start"), "{said}");
     let ended = daemon.ended().await;
     assert_eq!(ended.status.code(), Some(78));
     // Nothing waits any more, so that systemd has no reason to start the service again.
