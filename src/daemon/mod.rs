@@ -86,7 +86,7 @@ use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
 use crate::time::Moment;
-use crate::token_file::{StoreFault, Watcher};
+use crate::token_file::{self, StoreFault, Watcher};
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
@@ -376,8 +376,12 @@ impl Daemon {
                 let Some(kept) = self.roster.token(id) else { return };
                 let hook_succeeded =
                     matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
+                let is_missing = matches!(notice, Notice::Missing { .. });
+                let source = kept.source().filter(|_| is_missing);
+                let path = source.as_ref().map(token_file::describe);
                 let fields = Fields {
                     token: Some(kept.name()),
+                    path: path.as_deref(),
                     server: Some(&self.roster.remote(kept.terms().server).settings.name),
                     exit_status: hook_succeeded.then_some(0),
                     ..Fields::default()

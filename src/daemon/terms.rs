@@ -7,7 +7,7 @@ use super::Daemon;
 use super::roster::{Kept, Origin, Terms};
 use crate::clock;
 use crate::keeper::{TokenId, TokenSpec};
-use crate::lifecycle::Policy;
+use crate::lifecycle::{Policy, SourceChange};
 use crate::settings::{Reauth, Server, Upkeep};
 use crate::store::Stored;
 
@@ -68,6 +68,7 @@ impl Daemon {
         let Some(kept) = self.roster.token(id) else { return false };
         let (same_terms, same_origin) =
             (kept.terms() == terms, kept.terms().origin == terms.origin);
+        let was_missing = kept.in_source().is_none();
         if same_rules && same_terms {
             return false;
         }
@@ -75,6 +76,11 @@ impl Daemon {
         self.perform();
         if !same_origin {
             self.roster.forget_source(id);
+            if was_missing {
+                // That the new source has no value either is an event of its own.
+                let change = SourceChange::Restored;
+                self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+            }
         }
         self.roster.set_terms(id, terms);
         if !same_rules {
