@@ -124,6 +124,7 @@ async fn a_second_source_without_a_value_is_an_event_with_its_path() {
     let daemon = stage.start();
     let good = configuration(&server, "");
     let mut last = daemon.event("token_missing", "quotes").await;
+    daemon.event("daemon_ready", "").await;
     let path = |name: &str| stage.path(name).to_str().expect("UTF-8").to_owned();
     assert_eq!(last.text("path"), path("quotes.token"));
     stage.write("empty.token", "\n");
@@ -137,7 +138,7 @@ async fn a_second_source_without_a_value_is_an_event_with_its_path() {
         assert_eq!(last.text("level"), "error");
     }
     // A reload that leaves the source as it is says nothing again.
-    stage.configure(&(good.clone() + "check_after = 0.5\n"));
+    stage.configure(&(good.clone() + "[schedule]\ncheck_after = 0.5\n"));
     daemon.signal(Signal::HUP);
     daemon.nth(4, "config_reloaded", "").await;
     stage.token("quotes");
