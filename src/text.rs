@@ -1,4 +1,4 @@
-//! Text for people: durations.
+//! Text for people: durations, and several lines as one.
 
 /// A duration in milliseconds, in its two largest units: `29 min 55 s`, `2 d 4 h`, `850 ms`.
 /// Rounded down.
@@ -28,9 +28,22 @@ pub(crate) fn span(millis: u64) -> String {
     parts.join(" ")
 }
 
+/// The lines of `text` that are not blank, trimmed and joined with "; ".
+pub(crate) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_lines_become_one() {
+        let text = "a.toml:1:2: there is no key `b`\n    did you mean `c`?\n\n1 fault";
+        assert_eq!(one_line(text), "a.toml:1:2: there is no key `b`; did you mean `c`?; 1 fault");
+        assert_eq!(one_line("one"), "one");
+    }
 
     #[test]
     fn a_span_has_its_two_largest_units() {
