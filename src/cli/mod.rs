@@ -228,7 +228,8 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     // Before there are threads, which the log brings.
     let socket = control::inherited();
     let loaded = settings::load_readable(&path, std::env::vars_os());
-    let (loaded, unread) = loaded.inspect_err(log_faults)?;
+    let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
+    loaded.warnings.extend(control::unmapped_readers(&loaded));
     let Loaded { settings, warnings, .. } = loaded;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
@@ -271,7 +272,7 @@ const FAULTS_IN_A_LINE: usize = 10;
 
 /// `error` with its remedy.
 fn thread_error(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{error}; {}", process::NO_THREAD))
+    io::Error::new(error.kind(), format!("{error}; {}", process::no_thread()))
 }
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.

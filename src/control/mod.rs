@@ -15,6 +15,7 @@
 mod activity;
 pub mod client;
 mod host;
+mod id_map;
 mod metrics;
 pub mod page;
 mod peer;
@@ -28,6 +29,7 @@ mod view;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::id_map::unmapped_readers;
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{Interface, serve, serve_public};
