@@ -22,12 +22,17 @@ use super::materials::{CertificateWarning, Materials};
 use super::transport::reason;
 use super::tunnel::Tunnel;
 use crate::settings::Server;
+use crate::token_file::sandbox_remark;
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A file cannot be read.
-    #[error("`{key}` of [server.{server}], {}, cannot be read: check its path and mode", path.display())]
+    #[error(
+        "`{key}` of [server.{server}], {}, cannot be read: check its path and mode{}",
+        path.display(),
+        sandbox_remark(path).unwrap_or_default()
+    )]
     Unreadable {
         /// The server's name.
         server: String,

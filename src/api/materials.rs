@@ -19,6 +19,7 @@ use super::certificate::Validity;
 use super::connect::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
+use crate::token_file::no_credentials;
 
 /// The longest file that is read, in bytes: some ten times what a whole system trusts.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -225,9 +226,7 @@ fn proxy_credentials(
                 server: server.name.clone(),
                 key: "proxy_credential",
                 place: place.clone(),
-                reason: "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or \
-                         `SetCredentialEncrypted=` for this name"
-                    .to_owned(),
+                reason: no_credentials().to_owned(),
             })?;
             ("proxy_credential", place, path)
         }

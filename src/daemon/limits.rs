@@ -4,6 +4,7 @@ use super::Daemon;
 use crate::events::{Fields, Name, Severity};
 use crate::process;
 use crate::settings::Settings;
+use crate::systemd;
 
 /// Descriptors for everything but connections to servers and commands: standard streams, the log,
 /// the state database, timers, control clients, inventories and files that are being read.
@@ -25,10 +26,14 @@ impl Daemon {
         if needed <= limit || self.memory.warned_need.replace(needed) == Some(needed) {
             return;
         }
+        let raise = if systemd::is_service() {
+            format!("set `LimitNOFILE={needed}` in the unit")
+        } else {
+            format!("raise `ulimit -Hn` to {needed} (`LimitNOFILE={needed}` in a systemd unit)")
+        };
         let error = format!(
             "up to {needed} are needed for the `max_in_flight` of all servers and `max_hooks`, and \
-             the limit is {limit}: set `LimitNOFILE={needed}` in the unit (`ulimit -Hn` elsewhere), \
-             or lower `max_in_flight`"
+             the limit is {limit}: {raise}, or lower `max_in_flight`"
         );
         self.say(
             Name::ConfigWarning,

@@ -30,6 +30,7 @@ mod listen;
 mod logins;
 mod manager;
 mod memory;
+mod messages;
 mod metrics;
 mod multitude;
 mod page;
