@@ -1,4 +1,4 @@
-//! Whether the process may open as many files as the configuration can need.
+//! Limits of the process and the kernel that do not fit the configuration.
 
 use super::Daemon;
 use crate::events::{Fields, Name, Severity};
@@ -20,6 +20,21 @@ fn needed(settings: &Settings) -> u64 {
 }
 
 impl Daemon {
+    /// Warns if the kernel refuses to watch files, once for each limit.
+    pub(super) fn warn_of_watches(&mut self) {
+        let shortage = self.watcher.shortage().or_else(|| self.stocks.shortage());
+        if std::mem::replace(&mut self.memory.warned_shortage, shortage) == shortage {
+            return;
+        }
+        let Some(shortage) = shortage else { return };
+        self.say(
+            Name::ConfigWarning,
+            Severity::Warn,
+            "files cannot be watched, so that they are compared every 2 s",
+            Fields { error: Some(&shortage.to_string()), ..Fields::default() },
+        );
+    }
+
     /// Warns if the limit of descriptors does not fit the configuration, once for each need.
     pub(super) fn warn_of_limits(&mut self) {
         let (needed, limit) = (needed(&self.settings), process::descriptor_limit());

@@ -263,6 +263,7 @@ impl Daemon {
         let store = daemon.opened(store);
         daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
+        daemon.warn_of_watches();
         Ok(daemon)
     }
 

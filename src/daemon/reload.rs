@@ -228,6 +228,7 @@ impl Daemon {
         self.unread.clear();
         self.config_rejected = None;
         self.warn(&warnings);
+        self.warn_of_watches();
         self.read_all();
         let changes = &application.changes;
         let [added, removed, changed] =

@@ -31,6 +31,7 @@ impl Held {
 impl Daemon {
     /// Files with these keys may have changed.
     pub(super) fn look_at(&mut self, keys: Vec<u32>) {
+        self.warn_of_watches();
         let wanted = keys.into_iter().filter_map(|key| {
             let id = self.keeper.id_of(key)?;
             errand(id, self.roster.token(id)?)

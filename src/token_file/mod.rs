@@ -20,7 +20,7 @@ pub(crate) use source::no_credentials;
 pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
 pub(crate) use store_fault::DISK_PATIENCE;
 pub use store_fault::StoreFault;
-pub use watch::{Touched, Watcher};
+pub use watch::{Shortage, Touched, Watcher};
 
 /// What the name of every file begins with that is written here and not yet renamed to its
 /// final name: whoever watches a folder passes such files by.

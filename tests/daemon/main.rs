@@ -57,3 +57,4 @@ mod stopping;
 mod support;
 mod surroundings;
 mod tls;
+mod unwatched;

@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, Stage, seconds, server_table, simulator, token_table, with_mounts};
+use crate::support::{
+    Daemon, Stage, in_user_namespace, seconds, server_table, simulator, token_table, with_mounts,
+};
 
 /// A token that takes its value from `source`, and no server that answers.
 fn configuration(source: &str) -> String {
@@ -107,8 +109,7 @@ async fn readers_whom_the_user_namespace_does_not_map_are_warned_of_at_start_and
     };
     let stage = Stage::new(&configured("\"0\", \"4000001\""));
     server.add_token(&stage.token("quotes"), seconds(600));
-    let inner = stage.command("run");
-    let Some(command) = in_user_namespace(&inner) else { return };
+    let Some(command) = in_user_namespace(stage.command("run"), "").await else { return };
     let daemon = Daemon::start(command);
     let warning = daemon.event("config_warning", "").await;
     let said = warning.text("message");
@@ -118,25 +119,4 @@ async fn readers_whom_the_user_namespace_does_not_map_are_warned_of_at_start_and
     let warning = daemon.nth(2, "config_warning", "").await;
     assert!(warning.text("message").ends_with(": 4000002, @4000003"), "{warning:?}");
     daemon.stop().await;
-}
-
-/// `command` as root of a user namespace that maps its own user only, as `PrivateUsers=` does.
-/// `None`, and a line that says so, where this machine does not permit that.
-fn in_user_namespace(command: &tokio::process::Command) -> Option<tokio::process::Command> {
-    let unshare = ["--user", "--map-root-user"];
-    let permitted = std::process::Command::new("unshare").args(unshare).arg("true").status();
-    if !permitted.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this needs a user namespace");
-        return None;
-    }
-    let inner = command.as_std();
-    let mut outer = tokio::process::Command::new("unshare");
-    outer
-        .args(unshare)
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .env_clear()
-        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .kill_on_drop(true);
-    Some(outer)
 }
