@@ -107,7 +107,7 @@ pub enum StoreFault {
     NoStateDir,
     /// What was kept could not be understood, and was set aside.
     #[error(
-        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about",
+        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
@@ -119,7 +119,7 @@ pub enum StoreFault {
     },
     /// What was kept is not of this program, or of a version of it that is not known here.
     #[error(
-        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about",
+        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
