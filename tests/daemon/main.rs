@@ -20,6 +20,7 @@ mod diagnostics;
 mod doctor;
 mod event_log;
 mod farewell;
+mod foreign_values;
 mod grace;
 mod idle;
 mod inventories;
