@@ -110,7 +110,7 @@ fn exit_where_no_thread_can_be_created() {
 pub fn no_thread() -> &'static str {
     systemd::advice(
         "raise `TasksMax=` and `LimitNPROC=` of the unit",
-        "raise the limit of processes (`ulimit -u`, or the container's)",
+        "raise `ulimit -u` or the container's limit of processes (`TasksMax=` in a systemd unit)",
     )
 }
 

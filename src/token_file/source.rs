@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::sandbox_remark;
+use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault, mask};
 use crate::settings::{KeySource, Source};
 use crate::systemd::advice;
@@ -100,8 +101,8 @@ pub enum SourceFaultKind {
     Missing,
     /// The file may not be opened or read.
     #[error(
-        "it cannot be read ({0}); check that {user} may read it and enter its folders",
-        user = advice("the service's user", "the user of this process")
+        "it cannot be read ({0}); {remedy}",
+        remedy = remedy_for_unreadable(.0)
     )]
     Unreadable(io::Error),
     /// The file is empty, or only white space; perhaps it is just being written.
@@ -137,6 +138,17 @@ pub enum SourceFaultKind {
         advice("set it for the service, and restart it", "set it, and restart tokenkeep")
     )]
     VariableUnset,
+}
+
+/// What to do about a file that cannot be opened or read.
+fn remedy_for_unreadable(error: &io::Error) -> &'static str {
+    if process::is_out_of_descriptors(error) {
+        return process::raise_descriptors();
+    }
+    advice(
+        "check that the service's user may read it and enter its folders",
+        "check that the user of this process may read it and enter its folders",
+    )
 }
 
 /// Why no credential can be read, and the remedy.
