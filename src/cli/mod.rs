@@ -11,6 +11,7 @@ mod plan;
 mod probe;
 mod remote;
 mod stocktaking;
+mod unit;
 mod wording;
 
 use std::ffi::OsString;
@@ -284,7 +285,13 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
-    let loaded = settings::load(path, std::env::vars_os())?;
+    let overrides = unit::overrides(path);
+    if !overrides.is_empty() {
+        let names = overrides.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let unit = unit::UNIT;
+        complain(&format!("{unit} sets these variables, which are checked as well: {names}"));
+    }
+    let loaded = settings::load(path, unit::environment(&overrides))?;
     warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
