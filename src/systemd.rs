@@ -134,7 +134,7 @@ pub fn is_service() -> bool {
 fn is_in_scope(groups: &str) -> bool {
     groups.lines().any(|line| {
         let is_systemd = line.starts_with("0::") || line.contains(":name=systemd:");
-        is_systemd && line.ends_with(".scope")
+        is_systemd && line.rsplit_once('.').is_some_and(|(_, kind)| kind == "scope")
     })
 }
 

@@ -22,7 +22,7 @@ pub(super) const DAMAGED: &str = "damaged";
 /// The end of the name of a database of another version begins with this.
 pub(super) const VERSION: &str = "version-";
 
-/// What SQLite adds to the name of a database for its write-ahead log.
+/// What is added to the name of a database for its write-ahead log.
 const LOG: &str = "-wal";
 
 /// Moves the database at `path` out of the way, together with its log, in the place of an earlier
@@ -61,18 +61,16 @@ pub(super) fn delete_expired(path: &Path, now: SystemTime) -> Option<Duration> {
     let left = copies(path).into_iter().filter_map(|copy| {
         let set_aside =
             fs::symlink_metadata(&copy).and_then(|metadata| metadata.modified()).ok()?;
-        match now.duration_since(set_aside) {
-            Ok(age) if age >= KEPT => {
-                let _ = fs::remove_file(&copy);
-                None
-            }
-            Ok(age) => Some(KEPT - age),
+        let Ok(age) = now.duration_since(set_aside) else {
             // The clock was ahead then: the time starts now.
-            Err(_) => {
-                let _ = stamp(&copy, now);
-                Some(KEPT)
-            }
+            let _ = stamp(&copy, now);
+            return Some(KEPT);
+        };
+        let left = KEPT.checked_sub(age).filter(|left| !left.is_zero());
+        if left.is_none() {
+            let _ = fs::remove_file(&copy);
         }
+        left
     });
     left.min()
 }
@@ -137,8 +135,9 @@ mod tests {
         let (folder, path) = folder(&others);
         set_aside(&path, "version-9").unwrap();
         let now: SystemTime = clock::wall_clock().into();
-        assert!(delete_expired(&path, now).unwrap() > KEPT - Duration::from_secs(60));
-        assert_eq!(delete_expired(&path, now + KEPT + Duration::from_secs(60)), None);
+        let minute = Duration::from_secs(60);
+        assert!(delete_expired(&path, now).unwrap() + minute > KEPT);
+        assert_eq!(delete_expired(&path, now + KEPT + minute), None);
         assert_eq!(names(folder.path()), ["lock", "tokenkeep.db.backup"]);
     }
 

@@ -66,12 +66,12 @@ fn remark_on(
 /// Whether systemd has mounted something over `folder` to hide it.
 fn is_hidden(setting: &Setting, folder: &str, table: &str) -> bool {
     // ID, parent ID, device, root, mount point, ...
-    let mounts = table.lines().filter_map(|line| {
+    let mut mounts = table.lines().rev().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         Some((fields.next()?, fields.next()?))
     });
     // Of several mounts on one another, the last one counts.
-    let over = mounts.filter(|(_, point)| *point == folder).last();
+    let over = mounts.find(|(_, point)| *point == folder);
     over.is_some_and(|(root, _)| root.contains(setting.trace))
 }
 
