@@ -1,4 +1,4 @@
-//! Text for people: durations, and escapes for what a terminal would not show as it is.
+//! Text for people: durations, several lines as one, and escapes for what a terminal would not show as it is.
 
 use std::borrow::Cow;
 use std::str;
@@ -92,6 +92,12 @@ pub(crate) fn span(millis: u64) -> String {
     parts.join(" ")
 }
 
+/// The lines of `text` that are not blank, trimmed and joined with "; ".
+pub(crate) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +180,13 @@ mod tests {
     fn only_a_text_of_several_lines_keeps_its_line_breaks() {
         assert_eq!(printable("a\nb\r\u{202e}\u{1b}[2J"), "a\\nb\\r\\u{202e}\\u{1b}[2J");
         assert_eq!(printable_lines("a\nb\r"), "a\nb\\r");
+    }
+
+    #[test]
+    fn several_lines_become_one() {
+        let text = "a.toml:1:2: there is no key `b`\n    did you mean `c`?\n\n1 fault";
+        assert_eq!(one_line(text), "a.toml:1:2: there is no key `b`; did you mean `c`?; 1 fault");
+        assert_eq!(one_line("one"), "one");
     }
 
     #[test]

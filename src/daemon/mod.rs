@@ -15,6 +15,7 @@ mod desk;
 mod ends;
 mod farewell;
 mod figures;
+mod foreign;
 mod inventories;
 mod late;
 mod leisure;
@@ -60,6 +61,7 @@ use signal_hook_tokio::Signals;
 use self::deaths::Deaths;
 use self::desk::Desk;
 use self::figures::Figures;
+use self::foreign::Refused;
 use self::late::Late;
 use self::memory::Memory;
 use self::reading::Reader;
@@ -168,6 +170,7 @@ pub struct Daemon {
     /// Writes of token files, by path, with the value of one that was given up.
     writes: Turns<Option<TokenValue>>,
     unwritten: Unwritten,
+    refused: Refused,
     deaths: Deaths,
     client_retries: ClientRetries,
     unread: UnreadFiles,
@@ -233,6 +236,7 @@ impl Daemon {
             logins: Turns::default(),
             writes: Turns::default(),
             unwritten: Unwritten::default(),
+            refused: Refused::default(),
             deaths: Deaths::default(),
             client_retries: ClientRetries::default(),
             unread: UnreadFiles::default(),
@@ -263,6 +267,7 @@ impl Daemon {
         let store = daemon.opened(store);
         daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
+        daemon.warn_of_watches();
         Ok(daemon)
     }
 

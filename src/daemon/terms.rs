@@ -76,6 +76,7 @@ impl Daemon {
         self.perform();
         if !same_origin {
             self.roster.forget_source(id);
+            self.refused.remove(id);
             if was_missing {
                 // That the new source has no value either is an event of its own.
                 let change = SourceChange::Restored;
@@ -92,11 +93,13 @@ impl Daemon {
     /// A token that is not to be kept alive any longer.
     pub(super) fn let_go(&mut self, id: TokenId) {
         self.put_by(id);
+        self.refused.remove(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
         self.unwritten.forget_token(id);
         self.watcher.remove_path(id.key());
         self.keeper.remove_token(id);
         self.roster.remove(id);
+        self.reconsider_refused(id);
     }
 }
 

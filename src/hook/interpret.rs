@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use super::run::MAX_OUTPUT_BYTES;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
+use crate::token_file::sandbox_remark;
 
 /// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
 pub const TRY_AGAIN: i32 = 75;
@@ -55,7 +57,8 @@ pub enum HookResult {
 pub enum HookFault {
     /// The program, or the interpreter that its first line names, does not exist.
     #[error(
-        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it"
+        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotFound {
         /// The program as configured.
@@ -63,7 +66,8 @@ pub enum HookFault {
     },
     /// The program may not be run.
     #[error(
-        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec"
+        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
         /// The program as configured.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::lines::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::ValueFault;
+use crate::systemd::advice;
+use crate::token_file::sandbox_remark;
 
 /// How many bad lines are told one by one; a file of another kind has nothing but bad lines.
 pub const TOLD_SINGLY: usize = 20;
@@ -133,12 +135,18 @@ impl BadLines {
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryFault {
     /// There is no such file or folder.
-    #[error("{}: there is no such file or folder; put the inventory there", .0.display())]
+    #[error(
+        "{}: there is no such file or folder; put the inventory there{}",
+        .0.display(),
+        sandbox_remark(.0).unwrap_or_default()
+    )]
     Missing(PathBuf),
     /// It may not be opened or read.
     #[error(
-        "{}: it cannot be read ({error}); check that the service's user may read it and enter its folders",
-        path.display()
+        "{}: it cannot be read ({error}); check that {} may read it and enter its folders{}",
+        path.display(),
+        advice("the service's user", "the user of this process"),
+        sandbox_remark(path).unwrap_or_default()
     )]
     Unreadable {
         /// The file or folder.

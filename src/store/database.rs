@@ -1,4 +1,4 @@
-//! The database file: its layout, how it is opened, and how a useless one is set aside.
+//! The database file: its layout, and how it is opened.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
 
+use super::aside::{self, set_aside};
 use super::row::UNKNOWN_BOOT;
 use super::tag::Salt;
 use crate::token_file::StoreFault;
@@ -137,7 +138,7 @@ impl Database {
             Err(refusal) => {
                 let told = match refusal {
                     Refusal::Foreign(version) => {
-                        let aside = set_aside(path, &format!("version-{version}"))?;
+                        let aside = set_aside(path, &format!("{}{version}", aside::VERSION))?;
                         StoreFault::Foreign { path: path.to_owned(), aside, version }
                     }
                     Refusal::Sqlite(_) => damaged(path)?,
@@ -293,26 +294,6 @@ pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
 }
 
 fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
-    let aside = set_aside(path, "damaged")?;
+    let aside = set_aside(path, aside::DAMAGED)?;
     Ok(StoreFault::Damaged { path: path.to_owned(), aside })
-}
-
-/// Moves the database out of the way, together with its log.
-fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault> {
-    let with = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = with(path, &format!(".{suffix}"));
-    let log = with(path, "-wal");
-    match fs::rename(&log, with(&aside, "-wal")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreFault::new(log, "setting the damaged file aside", error));
-        }
-        _ => {}
-    }
-    fs::rename(path, &aside)
-        .map_err(|error| StoreFault::new(path, "setting the damaged file aside", error))?;
-    Ok(aside)
 }

@@ -6,6 +6,7 @@
 //! decides what a row is worth beyond this: whether it belongs to the value in use, and what
 //! of its life is certainly left. Whatever is missing or damaged only costs extra checks.
 
+mod aside;
 mod commit;
 mod database;
 mod load;

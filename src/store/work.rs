@@ -220,7 +220,10 @@ impl Work {
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             match self.database.start_over() {
-                Ok(told) => self.tell(Report::StartedOver(told)),
+                Ok(told) => {
+                    self.upkeep.expect_copy(at);
+                    self.tell(Report::StartedOver(told));
+                }
                 Err(fault) => return Written::Nothing(batch, fault),
             }
             result = self.database.commit(&batch, at);
