@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::format::Format;
 use super::journald::{self, JournalSocket};
-use super::layer::{layer, loss};
+use super::lines::{Lines, loss};
 use super::queue::{Queue, queue};
 use super::{Fields, Name, emit, filter};
 use crate::clock::wall_clock;
@@ -110,7 +110,7 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     };
     let report = move |lost| format.render(&loss(lost, wall_clock()));
     let (front, queue) = queue(writer, Box::new(report)).map_err(InitError::Thread)?;
-    let lines = layer(format, wall_clock, move |line| front.add(line));
+    let lines = Lines::new(format, wall_clock, move |line| front.add(line));
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))
         .map_err(|_| InitError::Twice)?;
     if let Some(error) = refused {
