@@ -11,7 +11,6 @@ mod plan;
 mod probe;
 mod remote;
 mod stocktaking;
-mod wording;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
