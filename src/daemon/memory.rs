@@ -10,9 +10,9 @@ use super::sources::Held;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed};
+use crate::lifecycle::{Attempts, Notice};
 use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use crate::store::{Count, Counted, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::Shortage;
 
@@ -90,7 +90,7 @@ impl Daemon {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
                 let url = roster.remote(kept.terms().server).settings.url.as_str();
-                store.remember(kept.name(), url, value, &life(&resumed));
+                store.remember(kept.name(), url, value, &resumed);
             }
             None => store.forget(kept.name()),
         }
@@ -250,12 +250,6 @@ pub(super) async fn report(store: &mut Option<Writer>) -> Report {
         Some(store) => store.report().await,
         None => std::future::pending().await,
     }
-}
-
-fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
-    let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.

@@ -12,8 +12,8 @@ use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::keeper::{Failures, TokenId};
-use crate::lifecycle::{Attempts, Method, Resumed, SourceChange};
-use crate::store::{Count, Counted, Life, Recalled, Store};
+use crate::lifecycle::{Attempts, Method, SourceChange};
+use crate::store::{Count, Counted, Recalled, Store};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -176,15 +176,9 @@ impl Daemon {
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
             memory.rebooted |= !life.this_boot;
-            keeper.resume(id, resumed(&life), now, outputs);
+            keeper.resume(id, life, now, outputs);
         }
     }
-}
-
-fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
-    let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall

@@ -8,8 +8,10 @@ use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Census, Keeper};
+use crate::keeper::Keeper;
+use crate::lifecycle::State;
 use crate::systemd;
+use crate::text::token_counts;
 use crate::time::Moment;
 
 /// Between two lines: often enough for a glance.
@@ -94,7 +96,9 @@ impl Daemon {
 /// How all tokens are, in one line, and whether a restart may fail.
 fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) -> String {
     let census = keeper.census();
-    let mut line = counts(&census);
+    let mut counts = State::ALL.map(|state| (census.of(state), state.as_str()));
+    counts.reverse();
+    let mut line = token_counts(&counts);
     if let Some(next) = keeper.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
@@ -104,65 +108,4 @@ fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) ->
         let _ = write!(line, "; {rejected}");
     }
     line
-}
-
-fn counts(census: &Census) -> String {
-    let Census { alive, retrying, unverified, expired, rejected, missing, paused } = *census;
-    let total = alive + retrying + unverified + expired + rejected + missing + paused;
-    let mut line = match total {
-        0 => return "no tokens".into(),
-        1 => "1 token: ".to_owned(),
-        _ => format!("{} tokens: ", grouped(total)),
-    };
-    let parts = [
-        (alive, "alive"),
-        (retrying, "retrying"),
-        (unverified, "without an answer"),
-        (expired, "expired"),
-        (rejected, "rejected"),
-        (missing, "missing"),
-        (paused, "paused"),
-    ];
-    let told: Vec<_> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{} {word}", grouped(*count)))
-        .collect();
-    line += &told.join(", ");
-    line
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_names_only_what_there_is() {
-        let census = Census { alive: 1_020, retrying: 3, expired: 1, ..Census::default() };
-        assert_eq!(counts(&census), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
-    }
-
-    #[test]
-    fn one_token_is_no_plural_and_none_is_said() {
-        assert_eq!(counts(&Census { missing: 1, ..Census::default() }), "1 token: 1 missing");
-        assert_eq!(counts(&Census::default()), "no tokens");
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
-    }
 }

@@ -19,7 +19,7 @@ use super::deeds::SECOND_LOOK;
 use super::roster::{StockId, Terms};
 use crate::events::Given;
 use crate::inventory::{
-    BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
+    BadLines, Bundle, Bundles, FileStamp, InventoryFault, Listed, Reading, Repeats, read_command,
     read_file, read_folder, read_names,
 };
 use crate::keeper::{TokenId, TokenSpec};
@@ -51,9 +51,9 @@ pub(super) struct Stock {
     /// It was said that it is open to others.
     pub(super) warned: bool,
     /// Of a file: what it was when it was last read.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStamp>,
     /// The same, when what is wrong with it was last reported.
-    pub(super) reported: Option<Stamp>,
+    pub(super) reported: Option<FileStamp>,
     /// What was reported.
     pub(super) given: Given,
     /// It has been read once, from its beginning to its end, and brought tokens.
@@ -274,7 +274,7 @@ impl Stocks {
     }
 
     /// Sees in a while whether an inventory's file is still the one that was read.
-    pub(super) fn settle(&mut self, id: StockId, pass: u64, read: Option<Stamp>) {
+    pub(super) fn settle(&mut self, id: StockId, pass: u64, read: Option<FileStamp>) {
         let Some(stock) = self.by_id.get(&id) else { return };
         let InventorySource::File { path, .. } = &stock.settings.source else { return };
         let (path, sender) = (path.clone(), self.sender.clone());
@@ -283,14 +283,14 @@ impl Stocks {
                 None => {
                     blocking({
                         let path = path.clone();
-                        move || Stamp::of(&path)
+                        move || FileStamp::of(&path)
                     })
                     .await
                 }
                 read => read,
             };
             sleep(SETTLING).await;
-            let same = blocking(move || Stamp::of(&path)).await == before;
+            let same = blocking(move || FileStamp::of(&path)).await == before;
             let _ = sender.send(News::Settled(id, pass, same)).await;
         });
     }

@@ -13,12 +13,13 @@ mod line;
 mod lines;
 mod read;
 
+pub use crate::file::FileStamp;
 pub use bundle::{Bundle, Bundles};
 pub use fault::{Bad, BadLines, InventoryFault, LineFault, Place, TOLD_SINGLY};
 pub use feed::read_command;
 pub use folder::{is_passed_by, read_folder, read_names};
 pub use lines::{MAX_BYTES, MAX_LINE_BYTES};
-pub use read::{Stamp, read_file, read_lines};
+pub use read::{read_file, read_lines};
 
 use std::ops::ControlFlow;
 
@@ -60,7 +61,7 @@ pub struct Reading {
     /// What should be mended all the same.
     pub warnings: Vec<SourceWarning>,
     /// What the file was like before it was read; `None` for a folder or a stream.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<FileStamp>,
     /// Whether the file was written to while it was read, so that a part may be missing. One
     /// that was replaced meanwhile was not: what was opened is read to its end.
     pub changed: bool,

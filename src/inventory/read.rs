@@ -1,53 +1,25 @@
 //! JSON lines, from a file or from a stream.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{File, Metadata};
 use std::hash::BuildHasher as _;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hashbrown::HashTable;
-use rustix::fs::OFlags;
 
 use super::bundle::Bundles;
 use super::line::parse;
 use super::lines::{Line, Lines};
 use super::{InventoryFault, LineFault, Listed, Place, Reading, Repeats, Sink};
+use crate::file::{FileStamp, open};
 use crate::token_file::SourceWarning;
 
 /// After so many tokens it is known well enough how long a line is.
 const SAMPLE: u64 = 1_024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    /// The stamp of the file at `path` now; `None` if there is none to be seen.
-    pub fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().as_ref().map(Self::from)
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
 
 /// Reads the JSON lines of the file at `path`, and hands every good one to `sink`; with
 /// `strict`, only once all of them were found good: names that repeat are always bad then.
@@ -66,18 +38,12 @@ pub fn read_file(
         io::ErrorKind::NotFound => InventoryFault::Missing(path.to_owned()),
         _ => InventoryFault::Unreadable { path: path.to_owned(), error },
     };
-    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
+    let file = open(path).map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
         return Err(InventoryFault::NotAFile(path.to_owned()));
     }
-    let stamp = Stamp::from(&before);
+    let stamp = FileStamp::from(&before);
     let place = path.display().to_string();
     let mut reading = if strict || repeats == Repeats::Bad {
         read(&file, &place, Some(before.len()), strict, sink)?
@@ -85,7 +51,7 @@ pub fn read_file(
         scan(&file, &place, None, sink)?
     };
     let after = file.metadata().map_err(unreadable)?;
-    reading.changed = Stamp::from(&after) != stamp;
+    reading.changed = !FileStamp::from(&after).is_unwritten_since(&stamp);
     reading.stamp = Some(stamp);
     reading.warnings.extend(SourceWarning::of(path, before.mode()));
     Ok(reading)

@@ -136,41 +136,18 @@ pub enum ServerNotice {
 
 /// How many tokens are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
-    /// The last answer said so, and the bound is ahead.
-    pub alive: usize,
-    /// Known to live, but the last call came to no conclusion.
-    pub retrying: usize,
-    /// No answer yet, or none before the bound.
-    pub unverified: usize,
-    /// Found expired.
-    pub expired: usize,
-    /// Found unknown to the server.
-    pub rejected: usize,
-    /// Without a value.
-    pub missing: usize,
-    /// Held back by a person.
-    pub paused: usize,
-}
+pub struct Census([usize; State::ALL.len()]);
 
 impl Census {
     /// How many tokens are in `state`.
     pub const fn of(&self, state: State) -> usize {
-        match state {
-            State::Alive => self.alive,
-            State::Retrying => self.retrying,
-            State::Unverified => self.unverified,
-            State::Expired => self.expired,
-            State::Rejected => self.rejected,
-            State::Missing => self.missing,
-            State::Paused => self.paused,
-        }
+        self.0[state as usize]
     }
 
     /// How many are asked about, as far as nothing holds them back: not the dead, missing and
     /// paused ones.
     pub const fn asked(&self) -> usize {
-        self.alive + self.retrying + self.unverified
+        self.of(State::Alive) + self.of(State::Retrying) + self.of(State::Unverified)
     }
 
     /// Whether the token is one of those [`asked`](Self::asked) about.
@@ -178,50 +155,24 @@ impl Census {
         matches!(token.state(), State::Alive | State::Retrying | State::Unverified)
     }
 
-    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
-        match state {
-            State::Alive => &mut self.alive,
-            State::Retrying => &mut self.retrying,
-            State::Unverified => &mut self.unverified,
-            State::Expired => &mut self.expired,
-            State::Rejected => &mut self.rejected,
-            State::Missing => &mut self.missing,
-            State::Paused => &mut self.paused,
-        }
-    }
-}
-
-impl Census {
     /// All of them.
-    pub const fn total(&self) -> usize {
-        self.alive
-            + self.retrying
-            + self.unverified
-            + self.expired
-            + self.rejected
-            + self.missing
-            + self.paused
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
     }
 
     pub(super) fn add(&mut self, token: &Token) {
-        *self.of_mut(token.state()) += 1;
+        self.0[token.state() as usize] += 1;
     }
 
     pub(super) fn remove(&mut self, token: &Token) {
-        *self.of_mut(token.state()) -= 1;
+        self.0[token.state() as usize] -= 1;
     }
 }
 
 impl std::iter::Sum for Census {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            alive: sum.alive + one.alive,
-            retrying: sum.retrying + one.retrying,
-            unverified: sum.unverified + one.unverified,
-            expired: sum.expired + one.expired,
-            rejected: sum.rejected + one.rejected,
-            missing: sum.missing + one.missing,
-            paused: sum.paused + one.paused,
+        all.fold(Self::default(), |sum, one| {
+            Self(std::array::from_fn(|state| sum.0[state] + one.0[state]))
         })
     }
 }

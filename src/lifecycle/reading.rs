@@ -16,6 +16,16 @@ pub enum Method {
     Renew,
 }
 
+impl Method {
+    /// The word for it, as in events and in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Renew => "renew",
+        }
+    }
+}
+
 /// The remaining life that one answer reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {

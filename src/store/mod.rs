@@ -24,6 +24,6 @@ mod tests;
 
 pub use open::Store;
 pub use packed::{Part, Recalled};
-pub use row::{Count, Counted, Life, Stored};
+pub use row::{Count, Counted, Stored};
 pub use work::{Receipt, Report};
 pub use writer::Writer;

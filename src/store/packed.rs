@@ -5,8 +5,9 @@
 //! seven bits, the lowest first. Nothing here decides what an entry is worth; what cannot be
 //! read ends the part that it stands in.
 
-use super::row::{KeptBound, Life, Vantage, Written};
+use super::row::{KeptBound, Vantage, Written};
 use super::tag::Salt;
+use crate::lifecycle::{Method, Resumed};
 use crate::secret::ValueRef;
 use crate::time::Moment;
 
@@ -30,11 +31,14 @@ pub(super) fn add_life(
     (salt, boot): (&Salt, i64),
     [name, url]: [&str; 2],
     value: ValueRef<'_>,
-    life: &Life,
+    life: &Resumed,
 ) {
     let start = packed.len();
-    let flags =
-        [(life.by_renewing, BY_RENEWING), (life.proven, PROVEN), (life.unextendable, UNEXTENDABLE)];
+    let flags = [
+        (life.by == Method::Renew, BY_RENEWING),
+        (life.proven, PROVEN),
+        (life.unextendable, UNEXTENDABLE),
+    ];
     packed.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     add_name(packed, name);
     for number in [life.bound.as_millis(), life.remaining_ms, life.life_ms] {
@@ -161,17 +165,17 @@ impl std::fmt::Debug for Recalled<'_> {
 impl Recalled<'_> {
     /// What is left of the life of `value` on the server at `url`; `None` where it is over, or
     /// was another value's or server's.
-    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
+    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Resumed> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
         let Part { vantage, salt, written, .. } = self.part;
         let bound = KeptBound::new(Moment::from_millis(bound_ms), written);
         let (bound, this_boot) = bound.at(vantage, remaining_ms)?;
         let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(TAG)?)?;
-        (life_tag(salt, written.boot, entry, url, value) == *tag).then_some(Life {
+        (life_tag(salt, written.boot, entry, url, value) == *tag).then_some(Resumed {
             bound,
             remaining_ms,
             life_ms,
-            by_renewing: self.flags & BY_RENEWING != 0,
+            by: if self.flags & BY_RENEWING == 0 { Method::Query } else { Method::Renew },
             proven: self.flags & PROVEN != 0,
             unextendable: self.flags & UNEXTENDABLE != 0,
             this_boot,
@@ -188,11 +192,11 @@ mod tests {
     #[test]
     fn an_entry_of_a_usual_token_takes_less_than_forty_bytes() {
         let mut packed = Vec::new();
-        let life = Life {
+        let life = Resumed {
             bound: Moment::from_millis(90 * 24 * 3_600_000),
             remaining_ms: 1_800_000,
             life_ms: 1_800_000,
-            by_renewing: false,
+            by: Method::Query,
             proven: true,
             unextendable: false,
             this_boot: true,

@@ -5,27 +5,6 @@ use std::time::Duration;
 use crate::secret::TokenValue;
 use crate::time::{Moment, whole_millis};
 
-/// What the last answer said of a token's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
-pub struct Life {
-    /// The moment until which the token is known to live.
-    pub bound: Moment,
-    /// What was left of it when it was asked about, in milliseconds.
-    pub remaining_ms: u64,
-    /// A whole life, in milliseconds; 0 if unknown.
-    pub life_ms: u64,
-    /// The call that was answered was the renewing one.
-    pub by_renewing: bool,
-    /// A renewal of this value has been proven.
-    pub proven: bool,
-    /// No call extends this value's life.
-    pub unextendable: bool,
-    /// It was told in the present boot: the clock that measured `bound` is this one. Otherwise
-    /// the wall clock was relied on, which may have stood still, so `bound` is a guess.
-    pub this_boot: bool,
-}
-
 /// A value that was kept for a token whose source cannot hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use super::{Count, Counted, Receipt, Report, Store, Stored, Writer};
 use crate::clock;
+use crate::lifecycle::{Method, Resumed};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -20,12 +21,12 @@ fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
-fn life() -> Life {
-    Life {
+fn life() -> Resumed {
+    Resumed {
         bound: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
-        by_renewing: true,
+        by: Method::Renew,
         proven: true,
         unextendable: false,
         this_boot: true,
@@ -56,7 +57,7 @@ fn opened(path: &Path) -> Store {
     }
 }
 
-fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
+fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Resumed>> {
     let mut lives = BTreeMap::new();
     store
         .lives(|recalled| {
@@ -164,7 +165,7 @@ fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
 fn of_what_was_said_of_a_token_the_last_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    let last = Life { remaining_ms: LIFE + 1, ..life() };
+    let last = Resumed { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
         writer.remember("quotes", URL, value("v-1").by_ref(), &life());
         if pause {

@@ -16,11 +16,12 @@ use super::commit::{Lives, Mark};
 use super::open::Store;
 use super::packed::{add_end, add_life};
 use super::rolling::{Rolling, Turn};
-use super::row::{Count, Counted, Life, Stored};
+use super::row::{Count, Counted, Stored};
 use super::tag::Salt;
 use super::upkeep::Upkeep;
 use super::work::{Gathered, Receipt, Report, Shared, Work};
 use crate::clock;
+use crate::lifecycle::Resumed;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
@@ -86,7 +87,7 @@ impl Writer {
 
     /// The last answer about `value`, the token's value in use, said this of its life; `url` is
     /// the address of the server that gave it. It is on the disk within a second.
-    pub fn remember(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
+    pub fn remember(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Resumed) {
         let key = (self.salt, self.boot);
         self.gather(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tokenkeep::keeper::{Census, Failures, ServerNotice};
-use tokenkeep::lifecycle::{Effect, Method, Need, Notice, SHORTEST_TIMEOUT, Standing};
+use tokenkeep::lifecycle::{Effect, Method, Need, Notice, SHORTEST_TIMEOUT, Standing, State};
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::time::Moment;
 
@@ -506,5 +506,5 @@ impl World {
 
 /// How many tokens have a value that may live.
 fn asked(census: Census) -> usize {
-    census.alive + census.retrying + census.unverified
+    [State::Alive, State::Retrying, State::Unverified].map(|state| census.of(state)).iter().sum()
 }
