@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::advice::names_a_secret;
 use super::schema::{self, Kind};
-use crate::secret::{MASK, mask as mask_secrets};
+use crate::secret::{MASK, is_invisible, mask as mask_secrets};
 
 /// Long enough for every value that fits the schema, too short for most tokens.
 const LONGEST_VALUE: usize = 24;
@@ -30,6 +30,7 @@ impl Excerpt {
         let on_char = |at: &usize| line.is_char_boundary(*at);
         let at = (0..=at.min(line.len())).rev().find(on_char).unwrap_or(0);
         let (before, after) = line.split_at(at);
+        let (before, after) = (&*printable(before), &*printable(after));
         let mut text = String::new();
         mask(before, &mut text);
         let start = text.len();
@@ -38,6 +39,17 @@ impl Excerpt {
         let mark = start..end.unwrap_or(start).clamp(start, text.len());
         Self { text, mark }
     }
+}
+
+/// `text` without what would do something to a terminal, or could not be seen there.
+fn printable(text: &str) -> String {
+    let printable = |c: char| match c {
+        ' ' | '\t' => c,
+        c if c.is_whitespace() => ' ',
+        c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(printable).collect()
 }
 
 /// A part of a line.
@@ -246,6 +258,18 @@ mod tests {
             ("|credential = \"../quotes\"", "<credential> = \"../quotes\""),
         ] {
             assert_eq!(shown(line, true), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn characters_that_would_change_a_terminal_are_not_shown() {
+        for (line, expected) in [
+            ("|url = \"http://a\u{85}b\"", "<url> = \"http://a b\""),
+            ("|file = \"/a\u{9b}31m\"", "<file> = \"/a\u{fffd}31m\""),
+            ("|file = \"/a\u{202e}b\u{2028}c\"", "<file> = \"/a\u{fffd}b c\""),
+            ("|retry_max\u{b}\t= 1", "<retry_max> \t= 1"),
+        ] {
+            assert_eq!(shown(line, true), expected, "{line:?}");
         }
     }
 
