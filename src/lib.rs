@@ -19,6 +19,9 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hook;
 pub mod inventory;
 pub mod keeper;

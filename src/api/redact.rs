@@ -5,6 +5,8 @@
 //! escaped, as HTML entities, in Base64 or in hexadecimal digits.
 
 mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod properties;
 
 use std::collections::HashSet;
 

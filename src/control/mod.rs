@@ -20,6 +20,8 @@ pub mod page;
 mod peer;
 mod places;
 mod problem;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod routes;
 mod serve;
 mod socket;
