@@ -1,4 +1,6 @@
-//! Text for people: durations.
+//! Text for people: durations, and what must not reach a terminal.
+
+use crate::secret::is_invisible;
 
 /// A duration in milliseconds, in its two largest units: `29 min 55 s`, `2 d 4 h`, `850 ms`.
 /// Rounded down.
@@ -28,9 +30,28 @@ pub(crate) fn span(millis: u64) -> String {
     parts.join(" ")
 }
 
+/// `text` without characters that would change a terminal or could not be seen there: each
+/// character stays one character. Tabs stay.
+pub(crate) fn printable(text: &str) -> String {
+    let printable = |c: char| match c {
+        ' ' | '\t' => c,
+        c if c.is_whitespace() => ' ',
+        c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(printable).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_that_change_a_terminal_are_replaced() {
+        assert_eq!(printable("a\u{1b}[31m\u{9b}\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+        assert_eq!(printable("a\r\n\u{2028}\u{85}b\tc"), "a    b\tc");
+        assert_eq!(printable("größe `x` \u{1f600}"), "größe `x` \u{1f600}");
+    }
 
     #[test]
     fn a_span_has_its_two_largest_units() {

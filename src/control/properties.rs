@@ -15,6 +15,7 @@ use super::problem::Enveloped;
 use super::{Caller, Command, Handed, Listing, channel, page, routes};
 use crate::daemon::check_filter;
 use crate::secret::TokenValue;
+use crate::text::printable;
 
 /// The value that is handed out.
 const VALUE: &str = "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77";
@@ -127,7 +128,7 @@ impl Double {
         if !status.is_success() && method != Method::HEAD {
             let problem: Enveloped = serde_json::from_slice(&body).expect("an error envelope");
             let message = problem.error.message;
-            assert!(!message.contains(char::is_control), "a control character: {message:?}");
+            assert_eq!(printable(&message), message, "not fit for a terminal");
         }
         for asked in &asked {
             match asked {

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use super::advice::names_a_secret;
 use super::schema::{self, Kind};
-use crate::secret::{MASK, is_invisible, mask as mask_secrets};
+use crate::secret::{MASK, mask as mask_secrets};
+use crate::text::printable;
 
 /// Long enough for every value that fits the schema, too short for most tokens.
 const LONGEST_VALUE: usize = 24;
@@ -39,17 +40,6 @@ impl Excerpt {
         let mark = start..end.unwrap_or(start).clamp(start, text.len());
         Self { text, mark }
     }
-}
-
-/// `text` without what would do something to a terminal, or could not be seen there.
-fn printable(text: &str) -> String {
-    let printable = |c: char| match c {
-        ' ' | '\t' => c,
-        c if c.is_whitespace() => ' ',
-        c if c.is_control() || is_invisible(c) => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(printable).collect()
 }
 
 /// A part of a line.
