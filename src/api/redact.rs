@@ -284,6 +284,14 @@ mod tests {
     }
 
     #[test]
+    fn backslash_in_front_of_an_escaped_echo_does_not_take_its_first_character() {
+        for echo in ["\\bTU4\\u005azN0ZmE=", "\\bTU4ZzN0\\u005amE="] {
+            assert_eq!(clean(&format!("no {echo} here"), "m58g3tfa"), "no [redacted] here");
+        }
+        assert_eq!(clean("no \\n3ws\\u002dt0k3 here", "n3ws-t0k3"), "no [redacted] here");
+    }
+
+    #[test]
     fn a_secret_at_the_cut_is_hidden_before_the_cut() {
         let text = format!("{}abcdefghij", "x".repeat(195));
         assert!(!clean(&text, "abcdefghij").contains("abc"));

@@ -17,7 +17,7 @@ pub(super) struct View {
 pub(super) type Decoder = fn(&View) -> Option<View>;
 
 /// The decoders whose results may need decoding again.
-pub(super) const ESCAPES: [Decoder; 4] = [percent, string, entities, every_escape];
+pub(super) const ESCAPES: [Decoder; 5] = [percent, string, letters, entities, every_escape];
 
 impl View {
     /// The text itself.
@@ -111,6 +111,19 @@ fn percent(view: &View) -> Option<View> {
 
 fn string(view: &View) -> Option<View> {
     unescape(view, string_escape)
+}
+
+/// As [`string`], where a backslash in front of a letter belongs to the text before it: what would
+/// be `\b` or `\n` may be the first character of an echo.
+fn letters(view: &View) -> Option<View> {
+    let is_control = |bytes: &[u8]| matches!(bytes, [b'\\', b'b' | b'f' | b'n' | b'r' | b't', ..]);
+    if !view.bytes.windows(2).any(is_control) {
+        return None;
+    }
+    unescape(view, |bytes| match bytes {
+        [b'\\', letter, ..] if is_control(bytes) => Some((Escaped::Byte(*letter), 2)),
+        _ => string_escape(bytes),
+    })
 }
 
 fn entities(view: &View) -> Option<View> {
