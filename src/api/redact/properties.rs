@@ -140,9 +140,11 @@ impl Choices<'_> {
     }
 }
 
+/// The runs of a secret. A plus sign may be written as a space, and spaces alone tell nothing.
 fn runs(secret: &str) -> HashSet<Vec<u8>> {
     let folded: Vec<u8> = secret.bytes().map(fold).collect();
-    folded.windows(RUN).map(<[u8]>::to_vec).collect()
+    let runs = folded.windows(RUN).filter(|run| !run.trim_ascii().is_empty());
+    runs.map(<[u8]>::to_vec).collect()
 }
 
 /// A run of the secret that can be read out of `text`, in any of the forms.
