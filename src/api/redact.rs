@@ -292,6 +292,14 @@ mod tests {
     }
 
     #[test]
+    fn open_entity_in_front_of_an_escaped_echo_does_not_take_its_first_characters() {
+        for open in ["&#", "&#x", "&lt"] {
+            let text = format!("no {open}56STUVW&#x58; here");
+            assert_eq!(clean(&text, "56STUVWX"), "no [redacted] here", "{text}");
+        }
+    }
+
+    #[test]
     fn a_secret_at_the_cut_is_hidden_before_the_cut() {
         let text = format!("{}abcdefghij", "x".repeat(195));
         assert!(!clean(&text, "abcdefghij").contains("abc"));

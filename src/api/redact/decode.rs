@@ -17,7 +17,8 @@ pub(super) struct View {
 pub(super) type Decoder = fn(&View) -> Option<View>;
 
 /// The decoders whose results may need decoding again.
-pub(super) const ESCAPES: [Decoder; 5] = [percent, string, letters, entities, every_escape];
+pub(super) const ESCAPES: [Decoder; 6] =
+    [percent, string, letters, entities, closed_entities, every_escape];
 
 impl View {
     /// The text itself.
@@ -128,6 +129,17 @@ fn letters(view: &View) -> Option<View> {
 
 fn entities(view: &View) -> Option<View> {
     unescape(view, entity)
+}
+
+/// As [`entities`], where each must end in a semicolon: what would be one without it may be the
+/// first characters of an echo.
+fn closed_entities(view: &View) -> Option<View> {
+    let closed = |bytes: &[u8]| entity(bytes).filter(|(_, width)| bytes[width - 1] == b';');
+    let has_open = |at| entity(&view.bytes[at..]).is_some() && closed(&view.bytes[at..]).is_none();
+    if !(0..view.bytes.len()).any(has_open) {
+        return None;
+    }
+    unescape(view, closed)
 }
 
 fn every_escape(view: &View) -> Option<View> {
