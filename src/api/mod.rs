@@ -16,6 +16,8 @@ mod glance;
 mod interpret;
 mod lenient;
 mod materials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod quiet;
 mod redact;
 mod send;

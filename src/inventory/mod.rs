@@ -11,6 +11,8 @@ mod feed;
 mod folder;
 mod line;
 mod lines;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod read;
 
 pub use crate::file::FileStamp;

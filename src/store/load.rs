@@ -127,7 +127,7 @@ impl Store {
 
 impl Database {
     /// From where what was kept is looked at now.
-    fn vantage(&self) -> Vantage {
+    pub(super) fn vantage(&self) -> Vantage {
         let wall_ms = clock::wall_clock().as_millisecond();
         let present = Present { now: clock::now(), wall_ms };
         Vantage { boot: self.boot, present, written_ms: self.written_ms }

@@ -12,6 +12,8 @@ mod database;
 mod load;
 mod open;
 mod packed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod rolling;
 mod row;
 mod tag;

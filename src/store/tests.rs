@@ -370,6 +370,17 @@ fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
 }
 
 #[test]
+fn unknown_write_version_in_the_header_is_damage_and_not_a_missing_permission() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let mut content = fs::read(database(&path)).unwrap();
+    content[18] = 3;
+    fs::write(database(&path), content).unwrap();
+    let fault = opened(&path).set_aside().expect("a warning");
+    assert!(matches!(fault, StoreFault::Damaged { .. }), "{fault}");
+}
+
+#[test]
 fn a_store_of_a_later_version_is_set_aside_whole() {
     let (_folder, path) = folder();
     fill(&path, 1);
