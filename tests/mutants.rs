@@ -84,28 +84,28 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a recovery serves first who came first",
-        file: "src/keeper/run.rs",
-        text: "let waiting = entry.place_in_line();",
+        file: "src/scheduler/transitions.rs",
+        text: "let waiting = active.wait_key();",
         becomes: "let waiting = (now, id.0);",
         caught_by: &[ORDER],
     },
     Mutant {
         name: "the breaker's probes do not rotate",
-        file: "src/keeper/gate.rs",
+        file: "src/scheduler/server_gate.rs",
         text: "            (logs_in(*id), self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n",
         becomes: "            (logs_in(*id), self.breaker.has_failed(*id), false)\n",
         caught_by: &[SURVIVAL, RECOVERY],
     },
     Mutant {
         name: "a token's budget is forgotten at a restart",
-        file: "src/keeper/mod.rs",
-        text: "entry.token.restore(attempts);",
-        becomes: "let _ = (&entry.token, attempts);",
+        file: "src/scheduler/mod.rs",
+        text: "active.token.restore(attempts);",
+        becomes: "let _ = (&active.token, attempts);",
         caught_by: &[LOGINS],
     },
     Mutant {
         name: "a way's failures are forgotten at a restart",
-        file: "src/keeper/mod.rs",
+        file: "src/scheduler/mod.rs",
         text: "self.reauths[reauth.index()].restore(failures);",
         becomes: "let _ = (reauth, failures);",
         caught_by: &[LOGINS],
@@ -119,29 +119,29 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a quiet time for logins is ignored",
-        file: "src/keeper/reauth.rs",
-        text: "        self.closed_until = until;\n",
+        file: "src/scheduler/reauth_limiter.rs",
+        text: "        self.paused_until = until;\n",
         becomes: "        let _ = until;\n",
         caught_by: &[LOGINS],
     },
     Mutant {
         name: "a Retry-After is ignored",
-        file: "src/keeper/gate.rs",
-        text: "self.quiet_until = self.quiet_until.max(now + wish);",
+        file: "src/scheduler/server_gate.rs",
+        text: "self.throttled_until = self.throttled_until.max(now + wish);",
         becomes: "let _ = (now, wish);",
         caught_by: &[LIMITS],
     },
     Mutant {
         name: "requests are not paced",
-        file: "src/keeper/gate.rs",
+        file: "src/scheduler/server_gate.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ";",
         caught_by: &[LIMITS],
     },
     Mutant {
         name: "a place in flight is never given back",
-        file: "src/keeper/contact.rs",
-        text: "        self.servers[id.index()].gate.release();\n",
+        file: "src/scheduler/server_health.rs",
+        text: "        self.servers[id.index()].gate.on_request_finished();\n",
         becomes: "",
         caught_by: &[LOST],
     },
@@ -169,7 +169,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "nobody is woken for a bound",
-        file: "src/keeper/entry.rs",
+        file: "src/scheduler/token_slot.rs",
         text: "token.due_for(Need::Nothing), token.next_alarm()];",
         becomes: "token.due_for(Need::Nothing)];",
         caught_by: &[SCHEDULE],
@@ -200,16 +200,16 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "tokens are not told of a recovery",
-        file: "src/keeper/contact.rs",
-        text: "                self.tell_failing(id, &Event::ServerRecovered, now, out);\n",
+        file: "src/scheduler/server_health.rs",
+        text: "                self.notify_failing_tokens(id, &Event::ServerRecovered, now, out);\n",
         becomes: "",
         caught_by: &[RECOVERY, OUTAGES],
     },
     Mutant {
         name: "a cancelled action keeps its permit",
-        file: "src/keeper/mod.rs",
-        text: "        self.server_result(ticket, Contact::None, None, now, out);\n        self.conclude(ticket, Event::Cancelled, now, out);",
-        becomes: "        self.conclude(ticket, Event::Cancelled, now, out);",
+        file: "src/scheduler/mod.rs",
+        text: "        self.report_health(ticket, HealthSignal::Unknown, None, now, out);\n        self.finish_action(ticket, Event::Cancelled, now, out);",
+        becomes: "        self.finish_action(ticket, Event::Cancelled, now, out);",
         caught_by: &[LOST],
     },
     Mutant {
@@ -221,21 +221,21 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a hook slot is never given back",
-        file: "src/keeper/mod.rs",
-        text: "        self.hooks -= 1;\n",
+        file: "src/scheduler/mod.rs",
+        text: "        self.running_hooks -= 1;\n",
         becomes: "",
         caught_by: &[LOST],
     },
     Mutant {
         name: "a server gets fewer requests than its rate limit allows",
-        file: "src/keeper/gate.rs",
+        file: "src/scheduler/server_gate.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ".saturating_add(self.interval_us().max(20_000));",
         caught_by: &[RECOVERY, ORDER],
     },
     Mutant {
         name: "no hook slot is reserved",
-        file: "src/keeper/admit.rs",
+        file: "src/scheduler/admission.rs",
         text: "free as usize > self.reauths.iter().filter(is_idle).count()",
         becomes: "self.reauths.iter().filter(is_idle).count() < usize::MAX && free > 0",
         caught_by: &[SLOTS],
@@ -277,50 +277,50 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an inconclusive attempt counts for its method",
-        file: "src/keeper/run.rs",
+        file: "src/scheduler/transitions.rs",
         text: "Notice::ReauthFailed { fault, .. } => Some(fault.inconclusive),",
         becomes: "Notice::ReauthFailed { .. } => Some(false),",
         caught_by: &[FREE],
     },
     Mutant {
         name: "a removed server is kept for ever",
-        file: "src/keeper/mod.rs",
+        file: "src/scheduler/mod.rs",
         text: "            self.free_servers.push(server);\n",
         becomes: "            let _ = server;\n",
         caught_by: &[KEPT],
     },
     Mutant {
         name: "a removed reauth method with a command in flight is kept for ever",
-        file: "src/keeper/mod.rs",
+        file: "src/scheduler/mod.rs",
         text: "        if method.is_removed {\n            self.release_reauth(reauth);\n        }\n",
         becomes: "",
         caught_by: &[KEPT],
     },
     Mutant {
         name: "a server that is down is probed at any pause",
-        file: "src/keeper/breaker.rs",
+        file: "src/scheduler/circuit_breaker.rs",
         text: "                outage.next_probe = now + gap(outage.failures).clamp(SHORTEST_GAP, LONGEST_GAP);",
         becomes: "                outage.next_probe = now + gap(outage.failures).max(4 * LONGEST_GAP);",
         caught_by: &[OUTAGES],
     },
     Mutant {
         name: "probes go to tokens that have failed",
-        file: "src/keeper/gate.rs",
+        file: "src/scheduler/server_gate.rs",
         text: "self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n        };",
         becomes: "!self.breaker.has_failed(*id), self.breaker.has_probed(*id))\n        };",
         caught_by: &[OUTAGES],
     },
     Mutant {
         name: "dead tokens keep the breaker from opening",
-        file: "src/keeper/contact.rs",
-        text: "(ticket.serial, server.census.asked());",
-        becomes: "(ticket.serial, server.census.total());",
+        file: "src/scheduler/server_health.rs",
+        text: "(ticket.serial, server.counts.asked());",
+        becomes: "(ticket.serial, server.counts.total());",
         caught_by: &[OUTAGES],
     },
     Mutant {
         name: "tokens with trouble of their own open the breaker again and again",
-        file: "src/keeper/breaker.rs",
-        text: "            if self.own_trouble.len() < asked {\n                return Change::None;\n            }",
+        file: "src/scheduler/circuit_breaker.rs",
+        text: "            if self.own_failures.len() < asked {\n                return BreakerChange::None;\n            }",
         becomes: "",
         caught_by: &[OUTAGES],
     },
@@ -345,7 +345,7 @@ incremental = true
 "#;
 
 const LIBRARY: &str = "
-pub mod keeper;
+pub mod scheduler;
 pub mod lifecycle;
 pub mod outcome;
 pub mod time;
@@ -368,7 +368,7 @@ impl Scratch {
                 return Err(error);
             }
         }
-        for part in ["src/lifecycle", "src/keeper", "tests/simulation"] {
+        for part in ["src/lifecycle", "src/scheduler", "tests/simulation"] {
             copy(&origin.join(part), &folder.join(part))?;
         }
         for file in ["src/outcome.rs", "src/time.rs", "Cargo.lock"] {

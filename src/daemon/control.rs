@@ -163,7 +163,7 @@ impl Daemon {
             return Err(forbidden());
         }
         let id = self.roster.id_of(name).ok_or_else(|| Problem::no_token(name))?;
-        let asked = self.keeper.request(id, request, clock::now(), &mut self.outputs);
+        let asked = self.scheduler.request(id, request, clock::now(), &mut self.outputs);
         asked.map_err(|refusal| Problem::new(ProblemKind::Conflict, refusal.to_string()))
     }
 
@@ -202,7 +202,7 @@ impl Daemon {
     /// by the server.
     fn value_of(&self, name: &str) -> Result<Handed, Problem> {
         let known = self.roster.id_of(name).and_then(|id| {
-            let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+            let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
             Some((token, kept.value(token.active_slot()).map(ValueRef::to_value)))
         });
         let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;

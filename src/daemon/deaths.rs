@@ -18,9 +18,9 @@ use super::roster::{Origin, StockId};
 use super::sources::{errand, is_current};
 use crate::clock;
 use crate::inventory::Stamp;
-use crate::keeper::Ticket;
 use crate::lifecycle::Answer;
 use crate::outcome::Outcome;
+use crate::scheduler::Ticket;
 use crate::settings::{InventorySource, Source};
 use crate::token_file::DISK_PATIENCE;
 
@@ -55,7 +55,7 @@ impl Daemon {
     /// answer if it can be acted on at once; otherwise it is acted on later.
     pub(super) fn reread_before_death(&mut self, ticket: Ticket, answer: Answer) -> Option<Answer> {
         let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
-        if !is_death || answer.replaced || self.stopping || !self.keeper.expects(ticket) {
+        if !is_death || answer.replaced || self.stopping || !self.scheduler.expects(ticket) {
             return Some(answer);
         }
         let Some(kept) = self.roster.token(ticket.token) else { return Some(answer) };
@@ -91,7 +91,7 @@ impl Daemon {
     }
 
     fn act_on(&mut self, (ticket, answer): Death) {
-        self.keeper.answered(ticket, answer, clock::now(), &mut self.outputs);
+        self.scheduler.check_finished(ticket, answer, clock::now(), &mut self.outputs);
     }
 
     fn act_on_all(&mut self, deaths: impl IntoIterator<Item = Death>) {

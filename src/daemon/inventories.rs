@@ -13,8 +13,8 @@ use super::application::Changes;
 use super::roster::{Origin, StockId, Terms};
 use super::stocks::{News, Stock, WAITING_PARTS, read_in_parts};
 use crate::inventory::{Bundle, is_passed_by};
-use crate::keeper::{TokenId, TokenSpec};
 use crate::lifecycle::Policy;
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::Touched;
 
@@ -160,7 +160,7 @@ impl Daemon {
         {
             let more = part.estimate(file.len());
             self.roster.expect(more);
-            self.keeper.expect_tokens(usize::try_from(more).unwrap_or(0));
+            self.scheduler.reserve(usize::try_from(more).unwrap_or(0));
         }
     }
 

@@ -8,8 +8,8 @@ use super::Daemon;
 use super::roster::{Kept, StockId};
 use super::stocks::Seen;
 use crate::clock;
-use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
+use crate::scheduler::TokenId;
 use crate::store::Part;
 use crate::time::Moment;
 use crate::token_file::DISK_PATIENCE;
@@ -69,9 +69,9 @@ impl Daemon {
         is_late
     }
 
-    /// Whether the keeper has not been told of any value of the token.
+    /// Whether the scheduler has not been told of any value of the token.
     pub(super) fn is_unheard(&self, id: TokenId) -> bool {
-        self.keeper.is_missing(id)
+        self.scheduler.is_missing(id)
     }
 
     /// A reading of this inventory has ended.
@@ -119,9 +119,9 @@ impl Daemon {
             let Some(kept) = self.roster.token(id) else { continue };
             if !kept.stock().is_some_and(|stock| stocks.contains(&stock)) {
                 self.late.held.push(id);
-            } else if kept.value(self.keeper.spare_slot(id)).is_some() && self.is_unheard(id) {
+            } else if kept.value(self.scheduler.spare_slot(id)).is_some() && self.is_unheard(id) {
                 let (change, now) = (SourceChange::NewValue, clock::now());
-                self.keeper.source_changed(id, change, now, &mut self.outputs);
+                self.scheduler.source_changed(id, change, now, &mut self.outputs);
             }
         }
         self.perform();

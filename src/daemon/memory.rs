@@ -9,8 +9,8 @@ use super::absent::Absent;
 use super::sources::Held;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, ReauthId, TokenId};
 use crate::lifecycle::{Attempts, Method, Notice, Resumed};
+use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
 use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
@@ -66,14 +66,14 @@ impl Daemon {
         if matches!(notice, Notice::Revoked) {
             self.forget_stored_value(id);
         }
-        let (Some(_), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
+        let (Some(_), Some(token)) = (&self.store, self.scheduler.token(id)) else { return };
         // One may also have been given back in silence.
         let counted = token.attempts().map_or(0, |attempts| attempts.counted);
         if self.roster.set_counted(id, counted) != counted {
             self.count_attempts(id);
         }
         if matches!(notice, Notice::ReauthFailed { .. })
-            && let Some(reauth) = self.keeper.spec(id).and_then(|spec| spec.reauth)
+            && let Some(reauth) = self.scheduler.spec(id).and_then(|spec| spec.reauth)
         {
             self.count_failures(reauth);
         }
@@ -81,8 +81,10 @@ impl Daemon {
 
     /// Has written down what is known of a token's life; whether anything was.
     fn write_down(&mut self, id: TokenId) -> bool {
-        let Self { store: Some(store), keeper, roster, .. } = self else { return false };
-        let (Some(token), Some(kept)) = (keeper.token(id), roster.token(id)) else { return false };
+        let Self { store: Some(store), scheduler, roster, .. } = self else { return false };
+        let (Some(token), Some(kept)) = (scheduler.token(id), roster.token(id)) else {
+            return false;
+        };
         match token.resumable() {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
@@ -105,14 +107,14 @@ impl Daemon {
             self.memory.next = 0;
         }
         for _ in 0..steps {
-            if self.memory.next == self.keeper.numbers() {
+            if self.memory.next == self.scheduler.key_limit() {
                 if let Some(store) = &mut self.store {
                     store.went_round();
                 }
                 return;
             }
-            if let Some(id) = self.keeper.id_of(self.memory.next)
-                && self.keeper.token(id).is_some_and(|token| token.resumable().is_some())
+            if let Some(id) = self.scheduler.id_of(self.memory.next)
+                && self.scheduler.token(id).is_some_and(|token| token.resumable().is_some())
             {
                 self.write_down(id);
             }
@@ -132,7 +134,7 @@ impl Daemon {
         }
         let ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         for id in ids {
-            if self.keeper.token(id).is_some_and(|token| token.resumable().is_some()) {
+            if self.scheduler.token(id).is_some_and(|token| token.resumable().is_some()) {
                 self.write_down(id);
             }
         }
@@ -172,7 +174,7 @@ impl Daemon {
     fn count_attempts(&self, id: TokenId) -> Option<()> {
         let (store, kept) = (self.store.as_ref()?, self.roster.token(id)?);
         let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
-        let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
+        let attempts = self.scheduler.token(id)?.attempts().unwrap_or(none);
         let Attempts { window_end, counted: count, in_a_row } = attempts;
         let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
         store.keep_count(Counted::Token(kept.name().to_owned()), count);
@@ -181,9 +183,9 @@ impl Daemon {
 
     fn count_failures(&self, id: ReauthId) {
         if let (Some(store), Some(reauth)) = (&self.store, self.roster.reauth(id))
-            && let Some(failures) = self.keeper.failures(id)
+            && let Some(failures) = self.scheduler.reauth_failures(id)
         {
-            let Failures { window_end, count } = failures;
+            let ReauthFailures { window_end, count } = failures;
             let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
             store.keep_count(Counted::Reauth(reauth.name.clone()), count);
         }
@@ -195,7 +197,7 @@ impl Daemon {
         let recalled = self.roster.take_recalled(id);
         let Some(kept) = self.roster.token(id) else { return };
         let is_in_file = kept.file().is_some() && !self.unwritten.has(id);
-        let slot = self.keeper.spare_slot(id).other();
+        let slot = self.scheduler.spare_slot(id).other();
         let current = kept.value(slot).filter(|value| kept.in_source() != Some(*value));
         let stored = match current {
             _ if recalled.is_some() => recalled,

@@ -1,8 +1,8 @@
 //! The daemon: one loop over the timer, answers, hooks, files and signals.
 //!
 //! The only place where effects meet the world. It owns the token values and the clock's
-//! readings; every decision is the keeper's. There is no task for each token: a future for
-//! each effect under way, and those are limited by the keeper's gates.
+//! readings; every decision is the scheduler's. There is no task for each token: a future for
+//! each effect under way, and those are limited by the scheduler's gates.
 
 mod absent;
 mod application;
@@ -79,9 +79,9 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
-use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
 use crate::process;
+use crate::scheduler::{Scheduler, SchedulerOutput, ServerNotice, Ticket};
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
@@ -140,7 +140,7 @@ pub struct Daemon {
     settings: Arc<Settings>,
     reader: Reader,
     log: Option<Guard>,
-    keeper: Keeper,
+    scheduler: Scheduler,
     roster: Roster,
     store: Option<Writer>,
     watcher: Watcher,
@@ -171,7 +171,7 @@ pub struct Daemon {
     deaths: Deaths,
     client_retries: ClientRetries,
     unread: UnreadFiles,
-    outputs: Vec<Output>,
+    outputs: Vec<SchedulerOutput>,
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
@@ -212,7 +212,7 @@ impl Daemon {
         }
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let mut daemon = Self {
-            keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
+            scheduler: Scheduler::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
             store: None,
             watcher: Watcher::new(),
@@ -339,21 +339,21 @@ impl Daemon {
         );
     }
 
-    fn perform_one(&mut self, output: Output, now: Moment) {
+    fn perform_one(&mut self, output: SchedulerOutput, now: Moment) {
         match output {
-            Output::Effect(ticket, effect) => {
+            SchedulerOutput::Action(ticket, effect) => {
                 self.open_actions += 1;
                 // The token may have been removed since, and its number given to another one.
-                if !self.keeper.expects(ticket) || self.start(ticket, effect).is_none() {
+                if !self.scheduler.expects(ticket) || self.start(ticket, effect).is_none() {
                     self.cancel(ticket);
                 }
             }
-            Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
                 if let Some(reauth) = self.roster.reauth(reauth) {
                     report::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
                 }
             }
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 let Some(Remote { settings: server, client }) = self.roster.find_remote(id) else {
                     return;
                 };
@@ -368,8 +368,8 @@ impl Daemon {
                 }
                 report::server(&mut self.journal, now, name, &notice);
             }
-            Output::Token(id, notice) if self.waits_for_file(id, &notice) => {}
-            Output::Token(id, notice) => {
+            SchedulerOutput::TokenNotice(id, notice) if self.waits_for_file(id, &notice) => {}
+            SchedulerOutput::TokenNotice(id, notice) => {
                 self.note(id, &notice);
                 self.heed(id, &notice);
                 self.count_notice(id, &notice);
@@ -390,7 +390,7 @@ impl Daemon {
     /// An action was not begun, or will never complete: the scheduler gets back what it occupies.
     fn cancel(&mut self, ticket: Ticket) {
         self.open_actions -= 1;
-        self.keeper.cancel(ticket, clock::now(), &mut self.outputs);
+        self.scheduler.cancel(ticket, clock::now(), &mut self.outputs);
     }
 
     /// Starts an action; `None` if what it needs is not there.

@@ -11,8 +11,8 @@ use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, TokenId};
 use crate::lifecycle::{Attempts, Method, Resumed, SourceChange};
+use crate::scheduler::{ReauthFailures, TokenId};
 use crate::store::{Count, Counted, Life, Recalled, Store};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
@@ -92,14 +92,14 @@ impl Daemon {
             })
         });
         self.read(store, |daemon, store| {
-            let Self { roster, keeper, .. } = daemon;
+            let Self { roster, scheduler, .. } = daemon;
             let server = |name: &str| roster.server_of(name);
             store.lessons(
                 |name| Some(roster.remote(server(name)?).settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
                         let method = if renewing { Method::Renew } else { Method::Query };
-                        keeper.restore_lesson(id, method);
+                        scheduler.restore_renewal_method(id, method);
                     }
                 },
             )
@@ -115,7 +115,7 @@ impl Daemon {
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
             let Count { count: counted, in_a_row, .. } = *count;
             self.roster.set_counted(id, counted);
-            self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+            self.scheduler.restore_reauth_attempts(id, Attempts { window_end, counted, in_a_row });
         }
     }
 
@@ -125,7 +125,7 @@ impl Daemon {
         let window = reauth.policy.window;
         if let Some(window_end) = window_end(count, window, now, wall) {
             let count = count.count;
-            self.keeper.restore_failures(id, Failures { window_end, count });
+            self.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
             if count >= reauth.max_failures_all.get() {
                 let retry_in_ms = whole_millis(window_end.since(now));
                 report::reauth(&mut self.journal, now, name, count, retry_in_ms);
@@ -145,13 +145,13 @@ impl Daemon {
         // Once for all of them: reading it a million times would take its time.
         let now = clock::now();
         for id in new {
-            if self.keeper.is_missing(id) {
+            if self.scheduler.is_missing(id) {
                 let change = SourceChange::NewValue;
-                self.keeper.source_changed(id, change, now, &mut self.outputs);
+                self.scheduler.source_changed(id, change, now, &mut self.outputs);
             }
         }
         for (id, change) in others {
-            self.keeper.source_changed(id, change, now, &mut self.outputs);
+            self.scheduler.source_changed(id, change, now, &mut self.outputs);
         }
     }
 
@@ -170,13 +170,13 @@ impl Daemon {
     }
 
     fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
-        let Self { roster, keeper, outputs, memory, .. } = self;
+        let Self { roster, scheduler, outputs, memory, .. } = self;
         let Some(kept) = roster.token(id) else { return };
-        let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
+        let Some(value) = kept.value(scheduler.spare_slot(id)) else { return };
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
             memory.rebooted |= !life.this_boot;
-            keeper.resume(id, resumed(&life), now, outputs);
+            scheduler.restore(id, resumed(&life), now, outputs);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The keeper's notices as log events: which name, which level, which words.
+//! The scheduler's notices as log events: which name, which level, which words.
 
 use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::ServerNotice;
 use crate::lifecycle::{Method, Notice, ReplacedBy, Stage};
 use crate::outcome::Fault;
+use crate::scheduler::ServerNotice;
 use crate::text::span;
 use crate::time::Moment;
 

@@ -16,7 +16,7 @@ use super::stocks::{Collision, Pass, Tally};
 use super::{Daemon, stock_report};
 use crate::clock;
 use crate::inventory::{InventoryFault, LineFault, Listed, Place, Reading, TOLD_SINGLY};
-use crate::keeper::TokenId;
+use crate::scheduler::TokenId;
 use crate::settings::InventorySource;
 use crate::token_file::{SourceFault, SourceFaultKind};
 
@@ -68,7 +68,7 @@ impl Daemon {
             return pass.errands.push(token);
         }
         let Ok(value) = value else { return };
-        if self.keeper.token(token).is_some_and(|token| token.is_reauthenticating()) {
+        if self.scheduler.token(token).is_some_and(|token| token.is_reauthenticating()) {
             self.stocks.hold_back(token, value.to_value());
         } else {
             self.found(token, value, &warnings);

@@ -18,8 +18,8 @@ use super::{Daemon, DaemonError};
 use crate::api::{Client, ClientError, LoginFault, LoginFaultKind, Renewed};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::ServerId;
 use crate::outcome::{Connection, Fault, Outcome};
+use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
 use crate::settings::{Server, Token};
 use crate::time::Moment;
@@ -187,7 +187,7 @@ impl Daemon {
 
     /// Whether a server can be asked and is not known to be down.
     pub(super) fn is_available(&self, id: ServerId) -> bool {
-        self.keeper.is_available(id)
+        self.scheduler.is_available(id)
             && self.roster.find_remote(id).is_some_and(|remote| remote.client.is_built())
     }
 
@@ -195,7 +195,7 @@ impl Daemon {
     pub(super) fn report_usable_server(&mut self, id: ServerId) {
         // If its circuit breaker is open, the first conclusive response is reported.
         if let Some(remote) = self.roster.find_remote(id)
-            && self.keeper.is_available(id)
+            && self.scheduler.is_available(id)
         {
             let name = remote.settings.name.clone();
             let fields = Fields { server: Some(&name), ..Fields::default() };

@@ -22,7 +22,7 @@ use crate::inventory::{
     BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
     read_file, read_folder, read_names,
 };
-use crate::keeper::{TokenId, TokenSpec};
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::{SourceFaultKind, Touched, Watcher};

@@ -9,7 +9,7 @@ use super::Daemon;
 use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::{Done, Stored, read_source};
 use super::turns::Turn;
-use crate::keeper::{Ticket, TokenId};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::settings::{InventorySource, Source};
 use crate::store::Receipt;

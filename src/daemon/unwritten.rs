@@ -11,8 +11,8 @@ use super::roster::Kept;
 use super::{Daemon, report, storing};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Notice, ReplacedBy};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
@@ -99,7 +99,7 @@ impl Daemon {
     pub(super) fn waits_for_file(&mut self, id: TokenId, notice: &Notice) -> bool {
         let Notice::Replaced(by) = notice else { return false };
         self.log_replaced(id);
-        let slot = self.keeper.spare_slot(id).other();
+        let slot = self.scheduler.spare_slot(id).other();
         let waits = self
             .roster
             .token(id)
@@ -136,7 +136,12 @@ impl Daemon {
         let Some(kept) = self.roster.token(ticket.token) else { return };
         let Some(store) = &mut self.store else {
             let error = fault.to_string().into();
-            return self.keeper.stored(ticket, Err(error), clock::now(), &mut self.outputs);
+            return self.scheduler.persist_finished(
+                ticket,
+                Err(error),
+                clock::now(),
+                &mut self.outputs,
+            );
         };
         let in_source = kept.in_source().map(ValueRef::to_value);
         let receipt = store.keep_value(kept.name(), value, in_source);
@@ -147,7 +152,7 @@ impl Daemon {
     /// Plans the next try to write the token's file, and logs why the last one failed unless
     /// that was logged before.
     pub(super) fn retry_file_later(&mut self, id: TokenId, fault: &StoreFault) {
-        let (Some(kept), Some(spec)) = (self.roster.token(id), self.keeper.spec(id)) else {
+        let (Some(kept), Some(spec)) = (self.roster.token(id), self.scheduler.spec(id)) else {
             return;
         };
         let schedule = &spec.policy.schedule;
@@ -231,7 +236,7 @@ impl Daemon {
             return;
         }
         for id in self.unwritten.take_due(now) {
-            let slot = self.keeper.spare_slot(id).other();
+            let slot = self.scheduler.spare_slot(id).other();
             let Some(kept) = self.roster.token(id) else { continue };
             let (Some(path), Some(value)) = (kept.file(), kept.value(slot)) else {
                 self.unwritten.remove(id);

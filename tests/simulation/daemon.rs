@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tokenkeep::keeper::{Ticket, TokenId};
 use tokenkeep::lifecycle::{
     Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange,
 };
 use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::scheduler::{Ticket, TokenId};
 use tokenkeep::time::Moment;
 
 use crate::api::{Fate, Reply, SessionId};
@@ -26,7 +26,7 @@ impl World {
         let Some(flight) = self.flights[index].clone() else { return Ok(()) };
         self.land(index);
         let Flight { run, ticket, subject, since, errand, server, server_id, .. } = flight.clone();
-        let here = run == self.run && self.keeper.is_some();
+        let here = run == self.run && self.scheduler.is_some();
         // Winding down, the daemon lets go of the queries that were under way.
         let aborted = self.stopping.is_some_and(|began| since < began)
             && matches!(errand, Errand::Ask { method: Method::Query, .. });
@@ -131,8 +131,8 @@ impl World {
         if at_server && (made || expected) {
             self.contact(since, server, subject, made);
         }
-        self.tell(Some(subject), reading, |keeper, now, out| {
-            keeper.answered(ticket, answer, now, out);
+        self.tell(Some(subject), reading, |scheduler, now, out| {
+            scheduler.check_finished(ticket, answer, now, out);
         })?;
         if at_server {
             self.watch_outage(server)?;
@@ -156,8 +156,8 @@ impl World {
         if expected
             && let (Reauthenticated::NewValue { stored }, Some(session)) = (&result, session)
         {
-            let Some(keeper) = &self.keeper else { return Ok(()) };
-            let spare = keeper.spare_slot(ticket.token);
+            let Some(scheduler) = &self.scheduler else { return Ok(()) };
+            let spare = scheduler.spare_slot(ticket.token);
             let subject = &mut self.subjects[subject];
             if *stored {
                 subject.source = Some(session);
@@ -188,8 +188,8 @@ impl World {
             self.watch.logins.inconclusive(subject);
         }
         let end = ReauthEnd { result, duration: Duration::from_millis(self.now - since) };
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.reauthenticated(ticket, end, now, out);
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.reauth_finished(ticket, end, now, out);
         })?;
         if inconclusive {
             self.check_that_it_was_free(subject, failures)?;
@@ -211,8 +211,8 @@ impl World {
     ) -> Result<(), Violation> {
         if self.now < self.disk_full_until {
             let result = Err("no space left on the device".into());
-            return self.tell(Some(subject), None, |keeper, now, out| {
-                keeper.stored(ticket, result, now, out);
+            return self.tell(Some(subject), None, |scheduler, now, out| {
+                scheduler.persist_finished(ticket, result, now, out);
             });
         }
         let there = &mut self.subjects[subject];
@@ -223,30 +223,32 @@ impl World {
             there.source = Some(session);
             there.seen = Some(session);
         }
-        self.tell(Some(subject), None, |keeper, now, out| keeper.stored(ticket, Ok(()), now, out))?;
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.persist_finished(ticket, Ok(()), now, out)
+        })?;
         if changed { self.look(subject) } else { Ok(()) }
     }
 
     /// Looks at a token's source, as the daemon does when it has changed.
     pub(crate) fn look(&mut self, subject: usize) -> Result<(), Violation> {
         let Some((id, change)) = self.look_into(subject) else { return Ok(()) };
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.source_changed(id, change, now, out);
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.source_changed(id, change, now, out);
         })
     }
 
-    /// What a look at a token's source finds, to be told to the keeper.
+    /// What a look at a token's source finds, to be told to the scheduler.
     pub(crate) fn look_into(&mut self, subject: usize) -> Option<(TokenId, SourceChange)> {
         let there = &mut self.subjects[subject];
-        let (Some(id), Some(keeper), None) = (there.id, &self.keeper, self.stopping) else {
+        let (Some(id), Some(scheduler), None) = (there.id, &self.scheduler, self.stopping) else {
             return None;
         };
-        if keeper.token(id).is_some_and(|token| token.is_reauthenticating()) {
+        if scheduler.token(id).is_some_and(|token| token.is_reauthenticating()) {
             there.look_again = true;
             return None;
         }
         let before = std::mem::replace(&mut there.seen, there.source);
-        let spare = keeper.spare_slot(id);
+        let spare = scheduler.spare_slot(id);
         let change = match there.source {
             None => SourceChange::Lost("there is no such file".into()),
             found if found == before => SourceChange::Restored,
@@ -265,7 +267,7 @@ impl World {
 
     fn is_expected(&self, ticket: Ticket, subject: usize) -> bool {
         self.subjects[subject].id == Some(ticket.token)
-            && self.keeper.as_ref().is_some_and(|keeper| keeper.expects(ticket))
+            && self.scheduler.as_ref().is_some_and(|scheduler| scheduler.expects(ticket))
     }
 }
 

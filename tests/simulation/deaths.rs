@@ -36,7 +36,7 @@ impl World {
         reading: Option<Heard>,
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
-        let Some(token) = there.id.and_then(|id| self.keeper.as_ref()?.token(id)) else {
+        let Some(token) = there.id.and_then(|id| self.scheduler.as_ref()?.token(id)) else {
             return Ok(());
         };
         let using = match token.standing() {
@@ -116,7 +116,7 @@ impl World {
         ))
     }
 
-    /// When this token could not have been renewed within a window, whatever the keeper did.
+    /// When this token could not have been renewed within a window, whatever the scheduler did.
     fn bad_times(&self, subject: usize, window: Window) -> Vec<(Ms, Ms)> {
         let Window { from, until, .. } = window;
         let there = &self.subjects[subject];
@@ -177,7 +177,7 @@ impl World {
 
     pub(crate) fn bound_of(&self, subject: usize) -> Option<Ms> {
         let id = self.subjects[subject].id?;
-        self.keeper.as_ref()?.token(id)?.bound().map(Moment::as_millis)
+        self.scheduler.as_ref()?.token(id)?.bound().map(Moment::as_millis)
     }
 }
 

@@ -1,8 +1,8 @@
-//! What the keeper wants: effects are begun, and how they will end is drawn.
+//! What the scheduler wants: effects are begun, and how they will end is drawn.
 
-use tokenkeep::keeper::{Output, ReauthRoute, Ticket};
 use tokenkeep::lifecycle::{Effect, Method};
 use tokenkeep::outcome::Connection;
+use tokenkeep::scheduler::{ReauthRoute, SchedulerOutput, Ticket};
 
 use crate::api::{Fate, Server, SessionId, login_unavailable, refused};
 use crate::chance::{MINUTE, Ms, whole};
@@ -21,23 +21,23 @@ pub(crate) const LOGIN_TIMEOUT: Ms = MINUTE;
 const SLOWEST_WRITE: Ms = 50;
 
 impl World {
-    /// Does what the keeper wants done, and notes what it wants told.
+    /// Does what the scheduler wants done, and notes what it wants told.
     pub(crate) fn perform(
         &mut self,
-        output: Output,
-        later: &[Output],
+        output: SchedulerOutput,
+        later: &[SchedulerOutput],
         reading: Option<Heard>,
     ) -> Result<(), Violation> {
         self.trace.output(self.now, &output, |index| self.by_id.get(index).copied().flatten());
         match output {
-            Output::Effect(ticket, effect) => self.start_effect(ticket, effect),
-            Output::Token(id, notice) => match self.whose(id) {
+            SchedulerOutput::Action(ticket, effect) => self.start_effect(ticket, effect),
+            SchedulerOutput::TokenNotice(id, notice) => match self.whose(id) {
                 Some(subject) => self.said(subject, &notice, reading),
                 None => Ok(()),
             },
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 let asked = later.iter().filter_map(|output| match output {
-                    Output::Effect(ticket, Effect::Ask { .. }) => self.whose(ticket.token),
+                    SchedulerOutput::Action(ticket, Effect::Ask { .. }) => self.whose(ticket.token),
                     _ => None,
                 });
                 let asked: Vec<_> = asked.collect();
@@ -48,15 +48,15 @@ impl World {
                     _ => Ok(()),
                 }
             }
-            Output::ReauthExhausted { .. } => Ok(()),
+            SchedulerOutput::ReauthExhausted { .. } => Ok(()),
         }
     }
 
     fn start_effect(&mut self, ticket: Ticket, effect: Effect) -> Result<(), Violation> {
         let subject = self.by_id.get(ticket.token.index()).copied().flatten();
-        let expected = self.keeper.as_ref().is_some_and(|keeper| keeper.expects(ticket));
+        let expected = self.scheduler.as_ref().is_some_and(|scheduler| scheduler.expects(ticket));
         let Some(subject) = subject.filter(|_| expected) else {
-            // The token is gone since the keeper has wanted this.
+            // The token is gone since the scheduler has wanted this.
             self.watch.permits.handed_out();
             self.cancelled.push(ticket);
             return Ok(());

@@ -67,7 +67,7 @@ impl Brought {
     }
 }
 
-/// What the daemon tells the keeper of an attempt that brought `session`, where `old` is the
+/// What the daemon tells the scheduler of an attempt that brought `session`, where `old` is the
 /// value to be replaced.
 pub(crate) fn weigh(
     brought: Brought,

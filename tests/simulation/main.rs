@@ -1,4 +1,4 @@
-//! The keeper in a world of its own: thousands of tokens, virtual time, a server's double and
+//! The scheduler in a world of its own: thousands of tokens, virtual time, a server's double and
 //! faults from a seed, with the promises of the program checked at every step.
 
 mod api;

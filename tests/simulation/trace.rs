@@ -1,8 +1,8 @@
 //! What happens in a world, a line for each thing, for one seed that somebody wants to read.
 
-use tokenkeep::keeper::Output;
 use tokenkeep::lifecycle::{Effect, Method, Notice, Reauthenticated, Slot, SourceChange};
 use tokenkeep::outcome::Outcome;
+use tokenkeep::scheduler::SchedulerOutput;
 
 use crate::chance::{Ms, SECOND};
 use crate::faults::Incident;
@@ -46,18 +46,18 @@ impl Trace {
         }
     }
 
-    /// What the keeper wants done or told; `whose` finds the token.
+    /// What the scheduler wants done or told; `whose` finds the token.
     pub(crate) fn output(
         &self,
         now: Ms,
-        output: &Output,
+        output: &SchedulerOutput,
         whose: impl FnOnce(usize) -> Option<usize>,
     ) {
         if !self.on {
             return;
         }
         match output {
-            Output::Effect(ticket, effect) => {
+            SchedulerOutput::Action(ticket, effect) => {
                 let Some(subject) = whose(ticket.token.index()) else { return };
                 self.token(now, subject, || match effect {
                     Effect::Ask { method, slot, timeout, connection } => {
@@ -70,17 +70,17 @@ impl Trace {
                     Effect::Store { slot } => format!("-> store {slot:?}"),
                 });
             }
-            Output::Token(id, notice) => {
+            SchedulerOutput::TokenNotice(id, notice) => {
                 if let (Some(subject), false) =
                     (whose(id.index()), matches!(notice, Notice::CheckFailed { .. }))
                 {
                     self.token(now, subject, || format!("   {notice:?}"));
                 }
             }
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 line(now, &format!("server {} {notice:?}", id.index()));
             }
-            Output::ReauthExhausted { reauth, failures, .. } => {
+            SchedulerOutput::ReauthExhausted { reauth, failures, .. } => {
                 line(now, &format!("way {} closed after {failures}", reauth.index()));
             }
         }

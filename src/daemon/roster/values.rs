@@ -6,8 +6,8 @@ use std::hash::BuildHasher as _;
 use super::Roster;
 use super::row::{InSource, LastWords, More, Row};
 use crate::arena::{Arena, Handle};
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 use crate::store::Stored;
 

@@ -16,7 +16,7 @@ const RENEWING: [(Renews, Reports, Method); 4] = [
 
 const LIVES: [Duration; 4] = [secs(3), secs(10), secs(1_800), secs(86_400)];
 
-/// Keeps the token for so many lives, as a keeper would that passes on what was learned.
+/// Keeps the token for so many lives, as a scheduler would that passes on what was learned.
 fn keep(life: &mut Life, server: &mut Server, lives: u32) {
     let until = life.now + server.life * lives;
     while life.now < until && life.wakes_at().is_some_and(|at| at <= until) {

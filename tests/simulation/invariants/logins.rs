@@ -1,7 +1,7 @@
 //! Invariant 4: a login has a reason, and a budget that a restart does not refill.
 
-use tokenkeep::keeper::{ReauthRoute, ReauthSpec};
 use tokenkeep::lifecycle::{Policy, Reason};
+use tokenkeep::scheduler::{ReauthRoute, ReauthSpec};
 
 use super::{Invariant, Violation};
 use crate::api::SessionId;
@@ -25,7 +25,7 @@ struct Budget {
     probation: Option<(SessionId, Ms)>,
     /// What the budget was before the last attempt.
     before: Option<(Ms, u32)>,
-    /// The last attempt's number, as the keeper counts them.
+    /// The last attempt's number, as the scheduler counts them.
     attempt: u32,
 }
 
@@ -124,7 +124,7 @@ impl Logins {
         }
     }
 
-    /// The number of the last attempt, as the keeper counts those that count.
+    /// The number of the last attempt, as the scheduler counts those that count.
     pub(crate) fn attempt(&self, subject: usize) -> u32 {
         self.budgets[subject].attempt
     }
@@ -136,7 +136,7 @@ impl Logins {
         now >= way.closed_until && !exhausted
     }
 
-    /// A method is another one to the keeper, which has not failed yet.
+    /// A method is another one to the scheduler, which has not failed yet.
     pub(crate) fn renamed(&mut self, way: usize) {
         self.ways[way].failures = 0;
         self.ways[way].window_end = 0;

@@ -1,7 +1,7 @@
 //! Invariant 6: every death, recovery and re-auth is said exactly once.
 
-use tokenkeep::keeper::ServerNotice;
 use tokenkeep::lifecycle::{Notice, Stage};
+use tokenkeep::scheduler::ServerNotice;
 
 use super::{Invariant, Violation};
 use crate::chance::Ms;

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use tokenkeep::keeper::Keeper;
 use tokenkeep::lifecycle::{SHORTEST_ROOM, SHORTEST_TIMEOUT, Standing};
+use tokenkeep::scheduler::Scheduler;
 use tokenkeep::time::Moment;
 
 use super::{Invariant, Violation};
@@ -31,24 +31,24 @@ impl ScheduleWatch {
         self.newest.insert(subject, bound);
     }
 
-    /// The keeper has done what was to be done by now: its next wake-up lies ahead, and no
+    /// The scheduler has done what was to be done by now: its next wake-up lies ahead, and no
     /// later than the earliest bound that does.
     pub(crate) fn check(
         &mut self,
         now: Ms,
-        keeper: &Keeper,
+        scheduler: &Scheduler,
         subjects: &[Subject],
     ) -> Result<(), Violation> {
         let broken =
             |what: String| Err(Violation { invariant: Invariant::NeverStalls, at: now, what });
-        let next = keeper.next_wake().map(Moment::as_millis);
+        let next = scheduler.next_wake().map(Moment::as_millis);
         if next.is_some_and(|next| next <= now) {
             return broken("it has been woken twice, and wants to be woken in the past".into());
         }
         // A check that was due just before the bound has the shortest time to be answered.
         let slack = whole(SHORTEST_TIMEOUT);
         while let Some(Reverse((bound, subject))) = self.bounds.peek().copied() {
-            let token = subjects[subject].id.and_then(|id| keeper.token(id));
+            let token = subjects[subject].id.and_then(|id| scheduler.token(id));
             let counts = token.is_some_and(|token| {
                 self.newest.get(&subject) == Some(&bound)
                     && matches!(token.standing(), Standing::Alive(_))

@@ -1,26 +1,26 @@
 //! All tokens together: who is asked when, and what each server is spared.
 //!
 //! Pure like [`crate::lifecycle`]: no I/O, no clock, no runtime; chance comes from a seed.
-//! The keeper takes what happened and the time, and hands out [`Output`]s. Between two
-//! calls it needs to be woken at [`Keeper::next_wake`] only; there is no task and no timer
+//! The scheduler takes what happened and the time, and hands out [`SchedulerOutput`]s. Between two
+//! calls it needs to be woken at [`Scheduler::next_wake`] only; there is no task and no timer
 //! for a single token.
 
-mod admit;
-mod agenda;
-mod asides;
-mod breaker;
-mod contact;
-mod entry;
-mod gate;
-mod line;
-mod outlook;
-mod output;
-mod reauth;
-mod requests;
-mod resume;
-mod run;
-mod specs;
-mod table;
+mod admission;
+mod circuit_breaker;
+mod extra_table;
+mod operator_requests;
+mod read_model;
+mod reauth_limiter;
+mod restore;
+mod server_gate;
+mod server_health;
+mod spec_table;
+mod timer_queue;
+mod token_slot;
+mod token_table;
+mod transitions;
+mod types;
+mod wait_queue;
 
 #[cfg(test)]
 mod tests;
@@ -28,19 +28,19 @@ mod tests;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-pub use self::gate::Limits;
-pub use self::output::{
-    Census, Output, ReauthId, ServerId, ServerNotice, Ticket, TokenId, TokenSpec,
+pub use self::reauth_limiter::{ReauthFailures, ReauthRoute, ReauthSpec};
+pub use self::server_gate::ServerLimits;
+pub use self::types::{
+    ReauthId, SchedulerOutput, ServerId, ServerNotice, StateCounts, Ticket, TokenId, TokenSpec,
 };
-pub use self::reauth::{Failures, ReauthRoute, ReauthSpec};
 
-use self::agenda::Agenda;
-use self::entry::Entry;
-use self::gate::Gate;
-use self::output::{Contact, Place};
-use self::reauth::Reauth;
-use self::resume::Trial;
-use self::table::Table;
+use self::reauth_limiter::ReauthLimiter;
+use self::restore::SpotChecks;
+use self::server_gate::ServerGate;
+use self::timer_queue::TimerQueue;
+use self::token_slot::ActiveToken;
+use self::token_table::TokenTable;
+use self::types::{HealthSignal, Permit};
 use crate::lifecycle::{
     Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
     Token,
@@ -50,24 +50,24 @@ use crate::time::Moment;
 
 #[derive(Debug)]
 struct Server {
-    gate: Gate,
-    census: Census,
+    gate: ServerGate,
+    counts: StateCounts,
     renews_by: Option<Method>,
-    trial: Trial,
+    spot_checks: SpotChecks,
     /// Tokens whose re-auth command waits for the server to be back, and until when at the most.
-    held: BTreeSet<(Moment, u32)>,
+    delayed_reauths: BTreeSet<(Moment, u32)>,
     /// It is not configured any more, and waits for its last request to end.
     is_removed: bool,
 }
 
 impl Server {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: ServerLimits) -> Self {
         Self {
-            gate: Gate::new(limits),
-            census: Census::default(),
+            gate: ServerGate::new(limits),
+            counts: StateCounts::default(),
             renews_by: None,
-            trial: Trial::default(),
-            held: BTreeSet::new(),
+            spot_checks: SpotChecks::default(),
+            delayed_reauths: BTreeSet::new(),
             is_removed: false,
         }
     }
@@ -75,13 +75,13 @@ impl Server {
 
 /// All tokens, their schedule, and a gate for each server.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Scheduler {
     servers: Vec<Server>,
-    table: Table,
-    agenda: Agenda,
+    table: TokenTable,
+    timers: TimerQueue,
     max_hooks: NonZeroU32,
-    hooks: u32,
-    reauths: Vec<Reauth>,
+    running_hooks: u32,
+    reauths: Vec<ReauthLimiter>,
     /// Whose turn it is among them to start a command.
     next_reauth: usize,
     /// Numbers of servers and of `reauth` methods to be given again.
@@ -91,20 +91,20 @@ pub struct Keeper {
     chance: fastrand::Rng,
     notices: Vec<Notice>,
     /// No re-auth attempt is begun any more.
-    reauth_stopped: bool,
+    is_reauth_stopped: bool,
     /// Nothing is begun any more.
-    closed: bool,
+    is_admission_stopped: bool,
 }
 
-impl Keeper {
-    /// A keeper of nothing yet, that runs at most `max_hooks` re-auth commands at once.
+impl Scheduler {
+    /// A scheduler of nothing yet, that runs at most `max_hooks` re-auth commands at once.
     pub fn new(max_hooks: NonZeroU32, seed: u64) -> Self {
         Self {
             servers: Vec::new(),
-            table: Table::default(),
-            agenda: Agenda::default(),
+            table: TokenTable::default(),
+            timers: TimerQueue::default(),
             max_hooks,
-            hooks: 0,
+            running_hooks: 0,
             reauths: Vec::new(),
             next_reauth: 0,
             free_servers: Vec::new(),
@@ -112,8 +112,8 @@ impl Keeper {
             last_serial: 0,
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
-            reauth_stopped: false,
-            closed: false,
+            is_reauth_stopped: false,
+            is_admission_stopped: false,
         }
     }
 
@@ -123,7 +123,7 @@ impl Keeper {
     }
 
     /// Adds a server.
-    pub fn add_server(&mut self, limits: Limits) -> ServerId {
+    pub fn add_server(&mut self, limits: ServerLimits) -> ServerId {
         if let Some(id) = self.free_servers.pop() {
             self.servers[id.index()] = Server::new(limits);
             return id;
@@ -134,7 +134,7 @@ impl Keeper {
     }
 
     /// Changes a server's limits; what is known of it stays.
-    pub fn set_limits(&mut self, server: ServerId, limits: Limits) {
+    pub fn set_limits(&mut self, server: ServerId, limits: ServerLimits) {
         self.servers[server.index()].gate.set_limits(limits);
     }
 
@@ -172,12 +172,12 @@ impl Keeper {
 
     /// Servers that are known, by what they are known for: configured, or with something under
     /// way only.
-    pub fn servers_known(&self) -> usize {
+    pub fn server_count(&self) -> usize {
         self.servers.len() - self.free_servers.len()
     }
 
     /// `reauth` methods that are configured, or have a command under way.
-    pub fn reauths_known(&self) -> usize {
+    pub fn reauth_count(&self) -> usize {
         self.reauths.len() - self.free_reauths.len()
     }
 
@@ -187,14 +187,14 @@ impl Keeper {
     }
 
     /// Re-auth commands that are under way.
-    pub const fn hooks_in_flight(&self) -> u32 {
-        self.hooks
+    pub const fn running_hooks(&self) -> u32 {
+        self.running_hooks
     }
 
     /// Ends the use of a command's slot.
-    fn release_hook(&mut self, place: Place) {
-        let Place::Hook(reauth) = place else { return };
-        self.hooks -= 1;
+    fn release_hook(&mut self, permit: Permit) {
+        let Permit::Hook(reauth) = permit else { return };
+        self.running_hooks -= 1;
         let method = &mut self.reauths[reauth.index()];
         method.running -= 1;
         if method.is_removed {
@@ -205,11 +205,11 @@ impl Keeper {
     /// Adds a way to new values.
     pub fn add_reauth(&mut self, spec: ReauthSpec) -> ReauthId {
         if let Some(id) = self.free_reauths.pop() {
-            self.reauths[id.index()] = Reauth::new(spec);
+            self.reauths[id.index()] = ReauthLimiter::new(spec);
             return id;
         }
         let id = u32::try_from(self.reauths.len()).unwrap_or(u32::MAX);
-        self.reauths.push(Reauth::new(spec));
+        self.reauths.push(ReauthLimiter::new(spec));
         ReauthId(id)
     }
 
@@ -219,45 +219,45 @@ impl Keeper {
     }
 
     /// Nothing logs in by this way before `until`.
-    pub fn close_reauth(&mut self, reauth: ReauthId, until: Moment) {
-        self.reauths[reauth.index()].close_until(until);
+    pub fn pause_reauth(&mut self, reauth: ReauthId, until: Moment) {
+        self.reauths[reauth.index()].pause_until(until);
     }
 
     /// The failures of a way that must outlive a restart; `None` if there are none.
-    pub fn failures(&self, reauth: ReauthId) -> Option<Failures> {
+    pub fn reauth_failures(&self, reauth: ReauthId) -> Option<ReauthFailures> {
         self.reauths[reauth.index()].failures()
     }
 
     /// Takes over the failures that an earlier run has seen.
-    pub fn restore_failures(&mut self, reauth: ReauthId, failures: Failures) {
+    pub fn restore_reauth_failures(&mut self, reauth: ReauthId, failures: ReauthFailures) {
         self.reauths[reauth.index()].restore(failures);
     }
 
     /// Takes over the re-auth attempts that an earlier run has made for a token.
-    pub fn restore_attempts(&mut self, id: TokenId, attempts: Attempts) {
-        if let Some((entry, _)) = self.table.open(id.0) {
-            entry.token.restore(attempts);
-            self.table.close(id.0);
+    pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: Attempts) {
+        if let Some((active, _)) = self.table.activate(id.0) {
+            active.token.restore(attempts);
+            self.table.compact(id.0);
         }
     }
 
     /// So many more tokens are about to come: room is made for all of them at once, as a table
     /// that grows bit by bit is copied again and again.
-    pub fn expect_tokens(&mut self, more: usize) {
-        self.table.expect(more);
+    pub fn reserve(&mut self, more: usize) {
+        self.table.reserve(more);
     }
 
     /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then
     /// [`SourceChange::Lost`] is to follow with the reason).
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
-        self.servers[spec.server.index()].census.add(&token);
+        self.servers[spec.server.index()].counts.add(&token);
         if !has_value {
             // It wants nothing until it is told more.
             return TokenId(self.table.add_missing(now, spec));
         }
         let id = TokenId(self.table.add(&token, spec));
-        self.put_on_agenda(id, now);
+        self.schedule_wake(id, now);
         id
     }
 
@@ -267,7 +267,7 @@ impl Keeper {
         let (token, server) = (self.token(id), self.spec(id).map(|spec| spec.server));
         if let (Some(token), Some(server)) = (token, server) {
             let server = &mut self.servers[server.index()];
-            server.census.remove(&token);
+            server.counts.remove(&token);
             server.gate.breaker.forget(id.0);
             self.table.remove(id.0);
         }
@@ -281,29 +281,29 @@ impl Keeper {
         id: TokenId,
         spec: TokenSpec,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) {
         self.leave_queue(id);
-        let Some((entry, earlier)) = self.table.open(id.0) else { return };
-        entry.waits_for_reauth = false;
+        let Some((active, earlier)) = self.table.activate(id.0) else { return };
+        active.waits_for_reauth = false;
         let moved = earlier.server != spec.server;
         let server = &mut self.servers[earlier.server.index()];
-        server.census.remove(&entry.token);
+        server.counts.remove(&active.token);
         if moved {
             server.gate.breaker.forget(id.0);
         }
-        self.servers[spec.server.index()].census.add(&entry.token);
+        self.servers[spec.server.index()].counts.add(&active.token);
         self.table.set_spec(id.0, spec);
         if moved {
-            self.advance(id, Event::ServerChanged, now, out);
+            self.apply_event(id, Event::ServerChanged, now, out);
         }
-        self.advance(id, Event::PolicyChanged, now, out);
-        self.queue_or_store(id, now, out);
+        self.apply_event(id, Event::PolicyChanged, now, out);
+        self.enqueue(id, now, out);
     }
 
     /// What is known of a token; `None` for one that was removed.
     pub fn token(&self, id: TokenId) -> Option<Token> {
-        self.table.look(id.0, |entry| entry.token)
+        self.table.inspect(id.0, |active| active.token)
     }
 
     /// The token with this [key](TokenId::key), if there still is one.
@@ -312,11 +312,11 @@ impl Keeper {
     }
 
     /// One more than the highest [key](TokenId::key) that a token has or had.
-    pub fn numbers(&self) -> u32 {
+    pub fn key_limit(&self) -> u32 {
         u32::try_from(self.table.len()).unwrap_or(u32::MAX)
     }
 
-    /// What the keeper was told of a token.
+    /// What the scheduler was told of a token.
     pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
         self.table.spec(id.0)
     }
@@ -337,8 +337,8 @@ impl Keeper {
     }
 
     /// Until when a server has asked to be left alone, past or ahead.
-    pub fn quiet_until(&self, server: ServerId) -> Moment {
-        self.servers[server.index()].gate.quiet_until()
+    pub fn throttled_until(&self, server: ServerId) -> Moment {
+        self.servers[server.index()].gate.throttled_until()
     }
 
     /// Whether a probe of a server's open circuit breaker is in flight.
@@ -347,119 +347,130 @@ impl Keeper {
     }
 
     /// How many tokens there are in each state.
-    pub fn census(&self) -> Census {
-        self.servers.iter().map(|server| server.census).sum()
+    pub fn state_counts(&self) -> StateCounts {
+        self.servers.iter().map(|server| server.counts).sum()
     }
 
     /// The same, of one server.
-    pub fn census_of(&self, server: ServerId) -> Census {
-        self.servers[server.index()].census
+    pub fn state_counts_of(&self, server: ServerId) -> StateCounts {
+        self.servers[server.index()].counts
     }
 
     /// Bytes that the tokens, their schedule and those who wait take up, unused ones included.
     pub fn footprint(&self) -> usize {
         let waiting: usize = self.servers.iter().map(|server| server.gate.footprint()).sum();
-        self.table.footprint() + self.agenda.footprint() + waiting
+        self.table.footprint() + self.timers.footprint() + waiting
     }
 
     /// Begins no re-auth attempt from now on; checks continue.
     pub fn stop_reauth(&mut self) {
-        self.reauth_stopped = true;
+        self.is_reauth_stopped = true;
     }
 
     /// An action was not begun, or will never complete: gives back what it occupies, and the
     /// token may start it again.
-    pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<Output>) {
-        self.release_hook(ticket.place);
-        self.server_result(ticket, Contact::None, None, now, out);
-        self.conclude(ticket, Event::Cancelled, now, out);
+    pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<SchedulerOutput>) {
+        self.release_hook(ticket.permit);
+        self.report_health(ticket, HealthSignal::Unknown, None, now, out);
+        self.finish_action(ticket, Event::Cancelled, now, out);
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
     /// may end, and values that it brings are still verified and stored.
-    pub fn close(&mut self) {
-        self.closed = true;
+    pub fn stop_admitting(&mut self) {
+        self.is_admission_stopped = true;
     }
 
-    /// When [`Keeper::wake`] has something to do; `None` while only an answer can bring
+    /// When [`Scheduler::wake`] has something to do; `None` while only an answer can bring
     /// anything.
     pub fn next_wake(&self) -> Option<Moment> {
         let gates = self.servers.iter().filter_map(|server| server.gate.opens_at());
-        let held = self.servers.iter().filter_map(|server| Some(server.held.first()?.0));
+        let delayed_reauths =
+            self.servers.iter().filter_map(|server| Some(server.delayed_reauths.first()?.0));
         // With no slot free for a command, the end of one comes first.
         let reauths = self.reauths.iter().filter(|reauth| {
             reauth.has_waiting() && (reauth.route() == ReauthRoute::Server || self.has_slot(reauth))
         });
-        let reauths = reauths.map(Reauth::opens_at).chain(held);
-        let reauths = reauths.filter(|_| !self.reauth_stopped);
-        gates.chain(reauths).chain(self.agenda.next()).min()
+        let reauths = reauths.map(ReauthLimiter::opens_at).chain(delayed_reauths);
+        let reauths = reauths.filter(|_| !self.is_reauth_stopped);
+        gates.chain(reauths).chain(self.timers.next()).min()
     }
 
     /// The end of a call on a token.
-    pub fn answered(&mut self, ticket: Ticket, answer: Answer, now: Moment, out: &mut Vec<Output>) {
-        let contact = match &answer.outcome {
-            Outcome::Unavailable(fault) if fault.local => Contact::None,
-            Outcome::Unavailable(fault) => Contact::Failed(fault.clone()),
-            _ => Contact::Made,
+    pub fn check_finished(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        let signal = match &answer.outcome {
+            Outcome::Unavailable(fault) if fault.local => HealthSignal::Unknown,
+            Outcome::Unavailable(fault) => HealthSignal::Unavailable(fault.clone()),
+            _ => HealthSignal::Available,
         };
         let wish = match answer.outcome {
             Outcome::Throttled { retry_after, .. } => Some(retry_after),
             _ => None,
         };
-        self.server_result(ticket, contact, wish, now, out);
-        self.conclude(ticket, Event::Answered(answer), now, out);
+        self.report_health(ticket, signal, wish, now, out);
+        self.finish_action(ticket, Event::Answered(answer), now, out);
     }
 
     /// The end of a re-auth attempt.
-    pub fn reauthenticated(
+    pub fn reauth_finished(
         &mut self,
         ticket: Ticket,
         end: ReauthEnd,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) {
-        self.release_hook(ticket.place);
-        let (contact, wish) = match &end.result {
-            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => (Contact::Made, None),
+        self.release_hook(ticket.permit);
+        let (signal, wish) = match &end.result {
+            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => {
+                (HealthSignal::Available, None)
+            }
             Reauthenticated::Failed(fault) if fault.unavailable => {
                 let failure = Fault { status: fault.status, ..Fault::new(fault.error.clone()) };
-                (Contact::Failed(failure), None)
+                (HealthSignal::Unavailable(failure), None)
             }
             Reauthenticated::Failed(fault) if fault.status.is_some() => {
-                (Contact::Made, fault.retry_after)
+                (HealthSignal::Available, fault.retry_after)
             }
-            Reauthenticated::Failed(_) => (Contact::None, None),
+            Reauthenticated::Failed(_) => (HealthSignal::Unknown, None),
         };
-        self.server_result(ticket, contact, wish, now, out);
+        self.report_health(ticket, signal, wish, now, out);
         if !matches!(end.result, Reauthenticated::Failed(_)) {
             self.repeat_logins(ticket.token, now, out);
         }
-        self.conclude(ticket, Event::Reauthenticated(end), now, out);
+        self.finish_action(ticket, Event::Reauthenticated(end), now, out);
     }
 
     /// A login succeeded: those of the same method that wait because one came to no conclusion
     /// start now.
-    fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<Output>) {
+    fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
         let Some(reauth) = self.spec(id).and_then(|spec| spec.reauth) else { return };
         if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
             return;
         }
-        let waits = |entry: &Entry| entry.id != id.0 && entry.token.repeats_login();
-        for id in self.table.restless(|entry, spec| spec.reauth == Some(reauth) && waits(entry)) {
-            self.advance(TokenId(id), Event::ServerRecovered, now, out);
-            self.queue_or_store(TokenId(id), now, out);
+        let waits = |active: &ActiveToken| active.id != id.0 && active.token.repeats_login();
+        for id in
+            self.table.active_where(|active, spec| spec.reauth == Some(reauth) && waits(active))
+        {
+            self.apply_event(TokenId(id), Event::ServerRecovered, now, out);
+            self.enqueue(TokenId(id), now, out);
         }
     }
 
     /// The end of writing a value to its store; the sentence says why it failed.
-    pub fn stored(
+    pub fn persist_finished(
         &mut self,
         ticket: Ticket,
         result: Result<(), Box<str>>,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) {
-        self.conclude(ticket, Event::Stored(result), now, out);
+        self.finish_action(ticket, Event::Stored(result), now, out);
     }
 
     /// A token's source was read again.
@@ -468,24 +479,25 @@ impl Keeper {
         id: TokenId,
         change: SourceChange,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) {
-        self.advance(id, Event::SourceChanged(change), now, out);
-        self.settle(id, now, out);
+        self.apply_event(id, Event::SourceChanged(change), now, out);
+        self.requeue(id, now, out);
         self.wake(now, out);
     }
 
     /// Nobody will be there later: what could not be stored is written once more.
-    pub fn end(&mut self, now: Moment, out: &mut Vec<Output>) {
-        for id in self.table.restless(|entry, _| entry.token.due_for(Need::Nothing).is_some()) {
-            self.advance(TokenId(id), Event::Ending, now, out);
-            self.queue_or_store(TokenId(id), now, out);
+    pub fn flush_pending_writes(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+        for id in self.table.active_where(|active, _| active.token.due_for(Need::Nothing).is_some())
+        {
+            self.apply_event(TokenId(id), Event::Ending, now, out);
+            self.enqueue(TokenId(id), now, out);
         }
     }
 
     /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
-    pub fn has_unkept_candidates(&self) -> bool {
-        !self.table.restless(|entry, _| entry.token.has_unkept_candidate()).is_empty()
+    pub fn has_unpersisted_candidates(&self) -> bool {
+        !self.table.active_where(|active, _| active.token.has_unkept_candidate()).is_empty()
     }
 
     /// Whether the effect behind `ticket` is still waited for.

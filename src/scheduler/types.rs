@@ -1,4 +1,4 @@
-//! What goes into the keeper and what comes out of it.
+//! What goes into the scheduler and what comes out of it.
 
 use std::sync::Arc;
 
@@ -6,16 +6,16 @@ use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
 use crate::outcome::Fault;
 use crate::time::Moment;
 
-/// One token's number in the keeper; given anew once the token is removed.
+/// One token's number in the scheduler; given anew once the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(pub(super) u32);
 
-/// One server's number in the keeper.
+/// One server's number in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub(super) u32);
 
 impl TokenId {
-    /// The number as a key for others to know the token by; see [`Keeper::id_of`](super::Keeper::id_of).
+    /// The number as a key for others to know the token by; see [`Scheduler::id_of`](super::Scheduler::id_of).
     pub const fn key(self) -> u32 {
         self.0
     }
@@ -26,7 +26,7 @@ impl TokenId {
     }
 }
 
-/// One way to new values, by its number in the keeper.
+/// One way to new values, by its number in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReauthId(pub(super) u32);
 
@@ -54,11 +54,11 @@ pub struct Ticket {
     /// Until when the token was known to live then.
     pub bound: Option<Moment>,
     pub(super) serial: u64,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Permit {
     Server { server: ServerId, probe: bool },
     Hook(ReauthId),
     None,
@@ -66,25 +66,25 @@ pub(super) enum Place {
 
 #[cfg(test)]
 impl Ticket {
-    /// A ticket that no keeper has handed out.
+    /// A ticket that no scheduler has handed out.
     pub(crate) fn for_tests() -> Self {
         let due = Moment::default();
-        Self { token: TokenId(0), due, bound: None, serial: 1, place: Place::None }
+        Self { token: TokenId(0), due, bound: None, serial: 1, permit: Permit::None }
     }
 }
 
 /// What the end of an effect says of the server in whose place it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Contact {
+pub(super) enum HealthSignal {
     /// It answered, whatever it said.
-    Made,
+    Available,
     /// It did not answer, or without a conclusion.
-    Failed(Fault),
+    Unavailable(Fault),
     /// It was not asked at all.
-    None,
+    Unknown,
 }
 
-/// What the keeper must know of a token.
+/// What the scheduler must know of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSpec {
     /// Its server.
@@ -95,15 +95,15 @@ pub struct TokenSpec {
     pub reauth: Option<ReauthId>,
 }
 
-/// What the keeper wants done, or told.
+/// What the scheduler wants done, or told.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Output {
+pub enum SchedulerOutput {
     /// To be done; its end is to be handed back with the ticket.
-    Effect(Ticket, Effect),
+    Action(Ticket, Effect),
     /// To be told of a token.
-    Token(TokenId, Notice),
+    TokenNotice(TokenId, Notice),
     /// To be told of a server.
-    Server(ServerId, ServerNotice),
+    ServerNotice(ServerId, ServerNotice),
     /// To be told of a way to new values: it failed too often, and is left alone.
     ReauthExhausted {
         /// Which way.
@@ -136,7 +136,7 @@ pub enum ServerNotice {
 
 /// How many tokens are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
+pub struct StateCounts {
     /// The last answer said so, and the bound is ahead.
     pub alive: usize,
     /// Known to live, but the last call came to no conclusion.
@@ -153,7 +153,7 @@ pub struct Census {
     pub paused: usize,
 }
 
-impl Census {
+impl StateCounts {
     /// How many tokens are in `state`.
     pub const fn of(&self, state: State) -> usize {
         match state {
@@ -191,7 +191,7 @@ impl Census {
     }
 }
 
-impl Census {
+impl StateCounts {
     /// All of them.
     pub const fn total(&self) -> usize {
         self.alive
@@ -212,7 +212,7 @@ impl Census {
     }
 }
 
-impl std::iter::Sum for Census {
+impl std::iter::Sum for StateCounts {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |sum, one| Self {
             alive: sum.alive + one.alive,

@@ -14,7 +14,7 @@ use crate::time::Moment;
 const WIDTH: u32 = 10;
 
 /// An entry of a bucket: milliseconds since it begins, and the token.
-type Later = (u32, u32);
+type BucketEntry = (u32, u32);
 
 /// Entries of a piece: 128 bytes.
 const PIECE: usize = 16;
@@ -27,14 +27,14 @@ struct Bucket {
     len: u32,
     /// All full but the last one.
     #[expect(clippy::vec_box, reason = "a piece must not move, or memory frays: see above")]
-    pieces: Vec<Box<[Later; PIECE]>>,
+    pieces: Vec<Box<[BucketEntry; PIECE]>>,
 }
 
 impl Bucket {
-    fn push(&mut self, entry: Later) {
+    fn push(&mut self, entry: BucketEntry) {
         let place = self.len as usize % PIECE;
         if place == 0 {
-            self.pieces.push(Box::new([Later::default(); PIECE]));
+            self.pieces.push(Box::new([BucketEntry::default(); PIECE]));
         }
         if let Some(piece) = self.pieces.last_mut() {
             piece[place] = entry;
@@ -43,7 +43,7 @@ impl Bucket {
         self.len += 1;
     }
 
-    fn entries(&self) -> impl Iterator<Item = Later> {
+    fn entries(&self) -> impl Iterator<Item = BucketEntry> {
         self.pieces.iter().flat_map(|piece| piece.iter()).take(self.len as usize).copied()
     }
 }
@@ -51,7 +51,7 @@ impl Bucket {
 /// Pairs of (moment, token). One may be outdated: whoever takes it out compares it with what
 /// is known of the token, so nothing has to be searched for or removed.
 #[derive(Debug, Default)]
-pub(super) struct Agenda {
+pub(super) struct TimerQueue {
     /// All before the horizon.
     soon: BinaryHeap<Reverse<(Moment, u32)>>,
     /// The first bucket that is not in the heap; it lies a bucket ahead of the time at most.
@@ -60,7 +60,7 @@ pub(super) struct Agenda {
     len: usize,
 }
 
-impl Agenda {
+impl TimerQueue {
     pub(super) fn add(&mut self, at: Moment, id: u32) {
         self.len += 1;
         let number = at.as_millis() >> WIDTH;
@@ -79,7 +79,7 @@ impl Agenda {
     }
 
     /// Takes the earliest entry out, if it is due.
-    pub(super) fn take_due(&mut self, now: Moment) -> Option<(Moment, u32)> {
+    pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, u32)> {
         if self.next()? > now {
             return None;
         }
@@ -98,19 +98,19 @@ impl Agenda {
     }
 
     /// Whether a good part of it must be outdated, where there are so many tokens.
-    pub(super) fn is_overfull(&self, tokens: usize) -> bool {
+    pub(super) fn needs_sweep(&self, tokens: usize) -> bool {
         self.len > tokens + tokens / 4 + 1_024
     }
 
     /// Drops what is outdated or there twice.
-    pub(super) fn sweep(&mut self, listed: impl Fn(u32) -> Option<Moment>) {
+    pub(super) fn sweep(&mut self, scheduled: impl Fn(u32) -> Option<Moment>) {
         let mut seen = Vec::new();
         let mut counts = |at: Moment, id: u32| {
             let index = id as usize;
             if seen.len() <= index {
                 seen.resize(index + 1, false);
             }
-            listed(id) == Some(at) && !std::mem::replace(&mut seen[index], true)
+            scheduled(id) == Some(at) && !std::mem::replace(&mut seen[index], true)
         };
         self.soon.retain(|Reverse((at, id))| counts(*at, *id));
         self.later.retain(|number, bucket| {
@@ -131,7 +131,7 @@ impl Agenda {
         /// A key and a bucket in a node that is two thirds full, as most are.
         const BUCKET: usize = (size_of::<u64>() + size_of::<Bucket>()) * 3 / 2;
         let of_pieces = |bucket: &Bucket| {
-            bucket.pieces.len() * size_of::<[Later; PIECE]>()
+            bucket.pieces.len() * size_of::<[BucketEntry; PIECE]>()
                 + bucket.pieces.capacity() * size_of::<usize>()
         };
         self.soon.capacity() * size_of::<Reverse<(Moment, u32)>>()
@@ -158,18 +158,18 @@ mod tests {
         Moment::from_millis(millis)
     }
 
-    fn drained(agenda: &mut Agenda) -> Vec<(Moment, u32)> {
-        std::iter::from_fn(|| agenda.take_due(Moment::NEVER)).collect()
+    fn drained(timers: &mut TimerQueue) -> Vec<(Moment, u32)> {
+        std::iter::from_fn(|| timers.pop_due(Moment::NEVER)).collect()
     }
 
     #[test]
     fn what_is_not_due_stays() {
-        let mut agenda = Agenda::default();
-        agenda.add(at(5_000), 1);
-        assert_eq!(agenda.take_due(at(4_999)), None);
-        assert_eq!(agenda.next(), Some(at(5_000)));
-        assert_eq!(agenda.take_due(at(5_000)), Some((at(5_000), 1)));
-        assert_eq!(agenda.next(), None);
+        let mut timers = TimerQueue::default();
+        timers.add(at(5_000), 1);
+        assert_eq!(timers.pop_due(at(4_999)), None);
+        assert_eq!(timers.next(), Some(at(5_000)));
+        assert_eq!(timers.pop_due(at(5_000)), Some((at(5_000), 1)));
+        assert_eq!(timers.next(), None);
     }
 
     proptest! {
@@ -177,44 +177,44 @@ mod tests {
         fn entries_come_out_by_their_moments(
             steps in prop::collection::vec((0_u64..20_000, any::<bool>()), 1..200),
         ) {
-            let mut agenda = Agenda::default();
+            let mut timers = TimerQueue::default();
             let mut plain = BinaryHeap::new();
             let mut now = 0;
             for ((after, takes), id) in steps.into_iter().zip(0..) {
-                agenda.add(at(now + after), id);
+                timers.add(at(now + after), id);
                 plain.push(Reverse((at(now + after), id)));
-                prop_assert_eq!(agenda.next(), plain.peek().map(|Reverse((first, _))| *first));
+                prop_assert_eq!(timers.next(), plain.peek().map(|Reverse((first, _))| *first));
                 if takes {
-                    let taken = agenda.take_due(Moment::NEVER);
+                    let taken = timers.pop_due(Moment::NEVER);
                     now = taken.map_or(now, |(at, _)| at.as_millis());
                     prop_assert_eq!(taken, plain.pop().map(|Reverse(entry)| entry));
                 }
             }
             let rest: Vec<_> = std::iter::from_fn(|| plain.pop()).map(|Reverse(e)| e).collect();
-            prop_assert_eq!(drained(&mut agenda), rest);
+            prop_assert_eq!(drained(&mut timers), rest);
         }
     }
 
     #[test]
     fn the_last_moment_that_there_is_has_a_place() {
-        let mut agenda = Agenda::default();
-        agenda.add(Moment::NEVER, 1);
-        agenda.add(at(0), 2);
-        assert_eq!(drained(&mut agenda), [(at(0), 2), (Moment::NEVER, 1)]);
+        let mut timers = TimerQueue::default();
+        timers.add(Moment::NEVER, 1);
+        timers.add(at(0), 2);
+        assert_eq!(drained(&mut timers), [(at(0), 2), (Moment::NEVER, 1)]);
     }
 
     #[test]
     fn a_sweep_leaves_one_entry_where_the_token_is_listed() {
-        let mut agenda = Agenda::default();
+        let mut timers = TimerQueue::default();
         for (moment, id) in [(1, 0), (9_002, 0), (9_002, 0), (5_003, 1), (8_004, 7)] {
-            agenda.add(at(moment), id);
+            timers.add(at(moment), id);
         }
-        agenda.sweep(|id| match id {
+        timers.sweep(|id| match id {
             0 => Some(at(9_002)),
             7 => Some(at(8_004)),
             _ => None,
         });
-        assert_eq!(agenda.len, 2);
-        assert_eq!(drained(&mut agenda), [(at(8_004), 7), (at(9_002), 0)]);
+        assert_eq!(timers.len, 2);
+        assert_eq!(drained(&mut timers), [(at(8_004), 7), (at(9_002), 0)]);
     }
 }

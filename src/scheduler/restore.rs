@@ -3,8 +3,8 @@
 //! A small share of the tokens that an earlier run found alive is asked about first. Where too
 //! many of those turn out dead, what that run knew of the server is not relied upon any more.
 
-use super::Keeper;
-use super::output::{Output, ServerId, TokenId};
+use super::Scheduler;
+use super::types::{SchedulerOutput, ServerId, TokenId};
 use crate::lifecycle::{Event, Method, Resumed, Standing, Token};
 use crate::time::Moment;
 
@@ -21,14 +21,14 @@ const CLEARLY_LESS: u32 = 10;
 
 /// How what an earlier run knew of a server's tokens stands the test.
 #[derive(Debug, Default)]
-pub(super) struct Trial {
-    spot_checks: u32,
+pub(super) struct SpotChecks {
+    started: u32,
     dead: u32,
     /// A life was clearly shorter than remembered.
     is_refuted: bool,
 }
 
-impl Trial {
+impl SpotChecks {
     /// Weighs a step of one of the server's tokens. True once it is too much: when one lives
     /// clearly shorter than remembered, or a tenth as many tokens as were spot-checked are dead
     /// that should have lived.
@@ -48,36 +48,47 @@ impl Trial {
             return false;
         }
         self.dead += 1;
-        self.dead == (self.spot_checks / TOLERATED).max(1)
+        self.dead == (self.started / TOLERATED).max(1)
     }
 }
 
-impl Keeper {
+impl Scheduler {
     /// Goes on with a token where an earlier run left it, in place of
     /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue): its value has been
-    /// put into the [spare slot](Keeper::spare_slot). One that is known already, or whose
+    /// put into the [spare slot](Scheduler::spare_slot). One that is known already, or whose
     /// bound has passed, is taken as a new value.
-    pub fn resume(&mut self, id: TokenId, resumed: Resumed, now: Moment, out: &mut Vec<Output>) {
+    pub fn restore(
+        &mut self,
+        id: TokenId,
+        resumed: Resumed,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
         let Some(spec) = self.table.spec(id.0) else { return };
-        let trial = &mut self.servers[spec.server.index()].trial;
+        let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
         let spot_check =
-            resumed.this_boot && (trial.spot_checks == 0 || self.chance.f64() < SPOT_CHECKED);
-        trial.spot_checks += u32::from(spot_check);
-        self.advance(id, Event::Resumed { resumed, spot_check }, now, out);
-        self.settle(id, now, out);
+            resumed.this_boot && (spot_checks.started == 0 || self.chance.f64() < SPOT_CHECKED);
+        spot_checks.started += u32::from(spot_check);
+        self.apply_event(id, Event::Resumed { resumed, spot_check }, now, out);
+        self.requeue(id, now, out);
         self.wake(now, out);
     }
 
     /// Takes over which call an earlier run found to extend lives on a server.
-    pub fn restore_lesson(&mut self, server: ServerId, renews_by: Method) {
+    pub fn restore_renewal_method(&mut self, server: ServerId, renews_by: Method) {
         self.servers[server.index()].renews_by = Some(renews_by);
     }
 
     /// Everything that an earlier run knew of a server's tokens is asked about anew.
-    pub(super) fn doubt_all(&mut self, server: ServerId, now: Moment, out: &mut Vec<Output>) {
-        for id in self.table.all(|token, spec| spec.server == server && token.is_resumed()) {
-            self.advance(TokenId(id), Event::Doubted, now, out);
-            self.queue_or_store(TokenId(id), now, out);
+    pub(super) fn distrust_restored(
+        &mut self,
+        server: ServerId,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_resumed()) {
+            self.apply_event(TokenId(id), Event::Doubted, now, out);
+            self.enqueue(TokenId(id), now, out);
         }
     }
 }
@@ -89,18 +100,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::keeper::{Limits, TokenSpec};
     use crate::lifecycle::{Answer, Effect, Need, Policy, Renewal, Schedule};
     use crate::outcome::{Fault, Outcome};
+    use crate::scheduler::{ServerLimits, TokenSpec};
 
     const NOW: Moment = Moment::from_millis(10_000_000);
 
-    /// A keeper that has resumed so many tokens with 50 of their 60 min left, and its effects.
-    fn resumed(count: usize) -> (Keeper, Vec<Output>) {
+    /// A scheduler that has resumed so many tokens with 50 of their 60 min left, and its effects.
+    fn resumed(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
         let number = |number| NonZeroU32::new(number).unwrap();
-        let mut keeper = Keeper::new(number(4), 7);
-        let limits = Limits { rate_limit: number(100_000), max_in_flight: number(100_000) };
-        let server = keeper.add_server(limits);
+        let mut scheduler = Scheduler::new(number(4), 7);
+        let limits = ServerLimits { rate_limit: number(100_000), max_in_flight: number(100_000) };
+        let server = scheduler.add_server(limits);
         let policy = Arc::new(Policy {
             schedule: Schedule::default(),
             timeout: Duration::from_secs(10),
@@ -111,7 +122,7 @@ mod tests {
         let mut out = Vec::new();
         for _ in 0..count {
             let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };
-            let id = keeper.add_token(spec, false, NOW);
+            let id = scheduler.add_token(spec, false, NOW);
             let resumed = Resumed {
                 bound: NOW + Duration::from_secs(3_000),
                 remaining_ms: 3_600_000,
@@ -121,28 +132,36 @@ mod tests {
                 unextendable: false,
                 this_boot: true,
             };
-            keeper.resume(id, resumed, NOW, &mut out);
+            scheduler.restore(id, resumed, NOW, &mut out);
         }
-        (keeper, out)
+        (scheduler, out)
     }
 
-    fn asked(out: &[Output]) -> usize {
-        out.iter().filter(|out| matches!(out, Output::Effect(_, Effect::Ask { .. }))).count()
+    fn asked(out: &[SchedulerOutput]) -> usize {
+        out.iter()
+            .filter(|out| matches!(out, SchedulerOutput::Action(_, Effect::Ask { .. })))
+            .count()
     }
 
     /// Answers the first calls that were made so.
-    fn answer(keeper: &mut Keeper, out: Vec<Output>, dead: usize) -> Vec<Output> {
+    fn answer(
+        scheduler: &mut Scheduler,
+        out: Vec<SchedulerOutput>,
+        dead: usize,
+    ) -> Vec<SchedulerOutput> {
         let mut next = Vec::new();
         let tickets = out.into_iter().filter_map(|output| match output {
-            Output::Effect(ticket, _) => Some(ticket),
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+            SchedulerOutput::Action(ticket, _) => Some(ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         for ticket in tickets.take(dead) {
             let outcome = Outcome::Expired(Fault::new("expired"));
             let answer = Answer { sent: NOW, received: NOW, outcome, replaced: false };
-            keeper.answered(ticket, answer, NOW, &mut next);
+            scheduler.check_finished(ticket, answer, NOW, &mut next);
         }
-        keeper.wake(NOW + Duration::from_secs(5), &mut next);
+        scheduler.wake(NOW + Duration::from_secs(5), &mut next);
         next
     }
 
@@ -159,19 +178,19 @@ mod tests {
 
     #[test]
     fn single_dead_ones_change_nothing() {
-        let (mut keeper, out) = resumed(10_000);
-        assert_eq!(asked(&answer(&mut keeper, out, 2)), 0);
+        let (mut scheduler, out) = resumed(10_000);
+        assert_eq!(asked(&answer(&mut scheduler, out, 2)), 0);
     }
 
     #[test]
     fn too_many_dead_ones_have_all_asked_about() {
-        let (mut keeper, out) = resumed(10_000);
+        let (mut scheduler, out) = resumed(10_000);
         let dead = asked(&out) / 10;
-        answer(&mut keeper, out, dead);
+        answer(&mut scheduler, out, dead);
         let is_due = |token: &Token| {
             token.is_busy() || token.due_for(Need::Server).is_some_and(|due| due <= NOW)
         };
-        let due = (0..10_000).filter_map(|key| keeper.token(keeper.id_of(key)?));
+        let due = (0..10_000).filter_map(|key| scheduler.token(scheduler.id_of(key)?));
         assert_eq!(due.filter(is_due).count(), 10_000 - dead);
     }
 }

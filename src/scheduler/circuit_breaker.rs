@@ -19,7 +19,7 @@ const FAILURES_TO_OPEN: usize = 3;
 
 /// How many more must fail for each token with trouble of its own: where many have, many more
 /// may get it, one after the other, and that is still no outage.
-const MORE_FOR_EACH_IN_TROUBLE: usize = 2;
+const MORE_FOR_EACH_WITH_OWN_FAILURES: usize = 2;
 
 /// So many tokens in a row open it whatever is known of them: a server that has answered one
 /// token and fails for all others must not be stormed.
@@ -38,7 +38,7 @@ const QUICK_PROBES: u16 = 100;
 
 /// One server's circuit breaker.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(super) struct CircuitBreaker {
     outage: Option<Outage>,
     /// Tokens with a request that was started and failed since the last response.
     failed: BTreeSet<u32>,
@@ -51,9 +51,9 @@ pub(super) struct Breaker {
     /// say nothing about the time since.
     outdated: BTreeSet<u32>,
     /// Tokens that failed before the last response, and had none since.
-    suspects: BTreeSet<u32>,
+    suspected: BTreeSet<u32>,
     /// Tokens that failed again after a response to another token.
-    own_trouble: BTreeSet<u32>,
+    own_failures: BTreeSet<u32>,
     /// The serial number of the action that was started last before the last response.
     responded_at: u64,
     has_responded: bool,
@@ -75,7 +75,7 @@ struct Outage {
 
 /// What the end of a request did to the breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum BreakerChange {
     /// Nothing.
     None,
     /// It opened.
@@ -88,7 +88,7 @@ pub(super) enum Change {
 
 /// A request that found the server unavailable.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Failure {
+pub(super) struct CheckFailure {
     /// The token that it was about.
     pub(super) token: u32,
     /// The serial number of the action.
@@ -103,7 +103,7 @@ pub(super) struct Failure {
     pub(super) asked: usize,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     pub(super) fn is_open(&self) -> bool {
         self.outage.is_some()
     }
@@ -115,8 +115,8 @@ impl Breaker {
     }
 
     /// Whether it is this token's calls that fail, and not the server.
-    pub(super) fn has_own_trouble(&self, token: u32) -> bool {
-        self.own_trouble.contains(&token)
+    pub(super) fn has_own_failures(&self, token: u32) -> bool {
+        self.own_failures.contains(&token)
     }
 
     /// Whether a probe is in flight.
@@ -140,7 +140,7 @@ impl Breaker {
 
     /// A token waits that cannot wait longer than `limit` from `now`; not at all if it has not
     /// failed in this outage.
-    pub(super) fn hurry(&mut self, token: u32, now: Moment, limit: Duration) {
+    pub(super) fn expedite(&mut self, token: u32, now: Moment, limit: Duration) {
         let untried = !self.has_failed(token);
         if let Some(outage) = &mut self.outage {
             let quick = untried && outage.failures < QUICK_PROBES;
@@ -152,7 +152,7 @@ impl Breaker {
 
     /// Whether the token failed in this outage, or has trouble of its own.
     pub(super) fn has_failed(&self, token: u32) -> bool {
-        let sets = [&self.failed, &self.unproven, &self.failed_logins, &self.own_trouble];
+        let sets = [&self.failed, &self.unproven, &self.failed_logins, &self.own_failures];
         sets.iter().any(|set| set.contains(&token))
     }
 
@@ -167,7 +167,7 @@ impl Breaker {
     }
 
     /// A request about a token starts; returns whether it is a probe.
-    pub(super) fn started(&mut self, token: u32, now: Moment) -> bool {
+    pub(super) fn on_request(&mut self, token: u32, now: Moment) -> bool {
         let Some(outage) = &mut self.outage else { return false };
         outage.is_probing = true;
         // Where nothing comes of it, the next one still keeps the gap.
@@ -181,7 +181,7 @@ impl Breaker {
     }
 
     /// A probe ended without saying anything about the server.
-    pub(super) fn probe_lost(&mut self) {
+    pub(super) fn on_probe_cancelled(&mut self) {
         if let Some(outage) = &mut self.outage {
             outage.is_probing = false;
         }
@@ -189,13 +189,13 @@ impl Breaker {
 
     /// A request found the server unavailable. `gap` gives the pause after so many failed probes
     /// in a row.
-    pub(super) fn unavailable(
+    pub(super) fn on_failure(
         &mut self,
-        failure: Failure,
+        failure: CheckFailure,
         now: Moment,
         gap: impl FnOnce(u16) -> Duration,
-    ) -> Change {
-        let Failure { token, serial, is_probe, is_proven, is_asked, asked } = failure;
+    ) -> BreakerChange {
+        let CheckFailure { token, serial, is_probe, is_proven, is_asked, asked } = failure;
         if let Some(outage) = &mut self.outage {
             self.failed.insert(token);
             if is_probe {
@@ -204,31 +204,31 @@ impl Breaker {
                 outage.next_probe = now + gap(outage.failures).clamp(SHORTEST_GAP, LONGEST_GAP);
                 outage.earliest_probe = now + SHORTEST_GAP;
             }
-            return Change::None;
+            return BreakerChange::None;
         }
         // A login says little about a server that has others to answer.
         if !is_asked && asked > 0 {
             self.failed_logins.insert(token);
-            return Change::None;
+            return BreakerChange::None;
         }
-        if self.own_trouble.contains(&token) {
-            if self.own_trouble.len() < asked {
-                return Change::None;
+        if self.own_failures.contains(&token) {
+            if self.own_failures.len() < asked {
+                return BreakerChange::None;
             }
             // No token is left that could be answered well: that is an outage like any other.
-            self.failed.append(&mut self.own_trouble);
+            self.failed.append(&mut self.own_failures);
         }
         let is_outdated = serial <= self.responded_at;
-        if self.suspects.contains(&token) {
+        if self.suspected.contains(&token) {
             if !is_outdated {
-                self.suspects.remove(&token);
-                self.own_trouble.insert(token);
+                self.suspected.remove(&token);
+                self.own_failures.insert(token);
             }
-            return Change::None;
+            return BreakerChange::None;
         }
         if is_outdated {
             self.outdated.insert(token);
-            return Change::None;
+            return BreakerChange::None;
         }
         self.outdated.remove(&token);
         if is_proven || !self.has_responded || self.failed.contains(&token) {
@@ -237,13 +237,13 @@ impl Breaker {
         } else {
             self.unproven.insert(token);
         }
-        let (failed, own) = (self.failed.len(), self.own_trouble.len());
+        let (failed, own) = (self.failed.len(), self.own_failures.len());
         let all = failed + self.unproven.len();
-        let opens = failed >= FAILURES_TO_OPEN + MORE_FOR_EACH_IN_TROUBLE * own
+        let opens = failed >= FAILURES_TO_OPEN + MORE_FOR_EACH_WITH_OWN_FAILURES * own
             || all >= FAILURES_OF_ANY_TO_OPEN
             || all + own >= asked;
         if !opens {
-            return Change::None;
+            return BreakerChange::None;
         }
         self.outage = Some(Outage {
             failures: 1,
@@ -252,27 +252,27 @@ impl Breaker {
             earliest_probe: now + SHORTEST_GAP,
             probed: BTreeSet::new(),
         });
-        Change::Opened
+        BreakerChange::Opened
     }
 
     /// The server answered a request about a token, whatever it said. `serial` is that of the
     /// action started last.
-    pub(super) fn answered(&mut self, token: u32, serial: u64) -> Change {
+    pub(super) fn on_response(&mut self, token: u32, serial: u64) -> BreakerChange {
         (self.responded_at, self.has_responded) = (serial, true);
         self.forget(token);
         let mut failed = std::mem::take(&mut self.failed);
         failed.append(&mut self.unproven);
         self.failed_logins.clear();
-        self.suspects.append(&mut self.outdated);
+        self.suspected.append(&mut self.outdated);
         if self.outage.take().is_some() {
-            self.suspects.extend(failed);
-            return Change::Closed;
+            self.suspected.extend(failed);
+            return BreakerChange::Closed;
         }
         if failed.is_empty() {
-            return Change::None;
+            return BreakerChange::None;
         }
-        self.suspects.extend(&failed);
-        Change::Answered(failed.into_iter().collect())
+        self.suspected.extend(&failed);
+        BreakerChange::Answered(failed.into_iter().collect())
     }
 
     /// A token is removed, or is not asked about any more.
@@ -282,8 +282,8 @@ impl Breaker {
             &mut self.unproven,
             &mut self.failed_logins,
             &mut self.outdated,
-            &mut self.suspects,
-            &mut self.own_trouble,
+            &mut self.suspected,
+            &mut self.own_failures,
         ];
         for set in sets {
             set.remove(&token);
@@ -304,9 +304,9 @@ mod tests {
     }
 
     /// A failure of a request that was started after every response so far.
-    fn fail(breaker: &mut Breaker, token: u32, asked: usize) -> Change {
+    fn fail(breaker: &mut CircuitBreaker, token: u32, asked: usize) -> BreakerChange {
         let serial = breaker.responded_at + 1;
-        let failure = Failure {
+        let failure = CheckFailure {
             token,
             serial,
             is_probe: breaker.is_open(),
@@ -314,16 +314,16 @@ mod tests {
             is_asked: true,
             asked,
         };
-        breaker.unavailable(failure, at(0), second)
+        breaker.on_failure(failure, at(0), second)
     }
 
-    fn respond(breaker: &mut Breaker, token: u32) -> Change {
+    fn respond(breaker: &mut CircuitBreaker, token: u32) -> BreakerChange {
         let serial = breaker.responded_at + 1;
-        breaker.answered(token, serial)
+        breaker.on_response(token, serial)
     }
 
-    fn opened() -> Breaker {
-        let mut breaker = Breaker::default();
+    fn opened() -> CircuitBreaker {
+        let mut breaker = CircuitBreaker::default();
         (0..3).for_each(|token| drop(fail(&mut breaker, token, 10)));
         assert!(breaker.is_open());
         breaker
@@ -331,36 +331,36 @@ mod tests {
 
     #[test]
     fn three_distinct_tokens_open_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         let changes = [7, 7, 8, 8, 9].map(|token| fail(&mut breaker, token, 10));
         assert_eq!(
-            changes.map(|change| change == Change::Opened),
+            changes.map(|change| change == BreakerChange::Opened),
             [false, false, false, false, true]
         );
     }
 
     #[test]
     fn a_server_with_fewer_tokens_that_are_asked_about_needs_all_of_these() {
-        assert_eq!(fail(&mut Breaker::default(), 7, 1), Change::Opened);
-        assert_eq!(fail(&mut Breaker::default(), 7, 0), Change::Opened, "a login");
-        assert_eq!(fail(&mut Breaker::default(), 7, 2), Change::None);
+        assert_eq!(fail(&mut CircuitBreaker::default(), 7, 1), BreakerChange::Opened);
+        assert_eq!(fail(&mut CircuitBreaker::default(), 7, 0), BreakerChange::Opened, "a login");
+        assert_eq!(fail(&mut CircuitBreaker::default(), 7, 2), BreakerChange::None);
     }
 
     #[test]
     fn a_response_between_restarts_the_count() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         fail(&mut breaker, 1, 10);
         fail(&mut breaker, 2, 10);
-        assert_eq!(respond(&mut breaker, 5), Change::Answered(vec![1, 2]));
-        assert_eq!(fail(&mut breaker, 3, 10), Change::None);
+        assert_eq!(respond(&mut breaker, 5), BreakerChange::Answered(vec![1, 2]));
+        assert_eq!(fail(&mut breaker, 3, 10), BreakerChange::None);
     }
 
     #[test]
     fn requests_started_before_the_last_response_do_not_open_it() {
-        let mut breaker = Breaker::default();
-        breaker.answered(9, 20);
+        let mut breaker = CircuitBreaker::default();
+        breaker.on_response(9, 20);
         for token in 0..5 {
-            let failure = Failure {
+            let failure = CheckFailure {
                 token,
                 serial: 20,
                 is_probe: false,
@@ -368,57 +368,63 @@ mod tests {
                 is_asked: true,
                 asked: 10,
             };
-            assert_eq!(breaker.unavailable(failure, at(0), second), Change::None);
+            assert_eq!(breaker.on_failure(failure, at(0), second), BreakerChange::None);
         }
-        assert!(!breaker.has_own_trouble(0), "there was no response since it failed");
-        assert_eq!([0, 1, 2].map(|token| fail(&mut breaker, token, 10))[2], Change::Opened);
+        assert!(!breaker.has_own_failures(0), "there was no response since it failed");
+        assert_eq!([0, 1, 2].map(|token| fail(&mut breaker, token, 10))[2], BreakerChange::Opened);
     }
 
     #[test]
     fn tokens_that_fail_again_after_a_response_to_another_have_trouble_of_their_own() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         for _ in 0..5 {
             for token in 0..5 {
                 fail(&mut breaker, token, 10);
             }
             respond(&mut breaker, 9);
         }
-        assert!((0..5).all(|token| breaker.has_own_trouble(token)));
-        assert!((0..5).all(|token| fail(&mut breaker, token, 10) == Change::None));
+        assert!((0..5).all(|token| breaker.has_own_failures(token)));
+        assert!((0..5).all(|token| fail(&mut breaker, token, 10) == BreakerChange::None));
         respond(&mut breaker, 0);
-        assert!(!breaker.has_own_trouble(0) && breaker.has_own_trouble(1));
+        assert!(!breaker.has_own_failures(0) && breaker.has_own_failures(1));
     }
 
     #[test]
     fn where_all_others_have_trouble_of_their_own_the_failure_of_the_last_one_opens_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         for _ in 0..2 {
             fail(&mut breaker, 1, 2);
             respond(&mut breaker, 2);
         }
-        assert!(fail(&mut breaker, 1, 2) == Change::None && breaker.has_own_trouble(1));
-        assert_eq!(fail(&mut breaker, 2, 2), Change::Opened);
+        assert!(fail(&mut breaker, 1, 2) == BreakerChange::None && breaker.has_own_failures(1));
+        assert_eq!(fail(&mut breaker, 2, 2), BreakerChange::Opened);
     }
 
     #[test]
     fn tokens_that_never_had_a_response_say_little_about_a_server_that_answers_others() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         respond(&mut breaker, 0);
         let mut fail = |token| {
             let (serial, asked) = (breaker.responded_at + 1, 1_000);
-            let failure =
-                Failure { token, serial, is_probe: false, is_proven: false, is_asked: true, asked };
-            breaker.unavailable(failure, at(0), second)
+            let failure = CheckFailure {
+                token,
+                serial,
+                is_probe: false,
+                is_proven: false,
+                is_asked: true,
+                asked,
+            };
+            breaker.on_failure(failure, at(0), second)
         };
-        assert!((1..64).all(|token| fail(token) == Change::None));
-        assert_eq!(fail(64), Change::Opened);
+        assert!((1..64).all(|token| fail(token) == BreakerChange::None));
+        assert_eq!(fail(64), BreakerChange::Opened);
     }
 
     #[test]
     fn failed_logins_do_not_open_it_while_other_tokens_are_asked_about() {
-        for (asked, change) in [(1, Change::None), (0, Change::Opened)] {
-            let mut breaker = Breaker::default();
-            let failure = Failure {
+        for (asked, change) in [(1, BreakerChange::None), (0, BreakerChange::Opened)] {
+            let mut breaker = CircuitBreaker::default();
+            let failure = CheckFailure {
                 token: 7,
                 serial: 1,
                 is_probe: false,
@@ -426,27 +432,27 @@ mod tests {
                 is_asked: false,
                 asked,
             };
-            assert_eq!(breaker.unavailable(failure, at(0), second), change, "{asked}");
+            assert_eq!(breaker.on_failure(failure, at(0), second), change, "{asked}");
         }
     }
 
     #[test]
     fn where_only_tokens_with_trouble_of_their_own_are_left_their_failure_opens_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         for _ in 0..2 {
             (1..3).for_each(|token| drop(fail(&mut breaker, token, 9)));
             respond(&mut breaker, 3);
         }
-        assert_eq!(fail(&mut breaker, 1, 9), Change::None);
-        assert_eq!(fail(&mut breaker, 1, 2), Change::Opened, "the others are gone");
-        assert!(!breaker.has_own_trouble(2));
+        assert_eq!(fail(&mut breaker, 1, 9), BreakerChange::None);
+        assert_eq!(fail(&mut breaker, 1, 2), BreakerChange::Opened, "the others are gone");
+        assert!(!breaker.has_own_failures(2));
     }
 
     #[test]
     fn a_probe_that_nothing_comes_of_keeps_the_gap_to_the_next_one() {
         let mut breaker = opened();
-        breaker.started(4, at(1_000));
-        breaker.probe_lost();
+        breaker.on_request(4, at(1_000));
+        breaker.on_probe_cancelled();
         assert_eq!(breaker.opens_at(), Some(at(1_200)));
     }
 
@@ -454,7 +460,7 @@ mod tests {
     fn open_it_lets_one_probe_through_at_a_time() {
         let mut breaker = opened();
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
-        assert!(breaker.started(4, at(0)));
+        assert!(breaker.on_request(4, at(0)));
         assert_eq!(breaker.opens_at(), None);
         fail(&mut breaker, 4, 10);
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
@@ -465,8 +471,8 @@ mod tests {
     fn probes_come_between_five_times_a_second_and_once_in_five_seconds() {
         for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
             let mut breaker = opened();
-            breaker.started(0, at(0));
-            let failure = Failure {
+            breaker.on_request(0, at(0));
+            let failure = CheckFailure {
                 token: 0,
                 serial: 9,
                 is_probe: true,
@@ -474,7 +480,7 @@ mod tests {
                 is_asked: true,
                 asked: 10,
             };
-            breaker.unavailable(failure, at(0), |_| Duration::from_millis(gap));
+            breaker.on_failure(failure, at(0), |_| Duration::from_millis(gap));
             assert_eq!(breaker.opens_at(), Some(at(next)));
         }
     }
@@ -482,16 +488,16 @@ mod tests {
     #[test]
     fn an_expiry_that_is_near_brings_the_next_probe_forward() {
         let mut breaker = opened();
-        breaker.hurry(0, at(100), Duration::from_millis(400));
+        breaker.expedite(0, at(100), Duration::from_millis(400));
         assert_eq!(breaker.opens_at(), Some(at(500)));
-        breaker.hurry(0, at(100), Duration::from_millis(10));
+        breaker.expedite(0, at(100), Duration::from_millis(10));
         assert_eq!(breaker.opens_at(), Some(at(200)));
     }
 
     #[test]
     fn a_token_that_has_not_failed_in_this_outage_is_probed_at_the_shortest_gap() {
         let mut breaker = opened();
-        breaker.hurry(7, at(0), Duration::from_secs(60));
+        breaker.expedite(7, at(0), Duration::from_secs(60));
         assert_eq!(breaker.opens_at(), Some(at(200)));
     }
 
@@ -500,18 +506,18 @@ mod tests {
         let mut breaker = opened();
         for token in 10..9 + u32::from(QUICK_PROBES) {
             assert!(breaker.is_quick());
-            breaker.started(token, at(0));
+            breaker.on_request(token, at(0));
             fail(&mut breaker, token, 1_000);
         }
-        breaker.hurry(7, at(0), Duration::from_secs(60));
+        breaker.expedite(7, at(0), Duration::from_secs(60));
         assert_eq!(breaker.opens_at(), Some(at(1_000)));
     }
 
     #[test]
     fn responses_to_requests_from_before_do_not_count_as_probes() {
         let mut breaker = opened();
-        breaker.started(4, at(0));
-        let failure = Failure {
+        breaker.on_request(4, at(0));
+        let failure = CheckFailure {
             token: 5,
             serial: 9,
             is_probe: false,
@@ -519,12 +525,12 @@ mod tests {
             is_asked: true,
             asked: 10,
         };
-        breaker.unavailable(failure, at(1_200), second);
+        breaker.on_failure(failure, at(1_200), second);
         assert_eq!(breaker.opens_at(), None);
     }
 
     #[test]
     fn any_response_closes_it() {
-        assert_eq!(respond(&mut opened(), 9), Change::Closed);
+        assert_eq!(respond(&mut opened(), 9), BreakerChange::Closed);
     }
 }

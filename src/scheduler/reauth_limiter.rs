@@ -19,7 +19,7 @@ pub enum ReauthRoute {
     Server,
 }
 
-/// What the keeper must know of a way to new values.
+/// What the scheduler must know of a way to new values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReauthSpec {
     /// How it is gone.
@@ -33,7 +33,7 @@ pub struct ReauthSpec {
 
 /// What of a way's failures must outlive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failures {
+pub struct ReauthFailures {
     /// When the window ends in which they happened.
     pub window_end: Moment,
     /// How many there were.
@@ -42,11 +42,11 @@ pub struct Failures {
 
 /// The gate of one way.
 #[derive(Debug)]
-pub(super) struct Reauth {
+pub(super) struct ReauthLimiter {
     spec: ReauthSpec,
-    failures: Failures,
+    failures: ReauthFailures,
     /// No login before this, whatever the budget allows.
-    closed_until: Moment,
+    paused_until: Moment,
     queue: VecDeque<u32>,
     /// Commands of this method under way.
     pub(super) running: u32,
@@ -56,12 +56,12 @@ pub(super) struct Reauth {
     pub(super) is_removed: bool,
 }
 
-impl Reauth {
+impl ReauthLimiter {
     pub(super) const fn new(spec: ReauthSpec) -> Self {
         Self {
             spec,
-            failures: Failures { window_end: Moment::from_millis(0), count: 0 },
-            closed_until: Moment::from_millis(0),
+            failures: ReauthFailures { window_end: Moment::from_millis(0), count: 0 },
+            paused_until: Moment::from_millis(0),
             queue: VecDeque::new(),
             running: 0,
             is_repeated: false,
@@ -77,19 +77,19 @@ impl Reauth {
         self.spec = spec;
     }
 
-    pub(super) fn close_until(&mut self, until: Moment) {
-        self.closed_until = until;
+    pub(super) fn pause_until(&mut self, until: Moment) {
+        self.paused_until = until;
     }
 
-    pub(super) fn restore(&mut self, failures: Failures) {
+    pub(super) fn restore(&mut self, failures: ReauthFailures) {
         self.failures = failures;
     }
 
-    pub(super) fn failures(&self) -> Option<Failures> {
+    pub(super) fn failures(&self) -> Option<ReauthFailures> {
         (self.failures.count > 0).then_some(self.failures)
     }
 
-    pub(super) fn wait(&mut self, id: u32) {
+    pub(super) fn push(&mut self, id: u32) {
         self.queue.push_back(id);
     }
 
@@ -100,21 +100,21 @@ impl Reauth {
     /// When attempts may start, as far as this way is concerned.
     pub(super) fn opens_at(&self) -> Moment {
         if self.failures.count >= self.spec.max_failures.get() {
-            self.closed_until.max(self.failures.window_end)
+            self.paused_until.max(self.failures.window_end)
         } else {
-            self.closed_until
+            self.paused_until
         }
     }
 
     /// Takes the next in the queue out, if attempts may start at `now`.
-    pub(super) fn next(&mut self, now: Moment) -> Option<u32> {
+    pub(super) fn pop(&mut self, now: Moment) -> Option<u32> {
         if now < self.opens_at() { None } else { self.queue.pop_front() }
     }
 
     /// An attempt failed, or its value died young; tells whether that was one too many.
-    pub(super) fn failed(&mut self, now: Moment) -> bool {
+    pub(super) fn record_failure(&mut self, now: Moment) -> bool {
         if now >= self.failures.window_end {
-            self.failures = Failures { window_end: now + self.spec.window, count: 0 };
+            self.failures = ReauthFailures { window_end: now + self.spec.window, count: 0 };
         }
         self.failures.count = self.failures.count.saturating_add(1);
         self.failures.count == self.spec.max_failures.get()
@@ -129,42 +129,42 @@ mod tests {
         Moment::from_millis(seconds * 1_000)
     }
 
-    fn reauth(max_failures: u32) -> Reauth {
-        let mut reauth = Reauth::new(ReauthSpec {
+    fn reauth(max_failures: u32) -> ReauthLimiter {
+        let mut reauth = ReauthLimiter::new(ReauthSpec {
             route: ReauthRoute::Hook,
             max_failures: NonZeroU32::new(max_failures).unwrap(),
             window: Duration::from_secs(3_600),
         });
-        (0..9).for_each(|id| reauth.wait(id));
+        (0..9).for_each(|id| reauth.push(id));
         reauth
     }
 
     #[test]
     fn those_who_wait_go_in_the_order_in_which_they_came() {
         let mut reauth = reauth(2);
-        assert_eq!([reauth.next(at(0)), reauth.next(at(0))], [Some(0), Some(1)]);
+        assert_eq!([reauth.pop(at(0)), reauth.pop(at(0))], [Some(0), Some(1)]);
     }
 
     #[test]
     fn too_many_failures_close_it_until_the_window_ends() {
         let mut reauth = reauth(2);
-        assert_eq!([reauth.failed(at(10)), reauth.failed(at(20))], [false, true]);
-        assert_eq!(reauth.next(at(3_609)), None);
-        assert_eq!(reauth.next(at(3_610)), Some(0));
+        assert_eq!([reauth.record_failure(at(10)), reauth.record_failure(at(20))], [false, true]);
+        assert_eq!(reauth.pop(at(3_609)), None);
+        assert_eq!(reauth.pop(at(3_610)), Some(0));
     }
 
     #[test]
     fn it_is_told_once_in_a_window_that_it_is_closed() {
         let mut reauth = reauth(1);
-        let told = [10, 20, 3_610, 3_620].map(|second| reauth.failed(at(second)));
+        let told = [10, 20, 3_610, 3_620].map(|second| reauth.record_failure(at(second)));
         assert_eq!(told, [true, false, true, false]);
     }
 
     #[test]
     fn a_quiet_time_holds_everybody_back() {
         let mut reauth = reauth(2);
-        reauth.close_until(at(60));
-        assert_eq!(reauth.next(at(59)), None);
-        assert_eq!(reauth.next(at(60)), Some(0));
+        reauth.pause_until(at(60));
+        assert_eq!(reauth.pop(at(59)), None);
+        assert_eq!(reauth.pop(at(60)), Some(0));
     }
 }

@@ -6,13 +6,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::breaker::Breaker;
-use super::line::{Line, Waiting};
+use super::circuit_breaker::CircuitBreaker;
+use super::wait_queue::{WaitKey, WaitQueue};
 use crate::time::Moment;
 
 /// How much one server is asked at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Requests started in any second.
     pub rate_limit: NonZeroU32,
     /// Requests under way at once.
@@ -26,7 +26,7 @@ const PACE_TOLERANCE_US: u64 = 4_000;
 /// A quiet is only told of again when it is this much longer: a server that turns away whole
 /// crowds says so to each, and all of its tokens are looked at to tell them. Those that die in
 /// between have their own alarms.
-const RETELL: Duration = Duration::from_secs(1);
+const RENOTIFY: Duration = Duration::from_secs(1);
 
 /// How many of the waiting tokens are looked at for a probe, from the most urgent on: an outage
 /// has far fewer probes.
@@ -34,42 +34,42 @@ const PROBE_CANDIDATES: usize = 4_096;
 
 /// The gate of one server.
 #[derive(Debug)]
-pub(super) struct Gate {
-    limits: Limits,
+pub(super) struct ServerGate {
+    limits: ServerLimits,
     in_flight: u32,
     /// When the next request would start at an even pace, in microseconds.
     pace_us: u64,
-    quiet_until: Moment,
+    throttled_until: Moment,
     /// The end of the quiet that the tokens were told of.
-    told_until: Moment,
-    waiting: Line,
-    pub(super) breaker: Breaker,
+    notified_until: Moment,
+    waiting: WaitQueue,
+    pub(super) breaker: CircuitBreaker,
 }
 
-impl Gate {
-    pub(super) fn new(limits: Limits) -> Self {
+impl ServerGate {
+    pub(super) fn new(limits: ServerLimits) -> Self {
         Self {
             limits,
             in_flight: 0,
             pace_us: 0,
-            quiet_until: Moment::default(),
-            told_until: Moment::default(),
-            waiting: Line::default(),
-            breaker: Breaker::default(),
+            throttled_until: Moment::default(),
+            notified_until: Moment::default(),
+            waiting: WaitQueue::default(),
+            breaker: CircuitBreaker::default(),
         }
     }
 
-    pub(super) fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_limits(&mut self, limits: ServerLimits) {
         self.limits = limits;
     }
 
     /// A token waits, and its next try must not come later than after `patience`.
-    pub(super) fn wait(&mut self, waiting: Waiting, now: Moment, patience: Duration) {
+    pub(super) fn wait(&mut self, waiting: WaitKey, now: Moment, patience: Duration) {
         self.waiting.add(waiting);
-        self.breaker.hurry(waiting.1, now, patience);
+        self.breaker.expedite(waiting.1, now, patience);
     }
 
-    pub(super) fn leave(&mut self, waiting: Waiting) {
+    pub(super) fn leave(&mut self, waiting: WaitKey) {
         self.waiting.remove(waiting);
     }
 
@@ -80,29 +80,29 @@ impl Gate {
 
     /// The server wants to be left alone. Gives the moment until which it does, if its tokens
     /// are to be told.
-    pub(super) fn quiet(&mut self, now: Moment, wish: Duration) -> Option<Moment> {
-        self.quiet_until = self.quiet_until.max(now + wish);
-        if self.told_until + RETELL > self.quiet_until {
+    pub(super) fn throttle(&mut self, now: Moment, wish: Duration) -> Option<Moment> {
+        self.throttled_until = self.throttled_until.max(now + wish);
+        if self.notified_until + RENOTIFY > self.throttled_until {
             return None;
         }
-        self.told_until = self.quiet_until;
-        Some(self.quiet_until)
+        self.notified_until = self.throttled_until;
+        Some(self.throttled_until)
     }
 
     /// Until when the server has asked to be left alone.
-    pub(super) const fn quiet_until(&self) -> Moment {
-        self.quiet_until
+    pub(super) const fn throttled_until(&self) -> Moment {
+        self.throttled_until
     }
 
     /// A request has ended.
-    pub(super) fn release(&mut self) {
+    pub(super) fn on_request_finished(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// A request has started.
-    pub(super) fn occupy(&mut self, now: Moment) {
+    pub(super) fn on_request_started(&mut self, now: Moment) {
         self.in_flight += 1;
-        self.waiting.used();
+        self.waiting.commit_pop();
         let now_us = now.as_millis().saturating_mul(1_000);
         self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
     }
@@ -120,7 +120,7 @@ impl Gate {
         }
         let paced =
             Moment::from_millis(self.pace_us.saturating_sub(PACE_TOLERANCE_US).div_ceil(1_000));
-        Some(self.breaker.opens_at()?.max(self.quiet_until).max(paced))
+        Some(self.breaker.opens_at()?.max(self.throttled_until).max(paced))
     }
 
     /// Takes the next token that may be asked about out of the queue. `logs_in` says of a token
@@ -135,7 +135,7 @@ impl Gate {
             return None;
         }
         if !self.breaker.is_open() {
-            return self.waiting.take(now);
+            return self.waiting.pop(now);
         }
         let probe = self.next_probe(now, chance, logs_in)?;
         self.waiting.remove(probe);
@@ -151,9 +151,9 @@ impl Gate {
         now: Moment,
         chance: &mut fastrand::Rng,
         logs_in: impl Fn(u32) -> bool,
-    ) -> Option<Waiting> {
+    ) -> Option<WaitKey> {
         const BEST: (bool, bool, bool) = (false, false, false);
-        let rank = |(_, id): &Waiting| {
+        let rank = |(_, id): &WaitKey| {
             (logs_in(*id), self.breaker.has_failed(*id), self.breaker.has_probed(*id))
         };
         let drawn = if chance.bool() { self.waiting.draw(chance) } else { None };
@@ -197,8 +197,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(300);
 
-    fn gate(rate_limit: u32, max_in_flight: u32) -> Gate {
-        Gate::new(Limits {
+    fn gate(rate_limit: u32, max_in_flight: u32) -> ServerGate {
+        ServerGate::new(ServerLimits {
             rate_limit: NonZeroU32::new(rate_limit).unwrap(),
             max_in_flight: NonZeroU32::new(max_in_flight).unwrap(),
         })
@@ -208,9 +208,9 @@ mod tests {
         Moment::from_millis(millis)
     }
 
-    fn admit(gate: &mut Gate, now: Moment) -> Option<u32> {
+    fn admit(gate: &mut ServerGate, now: Moment) -> Option<u32> {
         let id = gate.admit(now, &mut fastrand::Rng::with_seed(7), |_| false)?;
-        gate.occupy(now);
+        gate.on_request_started(now);
         Some(id)
     }
 
@@ -229,9 +229,9 @@ mod tests {
     fn of_a_crowd_of_wishes_for_quiet_only_those_that_prolong_it_are_told_of() {
         let mut gate = gate(1_000, 10);
         let second = Duration::from_secs(1);
-        let told = [0, 400, 999, 1_000, 1_500].map(|now| gate.quiet(at(now), 60 * second));
+        let told = [0, 400, 999, 1_000, 1_500].map(|now| gate.throttle(at(now), 60 * second));
         assert_eq!(told, [Some(at(60_000)), None, None, Some(at(61_000)), None]);
-        assert_eq!(gate.quiet_until(), at(61_500));
+        assert_eq!(gate.throttled_until(), at(61_500));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         (0..5).for_each(|id| gate.wait((Moment::NEVER, id), at(0), PATIENCE));
         assert!(admit(&mut gate, at(0)).is_some() && admit(&mut gate, at(10)).is_some());
         assert_eq!(gate.opens_at(), None);
-        gate.release();
+        gate.on_request_finished();
         assert!(admit(&mut gate, at(20)).is_some());
         assert!(admit(&mut gate, at(30)).is_none());
     }
@@ -271,8 +271,8 @@ mod tests {
     fn a_wish_for_quiet_holds_everybody_back_and_is_never_shortened() {
         let mut gate = gate(1_000, 2);
         gate.wait((at(500), 1), at(0), PATIENCE);
-        gate.quiet(at(0), Duration::from_secs(3));
-        gate.quiet(at(10), Duration::from_secs(1));
+        gate.throttle(at(0), Duration::from_secs(3));
+        gate.throttle(at(10), Duration::from_secs(1));
         assert_eq!(gate.opens_at(), Some(at(3_000)));
         assert_eq!(admit(&mut gate, at(2_999)), None);
         assert_eq!(admit(&mut gate, at(3_000)), Some(1));

@@ -18,48 +18,48 @@ use roaring::RoaringBitmap;
 
 use crate::time::Moment;
 
-/// A token that waits, by urgency: its bound, or [`NEW`] or [`TROUBLED`] where none is known.
-pub(super) type Waiting = (Moment, u32);
+/// A token that waits, by urgency: its bound, or [`NEW`] or [`FAILED_BEFORE`] where none is known.
+pub(super) type WaitKey = (Moment, u32);
 
 /// Nothing was said of the token yet.
 pub(super) const NEW: Moment = Moment::NEVER;
 
 /// The token was dead, missing or failing when it was last heard of. No clock gets there.
-pub(super) const TROUBLED: Moment = Moment::from_millis(u64::MAX - 1);
+pub(super) const FAILED_BEFORE: Moment = Moment::from_millis(u64::MAX - 1);
 
 /// One of so many places goes to a token without a bound ahead, while both kinds wait.
-const SHARE: u32 = 4;
+const RESERVED_SHARE: u32 = 4;
 
 /// The tokens that wait for one server.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    bounded: BTreeSet<Place>,
-    new: Crowd,
-    troubled: Crowd,
+pub(super) struct WaitQueue {
+    bounded: BTreeSet<PackedKey>,
+    new: RoundRobin,
+    failed_before: RoundRobin,
     /// Of these two, the new ones had the last place.
-    new_had_it: bool,
+    was_new_served_last: bool,
     /// Places since either had one, or a bound that has passed.
-    places: u32,
+    since_reserved: u32,
     /// What this is once the place that was given last is used: it may turn out to be needless.
-    places_then: u32,
+    since_reserved_if_used: u32,
 }
 
 /// Tokens without a known bound, by turns.
 #[derive(Debug, Default)]
-struct Crowd {
+struct RoundRobin {
     ids: RoaringBitmap,
     /// Those before this one have had their turn.
     turn: u32,
 }
 
-impl Crowd {
+impl RoundRobin {
     /// All of them, from the one on whose turn it is.
-    fn by_turns(&self) -> impl Iterator<Item = u32> {
+    fn in_order(&self) -> impl Iterator<Item = u32> {
         self.ids.range(self.turn..).chain(self.ids.range(..self.turn))
     }
 
-    fn take(&mut self) -> Option<u32> {
-        let id = self.by_turns().next()?;
+    fn pop(&mut self) -> Option<u32> {
+        let id = self.in_order().next()?;
         self.ids.remove(id);
         self.turn = id.saturating_add(1);
         Some(id)
@@ -75,118 +75,118 @@ impl Crowd {
     }
 }
 
-/// A [`Waiting`] with a bound in nine bytes, so ordered as it is. Bounds beyond 34 years of
+/// A [`WaitKey`] with a bound in nine bytes, so ordered as it is. Bounds beyond 34 years of
 /// uptime are all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place([u8; 5], [u8; 4]);
+struct PackedKey([u8; 5], [u8; 4]);
 
-impl Place {
-    fn new((bound, id): Waiting) -> Self {
+impl PackedKey {
+    fn new((bound, id): WaitKey) -> Self {
         let [0, 0, 0, bound @ ..] = bound.as_millis().to_be_bytes() else {
             return Self([u8::MAX; 5], id.to_be_bytes());
         };
         Self(bound, id.to_be_bytes())
     }
 
-    fn waiting(self) -> Waiting {
+    fn key(self) -> WaitKey {
         let mut bound = [0; 8];
         bound[3..].copy_from_slice(&self.0);
         (Moment::from_millis(u64::from_be_bytes(bound)), u32::from_be_bytes(self.1))
     }
 }
 
-impl Line {
-    pub(super) fn add(&mut self, waiting: Waiting) {
-        match waiting {
+impl WaitQueue {
+    pub(super) fn add(&mut self, key: WaitKey) {
+        match key {
             (NEW, id) => self.new.ids.insert(id),
-            (TROUBLED, id) => self.troubled.ids.insert(id),
-            bounded => self.bounded.insert(Place::new(bounded)),
+            (FAILED_BEFORE, id) => self.failed_before.ids.insert(id),
+            bounded => self.bounded.insert(PackedKey::new(bounded)),
         };
     }
 
-    pub(super) fn remove(&mut self, waiting: Waiting) {
-        match waiting {
+    pub(super) fn remove(&mut self, key: WaitKey) {
+        match key {
             (NEW, id) => self.new.ids.remove(id),
-            (TROUBLED, id) => self.troubled.ids.remove(id),
-            bounded => self.bounded.remove(&Place::new(bounded)),
+            (FAILED_BEFORE, id) => self.failed_before.ids.remove(id),
+            bounded => self.bounded.remove(&PackedKey::new(bounded)),
         };
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bounded.is_empty() && self.new.ids.is_empty() && self.troubled.ids.is_empty()
+        self.bounded.is_empty() && self.new.ids.is_empty() && self.failed_before.ids.is_empty()
     }
 
     /// About how many bytes it takes up.
     pub(super) fn footprint(&self) -> usize {
         /// A place in a node that is two thirds full, as most are.
-        const EACH: usize = size_of::<Place>() * 3 / 2 + 2;
-        self.bounded.len() * EACH + self.new.footprint() + self.troubled.footprint()
+        const EACH: usize = size_of::<PackedKey>() * 3 / 2 + 2;
+        self.bounded.len() * EACH + self.new.footprint() + self.failed_before.footprint()
     }
 
     /// Takes out who has the next place.
-    pub(super) fn take(&mut self, now: Moment) -> Option<u32> {
-        let owed = self.places + 1 >= SHARE;
+    pub(super) fn pop(&mut self, now: Moment) -> Option<u32> {
+        let owed = self.since_reserved + 1 >= RESERVED_SHARE;
         let (urgent, past) = (self.urgent(now).next(), self.past(now).next());
         if let Some(urgent) = urgent.filter(|_| !owed) {
-            return Some(self.take_bounded(urgent));
+            return Some(self.pop_with_expiry(urgent));
         }
-        let owed_to = self.take_unbounded().or_else(|| {
+        let owed_to = self.pop_without_expiry().or_else(|| {
             let past = past.filter(|_| owed)?;
             self.remove(past);
             Some(past.1)
         });
         if owed_to.is_some() {
-            self.places_then = 0;
+            self.since_reserved_if_used = 0;
             return owed_to;
         }
-        Some(self.take_bounded(urgent.or(past)?))
+        Some(self.pop_with_expiry(urgent.or(past)?))
     }
 
     /// The place that was given last is used.
-    pub(super) fn used(&mut self) {
-        self.places = self.places_then;
+    pub(super) fn commit_pop(&mut self) {
+        self.since_reserved = self.since_reserved_if_used;
     }
 
-    fn take_bounded(&mut self, waiting: Waiting) -> u32 {
-        self.remove(waiting);
-        self.places_then = (self.places + 1).min(SHARE);
-        waiting.1
+    fn pop_with_expiry(&mut self, key: WaitKey) -> u32 {
+        self.remove(key);
+        self.since_reserved_if_used = (self.since_reserved + 1).min(RESERVED_SHARE);
+        key.1
     }
 
-    fn take_unbounded(&mut self) -> Option<u32> {
-        let troubled = if self.new_had_it { self.troubled.take() } else { None };
-        let new = if troubled.is_none() { self.new.take() } else { None };
-        self.new_had_it = new.is_some();
-        troubled.or(new).or_else(|| self.troubled.take())
+    fn pop_without_expiry(&mut self) -> Option<u32> {
+        let failed_before = if self.was_new_served_last { self.failed_before.pop() } else { None };
+        let new = if failed_before.is_none() { self.new.pop() } else { None };
+        self.was_new_served_last = new.is_some();
+        failed_before.or(new).or_else(|| self.failed_before.pop())
     }
 
     /// Those whose bound is ahead, the earliest first.
-    pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        let now = Place::new((now, u32::MAX));
-        self.bounded.range((Excluded(now), Unbounded)).map(|place| place.waiting())
+    pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
+        let now = PackedKey::new((now, u32::MAX));
+        self.bounded.range((Excluded(now), Unbounded)).map(|place| place.key())
     }
 
     /// All of them, the most urgent first.
-    pub(super) fn by_urgency(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        let troubled = self.troubled.by_turns().map(|id| (TROUBLED, id));
-        let new = self.new.by_turns().map(|id| (NEW, id));
-        self.urgent(now).chain(troubled).chain(new).chain(self.past(now))
+    pub(super) fn by_urgency(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
+        let failed_before = self.failed_before.in_order().map(|id| (FAILED_BEFORE, id));
+        let new = self.new.in_order().map(|id| (NEW, id));
+        self.urgent(now).chain(failed_before).chain(new).chain(self.past(now))
     }
 
     /// Draws one of the tokens without a known bound.
-    pub(super) fn draw(&self, chance: &mut fastrand::Rng) -> Option<Waiting> {
-        let (new, troubled) = (self.new.ids.len(), self.troubled.ids.len());
-        let at = chance.u64(0..(new + troubled).max(1));
+    pub(super) fn draw(&self, chance: &mut fastrand::Rng) -> Option<WaitKey> {
+        let (new, failed_before) = (self.new.ids.len(), self.failed_before.ids.len());
+        let at = chance.u64(0..(new + failed_before).max(1));
         let select = |ids: &RoaringBitmap, at| ids.select(u32::try_from(at).ok()?);
         match at.checked_sub(new) {
             None => select(&self.new.ids, at).map(|id| (NEW, id)),
-            Some(at) => select(&self.troubled.ids, at).map(|id| (TROUBLED, id)),
+            Some(at) => select(&self.failed_before.ids, at).map(|id| (FAILED_BEFORE, id)),
         }
     }
 
-    fn past(&self, now: Moment) -> impl Iterator<Item = Waiting> {
-        let now = Place::new((now, u32::MAX));
-        self.bounded.range(..=now).map(|place| place.waiting())
+    fn past(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
+        let now = PackedKey::new((now, u32::MAX));
+        self.bounded.range(..=now).map(|place| place.key())
     }
 }
 
@@ -199,100 +199,100 @@ mod tests {
     const NOW: Moment = Moment::from_millis(1_000);
 
     /// Gives the next place, and uses it.
-    fn take(line: &mut Line) -> Option<u32> {
-        let id = line.take(NOW)?;
-        line.used();
+    fn pop(queue: &mut WaitQueue) -> Option<u32> {
+        let id = queue.pop(NOW)?;
+        queue.commit_pop();
         Some(id)
     }
 
     /// The next so many that have a place, of a line in which everyone waits again at once.
-    fn served(line: &mut Line, places: usize) -> Vec<u32> {
+    fn served(queue: &mut WaitQueue, since_reserved: usize) -> Vec<u32> {
         let mut served = Vec::new();
-        for _ in 0..places {
-            let id = take(line).unwrap();
-            line.add(if id < 100 { (NEW, id) } else { ahead(id) });
+        for _ in 0..since_reserved {
+            let id = pop(queue).unwrap();
+            queue.add(if id < 100 { (NEW, id) } else { ahead(id) });
             served.push(id);
         }
         served
     }
 
     /// A token with a bound ahead.
-    fn ahead(id: u32) -> Waiting {
+    fn ahead(id: u32) -> WaitKey {
         (Moment::from_millis(u64::from(id) * 1_000), id)
     }
 
-    fn line(unbounded: u32, bounded: u32) -> Line {
-        let mut line = Line::default();
-        (0..unbounded).for_each(|id| line.add((NEW, id)));
-        (100..100 + bounded).for_each(|id| line.add(ahead(id)));
-        line
+    fn queue(unbounded: u32, bounded: u32) -> WaitQueue {
+        let mut queue = WaitQueue::default();
+        (0..unbounded).for_each(|id| queue.add((NEW, id)));
+        (100..100 + bounded).for_each(|id| queue.add(ahead(id)));
+        queue
     }
 
     #[test]
     fn where_too_many_bounds_are_ahead_every_fourth_place_goes_to_a_token_without_one() {
-        let served = served(&mut line(50, 1_000), 8);
+        let served = served(&mut queue(50, 1_000), 8);
         assert_eq!(served, [100, 100, 100, 0, 100, 100, 100, 1]);
     }
 
     #[test]
     fn tokens_without_a_bound_take_turns_however_often_one_comes_back() {
-        let served = served(&mut line(3, 1_000), 4 * 7);
+        let served = served(&mut queue(3, 1_000), 4 * 7);
         let unbounded: Vec<_> = served.into_iter().filter(|id| *id < 100).collect();
         assert_eq!(unbounded, [0, 1, 2, 0, 1, 2, 0]);
     }
 
     #[test]
     fn of_a_crowd_of_new_ones_every_other_gives_way_to_one_that_was_in_trouble() {
-        let mut line = line(50, 0);
-        (60..62).for_each(|id| line.add((TROUBLED, id)));
-        let order: Vec<_> = (0..6).filter_map(|_| take(&mut line)).collect();
+        let mut queue = queue(50, 0);
+        (60..62).for_each(|id| queue.add((FAILED_BEFORE, id)));
+        let order: Vec<_> = (0..6).filter_map(|_| pop(&mut queue)).collect();
         assert_eq!(order, [0, 60, 1, 61, 2, 3]);
     }
 
     #[test]
     fn both_kinds_without_a_bound_share_every_fourth_place() {
-        let mut line = line(50, 1_000);
-        line.add((TROUBLED, 60));
-        let order: Vec<_> = (0..12).filter_map(|_| take(&mut line)).collect();
+        let mut queue = queue(50, 1_000);
+        queue.add((FAILED_BEFORE, 60));
+        let order: Vec<_> = (0..12).filter_map(|_| pop(&mut queue)).collect();
         assert_eq!([order[3], order[7], order[11]], [0, 60, 1]);
         assert!(order.iter().filter(|id| **id >= 100).count() == 9);
     }
 
     #[test]
     fn one_that_comes_when_only_bounds_were_ahead_for_long_goes_first() {
-        let mut line = line(0, 1_000);
-        served(&mut line, 100);
-        line.add((NEW, 7));
-        assert_eq!(served(&mut line, 2), [7, 100]);
+        let mut queue = queue(0, 1_000);
+        served(&mut queue, 100);
+        queue.add((NEW, 7));
+        assert_eq!(served(&mut queue, 2), [7, 100]);
     }
 
     #[test]
     fn a_place_that_is_not_used_does_not_count() {
-        let mut line = line(1, 1_000);
-        (0..10).for_each(|_| assert!(line.take(NOW).is_some_and(|id| id >= 100)));
-        assert_eq!(served(&mut line, 4)[3], 0);
+        let mut queue = queue(1, 1_000);
+        (0..10).for_each(|_| assert!(queue.pop(NOW).is_some_and(|id| id >= 100)));
+        assert_eq!(served(&mut queue, 4)[3], 0);
     }
 
     #[test]
     fn where_nobody_waits_without_a_bound_none_of_the_places_is_lost() {
-        assert_eq!(served(&mut line(0, 3), 8), [100; 8]);
+        assert_eq!(served(&mut queue(0, 3), 8), [100; 8]);
     }
 
     #[test]
     fn where_only_bounds_wait_every_fourth_place_goes_to_one_that_has_passed() {
-        let mut line = line(0, 1_000);
-        (98..100).for_each(|id| line.add((Moment::from_millis(10), id)));
-        let order: Vec<_> = (0..9).filter_map(|_| take(&mut line)).collect();
+        let mut queue = queue(0, 1_000);
+        (98..100).for_each(|id| queue.add((Moment::from_millis(10), id)));
+        let order: Vec<_> = (0..9).filter_map(|_| pop(&mut queue)).collect();
         assert_eq!(order, [100, 101, 102, 98, 103, 104, 105, 99, 106]);
     }
 
     #[test]
     fn a_bound_that_has_passed_comes_after_all_others() {
-        let mut line = line(2, 2);
-        line.add((Moment::from_millis(10), 99));
-        let order: Vec<_> = std::iter::from_fn(|| take(&mut line)).collect();
+        let mut queue = queue(2, 2);
+        queue.add((Moment::from_millis(10), 99));
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).collect();
         assert_eq!(order, [100, 101, 0, 1, 99]);
-        assert!(line.is_empty());
+        assert!(queue.is_empty());
     }
 
     proptest! {
@@ -302,17 +302,17 @@ mod tests {
         ) {
             let [one, other] =
                 [one, other].map(|(bound, id)| (Moment::from_millis(bound), id));
-            prop_assert_eq!(Place::new(one).cmp(&Place::new(other)), one.cmp(&other));
-            prop_assert_eq!(Place::new(one).waiting(), one);
+            prop_assert_eq!(PackedKey::new(one).cmp(&PackedKey::new(other)), one.cmp(&other));
+            prop_assert_eq!(PackedKey::new(one).key(), one);
         }
     }
 
     #[test]
     fn a_bound_too_far_to_be_told_from_others_can_be_taken_out_again() {
-        let (mut line, far) = (Line::default(), Moment::from_millis(u64::MAX - 2));
-        line.add((far, 7));
-        assert_eq!(line.urgent(NOW).count(), 1);
-        line.remove((far, 7));
-        assert!(line.is_empty());
+        let (mut queue, far) = (WaitQueue::default(), Moment::from_millis(u64::MAX - 2));
+        queue.add((far, 7));
+        assert_eq!(queue.urgent(NOW).count(), 1);
+        queue.remove((far, 7));
+        assert!(queue.is_empty());
     }
 }

@@ -11,9 +11,9 @@ const ROW: usize = 32;
 
 /// What tokens have besides, by number.
 #[derive(Debug, Default)]
-pub(super) struct Asides(Vec<Option<Box<[Aside; ROW]>>>);
+pub(super) struct ExtraTable(Vec<Option<Box<[Aside; ROW]>>>);
 
-impl Asides {
+impl ExtraTable {
     pub(super) fn get(&self, id: u32) -> Aside {
         let row = self.0.get(id as usize / ROW).and_then(Option::as_ref);
         row.map_or(Aside::NOTHING, |row| row[id as usize % ROW])

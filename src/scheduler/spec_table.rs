@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::output::{ReauthId, ServerId, TokenSpec};
+use super::types::{ReauthId, ServerId, TokenSpec};
 
 /// A spec that holds for so many tokens.
 #[derive(Debug)]
-struct Shared {
+struct SharedSpec {
     spec: TokenSpec,
     tokens: u32,
 }
@@ -22,15 +22,15 @@ fn key(spec: &TokenSpec) -> Key {
 
 /// All specs, by number.
 #[derive(Debug, Default)]
-pub(super) struct Specs {
-    list: Vec<Option<Shared>>,
+pub(super) struct SpecTable {
+    list: Vec<Option<SharedSpec>>,
     known: BTreeMap<Key, u32>,
     free: Vec<u32>,
 }
 
-impl Specs {
+impl SpecTable {
     /// The number of a spec that holds for one token more.
-    pub(super) fn take(&mut self, spec: TokenSpec) -> u32 {
+    pub(super) fn acquire(&mut self, spec: TokenSpec) -> u32 {
         let key = key(&spec);
         if let Some(number) = self.known.get(&key)
             && let Some(shared) = &mut self.list[*number as usize]
@@ -38,7 +38,7 @@ impl Specs {
             shared.tokens += 1;
             return *number;
         }
-        let shared = Some(Shared { spec, tokens: 1 });
+        let shared = Some(SharedSpec { spec, tokens: 1 });
         let number = if let Some(number) = self.free.pop() {
             self.list[number as usize] = shared;
             number
@@ -51,7 +51,7 @@ impl Specs {
     }
 
     /// A spec holds for one token less.
-    pub(super) fn give_back(&mut self, number: u32) {
+    pub(super) fn release(&mut self, number: u32) {
         let place = &mut self.list[number as usize];
         let Some(shared) = place else { return };
         shared.tokens -= 1;

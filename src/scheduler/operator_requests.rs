@@ -1,12 +1,12 @@
-//! What people ask for: the keeper holds it to the same gates as everything else.
+//! What people ask for: the scheduler holds it to the same gates as everything else.
 
-use super::Keeper;
-use super::output::{Contact, Output, Ticket, TokenId};
+use super::Scheduler;
+use super::types::{HealthSignal, SchedulerOutput, Ticket, TokenId};
 use crate::lifecycle::{Event, Refusal, Request};
 use crate::outcome::Fault;
 use crate::time::{Moment, whole_millis};
 
-impl Keeper {
+impl Scheduler {
     /// A person asks for something that concerns a token. A check or an attempt may still have
     /// to wait for its server, or for a place.
     ///
@@ -18,7 +18,7 @@ impl Keeper {
         id: TokenId,
         request: Request,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) -> Result<(), Refusal> {
         let (Some(token), Some(spec)) = (self.token(id), self.spec(id)) else {
             return Err(Refusal::NoValue);
@@ -34,26 +34,26 @@ impl Keeper {
             let server = spec.server.index();
             self.servers[server].gate.breaker.forget(id.0);
         }
-        self.advance(id, Event::Requested(request), now, out);
-        self.settle(id, now, out);
+        self.apply_event(id, Event::Requested(request), now, out);
+        self.requeue(id, now, out);
         self.wake(now, out);
         Ok(())
     }
 
     /// The end of a revocation.
-    pub fn revoked(
+    pub fn revoke_finished(
         &mut self,
         ticket: Ticket,
         result: Result<(), Fault>,
         now: Moment,
-        out: &mut Vec<Output>,
+        out: &mut Vec<SchedulerOutput>,
     ) {
-        let contact = match &result {
-            Err(fault) if fault.local => Contact::None,
-            Err(fault) if fault.status.is_none() => Contact::Failed(fault.clone()),
-            Err(_) | Ok(()) => Contact::Made,
+        let signal = match &result {
+            Err(fault) if fault.local => HealthSignal::Unknown,
+            Err(fault) if fault.status.is_none() => HealthSignal::Unavailable(fault.clone()),
+            Err(_) | Ok(()) => HealthSignal::Available,
         };
-        self.server_result(ticket, contact, None, now, out);
-        self.conclude(ticket, Event::Revoked(result), now, out);
+        self.report_health(ticket, signal, None, now, out);
+        self.finish_action(ticket, Event::Revoked(result), now, out);
     }
 }

@@ -1,11 +1,11 @@
-//! What is to be seen of the keeper from outside, without a step of any token.
+//! What is to be seen of the scheduler from outside, without a step of any token.
 
-use super::Keeper;
-use super::output::{ServerId, TokenId};
+use super::Scheduler;
+use super::types::{ServerId, TokenId};
 use crate::lifecycle::{Glance, Need};
 use crate::time::Moment;
 
-impl Keeper {
+impl Scheduler {
     /// The token with this [key](TokenId::key), what there is to be seen of it in passing, and
     /// its server; `None` if there is none. The cheapest look at one of many: a few nanoseconds.
     pub fn glance(&self, key: u32) -> Option<(TokenId, Glance, ServerId)> {
@@ -22,6 +22,6 @@ impl Keeper {
     pub fn next_check(&self, id: TokenId) -> Option<Moment> {
         let due = self.token(id)?.due_for(Need::Server)?;
         let gate = &self.servers[self.spec(id)?.server.index()].gate;
-        Some(due.max(gate.quiet_until()).max(gate.breaker.next_probe().unwrap_or_default()))
+        Some(due.max(gate.throttled_until()).max(gate.breaker.next_probe().unwrap_or_default()))
     }
 }
