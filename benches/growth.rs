@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep::lifecycle::{Answer, Method, Policy, Renewal, Resumed, Schedule};
+use tokenkeep::lifecycle::{CheckResult, Method, PersistedLife, Policy, Renewal, Schedule};
 use tokenkeep::outcome::Outcome;
 use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket, TokenSpec};
 use tokenkeep::time::Moment;
@@ -100,13 +100,13 @@ impl Shop {
             let id = self.scheduler.add_token(spec, false, self.now);
             let passed = LIFE.mul_f64(0.6) * token / count;
             let life_ms = u64::try_from(LIFE.as_millis()).expect("a short life");
-            let resumed = Resumed {
-                bound: self.now + LIFE.saturating_sub(passed),
+            let resumed = PersistedLife {
+                expiry: self.now + LIFE.saturating_sub(passed),
                 remaining_ms: life_ms,
                 life_ms,
                 by: Method::Query,
                 proven: true,
-                unextendable: false,
+                unrenewable: false,
                 this_boot: true,
             };
             self.scheduler.restore(id, resumed, self.now, &mut self.out);
@@ -122,7 +122,7 @@ impl Shop {
             self.now = self.now + LATENCY;
             for ticket in std::mem::take(&mut self.calls) {
                 let outcome = Outcome::Alive { remaining: LIFE };
-                let answer = Answer { sent, received: self.now, outcome, replaced: false };
+                let answer = CheckResult { sent, received: self.now, outcome, replaced: false };
                 self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
                 answered += 1;
             }

@@ -48,38 +48,38 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "growth is judged by two lower ends",
         file: "src/lifecycle/reading.rs",
-        text: "self.bound() >= earlier.latest_end() + margin",
-        becomes: "self.bound() >= earlier.bound() + margin",
+        text: "self.expiry() >= earlier.latest_end() + margin",
+        becomes: "self.expiry() >= earlier.expiry() + margin",
         caught_by: &[RENEWAL],
     },
     Mutant {
         name: "the backoff ignores the bound",
-        file: "src/lifecycle/cadence.rs",
-        text: "let limit = reading.and_then(|reading| patience(reading, now)).unwrap_or(Duration::MAX);",
+        file: "src/lifecycle/check_timing.rs",
+        text: "let limit = reading.and_then(|reading| max_retry_pause(reading, now)).unwrap_or(Duration::MAX);",
         becomes: "let _ = (reading, now);\n    let limit = Duration::MAX;",
         caught_by: &[SURVIVAL],
     },
     Mutant {
         name: "a pause may take a third of any time that is left",
-        file: "src/lifecycle/cadence.rs",
+        file: "src/lifecycle/check_timing.rs",
         text: "(left / 3).min(share)",
         becomes: "(left / 3).max(share.min(left / 3))",
         caught_by: &[SURVIVAL],
     },
     Mutant {
         name: "a first 401 is believed",
-        file: "src/lifecycle/answer.rs",
+        file: "src/lifecycle/check_result.rs",
         text: "Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },",
         becomes: "Task::Watch | Task::Check | Task::Reauth => {
-                return self.dead(Standing::Rejected, fault);
+                return self.mark_dead(Validity::Rejected, fault);
             }",
         caught_by: &[LOGINS, SAID_ONCE],
     },
     Mutant {
         name: "a time-out is believed to be a death",
-        file: "src/lifecycle/answer.rs",
+        file: "src/lifecycle/check_result.rs",
         text: "self.unanswered(fault, Duration::ZERO);",
-        becomes: "self.dead(Standing::Expired, fault);",
+        becomes: "self.mark_dead(Validity::Expired, fault);",
         caught_by: &[LOGINS, SAID_ONCE],
     },
     Mutant {
@@ -99,7 +99,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token's budget is forgotten at a restart",
         file: "src/scheduler/mod.rs",
-        text: "active.token.restore(attempts);",
+        text: "active.token.restore_attempts(attempts);",
         becomes: "let _ = (&active.token, attempts);",
         caught_by: &[LOGINS],
     },
@@ -112,8 +112,8 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a resumed life counts from the restart",
-        file: "src/lifecycle/resume.rs",
-        text: "let sent = Moment::from_millis(resumed.bound.as_millis() - remaining_ms);",
+        file: "src/lifecycle/restore.rs",
+        text: "let sent = Moment::from_millis(persisted.expiry.as_millis() - remaining_ms);",
         becomes: "let sent = self.now;",
         caught_by: &[BOUND],
     },
@@ -147,55 +147,55 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a token with a request under way may start another",
-        file: "src/lifecycle/errand.rs",
+        file: "src/lifecycle/next_action.rs",
         // Only for requests: a write that goes on for ever would be begun for ever, in one step.
-        text: "        if self.flight.is_some() {\n            return None;",
-        becomes: "        if self.flight.is_some() && need != Need::Server {\n            return None;",
+        text: "        if self.in_flight.is_some() {\n            return None;",
+        becomes: "        if self.in_flight.is_some() && resource != Resource::Server {\n            return None;",
         caught_by: &[ONE_AT_A_TIME, SCHEDULE],
     },
     Mutant {
         name: "an alarm is said twice",
-        file: "src/lifecycle/step.rs",
-        text: "            return self.say(Notice::Unverified);\n",
-        becomes: "            self.say(Notice::Unverified);\n            return self.say(Notice::Unverified);\n",
+        file: "src/lifecycle/transition.rs",
+        text: "            return self.notify(Notice::Unverified);\n",
+        becomes: "            self.notify(Notice::Unverified);\n            return self.notify(Notice::Unverified);\n",
         caught_by: &[SAID_ONCE],
     },
     Mutant {
         name: "a recovery is not said",
-        file: "src/lifecycle/answer.rs",
-        text: "if lives && std::mem::take(&mut self.token.troubled) {",
-        becomes: "if lives && std::mem::take(&mut self.token.troubled) && false {",
+        file: "src/lifecycle/check_result.rs",
+        text: "if lives && std::mem::take(&mut self.token.unrecovered) {",
+        becomes: "if lives && std::mem::take(&mut self.token.unrecovered) && false {",
         caught_by: &[SAID_ONCE],
     },
     Mutant {
         name: "nobody is woken for a bound",
         file: "src/scheduler/token_slot.rs",
-        text: "token.due_for(Need::Nothing), token.next_alarm()];",
-        becomes: "token.due_for(Need::Nothing)];",
+        text: "token.due_for(Resource::None), token.next_deadline_warning()];",
+        becomes: "token.due_for(Resource::None)];",
         caught_by: &[SCHEDULE],
     },
     Mutant {
         name: "a value from the source is taken unverified",
-        file: "src/lifecycle/newcomer.rs",
-        text: "Standing::Missing | Standing::Expired | Standing::Rejected => self.take_spare(),",
-        becomes: "Standing::Missing
-            | Standing::Expired
-            | Standing::Rejected
-            | Standing::Alive(_) => self.take_spare(),",
+        file: "src/lifecycle/candidate.rs",
+        text: "Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),",
+        becomes: "Validity::Missing
+            | Validity::Expired
+            | Validity::Rejected
+            | Validity::Alive(_) => self.promote_candidate(),",
         caught_by: &[SURVIVAL],
     },
     Mutant {
         name: "a renewal whose answer was lost is put down to a query",
-        file: "src/lifecycle/proof.rs",
+        file: "src/lifecycle/renewal_proof.rs",
         text: "if by == Method::Query && self.token.renew_unanswered {",
         becomes: "if by == Method::Query && self.token.renew_unanswered && false {",
         caught_by: &[RENEWAL],
     },
     Mutant {
         name: "what does not grow is not renewed",
-        file: "src/lifecycle/proof.rs",
-        text: "(false, Renewal::Auto) => self.continue_with(Task::TryRenew),",
-        becomes: "(false, Renewal::Auto) => self.doubt(reading),",
+        file: "src/lifecycle/renewal_proof.rs",
+        text: "(false, Renewal::Auto) => self.follow_up_with(Task::TryRenew),",
+        becomes: "(false, Renewal::Auto) => self.renewal_not_observed(reading),",
         caught_by: &[SURVIVAL, RENEWAL],
     },
     Mutant {
@@ -214,7 +214,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "an action whose token is gone is not cancelled",
-        file: "tests/simulation/effects.rs",
+        file: "tests/simulation/actions.rs",
         text: "            self.cancelled.push(ticket);\n",
         becomes: "            let _ = ticket;\n",
         caught_by: &[LOST],
@@ -249,7 +249,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a candidate that takes its place is asked on a pooled connection",
-        file: "src/lifecycle/newcomer.rs",
+        file: "src/lifecycle/candidate.rs",
         text: "            self.token.failures = candidate.failures;\n",
         becomes: "            let _ = candidate.failures;\n",
         caught_by: &[FRESH],
@@ -263,15 +263,15 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a life of another boot is trusted",
-        file: "src/lifecycle/resume.rs",
-        text: "        if !resumed.this_boot {",
+        file: "src/lifecycle/restore.rs",
+        text: "        if !persisted.this_boot {",
         becomes: "        if false {",
         caught_by: &[BOOTS],
     },
     Mutant {
         name: "an inconclusive attempt counts for its token",
-        file: "src/lifecycle/budget.rs",
-        text: "            self.take_back();\n            self.inconclusive = inconclusive;",
+        file: "src/lifecycle/reauth_budget.rs",
+        text: "            self.refund();\n            self.inconclusive = inconclusive;",
         becomes: "            self.inconclusive = inconclusive;",
         caught_by: &[FREE],
     },

@@ -21,12 +21,12 @@ fn token(number: u64) -> (String, TokenValue) {
 
 fn life() -> Life {
     Life {
-        bound: clock::now() + Duration::from_secs(1_800),
+        expiry: clock::now() + Duration::from_secs(1_800),
         remaining_ms: 1_800_000,
         life_ms: 1_800_000,
         by_renewing: false,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }

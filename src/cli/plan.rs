@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::lifecycle::{Draw, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
 use crate::secret::mask;
 use crate::settings::{
     InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
@@ -176,8 +176,8 @@ fn first_check(server: &Server, crowd: u32) -> String {
 }
 
 fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> String {
-    let latest = check_wait(life, schedule, Draw::new(LATEST));
-    let earliest = check_wait(life, schedule, Draw::new(EARLIEST));
+    let latest = check_wait(life, schedule, RandomFraction::new(LATEST));
+    let earliest = check_wait(life, schedule, RandomFraction::new(EARLIEST));
     let checks = if earliest == latest {
         format!("a check every {}", words(latest))
     } else {

@@ -11,7 +11,7 @@ use super::deeds::{Done, Obtained, Renamed, Stored};
 use super::roster::LastWords;
 use crate::clock;
 use crate::events::CheckEnd;
-use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, Standing};
+use crate::lifecycle::{CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Validity};
 use crate::outcome::{Fault, Outcome};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
@@ -34,10 +34,10 @@ impl Daemon {
             Done::Reread(ticket, answer, look) => self.reread(ticket, answer, look),
             Done::StockCompared(id, deaths, stamp) => self.stock_compared(id, deaths, stamp),
             Done::StockReread(id, pass) => self.stock_reread(id, pass),
-            Done::Reauthenticated { ticket, duration, obtained } => {
+            Done::ReauthFinished { ticket, duration, obtained } => {
                 self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
-                let end = ReauthEnd { result, duration };
+                let end = ReauthResult { result, duration };
                 self.scheduler.reauth_finished(ticket, end, now, &mut self.outputs);
                 self.look_once_more(ticket.token);
             }
@@ -78,7 +78,7 @@ impl Daemon {
 
     /// Whether the value that a response names is not another token's. If it is, the response was
     /// misrouted and says nothing about this token: it becomes an error, and the value is refused.
-    fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut Answer) -> bool {
+    fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut CheckResult) -> bool {
         let Some(owner) = self.roster.owner_of(renamed.to.by_ref(), ticket.token) else {
             return true;
         };
@@ -107,16 +107,16 @@ impl Daemon {
     }
 
     /// What a re-auth attempt has brought, measured by the value that it was to replace.
-    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> Reauthenticated {
+    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> ReauthOutcome {
         let (value, stored) = match obtained {
             Obtained::Value(value) => (value, false),
             Obtained::InSource(Ok(found)) => (found.value, true),
             Obtained::InSource(Err(fault)) => {
                 let error = format!("it says that it wrote the token's file, but {fault}").into();
-                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
-                return Reauthenticated::Failed(fault);
+                let fault = ReauthError { error, exit_status: Some(0), ..ReauthError::default() };
+                return ReauthOutcome::Failed(fault);
             }
-            Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
+            Obtained::Nothing(fault) => return ReauthOutcome::Failed(fault),
         };
         let is_expected = self.scheduler.expects(ticket);
         if is_expected && !stored {
@@ -124,24 +124,24 @@ impl Daemon {
         }
         let spare = self.scheduler.spare_slot(ticket.token);
         let Some(kept) = self.roster.token(ticket.token).filter(|_| is_expected) else {
-            return Reauthenticated::NewValue { stored };
+            return ReauthOutcome::NewValue { stored };
         };
         if kept.value(spare.other()) == Some(value.by_ref()) {
-            let standing = self.scheduler.token(ticket.token).map(|token| token.standing());
+            let standing = self.scheduler.token(ticket.token).map(|token| token.validity());
             return match kept.file() {
                 // An unknown value came from the source after the attempt had begun: it is judged
                 // by its check.
-                Some(file) if stored && standing != Some(Standing::Unknown) => {
-                    Reauthenticated::Failed(unchanged(&file))
+                Some(file) if stored && standing != Some(Validity::Unknown) => {
+                    ReauthOutcome::Failed(unchanged(&file))
                 }
-                Some(_) | None => Reauthenticated::SameValue,
+                Some(_) | None => ReauthOutcome::SameValue,
             };
         }
         self.roster.put(ticket.token, spare, value.by_ref());
         if stored {
             self.is_in_source(ticket.token, &value);
         }
-        Reauthenticated::NewValue { stored }
+        ReauthOutcome::NewValue { stored }
     }
 
     /// The source holds this value now, whatever a look that began before says of it.
@@ -183,24 +183,24 @@ impl Daemon {
 }
 
 /// A command printed nothing, and did not write the token's file either.
-fn unchanged(file: &Path) -> ReauthFault {
+fn unchanged(file: &Path) -> ReauthError {
     let error = format!(
         "the re-auth command printed nothing, and {} still holds the old value; let it print the \
          new token, or write it to $TOKENKEEP_FILE",
         file.display()
     );
-    ReauthFault { error: error.into(), exit_status: Some(0), ..ReauthFault::default() }
+    ReauthError { error: error.into(), exit_status: Some(0), ..ReauthError::default() }
 }
 
 /// What a check was like, whatever it came to.
-fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
+fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
     let failed = match answer.outcome {
         Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
         Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
     };
     CheckEnd {
         lateness: answer.sent.since(ticket.due),
-        life_left: ticket.bound.map(|bound| bound.since(answer.sent)),
+        life_left: ticket.expiry.map(|bound| bound.since(answer.sent)),
         failed,
     }
 }
@@ -339,7 +339,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (mut daemon, ticket) = after_a_change_of_hands(folder.path());
             let duration = std::time::Duration::ZERO;
-            daemon.done(Done::Reauthenticated { ticket, duration, obtained });
+            daemon.done(Done::ReauthFinished { ticket, duration, obtained });
             assert!(is_untouched(&daemon, ticket));
         }
     }

@@ -15,7 +15,7 @@ use super::roster::Remote;
 use super::{Daemon, GRACE, Round};
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::Standing;
+use crate::lifecycle::Validity;
 use crate::outcome::Fault;
 use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
@@ -92,9 +92,9 @@ impl Daemon {
         let mut ids = Vec::new();
         for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms().revoke_on_shutdown) {
             let Some(token) = self.scheduler.token(id) else { continue };
-            let lives = match token.standing() {
-                Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
-                Standing::Missing | Standing::Expired | Standing::Rejected => false,
+            let lives = match token.validity() {
+                Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
+                Validity::Missing | Validity::Expired | Validity::Rejected => false,
             };
             if lives && let Some(value) = kept.value(token.active_slot()) {
                 let of_server = doomed.entry(kept.terms().server).or_default();

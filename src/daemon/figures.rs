@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Daemon;
-use crate::lifecycle::{Answer, Notice};
+use crate::lifecycle::{CheckResult, Notice};
 use crate::outcome::Outcome;
 use crate::scheduler::{ServerId, Ticket, TokenId};
 
@@ -153,7 +153,7 @@ impl Figures {
 
 impl Daemon {
     /// A call about a token has ended.
-    pub(super) fn count_answer(&mut self, ticket: Ticket, answer: &Answer) {
+    pub(super) fn count_answer(&mut self, ticket: Ticket, answer: &CheckResult) {
         let Some(server) = self.scheduler.spec(ticket.token).map(|spec| spec.server) else {
             return;
         };

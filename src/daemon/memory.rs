@@ -9,7 +9,7 @@ use super::absent::Absent;
 use super::sources::Held;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed};
+use crate::lifecycle::{Method, Notice, PersistedLife, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
 use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
@@ -85,7 +85,7 @@ impl Daemon {
         let (Some(token), Some(kept)) = (scheduler.token(id), roster.token(id)) else {
             return false;
         };
-        match token.resumable() {
+        match token.persisted_life() {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
                 let url = roster.remote(kept.terms().server).settings.url.as_str();
@@ -114,7 +114,7 @@ impl Daemon {
                 return;
             }
             if let Some(id) = self.scheduler.id_of(self.memory.next)
-                && self.scheduler.token(id).is_some_and(|token| token.resumable().is_some())
+                && self.scheduler.token(id).is_some_and(|token| token.persisted_life().is_some())
             {
                 self.write_down(id);
             }
@@ -134,7 +134,7 @@ impl Daemon {
         }
         let ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         for id in ids {
-            if self.scheduler.token(id).is_some_and(|token| token.resumable().is_some()) {
+            if self.scheduler.token(id).is_some_and(|token| token.persisted_life().is_some()) {
                 self.write_down(id);
             }
         }
@@ -173,9 +173,9 @@ impl Daemon {
 
     fn count_attempts(&self, id: TokenId) -> Option<()> {
         let (store, kept) = (self.store.as_ref()?, self.roster.token(id)?);
-        let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+        let none = ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
         let attempts = self.scheduler.token(id)?.attempts().unwrap_or(none);
-        let Attempts { window_end, counted: count, in_a_row } = attempts;
+        let ReauthAttempts { window_end, counted: count, in_a_row } = attempts;
         let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
         store.keep_count(Counted::Token(kept.name().to_owned()), count);
         Some(())
@@ -251,10 +251,11 @@ pub(super) async fn report(store: &mut Option<Writer>) -> Report {
     }
 }
 
-fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
+fn life(resumed: &PersistedLife) -> Life {
+    let PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot } =
+        *resumed;
     let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
+    Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.

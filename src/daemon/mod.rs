@@ -79,7 +79,7 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
-use crate::lifecycle::{Effect, Method, Notice};
+use crate::lifecycle::{Action, Method, Notice};
 use crate::process;
 use crate::scheduler::{Scheduler, SchedulerOutput, ServerNotice, Ticket};
 use crate::secret::{TokenValue, ValueRef};
@@ -341,10 +341,10 @@ impl Daemon {
 
     fn perform_one(&mut self, output: SchedulerOutput, now: Moment) {
         match output {
-            SchedulerOutput::Action(ticket, effect) => {
+            SchedulerOutput::Action(ticket, action) => {
                 self.open_actions += 1;
                 // The token may have been removed since, and its number given to another one.
-                if !self.scheduler.expects(ticket) || self.start(ticket, effect).is_none() {
+                if !self.scheduler.expects(ticket) || self.start(ticket, action).is_none() {
                     self.cancel(ticket);
                 }
             }
@@ -394,12 +394,12 @@ impl Daemon {
     }
 
     /// Starts an action; `None` if what it needs is not there.
-    fn start(&mut self, ticket: Ticket, effect: Effect) -> Option<()> {
+    fn start(&mut self, ticket: Ticket, action: Action) -> Option<()> {
         let kept = self.roster.token(ticket.token)?;
         let remote = self.roster.remote(kept.terms().server);
         let client = remote.client.clone();
-        match effect {
-            Effect::Ask { method, slot, timeout, connection } => {
+        match action {
+            Action::Check { method, slot, timeout, connection } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 if kept.stock().is_none() {
                     self.watcher.check(ticket.token.key());
@@ -411,7 +411,7 @@ impl Daemon {
                 let about = ((slot, value), (timeout, connection));
                 set.start(ticket, deeds::ask(ticket, client, method, about.0, about.1));
             }
-            Effect::Reauth { reason, attempt } => {
+            Action::Reauth { reason, attempt } => {
                 let reauth = kept.terms().reauth.clone()?;
                 let need = logins::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
@@ -421,11 +421,11 @@ impl Daemon {
                 let login = logins::reauth(ticket, client, method, timeout, need, first);
                 self.deeds.start(ticket, login);
             }
-            Effect::Revoke { slot, timeout } => {
+            Action::Revoke { slot, timeout } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 self.deeds.start(ticket, deeds::revoke(ticket, client, value, timeout));
             }
-            Effect::Store { slot } => {
+            Action::Persist { slot } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &mut self.store) {

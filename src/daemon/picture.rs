@@ -7,7 +7,7 @@ use super::views::{counted, level};
 use super::worst::{Worst, rank};
 use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-use crate::lifecycle::Glance;
+use crate::lifecycle::TokenSummary;
 
 /// Rows that are written at once: each has a name to be copied.
 const ROWS: usize = 1_024;
@@ -45,7 +45,7 @@ impl Picture {
         !self.reply.is_closed()
     }
 
-    pub(super) fn see(&mut self, glance: Glance, key: u32) {
+    pub(super) fn see(&mut self, glance: TokenSummary, key: u32) {
         if let Stage::Finding(worst) = &mut self.stage {
             worst.see(rank(glance, key));
         }
@@ -83,7 +83,7 @@ impl Daemon {
             name: names.then(|| Arc::from(kept.name())),
             server: kept.terms().server.index(),
             state: token.state().as_str(),
-            until: token.bound(),
+            until: token.expiry(),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             next_check: self.scheduler.next_check(id),
         })

@@ -11,7 +11,7 @@ use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::{Attempts, Method, Resumed, SourceChange};
+use crate::lifecycle::{Method, PersistedLife, ReauthAttempts, SourceChange};
 use crate::scheduler::{ReauthFailures, TokenId};
 use crate::store::{Count, Counted, Life, Recalled, Store};
 use crate::time::{Moment, whole_millis};
@@ -115,7 +115,8 @@ impl Daemon {
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
             let Count { count: counted, in_a_row, .. } = *count;
             self.roster.set_counted(id, counted);
-            self.scheduler.restore_reauth_attempts(id, Attempts { window_end, counted, in_a_row });
+            self.scheduler
+                .restore_reauth_attempts(id, ReauthAttempts { window_end, counted, in_a_row });
         }
     }
 
@@ -181,10 +182,10 @@ impl Daemon {
     }
 }
 
-fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
+fn resumed(life: &Life) -> PersistedLife {
+    let Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot } = *life;
     let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
+    PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::lifecycle::{Method, Notice, ReplacedBy, Stage};
+use crate::lifecycle::{DeadlineStage, Method, Notice, ReplacedBy};
 use crate::outcome::Fault;
 use crate::scheduler::ServerNotice;
 use crate::text::span;
@@ -88,12 +88,12 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
-            if *stage == Stage::NineTenths { Severity::Error } else { Severity::Warn },
+            if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
                 match stage {
-                    Stage::NineTenths => "nine tenths",
-                    Stage::Calm | Stage::Half => "half",
+                    DeadlineStage::NineTenths => "nine tenths",
+                    DeadlineStage::Calm | DeadlineStage::Half => "half",
                 },
                 span(*dies_in_ms)
             )

@@ -18,7 +18,7 @@ use super::figures::Labels;
 use crate::clock;
 use crate::control::Reply;
 use crate::events::Guard;
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::{ServerId, TokenId};
 use crate::time::Moment;
 
@@ -102,8 +102,8 @@ impl Scrape {
         self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(super) fn see(&mut self, glance: Glance, server: ServerId) {
-        let Some(bound) = glance.bound else { return };
+    pub(super) fn see(&mut self, glance: TokenSummary, server: ServerId) {
+        let Some(bound) = glance.expiry else { return };
         let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, Tally::default);
@@ -194,7 +194,7 @@ impl Daemon {
             let labels = vec![("token", token.name.clone())];
             let lives = matches!(known.state(), State::Alive | State::Retrying);
             alive.get_or_create(&labels).set(i64::from(lives));
-            if let Some(bound) = known.bound() {
+            if let Some(bound) = known.expiry() {
                 remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
             }
         }

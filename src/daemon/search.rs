@@ -6,7 +6,7 @@ use super::Daemon;
 use super::roster::Roster;
 use super::worst::{Rank, Worst, rank};
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::TokenId;
 use crate::time::Moment;
 
@@ -110,7 +110,7 @@ impl Search {
         !self.reply.is_closed()
     }
 
-    pub(super) fn see(&mut self, id: TokenId, glance: Glance, roster: &Roster) {
+    pub(super) fn see(&mut self, id: TokenId, glance: TokenSummary, roster: &Roster) {
         if !self.wanted.fits(glance.state, id, roster) {
             return;
         }

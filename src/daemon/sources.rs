@@ -123,7 +123,7 @@ impl Daemon {
                     self.forget_stored_value(id);
                 }
                 if unchanged {
-                    self.source_changed(id, SourceChange::Restored);
+                    self.source_changed(id, SourceChange::Reappeared);
                 } else {
                     self.forget_superseded(id);
                     self.offer(id, value);

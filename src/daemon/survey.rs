@@ -197,7 +197,7 @@ impl Daemon {
         while survey.next < end && !full {
             let key = survey.next;
             survey.next += 1;
-            let Some((id, glance, server)) = self.scheduler.glance(key) else { continue };
+            let Some((id, glance, server)) = self.scheduler.summary(key) else { continue };
             for look in &mut survey.looks {
                 match look {
                     Look::Search(search) => {

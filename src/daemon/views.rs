@@ -27,7 +27,7 @@ impl Daemon {
             server: self.roster.remote(kept.terms().server).settings.name.clone(),
             inventory: stock.map(|stock| stock.settings.name.clone()),
             state: token.state().as_str().to_owned(),
-            remaining_ms: token.bound().map(|bound| signed(bound, now)),
+            remaining_ms: token.expiry().map(|bound| signed(bound, now)),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),

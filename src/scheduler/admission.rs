@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Scheduler;
 use super::reauth_limiter::{ReauthLimiter, ReauthRoute};
 use super::types::{SchedulerOutput, TokenId};
-use crate::lifecycle::{Event, Need};
+use crate::lifecycle::{Event, Resource};
 use crate::time::Moment;
 
 impl Scheduler {
@@ -30,7 +30,7 @@ impl Scheduler {
                 self.schedule_wake(id, now);
                 continue;
             }
-            self.apply_event(id, Event::Woke, now, out);
+            self.apply_event(id, Event::TimerFired, now, out);
             self.enqueue(id, now, out);
         }
         if !self.is_reauth_stopped {
@@ -47,23 +47,23 @@ impl Scheduler {
             loop {
                 let Self { servers, table, chance, .. } = self;
                 let logs_in = |id| {
-                    table.inspect(id, |active| !active.is_due(Need::Server, now)) == Some(true)
+                    table.inspect(id, |active| !active.is_due(Resource::Server, now)) == Some(true)
                 };
                 let Some(id) = servers[index].gate.admit(now, chance, logs_in) else { break };
                 let id = TokenId(id);
                 let Some((active, _)) = self.table.activate(id.0) else { continue };
                 active.waiting = None;
-                if self.is_admission_stopped && !active.token.has_unkept_candidate() {
+                if self.is_admission_stopped && !active.token.has_unpersisted_candidate() {
                     continue;
                 }
-                let logs_in = !active.is_due(Need::Server, now);
+                let logs_in = !active.is_due(Resource::Server, now);
                 if logs_in && self.is_reauth_blocked(id, now) {
                     self.wait_for_reauth(id);
                     self.schedule_wake(id, now);
                     continue;
                 }
-                let need = if logs_in { Need::Reauth } else { Need::Server };
-                self.apply_event(id, Event::Admitted(need), now, out);
+                let resource = if logs_in { Resource::Reauth } else { Resource::Server };
+                self.apply_event(id, Event::Admitted(resource), now, out);
                 self.schedule_wake(id, now);
             }
         }
@@ -127,7 +127,7 @@ impl Scheduler {
             self.table.compact(id.0);
             return;
         }
-        let Some(due) = active.token.due_for(Need::Reauth).filter(|due| *due <= now) else {
+        let Some(due) = active.token.due_for(Resource::Reauth).filter(|due| *due <= now) else {
             return self.schedule_wake(id, now);
         };
         if route == ReauthRoute::Server {
@@ -139,13 +139,13 @@ impl Scheduler {
         let delay_max = spec.policy.reauth.map(|reauth| reauth.delay_max).unwrap_or_default();
         let until = due + delay_max;
         let is_futile = server.gate.breaker.is_open() && server.counts.asked() > 0;
-        if is_futile && active.token.bound().is_none() && now < until {
+        if is_futile && active.token.expiry().is_none() && now < until {
             active.waits_for_reauth = true;
             server.delayed_reauths.insert((until, id.0));
             self.table.compact(id.0);
             return;
         }
-        self.apply_event(id, Event::Admitted(Need::Reauth), now, out);
+        self.apply_event(id, Event::Admitted(Resource::Reauth), now, out);
         self.schedule_wake(id, now);
     }
 

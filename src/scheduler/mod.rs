@@ -42,8 +42,8 @@ use self::token_slot::ActiveToken;
 use self::token_table::TokenTable;
 use self::types::{HealthSignal, Permit};
 use crate::lifecycle::{
-    Answer, Attempts, Event, Method, Need, Notice, ReauthEnd, Reauthenticated, Slot, SourceChange,
-    Token,
+    CheckResult, Event, Method, Notice, ReauthAttempts, ReauthOutcome, ReauthResult, Resource,
+    Slot, SourceChange, Token,
 };
 use crate::outcome::{Fault, Outcome};
 use crate::time::Moment;
@@ -234,9 +234,9 @@ impl Scheduler {
     }
 
     /// Takes over the re-auth attempts that an earlier run has made for a token.
-    pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: Attempts) {
+    pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: ReauthAttempts) {
         if let Some((active, _)) = self.table.activate(id.0) {
-            active.token.restore(attempts);
+            active.token.restore_attempts(attempts);
             self.table.compact(id.0);
         }
     }
@@ -400,7 +400,7 @@ impl Scheduler {
     pub fn check_finished(
         &mut self,
         ticket: Ticket,
-        answer: Answer,
+        answer: CheckResult,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
@@ -414,36 +414,36 @@ impl Scheduler {
             _ => None,
         };
         self.report_health(ticket, signal, wish, now, out);
-        self.finish_action(ticket, Event::Answered(answer), now, out);
+        self.finish_action(ticket, Event::CheckFinished(answer), now, out);
     }
 
     /// The end of a re-auth attempt.
     pub fn reauth_finished(
         &mut self,
         ticket: Ticket,
-        end: ReauthEnd,
+        end: ReauthResult,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
         self.release_hook(ticket.permit);
         let (signal, wish) = match &end.result {
-            Reauthenticated::NewValue { .. } | Reauthenticated::SameValue => {
+            ReauthOutcome::NewValue { .. } | ReauthOutcome::SameValue => {
                 (HealthSignal::Available, None)
             }
-            Reauthenticated::Failed(fault) if fault.unavailable => {
+            ReauthOutcome::Failed(fault) if fault.unavailable => {
                 let failure = Fault { status: fault.status, ..Fault::new(fault.error.clone()) };
                 (HealthSignal::Unavailable(failure), None)
             }
-            Reauthenticated::Failed(fault) if fault.status.is_some() => {
+            ReauthOutcome::Failed(fault) if fault.status.is_some() => {
                 (HealthSignal::Available, fault.retry_after)
             }
-            Reauthenticated::Failed(_) => (HealthSignal::Unknown, None),
+            ReauthOutcome::Failed(_) => (HealthSignal::Unknown, None),
         };
         self.report_health(ticket, signal, wish, now, out);
-        if !matches!(end.result, Reauthenticated::Failed(_)) {
+        if !matches!(end.result, ReauthOutcome::Failed(_)) {
             self.repeat_logins(ticket.token, now, out);
         }
-        self.finish_action(ticket, Event::Reauthenticated(end), now, out);
+        self.finish_action(ticket, Event::ReauthFinished(end), now, out);
     }
 
     /// A login succeeded: those of the same method that wait because one came to no conclusion
@@ -453,7 +453,8 @@ impl Scheduler {
         if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
             return;
         }
-        let waits = |active: &ActiveToken| active.id != id.0 && active.token.repeats_login();
+        let waits =
+            |active: &ActiveToken| active.id != id.0 && active.token.is_reauth_inconclusive();
         for id in
             self.table.active_where(|active, spec| spec.reauth == Some(reauth) && waits(active))
         {
@@ -470,7 +471,7 @@ impl Scheduler {
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
-        self.finish_action(ticket, Event::Stored(result), now, out);
+        self.finish_action(ticket, Event::PersistFinished(result), now, out);
     }
 
     /// A token's source was read again.
@@ -488,16 +489,17 @@ impl Scheduler {
 
     /// Nobody will be there later: what could not be stored is written once more.
     pub fn flush_pending_writes(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
-        for id in self.table.active_where(|active, _| active.token.due_for(Need::Nothing).is_some())
+        for id in
+            self.table.active_where(|active, _| active.token.due_for(Resource::None).is_some())
         {
-            self.apply_event(TokenId(id), Event::Ending, now, out);
+            self.apply_event(TokenId(id), Event::ShuttingDown, now, out);
             self.enqueue(TokenId(id), now, out);
         }
     }
 
     /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
     pub fn has_unpersisted_candidates(&self) -> bool {
-        !self.table.active_where(|active, _| active.token.has_unkept_candidate()).is_empty()
+        !self.table.active_where(|active, _| active.token.has_unpersisted_candidate()).is_empty()
     }
 
     /// Whether the effect behind `ticket` is still waited for.

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::types::{HealthSignal, SchedulerOutput, Ticket, TokenId};
-use crate::lifecycle::{Event, Refusal, Request};
+use crate::lifecycle::{Event, OperatorRequest, RequestError};
 use crate::outcome::Fault;
 use crate::time::{Moment, whole_millis};
 
@@ -16,25 +16,25 @@ impl Scheduler {
     pub fn request(
         &mut self,
         id: TokenId,
-        request: Request,
+        request: OperatorRequest,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let (Some(token), Some(spec)) = (self.token(id), self.spec(id)) else {
-            return Err(Refusal::NoValue);
+            return Err(RequestError::NoValue);
         };
-        token.weigh(request, &spec.policy, now)?;
-        if let (Request::Reauth, Some(reauth)) = (request, spec.reauth) {
+        token.validate_request(request, &spec.policy, now)?;
+        if let (OperatorRequest::Reauth, Some(reauth)) = (request, spec.reauth) {
             let opens = self.reauths[reauth.index()].opens_at();
             if now < opens {
-                return Err(Refusal::Held { retry_in_ms: whole_millis(opens.since(now)) });
+                return Err(RequestError::Held { retry_in_ms: whole_millis(opens.since(now)) });
             }
         }
-        if request == Request::Pause {
+        if request == OperatorRequest::Pause {
             let server = spec.server.index();
             self.servers[server].gate.breaker.forget(id.0);
         }
-        self.apply_event(id, Event::Requested(request), now, out);
+        self.apply_event(id, Event::OperatorRequested(request), now, out);
         self.requeue(id, now, out);
         self.wake(now, out);
         Ok(())
@@ -54,6 +54,6 @@ impl Scheduler {
             Err(_) | Ok(()) => HealthSignal::Available,
         };
         self.report_health(ticket, signal, None, now, out);
-        self.finish_action(ticket, Event::Revoked(result), now, out);
+        self.finish_action(ticket, Event::RevokeFinished(result), now, out);
     }
 }

@@ -2,14 +2,14 @@
 
 use super::Scheduler;
 use super::types::{ServerId, TokenId};
-use crate::lifecycle::{Glance, Need};
+use crate::lifecycle::{Resource, TokenSummary};
 use crate::time::Moment;
 
 impl Scheduler {
     /// The token with this [key](TokenId::key), what there is to be seen of it in passing, and
     /// its server; `None` if there is none. The cheapest look at one of many: a few nanoseconds.
-    pub fn glance(&self, key: u32) -> Option<(TokenId, Glance, ServerId)> {
-        self.table.glance(key).map(|(glance, spec)| (TokenId(key), glance, spec.server))
+    pub fn summary(&self, key: u32) -> Option<(TokenId, TokenSummary, ServerId)> {
+        self.table.summary(key).map(|(summary, spec)| (TokenId(key), summary, spec.server))
     }
 
     /// Whether a server answers, as far as is known.
@@ -20,7 +20,7 @@ impl Scheduler {
     /// When a token is asked about next, its server's wishes and its breaker included as far as
     /// they are known; `None` while a call is under way or none is planned.
     pub fn next_check(&self, id: TokenId) -> Option<Moment> {
-        let due = self.token(id)?.due_for(Need::Server)?;
+        let due = self.token(id)?.due_for(Resource::Server)?;
         let gate = &self.servers[self.spec(id)?.server.index()].gate;
         Some(due.max(gate.throttled_until()).max(gate.breaker.next_probe().unwrap_or_default()))
     }

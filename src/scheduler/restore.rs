@@ -5,7 +5,7 @@
 
 use super::Scheduler;
 use super::types::{SchedulerOutput, ServerId, TokenId};
-use crate::lifecycle::{Event, Method, Resumed, Standing, Token};
+use crate::lifecycle::{Event, Method, PersistedLife, Token, Validity};
 use crate::time::Moment;
 
 /// The share of the resumed tokens that is asked about at once; at least one of each server. Five
@@ -33,17 +33,18 @@ impl SpotChecks {
     /// clearly shorter than remembered, or a tenth as many tokens as were spot-checked are dead
     /// that should have lived.
     pub(super) fn judge(&mut self, earlier: &Token, token: &Token, now: Moment) -> bool {
-        let should_live = earlier.is_resumed() && earlier.bound().is_some_and(|bound| bound > now);
+        let should_live =
+            earlier.is_restored() && earlier.expiry().is_some_and(|expiry| expiry > now);
         if !self.is_refuted
-            && let (Standing::Alive(earlier), Standing::Alive(reading), true, false) =
-                (earlier.standing(), token.standing(), earlier.is_resumed(), token.is_resumed())
-            && reading.latest_end() + earlier.remaining() / CLEARLY_LESS < earlier.bound()
+            && let (Validity::Alive(earlier), Validity::Alive(reading), true, false) =
+                (earlier.validity(), token.validity(), earlier.is_restored(), token.is_restored())
+            && reading.latest_end() + earlier.remaining() / CLEARLY_LESS < earlier.expiry()
         {
             self.is_refuted = true;
             return true;
         }
-        let is_dead = matches!(token.standing(), Standing::Expired | Standing::Rejected);
-        let was_dead = matches!(earlier.standing(), Standing::Expired | Standing::Rejected);
+        let is_dead = matches!(token.validity(), Validity::Expired | Validity::Rejected);
+        let was_dead = matches!(earlier.validity(), Validity::Expired | Validity::Rejected);
         if !should_live || !is_dead || was_dead {
             return false;
         }
@@ -56,20 +57,20 @@ impl Scheduler {
     /// Goes on with a token where an earlier run left it, in place of
     /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue): its value has been
     /// put into the [spare slot](Scheduler::spare_slot). One that is known already, or whose
-    /// bound has passed, is taken as a new value.
+    /// expiry has passed, is taken as a new value.
     pub fn restore(
         &mut self,
         id: TokenId,
-        resumed: Resumed,
+        persisted: PersistedLife,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
         let Some(spec) = self.table.spec(id.0) else { return };
         let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
         let spot_check =
-            resumed.this_boot && (spot_checks.started == 0 || self.chance.f64() < SPOT_CHECKED);
+            persisted.this_boot && (spot_checks.started == 0 || self.chance.f64() < SPOT_CHECKED);
         spot_checks.started += u32::from(spot_check);
-        self.apply_event(id, Event::Resumed { resumed, spot_check }, now, out);
+        self.apply_event(id, Event::Restored { persisted, spot_check }, now, out);
         self.requeue(id, now, out);
         self.wake(now, out);
     }
@@ -80,14 +81,14 @@ impl Scheduler {
     }
 
     /// Everything that an earlier run knew of a server's tokens is asked about anew.
-    pub(super) fn distrust_restored(
+    pub(super) fn recheck_all_restored(
         &mut self,
         server: ServerId,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
-        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_resumed()) {
-            self.apply_event(TokenId(id), Event::Doubted, now, out);
+        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_restored()) {
+            self.apply_event(TokenId(id), Event::RecheckRestored, now, out);
             self.enqueue(TokenId(id), now, out);
         }
     }
@@ -100,14 +101,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lifecycle::{Answer, Effect, Need, Policy, Renewal, Schedule};
+    use crate::lifecycle::{Action, CheckResult, Policy, Renewal, Resource, Schedule};
     use crate::outcome::{Fault, Outcome};
     use crate::scheduler::{ServerLimits, TokenSpec};
 
     const NOW: Moment = Moment::from_millis(10_000_000);
 
     /// A scheduler that has resumed so many tokens with 50 of their 60 min left, and its effects.
-    fn resumed(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
+    fn restored(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
         let number = |number| NonZeroU32::new(number).unwrap();
         let mut scheduler = Scheduler::new(number(4), 7);
         let limits = ServerLimits { rate_limit: number(100_000), max_in_flight: number(100_000) };
@@ -123,23 +124,23 @@ mod tests {
         for _ in 0..count {
             let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };
             let id = scheduler.add_token(spec, false, NOW);
-            let resumed = Resumed {
-                bound: NOW + Duration::from_secs(3_000),
+            let persisted = PersistedLife {
+                expiry: NOW + Duration::from_secs(3_000),
                 remaining_ms: 3_600_000,
                 life_ms: 3_600_000,
                 by: Method::Query,
                 proven: true,
-                unextendable: false,
+                unrenewable: false,
                 this_boot: true,
             };
-            scheduler.restore(id, resumed, NOW, &mut out);
+            scheduler.restore(id, persisted, NOW, &mut out);
         }
         (scheduler, out)
     }
 
     fn asked(out: &[SchedulerOutput]) -> usize {
         out.iter()
-            .filter(|out| matches!(out, SchedulerOutput::Action(_, Effect::Ask { .. })))
+            .filter(|out| matches!(out, SchedulerOutput::Action(_, Action::Check { .. })))
             .count()
     }
 
@@ -158,7 +159,7 @@ mod tests {
         });
         for ticket in tickets.take(dead) {
             let outcome = Outcome::Expired(Fault::new("expired"));
-            let answer = Answer { sent: NOW, received: NOW, outcome, replaced: false };
+            let answer = CheckResult { sent: NOW, received: NOW, outcome, replaced: false };
             scheduler.check_finished(ticket, answer, NOW, &mut next);
         }
         scheduler.wake(NOW + Duration::from_secs(5), &mut next);
@@ -167,28 +168,28 @@ mod tests {
 
     #[test]
     fn a_small_share_is_asked_about_first() {
-        let (_, out) = resumed(10_000);
+        let (_, out) = restored(10_000);
         assert!((20..=90).contains(&asked(&out)), "{}", asked(&out));
     }
 
     #[test]
     fn at_least_one_is_asked_about() {
-        assert_eq!(asked(&resumed(1).1), 1);
+        assert_eq!(asked(&restored(1).1), 1);
     }
 
     #[test]
     fn single_dead_ones_change_nothing() {
-        let (mut scheduler, out) = resumed(10_000);
+        let (mut scheduler, out) = restored(10_000);
         assert_eq!(asked(&answer(&mut scheduler, out, 2)), 0);
     }
 
     #[test]
     fn too_many_dead_ones_have_all_asked_about() {
-        let (mut scheduler, out) = resumed(10_000);
+        let (mut scheduler, out) = restored(10_000);
         let dead = asked(&out) / 10;
         answer(&mut scheduler, out, dead);
         let is_due = |token: &Token| {
-            token.is_busy() || token.due_for(Need::Server).is_some_and(|due| due <= NOW)
+            token.is_busy() || token.due_for(Resource::Server).is_some_and(|due| due <= NOW)
         };
         let due = (0..10_000).filter_map(|key| scheduler.token(scheduler.id_of(key)?));
         assert_eq!(due.filter(is_due).count(), 10_000 - dead);

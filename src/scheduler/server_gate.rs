@@ -63,10 +63,10 @@ impl ServerGate {
         self.limits = limits;
     }
 
-    /// A token waits, and its next try must not come later than after `patience`.
-    pub(super) fn wait(&mut self, waiting: WaitKey, now: Moment, patience: Duration) {
+    /// A token waits, and its next try must not come later than after `max_retry_pause`.
+    pub(super) fn wait(&mut self, waiting: WaitKey, now: Moment, max_retry_pause: Duration) {
         self.waiting.add(waiting);
-        self.breaker.expedite(waiting.1, now, patience);
+        self.breaker.expedite(waiting.1, now, max_retry_pause);
     }
 
     pub(super) fn leave(&mut self, waiting: WaitKey) {
@@ -107,7 +107,7 @@ impl ServerGate {
         self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
     }
 
-    /// The tokens that wait and still have a bound ahead.
+    /// The tokens that wait and still have an expiry ahead.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = u32> {
         self.waiting.urgent(now).map(|(_, id)| id)
     }

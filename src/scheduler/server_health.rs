@@ -8,7 +8,7 @@ use super::token_slot::ActiveToken;
 use super::types::{
     HealthSignal, Permit, SchedulerOutput, ServerId, ServerNotice, StateCounts, Ticket, TokenId,
 };
-use crate::lifecycle::{Event, Token, backoff, patience};
+use crate::lifecycle::{Event, Token, backoff, max_retry_pause};
 use crate::time::Moment;
 
 /// How many of those that wait, from the most urgent on, have a say in how often a server that
@@ -50,7 +50,7 @@ impl Scheduler {
                 let urgent = server.gate.urgent(now).take(URGENT_CONSIDERED);
                 let readings = urgent
                     .filter_map(|id| self.table.inspect(id, |active| active.token.reading())?);
-                let longest = readings.filter_map(|reading| patience(&reading, now)).min();
+                let longest = readings.filter_map(|reading| max_retry_pause(&reading, now)).min();
                 let gap = |failures| {
                     let gap = backoff(failures, &schedule, None, now, draw);
                     let gap = longest.map_or(gap, |longest| gap.min(longest));
@@ -80,7 +80,7 @@ impl Scheduler {
                     id,
                     ServerNotice::Unavailable { tokens, fault },
                 ));
-                self.notify_failing_tokens(id, &Event::Summoned, now, out);
+                self.notify_failing_tokens(id, &Event::RetryNow, now, out);
             }
             BreakerChange::Closed => {
                 out.push(SchedulerOutput::ServerNotice(id, ServerNotice::Recovered { tokens }));
@@ -88,7 +88,7 @@ impl Scheduler {
             }
             BreakerChange::Answered(failed) => {
                 for id in failed {
-                    self.apply_event(TokenId(id), Event::Summoned, now, out);
+                    self.apply_event(TokenId(id), Event::RetryNow, now, out);
                     self.enqueue(TokenId(id), now, out);
                 }
             }
@@ -103,9 +103,10 @@ impl Scheduler {
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {
-        let dies = |token: &Token| token.bound().is_some_and(|bound| bound > now && bound <= until);
+        let dies =
+            |token: &Token| token.expiry().is_some_and(|expiry| expiry > now && expiry <= until);
         for id in self.table.ids_where(|token, spec| spec.server == server && dies(token)) {
-            self.apply_event(TokenId(id), Event::Quieted(until), now, out);
+            self.apply_event(TokenId(id), Event::Throttled(until), now, out);
             self.table.compact(id);
         }
     }
@@ -122,7 +123,7 @@ impl Scheduler {
         let breaker = &self.servers[server.index()].gate.breaker;
         let waits = |active: &ActiveToken| {
             let fails = active.token.is_failing() && !breaker.has_own_failures(active.id);
-            fails || *event == Event::ServerRecovered && active.token.repeats_login()
+            fails || *event == Event::ServerRecovered && active.token.is_reauth_inconclusive()
         };
         for id in self.table.active_where(|active, spec| spec.server == server && waits(active)) {
             self.apply_event(TokenId(id), event.clone(), now, out);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::{Effect, Policy, ReauthFault, ReauthPolicy, Renewal, Schedule, Standing};
+use crate::lifecycle::{Action, Policy, ReauthError, ReauthPolicy, Renewal, Schedule, Validity};
 use crate::outcome::Fault;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -81,33 +81,33 @@ impl Fixture {
     }
 
     /// The effects put out since the last time.
-    fn effects(&mut self) -> Vec<(Ticket, Effect)> {
-        let effects = self.out.iter().filter_map(|output| match output {
-            SchedulerOutput::Action(ticket, effect) => Some((*ticket, *effect)),
+    fn actions(&mut self) -> Vec<(Ticket, Action)> {
+        let actions = self.out.iter().filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, action) => Some((*ticket, *action)),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)
             | SchedulerOutput::ReauthExhausted { .. } => None,
         });
-        let effects = effects.collect();
+        let actions = actions.collect();
         self.out.retain(|output| !matches!(output, SchedulerOutput::Action(..)));
-        effects
+        actions
     }
 
     /// Goes from wake-up to wake-up until effects are put out.
-    fn next_effects(&mut self) -> Vec<(Ticket, Effect)> {
+    fn next_effects(&mut self) -> Vec<(Ticket, Action)> {
         for _ in 0..100 {
             self.now = self.scheduler.next_wake().expect("somebody waits");
             self.wake();
-            let effects = self.effects();
-            if !effects.is_empty() {
-                return effects;
+            let actions = self.actions();
+            if !actions.is_empty() {
+                return actions;
             }
         }
         panic!("a hundred wake-ups, and nothing was done");
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        let answer = Answer { sent: self.now, received: self.now, outcome, replaced: false };
+        let answer = CheckResult { sent: self.now, received: self.now, outcome, replaced: false };
         self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
     }
 
@@ -146,7 +146,7 @@ fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Fix
     let reauth = fixture.scheduler.add_reauth(spec);
     fixture.tokens(count, Some(reauth));
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, expired());
     }
     (fixture, reauth)
@@ -154,20 +154,20 @@ fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Fix
 
 /// The re-auth attempts that have started since one last looked.
 fn attempts(fixture: &mut Fixture) -> Vec<Ticket> {
-    let effects = fixture.effects().into_iter();
-    effects
-        .filter(|(_, effect)| matches!(effect, Effect::Reauth { .. }))
+    let actions = fixture.actions().into_iter();
+    actions
+        .filter(|(_, action)| matches!(action, Action::Reauth { .. }))
         .map(|(ticket, _)| ticket)
         .collect()
 }
 
-fn end(fixture: &mut Fixture, ticket: Ticket, result: Reauthenticated) {
-    let end = ReauthEnd { result, duration: Duration::from_millis(5) };
+fn end(fixture: &mut Fixture, ticket: Ticket, result: ReauthOutcome) {
+    let end = ReauthResult { result, duration: Duration::from_millis(5) };
     fixture.scheduler.reauth_finished(ticket, end, fixture.now, &mut fixture.out);
 }
 
 /// Ends all attempts, those too that start meanwhile, with this result; how many there were.
-fn end_all(fixture: &mut Fixture, result: &Reauthenticated) -> usize {
+fn end_all(fixture: &mut Fixture, result: &ReauthOutcome) -> usize {
     let mut ended = 0;
     loop {
         let running = attempts(fixture);
@@ -181,8 +181,8 @@ fn end_all(fixture: &mut Fixture, result: &Reauthenticated) -> usize {
     }
 }
 
-fn failed() -> Reauthenticated {
-    Reauthenticated::Failed(ReauthFault::default())
+fn failed() -> ReauthOutcome {
+    ReauthOutcome::Failed(ReauthError::default())
 }
 
 /// Moves a token to another server.
@@ -199,7 +199,7 @@ fn first_checks_start_at_once_within_the_places_in_flight() {
     let mut fixture = Fixture::new(1_000_000, 3);
     fixture.tokens(10, None);
     fixture.wake();
-    assert_eq!(fixture.effects().len(), 3);
+    assert_eq!(fixture.actions().len(), 3);
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn the_end_of_a_request_makes_room_for_the_next_one() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(2, None);
     fixture.wake();
-    let (first, _) = fixture.effects()[0];
+    let (first, _) = fixture.actions()[0];
     fixture.answer(first, alive(MINUTE));
-    let (second, _) = fixture.effects()[0];
+    let (second, _) = fixture.actions()[0];
     assert_ne!(first.token, second.token);
 }
 
@@ -218,7 +218,7 @@ fn an_answer_that_comes_twice_does_nothing_the_second_time() {
     let mut fixture = Fixture::new(1_000_000, 4);
     fixture.tokens(1, None);
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, alive(MINUTE));
     fixture.out.clear();
     fixture.answer(ticket, expired());
@@ -237,7 +237,7 @@ fn what_one_token_has_taught_of_a_server_is_told_once() {
     }
     for _ in 0..3 {
         fixture.wake();
-        for (ticket, _) in fixture.effects() {
+        for (ticket, _) in fixture.actions() {
             fixture.answer(ticket, alive(MINUTE));
         }
         fixture.now = fixture.now + Duration::from_secs(41);
@@ -252,7 +252,7 @@ fn with_nothing_to_do_nobody_is_woken() {
     assert_eq!(fixture.scheduler.next_wake(), None);
     fixture.tokens(1, None);
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     assert_eq!(fixture.scheduler.next_wake(), None);
     fixture.answer(ticket, expired());
     assert_eq!(fixture.scheduler.next_wake(), None);
@@ -264,7 +264,7 @@ fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
     let tokens = fixture.tokens(3, None);
     fixture.wake();
     for life in [100, 160, 150] {
-        let (ticket, _) = fixture.effects()[0];
+        let (ticket, _) = fixture.actions()[0];
         fixture.answer(ticket, alive(Duration::from_secs(life)));
     }
     // The first is asked about when its check is due; the others come due while it is.
@@ -272,7 +272,7 @@ fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
     assert_eq!(first.token, tokens[0]);
     fixture.now = fixture.now + Duration::from_secs(60);
     fixture.answer(first, alive(Duration::from_secs(100)));
-    assert_eq!(fixture.effects()[0].0.token, tokens[2]);
+    assert_eq!(fixture.actions()[0].0.token, tokens[2]);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn the_census_is_what_a_count_would_give_whatever_happens() {
     for round in 0..100 {
         fixture.now = fixture.now.max(fixture.scheduler.next_wake().unwrap_or(fixture.now));
         fixture.wake();
-        for (nth, (ticket, _)) in fixture.effects().into_iter().enumerate() {
+        for (nth, (ticket, _)) in fixture.actions().into_iter().enumerate() {
             fixture.answer(ticket, outcomes[(nth + round) % outcomes.len()].clone());
         }
         match round {
@@ -332,7 +332,7 @@ fn retries_leave_no_trail_in_the_schedule() {
     let mut fixture = Fixture::new(1_000_000, 2_000);
     fixture.tokens(1_000, None);
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, alive(60 * MINUTE));
     }
     for _ in 0..5_000 {

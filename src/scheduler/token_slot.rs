@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::wait_queue::{FAILED_BEFORE, NEW, WaitKey};
-use crate::lifecycle::{Aside, Glance, Need, Resting, Token};
+use crate::lifecycle::{CompactExtra, CompactToken, Resource, Token, TokenSummary};
 use crate::time::Moment;
 
 /// A token as a whole, with its place in the scheduler.
@@ -42,28 +42,29 @@ impl ActiveToken {
     /// When it next wants to be looked at, as far as nobody sees to that already.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let token = &self.token;
-        let server = if self.waiting.is_none() { token.due_for(Need::Server) } else { None };
+        let server = if self.waiting.is_none() { token.due_for(Resource::Server) } else { None };
         let waits_for_reauth = self.waits_for_reauth || self.waiting.is_some();
-        let reauth = if waits_for_reauth { None } else { token.due_for(Need::Reauth) };
-        let next_deadline = [server, reauth, token.due_for(Need::Nothing), token.next_alarm()];
+        let reauth = if waits_for_reauth { None } else { token.due_for(Resource::Reauth) };
+        let next_deadline =
+            [server, reauth, token.due_for(Resource::None), token.next_deadline_warning()];
         next_deadline.into_iter().flatten().min()
     }
 
-    pub(super) fn is_due(&self, need: Need, now: Moment) -> bool {
-        self.token.due_for(need).is_some_and(|due| due <= now)
+    pub(super) fn is_due(&self, resource: Resource, now: Moment) -> bool {
+        self.token.due_for(resource).is_some_and(|due| due <= now)
     }
 
     /// Its place among those that wait for the server, had it begun to wait as it is.
     pub(super) fn wait_key(&self) -> WaitKey {
-        let unbounded = if self.token.is_troubled() { FAILED_BEFORE } else { NEW };
-        (self.token.bound().unwrap_or(unbounded), self.id)
+        let unbounded = if self.token.is_unrecovered() { FAILED_BEFORE } else { NEW };
+        (self.token.expiry().unwrap_or(unbounded), self.id)
     }
 }
 
 /// A token that is at rest, and its place in the scheduler. In bytes, for 28 of them hold it all.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IdleToken {
-    token: Resting,
+    token: CompactToken,
     spec: [u8; 2],
     timer: PackedTimer,
 }
@@ -106,16 +107,16 @@ impl PackedTimer {
 
 impl IdleToken {
     /// The entry in short, and what it has besides; `None` for one that does not fit.
-    pub(super) fn new(active: &ActiveToken) -> Option<(Self, Aside)> {
+    pub(super) fn new(active: &ActiveToken) -> Option<(Self, CompactExtra)> {
         if active.serial != 0 {
             return None;
         }
-        let (token, aside) = active.token.rest()?;
+        let (token, extra) = active.token.compact()?;
         let spec = u16::try_from(active.spec).ok()?.to_le_bytes();
-        Some((Self { token, spec, timer: PackedTimer::new(active, token.origin())? }, aside))
+        Some((Self { token, spec, timer: PackedTimer::new(active, token.origin())? }, extra))
     }
 
-    pub(super) fn token(&self) -> &Resting {
+    pub(super) fn token(&self) -> &CompactToken {
         &self.token
     }
 
@@ -123,19 +124,19 @@ impl IdleToken {
         u16::from_le_bytes(self.spec).into()
     }
 
-    pub(super) fn glance(&self) -> Glance {
-        self.token.glance()
+    pub(super) fn summary(&self) -> TokenSummary {
+        self.token.summary()
     }
 
     pub(super) fn scheduled(&self) -> Option<Moment> {
         self.timer.scheduled(self.token.origin())
     }
 
-    pub(super) fn expand(&self, id: u32, aside: Aside) -> ActiveToken {
+    pub(super) fn expand(&self, id: u32, extra: CompactExtra) -> ActiveToken {
         let mut active = ActiveToken {
             scheduled: self.scheduled(),
             waits_for_reauth: self.timer.queue() == 2,
-            ..ActiveToken::new(id, &self.token.wake(aside), self.spec())
+            ..ActiveToken::new(id, &self.token.expand(extra), self.spec())
         };
         if self.timer.queue() == 1 {
             active.waiting = Some(active.wait_key());

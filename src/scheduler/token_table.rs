@@ -8,7 +8,7 @@ use super::extra_table::ExtraTable;
 use super::spec_table::SpecTable;
 use super::token_slot::{ActiveToken, IdleToken};
 use super::types::TokenSpec;
-use crate::lifecycle::{Aside, Glance, Slot, Standing, Token};
+use crate::lifecycle::{CompactExtra, Slot, Token, TokenSummary, Validity};
 use crate::time::Moment;
 
 /// Below this the room for whole entries is not given back.
@@ -91,7 +91,7 @@ impl TokenTable {
             }
         }
         self.rows[id as usize] = TokenRow::Free;
-        self.extras.set(id, Aside::NOTHING);
+        self.extras.set(id, CompactExtra::NOTHING);
         self.free.push(id);
     }
 
@@ -113,11 +113,11 @@ impl TokenTable {
     /// Puts a token that is at rest back into its row.
     pub(super) fn compact(&mut self, id: u32) {
         if let TokenRow::Active(index) = self.row(id)
-            && let Some((idle, aside)) = IdleToken::new(&self.active[index as usize])
+            && let Some((idle, extra)) = IdleToken::new(&self.active[index as usize])
         {
             self.remove_active(index);
             self.rows[id as usize] = TokenRow::Idle(idle);
-            self.extras.set(id, aside);
+            self.extras.set(id, extra);
         }
     }
 
@@ -145,23 +145,23 @@ impl TokenTable {
             TokenRow::Free => false,
             TokenRow::Idle(idle) => idle.token().is_missing(),
             TokenRow::Active(index) => {
-                self.active[index as usize].token.standing() == Standing::Missing
+                self.active[index as usize].token.validity() == Validity::Missing
             }
         }
     }
 
     /// What there is to be seen of a token in passing, and its spec: its row is all that is read
     /// of one at rest.
-    pub(super) fn glance(&self, id: u32) -> Option<(Glance, &TokenSpec)> {
-        let (glance, spec) = match self.rows.get(id as usize)? {
+    pub(super) fn summary(&self, id: u32) -> Option<(TokenSummary, &TokenSpec)> {
+        let (summary, spec) = match self.rows.get(id as usize)? {
             TokenRow::Free => return None,
-            TokenRow::Idle(idle) => (idle.glance(), idle.spec()),
+            TokenRow::Idle(idle) => (idle.summary(), idle.spec()),
             TokenRow::Active(index) => {
                 let active = &self.active[*index as usize];
-                (active.token.glance(), active.spec)
+                (active.token.summary(), active.spec)
             }
         };
-        Some((glance, self.specs.get(spec)?))
+        Some((summary, self.specs.get(spec)?))
     }
 
     pub(super) fn spec(&self, id: u32) -> Option<&TokenSpec> {

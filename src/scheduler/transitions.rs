@@ -3,7 +3,9 @@
 use super::Scheduler;
 use super::reauth_limiter::ReauthRoute;
 use super::types::{Permit, SchedulerOutput, ServerNotice, Ticket, TokenId};
-use crate::lifecycle::{Context, Draw, Effect, Event, Need, Notice, patience, step};
+use crate::lifecycle::{
+    Action, Context, Event, Notice, RandomFraction, Resource, max_retry_pause, transition,
+};
 use crate::outcome::Connection;
 use crate::time::{Moment, whole_millis};
 
@@ -36,10 +38,10 @@ impl Scheduler {
         let server = &mut self.servers[server_id.index()];
         let route = spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
         let permit = match event {
-            Event::Admitted(Need::Reauth) if route == Some(ReauthRoute::Hook) => {
+            Event::Admitted(Resource::Reauth) if route == Some(ReauthRoute::Hook) => {
                 spec.reauth.map_or(Permit::None, Permit::Hook)
             }
-            Event::Admitted(Need::Server | Need::Reauth) => {
+            Event::Admitted(Resource::Server | Resource::Reauth) => {
                 Permit::Server { server: server_id, probe: false }
             }
             _ => Permit::None,
@@ -48,10 +50,10 @@ impl Scheduler {
             policy: &spec.policy,
             renews_by: server.renews_by,
             draw,
-            in_doubt: server.gate.breaker.is_in_doubt(id.0),
+            server_in_doubt: server.gate.breaker.is_in_doubt(id.0),
         };
         let earlier = active.token;
-        let (token, effect) = step(active.token, event, now, &context, &mut self.notices);
+        let (token, action) = transition(active.token, event, now, &context, &mut self.notices);
         active.token = token;
         server.counts.remove(&earlier);
         server.counts.add(&token);
@@ -97,9 +99,9 @@ impl Scheduler {
                 }
             }
         }
-        let Some(mut effect) = effect else {
+        let Some(mut action) = action else {
             if is_refuted {
-                self.distrust_restored(server_id, now, out);
+                self.recheck_all_restored(server_id, now, out);
             }
             return;
         };
@@ -108,7 +110,7 @@ impl Scheduler {
                 server.gate.on_request_started(now);
                 let probe = server.gate.breaker.on_request(id.0, now);
                 // A probe that used a connection from before the outage would not find its end.
-                if probe && let Effect::Ask { connection, .. } = &mut effect {
+                if probe && let Action::Check { connection, .. } = &mut action {
                     *connection = Connection::Fresh;
                 }
                 Permit::Server { server: server_id, probe }
@@ -122,9 +124,9 @@ impl Scheduler {
         };
         self.last_serial += 1;
         active.serial = self.last_serial;
-        let (due, bound) = (earlier.due_for(Need::Server).unwrap_or(now), earlier.bound());
-        let ticket = Ticket { token: id, due, bound, serial: self.last_serial, permit };
-        out.push(SchedulerOutput::Action(ticket, effect));
+        let (due, expiry) = (earlier.due_for(Resource::Server).unwrap_or(now), earlier.expiry());
+        let ticket = Ticket { token: id, due, expiry, serial: self.last_serial, permit };
+        out.push(SchedulerOutput::Action(ticket, action));
     }
 
     /// After an event: the token waits where it has to, and the agenda knows of it.
@@ -138,15 +140,15 @@ impl Scheduler {
         let Some((active, spec)) = self.table.activate(id.0) else { return };
         let breaker = &self.servers[spec.server.index()].gate.breaker;
         if breaker.is_open() && active.token.is_failing() && !breaker.has_own_failures(id.0) {
-            self.apply_event(id, Event::Summoned, now, out);
+            self.apply_event(id, Event::RetryNow, now, out);
         }
         let Some((active, _)) = self.table.activate(id.0) else { return };
-        if active.is_due(Need::Nothing, now) {
-            self.apply_event(id, Event::Admitted(Need::Nothing), now, out);
+        if active.is_due(Resource::None, now) {
+            self.apply_event(id, Event::Admitted(Resource::None), now, out);
             self.leave_queue(id);
-        } else if active.is_due(Need::Server, now) {
+        } else if active.is_due(Resource::Server, now) {
             self.wait_for_server(id, now);
-        } else if active.is_due(Need::Reauth, now) {
+        } else if active.is_due(Resource::Reauth, now) {
             self.wait_for_reauth(id);
         }
         self.schedule_wake(id, now);
@@ -157,9 +159,10 @@ impl Scheduler {
         if active.waiting.is_none() {
             let waiting = active.wait_key();
             active.waiting = Some(waiting);
-            let patience = active.token.reading().and_then(|reading| patience(&reading, now));
-            let patience = patience.unwrap_or(spec.policy.schedule.retry_max);
-            self.servers[spec.server.index()].gate.wait(waiting, now, patience);
+            let max_retry_pause =
+                active.token.reading().and_then(|reading| max_retry_pause(&reading, now));
+            let max_retry_pause = max_retry_pause.unwrap_or(spec.policy.schedule.retry_max);
+            self.servers[spec.server.index()].gate.wait(waiting, now, max_retry_pause);
         }
     }
 
@@ -197,7 +200,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn random_fraction(&mut self) -> Draw {
-        Draw::new(self.chance.f64())
+    pub(super) fn random_fraction(&mut self) -> RandomFraction {
+        RandomFraction::new(self.chance.f64())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::{Effect, Method, Notice, Policy, State, Token};
+use crate::lifecycle::{Action, Method, Notice, Policy, State, Token};
 use crate::outcome::Fault;
 use crate::time::Moment;
 
@@ -52,7 +52,7 @@ pub struct Ticket {
     /// When it was due, if it is a check.
     pub due: Moment,
     /// Until when the token was known to live then.
-    pub bound: Option<Moment>,
+    pub expiry: Option<Moment>,
     pub(super) serial: u64,
     pub(super) permit: Permit,
 }
@@ -69,7 +69,7 @@ impl Ticket {
     /// A ticket that no scheduler has handed out.
     pub(crate) fn for_tests() -> Self {
         let due = Moment::default();
-        Self { token: TokenId(0), due, bound: None, serial: 1, permit: Permit::None }
+        Self { token: TokenId(0), due, expiry: None, serial: 1, permit: Permit::None }
     }
 }
 
@@ -99,7 +99,7 @@ pub struct TokenSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchedulerOutput {
     /// To be done; its end is to be handed back with the ticket.
-    Action(Ticket, Effect),
+    Action(Ticket, Action),
     /// To be told of a token.
     TokenNotice(TokenId, Notice),
     /// To be told of a server.
@@ -137,11 +137,11 @@ pub enum ServerNotice {
 /// How many tokens are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateCounts {
-    /// The last answer said so, and the bound is ahead.
+    /// The last answer said so, and the expiry is ahead.
     pub alive: usize,
     /// Known to live, but the last call came to no conclusion.
     pub retrying: usize,
-    /// No answer yet, or none before the bound.
+    /// No answer yet, or none before the expiry.
     pub unverified: usize,
     /// Found expired.
     pub expired: usize,

@@ -1,15 +1,15 @@
 //! Who waits for one server, by urgency.
 //!
 //! Bounds that are still ahead come first, the earliest of them first, then tokens of which
-//! none is known, then bounds that have passed. But every fourth place goes to a token without
-//! a known bound, while one waits, or else to one whose bound has passed: where more is due all
+//! none is known, then expiries that have passed. But every fourth place goes to a token without
+//! a known expiry, while one waits, or else to one whose expiry has passed: where more is due all
 //! the time than a server takes, those would never be asked at all, and one of them may be
 //! about to die. By turns, so that those
 //! whose own calls fail do not keep the others from it; and every other of these places is for
 //! the few that something was wrong with: at a cold start a new value would otherwise be asked
 //! about after a million others, when its life may be over.
 //!
-//! A million tokens may wait at once: at a cold start without bounds, which are a bit each.
+//! A million tokens may wait at once: at a cold start without expiries, which are a bit each.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -18,7 +18,7 @@ use roaring::RoaringBitmap;
 
 use crate::time::Moment;
 
-/// A token that waits, by urgency: its bound, or [`NEW`] or [`FAILED_BEFORE`] where none is known.
+/// A token that waits, by urgency: its expiry, or [`NEW`] or [`FAILED_BEFORE`] where none is known.
 pub(super) type WaitKey = (Moment, u32);
 
 /// Nothing was said of the token yet.
@@ -27,7 +27,7 @@ pub(super) const NEW: Moment = Moment::NEVER;
 /// The token was dead, missing or failing when it was last heard of. No clock gets there.
 pub(super) const FAILED_BEFORE: Moment = Moment::from_millis(u64::MAX - 1);
 
-/// One of so many places goes to a token without a bound ahead, while both kinds wait.
+/// One of so many places goes to a token without an expiry ahead, while both kinds wait.
 const RESERVED_SHARE: u32 = 4;
 
 /// The tokens that wait for one server.
@@ -38,13 +38,13 @@ pub(super) struct WaitQueue {
     failed_before: RoundRobin,
     /// Of these two, the new ones had the last place.
     was_new_served_last: bool,
-    /// Places since either had one, or a bound that has passed.
+    /// Places since either had one, or an expiry that has passed.
     since_reserved: u32,
     /// What this is once the place that was given last is used: it may turn out to be needless.
     since_reserved_if_used: u32,
 }
 
-/// Tokens without a known bound, by turns.
+/// Tokens without a known expiry, by turns.
 #[derive(Debug, Default)]
 struct RoundRobin {
     ids: RoaringBitmap,
@@ -75,23 +75,23 @@ impl RoundRobin {
     }
 }
 
-/// A [`WaitKey`] with a bound in nine bytes, so ordered as it is. Bounds beyond 34 years of
+/// A [`WaitKey`] with an expiry in nine bytes, so ordered as it is. Bounds beyond 34 years of
 /// uptime are all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PackedKey([u8; 5], [u8; 4]);
 
 impl PackedKey {
-    fn new((bound, id): WaitKey) -> Self {
-        let [0, 0, 0, bound @ ..] = bound.as_millis().to_be_bytes() else {
+    fn new((expiry, id): WaitKey) -> Self {
+        let [0, 0, 0, expiry @ ..] = expiry.as_millis().to_be_bytes() else {
             return Self([u8::MAX; 5], id.to_be_bytes());
         };
-        Self(bound, id.to_be_bytes())
+        Self(expiry, id.to_be_bytes())
     }
 
     fn key(self) -> WaitKey {
-        let mut bound = [0; 8];
-        bound[3..].copy_from_slice(&self.0);
-        (Moment::from_millis(u64::from_be_bytes(bound)), u32::from_be_bytes(self.1))
+        let mut expiry = [0; 8];
+        expiry[3..].copy_from_slice(&self.0);
+        (Moment::from_millis(u64::from_be_bytes(expiry)), u32::from_be_bytes(self.1))
     }
 }
 
@@ -160,7 +160,7 @@ impl WaitQueue {
         failed_before.or(new).or_else(|| self.failed_before.pop())
     }
 
-    /// Those whose bound is ahead, the earliest first.
+    /// Those whose expiry is ahead, the earliest first.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
         let now = PackedKey::new((now, u32::MAX));
         self.bounded.range((Excluded(now), Unbounded)).map(|place| place.key())
@@ -173,7 +173,7 @@ impl WaitQueue {
         self.urgent(now).chain(failed_before).chain(new).chain(self.past(now))
     }
 
-    /// Draws one of the tokens without a known bound.
+    /// Draws one of the tokens without a known expiry.
     pub(super) fn draw(&self, chance: &mut fastrand::Rng) -> Option<WaitKey> {
         let (new, failed_before) = (self.new.ids.len(), self.failed_before.ids.len());
         let at = chance.u64(0..(new + failed_before).max(1));
@@ -216,7 +216,7 @@ mod tests {
         served
     }
 
-    /// A token with a bound ahead.
+    /// A token with an expiry ahead.
     fn ahead(id: u32) -> WaitKey {
         (Moment::from_millis(u64::from(id) * 1_000), id)
     }
@@ -301,7 +301,7 @@ mod tests {
             one in (0_u64..1 << 40, any::<u32>()), other in (0_u64..1 << 40, any::<u32>()),
         ) {
             let [one, other] =
-                [one, other].map(|(bound, id)| (Moment::from_millis(bound), id));
+                [one, other].map(|(expiry, id)| (Moment::from_millis(expiry), id));
             prop_assert_eq!(PackedKey::new(one).cmp(&PackedKey::new(other)), one.cmp(&other));
             prop_assert_eq!(PackedKey::new(one).key(), one);
         }

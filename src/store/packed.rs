@@ -12,7 +12,7 @@ use crate::time::Moment;
 
 const BY_RENEWING: u8 = 1;
 const PROVEN: u8 = 2;
-const UNEXTENDABLE: u8 = 4;
+const UNRENEWABLE: u8 = 4;
 /// The life is over, or nothing is known of it any more: no numbers and no tag follow.
 const OVER: u8 = 8;
 
@@ -34,10 +34,10 @@ pub(super) fn add_life(
 ) {
     let start = packed.len();
     let flags =
-        [(life.by_renewing, BY_RENEWING), (life.proven, PROVEN), (life.unextendable, UNEXTENDABLE)];
+        [(life.by_renewing, BY_RENEWING), (life.proven, PROVEN), (life.unrenewable, UNRENEWABLE)];
     packed.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     add_name(packed, name);
-    for number in [life.bound.as_millis(), life.remaining_ms, life.life_ms] {
+    for number in [life.expiry.as_millis(), life.remaining_ms, life.life_ms] {
         add_number(packed, number);
     }
     let tag = life_tag(salt, boot, &packed[start..], url, value);
@@ -164,16 +164,16 @@ impl Recalled<'_> {
     pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
         let Part { vantage, salt, written, .. } = self.part;
-        let bound = KeptBound::new(Moment::from_millis(bound_ms), written);
-        let (bound, this_boot) = bound.at(vantage, remaining_ms)?;
+        let expiry = KeptBound::new(Moment::from_millis(bound_ms), written);
+        let (expiry, this_boot) = expiry.at(vantage, remaining_ms)?;
         let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(TAG)?)?;
         (life_tag(salt, written.boot, entry, url, value) == *tag).then_some(Life {
-            bound,
+            expiry,
             remaining_ms,
             life_ms,
             by_renewing: self.flags & BY_RENEWING != 0,
             proven: self.flags & PROVEN != 0,
-            unextendable: self.flags & UNEXTENDABLE != 0,
+            unrenewable: self.flags & UNRENEWABLE != 0,
             this_boot,
         })
     }
@@ -189,12 +189,12 @@ mod tests {
     fn an_entry_of_a_usual_token_takes_less_than_forty_bytes() {
         let mut packed = Vec::new();
         let life = Life {
-            bound: Moment::from_millis(90 * 24 * 3_600_000),
+            expiry: Moment::from_millis(90 * 24 * 3_600_000),
             remaining_ms: 1_800_000,
             life_ms: 1_800_000,
             by_renewing: false,
             proven: true,
-            unextendable: false,
+            unrenewable: false,
             this_boot: true,
         };
         let value = ValueRef::parse("0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77").unwrap();

@@ -1,4 +1,4 @@
-//! What is kept, as the rest of the program sees it; and how a bound crosses a restart.
+//! What is kept, as the rest of the program sees it; and how an expiry crosses a restart.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::time::{Moment, whole_millis};
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
 pub struct Life {
     /// The moment until which the token is known to live.
-    pub bound: Moment,
+    pub expiry: Moment,
     /// What was left of it when it was asked about, in milliseconds.
     pub remaining_ms: u64,
     /// A whole life, in milliseconds; 0 if unknown.
@@ -20,9 +20,9 @@ pub struct Life {
     /// A renewal of this value has been proven.
     pub proven: bool,
     /// No call extends this value's life.
-    pub unextendable: bool,
-    /// It was told in the present boot: the clock that measured `bound` is this one. Otherwise
-    /// the wall clock was relied on, which may have stood still, so `bound` is a guess.
+    pub unrenewable: bool,
+    /// It was told in the present boot: the clock that measured `expiry` is this one. Otherwise
+    /// the wall clock was relied on, which may have stood still, so `expiry` is a guess.
     pub this_boot: bool,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Vantage {
     pub(super) written_ms: i64,
 }
 
-/// A bound as it is kept: on the clock of the boot that it was told in, and on the wall clock.
+/// An expiry as it is kept: on the clock of the boot that it was told in, and on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeptBound {
     boot: i64,
@@ -92,24 +92,24 @@ pub(super) struct KeptBound {
 pub(super) const UNKNOWN_BOOT: i64 = 0;
 
 impl KeptBound {
-    /// The bound of a life that was written down then.
-    pub(super) fn new(bound: Moment, written: &Written) -> Self {
+    /// The expiry of a life that was written down then.
+    pub(super) fn new(expiry: Moment, written: &Written) -> Self {
         let Written { boot, at } = *written;
-        let ahead = i64::try_from(bound.as_millis()).unwrap_or(i64::MAX);
+        let ahead = i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX);
         let now = i64::try_from(at.now.as_millis()).unwrap_or(i64::MAX);
         let wall_ms = at.wall_ms.saturating_add(ahead.saturating_sub(now));
-        Self { boot, moment_ms: bound.as_millis(), wall_ms }
+        Self { boot, moment_ms: expiry.as_millis(), wall_ms }
     }
 
-    /// The bound on the daemon's clock, and whether it was measured in this boot; `None` where it
+    /// The expiry on the daemon's clock, and whether it was measured in this boot; `None` where it
     /// has passed, or the clocks cannot tell.
     ///
     /// Within one boot the clock is the same. Across boots only the wall clock is left, and
-    /// nothing vouches for it: the bound is good for an order, not for a schedule.
+    /// nothing vouches for it: the expiry is good for an order, not for a schedule.
     pub(super) fn at(&self, vantage: &Vantage, remaining_ms: u64) -> Option<(Moment, bool)> {
         let Vantage { boot, present, written_ms } = *vantage;
         let this_boot = self.boot == boot && boot != UNKNOWN_BOOT;
-        let bound = if this_boot {
+        let expiry = if this_boot {
             Moment::from_millis(self.moment_ms)
         } else {
             if present.wall_ms < written_ms {
@@ -118,9 +118,9 @@ impl KeptBound {
             let left = self.wall_ms.checked_sub(present.wall_ms)?;
             present.now + Duration::from_millis(u64::try_from(left).ok()?)
         };
-        let left = bound.since(present.now);
+        let left = expiry.since(present.now);
         let is_possible = !left.is_zero() && whole_millis(left) <= remaining_ms;
-        is_possible.then_some((bound, this_boot))
+        is_possible.then_some((expiry, this_boot))
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         Present { now: Moment::from_millis(now), wall_ms }
     }
 
-    /// A bound one hour ahead at 5 s after boot 1.
+    /// An expiry one hour ahead at 5 s after boot 1.
     fn kept() -> KeptBound {
         let written = Written { boot: 1, at: present(5_000, WALL) };
         KeptBound::new(Moment::from_millis(5_000 + HOUR), &written)
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn within_one_boot_the_bound_stays_where_it_was_whatever_the_wall_clock_says() {
         for wall in [WALL, WALL - 9_000_000, WALL + 9_000_000] {
-            let bound = at(1, present(65_000, wall), WALL);
-            assert_eq!(bound, Some((Moment::from_millis(5_000 + HOUR), true)));
+            let expiry = at(1, present(65_000, wall), WALL);
+            assert_eq!(expiry, Some((Moment::from_millis(5_000 + HOUR), true)));
         }
     }
 
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn bound_of_another_boot_is_a_guess_by_the_wall_clock() {
         for (passed, left) in [(0, HOUR), (600_000, 3_000_000), (3_599_999, 1)] {
-            let bound = at(2, present(1_000, WALL + passed), WALL);
-            assert_eq!(bound, Some((Moment::from_millis(1_000 + left), false)));
+            let expiry = at(2, present(1_000, WALL + passed), WALL);
+            assert_eq!(expiry, Some((Moment::from_millis(1_000 + left), false)));
         }
     }
 

@@ -22,12 +22,12 @@ fn value(text: &str) -> TokenValue {
 
 fn life() -> Life {
     Life {
-        bound: clock::now() + Duration::from_millis(LIFE),
+        expiry: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
         by_renewing: true,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokenkeep::lifecycle::{
-    Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange,
+    CheckResult, Method, ReauthError, ReauthOutcome, ReauthResult, Slot, SourceChange,
 };
 use tokenkeep::outcome::{Fault, Outcome};
 use tokenkeep::scheduler::{Ticket, TokenId};
@@ -49,7 +49,7 @@ impl World {
             Errand::LogIn { fate, session } => {
                 let end = match (fate.instead, session) {
                     (None, Some(_)) => weigh(Brought::Fresh, session, None),
-                    (instead, _) => Reauthenticated::Failed(refused(instead)),
+                    (instead, _) => ReauthOutcome::Failed(refused(instead)),
                 };
                 self.logged_in(ticket, subject, since, (server, at_server), end, session)
             }
@@ -119,7 +119,7 @@ impl World {
         }
         let reading = reading.filter(|_| expected && current);
         let made = !matches!(outcome, Outcome::Unavailable(_));
-        let answer = Answer {
+        let answer = CheckResult {
             sent: Moment::from_millis(since),
             received: Moment::from_millis(self.now),
             outcome,
@@ -149,12 +149,11 @@ impl World {
         subject: usize,
         since: Ms,
         (server, at_server): (usize, bool),
-        result: Reauthenticated,
+        result: ReauthOutcome,
         session: Option<SessionId>,
     ) -> Result<(), Violation> {
         let expected = self.is_expected(ticket, subject);
-        if expected
-            && let (Reauthenticated::NewValue { stored }, Some(session)) = (&result, session)
+        if expected && let (ReauthOutcome::NewValue { stored }, Some(session)) = (&result, session)
         {
             let Some(scheduler) = &self.scheduler else { return Ok(()) };
             let spare = scheduler.spare_slot(ticket.token);
@@ -166,19 +165,19 @@ impl World {
             subject.slots[spare as usize] = Some(session);
         }
         self.trace.login(self.now, subject, &result);
-        if let Reauthenticated::Failed(ReauthFault { retry_after: Some(wish), .. }) = &result {
+        if let ReauthOutcome::Failed(ReauthError { retry_after: Some(wish), .. }) = &result {
             self.watch_quiet(server, whole(*wish));
         }
         let inconclusive =
-            matches!(&result, Reauthenticated::Failed(fault) if fault.inconclusive) && expected;
+            matches!(&result, ReauthOutcome::Failed(fault) if fault.inconclusive) && expected;
         if at_server {
             match &result {
-                Reauthenticated::Failed(fault) if fault.unavailable => {
+                ReauthOutcome::Failed(fault) if fault.unavailable => {
                     if expected {
                         self.contact(since, server, subject, false);
                     }
                 }
-                Reauthenticated::Failed(fault) if fault.status.is_none() => {}
+                ReauthOutcome::Failed(fault) if fault.status.is_none() => {}
                 _ => self.contact(since, server, subject, true),
             }
         }
@@ -187,7 +186,7 @@ impl World {
             self.tally.inconclusive_logins += 1;
             self.watch.logins.inconclusive(subject);
         }
-        let end = ReauthEnd { result, duration: Duration::from_millis(self.now - since) };
+        let end = ReauthResult { result, duration: Duration::from_millis(self.now - since) };
         self.tell(Some(subject), None, |scheduler, now, out| {
             scheduler.reauth_finished(ticket, end, now, out);
         })?;
@@ -251,7 +250,7 @@ impl World {
         let spare = scheduler.spare_slot(id);
         let change = match there.source {
             None => SourceChange::Lost("there is no such file".into()),
-            found if found == before => SourceChange::Restored,
+            found if found == before => SourceChange::Reappeared,
             found if found == there.slots[spare.other() as usize] => SourceChange::Reverted,
             found => {
                 there.slots[spare as usize] = found;
@@ -271,7 +270,7 @@ impl World {
     }
 }
 
-fn refused(outcome: Option<Outcome>) -> ReauthFault {
+fn refused(outcome: Option<Outcome>) -> ReauthError {
     let unavailable = matches!(outcome, None | Some(Outcome::Unavailable(_)));
     let inconclusive = unavailable || matches!(outcome, Some(Outcome::Throttled { .. }));
     let (fault, retry_after) = match outcome {
@@ -284,7 +283,7 @@ fn refused(outcome: Option<Outcome>) -> ReauthFault {
         ) => (fault, None),
         Some(Outcome::Alive { .. }) | None => (Fault::new("no answer in time"), None),
     };
-    ReauthFault {
+    ReauthError {
         error: fault.error,
         exit_status: None,
         status: fault.status,

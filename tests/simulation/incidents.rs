@@ -8,9 +8,9 @@ use tokenkeep::lifecycle::Policy;
 use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerLimits};
 use tokenkeep::time::Moment;
 
+use crate::actions::LOGIN_TIMEOUT;
 use crate::api::{Poison, Poisoned};
 use crate::chance::{Ms, SECOND, times};
-use crate::effects::LOGIN_TIMEOUT;
 use crate::faults::Incident;
 use crate::invariants::Violation;
 use crate::plan::schedule;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep::lifecycle::{Policy, ReauthPolicy, Renewal, Schedule, Share};
+use tokenkeep::lifecycle::{Fraction, Policy, ReauthPolicy, Renewal, Schedule};
 use tokenkeep::scheduler::{ReauthRoute, ReauthSpec, ServerLimits};
 
 use crate::api::{Extends, Traits};
@@ -174,7 +174,7 @@ pub(crate) fn schedule(chance: &mut Chance) -> Schedule {
     if chance.odds(0.67) {
         return Schedule::default();
     }
-    let share = |value| Share::try_new(value).unwrap_or_else(|fault| panic!("{fault}"));
+    let share = |value| Fraction::try_new(value).unwrap_or_else(|fault| panic!("{fault}"));
     let shortest = Duration::from_millis(chance.spread(100, 10 * SECOND));
     let retry = Duration::from_millis(chance.spread(50, 10 * SECOND));
     Schedule::try_new(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokenkeep::lifecycle::{Attempts, Method, Need, Resumed, State};
+use tokenkeep::lifecycle::{Method, PersistedLife, ReauthAttempts, Resource, State};
 use tokenkeep::scheduler::{ReauthFailures, Scheduler};
 use tokenkeep::time::Moment;
 
@@ -14,10 +14,10 @@ use crate::world::{Happening, World};
 /// What the daemon's state directory holds while it is down.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
-    attempts: Vec<(usize, Attempts)>,
+    attempts: Vec<(usize, ReauthAttempts)>,
     failures: Vec<(usize, ReauthFailures)>,
     /// By token: what is known of the value that it uses.
-    lives: HashMap<usize, (SessionId, Resumed)>,
+    lives: HashMap<usize, (SessionId, PersistedLife)>,
     lessons: Vec<(usize, Method)>,
 }
 
@@ -39,7 +39,7 @@ impl World {
             if let Some(attempts) = token.attempts() {
                 saved.attempts.push((number, attempts));
             }
-            if let Some((slot, resumed)) = token.resumable().filter(|_| resuming)
+            if let Some((slot, resumed)) = token.persisted_life().filter(|_| resuming)
                 && let Some(session) = subject.slots[slot as usize]
             {
                 saved.lives.insert(number, (session, resumed));
@@ -116,12 +116,13 @@ impl World {
         &mut self,
         subject: usize,
         session: SessionId,
-        mut resumed: Resumed,
+        mut resumed: PersistedLife,
         boot: Option<i64>,
     ) -> Result<(), Violation> {
         if let Some(error) = boot {
-            let bound = resumed.bound.as_millis().saturating_add_signed(error);
-            resumed = Resumed { bound: Moment::from_millis(bound), this_boot: false, ..resumed };
+            let expiry = resumed.expiry.as_millis().saturating_add_signed(error);
+            resumed =
+                PersistedLife { expiry: Moment::from_millis(expiry), this_boot: false, ..resumed };
             self.tally.other_boots += 1;
         }
         let there = &mut self.subjects[subject];
@@ -133,10 +134,10 @@ impl World {
             scheduler.restore(id, resumed, now, out)
         })?;
         let token = self.scheduler.as_ref().and_then(|scheduler| scheduler.token(id));
-        if boot.is_none() && token.is_some_and(|token| token.is_resumed()) {
-            let bound = resumed.bound.as_millis();
-            self.watch.survival.resumed(session, bound);
-            self.watch.schedule.checked(self.now, subject, bound);
+        if boot.is_none() && token.is_some_and(|token| token.is_restored()) {
+            let expiry = resumed.expiry.as_millis();
+            self.watch.survival.resumed(session, expiry);
+            self.watch.schedule.checked(self.now, subject, expiry);
             self.due_anew(subject);
         }
         Ok(())
@@ -158,7 +159,7 @@ impl World {
         let now = Moment::from_millis(self.now);
         for (number, there) in self.subjects.iter().enumerate().filter(|(_, s)| s.unconfirmed) {
             let Some(token) = there.id.and_then(|id| scheduler.token(id)) else { continue };
-            let is_due = token.due_for(Need::Server).is_some_and(|due| due <= now);
+            let is_due = token.due_for(Resource::Server).is_some_and(|due| due <= now);
             let what = if matches!(token.state(), State::Alive | State::Retrying) {
                 format!("token {number} is said to be alive before a response of this boot")
             } else if !is_due && !token.is_busy() {

@@ -1,6 +1,6 @@
 //! What happens in a world, a line for each thing, for one seed that somebody wants to read.
 
-use tokenkeep::lifecycle::{Effect, Method, Notice, Reauthenticated, Slot, SourceChange};
+use tokenkeep::lifecycle::{Action, Method, Notice, ReauthOutcome, Slot, SourceChange};
 use tokenkeep::outcome::Outcome;
 use tokenkeep::scheduler::SchedulerOutput;
 
@@ -57,17 +57,17 @@ impl Trace {
             return;
         }
         match output {
-            SchedulerOutput::Action(ticket, effect) => {
+            SchedulerOutput::Action(ticket, action) => {
                 let Some(subject) = whose(ticket.token.index()) else { return };
-                self.token(now, subject, || match effect {
-                    Effect::Ask { method, slot, timeout, connection } => {
+                self.token(now, subject, || match action {
+                    Action::Check { method, slot, timeout, connection } => {
                         format!("-> {} {slot:?}, within {timeout:?}, {connection:?}", word(*method))
                     }
-                    Effect::Reauth { reason, attempt } => {
+                    Action::Reauth { reason, attempt } => {
                         format!("-> log in ({}), attempt {attempt}", reason.as_str())
                     }
-                    Effect::Revoke { slot, .. } => format!("-> revoke {slot:?}"),
-                    Effect::Store { slot } => format!("-> store {slot:?}"),
+                    Action::Revoke { slot, .. } => format!("-> revoke {slot:?}"),
+                    Action::Persist { slot } => format!("-> store {slot:?}"),
                 });
             }
             SchedulerOutput::TokenNotice(id, notice) => {
@@ -103,7 +103,7 @@ impl Trace {
         self.token(now, subject, || format!("<- {} {slot:?}: {}", word(method), short(outcome)));
     }
 
-    pub(crate) fn login(&self, now: Ms, subject: usize, result: &Reauthenticated) {
+    pub(crate) fn login(&self, now: Ms, subject: usize, result: &ReauthOutcome) {
         self.token(now, subject, || format!("<- login: {result:?}"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokenkeep::lifecycle::{Effect, Method, Need, Notice, SHORTEST_TIMEOUT, Standing};
+use tokenkeep::lifecycle::{Action, Method, Notice, Resource, SHORTEST_TIMEOUT, Validity};
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::scheduler::{ReauthFailures, ServerNotice, StateCounts};
 use tokenkeep::time::Moment;
@@ -27,29 +27,29 @@ impl World {
         &mut self,
         subject: usize,
         flight: usize,
-        effect: Effect,
+        action: Action,
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
-        let bound = self.bound_of(subject);
+        let expiry = self.expiry_of(subject);
         let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
-        let server = match effect {
-            Effect::Ask { .. } | Effect::Revoke { .. } => Some(there.server),
-            Effect::Reauth { .. } => by_server.then_some(there.server),
-            Effect::Store { .. } => None,
+        let server = match action {
+            Action::Check { .. } | Action::Revoke { .. } => Some(there.server),
+            Action::Reauth { .. } => by_server.then_some(there.server),
+            Action::Persist { .. } => None,
         };
-        if let Effect::Reauth { reason, attempt } = effect {
+        if let Action::Reauth { reason, attempt } = action {
             if self.ending {
                 let what = format!("token {subject} logs in while the daemon stops");
                 return Err(self.violation(Invariant::LoginsHaveAReason, what));
             }
             let way = there.way.unwrap_or(0);
             let rule = (reason, &*there.policy, way);
-            self.watch.logins.started(self.now, (subject, attempt), rule, there.using, bound)?;
+            self.watch.logins.started(self.now, (subject, attempt), rule, there.using, expiry)?;
             if !by_server {
                 self.watch.slots.started(way);
             }
         }
-        if !matches!(effect, Effect::Store { .. }) {
+        if !matches!(action, Action::Persist { .. }) {
             let at = there.server;
             self.watch.outages.started(self.now, at, subject, server.is_some())?;
         }
@@ -68,7 +68,7 @@ impl World {
             return Ok(());
         };
         let rate = u64::from(self.plan.servers[server].limits.rate_limit.get());
-        self.watch.order.started(self.now, (server, rate), subject, bound)?;
+        self.watch.order.started(self.now, (server, rate), subject, expiry)?;
         if self.watch.limits.is_full(server) {
             self.watch.order.held_back(server);
             self.watch.outages.full(server);
@@ -117,7 +117,7 @@ impl World {
     /// Whether a token is due at its server, and not being asked about.
     fn waits_for_server(&self, subject: usize) -> bool {
         let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
-        let due = token.and_then(|token| token.due_for(Need::Server));
+        let due = token.and_then(|token| token.due_for(Resource::Server));
         due.is_some_and(|due| due <= Moment::from_millis(self.now))
     }
 
@@ -129,7 +129,7 @@ impl World {
             return false;
         };
         let is_dead =
-            matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected);
+            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected);
         !is_dead && !token.is_busy() && (self.waits_for_server(subject) || token.is_failing())
     }
 
@@ -167,7 +167,7 @@ impl World {
         let there = &self.subjects[subject];
         let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
         token.is_some_and(|token| {
-            !matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected)
+            !matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected)
         })
     }
 
@@ -214,7 +214,7 @@ impl World {
     pub(crate) fn due_anew(&mut self, subject: usize) {
         let there = &self.subjects[subject];
         let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
-        let due = token.and_then(|token| token.due_for(Need::Server));
+        let due = token.and_then(|token| token.due_for(Resource::Server));
         if let (Some(due), Some(session)) = (due, there.using) {
             self.watch.survival.due_again(session, due.as_millis());
         }
@@ -308,7 +308,7 @@ impl World {
         renewed: Option<bool>,
     ) -> Result<(), Violation> {
         let Heard { session, sent, remaining, end } = reading;
-        let bound = sent + remaining;
+        let expiry = sent + remaining;
         if due > self.now.max(sent + remaining * 9 / 10).max(self.now + SECOND)
             && remaining >= SECOND
         {
@@ -324,12 +324,12 @@ impl World {
         let server = self.subjects[subject].server;
         let since = self.watch.survival.first_due(session);
         let spoilt = self.servers[server].climate.bad_times(since, self.now).next().is_some();
-        if spoilt && self.watch.survival.bound(session).is_some_and(|bound| sent < bound) {
+        if spoilt && self.watch.survival.expiry(session).is_some_and(|expiry| sent < expiry) {
             self.tally.narrow_escapes += 1;
         }
         let ends = (end, true_end);
-        self.watch.survival.checked(self.now, session, (bound, due), ends, spoilt);
-        self.watch.schedule.checked(self.now, subject, bound);
+        self.watch.survival.checked(self.now, session, (expiry, due), ends, spoilt);
+        self.watch.schedule.checked(self.now, subject, expiry);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {
             return Err(self.violation(
@@ -372,9 +372,9 @@ impl World {
         let waits = |number: usize| {
             let there = &self.subjects[number];
             let token = scheduler.token(there.id?).filter(|_| there.server == server)?;
-            let due = token.due_for(Need::Server).is_some_and(|due| due <= now);
+            let due = token.due_for(Resource::Server).is_some_and(|due| due <= now);
             let waits = due || asked_since.contains(&number);
-            Some((token.bound().filter(|_| waits)?.as_millis(), number))
+            Some((token.expiry().filter(|_| waits)?.as_millis(), number))
         };
         let waiting: Vec<_> = (0..self.subjects.len()).filter_map(waits).collect();
         self.watch.order.recovered(self.now, server, waiting.into_iter());

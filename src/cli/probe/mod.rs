@@ -115,7 +115,7 @@ pub(super) fn run(probe: Probe) -> Result<(), Failure> {
 
 /// What is left, and until when.
 fn alive(reading: &Reading) -> String {
-    let left = reading.bound().since(clock::now());
+    let left = reading.expiry().since(clock::now());
     let wall = clock::wall_clock();
     let end =
         jiff::SignedDuration::try_from(left).ok().and_then(|left| wall.checked_add(left).ok());
@@ -147,7 +147,7 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
 }
 
 fn nothing_renews(reading: &Reading, refused: Option<&Fault>, renewal: Renewal) -> String {
-    let left = words(reading.bound().since(clock::now()));
+    let left = words(reading.expiry().since(clock::now()));
     let end = format!(
         "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \
          end with `reauth_before`)"

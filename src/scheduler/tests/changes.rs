@@ -7,13 +7,13 @@ fn an_answer_for_a_token_that_was_removed_frees_its_place_and_does_nothing_else(
     let mut fixture = Fixture::new(1_000_000, 1);
     let tokens = fixture.tokens(2, None);
     fixture.wake();
-    let (first, _) = fixture.effects()[0];
+    let (first, _) = fixture.actions()[0];
     fixture.scheduler.remove_token(first.token);
     fixture.out.clear();
     fixture.answer(first, expired());
     let other = if first.token == tokens[0] { tokens[1] } else { tokens[0] };
     assert_eq!(
-        fixture.effects().iter().map(|(ticket, _)| ticket.token).collect::<Vec<_>>(),
+        fixture.actions().iter().map(|(ticket, _)| ticket.token).collect::<Vec<_>>(),
         [other]
     );
     assert!(fixture.out.is_empty());
@@ -24,14 +24,14 @@ fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
     let mut fixture = Fixture::new(1_000_000, 5);
     let id = fixture.tokens(1, None)[0];
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, expired());
     move_token(&mut fixture, id);
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, alive(MINUTE));
     assert!(matches!(
-        fixture.scheduler.token(id).map(|token| token.standing()),
-        Some(Standing::Alive(_))
+        fixture.scheduler.token(id).map(|token| token.validity()),
+        Some(Validity::Alive(_))
     ));
 }
 
@@ -40,16 +40,16 @@ fn what_the_server_before_still_answers_does_not_count() {
     let mut fixture = Fixture::new(1_000_000, 5);
     let id = fixture.tokens(1, None)[0];
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     move_token(&mut fixture, id);
-    assert_eq!(fixture.effects().len(), 0, "never two at once");
+    assert_eq!(fixture.actions().len(), 0, "never two at once");
     fixture.answer(ticket, expired());
-    assert_eq!(fixture.scheduler.token(id).map(|token| token.standing()), Some(Standing::Unknown));
-    let (ticket, _) = fixture.effects()[0];
+    assert_eq!(fixture.scheduler.token(id).map(|token| token.validity()), Some(Validity::Unknown));
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, alive(MINUTE));
     assert!(matches!(
-        fixture.scheduler.token(id).map(|token| token.standing()),
-        Some(Standing::Alive(_))
+        fixture.scheduler.token(id).map(|token| token.validity()),
+        Some(Validity::Alive(_))
     ));
 }
 
@@ -71,7 +71,7 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
     let mut fixture = Fixture::new(1_000, 100);
     fixture.tokens(1, None);
     fixture.wake();
-    let (check, _) = fixture.effects().remove(0);
+    let (check, _) = fixture.actions().remove(0);
     fixture.answer(check, unavailable());
     assert_eq!(fixture.server_notices(), [down(1)]);
     let (probe, _) = fixture.next_effects().remove(0);
@@ -88,7 +88,7 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
     let waiting = fixture.tokens(1, None)[0];
     fixture.answer(probe, unavailable());
     fixture.advance(Duration::from_secs(1));
-    let asked: Vec<_> = fixture.effects().iter().map(|(ticket, _)| ticket.token).collect();
+    let asked: Vec<_> = fixture.actions().iter().map(|(ticket, _)| ticket.token).collect();
     assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
 }
 
@@ -97,7 +97,7 @@ fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() 
     let mut fixture = Fixture::new(1_000, 5);
     let ids = fixture.tokens(2, None);
     fixture.wake();
-    let calls = fixture.effects();
+    let calls = fixture.actions();
     for id in ids {
         fixture.scheduler.remove_token(id);
     }
@@ -124,7 +124,7 @@ fn servers_renamed_again_and_again_leave_nothing_behind() {
         let spec = fixture.spec(None);
         fixture.scheduler.change_token(id, spec, fixture.now, &mut fixture.out);
         fixture.scheduler.remove_server(earlier);
-        for (ticket, _) in fixture.effects() {
+        for (ticket, _) in fixture.actions() {
             fixture.answer(ticket, alive(MINUTE));
         }
     }
@@ -136,13 +136,13 @@ fn a_cancelled_action_gives_back_what_it_occupied() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(2, None);
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.scheduler.remove_token(ticket.token);
     fixture.scheduler.cancel(ticket, fixture.now, &mut fixture.out);
-    let next = fixture.effects();
+    let next = fixture.actions();
     assert_eq!(next.len(), 1, "the other token's check");
     fixture.scheduler.cancel(next[0].0, fixture.now, &mut fixture.out);
     assert_eq!(fixture.scheduler.in_flight(fixture.server), 0);
     fixture.advance(Duration::from_secs(1));
-    assert_eq!(fixture.effects().len(), 1, "it is repeated");
+    assert_eq!(fixture.actions().len(), 1, "it is repeated");
 }

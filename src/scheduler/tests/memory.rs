@@ -23,13 +23,13 @@ fn fixture(max_interval: Duration, max_in_flight: u32) -> Fixture {
 fn answer(fixture: &mut Fixture, calls: usize) {
     let mut answered = 0;
     while answered < calls {
-        let effects = fixture.effects();
-        fixture.now = if effects.is_empty() {
+        let actions = fixture.actions();
+        fixture.now = if actions.is_empty() {
             fixture.scheduler.next_wake().unwrap().max(fixture.now)
         } else {
             fixture.now + Duration::from_secs(1)
         };
-        for (ticket, _) in effects {
+        for (ticket, _) in actions {
             fixture.answer(ticket, alive(DAY));
             answered += 1;
         }

@@ -7,7 +7,7 @@ fn no_more_hooks_run_at_once_than_there_are_places() {
     let (mut fixture, _) = desk_of_the_dead(10, ReauthRoute::Hook, 20);
     let running = attempts(&mut fixture);
     assert_eq!(running.len(), 4);
-    end(&mut fixture, running[0], Reauthenticated::NewValue { stored: true });
+    end(&mut fixture, running[0], ReauthOutcome::NewValue { stored: true });
     assert_eq!(attempts(&mut fixture).len(), 1);
 }
 
@@ -35,7 +35,7 @@ fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
 #[test]
 fn a_thousand_tokens_that_expire_together_are_all_served() {
     let (mut fixture, _) = desk_of_the_dead(1_000, ReauthRoute::Hook, 20);
-    let served = end_all(&mut fixture, &Reauthenticated::NewValue { stored: true });
+    let served = end_all(&mut fixture, &ReauthOutcome::NewValue { stored: true });
     assert_eq!(served, 1_000);
 }
 
@@ -48,7 +48,7 @@ fn nothing_logs_in_while_it_is_quiet() {
         fixture.scheduler.pause_reauth(reauth, fixture.now + MINUTE);
         fixture.tokens(1, Some(reauth));
         fixture.wake();
-        let (ticket, _) = fixture.effects()[0];
+        let (ticket, _) = fixture.actions()[0];
         fixture.answer(ticket, expired());
         assert_eq!(attempts(&mut fixture).len(), 0);
         assert_eq!(fixture.scheduler.next_wake(), Some(at(61_000)));
@@ -68,7 +68,7 @@ fn failures_that_an_earlier_run_has_seen_still_count() {
     fixture.scheduler.restore_reauth_failures(reauth, ReauthFailures { window_end, count: 3 });
     fixture.tokens(1, Some(reauth));
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, expired());
     assert_eq!(attempts(&mut fixture).len(), 0);
     fixture.advance(MINUTE);
@@ -108,8 +108,8 @@ fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
     let (mut fixture, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
     for ticket in attempts(&mut fixture) {
         let error = "connection refused".into();
-        let fault = ReauthFault { error, unavailable: true, ..ReauthFault::default() };
-        end(&mut fixture, ticket, Reauthenticated::Failed(fault));
+        let fault = ReauthError { error, unavailable: true, ..ReauthError::default() };
+        end(&mut fixture, ticket, ReauthOutcome::Failed(fault));
     }
     assert_eq!(fixture.server_notices(), [down(5)]);
 }
@@ -121,9 +121,9 @@ fn more_dead(fixture: &mut Fixture, count: usize) -> ReauthId {
     let reauth = fixture.scheduler.add_reauth(spec);
     fixture.tokens(count, Some(reauth));
     fixture.wake();
-    for (ticket, effect) in fixture.effects() {
-        match effect {
-            Effect::Ask { .. } => fixture.answer(ticket, expired()),
+    for (ticket, action) in fixture.actions() {
+        match action {
+            Action::Check { .. } => fixture.answer(ticket, expired()),
             other => panic!("{other:?}"),
         }
     }
@@ -142,14 +142,14 @@ fn commands_that_hang_leave_a_slot_to_every_other_method() {
     let [hanging, good] = [0, 1].map(|_| fixture.scheduler.add_reauth(spec));
     fixture.tokens(8, Some(hanging));
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, expired());
     }
     assert_eq!(attempts(&mut fixture).len(), 3, "of four slots");
     assert_eq!(fixture.scheduler.next_wake(), None, "nothing can start");
     fixture.tokens(1, Some(good));
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, expired());
     let started = attempts(&mut fixture);
     assert_eq!(started.len(), 1);
@@ -163,7 +163,7 @@ fn free_slots_go_to_the_method_that_runs_the_fewest_commands() {
     let second = more_dead(&mut fixture, 10);
     let mut methods = Vec::new();
     for ticket in under_way {
-        end(&mut fixture, ticket, Reauthenticated::NewValue { stored: true });
+        end(&mut fixture, ticket, ReauthOutcome::NewValue { stored: true });
         methods.extend(attempts(&mut fixture).iter().map(|ticket| method_of(&fixture, *ticket)));
     }
     assert_eq!(methods, [Some(second), Some(second), Some(first), Some(first)]);
@@ -183,9 +183,9 @@ fn a_method_that_is_removed_keeps_its_number_until_its_last_command_has_ended() 
     assert_eq!(fixture.scheduler.add_reauth(spec), reauth);
 }
 
-fn inconclusive() -> Reauthenticated {
-    let fault = ReauthFault { inconclusive: true, ..ReauthFault::default() };
-    Reauthenticated::Failed(fault)
+fn inconclusive() -> ReauthOutcome {
+    let fault = ReauthError { inconclusive: true, ..ReauthError::default() };
+    ReauthOutcome::Failed(fault)
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_login_that_succeeds_is_followed_by_those_that_came_to_no_conclusion() {
             end(&mut fixture, ticket, inconclusive());
         }
         assert_eq!(attempts(&mut fixture).len(), 0);
-        end(&mut fixture, last, Reauthenticated::NewValue { stored: true });
+        end(&mut fixture, last, ReauthOutcome::NewValue { stored: true });
         assert_eq!(attempts(&mut fixture).len(), 3, "{route:?}");
     }
 }
@@ -227,13 +227,13 @@ fn commands_for_dead_tokens_wait_while_their_server_is_down() {
     let ticket = attempts(&mut fixture)[0];
     fixture.tokens(1, None);
     fixture.wake();
-    let (probe, _) = fixture.effects()[0];
+    let (probe, _) = fixture.actions()[0];
     fixture.answer(probe, unavailable());
     assert_eq!(fixture.server_notices(), [down(2)]);
     end(&mut fixture, ticket, failed());
     fixture.advance(Duration::from_secs(10));
-    let (probe, effect) = fixture.effects()[0];
-    assert!(matches!(effect, Effect::Ask { .. }), "no command: {effect:?}");
+    let (probe, action) = fixture.actions()[0];
+    assert!(matches!(action, Action::Check { .. }), "no command: {action:?}");
     assert_eq!(fixture.scheduler.running_hooks(), 0);
     fixture.answer(probe, alive(MINUTE));
     let started = attempts(&mut fixture);
@@ -246,14 +246,14 @@ fn commands_wait_for_their_server_no_longer_than_the_longest_delay() {
     let ticket = attempts(&mut fixture)[0];
     fixture.tokens(1, None);
     fixture.wake();
-    let (probe, _) = fixture.effects()[0];
+    let (probe, _) = fixture.actions()[0];
     fixture.answer(probe, unavailable());
     end(&mut fixture, ticket, failed());
     let failed_at = fixture.now;
     loop {
-        let (ticket, effect) = fixture.next_effects()[0];
-        match effect {
-            Effect::Reauth { .. } => break,
+        let (ticket, action) = fixture.next_effects()[0];
+        match action {
+            Action::Reauth { .. } => break,
             _ => fixture.answer(ticket, unavailable()),
         }
     }
@@ -266,14 +266,14 @@ fn commands_start_at_once_where_no_check_could_find_the_server_back() {
     let (mut fixture, _) = desk_of_the_dead(2, ReauthRoute::Hook, 20);
     let under_way = attempts(&mut fixture);
     for ticket in under_way {
-        end(&mut fixture, ticket, Reauthenticated::NewValue { stored: true });
+        end(&mut fixture, ticket, ReauthOutcome::NewValue { stored: true });
     }
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, unavailable());
     }
     let (probe, _) = fixture.next_effects()[0];
     fixture.answer(probe, expired());
     assert_eq!(fixture.scheduler.running_hooks(), 0, "after the delay");
     let found = std::iter::repeat_with(|| fixture.next_effects()).take(10).flatten();
-    assert!(found.into_iter().any(|(_, effect)| matches!(effect, Effect::Reauth { .. })));
+    assert!(found.into_iter().any(|(_, action)| matches!(action, Action::Reauth { .. })));
 }

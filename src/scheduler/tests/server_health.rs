@@ -13,7 +13,7 @@ fn a_failing_server_does_not_delay_another_servers_tokens() {
     let spec = TokenSpec { server: other, ..fixture.spec(None) };
     let id = fixture.scheduler.add_token(spec, true, fixture.now);
     fixture.wake();
-    assert!(fixture.effects().iter().any(|(ticket, _)| ticket.token == id));
+    assert!(fixture.actions().iter().any(|(ticket, _)| ticket.token == id));
 }
 
 #[test]
@@ -21,13 +21,13 @@ fn a_wish_for_quiet_holds_for_every_token_of_the_server() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(3, None);
     fixture.wake();
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     let retry_after = Duration::from_secs(3);
     fixture.answer(ticket, Outcome::Throttled { retry_after, fault: Fault::new("429") });
     fixture.advance(Duration::from_millis(2_999));
-    assert_eq!(fixture.effects().len(), 0);
+    assert_eq!(fixture.actions().len(), 0);
     fixture.advance(Duration::from_millis(1));
-    assert_eq!(fixture.effects().len(), 1);
+    assert_eq!(fixture.actions().len(), 1);
 }
 
 #[test]
@@ -35,11 +35,11 @@ fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
     let mut fixture = Fixture::new(1_000_000, 2);
     fixture.tokens(2, None);
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, alive(MINUTE));
     }
     fixture.advance(Duration::from_secs(41));
-    let (ticket, _) = fixture.effects()[0];
+    let (ticket, _) = fixture.actions()[0];
     fixture.out.clear();
     let fault = Fault::new("429");
     fixture.answer(ticket, Outcome::Throttled { retry_after: MINUTE, fault });
@@ -54,11 +54,11 @@ fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(10, None);
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, unavailable());
     }
     assert_eq!(fixture.server_notices(), [down(10)]);
-    assert_eq!(fixture.effects().len(), 0);
+    assert_eq!(fixture.actions().len(), 0);
     for _ in 0..20 {
         let probes = fixture.next_effects();
         assert_eq!(probes.len(), 1);
@@ -72,13 +72,13 @@ fn when_a_server_is_back_everybody_who_waited_follows() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(10, None);
     fixture.wake();
-    for (ticket, _) in fixture.effects() {
+    for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, unavailable());
     }
     let probes = fixture.next_effects();
     assert_eq!(probes.len(), 1);
     fixture.answer(probes[0].0, alive(MINUTE));
-    assert_eq!(fixture.effects().len(), 9);
+    assert_eq!(fixture.actions().len(), 9);
     assert_eq!(fixture.server_notices()[1..], [ServerNotice::Recovered { tokens: 10 }]);
 }
 
@@ -86,17 +86,17 @@ fn when_a_server_is_back_everybody_who_waited_follows() {
 fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
     let (mut fixture, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
     let ticket = attempts(&mut fixture)[0];
-    end(&mut fixture, ticket, Reauthenticated::NewValue { stored: false });
+    end(&mut fixture, ticket, ReauthOutcome::NewValue { stored: false });
     let mut writes = 0;
     for _ in 0..20 {
-        for (ticket, effect) in fixture.effects() {
-            match effect {
-                Effect::Store { .. } => {
+        for (ticket, action) in fixture.actions() {
+            match action {
+                Action::Persist { .. } => {
                     writes += 1;
                     let full = Err("disk full".into());
                     fixture.scheduler.persist_finished(ticket, full, fixture.now, &mut fixture.out);
                 }
-                Effect::Ask { .. } | Effect::Reauth { .. } | Effect::Revoke { .. } => {
+                Action::Check { .. } | Action::Reauth { .. } | Action::Revoke { .. } => {
                     fixture.answer(ticket, unavailable());
                 }
             }
@@ -112,12 +112,12 @@ fn probes_come_often_enough_for_the_shortest_life_that_waits() {
     let start = fixture.now;
     fixture.tokens(4, None);
     fixture.wake();
-    let mut effects = fixture.effects();
-    let (short, _) = effects.remove(0);
-    for (ticket, _) in effects {
+    let mut actions = fixture.actions();
+    let (short, _) = actions.remove(0);
+    for (ticket, _) in actions {
         fixture.answer(ticket, alive(Duration::from_secs(100)));
     }
-    // Its check is due after 81 to 86 s, its bound comes after 105 s: the others' come first.
+    // Its check is due after 81 to 86 s, its expiry comes after 105 s: the others' come first.
     fixture.now = start + Duration::from_secs(45);
     fixture.answer(short, alive(MINUTE));
     let mut probes = Vec::new();
@@ -144,7 +144,7 @@ fn a_server_that_answers_one_token_well_is_no_outage_for_those_that_fail() {
     let mut recoveries = 0;
     let end = fixture.now + MINUTE;
     while fixture.now < end {
-        for (ticket, _) in fixture.effects() {
+        for (ticket, _) in fixture.actions() {
             if ticket.token == healthy {
                 // So short a life that it shows again and again that the server is well.
                 fixture.answer(ticket, alive(Duration::from_millis(500)));
@@ -169,7 +169,7 @@ fn dead_tokens_do_not_keep_an_outage_from_being_seen() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(3, None);
     fixture.wake();
-    let calls = fixture.effects();
+    let calls = fixture.actions();
     fixture.answer(calls[0].0, alive(MINUTE));
     fixture.answer(calls[1].0, alive(MINUTE));
     fixture.answer(calls[2].0, expired());
@@ -186,15 +186,15 @@ fn every_probe_uses_a_fresh_connection() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(10, None);
     fixture.wake();
-    for (ticket, _) in fixture.effects().into_iter().take(3) {
+    for (ticket, _) in fixture.actions().into_iter().take(3) {
         fixture.answer(ticket, unavailable());
     }
     fixture.tokens(1, None);
     fixture.wake();
     for _ in 0..20 {
-        for (ticket, effect) in fixture.next_effects() {
-            let fresh = matches!(effect, Effect::Ask { connection: Connection::Fresh, .. });
-            assert!(fresh, "{effect:?}");
+        for (ticket, action) in fixture.next_effects() {
+            let fresh = matches!(action, Action::Check { connection: Connection::Fresh, .. });
+            assert!(fresh, "{action:?}");
             fixture.answer(ticket, unavailable());
         }
     }
@@ -206,7 +206,7 @@ fn a_server_that_is_down_is_probed_at_least_every_5_s_and_at_most_5_times_a_seco
         let mut fixture = Fixture::new(1_000_000, 100);
         fixture.tokens(count, None);
         fixture.wake();
-        for (ticket, _) in fixture.effects() {
+        for (ticket, _) in fixture.actions() {
             fixture.answer(ticket, unavailable());
         }
         let mut last = fixture.now;
@@ -243,7 +243,7 @@ fn partial_outage(
     let end = fixture.now + MINUTE;
     fixture.wake();
     while fixture.now < end {
-        for (ticket, _) in fixture.effects() {
+        for (ticket, _) in fixture.actions() {
             match ends.get_mut(&ticket.token) {
                 Some(ends) if *ends > fixture.now => {
                     *ends = fixture.now + life;

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 /// The most requests for one token in any minute.
 ///
 /// Two tries are planned at least 50 ms apart: twenty a second. Only the dozen that crowd into
-/// the last 150 ms before a bound come closer, and each bound has a wait of 100 ms or more
+/// the last 150 ms before an expiry come closer, and each expiry has a wait of 100 ms or more
 /// before it, which makes up for them.
 const MOST_IN_A_MINUTE: usize = 1_200;
 

@@ -1,6 +1,6 @@
 //! Invariant 4: a login has a reason, and a budget that a restart does not refill.
 
-use tokenkeep::lifecycle::{Policy, Reason};
+use tokenkeep::lifecycle::{Policy, ReauthReason};
 use tokenkeep::scheduler::{ReauthRoute, ReauthSpec};
 
 use super::{Invariant, Violation};
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 struct Verdict {
     /// 401s in a row.
     rejections: u8,
-    dead: Option<Reason>,
+    dead: Option<ReauthReason>,
 }
 
 /// A token's attempts in its window, which begins with the first of them.
@@ -57,25 +57,25 @@ impl Logins {
         }
     }
 
-    /// An attempt starts for a token that has the value `using`, known to live until `bound`.
+    /// An attempt starts for a token that has the value `using`, known to live until `expiry`.
     pub(crate) fn started(
         &mut self,
         now: Ms,
         (subject, attempt): (usize, u32),
-        (reason, policy, way): (Reason, &Policy, usize),
+        (reason, policy, way): (ReauthReason, &Policy, usize),
         using: Option<SessionId>,
-        bound: Option<Ms>,
+        expiry: Option<Ms>,
     ) -> Result<(), Violation> {
         let broken = |what: String| {
             Err(Violation { invariant: Invariant::LoginsHaveAReason, at: now, what })
         };
         let dead = self.verdicts[subject].dead;
         let has_reason = match reason {
-            Reason::Requested => false,
-            Reason::Missing => using.is_none(),
-            Reason::Expired | Reason::Rejected => dead == Some(reason),
-            Reason::Expiring => match (policy.reauth_before, bound) {
-                (Some(before), Some(bound)) => now + whole(before) >= bound,
+            ReauthReason::Requested => false,
+            ReauthReason::Missing => using.is_none(),
+            ReauthReason::Expired | ReauthReason::Rejected => dead == Some(reason),
+            ReauthReason::Expiring => match (policy.reauth_before, expiry) {
+                (Some(before), Some(expiry)) => now + whole(before) >= expiry,
                 _ => false,
             },
         };
@@ -178,13 +178,13 @@ impl Logins {
         let verdict = &mut self.verdicts[subject];
         verdict.rejections += 1;
         if verdict.rejections >= 2 {
-            verdict.dead = Some(Reason::Rejected);
+            verdict.dead = Some(ReauthReason::Rejected);
         }
         verdict.dead.is_some()
     }
 
     pub(crate) fn expired(&mut self, subject: usize) {
-        self.verdicts[subject].dead = Some(Reason::Expired);
+        self.verdicts[subject].dead = Some(ReauthReason::Expired);
     }
 
     /// Whether the last answers about the value in use were final.

@@ -51,7 +51,7 @@ pub(crate) enum Invariant {
     SaidOnce,
     /// 7: there is always a next wake-up, and in time.
     NeverStalls,
-    /// 8: no bound is later than the true end of life.
+    /// 8: no expiry is later than the true end of life.
     BoundIsTrue,
     /// 9: after a recovery everything due is asked about within seconds.
     RecoveryIsPrompt,

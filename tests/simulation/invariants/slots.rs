@@ -1,6 +1,6 @@
 //! Invariant 11: the hook slots are shared by all `[reauth]` methods that wait for one.
 
-use tokenkeep::lifecycle::Need;
+use tokenkeep::lifecycle::Resource;
 use tokenkeep::scheduler::Scheduler;
 use tokenkeep::time::Moment;
 
@@ -89,8 +89,8 @@ impl Slots {
                 continue;
             }
             let token = scheduler.token(id);
-            let due = token.and_then(|token| token.due_for(Need::Reauth));
-            let asked = token.and_then(|token| token.due_for(Need::Server));
+            let due = token.and_then(|token| token.due_for(Resource::Reauth));
+            let asked = token.and_then(|token| token.due_for(Resource::Server));
             if due.is_some_and(|due| due <= moment) && asked.is_none_or(|asked| asked > moment) {
                 waits[method] = Some(number);
             }

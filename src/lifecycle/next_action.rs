@@ -1,60 +1,62 @@
 //! What a token is to do next, and what it needs for that. Derived from its state, so that
 //! nobody has to keep a list.
 
-use super::request::Wish;
-use super::token::{Standing, Task, Token};
+use super::operator_request::PendingRequest;
+use super::token::{Task, Token, Validity};
 use crate::time::Moment;
 
 /// What an action of a token needs before it may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Resource {
     /// A place among its server's requests.
     Server,
     /// A re-auth attempt's place.
     Reauth,
     /// Nothing.
-    Nothing,
+    None,
 }
 
 /// What a token may have to do, whichever way it is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Errand {
-    Store,
+pub(super) enum NextAction {
+    Persist,
     Reauth,
-    AskCurrent,
-    AskCandidate,
+    CheckCurrent,
+    CheckCandidate,
     Revoke,
 }
 
 impl Token {
     /// When the next action with this need is due; `None` while another one is under way
     /// or there is none.
-    pub fn due_for(&self, need: Need) -> Option<Moment> {
-        self.errand(need).map(|(due, _)| due)
+    pub fn due_for(&self, resource: Resource) -> Option<Moment> {
+        self.next_action(resource).map(|(due, _)| due)
     }
 
     /// The earliest errand with this need; at a tie the value in use goes before a candidate.
-    pub(super) fn errand(&self, need: Need) -> Option<(Moment, Errand)> {
-        if self.flight.is_some() {
+    pub(super) fn next_action(&self, resource: Resource) -> Option<(Moment, NextAction)> {
+        if self.in_flight.is_some() {
             return None;
         }
-        match need {
-            Need::Nothing => {
-                let unstored = self.unstored.filter(|_| self.candidate.is_none());
-                unstored.map(|unstored| (unstored.due, Errand::Store))
+        match resource {
+            Resource::None => {
+                let pending_write = self.pending_write.filter(|_| self.candidate.is_none());
+                pending_write.map(|pending_write| (pending_write.due, NextAction::Persist))
             }
-            Need::Reauth if self.paused => None,
-            Need::Reauth if self.wants_new_value() => Some((Moment::default(), Errand::Reauth)),
-            Need::Reauth if self.task == Task::Reauth => Some((self.due, Errand::Reauth)),
+            Resource::Reauth if self.paused => None,
+            Resource::Reauth if self.wants_new_value() => {
+                Some((Moment::default(), NextAction::Reauth))
+            }
+            Resource::Reauth if self.task == Task::Reauth => Some((self.due, NextAction::Reauth)),
             // A value that waits to be judged may make it needless, and has the slot.
-            Need::Reauth if self.candidate.is_none() => {
-                self.early.map(|early| (early, Errand::Reauth))
+            Resource::Reauth if self.candidate.is_none() => {
+                self.early_reauth_at.map(|early| (early, NextAction::Reauth))
             }
-            Need::Reauth => None,
-            Need::Server if self.wish == Some(Wish::Revoke) => {
-                Some((Moment::default(), Errand::Revoke))
+            Resource::Reauth => None,
+            Resource::Server if self.pending_request == Some(PendingRequest::Revoke) => {
+                Some((Moment::default(), NextAction::Revoke))
             }
-            Need::Server => {
+            Resource::Server => {
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,
                     _ if self.paused => None,
@@ -65,12 +67,12 @@ impl Token {
                     | Task::ConfirmGrowth
                     | Task::TryRenew
                     | Task::ConfirmRenewal
-                    | Task::RetryRenew => Some((self.due, Errand::AskCurrent)),
+                    | Task::RetryRenew => Some((self.due, NextAction::CheckCurrent)),
                 };
                 // One that nobody keeps yet is judged even in a pause, so that it is not lost.
-                let judged = !self.paused || self.has_unkept_candidate();
+                let judged = !self.paused || self.has_unpersisted_candidate();
                 let candidate = self.candidate.filter(|_| judged);
-                let candidate = candidate.map(|c| (c.due, Errand::AskCandidate));
+                let candidate = candidate.map(|c| (c.due, NextAction::CheckCandidate));
                 [current, candidate].into_iter().flatten().min_by_key(|(due, _)| *due)
             }
         }
@@ -80,8 +82,8 @@ impl Token {
     /// While the source offers another value nothing is stored: that must not be
     /// overwritten before it has been judged.
     fn is_to_be_stored_first(&self) -> bool {
-        self.standing == Standing::Unknown
+        self.validity == Validity::Unknown
             && self.candidate.is_none()
-            && self.unstored.is_some_and(|unstored| unstored.failures == 0)
+            && self.pending_write.is_some_and(|pending_write| pending_write.failures == 0)
     }
 }

@@ -5,14 +5,14 @@
 
 use super::event::Notice;
 use super::policy::Policy;
-use super::step::Turn;
-use super::token::{Flight, Standing, Task, Token};
+use super::token::{InFlight, Task, Token, Validity};
+use super::transition::Transition;
 use crate::outcome::Fault;
 use crate::time::{Moment, whole_millis};
 
 /// Something that a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum OperatorRequest {
     /// Ask about the value in use now.
     Check,
     /// Obtain a new value now, although the one in use may live.
@@ -27,7 +27,7 @@ pub enum Request {
 
 /// Why a request changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum RequestError {
     /// The value is dead, or there is none.
     #[error("there is no living value to ask about; `reauth` obtains a new one")]
     NoValue,
@@ -53,7 +53,7 @@ pub enum Refusal {
 
 /// A request that waits for its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum PendingRequest {
     Reauth,
     Revoke,
 }
@@ -64,19 +64,34 @@ impl Token {
     /// # Errors
     ///
     /// Why it does not.
-    pub fn weigh(&self, request: Request, policy: &Policy, now: Moment) -> Result<(), Refusal> {
-        match (request, self.standing) {
-            (Request::Check | Request::Reauth, _) if self.paused => Err(Refusal::Paused),
+    pub fn validate_request(
+        &self,
+        request: OperatorRequest,
+        policy: &Policy,
+        now: Moment,
+    ) -> Result<(), RequestError> {
+        match (request, self.validity) {
+            (OperatorRequest::Check | OperatorRequest::Reauth, _) if self.paused => {
+                Err(RequestError::Paused)
+            }
             (
-                Request::Check | Request::Revoke,
-                Standing::Missing | Standing::Expired | Standing::Rejected,
-            ) => Err(Refusal::NoValue),
-            (Request::Check | Request::Revoke | Request::Pause | Request::Resume, _) => Ok(()),
-            (Request::Reauth, _) => {
-                let reauth = policy.reauth.ok_or(Refusal::NoReauth)?;
+                OperatorRequest::Check | OperatorRequest::Revoke,
+                Validity::Missing | Validity::Expired | Validity::Rejected,
+            ) => Err(RequestError::NoValue),
+            (
+                OperatorRequest::Check
+                | OperatorRequest::Revoke
+                | OperatorRequest::Pause
+                | OperatorRequest::Resume,
+                _,
+            ) => Ok(()),
+            (OperatorRequest::Reauth, _) => {
+                let reauth = policy.reauth.ok_or(RequestError::NoReauth)?;
                 if self.budget.is_exhausted(&reauth, now) {
-                    let opens = self.budget.allows_from(&reauth, now);
-                    return Err(Refusal::Exhausted { retry_in_ms: whole_millis(opens.since(now)) });
+                    let opens = self.budget.next_attempt_at(&reauth, now);
+                    return Err(RequestError::Exhausted {
+                        retry_in_ms: whole_millis(opens.since(now)),
+                    });
                 }
                 Ok(())
             }
@@ -91,12 +106,12 @@ impl Token {
     /// Whether a new value was asked for, and may be obtained: not before something is known
     /// of the one in use, as an attempt is measured by that.
     pub(super) fn wants_new_value(&self) -> bool {
-        self.wish == Some(Wish::Reauth)
+        self.pending_request == Some(PendingRequest::Reauth)
             && self.candidate.is_none()
-            && self.standing != Standing::Unknown
+            && self.validity != Validity::Unknown
     }
 
-    fn hasten(&mut self, now: Moment) {
+    fn check_now(&mut self, now: Moment) {
         if !matches!(self.task, Task::Watch | Task::Reauth) {
             self.due = self.due.min(now);
         }
@@ -106,53 +121,58 @@ impl Token {
     }
 }
 
-impl Turn<'_> {
-    pub(super) fn requested(&mut self, request: Request) {
-        if self.token.weigh(request, self.context.policy, self.now).is_err() {
+impl Transition<'_> {
+    pub(super) fn operator_requested(&mut self, request: OperatorRequest) {
+        if self.token.validate_request(request, self.context.policy, self.now).is_err() {
             return;
         }
         match request {
-            Request::Check => self.token.hasten(self.now),
-            Request::Reauth => self.token.wish = Some(Wish::Reauth),
-            Request::Revoke => self.token.wish = Some(Wish::Revoke),
-            Request::Pause => {
+            OperatorRequest::Check => self.token.check_now(self.now),
+            OperatorRequest::Reauth => self.token.pending_request = Some(PendingRequest::Reauth),
+            OperatorRequest::Revoke => self.token.pending_request = Some(PendingRequest::Revoke),
+            OperatorRequest::Pause => {
                 self.token.paused = true;
-                self.token.wish = None;
+                self.token.pending_request = None;
             }
-            Request::Resume => {
+            OperatorRequest::Resume => {
                 if std::mem::take(&mut self.token.paused) {
-                    self.token.hasten(self.now);
+                    self.token.check_now(self.now);
                 }
             }
         }
     }
 
     /// The end of a revocation. Where another server is asked since, it says nothing.
-    pub(super) fn revoked(&mut self, result: Result<(), Fault>) {
-        let counts = match self.token.flight {
-            Some(Flight::Revoke) => true,
-            Some(Flight::Outdated(_)) => false,
-            Some(Flight::Current(_) | Flight::Candidate(_) | Flight::Reauth(_) | Flight::Store)
+    pub(super) fn revoke_finished(&mut self, result: Result<(), Fault>) {
+        let counts = match self.token.in_flight {
+            Some(InFlight::Revoke) => true,
+            Some(InFlight::Discarded(_)) => false,
+            Some(
+                InFlight::Current(_)
+                | InFlight::Candidate(_)
+                | InFlight::Reauth(_)
+                | InFlight::Persist,
+            )
             | None => return,
         };
-        self.token.flight = None;
+        self.token.in_flight = None;
         match result {
             Ok(()) if counts => {
-                self.say(Notice::Revoked);
-                self.token.standing = Standing::Rejected;
+                self.notify(Notice::Revoked);
+                self.token.validity = Validity::Rejected;
                 self.token.forget_failures();
-                self.token.troubled = true;
-                self.token.unstored = None;
-                self.token.early = None;
-                self.token.proving = None;
+                self.token.unrecovered = true;
+                self.token.pending_write = None;
+                self.token.early_reauth_at = None;
+                self.token.pending_reauth = None;
                 if self.token.candidate.is_some() {
-                    self.take_spare();
+                    self.promote_candidate();
                 } else {
-                    self.seek_new_value();
+                    self.schedule_reauth();
                 }
             }
             Ok(()) => {}
-            Err(fault) => self.say(Notice::RevokeFailed { fault }),
+            Err(fault) => self.notify(Notice::RevokeFailed { fault }),
         }
     }
 }

@@ -5,14 +5,14 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Method, Need, Notice, Schedule, Share, Slot, SourceChange, Standing,
+    Action, Event, Fraction, Method, Notice, Resource, Schedule, Slot, SourceChange, Validity,
 };
 use crate::outcome::Connection;
 
 #[test]
 fn a_token_is_asked_about_at_once() {
     let mut life = Life::new();
-    let ask = Effect::Ask {
+    let ask = Action::Check {
         method: Method::Query,
         slot: Slot::A,
         timeout: secs(10),
@@ -24,7 +24,7 @@ fn a_token_is_asked_about_at_once() {
 #[test]
 fn the_next_check_is_due_at_check_after_of_the_reported_life() {
     let life = Life::new().alive();
-    assert_eq!(life.token.due_for(Need::Server), Some(START + secs(67)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(START + secs(67)));
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn waits_and_bound_count_from_sending_not_from_receipt() {
     life.admit();
     life.advance(secs(8));
     life.answer(alive(100_000));
-    assert_eq!(life.token.due_for(Need::Server), Some(START + secs(67)));
-    assert_eq!(life.token.bound(), Some(START + secs(100)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(START + secs(67)));
+    assert_eq!(life.token.expiry(), Some(START + secs(100)));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn an_answer_that_took_longer_than_the_wait_makes_the_next_check_due_at_once() {
     life.admit();
     life.advance(secs(5));
     life.answer(alive(6_000));
-    assert_eq!(life.token.due_for(Need::Server), Some(life.now));
+    assert_eq!(life.token.due_for(Resource::Server), Some(life.now));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_check_tells_the_reported_life_and_the_time_to_the_next_one() {
 fn a_410_is_final_and_told_once() {
     let mut life = Life::new().alive();
     life.check(expired());
-    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.validity(), Validity::Expired);
     assert_eq!(life.said(), ["expired"]);
     life.advance(secs(86_400));
     assert_eq!((life.admit(), life.said()), (None, vec![]));
@@ -73,7 +73,7 @@ fn a_410_is_final_and_told_once() {
 fn a_first_401_is_not_believed() {
     let mut life = Life::new().alive();
     life.check(rejected());
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.said(), ["check failed"]);
 }
 
@@ -83,7 +83,7 @@ fn a_second_401_is_final_and_told_once() {
     life.check(rejected());
     let second = life.check(rejected());
     assert_eq!(asks(Some(second), Slot::A), Some(Method::Query));
-    assert_eq!(life.token.standing(), Standing::Rejected);
+    assert_eq!(life.token.validity(), Validity::Rejected);
     assert_eq!(life.said(), ["check failed", "rejected"]);
 }
 
@@ -93,7 +93,7 @@ fn a_401_that_the_second_query_contradicts_is_forgotten() {
     life.check(rejected());
     life.check(alive(90_000));
     life.check(rejected());
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("rejected"), 0);
 }
 
@@ -103,7 +103,7 @@ fn a_time_out_between_does_not_make_a_401_forgotten() {
     life.check(rejected());
     life.check(timed_out());
     life.check(rejected());
-    assert_eq!(life.token.standing(), Standing::Rejected);
+    assert_eq!(life.token.validity(), Validity::Rejected);
     assert_eq!(life.said(), ["check failed", "check failed", "rejected"]);
 }
 
@@ -113,7 +113,7 @@ fn a_401_is_not_confirmed_by_anything_but_another() {
         let mut life = Life::new().alive();
         life.check(rejected());
         life.check(outcome.clone());
-        assert!(matches!(life.token.standing(), Standing::Alive(_)), "{outcome:?}");
+        assert!(matches!(life.token.validity(), Validity::Alive(_)), "{outcome:?}");
     }
 }
 
@@ -122,7 +122,7 @@ fn a_410_after_a_401_is_an_expiry() {
     let mut life = Life::new().alive();
     life.check(rejected());
     life.check(expired());
-    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.validity(), Validity::Expired);
     assert_eq!(life.said(), ["check failed", "expired"]);
 }
 
@@ -130,8 +130,8 @@ fn a_410_after_a_401_is_an_expiry() {
 fn a_throttled_token_is_left_alone_as_long_as_the_server_wishes() {
     let mut life = Life::new().alive();
     life.check(throttled(17));
-    assert_eq!(life.token.due_for(Need::Server), Some(life.now + secs(17)));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(life.now + secs(17)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert!(matches!(life.notices[..], [Notice::CheckFailed { retry_in_ms: 17_000, .. }]));
 }
 
@@ -139,10 +139,10 @@ fn a_throttled_token_is_left_alone_as_long_as_the_server_wishes() {
 fn a_misconfigured_server_is_retried_like_an_unavailable_one_but_told_apart() {
     let mut life = Life::new().alive();
     life.check(not_allowed());
-    assert_eq!(life.token.due_for(Need::Server), Some(life.now + secs(1)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(life.now + secs(1)));
     assert_eq!(life.said(), ["misconfigured"]);
     life.check(alive(90_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn failures_never_kill_a_token() {
         for _ in 0..100 {
             life.check(outcome.clone());
         }
-        assert!(matches!(life.token.standing(), Standing::Unverified(_)), "{outcome:?}");
+        assert!(matches!(life.token.validity(), Validity::Unverified(_)), "{outcome:?}");
         life.check(alive(100_000));
-        assert!(matches!(life.token.standing(), Standing::Alive(_)), "{outcome:?}");
+        assert!(matches!(life.token.validity(), Validity::Alive(_)), "{outcome:?}");
     }
 }
 
@@ -164,7 +164,7 @@ fn retries_back_off_by_doubling_while_nothing_is_known() {
     let pauses: Vec<_> = (0..11)
         .map(|_| {
             life.check(timed_out());
-            life.token.due_for(Need::Server).unwrap().since(life.now).as_secs()
+            life.token.due_for(Resource::Server).unwrap().since(life.now).as_secs()
         })
         .collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -175,8 +175,8 @@ fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound() {
     let mut life = Life::new().alive();
     while life.now < START + secs(99) {
         life.check(timed_out());
-        let left = life.token.bound().unwrap().since(life.now);
-        let pause = life.token.due_for(Need::Server).unwrap().since(life.now);
+        let left = life.token.expiry().unwrap().since(life.now);
+        let pause = life.token.due_for(Resource::Server).unwrap().since(life.now);
         assert!(pause <= left / 3, "{pause:?} of {left:?}");
     }
 }
@@ -185,7 +185,7 @@ fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound() {
 fn a_request_gets_at_most_a_quarter_of_the_time_to_the_bound() {
     let mut life = Life::new();
     life.check(alive(20_000));
-    let Effect::Ask { timeout, .. } = life.check(timed_out()) else { panic!("not a call") };
+    let Action::Check { timeout, .. } = life.check(timed_out()) else { panic!("not a call") };
     assert_eq!(timeout, ms(1_650));
 }
 
@@ -222,14 +222,14 @@ fn a_new_schedule_counts_from_the_last_reading() {
     let mut life = Life::new().alive();
     life.advance(secs(10));
     life.policy.schedule = Schedule::try_new(
-        Share::try_new(0.5).unwrap(),
-        Share::try_new(0.0).unwrap(),
+        Fraction::try_new(0.5).unwrap(),
+        Fraction::try_new(0.0).unwrap(),
         (secs(1), secs(3_600)),
         (secs(1), secs(300)),
     )
     .unwrap();
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Server), Some(START + secs(50)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(START + secs(50)));
 }
 
 #[test]
@@ -240,13 +240,13 @@ fn an_answer_that_says_when_it_was_late_is_a_reading_like_any_other() {
     let sent = life.now;
     life.advance(secs(60));
     life.step(answer(sent, life.now, alive(100_000)));
-    assert_eq!(life.token.bound(), Some(sent + secs(100)));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert_eq!(life.token.expiry(), Some(sent + secs(100)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
 }
 
-fn connection(effect: Effect) -> Connection {
-    match effect {
-        Effect::Ask { connection, .. } => connection,
+fn connection(action: Action) -> Connection {
+    match action {
+        Action::Check { connection, .. } => connection,
         other => panic!("not a call: {other:?}"),
     }
 }
@@ -292,7 +292,7 @@ fn a_check_that_was_cancelled_is_due_again_shortly() {
     life.admit().expect("a check");
     life.step(Event::Cancelled);
     assert_eq!(life.admit(), None);
-    let due = life.token.due_for(Need::Server).expect("a check to come");
+    let due = life.token.due_for(Resource::Server).expect("a check to come");
     assert_eq!(due.since(life.now), secs(1));
 }
 
@@ -303,7 +303,7 @@ fn the_second_query_after_a_401_follows_soon_however_long_the_server_was_away() 
         life.check(timed_out());
     }
     life.check(rejected());
-    let due = life.token.due_for(Need::Server).expect("a second query");
+    let due = life.token.due_for(Resource::Server).expect("a second query");
     assert_eq!(due.since(life.now), Schedule::default().retry_initial);
 }
 
@@ -313,9 +313,9 @@ fn a_candidate_that_failed_and_takes_the_place_of_a_dead_value_uses_a_fresh_conn
     life.source(SourceChange::NewValue);
     assert_eq!(connection(life.check(timed_out())), Connection::Pooled);
     loop {
-        let effect = life.admit();
-        match effect {
-            Some(Effect::Ask { slot: Slot::A, .. }) => break life.answer(expired()),
+        let action = life.admit();
+        match action {
+            Some(Action::Check { slot: Slot::A, .. }) => break life.answer(expired()),
             Some(_) => life.answer(timed_out()),
             None => life.sleep(),
         }

@@ -1,6 +1,6 @@
 //! What the scheduler wants: effects are begun, and how they will end is drawn.
 
-use tokenkeep::lifecycle::{Effect, Method};
+use tokenkeep::lifecycle::{Action, Method};
 use tokenkeep::outcome::Connection;
 use tokenkeep::scheduler::{ReauthRoute, SchedulerOutput, Ticket};
 
@@ -30,14 +30,16 @@ impl World {
     ) -> Result<(), Violation> {
         self.trace.output(self.now, &output, |index| self.by_id.get(index).copied().flatten());
         match output {
-            SchedulerOutput::Action(ticket, effect) => self.start_effect(ticket, effect),
+            SchedulerOutput::Action(ticket, action) => self.start_effect(ticket, action),
             SchedulerOutput::TokenNotice(id, notice) => match self.whose(id) {
                 Some(subject) => self.said(subject, &notice, reading),
                 None => Ok(()),
             },
             SchedulerOutput::ServerNotice(id, notice) => {
                 let asked = later.iter().filter_map(|output| match output {
-                    SchedulerOutput::Action(ticket, Effect::Ask { .. }) => self.whose(ticket.token),
+                    SchedulerOutput::Action(ticket, Action::Check { .. }) => {
+                        self.whose(ticket.token)
+                    }
                     _ => None,
                 });
                 let asked: Vec<_> = asked.collect();
@@ -52,7 +54,7 @@ impl World {
         }
     }
 
-    fn start_effect(&mut self, ticket: Ticket, effect: Effect) -> Result<(), Violation> {
+    fn start_effect(&mut self, ticket: Ticket, action: Action) -> Result<(), Violation> {
         let subject = self.by_id.get(ticket.token.index()).copied().flatten();
         let expected = self.scheduler.as_ref().is_some_and(|scheduler| scheduler.expects(ticket));
         let Some(subject) = subject.filter(|_| expected) else {
@@ -62,8 +64,8 @@ impl World {
             return Ok(());
         };
         let server = self.subjects[subject].server;
-        let (errand, acts_at, ends_at) = match effect {
-            Effect::Ask { method, slot, timeout, connection } => {
+        let (errand, acts_at, ends_at) = match action {
+            Action::Check { method, slot, timeout, connection } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     let what = format!("token {subject} is asked about without a value");
                     return Err(self.violation(Invariant::OneAtATime, what));
@@ -75,13 +77,13 @@ impl World {
                 let (acts_at, ends_at) = (fate.acts_at, fate.ends_at);
                 (Errand::Ask { method, slot, session, fate, used, reply: None }, acts_at, ends_at)
             }
-            Effect::Reauth { .. } => {
+            Action::Reauth { .. } => {
                 self.tally.logins += 1;
                 self.start_login(subject)
             }
             // Nobody in this world asks for anything.
-            Effect::Revoke { .. } => return Ok(()),
-            Effect::Store { slot } => {
+            Action::Revoke { .. } => return Ok(()),
+            Action::Persist { slot } => {
                 let Some(session) = self.subjects[subject].slots[slot as usize] else {
                     return Ok(());
                 };
@@ -91,13 +93,13 @@ impl World {
         };
         let events = 1 + u8::from(acts_at.is_some());
         let (run, since, server_id) = (self.run, self.now, self.server_ids[server]);
-        let way = self.subjects[subject].way.filter(|_| matches!(effect, Effect::Reauth { .. }));
+        let way = self.subjects[subject].way.filter(|_| matches!(action, Action::Reauth { .. }));
         let reauth_id = way.map(|way| self.way_ids[way]);
         let flight =
             Flight { run, ticket, subject, server, server_id, reauth_id, since, errand, events };
         self.watch.permits.started(&flight);
         let flight = self.add_flight(flight);
-        self.watch_start(subject, flight, effect)?;
+        self.watch_start(subject, flight, action)?;
         if let Some(acts_at) = acts_at {
             self.at(acts_at, Happening::Acts(flight));
         }

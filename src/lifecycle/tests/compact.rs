@@ -7,14 +7,15 @@ use proptest::prelude::*;
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, alive, expired, hook_failed, ms, rejected, secs, timed_out};
 use crate::lifecycle::{
-    Aside, Event, Method, Need, Reauthenticated, Renewal, Resting, Resumed, SourceChange, Token,
+    CompactExtra, CompactToken, Event, Method, PersistedLife, ReauthOutcome, Renewal, Resource,
+    SourceChange, Token,
 };
 
 /// Whether it is at rest, looks as it does awake, and comes back as it was.
 fn rests(token: &Token) -> bool {
-    token.rest().is_some_and(|(resting, aside)| {
-        assert_eq!(resting.glance(), token.glance());
-        assert_eq!(resting.wake(aside), *token);
+    token.compact().is_some_and(|(resting, extra)| {
+        assert_eq!(resting.summary(), token.summary());
+        assert_eq!(resting.expand(extra), *token);
         true
     })
 }
@@ -30,8 +31,8 @@ fn kept(renewal: Renewal, renews_by: Option<Method>, mut server: Server) -> Life
 
 #[test]
 fn it_takes_22_bytes() {
-    assert_eq!(size_of::<Resting>(), 22);
-    assert_eq!(size_of::<Option<Resting>>(), 22);
+    assert_eq!(size_of::<CompactToken>(), 22);
+    assert_eq!(size_of::<Option<CompactToken>>(), 22);
 }
 
 #[test]
@@ -74,8 +75,8 @@ fn a_token_that_is_asked_about_again_and_again_in_a_long_life_rests() {
             life.run(&mut server, START + secs(300) * check);
             assert!(rests(&life.token), "{:?}", life.token);
         }
-        let asides = life.token.rest().map(|(_, aside)| aside);
-        assert_ne!(asides, Some(Aside::NOTHING), "a fifth of the life has not passed");
+        let asides = life.token.compact().map(|(_, extra)| extra);
+        assert_ne!(asides, Some(CompactExtra::NOTHING), "a fifth of the life has not passed");
     }
 }
 
@@ -85,7 +86,7 @@ fn a_token_that_waits_for_a_new_value_although_it_lives_rests() {
     life.policy.reauth_before = Some(secs(30));
     let mut server = Server::new(Renews::Neither, Reports::After, secs(1_800));
     life.run(&mut server, START + secs(1_700));
-    assert!(life.token.due_for(Need::Reauth).is_some(), "{:?}", life.token);
+    assert!(life.token.due_for(Resource::Reauth).is_some(), "{:?}", life.token);
     assert!(rests(&life.token), "{:?}", life.token);
 }
 
@@ -93,20 +94,22 @@ fn a_token_that_waits_for_a_new_value_although_it_lives_rests() {
 fn a_token_that_goes_on_after_a_restart_rests() {
     let mut life = Life::new();
     life.token = Token::without_value(START);
-    let bound = START + secs(600);
-    let resumed = Resumed {
-        bound,
+    let expiry = START + secs(600);
+    let persisted = PersistedLife {
+        expiry,
         remaining_ms: 86_400_000,
         life_ms: 86_400_000,
         by: Method::Renew,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     };
     life.now = START + secs(10);
-    life.step(Event::Resumed { resumed, spot_check: false });
-    assert!(rests(&life.token) && life.token.is_resumed());
-    assert!(life.token.rest().is_some_and(|(resting, aside)| resting.wake(aside).is_resumed()));
+    life.step(Event::Restored { persisted, spot_check: false });
+    assert!(rests(&life.token) && life.token.is_restored());
+    assert!(
+        life.token.compact().is_some_and(|(resting, extra)| resting.expand(extra).is_restored())
+    );
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn a_token_that_waits_for_its_first_check_rests() {
 fn a_token_whose_check_is_overdue_rests_through_its_alarms() {
     let mut life = Life::new().alive();
     for _ in 0..3 {
-        let alarm = life.token.next_alarm().unwrap();
+        let alarm = life.token.next_deadline_warning().unwrap();
         life.advance(alarm.since(life.now));
         assert!(rests(&life.token), "{:?}", life.token);
     }
@@ -140,14 +143,14 @@ fn dead_and_missing_ones_rest_as_long_as_nothing_was_tried() {
     for life in [dead, missing] {
         assert!(rests(&life.token), "{:?}", life.token);
     }
-    assert!(unknown.token.due_for(Need::Reauth).is_some());
+    assert!(unknown.token.due_for(Resource::Reauth).is_some());
 }
 
 #[test]
 fn once_a_new_value_has_lived_long_enough_nothing_is_left_of_the_attempts() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
-    life.reauth(Reauthenticated::NewValue { stored: true });
+    life.reauth(ReauthOutcome::NewValue { stored: true });
     life.check(alive(100_000));
     assert!(!rests(&life.token));
     life.check(alive(100_000));

@@ -9,27 +9,27 @@ use std::time::Duration;
 use super::event::Notice;
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
-use super::step::Turn;
-use super::token::{DOUBTS_FOR_A_VERDICT, Task};
+use super::token::{DOUBTS_TO_CONCLUDE, Task};
+use super::transition::Transition;
 
 /// Below this a life that the server tells in whole seconds cannot be judged; a doubt
 /// never makes a life that is known to be longer count as one so short.
 const SHORTEST_JUDGED_MS: u64 = 2_000;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Compares two readings, and decides what the comparison asks for; `None`: nothing can
     /// be said.
-    pub(super) fn judge(
+    pub(super) fn evaluate_renewal(
         &mut self,
         task: Task,
         earlier: &Reading,
         reading: &Reading,
     ) -> Option<bool> {
-        let resumed = std::mem::take(&mut self.token.resumed);
+        let restored = std::mem::take(&mut self.token.restored);
         // A life that was never there is as good as one that is not extended: what renews it is
         // still to be tried.
         let unknown = self.token.life_ms == 0 && reading.remaining_ms > 0;
-        if resumed || unknown {
+        if restored || unknown {
             return None;
         }
         let life = Duration::from_millis(self.token.life_ms);
@@ -39,64 +39,64 @@ impl Turn<'_> {
                 let baseline = baseline.filter(|first| first.by == earlier.by).unwrap_or(*earlier);
                 let Some(renewed) = reading.renewed_since(&baseline, life) else {
                     if task == (Task::ConfirmRejection { in_proof: true }) {
-                        self.continue_with(Task::ConfirmGrowth);
+                        self.follow_up_with(Task::ConfirmGrowth);
                     } else {
                         self.too_early(baseline, earlier, reading);
                     }
                     return None;
                 };
-                let settling = std::mem::take(&mut self.token.settling);
+                let lagging = std::mem::take(&mut self.token.lagging);
                 match renewed {
-                    true if baseline.by == reading.by => self.extends(reading.by, reading),
-                    true => self.proven(reading),
-                    false if settling == Some(reading.by) => {
+                    true if baseline.by == reading.by => self.renewal_proven(reading.by, reading),
+                    true => self.mark_proven(reading),
+                    false if lagging == Some(reading.by) => {
                         self.token.baseline = Some(baseline.as_baseline());
                         return None;
                     }
-                    false => self.continue_with(Task::ConfirmGrowth),
+                    false => self.follow_up_with(Task::ConfirmGrowth),
                 }
                 renewed
             }
             Task::ConfirmGrowth => {
                 let renewed = reading.grew_since(earlier, life);
                 match (renewed, self.context.policy.renewal) {
-                    (true, _) => self.extends_belatedly(earlier.by, reading),
-                    (false, Renewal::Auto) => self.continue_with(Task::TryRenew),
-                    (false, Renewal::Query | Renewal::Renew) => self.doubt(reading),
+                    (true, _) => self.renewal_proven_with_lag(earlier.by, reading),
+                    (false, Renewal::Auto) => self.follow_up_with(Task::TryRenew),
+                    (false, Renewal::Query | Renewal::Renew) => self.renewal_not_observed(reading),
                 }
                 renewed
             }
             Task::ConfirmRefusal => {
                 let renewed = reading.grew_since(earlier, life);
                 if renewed {
-                    self.proven(reading);
+                    self.mark_proven(reading);
                 } else {
-                    self.doubt(reading);
+                    self.renewal_not_observed(reading);
                 }
                 renewed
             }
             Task::TryRenew | Task::RetryRenew => {
                 let renewed = reading.grew_since(earlier, life);
                 if renewed {
-                    self.extends(Method::Renew, reading);
+                    self.renewal_proven(Method::Renew, reading);
                 } else {
-                    self.continue_with(Task::ConfirmRenewal);
+                    self.follow_up_with(Task::ConfirmRenewal);
                 }
                 renewed
             }
             Task::ConfirmRenewal => {
                 let renewed = reading.grew_since(earlier, life);
                 if renewed && earlier.by == Method::Renew {
-                    self.extends_belatedly(Method::Renew, reading);
+                    self.renewal_proven_with_lag(Method::Renew, reading);
                 } else if renewed {
                     // The answer to the renewing call was lost: this is not one from before.
-                    self.extends(Method::Renew, reading);
+                    self.renewal_proven(Method::Renew, reading);
                 } else if earlier.by == Method::Query
                     && self.context.policy.renewal == Renewal::Auto
                 {
-                    self.continue_with(Task::RetryRenew);
+                    self.follow_up_with(Task::RetryRenew);
                 } else {
-                    self.doubt(reading);
+                    self.renewal_not_observed(reading);
                 }
                 renewed
             }
@@ -119,8 +119,8 @@ impl Turn<'_> {
     /// The life grew, and `by` is the only call that can have done it (if no other client
     /// did, which is why every later reading is judged too). A renewing call whose answer was
     /// lost can have done it instead of a query.
-    fn extends(&mut self, by: Method, reading: &Reading) {
-        self.proven(reading);
+    fn renewal_proven(&mut self, by: Method, reading: &Reading) {
+        self.mark_proven(reading);
         if by == Method::Query && self.token.renew_unanswered {
             return;
         }
@@ -128,19 +128,19 @@ impl Turn<'_> {
             self.token.renew_refused = false;
         }
         if self.context.policy.renewal == Renewal::Auto {
-            self.say(Notice::RenewsBy(by));
+            self.notify(Notice::RenewsBy(by));
         }
     }
 
     /// Only the call after the one that renewed showed it: the server reports the life from
     /// before. This reading shows a whole life, and no life from before the next renewal can
     /// be longer; so that one shows no growth, and only the one after it can be judged.
-    fn extends_belatedly(&mut self, by: Method, reading: &Reading) {
-        self.extends(by, reading);
-        self.token.settling = Some(by);
+    fn renewal_proven_with_lag(&mut self, by: Method, reading: &Reading) {
+        self.renewal_proven(by, reading);
+        self.token.lagging = Some(by);
     }
 
-    fn proven(&mut self, reading: &Reading) {
+    fn mark_proven(&mut self, reading: &Reading) {
         self.token.proven = true;
         self.token.life_ms = reading.remaining_ms;
         self.token.doubts = 0;
@@ -148,33 +148,33 @@ impl Turn<'_> {
 
     /// Nothing that is permitted made the life grow. If something does all the same, then
     /// what is left now is a whole life, and the next readings are judged by that.
-    pub(super) fn doubt(&mut self, reading: &Reading) {
-        self.token.doubts = (self.token.doubts + 1).min(DOUBTS_FOR_A_VERDICT);
-        if self.token.doubts < DOUBTS_FOR_A_VERDICT {
+    pub(super) fn renewal_not_observed(&mut self, reading: &Reading) {
+        self.token.doubts = (self.token.doubts + 1).min(DOUBTS_TO_CONCLUDE);
+        if self.token.doubts < DOUBTS_TO_CONCLUDE {
             self.token.proven = false;
             let known = self.token.life_ms.min(SHORTEST_JUDGED_MS);
             self.token.life_ms = reading.remaining_ms.max(known);
-            self.hasten_verdict(reading);
-        } else if !self.token.unextendable {
-            self.token.unextendable = true;
-            self.say(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.bound()) });
+            self.expedite_verdict(reading);
+        } else if !self.token.unrenewable {
+            self.token.unrenewable = true;
+            self.notify(Notice::RenewalNotObserved { dies_in_ms: self.ms_until(reading.expiry()) });
         }
         self.plan_early_reauth(reading);
     }
 
     /// Where a new value is wanted before the end, whether anything extends this life has to
     /// be known by then: the next check comes no later, but not before it can be judged.
-    fn hasten_verdict(&mut self, reading: &Reading) {
+    fn expedite_verdict(&mut self, reading: &Reading) {
         let Some(wanted) = self.early_reauth_wanted(reading) else { return };
         let judgeable = reading.received + Duration::from_millis(self.token.life_ms.div_ceil(5));
         let due = wanted.max(judgeable);
         if due < self.token.due {
             self.token.due = due;
-            self.token.room_from = due;
+            self.token.retry_room_start = due;
         }
     }
 
-    fn continue_with(&mut self, task: Task) {
+    fn follow_up_with(&mut self, task: Task) {
         self.token.task = task;
         self.token.due = self.now;
     }

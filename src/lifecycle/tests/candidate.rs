@@ -1,9 +1,9 @@
 //! Values that the source offers or withholds: which one counts.
 
 use super::world::{Life, alive, answer, asks, expired, not_allowed, rejected, secs, timed_out};
-use crate::lifecycle::{Answer, Effect};
+use crate::lifecycle::{Action, CheckResult};
 use crate::lifecycle::{
-    Event, Method, Need, Notice, Renewal, ReplacedBy, Slot, SourceChange, Standing, Token,
+    Event, Method, Notice, Renewal, ReplacedBy, Resource, Slot, SourceChange, Token, Validity,
 };
 
 /// A token that lives, with another value in its source.
@@ -26,7 +26,7 @@ fn a_candidate_that_lives_is_taken() {
     let mut life = with_candidate();
     life.check(alive(60_000));
     assert_eq!(life.token.active_slot(), Slot::B);
-    assert_eq!(life.token.bound(), Some(life.now + secs(60)));
+    assert_eq!(life.token.expiry(), Some(life.now + secs(60)));
     assert_eq!(life.said(), ["checked"]);
     assert_eq!(asks(Some(life.check(alive(60_000))), Slot::B), Some(Method::Query));
 }
@@ -44,7 +44,7 @@ fn a_candidate_that_is_expired_is_dropped_and_the_old_value_goes_on() {
     let mut life = with_candidate();
     life.check(expired());
     assert_eq!(life.said(), ["candidate expired"]);
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(asks(Some(life.check(alive(90_000))), Slot::A), Some(Method::Query));
 }
 
@@ -55,15 +55,15 @@ fn a_candidate_is_rejected_by_the_second_401_only() {
     assert_eq!(life.said(), ["check failed"]);
     assert_eq!(asks(Some(life.check(rejected())), Slot::B), Some(Method::Query));
     assert_eq!(life.said(), ["candidate rejected"]);
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
 }
 
 #[test]
 fn a_candidate_that_cannot_be_judged_is_retried_and_the_old_value_still_checked() {
     let mut life = with_candidate();
     let mut asked = Vec::new();
-    while life.now < life.token.bound().unwrap() {
-        let Effect::Ask { slot, .. } = life.check(timed_out()) else { panic!("not a call") };
+    while life.now < life.token.expiry().unwrap() {
+        let Action::Check { slot, .. } = life.check(timed_out()) else { panic!("not a call") };
         asked.push(slot);
         if asked.len() > 200 {
             break;
@@ -77,10 +77,10 @@ fn a_candidate_that_only_its_own_calls_fail_for_does_not_starve_the_old_value() 
     let mut life = with_candidate();
     for _ in 0..100 {
         life.sleep();
-        let Some(Effect::Ask { slot, .. }) = life.admit() else { continue };
+        let Some(Action::Check { slot, .. }) = life.admit() else { continue };
         life.answer(if slot == Slot::A { alive(100_000) } else { not_allowed() });
     }
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert!(life.count("checked") > 3);
     assert_eq!(life.count("unverified"), 0);
 }
@@ -93,7 +93,7 @@ fn an_old_value_that_dies_meanwhile_makes_way_for_the_candidate() {
     while life.token.active_slot() == Slot::A {
         life.sleep();
         match life.admit() {
-            Some(Effect::Ask { slot: Slot::A, .. }) => life.answer(expired()),
+            Some(Action::Check { slot: Slot::A, .. }) => life.answer(expired()),
             Some(_) => life.answer(timed_out()),
             None => {}
         }
@@ -139,7 +139,7 @@ fn a_dead_token_takes_what_its_source_offers() {
     for death in [expired(), rejected()] {
         let mut life = Life::new().alive();
         life.check(death.clone());
-        if life.token.due_for(Need::Server).is_some() {
+        if life.token.due_for(Resource::Server).is_some() {
             life.check(death.clone());
         }
         life.source(SourceChange::NewValue);
@@ -179,7 +179,7 @@ fn a_source_that_loses_its_value_does_not_disturb_the_one_in_use() {
     life.source(SourceChange::Lost("no such file".into()));
     assert!(matches!(life.notices[..], [Notice::Missing { in_use: true, .. }]));
     assert_eq!(life.wakes_at(), wakes);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
 }
 
 #[test]
@@ -198,9 +198,9 @@ fn a_candidate_that_a_renewing_call_renamed_is_stored_under_its_new_name() {
     life.source(SourceChange::NewValue);
     life.admit();
     let (sent, received, outcome) = (life.now, life.now, alive(60_000));
-    life.step(Event::Answered(Answer { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
     assert_eq!(life.token.active_slot(), Slot::B);
-    assert_eq!(life.admit(), Some(Effect::Store { slot: Slot::B }));
+    assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_candidate_that_its_source_takes_back_is_forgotten() {
 fn a_candidate_that_its_source_still_offers_is_not_forgotten() {
     let mut life = with_candidate();
     life.source(SourceChange::Lost("no such file".into()));
-    life.source(SourceChange::Restored);
+    life.source(SourceChange::Reappeared);
     assert!(asks(life.admit(), Slot::B).is_some());
 }
 
@@ -248,7 +248,7 @@ fn each_replacement_of_the_current_value_is_reported_with_its_origin() {
     let mut life = Life::with_renewal(Renewal::Renew);
     life.admit();
     let (sent, received, outcome) = (life.now, life.now, alive(60_000));
-    life.step(Event::Answered(Answer { sent, received, outcome, replaced: true }));
+    life.step(Event::CheckFinished(CheckResult { sent, received, outcome, replaced: true }));
     assert_eq!(life.replaced, [ReplacedBy::Renewal]);
 }
 

@@ -4,14 +4,14 @@
 //! came to no conclusion, or when its value was verified and lived at least half of its
 //! reported life.
 
-use super::event::ReauthFault;
+use super::event::ReauthError;
 use super::policy::ReauthPolicy;
 use super::reading::Reading;
 use crate::time::Moment;
 
 /// What of a token's re-auth attempts must outlive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempts {
+pub struct ReauthAttempts {
     /// When the window ends in which they were made.
     pub window_end: Moment,
     /// Attempts that count in it.
@@ -22,7 +22,7 @@ pub struct Attempts {
 
 /// The counted attempts of one token in the current window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Budget {
+pub(super) struct ReauthBudget {
     /// When the window ends that began with its first attempt.
     window_end: Moment,
     /// Attempts that count in this window.
@@ -38,7 +38,7 @@ pub(super) struct Budget {
     probation: Option<Moment>,
 }
 
-impl Budget {
+impl ReauthBudget {
     /// A full budget.
     pub(super) const fn new() -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Budget {
 
     /// When an attempt may start, for a token that needs one at `now`: at once, after the
     /// pause that doubles with each attempt in a row, or when the window ends.
-    pub(super) fn allows_from(&self, policy: &ReauthPolicy, now: Moment) -> Moment {
+    pub(super) fn next_attempt_at(&self, policy: &ReauthPolicy, now: Moment) -> Moment {
         if self.is_exhausted(policy, now) {
             return self.window_end;
         }
@@ -70,7 +70,7 @@ impl Budget {
     }
 
     /// How many attempts are left at `now`.
-    pub(super) fn left(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
+    pub(super) fn remaining(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
         let used = if now < self.window_end { self.counted } else { 0 };
         policy.max_attempts.get().saturating_sub(used)
     }
@@ -81,7 +81,7 @@ impl Budget {
     }
 
     /// Counts an attempt that starts at `now`, and tells its number in the window.
-    pub(super) fn start(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
+    pub(super) fn start_attempt(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
         if self.counted == 0 || now >= self.window_end {
             let (window_end, inconclusive) = (now + policy.window, self.inconclusive);
             *self = Self { window_end, inconclusive, ..Self::default() };
@@ -100,17 +100,17 @@ impl Budget {
     }
 
     /// The newest attempt ended so.
-    pub(super) fn ended(&mut self, fault: &ReauthFault, now: Moment) {
+    pub(super) fn attempt_ended(&mut self, fault: &ReauthError, now: Moment) {
         let inconclusive = self.inconclusive.saturating_add(1);
         self.failed(now);
         if fault.inconclusive {
-            self.take_back();
+            self.refund();
             self.inconclusive = inconclusive;
         }
     }
 
     /// The newest attempt does not count.
-    pub(super) const fn take_back(&mut self) {
+    pub(super) const fn refund(&mut self) {
         self.counted = self.counted.saturating_sub(1);
         self.in_a_row = self.in_a_row.saturating_sub(1);
     }
@@ -121,14 +121,14 @@ impl Budget {
     }
 
     /// The newest value was found alive; from now on it is on probation.
-    pub(super) fn verified(&mut self, reading: &Reading) {
+    pub(super) fn start_probation(&mut self, reading: &Reading) {
         self.probation = Some(reading.sent + reading.remaining() / 2);
         self.inconclusive = 0;
     }
 
     /// The value in use was alive at `when`: once it has lived through its probation, its
     /// attempt no longer counts. Where nothing counts any more, nothing is remembered.
-    pub(super) fn alive_at(&mut self, when: Moment) {
+    pub(super) fn on_alive(&mut self, when: Moment) {
         if self.probation.is_some_and(|half| when >= half) {
             self.probation = None;
             self.counted = self.counted.saturating_sub(1);
@@ -141,23 +141,27 @@ impl Budget {
     }
 
     /// Whether the value in use came from an attempt and dies too young at `when`.
-    pub(super) fn dies_young(&self, when: Moment) -> bool {
+    pub(super) fn dies_early(&self, when: Moment) -> bool {
         self.probation.is_some_and(|half| when < half)
     }
 
     /// What of it must outlive a restart.
-    pub(super) const fn attempts(&self) -> Attempts {
-        Attempts { window_end: self.window_end, counted: self.counted, in_a_row: self.in_a_row }
+    pub(super) const fn attempts(&self) -> ReauthAttempts {
+        ReauthAttempts {
+            window_end: self.window_end,
+            counted: self.counted,
+            in_a_row: self.in_a_row,
+        }
     }
 
     /// The budget that an earlier run left.
-    pub(super) const fn restored(attempts: Attempts) -> Self {
-        let Attempts { window_end, counted, in_a_row } = attempts;
+    pub(super) const fn restored(attempts: ReauthAttempts) -> Self {
+        let ReauthAttempts { window_end, counted, in_a_row } = attempts;
         Self { window_end, counted, in_a_row, ..Self::new() }
     }
 
     /// The newest value is out of use: it can no longer live through its probation.
-    pub(super) fn forget_value(&mut self) {
+    pub(super) fn reset_value(&mut self) {
         self.probation = None;
         self.inconclusive = 0;
     }
@@ -188,16 +192,16 @@ mod tests {
 
     #[test]
     fn the_first_attempt_may_start_at_once() {
-        assert_eq!(Budget::default().allows_from(&POLICY, at(7)), at(7));
+        assert_eq!(ReauthBudget::default().next_attempt_at(&POLICY, at(7)), at(7));
     }
 
     #[test]
     fn the_pause_doubles_up_to_its_maximum_and_then_the_window_must_end() {
-        let mut budget = Budget::default();
+        let mut budget = ReauthBudget::default();
         let starts: Vec<_> = (0..4)
             .map(|_| {
-                budget.start(&POLICY, at(100));
-                budget.allows_from(&POLICY, at(100))
+                budget.start_attempt(&POLICY, at(100));
+                budget.next_attempt_at(&POLICY, at(100))
             })
             .collect();
         assert_eq!(starts, [at(101), at(102), at(103), at(3700)]);
@@ -205,40 +209,40 @@ mod tests {
 
     #[test]
     fn a_new_window_starts_with_a_full_budget() {
-        let mut budget = Budget::default();
+        let mut budget = ReauthBudget::default();
         for _ in 0..4 {
-            budget.start(&POLICY, at(100));
+            budget.start_attempt(&POLICY, at(100));
         }
         assert!(budget.is_exhausted(&POLICY, at(3699)));
         assert!(!budget.is_exhausted(&POLICY, at(3700)));
-        assert_eq!(budget.start(&POLICY, at(3700)), 1);
+        assert_eq!(budget.start_attempt(&POLICY, at(3700)), 1);
     }
 
     #[test]
     fn an_attempt_whose_value_lived_half_its_life_does_not_count() {
-        let mut budget = Budget::default();
-        budget.start(&POLICY, at(100));
-        budget.verified(&lives_a_minute_from(at(101)));
-        budget.alive_at(at(131));
-        assert_eq!(budget.start(&POLICY, at(200)), 1);
+        let mut budget = ReauthBudget::default();
+        budget.start_attempt(&POLICY, at(100));
+        budget.start_probation(&lives_a_minute_from(at(101)));
+        budget.on_alive(at(131));
+        assert_eq!(budget.start_attempt(&POLICY, at(200)), 1);
     }
 
     #[test]
     fn an_attempt_whose_value_died_young_counts() {
-        let mut budget = Budget::default();
-        budget.start(&POLICY, at(100));
-        budget.verified(&lives_a_minute_from(at(101)));
-        budget.alive_at(at(130));
-        assert_eq!(budget.start(&POLICY, at(200)), 2);
+        let mut budget = ReauthBudget::default();
+        budget.start_attempt(&POLICY, at(100));
+        budget.start_probation(&lives_a_minute_from(at(101)));
+        budget.on_alive(at(130));
+        assert_eq!(budget.start_attempt(&POLICY, at(200)), 2);
     }
 
     #[test]
     fn a_value_that_lived_does_not_forgive_the_attempts_before_it() {
-        let mut budget = Budget::default();
-        budget.start(&POLICY, at(100));
-        budget.start(&POLICY, at(101));
-        budget.verified(&lives_a_minute_from(at(102)));
-        budget.alive_at(at(140));
-        assert_eq!(budget.start(&POLICY, at(200)), 2);
+        let mut budget = ReauthBudget::default();
+        budget.start_attempt(&POLICY, at(100));
+        budget.start_attempt(&POLICY, at(101));
+        budget.start_probation(&lives_a_minute_from(at(102)));
+        budget.on_alive(at(140));
+        assert_eq!(budget.start_attempt(&POLICY, at(200)), 2);
     }
 }

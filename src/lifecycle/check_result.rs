@@ -2,54 +2,54 @@
 
 use std::time::Duration;
 
-use super::cadence::{SHORTEST_TIMEOUT, check_wait, hollow_wait};
-use super::event::{Answer, Notice, ReplacedBy, Stage};
+use super::check_timing::{SHORTEST_TIMEOUT, check_wait, short_reading_wait};
+use super::event::{CheckResult, DeadlineStage, Notice, ReplacedBy};
+use super::operator_request::PendingRequest;
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
-use super::request::Wish;
-use super::step::Turn;
-use super::token::{Candidate, Flight, Standing, Task, Unstored};
+use super::token::{Candidate, InFlight, PendingWrite, Task, Validity};
+use super::transition::Transition;
 use crate::outcome::{Fault, Outcome};
 use crate::time::whole_millis;
 
-impl Turn<'_> {
-    pub(super) fn answered(&mut self, answer: Answer) {
-        match self.token.flight {
-            Some(Flight::Current(method)) => {
-                self.token.flight = None;
-                self.current_answered(method, answer);
+impl Transition<'_> {
+    pub(super) fn check_finished(&mut self, result: CheckResult) {
+        match self.token.in_flight {
+            Some(InFlight::Current(method)) => {
+                self.token.in_flight = None;
+                self.current_checked(method, result);
             }
-            Some(Flight::Candidate(method)) => {
-                self.token.flight = None;
-                self.candidate_answered(method, answer);
+            Some(InFlight::Candidate(method)) => {
+                self.token.in_flight = None;
+                self.candidate_checked(method, result);
             }
-            Some(Flight::Outdated(slot)) => {
-                self.token.flight = None;
-                if answer.replaced && slot == self.token.active {
+            Some(InFlight::Discarded(slot)) => {
+                self.token.in_flight = None;
+                if result.replaced && slot == self.token.active {
                     self.adopt_renewed_value();
                 }
             }
-            Some(Flight::Reauth(_) | Flight::Store | Flight::Revoke) | None => {}
+            Some(InFlight::Reauth(_) | InFlight::Persist | InFlight::Revoke) | None => {}
         }
     }
 
-    fn current_answered(&mut self, method: Method, answer: Answer) {
-        if answer.replaced {
+    fn current_checked(&mut self, method: Method, result: CheckResult) {
+        if result.replaced {
             self.adopt_renewed_value();
-            if !matches!(answer.outcome, Outcome::Alive { .. }) {
-                self.forget_value();
+            if !matches!(result.outcome, Outcome::Alive { .. }) {
+                self.reset_value();
             }
         }
-        match answer.outcome {
+        match result.outcome {
             Outcome::Alive { remaining } => {
                 self.alive(Reading {
-                    sent: answer.sent,
-                    received: answer.received,
+                    sent: result.sent,
+                    received: result.received,
                     remaining_ms: whole_millis(remaining),
                     by: method,
                 });
             }
-            Outcome::Expired(fault) => self.dead(Standing::Expired, fault),
+            Outcome::Expired(fault) => self.mark_dead(Validity::Expired, fault),
             Outcome::Rejected(fault) => self.rejected(fault),
             Outcome::Misconfigured(fault) if method == Method::Renew => {
                 self.renew_refused(fault);
@@ -70,7 +70,7 @@ impl Turn<'_> {
     fn rejected(&mut self, fault: Fault) {
         self.token.task = match self.token.task {
             Task::ConfirmRejection { .. } | Task::ConfirmRefusal => {
-                return self.dead(Standing::Rejected, fault);
+                return self.mark_dead(Validity::Rejected, fault);
             }
             Task::TryRenew | Task::RetryRenew => Task::ConfirmRefusal,
             Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
@@ -85,7 +85,7 @@ impl Turn<'_> {
     /// permitted instead, that is an answer too.
     fn renew_refused(&mut self, fault: Fault) {
         self.token.renew_refused = true;
-        if !self.give_the_proof_up() {
+        if !self.abandon_proof() {
             self.failed(fault, true, Duration::ZERO);
         }
     }
@@ -95,44 +95,44 @@ impl Turn<'_> {
     /// elsewhere on this server is not given up for that: it becomes the check.
     fn unanswered(&mut self, fault: Fault, at_least: Duration) {
         let known = self.context.renews_by == Some(Method::Renew);
-        let given_up = self.token.task == Task::RetryRenew && !known;
+        let exhaustion_reported = self.token.task == Task::RetryRenew && !known;
         self.token.task = match self.token.task {
             Task::TryRenew => Task::ConfirmRenewal,
             Task::RetryRenew if known => Task::Check,
             task => task,
         };
         self.failed(fault, false, at_least);
-        if given_up {
-            self.give_the_proof_up();
+        if exhaustion_reported {
+            self.abandon_proof();
         }
     }
 
     /// A renewing call that was only tried brought nothing: the regular checks go on.
-    fn give_the_proof_up(&mut self) -> bool {
+    fn abandon_proof(&mut self) -> bool {
         let (
             Task::TryRenew | Task::RetryRenew,
-            Standing::Alive(reading) | Standing::Unverified(reading),
-        ) = (self.token.task, self.token.standing)
+            Validity::Alive(reading) | Validity::Unverified(reading),
+        ) = (self.token.task, self.token.validity)
         else {
             return false;
         };
         self.plan_check(&reading);
-        // Past its bound it is late already, however soon the next check is.
-        self.token.room_from = self.token.room_from.min(reading.bound());
-        self.doubt(&reading);
+        // Past its expiry it is late already, however soon the next check is.
+        self.token.retry_room_start = self.token.retry_room_start.min(reading.expiry());
+        self.renewal_not_observed(&reading);
         true
     }
 
     /// No conclusion: the same is tried again after a pause of at least `at_least`.
     fn failed(&mut self, fault: Fault, misconfigured: bool, at_least: Duration) {
         self.token.failures = self.token.failures.saturating_add(1);
-        self.token.troubled = true;
+        self.token.unrecovered = true;
         let attempt = self.token.failures;
-        let (pause, level) = self.pause(self.token.backoff_level);
+        let (pause, level) = self.retry_pause(self.token.backoff_level);
         self.token.backoff_level = level;
         let pause = pause.max(at_least);
         self.token.due = self.now + pause;
-        self.say(Notice::CheckFailed {
+        self.notify(Notice::CheckFailed {
             fault,
             misconfigured,
             attempt,
@@ -142,24 +142,24 @@ impl Turn<'_> {
 
     /// The value in use was reported as alive: judge, report, and plan what follows.
     pub(super) fn alive(&mut self, reading: Reading) {
-        let earlier = match self.token.standing {
-            Standing::Alive(earlier) | Standing::Unverified(earlier) => Some(earlier),
-            Standing::Missing | Standing::Unknown | Standing::Expired | Standing::Rejected => None,
+        let earlier = match self.token.validity {
+            Validity::Alive(earlier) | Validity::Unverified(earlier) => Some(earlier),
+            Validity::Missing | Validity::Unknown | Validity::Expired | Validity::Rejected => None,
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
         // No life left is no life that was confirmed.
         let lives = reading.remaining_ms > 0;
-        self.token.standing =
-            if lives { Standing::Alive(reading) } else { Standing::Unverified(reading) };
-        self.token.stage = Stage::Calm;
+        self.token.validity =
+            if lives { Validity::Alive(reading) } else { Validity::Unverified(reading) };
+        self.token.stage = DeadlineStage::Calm;
         self.token.forget_failures();
         if reading.remaining() >= SHORTEST_TIMEOUT {
-            self.token.hollow = 0;
+            self.token.short_readings = 0;
         } else if task == Task::Check {
-            self.token.hollow = self.token.hollow.saturating_add(1);
+            self.token.short_readings = self.token.short_readings.saturating_add(1);
         }
         self.plan_check(&reading);
-        let renewed = earlier.and_then(|earlier| self.judge(task, &earlier, &reading));
+        let renewed = earlier.and_then(|earlier| self.evaluate_renewal(task, &earlier, &reading));
         match renewed {
             // Whether queries do instead stays open, and there may be no time to find out.
             None => self.token.renew_refused = false,
@@ -169,13 +169,13 @@ impl Turn<'_> {
         if !self.token.proven {
             self.token.life_ms = self.token.life_ms.max(reading.remaining_ms);
         }
-        self.token.budget.alive_at(reading.sent);
+        self.token.budget.on_alive(reading.sent);
         self.plan_early_reauth(&reading);
-        self.prove_reauth(&reading);
-        if lives && std::mem::take(&mut self.token.troubled) {
-            self.say(Notice::Recovered { remaining_ms: reading.remaining_ms });
+        self.conclude_reauth(&reading);
+        if lives && std::mem::take(&mut self.token.unrecovered) {
+            self.notify(Notice::Recovered { remaining_ms: reading.remaining_ms });
         }
-        self.say(Notice::Checked {
+        self.notify(Notice::Checked {
             remaining_ms: reading.remaining_ms,
             next_check_ms: self.ms_until(self.token.due),
             renewed,
@@ -187,13 +187,13 @@ impl Turn<'_> {
     pub(super) fn plan_check(&mut self, reading: &Reading) {
         let schedule = &self.context.policy.schedule;
         let wait = if reading.remaining() < SHORTEST_TIMEOUT {
-            hollow_wait(self.token.hollow, schedule)
+            short_reading_wait(self.token.short_readings, schedule)
         } else {
             check_wait(reading.remaining(), schedule, self.context.draw)
         };
         self.token.task = Task::Check;
         self.token.due = (reading.sent + wait).max(self.now);
-        self.token.room_from = self.token.due;
+        self.token.retry_room_start = self.token.due;
     }
 
     /// The policy changed: the next check of a token that waits for it follows the new one.
@@ -203,25 +203,26 @@ impl Turn<'_> {
         {
             self.token.task = Task::Check;
         }
-        if self.token.flight.is_none()
+        if self.token.in_flight.is_none()
             && self.token.failures == 0
             && self.token.task == Task::Check
             && self.token.due > self.now
-            && let Standing::Alive(reading) = self.token.standing
+            && let Validity::Alive(reading) = self.token.validity
         {
             self.plan_check(&reading);
         }
         if self.context.policy.reauth.is_none() {
-            self.token.wish = self.token.wish.filter(|wish| *wish != Wish::Reauth);
+            self.token.pending_request =
+                self.token.pending_request.filter(|wish| *wish != PendingRequest::Reauth);
         }
-        match self.token.standing {
-            Standing::Alive(reading) | Standing::Unverified(reading) => {
+        match self.token.validity {
+            Validity::Alive(reading) | Validity::Unverified(reading) => {
                 self.plan_early_reauth(&reading);
             }
-            Standing::Unknown => {}
-            Standing::Missing | Standing::Expired | Standing::Rejected => {
-                if self.token.flight.is_none() {
-                    self.seek_new_value();
+            Validity::Unknown => {}
+            Validity::Missing | Validity::Expired | Validity::Rejected => {
+                if self.token.in_flight.is_none() {
+                    self.schedule_reauth();
                 }
             }
         }
@@ -230,82 +231,82 @@ impl Turn<'_> {
     /// Another server is asked from now on: what the one before it has said of the values, and
     /// what it may still answer, does not count. An attempt under way decides as it would have.
     pub(super) fn server_changed(&mut self) {
-        match self.token.flight {
-            Some(Flight::Reauth(_)) => return,
-            Some(Flight::Current(_) | Flight::Revoke) => {
-                self.token.flight = Some(Flight::Outdated(self.token.active));
+        match self.token.in_flight {
+            Some(InFlight::Reauth(_)) => return,
+            Some(InFlight::Current(_) | InFlight::Revoke) => {
+                self.token.in_flight = Some(InFlight::Discarded(self.token.active));
             }
-            Some(Flight::Candidate(_)) => self.outdate_candidate(),
-            Some(Flight::Outdated(_) | Flight::Store) | None => {}
+            Some(InFlight::Candidate(_)) => self.discard_candidate_check(),
+            Some(InFlight::Discarded(_) | InFlight::Persist) | None => {}
         }
         if let Some(candidate) = &mut self.token.candidate {
             let obtained = candidate.obtained;
             *candidate = Candidate::new(self.now, obtained);
         }
-        if self.token.standing != Standing::Missing {
-            self.forget_value();
+        if self.token.validity != Validity::Missing {
+            self.reset_value();
         }
     }
 
     /// The value in use is dead.
-    fn dead(&mut self, standing: Standing, fault: Fault) {
-        self.token.standing = standing;
+    fn mark_dead(&mut self, validity: Validity, fault: Fault) {
+        self.token.validity = validity;
         self.token.forget_failures();
-        self.token.troubled = true;
-        self.token.unstored = None;
-        self.token.early = None;
-        self.token.wish = None;
-        let young = self.token.budget.dies_young(self.now);
-        if young {
+        self.token.unrecovered = true;
+        self.token.pending_write = None;
+        self.token.early_reauth_at = None;
+        self.token.pending_request = None;
+        let early_death = self.token.budget.dies_early(self.now);
+        if early_death {
             self.token.budget.failed(self.now);
         }
-        let proving = self.token.proving.take();
-        if let Some(proving) = proving {
-            self.dead_on_arrival(proving, &fault);
-        } else if standing == Standing::Rejected {
-            self.say(Notice::Rejected { fault, candidate: false });
+        let pending_reauth = self.token.pending_reauth.take();
+        if let Some(pending_reauth) = pending_reauth {
+            self.new_value_rejected(pending_reauth, &fault);
+        } else if validity == Validity::Rejected {
+            self.notify(Notice::Rejected { fault, candidate: false });
         } else {
-            self.say(Notice::Expired { fault, candidate: false });
+            self.notify(Notice::Expired { fault, candidate: false });
         }
         let at = self.notices.len();
         if self.token.candidate.is_some() {
-            self.take_spare();
-        } else if proving.is_none() {
-            self.seek_new_value();
+            self.promote_candidate();
+        } else if pending_reauth.is_none() {
+            self.schedule_reauth();
         }
-        if young {
-            self.died_young(at);
+        if early_death {
+            self.report_early_death(at);
         }
     }
 
     /// A renewing call answered with another value: that is the token from now on.
     pub(super) fn adopt_renewed_value(&mut self) {
-        self.say(Notice::Replaced(ReplacedBy::Renewal));
-        self.token.unstored = Some(Unstored { due: self.now, failures: 0 });
-        self.token.unextendable = false;
+        self.notify(Notice::Replaced(ReplacedBy::Renewal));
+        self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
+        self.token.unrenewable = false;
         self.token.doubts = 0;
     }
 
     /// The value in use is another one, of which nothing is known yet.
-    pub(super) fn forget_value(&mut self) {
-        self.token.standing = Standing::Unknown;
+    pub(super) fn reset_value(&mut self) {
+        self.token.validity = Validity::Unknown;
         self.token.task = Task::Check;
         self.token.due = self.now;
-        self.token.room_from = self.now;
-        self.token.stage = Stage::Calm;
+        self.token.retry_room_start = self.now;
+        self.token.stage = DeadlineStage::Calm;
         self.token.forget_failures();
-        self.token.hollow = 0;
+        self.token.short_readings = 0;
         self.token.doubts = 0;
-        self.token.settling = None;
-        self.token.resumed = false;
+        self.token.lagging = None;
+        self.token.restored = false;
         self.token.baseline = None;
-        self.token.budget.forget_value();
+        self.token.budget.reset_value();
         self.token.life_ms = 0;
         self.token.proven = false;
-        self.token.unextendable = false;
+        self.token.unrenewable = false;
         self.token.renew_refused = false;
         self.token.renew_unanswered = false;
-        self.token.early = None;
-        self.token.wish = None;
+        self.token.early_reauth_at = None;
+        self.token.pending_request = None;
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::errand::Need;
-use super::event::Stage;
+use super::event::DeadlineStage;
+use super::next_action::Resource;
 use super::policy::ReauthPolicy;
-use super::token::{Standing, Token};
+use super::token::{Token, Validity};
 use crate::time::Moment;
 
 /// One word for how a token is, the worst first.
@@ -17,13 +17,13 @@ pub enum State {
     Rejected,
     /// The value's life is over.
     Expired,
-    /// No answer yet, or none before the bound.
+    /// No answer yet, or none before the expiry.
     Unverified,
     /// Known to live, but the last call came to no conclusion.
     Retrying,
     /// A person has asked for it to be left alone.
     Paused,
-    /// The last answer said so, and the bound is ahead.
+    /// The last answer said so, and the expiry is ahead.
     Alive,
 }
 
@@ -55,29 +55,29 @@ impl State {
 
 /// What there is to be seen of a token in passing, when a million of them are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance {
+pub struct TokenSummary {
     /// One word for how it is.
     pub state: State,
-    /// Its [bound](Token::bound).
-    pub bound: Option<Moment>,
+    /// Its [expiry](Token::expiry).
+    pub expiry: Option<Moment>,
 }
 
 impl Token {
     /// What there is to be seen of it in passing.
-    pub fn glance(&self) -> Glance {
-        Glance { state: self.state(), bound: self.bound() }
+    pub fn summary(&self) -> TokenSummary {
+        TokenSummary { state: self.state(), expiry: self.expiry() }
     }
 
     /// One word for how it is.
     pub fn state(&self) -> State {
-        match self.standing {
+        match self.validity {
             _ if self.paused => State::Paused,
-            Standing::Alive(_) if self.is_failing() => State::Retrying,
-            Standing::Alive(_) => State::Alive,
-            Standing::Unknown | Standing::Unverified(_) => State::Unverified,
-            Standing::Expired => State::Expired,
-            Standing::Rejected => State::Rejected,
-            Standing::Missing => State::Missing,
+            Validity::Alive(_) if self.is_failing() => State::Retrying,
+            Validity::Alive(_) => State::Alive,
+            Validity::Unknown | Validity::Unverified(_) => State::Unverified,
+            Validity::Expired => State::Expired,
+            Validity::Rejected => State::Rejected,
+            Validity::Missing => State::Missing,
         }
     }
 
@@ -88,7 +88,7 @@ impl Token {
 
     /// When it is asked about next; `None` while a call is under way or none is planned.
     pub fn next_check(&self) -> Option<Moment> {
-        self.due_for(Need::Server)
+        self.due_for(Resource::Server)
     }
 
     /// Calls in a row that came to no conclusion.
@@ -98,18 +98,18 @@ impl Token {
 
     /// When a new value is obtained next; `None` while none is to be.
     pub fn next_attempt(&self) -> Option<Moment> {
-        self.due_for(Need::Reauth)
+        self.due_for(Resource::Reauth)
     }
 
-    /// The time between the planned check and the bound, which is there for retries, and how
+    /// The time between the planned check and the expiry, which is there for retries, and how
     /// much of that is gone; `None` while the token is not known to live.
-    pub fn retry_room(&self) -> Option<(Duration, Stage)> {
-        let Standing::Alive(reading) = self.standing else { return None };
-        Some((reading.bound().since(self.room_from), self.stage))
+    pub fn retry_room(&self) -> Option<(Duration, DeadlineStage)> {
+        let Validity::Alive(reading) = self.validity else { return None };
+        Some((reading.expiry().since(self.retry_room_start), self.stage))
     }
 
     /// How many attempts at a new value are left at `now` in the current window.
     pub fn attempts_left(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
-        self.budget.left(policy, now)
+        self.budget.remaining(policy, now)
     }
 }
