@@ -16,7 +16,7 @@ use super::server_client::{Built, ServerClient};
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
 use crate::lifecycle::{CheckResult, Method, ReauthError, Slot};
-use crate::outcome::{Connection, Fault};
+use crate::outcome::{CallError, Connection};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::settings::Source;
@@ -34,7 +34,7 @@ pub(super) enum Done {
     /// A re-auth attempt ended.
     ReauthFinished { ticket: Ticket, duration: Duration, obtained: Obtained },
     /// A revocation that a person asked for ended.
-    RevokedOne(Ticket, Result<(), Fault>),
+    RevokedOne(Ticket, Result<(), CallError>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// The file of a value that is kept in the state directory was tried again.
@@ -51,7 +51,7 @@ pub(super) enum Done {
     /// Deaths have waited long enough for a reading of an inventory after that of this number.
     StockReread(StockId, u64),
     /// Tokens were revoked at the end.
-    Revoked(Vec<(Box<str>, Result<(), Fault>)>),
+    Revoked(Vec<(Box<str>, Result<(), CallError>)>),
     /// The configuration was read, or why it was not.
     Loaded(Box<Result<Fresh, String>>),
     /// Clients of servers that had none were tried again.

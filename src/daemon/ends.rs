@@ -12,7 +12,7 @@ use super::roster::LastWords;
 use crate::clock;
 use crate::events::CheckEnd;
 use crate::lifecycle::{CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Validity};
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
@@ -86,7 +86,7 @@ impl Daemon {
             "the response contains the value of another token, {owner}; it was refused, as the \
              server, or a proxy or cache before it, mixes up responses"
         );
-        let fault = Fault { is_alarming: true, ..Fault::new(error) };
+        let fault = CallError { is_alarming: true, ..CallError::new(error) };
         answer.outcome = Outcome::Unavailable(fault);
         false
     }

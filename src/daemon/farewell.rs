@@ -16,7 +16,7 @@ use super::{Daemon, GRACE, Round};
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::Validity;
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
 use crate::systemd;
@@ -113,7 +113,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn revoked(&mut self, revoked: Vec<(Box<str>, Result<(), Fault>)>) {
+    pub(super) fn revoked(&mut self, revoked: Vec<(Box<str>, Result<(), CallError>)>) {
         for (name, result) in revoked {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
@@ -168,7 +168,7 @@ async fn revoke(remote: Remote, tokens: Vec<(Box<str>, TokenValue)>, quiet: Dura
             }
         }
     }
-    let too_late = || Fault::new("the daemon had to stop before the server confirmed it");
+    let too_late = || CallError::new("the daemon had to stop before the server confirmed it");
     revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     Done::Revoked(revoked)
 }

@@ -8,7 +8,7 @@ use super::deeds::{Done, Obtained, read_source};
 use super::roster::{Kept, LastWords, Remote};
 use super::server_client::ServerClient;
 use super::turns::Turn;
-use crate::api::{LoginFault, LoginFaultKind};
+use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
 use crate::lifecycle::{ReauthError, ReauthReason};
@@ -142,19 +142,19 @@ async fn log_in(
     }
 }
 
-fn failed_login(LoginFault { kind, fault }: LoginFault) -> ReauthError {
+fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
     ReauthError {
         status: fault.status,
         error: fault.error,
         exit_status: None,
-        unavailable: kind == LoginFaultKind::Unavailable && !fault.local,
+        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
         inconclusive: kind.is_inconclusive(),
         retry_after: match kind {
-            LoginFaultKind::Throttled { retry_after } => Some(retry_after),
-            LoginFaultKind::Refused
-            | LoginFaultKind::Misconfigured
-            | LoginFaultKind::Useless
-            | LoginFaultKind::Unavailable => None,
+            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
+            LoginErrorKind::Refused
+            | LoginErrorKind::Misconfigured
+            | LoginErrorKind::Useless
+            | LoginErrorKind::Unavailable => None,
         },
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::lifecycle::{DeadlineStage, Method, Notice, ReplacedBy};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::scheduler::ServerNotice;
 use crate::text::span;
 use crate::time::Moment;
@@ -211,7 +211,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
 }
 
 /// What a server, or the way to it, has said, in the fields of a line.
-fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
+fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
     Fields {
         status: fault.status,
         detail: fault.detail.as_deref(),

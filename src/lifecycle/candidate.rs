@@ -11,7 +11,7 @@ use super::token::{
     Candidate, DOUBTS_TO_CONCLUDE, InFlight, PendingReauth, PendingWrite, Task, Validity,
 };
 use super::transition::Transition;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::{Moment, whole_millis};
 
 impl Transition<'_> {
@@ -148,7 +148,7 @@ impl Transition<'_> {
     fn candidate_failed(
         &mut self,
         candidate: Candidate,
-        fault: Fault,
+        fault: CallError,
         misconfigured: bool,
         at_least: Duration,
     ) {
@@ -227,7 +227,7 @@ impl Transition<'_> {
     }
 
     /// The value that re-auth brought is not one that lives.
-    pub(super) fn new_value_rejected(&mut self, pending_reauth: PendingReauth, fault: &Fault) {
+    pub(super) fn new_value_rejected(&mut self, pending_reauth: PendingReauth, fault: &CallError) {
         let error = format!("the new value is dead on arrival: {}", fault.error).into();
         let fault = ReauthError { error, status: fault.status, ..ReauthError::default() };
         self.reauth_failed(pending_reauth.attempt, Some(pending_reauth.duration_ms), fault);

@@ -9,7 +9,7 @@ use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::token::{Candidate, InFlight, PendingWrite, Task, Validity};
 use super::transition::Transition;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::whole_millis;
 
 impl Transition<'_> {
@@ -67,7 +67,7 @@ impl Transition<'_> {
 
     /// A 401: final when a second query says so too. Where that contradicts one to a renewing
     /// call that was only tried, it is this call that the server does not permit.
-    fn rejected(&mut self, fault: Fault) {
+    fn rejected(&mut self, fault: CallError) {
         self.token.task = match self.token.task {
             Task::ConfirmRejection { .. } | Task::ConfirmRefusal => {
                 return self.mark_dead(Validity::Rejected, fault);
@@ -83,7 +83,7 @@ impl Transition<'_> {
 
     /// The renewing call itself is refused: where it was only tried, or queries are
     /// permitted instead, that is an answer too.
-    fn renew_refused(&mut self, fault: Fault) {
+    fn renew_refused(&mut self, fault: CallError) {
         self.token.renew_refused = true;
         if !self.abandon_proof() {
             self.failed(fault, true, Duration::ZERO);
@@ -93,7 +93,7 @@ impl Transition<'_> {
     /// No answer: the same is tried again; but a renewing call that was only tried may have
     /// renewed all the same, or never answer, so a query comes next. One that is known to renew
     /// elsewhere on this server is not given up for that: it becomes the check.
-    fn unanswered(&mut self, fault: Fault, at_least: Duration) {
+    fn unanswered(&mut self, fault: CallError, at_least: Duration) {
         let known = self.context.renews_by == Some(Method::Renew);
         let exhaustion_reported = self.token.task == Task::RetryRenew && !known;
         self.token.task = match self.token.task {
@@ -124,7 +124,7 @@ impl Transition<'_> {
     }
 
     /// No conclusion: the same is tried again after a pause of at least `at_least`.
-    fn failed(&mut self, fault: Fault, misconfigured: bool, at_least: Duration) {
+    fn failed(&mut self, fault: CallError, misconfigured: bool, at_least: Duration) {
         self.token.failures = self.token.failures.saturating_add(1);
         self.token.unrecovered = true;
         let attempt = self.token.failures;
@@ -249,7 +249,7 @@ impl Transition<'_> {
     }
 
     /// The value in use is dead.
-    fn mark_dead(&mut self, validity: Validity, fault: Fault) {
+    fn mark_dead(&mut self, validity: Validity, fault: CallError) {
         self.token.validity = validity;
         self.token.forget_failures();
         self.token.unrecovered = true;

@@ -6,7 +6,7 @@ use super::next_action::Resource;
 use super::operator_request::OperatorRequest;
 use super::reading::Method;
 use super::restore::PersistedLife;
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::time::Moment;
 
 /// One of the two places that a token's values are kept in. The value in use is in one,
@@ -66,7 +66,7 @@ pub enum Event {
     /// A person asks for something.
     OperatorRequested(OperatorRequest),
     /// A revocation ended.
-    RevokeFinished(Result<(), Fault>),
+    RevokeFinished(Result<(), CallError>),
     /// The server responds again after an outage: what waits for a retry is tried now, logins
     /// without a conclusion included.
     ServerRecovered,
@@ -225,7 +225,7 @@ pub enum Notice {
     /// A check came to no conclusion and will be retried.
     CheckFailed {
         /// Why.
-        fault: Fault,
+        fault: CallError,
         /// The configuration or the server has to be mended by somebody.
         misconfigured: bool,
         /// Failures in a row, this one included.
@@ -243,14 +243,14 @@ pub enum Notice {
     /// The server says that the life is over.
     Expired {
         /// What the server said.
-        fault: Fault,
+        fault: CallError,
         /// The value is one that the source offered; the one in use is not concerned.
         candidate: bool,
     },
     /// The server says, twice, that it does not know the value.
     Rejected {
         /// What the server said.
-        fault: Fault,
+        fault: CallError,
         /// The value is one that the source offered; the one in use is not concerned.
         candidate: bool,
     },
@@ -266,7 +266,7 @@ pub enum Notice {
     /// The server did not confirm that it has.
     RevokeFailed {
         /// Why.
-        fault: Fault,
+        fault: CallError,
     },
     /// The expiry has passed without an answer.
     Unverified,

@@ -7,7 +7,7 @@ use super::event::Notice;
 use super::policy::Policy;
 use super::token::{InFlight, Task, Token, Validity};
 use super::transition::Transition;
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 /// Something that a person asks for.
@@ -143,7 +143,7 @@ impl Transition<'_> {
     }
 
     /// The end of a revocation. Where another server is asked since, it says nothing.
-    pub(super) fn revoke_finished(&mut self, result: Result<(), Fault>) {
+    pub(super) fn revoke_finished(&mut self, result: Result<(), CallError>) {
         let counts = match self.token.in_flight {
             Some(InFlight::Revoke) => true,
             Some(InFlight::Discarded(_)) => false,

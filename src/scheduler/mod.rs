@@ -45,7 +45,7 @@ use crate::lifecycle::{
     CheckResult, Event, Method, Notice, ReauthAttempts, ReauthOutcome, ReauthResult, Resource,
     Slot, SourceChange, Token,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 #[derive(Debug)]
@@ -431,7 +431,8 @@ impl Scheduler {
                 (HealthSignal::Available, None)
             }
             ReauthOutcome::Failed(fault) if fault.unavailable => {
-                let failure = Fault { status: fault.status, ..Fault::new(fault.error.clone()) };
+                let failure =
+                    CallError { status: fault.status, ..CallError::new(fault.error.clone()) };
                 (HealthSignal::Unavailable(failure), None)
             }
             ReauthOutcome::Failed(fault) if fault.status.is_some() => {

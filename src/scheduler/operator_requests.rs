@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::types::{HealthSignal, SchedulerOutput, Ticket, TokenId};
 use crate::lifecycle::{Event, OperatorRequest, RequestError};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
@@ -44,7 +44,7 @@ impl Scheduler {
     pub fn revoke_finished(
         &mut self,
         ticket: Ticket,
-        result: Result<(), Fault>,
+        result: Result<(), CallError>,
         now: Moment,
         out: &mut Vec<SchedulerOutput>,
     ) {

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::{Action, CheckResult, Policy, Renewal, Resource, Schedule};
-    use crate::outcome::{Fault, Outcome};
+    use crate::outcome::{CallError, Outcome};
     use crate::scheduler::{ServerLimits, TokenSpec};
 
     const NOW: Moment = Moment::from_millis(10_000_000);
@@ -158,7 +158,7 @@ mod tests {
             | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         for ticket in tickets.take(dead) {
-            let outcome = Outcome::Expired(Fault::new("expired"));
+            let outcome = Outcome::Expired(CallError::new("expired"));
             let answer = CheckResult { sent: NOW, received: NOW, outcome, replaced: false };
             scheduler.check_finished(ticket, answer, NOW, &mut next);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::lifecycle::{Action, Policy, ReauthError, ReauthPolicy, Renewal, Schedule, Validity};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -127,16 +127,16 @@ fn alive(remaining: Duration) -> Outcome {
 }
 
 fn unavailable() -> Outcome {
-    Outcome::Unavailable(Fault::new("connection refused"))
+    Outcome::Unavailable(CallError::new("connection refused"))
 }
 
 /// The notice of a server that refuses connections.
 fn down(tokens: usize) -> ServerNotice {
-    ServerNotice::Unavailable { tokens, fault: Fault::new("connection refused") }
+    ServerNotice::Unavailable { tokens, fault: CallError::new("connection refused") }
 }
 
 fn expired() -> Outcome {
-    Outcome::Expired(Fault::new("expired").with_status(410))
+    Outcome::Expired(CallError::new("expired").with_status(410))
 }
 
 /// A desk on which `count` tokens have expired, each with a way to a new value.
@@ -337,8 +337,10 @@ fn retries_leave_no_trail_in_the_schedule() {
     }
     for _ in 0..5_000 {
         for (ticket, _) in fixture.next_effects() {
-            fixture
-                .answer(ticket, Outcome::Misconfigured(Fault::new("not found").with_status(404)));
+            fixture.answer(
+                ticket,
+                Outcome::Misconfigured(CallError::new("not found").with_status(404)),
+            );
         }
     }
     assert!(!fixture.scheduler.timers.needs_sweep(1_000));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::lifecycle::{Action, Method, Notice, Policy, State, Token};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::time::Moment;
 
 /// One token's number in the scheduler; given anew once the token is removed.
@@ -79,7 +79,7 @@ pub(super) enum HealthSignal {
     /// It answered, whatever it said.
     Available,
     /// It did not answer, or without a conclusion.
-    Unavailable(Fault),
+    Unavailable(CallError),
     /// It was not asked at all.
     Unknown,
 }
@@ -125,7 +125,7 @@ pub enum ServerNotice {
         /// How many tokens depend on it.
         tokens: usize,
         /// The failure that showed it.
-        fault: Fault,
+        fault: CallError,
     },
     /// It answers again.
     Recovered {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenkeep::lifecycle::{
     CheckResult, Method, ReauthError, ReauthOutcome, ReauthResult, Slot, SourceChange,
 };
-use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::outcome::{CallError, Outcome};
 use tokenkeep::scheduler::{Ticket, TokenId};
 use tokenkeep::time::Moment;
 
@@ -80,7 +80,7 @@ impl World {
         let (outcome, replaced, end) = match (fate.instead.clone(), reply) {
             (Some(instead), _) => (instead, None, None),
             (None, Some(reply)) => (reply.outcome, reply.replaced, Some(reply.reported_end)),
-            (None, None) => (Outcome::Unavailable(Fault::new("no answer in time")), None, None),
+            (None, None) => (Outcome::Unavailable(CallError::new("no answer in time")), None, None),
         };
         self.trace.answer(self.now, subject, (method, slot), &outcome);
         if let Outcome::Throttled { retry_after, .. } = &outcome
@@ -281,7 +281,7 @@ fn refused(outcome: Option<Outcome>) -> ReauthError {
             | Outcome::Expired(fault)
             | Outcome::Rejected(fault),
         ) => (fault, None),
-        Some(Outcome::Alive { .. }) | None => (Fault::new("no answer in time"), None),
+        Some(Outcome::Alive { .. }) | None => (CallError::new("no answer in time"), None),
     };
     ReauthError {
         error: fault.error,

@@ -19,7 +19,7 @@ use crate::lifecycle::{
     Action, CheckResult, Context, Event, Fraction, Method, Notice, Policy, RandomFraction, Reading,
     Renewal, Resource, Schedule, Token, Validity, transition,
 };
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::time::Moment;
@@ -49,15 +49,15 @@ pub(super) enum End {
     /// It lives; no more was asked for.
     Alive(Reading),
     /// It is dead, in this word.
-    Dead(&'static str, Fault),
+    Dead(&'static str, CallError),
     /// This call renews.
     RenewsBy(Method),
     /// No permitted call renews; a renewing call that was tried may have been refused.
-    NothingRenews { reading: Reading, refused: Option<Fault> },
+    NothingRenews { reading: Reading, refused: Option<CallError> },
     /// Somebody has to mend something first.
-    Misconfigured(Fault),
+    Misconfigured(CallError),
     /// No conclusion can be drawn.
-    NoAnswer(Fault),
+    NoAnswer(CallError),
     /// The last reported life has passed with no further answer.
     OutOfTime,
     /// The answers make no sense together.
@@ -74,7 +74,7 @@ pub(super) struct Experiment {
     token: Token,
     calls: u32,
     /// A renewing call was refused for what it is.
-    refused: Option<Fault>,
+    refused: Option<CallError>,
     end: Option<End>,
     progress: Progress,
 }

@@ -16,7 +16,7 @@ use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print, runti
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::settings::{Source, lone_server};
 use crate::token_file::read;
 
@@ -124,7 +124,7 @@ fn alive(reading: &Reading) -> String {
 }
 
 /// What the server said, or why it said nothing.
-fn said(fault: &Fault) -> String {
+fn said(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
     let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));
     error + &detail.unwrap_or_default()
@@ -146,7 +146,7 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
     }
 }
 
-fn nothing_renews(reading: &Reading, refused: Option<&Fault>, renewal: Renewal) -> String {
+fn nothing_renews(reading: &Reading, refused: Option<&CallError>, renewal: Renewal) -> String {
     let left = words(reading.expiry().since(clock::now()));
     let end = format!(
         "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \

@@ -7,7 +7,7 @@ use crate::lifecycle::{
     Action, Event, Method, OperatorRequest, ReauthOutcome, ReauthReason, RequestError, Resource,
     Slot, SourceChange, State, Validity,
 };
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 
 fn ask_for(life: &mut Life, request: OperatorRequest) {
     life.step(Event::OperatorRequested(request));
@@ -208,7 +208,7 @@ fn a_token_that_could_not_be_revoked_goes_on() {
     let next = life.token.due_for(Resource::Server);
     ask_for(&mut life, OperatorRequest::Revoke);
     life.admit();
-    life.step(Event::RevokeFinished(Err(Fault::new("no answer in time"))));
+    life.step(Event::RevokeFinished(Err(CallError::new("no answer in time"))));
     assert_eq!(life.said(), ["revoke failed"]);
     assert_eq!(life.token.due_for(Resource::Server), next);
 }

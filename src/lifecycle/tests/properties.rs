@@ -14,7 +14,7 @@ use crate::lifecycle::{
     Action, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason, Renewal,
     Resource, Slot, SourceChange, Validity,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 /// Wake-ups at one instant, however little time everything takes: a store, a check with
@@ -249,7 +249,7 @@ impl Watched {
                     self.server.dies_at[active] = None;
                 }
                 self.step(Event::RevokeFinished(if lost {
-                    Err(Fault::new("no answer"))
+                    Err(CallError::new("no answer"))
                 } else {
                     Ok(())
                 }));

@@ -6,7 +6,7 @@ use super::world::{
     throttled, timed_out,
 };
 use crate::lifecycle::{Event, ReauthOutcome, Resource, SourceChange, Validity};
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 
 /// One life in each standing, with nothing under way and nothing due.
 fn idle() -> Vec<(&'static str, Life)> {
@@ -146,7 +146,7 @@ fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
 fn the_end_of_a_revocation_that_nobody_waits_for_changes_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         nothing_happens(name, &life, Event::RevokeFinished(Ok(())));
-        nothing_happens(name, &life, Event::RevokeFinished(Err(Fault::new("no answer"))));
+        nothing_happens(name, &life, Event::RevokeFinished(Err(CallError::new("no answer"))));
     }
 }
 

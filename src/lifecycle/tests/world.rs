@@ -10,7 +10,7 @@ use crate::lifecycle::{
     ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal, ReplacedBy, Resource,
     Schedule, Slot, SourceChange, Token, transition,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 /// When every test world begins.
@@ -265,23 +265,23 @@ pub(super) fn alive(remaining_ms: u64) -> Outcome {
 }
 
 pub(super) fn expired() -> Outcome {
-    Outcome::Expired(Fault::new("expired").with_status(410))
+    Outcome::Expired(CallError::new("expired").with_status(410))
 }
 
 pub(super) fn rejected() -> Outcome {
-    Outcome::Rejected(Fault::new("unknown token").with_status(401))
+    Outcome::Rejected(CallError::new("unknown token").with_status(401))
 }
 
 pub(super) fn timed_out() -> Outcome {
-    Outcome::Unavailable(Fault::new("no answer in time"))
+    Outcome::Unavailable(CallError::new("no answer in time"))
 }
 
 pub(super) fn not_allowed() -> Outcome {
-    Outcome::Misconfigured(Fault::new("method not allowed").with_status(405))
+    Outcome::Misconfigured(CallError::new("method not allowed").with_status(405))
 }
 
 pub(super) fn throttled(seconds: u64) -> Outcome {
-    let fault = Fault::new("too many requests").with_status(429);
+    let fault = CallError::new("too many requests").with_status(429);
     Outcome::Throttled { retry_after: secs(seconds), fault }
 }
 

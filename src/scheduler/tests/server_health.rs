@@ -23,7 +23,7 @@ fn a_wish_for_quiet_holds_for_every_token_of_the_server() {
     fixture.wake();
     let (ticket, _) = fixture.actions()[0];
     let retry_after = Duration::from_secs(3);
-    fixture.answer(ticket, Outcome::Throttled { retry_after, fault: Fault::new("429") });
+    fixture.answer(ticket, Outcome::Throttled { retry_after, fault: CallError::new("429") });
     fixture.advance(Duration::from_millis(2_999));
     assert_eq!(fixture.actions().len(), 0);
     fixture.advance(Duration::from_millis(1));
@@ -41,7 +41,7 @@ fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
     fixture.advance(Duration::from_secs(41));
     let (ticket, _) = fixture.actions()[0];
     fixture.out.clear();
-    let fault = Fault::new("429");
+    let fault = CallError::new("429");
     fixture.answer(ticket, Outcome::Throttled { retry_after: MINUTE, fault });
     let warned = fixture.out.iter().filter(|output| {
         matches!(output, SchedulerOutput::TokenNotice(_, Notice::Expiring { .. }))

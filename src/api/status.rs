@@ -6,22 +6,22 @@
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 
 /// The shortest and the longest that a server is left alone on its own word: less would
 /// not heed it, more would let tokens die on a slip of its clock.
-const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
+const PAUSE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
 
 /// A call that did not end well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
-    pub(super) fault: Fault,
+pub(super) struct ResponseError {
+    pub(super) kind: ResponseErrorKind,
+    pub(super) fault: CallError,
 }
 
 /// What follows from a failure; the later in this list, the more final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum FailureKind {
+pub(super) enum ResponseErrorKind {
     /// The server asks for quiet, this long: 1 s to 15 min.
     Throttled(Duration),
     /// No conclusion.
@@ -34,9 +34,9 @@ pub(super) enum FailureKind {
     Expired,
 }
 
-impl Failure {
+impl ResponseError {
     pub(super) fn unavailable(error: impl Into<Box<str>>) -> Self {
-        Self { kind: FailureKind::Unavailable, fault: Fault::new(error) }
+        Self { kind: ResponseErrorKind::Unavailable, fault: CallError::new(error) }
     }
 
     /// The same failure, with the status that decided.
@@ -45,51 +45,63 @@ impl Failure {
     }
 }
 
-impl From<Failure> for Outcome {
-    fn from(Failure { kind, fault }: Failure) -> Self {
+impl From<ResponseError> for Outcome {
+    fn from(ResponseError { kind, fault }: ResponseError) -> Self {
         match kind {
-            FailureKind::Throttled(retry_after) => Self::Throttled { retry_after, fault },
-            FailureKind::Unavailable => Self::Unavailable(fault),
-            FailureKind::Misconfigured => Self::Misconfigured(fault),
-            FailureKind::Rejected => Self::Rejected(fault),
-            FailureKind::Expired => Self::Expired(fault),
+            ResponseErrorKind::Throttled(retry_after) => Self::Throttled { retry_after, fault },
+            ResponseErrorKind::Unavailable => Self::Unavailable(fault),
+            ResponseErrorKind::Misconfigured => Self::Misconfigured(fault),
+            ResponseErrorKind::Rejected => Self::Rejected(fault),
+            ResponseErrorKind::Expired => Self::Expired(fault),
         }
     }
 }
 
 /// What a status that is no success comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Voice {
+pub(super) enum StatusSource {
     /// The API's own `Errors`.
     Api,
     /// Nothing but the HTTP status: a proxy or a gateway may speak.
     Http,
 }
 
-/// What `status` means when `voice` says it; `retry_after` is the header's, if there is one.
-pub(super) fn kind_of(status: u16, voice: Voice, retry_after: Option<Duration>) -> FailureKind {
-    let quiet = |asked: Duration| FailureKind::Throttled(asked.clamp(QUIET.0, QUIET.1));
-    match (status, voice, retry_after) {
-        (410, Voice::Api, _) => FailureKind::Expired,
-        (401, Voice::Api, _) => FailureKind::Rejected,
-        (429, ..) => quiet(retry_after.unwrap_or_default()),
-        (503, _, Some(asked)) => quiet(asked),
-        (401 | 410, Voice::Http, _) | (408 | 421 | 425, ..) => FailureKind::Unavailable,
-        (300..=499, ..) => FailureKind::Misconfigured,
-        _ => FailureKind::Unavailable,
+/// What `status` means when `source` says it; `retry_after` is the header's, if there is one.
+pub(super) fn kind_of(
+    status: u16,
+    source: StatusSource,
+    retry_after: Option<Duration>,
+) -> ResponseErrorKind {
+    let throttled =
+        |asked: Duration| ResponseErrorKind::Throttled(asked.clamp(PAUSE_RANGE.0, PAUSE_RANGE.1));
+    match (status, source, retry_after) {
+        (410, StatusSource::Api, _) => ResponseErrorKind::Expired,
+        (401, StatusSource::Api, _) => ResponseErrorKind::Rejected,
+        (429, ..) => throttled(retry_after.unwrap_or_default()),
+        (503, _, Some(asked)) => throttled(asked),
+        (401 | 410, StatusSource::Http, _) | (408 | 421 | 425, ..) => {
+            ResponseErrorKind::Unavailable
+        }
+        (300..=499, ..) => ResponseErrorKind::Misconfigured,
+        _ => ResponseErrorKind::Unavailable,
     }
 }
 
 /// The sentence for `status`, with a remedy where there is one.
-pub(super) fn sentence(status: u16, voice: Voice, endpoint: Endpoint, server: &str) -> String {
+pub(super) fn sentence(
+    status: u16,
+    source: StatusSource,
+    endpoint: Endpoint,
+    server: &str,
+) -> String {
     let call = endpoint.name();
-    match (status, voice) {
-        (410, Voice::Api) => "the server says that the token has expired".to_owned(),
-        (401, Voice::Api) if endpoint == Endpoint::Login => {
+    match (status, source) {
+        (410, StatusSource::Api) => "the server says that the token has expired".to_owned(),
+        (401, StatusSource::Api) if endpoint == Endpoint::Login => {
             "the server does not accept the API key: check what the key is read from".to_owned()
         }
-        (401, Voice::Api) => "the server does not know the token".to_owned(),
-        (401 | 410, Voice::Http) => format!(
+        (401, StatusSource::Api) => "the server does not know the token".to_owned(),
+        (401 | 410, StatusSource::Http) => format!(
             "HTTP status {status} without the API's envelope, so nothing is concluded about the \
              token: is a proxy or a gateway in the way of [server.{server}]?"
         ),
@@ -124,7 +136,7 @@ pub(super) fn sentence(status: u16, voice: Voice, endpoint: Endpoint, server: &s
         ),
         (429, _) => "the server asks for fewer requests (429)".to_owned(),
         (503, _) => "the server is not available for now (503)".to_owned(),
-        (500, Voice::Api) => {
+        (500, StatusSource::Api) => {
             "the server reports maintenance or a fault of its own (500)".to_owned()
         }
         (408 | 425 | 500..=599, _) => format!("the server failed to answer {call} ({status})"),
@@ -144,17 +156,21 @@ mod tests {
 
     #[test]
     fn only_the_apis_own_words_are_final() {
-        assert_eq!(kind_of(410, Voice::Api, None), FailureKind::Expired);
-        assert_eq!(kind_of(401, Voice::Api, None), FailureKind::Rejected);
-        assert_eq!(kind_of(410, Voice::Http, None), FailureKind::Unavailable);
-        assert_eq!(kind_of(401, Voice::Http, None), FailureKind::Unavailable);
+        assert_eq!(kind_of(410, StatusSource::Api, None), ResponseErrorKind::Expired);
+        assert_eq!(kind_of(401, StatusSource::Api, None), ResponseErrorKind::Rejected);
+        assert_eq!(kind_of(410, StatusSource::Http, None), ResponseErrorKind::Unavailable);
+        assert_eq!(kind_of(401, StatusSource::Http, None), ResponseErrorKind::Unavailable);
     }
 
     #[test]
     fn each_refusal_of_the_request_itself_is_a_misconfiguration() {
         for status in [300, 301, 302, 307, 308, 400, 403, 404, 405, 407, 418, 451, 499] {
-            for voice in [Voice::Api, Voice::Http] {
-                assert_eq!(kind_of(status, voice, None), FailureKind::Misconfigured, "{status}");
+            for source in [StatusSource::Api, StatusSource::Http] {
+                assert_eq!(
+                    kind_of(status, source, None),
+                    ResponseErrorKind::Misconfigured,
+                    "{status}"
+                );
             }
         }
     }
@@ -162,35 +178,52 @@ mod tests {
     #[test]
     fn what_may_pass_by_itself_is_unavailable() {
         for status in [0, 100, 200, 204, 299, 408, 421, 425, 500, 502, 503, 504, 599, 600, 999] {
-            for voice in [Voice::Api, Voice::Http] {
-                assert_eq!(kind_of(status, voice, None), FailureKind::Unavailable, "{status}");
+            for source in [StatusSource::Api, StatusSource::Http] {
+                assert_eq!(
+                    kind_of(status, source, None),
+                    ResponseErrorKind::Unavailable,
+                    "{status}"
+                );
             }
         }
     }
 
     #[test]
     fn a_429_quiets_for_what_it_asks_or_for_a_second() {
-        assert_eq!(kind_of(429, Voice::Http, Some(MINUTE)), FailureKind::Throttled(MINUTE));
-        assert_eq!(kind_of(429, Voice::Http, None), FailureKind::Throttled(QUIET.0));
+        assert_eq!(
+            kind_of(429, StatusSource::Http, Some(MINUTE)),
+            ResponseErrorKind::Throttled(MINUTE)
+        );
+        assert_eq!(
+            kind_of(429, StatusSource::Http, None),
+            ResponseErrorKind::Throttled(PAUSE_RANGE.0)
+        );
     }
 
     #[test]
     fn a_503_quiets_only_with_a_retry_after_and_a_500_never() {
-        assert_eq!(kind_of(503, Voice::Api, Some(MINUTE)), FailureKind::Throttled(MINUTE));
-        assert_eq!(kind_of(503, Voice::Api, None), FailureKind::Unavailable);
-        assert_eq!(kind_of(500, Voice::Api, Some(MINUTE)), FailureKind::Unavailable);
+        assert_eq!(
+            kind_of(503, StatusSource::Api, Some(MINUTE)),
+            ResponseErrorKind::Throttled(MINUTE)
+        );
+        assert_eq!(kind_of(503, StatusSource::Api, None), ResponseErrorKind::Unavailable);
+        assert_eq!(kind_of(500, StatusSource::Api, Some(MINUTE)), ResponseErrorKind::Unavailable);
     }
 
     #[test]
     fn quiet_lasts_from_a_second_to_a_quarter_of_an_hour() {
-        let asked = |secs| kind_of(429, Voice::Http, Some(Duration::from_secs(secs)));
-        assert_eq!(asked(0), FailureKind::Throttled(Duration::from_secs(1)));
-        assert_eq!(asked(u64::MAX), FailureKind::Throttled(Duration::from_secs(900)));
+        let asked = |secs| kind_of(429, StatusSource::Http, Some(Duration::from_secs(secs)));
+        assert_eq!(asked(0), ResponseErrorKind::Throttled(Duration::from_secs(1)));
+        assert_eq!(asked(u64::MAX), ResponseErrorKind::Throttled(Duration::from_secs(900)));
     }
 
     #[test]
     fn a_redirect_is_told_with_its_remedy() {
-        let told = sentence(302, Voice::Http, Endpoint::Query, "sarus");
-        assert!(told.contains("(302)") && told.contains("`url` of [server.sarus]"), "{told}");
+        let error_for_status = sentence(302, StatusSource::Http, Endpoint::Query, "sarus");
+        assert!(
+            error_for_status.contains("(302)")
+                && error_for_status.contains("`url` of [server.sarus]"),
+            "{error_for_status}"
+        );
     }
 }

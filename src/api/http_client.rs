@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use super::materials::{CertificateWarning, Materials};
-use super::transport::reason;
+use super::transport_error::reason;
 use super::tunnel::Tunnel;
 use crate::settings::Server;
 
@@ -101,7 +101,7 @@ impl ClientError {
 
 /// What the HTTP clients of one server are built from. All of them share one TLS configuration:
 /// a session that one client has established is resumed by the others.
-pub(super) struct Blueprint {
+pub(super) struct HttpClientFactory {
     server: String,
     tls: ClientConfig,
     proxy: Option<Proxy>,
@@ -118,7 +118,7 @@ pub(super) struct Blueprint {
     tunnel: Option<Tunnel>,
 }
 
-impl Blueprint {
+impl HttpClientFactory {
     /// Puts together what was read for `server`.
     pub(super) fn new(server: &Server, mut materials: Materials) -> Result<Self, ClientError> {
         let certificate_request = Arc::default();

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::connect::ClientCertificateState;
-use super::interpret::Asked;
+use super::http_client::ClientCertificateState;
+use super::interpret::RequestContext;
 use super::redact::clean;
 use crate::process;
 
 /// How long a request and its parts may take.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct RequestTimeouts {
     /// From connecting to the last byte of the answer.
     pub(super) timeout: Duration,
     /// Connecting alone.
@@ -28,24 +28,24 @@ pub(super) struct Limits {
 /// The sentence for a request that got no whole answer, with a remedy where there is one.
 pub(super) fn explain(
     error: &reqwest::Error,
-    limits: Limits,
-    asked: &Asked<'_>,
+    timeouts: RequestTimeouts,
+    context: &RequestContext<'_>,
     certificate: ClientCertificateState,
 ) -> String {
-    let server = asked.server;
-    let reason = clean(&reason(error), asked.secret);
+    let server = context.server;
+    let reason = clean(&reason(error), context.secret);
     if error.is_timeout() {
         if error.is_connect() {
-            let limit = limits.connect_timeout.min(limits.timeout);
+            let limit = timeouts.connect_timeout.min(timeouts.timeout);
             return format!("no connection within {}", readable(limit));
         }
-        return no_answer_within(limits.timeout);
+        return no_answer_within(timeouts.timeout);
     }
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(error)) => {
-            certificate_sentence(error, &reason, asked)
+            certificate_sentence(error, &reason, context)
         }
-        Some(error) => tls_sentence(error, &reason, asked, certificate),
+        Some(error) => tls_sentence(error, &reason, context, certificate),
         None if error.is_dns() => format!(
             "the server's name cannot be resolved ({reason}): check `url` of [server.{server}] \
              and this machine's name service"
@@ -71,8 +71,12 @@ pub(super) fn lacks_certificate(server: &str) -> String {
 }
 
 /// The sentence for a certificate of the server that is not accepted.
-fn certificate_sentence(error: &CertificateError, reason: &str, asked: &Asked<'_>) -> String {
-    let server = asked.server;
+fn certificate_sentence(
+    error: &CertificateError,
+    reason: &str,
+    context: &RequestContext<'_>,
+) -> String {
+    let server = context.server;
     match error {
         CertificateError::ExpiredContext { time, not_after } => format!(
             "the certificate of the server expired at {}, and this machine's clock says {}: the \
@@ -88,7 +92,7 @@ fn certificate_sentence(error: &CertificateError, reason: &str, asked: &Asked<'_
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
-            let names = match clean(&names.join(", "), asked.secret) {
+            let names = match clean(&names.join(", "), context.secret) {
                 names if names.is_empty() => "no name at all".to_owned(),
                 names => names,
             };
@@ -128,10 +132,10 @@ fn certificate_sentence(error: &CertificateError, reason: &str, asked: &Asked<'_
 fn tls_sentence(
     error: &rustls::Error,
     reason: &str,
-    asked: &Asked<'_>,
+    context: &RequestContext<'_>,
     certificate: ClientCertificateState,
 ) -> String {
-    let server = asked.server;
+    let server = context.server;
     let alert = match error {
         rustls::Error::AlertReceived(alert) => Some(*alert),
         _ => None,

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
-use super::failure::Failure;
-use super::interpret::{Answer, Asked, Body};
-use super::quiet;
+use super::interpret::{Body, RawResponse, RequestContext};
 use super::redact::clean;
-use super::transport::{Limits, explain, is_out_of_descriptors, no_answer_within};
+use super::retry_after;
+use super::status::ResponseError;
+use super::transport_error::{RequestTimeouts, explain, is_out_of_descriptors, no_answer_within};
 use crate::clock::wall_clock;
-use crate::outcome::{Connection, Fault};
+use crate::outcome::{CallError, Connection};
 use crate::process;
 
 /// The longest body that is read, in bytes. An envelope takes a few hundred.
@@ -41,9 +41,9 @@ pub(super) async fn get(
     lease: &mut Lease,
     url: impl Fn() -> Url,
     on_end: OnEnd,
-    limits: Limits,
-    asked: &Asked<'_>,
-) -> Result<Answer, Failure> {
+    timeouts: RequestTimeouts,
+    context: &RequestContext<'_>,
+) -> Result<RawResponse, ResponseError> {
     let answered = async {
         let mut sent = lease.http.execute(Request::new(Method::GET, url())).await;
         if let Err(error) = &sent
@@ -58,30 +58,31 @@ pub(super) async fn get(
         connections.note_response(lease, &response);
         let status = response.status().as_u16();
         let (pause, quota_reset) = pauses(response.headers());
-        let encoding = encoding(response.headers(), asked);
-        let certificate = connections.blueprint().certificate();
+        let encoding = encoding(response.headers(), context);
+        let certificate = connections.factory().certificate();
         let body = body(response).await?;
-        Ok(Answer { status, pause, quota_reset, encoding, certificate, body })
+        Ok(RawResponse { status, pause, quota_reset, encoding, certificate, body })
     };
     // The library's own limit would be a timer and a wrapper more for each request.
-    match timeout(limits.timeout, answered).await {
+    match timeout(timeouts.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             let error = reqwest::Error::without_url(error);
             if is_out_of_descriptors(&error) {
-                let fault = Fault { local: true, ..Fault::new(process::out_of_descriptors()) };
-                return Err(Failure { fault, ..Failure::unavailable("") });
+                let fault =
+                    CallError { local: true, ..CallError::new(process::out_of_descriptors()) };
+                return Err(ResponseError { fault, ..ResponseError::unavailable("") });
             }
-            let blueprint = connections.blueprint();
-            if let Some(tunnel) = blueprint.tunnel()
-                && let Some(failure) = tunnel.refusal(&error, asked.server).await
+            let factory = connections.factory();
+            if let Some(tunnel) = factory.tunnel()
+                && let Some(failure) = tunnel.refusal(&error, context.server).await
             {
                 return Err(failure);
             }
-            let certificate = blueprint.certificate();
-            Err(Failure::unavailable(explain(&error, limits, asked, certificate)))
+            let certificate = factory.certificate();
+            Err(ResponseError::unavailable(explain(&error, timeouts, context, certificate)))
         }
-        Err(_) => Err(Failure::unavailable(no_answer_within(limits.timeout))),
+        Err(_) => Err(ResponseError::unavailable(no_answer_within(timeouts.timeout))),
     }
 }
 
@@ -104,14 +105,15 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
 
 /// How long the server asks for a pause, and how long it takes until the quota is renewed.
 fn pauses(headers: &HeaderMap) -> (Option<Duration>, Option<Duration>) {
-    let answered = headers.get(DATE).and_then(quiet::date).unwrap_or_else(|| wall_clock().into());
-    (quiet::pause(headers, answered), quiet::quota_reset(headers, answered))
+    let answered =
+        headers.get(DATE).and_then(retry_after::date).unwrap_or_else(|| wall_clock().into());
+    (retry_after::pause(headers, answered), retry_after::quota_reset(headers, answered))
 }
 
 /// The content coding of a body, if it has one: `identity` is none.
-fn encoding(headers: &HeaderMap, asked: &Asked<'_>) -> Option<Box<str>> {
+fn encoding(headers: &HeaderMap, context: &RequestContext<'_>) -> Option<Box<str>> {
     let coding = headers.get(CONTENT_ENCODING)?;
-    let coding = clean(&String::from_utf8_lossy(coding.as_bytes()), asked.secret);
+    let coding = clean(&String::from_utf8_lossy(coding.as_bytes()), context.secret);
     let none = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
     (!none).then(|| coding.into())
 }

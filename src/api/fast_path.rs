@@ -14,15 +14,15 @@ use super::envelope::MAX_REMAINING_MS;
 /// The life in a body that holds `Result` with a whole number as its `Remaining`, and no
 /// `Errors` but null; `None` for every other body, which may be as good.
 pub(super) fn life(body: &[u8]) -> Option<Duration> {
-    let Life(millis) = serde_json::from_slice::<Glance>(body).ok()?.0;
+    let RemainingLife(millis) = serde_json::from_slice::<QueryBody>(body).ok()?.0;
     (millis <= MAX_REMAINING_MS).then(|| Duration::from_millis(millis))
 }
 
 /// An envelope.
-struct Glance(Life);
+struct QueryBody(RemainingLife);
 
 /// A `Result`.
-struct Life(u64);
+struct RemainingLife(u64);
 
 #[derive(serde::Deserialize)]
 #[serde(field_identifier)]
@@ -44,28 +44,28 @@ enum ResultKey {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Glance {
+impl<'de> Deserialize<'de> for QueryBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(GlanceVisitor)
+        deserializer.deserialize_map(QueryBodyVisitor)
     }
 }
 
-impl<'de> Deserialize<'de> for Life {
+impl<'de> Deserialize<'de> for RemainingLife {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(LifeVisitor)
+        deserializer.deserialize_map(RemainingLifeVisitor)
     }
 }
 
-struct GlanceVisitor;
+struct QueryBodyVisitor;
 
-impl<'de> Visitor<'de> for GlanceVisitor {
-    type Value = Glance;
+impl<'de> Visitor<'de> for QueryBodyVisitor {
+    type Value = QueryBody;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an envelope")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Glance, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<QueryBody, A::Error> {
         let mut life = None;
         while let Some(key) = map.next_key()? {
             match key {
@@ -74,20 +74,20 @@ impl<'de> Visitor<'de> for GlanceVisitor {
                 EnvelopeKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        life.map(Glance).ok_or_else(|| A::Error::missing_field("Result"))
+        life.map(QueryBody).ok_or_else(|| A::Error::missing_field("Result"))
     }
 }
 
-struct LifeVisitor;
+struct RemainingLifeVisitor;
 
-impl<'de> Visitor<'de> for LifeVisitor {
-    type Value = Life;
+impl<'de> Visitor<'de> for RemainingLifeVisitor {
+    type Value = RemainingLife;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a result")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Life, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RemainingLife, A::Error> {
         let mut remaining = None;
         while let Some(key) = map.next_key()? {
             match key {
@@ -95,7 +95,7 @@ impl<'de> Visitor<'de> for LifeVisitor {
                 ResultKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        remaining.map(Life).ok_or_else(|| A::Error::missing_field("Remaining"))
+        remaining.map(RemainingLife).ok_or_else(|| A::Error::missing_field("Remaining"))
     }
 }
 

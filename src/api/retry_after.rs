@@ -1,7 +1,7 @@
 //! The headers with which a server says when it may be asked again: `Retry-After` in both of its
 //! forms, and those that stand in for it where it is missing.
 //!
-//! Owns the reading of it; how long a server is really left alone is `failure`'s to say.
+//! Owns the reading of it; how long a server is really left alone is `status`'s to say.
 //! Never reads a clock.
 
 use std::time::{Duration, SystemTime};
