@@ -25,7 +25,7 @@ const LATEST: f64 = 0.0;
 const EARLIEST: f64 = 1.0;
 
 /// How many tokens are told one by one: more than fit on a screen are read by nobody.
-const TOLD_SINGLY: usize = 50;
+const MAX_DETAILED: usize = 50;
 
 /// The plan for the tokens of a configuration; reads its inventories. `all`: every single
 /// token is told, however many there are. `warnings`: how many were given.
@@ -71,7 +71,7 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
         }
         line(&mut text, &format!("  when it dies   {}", on_death(reauth, kept)));
     };
-    let told = if all { tokens.len() } else { tokens.len().min(TOLD_SINGLY) };
+    let told = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..told] {
         let (what, kept) = describe_token(token);
         paragraph(&what, &token.upkeep, &[], &kept);

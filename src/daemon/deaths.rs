@@ -17,7 +17,7 @@ use super::deeds::{self, Done, Look};
 use super::roster::{Origin, StockId};
 use super::sources::{errand, is_current};
 use crate::clock;
-use crate::inventory::Stamp;
+use crate::inventory::FileStamp;
 use crate::lifecycle::CheckResult;
 use crate::outcome::Outcome;
 use crate::scheduler::Ticket;
@@ -31,7 +31,7 @@ pub(super) type Death = (Ticket, CheckResult);
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Compared {
     /// Its stamp; `None` if there is no file.
-    Found(Option<Stamp>),
+    Found(Option<FileStamp>),
     /// The disk did not answer in time.
     DiskHangs,
 }
@@ -135,7 +135,7 @@ impl Daemon {
             waiting.comparing = true;
         }
         self.queries.spawn(async move {
-            let stamp = in_time(blocking_among(&REREADS, move || Stamp::of(&path))).await;
+            let stamp = in_time(blocking_among(&REREADS, move || FileStamp::of(&path))).await;
             let compared = stamp.map_or(Compared::DiskHangs, Compared::Found);
             Done::StockCompared(id, deaths, compared)
         });

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::LineFault;
+use super::LineError;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::name_fault;
 
@@ -13,46 +13,46 @@ use crate::settings::name_fault;
 const LONGEST_SHOWN: usize = 24;
 
 /// The name and the value on a line; where one is written with escapes, by itself.
-pub(super) struct Entry<'a> {
+pub(super) struct ParsedLine<'a> {
     name: Cow<'a, str>,
-    value: Value<'a>,
+    value: LineValue<'a>,
 }
 
-enum Value<'a> {
+enum LineValue<'a> {
     Plain(ValueRef<'a>),
     Escaped(TokenValue),
 }
 
-impl Entry<'_> {
+impl ParsedLine<'_> {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     pub(super) fn value(&self) -> ValueRef<'_> {
         match &self.value {
-            Value::Plain(value) => *value,
-            Value::Escaped(value) => value.by_ref(),
+            LineValue::Plain(value) => *value,
+            LineValue::Escaped(value) => value.by_ref(),
         }
     }
 }
 
 /// What stands on a line that is not blank.
-pub(super) fn parse(line: &[u8]) -> Result<Entry<'_>, LineFault> {
-    let line = str::from_utf8(line).map_err(|_| LineFault::NotUtf8)?;
+pub(super) fn parse(line: &[u8]) -> Result<ParsedLine<'_>, LineError> {
+    let line = str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
     if !line.trim_start().starts_with('{') {
-        return Err(LineFault::NotAnObject);
+        return Err(LineError::NotAnObject);
     }
     let mut parser = serde_json::Deserializer::from_str(line);
     let object = parser.deserialize_map(Object).and_then(|object| parser.end().map(|()| object));
     // The parser's own words could show a part of the line.
-    object.map_err(|error| LineFault::NotJson { column: error.column() })?
+    object.map_err(|error| LineError::NotJson { column: error.column() })?
 }
 
 /// An object with a name and a token.
 struct Object;
 
 impl<'de> Visitor<'de> for Object {
-    type Value = Result<Entry<'de>, LineFault>;
+    type Value = Result<ParsedLine<'de>, LineError>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -60,49 +60,53 @@ impl<'de> Visitor<'de> for Object {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut name, mut token, mut unknown) = (None, None, None);
-        while let Some(key) = map.next_key_seed(Text(key))? {
+        while let Some(key) = map.next_key_seed(TextSeed(key))? {
             match key {
-                Some(Key::Name) => put(&mut name, map.next_value_seed(Text(named))?, "name"),
-                Some(Key::Token) => put(&mut token, map.next_value_seed(Text(value))?, "token"),
-                Some(Key::Other(key)) => {
+                Some(LineKey::Name) => {
+                    put(&mut name, map.next_value_seed(TextSeed(named))?, "name")
+                }
+                Some(LineKey::Token) => {
+                    put(&mut token, map.next_value_seed(TextSeed(value))?, "token")
+                }
+                Some(LineKey::Other(key)) => {
                     map.next_value::<IgnoredAny>()?;
-                    unknown.get_or_insert(LineFault::UnknownKey(key));
+                    unknown.get_or_insert(LineError::UnknownKey(key));
                 }
                 None => {}
             }
         }
         Ok(match (unknown, name, token) {
             (Some(fault), _, _) => Err(fault),
-            (None, None, _) => Err(LineFault::Lacks("name")),
-            (None, _, None) => Err(LineFault::Lacks("token")),
+            (None, None, _) => Err(LineError::Lacks("name")),
+            (None, _, None) => Err(LineError::Lacks("token")),
             (None, Some(name), Some(token)) => {
-                name.and_then(|name| Ok(Entry { name, value: token? }))
+                name.and_then(|name| Ok(ParsedLine { name, value: token? }))
             }
         })
     }
 }
 
 /// What a key of an object says, or why it cannot be used.
-type Said<T> = Option<Result<T, LineFault>>;
+type Field<T> = Option<Result<T, LineError>>;
 
 /// Takes note of what `key` says; a text that is `None` is of another type.
-fn put<T>(place: &mut Said<T>, said: Said<T>, key: &'static str) {
-    let said = said.unwrap_or(Err(LineFault::NotText(key)));
-    *place = Some(if place.is_some() { Err(LineFault::Twice(key)) } else { said });
+fn put<T>(place: &mut Field<T>, found: Field<T>, key: &'static str) {
+    let found = found.unwrap_or(Err(LineError::NotText(key)));
+    *place = Some(if place.is_some() { Err(LineError::Twice(key)) } else { found });
 }
 
-enum Key {
+enum LineKey {
     Name,
     Token,
     /// With its text, where that can be shown.
     Other(Option<Box<str>>),
 }
 
-fn key(text: Written<'_, '_>) -> Key {
+fn key(text: JsonText<'_, '_>) -> LineKey {
     match text.as_str() {
-        "name" => Key::Name,
-        "token" => Key::Token,
-        other => Key::Other(is_harmless(other).then(|| other.into())),
+        "name" => LineKey::Name,
+        "token" => LineKey::Token,
+        other => LineKey::Other(is_harmless(other).then(|| other.into())),
     }
 }
 
@@ -112,32 +116,32 @@ fn is_harmless(key: &str) -> bool {
     (1..=LONGEST_SHOWN).contains(&key.len()) && key.chars().all(in_words)
 }
 
-fn named<'a>(text: Written<'a, '_>) -> Result<Cow<'a, str>, LineFault> {
+fn named<'a>(text: JsonText<'a, '_>) -> Result<Cow<'a, str>, LineError> {
     match name_fault(text.as_str()) {
-        Some(fault) => Err(LineFault::Name(fault)),
+        Some(fault) => Err(LineError::Name(fault)),
         None => Ok(match text {
-            Written::Plain(text) => text.into(),
-            Written::Escaped(text) => text.to_owned().into(),
+            JsonText::Plain(text) => text.into(),
+            JsonText::Escaped(text) => text.to_owned().into(),
         }),
     }
 }
 
-fn value<'a>(text: Written<'a, '_>) -> Result<Value<'a>, LineFault> {
+fn value<'a>(text: JsonText<'a, '_>) -> Result<LineValue<'a>, LineError> {
     let value = match text {
-        Written::Plain(text) => ValueRef::parse(text).map(Value::Plain),
-        Written::Escaped(text) => TokenValue::parse(text).map(Value::Escaped),
+        JsonText::Plain(text) => ValueRef::parse(text).map(LineValue::Plain),
+        JsonText::Escaped(text) => TokenValue::parse(text).map(LineValue::Escaped),
     };
-    value.map_err(LineFault::Value)
+    value.map_err(LineError::Value)
 }
 
 /// A text: as it stands on the line, or without its escapes in the parser's own memory.
 #[derive(Clone, Copy)]
-enum Written<'de, 'a> {
+enum JsonText<'de, 'a> {
     Plain(&'de str),
     Escaped(&'a str),
 }
 
-impl<'a, 'de: 'a> Written<'de, 'a> {
+impl<'a, 'de: 'a> JsonText<'de, 'a> {
     #[expect(clippy::match_same_arms, reason = "the texts live for different times")]
     fn as_str(self) -> &'a str {
         match self {
@@ -148,9 +152,9 @@ impl<'a, 'de: 'a> Written<'de, 'a> {
 }
 
 /// Makes something of a text without a copy of it; `None` of anything else.
-struct Text<'de, T>(fn(Written<'de, '_>) -> T);
+struct TextSeed<'de, T>(fn(JsonText<'de, '_>) -> T);
 
-impl<'de, T> DeserializeSeed<'de> for Text<'de, T> {
+impl<'de, T> DeserializeSeed<'de> for TextSeed<'de, T> {
     type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, parser: D) -> Result<Self::Value, D::Error> {
@@ -158,7 +162,7 @@ impl<'de, T> DeserializeSeed<'de> for Text<'de, T> {
     }
 }
 
-impl<'de, T> Visitor<'de> for Text<'de, T> {
+impl<'de, T> Visitor<'de> for TextSeed<'de, T> {
     type Value = Option<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,11 +170,11 @@ impl<'de, T> Visitor<'de> for Text<'de, T> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Some(self.0(Written::Plain(text))))
+        Ok(Some(self.0(JsonText::Plain(text))))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(self.0(Written::Escaped(text))))
+        Ok(Some(self.0(JsonText::Escaped(text))))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -207,7 +211,7 @@ mod tests {
     use super::*;
     use crate::secret::ValueFault;
 
-    fn fault(line: &str) -> LineFault {
+    fn fault(line: &str) -> LineError {
         parse(line.as_bytes()).err().expect(line)
     }
 
@@ -225,33 +229,33 @@ mod tests {
 
     #[test]
     fn what_is_no_json_object_is_told_from_a_broken_one() {
-        assert_eq!(fault("quotes abc-123"), LineFault::NotAnObject);
-        assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineFault::NotAnObject);
-        assert_eq!(fault(r#"{"name": "quotes", "tok"#), LineFault::NotJson { column: 23 });
-        assert_eq!(fault(r#"{"name":"a","token":"b"} x"#), LineFault::NotJson { column: 26 });
-        assert_eq!(parse(b"{\"name\": \"\xff\"}").err(), Some(LineFault::NotUtf8));
+        assert_eq!(fault("quotes abc-123"), LineError::NotAnObject);
+        assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineError::NotAnObject);
+        assert_eq!(fault(r#"{"name": "quotes", "tok"#), LineError::NotJson { column: 23 });
+        assert_eq!(fault(r#"{"name":"a","token":"b"} x"#), LineError::NotJson { column: 26 });
+        assert_eq!(parse(b"{\"name\": \"\xff\"}").err(), Some(LineError::NotUtf8));
     }
 
     #[test]
     fn an_unknown_key_is_named_unless_it_could_be_a_secret() {
         let unknown = |key: &str| fault(&format!(r#"{{"name":"a","token":"b","{key}":[{{}}]}}"#));
-        assert_eq!(unknown("server"), LineFault::UnknownKey(Some("server".into())));
+        assert_eq!(unknown("server"), LineError::UnknownKey(Some("server".into())));
         for key in ["S3CR3T", "7f3d-11", "averyveryveryverylongword", ""] {
-            assert_eq!(unknown(key), LineFault::UnknownKey(None), "{key}");
+            assert_eq!(unknown(key), LineError::UnknownKey(None), "{key}");
         }
     }
 
     #[test]
     fn a_key_that_lacks_or_stands_twice_or_is_no_text_is_named() {
         for (line, expected) in [
-            (r#"{"token":"b"}"#, LineFault::Lacks("name")),
-            (r#"{"name":"a"}"#, LineFault::Lacks("token")),
-            ("{}", LineFault::Lacks("name")),
-            (r#"{"name":"a","name":"a","token":"b"}"#, LineFault::Twice("name")),
-            (r#"{"name":"a","token":"b","token":"c"}"#, LineFault::Twice("token")),
-            (r#"{"name":1,"token":"b"}"#, LineFault::NotText("name")),
-            (r#"{"name":"a","token":null}"#, LineFault::NotText("token")),
-            (r#"{"name":"a","token":{"x":["b"]}}"#, LineFault::NotText("token")),
+            (r#"{"token":"b"}"#, LineError::Lacks("name")),
+            (r#"{"name":"a"}"#, LineError::Lacks("token")),
+            ("{}", LineError::Lacks("name")),
+            (r#"{"name":"a","name":"a","token":"b"}"#, LineError::Twice("name")),
+            (r#"{"name":"a","token":"b","token":"c"}"#, LineError::Twice("token")),
+            (r#"{"name":1,"token":"b"}"#, LineError::NotText("name")),
+            (r#"{"name":"a","token":null}"#, LineError::NotText("token")),
+            (r#"{"name":"a","token":{"x":["b"]}}"#, LineError::NotText("token")),
         ] {
             assert_eq!(fault(line), expected, "{line}");
         }
@@ -261,7 +265,7 @@ mod tests {
     fn names_and_values_keep_to_the_rules_of_all_tokens() {
         assert_eq!(
             fault(r#"{"name":"a/b","token":"c"}"#),
-            LineFault::Name("has a slash in its name")
+            LineError::Name("has a slash in its name")
         );
         for (token, expected) in [
             ("", ValueFault::Empty),
@@ -269,7 +273,7 @@ mod tests {
             ("a\\u0000b", ValueFault::NotOneWord),
         ] {
             let line = format!(r#"{{"name":"a","token":"{token}"}}"#);
-            assert_eq!(fault(&line), LineFault::Value(expected));
+            assert_eq!(fault(&line), LineError::Value(expected));
         }
     }
 

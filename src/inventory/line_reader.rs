@@ -12,7 +12,7 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024;
 pub const MAX_BYTES: u64 = 1 << 30;
 
 /// Lines of a stream, numbered from 1.
-pub(super) struct Lines<R> {
+pub(super) struct LineReader<R> {
     reader: R,
     /// Lines are handed out of it as they are, so it never holds more than was read at once.
     buffer: Zeroizing<Vec<u8>>,
@@ -31,7 +31,7 @@ pub(super) enum Line<'a> {
     TooLong,
 }
 
-impl<R: Read> Lines<R> {
+impl<R: Read> LineReader<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
             reader,
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn lines(content: &[u8], at_once: usize) -> Vec<Option<Vec<u8>>> {
-        let mut lines = Lines::new(Trickle(content, at_once));
+        let mut lines = LineReader::new(Trickle(content, at_once));
         let mut all = Vec::new();
         while let Some((number, line)) = lines.next().unwrap() {
             all.push(match line {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_end_is_left() {
-        let mut lines = Lines::new(io::repeat(b'x'));
+        let mut lines = LineReader::new(io::repeat(b'x'));
         lines.taken = MAX_BYTES - 100;
         assert!(matches!(lines.next().unwrap(), Some((1, Line::Text(_)))));
         assert!(lines.is_too_large());

@@ -18,7 +18,7 @@ fn read(text: &[u8]) -> (Vec<String>, Vec<String>) {
     (good, reading.bad.first.iter().map(ToString::to_string).collect())
 }
 
-fn said(listed: Listed<'_>) -> String {
+fn said(listed: InventoryEntry<'_>) -> String {
     format!("{} {} {}", listed.line, listed.name, listed.value.unwrap().expose())
 }
 
@@ -63,7 +63,7 @@ fn a_line_that_was_cut_off_is_bad() {
 
 #[test]
 fn of_many_bad_lines_the_first_are_told_and_the_others_counted() {
-    let text = "x\n".repeat(super::super::TOLD_SINGLY + 5);
+    let text = "x\n".repeat(super::super::MAX_DETAILED + 5);
     let reading = read_lines(text.as_bytes(), "tokens.jsonl", false, &mut |_| unreachable!());
     let bad = reading.unwrap().bad;
     assert_eq!((bad.first.len(), bad.count, bad.further()), (20, 25, 5));
@@ -98,7 +98,7 @@ fn reading_stops_when_nobody_wants_it() {
         taken += 1;
         ControlFlow::Break(())
     });
-    assert!(matches!(fault, Err(InventoryFault::Unwanted)));
+    assert!(matches!(fault, Err(InventoryError::Cancelled)));
     assert_eq!(taken, 1);
 }
 
@@ -118,17 +118,17 @@ fn what_breaks_off_is_a_fault_after_what_came_before() {
         taken += 1;
         ControlFlow::Continue(())
     });
-    assert!(matches!(fault, Err(InventoryFault::Unreadable { .. })));
+    assert!(matches!(fault, Err(InventoryError::Unreadable { .. })));
     assert_eq!(taken, 1);
 }
 
 /// A file with these lines, and what `during` does to its path when the first was read.
-fn while_reading(during: impl Fn(&Path)) -> (Vec<String>, Reading) {
+fn while_reading(during: impl Fn(&Path)) -> (Vec<String>, ReadSummary) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.jsonl");
     fs::write(&path, format!("{QUOTES}\n{ORDERS}\n")).unwrap();
     let mut good = Vec::new();
-    let reading = read_file(&path, false, Repeats::Bad, &mut |listed| {
+    let reading = read_file(&path, false, DuplicatePolicy::Reject, &mut |listed| {
         if good.is_empty() {
             during(&path);
         }
@@ -162,10 +162,15 @@ fn a_file_that_is_written_to_while_it_is_read_is_known_to_be() {
 fn a_file_that_is_none_is_a_fault_with_its_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let fault = |name: &str| {
-        read_file(&folder.path().join(name), false, Repeats::Bad, &mut |_| unreachable!())
-            .unwrap_err()
+        read_file(
+            &folder.path().join(name),
+            false,
+            DuplicatePolicy::Reject,
+            &mut |_| unreachable!(),
+        )
+        .unwrap_err()
     };
-    assert!(matches!(fault("missing"), InventoryFault::Missing(_)));
+    assert!(matches!(fault("missing"), InventoryError::Missing(_)));
     assert!(fault("").to_string().contains("write `dir`"));
 }
 
@@ -175,7 +180,9 @@ fn a_file_that_is_open_to_all_is_warned_of() {
     for (mode, warnings) in [(0o600, 0), (0o644, 1)] {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-        let reading = read_file(file.path(), false, Repeats::Bad, &mut |_| unreachable!()).unwrap();
+        let reading =
+            read_file(file.path(), false, DuplicatePolicy::Reject, &mut |_| unreachable!())
+                .unwrap();
         assert_eq!(reading.warnings.len(), warnings, "{mode:o}");
     }
 }

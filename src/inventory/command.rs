@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::spawn_blocking;
 
-use super::bundle::Bundles;
-use super::read::read_lines;
-use super::{InventoryFault, Reading};
-use crate::hook::{Chunk, StreamEnd, stream};
+use super::batch::Batches;
+use super::file::read_lines;
+use super::{InventoryError, ReadSummary};
+use crate::hook::{Chunk, StreamExit, stream};
 
 /// Chunks that may wait to be parsed; the command then waits as well.
 const WAITING_CHUNKS: usize = 4;
@@ -31,12 +31,12 @@ pub async fn read_command(
     command: &[String],
     limit: Duration,
     strict: bool,
-) -> Result<(Bundles, Reading), InventoryFault> {
+) -> Result<(Batches, ReadSummary), InventoryError> {
     let program = command.first().cloned().unwrap_or_default();
     let (sender, receiver) = channel(WAITING_CHUNKS);
     let place = program.clone();
     let parsing = spawn_blocking(move || {
-        let mut held = Bundles::default();
+        let mut held = Batches::default();
         let reading = read_lines(Chunks::new(receiver), &place, strict, &mut |listed| {
             held.add(listed);
             ControlFlow::Continue(())
@@ -45,19 +45,19 @@ pub async fn read_command(
     });
     let end = stream(command, limit, sender).await;
     // Only a panic or the runtime's end makes it fail: the one aborts, the other stops us too.
-    let parsed = parsing.await.unwrap_or(Err(InventoryFault::Unwanted));
+    let parsed = parsing.await.unwrap_or(Err(InventoryError::Cancelled));
     match end {
-        StreamEnd::NotStarted(error) => {
-            return Err(InventoryFault::NotStarted { program, error });
+        StreamExit::NotStarted(error) => {
+            return Err(InventoryError::NotStarted { program, error });
         }
-        StreamEnd::TimedOut => return Err(InventoryFault::TimedOut { program, timeout: limit }),
-        StreamEnd::Lost(error) => {
-            return Err(InventoryFault::Failed { program, how: error.to_string() });
+        StreamExit::TimedOut => return Err(InventoryError::TimedOut { program, timeout: limit }),
+        StreamExit::Lost(error) => {
+            return Err(InventoryError::Failed { program, how: error.to_string() });
         }
-        StreamEnd::Exited(status) if !status.success() => {
-            return Err(InventoryFault::Failed { program, how: words(status) });
+        StreamExit::Exited(status) if !status.success() => {
+            return Err(InventoryError::Failed { program, how: words(status) });
         }
-        StreamEnd::Exited(_) | StreamEnd::Unwanted => {}
+        StreamExit::Exited(_) | StreamExit::Unwanted => {}
     }
     parsed
 }
@@ -104,11 +104,14 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     /// What a shell script brings, by name.
-    async fn run(script: &str, limit: Duration) -> Result<(Vec<String>, Reading), InventoryFault> {
+    async fn run(
+        script: &str,
+        limit: Duration,
+    ) -> Result<(Vec<String>, ReadSummary), InventoryError> {
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
         let (found, reading) = read_command(&command, limit, false).await?;
         let mut names = Vec::new();
-        let _ = found.hand_over(&mut |listed| {
+        let _ = found.pass_on(&mut |listed| {
             names.push(listed.name.to_owned());
             ControlFlow::Continue(())
         });
@@ -140,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_hangs_is_killed_after_its_time() {
         let end = run(&format!("{PRINT}; sleep 1000"), Duration::from_millis(200)).await;
-        assert!(matches!(end, Err(InventoryFault::TimedOut { .. })));
+        assert!(matches!(end, Err(InventoryError::TimedOut { .. })));
     }
 
     #[tokio::test]

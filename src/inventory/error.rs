@@ -5,15 +5,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::lines::{MAX_BYTES, MAX_LINE_BYTES};
+use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::ValueFault;
 
 /// How many bad lines are told one by one; a file of another kind has nothing but bad lines.
-pub const TOLD_SINGLY: usize = 20;
+pub const MAX_DETAILED: usize = 20;
 
 /// What is wrong with a line. Reads on after "line 7: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineFault {
+pub enum LineError {
     /// Longer than [`MAX_LINE_BYTES`].
     #[error("it is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
@@ -66,14 +66,14 @@ fn key(key: Option<&str>) -> String {
 
 /// Where in an inventory something stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum EntryLocation {
     /// A line, counted from 1.
     Line(u32),
     /// A file of a folder, as text that can be printed.
     File(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for EntryLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
@@ -84,14 +84,14 @@ impl fmt::Display for Place {
 
 /// Something that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bad {
+pub struct BadEntry {
     /// Where.
-    pub place: Place,
+    pub place: EntryLocation,
     /// Why.
-    pub fault: LineFault,
+    pub fault: LineError,
 }
 
-impl fmt::Display for Bad {
+impl fmt::Display for BadEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.fault)
     }
@@ -99,19 +99,19 @@ impl fmt::Display for Bad {
 
 /// What was skipped: the first of it, and how much in all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BadLines {
-    /// At most [`TOLD_SINGLY`], in their order.
-    pub first: Vec<Bad>,
+pub struct BadEntries {
+    /// At most [`MAX_DETAILED`], in their order.
+    pub first: Vec<BadEntry>,
     /// All of them, these included.
     pub count: u64,
 }
 
-impl BadLines {
+impl BadEntries {
     /// Adds something that was skipped.
-    pub fn add(&mut self, place: Place, fault: LineFault) {
+    pub fn add(&mut self, place: EntryLocation, fault: LineError) {
         self.count += 1;
-        if self.first.len() < TOLD_SINGLY {
-            self.first.push(Bad { place, fault });
+        if self.first.len() < MAX_DETAILED {
+            self.first.push(BadEntry { place, fault });
         }
     }
 
@@ -120,7 +120,7 @@ impl BadLines {
         self.count += others.count;
         self.first.extend(others.first);
         self.first.sort_by(|one, other| one.place.cmp(&other.place));
-        self.first.truncate(TOLD_SINGLY);
+        self.first.truncate(MAX_DETAILED);
     }
 
     /// How many are not among the first.
@@ -131,7 +131,7 @@ impl BadLines {
 
 /// Why an inventory could not be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum InventoryFault {
+pub enum InventoryError {
     /// There is no such file or folder.
     #[error("{}: there is no such file or folder; put the inventory there", .0.display())]
     Missing(PathBuf),
@@ -164,7 +164,7 @@ pub enum InventoryFault {
         /// The file, or the command's program.
         place: String,
         /// What is bad.
-        bad: BadLines,
+        bad: BadEntries,
     },
     /// The command did not start.
     #[error("{program}: it cannot be started ({error}); check the path and that it is executable")]
@@ -192,12 +192,12 @@ pub enum InventoryFault {
     },
     /// Whoever asked for it does not want it any more.
     #[error("it is not wanted any more")]
-    Unwanted,
+    Cancelled,
 }
 
-impl InventoryFault {
+impl InventoryError {
     /// What makes a strict inventory unusable; nothing for any other fault.
-    pub fn bad(&self) -> Option<&BadLines> {
+    pub fn bad(&self) -> Option<&BadEntries> {
         match self {
             Self::Refused { bad, .. } => Some(bad),
             _ => None,

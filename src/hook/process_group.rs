@@ -18,13 +18,13 @@ use crate::process;
 
 /// How long a killed process is waited for. Longer takes only one that the kernel itself holds
 /// (a dead network file system); tokio then reaps it whenever it ends.
-const REAPING: Duration = Duration::from_secs(1);
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a command is checked for a stop, if there is a terminal that could stop it.
 const TERMINAL_CHECK: Duration = Duration::from_millis(500);
 
 /// A running command as the leader of its own process group. Dropping it kills the group.
-pub(super) struct Group {
+pub(super) struct ProcessGroup {
     child: Child,
     /// Readable once the leader has ended. It is reaped only after the rest of the group was
     /// killed: until then its number cannot be given to another process, so that the kill
@@ -36,7 +36,7 @@ pub(super) struct Group {
     has_terminal: bool,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts `command` as the leader of a new group.
     #[expect(
         deprecated,
@@ -107,13 +107,13 @@ impl Group {
     /// Kills what is left of the group and tells how the leader ended.
     pub(super) async fn end(mut self) -> io::Result<ExitStatus> {
         kill(self.id);
-        let status = timeout(REAPING, self.child.wait()).await;
+        let status = timeout(REAP_TIMEOUT, self.child.wait()).await;
         self.reaped = matches!(status, Ok(Ok(_)));
         status.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if !self.reaped {
             kill(self.id);

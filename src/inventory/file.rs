@@ -11,10 +11,13 @@ use std::path::Path;
 use hashbrown::HashTable;
 use rustix::fs::OFlags;
 
-use super::bundle::Bundles;
-use super::line::parse;
-use super::lines::{Line, Lines};
-use super::{InventoryFault, LineFault, Listed, Place, Reading, Repeats, Sink};
+use super::batch::Batches;
+use super::json_line::parse;
+use super::line_reader::{Line, LineReader};
+use super::{
+    DuplicatePolicy, EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError,
+    ReadSummary,
+};
 use crate::token_file::SourceWarning;
 
 /// After so many tokens it is known well enough how long a line is.
@@ -24,21 +27,21 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     /// The stamp of the file at `path` now; `None` if there is none to be seen.
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().as_ref().map(Self::from)
     }
 }
 
-impl From<&Metadata> for Stamp {
+impl From<&Metadata> for FileStamp {
     fn from(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -59,12 +62,12 @@ impl From<&Metadata> for Stamp {
 pub fn read_file(
     path: &Path,
     strict: bool,
-    repeats: Repeats,
-    sink: Sink<'_>,
-) -> Result<Reading, InventoryFault> {
+    repeats: DuplicatePolicy,
+    sink: EntrySink<'_>,
+) -> Result<ReadSummary, InventoryError> {
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => InventoryFault::Missing(path.to_owned()),
-        _ => InventoryFault::Unreadable { path: path.to_owned(), error },
+        io::ErrorKind::NotFound => InventoryError::Missing(path.to_owned()),
+        _ => InventoryError::Unreadable { path: path.to_owned(), error },
     };
     // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -75,17 +78,17 @@ pub fn read_file(
         .map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
-        return Err(InventoryFault::NotAFile(path.to_owned()));
+        return Err(InventoryError::NotAFile(path.to_owned()));
     }
-    let stamp = Stamp::from(&before);
+    let stamp = FileStamp::from(&before);
     let place = path.display().to_string();
-    let mut reading = if strict || repeats == Repeats::Bad {
+    let mut reading = if strict || repeats == DuplicatePolicy::Reject {
         read(&file, &place, Some(before.len()), strict, sink)?
     } else {
         scan(&file, &place, None, sink)?
     };
     let after = file.metadata().map_err(unreadable)?;
-    reading.changed = Stamp::from(&after) != stamp;
+    reading.changed = FileStamp::from(&after) != stamp;
     reading.stamp = Some(stamp);
     reading.warnings.extend(SourceWarning::of(path, before.mode()));
     Ok(reading)
@@ -113,14 +116,14 @@ pub fn read_file(
 /// })?;
 /// assert_eq!((&*names[0], reading.good, reading.bad.count), ("quotes", 1, 1));
 /// assert_eq!(reading.bad.first[0].to_string(), "line 2: it lacks `token`");
-/// # Ok::<(), tokenkeep::inventory::InventoryFault>(())
+/// # Ok::<(), tokenkeep::inventory::InventoryError>(())
 /// ```
 pub fn read_lines(
     reader: impl Read,
     place: &str,
     strict: bool,
-    sink: Sink<'_>,
-) -> Result<Reading, InventoryFault> {
+    sink: EntrySink<'_>,
+) -> Result<ReadSummary, InventoryError> {
     read(reader, place, Some(0), strict, sink)
 }
 
@@ -129,22 +132,22 @@ fn read(
     place: &str,
     size: Option<u64>,
     strict: bool,
-    sink: Sink<'_>,
-) -> Result<Reading, InventoryFault> {
+    sink: EntrySink<'_>,
+) -> Result<ReadSummary, InventoryError> {
     if !strict {
         return scan(reader, place, size, sink);
     }
-    let mut held = Bundles::default();
+    let mut held = Batches::default();
     let reading = scan(reader, place, size, &mut |listed| {
         held.add(listed);
         ControlFlow::Continue(())
     })?;
     if reading.bad.count > 0 {
-        return Err(InventoryFault::Refused { place: place.to_owned(), bad: reading.bad });
+        return Err(InventoryError::Refused { place: place.to_owned(), bad: reading.bad });
     }
-    match held.hand_over(sink) {
+    match held.pass_on(sink) {
         ControlFlow::Continue(()) => Ok(reading),
-        ControlFlow::Break(()) => Err(InventoryFault::Unwanted),
+        ControlFlow::Break(()) => Err(InventoryError::Cancelled),
     }
 }
 
@@ -153,11 +156,11 @@ fn scan(
     reader: impl Read,
     place: &str,
     size: Option<u64>,
-    sink: Sink<'_>,
-) -> Result<Reading, InventoryFault> {
-    let mut lines = Lines::new(reader);
-    let mut reading = Reading::default();
-    let mut names = size.map(|_| Names::default());
+    sink: EntrySink<'_>,
+) -> Result<ReadSummary, InventoryError> {
+    let mut lines = LineReader::new(reader);
+    let mut reading = ReadSummary::default();
+    let mut names = size.map(|_| SeenNames::default());
     loop {
         if reading.good == SAMPLE
             && let (Some(size), Some(names)) = (size, &mut names)
@@ -166,7 +169,7 @@ fn scan(
         }
         let next = lines
             .next()
-            .map_err(|error| InventoryFault::Unreadable { path: place.into(), error })?;
+            .map_err(|error| InventoryError::Unreadable { path: place.into(), error })?;
         let Some((number, line)) = next else { break };
         let parsed = match line {
             Line::Text(text) => {
@@ -177,29 +180,30 @@ fn scan(
                 }
                 parse(text)
             }
-            Line::TooLong => Err(LineFault::TooLong),
+            Line::TooLong => Err(LineError::TooLong),
         };
         let fault = match parsed {
-            Ok(entry) => match names
-                .as_mut()
-                .and_then(|names| names.first_line_of(entry.name(), number))
-            {
-                None => {
-                    reading.good += 1;
-                    let (name, value) = (entry.name(), Ok(entry.value()));
-                    if sink(Listed { name, value, warnings: Vec::new(), line: number }).is_break() {
-                        return Err(InventoryFault::Unwanted);
+            Ok(entry) => {
+                match names.as_mut().and_then(|names| names.first_line_of(entry.name(), number)) {
+                    None => {
+                        reading.good += 1;
+                        let (name, value) = (entry.name(), Ok(entry.value()));
+                        if sink(InventoryEntry { name, value, warnings: Vec::new(), line: number })
+                            .is_break()
+                        {
+                            return Err(InventoryError::Cancelled);
+                        }
+                        continue;
                     }
-                    continue;
+                    Some(line) => LineError::Duplicate { line },
                 }
-                Some(line) => LineFault::Duplicate { line },
-            },
+            }
             Err(fault) => fault,
         };
-        reading.bad.add(Place::Line(number), fault);
+        reading.bad.add(EntryLocation::Line(number), fault);
     }
     if lines.is_too_large() {
-        return Err(InventoryFault::TooLarge { place: place.to_owned() });
+        return Err(InventoryError::TooLarge { place: place.to_owned() });
     }
     Ok(reading)
 }
@@ -208,7 +212,7 @@ fn scan(
 /// which takes a quarter of the memory. Among a million names two have the same hash once in
 /// thirty million readings; the second of them is then called a duplicate.
 #[derive(Default)]
-struct Names {
+struct SeenNames {
     keys: RandomState,
     lines: HashTable<(u64, u32)>,
 }
@@ -219,7 +223,7 @@ pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
     u64::try_from(product).unwrap_or(u64::MAX)
 }
 
-impl Names {
+impl SeenNames {
     /// Makes room for so many names: a table that grows is built anew each time.
     fn reserve(&mut self, count: u64) {
         let more = usize::try_from(count).unwrap_or(0).saturating_sub(self.lines.len());

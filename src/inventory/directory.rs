@@ -5,37 +5,37 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{InventoryFault, LineFault, Listed, Place, Reading, Sink};
+use super::{EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError, ReadSummary};
 use crate::settings::{Source, name_fault};
 use crate::token_file::{SourceFaultKind, read};
 
 /// Whether a file of this name is no token's: hidden ones, such as what is being written, and
 /// the copies that editors leave behind (`NAME~`).
-pub fn is_passed_by(name: &OsStr) -> bool {
+pub fn is_ignored(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") || name.ends_with(b"~")
 }
 
 /// Reads every file of the folder at `path`, and hands each to `sink`, one that holds no value
-/// too. Folders, pipes and the like are passed by, as are the names of [`is_passed_by`].
+/// too. Folders, pipes and the like are passed by, as are the names of [`is_ignored`].
 ///
 /// # Errors
 ///
 /// When the folder cannot be opened or read to its end; what came before has been handed over.
-pub fn read_folder(path: &Path, sink: Sink<'_>) -> Result<Reading, InventoryFault> {
+pub fn read_directory(path: &Path, sink: EntrySink<'_>) -> Result<ReadSummary, InventoryError> {
     let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => InventoryFault::Missing(path.to_owned()),
-        io::ErrorKind::NotADirectory => InventoryFault::NotAFolder(path.to_owned()),
-        _ => InventoryFault::Unreadable { path: path.to_owned(), error },
+        io::ErrorKind::NotFound => InventoryError::Missing(path.to_owned()),
+        io::ErrorKind::NotADirectory => InventoryError::NotAFolder(path.to_owned()),
+        _ => InventoryError::Unreadable { path: path.to_owned(), error },
     };
-    let mut reading = Reading::default();
+    let mut reading = ReadSummary::default();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         take(path, &entry.map_err(unreadable)?.file_name(), &mut reading, sink)?;
     }
     Ok(reading)
 }
 
-/// Reads the files called `names` of the folder at `path`, in the way of [`read_folder`]; one
+/// Reads the files called `names` of the folder at `path`, in the way of [`read_directory`]; one
 /// that is not there is passed by.
 ///
 /// # Errors
@@ -44,9 +44,9 @@ pub fn read_folder(path: &Path, sink: Sink<'_>) -> Result<Reading, InventoryFaul
 pub fn read_names<'a>(
     path: &Path,
     names: impl IntoIterator<Item = &'a OsString>,
-    sink: Sink<'_>,
-) -> Result<Reading, InventoryFault> {
-    let mut reading = Reading::default();
+    sink: EntrySink<'_>,
+) -> Result<ReadSummary, InventoryError> {
+    let mut reading = ReadSummary::default();
     for name in names {
         take(path, name, &mut reading, sink)?;
     }
@@ -56,10 +56,10 @@ pub fn read_names<'a>(
 fn take(
     folder: &Path,
     name: &OsStr,
-    reading: &mut Reading,
-    sink: Sink<'_>,
-) -> Result<(), InventoryFault> {
-    if is_passed_by(name) {
+    reading: &mut ReadSummary,
+    sink: EntrySink<'_>,
+) -> Result<(), InventoryError> {
+    if is_ignored(name) {
         return Ok(());
     }
     let source = Source::File(folder.join(name));
@@ -73,12 +73,12 @@ fn take(
         return Ok(());
     }
     let fault = match name.to_str() {
-        None => Some(LineFault::Name("has a name that is not UTF-8")),
-        Some(name) => name_fault(name).map(LineFault::Name),
+        None => Some(LineError::Name("has a name that is not UTF-8")),
+        Some(name) => name_fault(name).map(LineError::Name),
     };
     if let Some(fault) = fault {
         let shown = name.to_string_lossy().escape_debug().to_string();
-        reading.bad.add(Place::File(shown), fault);
+        reading.bad.add(EntryLocation::File(shown), fault);
         return Ok(());
     }
     reading.good += 1;
@@ -90,8 +90,8 @@ fn take(
         }
         Err(fault) => (Err(fault), Vec::new()),
     };
-    if sink(Listed { name: &name.to_string_lossy(), value, warnings, line: 0 }).is_break() {
-        return Err(InventoryFault::Unwanted);
+    if sink(InventoryEntry { name: &name.to_string_lossy(), value, warnings, line: 0 }).is_break() {
+        return Err(InventoryError::Cancelled);
     }
     Ok(())
 }
@@ -114,9 +114,9 @@ mod tests {
         folder
     }
 
-    fn listed(folder: &Path) -> (Vec<(String, Option<String>)>, Reading) {
+    fn listed(folder: &Path) -> (Vec<(String, Option<String>)>, ReadSummary) {
         let mut all = Vec::new();
-        let reading = read_folder(folder, &mut |listed| {
+        let reading = read_directory(folder, &mut |listed| {
             let value = listed.value.ok().map(|value| value.expose().to_owned());
             all.push((listed.name.into(), value));
             ControlFlow::Continue(())
@@ -186,9 +186,10 @@ mod tests {
     fn a_folder_that_is_none_is_a_fault_with_its_remedy() {
         let folder = folder(&[("quotes", "abc-1")]);
         let fault = |name: &str| {
-            read_folder(&folder.path().join(name), &mut |_| ControlFlow::Continue(())).unwrap_err()
+            read_directory(&folder.path().join(name), &mut |_| ControlFlow::Continue(()))
+                .unwrap_err()
         };
-        assert!(matches!(fault("missing"), InventoryFault::Missing(_)));
+        assert!(matches!(fault("missing"), InventoryError::Missing(_)));
         assert!(fault("quotes").to_string().contains("write `file`"));
     }
 }

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroizing;
 
-use super::read::expected;
-use super::{Listed, Sink};
+use super::file::expected;
+use super::{EntrySink, InventoryEntry};
 use crate::secret::{MAX_VALUE_BYTES, ValueRef};
 use crate::token_file::{SourceFault, SourceWarning};
 
@@ -18,50 +18,50 @@ const ROOM: usize = 64 * 1024;
 
 /// What a line has besides the name and the value, in bytes, at the least: where there turn out
 /// to be more tokens than there is room for, all of them are moved.
-const BESIDES: u64 = 23;
+const JSON_OVERHEAD: u64 = 23;
 
 /// No file's name is longer.
 const LONGEST_NAME: usize = 255;
 
 /// Some tokens of an inventory.
-pub struct Bundle {
+pub struct Batch {
     text: Zeroizing<String>,
-    tokens: Vec<Row>,
+    tokens: Vec<BatchEntry>,
     /// Of tokens without a value, or with one that there is more to say of.
     others: Vec<Result<Vec<SourceWarning>, SourceFault>>,
 }
 
 /// One token: its name stands in the text after that of the token before, then its value.
 #[derive(Clone, Copy)]
-struct Row {
+struct BatchEntry {
     line: u32,
     name: u16,
     value: u16,
     is_other: bool,
 }
 
-impl Default for Bundle {
+impl Default for Batch {
     fn default() -> Self {
         let text = Zeroizing::new(String::with_capacity(ROOM));
         Self { text, tokens: Vec::new(), others: Vec::new() }
     }
 }
 
-impl std::fmt::Debug for Bundle {
+impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bundle").field("tokens", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 
-impl Bundle {
+impl Batch {
     /// Adds a token.
     ///
     /// # Panics
     ///
     /// When the bundle is full.
-    pub fn add(&mut self, listed: Listed<'_>) {
+    pub fn add(&mut self, listed: InventoryEntry<'_>) {
         assert!(!self.is_full());
-        let Listed { name, value, warnings, line } = listed;
+        let InventoryEntry { name, value, warnings, line } = listed;
         let text = value.as_ref().map_or("", |value| value.expose());
         self.text.push_str(name);
         self.text.push_str(text);
@@ -72,7 +72,7 @@ impl Bundle {
         let is_other = other.is_some();
         self.others.extend(other);
         let short = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
-        self.tokens.push(Row { line, name: short(name), value: short(text), is_other });
+        self.tokens.push(BatchEntry { line, name: short(name), value: short(text), is_other });
     }
 
     /// Whether there might be no room for another token.
@@ -93,11 +93,11 @@ impl Bundle {
     /// How many tokens a file of JSON lines of so many bytes holds, if they are like these.
     pub fn estimate(&self, file_bytes: u64) -> u64 {
         let tokens = self.tokens.len() as u64;
-        expected(tokens, self.text.len() as u64 + tokens * BESIDES, file_bytes)
+        expected(tokens, self.text.len() as u64 + tokens * JSON_OVERHEAD, file_bytes)
     }
 
     /// Hands every token to `sink`, in the order in which they were added.
-    pub fn hand_over(mut self, sink: Sink<'_>) -> ControlFlow<()> {
+    pub fn pass_on(mut self, sink: EntrySink<'_>) -> ControlFlow<()> {
         let (mut at, mut others) = (0, self.others.drain(..));
         self.tokens.iter().try_for_each(|row| {
             let value_at = at + usize::from(row.name);
@@ -109,36 +109,36 @@ impl Bundle {
                 Ok(warnings) => (Ok(ValueRef::again(value)), warnings),
                 Err(fault) => (Err(fault), Vec::new()),
             };
-            sink(Listed { name, value, warnings, line: row.line })
+            sink(InventoryEntry { name, value, warnings, line: row.line })
         })
     }
 }
 
 /// Tokens that are held back, however many.
 #[derive(Debug, Default)]
-pub struct Bundles(Vec<Bundle>);
+pub struct Batches(Vec<Batch>);
 
-impl Bundles {
+impl Batches {
     /// Adds a token.
-    pub fn add(&mut self, listed: Listed<'_>) {
+    pub fn add(&mut self, listed: InventoryEntry<'_>) {
         match self.0.last_mut() {
-            Some(bundle) if !bundle.is_full() => bundle.add(listed),
+            Some(batch) if !batch.is_full() => batch.add(listed),
             Some(_) | None => {
-                let mut bundle = Bundle::default();
-                bundle.add(listed);
-                self.0.push(bundle);
+                let mut batch = Batch::default();
+                batch.add(listed);
+                self.0.push(batch);
             }
         }
     }
 
-    pub(super) fn hand_over(self, sink: Sink<'_>) -> ControlFlow<()> {
-        self.0.into_iter().try_for_each(|bundle| bundle.hand_over(sink))
+    pub(super) fn pass_on(self, sink: EntrySink<'_>) -> ControlFlow<()> {
+        self.0.into_iter().try_for_each(|batch| batch.pass_on(sink))
     }
 }
 
-impl IntoIterator for Bundles {
-    type Item = Bundle;
-    type IntoIter = std::vec::IntoIter<Bundle>;
+impl IntoIterator for Batches {
+    type Item = Batch;
+    type IntoIter = std::vec::IntoIter<Batch>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_put_into_bundles_comes_out_as_it_was_and_in_order() {
         let value = "v".repeat(MAX_VALUE_BYTES);
-        let mut bundles = Bundles::default();
+        let mut bundles = Batches::default();
         for line in 0..100 {
             let name = format!("t{line}");
             let value = match line % 3 {
@@ -163,10 +163,10 @@ mod tests {
             };
             let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
             let warnings = if line % 5 == 0 { vec![warning] } else { Vec::new() };
-            bundles.add(Listed { name: &name, value, warnings, line });
+            bundles.add(InventoryEntry { name: &name, value, warnings, line });
         }
         let mut line = 0;
-        let _ = bundles.hand_over(&mut |listed| {
+        let _ = bundles.pass_on(&mut |listed| {
             assert_eq!((listed.name, listed.line), (&*format!("t{line}"), line));
             match line % 3 {
                 0 => assert_eq!(listed.value.unwrap().expose(), value),
@@ -182,25 +182,25 @@ mod tests {
 
     #[test]
     fn a_bundle_tells_how_many_tokens_there_are_to_come() {
-        let (mut bundle, mut bytes) = (Bundle::default(), 0);
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         for line in 0..500 {
             let name = format!("t{line}");
             bytes += format!("{{\"name\": \"{name}\", \"token\": \"abc-123\"}}\n").len() as u64;
             let value = Ok(ValueRef::again("abc-123"));
-            bundle.add(Listed { name: &name, value, warnings: Vec::new(), line });
+            batch.add(InventoryEntry { name: &name, value, warnings: Vec::new(), line });
         }
         assert!(
-            (1_000..=1_120).contains(&bundle.estimate(2 * bytes)),
+            (1_000..=1_120).contains(&batch.estimate(2 * bytes)),
             "{}",
-            bundle.estimate(2 * bytes)
+            batch.estimate(2 * bytes)
         );
     }
 
     #[test]
     fn a_bundle_shows_none_of_its_values() {
-        let mut bundle = Bundle::default();
+        let mut batch = Batch::default();
         let value = Ok(ValueRef::again("S3CR3T"));
-        bundle.add(Listed { name: "a", value, warnings: Vec::new(), line: 1 });
-        assert!(!format!("{bundle:?}").contains("S3CR3T"));
+        batch.add(InventoryEntry { name: "a", value, warnings: Vec::new(), line: 1 });
+        assert!(!format!("{batch:?}").contains("S3CR3T"));
     }
 }
