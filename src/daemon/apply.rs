@@ -98,7 +98,7 @@ impl Daemon {
             let name = &remote.settings.name;
             let is_renamed = !servers.iter().any(|server| server.name == *name);
             if is_renamed && let Some(store) = &self.store {
-                store.forget_lesson(name);
+                store.delete_renewal_method(name);
             }
             self.figures.forget_server(id, is_renamed.then_some(name));
             self.scheduler.remove_server(id);

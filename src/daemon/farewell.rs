@@ -119,8 +119,8 @@ impl Daemon {
             match &result {
                 Ok(()) => {
                     if let Some(store) = &mut self.store {
-                        store.forget(&name);
-                        store.forget_value(&name);
+                        store.delete_life(&name);
+                        store.delete_value(&name);
                     }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }

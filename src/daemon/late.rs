@@ -10,7 +10,7 @@ use super::stocks::Seen;
 use crate::clock;
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenId;
-use crate::store::Part;
+use crate::store::LifeBatch;
 use crate::time::Moment;
 use crate::token_file::DISK_PATIENCE;
 
@@ -90,7 +90,7 @@ impl Daemon {
         self.late.seen = Seen::default();
         self.late.due = Some(clock::now() + DISK_PATIENCE);
         match &self.store {
-            Some(store) => store.recall(None),
+            Some(store) => store.load_lives(None),
             None => self.recalled(None),
         }
     }
@@ -104,9 +104,9 @@ impl Daemon {
     }
 
     /// Lives that an earlier run knew of, with where to go on from; `None` at their end.
-    pub(super) fn recalled(&mut self, found: Option<(i64, Part)>) {
+    pub(super) fn recalled(&mut self, found: Option<(i64, LifeBatch)>) {
         if let (Some((number, part)), Some(store)) = (found, &self.store) {
-            store.recall(Some(number));
+            store.load_lives(Some(number));
             let mut seen = std::mem::take(&mut self.late.seen);
             part.lives(|recalled| self.recall(&mut seen, recalled));
             self.late.seen = seen;

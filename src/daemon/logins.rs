@@ -14,7 +14,7 @@ use crate::hook::{self, HookResult, Invocation};
 use crate::lifecycle::{ReauthError, ReauthReason};
 use crate::scheduler::Ticket;
 use crate::settings::{KeySource, ReauthMethod, Source};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{StoreFault, read_key};
 
 /// What a re-auth attempt needs to know, besides how it is made.
@@ -63,7 +63,7 @@ pub(super) async fn reauth(
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    (turn, counted): (Turn, Option<Receipt>),
+    (turn, counted): (Turn, Option<WriteReceipt>),
 ) -> Done {
     let _turn = turn.comes().await;
     if let Some(counted) = counted {

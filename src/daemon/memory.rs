@@ -12,7 +12,9 @@ use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Method, Notice, PersistedLife, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use crate::store::{
+    Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer,
+};
 use crate::time::{Moment, whole_millis};
 
 /// What of the store is needed again while the daemon runs.
@@ -89,9 +91,9 @@ impl Daemon {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
                 let url = roster.remote(kept.terms().server).settings.url.as_str();
-                store.remember(kept.name(), url, value, &life(&resumed));
+                store.persist_life(kept.name(), url, value, &life(&resumed));
             }
-            None => store.forget(kept.name()),
+            None => store.delete_life(kept.name()),
         }
         true
     }
@@ -102,14 +104,14 @@ impl Daemon {
             return;
         }
         let Some(store) = &mut self.store else { return };
-        let (steps, from_the_first) = store.turn(self.roster.len());
+        let (steps, from_the_first) = store.compaction_step(self.roster.len());
         if from_the_first {
             self.memory.next = 0;
         }
         for _ in 0..steps {
             if self.memory.next == self.scheduler.key_limit() {
                 if let Some(store) = &mut self.store {
-                    store.went_round();
+                    store.finish_compaction_pass();
                 }
                 return;
             }
@@ -129,7 +131,7 @@ impl Daemon {
             return;
         }
         let Some(store) = &mut self.store else { return };
-        if !store.compacts_at_start(self.roster.len()) {
+        if !store.compact_at_start(self.roster.len()) {
             return;
         }
         let ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
@@ -139,7 +141,7 @@ impl Daemon {
             }
         }
         if let Some(store) = &mut self.store {
-            store.went_round();
+            store.finish_compaction_pass();
         }
     }
 
@@ -166,7 +168,7 @@ impl Daemon {
     }
 
     /// Has a token's attempts written down, now.
-    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
+    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<WriteReceipt> {
         self.count_attempts(id)?;
         self.store.as_ref().map(Writer::flush)
     }
@@ -176,8 +178,8 @@ impl Daemon {
         let none = ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
         let attempts = self.scheduler.token(id)?.attempts().unwrap_or(none);
         let ReauthAttempts { window_end, counted: count, in_a_row } = attempts;
-        let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        store.keep_count(Counted::Token(kept.name().to_owned()), count);
+        let count = Counter { window_end_ms: wall_ms(window_end), count, in_a_row };
+        store.persist_counter(CounterKey::Token(kept.name().to_owned()), count);
         Some(())
     }
 
@@ -186,8 +188,8 @@ impl Daemon {
             && let Some(failures) = self.scheduler.reauth_failures(id)
         {
             let ReauthFailures { window_end, count } = failures;
-            let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
-            store.keep_count(Counted::Reauth(reauth.name.clone()), count);
+            let count = Counter { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
+            store.persist_counter(CounterKey::Reauth(reauth.name.clone()), count);
         }
     }
 
@@ -203,7 +205,7 @@ impl Daemon {
             _ if recalled.is_some() => recalled,
             Some(value) if !is_in_file => {
                 let replaces = kept.in_source().map(ValueRef::to_value);
-                Some(Stored { value: value.to_value(), replaces })
+                Some(StoredValue { value: value.to_value(), replaces })
             }
             Some(_) | None => None,
         };
@@ -217,9 +219,9 @@ impl Daemon {
         }
     }
 
-    pub(super) fn reported(&mut self, report: Report) {
+    pub(super) fn reported(&mut self, report: StoreReport) {
         match report {
-            Report::Failed { fault, retry_in } => {
+            StoreReport::Failed { fault, retry_in } => {
                 let error = fault.to_string();
                 self.say(
                     Name::StoreFailed,
@@ -232,19 +234,19 @@ impl Daemon {
                     },
                 );
             }
-            Report::StartedOver(fault) => {
+            StoreReport::StartedOver(fault) => {
                 self.warn_of_state("the store is damaged and was begun anew", &fault);
                 if let Some(store) = &mut self.store {
-                    store.begin_anew();
+                    store.restart_compaction();
                 }
             }
-            Report::Recalled(found) => self.recalled(found),
+            StoreReport::LivesLoaded(found) => self.recalled(found),
         }
     }
 }
 
 /// The next thing that the store has to tell.
-pub(super) async fn report(store: &mut Option<Writer>) -> Report {
+pub(super) async fn report(store: &mut Option<Writer>) -> StoreReport {
     match store {
         Some(store) => store.report().await,
         None => std::future::pending().await,

@@ -364,7 +364,11 @@ impl Daemon {
                 }
                 if let (ServerNotice::RenewalLearned(method), Some(store)) = (&notice, &self.store)
                 {
-                    store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
+                    store.persist_renewal_method(
+                        name,
+                        server.url.as_str(),
+                        *method == Method::Renew,
+                    );
                 }
                 report::server(&mut self.journal, now, name, &notice);
             }
@@ -435,9 +439,9 @@ impl Daemon {
                         self.deeds.start(ticket, write);
                     }
                     (None, store) => {
-                        let kept = store
-                            .as_mut()
-                            .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
+                        let kept = store.as_mut().map(|store| {
+                            store.persist_value(kept.name(), value.clone(), in_source)
+                        });
                         self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
                     }
                 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Method, PersistedLife, ReauthAttempts, SourceChange};
 use crate::scheduler::{ReauthFailures, TokenId};
-use crate::store::{Count, Counted, Life, Recalled, Store};
+use crate::store::{Counter, CounterKey, Life, Store, StoredLife};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -83,18 +83,18 @@ impl Daemon {
     pub(super) fn recall_counts(&mut self, store: &mut Store) {
         let (now, wall) = (clock::now(), clock::wall_clock());
         self.read(store, |daemon, store| {
-            store.counts(|counted, count| match counted {
-                Counted::Token(name) => match daemon.roster.id_of(&name) {
+            store.counters(|counted, count| match counted {
+                CounterKey::Token(name) => match daemon.roster.id_of(&name) {
                     Some(id) => daemon.recount_token(id, &count),
                     None => daemon.memory.absent.keep_count(&name, count),
                 },
-                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
+                CounterKey::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
             })
         });
         self.read(store, |daemon, store| {
             let Self { roster, scheduler, .. } = daemon;
             let server = |name: &str| roster.server_of(name);
-            store.lessons(
+            store.renewal_methods(
                 |name| Some(roster.remote(server(name)?).settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
@@ -107,20 +107,20 @@ impl Daemon {
     }
 
     /// Gives a token back the attempts that counted before.
-    pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
+    pub(super) fn recount_token(&mut self, id: TokenId, count: &Counter) {
         let Some(kept) = self.roster.token(id) else { return };
         let Some(window) = kept.terms().reauth.as_ref().map(|reauth| reauth.policy.window) else {
             return;
         };
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
-            let Count { count: counted, in_a_row, .. } = *count;
+            let Counter { count: counted, in_a_row, .. } = *count;
             self.roster.set_counted(id, counted);
             self.scheduler
                 .restore_reauth_attempts(id, ReauthAttempts { window_end, counted, in_a_row });
         }
     }
 
-    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
+    fn recount_reauth(&mut self, name: &str, count: &Counter, now: Moment, wall: Timestamp) {
         let Some(id) = self.roster.reauth_of(name) else { return };
         let Some(reauth) = self.roster.reauth(id).cloned() else { return };
         let window = reauth.policy.window;
@@ -158,7 +158,7 @@ impl Daemon {
 
     /// Goes on with lives that an earlier run knew of. They come with the newest first, and
     /// those of tokens that have been `seen` are outdated.
-    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[Recalled<'_>]) {
+    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[StoredLife<'_>]) {
         let now = clock::now();
         let ids = self.roster.ids_of(recalled.iter().map(|recalled| recalled.name));
         for (id, recalled) in ids.into_iter().zip(recalled) {
@@ -170,7 +170,7 @@ impl Daemon {
         }
     }
 
-    fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
+    fn recall_life(&mut self, id: TokenId, recalled: &StoredLife<'_>, now: Moment) {
         let Self { roster, scheduler, outputs, memory, .. } = self;
         let Some(kept) = roster.token(id) else { return };
         let Some(value) = kept.value(scheduler.spare_slot(id)) else { return };
@@ -190,7 +190,7 @@ fn resumed(life: &Life) -> PersistedLife {
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall
 /// clock that was set back does not make it longer than it can be.
-fn window_end(count: &Count, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
+fn window_end(count: &Counter, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
     let left = count.window_end_ms.checked_sub(wall.as_millisecond())?;
     let left = Duration::from_millis(u64::try_from(left).ok()?);
     (!left.is_zero()).then(|| now + left.min(window))
@@ -206,7 +206,7 @@ mod tests {
         let wall = Timestamp::from_second(1_000_000).unwrap();
         let now = Moment::from_millis(5_000);
         let window_end_ms = (1_000_000 + seconds) * 1_000;
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        let count = Counter { window_end_ms, count: 1, in_a_row: 1 };
         Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
     }
 

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::lifecycle::Policy;
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Reauth, Server, Upkeep};
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 impl Daemon {
     /// What holds for tokens that are kept so, and what the scheduler must know of them; `None`
@@ -46,8 +46,8 @@ impl Daemon {
         if let Some((stored, removed)) = self.memory.absent.take_value(name, clock::now()) {
             if removed && let Some(store) = &mut self.store {
                 // The store may have deleted it a moment ago, by the wall clock.
-                let Stored { value, replaces } = stored.clone();
-                drop(store.keep_value(name, value, replaces));
+                let StoredValue { value, replaces } = stored.clone();
+                drop(store.persist_value(name, value, replaces));
             }
             self.roster.recall(id, stored);
         }

@@ -144,7 +144,7 @@ impl Daemon {
             );
         };
         let in_source = kept.in_source().map(ValueRef::to_value);
-        let receipt = store.keep_value(kept.name(), value, in_source);
+        let receipt = store.persist_value(kept.name(), value, in_source);
         self.open_actions += 1;
         self.deeds.start(ticket, storing::store_in_state_dir(ticket, receipt, fault));
     }
@@ -210,7 +210,7 @@ impl Daemon {
     pub(super) fn forget_stored_value(&mut self, id: TokenId) {
         let Some(kept) = self.roster.token(id) else { return };
         match &mut self.store {
-            Some(store) => store.forget_value(kept.name()),
+            Some(store) => store.delete_value(kept.name()),
             None => self.unwritten.outdated.push(kept.name().into()),
         }
     }
@@ -220,7 +220,7 @@ impl Daemon {
         let outdated = std::mem::take(&mut self.unwritten.outdated);
         if let Some(store) = &mut self.store {
             for name in &outdated {
-                store.forget_value(name);
+                store.delete_value(name);
             }
         }
     }

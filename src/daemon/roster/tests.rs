@@ -8,7 +8,7 @@ use crate::lifecycle::{Policy, Renewal, Schedule, Slot};
 use crate::scheduler::{Scheduler, ServerId, ServerLimits, TokenSpec};
 use crate::secret::ValueRef;
 use crate::settings::Source;
-use crate::store::Stored;
+use crate::store::StoredValue;
 use crate::time::Moment;
 
 /// The values that occur; of different lengths, none a part of another, and none such that the
@@ -145,7 +145,7 @@ fn a_number_that_is_given_anew_brings_nothing_of_the_token_before() {
     let value = || ValueRef::again("abc-1");
     world.roster.put(id, Slot::A, value());
     world.roster.put(id, Slot::B, ValueRef::again("abc-2"));
-    world.roster.recall(id, Stored { value: value().to_value(), replaces: None });
+    world.roster.recall(id, StoredValue { value: value().to_value(), replaces: None });
     world.roster.set_last_words(id, LastWords::default());
     world.roster.set_counted(id, 3);
     world.remove(id);

@@ -9,7 +9,7 @@ use crate::arena::{Arena, Handle};
 use crate::lifecycle::Slot;
 use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 /// Outdated entries of values that are kept beyond twice the number of tokens.
 const OUTDATED: usize = 1_000;
@@ -136,11 +136,11 @@ impl Roster {
     }
 
     /// What an earlier run kept in place of the source's value, until the source is read.
-    pub(in crate::daemon) fn recall(&mut self, id: TokenId, stored: Stored) {
+    pub(in crate::daemon) fn recall(&mut self, id: TokenId, stored: StoredValue) {
         self.change(id, |_, more, _| more.recalled = Some(Box::new(stored)));
     }
 
-    pub(in crate::daemon) fn take_recalled(&mut self, id: TokenId) -> Option<Stored> {
+    pub(in crate::daemon) fn take_recalled(&mut self, id: TokenId) -> Option<StoredValue> {
         self.change(id, |_, more, _| more.recalled.take()).flatten().map(|stored| *stored)
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::commit::Batch;
+use super::commit::WriteBatch;
 use super::database::Database;
-use super::row::{Count, Present};
-use super::work::RETRY;
+use super::model::{ClockReading, Counter};
+use super::writer_thread::RETRY;
 use crate::time::Moment;
 
 /// Between two runs, at least: what expires in between waits.
@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_secs(1);
 const FEW_PAGES: i64 = 2_048;
 
 /// When expired rows are deleted next, and what else is to be done then.
-pub(super) struct Upkeep {
+pub(super) struct Maintenance {
     due: Option<Moment>,
     /// The log may hold values that are deleted or replaced.
     erase: bool,
@@ -27,7 +27,7 @@ pub(super) struct Upkeep {
     last: Option<Moment>,
 }
 
-impl Upkeep {
+impl Maintenance {
     /// At the start everything is due: an earlier run may have been killed.
     pub(super) const fn new() -> Self {
         Self { due: Some(Moment::from_millis(0)), erase: true, boots: true, last: None }
@@ -38,20 +38,20 @@ impl Upkeep {
     }
 
     /// This batch is being written.
-    pub(super) fn expect(&mut self, batch: &Batch, at: Present) {
+    pub(super) fn expect(&mut self, batch: &WriteBatch, at: ClockReading) {
         if batch.erases {
             self.erase = true;
             self.plan(at.now);
         }
         let removed = batch.removed.values().flatten().copied();
-        let windows = batch.counts.values().map(|Count { window_end_ms, .. }| *window_end_ms);
+        let windows = batch.counts.values().map(|Counter { window_end_ms, .. }| *window_end_ms);
         if let Some(end) = removed.chain(windows).min() {
             self.plan(after(at, end));
         }
     }
 
     /// Deletes what has expired.
-    pub(super) fn run(&mut self, database: &Database, at: Present) -> Result<(), Error> {
+    pub(super) fn run(&mut self, database: &Database, at: ClockReading) -> Result<(), Error> {
         self.due = Some(at.now + RETRY);
         self.last = Some(at.now);
         let erased = database.delete_expired(at.wall_ms)?;
@@ -76,7 +76,7 @@ impl Upkeep {
 }
 
 /// The moment of that time on the wall clock.
-fn after(at: Present, wall_ms: i64) -> Moment {
+fn after(at: ClockReading, wall_ms: i64) -> Moment {
     let left = wall_ms.saturating_sub(at.wall_ms).max(0).unsigned_abs();
     at.now + Duration::from_millis(left)
 }
@@ -114,8 +114,10 @@ impl Database {
         if pages > FEW_PAGES {
             return Ok(());
         }
-        self.connection
-            .execute("DELETE FROM lives WHERE number < ifnull(?, 0)", [self.journal.cleared_to])?;
+        self.connection.execute(
+            "DELETE FROM lives WHERE number < ifnull(?, 0)",
+            [self.life_log.delete_below],
+        )?;
         let unused: i64 = number("freelist_count")?;
         if unused > 0 { self.connection.execute_batch("VACUUM") } else { Ok(()) }
     }

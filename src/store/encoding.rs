@@ -5,8 +5,8 @@
 //! seven bits, the lowest first. Nothing here decides what an entry is worth; what cannot be
 //! read ends the part that it stands in.
 
-use super::row::{KeptBound, Life, Vantage, Written};
-use super::tag::Salt;
+use super::mac::Salt;
+use super::model::{ClockContext, Life, StoredExpiry, WriteContext};
 use crate::secret::ValueRef;
 use crate::time::Moment;
 
@@ -17,11 +17,11 @@ const UNRENEWABLE: u8 = 4;
 const OVER: u8 = 8;
 
 /// Bytes of a tag.
-const TAG: usize = 8;
+const MAC_BYTES: usize = 8;
 
 /// Entries that are handed over at once, so that whoever looks for their tokens can look for
 /// all of these before the first is dealt with.
-const AT_ONCE: usize = 1_024;
+const ENTRIES_PER_CALL: usize = 1_024;
 
 /// Adds what is known of the life of `value`, the value in use of the token `name`, on the
 /// server at `url`; `boot` is the present one.
@@ -40,7 +40,7 @@ pub(super) fn add_life(
     for number in [life.expiry.as_millis(), life.remaining_ms, life.life_ms] {
         add_number(packed, number);
     }
-    let tag = life_tag(salt, boot, &packed[start..], url, value);
+    let tag = life_mac(salt, boot, &packed[start..], url, value);
     packed.extend_from_slice(&tag);
 }
 
@@ -67,29 +67,35 @@ fn add_number(packed: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Covers the entry up to its tag, and what the entry does not hold.
-fn life_tag(salt: &Salt, boot: i64, entry: &[u8], url: &str, value: ValueRef<'_>) -> [u8; TAG] {
+fn life_mac(
+    salt: &Salt,
+    boot: i64,
+    entry: &[u8],
+    url: &str,
+    value: ValueRef<'_>,
+) -> [u8; MAC_BYTES] {
     let parts = [entry, url.as_bytes(), value.expose().as_bytes(), &boot.to_le_bytes()];
-    salt.quick_tag(&parts).to_le_bytes()
+    salt.fast_mac(&parts).to_le_bytes()
 }
 
 /// The lives that were written in one commit.
-pub struct Part {
-    pub(super) vantage: Vantage,
+pub struct LifeBatch {
+    pub(super) clocks: ClockContext,
     pub(super) salt: Salt,
-    pub(super) written: Written,
+    pub(super) written: WriteContext,
     pub(super) packed: Vec<u8>,
 }
 
-impl std::fmt::Debug for Part {
+impl std::fmt::Debug for LifeBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Part").field("bytes", &self.packed.len()).finish_non_exhaustive()
     }
 }
 
-impl Part {
-    /// Hands the entries over, the newest first, `AT_ONCE` at a time; whether all of it could
+impl LifeBatch {
+    /// Hands the entries over, the newest first, `ENTRIES_PER_CALL` at a time; whether all of it could
     /// be read.
-    pub fn lives(&self, mut some: impl FnMut(&[Recalled<'_>])) -> bool {
+    pub fn lives(&self, mut some: impl FnMut(&[StoredLife<'_>])) -> bool {
         let mut entries = Vec::new();
         let mut rest = &*self.packed;
         while !rest.is_empty() {
@@ -97,12 +103,12 @@ impl Part {
             let Some(entry) = take_entry(&mut rest) else { break };
             entries.push((entry, &before[..before.len() - rest.len()]));
         }
-        let mut at_once = Vec::with_capacity(AT_ONCE);
-        for newest in entries.rchunks(AT_ONCE) {
+        let mut at_once = Vec::with_capacity(ENTRIES_PER_CALL);
+        for newest in entries.rchunks(ENTRIES_PER_CALL) {
             at_once.clear();
             at_once.extend(newest.iter().rev().map(|(entry, bytes)| {
                 let Entry { flags, name, numbers } = *entry;
-                Recalled { name, part: self, flags, numbers, bytes }
+                StoredLife { name, part: self, flags, numbers, bytes }
             }));
             some(&at_once);
         }
@@ -125,7 +131,7 @@ fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
         return Some(Entry { flags, name, numbers: None });
     }
     let numbers = [take_number(rest)?, take_number(rest)?, take_number(rest)?];
-    rest.split_off(..TAG)?;
+    rest.split_off(..MAC_BYTES)?;
     Some(Entry { flags, name, numbers: Some(numbers) })
 }
 
@@ -143,31 +149,31 @@ fn take_number(rest: &mut &[u8]) -> Option<u64> {
 
 /// What was known of one token's life when it was written down.
 #[derive(Clone, Copy)]
-pub struct Recalled<'a> {
+pub struct StoredLife<'a> {
     /// The token's name.
     pub name: &'a str,
-    part: &'a Part,
+    part: &'a LifeBatch,
     flags: u8,
     numbers: Option<[u64; 3]>,
     bytes: &'a [u8],
 }
 
-impl std::fmt::Debug for Recalled<'_> {
+impl std::fmt::Debug for StoredLife<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recalled").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Recalled<'_> {
+impl StoredLife<'_> {
     /// What is left of the life of `value` on the server at `url`; `None` where it is over, or
     /// was another value's or server's.
     pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
-        let Part { vantage, salt, written, .. } = self.part;
-        let expiry = KeptBound::new(Moment::from_millis(bound_ms), written);
-        let (expiry, this_boot) = expiry.at(vantage, remaining_ms)?;
-        let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(TAG)?)?;
-        (life_tag(salt, written.boot, entry, url, value) == *tag).then_some(Life {
+        let LifeBatch { clocks, salt, written, .. } = self.part;
+        let expiry = StoredExpiry::new(Moment::from_millis(bound_ms), written);
+        let (expiry, this_boot) = expiry.at(clocks, remaining_ms)?;
+        let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(MAC_BYTES)?)?;
+        (life_mac(salt, written.boot, entry, url, value) == *tag).then_some(Life {
             expiry,
             remaining_ms,
             life_ms,

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::commit::Batch;
+use super::commit::WriteBatch;
 use super::database::{Database, fault, is_damage};
-use super::packed::Part;
-use super::row::Present;
-use super::upkeep::Upkeep;
+use super::encoding::LifeBatch;
+use super::maintenance::Maintenance;
+use super::model::ClockReading;
 use crate::clock;
 use crate::time::Moment;
 use crate::token_file::{DISK_PATIENCE, StoreFault};
@@ -24,13 +24,13 @@ pub(super) const RETRY: Duration = Duration::from_secs(20);
 
 /// Comes true when what was handed over is durable, or could not be written.
 #[derive(Debug)]
-pub struct Receipt {
+pub struct WriteReceipt {
     pub(super) written: oneshot::Receiver<Result<(), StoreFault>>,
-    pub(super) reports: mpsc::UnboundedSender<Report>,
+    pub(super) reports: mpsc::UnboundedSender<StoreReport>,
     pub(super) path: PathBuf,
 }
 
-impl Receipt {
+impl WriteReceipt {
     /// Waits until what was handed over is durable, but no longer than 10 s.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Receipt {
         if timeout(DISK_PATIENCE, self.written).await.is_err() {
             let fault = StoreFault::hangs(self.path, WRITING);
             // Nobody listens any more at the end.
-            let _ = self.reports.send(Report::Failed { fault, retry_in: Duration::ZERO });
+            let _ = self.reports.send(StoreReport::Failed { fault, retry_in: Duration::ZERO });
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
 
 /// Something to be told of the writing.
 #[derive(Debug)]
-pub enum Report {
+pub enum StoreReport {
     /// What is known of lives and counts could not be written; it is tried again.
     Failed {
         /// Why.
@@ -75,29 +75,29 @@ pub enum Report {
     StartedOver(StoreFault),
     /// Lives that an earlier run knew of, as they were asked for, and where to go on from;
     /// `None` where there are no more.
-    Recalled(Option<(i64, Part)>),
+    LivesLoaded(Option<(i64, LifeBatch)>),
 }
 
 #[derive(Default)]
-pub(super) struct Gathered {
-    pub(super) batch: Batch,
+pub(super) struct PendingWrites {
+    pub(super) batch: WriteBatch,
     pub(super) receipts: Vec<Sender>,
     /// When it is to be written at the latest.
     pub(super) due: Option<Moment>,
     /// The lives before this row are asked for.
-    pub(super) recall: Option<i64>,
+    pub(super) load_before: Option<i64>,
     pub(super) ending: bool,
 }
 
 #[derive(Default)]
-pub(super) struct Shared {
-    gathered: Mutex<Gathered>,
+pub(super) struct WriteQueue {
+    pending: Mutex<PendingWrites>,
     pub(super) changed: Condvar,
 }
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Gathered> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+impl WriteQueue {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PendingWrites> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn end(&self) {
@@ -108,49 +108,49 @@ impl Shared {
 
 /// What the thread is to do next.
 enum Job {
-    Write(Batch, Vec<Sender>),
-    Recall(i64),
-    Upkeep,
+    Write(WriteBatch, Vec<Sender>),
+    LoadLives(i64),
+    Maintain,
 }
 
 /// What came of a batch, with what is left of it and why.
-enum Written {
-    All,
+enum CommitOutcome {
+    Complete,
     /// All but the lives.
-    Essentials(Batch, StoreFault),
-    Nothing(Batch, StoreFault),
+    WithoutLives(WriteBatch, StoreFault),
+    Failed(WriteBatch, StoreFault),
 }
 
 /// What the thread holds.
-pub(super) struct Work {
-    pub(super) shared: Arc<Shared>,
-    pub(super) reports: mpsc::UnboundedSender<Report>,
+pub(super) struct WriterThread {
+    pub(super) queue: Arc<WriteQueue>,
+    pub(super) reports: mpsc::UnboundedSender<StoreReport>,
     pub(super) database: Database,
-    pub(super) upkeep: Upkeep,
+    pub(super) maintenance: Maintenance,
     /// Held as long as the database is.
     pub(super) _lock: File,
     /// Let go of when all else is.
     pub(super) _closes: oneshot::Sender<()>,
 }
 
-impl Work {
+impl WriterThread {
     pub(super) fn run(mut self) {
         while let Some(job) = self.next() {
             let (batch, receipts) = match job {
                 Job::Write(batch, receipts) => (batch, receipts),
-                Job::Recall(before) => {
-                    self.recall(before);
+                Job::LoadLives(before) => {
+                    self.load_lives(before);
                     continue;
                 }
-                Job::Upkeep => {
-                    self.keep_up();
+                Job::Maintain => {
+                    self.maintain();
                     continue;
                 }
             };
             let (left, result) = match self.write(batch) {
-                Written::All => (None, Ok(())),
-                Written::Essentials(left, fault) => (Some((left, fault)), Ok(())),
-                Written::Nothing(left, fault) => {
+                CommitOutcome::Complete => (None, Ok(())),
+                CommitOutcome::WithoutLives(left, fault) => (Some((left, fault)), Ok(())),
+                CommitOutcome::Failed(left, fault) => {
                     let again = fault.again();
                     (Some((left, fault)), Err(again))
                 }
@@ -158,12 +158,12 @@ impl Work {
             if let Some((left, fault)) = left
                 && !left.is_empty()
             {
-                let mut gathered = self.shared.lock();
-                gathered.batch.put_back(left);
+                let mut pending = self.queue.lock();
+                pending.batch.put_back(left);
                 let retry = clock::now() + RETRY;
-                gathered.due = Some(gathered.due.map_or(retry, |due| due.min(retry)));
-                drop(gathered);
-                self.tell(Report::Failed { fault, retry_in: RETRY });
+                pending.due = Some(pending.due.map_or(retry, |due| due.min(retry)));
+                drop(pending);
+                self.tell(StoreReport::Failed { fault, retry_in: RETRY });
             }
             for receipt in receipts {
                 // Who gave up waiting need not know.
@@ -179,86 +179,89 @@ impl Work {
 
     /// Waits until something is due, and takes all of it; `None` at the end.
     fn next(&self) -> Option<Job> {
-        let mut gathered = self.shared.lock();
+        let mut pending = self.queue.lock();
         loop {
             let now = clock::now();
-            let wait = gathered.due.map(|due| due.since(now));
+            let wait = pending.due.map(|due| due.since(now));
             if wait == Some(Duration::ZERO) {
-                gathered.due = None;
-                let receipts = mem::take(&mut gathered.receipts);
-                return Some(Job::Write(mem::take(&mut gathered.batch), receipts));
+                pending.due = None;
+                let receipts = mem::take(&mut pending.receipts);
+                return Some(Job::Write(mem::take(&mut pending.batch), receipts));
             }
-            if let Some(before) = gathered.recall.take() {
-                return Some(Job::Recall(before));
+            if let Some(before) = pending.load_before.take() {
+                return Some(Job::LoadLives(before));
             }
-            if gathered.ending {
+            if pending.ending {
                 return None;
             }
-            let upkeep = self.upkeep.due().map(|due| due.since(now));
-            if upkeep == Some(Duration::ZERO) {
-                return Some(Job::Upkeep);
+            let maintenance = self.maintenance.due().map(|due| due.since(now));
+            if maintenance == Some(Duration::ZERO) {
+                return Some(Job::Maintain);
             }
-            let wait = wait.into_iter().chain(upkeep).min();
-            gathered = match wait {
+            let wait = wait.into_iter().chain(maintenance).min();
+            pending = match wait {
                 Some(wait) => {
-                    let waited = self.shared.changed.wait_timeout(gathered, wait);
+                    let waited = self.queue.changed.wait_timeout(pending, wait);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.shared.changed.wait(gathered).unwrap_or_else(PoisonError::into_inner),
+                None => self.queue.changed.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
     /// Writes what can be written. A value that cannot is not left over: who handed it over
     /// is told, and tries again.
-    fn write(&mut self, mut batch: Batch) -> Written {
+    fn write(&mut self, mut batch: WriteBatch) -> CommitOutcome {
         if batch.is_empty() {
-            return Written::All;
+            return CommitOutcome::Complete;
         }
-        let at = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
-        self.upkeep.expect(&batch, at);
+        let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        self.maintenance.expect(&batch, at);
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             match self.database.start_over() {
-                Ok(told) => self.tell(Report::StartedOver(told)),
-                Err(fault) => return Written::Nothing(batch, fault),
+                Ok(told) => self.tell(StoreReport::StartedOver(told)),
+                Err(fault) => return CommitOutcome::Failed(batch, fault),
             }
             result = self.database.commit(&batch, at);
         }
-        let Err(error) = result else { return Written::All };
+        let Err(error) = result else { return CommitOutcome::Complete };
         let fault = fault(&self.database.path, &error);
         // Lives take the most room and cost the least: what else there is may fit without.
         let lives = mem::take(&mut batch.lives);
         if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, at).is_ok() {
-            return Written::Essentials(Batch { lives, ..Batch::default() }, fault);
+            return CommitOutcome::WithoutLives(
+                WriteBatch { lives, ..WriteBatch::default() },
+                fault,
+            );
         }
         batch.values.retain(|_, value| value.is_none());
-        Written::Nothing(Batch { lives, ..batch }, fault)
+        CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
     }
 
     /// Deletes what is kept no longer, and what is left of it in the log of the database.
-    fn keep_up(&mut self) {
-        let at = Present { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
-        if let Err(fault) = self.upkeep.run(&self.database, at) {
+    fn maintain(&mut self) {
+        let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        if let Err(fault) = self.maintenance.run(&self.database, at) {
             let fault = super::database::fault(&self.database.path, &fault);
-            self.tell(Report::Failed { fault, retry_in: RETRY });
+            self.tell(StoreReport::Failed { fault, retry_in: RETRY });
         }
     }
 
     /// Hands over the next lives before that row that can be read. What cannot be read is no
     /// more than not known: whoever writes next meets the damage and deals with it.
-    fn recall(&self, mut before: i64) {
+    fn load_lives(&self, mut before: i64) {
         let found = loop {
-            match self.database.part_before(before) {
+            match self.database.life_batch_before(before) {
                 Ok(Some((number, Some(part)))) => break Some((number, part)),
                 Ok(Some((number, None))) => before = number,
                 Ok(None) | Err(_) => break None,
             }
         };
-        self.tell(Report::Recalled(found));
+        self.tell(StoreReport::LivesLoaded(found));
     }
 
-    fn tell(&self, report: Report) {
+    fn tell(&self, report: StoreReport) {
         // Nobody listens any more at the end.
         let _ = self.reports.send(report);
     }
@@ -269,10 +272,10 @@ mod tests {
     use super::*;
 
     /// The receipt for a write to a disk that does not answer, and what it tells.
-    fn of_a_disk_that_hangs() -> (Receipt, Sender, mpsc::UnboundedReceiver<Report>) {
+    fn of_a_disk_that_hangs() -> (WriteReceipt, Sender, mpsc::UnboundedReceiver<StoreReport>) {
         let (sender, written) = oneshot::channel();
         let (reports, told) = mpsc::unbounded_channel();
-        (Receipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, told)
+        (WriteReceipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, told)
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,7 +289,7 @@ mod tests {
     async fn who_goes_on_all_the_same_leaves_word_of_a_disk_that_hangs() {
         let (receipt, _sender, mut told) = of_a_disk_that_hangs();
         receipt.settled().await;
-        assert!(matches!(told.try_recv(), Ok(Report::Failed { .. })));
+        assert!(matches!(told.try_recv(), Ok(StoreReport::Failed { .. })));
     }
 
     #[tokio::test(start_paused = true)]

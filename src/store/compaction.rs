@@ -8,7 +8,7 @@
 
 /// Entries for each token that a round is begun at: it writes one for each, so that half of
 /// what is written is written anew.
-const ENTRIES_A_TOKEN: u64 = 2;
+const ENTRIES_PER_TOKEN: u64 = 2;
 
 /// Fewer entries are left alone: a few pages.
 const FEW_ENTRIES: u64 = 1_000;
@@ -22,29 +22,29 @@ const STEPS: u32 = 4;
 
 /// Counts the entries.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Rolling {
+pub(super) struct Compaction {
     entries: u64,
     /// The entries from before the round that is under way.
-    old: Option<u64>,
+    entries_before_pass: Option<u64>,
     /// Something has been lost: only a round makes it whole.
-    wanting: bool,
+    is_incomplete: bool,
 }
 
 /// What is to be done with an entry that was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum CompactionStep {
     /// Nothing.
-    Rest,
+    None,
     /// A round begins with it.
     Begin,
     /// The round under way goes on.
-    GoOn,
+    Continue,
 }
 
-impl Rolling {
+impl Compaction {
     /// With so many entries from earlier runs.
     pub(super) const fn new(entries: u64) -> Self {
-        Self { entries, old: None, wanting: false }
+        Self { entries, entries_before_pass: None, is_incomplete: false }
     }
 
     /// An entry was added.
@@ -54,38 +54,39 @@ impl Rolling {
 
     /// What has gathered was lost, or what was written before.
     pub(super) fn lose(&mut self) {
-        self.wanting = true;
-        self.old = None;
+        self.is_incomplete = true;
+        self.entries_before_pass = None;
     }
 
     /// What to do now that something was written, with so many tokens in all.
-    pub(super) fn turn(&mut self, tokens: u64) -> Turn {
-        if self.old.is_some() {
-            Turn::GoOn
-        } else if self.wanting || self.entries > FEW_ENTRIES.max(tokens * ENTRIES_A_TOKEN) {
-            self.wanting = false;
-            self.old = Some(self.entries);
-            Turn::Begin
+    pub(super) fn step(&mut self, tokens: u64) -> CompactionStep {
+        if self.entries_before_pass.is_some() {
+            CompactionStep::Continue
+        } else if self.is_incomplete || self.entries > FEW_ENTRIES.max(tokens * ENTRIES_PER_TOKEN) {
+            self.is_incomplete = false;
+            self.entries_before_pass = Some(self.entries);
+            CompactionStep::Begin
         } else {
-            Turn::Rest
+            CompactionStep::None
         }
     }
 
     /// Whether all of so many tokens are to be written anew at a start, at once: a daemon that is
     /// restarted more often than a round takes would never finish one.
-    pub(super) fn begins_at_start(&mut self, tokens: u64) -> bool {
-        let begins = tokens <= FEW_TOKENS && self.entries > tokens && self.old.is_none();
+    pub(super) fn starts_at_open(&mut self, tokens: u64) -> bool {
+        let begins =
+            tokens <= FEW_TOKENS && self.entries > tokens && self.entries_before_pass.is_none();
         if begins {
-            self.old = Some(self.entries);
+            self.entries_before_pass = Some(self.entries);
         }
         begins
     }
 
     /// All tokens have been written anew. Whether a round was under way.
     pub(super) fn end(&mut self) -> bool {
-        let old = self.old.take();
-        self.entries -= old.unwrap_or(0);
-        old.is_some()
+        let entries_before_pass = self.entries_before_pass.take();
+        self.entries -= entries_before_pass.unwrap_or(0);
+        entries_before_pass.is_some()
     }
 
     /// How many tokens are looked at with each check.
@@ -101,26 +102,26 @@ mod tests {
     /// Adds the entries of so many checks; in a round those of its steps too, and ends it when
     /// all are through. The most entries that there were, and how many were written in all.
     fn run(tokens: u64, checks: u64) -> (u64, u64) {
-        let mut rolling = Rolling::new(0);
+        let mut compaction = Compaction::new(0);
         let (mut most, mut written, mut cursor) = (0, 0, 0);
         for _ in 0..checks {
-            rolling.add();
+            compaction.add();
             written += 1;
-            match rolling.turn(tokens) {
-                Turn::Rest => {}
-                Turn::Begin => cursor = 0,
-                Turn::GoOn => {
-                    for _ in 0..Rolling::steps() {
+            match compaction.step(tokens) {
+                CompactionStep::None => {}
+                CompactionStep::Begin => cursor = 0,
+                CompactionStep::Continue => {
+                    for _ in 0..Compaction::steps() {
                         cursor += 1;
-                        rolling.add();
+                        compaction.add();
                         written += 1;
                     }
                     if cursor >= tokens {
-                        assert!(rolling.end());
+                        assert!(compaction.end());
                     }
                 }
             }
-            most = most.max(rolling.entries);
+            most = most.max(compaction.entries);
         }
         (most, written)
     }
@@ -140,24 +141,30 @@ mod tests {
     #[test]
     fn few_tokens_are_written_anew_at_a_start_if_there_are_outdated_entries() {
         for (entries, tokens, begins) in [(3, 3, false), (4, 3, true), (9_000, 5_001, false)] {
-            assert_eq!(Rolling::new(entries).begins_at_start(tokens), begins);
+            assert_eq!(Compaction::new(entries).starts_at_open(tokens), begins);
         }
     }
 
     #[test]
     fn few_entries_are_left_alone() {
-        let mut rolling = Rolling::new(FEW_ENTRIES);
-        assert_eq!(rolling.turn(3), Turn::Rest);
-        rolling.add();
-        assert_eq!(rolling.turn(3), Turn::Begin);
+        let mut compaction = Compaction::new(FEW_ENTRIES);
+        assert_eq!(compaction.step(3), CompactionStep::None);
+        compaction.add();
+        assert_eq!(compaction.step(3), CompactionStep::Begin);
     }
 
     #[test]
     fn what_was_lost_begins_a_round_and_ends_the_one_under_way() {
-        let mut rolling = Rolling::new(FEW_ENTRIES + 1);
-        assert_eq!([rolling.turn(3), rolling.turn(3)], [Turn::Begin, Turn::GoOn]);
-        rolling.lose();
-        assert!(!rolling.end(), "it does not count as whole");
-        assert_eq!([rolling.turn(3), rolling.turn(3)], [Turn::Begin, Turn::GoOn]);
+        let mut compaction = Compaction::new(FEW_ENTRIES + 1);
+        assert_eq!(
+            [compaction.step(3), compaction.step(3)],
+            [CompactionStep::Begin, CompactionStep::Continue]
+        );
+        compaction.lose();
+        assert!(!compaction.end(), "it does not count as whole");
+        assert_eq!(
+            [compaction.step(3), compaction.step(3)],
+            [CompactionStep::Begin, CompactionStep::Continue]
+        );
     }
 }

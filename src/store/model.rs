@@ -28,7 +28,7 @@ pub struct Life {
 
 /// A value that was kept for a token whose source cannot hold it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredValue {
     /// The value.
     pub value: TokenValue,
     /// What the token's source held when this value took its place, if it held one.
@@ -37,7 +37,7 @@ pub struct Stored {
 
 /// Whose attempts or failures are counted, by the name in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Counted {
+pub enum CounterKey {
     /// A token's re-auth attempts.
     Token(String),
     /// The failures of one way to new values.
@@ -46,7 +46,7 @@ pub enum Counted {
 
 /// What counts in one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
+pub struct Counter {
     /// When the window ends, on the wall clock, in milliseconds since 1970.
     pub window_end_ms: i64,
     /// Attempts or failures that count in it; 0 is as good as no row.
@@ -57,32 +57,32 @@ pub struct Count {
 
 /// The clocks at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Present {
+pub(super) struct ClockReading {
     pub(super) now: Moment,
     pub(super) wall_ms: i64,
 }
 
 /// When and in which boot something was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct WriteContext {
     /// The number of the boot.
     pub(super) boot: i64,
-    pub(super) at: Present,
+    pub(super) at: ClockReading,
 }
 
 /// From where the present run looks at what earlier ones have kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Vantage {
+pub(super) struct ClockContext {
     /// The number of the present boot.
     pub(super) boot: i64,
-    pub(super) present: Present,
+    pub(super) present: ClockReading,
     /// When something was last written by an earlier run, on the wall clock.
     pub(super) written_ms: i64,
 }
 
 /// An expiry as it is kept: on the clock of the boot that it was told in, and on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct KeptBound {
+pub(super) struct StoredExpiry {
     boot: i64,
     moment_ms: u64,
     wall_ms: i64,
@@ -91,10 +91,10 @@ pub(super) struct KeptBound {
 /// The number of a boot that could not be written down.
 pub(super) const UNKNOWN_BOOT: i64 = 0;
 
-impl KeptBound {
+impl StoredExpiry {
     /// The expiry of a life that was written down then.
-    pub(super) fn new(expiry: Moment, written: &Written) -> Self {
-        let Written { boot, at } = *written;
+    pub(super) fn new(expiry: Moment, written: &WriteContext) -> Self {
+        let WriteContext { boot, at } = *written;
         let ahead = i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX);
         let now = i64::try_from(at.now.as_millis()).unwrap_or(i64::MAX);
         let wall_ms = at.wall_ms.saturating_add(ahead.saturating_sub(now));
@@ -106,8 +106,8 @@ impl KeptBound {
     ///
     /// Within one boot the clock is the same. Across boots only the wall clock is left, and
     /// nothing vouches for it: the expiry is good for an order, not for a schedule.
-    pub(super) fn at(&self, vantage: &Vantage, remaining_ms: u64) -> Option<(Moment, bool)> {
-        let Vantage { boot, present, written_ms } = *vantage;
+    pub(super) fn at(&self, clocks: &ClockContext, remaining_ms: u64) -> Option<(Moment, bool)> {
+        let ClockContext { boot, present, written_ms } = *clocks;
         let this_boot = self.boot == boot && boot != UNKNOWN_BOOT;
         let expiry = if this_boot {
             Moment::from_millis(self.moment_ms)
@@ -131,19 +131,19 @@ mod tests {
     const HOUR: u64 = 3_600_000;
     const WALL: i64 = 1_800_000_000_000;
 
-    fn present(now: u64, wall_ms: i64) -> Present {
-        Present { now: Moment::from_millis(now), wall_ms }
+    fn present(now: u64, wall_ms: i64) -> ClockReading {
+        ClockReading { now: Moment::from_millis(now), wall_ms }
     }
 
     /// An expiry one hour ahead at 5 s after boot 1.
-    fn kept() -> KeptBound {
-        let written = Written { boot: 1, at: present(5_000, WALL) };
-        KeptBound::new(Moment::from_millis(5_000 + HOUR), &written)
+    fn kept() -> StoredExpiry {
+        let written = WriteContext { boot: 1, at: present(5_000, WALL) };
+        StoredExpiry::new(Moment::from_millis(5_000 + HOUR), &written)
     }
 
     /// What is left of it for a run of that boot.
-    fn at(boot: i64, present: Present, written_ms: i64) -> Option<(Moment, bool)> {
-        kept().at(&Vantage { boot, present, written_ms }, HOUR)
+    fn at(boot: i64, present: ClockReading, written_ms: i64) -> Option<(Moment, bool)> {
+        kept().at(&ClockContext { boot, present, written_ms }, HOUR)
     }
 
     #[test]
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn bound_of_a_boot_that_cannot_be_told_is_a_guess() {
-        let written = Written { boot: UNKNOWN_BOOT, at: present(5_000, WALL) };
-        let kept = KeptBound::new(Moment::from_millis(5_000 + HOUR), &written);
+        let written = WriteContext { boot: UNKNOWN_BOOT, at: present(5_000, WALL) };
+        let kept = StoredExpiry::new(Moment::from_millis(5_000 + HOUR), &written);
         let present = present(6_000, WALL + 1_000);
-        let vantage = Vantage { boot: UNKNOWN_BOOT, present, written_ms: WALL };
-        assert_eq!(kept.at(&vantage, HOUR), Some((Moment::from_millis(5_000 + HOUR), false)));
+        let clocks = ClockContext { boot: UNKNOWN_BOOT, present, written_ms: WALL };
+        assert_eq!(kept.at(&clocks, HOUR), Some((Moment::from_millis(5_000 + HOUR), false)));
     }
 
     #[test]
