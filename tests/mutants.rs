@@ -54,14 +54,14 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the backoff ignores the bound",
-        file: "src/lifecycle/check_timing.rs",
+        file: "src/lifecycle/backoff.rs",
         text: "let limit = reading.and_then(|reading| max_retry_pause(reading, now)).unwrap_or(Duration::MAX);",
         becomes: "let _ = (reading, now);\n    let limit = Duration::MAX;",
         caught_by: &[SURVIVAL],
     },
     Mutant {
         name: "a pause may take a third of any time that is left",
-        file: "src/lifecycle/check_timing.rs",
+        file: "src/lifecycle/backoff.rs",
         text: "(left / 3).min(share)",
         becomes: "(left / 3).max(share.min(left / 3))",
         caught_by: &[SURVIVAL],
@@ -176,7 +176,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a value from the source is taken unverified",
-        file: "src/lifecycle/candidate.rs",
+        file: "src/lifecycle/source_change.rs",
         text: "Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),",
         becomes: "Validity::Missing
             | Validity::Expired
@@ -249,7 +249,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a candidate that takes its place is asked on a pooled connection",
-        file: "src/lifecycle/candidate.rs",
+        file: "src/lifecycle/values.rs",
         text: "            self.token.failures = candidate.failures;\n",
         becomes: "            let _ = candidate.failures;\n",
         caught_by: &[FRESH],

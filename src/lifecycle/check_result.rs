@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::check_timing::{SHORTEST_TIMEOUT, check_wait, short_reading_wait};
-use super::event::{CheckResult, DeadlineStage, Notice, ReplacedBy};
-use super::operator_request::PendingRequest;
-use super::policy::Renewal;
+use super::check_timing::SHORTEST_TIMEOUT;
+use super::context::Transition;
+use super::event::{CheckResult, Notice};
 use super::reading::{Method, Reading};
-use super::token::{Candidate, InFlight, PendingWrite, Task, Validity};
-use super::transition::Transition;
+use super::token::{Candidate, InFlight, Task, Validity};
+use super::types::DeadlineStage;
 use crate::outcome::{CallError, Outcome};
 use crate::time::whole_millis;
 
@@ -183,71 +182,6 @@ impl Transition<'_> {
         });
     }
 
-    /// Plans the regular check that follows a reading.
-    pub(super) fn plan_check(&mut self, reading: &Reading) {
-        let schedule = &self.context.policy.schedule;
-        let wait = if reading.remaining() < SHORTEST_TIMEOUT {
-            short_reading_wait(self.token.short_readings, schedule)
-        } else {
-            check_wait(reading.remaining(), schedule, self.context.draw)
-        };
-        self.token.task = Task::Check;
-        self.token.due = (reading.sent + wait).max(self.now);
-        self.token.retry_room_start = self.token.due;
-    }
-
-    /// The policy changed: the next check of a token that waits for it follows the new one.
-    pub(super) fn policy_changed(&mut self) {
-        if self.context.policy.renewal != Renewal::Auto
-            && matches!(self.token.task, Task::TryRenew | Task::RetryRenew)
-        {
-            self.token.task = Task::Check;
-        }
-        if self.token.in_flight.is_none()
-            && self.token.failures == 0
-            && self.token.task == Task::Check
-            && self.token.due > self.now
-            && let Validity::Alive(reading) = self.token.validity
-        {
-            self.plan_check(&reading);
-        }
-        if self.context.policy.reauth.is_none() {
-            self.token.pending_request =
-                self.token.pending_request.filter(|wish| *wish != PendingRequest::Reauth);
-        }
-        match self.token.validity {
-            Validity::Alive(reading) | Validity::Unverified(reading) => {
-                self.plan_early_reauth(&reading);
-            }
-            Validity::Unknown => {}
-            Validity::Missing | Validity::Expired | Validity::Rejected => {
-                if self.token.in_flight.is_none() {
-                    self.schedule_reauth();
-                }
-            }
-        }
-    }
-
-    /// Another server is asked from now on: what the one before it has said of the values, and
-    /// what it may still answer, does not count. An attempt under way decides as it would have.
-    pub(super) fn server_changed(&mut self) {
-        match self.token.in_flight {
-            Some(InFlight::Reauth(_)) => return,
-            Some(InFlight::Current(_) | InFlight::Revoke) => {
-                self.token.in_flight = Some(InFlight::Discarded(self.token.active));
-            }
-            Some(InFlight::Candidate(_)) => self.discard_candidate_check(),
-            Some(InFlight::Discarded(_) | InFlight::Persist) | None => {}
-        }
-        if let Some(candidate) = &mut self.token.candidate {
-            let obtained = candidate.obtained;
-            *candidate = Candidate::new(self.now, obtained);
-        }
-        if self.token.validity != Validity::Missing {
-            self.reset_value();
-        }
-    }
-
     /// The value in use is dead.
     fn mark_dead(&mut self, validity: Validity, fault: CallError) {
         self.token.validity = validity;
@@ -279,34 +213,73 @@ impl Transition<'_> {
         }
     }
 
-    /// A renewing call answered with another value: that is the token from now on.
-    pub(super) fn adopt_renewed_value(&mut self) {
-        self.notify(Notice::Replaced(ReplacedBy::Renewal));
-        self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
-        self.token.unrenewable = false;
-        self.token.doubts = 0;
+    pub(super) fn candidate_checked(&mut self, method: Method, result: CheckResult) {
+        let Some(mut candidate) = self.token.candidate else { return };
+        match result.outcome {
+            Outcome::Alive { remaining } => {
+                // An attempt whose own value was not judged yet is worth what this one is.
+                let pending_reauth = self.token.pending_reauth;
+                self.promote_candidate();
+                self.token.pending_reauth = self.token.pending_reauth.or(pending_reauth);
+                if result.replaced {
+                    self.adopt_renewed_value();
+                }
+                self.alive(Reading {
+                    sent: result.sent,
+                    received: result.received,
+                    remaining_ms: whole_millis(remaining),
+                    by: method,
+                });
+            }
+            Outcome::Expired(fault) => {
+                self.token.candidate = None;
+                match candidate.obtained {
+                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
+                    None => self.notify(Notice::Expired { fault, candidate: true }),
+                }
+            }
+            Outcome::Rejected(fault) if candidate.suspected => {
+                self.token.candidate = None;
+                match candidate.obtained {
+                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
+                    None => self.notify(Notice::Rejected { fault, candidate: true }),
+                }
+            }
+            Outcome::Rejected(fault) => {
+                candidate.suspected = true;
+                candidate.backoff_level = 0;
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+            Outcome::Misconfigured(fault) => {
+                self.candidate_failed(candidate, fault, true, Duration::ZERO);
+            }
+            Outcome::Throttled { retry_after, fault } => {
+                self.candidate_failed(candidate, fault, false, retry_after);
+            }
+            Outcome::Unavailable(fault) => {
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+        }
     }
 
-    /// The value in use is another one, of which nothing is known yet.
-    pub(super) fn reset_value(&mut self) {
-        self.token.validity = Validity::Unknown;
-        self.token.task = Task::Check;
-        self.token.due = self.now;
-        self.token.retry_room_start = self.now;
-        self.token.stage = DeadlineStage::Calm;
-        self.token.forget_failures();
-        self.token.short_readings = 0;
-        self.token.doubts = 0;
-        self.token.lagging = None;
-        self.token.restored = false;
-        self.token.baseline = None;
-        self.token.budget.reset_value();
-        self.token.life_ms = 0;
-        self.token.proven = false;
-        self.token.unrenewable = false;
-        self.token.renew_refused = false;
-        self.token.renew_unanswered = false;
-        self.token.early_reauth_at = None;
-        self.token.pending_request = None;
+    fn candidate_failed(
+        &mut self,
+        candidate: Candidate,
+        fault: CallError,
+        misconfigured: bool,
+        at_least: Duration,
+    ) {
+        let attempt = candidate.failures.saturating_add(1);
+        let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
+        let pause = pause.max(at_least);
+        let due = self.now + pause;
+        self.token.candidate =
+            Some(Candidate { due, failures: attempt, backoff_level, ..candidate });
+        self.notify(Notice::CheckFailed {
+            fault,
+            misconfigured,
+            attempt,
+            retry_in_ms: whole_millis(pause),
+        });
     }
 }

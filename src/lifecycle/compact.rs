@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::event::{DeadlineStage, Slot};
 use super::reading::{Method, Reading};
 use super::state::{State, TokenSummary};
 use super::token::{Task, Token, Validity};
+use super::types::{DeadlineStage, Slot};
 use crate::time::Moment;
 
 /// A token with nothing under way and little to be told of it: it lives and its next check is

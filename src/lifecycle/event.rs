@@ -2,34 +2,13 @@
 
 use std::time::Duration;
 
-use super::next_action::Resource;
-use super::operator_request::OperatorRequest;
 use super::reading::Method;
-use super::restore::PersistedLife;
+use super::types::{
+    DeadlineStage, OperatorRequest, PersistedLife, ReauthError, ReauthReason, ReplacedBy, Resource,
+    Slot,
+};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::time::Moment;
-
-/// One of the two places that a token's values are kept in. The value in use is in one,
-/// a newcomer is put into the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Slot {
-    /// The first place.
-    #[default]
-    A,
-    /// The second place.
-    B,
-}
-
-impl Slot {
-    /// The other place.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
 
 /// Something that happened to a token.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,24 +92,6 @@ pub enum ReauthOutcome {
     Failed(ReauthError),
 }
 
-/// Why a re-auth attempt brought nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReauthError {
-    /// One sentence for people; holds no secret.
-    pub error: Box<str>,
-    /// The hook's exit status, where it ended by itself.
-    pub exit_status: Option<i32>,
-    /// The status in the server's answer, where a server was asked.
-    pub status: Option<u16>,
-    /// The server's wish for quiet, where it had one.
-    pub retry_after: Option<Duration>,
-    /// A server was asked, and came to no conclusion or did not answer.
-    pub unavailable: bool,
-    /// The attempt came to no conclusion: neither the API's refusal nor a useless value. It
-    /// counts toward no budget and is repeated.
-    pub inconclusive: bool,
-}
-
 /// What a fresh look at a token's source found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceChange {
@@ -177,34 +138,6 @@ pub enum Action {
         /// Which value.
         slot: Slot,
     },
-}
-
-/// Why a new value is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReauthReason {
-    /// The life is over.
-    Expired,
-    /// The server does not know the value.
-    Rejected,
-    /// There is no value.
-    Missing,
-    /// The life is about to end, and nothing extends it.
-    Expiring,
-    /// A person has asked for it.
-    Requested,
-}
-
-impl ReauthReason {
-    /// The word that hooks and logs get.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Rejected => "rejected",
-            Self::Missing => "missing",
-            Self::Expiring => "expiring",
-            Self::Requested => "requested",
-        }
-    }
 }
 
 /// Something to be told to people. Each is reported when it becomes true, once.
@@ -324,38 +257,4 @@ pub enum Notice {
         /// Time until the next try.
         retry_in_ms: u64,
     },
-}
-
-/// Where a new current value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ReplacedBy {
-    /// A re-auth attempt.
-    Reauth,
-    /// The response to a renewing call.
-    Renewal,
-    /// The token's source.
-    Source,
-}
-
-impl ReplacedBy {
-    /// The word that the event log uses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reauth => "reauth",
-            Self::Renewal => "renewal",
-            Self::Source => "source",
-        }
-    }
-}
-
-/// How much of the retry room is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum DeadlineStage {
-    /// Less than half.
-    #[default]
-    Calm,
-    /// Half.
-    Half,
-    /// Nine tenths.
-    NineTenths,
 }

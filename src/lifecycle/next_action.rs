@@ -1,20 +1,9 @@
 //! What a token is to do next, and what it needs for that. Derived from its state, so that
 //! nobody has to keep a list.
 
-use super::operator_request::PendingRequest;
-use super::token::{Task, Token, Validity};
+use super::token::{PendingRequest, Task, Token, Validity};
+use super::types::Resource;
 use crate::time::Moment;
-
-/// What an action of a token needs before it may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
-    /// A place among its server's requests.
-    Server,
-    /// A re-auth attempt's place.
-    Reauth,
-    /// Nothing.
-    None,
-}
 
 /// What a token may have to do, whichever way it is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

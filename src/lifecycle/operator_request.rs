@@ -3,60 +3,13 @@
 //! A request hurries or holds what the rules would do anyway: it never goes past a server's
 //! gate, and an attempt at a new value counts like any other.
 
+use super::context::Transition;
 use super::event::Notice;
 use super::policy::Policy;
-use super::token::{InFlight, Task, Token, Validity};
-use super::transition::Transition;
+use super::token::{InFlight, PendingRequest, Task, Token, Validity};
+use super::types::{OperatorRequest, RequestError};
 use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
-
-/// Something that a person asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperatorRequest {
-    /// Ask about the value in use now.
-    Check,
-    /// Obtain a new value now, although the one in use may live.
-    Reauth,
-    /// Neither ask nor log in until [`Resume`](Self::Resume).
-    Pause,
-    /// Go on after a pause, with a check at once.
-    Resume,
-    /// End the life of the value in use; what follows is what follows any death.
-    Revoke,
-}
-
-/// Why a request changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// The value is dead, or there is none.
-    #[error("there is no living value to ask about; `reauth` obtains a new one")]
-    NoValue,
-    /// The token is paused.
-    #[error("the token is paused; resume it first")]
-    Paused,
-    /// The token has no way to a new value.
-    #[error("the token has no `reauth` in the configuration")]
-    NoReauth,
-    /// No attempt is left in this window.
-    #[error("no attempt is left; the window ends in {} s", retry_in_ms.div_ceil(1_000))]
-    Exhausted {
-        /// Time until the window ends, in milliseconds.
-        retry_in_ms: u64,
-    },
-    /// The way to new values is left alone: too many failures of all its tokens, or `quiet`.
-    #[error("its way to new values is left alone for another {} s", retry_in_ms.div_ceil(1_000))]
-    Held {
-        /// Time until it opens, in milliseconds.
-        retry_in_ms: u64,
-    },
-}
-
-/// A request that waits for its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PendingRequest {
-    Reauth,
-    Revoke,
-}
 
 impl Token {
     /// Whether `request` makes sense at `now`.
@@ -96,19 +49,6 @@ impl Token {
                 Ok(())
             }
         }
-    }
-
-    /// Whether it is neither asked about nor logged in for.
-    pub const fn is_paused(&self) -> bool {
-        self.paused
-    }
-
-    /// Whether a new value was asked for, and may be obtained: not before something is known
-    /// of the one in use, as an attempt is measured by that.
-    pub(super) fn wants_new_value(&self) -> bool {
-        self.pending_request == Some(PendingRequest::Reauth)
-            && self.candidate.is_none()
-            && self.validity != Validity::Unknown
     }
 
     fn check_now(&mut self, now: Moment) {

@@ -4,9 +4,9 @@
 //! came to no conclusion, or when its value was verified and lived at least half of its
 //! reported life.
 
-use super::event::ReauthError;
 use super::policy::ReauthPolicy;
 use super::reading::Reading;
+use super::types::ReauthError;
 use crate::time::Moment;
 
 /// What of a token's re-auth attempts must outlive a restart.

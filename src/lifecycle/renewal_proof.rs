@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use super::context::Transition;
 use super::event::Notice;
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::token::{DOUBTS_TO_CONCLUDE, Task};
-use super::transition::Transition;
 
 /// Below this a life that the server tells in whole seconds cannot be judged; a doubt
 /// never makes a life that is known to be longer count as one so short.

@@ -1,29 +1,10 @@
 //! A life that goes on after a restart, from what an earlier run knew of it.
 
-use super::event::{DeadlineStage, Slot};
-use super::reading::{Method, Reading};
+use super::context::Transition;
+use super::reading::Reading;
 use super::token::{DOUBTS_TO_CONCLUDE, Token, Validity};
-use super::transition::Transition;
+use super::types::{DeadlineStage, PersistedLife, Slot};
 use crate::time::Moment;
-
-/// What of a life must outlive a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PersistedLife {
-    /// The moment until which the value is known to live.
-    pub expiry: Moment,
-    /// What was left of its life when it was asked about, in milliseconds.
-    pub remaining_ms: u64,
-    /// A whole life, in milliseconds; 0 if unknown.
-    pub life_ms: u64,
-    /// The call that was answered.
-    pub by: Method,
-    /// A renewal of the value has been proven.
-    pub proven: bool,
-    /// It was told that no call extends the value's life.
-    pub unrenewable: bool,
-    /// The response came in this boot of the machine, so `expiry` was measured by this clock.
-    pub this_boot: bool,
-}
 
 impl Token {
     /// What of the life of the value in use must outlive a restart; `None` while the last
@@ -45,12 +26,6 @@ impl Token {
     /// Whether all that is known of the value in use comes from an earlier run.
     pub const fn is_restored(&self) -> bool {
         self.restored
-    }
-
-    /// Whether the expiry of the value in use was measured in an earlier boot of the machine. It
-    /// orders the wait queue and nothing else.
-    pub(super) const fn is_from_earlier_boot(&self) -> bool {
-        self.restored && matches!(self.validity, Validity::Unverified(_))
     }
 
     /// The next check comes at `now`, for what an earlier run knew is in doubt. One that has been

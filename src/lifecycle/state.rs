@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::event::DeadlineStage;
-use super::next_action::Resource;
 use super::policy::ReauthPolicy;
 use super::token::{Token, Validity};
+use super::types::{DeadlineStage, Resource};
 use crate::time::Moment;
 
 /// One word for how a token is, the worst first.

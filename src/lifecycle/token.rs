@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::check_timing::SHORTEST_TIMEOUT;
-use super::event::{DeadlineStage, Slot};
-use super::operator_request::PendingRequest;
 use super::reading::{Method, Reading};
 use super::reauth_budget::{ReauthAttempts, ReauthBudget};
+use super::types::{DeadlineStage, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
 
@@ -165,6 +164,13 @@ pub(super) struct PendingWrite {
 pub(super) struct PendingReauth {
     pub(super) attempt: u32,
     pub(super) duration_ms: u64,
+}
+
+/// A request that waits for its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PendingRequest {
+    Reauth,
+    Revoke,
 }
 
 impl Candidate {
@@ -368,5 +374,24 @@ impl Token {
     fn room(&self, reading: &Reading) -> Option<Duration> {
         let room = reading.expiry().since(self.retry_room_start);
         (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_TO_CONCLUDE).then_some(room)
+    }
+
+    /// Whether the expiry of the value in use was measured in an earlier boot of the machine. It
+    /// orders the wait queue and nothing else.
+    pub(super) const fn is_from_earlier_boot(&self) -> bool {
+        self.restored && matches!(self.validity, Validity::Unverified(_))
+    }
+
+    /// Whether a new value was asked for, and may be obtained: not before something is known
+    /// of the one in use, as an attempt is measured by that.
+    pub(super) fn wants_new_value(&self) -> bool {
+        self.pending_request == Some(PendingRequest::Reauth)
+            && self.candidate.is_none()
+            && self.validity != Validity::Unknown
+    }
+
+    /// Whether it is neither asked about nor logged in for.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
     }
 }

@@ -1,171 +1,15 @@
-//! New values: from the source, from re-auth; which value counts, and how it is kept.
+//! Re-authentication of one token: when the next attempt is due, and what one came to.
 
-use std::time::Duration;
-
-use super::check_timing::{SHORTEST_USEFUL_LIFE, backoff};
-use super::event::{
-    CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, ReplacedBy, SourceChange,
-};
-use super::reading::{Method, Reading};
-use super::token::{
-    Candidate, DOUBTS_TO_CONCLUDE, InFlight, PendingReauth, PendingWrite, Task, Validity,
-};
-use super::transition::Transition;
-use crate::outcome::{CallError, Outcome};
+use super::check_timing::SHORTEST_USEFUL_LIFE;
+use super::context::Transition;
+use super::event::{Notice, ReauthOutcome, ReauthResult};
+use super::reading::Reading;
+use super::token::{Candidate, DOUBTS_TO_CONCLUDE, InFlight, PendingReauth, Task, Validity};
+use super::types::ReauthError;
+use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 impl Transition<'_> {
-    pub(super) fn source_changed(&mut self, change: SourceChange) {
-        match change {
-            SourceChange::NewValue => {
-                self.token.source_lost = false;
-                self.new_value_in_source();
-            }
-            SourceChange::Reappeared => self.token.source_lost = false,
-            SourceChange::Reverted => {
-                self.token.source_lost = false;
-                if self.token.candidate.is_some_and(|candidate| candidate.obtained.is_none()) {
-                    self.discard_candidate_check();
-                    self.token.candidate = None;
-                }
-            }
-            SourceChange::Lost(error) => self.source_lost(error),
-        }
-    }
-
-    pub(super) fn new_value_in_source(&mut self) {
-        self.discard_candidate_check();
-        match self.token.validity {
-            Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),
-            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
-                // An attempt whose own value was not judged yet is worth what this one is.
-                let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
-                let obtained = obtained.map(|(pending_reauth, _)| (pending_reauth, true));
-                self.token.candidate = Some(Candidate::new(self.now, obtained));
-            }
-        }
-    }
-
-    /// The source does not offer the candidate any more: an answer about it is of no use.
-    pub(super) fn discard_candidate_check(&mut self) {
-        if let Some(InFlight::Candidate(_)) = self.token.in_flight {
-            self.token.in_flight = Some(InFlight::Discarded(self.token.active.other()));
-        }
-    }
-
-    fn source_lost(&mut self, error: Box<str>) {
-        let in_use = match self.token.validity {
-            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
-            Validity::Missing | Validity::Expired | Validity::Rejected => false,
-        };
-        if !std::mem::replace(&mut self.token.source_lost, true) {
-            self.notify(Notice::Missing { error, in_use });
-        }
-        if !in_use {
-            self.token.unrecovered = true;
-            if self.token.task == Task::Watch {
-                self.schedule_reauth();
-            }
-        }
-    }
-
-    /// The spare value takes the place of the one in use, and is asked about at once.
-    pub(super) fn promote_candidate(&mut self) {
-        self.token.active = self.token.active.other();
-        self.token.pending_write = None;
-        self.token.pending_reauth = None;
-        let candidate = self.token.candidate.take();
-        let obtained = candidate.and_then(|candidate| candidate.obtained);
-        let is_first = self.token.validity == Validity::Missing && !self.token.unrecovered;
-        match obtained {
-            Some(_) => self.notify(Notice::Replaced(ReplacedBy::Reauth)),
-            None if is_first => {}
-            None => self.notify(Notice::Replaced(ReplacedBy::Source)),
-        }
-        if let Some((pending_reauth, stored)) = obtained {
-            self.token.pending_reauth = Some(pending_reauth);
-            if !stored {
-                self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
-            }
-        }
-        self.reset_value();
-        // What came to no conclusion is tried again on a fresh connection, whatever it is now.
-        if let Some(candidate) = candidate {
-            self.token.failures = candidate.failures;
-            self.token.backoff_level = candidate.backoff_level;
-        }
-    }
-
-    pub(super) fn candidate_checked(&mut self, method: Method, result: CheckResult) {
-        let Some(mut candidate) = self.token.candidate else { return };
-        match result.outcome {
-            Outcome::Alive { remaining } => {
-                // An attempt whose own value was not judged yet is worth what this one is.
-                let pending_reauth = self.token.pending_reauth;
-                self.promote_candidate();
-                self.token.pending_reauth = self.token.pending_reauth.or(pending_reauth);
-                if result.replaced {
-                    self.adopt_renewed_value();
-                }
-                self.alive(Reading {
-                    sent: result.sent,
-                    received: result.received,
-                    remaining_ms: whole_millis(remaining),
-                    by: method,
-                });
-            }
-            Outcome::Expired(fault) => {
-                self.token.candidate = None;
-                match candidate.obtained {
-                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
-                    None => self.notify(Notice::Expired { fault, candidate: true }),
-                }
-            }
-            Outcome::Rejected(fault) if candidate.suspected => {
-                self.token.candidate = None;
-                match candidate.obtained {
-                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
-                    None => self.notify(Notice::Rejected { fault, candidate: true }),
-                }
-            }
-            Outcome::Rejected(fault) => {
-                candidate.suspected = true;
-                candidate.backoff_level = 0;
-                self.candidate_failed(candidate, fault, false, Duration::ZERO);
-            }
-            Outcome::Misconfigured(fault) => {
-                self.candidate_failed(candidate, fault, true, Duration::ZERO);
-            }
-            Outcome::Throttled { retry_after, fault } => {
-                self.candidate_failed(candidate, fault, false, retry_after);
-            }
-            Outcome::Unavailable(fault) => {
-                self.candidate_failed(candidate, fault, false, Duration::ZERO);
-            }
-        }
-    }
-
-    fn candidate_failed(
-        &mut self,
-        candidate: Candidate,
-        fault: CallError,
-        misconfigured: bool,
-        at_least: Duration,
-    ) {
-        let attempt = candidate.failures.saturating_add(1);
-        let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
-        let pause = pause.max(at_least);
-        let due = self.now + pause;
-        self.token.candidate =
-            Some(Candidate { due, failures: attempt, backoff_level, ..candidate });
-        self.notify(Notice::CheckFailed {
-            fault,
-            misconfigured,
-            attempt,
-            retry_in_ms: whole_millis(pause),
-        });
-    }
-
     /// A dead or missing value: re-auth as soon as the budget allows, or watch the source.
     pub(super) fn schedule_reauth(&mut self) {
         let Some(policy) = self.context.policy.reauth else {
@@ -326,20 +170,5 @@ impl Transition<'_> {
         let retry_in_ms = self.ms_until(self.token.due);
         let duration_ms = Some(duration_ms);
         self.notify(Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
-    }
-
-    pub(super) fn persist_finished(&mut self, result: Result<(), Box<str>>) {
-        if self.token.in_flight != Some(InFlight::Persist) {
-            return;
-        }
-        self.token.in_flight = None;
-        let Some(pending_write) = self.token.pending_write.take() else { return };
-        if let Err(error) = result {
-            let failures = pending_write.failures.saturating_add(1);
-            let schedule = &self.context.policy.schedule;
-            let pause = backoff(failures, schedule, None, self.now, self.context.draw);
-            self.token.pending_write = Some(PendingWrite { due: self.now + pause, failures });
-            self.notify(Notice::StoreFailed { error, retry_in_ms: whole_millis(pause) });
-        }
     }
 }
