@@ -133,7 +133,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "requests are not paced",
-        file: "src/scheduler/server_gate.rs",
+        file: "src/scheduler/rate_limiter.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ";",
         caught_by: &[LIMITS],
@@ -207,7 +207,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a cancelled action keeps its permit",
-        file: "src/scheduler/mod.rs",
+        file: "src/scheduler/completions.rs",
         text: "        self.report_health(ticket, HealthSignal::Unknown, None, now, out);\n        self.finish_action(ticket, Event::Cancelled, now, out);",
         becomes: "        self.finish_action(ticket, Event::Cancelled, now, out);",
         caught_by: &[LOST],
@@ -228,7 +228,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a server gets fewer requests than its rate limit allows",
-        file: "src/scheduler/server_gate.rs",
+        file: "src/scheduler/rate_limiter.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ".saturating_add(self.interval_us().max(20_000));",
         caught_by: &[RECOVERY, ORDER],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::reauth_limiter::{ReauthLimiter, ReauthRoute};
-use super::types::{SchedulerOutput, TokenId};
+use super::types::{SchedulerOutput, Ticket, TokenId};
 use crate::lifecycle::{Event, Resource};
 use crate::time::Moment;
 
@@ -179,5 +179,19 @@ impl Scheduler {
         let reauth = self.spec(id).and_then(|spec| spec.reauth);
         self.is_reauth_stopped
             || reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
+    }
+
+    pub(super) fn finish_action(
+        &mut self,
+        ticket: Ticket,
+        event: Event,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        if self.expects(ticket) {
+            self.apply_event(ticket.token, event, now, out);
+            self.requeue(ticket.token, now, out);
+        }
+        self.wake(now, out);
     }
 }

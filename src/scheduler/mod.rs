@@ -7,14 +7,17 @@
 
 mod admission;
 mod circuit_breaker;
+mod completions;
 mod extra_table;
 mod operator_requests;
+mod rate_limiter;
 mod read_model;
 mod reauth_limiter;
 mod restore;
 mod server_gate;
 mod server_health;
 mod spec_table;
+mod spot_checks;
 mod timer_queue;
 mod token_slot;
 mod token_table;
@@ -35,17 +38,12 @@ pub use self::types::{
 };
 
 use self::reauth_limiter::ReauthLimiter;
-use self::restore::SpotChecks;
 use self::server_gate::ServerGate;
+use self::spot_checks::SpotChecks;
 use self::timer_queue::TimerQueue;
-use self::token_slot::ActiveToken;
 use self::token_table::TokenTable;
-use self::types::{HealthSignal, Permit};
-use crate::lifecycle::{
-    CheckResult, Event, Method, Notice, ReauthAttempts, ReauthOutcome, ReauthResult, Resource,
-    Slot, SourceChange, Token,
-};
-use crate::outcome::{CallError, Outcome};
+use self::types::Permit;
+use crate::lifecycle::{Event, Method, Notice, ReauthAttempts, Token};
 use crate::time::Moment;
 
 #[derive(Debug)]
@@ -301,78 +299,9 @@ impl Scheduler {
         self.enqueue(id, now, out);
     }
 
-    /// What is known of a token; `None` for one that was removed.
-    pub fn token(&self, id: TokenId) -> Option<Token> {
-        self.table.inspect(id.0, |active| active.token)
-    }
-
-    /// The token with this [key](TokenId::key), if there still is one.
-    pub fn id_of(&self, key: u32) -> Option<TokenId> {
-        self.table.spec(key).map(|_| TokenId(key))
-    }
-
-    /// One more than the highest [key](TokenId::key) that a token has or had.
-    pub fn key_limit(&self) -> u32 {
-        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
-    }
-
-    /// What the scheduler was told of a token.
-    pub fn spec(&self, id: TokenId) -> Option<&TokenSpec> {
-        self.table.spec(id.0)
-    }
-
-    /// The slot that a newcomer among a token's values is to be put into.
-    pub fn spare_slot(&self, id: TokenId) -> Slot {
-        self.table.active_slot(id.0).map_or(Slot::B, Slot::other)
-    }
-
-    /// Whether the token has no value, nor had one that it was told of.
-    pub fn is_missing(&self, id: TokenId) -> bool {
-        self.table.is_missing(id.0)
-    }
-
-    /// Which call is known to extend lives on a server.
-    pub fn renews_by(&self, server: ServerId) -> Option<Method> {
-        self.servers[server.index()].renews_by
-    }
-
-    /// Until when a server has asked to be left alone, past or ahead.
-    pub fn throttled_until(&self, server: ServerId) -> Moment {
-        self.servers[server.index()].gate.throttled_until()
-    }
-
-    /// Whether a probe of a server's open circuit breaker is in flight.
-    pub fn is_probing(&self, server: ServerId) -> bool {
-        self.servers[server.index()].gate.breaker.is_probing()
-    }
-
-    /// How many tokens there are in each state.
-    pub fn state_counts(&self) -> StateCounts {
-        self.servers.iter().map(|server| server.counts).sum()
-    }
-
-    /// The same, of one server.
-    pub fn state_counts_of(&self, server: ServerId) -> StateCounts {
-        self.servers[server.index()].counts
-    }
-
-    /// Bytes that the tokens, their schedule and those who wait take up, unused ones included.
-    pub fn footprint(&self) -> usize {
-        let waiting: usize = self.servers.iter().map(|server| server.gate.footprint()).sum();
-        self.table.footprint() + self.timers.footprint() + waiting
-    }
-
     /// Begins no re-auth attempt from now on; checks continue.
     pub fn stop_reauth(&mut self) {
         self.is_reauth_stopped = true;
-    }
-
-    /// An action was not begun, or will never complete: gives back what it occupies, and the
-    /// token may start it again.
-    pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<SchedulerOutput>) {
-        self.release_hook(ticket.permit);
-        self.report_health(ticket, HealthSignal::Unknown, None, now, out);
-        self.finish_action(ticket, Event::Cancelled, now, out);
     }
 
     /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
@@ -394,117 +323,5 @@ impl Scheduler {
         let reauths = reauths.map(ReauthLimiter::opens_at).chain(delayed_reauths);
         let reauths = reauths.filter(|_| !self.is_reauth_stopped);
         gates.chain(reauths).chain(self.timers.next()).min()
-    }
-
-    /// The end of a call on a token.
-    pub fn check_finished(
-        &mut self,
-        ticket: Ticket,
-        answer: CheckResult,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        let signal = match &answer.outcome {
-            Outcome::Unavailable(fault) if fault.local => HealthSignal::Unknown,
-            Outcome::Unavailable(fault) => HealthSignal::Unavailable(fault.clone()),
-            _ => HealthSignal::Available,
-        };
-        let wish = match answer.outcome {
-            Outcome::Throttled { retry_after, .. } => Some(retry_after),
-            _ => None,
-        };
-        self.report_health(ticket, signal, wish, now, out);
-        self.finish_action(ticket, Event::CheckFinished(answer), now, out);
-    }
-
-    /// The end of a re-auth attempt.
-    pub fn reauth_finished(
-        &mut self,
-        ticket: Ticket,
-        end: ReauthResult,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        self.release_hook(ticket.permit);
-        let (signal, wish) = match &end.result {
-            ReauthOutcome::NewValue { .. } | ReauthOutcome::SameValue => {
-                (HealthSignal::Available, None)
-            }
-            ReauthOutcome::Failed(fault) if fault.unavailable => {
-                let failure =
-                    CallError { status: fault.status, ..CallError::new(fault.error.clone()) };
-                (HealthSignal::Unavailable(failure), None)
-            }
-            ReauthOutcome::Failed(fault) if fault.status.is_some() => {
-                (HealthSignal::Available, fault.retry_after)
-            }
-            ReauthOutcome::Failed(_) => (HealthSignal::Unknown, None),
-        };
-        self.report_health(ticket, signal, wish, now, out);
-        if !matches!(end.result, ReauthOutcome::Failed(_)) {
-            self.repeat_logins(ticket.token, now, out);
-        }
-        self.finish_action(ticket, Event::ReauthFinished(end), now, out);
-    }
-
-    /// A login succeeded: those of the same method that wait because one came to no conclusion
-    /// start now.
-    fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
-        let Some(reauth) = self.spec(id).and_then(|spec| spec.reauth) else { return };
-        if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
-            return;
-        }
-        let waits =
-            |active: &ActiveToken| active.id != id.0 && active.token.is_reauth_inconclusive();
-        for id in
-            self.table.active_where(|active, spec| spec.reauth == Some(reauth) && waits(active))
-        {
-            self.apply_event(TokenId(id), Event::ServerRecovered, now, out);
-            self.enqueue(TokenId(id), now, out);
-        }
-    }
-
-    /// The end of writing a value to its store; the sentence says why it failed.
-    pub fn persist_finished(
-        &mut self,
-        ticket: Ticket,
-        result: Result<(), Box<str>>,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        self.finish_action(ticket, Event::PersistFinished(result), now, out);
-    }
-
-    /// A token's source was read again.
-    pub fn source_changed(
-        &mut self,
-        id: TokenId,
-        change: SourceChange,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        self.apply_event(id, Event::SourceChanged(change), now, out);
-        self.requeue(id, now, out);
-        self.wake(now, out);
-    }
-
-    /// Nobody will be there later: what could not be stored is written once more.
-    pub fn flush_pending_writes(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
-        for id in
-            self.table.active_where(|active, _| active.token.due_for(Resource::None).is_some())
-        {
-            self.apply_event(TokenId(id), Event::ShuttingDown, now, out);
-            self.enqueue(TokenId(id), now, out);
-        }
-    }
-
-    /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
-    pub fn has_unpersisted_candidates(&self) -> bool {
-        !self.table.active_where(|active, _| active.token.has_unpersisted_candidate()).is_empty()
-    }
-
-    /// Whether the effect behind `ticket` is still waited for.
-    pub fn expects(&self, ticket: Ticket) -> bool {
-        self.table.serial(ticket.token.0) == ticket.serial
     }
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::circuit_breaker::CircuitBreaker;
+use super::rate_limiter::RateLimiter;
 use super::wait_queue::{WaitKey, WaitQueue};
 use crate::time::Moment;
 
@@ -18,10 +19,6 @@ pub struct ServerLimits {
     /// Requests under way at once.
     pub max_in_flight: NonZeroU32,
 }
-
-/// How far ahead of an even pace a request may start: the wake-ups are that coarse, and
-/// requests that they delay are to be made up for.
-const PACE_TOLERANCE_US: u64 = 4_000;
 
 /// A quiet is only told of again when it is this much longer: a server that turns away whole
 /// crowds says so to each, and all of its tokens are looked at to tell them. Those that die in
@@ -37,8 +34,7 @@ const PROBE_CANDIDATES: usize = 4_096;
 pub(super) struct ServerGate {
     limits: ServerLimits,
     in_flight: u32,
-    /// When the next request would start at an even pace, in microseconds.
-    pace_us: u64,
+    rate_limiter: RateLimiter,
     throttled_until: Moment,
     /// The end of the quiet that the tokens were told of.
     notified_until: Moment,
@@ -51,7 +47,7 @@ impl ServerGate {
         Self {
             limits,
             in_flight: 0,
-            pace_us: 0,
+            rate_limiter: RateLimiter::new(limits.rate_limit),
             throttled_until: Moment::default(),
             notified_until: Moment::default(),
             waiting: WaitQueue::default(),
@@ -61,6 +57,7 @@ impl ServerGate {
 
     pub(super) fn set_limits(&mut self, limits: ServerLimits) {
         self.limits = limits;
+        self.rate_limiter.set_rate_limit(limits.rate_limit);
     }
 
     /// A token waits, and its next try must not come later than after `max_retry_pause`.
@@ -103,8 +100,7 @@ impl ServerGate {
     pub(super) fn on_request_started(&mut self, now: Moment) {
         self.in_flight += 1;
         self.waiting.commit_pop();
-        let now_us = now.as_millis().saturating_mul(1_000);
-        self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
+        self.rate_limiter.on_request(now);
     }
 
     /// The tokens that wait and still have an expiry ahead.
@@ -118,8 +114,7 @@ impl ServerGate {
         if self.waiting.is_empty() || self.in_flight >= self.limits.max_in_flight.get() {
             return None;
         }
-        let paced =
-            Moment::from_millis(self.pace_us.saturating_sub(PACE_TOLERANCE_US).div_ceil(1_000));
+        let paced = self.rate_limiter.opens_at();
         Some(self.breaker.opens_at()?.max(self.throttled_until).max(paced))
     }
 
@@ -182,12 +177,6 @@ impl ServerGate {
     /// Requests under way.
     pub(super) const fn in_flight(&self) -> u32 {
         self.in_flight
-    }
-
-    /// Time between two requests at an even pace. The tolerance is spread over the second,
-    /// so that with it no second sees more than the limit.
-    fn interval_us(&self) -> u64 {
-        (1_000_000 + PACE_TOLERANCE_US).div_ceil(u64::from(self.limits.rate_limit.get()))
     }
 }
 

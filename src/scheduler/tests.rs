@@ -13,8 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::{Action, Policy, ReauthError, ReauthPolicy, Renewal, Schedule, Validity};
-use crate::outcome::CallError;
+use crate::lifecycle::{
+    Action, CheckResult, Policy, ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal,
+    Schedule, SourceChange, Validity,
+};
+use crate::outcome::{CallError, Outcome};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::reauth_limiter::ReauthRoute;
-use super::types::{Permit, SchedulerOutput, ServerNotice, Ticket, TokenId};
+use super::types::{Permit, SchedulerOutput, ServerId, ServerNotice, Ticket, TokenId};
 use crate::lifecycle::{
     Action, Context, Event, Notice, RandomFraction, Resource, max_retry_pause, transition,
 };
@@ -10,20 +10,6 @@ use crate::outcome::Connection;
 use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
-    pub(super) fn finish_action(
-        &mut self,
-        ticket: Ticket,
-        event: Event,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        if self.expects(ticket) {
-            self.apply_event(ticket.token, event, now, out);
-            self.requeue(ticket.token, now, out);
-        }
-        self.wake(now, out);
-    }
-
     /// Steps one token, and passes on what comes of it.
     pub(super) fn apply_event(
         &mut self,
@@ -57,7 +43,7 @@ impl Scheduler {
         active.token = token;
         server.counts.remove(&earlier);
         server.counts.add(&token);
-        let is_refuted = server.spot_checks.judge(&earlier, &token, now);
+        let is_refuted = server.spot_checks.refutes(&earlier, &token, now);
         if !token.is_busy() {
             active.serial = 0;
         }
@@ -202,5 +188,18 @@ impl Scheduler {
 
     pub(super) fn random_fraction(&mut self) -> RandomFraction {
         RandomFraction::new(self.chance.f64())
+    }
+
+    /// Everything that an earlier run knew of a server's tokens is asked about anew.
+    pub(super) fn recheck_all_restored(
+        &mut self,
+        server: ServerId,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_restored()) {
+            self.apply_event(TokenId(id), Event::RecheckRestored, now, out);
+            self.enqueue(TokenId(id), now, out);
+        }
     }
 }
