@@ -1,17 +1,14 @@
-//! What is written in one commit, and what of a damaged database is carried over.
+//! What one commit writes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Error, params};
 
 use super::database::{Database, LifeLog};
 use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
-use super::reader::{
-    KIND_REAUTH, KIND_TOKEN, SELECT_COUNTERS, SELECT_VALUES, counter_in, header_mac,
-    renewal_method_mac, scan, value_in, value_mac,
-};
+use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
 use crate::secret::TokenValue;
-use crate::time::Moment;
 
 /// What is known of lives, packed: one entry after the other.
 #[derive(Debug, Default)]
@@ -20,6 +17,10 @@ pub(super) struct LifeBuffer {
     pub(super) packed: Vec<Vec<u8>>,
     pub(super) marks: Vec<CompactionMark>,
 }
+
+/// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
+/// at once all the same.
+pub(super) const RETRY: Duration = Duration::from_secs(20);
 
 /// About how many bytes a row of lives has at the most: what is copied at once, and what a
 /// start unpacks at once.
@@ -219,32 +220,5 @@ impl Database {
             ])?;
         }
         Ok(())
-    }
-
-    /// What can still be read of what cannot be asked for again.
-    pub(super) fn salvage(&self) -> WriteBatch {
-        let mut saved = WriteBatch::default();
-        // Each scan ends where the damage begins; what came before it is kept.
-        let _ = scan(self, SELECT_VALUES, |database, row| {
-            if let Some(stored) = value_in(database, row)? {
-                let name: Box<str> = row.get_ref(0)?.as_str()?.into();
-                if let Some(until) = row.get(4)? {
-                    saved.removed.insert(name.clone(), Some(until));
-                }
-                saved.values.insert(name, Some(stored));
-            }
-            Ok(())
-        });
-        let _ = scan(self, SELECT_COUNTERS, |_, row| {
-            let (counted, count) = counter_in(row)?;
-            saved.counts.insert(counted, count);
-            Ok(())
-        });
-        saved
-    }
-
-    pub(super) fn restore(&mut self, saved: &WriteBatch) -> Result<(), Error> {
-        let now = Moment::from_millis(0);
-        self.commit(saved, ClockReading { now, wall_ms: self.written_ms })
     }
 }

@@ -154,19 +154,6 @@ impl Database {
         }
     }
 
-    /// Sets the database aside, keeps of it what can still be read of the values and counts,
-    /// and begins a new one.
-    pub(super) fn start_over(&mut self) -> Result<StoreFault, StoreFault> {
-        let saved = self.salvage();
-        // The file is let go of before it is moved.
-        self.connection = Connection::open_in_memory().map_err(|e| fault(&self.path, &e))?;
-        let told = damaged(&self.path)?;
-        let (new, _) = Self::open(&self.path)?;
-        *self = new;
-        self.restore(&saved).map_err(|error| fault(&self.path, &error))?;
-        Ok(told)
-    }
-
     fn connect(path: &Path) -> Result<Self, OpenError> {
         // SQLite gives its other files the mode of this one.
         let created = File::options().create(true).append(true).mode(0o600).open(path);
@@ -292,7 +279,7 @@ pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
     StoreFault::new(path, "using the database", io::Error::new(kind, error.to_string()))
 }
 
-fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
+pub(super) fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
     let aside = set_aside(path, "damaged")?;
     Ok(StoreFault::Damaged { path: path.to_owned(), aside })
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::commit::WriteBatch;
+use super::commit::{RETRY, WriteBatch};
 use super::database::Database;
 use super::model::{ClockReading, Counter};
-use super::writer_thread::RETRY;
 use crate::time::Moment;
 
 /// Between two runs, at least: what expires in between waits.

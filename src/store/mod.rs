@@ -15,6 +15,8 @@ mod maintenance;
 mod model;
 mod open;
 mod reader;
+mod recovery;
+mod rows;
 mod writer;
 mod writer_thread;
 

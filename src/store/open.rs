@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::commit::WriteBatch;
 use super::database::Database;
-use super::writer::Writer;
 use crate::token_file::StoreFault;
 
 /// The database in the state directory.
@@ -82,15 +81,6 @@ impl Store {
     pub(super) fn start_over(&mut self) -> Result<(), StoreFault> {
         self.set_aside = Some(self.database.start_over()?);
         Ok(())
-    }
-
-    /// Ends the reading, and begins to write.
-    ///
-    /// # Errors
-    ///
-    /// When there is no thread to be had.
-    pub fn into_writer(self) -> Result<Writer, StoreFault> {
-        Writer::start(self)
     }
 }
 

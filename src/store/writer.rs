@@ -54,6 +54,17 @@ impl std::fmt::Debug for Writer {
     }
 }
 
+impl Store {
+    /// Ends the reading, and begins to write.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread to be had.
+    pub fn into_writer(self) -> Result<Writer, StoreFault> {
+        Writer::start(self)
+    }
+}
+
 impl Writer {
     pub(super) fn start(store: Store) -> Result<Self, StoreFault> {
         let Store { database, lock, entries, stale, .. } = store;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::commit::WriteBatch;
+use super::commit::{RETRY, WriteBatch};
 use super::database::{Database, fault, is_damage};
 use super::encoding::LifeBatch;
 use super::maintenance::Maintenance;
@@ -17,10 +17,6 @@ use super::model::ClockReading;
 use crate::clock;
 use crate::time::Moment;
 use crate::token_file::{DISK_PATIENCE, StoreFault};
-
-/// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
-/// at once all the same.
-pub(super) const RETRY: Duration = Duration::from_secs(20);
 
 /// Comes true when what was handed over is durable, or could not be written.
 #[derive(Debug)]
