@@ -18,7 +18,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
 
-use super::http_client::{ClientError, HttpClientFactory};
+use super::client_error::ClientError;
+use super::http_client::HttpClientFactory;
 use super::materials::Materials;
 use crate::clock;
 use crate::outcome::{Connection, Outcome};

@@ -3,9 +3,7 @@
 //! Owns every setting of the HTTP library. Never lets an error of it out unread. Which client a
 //! request uses is decided in `connections`.
 
-use std::io;
 use std::mem;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,86 +16,12 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
+use super::client_error::ClientError;
+use super::context::ClientCertificateState;
 use super::materials::{CertificateWarning, Materials};
 use super::transport_error::reason;
 use super::tunnel::Tunnel;
 use crate::settings::Server;
-
-/// Why there is no client for a server.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// A file cannot be read.
-    #[error("`{key}` of [server.{server}], {}, cannot be read: check its path and mode", path.display())]
-    Unreadable {
-        /// The server's name.
-        server: String,
-        /// The key that names the file.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file does not contain what it must, or not in a form that can be used.
-    #[error("`{key}` of [server.{server}], {place}, cannot be used: {reason}")]
-    Invalid {
-        /// The server's name.
-        server: String,
-        /// The key that names the file.
-        key: &'static str,
-        /// The file, or the credential.
-        place: String,
-        /// What is wrong with it, and what to do.
-        reason: String,
-    },
-    /// `ca_file` holds no certificate that can be used.
-    #[error(
-        "`ca_file` of [server.{server}], {}, holds no usable certificate: it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)",
-        path.display()
-    )]
-    CaFileInvalid {
-        /// The server's name.
-        server: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// `proxy` is no address of a proxy.
-    #[error("`proxy` of [server.{server}] cannot be used ({reason}): give it as http://HOST:PORT")]
-    Proxy {
-        /// The server's name.
-        server: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The TLS library has nothing to trust, or the like.
-    #[error(
-        "no connections can be made to [server.{server}] ({reason}): install this system's certificate authorities (the package is usually `ca-certificates`), or set `ca_file`"
-    )]
-    Unusable {
-        /// The server's name.
-        server: String,
-        /// What the library said.
-        reason: String,
-    },
-}
-
-impl ClientError {
-    /// Whether it may pass without a change of the configuration: a file appears, or is complete.
-    pub const fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => true,
-            Self::Invalid { .. } | Self::Proxy { .. } => false,
-        }
-    }
-
-    /// The file that it is about.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
-            Self::Invalid { .. } | Self::Proxy { .. } | Self::Unusable { .. } => None,
-        }
-    }
-}
 
 /// What the HTTP clients of one server are built from. All of them share one TLS configuration:
 /// a session that one client has established is resumed by the others.
@@ -257,17 +181,6 @@ fn tls(
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// What is known of TLS client authentication with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientCertificateState {
-    /// A certificate is configured.
-    Configured,
-    /// None is configured, and the server has asked for one.
-    Lacking,
-    /// None is configured, and the server has not asked for one.
-    NotAskedFor,
 }
 
 /// Whether a server has asked for a client certificate, and got none.

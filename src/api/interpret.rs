@@ -7,25 +7,16 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
+use super::context::{ClientCertificateState, RequestContext};
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
-use super::http_client::ClientCertificateState;
 use super::redact::clean;
 use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
 use super::transport_error::lacks_certificate;
 use super::{LoginError, LoginErrorKind, Renewed};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::{Mistake, TokenValue};
-
-/// What was asked: decides the words of a fault, and what must not stand in them.
-pub(super) struct RequestContext<'a> {
-    /// The server's name in the configuration.
-    pub(super) server: &'a str,
-    pub(super) endpoint: Endpoint,
-    /// The token value or API key that was sent.
-    pub(super) secret: &'a str,
-}
 
 /// What came back.
 pub(super) struct RawResponse {

@@ -7,7 +7,9 @@
 //! Sending (`request`) and concluding (`interpret`) are apart, and the latter is pure.
 
 mod certificate;
+mod client_error;
 mod connections;
+mod context;
 mod endpoint;
 mod envelope;
 mod fast_path;
@@ -29,11 +31,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::client_error::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
+use self::context::RequestContext;
 use self::endpoint::{Endpoint, EndpointUrls};
-pub use self::http_client::ClientError;
-use self::interpret::{RawResponse, RequestContext};
+use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
 use self::request::OnEnd;

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
-use super::interpret::{Body, RawResponse, RequestContext};
+use super::context::RequestContext;
+use super::interpret::{Body, RawResponse};
 use super::redact::clean;
 use super::retry_after;
 use super::status::ResponseError;

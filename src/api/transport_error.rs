@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::http_client::ClientCertificateState;
-use super::interpret::RequestContext;
+use super::context::{ClientCertificateState, RequestContext};
 use super::redact::clean;
 use crate::process;
 

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::run::MAX_OUTPUT_BYTES;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
+
+/// The most that a command may print: a token has at most 4 KiB, the rest is for the chatter
+/// of tools. More is a mistake, and is not waited for.
+pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
 pub const EXIT_TRY_AGAIN: i32 = 75;

@@ -25,6 +25,6 @@ mod process_group;
 mod run;
 mod stream;
 
-pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult};
-pub use run::{Invocation, MAX_OUTPUT_BYTES, run};
+pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult, MAX_OUTPUT_BYTES};
+pub use run::{Invocation, run};
 pub use stream::{Chunk, StreamExit, stream};

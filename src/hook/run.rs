@@ -11,12 +11,8 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::interpret::HookExit;
+use super::interpret::{HookExit, MAX_OUTPUT_BYTES};
 use super::process_group::ProcessGroup;
-
-/// The most that a command may print: a token has at most 4 KiB, the rest is for the chatter
-/// of tools. More is a mistake, and is not waited for.
-pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How long the output of a command that has ended may stay open. What it printed itself is in
 /// the pipe already; only a process that it left behind can hold the pipe, perhaps for ever.

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 
 use zeroize::Zeroizing;
 
-use super::file::expected;
 use super::{EntrySink, InventoryEntry};
 use crate::secret::{MAX_VALUE_BYTES, ValueRef};
 use crate::token_file::{SourceFault, SourceWarning};
@@ -143,6 +142,12 @@ impl IntoIterator for Batches {
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
+}
+
+/// How many tokens `size` bytes hold, if they are like those that the first `used` bytes held.
+pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
+    let product = u128::from(tokens) * u128::from(size) / u128::from(used.max(1));
+    u64::try_from(product).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

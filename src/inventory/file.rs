@@ -11,7 +11,7 @@ use std::path::Path;
 use hashbrown::HashTable;
 use rustix::fs::OFlags;
 
-use super::batch::Batches;
+use super::batch::{Batches, expected};
 use super::json_line::parse;
 use super::line_reader::{Line, LineReader};
 use super::{
@@ -215,12 +215,6 @@ fn scan(
 struct SeenNames {
     keys: RandomState,
     lines: HashTable<(u64, u32)>,
-}
-
-/// How many tokens `size` bytes hold, if they are like those that the first `used` bytes held.
-pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
-    let product = u128::from(tokens) * u128::from(size) / u128::from(used.max(1));
-    u64::try_from(product).unwrap_or(u64::MAX)
 }
 
 impl SeenNames {
