@@ -1,5 +1,5 @@
-//! Completions: what a finished or cancelled action, and a changed source, mean for its token and
-//! its server. A completion with a stale ticket is dropped.
+//! Completions: reports the result of an action, or a changed source, to the token and its server.
+//! A completion with a stale ticket changes no token.
 
 use super::Scheduler;
 use super::token_slot::ActiveToken;
@@ -9,15 +9,15 @@ use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 impl Scheduler {
-    /// An action was not begun, or will never complete: gives back what it occupies, and the
-    /// token may start it again.
+    /// Cancels an action that did not start or will never complete. Releases its permit; the token
+    /// may start the action again.
     pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<SchedulerOutput>) {
         self.release_hook(ticket.permit);
         self.report_health(ticket, HealthSignal::Unknown, None, now, out);
         self.finish_action(ticket, Event::Cancelled, now, out);
     }
 
-    /// The end of a call on a token.
+    /// A check has finished.
     pub fn check_finished(
         &mut self,
         ticket: Ticket,
@@ -38,7 +38,7 @@ impl Scheduler {
         self.finish_action(ticket, Event::CheckFinished(answer), now, out);
     }
 
-    /// The end of a re-auth attempt.
+    /// A re-auth attempt has finished.
     pub fn reauth_finished(
         &mut self,
         ticket: Ticket,
@@ -68,8 +68,8 @@ impl Scheduler {
         self.finish_action(ticket, Event::ReauthFinished(end), now, out);
     }
 
-    /// A login succeeded: those of the same method that wait because one came to no conclusion
-    /// start now.
+    /// A login succeeded: attempts by the same method that wait after an inconclusive one start
+    /// now.
     fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
         let Some(reauth) = self.spec(id).and_then(|spec| spec.reauth) else { return };
         if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
@@ -85,7 +85,7 @@ impl Scheduler {
         }
     }
 
-    /// The end of writing a value to its store; the sentence says why it failed.
+    /// Writing a value to its store has finished; the error says why it failed.
     pub fn persist_finished(
         &mut self,
         ticket: Ticket,
@@ -96,7 +96,7 @@ impl Scheduler {
         self.finish_action(ticket, Event::PersistFinished(result), now, out);
     }
 
-    /// The end of a revocation.
+    /// A revocation has finished.
     pub fn revoke_finished(
         &mut self,
         ticket: Ticket,
@@ -126,7 +126,7 @@ impl Scheduler {
         self.wake(now, out);
     }
 
-    /// Nobody will be there later: what could not be stored is written once more.
+    /// Before shutdown: writes once more what could not be written.
     pub fn flush_pending_writes(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
         for id in
             self.table.active_where(|active, _| active.token.due_for(Resource::None).is_some())

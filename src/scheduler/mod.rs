@@ -1,9 +1,23 @@
-//! All tokens together: who is asked when, and what each server is spared.
+//! Scheduler: decides what to do for all tokens, and limits the requests to each server.
 //!
-//! Pure like [`crate::lifecycle`]: no I/O, no clock, no runtime; chance comes from a seed.
-//! The scheduler takes what happened and the time, and hands out [`SchedulerOutput`]s. Between two
-//! calls it needs to be woken at [`Scheduler::next_wake`] only; there is no task and no timer
-//! for a single token.
+//! Pure like [`crate::lifecycle`]: no I/O, no clock, no runtime; random numbers come from a seed.
+//! The scheduler takes events and the time, and returns [`SchedulerOutput`]s: actions to run and
+//! notices to report. Between two calls it must be woken only at [`Scheduler::next_wake`]. No token
+//! has a task or a timer of its own.
+//!
+//! From top to bottom; a file calls only files below it:
+//!
+//! ```text
+//! completions  operator_requests  restore
+//! server_health                     an outage, a recovery, a pause of a server
+//! admission                         starts what is due, most urgent first
+//! transitions                       applies an event to one token, queues it
+//! read_model                        queries
+//! server_gate  reauth_limiter       limits of one server, of one `reauth` method
+//! wait_queue  rate_limiter  circuit_breaker  spot_checks  timer_queue
+//! token_table  token_slot  extra_table  spec_table
+//! types
+//! ```
 
 mod admission;
 mod circuit_breaker;
@@ -52,9 +66,9 @@ struct Server {
     counts: StateCounts,
     renews_by: Option<Method>,
     spot_checks: SpotChecks,
-    /// Tokens whose re-auth command waits for the server to be back, and until when at the most.
+    /// Tokens whose re-auth command is delayed until the server is back, with the latest start.
     delayed_reauths: BTreeSet<(Moment, u32)>,
-    /// It is not configured any more, and waits for its last request to end.
+    /// The server is no longer configured; its last request has not finished.
     is_removed: bool,
 }
 
@@ -71,7 +85,7 @@ impl Server {
     }
 }
 
-/// All tokens, their schedule, and a gate for each server.
+/// All tokens, their timers, and a gate for each server.
 #[derive(Debug)]
 pub struct Scheduler {
     servers: Vec<Server>,
@@ -80,22 +94,22 @@ pub struct Scheduler {
     max_hooks: NonZeroU32,
     running_hooks: u32,
     reauths: Vec<ReauthLimiter>,
-    /// Whose turn it is among them to start a command.
+    /// The `reauth` method that is considered first for the next command (round-robin).
     next_reauth: usize,
-    /// Numbers of servers and of `reauth` methods to be given again.
+    /// Free ids of servers and of `reauth` methods.
     free_servers: Vec<ServerId>,
     free_reauths: Vec<ReauthId>,
     last_serial: u64,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
-    /// No re-auth attempt is begun any more.
+    /// No re-auth attempt starts any more.
     is_reauth_stopped: bool,
-    /// Nothing is begun any more.
+    /// No action starts any more.
     is_admission_stopped: bool,
 }
 
 impl Scheduler {
-    /// A scheduler of nothing yet, that runs at most `max_hooks` re-auth commands at once.
+    /// Creates a scheduler without tokens that runs at most `max_hooks` re-auth commands at once.
     pub fn new(max_hooks: NonZeroU32, seed: u64) -> Self {
         Self {
             servers: Vec::new(),
@@ -131,13 +145,13 @@ impl Scheduler {
         ServerId(id)
     }
 
-    /// Changes a server's limits; what is known of it stays.
+    /// Changes a server's limits and keeps its state.
     pub fn set_limits(&mut self, server: ServerId, limits: ServerLimits) {
         self.servers[server.index()].gate.set_limits(limits);
     }
 
-    /// Removes a server that no token uses any more. Its number is given again once the last
-    /// request to it has ended.
+    /// Removes a server that no token uses any more. Its id is reused once its last request has
+    /// finished.
     pub fn remove_server(&mut self, server: ServerId) {
         let removed = &mut self.servers[server.index()];
         if !std::mem::replace(&mut removed.is_removed, true) {
@@ -145,15 +159,15 @@ impl Scheduler {
         }
     }
 
-    /// Gives the number of a removed server free once nothing is under way there.
+    /// Frees the id of a removed server once no request is in flight.
     fn release_server(&mut self, server: ServerId) {
         if self.servers[server.index()].gate.in_flight() == 0 {
             self.free_servers.push(server);
         }
     }
 
-    /// Removes a `reauth` method that no token uses any more. Its number is given again once the
-    /// last attempt by it has ended.
+    /// Removes a `reauth` method that no token uses any more. Its id is reused once its last
+    /// command has finished.
     pub fn remove_reauth(&mut self, reauth: ReauthId) {
         let removed = &mut self.reauths[reauth.index()];
         if !std::mem::replace(&mut removed.is_removed, true) {
@@ -161,35 +175,34 @@ impl Scheduler {
         }
     }
 
-    /// Gives the number of a removed method free once none of its commands is under way.
+    /// Frees the id of a removed method once none of its commands is running.
     fn release_reauth(&mut self, reauth: ReauthId) {
         if self.reauths[reauth.index()].running == 0 {
             self.free_reauths.push(reauth);
         }
     }
 
-    /// Servers that are known, by what they are known for: configured, or with something under
-    /// way only.
+    /// Number of servers that are configured or have a request in flight.
     pub fn server_count(&self) -> usize {
         self.servers.len() - self.free_servers.len()
     }
 
-    /// `reauth` methods that are configured, or have a command under way.
+    /// Number of `reauth` methods that are configured or have a running command.
     pub fn reauth_count(&self) -> usize {
         self.reauths.len() - self.free_reauths.len()
     }
 
-    /// Requests to a server that are under way.
+    /// Requests in flight to a server.
     pub fn in_flight(&self, server: ServerId) -> u32 {
         self.servers[server.index()].gate.in_flight()
     }
 
-    /// Re-auth commands that are under way.
+    /// Running re-auth commands.
     pub const fn running_hooks(&self) -> u32 {
         self.running_hooks
     }
 
-    /// Ends the use of a command's slot.
+    /// Releases the slot of a command.
     fn release_hook(&mut self, permit: Permit) {
         let Permit::Hook(reauth) = permit else { return };
         self.running_hooks -= 1;
@@ -200,7 +213,7 @@ impl Scheduler {
         }
     }
 
-    /// Adds a way to new values.
+    /// Adds a `reauth` method.
     pub fn add_reauth(&mut self, spec: ReauthSpec) -> ReauthId {
         if let Some(id) = self.free_reauths.pop() {
             self.reauths[id.index()] = ReauthLimiter::new(spec);
@@ -211,27 +224,27 @@ impl Scheduler {
         ReauthId(id)
     }
 
-    /// Changes a way to new values; its failures stay.
+    /// Changes a `reauth` method and keeps its failures.
     pub fn set_reauth(&mut self, reauth: ReauthId, spec: ReauthSpec) {
         self.reauths[reauth.index()].set_spec(spec);
     }
 
-    /// Nothing logs in by this way before `until`.
+    /// Starts no attempt by this method before `until`.
     pub fn pause_reauth(&mut self, reauth: ReauthId, until: Moment) {
         self.reauths[reauth.index()].pause_until(until);
     }
 
-    /// The failures of a way that must outlive a restart; `None` if there are none.
+    /// The failures of a method that are persisted; `None` if there are none.
     pub fn reauth_failures(&self, reauth: ReauthId) -> Option<ReauthFailures> {
         self.reauths[reauth.index()].failures()
     }
 
-    /// Takes over the failures that an earlier run has seen.
+    /// Restores the failures of a method that an earlier run has counted.
     pub fn restore_reauth_failures(&mut self, reauth: ReauthId, failures: ReauthFailures) {
         self.reauths[reauth.index()].restore(failures);
     }
 
-    /// Takes over the re-auth attempts that an earlier run has made for a token.
+    /// Restores the re-auth attempts of a token that an earlier run has counted.
     pub fn restore_reauth_attempts(&mut self, id: TokenId, attempts: ReauthAttempts) {
         if let Some((active, _)) = self.table.activate(id.0) {
             active.token.restore_attempts(attempts);
@@ -239,19 +252,18 @@ impl Scheduler {
         }
     }
 
-    /// So many more tokens are about to come: room is made for all of them at once, as a table
-    /// that grows bit by bit is copied again and again.
+    /// Reserves memory for `more` tokens at once, so that the table is not copied while it grows.
     pub fn reserve(&mut self, more: usize) {
         self.table.reserve(more);
     }
 
-    /// Adds a token whose value has been put into [`Slot::A`], or that has none yet (then
-    /// [`SourceChange::Lost`] is to follow with the reason).
+    /// Adds a token. Its value is in [`Slot::A`], or it has none yet; then [`SourceChange::Lost`]
+    /// must follow with the reason.
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };
         self.servers[spec.server.index()].counts.add(&token);
         if !has_value {
-            // It wants nothing until it is told more.
+            // A missing token is idle until the next event.
             return TokenId(self.table.add_missing(now, spec));
         }
         let id = TokenId(self.table.add(&token, spec));
@@ -259,7 +271,7 @@ impl Scheduler {
         id
     }
 
-    /// Forgets a token. What is under way for it ends unheard.
+    /// Removes a token. The results of its actions in flight are dropped.
     pub fn remove_token(&mut self, id: TokenId) {
         self.leave_queue(id);
         let (token, server) = (self.token(id), self.spec(id).map(|spec| spec.server));
@@ -271,9 +283,9 @@ impl Scheduler {
         }
     }
 
-    /// Gives a token other rules; its state stays. On another server it is asked about anew,
-    /// whatever the one before said of it. What is due starts with the next
-    /// [`wake`](Self::wake), when every token that changes has its new rules.
+    /// Changes a token's configuration and keeps its state. On another server it is checked again,
+    /// whatever the previous one reported. What is due starts at the next [`wake`](Self::wake), so
+    /// that all changed tokens have their new configuration first.
     pub fn change_token(
         &mut self,
         id: TokenId,
@@ -299,24 +311,24 @@ impl Scheduler {
         self.enqueue(id, now, out);
     }
 
-    /// Begins no re-auth attempt from now on; checks continue.
+    /// Starts no re-auth attempt from now on. Checks continue.
     pub fn stop_reauth(&mut self) {
         self.is_reauth_stopped = true;
     }
 
-    /// Begins nothing from now on, and so says of nothing that it has begun. What is under way
-    /// may end, and values that it brings are still verified and stored.
+    /// Starts no action from now on. Actions in flight may finish, and new values are still
+    /// verified and persisted.
     pub fn stop_admitting(&mut self) {
         self.is_admission_stopped = true;
     }
 
-    /// When [`Scheduler::wake`] has something to do; `None` while only an answer can bring
-    /// anything.
+    /// When [`Scheduler::wake`] has something to do; `None` while only a completion can cause an
+    /// action.
     pub fn next_wake(&self) -> Option<Moment> {
         let gates = self.servers.iter().filter_map(|server| server.gate.opens_at());
         let delayed_reauths =
             self.servers.iter().filter_map(|server| Some(server.delayed_reauths.first()?.0));
-        // With no slot free for a command, the end of one comes first.
+        // Without a free slot, a running command must finish first.
         let reauths = self.reauths.iter().filter(|reauth| {
             reauth.has_waiting() && (reauth.route() == ReauthRoute::Server || self.has_slot(reauth))
         });

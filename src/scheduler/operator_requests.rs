@@ -1,4 +1,4 @@
-//! What people ask for: the scheduler holds it to the same gates as everything else.
+//! Operator requests. They obey the same limits as every other action.
 
 use super::Scheduler;
 use super::types::{SchedulerOutput, TokenId};
@@ -6,12 +6,12 @@ use crate::lifecycle::{Event, OperatorRequest, RequestError};
 use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
-    /// A person asks for something that concerns a token. A check or an attempt may still have
-    /// to wait for its server, or for a place.
+    /// An operator requests something for a token. A check or an attempt may still have to wait for
+    /// its server or for a slot.
     ///
     /// # Errors
     ///
-    /// Why it changes nothing.
+    /// If the request cannot be executed in the token's state.
     pub fn request(
         &mut self,
         id: TokenId,

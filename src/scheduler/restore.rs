@@ -9,10 +9,10 @@ use crate::lifecycle::{Event, Method, PersistedLife};
 use crate::time::Moment;
 
 impl Scheduler {
-    /// Goes on with a token where an earlier run left it, in place of
-    /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue): its value has been
-    /// put into the [spare slot](Scheduler::spare_slot). One that is known already, or whose
-    /// expiry has passed, is taken as a new value.
+    /// Restores a token from its persisted life, in place of
+    /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue). The value is in the
+    /// [spare slot](Scheduler::spare_slot). If the token already has a value, or the expiry has
+    /// passed, the value counts as a new one.
     pub fn restore(
         &mut self,
         id: TokenId,
@@ -28,7 +28,7 @@ impl Scheduler {
         self.wake(now, out);
     }
 
-    /// Takes over which call an earlier run found to extend lives on a server.
+    /// Restores which call an earlier run found to renew tokens on a server.
     pub fn restore_renewal_method(&mut self, server: ServerId, renews_by: Method) {
         self.servers[server.index()].renews_by = Some(renews_by);
     }
@@ -47,7 +47,7 @@ mod tests {
 
     const NOW: Moment = Moment::from_millis(10_000_000);
 
-    /// A scheduler that has resumed so many tokens with 50 of their 60 min left, and its effects.
+    /// A scheduler with `count` restored tokens that have 50 of 60 minutes left, and its outputs.
     fn restored(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
         let number = |number| NonZeroU32::new(number).unwrap();
         let mut scheduler = Scheduler::new(number(4), 7);
@@ -84,7 +84,7 @@ mod tests {
             .count()
     }
 
-    /// Answers the first calls that were made so.
+    /// Responds to all checks: the first `dead` ones find the token expired.
     fn answer(
         scheduler: &mut Scheduler,
         out: Vec<SchedulerOutput>,
@@ -107,24 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_is_asked_about_first() {
+    fn small_share_of_restored_tokens_is_checked_at_once() {
         let (_, out) = restored(10_000);
         assert!((20..=90).contains(&asked(&out)), "{}", asked(&out));
     }
 
     #[test]
-    fn at_least_one_is_asked_about() {
+    fn at_least_one_restored_token_is_checked_at_once() {
         assert_eq!(asked(&restored(1).1), 1);
     }
 
     #[test]
-    fn single_dead_ones_change_nothing() {
+    fn few_dead_tokens_change_nothing() {
         let (mut scheduler, out) = restored(10_000);
         assert_eq!(asked(&answer(&mut scheduler, out, 2)), 0);
     }
 
     #[test]
-    fn too_many_dead_ones_have_all_asked_about() {
+    fn too_many_dead_tokens_cause_all_to_be_checked() {
         let (mut scheduler, out) = restored(10_000);
         let dead = asked(&out) / 10;
         answer(&mut scheduler, out, dead);

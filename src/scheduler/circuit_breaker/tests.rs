@@ -45,18 +45,18 @@ fn three_distinct_tokens_open_it() {
 }
 
 #[test]
-fn a_server_with_fewer_tokens_that_are_asked_about_needs_all_of_these() {
+fn server_with_fewer_checked_tokens_opens_when_all_fail() {
     assert_eq!(fail(&mut CircuitBreaker::default(), 7, 1), BreakerChange::Opened);
     assert_eq!(fail(&mut CircuitBreaker::default(), 7, 0), BreakerChange::Opened, "a login");
     assert_eq!(fail(&mut CircuitBreaker::default(), 7, 2), BreakerChange::None);
 }
 
 #[test]
-fn a_response_between_restarts_the_count() {
+fn response_in_between_restarts_the_count() {
     let mut breaker = CircuitBreaker::default();
     fail(&mut breaker, 1, 10);
     fail(&mut breaker, 2, 10);
-    assert_eq!(respond(&mut breaker, 5), BreakerChange::Answered(vec![1, 2]));
+    assert_eq!(respond(&mut breaker, 5), BreakerChange::RetryFailed(vec![1, 2]));
     assert_eq!(fail(&mut breaker, 3, 10), BreakerChange::None);
 }
 
@@ -80,7 +80,7 @@ fn requests_started_before_the_last_response_do_not_open_it() {
 }
 
 #[test]
-fn tokens_that_fail_again_after_a_response_to_another_have_trouble_of_their_own() {
+fn token_that_fails_again_after_a_response_to_another_has_failures_of_its_own() {
     let mut breaker = CircuitBreaker::default();
     for _ in 0..5 {
         for token in 0..5 {
@@ -95,7 +95,7 @@ fn tokens_that_fail_again_after_a_response_to_another_have_trouble_of_their_own(
 }
 
 #[test]
-fn where_all_others_have_trouble_of_their_own_the_failure_of_the_last_one_opens_it() {
+fn failure_of_the_last_token_without_own_failures_opens_it() {
     let mut breaker = CircuitBreaker::default();
     for _ in 0..2 {
         fail(&mut breaker, 1, 2);
@@ -106,7 +106,7 @@ fn where_all_others_have_trouble_of_their_own_the_failure_of_the_last_one_opens_
 }
 
 #[test]
-fn tokens_that_never_had_a_response_say_little_about_a_server_that_answers_others() {
+fn tokens_without_any_response_do_not_open_it_if_others_had_one() {
     let mut breaker = CircuitBreaker::default();
     respond(&mut breaker, 0);
     let mut fail = |token| {
@@ -126,7 +126,7 @@ fn tokens_that_never_had_a_response_say_little_about_a_server_that_answers_other
 }
 
 #[test]
-fn failed_logins_do_not_open_it_while_other_tokens_are_asked_about() {
+fn failed_logins_do_not_open_it_while_other_tokens_are_checked() {
     for (asked, change) in [(1, BreakerChange::None), (0, BreakerChange::Opened)] {
         let mut breaker = CircuitBreaker::default();
         let failure = CheckFailure {
@@ -142,7 +142,7 @@ fn failed_logins_do_not_open_it_while_other_tokens_are_asked_about() {
 }
 
 #[test]
-fn where_only_tokens_with_trouble_of_their_own_are_left_their_failure_opens_it() {
+fn failures_open_it_if_only_tokens_with_own_failures_are_left() {
     let mut breaker = CircuitBreaker::default();
     for _ in 0..2 {
         (1..3).for_each(|token| drop(fail(&mut breaker, token, 9)));
@@ -154,7 +154,7 @@ fn where_only_tokens_with_trouble_of_their_own_are_left_their_failure_opens_it()
 }
 
 #[test]
-fn a_probe_that_nothing_comes_of_keeps_the_gap_to_the_next_one() {
+fn cancelled_probe_keeps_the_gap_to_the_next_one() {
     let mut breaker = opened();
     breaker.on_request(4, at(1_000));
     breaker.on_probe_cancelled();
@@ -162,7 +162,7 @@ fn a_probe_that_nothing_comes_of_keeps_the_gap_to_the_next_one() {
 }
 
 #[test]
-fn open_it_lets_one_probe_through_at_a_time() {
+fn open_breaker_admits_one_probe_at_a_time() {
     let mut breaker = opened();
     assert_eq!(breaker.opens_at(), Some(at(1_000)));
     assert!(breaker.on_request(4, at(0)));
@@ -173,7 +173,7 @@ fn open_it_lets_one_probe_through_at_a_time() {
 }
 
 #[test]
-fn probes_come_between_five_times_a_second_and_once_in_five_seconds() {
+fn gap_between_probes_is_200_ms_to_5_s() {
     for (gap, next) in [(0, 200), (3_600_000, 5_000)] {
         let mut breaker = opened();
         breaker.on_request(0, at(0));
@@ -191,7 +191,7 @@ fn probes_come_between_five_times_a_second_and_once_in_five_seconds() {
 }
 
 #[test]
-fn an_expiry_that_is_near_brings_the_next_probe_forward() {
+fn near_expiry_expedites_the_next_probe() {
     let mut breaker = opened();
     breaker.expedite(0, at(100), Duration::from_millis(400));
     assert_eq!(breaker.opens_at(), Some(at(500)));
@@ -200,14 +200,14 @@ fn an_expiry_that_is_near_brings_the_next_probe_forward() {
 }
 
 #[test]
-fn a_token_that_has_not_failed_in_this_outage_is_probed_at_the_shortest_gap() {
+fn token_without_a_failure_in_this_outage_is_probed_at_the_shortest_gap() {
     let mut breaker = opened();
     breaker.expedite(7, at(0), Duration::from_secs(60));
     assert_eq!(breaker.opens_at(), Some(at(200)));
 }
 
 #[test]
-fn the_quick_probes_of_an_outage_are_limited() {
+fn quick_probes_per_outage_are_limited() {
     let mut breaker = opened();
     for token in 10..9 + u32::from(QUICK_PROBES) {
         assert!(breaker.is_quick());
@@ -219,7 +219,7 @@ fn the_quick_probes_of_an_outage_are_limited() {
 }
 
 #[test]
-fn responses_to_requests_from_before_do_not_count_as_probes() {
+fn results_of_requests_before_the_outage_are_no_probes() {
     let mut breaker = opened();
     breaker.on_request(4, at(0));
     let failure = CheckFailure {
