@@ -1,4 +1,4 @@
-//! Answers about the value in use: alive, dead, or no conclusion, and what is done next.
+//! Results of checks: the value is alive, dead or undecided, and what follows.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ impl Transition<'_> {
         }
     }
 
-    /// A 401: final when a second query says so too. Where that contradicts one to a renewing
-    /// call that was only tried, it is this call that the server does not permit.
+    /// A 401. It is final once a second query confirms it. If the query contradicts a 401 to a
+    /// trial renewal, the server does not permit the renewing call.
     fn rejected(&mut self, fault: CallError) {
         self.token.task = match self.token.task {
             Task::ConfirmRejection { .. } | Task::ConfirmRefusal => {
@@ -75,13 +75,13 @@ impl Transition<'_> {
             Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
             Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },
         };
-        // The server has responded, so the second query need not wait for it to be back.
+        // The server has responded, so the second query need not wait for a recovery.
         self.token.backoff_level = 0;
         self.failed(fault, false, Duration::ZERO);
     }
 
-    /// The renewing call itself is refused: where it was only tried, or queries are
-    /// permitted instead, that is an answer too.
+    /// The server refuses the renewing call. This concludes a trial renewal, and a check where
+    /// queries are permitted instead.
     fn renew_refused(&mut self, fault: CallError) {
         self.token.renew_refused = true;
         if !self.abandon_proof() {
@@ -89,9 +89,9 @@ impl Transition<'_> {
         }
     }
 
-    /// No answer: the same is tried again; but a renewing call that was only tried may have
-    /// renewed all the same, or never answer, so a query comes next. One that is known to renew
-    /// elsewhere on this server is not given up for that: it becomes the check.
+    /// No response: the same call is retried. A trial renewal without a response may have renewed
+    /// the token, so a query follows. If renewals are known to work on this server, renewing
+    /// becomes the check.
     fn unanswered(&mut self, fault: CallError, at_least: Duration) {
         let known = self.context.renews_by == Some(Method::Renew);
         let exhaustion_reported = self.token.task == Task::RetryRenew && !known;
@@ -106,7 +106,7 @@ impl Transition<'_> {
         }
     }
 
-    /// A renewing call that was only tried brought nothing: the regular checks go on.
+    /// A trial renewal gave no result: regular checks continue.
     fn abandon_proof(&mut self) -> bool {
         let (
             Task::TryRenew | Task::RetryRenew,
@@ -116,13 +116,13 @@ impl Transition<'_> {
             return false;
         };
         self.plan_check(&reading);
-        // Past its expiry it is late already, however soon the next check is.
+        // Past the expiry the retry room has already begun, however soon the next check is.
         self.token.retry_room_start = self.token.retry_room_start.min(reading.expiry());
         self.renewal_not_observed(&reading);
         true
     }
 
-    /// No conclusion: the same is tried again after a pause of at least `at_least`.
+    /// An inconclusive result: retries after a pause of at least `at_least`.
     fn failed(&mut self, fault: CallError, misconfigured: bool, at_least: Duration) {
         self.token.failures = self.token.failures.saturating_add(1);
         self.token.unrecovered = true;
@@ -139,14 +139,14 @@ impl Transition<'_> {
         });
     }
 
-    /// The value in use was reported as alive: judge, report, and plan what follows.
+    /// The current value is alive: evaluates the renewal, reports, and plans the next check.
     pub(super) fn alive(&mut self, reading: Reading) {
         let earlier = match self.token.validity {
             Validity::Alive(earlier) | Validity::Unverified(earlier) => Some(earlier),
             Validity::Missing | Validity::Unknown | Validity::Expired | Validity::Rejected => None,
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
-        // No life left is no life that was confirmed.
+        // No remaining life does not confirm a life.
         let lives = reading.remaining_ms > 0;
         self.token.validity =
             if lives { Validity::Alive(reading) } else { Validity::Unverified(reading) };
@@ -160,7 +160,7 @@ impl Transition<'_> {
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.evaluate_renewal(task, &earlier, &reading));
         match renewed {
-            // Whether queries do instead stays open, and there may be no time to find out.
+            // Whether queries renew is still open, and there may be no time to find out.
             None => self.token.renew_refused = false,
             Some(_) if self.token.task == Task::Check => self.token.renew_unanswered = false,
             Some(_) => {}
@@ -182,7 +182,7 @@ impl Transition<'_> {
         });
     }
 
-    /// The value in use is dead.
+    /// The current value is dead.
     fn mark_dead(&mut self, validity: Validity, fault: CallError) {
         self.token.validity = validity;
         self.token.forget_failures();
@@ -217,7 +217,7 @@ impl Transition<'_> {
         let Some(mut candidate) = self.token.candidate else { return };
         match result.outcome {
             Outcome::Alive { remaining } => {
-                // An attempt whose own value was not judged yet is worth what this one is.
+                // An attempt whose own value was not verified is judged by this value.
                 let pending_reauth = self.token.pending_reauth;
                 self.promote_candidate();
                 self.token.pending_reauth = self.token.pending_reauth.or(pending_reauth);

@@ -1,11 +1,11 @@
-//! What a reloaded configuration changes for a token: its policy, or its server.
+//! Configuration changes: a new policy or another server.
 
 use super::context::Transition;
 use super::policy::Renewal;
 use super::token::{Candidate, InFlight, PendingRequest, Task, Validity};
 
 impl Transition<'_> {
-    /// The policy changed: the next check of a token that waits for it follows the new one.
+    /// The policy changed. A planned check follows the new schedule.
     pub(super) fn policy_changed(&mut self) {
         if self.context.policy.renewal != Renewal::Auto
             && matches!(self.token.task, Task::TryRenew | Task::RetryRenew)
@@ -37,8 +37,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Another server is asked from now on: what the one before it has said of the values, and
-    /// what it may still answer, does not count. An attempt under way decides as it would have.
+    /// The token moves to another server. What the previous server reported about its values, and
+    /// what it may still respond, is discarded. A re-auth attempt in flight is kept.
     pub(super) fn server_changed(&mut self) {
         match self.token.in_flight {
             Some(InFlight::Reauth(_)) => return,

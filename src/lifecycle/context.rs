@@ -10,20 +10,20 @@ use super::reading::Method;
 use super::token::Token;
 use crate::time::{Moment, whole_millis};
 
-/// What a transition depends on besides the state, the event and the time.
+/// What a transition depends on besides state, event and time.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The token's policy.
     pub policy: &'a Policy,
-    /// The call that is known to extend lives on the token's server.
+    /// The call that is known to renew tokens on the token's server.
     pub renews_by: Option<Method>,
-    /// One random draw.
+    /// A random number.
     pub draw: RandomFraction,
-    /// The server may be unavailable: it has answered no token since this one's calls fail.
+    /// The server may be unavailable: it has responded to no token since this one's checks fail.
     pub server_in_doubt: bool,
 }
 
-/// A transition under way.
+/// A transition in progress.
 pub(super) struct Transition<'a> {
     pub(super) token: Token,
     pub(super) now: Moment,
@@ -41,8 +41,8 @@ impl Transition<'_> {
         whole_millis(moment.since(self.now))
     }
 
-    /// The pause after one more failure at this level of the backoff, and the next level. A
-    /// pause that the expiry cuts short only fills the time before it, and raises nothing.
+    /// The pause after one more failure at this backoff level, and the next level. A pause that the
+    /// expiry shortens does not raise the level.
     pub(super) fn retry_pause(&self, level: u16) -> (Duration, u16) {
         let (schedule, draw) = (&self.context.policy.schedule, self.context.draw);
         let raised = level.saturating_add(1);

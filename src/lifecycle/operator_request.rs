@@ -1,7 +1,7 @@
-//! What people may ask for, and what a token makes of it.
+//! Operator requests: check, reauth, pause, resume, revoke.
 //!
-//! A request hurries or holds what the rules would do anyway: it never goes past a server's
-//! gate, and an attempt at a new value counts like any other.
+//! A request only expedites or suspends what the state machine does anyway: it never bypasses a
+//! server's limits, and a requested re-auth attempt counts like any other.
 
 use super::context::Transition;
 use super::event::Notice;
@@ -12,11 +12,11 @@ use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 impl Token {
-    /// Whether `request` makes sense at `now`.
+    /// Whether `request` can be executed at `now`.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// Why it cannot.
     pub fn validate_request(
         &self,
         request: OperatorRequest,
@@ -82,7 +82,8 @@ impl Transition<'_> {
         }
     }
 
-    /// The end of a revocation. Where another server is asked since, it says nothing.
+    /// A revocation has finished. If the token has moved to another server since, the result is
+    /// ignored.
     pub(super) fn revoke_finished(&mut self, result: Result<(), CallError>) {
         let counts = match self.token.in_flight {
             Some(InFlight::Revoke) => true,

@@ -1,4 +1,4 @@
-//! Re-authentication of one token: when the next attempt is due, and what one came to.
+//! Re-authentication of one token: when the next attempt is due, and how its result is evaluated.
 
 use super::check_timing::SHORTEST_USEFUL_LIFE;
 use super::context::Transition;
@@ -10,7 +10,8 @@ use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 impl Transition<'_> {
-    /// A dead or missing value: re-auth as soon as the budget allows, or watch the source.
+    /// The value is dead or missing: plans an attempt as soon as the budget permits, or watches the
+    /// source.
     pub(super) fn schedule_reauth(&mut self) {
         let Some(policy) = self.context.policy.reauth else {
             self.token.task = Task::Watch;
@@ -31,8 +32,8 @@ impl Transition<'_> {
         let Some(InFlight::Reauth(attempt)) = self.token.in_flight else { return };
         self.token.in_flight = None;
         let duration_ms = whole_millis(end.duration);
-        // Nothing is asked during an attempt: an unknown value has come from the source since
-        // it began, perhaps put there by the attempt itself. A changed source wins.
+        // No check runs during an attempt, so an unknown value came from the source since it
+        // started, perhaps written by the attempt itself. A changed source has priority.
         if self.token.validity == Validity::Unknown {
             return self.superseded(attempt, duration_ms, end.result);
         }
@@ -54,8 +55,8 @@ impl Transition<'_> {
         }
     }
 
-    /// An attempt ended after the source had offered a value by itself: that value is the one
-    /// to be verified, and decides what the attempt was worth.
+    /// An attempt finished after the source offered a value. That value is verified, and decides
+    /// whether the attempt succeeded.
     fn superseded(&mut self, attempt: u32, duration_ms: u64, result: ReauthOutcome) {
         match result {
             ReauthOutcome::NewValue { .. } | ReauthOutcome::SameValue => {
@@ -70,7 +71,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The value that re-auth brought is not one that lives.
+    /// The new value is dead.
     pub(super) fn new_value_rejected(&mut self, pending_reauth: PendingReauth, fault: &CallError) {
         let error = format!("the new value is dead on arrival: {}", fault.error).into();
         let fault = ReauthError { error, status: fault.status, ..ReauthError::default() };
@@ -99,14 +100,13 @@ impl Transition<'_> {
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
-    /// A life that nothing extends may be followed up before it ends.
+    /// Plans an attempt before the expiry if the token cannot be renewed.
     pub(super) fn plan_early_reauth(&mut self, reading: &Reading) {
         self.token.early_reauth_at =
             if self.token.doubts < DOUBTS_TO_CONCLUDE { None } else { self.early_reauth(reading) };
     }
 
-    /// The server responds again: an attempt that waits because one without a conclusion came
-    /// before it starts now.
+    /// The server responds again: an attempt that waits after an inconclusive one starts now.
     pub(super) fn expedite_reauth(&mut self) {
         let Some(policy) = self.context.policy.reauth else { return };
         if !self.token.budget.is_inconclusive() || self.token.budget.is_exhausted(&policy, self.now)
@@ -124,23 +124,23 @@ impl Transition<'_> {
         }
     }
 
-    /// When a new value is to be obtained for one that lives until `reading` says, and that
-    /// nothing extends; `None` where that is not wanted.
+    /// When an early attempt starts for a token that cannot be renewed; `None` if early attempts
+    /// are not configured.
     fn early_reauth(&self, reading: &Reading) -> Option<Moment> {
         let policy = self.context.policy.reauth?;
         let allowed = self.token.budget.next_attempt_at(&policy, self.now);
         Some(self.early_reauth_wanted(reading)?.max(allowed))
     }
 
-    /// The same, whatever the budget says.
+    /// The same, regardless of the budget.
     pub(super) fn early_reauth_wanted(&self, reading: &Reading) -> Option<Moment> {
         self.context.policy.reauth?;
         let before = whole_millis(self.context.policy.reauth_before?);
         Some(Moment::from_millis(reading.expiry().as_millis().saturating_sub(before)))
     }
 
-    /// The value that re-auth brought died although it was alive a moment ago; to be said
-    /// before what has been said since `at`.
+    /// Reports that the value of the last attempt died although it was alive; inserted before the
+    /// notices since `at`.
     pub(super) fn report_early_death(&mut self, at: usize) {
         let attempt = self.token.budget.counted();
         let retry_in_ms = self.ms_until(self.token.due);
@@ -151,8 +151,8 @@ impl Transition<'_> {
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
     }
 
-    /// The value in use was found alive: if it came from re-auth, that has succeeded; unless
-    /// so little of it is left that no check can follow.
+    /// The current value is alive. If it came from re-auth, the attempt has succeeded, unless the
+    /// remaining life is too short for a check.
     pub(super) fn conclude_reauth(&mut self, reading: &Reading) {
         let Some(PendingReauth { attempt, duration_ms }) = self.token.pending_reauth.take() else {
             return;

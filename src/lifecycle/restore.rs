@@ -1,4 +1,4 @@
-//! A life that goes on after a restart, from what an earlier run knew of it.
+//! Restores a life after a restart.
 
 use super::context::Transition;
 use super::reading::Reading;
@@ -7,8 +7,7 @@ use super::types::{DeadlineStage, PersistedLife, Slot};
 use crate::time::Moment;
 
 impl Token {
-    /// What of the life of the value in use must outlive a restart; `None` while the last
-    /// answer is not that it lives.
+    /// The life of the current value that is persisted; `None` unless the value is alive.
     pub fn persisted_life(&self) -> Option<(Slot, PersistedLife)> {
         let Validity::Alive(reading) = self.validity else { return None };
         let persisted = PersistedLife {
@@ -23,13 +22,13 @@ impl Token {
         Some((self.active, persisted))
     }
 
-    /// Whether all that is known of the value in use comes from an earlier run.
+    /// Whether everything known about the current value comes from an earlier run.
     pub const fn is_restored(&self) -> bool {
         self.restored
     }
 
-    /// The next check comes at `now`, for what an earlier run knew is in doubt. One that has been
-    /// found dead since has none; its next attempt at a new value keeps to its budget.
+    /// Checks a restored token at `now`, because persisted lives are unreliable. A token that was
+    /// found dead since has no check; its next attempt obeys its budget.
     pub(super) fn recheck_restored(&mut self, now: Moment) {
         if self.restored && matches!(self.validity, Validity::Alive(_)) {
             self.due = self.due.min(now);
@@ -38,9 +37,9 @@ impl Token {
 }
 
 impl Transition<'_> {
-    /// An earlier boot of the machine knew this of the value. How much time has passed since is
-    /// not known, as the wall clock may have stood still or jumped: the token is unverified and
-    /// is checked at once. The remembered expiry only orders the wait queue.
+    /// The life was persisted in an earlier boot. How much time has passed is unknown, because the
+    /// wall clock may have stopped or jumped: the token is unverified and is checked at once. The
+    /// persisted expiry only orders the wait queue.
     fn restore_from_earlier_boot(&mut self, persisted: &PersistedLife) {
         let remaining_ms = persisted.expiry.as_millis() - self.now.as_millis();
         let (sent, by) = (self.now, persisted.by);
@@ -49,12 +48,12 @@ impl Transition<'_> {
         self.token.restored = true;
     }
 
-    /// The source's value stands in the spare slot, and an earlier run knew this of it. The
-    /// schedule goes on where it was; a spot check comes at once.
+    /// The source's value is in the spare slot and its life was persisted. The schedule continues;
+    /// a spot check is due at once.
     ///
-    /// The clock of an earlier boot may lie before the origin of this one: what was left then
-    /// counts from the origin, so the expiry stays and the check comes sooner. The reading is
-    /// never compared with the next one: what was asked between the two is not known.
+    /// The request may have been sent before the origin of this boot's clock. Then the reading
+    /// starts at the origin, so that the expiry stays and the check is earlier. The reading is
+    /// never compared with the next one, because requests between the two are unknown.
     pub(super) fn restored(&mut self, persisted: PersistedLife, spot_check: bool) {
         let first = self.token.validity == Validity::Missing && self.token.in_flight.is_none();
         self.new_value_in_source();

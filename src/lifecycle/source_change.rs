@@ -1,4 +1,4 @@
-//! New values: from the source, from re-auth; which value counts, and how it is kept.
+//! Source changes: the source offers another value, the current one, or none.
 
 use super::context::Transition;
 use super::event::{Notice, SourceChange};
@@ -28,7 +28,7 @@ impl Transition<'_> {
         match self.token.validity {
             Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),
             Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
-                // An attempt whose own value was not judged yet is worth what this one is.
+                // An attempt whose own value was not verified is judged by this value.
                 let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
                 let obtained = obtained.map(|(pending_reauth, _)| (pending_reauth, true));
                 self.token.candidate = Some(Candidate::new(self.now, obtained));

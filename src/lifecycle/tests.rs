@@ -1,5 +1,4 @@
-//! The specification of one token's life: what follows from what, on a clock that the
-//! tests move and against a server that follows a script.
+//! Specification of one token's state machine, with virtual time and a scripted server.
 
 mod check_result;
 mod compact;

@@ -5,19 +5,19 @@ use std::time::Duration;
 use super::reading::Method;
 use crate::time::Moment;
 
-/// One of the two places that a token's values are kept in. The value in use is in one,
-/// a newcomer is put into the other.
+/// One of the two slots for a token's values: the current value is in one, a candidate in the
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Slot {
-    /// The first place.
+    /// The first slot.
     #[default]
     A,
-    /// The second place.
+    /// The second slot.
     B,
 }
 
 impl Slot {
-    /// The other place.
+    /// The other slot.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -27,33 +27,33 @@ impl Slot {
     }
 }
 
-/// What an action of a token needs before it may start.
+/// What an action needs before it may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
-    /// A place among its server's requests.
+    /// A request to its server.
     Server,
-    /// A re-auth attempt's place.
+    /// A re-auth attempt.
     Reauth,
     /// Nothing.
     None,
 }
 
-/// Something that a person asks for.
+/// Something that an operator requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperatorRequest {
-    /// Ask about the value in use now.
+    /// Check the current value now.
     Check,
-    /// Obtain a new value now, although the one in use may live.
+    /// Obtain a new value now, although the current one may be alive.
     Reauth,
-    /// Neither ask nor log in until [`Resume`](Self::Resume).
+    /// Neither check nor log in until [`Resume`](Self::Resume).
     Pause,
-    /// Go on after a pause, with a check at once.
+    /// End a pause, and check at once.
     Resume,
-    /// End the life of the value in use; what follows is what follows any death.
+    /// Revoke the current value. What follows is the same as after any death.
     Revoke,
 }
 
-/// Why a request changes nothing.
+/// Why a request cannot be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The value is dead, or there is none.
@@ -62,7 +62,7 @@ pub enum RequestError {
     /// The token is paused.
     #[error("the token is paused; resume it first")]
     Paused,
-    /// The token has no way to a new value.
+    /// The token has no `reauth` method.
     #[error("the token has no `reauth` in the configuration")]
     NoReauth,
     /// No attempt is left in this window.
@@ -71,47 +71,48 @@ pub enum RequestError {
         /// Time until the window ends, in milliseconds.
         retry_in_ms: u64,
     },
-    /// The way to new values is left alone: too many failures of all its tokens, or `quiet`.
+    /// The `reauth` method admits no attempt: too many failures of all its tokens, or a maintenance
+    /// window.
     #[error("its way to new values is left alone for another {} s", retry_in_ms.div_ceil(1_000))]
     Held {
-        /// Time until it opens, in milliseconds.
+        /// Time until it admits attempts, in milliseconds.
         retry_in_ms: u64,
     },
 }
 
-/// What of a life must outlive a restart.
+/// The life of a value that is persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PersistedLife {
-    /// The moment until which the value is known to live.
+    /// Its expiry.
     pub expiry: Moment,
-    /// What was left of its life when it was asked about, in milliseconds.
+    /// Remaining life at the check, in milliseconds.
     pub remaining_ms: u64,
-    /// A whole life, in milliseconds; 0 if unknown.
+    /// A full life, in milliseconds; 0 if unknown.
     pub life_ms: u64,
-    /// The call that was answered.
+    /// The call that was responded to.
     pub by: Method,
     /// A renewal of the value has been proven.
     pub proven: bool,
-    /// It was told that no call extends the value's life.
+    /// It was reported that no call renews the value.
     pub unrenewable: bool,
     /// The response came in this boot of the machine, so `expiry` was measured by this clock.
     pub this_boot: bool,
 }
 
-/// Why a re-auth attempt brought nothing.
+/// Why a re-auth attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReauthError {
-    /// One sentence for people; holds no secret.
+    /// One sentence for people; contains no secret.
     pub error: Box<str>,
-    /// The hook's exit status, where it ended by itself.
+    /// The exit status of the hook, if it ended by itself.
     pub exit_status: Option<i32>,
-    /// The status in the server's answer, where a server was asked.
+    /// The status in the response, if a request was sent.
     pub status: Option<u16>,
-    /// The server's wish for quiet, where it had one.
+    /// How long the server asked to pause, if it did.
     pub retry_after: Option<Duration>,
-    /// A server was asked, and came to no conclusion or did not answer.
+    /// A request was sent, and the response was inconclusive or missing.
     pub unavailable: bool,
-    /// The attempt came to no conclusion: neither the API's refusal nor a useless value. It
+    /// The attempt was inconclusive: neither rejected by the API nor ended with a useless value. It
     /// counts toward no budget and is repeated.
     pub inconclusive: bool,
 }
@@ -119,20 +120,20 @@ pub struct ReauthError {
 /// Why a new value is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReauthReason {
-    /// The life is over.
+    /// The value has expired.
     Expired,
     /// The server does not know the value.
     Rejected,
     /// There is no value.
     Missing,
-    /// The life is about to end, and nothing extends it.
+    /// The value expires soon and cannot be renewed.
     Expiring,
-    /// A person has asked for it.
+    /// An operator requested it.
     Requested,
 }
 
 impl ReauthReason {
-    /// The word that hooks and logs get.
+    /// The reason as text for hooks and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -144,7 +145,7 @@ impl ReauthReason {
     }
 }
 
-/// Where a new current value comes from.
+/// Where a new current value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReplacedBy {
     /// A re-auth attempt.
@@ -156,7 +157,7 @@ pub enum ReplacedBy {
 }
 
 impl ReplacedBy {
-    /// The word that the event log uses.
+    /// The origin as text for the event log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reauth => "reauth",
@@ -166,7 +167,7 @@ impl ReplacedBy {
     }
 }
 
-/// How much of the retry room is gone.
+/// How much of the retry room has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum DeadlineStage {
     /// Less than half.

@@ -1,4 +1,5 @@
-//! The current value and the candidate: which one counts, and whether it is persisted.
+//! Current and candidate value: which one is current, when it is checked, and whether it is
+//! persisted.
 
 use super::backoff::{backoff, short_reading_wait};
 use super::check_timing::{SHORTEST_TIMEOUT, check_wait};
@@ -10,7 +11,7 @@ use super::types::{DeadlineStage, ReplacedBy};
 use crate::time::whole_millis;
 
 impl Transition<'_> {
-    /// The spare value takes the place of the one in use, and is asked about at once.
+    /// Makes the candidate the current value, to be checked at once.
     pub(super) fn promote_candidate(&mut self) {
         self.token.active = self.token.active.other();
         self.token.pending_write = None;
@@ -30,21 +31,22 @@ impl Transition<'_> {
             }
         }
         self.reset_value();
-        // What came to no conclusion is tried again on a fresh connection, whatever it is now.
+        // After an inconclusive check the retry uses a fresh connection, also for the promoted
+        // value.
         if let Some(candidate) = candidate {
             self.token.failures = candidate.failures;
             self.token.backoff_level = candidate.backoff_level;
         }
     }
 
-    /// The source does not offer the candidate any more: an answer about it is of no use.
+    /// The source no longer offers the candidate: the result of its check is discarded.
     pub(super) fn discard_candidate_check(&mut self) {
         if let Some(InFlight::Candidate(_)) = self.token.in_flight {
             self.token.in_flight = Some(InFlight::Discarded(self.token.active.other()));
         }
     }
 
-    /// A renewing call answered with another value: that is the token from now on.
+    /// A renewing call responded with a new value, which becomes the current one.
     pub(super) fn adopt_renewed_value(&mut self) {
         self.notify(Notice::Replaced(ReplacedBy::Renewal));
         self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
@@ -52,7 +54,7 @@ impl Transition<'_> {
         self.token.doubts = 0;
     }
 
-    /// The value in use is another one, of which nothing is known yet.
+    /// The current value changed: nothing is known about it.
     pub(super) fn reset_value(&mut self) {
         self.token.validity = Validity::Unknown;
         self.token.task = Task::Check;

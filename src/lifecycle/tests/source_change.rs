@@ -1,4 +1,4 @@
-//! Values that the source offers or withholds: which one counts.
+//! Values that the source offers or withdraws: which one is current.
 
 use super::world::{Life, alive, answer, asks, expired, not_allowed, rejected, secs, timed_out};
 use crate::lifecycle::{Action, CheckResult};
@@ -6,7 +6,7 @@ use crate::lifecycle::{
     Event, Method, Notice, Renewal, ReplacedBy, Resource, Slot, SourceChange, Token, Validity,
 };
 
-/// A token that lives, with another value in its source.
+/// A live token with another value in its source.
 fn with_candidate() -> Life {
     let mut life = Life::new().alive();
     life.advance(secs(10));
@@ -15,14 +15,14 @@ fn with_candidate() -> Life {
 }
 
 #[test]
-fn a_candidate_is_asked_about_at_once_while_the_old_value_stays_in_use() {
+fn candidate_is_checked_at_once_while_the_old_value_stays_current() {
     let mut life = with_candidate();
     assert_eq!(asks(life.admit(), Slot::B), Some(Method::Query));
     assert_eq!(life.token.active_slot(), Slot::A);
 }
 
 #[test]
-fn a_candidate_that_lives_is_taken() {
+fn live_candidate_becomes_the_current_value() {
     let mut life = with_candidate();
     life.check(alive(60_000));
     assert_eq!(life.token.active_slot(), Slot::B);
@@ -32,7 +32,7 @@ fn a_candidate_that_lives_is_taken() {
 }
 
 #[test]
-fn a_candidate_is_not_compared_with_the_value_before_it() {
+fn candidate_is_not_compared_with_the_value_before_it() {
     let mut life = with_candidate();
     life.advance(secs(40));
     life.check(alive(30_000));
@@ -40,7 +40,7 @@ fn a_candidate_is_not_compared_with_the_value_before_it() {
 }
 
 #[test]
-fn a_candidate_that_is_expired_is_dropped_and_the_old_value_goes_on() {
+fn expired_candidate_is_dropped_and_the_current_value_stays() {
     let mut life = with_candidate();
     life.check(expired());
     assert_eq!(life.said(), ["candidate expired"]);
@@ -49,7 +49,7 @@ fn a_candidate_that_is_expired_is_dropped_and_the_old_value_goes_on() {
 }
 
 #[test]
-fn a_candidate_is_rejected_by_the_second_401_only() {
+fn candidate_is_rejected_by_the_second_401_only() {
     let mut life = with_candidate();
     life.check(rejected());
     assert_eq!(life.said(), ["check failed"]);
@@ -59,7 +59,7 @@ fn a_candidate_is_rejected_by_the_second_401_only() {
 }
 
 #[test]
-fn a_candidate_that_cannot_be_judged_is_retried_and_the_old_value_still_checked() {
+fn undecided_candidate_is_retried_while_the_current_value_is_checked() {
     let mut life = with_candidate();
     let mut asked = Vec::new();
     while life.now < life.token.expiry().unwrap() {
@@ -73,7 +73,7 @@ fn a_candidate_that_cannot_be_judged_is_retried_and_the_old_value_still_checked(
 }
 
 #[test]
-fn a_candidate_that_only_its_own_calls_fail_for_does_not_starve_the_old_value() {
+fn candidate_that_only_its_own_calls_fail_for_does_not_starve_the_old_value() {
     let mut life = with_candidate();
     for _ in 0..100 {
         life.sleep();
@@ -86,7 +86,7 @@ fn a_candidate_that_only_its_own_calls_fail_for_does_not_starve_the_old_value() 
 }
 
 #[test]
-fn an_old_value_that_dies_meanwhile_makes_way_for_the_candidate() {
+fn death_of_the_current_value_promotes_the_candidate() {
     let mut life = with_candidate();
     life.check(timed_out());
     life.advance(secs(57));
@@ -105,7 +105,7 @@ fn an_old_value_that_dies_meanwhile_makes_way_for_the_candidate() {
 }
 
 #[test]
-fn an_answer_about_a_candidate_that_was_replaced_meanwhile_is_ignored() {
+fn check_result_of_a_candidate_that_was_replaced_meanwhile_is_ignored() {
     let mut life = with_candidate();
     life.admit();
     life.source(SourceChange::NewValue);
@@ -117,7 +117,7 @@ fn an_answer_about_a_candidate_that_was_replaced_meanwhile_is_ignored() {
 }
 
 #[test]
-fn a_401_for_a_replaced_candidate_does_not_count_against_its_successor() {
+fn status_401_for_a_replaced_candidate_does_not_count_against_its_successor() {
     let mut life = with_candidate();
     life.check(rejected());
     life.source(SourceChange::NewValue);
@@ -126,7 +126,7 @@ fn a_401_for_a_replaced_candidate_does_not_count_against_its_successor() {
 }
 
 #[test]
-fn a_value_that_comes_while_the_first_is_not_yet_judged_is_a_candidate() {
+fn value_that_comes_while_the_first_is_not_yet_evaluated_is_a_candidate() {
     let mut life = Life::new();
     life.check(timed_out());
     life.source(SourceChange::NewValue);
@@ -135,7 +135,7 @@ fn a_value_that_comes_while_the_first_is_not_yet_judged_is_a_candidate() {
 }
 
 #[test]
-fn a_dead_token_takes_what_its_source_offers() {
+fn dead_token_adopts_the_value_that_its_source_offers() {
     for death in [expired(), rejected()] {
         let mut life = Life::new().alive();
         life.check(death.clone());
@@ -150,7 +150,7 @@ fn a_dead_token_takes_what_its_source_offers() {
 }
 
 #[test]
-fn each_dead_value_is_told_once() {
+fn each_dead_value_is_reported_once() {
     let mut life = Life::new().alive();
     life.check(expired());
     for _ in 0..3 {
@@ -161,7 +161,7 @@ fn each_dead_value_is_told_once() {
 }
 
 #[test]
-fn a_missing_value_is_told_once_until_there_is_one() {
+fn missing_value_is_reported_once_until_there_is_one() {
     let mut life = Life::new().without_value();
     life.source(SourceChange::Lost("it is empty".into()));
     assert_eq!(life.said(), ["missing"]);
@@ -173,7 +173,7 @@ fn a_missing_value_is_told_once_until_there_is_one() {
 }
 
 #[test]
-fn a_source_that_loses_its_value_does_not_disturb_the_one_in_use() {
+fn source_without_a_value_keeps_the_current_one() {
     let mut life = Life::with_reauth().alive();
     let wakes = life.wakes_at();
     life.source(SourceChange::Lost("no such file".into()));
@@ -183,7 +183,7 @@ fn a_source_that_loses_its_value_does_not_disturb_the_one_in_use() {
 }
 
 #[test]
-fn a_dead_value_is_not_called_in_use() {
+fn dead_value_is_not_reported_as_current() {
     let mut life = Life::new().alive();
     life.check(expired());
     life.notices.clear();
@@ -192,7 +192,7 @@ fn a_dead_value_is_not_called_in_use() {
 }
 
 #[test]
-fn a_candidate_that_a_renewing_call_renamed_is_stored_under_its_new_name() {
+fn candidate_that_a_renewing_call_renamed_is_persisted_under_its_new_name() {
     let mut life = Life::with_renewal(Renewal::Renew);
     life.check(alive(100_000));
     life.source(SourceChange::NewValue);
@@ -204,7 +204,7 @@ fn a_candidate_that_a_renewing_call_renamed_is_stored_under_its_new_name() {
 }
 
 #[test]
-fn an_answer_about_the_old_value_leaves_a_new_candidate_alone() {
+fn check_result_of_the_old_value_leaves_a_new_candidate_alone() {
     let mut life = Life::new().alive();
     life.advance(secs(67));
     life.admit();
@@ -216,7 +216,7 @@ fn an_answer_about_the_old_value_leaves_a_new_candidate_alone() {
 }
 
 #[test]
-fn a_candidate_that_its_source_takes_back_is_forgotten() {
+fn candidate_withdrawn_by_its_source_is_dropped() {
     let mut life = with_candidate();
     life.source(SourceChange::Reverted);
     assert_eq!(life.admit(), None);
@@ -228,7 +228,7 @@ fn a_candidate_that_its_source_takes_back_is_forgotten() {
 }
 
 #[test]
-fn a_candidate_that_its_source_still_offers_is_not_forgotten() {
+fn candidate_still_offered_by_its_source_is_kept() {
     let mut life = with_candidate();
     life.source(SourceChange::Lost("no such file".into()));
     life.source(SourceChange::Reappeared);
@@ -253,7 +253,7 @@ fn each_replacement_of_the_current_value_is_reported_with_its_origin() {
 }
 
 #[test]
-fn a_first_value_replaces_nothing_unless_it_was_reported_to_be_missing() {
+fn first_value_replaces_nothing_unless_it_was_reported_to_be_missing() {
     let mut life = Life::new();
     life.token = Token::without_value(life.now);
     life.source(SourceChange::NewValue);
