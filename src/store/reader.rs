@@ -1,4 +1,4 @@
-//! Reading the store at the start, table by table, without holding any of it twice.
+//! Reads the state database at startup, table by table, without a second copy in memory.
 
 use rusqlite::{Error, Row};
 
@@ -15,20 +15,20 @@ use crate::clock;
 use crate::token_file::StoreFault;
 
 impl Store {
-    /// Hands what is known of lives to `some`, a few at a time, the newest first: of what is
-    /// known of one token only what comes first counts.
+    /// Passes the lives to `some`, a few at a time, newest first. Only the first entry of a token
+    /// counts.
     ///
     /// # Errors
     ///
-    /// When it cannot be read. Where that is for damage it is no error: what follows the
-    /// damage is not handed out, and [`Store::set_aside`] tells.
+    /// If it cannot be read. Damage is not an error: rows after the damage are skipped, and
+    /// [`Store::set_aside`] reports it.
     pub fn lives(&mut self, mut some: impl FnMut(&[StoredLife<'_>])) -> Result<(), StoreFault> {
         let clocks = self.database.clocks();
         let mut entries = 0;
         let sql = format!("{SELECT_LIVES} ORDER BY number DESC");
         let read = self.scan(&sql, |database, row| {
-            if let Some(part) = life_batch_in(database, clocks, row)? {
-                part.lives(|stored_lives| {
+            if let Some(batch) = life_batch_in(database, clocks, row)? {
+                batch.lives(|stored_lives| {
                     entries += stored_lives.len() as u64;
                     some(stored_lives);
                 });
@@ -39,9 +39,9 @@ impl Store {
         read
     }
 
-    /// Hands every value that was kept, with its token's name, to `each`; of a token that was
-    /// removed, also until when it is kept, in milliseconds since 1970. A value that is not as it
-    /// was written, or that is kept no longer, is passed over, and deleted later.
+    /// Passes every stored value and its token's name to `each`; for a removed token also until
+    /// when it is kept, in milliseconds since 1970. Values that fail authentication or have expired
+    /// are skipped, and deleted later.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Store {
         read
     }
 
-    /// Hands every count to `each`.
+    /// Passes every counter to `each`.
     ///
     /// # Errors
     ///
@@ -83,9 +83,9 @@ impl Store {
         })
     }
 
-    /// Hands each server's name to `each`, with whether it is the renewing call that extends
-    /// lives there. `addresses` gives the present address of a server: what another one has
-    /// taught does not count, and is deleted later.
+    /// Passes each server's name to `each`, with whether the renewing call renews there.
+    /// `addresses` returns the current URL of a server. Rows for another URL are skipped, and
+    /// deleted later.
     ///
     /// # Errors
     ///

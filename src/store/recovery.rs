@@ -11,23 +11,23 @@ use crate::time::Moment;
 use crate::token_file::StoreFault;
 
 impl Database {
-    /// Sets the database aside, keeps of it what can still be read of the values and counts,
-    /// and begins a new one.
+    /// Sets the database aside and starts a new one with the values and counters that can still be
+    /// read.
     pub(super) fn start_over(&mut self) -> Result<StoreFault, StoreFault> {
         let saved = self.salvage();
-        // The file is let go of before it is moved.
+        // Close the file before it is renamed.
         self.connection = Connection::open_in_memory().map_err(|e| fault(&self.path, &e))?;
-        let told = damaged(&self.path)?;
+        let report = damaged(&self.path)?;
         let (new, _) = Self::open(&self.path)?;
         *self = new;
         self.restore(&saved).map_err(|error| fault(&self.path, &error))?;
-        Ok(told)
+        Ok(report)
     }
 
-    /// What can still be read of what cannot be asked for again.
+    /// What can still be read and cannot be requested again.
     fn salvage(&self) -> WriteBatch {
         let mut saved = WriteBatch::default();
-        // Each scan ends where the damage begins; what came before it is kept.
+        // Each scan stops at the damage; rows before it are saved.
         let _ = scan(self, SELECT_VALUES, |database, row| {
             if let Some(stored) = value_in(database, row)? {
                 let name: Box<str> = row.get_ref(0)?.as_str()?.into();

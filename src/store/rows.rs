@@ -13,7 +13,7 @@ use crate::clock;
 use crate::secret::TokenValue;
 use crate::time::Moment;
 
-/// The kinds of counts, as they stand on the disk.
+/// Kinds of counters, as stored.
 pub(super) const KIND_TOKEN: i64 = 0;
 
 pub(super) const KIND_REAUTH: i64 = 1;
@@ -26,17 +26,17 @@ pub(super) const SELECT_COUNTERS: &str =
     "SELECT kind, name, window_end_ms, count, in_a_row FROM attempt";
 
 impl Database {
-    /// From where what was kept is looked at now.
+    /// The clocks of this run.
     pub(super) fn clocks(&self) -> ClockContext {
         let wall_ms = clock::wall_clock().as_millisecond();
         let present = ClockReading { now: clock::now(), wall_ms };
         ClockContext { boot: self.boot, present, written_ms: self.written_ms }
     }
 
-    /// The tokens whose value is kept, as far as they can be read.
+    /// Tokens with a stored value, as far as they can be read.
     pub(super) fn names(&self) -> HashSet<Box<str>> {
         let mut names = HashSet::new();
-        // Whoever writes next meets the damage and deals with it.
+        // The next write detects the damage and recovers.
         let _ = scan(self, "SELECT name FROM value", |_, row| {
             names.insert(row.get_ref(0)?.as_str()?.into());
             Ok(())
@@ -44,7 +44,7 @@ impl Database {
         names
     }
 
-    /// The newest of the lives that were written before the row of this number, and its own.
+    /// The newest batch of lives with a smaller row number, and its number.
     pub(super) fn life_batch_before(
         &self,
         number: i64,
@@ -57,7 +57,7 @@ impl Database {
     }
 }
 
-/// The part of a row of [`SELECT_LIVES`]; `None` where its clocks are not as they were written.
+/// The lives in a row of [`SELECT_LIVES`]; `None` if its clocks fail authentication.
 pub(super) fn life_batch_in(
     database: &Database,
     clocks: ClockContext,
@@ -79,7 +79,7 @@ pub(super) fn header_mac(salt: &Salt, written: &WriteContext) -> i64 {
     salt.mac(&[&boot, &at.now.as_millis().to_le_bytes(), &wall])
 }
 
-/// Goes through the rows of `sql`.
+/// Passes every row of `sql` to `each`.
 pub(super) fn scan(
     database: &Database,
     sql: &str,
@@ -93,7 +93,7 @@ pub(super) fn scan(
     Ok(())
 }
 
-/// The value of a row of [`SELECT_VALUES`]; `None` if it is not as it was written.
+/// The value in a row of [`SELECT_VALUES`]; `None` if it fails authentication.
 pub(super) fn value_in(database: &Database, row: &Row<'_>) -> Result<Option<StoredValue>, Error> {
     let name = row.get_ref(0)?.as_str()?;
     let (tag, value) = (row.get::<_, i64>(1)?, row.get_ref(2)?.as_str()?);
