@@ -15,10 +15,10 @@ pub enum ClientError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file does not contain what it must, or not in a form that can be used.
+    /// A file has the wrong content or format.
     #[error("`{key}` of [server.{server}], {place}, cannot be used: {reason}")]
     Invalid {
         /// The server's name.
@@ -27,10 +27,10 @@ pub enum ClientError {
         key: &'static str,
         /// The file, or the credential.
         place: String,
-        /// What is wrong with it, and what to do.
+        /// The problem and the remedy.
         reason: String,
     },
-    /// `ca_file` holds no certificate that can be used.
+    /// `ca_file` contains no usable certificate.
     #[error(
         "`ca_file` of [server.{server}], {}, holds no usable certificate: it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)",
         path.display()
@@ -41,28 +41,28 @@ pub enum ClientError {
         /// The file.
         path: PathBuf,
     },
-    /// `proxy` is no address of a proxy.
+    /// `proxy` is not the URL of a proxy.
     #[error("`proxy` of [server.{server}] cannot be used ({reason}): give it as http://HOST:PORT")]
     Proxy {
         /// The server's name.
         server: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The TLS library has nothing to trust, or the like.
+    /// The TLS library cannot be set up, for example without any authority.
     #[error(
         "no connections can be made to [server.{server}] ({reason}): install this system's certificate authorities (the package is usually `ca-certificates`), or set `ca_file`"
     )]
     Unusable {
         /// The server's name.
         server: String,
-        /// What the library said.
+        /// The library's error.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// Whether it may pass without a change of the configuration: a file appears, or is complete.
+    /// Whether it can disappear without a configuration change: a file appears, or is completed.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Unreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => true,
@@ -70,7 +70,7 @@ impl ClientError {
         }
     }
 
-    /// The file that it is about.
+    /// The affected file.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),

@@ -1,8 +1,8 @@
-//! What a request was about, for the words of its error.
+//! Context of a request, for error messages.
 
 use super::endpoint::Endpoint;
 
-/// What was asked: decides the words of a fault, and what must not stand in them.
+/// The request that an error message is about, and the secret that must not appear in it.
 pub(super) struct RequestContext<'a> {
     /// The server's name in the configuration.
     pub(super) server: &'a str,
@@ -11,7 +11,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) secret: &'a str,
 }
 
-/// What is known of TLS client authentication with a server.
+/// What is known about TLS client authentication with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientCertificateState {
     /// A certificate is configured.
