@@ -14,8 +14,9 @@
 //! transitions                       applies an event to one token, queues it
 //! read_model                        queries
 //! server_gate  reauth_limiter       limits of one server, of one `reauth` method
+//! token_table                       all tokens
+//! token_slot  extra_table  spec_table
 //! wait_queue  rate_limiter  circuit_breaker  spot_checks  timer_queue
-//! token_table  token_slot  extra_table  spec_table
 //! types
 //! ```
 
