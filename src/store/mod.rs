@@ -1,4 +1,4 @@
-//! State database: what must survive a restart, in one crash-safe SQLite file in `state_dir`.
+//! State database: what must survive a restart, in one crash-safe `SQLite` file in `state_dir`.
 //!
 //! It contains the life of each token, values that their sources cannot store, the counters of
 //! re-auth attempts, and the renewal method of each server. It is opened and read once at startup

@@ -306,7 +306,7 @@ fn counters_and_renewal_methods_are_restored() {
     let address = |_: &str| Some("https://one".to_owned());
     store
         .renewal_methods(address, |server, renewing| {
-            renewal_methods.push((server.to_owned(), renewing))
+            renewal_methods.push((server.to_owned(), renewing));
         })
         .unwrap();
     assert_eq!(renewal_methods, [("sarus".to_owned(), true)], "another address is another server");
