@@ -8,7 +8,7 @@ use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Census, Keeper};
+use crate::scheduler::{Scheduler, StateCounts};
 use crate::systemd;
 use crate::time::Moment;
 
@@ -38,7 +38,7 @@ impl StatusLine {
     pub(super) fn tell(
         &mut self,
         now: Moment,
-        keeper: &Keeper,
+        scheduler: &Scheduler,
         rejected: Option<&ConfigRejection>,
     ) {
         if !self.wanted {
@@ -50,7 +50,7 @@ impl StatusLine {
         }
         self.told_at = Some(now);
         self.pending = false;
-        let line = sentence(now, keeper, rejected);
+        let line = sentence(now, scheduler, rejected);
         if line != self.last {
             // A status line that is lost is replaced by the next one.
             let _ = systemd::status(&line);
@@ -78,7 +78,7 @@ impl Daemon {
 
     /// The line for systemd as of now.
     pub(super) fn status_line(&self) -> String {
-        sentence(clock::now(), &self.keeper, self.config_rejected.as_ref())
+        sentence(clock::now(), &self.scheduler, self.config_rejected.as_ref())
     }
 
     /// systemd cannot be told something: it will notice; people are told once.
@@ -92,10 +92,10 @@ impl Daemon {
 }
 
 /// How all tokens are, in one line, and whether a restart may fail.
-fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) -> String {
-    let census = keeper.census();
-    let mut line = counts(&census);
-    if let Some(next) = keeper.next_wake() {
+fn sentence(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
+    let state_counts = scheduler.state_counts();
+    let mut line = counts(&state_counts);
+    if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
         let _ = write!(line, "; next check in {seconds} s");
@@ -106,8 +106,9 @@ fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) ->
     line
 }
 
-fn counts(census: &Census) -> String {
-    let Census { alive, retrying, unverified, expired, rejected, missing, paused } = *census;
+fn counts(state_counts: &StateCounts) -> String {
+    let StateCounts { alive, retrying, unverified, expired, rejected, missing, paused } =
+        *state_counts;
     let total = alive + retrying + unverified + expired + rejected + missing + paused;
     let mut line = match total {
         0 => return "no tokens".into(),
@@ -151,14 +152,18 @@ mod tests {
 
     #[test]
     fn the_line_names_only_what_there_is() {
-        let census = Census { alive: 1_020, retrying: 3, expired: 1, ..Census::default() };
-        assert_eq!(counts(&census), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
+        let state_counts =
+            StateCounts { alive: 1_020, retrying: 3, expired: 1, ..StateCounts::default() };
+        assert_eq!(counts(&state_counts), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
     }
 
     #[test]
     fn one_token_is_no_plural_and_none_is_said() {
-        assert_eq!(counts(&Census { missing: 1, ..Census::default() }), "1 token: 1 missing");
-        assert_eq!(counts(&Census::default()), "no tokens");
+        assert_eq!(
+            counts(&StateCounts { missing: 1, ..StateCounts::default() }),
+            "1 token: 1 missing"
+        );
+        assert_eq!(counts(&StateCounts::default()), "no tokens");
     }
 
     #[test]
