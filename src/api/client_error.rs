@@ -3,11 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::token_file::sandbox_remark;
+
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A file cannot be read.
-    #[error("`{key}` of [server.{server}], {}, cannot be read: check its path and mode", path.display())]
+    #[error(
+        "`{key}` of [server.{server}], {}, cannot be read: check its path and mode{}",
+        path.display(),
+        sandbox_remark(path).unwrap_or_default()
+    )]
     Unreadable {
         /// The server's name.
         server: String,

@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use super::client_error::ClientError;
 use super::context::ClientCertificateState;
-use super::materials::{CertificateWarning, Materials};
+use super::materials::{CERT_KEYS, CertificateWarning, KEY_KEYS, Materials, place};
 use super::transport_error::reason;
 use super::tunnel::Tunnel;
 use crate::settings::Server;
@@ -161,18 +161,19 @@ fn tls(
         .map_err(unusable)?
         .with_root_certificates(mem::replace(&mut materials.authorities, RootCertStore::empty()));
     let mut config = match (materials.identity.take(), &server.client_certificate) {
-        (Some((chain, key)), Some(files)) => {
+        (Some((chain, key)), Some(sources)) => {
+            let cert_key = CERT_KEYS.of(&sources.cert);
             builder.with_client_auth_cert(chain, key).map_err(|error| ClientError::Invalid {
                 server: server.name.clone(),
-                key: "client_key_file",
-                place: files.key_file.display().to_string(),
+                key: KEY_KEYS.of(&sources.key),
+                place: place(&sources.key),
                 reason: match error {
                     rustls::Error::InconsistentKeys(_) => format!(
-                        "the key does not belong to the certificate in `client_cert_file` ({}): \
-                         name the two files of one pair, with the client's own certificate first",
-                        files.cert_file.display()
+                        "the key does not belong to the certificate in `{cert_key}` ({}): \
+                         name the two parts of one pair, with the client's own certificate first",
+                        place(&sources.cert)
                     ),
-                    error => format!("{error}: is it the key of `client_cert_file`?"),
+                    error => format!("{error}: is it the key of `{cert_key}`?"),
                 },
             })?
         }

@@ -15,12 +15,14 @@ use super::scrape::Scrape;
 use super::search::Search;
 use super::survey::Look;
 use crate::clock;
-use crate::control::{self, Bound, Caller, Command, Handed, Health, Problem};
-use crate::control::{ProblemKind, Reply};
+use crate::control::{
+    self, Bound, Caller, Command, Handed, Health, Inherited, Problem, ProblemKind, Reply,
+    SOCKET_RETRY, SocketReport, SocketState,
+};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
-use crate::settings::{DEFAULT_SOCKET, Reader};
+use crate::settings::{Control, DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
 
 /// The group that may look, where it is there: the one that the package makes.
@@ -31,29 +33,48 @@ pub(crate) const GROUP: &str = "tokenkeep";
 const LISTEN_RETRY: Duration = Duration::from_secs(3);
 
 impl Daemon {
-    /// Opens the control interface: on the socket that systemd has handed over, or on one of its
+    /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
     /// own, and on the address that is configured. Not being able to is a warning: tokens are
-    /// kept alive all the same. The address is tried again until it works.
-    pub fn open_control(&mut self, inherited: Option<Bound>) {
+    /// kept alive all the same. Both are tried again until they work.
+    pub fn open_control(&mut self, inherited: Inherited) {
         let (sender, commands) = control::channel();
         self.control.commands = Some(commands);
-        self.open_socket(inherited, sender.clone());
+        let Inherited { sockets, listeners, unusable } = inherited;
+        for error in unusable {
+            self.warn_of_control("a socket that systemd handed over is not served", None, &error);
+        }
+        self.open_sockets(sockets, &sender);
+        for listener in listeners {
+            let control = self.control_settings().clone();
+            match control::serve_public(listener, &control, sender.clone()) {
+                Ok(interface) => self.control.interfaces.push(interface),
+                Err(error) => {
+                    let message = "a socket that systemd handed over is not served";
+                    self.warn_of_control(message, None, &error.to_string());
+                }
+            }
+        }
         if let Err((listen, error)) = self.listen(sender.clone()) {
             let message = format!(
                 "page, metrics and health are not served; trying again every {} s",
                 LISTEN_RETRY.as_secs()
             );
-            self.warn_of_control(&message, &listen.to_string(), &error.to_string());
+            self.warn_of_control(&message, Some(&listen.to_string()), &error.to_string());
             self.control.listen_retry = Some((clock::now() + LISTEN_RETRY, sender));
         }
     }
 
+    /// `[control]` as of the start: a reload does not change it.
+    fn control_settings(&mut self) -> &Control {
+        self.control.settings.get_or_insert_with(|| self.settings.control.clone())
+    }
+
     /// Serves page, metrics and health on the configured address, if there is one.
     fn listen(&mut self, sender: mpsc::Sender<Command>) -> Result<(), (SocketAddr, io::Error)> {
-        // A reload does not change it: `control.listen` needs a restart.
-        let control = self.control.settings.get_or_insert_with(|| self.settings.control.clone());
+        let control = self.control_settings();
         let Some(listen) = control.listen else { return Ok(()) };
-        let interface = control::serve_public(listen, control, sender);
+        let interface = control::listen(listen)
+            .and_then(|listener| control::serve_public(listener, control, sender));
         self.control.interfaces.push(interface.map_err(|error| (listen, error))?);
         Ok(())
     }
@@ -76,34 +97,69 @@ impl Daemon {
         self.say(Name::ConfigWarning, Severity::Info, message, fields);
     }
 
-    fn open_socket(&mut self, inherited: Option<Bound>, sender: mpsc::Sender<Command>) {
+    fn open_sockets(&mut self, mut sockets: Vec<Bound>, sender: &mpsc::Sender<Command>) {
         let path = self.settings.control.socket.clone();
         let place = path.display().to_string();
-        let bound =
-            inherited.map_or_else(|| control::bind(&path, GROUP), |bound| Ok((bound, None)));
-        let opened = bound.map_err(|fault| fault.to_string()).and_then(|(bound, remark)| {
-            let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            Ok((interface, remark))
-        });
-        match opened {
-            Ok((interface, remark)) => {
-                self.control.interfaces.push(interface);
-                // Whoever puts it elsewhere has chosen the folder, and who may enter that.
-                if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
-                    let message = "the control socket is not for the group that it is meant for";
-                    self.warn_of_control(message, &place, &remark);
+        if sockets.is_empty() {
+            match control::bind(&path, GROUP) {
+                Ok((bound, remark)) => {
+                    sockets.push(bound);
+                    // Whoever puts it elsewhere has chosen the folder, and who may enter that.
+                    if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
+                        let message =
+                            "the control socket is not for the group that it is meant for";
+                        self.warn_of_control(message, Some(&place), &remark);
+                    }
+                }
+                Err(fault) => {
+                    self.warn_of_no_socket(&place, &fault.to_string());
+                    let interface = control::serve_later(&path, GROUP, sender.clone());
+                    self.control.interfaces.push(interface);
                 }
             }
-            Err(error) => self.warn_of_control(
-                "there is no control socket; `tokenkeep status` and the like cannot work",
-                &place,
-                &error,
-            ),
+        }
+        for bound in sockets {
+            match control::serve(bound, GROUP, sender.clone()) {
+                Ok(interface) => self.control.interfaces.push(interface),
+                Err(error) => self.warn_of_no_socket(&place, &error.to_string()),
+            }
         }
     }
 
-    fn warn_of_control(&mut self, message: &str, place: &str, error: &str) {
-        let fields = Fields { error: Some(error), path: Some(place), ..Fields::default() };
+    fn warn_of_no_socket(&mut self, place: &str, error: &str) {
+        let message = format!(
+            "there is no control socket; `tokenkeep status` and the like cannot work; trying \
+             again every {} s",
+            SOCKET_RETRY.as_secs()
+        );
+        self.warn_of_control(&message, Some(place), error);
+    }
+
+    fn report_socket(&mut self, report: &SocketReport) {
+        let path = report.path.display().to_string();
+        let (severity, message, error) = match &report.state {
+            SocketState::Made => {
+                (Severity::Info, "the control socket is served now".to_owned(), None)
+            }
+            SocketState::MadeAgain => {
+                let message = "the control socket was removed or replaced; it was created again";
+                (Severity::Warn, message.to_owned(), None)
+            }
+            SocketState::Lost(error) => {
+                let message = format!(
+                    "the control socket was removed or replaced and cannot be created again; \
+                     trying again every {} s",
+                    SOCKET_RETRY.as_secs()
+                );
+                (Severity::Warn, message, Some(error.as_str()))
+            }
+        };
+        let fields = Fields { path: Some(&path), error, ..Fields::default() };
+        self.say(Name::ConfigWarning, severity, &message, fields);
+    }
+
+    fn warn_of_control(&mut self, message: &str, place: Option<&str>, error: &str) {
+        let fields = Fields { error: Some(error), path: place, ..Fields::default() };
         self.say(Name::ConfigWarning, Severity::Warn, message, fields);
     }
 
@@ -120,6 +176,7 @@ impl Daemon {
                     self.control.surveys.add(Look::Search(search));
                 }
             }
+            Command::Socket(report) => self.report_socket(&report),
             Command::Alive(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
                 self.control.surveys.add(Look::Scrape(Scrape::begin(names, reply)));

@@ -70,6 +70,7 @@ impl Daemon {
                     && !token.has_candidate()
                 {
                     self.roster.settle(id, token.active_slot());
+                    self.reconsider_refused(id);
                 }
             }
             _ => {}
@@ -79,7 +80,8 @@ impl Daemon {
     /// Whether the value that a response names is not another token's. If it is, the response was
     /// misrouted and says nothing about this token: it becomes an error, and the value is refused.
     fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut CheckResult) -> bool {
-        let Some(owner) = self.roster.owner_of(renamed.to.by_ref(), ticket.token) else {
+        let owner = self.roster.owner_of(renamed.to.by_ref(), ticket.token);
+        let Some(owner) = owner.and_then(|owner| Some(self.roster.token(owner)?.name())) else {
             return true;
         };
         let error = format!(
@@ -137,6 +139,9 @@ impl Daemon {
                 Some(_) | None => ReauthOutcome::SameValue,
             };
         }
+        if let Some(fault) = self.foreign_login(ticket.token, value.by_ref()) {
+            return ReauthOutcome::Failed(fault);
+        }
         self.roster.put(ticket.token, spare, value.by_ref());
         if stored {
             self.is_in_source(ticket.token, &value);
@@ -147,6 +152,7 @@ impl Daemon {
     /// The source holds this value now, whatever a look that began before says of it.
     pub(super) fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
         self.roster.set_in_source(id, Some(value.by_ref()));
+        self.refused.remove(id);
         self.roster.outdate_looks(id);
     }
 
@@ -167,7 +173,9 @@ impl Daemon {
                 self.is_in_source(ticket.token, &value);
                 self.forget_unwritten(ticket.token);
                 self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.outputs);
-                self.offer(ticket.token, value.by_ref());
+                if !self.is_refused(ticket.token, value.by_ref()) {
+                    self.offer(ticket.token, value.by_ref());
+                }
             }
             Ok(Stored::NotInFile(value, fault)) => self.keep_in_state_dir(ticket, value, fault),
             Ok(Stored::InStateDir(fault)) => {

@@ -1,9 +1,10 @@
-//! Whether the process may open as many files as the configuration can need.
+//! Limits of the process and the kernel that do not fit the configuration.
 
 use super::Daemon;
 use crate::events::{Fields, Name, Severity};
 use crate::process;
 use crate::settings::Settings;
+use crate::systemd;
 
 /// Descriptors for everything but connections to servers and commands: standard streams, the log,
 /// the state database, timers, control clients, inventories and files that are being read.
@@ -19,16 +20,35 @@ fn needed(settings: &Settings) -> u64 {
 }
 
 impl Daemon {
+    /// Warns if the kernel refuses to watch files, once for each limit.
+    pub(super) fn warn_of_watches(&mut self) {
+        let shortage = self.watcher.shortage().or_else(|| self.stocks.shortage());
+        if std::mem::replace(&mut self.memory.warned_shortage, shortage) == shortage {
+            return;
+        }
+        let Some(shortage) = shortage else { return };
+        self.say(
+            Name::ConfigWarning,
+            Severity::Warn,
+            "files cannot be watched, so that they are compared every 2 s",
+            Fields { error: Some(&shortage.to_string()), ..Fields::default() },
+        );
+    }
+
     /// Warns if the limit of descriptors does not fit the configuration, once for each need.
     pub(super) fn warn_of_limits(&mut self) {
         let (needed, limit) = (needed(&self.settings), process::descriptor_limit());
         if needed <= limit || self.memory.warned_need.replace(needed) == Some(needed) {
             return;
         }
+        let raise = if systemd::is_service() {
+            format!("set `LimitNOFILE={needed}` in the unit")
+        } else {
+            format!("raise `ulimit -Hn` to {needed} (`LimitNOFILE={needed}` in a systemd unit)")
+        };
         let error = format!(
             "up to {needed} are needed for the `max_in_flight` of all servers and `max_hooks`, and \
-             the limit is {limit}: set `LimitNOFILE={needed}` in the unit (`ulimit -Hn` elsewhere), \
-             or lower `max_in_flight`"
+             the limit is {limit}: {raise}, or lower `max_in_flight`"
         );
         self.say(
             Name::ConfigWarning,

@@ -16,6 +16,7 @@ use crate::store::{
     Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer,
 };
 use crate::time::{Moment, whole_millis};
+use crate::token_file::Shortage;
 
 /// What of the store is needed again while the daemon runs.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Memory {
     pub(super) removed: Vec<Box<str>>,
     /// So many descriptors are needed, and that was warned of.
     pub(super) warned_need: Option<u64>,
+    /// Why files cannot be watched, which was warned of.
+    pub(super) warned_shortage: Option<Shortage>,
     /// Some of the lives come from an earlier boot.
     pub(super) rebooted: bool,
 }

@@ -15,6 +15,7 @@ mod desk;
 mod ends;
 mod farewell;
 mod figures;
+mod foreign;
 mod inventories;
 mod late;
 mod leisure;
@@ -60,6 +61,7 @@ use signal_hook_tokio::Signals;
 use self::deaths::Deaths;
 use self::desk::Desk;
 use self::figures::Figures;
+use self::foreign::Refused;
 use self::late::Late;
 use self::memory::Memory;
 use self::reading::Reader;
@@ -86,7 +88,7 @@ use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
 use crate::time::Moment;
-use crate::token_file::{StoreFault, Watcher};
+use crate::token_file::{self, StoreFault, Watcher};
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
 /// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
@@ -168,6 +170,7 @@ pub struct Daemon {
     /// Writes of token files, by path, with the value of one that was given up.
     writes: Turns<Option<TokenValue>>,
     unwritten: Unwritten,
+    refused: Refused,
     deaths: Deaths,
     client_retries: ClientRetries,
     unread: UnreadFiles,
@@ -233,6 +236,7 @@ impl Daemon {
             logins: Turns::default(),
             writes: Turns::default(),
             unwritten: Unwritten::default(),
+            refused: Refused::default(),
             deaths: Deaths::default(),
             client_retries: ClientRetries::default(),
             unread: UnreadFiles::default(),
@@ -263,6 +267,7 @@ impl Daemon {
         let store = daemon.opened(store);
         daemon.warn(&apply::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
+        daemon.warn_of_watches();
         Ok(daemon)
     }
 
@@ -380,8 +385,12 @@ impl Daemon {
                 let Some(kept) = self.roster.token(id) else { return };
                 let hook_succeeded =
                     matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
+                let is_missing = matches!(notice, Notice::Missing { .. });
+                let source = kept.source().filter(|_| is_missing);
+                let path = source.as_ref().map(token_file::describe);
                 let fields = Fields {
                     token: Some(kept.name()),
+                    path: path.as_deref(),
                     server: Some(&self.roster.remote(kept.terms().server).settings.name),
                     exit_status: hook_succeeded.then_some(0),
                     ..Fields::default()

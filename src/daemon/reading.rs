@@ -13,6 +13,7 @@ use super::apply::{certificate_warnings, clients};
 use super::beside::blocking;
 use super::roster::Remote;
 use super::server_client::ServerClient;
+use crate::control::unmapped_readers;
 use crate::settings::{Loaded, Settings};
 
 /// The longest that a reading may take: a hundred times what ten thousand tokens do.
@@ -36,6 +37,7 @@ impl Fresh {
     pub(super) fn new(mut loaded: Loaded, old: &[Remote]) -> Result<Self, String> {
         let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
+        loaded.warnings.extend(unmapped_readers(&loaded));
         Ok(Self { loaded, clients, unchanged: false })
     }
 

@@ -18,6 +18,7 @@ use crate::control::{ConfigRejection, Reloaded};
 use crate::events::{self, Fields, Name, Severity};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
+use crate::text::one_line;
 
 /// How long the loop works on what has no due time before it does what is due.
 const SLICE: Duration = Duration::from_millis(2);
@@ -227,6 +228,7 @@ impl Daemon {
         self.unread.clear();
         self.config_rejected = None;
         self.warn(&warnings);
+        self.warn_of_watches();
         self.read_all();
         let changes = &application.changes;
         let [added, removed, changed] =
@@ -298,7 +300,7 @@ impl Daemon {
             Name::ConfigRejected,
             Severity::Error,
             "configuration reload failed; the previous configuration stays active",
-            Fields { error: Some(error), ..Fields::default() },
+            Fields { error: Some(&one_line(error)), ..Fields::default() },
         );
         let rejection = ConfigRejection { at: clock::wall_clock(), error: error.to_owned() };
         self.config_rejected = Some(rejection);

@@ -59,7 +59,8 @@ impl Daemon {
             return pass.repeats.add(EntryLocation::Line(line), fault);
         }
         pass.seen.add(token);
-        let same = value.as_ref().is_ok_and(|value| kept.in_source() == Some(*value));
+        let same = value.as_ref().is_ok_and(|value| kept.in_source() == Some(*value))
+            && !self.refused.contains(token);
         let is_file = matches!(kept.terms().origin, Origin::File(..));
         if kept.line() != line {
             self.roster.set_line(token, line);

@@ -4,6 +4,7 @@
 //! else knows how. Decides nothing about them.
 
 mod kept;
+mod owners;
 mod remotes;
 mod row;
 mod terms;
@@ -23,6 +24,7 @@ pub(super) use self::remotes::Remote;
 pub(super) use self::row::LastWords;
 pub(super) use self::terms::{Origin, StockId, Terms};
 
+use self::owners::Owners;
 use self::remotes::Remotes;
 use self::row::{More, Row};
 use self::terms::AllTerms;
@@ -38,9 +40,7 @@ pub(super) struct Roster {
     /// By the hash of their names, which stand in the arena.
     names: HashTable<TokenId>,
     keys: RandomState,
-    /// The token that has a value, by the value's hash: made when it is first needed. An entry
-    /// may be outdated.
-    owners: Option<HashMap<u64, TokenId>>,
+    owners: Owners,
     terms: AllTerms,
     remotes: Remotes,
 }
@@ -97,6 +97,7 @@ impl Roster {
     }
 
     pub(super) fn remove(&mut self, id: TokenId) {
+        self.owners.forget(id);
         let hash = self.keys.hash_one(self.name(id));
         if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
             entry.remove();

@@ -31,6 +31,7 @@ impl Held {
 impl Daemon {
     /// Files with these keys may have changed.
     pub(super) fn look_at(&mut self, keys: Vec<u32>) {
+        self.warn_of_watches();
         let wanted = keys.into_iter().filter_map(|key| {
             let id = self.scheduler.id_of(key)?;
             errand(id, self.roster.token(id)?)
@@ -122,9 +123,10 @@ impl Daemon {
                 if recalled.is_some() {
                     self.forget_stored_value(id);
                 }
-                if unchanged {
+                // Considered again: its owner may have another value by now.
+                if unchanged && !self.refused.contains(id) {
                     self.source_changed(id, SourceChange::Reappeared);
-                } else {
+                } else if !self.is_refused(id, value) {
                     self.forget_superseded(id);
                     self.offer(id, value);
                 }
@@ -135,6 +137,7 @@ impl Daemon {
 
     pub(super) fn lost(&mut self, id: TokenId, fault: &SourceFault) {
         self.roster.set_in_source(id, None);
+        self.refused.remove(id);
         if let Some(stored) = self.roster.take_recalled(id) {
             self.offer(id, stored.value.by_ref());
             self.resume_unwritten(id);

@@ -25,7 +25,7 @@ use crate::inventory::{
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::{Inventory, InventorySource};
-use crate::token_file::{SourceFaultKind, Touched, Watcher};
+use crate::token_file::{Shortage, SourceFaultKind, Touched, Watcher};
 
 /// Parts that wait for the loop; the reading then waits as well.
 pub(super) const WAITING_PARTS: usize = 2;
@@ -222,6 +222,11 @@ impl Stocks {
         }
         self.watcher.set_paths(files);
         self.watcher.set_folders(folders);
+    }
+
+    /// What is lacking to have files and folders watched.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        self.watcher.shortage()
     }
 
     /// Takes note that a token is gone.

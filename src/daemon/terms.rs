@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Daemon;
 use super::roster::{Kept, Origin, Terms};
 use crate::clock;
-use crate::lifecycle::Policy;
+use crate::lifecycle::{Policy, SourceChange};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Reauth, Server, Upkeep};
 use crate::store::StoredValue;
@@ -68,6 +68,7 @@ impl Daemon {
         let Some(kept) = self.roster.token(id) else { return false };
         let (same_terms, same_origin) =
             (kept.terms() == terms, kept.terms().origin == terms.origin);
+        let was_missing = kept.in_source().is_none();
         if same_rules && same_terms {
             return false;
         }
@@ -75,6 +76,12 @@ impl Daemon {
         self.perform();
         if !same_origin {
             self.roster.forget_source(id);
+            self.refused.remove(id);
+            if was_missing {
+                // That the new source has no value either is an event of its own.
+                let change = SourceChange::Reappeared;
+                self.scheduler.source_changed(id, change, clock::now(), &mut self.outputs);
+            }
         }
         self.roster.set_terms(id, terms);
         if !same_rules {
@@ -86,11 +93,13 @@ impl Daemon {
     /// A token that is not to be kept alive any longer.
     pub(super) fn let_go(&mut self, id: TokenId) {
         self.put_by(id);
+        self.refused.remove(id);
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
         self.unwritten.forget_token(id);
         self.watcher.remove_path(id.key());
         self.scheduler.remove_token(id);
         self.roster.remove(id);
+        self.reconsider_refused(id);
     }
 }
 

@@ -275,7 +275,9 @@ impl Daemon {
             Ok(Stored::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
                 self.forget_unwritten(id);
-                self.offer(id, value.by_ref());
+                if !self.is_refused(id, value.by_ref()) {
+                    self.offer(id, value.by_ref());
+                }
             }
             Ok(Stored::NotInFile(_, fault) | Stored::InStateDir(fault)) | Err(fault) => {
                 self.retry_file_later(id, &fault);

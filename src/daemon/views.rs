@@ -7,6 +7,7 @@ use crate::events::{Happened, Severity};
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::time::{Moment, whole_millis};
+use crate::token_file;
 
 /// Events in a token's story: more than anybody reads at once.
 const EVENTS: usize = 100;
@@ -48,6 +49,7 @@ impl Daemon {
         });
         Some(Story {
             token: self.view(id)?,
+            source: kept.source().as_ref().map(token_file::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,

@@ -10,6 +10,7 @@ use tracing::Level;
 
 use super::format::plain;
 use super::record::Record;
+use crate::text::{one_line, printable};
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -31,7 +32,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
         datagram.extend_from_slice(value.as_bytes());
         datagram.push(b'\n');
     };
-    put("MESSAGE", &message(record));
+    put("MESSAGE", &printable(&message(record)));
     put("PRIORITY", priority(record.level));
     put("SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
     put("SYSLOG_FACILITY", FACILITY_DAEMON);
@@ -49,7 +50,8 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
 }
 
 /// What `journalctl` shows of a record without being asked for fields: whom it concerns, what
-/// happened, and why, where the sentence does not say so itself.
+/// happened, and why, where the sentence does not say so itself. One line, as `journalctl` indents
+/// further lines as if they were other messages.
 fn message(record: &Record) -> String {
     let mut message = record.message.clone();
     if let Some(whom) = record.text("token").or_else(|| record.text("server")) {
@@ -60,7 +62,7 @@ fn message(record: &Record) -> String {
         message.push_str(": ");
         message.push_str(why);
     }
-    message
+    if message.contains('\n') { one_line(&message) } else { message }
 }
 
 /// syslog's number for a level.
@@ -183,6 +185,14 @@ mod tests {
     fn the_message_says_why_unless_it_does_so_already() {
         assert_eq!(told(vec![("error", text("gone"))]), "the token has expired: gone");
         assert_eq!(told(vec![("error", text("has expired"))]), "the token has expired");
+    }
+
+    #[test]
+    fn the_message_is_one_line_whatever_the_reason_is() {
+        assert_eq!(
+            told(vec![("error", text("a:\n    b\n\nc"))]),
+            "the token has expired: a:; b; c"
+        );
     }
 
     #[test]

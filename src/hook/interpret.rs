@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
+use crate::token_file::sandbox_remark;
 
 /// Maximum output of a command. A token has at most 4 KiB; the rest is for messages of tools. More
 /// is a mistake, and the command is killed.
@@ -58,7 +60,8 @@ pub enum HookResult {
 pub enum HookError {
     /// The program or its interpreter does not exist.
     #[error(
-        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it"
+        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotFound {
         /// The program as configured.
@@ -66,7 +69,8 @@ pub enum HookError {
     },
     /// The program is not executable for the service's user.
     #[error(
-        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec"
+        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
         /// The program as configured.

@@ -163,7 +163,11 @@ mod tests {
             let value = match line % 3 {
                 0 => Ok(ValueRef::again(&value)),
                 1 => Ok(ValueRef::again("short")),
-                _ => Err(SourceFault { place: "x".into(), kind: SourceFaultKind::Empty }),
+                _ => Err(SourceFault {
+                    place: "x".into(),
+                    kind: SourceFaultKind::Empty,
+                    remark: "".into(),
+                }),
             };
             let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
             let warnings = if line % 5 == 0 { vec![warning] } else { Vec::new() };

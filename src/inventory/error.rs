@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::ValueFault;
+use crate::systemd::advice;
+use crate::token_file::sandbox_remark;
 
 /// How many invalid lines are listed individually. A file of another format consists of invalid
 /// lines.
@@ -134,12 +136,18 @@ impl BadEntries {
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
     /// No such file or directory.
-    #[error("{}: there is no such file or folder; put the inventory there", .0.display())]
+    #[error(
+        "{}: there is no such file or folder; put the inventory there{}",
+        .0.display(),
+        sandbox_remark(.0).unwrap_or_default()
+    )]
     Missing(PathBuf),
     /// No permission to open or read it.
     #[error(
-        "{}: it cannot be read ({error}); check that the service's user may read it and enter its folders",
-        path.display()
+        "{}: it cannot be read ({error}); check that {} may read it and enter its folders{}",
+        path.display(),
+        advice("the service's user", "the user of this process"),
+        sandbox_remark(path).unwrap_or_default()
     )]
     Unreadable {
         /// The file or directory.

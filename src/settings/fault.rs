@@ -104,6 +104,8 @@ pub enum WarningKind {
     ClientCertificate,
     /// A token is revoked at each stop, and nothing gets it a new value.
     RevokedForGood,
+    /// Readers whom the user namespace of the process does not map.
+    UnmappedReaders,
     /// A value that looks like a secret, where the name of something belongs.
     LooksSecret,
     /// A path that depends on the directory in which the daemon is started.
@@ -133,6 +135,15 @@ impl Faults {
     /// How many there are; at least 1.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// The first one on a line, with the number of the others.
+    pub fn first_line(&self) -> String {
+        let Some(Fault { place, message, .. }) = self.0.first() else { return self.summary() };
+        match self.count() {
+            1 => format!("{place}: {message}"),
+            count => format!("{place}: {message} (and {} more)", count - 1),
+        }
     }
 
     /// Their number in words.

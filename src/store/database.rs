@@ -1,4 +1,4 @@
-//! The database file: its layout, how it is opened, and how an unusable file is set aside.
+//! The database file: its layout, and how it is opened.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
 
+use super::aside::{self, set_aside};
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
 use crate::token_file::StoreFault;
@@ -138,7 +139,7 @@ impl Database {
             Err(refusal) => {
                 let report = match refusal {
                     OpenError::Foreign(version) => {
-                        let aside = set_aside(path, &format!("version-{version}"))?;
+                        let aside = set_aside(path, &format!("{}{version}", aside::VERSION))?;
                         StoreFault::Foreign { path: path.to_owned(), aside, version }
                     }
                     OpenError::Sqlite(_) => damaged(path)?,
@@ -282,26 +283,6 @@ pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
 }
 
 pub(super) fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
-    let aside = set_aside(path, "damaged")?;
+    let aside = set_aside(path, aside::DAMAGED)?;
     Ok(StoreFault::Damaged { path: path.to_owned(), aside })
-}
-
-/// Renames the database and its log.
-fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault> {
-    let with = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = with(path, &format!(".{suffix}"));
-    let log = with(path, "-wal");
-    match fs::rename(&log, with(&aside, "-wal")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreFault::new(log, "setting the damaged file aside", error));
-        }
-        _ => {}
-    }
-    fs::rename(path, &aside)
-        .map_err(|error| StoreFault::new(path, "setting the damaged file aside", error))?;
-    Ok(aside)
 }

@@ -1,10 +1,11 @@
 //! Deletion of expired rows: values of removed tokens, attempts after their window, boots that no
-//! row refers to. Deleted and replaced values are also erased from the write-ahead log.
+//! row refers to, copies of damaged databases. Deleted and replaced values are also erased from the write-ahead log.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Error, params};
 
+use super::aside::{KEPT, delete_expired};
 use super::commit::{RETRY, WriteBatch};
 use super::database::Database;
 use super::model::{ClockReading, Counter};
@@ -49,6 +50,11 @@ impl Maintenance {
         }
     }
 
+    /// The database was set aside.
+    pub(super) fn expect_copy(&mut self, at: ClockReading) {
+        self.plan(at.now + KEPT);
+    }
+
     /// Deletes what has expired.
     pub(super) fn run(&mut self, database: &Database, at: ClockReading) -> Result<(), Error> {
         self.due = Some(at.now + RETRY);
@@ -64,6 +70,10 @@ impl Maintenance {
         self.due = None;
         if let Some(end) = database.next_expiry()? {
             self.plan(after(at, end));
+        }
+        let now = UNIX_EPOCH + Duration::from_millis(at.wall_ms.max(0).unsigned_abs());
+        if let Some(left) = delete_expired(&database.path, now) {
+            self.plan(at.now + left);
         }
         Ok(())
     }

@@ -19,6 +19,7 @@
 //! encoding  model  mac
 //! ```
 
+mod aside;
 mod commit;
 mod compaction;
 mod database;

@@ -216,7 +216,10 @@ impl WriterThread {
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             match self.database.start_over() {
-                Ok(report) => self.send(StoreReport::StartedOver(report)),
+                Ok(report) => {
+                    self.maintenance.expect_copy(at);
+                    self.send(StoreReport::StartedOver(report));
+                }
                 Err(fault) => return CommitOutcome::Failed(batch, fault),
             }
             result = self.database.commit(&batch, at);

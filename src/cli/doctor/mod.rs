@@ -24,7 +24,7 @@ use self::files::Value;
 use super::diagnostics::Look;
 use super::stocktaking;
 use super::wording::words;
-use super::{Failure, print, runtime, tell};
+use super::{Failure, print_text, runtime, tell, unit};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
@@ -77,7 +77,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failur
         // A name lookup that hangs must not delay the end.
         runtime.shutdown_background();
     }
-    print(&diagnosis.to_string())?;
+    print_text(&diagnosis.to_string())?;
     match (diagnosis.errors(), diagnosis.warnings()) {
         (0, 0) => Ok(()),
         (0, _) => Err(Failure::Told { status: EX_WARNINGS }),
@@ -161,10 +161,12 @@ fn on_this_machine(
 /// Loads the configuration and then takes the rights of the service's user, if it can. Whether
 /// that user can read the configuration shows in a second load.
 fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), Faults> {
-    let loaded = settings::load(path, std::env::vars_os())?;
+    let overrides = unit::overrides(path);
+    let load = || settings::load(path, unit::environment(&overrides));
+    let loaded = load()?;
     let user = user::become_service_user(&loaded.settings.state_dir, path);
     let loaded = match user {
-        user::ServiceUser::Switched { .. } => settings::load(path, std::env::vars_os())?,
+        user::ServiceUser::Switched { .. } => load()?,
         _ => loaded,
     };
     Ok((loaded, user))
