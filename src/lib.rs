@@ -20,6 +20,7 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod events;
+mod file;
 pub mod hook;
 pub mod inventory;
 pub mod lifecycle;

@@ -13,6 +13,7 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use super::context::{ClientCertificateState, RequestContext};
 use super::redact::clean;
 use crate::process;
+use crate::text::words;
 
 /// Time-outs of a request and its parts.
 #[derive(Clone, Copy)]
@@ -35,7 +36,7 @@ pub(super) fn explain(
     if error.is_timeout() {
         if error.is_connect() {
             let limit = timeouts.connect_timeout.min(timeouts.timeout);
-            return format!("no connection within {}", readable(limit));
+            return format!("no connection within {}", words(limit));
         }
         return no_answer_within(timeouts.timeout);
     }
@@ -140,21 +141,7 @@ fn tls_sentence(
         _ => None,
     };
     match (alert, certificate) {
-        (Some(AlertDescription::CertificateRequired), _)
-        | (
-            Some(
-                AlertDescription::HandshakeFailure
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-                | AlertDescription::DecryptError,
-            ),
-            ClientCertificateState::Lacking,
-        ) => {
+        (Some(AlertDescription::CertificateRequired), _) => {
             format!("no TLS connection ({reason}): {}", lacks_certificate(server))
         }
         (
@@ -169,12 +156,19 @@ fn tls_sentence(
                 | AlertDescription::AccessDenied
                 | AlertDescription::DecryptError,
             ),
-            ClientCertificateState::Configured,
-        ) => format!(
-            "no TLS connection ({reason}): the server does not accept the client certificate; \
-             check that `client_cert_file` of [server.{server}] is valid, and from an authority \
-             that the server trusts"
-        ),
+            ClientCertificateState::Lacking | ClientCertificateState::Configured,
+        ) => {
+            let why = if certificate == ClientCertificateState::Lacking {
+                lacks_certificate(server)
+            } else {
+                format!(
+                    "the server does not accept the client certificate; check that \
+                     `client_cert_file` of [server.{server}] is valid, and from an authority that \
+                     the server trusts"
+                )
+            };
+            format!("no TLS connection ({reason}): {why}")
+        }
         (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
         _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
         _ => format!(
@@ -217,7 +211,7 @@ pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
 
 /// The message for a request that timed out.
 pub(super) fn no_answer_within(limit: Duration) -> String {
-    format!("no answer within {}", readable(limit))
+    format!("no answer within {}", words(limit))
 }
 
 /// The innermost error, which is the most specific. The URL is in the outermost one.
@@ -242,13 +236,4 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
             None => cause.source(),
         }
     })
-}
-
-/// A duration for people: milliseconds below a second.
-fn readable(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs_f64())
-    }
 }

@@ -12,7 +12,6 @@ mod probe;
 mod remote;
 mod stocktaking;
 mod unit;
-mod wording;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};

@@ -11,7 +11,7 @@ use crate::settings::{
 };
 
 use super::stocktaking::{self, Brought};
-use super::wording::words;
+use crate::text::words;
 
 /// The lives that the plan is told for; the API grants 1 minute to 24 hours.
 const LIVES: [(&str, Duration); 3] = [

@@ -9,12 +9,10 @@ use super::absent::Absent;
 use super::sources::Held;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::{Method, Notice, PersistedLife, ReauthAttempts};
+use crate::lifecycle::{Notice, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
-use crate::store::{
-    Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer,
-};
+use crate::store::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::Shortage;
 
@@ -94,7 +92,7 @@ impl Daemon {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
                 let url = roster.remote(kept.terms().server).settings.url.as_str();
-                store.persist_life(kept.name(), url, value, &life(&resumed));
+                store.persist_life(kept.name(), url, value, &resumed);
             }
             None => store.delete_life(kept.name()),
         }
@@ -254,13 +252,6 @@ pub(super) async fn report(store: &mut Option<Writer>) -> StoreReport {
         Some(store) => store.report().await,
         None => std::future::pending().await,
     }
-}
-
-fn life(resumed: &PersistedLife) -> Life {
-    let PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot } =
-        *resumed;
-    let by_renewing = by == Method::Renew;
-    Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.

@@ -70,7 +70,6 @@ use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
 use self::server_client::ClientRetries;
 use self::status::StatusLine;
-pub(crate) use self::status::grouped;
 use self::stocks::Stocks;
 use self::tasks::Tasks;
 use self::turns::Turns;

@@ -11,9 +11,9 @@ use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::{Method, PersistedLife, ReauthAttempts, SourceChange};
+use crate::lifecycle::{Method, ReauthAttempts, SourceChange};
 use crate::scheduler::{ReauthFailures, TokenId};
-use crate::store::{Counter, CounterKey, Life, Store, StoredLife};
+use crate::store::{Counter, CounterKey, Store, StoredLife};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -177,15 +177,9 @@ impl Daemon {
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
             memory.rebooted |= !life.this_boot;
-            scheduler.restore(id, resumed(&life), now, outputs);
+            scheduler.restore(id, life, now, outputs);
         }
     }
-}
-
-fn resumed(life: &Life) -> PersistedLife {
-    let Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot } = *life;
-    let by = if by_renewing { Method::Renew } else { Method::Query };
-    PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall

@@ -3,55 +3,18 @@
 use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::lifecycle::{DeadlineStage, Method, Notice, ReplacedBy};
+use crate::lifecycle::{DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::CallError;
 use crate::scheduler::ServerNotice;
 use crate::text::span;
 use crate::time::Moment;
 
-/// Writes what there is to tell of a token.
-pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
-    if let Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } = *notice {
-        return check(journal, now, names, (remaining_ms, next_check_ms), renewed, is_step);
-    }
-    let (name, severity, message, fields) = describe(names, notice);
-    journal.write(now, name, severity, &message, fields);
-}
-
-/// Writes that a check found a token alive. The message is only made where the line is written:
-/// there may be tens of thousands of checks a second.
-fn check(
-    journal: &mut Journal,
-    now: Moment,
-    names: &Fields<'_>,
-    (remaining_ms, next_check_ms): (u64, u64),
-    renewed: Option<bool>,
-    is_step: bool,
-) {
-    // A check that is due at once is still to come.
-    let next = (!is_step).then(|| next_check_ms.max(1));
-    let fields =
-        Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
-    let severity = if is_step { Severity::Debug } else { Severity::Info };
-    journal.write_check(now, severity, fields, || {
-        let renewal = match renewed {
-            Some(true) => ", renewed",
-            Some(false) => ", not renewed",
-            None => "",
-        };
-        let left = span(remaining_ms);
-        match next {
-            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
-            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
-        }
-    });
-}
-
 type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
 
+/// Writes what there is to tell of a token.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
-fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
-    match notice {
+pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
+    let (name, severity, message, fields): Line<'_> = match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
             if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
@@ -69,8 +32,10 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
-        // `check` writes these.
-        Notice::Checked { .. } => (Name::TokenChecked, Severity::Info, "alive".into(), *names),
+        Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
+            let lives = (*remaining_ms, *next_check_ms);
+            return check(journal, now, names, lives, *renewed, *is_step);
+        }
         Notice::Replaced(by) => {
             let message = match by {
                 ReplacedBy::Reauth => "token value replaced by re-authentication",
@@ -83,8 +48,8 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::RenewsBy(method) => (
             Name::RenewalLearned,
             Severity::Info,
-            format!("renewal proven: {} requests renew this token", word(*method)).into(),
-            Fields { renews_by: Some(word(*method)), ..*names },
+            format!("renewal proven: {} requests renew this token", method.as_str()).into(),
+            Fields { renews_by: Some(method.as_str()), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
@@ -207,7 +172,37 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
-    }
+    };
+    journal.write(now, name, severity, &message, fields);
+}
+
+/// Writes that a check found a token alive. The message is only made where the line is written:
+/// there may be tens of thousands of checks a second.
+fn check(
+    journal: &mut Journal,
+    now: Moment,
+    names: &Fields<'_>,
+    (remaining_ms, next_check_ms): (u64, u64),
+    renewed: Option<bool>,
+    is_step: bool,
+) {
+    // A check that is due at once is still to come.
+    let next = (!is_step).then(|| next_check_ms.max(1));
+    let fields =
+        Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
+    let severity = if is_step { Severity::Debug } else { Severity::Info };
+    journal.write_check(now, severity, fields, || {
+        let renewal = match renewed {
+            Some(true) => ", renewed",
+            Some(false) => ", not renewed",
+            None => "",
+        };
+        let left = span(remaining_ms);
+        match next {
+            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
+            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
+        }
+    });
 }
 
 /// What a server, or the way to it, has said, in the fields of a line.
@@ -217,13 +212,6 @@ fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
         detail: fault.detail.as_deref(),
         error: Some(&fault.error),
         ..*names
-    }
-}
-
-const fn word(method: Method) -> &'static str {
-    match method {
-        Method::Query => "query",
-        Method::Renew => "renew",
     }
 }
 
@@ -259,7 +247,7 @@ pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, severity, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
-            let renews_by = word(*method);
+            let renews_by = method.as_str();
             (
                 Name::RenewalLearned,
                 Severity::Info,

@@ -8,8 +8,10 @@ use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
-use crate::scheduler::{Scheduler, StateCounts};
+use crate::lifecycle::State;
+use crate::scheduler::Scheduler;
 use crate::systemd;
+use crate::text::token_counts;
 use crate::time::Moment;
 
 /// Between two lines: often enough for a glance.
@@ -94,7 +96,9 @@ impl Daemon {
 /// How all tokens are, in one line, and whether a restart may fail.
 fn sentence(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
     let state_counts = scheduler.state_counts();
-    let mut line = counts(&state_counts);
+    let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
+    counts.reverse();
+    let mut line = token_counts(&counts);
     if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
@@ -104,70 +108,4 @@ fn sentence(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejectio
         let _ = write!(line, "; {rejected}");
     }
     line
-}
-
-fn counts(state_counts: &StateCounts) -> String {
-    let StateCounts { alive, retrying, unverified, expired, rejected, missing, paused } =
-        *state_counts;
-    let total = alive + retrying + unverified + expired + rejected + missing + paused;
-    let mut line = match total {
-        0 => return "no tokens".into(),
-        1 => "1 token: ".to_owned(),
-        _ => format!("{} tokens: ", grouped(total)),
-    };
-    let parts = [
-        (alive, "alive"),
-        (retrying, "retrying"),
-        (unverified, "without an answer"),
-        (expired, "expired"),
-        (rejected, "rejected"),
-        (missing, "missing"),
-        (paused, "paused"),
-    ];
-    let told: Vec<_> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{} {word}", grouped(*count)))
-        .collect();
-    line += &told.join(", ");
-    line
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_names_only_what_there_is() {
-        let state_counts =
-            StateCounts { alive: 1_020, retrying: 3, expired: 1, ..StateCounts::default() };
-        assert_eq!(counts(&state_counts), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
-    }
-
-    #[test]
-    fn one_token_is_no_plural_and_none_is_said() {
-        assert_eq!(
-            counts(&StateCounts { missing: 1, ..StateCounts::default() }),
-            "1 token: 1 missing"
-        );
-        assert_eq!(counts(&StateCounts::default()), "no tokens");
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
-    }
 }

@@ -120,10 +120,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::Timestamp;
+    use serde_json::Value;
 
     use super::*;
     use crate::events::Name;
-    use crate::events::record::Value;
 
     /// Reads a datagram as the journal does.
     fn read(mut datagram: &[u8]) -> BTreeMap<String, String> {
@@ -143,18 +143,16 @@ mod tests {
     }
 
     fn record(fields: Vec<(&'static str, Value)>) -> Record {
+        let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
         let message = "the token has expired".to_owned();
-        let mut record =
-            Record::own(Name::TokenExpired, Level::ERROR, Timestamp::UNIX_EPOCH, message);
-        record.fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        record
+        Record::own(Name::TokenExpired, Level::ERROR, Timestamp::UNIX_EPOCH, message, fields)
     }
 
     #[test]
     fn fields_stand_in_the_journal_under_their_own_names() {
         let fields = read(&render(&record(vec![
-            ("token", Value::Text("quotes".to_owned())),
-            ("remaining_ms", Value::Unsigned(0)),
+            ("token", "quotes".into()),
+            ("remaining_ms", Value::from(0)),
         ])));
         assert_eq!(fields["EVENT"], "token_expired");
         assert_eq!(fields["MESSAGE_ID"], Name::TokenExpired.message_id());
@@ -168,7 +166,7 @@ mod tests {
     }
 
     fn text(value: &str) -> Value {
-        Value::Text(value.to_owned())
+        value.into()
     }
 
     #[test]
@@ -197,8 +195,7 @@ mod tests {
 
     #[test]
     fn a_line_break_in_a_value_forges_no_field() {
-        let fields =
-            read(&render(&record(vec![("detail", Value::Text("gone\nPRIORITY=7".to_owned()))])));
+        let fields = read(&render(&record(vec![("detail", "gone\nPRIORITY=7".into())])));
         assert_eq!(fields["DETAIL"], "gone\nPRIORITY=7");
         assert_eq!(fields["PRIORITY"], "3");
     }

@@ -1,15 +1,13 @@
 //! JSON lines from a file or a stream.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{File, Metadata};
 use std::hash::BuildHasher as _;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hashbrown::HashTable;
-use rustix::fs::OFlags;
 
 use super::batch::{Batches, expected};
 use super::json_line::parse;
@@ -18,39 +16,13 @@ use super::{
     DuplicatePolicy, EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError,
     ReadSummary,
 };
+use crate::file::{FileStamp, open};
 use crate::token_file::SourceWarning;
 
 /// After this many tokens the average line length is known well enough.
 const SAMPLE: u64 = 1_024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// Identifies the state of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl FileStamp {
-    /// The stamp of the file at `path`; `None` if it cannot be determined.
-    pub fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().as_ref().map(Self::from)
-    }
-}
-
-impl From<&Metadata> for FileStamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
 
 /// Reads the JSON lines of the file at `path` and passes every valid one to `sink`. If `strict`,
 /// entries are passed on only after all lines were found valid, and duplicate names are always
@@ -70,13 +42,7 @@ pub fn read_file(
         io::ErrorKind::NotFound => InventoryError::Missing(path.to_owned()),
         _ => InventoryError::Unreadable { path: path.to_owned(), error },
     };
-    // Without NONBLOCK, opening a pipe would wait for a writer.
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
+    let file = open(path).map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
         return Err(InventoryError::NotAFile(path.to_owned()));
@@ -89,7 +55,7 @@ pub fn read_file(
         scan(&file, &place, None, sink)?
     };
     let after = file.metadata().map_err(unreadable)?;
-    reading.changed = FileStamp::from(&after) != stamp;
+    reading.changed = !FileStamp::from(&after).is_unwritten_since(&stamp);
     reading.stamp = Some(stamp);
     reading.warnings.extend(SourceWarning::of(path, before.mode()));
     Ok(reading)

@@ -13,11 +13,12 @@ mod file;
 mod json_line;
 mod line_reader;
 
+pub use crate::file::FileStamp;
 pub use batch::{Batch, Batches};
 pub use command::read_command;
 pub use directory::{is_ignored, read_directory, read_names};
 pub use error::{BadEntries, BadEntry, EntryLocation, InventoryError, LineError, MAX_DETAILED};
-pub use file::{FileStamp, read_file, read_lines};
+pub use file::{read_file, read_lines};
 pub use line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 
 use std::ops::ControlFlow;

@@ -16,6 +16,16 @@ pub enum Method {
     Renew,
 }
 
+impl Method {
+    /// The method as text, for events and the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Renew => "renew",
+        }
+    }
+}
+
 /// The remaining life that one response reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {

@@ -136,40 +136,17 @@ pub enum ServerNotice {
 
 /// Number of tokens in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StateCounts {
-    /// The last response confirmed the token, and its expiry is in the future.
-    pub alive: usize,
-    /// Not expired, but the last check was inconclusive.
-    pub retrying: usize,
-    /// No response yet, or none before the expiry.
-    pub unverified: usize,
-    /// Expired, as the server reported.
-    pub expired: usize,
-    /// Unknown to the server, or revoked.
-    pub rejected: usize,
-    /// Without a value.
-    pub missing: usize,
-    /// Paused by an operator.
-    pub paused: usize,
-}
+pub struct StateCounts([usize; State::ALL.len()]);
 
 impl StateCounts {
     /// Number of tokens in `state`.
     pub const fn of(&self, state: State) -> usize {
-        match state {
-            State::Alive => self.alive,
-            State::Retrying => self.retrying,
-            State::Unverified => self.unverified,
-            State::Expired => self.expired,
-            State::Rejected => self.rejected,
-            State::Missing => self.missing,
-            State::Paused => self.paused,
-        }
+        self.0[state as usize]
     }
 
     /// Number of tokens that are being checked: all but dead, missing and paused ones.
     pub const fn asked(&self) -> usize {
-        self.alive + self.retrying + self.unverified
+        self.of(State::Alive) + self.of(State::Retrying) + self.of(State::Unverified)
     }
 
     /// Whether the token is among those [`asked`](Self::asked) about.
@@ -177,50 +154,24 @@ impl StateCounts {
         matches!(token.state(), State::Alive | State::Retrying | State::Unverified)
     }
 
-    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
-        match state {
-            State::Alive => &mut self.alive,
-            State::Retrying => &mut self.retrying,
-            State::Unverified => &mut self.unverified,
-            State::Expired => &mut self.expired,
-            State::Rejected => &mut self.rejected,
-            State::Missing => &mut self.missing,
-            State::Paused => &mut self.paused,
-        }
-    }
-}
-
-impl StateCounts {
     /// Number of all tokens.
-    pub const fn total(&self) -> usize {
-        self.alive
-            + self.retrying
-            + self.unverified
-            + self.expired
-            + self.rejected
-            + self.missing
-            + self.paused
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
     }
 
     pub(super) fn add(&mut self, token: &Token) {
-        *self.of_mut(token.state()) += 1;
+        self.0[token.state() as usize] += 1;
     }
 
     pub(super) fn remove(&mut self, token: &Token) {
-        *self.of_mut(token.state()) -= 1;
+        self.0[token.state() as usize] -= 1;
     }
 }
 
 impl std::iter::Sum for StateCounts {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            alive: sum.alive + one.alive,
-            retrying: sum.retrying + one.retrying,
-            unverified: sum.unverified + one.unverified,
-            expired: sum.expired + one.expired,
-            rejected: sum.rejected + one.rejected,
-            missing: sum.missing + one.missing,
-            paused: sum.paused + one.paused,
+        all.fold(Self::default(), |sum, one| {
+            Self(std::array::from_fn(|state| sum.0[state] + one.0[state]))
         })
     }
 }

@@ -3,16 +3,15 @@
 //! Owns the texts and turns a position in one into a [`Place`]. It never looks into a text.
 
 use std::cell::OnceCell;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::excerpt::Excerpt;
 use super::fault::Place;
 use super::report::Report;
+use crate::file::open;
 
 /// The largest file that is read: some forty times the 10,000 tokens that a folder is
 /// meant for, and a device or a wrong file named by mistake does not fill the memory.
@@ -202,10 +201,8 @@ enum Unreadable {
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
     let mut bytes = Vec::new();
-    // Not waiting for a pipe's other end: a reload that hangs would be the last one.
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        File::options().read(true).custom_flags(nonblocking).open(path).map_err(Unreadable::Io)?;
+    // A reload that waits for a FIFO's writer would be the last one.
+    let file = open(path).map_err(Unreadable::Io)?;
     if file.metadata().map_err(Unreadable::Io)?.file_type().is_fifo() {
         return Err(Unreadable::NotRegular);
     }

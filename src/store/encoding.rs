@@ -5,7 +5,8 @@
 //! stops at the first unreadable entry of a batch.
 
 use super::mac::Salt;
-use super::model::{ClockContext, Life, StoredExpiry, WriteContext};
+use super::model::{ClockContext, StoredExpiry, WriteContext};
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::ValueRef;
 use crate::time::Moment;
 
@@ -29,11 +30,14 @@ pub(super) fn add_life(
     (salt, boot): (&Salt, i64),
     [name, url]: [&str; 2],
     value: ValueRef<'_>,
-    life: &Life,
+    life: &PersistedLife,
 ) {
     let start = packed.len();
-    let flags =
-        [(life.by_renewing, BY_RENEWING), (life.proven, PROVEN), (life.unrenewable, UNRENEWABLE)];
+    let flags = [
+        (life.by == Method::Renew, BY_RENEWING),
+        (life.proven, PROVEN),
+        (life.unrenewable, UNRENEWABLE),
+    ];
     packed.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     add_name(packed, name);
     for number in [life.expiry.as_millis(), life.remaining_ms, life.life_ms] {
@@ -166,17 +170,17 @@ impl std::fmt::Debug for StoredLife<'_> {
 impl StoredLife<'_> {
     /// What is left of the life of `value` on the server at `url`; `None` if it has ended, or
     /// belongs to another value or server.
-    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
+    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<PersistedLife> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
         let LifeBatch { clocks, salt, written, .. } = self.batch;
         let expiry = StoredExpiry::new(Moment::from_millis(bound_ms), written);
         let (expiry, this_boot) = expiry.at(clocks, remaining_ms)?;
         let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(MAC_BYTES)?)?;
-        (life_mac(salt, written.boot, entry, url, value) == *tag).then_some(Life {
+        (life_mac(salt, written.boot, entry, url, value) == *tag).then_some(PersistedLife {
             expiry,
             remaining_ms,
             life_ms,
-            by_renewing: self.flags & BY_RENEWING != 0,
+            by: if self.flags & BY_RENEWING == 0 { Method::Query } else { Method::Renew },
             proven: self.flags & PROVEN != 0,
             unrenewable: self.flags & UNRENEWABLE != 0,
             this_boot,
@@ -193,11 +197,11 @@ mod tests {
     #[test]
     fn typical_entry_takes_less_than_forty_bytes() {
         let mut packed = Vec::new();
-        let life = Life {
+        let life = PersistedLife {
             expiry: Moment::from_millis(90 * 24 * 3_600_000),
             remaining_ms: 1_800_000,
             life_ms: 1_800_000,
-            by_renewing: false,
+            by: Method::Query,
             proven: true,
             unrenewable: false,
             this_boot: true,

@@ -38,7 +38,7 @@ mod writer_thread;
 mod tests;
 
 pub use encoding::{LifeBatch, StoredLife};
-pub use model::{Counter, CounterKey, Life, StoredValue};
+pub use model::{Counter, CounterKey, StoredValue};
 pub use open::Store;
 pub use writer::Writer;
 pub use writer_thread::{StoreReport, WriteReceipt};

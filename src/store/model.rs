@@ -5,27 +5,6 @@ use std::time::Duration;
 use crate::secret::TokenValue;
 use crate::time::{Moment, whole_millis};
 
-/// The life of a token according to its last response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
-pub struct Life {
-    /// Its expiry.
-    pub expiry: Moment,
-    /// Remaining life at the check, in milliseconds.
-    pub remaining_ms: u64,
-    /// A full life, in milliseconds; 0 if unknown.
-    pub life_ms: u64,
-    /// The renewing call was responded to.
-    pub by_renewing: bool,
-    /// A renewal of this value has been proven.
-    pub proven: bool,
-    /// No call renews this value.
-    pub unrenewable: bool,
-    /// It was measured in this boot, by this clock. Otherwise it was converted with the wall clock,
-    /// which may have stopped or jumped, so `expiry` is an estimate.
-    pub this_boot: bool,
-}
-
 /// The value of a token whose source cannot store it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredValue {

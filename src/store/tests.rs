@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer};
+use super::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::clock;
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -20,12 +21,12 @@ fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
-fn life() -> Life {
-    Life {
+fn life() -> PersistedLife {
+    PersistedLife {
         expiry: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
-        by_renewing: true,
+        by: Method::Renew,
         proven: true,
         unrenewable: false,
         this_boot: true,
@@ -56,7 +57,7 @@ fn opened(path: &Path) -> Store {
     }
 }
 
-fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
+fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<PersistedLife>> {
     let mut lives = BTreeMap::new();
     store
         .lives(|stored_lives| {
@@ -164,7 +165,7 @@ fn unreadable_commit_affects_only_its_own_tokens() {
 fn last_life_of_a_token_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    let last = Life { remaining_ms: LIFE + 1, ..life() };
+    let last = PersistedLife { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
         writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
         if pause {

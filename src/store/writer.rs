@@ -17,10 +17,11 @@ use super::compaction::{Compaction, CompactionStep};
 use super::encoding::{add_end, add_life};
 use super::mac::Salt;
 use super::maintenance::Maintenance;
-use super::model::{Counter, CounterKey, Life, StoredValue};
+use super::model::{Counter, CounterKey, StoredValue};
 use super::open::Store;
 use super::writer_thread::{PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread};
 use crate::clock;
+use crate::lifecycle::PersistedLife;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
@@ -97,7 +98,13 @@ impl Writer {
 
     /// Writes the life of `value`, the token's current value, as reported by the server at `url`.
     /// It is durable within a second.
-    pub fn persist_life(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
+    pub fn persist_life(
+        &mut self,
+        name: &str,
+        url: &str,
+        value: ValueRef<'_>,
+        life: &PersistedLife,
+    ) {
         let key = (self.salt, self.boot);
         self.append_life(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }

@@ -5,16 +5,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::sandbox_remark;
+use crate::file;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault, mask};
 use crate::settings::{KeySource, Source};
@@ -254,13 +253,7 @@ fn read_file(path: &Path) -> Result<Found, SourceFault> {
 
 /// What the file at `path` holds, and its permission bits.
 fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SourceFaultKind> {
-    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(not_opened)?;
+    let file = file::open(path).map_err(not_opened)?;
     let metadata = file.metadata().map_err(SourceFaultKind::Unreadable)?;
     if metadata.is_dir() {
         return Err(SourceFaultKind::IsDirectory);

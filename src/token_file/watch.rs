@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use self::compare::{Passes, Seen, SeenFile};
-use self::file::{Stamp, Watched, links};
+use self::file::{Watched, links};
 use self::folders::Folders;
 use self::mount_table::MountTable;
 pub use self::shortage::Shortage;
@@ -41,6 +41,7 @@ use self::whole::Whole;
 use super::TEMPORARY_PREFIX;
 use super::links::parent;
 use super::mounts::Mounts;
+use crate::file::FileStamp;
 
 /// From the first sign of a change until files are looked at: a replacement is a burst of
 /// events, and ten thousand replacements are one batch.
@@ -176,7 +177,7 @@ impl Watcher {
         let mut file = Watched { links: links(&path), path, stamp: None };
         self.folders.attach(key, &file.steps());
         // After the watch began: a change in between is seen twice rather than never.
-        file.stamp = Stamp::of(&file.path);
+        file.stamp = FileStamp::of(&file.path);
         self.files.insert(key, file);
     }
 
@@ -459,7 +460,7 @@ impl Watcher {
                 self.compare_soon(key, certain);
                 continue;
             }
-            let stamp = Stamp::of(&file.path);
+            let stamp = FileStamp::of(&file.path);
             if certain || stamp != file.stamp {
                 file.stamp = stamp;
                 changed.push(key);

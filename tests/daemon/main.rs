@@ -19,6 +19,9 @@ mod database;
 mod deaths;
 mod diagnostics;
 mod doctor;
+#[path = "../doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 mod event_log;
 mod farewell;
 mod foreign_values;

@@ -5,9 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use tokenkeep::simulator::{Plan, Trouble};
 use tokio::process::Command;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, Stage, mortal_simulator, of_process, seconds, secret, server_table, simulator,
     token_table, until,

@@ -23,13 +23,13 @@ use self::diagnosis::Diagnosis;
 use self::files::Value;
 use super::diagnostics::Look;
 use super::stocktaking;
-use super::wording::words;
 use super::{Failure, print_text, runtime, tell, unit};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
     self, DEFAULT_PATH, Faults, InventorySource, KeySource, Loaded, Reauth, ReauthMethod, Settings,
 };
+use crate::text::words;
 use crate::token_file::{DISK_PATIENCE, Found, read_key};
 
 /// Exit status if there are only warnings.

@@ -11,8 +11,7 @@ const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 
 /// What stands for a `reauth` where there is none.
-const NO_REAUTH: &str = "none; a new value comes from the source: a file is watched, a credential \
-                         or variable changes at a restart";
+const NO_REAUTH: &str = "none; a new value can only come from the source";
 
 /// A line for each fact, then a timeline.
 pub(super) fn render(story: &Story, screen: Screen) -> String {

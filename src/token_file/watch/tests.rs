@@ -86,7 +86,7 @@ async fn a_removal_is_reported_and_so_is_the_new_file() {
 async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
     let mut world = World::new(1, &[1]);
     let (end, ended) = std::sync::mpsc::channel();
-    let device = Stamp::of(world.folder.path()).unwrap().device();
+    let device = FileStamp::of(world.folder.path()).unwrap().device();
     world.watcher.busy.insert(device);
     world.watcher.passes.spawn_blocking(move || ended.recv().unwrap());
     world.watcher.check(1);

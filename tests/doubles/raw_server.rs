@@ -13,7 +13,7 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// What is done with each request. Every connection serves one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// These bytes, then an orderly end.
     Say(Vec<u8>),
     /// These bytes, then a reset.
@@ -25,7 +25,7 @@ pub enum Script {
 }
 
 /// A running raw server. It stops, and its connections with it, when this is dropped.
-pub struct RawServer {
+pub(crate) struct RawServer {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     accepting: JoinHandle<()>,
@@ -40,11 +40,7 @@ struct Seen {
 
 impl RawServer {
     /// Starts a server on a free loopback port.
-    ///
-    /// # Errors
-    ///
-    /// When there is no port to be had.
-    pub async fn start(script: Script) -> io::Result<Self> {
+    pub(crate) async fn start(script: Script) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -53,22 +49,22 @@ impl RawServer {
     }
 
     /// The base URL, without a slash at its end.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// How many connections there were.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         lock(&self.seen).connections
     }
 
     /// The requests so far, head only, as they came.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         lock(&self.seen).requests.clone()
     }
 
     /// How many bytes it could send in all.
-    pub fn bytes_said(&self) -> usize {
+    pub(crate) fn bytes_said(&self) -> usize {
         lock(&self.seen).bytes_said
     }
 }
