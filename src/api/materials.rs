@@ -1,8 +1,8 @@
-//! Reads what the two ends of a connection authenticate each other with: the authorities that a
-//! server's certificate must come from, the client certificate, and the proxy's credentials.
+//! Reads what both ends of a connection authenticate with: certificate authorities, the client
+//! certificate, and the proxy's credentials.
 //!
-//! Owns the files and credentials of a `[server.NAME]` and what is wrong with them. Whether they have changed is
-//! seen from a fingerprint of all that was read.
+//! Owns the files and credentials of a `[server.NAME]` and their errors. A fingerprint of their
+//! content detects changes.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -15,42 +15,42 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::certificate::Validity;
-use super::connect::ClientError;
+use super::client_error::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
 use crate::token_file::no_credentials;
 
-/// The longest file that is read, in bytes: some ten times what a whole system trusts.
+/// Maximum size of a file in bytes: about ten times the authorities of a whole system.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The client certificate with those behind it, and its key.
+/// The client certificate chain and its key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// All of it for one server.
+/// Everything that was read for one server.
 pub(super) struct Materials {
     pub(super) authorities: RootCertStore,
     pub(super) identity: Option<Identity>,
     /// User name and password for the proxy.
     pub(super) proxy: Option<(String, Zeroizing<String>)>,
-    /// Equal for equal contents, as long as the process runs.
+    /// Equal for equal content within this process.
     pub(super) fingerprint: u64,
-    /// What is valid and will fail all the same.
+    /// A valid certificate that servers will reject.
     pub(super) warning: Option<CertificateWarning>,
 }
 
-/// A client certificate that no server will accept at this time.
+/// A client certificate that servers will reject at this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateWarning {
     /// Its file.
     pub path: PathBuf,
-    /// What is the matter.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Materials {
-    /// Reads the files of `server`. The system's authorities are read if something is encrypted
+    /// Reads the files of `server`. The system's authorities are read if a connection is encrypted
     /// and no `ca_file` replaces them.
     pub(super) fn read(server: &Server) -> Result<Self, ClientError> {
         let mut hasher = DefaultHasher::new();
@@ -64,7 +64,7 @@ impl Materials {
                 })?
             }
             None if is_encrypted(server) => system_authorities(server, &mut hasher)?,
-            // Without TLS nothing needs to be trusted, and a machine without authorities will do.
+            // Without TLS no authority is needed, so a machine without any is fine.
             None => RootCertStore::empty(),
         };
         let (identity, warning) = match &server.client_certificate {
@@ -170,7 +170,7 @@ fn read(
         })
 }
 
-/// The certificates of a PEM file; `None` if there is none, or one that is no authority's.
+/// The certificates of a PEM file; `None` if there is none, or one that is not an authority's.
 fn authorities(pem: &[u8]) -> Option<RootCertStore> {
     let mut store = RootCertStore::empty();
     CertificateDer::pem_slice_iter(pem)
@@ -244,7 +244,7 @@ fn is_encrypted_key(pem: &[u8]) -> bool {
     contains("BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// What makes servers refuse this certificate at this time.
+/// Why servers reject this certificate at this time.
 fn warning(
     server: &Server,
     sources: &ClientCertificate,

@@ -1,27 +1,40 @@
-//! The session API of Sarus market data, seen from the daemon.
+//! Client of the Sarus market data session API.
 //!
-//! Owns everything that is this API's own: addresses, envelope, statuses. What leaves the
-//! module are outcomes and faults. Never lets out a type of the HTTP library, a URL with
-//! a query, or a secret.
+//! Owns everything specific to this API: URLs, envelope, statuses. It returns outcomes and errors,
+//! and never a type of the HTTP library, a URL with a query, or a secret.
 //!
-//! Sending (`send`) and concluding (`interpret`) are apart, and the latter is pure.
+//! Sending (`request`) and interpreting (`interpret`) are separate; the latter is pure.
+//!
+//! From top to bottom; a file uses only files below it:
+//!
+//! ```text
+//! request                 sends, reads the body, resends once
+//! interpret  connections  meaning of a response; pools
+//! http_client  fast_path  settings of the HTTP library; reads the usual response
+//! transport_error  tunnel
+//! envelope  materials  status  context
+//! client_error  retry_after  redact  json_repair  certificate
+//! endpoint
+//! ```
 
 mod certificate;
-mod connect;
+mod client_error;
 mod connections;
+mod context;
 mod endpoint;
 mod envelope;
-mod failure;
-mod glance;
+mod fast_path;
+mod http_client;
 mod interpret;
-mod lenient;
+mod json_repair;
 mod materials;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
-mod quiet;
 mod redact;
-mod send;
-mod transport;
+mod request;
+mod retry_after;
+mod status;
+mod transport_error;
 mod tunnel;
 
 use std::fmt;
@@ -31,59 +44,60 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::connect::ClientError;
+pub use self::client_error::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
-use self::endpoint::{Addresses, Endpoint};
-use self::failure::Failure;
-use self::interpret::{Answer, Asked};
+use self::context::RequestContext;
+use self::endpoint::{Endpoint, EndpointUrls};
+use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
-use self::send::OnEnd;
-use self::transport::Limits;
-use crate::outcome::{Connection, Fault, Outcome};
+use self::request::OnEnd;
+use self::status::ResponseError;
+use self::transport_error::RequestTimeouts;
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 
-/// One server's API. A clone shares the connections.
+/// Client of one server. Clones share the connections.
 ///
-/// Each call takes the longest time that it may last, from connecting to the last byte of
-/// the answer. How many calls run at once, and how often, is the caller's to limit.
+/// Each call has a time-out, from connecting to the last byte of the response. The caller limits
+/// the rate and the number of concurrent calls.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 struct Inner {
     connections: Connections,
-    addresses: Addresses,
+    urls: EndpointUrls,
     server: String,
     connect_timeout: Duration,
     /// Whether a renewal on this server has replaced a value.
     replaces_values: AtomicBool,
 }
 
-/// The answer to [`Client::renew`].
+/// Result of [`Client::renew`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewed {
-    /// The conclusion about the token, [`Outcome::Alive`] if it was renewed.
+    /// The outcome; [`Outcome::Alive`] if the token was renewed.
     pub outcome: Outcome,
-    /// The value that the server gave in place of the one sent, if it names another. It is
-    /// there even when the rest of the answer made no sense: the old value may be dead.
+    /// The new value, if the server replaced the one sent. It is set even if the rest of the
+    /// response is invalid, because the old value may be dead.
     pub new_value: Option<TokenValue>,
 }
 
-/// Why [`Client::login`] gave no token.
+/// Why [`Client::login`] returned no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", fault.error)]
-pub struct LoginFault {
+pub struct LoginError {
     /// What follows from it.
-    pub kind: LoginFaultKind,
+    pub kind: LoginErrorKind,
     /// What the server said.
-    pub fault: Fault,
+    pub fault: CallError,
 }
 
-/// What follows from a failed login.
+/// What a failed login means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginFaultKind {
+pub enum LoginErrorKind {
     /// The API does not accept the key.
     Refused,
     /// The server asks for a pause.
@@ -95,12 +109,12 @@ pub enum LoginFaultKind {
     Misconfigured,
     /// The API reports success without a usable token. A session was probably opened.
     Useless,
-    /// No conclusion: no response, a 5xx, or a response that is not the API's own.
+    /// Inconclusive: no response, a 5xx, or a response that is not the API's own.
     Unavailable,
 }
 
-impl LoginFaultKind {
-    /// Whether the attempt came to no conclusion, so that it counts toward no limit.
+impl LoginErrorKind {
+    /// Whether the attempt was inconclusive, so that it counts toward no limit.
     pub const fn is_inconclusive(self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Unavailable => true,
@@ -110,17 +124,17 @@ impl LoginFaultKind {
 }
 
 impl Client {
-    /// A client for `server`. Reads the files that it names; connects to nothing yet.
+    /// A client for `server`. Reads the files that it names, and opens no connection yet.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or used, `proxy` cannot be used, or this machine trusts no
-    /// certificate authority at all.
+    /// If a file cannot be read or used, `proxy` is invalid, or this machine trusts no certificate
+    /// authority.
     pub fn new(server: &Server) -> Result<Self, ClientError> {
         Self::with_limits(server, ConnectionLimits::default())
     }
 
-    /// The same with other limits for its connections than the default ones.
+    /// A client with other connection limits than the default ones.
     ///
     /// # Errors
     ///
@@ -129,23 +143,23 @@ impl Client {
         Self::from_materials(server, Materials::read(server)?, limits)
     }
 
-    /// Reads the files of `server` again: another client if one of them has changed, or the
-    /// system's authorities have. `server` is what this client was made for.
+    /// Reads the files of `server` again. Returns a new client if one of them or the system's
+    /// authorities have changed. `server` is what this client was created for.
     ///
     /// # Errors
     ///
     /// As for [`new`](Self::new).
     pub fn reread(&self, server: &Server) -> Result<Option<Self>, ClientError> {
         let materials = Materials::read(server)?;
-        if materials.fingerprint == self.0.connections.blueprint().fingerprint() {
+        if materials.fingerprint == self.0.connections.factory().fingerprint() {
             return Ok(None);
         }
         Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
     }
 
-    /// What is wrong with the client certificate although it can be used.
+    /// A problem of the client certificate that does not prevent its use.
     pub fn certificate_warning(&self) -> Option<&CertificateWarning> {
-        self.0.connections.blueprint().warning()
+        self.0.connections.factory().warning()
     }
 
     fn from_materials(
@@ -155,49 +169,49 @@ impl Client {
     ) -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Inner {
             connections: Connections::new(server, materials, limits)?,
-            addresses: Addresses::under(&server.url),
+            urls: EndpointUrls::under(&server.url),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),
         })))
     }
 
-    /// Asks for the token's remaining life (`QuerySessionToken`). If a reused connection ends
-    /// before the response, the query is sent once more on a fresh one, in the same time.
+    /// Reads the token's remaining life (`QuerySessionToken`). If a reused connection ends before
+    /// the response, the query is sent once more on a fresh one, within the same time-out.
     pub async fn query(
         &self,
         token: &TokenValue,
         timeout: Duration,
         connection: Connection,
     ) -> Outcome {
-        let asked = self.asked(Endpoint::Query, token.expose());
+        let context = self.context(Endpoint::Query, token.expose());
         let parameters = [("SessionToken", token.expose())];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, connection, OnEnd::Resend).await;
-        let outcome = match answer {
-            Ok(answer) => interpret::query(&asked, &answer),
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, connection, OnEnd::Resend).await;
+        let outcome = match response {
+            Ok(response) => interpret::query(&context, &response),
             Err(failure) => failure.into(),
         };
         self.0.connections.judge(&lease, Verdict::from(&outcome));
         outcome
     }
 
-    /// Extends the token's life (`RenewSessionToken`). Sent once more as a query is, but not on
-    /// a server that has replaced a value in a renewal: the second renewal would then name a
-    /// value that the first has ended.
+    /// Renews the token (`RenewSessionToken`). It is resent like a query, unless the server has
+    /// replaced a value in a renewal: the second request would then name a value that the first has
+    /// ended.
     pub async fn renew(
         &self,
         token: &TokenValue,
         timeout: Duration,
         connection: Connection,
     ) -> Renewed {
-        let asked = self.asked(Endpoint::Renew, token.expose());
+        let context = self.context(Endpoint::Renew, token.expose());
         let parameters = [("SessionToken", token.expose())];
         let replaces_values = self.0.replaces_values.load(Ordering::Relaxed);
         let on_end = if replaces_values { OnEnd::Fail } else { OnEnd::Resend };
-        let (answer, lease) = self.call(&asked, &parameters, timeout, connection, on_end).await;
-        let renewed = match answer {
-            Ok(answer) => interpret::renew(&asked, &answer, token),
+        let (response, lease) = self.call(&context, &parameters, timeout, connection, on_end).await;
+        let renewed = match response {
+            Ok(response) => interpret::renew(&context, &response, token),
             Err(failure) => Renewed { outcome: failure.into(), new_value: None },
         };
         self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
@@ -208,77 +222,77 @@ impl Client {
     }
 
     /// Opens a session of `minutes`, 1 to 1440, with an API key (`GetSessionToken`), on a fresh
-    /// connection. It is sent once: each request that arrives may open a session.
+    /// connection. It is sent once, because each request that arrives may open a session.
     ///
     /// # Errors
     ///
-    /// When no usable token came back; [`LoginFault::kind`] tells what follows.
+    /// If the response contains no usable token; [`LoginError::kind`] tells what that means.
     pub async fn login(
         &self,
         api_key: &SecretString,
         minutes: u16,
         timeout: Duration,
-    ) -> Result<TokenValue, LoginFault> {
+    ) -> Result<TokenValue, LoginError> {
         let key = api_key.expose_secret();
-        let asked = self.asked(Endpoint::Login, key);
+        let context = self.context(Endpoint::Login, key);
         let minutes = minutes.to_string();
         let parameters = [("APIKey", key), ("Minutes", &*minutes)];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
-        let login = match answer {
-            Ok(answer) => interpret::login(&asked, &answer),
-            Err(Failure { fault, .. }) => {
-                Err(LoginFault { kind: LoginFaultKind::Unavailable, fault })
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let login = match response {
+            Ok(response) => interpret::login(&context, &response),
+            Err(ResponseError { fault, .. }) => {
+                Err(LoginError { kind: LoginErrorKind::Unavailable, fault })
             }
         };
         let conclusive = match &login {
             Ok(_) => true,
-            Err(fault) => fault.kind == LoginFaultKind::Refused,
+            Err(fault) => fault.kind == LoginErrorKind::Refused,
         };
         let verdict = if conclusive { Verdict::Conclusive } else { Verdict::Inconclusive };
         self.0.connections.judge(&lease, verdict);
         login
     }
 
-    /// Ends the token's session (`RevokeSessionToken`), on a fresh connection: it is rare, and
-    /// nothing tries it again.
+    /// Ends the token's session (`RevokeSessionToken`) on a fresh connection, because it is rare
+    /// and is not retried.
     ///
     /// # Errors
     ///
-    /// When the server did not confirm it. [`Fault::status`] is 401 or 410 where the token
-    /// was dead already.
-    pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), Fault> {
-        let asked = self.asked(Endpoint::Revoke, token.expose());
+    /// If the server did not confirm it. [`CallError::status`] is 401 or 410 if the token was
+    /// already dead.
+    pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), CallError> {
+        let context = self.context(Endpoint::Revoke, token.expose());
         let parameters = [("SessionToken", token.expose())];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
-        let revoked = answer
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let revoked = response
             .map_err(|failure| failure.fault)
-            .and_then(|answer| interpret::revoke(&asked, &answer));
+            .and_then(|response| interpret::revoke(&context, &response));
         let verdict = if revoked.is_ok() { Verdict::Conclusive } else { Verdict::Inconclusive };
         self.0.connections.judge(&lease, verdict);
         revoked
     }
 
-    fn asked<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> Asked<'a> {
-        Asked { server: &self.0.server, endpoint, secret }
+    fn context<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> RequestContext<'a> {
+        RequestContext { server: &self.0.server, endpoint, secret }
     }
 
-    /// Sends a request. The lease that comes with the response is what it came from.
+    /// Sends a request. The returned lease is the one that the response came from.
     async fn call(
         &self,
-        asked: &Asked<'_>,
+        context: &RequestContext<'_>,
         parameters: &[(&str, &str)],
         timeout: Duration,
         connection: Connection,
         on_end: OnEnd,
-    ) -> (Result<Answer, Failure>, Lease) {
-        let Inner { connections, addresses, connect_timeout, .. } = &*self.0;
-        let url = || addresses.with(asked.endpoint, parameters);
-        let limits = Limits { timeout, connect_timeout: *connect_timeout };
+    ) -> (Result<RawResponse, ResponseError>, Lease) {
+        let Inner { connections, urls, connect_timeout, .. } = &*self.0;
+        let url = || urls.with(context.endpoint, parameters);
+        let timeouts = RequestTimeouts { timeout, connect_timeout: *connect_timeout };
         let mut lease = connections.lease(connection);
-        let answer = send::get(connections, &mut lease, url, on_end, limits, asked).await;
-        (answer, lease)
+        let response = request::get(connections, &mut lease, url, on_end, timeouts, context).await;
+        (response, lease)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tunnels through an HTTP proxy (`CONNECT`, RFC 9110, 9.3.6) that the proxy refuses.
 //!
-//! Owns the reading of the refusal. The tunnels themselves are made by the HTTP library, which
-//! does not tell with which status one was refused: the status is learned from a second attempt.
+//! The HTTP library opens the tunnels, but does not expose the status of a refusal. This module
+//! learns it with a second attempt.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::failure::{Failure, Voice, kind_of};
 use super::materials::Materials;
-use crate::outcome::Fault;
+use super::status::{ResponseError, StatusSource, kind_of};
+use crate::outcome::CallError;
 use crate::settings::Server;
 
-/// The longest that the second attempt may take.
+/// Time-out of the second attempt.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The longest head of a response that is read, in bytes.
+/// Maximum size of a response head in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// A tunnel through an HTTP proxy.
@@ -46,19 +46,23 @@ impl Tunnel {
         Some(Self { proxy, target: format!("{}:{port}", server.url.host_str()?), authorization })
     }
 
-    /// Why the proxy refused the tunnel, if `error` says that it did.
-    pub(super) async fn refusal(&self, error: &reqwest::Error, server: &str) -> Option<Failure> {
+    /// Why the proxy refused the tunnel, if `error` is such a refusal.
+    pub(super) async fn refusal(
+        &self,
+        error: &reqwest::Error,
+        server: &str,
+    ) -> Option<ResponseError> {
         let status = match refused(error)? {
             Refused::Authorization => 407,
             Refused::Otherwise => {
                 timeout(LIMIT, self.status()).await.ok().flatten().unwrap_or_default()
             }
         };
-        Some(Failure {
-            kind: kind_of(status, Voice::Http, None),
+        Some(ResponseError {
+            kind: kind_of(status, StatusSource::Http, None),
             fault: match status {
-                0 => Fault::new(self.sentence(status, server)),
-                _ => Fault::new(self.sentence(status, server)).with_status(status),
+                0 => CallError::new(self.sentence(status, server)),
+                _ => CallError::new(self.sentence(status, server)).with_status(status),
             },
         })
     }
@@ -92,9 +96,9 @@ impl Tunnel {
         }
     }
 
-    /// The status with which the proxy answers `CONNECT`, if it can be learned.
+    /// The status of the proxy's response to `CONNECT`, if it can be learned.
     async fn status(&self) -> Option<u16> {
-        // To learn it from an encrypted proxy would take a TLS client of its own.
+        // An encrypted proxy would require a TLS client here.
         let host = self.proxy.host_str().filter(|_| self.proxy.scheme() == "http")?;
         let host = host.trim_matches(['[', ']']);
         let mut proxy =
@@ -119,7 +123,7 @@ impl Tunnel {
     }
 }
 
-/// What the HTTP library says of a tunnel that was refused.
+/// What the HTTP library reports about a refused tunnel.
 enum Refused {
     Authorization,
     Otherwise,
@@ -128,7 +132,7 @@ enum Refused {
 fn refused(error: &reqwest::Error) -> Option<Refused> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        // The library does not make its type known.
+        // The library does not export the type.
         match error.to_string().as_str() {
             "tunnel error: proxy authorization required" => return Some(Refused::Authorization),
             "tunnel error: unsuccessful" => return Some(Refused::Otherwise),

@@ -1,4 +1,4 @@
-//! What the end of a command means. Pure: it sees how the command ended and what it printed.
+//! Interprets how a command ended and what it printed. Pure.
 
 use std::fmt;
 use std::io;
@@ -9,53 +9,56 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::run::MAX_OUTPUT_BYTES;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
 use crate::token_file::sandbox_remark;
 
-/// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
-pub const TRY_AGAIN: i32 = 75;
+/// Maximum output of a command. A token has at most 4 KiB; the rest is for messages of tools. More
+/// is a mistake, and the command is killed.
+pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
-/// How a command ended, before any conclusion.
-pub enum HookEnd {
-    /// There was no process.
+/// Exit status of an inconclusive command: `EX_TEMPFAIL` of sysexits.
+pub const EXIT_TRY_AGAIN: i32 = 75;
+
+/// How a command ended.
+pub enum HookExit {
+    /// The process could not be started.
     NotStarted {
         /// The program as configured.
         program: Box<str>,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// It was killed, as it was still running after this time.
+    /// It was killed because it was still running after this time.
     TimedOut(Duration),
-    /// It was killed, as it printed more than [`MAX_OUTPUT_BYTES`].
+    /// It was killed because it printed more than [`MAX_OUTPUT_BYTES`].
     TooMuchOutput,
-    /// How it ended or what it printed could not be read; it was killed.
-    Lost(io::Error),
+    /// Its end or its output could not be read; it was killed.
+    WaitFailed(io::Error),
     /// It ended by itself.
     Exited {
         /// Exit status or signal.
         status: ExitStatus,
-        /// Its standard output; cleared on drop, as it may hold a token.
+        /// Its standard output; cleared on drop because it may contain a token.
         output: Zeroizing<Vec<u8>>,
     },
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub enum HookResult {
     /// It printed a new token value.
     NewValue(TokenValue),
-    /// It printed nothing and says that it wrote the token's file.
+    /// It printed nothing: it wrote the token's file itself.
     WroteFile,
-    /// There is no new value.
-    Failed(HookFault),
+    /// No new value.
+    Failed(HookError),
 }
 
-/// Why a command brought no new value. Holds nothing that the command printed.
+/// Why a command returned no new value. Contains nothing that the command printed.
 #[derive(Debug, thiserror::Error)]
-pub enum HookFault {
-    /// The program, or the interpreter that its first line names, does not exist.
+pub enum HookError {
+    /// The program or its interpreter does not exist.
     #[error(
         "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
         sandbox_remark(Path::new(&**program)).unwrap_or_default()
@@ -64,7 +67,7 @@ pub enum HookFault {
         /// The program as configured.
         program: Box<str>,
     },
-    /// The program may not be run.
+    /// The program is not executable for the service's user.
     #[error(
         "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
         sandbox_remark(Path::new(&**program)).unwrap_or_default()
@@ -73,37 +76,37 @@ pub enum HookFault {
         /// The program as configured.
         program: Box<str>,
     },
-    /// The system could not start the program, for another reason.
+    /// The system could not start the program for another reason.
     #[error(
         "the re-auth command {program} could not be started ({error}); a script begins with `#!` and its interpreter"
     )]
     CannotStart {
         /// The program as configured.
         program: Box<str>,
-        /// What the system said.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// This process has no free descriptor, process or memory for it.
+    /// This process has no free descriptor, process or memory for the command.
     #[error("{remedy}")]
     NoResources {
-        /// What is lacking, and what to do about it.
+        /// What is missing, and the remedy.
         remedy: Box<str>,
     },
-    /// It ended with [`TRY_AGAIN`].
+    /// It ended with [`EXIT_TRY_AGAIN`].
     #[error(
-        "the re-auth command came to no conclusion (exit status {TRY_AGAIN}); it runs again later, and the attempt does not count"
+        "the re-auth command came to no conclusion (exit status {EXIT_TRY_AGAIN}); it runs again later, and the attempt does not count"
     )]
     NoConclusion,
-    /// It ended with another exit status than 0 and [`TRY_AGAIN`].
+    /// It ended with a status other than 0 and [`EXIT_TRY_AGAIN`].
     #[error(
         "the re-auth command ended with exit status {code}; run it by hand as the service's user to see why"
     )]
     Exit {
-        /// The status, 1 to 255 without [`TRY_AGAIN`].
+        /// The status, 1 to 255 without [`EXIT_TRY_AGAIN`].
         code: i32,
     },
-    /// A signal ended it, and not one of ours.
+    /// A signal ended it that this process did not send.
     #[error(
         "signal {signal} ended the re-auth command; look for a crash, a memory limit or somebody's kill"
     )]
@@ -111,12 +114,12 @@ pub enum HookFault {
         /// The signal's number.
         signal: i32,
     },
-    /// It took too long.
+    /// It timed out.
     #[error(
         "the re-auth command was still running after {after:?} and was killed with all that it had started; give it a longer `timeout`, or find out what it waits for"
     )]
     TimedOut {
-        /// The time that it had.
+        /// The time-out.
         after: Duration,
     },
     /// It printed more than a token.
@@ -124,26 +127,26 @@ pub enum HookFault {
         "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it is to print the token alone"
     )]
     TooMuchOutput,
-    /// It was killed, as waiting for its end had become useless or impossible.
+    /// It was killed because its end could not be awaited.
     #[error("the re-auth command was killed before its end: {0}")]
-    Lost(#[source] io::Error),
+    WaitFailed(#[source] io::Error),
     /// Its first line is not text.
     #[error("the first line that the re-auth command printed is not UTF-8; it is to be the token")]
     NotText,
     /// Its first line is not a token.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     NotAToken(#[source] ValueFault),
-    /// Its first line is obviously something else than a token.
+    /// Its first line is obviously not a token, such as JSON or HTML.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     Mistaken(#[source] Mistake),
 }
 
-impl HookFault {
-    /// The exit status of the command, where it came to one that was not 0.
+impl HookError {
+    /// The exit status of the command, if it ended by itself and not with 0.
     pub const fn exit_status(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),
-            Self::NoConclusion => Some(TRY_AGAIN),
+            Self::NoConclusion => Some(EXIT_TRY_AGAIN),
             Self::NotFound { .. }
             | Self::NotExecutable { .. }
             | Self::CannotStart { .. }
@@ -151,71 +154,71 @@ impl HookFault {
             | Self::Signal { .. }
             | Self::TimedOut { .. }
             | Self::TooMuchOutput
-            | Self::Lost(_)
+            | Self::WaitFailed(_)
             | Self::NotText
             | Self::NotAToken(_)
             | Self::Mistaken(_) => None,
         }
     }
 
-    /// Whether the command said nothing about the login: the attempt counts toward no budget.
-    /// Exit status [`TRY_AGAIN`] means that, and that this process lacked what it takes to start a
-    /// command. Every other failure may have cost a login.
+    /// Whether the result says nothing about the login, so that the attempt counts toward no
+    /// budget: exit status [`EXIT_TRY_AGAIN`], or a lack of resources in this process. Every other
+    /// failure may have cost a login.
     pub const fn is_inconclusive(&self) -> bool {
         matches!(self, Self::NoConclusion | Self::NoResources { .. })
     }
 }
 
-impl HookEnd {
-    /// The conclusion from a command's end.
+impl HookExit {
+    /// Interprets how the command ended.
     pub fn interpret(self) -> HookResult {
         match self {
             Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
-                io::ErrorKind::NotFound => HookFault::NotFound { program },
-                io::ErrorKind::PermissionDenied => HookFault::NotExecutable { program },
+                io::ErrorKind::NotFound => HookError::NotFound { program },
+                io::ErrorKind::PermissionDenied => HookError::NotExecutable { program },
                 _ => match process::lacking(&error) {
-                    Some(remedy) => HookFault::NoResources { remedy: remedy.into() },
-                    None => HookFault::CannotStart { program, error },
+                    Some(remedy) => HookError::NoResources { remedy: remedy.into() },
+                    None => HookError::CannotStart { program, error },
                 },
             }),
-            Self::TimedOut(after) => HookResult::Failed(HookFault::TimedOut { after }),
-            Self::TooMuchOutput => HookResult::Failed(HookFault::TooMuchOutput),
-            Self::Lost(error) => HookResult::Failed(HookFault::Lost(error)),
+            Self::TimedOut(after) => HookResult::Failed(HookError::TimedOut { after }),
+            Self::TooMuchOutput => HookResult::Failed(HookError::TooMuchOutput),
+            Self::WaitFailed(error) => HookResult::Failed(HookError::WaitFailed(error)),
             Self::Exited { status, output } => {
                 if let Some(signal) = status.signal() {
-                    return HookResult::Failed(HookFault::Signal { signal });
+                    return HookResult::Failed(HookError::Signal { signal });
                 }
                 match status.code() {
-                    Some(0) => printed(&output),
-                    Some(TRY_AGAIN) => HookResult::Failed(HookFault::NoConclusion),
-                    code => HookResult::Failed(HookFault::Exit { code: code.unwrap_or(-1) }),
+                    Some(0) => interpret_output(&output),
+                    Some(EXIT_TRY_AGAIN) => HookResult::Failed(HookError::NoConclusion),
+                    code => HookResult::Failed(HookError::Exit { code: code.unwrap_or(-1) }),
                 }
             }
         }
     }
 }
 
-/// What a command that succeeded printed.
-fn printed(output: &[u8]) -> HookResult {
+/// Interprets the output of a successful command.
+fn interpret_output(output: &[u8]) -> HookResult {
     if output.trim_ascii().is_empty() {
         return HookResult::WroteFile;
     }
     let line = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Ok(line) = str::from_utf8(line) else {
-        return HookResult::Failed(HookFault::NotText);
+        return HookResult::Failed(HookError::NotText);
     };
-    // Before the general rules: JSON or HTML usually breaks those as well, and this error says
-    // what to change.
+    // Checked before the general rules, because JSON or HTML usually breaks those too, and this
+    // error names the remedy.
     if let Some(mistake) = Mistake::of(line).filter(|mistake| mistake.is_certain()) {
-        return HookResult::Failed(HookFault::Mistaken(mistake));
+        return HookResult::Failed(HookError::Mistaken(mistake));
     }
     match TokenValue::parse(line) {
         Ok(value) => HookResult::NewValue(value),
-        Err(fault) => HookResult::Failed(HookFault::NotAToken(fault)),
+        Err(fault) => HookResult::Failed(HookError::NotAToken(fault)),
     }
 }
 
-impl fmt::Debug for HookEnd {
+impl fmt::Debug for HookExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted { program, error } => f
@@ -225,7 +228,7 @@ impl fmt::Debug for HookEnd {
                 .finish(),
             Self::TimedOut(after) => f.debug_tuple("TimedOut").field(after).finish(),
             Self::TooMuchOutput => f.write_str("TooMuchOutput"),
-            Self::Lost(error) => f.debug_tuple("Lost").field(error).finish(),
+            Self::WaitFailed(error) => f.debug_tuple("WaitFailed").field(error).finish(),
             Self::Exited { status, .. } => {
                 f.debug_struct("Exited").field("status", status).finish_non_exhaustive()
             }
@@ -237,14 +240,14 @@ impl fmt::Debug for HookEnd {
 mod tests {
     use super::*;
 
-    /// A wait status as the kernel encodes it: an exit code.
+    /// A wait status as the kernel encodes it, for an exit code.
     fn exited(code: i32, output: &[u8]) -> HookResult {
         ended(code << 8, output)
     }
 
     fn ended(wait_status: i32, output: &[u8]) -> HookResult {
         let output = Zeroizing::new(output.to_vec());
-        HookEnd::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
+        HookExit::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
     }
 
     fn value(result: HookResult) -> String {
@@ -254,7 +257,7 @@ mod tests {
         }
     }
 
-    fn fault(result: HookResult) -> HookFault {
+    fn fault(result: HookResult) -> HookError {
         match result {
             HookResult::Failed(fault) => fault,
             other => panic!("{other:?}"),
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_the_new_token() {
+    fn first_line_is_the_new_token() {
         for output in ["new-1", "new-1\n", "new-1\r\n\n\n", " new-1 \nnoise of a tool\n"] {
             assert_eq!(value(exited(0, output.as_bytes())), "new-1", "{output:?}");
         }
@@ -276,19 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_exit_counts_whatever_was_printed() {
+    fn failed_exit_counts_regardless_of_the_output() {
         let fault = fault(exited(3, b"new-1\n"));
         assert_eq!(fault.exit_status(), Some(3));
         assert!(!format!("{fault} {fault:?}").contains("new-1"));
     }
 
     #[test]
-    fn a_signal_is_told_from_an_exit() {
-        assert!(matches!(fault(ended(9, b"new-1")), HookFault::Signal { signal: 9 }));
+    fn signal_is_distinguished_from_an_exit() {
+        assert!(matches!(fault(ended(9, b"new-1")), HookError::Signal { signal: 9 }));
     }
 
     #[test]
-    fn a_first_line_that_is_no_token_is_refused_and_not_repeated() {
+    fn invalid_first_line_is_rejected_and_not_repeated() {
         for (output, expected) in [
             (&b"\nnew-1\n"[..], ValueFault::Empty),
             (b"two words\n", ValueFault::NotOneWord),
@@ -296,7 +299,7 @@ mod tests {
             (&[b'x'; 5000], ValueFault::TooLong),
         ] {
             let fault = fault(exited(0, output));
-            assert!(matches!(fault, HookFault::NotAToken(found) if found == expected), "{fault}");
+            assert!(matches!(fault, HookError::NotAToken(found) if found == expected), "{fault}");
             assert!(!fault.to_string().contains("bell"));
         }
     }
@@ -313,11 +316,11 @@ mod tests {
             assert!(!fault(exited(0, output)).is_inconclusive(), "{output:?}");
         }
         assert!(!fault(ended(9, b"")).is_inconclusive());
-        assert!(!fault(HookEnd::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
+        assert!(!fault(HookExit::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
     }
 
     #[test]
-    fn output_that_is_obviously_no_token_is_refused_with_the_remedy_and_not_repeated() {
+    fn output_that_is_obviously_no_token_is_rejected_with_a_remedy_and_not_repeated() {
         for (output, remedy) in [
             ("null\n", "jq -er"),
             ("OK\n", "print the token alone"),
@@ -330,46 +333,46 @@ mod tests {
             ("<!DOCTYPE html PUBLIC \"s3cr3t\">\n", "curl --fail"),
         ] {
             let fault = fault(exited(0, output.as_bytes()));
-            assert!(matches!(fault, HookFault::Mistaken(_)), "{output}: {fault}");
+            assert!(matches!(fault, HookError::Mistaken(_)), "{output}: {fault}");
             assert!(fault.to_string().contains(remedy), "{output}: {fault}");
             assert!(!format!("{fault} {fault:?}").contains("s3cr3t"), "{fault:?}");
         }
     }
 
     #[test]
-    fn output_that_may_be_a_token_is_taken() {
+    fn output_that_may_be_a_token_is_accepted() {
         for output in ["KEY=new-1", "sv=1&sig=2", "new\u{200b}1", "nullable", "QUJD=="] {
             assert_eq!(value(exited(0, output.as_bytes())), output);
         }
     }
 
     #[test]
-    fn a_first_line_that_is_not_text_is_refused() {
-        assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookFault::NotText));
+    fn first_line_that_is_not_utf8_is_rejected() {
+        assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookError::NotText));
     }
 
     #[test]
-    fn bytes_that_are_not_text_after_the_first_line_do_no_harm() {
+    fn invalid_utf8_after_the_first_line_is_harmless() {
         assert_eq!(value(exited(0, b"new-1\n\xff\xfe")), "new-1");
     }
 
     #[test]
-    fn a_command_that_could_not_start_is_named_with_the_remedy() {
+    fn error_names_the_command_that_could_not_start_and_the_remedy() {
         for (kind, remedy) in [
             (io::ErrorKind::NotFound, "install it"),
             (io::ErrorKind::PermissionDenied, "chmod +x"),
             (io::ErrorKind::OutOfMemory, "begins with `#!`"),
         ] {
-            let end = HookEnd::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
+            let end = HookExit::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
             let sentence = fault(end.interpret()).to_string();
             assert!(sentence.contains("/opt/relogin") && sentence.contains(remedy), "{sentence}");
         }
     }
 
     #[test]
-    fn an_end_that_is_printed_shows_no_output() {
+    fn debug_output_of_an_exit_contains_no_output() {
         let output = Zeroizing::new(b"new-1".to_vec());
-        let end = HookEnd::Exited { status: ExitStatus::from_raw(0), output };
+        let end = HookExit::Exited { status: ExitStatus::from_raw(0), output };
         assert!(!format!("{end:?}").contains("new-1"));
     }
 }

@@ -1,69 +1,69 @@
-//! What is written in one commit, and what of a damaged database is carried over.
+//! Commits: what one transaction writes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Error, params};
 
-use super::database::{Database, Journal};
-use super::load::{
-    COUNTS, OF_REAUTH, OF_TOKEN, VALUES, count_in, header_tag, lesson_tag, scan, value_in,
-    value_tag,
-};
-use super::row::{Count, Counted, Present, Stored, Written};
+use super::database::{Database, LifeLog};
+use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
+use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
 use crate::secret::TokenValue;
-use crate::time::Moment;
 
-/// What is known of lives, packed: one entry after the other.
+/// Encoded lives, one entry after the other.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
-    /// Each is a row.
+pub(super) struct LifeBuffer {
+    /// Each element becomes a row.
     pub(super) packed: Vec<Vec<u8>>,
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<CompactionMark>,
 }
 
-/// About how many bytes a row of lives has at the most: what is copied at once, and what a
-/// start unpacks at once.
+/// Pause between two attempts to write to a failing disk. A new token value is written at once
+/// regardless.
+pub(super) const RETRY: Duration = Duration::from_secs(20);
+
+/// Maximum size of a row of lives in bytes, approximately: what is copied and decoded at once.
 const ROW: usize = 64 << 10;
 
-/// The longest that an entry can be; a name has 255 bytes at the most.
+/// Maximum size of an entry; a name has at most 255 bytes.
 const ENTRY: usize = 512;
 
-/// Where a round of writing everything anew stands.
+/// Start or end of a compaction pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// What is in this commit and later ones is part of it.
+pub(super) enum CompactionMark {
+    /// This commit and later ones belong to the pass.
     Begin,
-    /// All is written: what came before it can go.
+    /// The pass is complete: rows from before it can be deleted.
     End,
 }
 
-/// Rows that one commit takes away at the most, 16 MB: more would hold up a value that waits. No
+/// Maximum number of rows that one commit deletes, 16 MB: more would delay a waiting value. No
 /// commit adds half as many.
-const CLEARED: i64 = 256;
+const MAX_DELETED_ROWS: i64 = 256;
 
-/// What is to be written next. The last word on each name counts.
+/// What is written next. The last write for a name replaces earlier ones.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) lives: Lives,
-    /// `None`: the value that was kept is deleted.
-    pub(super) values: BTreeMap<Box<str>, Option<Stored>>,
-    /// Tokens that were removed: until when their value is kept, on the wall clock. `None`: the
-    /// token is configured again.
+pub(super) struct WriteBatch {
+    pub(super) lives: LifeBuffer,
+    /// `None`: delete the value.
+    pub(super) values: BTreeMap<Box<str>, Option<StoredValue>>,
+    /// Removed tokens, and until when their values are kept (wall clock). `None`: the token is
+    /// configured again.
     pub(super) removed: BTreeMap<Box<str>, Option<i64>>,
-    pub(super) counts: BTreeMap<Counted, Count>,
-    /// For each server its address, and whether the renewing call extends lives there. `None`: the
-    /// server is not configured any more.
-    pub(super) lessons: BTreeMap<Box<str>, Option<(String, bool)>>,
-    /// A value that was kept is deleted or replaced.
+    pub(super) counts: BTreeMap<CounterKey, Counter>,
+    /// For each server its URL, and whether the renewing call renews. `None`: the server is no
+    /// longer configured.
+    pub(super) renewal_methods: BTreeMap<Box<str>, Option<(String, bool)>>,
+    /// A stored value is deleted or replaced.
     pub(super) erases: bool,
 }
 
-impl Lives {
+impl LifeBuffer {
     pub(super) fn is_empty(&self) -> bool {
         self.packed.is_empty() && self.marks.is_empty()
     }
 
-    /// Where the next entry goes.
+    /// The row that the next entry is appended to.
     pub(super) fn open_row(&mut self) -> &mut Vec<u8> {
         let has_room = |row: &Vec<u8>| row.len() + ENTRY <= ROW;
         if !self.packed.last().is_some_and(has_room) {
@@ -73,15 +73,15 @@ impl Lives {
         &mut self.packed[last]
     }
 
-    /// About how many bytes it takes up.
+    /// Size in bytes, approximately.
     pub(super) fn size(&self) -> usize {
         self.packed.len() * ROW
     }
 }
 
-impl Batch {
-    /// Deletes the value that is kept for a token.
-    pub(super) fn forget_value(&mut self, name: &str) {
+impl WriteBatch {
+    /// Deletes the stored value of a token.
+    pub(super) fn delete_value(&mut self, name: &str) {
         self.values.insert(name.into(), None);
         self.removed.insert(name.into(), None);
         self.erases = true;
@@ -92,15 +92,15 @@ impl Batch {
             && self.values.is_empty()
             && self.removed.is_empty()
             && self.counts.is_empty()
-            && self.lessons.is_empty()
+            && self.renewal_methods.is_empty()
     }
 
-    /// Puts what was not written back behind what has come since.
+    /// Returns unwritten changes to the batch. Newer changes have priority.
     pub(super) fn put_back(&mut self, unwritten: Self) {
-        let Lives { mut packed, mut marks } = unwritten.lives;
+        let LifeBuffer { mut packed, mut marks } = unwritten.lives;
         packed.append(&mut self.lives.packed);
         marks.append(&mut self.lives.marks);
-        self.lives = Lives { packed, marks };
+        self.lives = LifeBuffer { packed, marks };
         unwritten.values.into_iter().for_each(|(name, value)| {
             self.values.entry(name).or_insert(value);
         });
@@ -111,74 +111,77 @@ impl Batch {
         unwritten.counts.into_iter().for_each(|(name, count)| {
             self.counts.entry(name).or_insert(count);
         });
-        unwritten.lessons.into_iter().for_each(|(name, lesson)| {
-            self.lessons.entry(name).or_insert(lesson);
+        unwritten.renewal_methods.into_iter().for_each(|(name, renewal_method)| {
+            self.renewal_methods.entry(name).or_insert(renewal_method);
         });
     }
 }
 
 impl Database {
-    /// Writes `batch` whole, or not at all. When this returns, it outlives a power failure.
-    pub(super) fn commit(&mut self, batch: &Batch, at: Present) -> Result<(), Error> {
+    /// Writes `batch` in one transaction. After it returns, the changes survive a power failure.
+    pub(super) fn commit(&mut self, batch: &WriteBatch, at: ClockReading) -> Result<(), Error> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let written = self.insert(batch, at.wall_ms).and_then(|()| self.add_part(&batch.lives, at));
-        let written = written.and_then(|journal| {
+        let written =
+            self.insert(batch, at.wall_ms).and_then(|()| self.append_lives(&batch.lives, at));
+        let written = written.and_then(|life_log| {
             self.connection.execute_batch("COMMIT")?;
-            Ok(journal)
+            Ok(life_log)
         });
         if written.is_err() && !self.connection.is_autocommit() {
-            // The error is what counts; where even this fails, the next BEGIN tells.
+            // The first error is reported; if the rollback fails too, the next BEGIN reports it.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        self.journal = written?;
+        self.life_log = written?;
         Ok(())
     }
 
-    /// Adds the lives of one commit, in rows of a size that nobody minds, and takes away some of those that are not needed any more.
-    /// The oldest go first, so that none comes to light again that a later one has replaced.
-    fn add_part(&self, lives: &Lives, at: Present) -> Result<Journal, Error> {
-        let mut journal = self.journal;
+    /// Appends the lives of one commit in rows of limited size, and deletes some obsolete rows. The
+    /// oldest are deleted first, so that no older entry for a token reappears.
+    fn append_lives(&self, lives: &LifeBuffer, at: ClockReading) -> Result<LifeLog, Error> {
+        let mut life_log = self.life_log;
         let prepare = |sql| self.connection.prepare_cached(sql);
-        if journal.cleared_to.is_some() {
+        if life_log.delete_below.is_some() {
             let sql = "DELETE FROM lives WHERE number IN \
                        (SELECT number FROM lives WHERE number < ? ORDER BY number LIMIT ?)";
-            // No secret is among them, and overwriting megabytes would delay a value that waits.
+            // These rows contain no secret, and overwriting megabytes would delay a waiting value.
             self.connection.execute_batch("PRAGMA secure_delete = FAST")?;
-            let cleared = prepare(sql)?.execute(params![journal.cleared_to, CLEARED]);
+            let cleared = prepare(sql)?.execute(params![life_log.delete_below, MAX_DELETED_ROWS]);
             self.connection.execute_batch("PRAGMA secure_delete = ON")?;
             let cleared = cleared?;
-            if i64::try_from(cleared).is_ok_and(|cleared| cleared < CLEARED) {
-                journal.cleared_to = None;
+            if i64::try_from(cleared).is_ok_and(|cleared| cleared < MAX_DELETED_ROWS) {
+                life_log.delete_below = None;
             }
         }
         for mark in &lives.marks {
             match mark {
-                Mark::Begin => journal.round = Some(journal.next),
-                Mark::End => journal.cleared_to = journal.round.take().or(journal.cleared_to),
+                CompactionMark::Begin => life_log.round = Some(life_log.next),
+                CompactionMark::End => {
+                    life_log.delete_below = life_log.round.take().or(life_log.delete_below);
+                }
             }
         }
-        let written = Written { boot: self.boot, at };
-        let (moment, tag) = (at.now.as_millis().cast_signed(), header_tag(&self.salt, &written));
+        let written = WriteContext { boot: self.boot, at };
+        let (moment, tag) = (at.now.as_millis().cast_signed(), header_mac(&self.salt, &written));
         let mut insert = prepare("INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?)")?;
         for packed in &lives.packed {
-            insert.execute(params![journal.next, self.boot, moment, at.wall_ms, tag, packed])?;
-            journal.next += 1;
+            insert.execute(params![life_log.next, self.boot, moment, at.wall_ms, tag, packed])?;
+            life_log.next += 1;
         }
-        Ok(journal)
+        Ok(life_log)
     }
 
-    fn insert(&self, batch: &Batch, wall_ms: i64) -> Result<(), Error> {
+    fn insert(&self, batch: &WriteBatch, wall_ms: i64) -> Result<(), Error> {
         let prepare = |sql| self.connection.prepare_cached(sql);
         prepare("UPDATE meta SET written_ms = ?")?.execute([wall_ms])?;
         let mut put = prepare("REPLACE INTO value VALUES (?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM value WHERE name = ?")?;
         for (name, stored) in &batch.values {
-            let Some(Stored { value, replaces }) = stored else {
+            let Some(StoredValue { value, replaces }) = stored else {
                 remove.execute([name])?;
                 continue;
             };
             let (value, replaces) = (value.expose(), replaces.as_ref().map(TokenValue::expose));
-            let tag = value_tag(self, name, value, replaces);
+            let tag = value_mac(self, name, value, replaces);
             put.execute(params![name, tag, value, replaces])?;
         }
         let mut put = prepare("REPLACE INTO removed VALUES (?, ?)")?;
@@ -191,10 +194,10 @@ impl Database {
         }
         let mut put = prepare("REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM attempt WHERE kind = ? AND name = ?")?;
-        for (counted, Count { window_end_ms, count, in_a_row }) in &batch.counts {
+        for (counted, Counter { window_end_ms, count, in_a_row }) in &batch.counts {
             let (kind, name) = match counted {
-                Counted::Token(name) => (OF_TOKEN, name),
-                Counted::Reauth(name) => (OF_REAUTH, name),
+                CounterKey::Token(name) => (KIND_TOKEN, name),
+                CounterKey::Reauth(name) => (KIND_REAUTH, name),
             };
             if *count == 0 {
                 remove.execute(params![kind, name])?;
@@ -204,40 +207,17 @@ impl Database {
         }
         let mut put = prepare("REPLACE INTO lesson VALUES (?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM lesson WHERE server = ?")?;
-        for (server, lesson) in &batch.lessons {
-            let Some((url, renewing)) = lesson else {
+        for (server, renewal_method) in &batch.renewal_methods {
+            let Some((url, renewing)) = renewal_method else {
                 remove.execute([server])?;
                 continue;
             };
-            put.execute(params![server, lesson_tag(self, server, url), i64::from(*renewing)])?;
+            put.execute(params![
+                server,
+                renewal_method_mac(self, server, url),
+                i64::from(*renewing)
+            ])?;
         }
         Ok(())
-    }
-
-    /// What can still be read of what cannot be asked for again.
-    pub(super) fn salvage(&self) -> Batch {
-        let mut saved = Batch::default();
-        // Each scan ends where the damage begins; what came before it is kept.
-        let _ = scan(self, VALUES, |database, row| {
-            if let Some(stored) = value_in(database, row)? {
-                let name: Box<str> = row.get_ref(0)?.as_str()?.into();
-                if let Some(until) = row.get(4)? {
-                    saved.removed.insert(name.clone(), Some(until));
-                }
-                saved.values.insert(name, Some(stored));
-            }
-            Ok(())
-        });
-        let _ = scan(self, COUNTS, |_, row| {
-            let (counted, count) = count_in(row)?;
-            saved.counts.insert(counted, count);
-            Ok(())
-        });
-        saved
-    }
-
-    pub(super) fn restore(&mut self, saved: &Batch) -> Result<(), Error> {
-        let now = Moment::from_millis(0);
-        self.commit(saved, Present { now, wall_ms: self.written_ms })
     }
 }

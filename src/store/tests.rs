@@ -1,4 +1,4 @@
-//! The store from its two ends: what was handed to one is found at the other.
+//! The state database as its users see it: what was written is read after a restart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Count, Counted, Receipt, Report, Store, Stored, Writer};
+use super::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::clock;
-use crate::lifecycle::{Method, Resumed};
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -21,14 +21,14 @@ fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
-fn life() -> Resumed {
-    Resumed {
-        bound: clock::now() + Duration::from_millis(LIFE),
+fn life() -> PersistedLife {
+    PersistedLife {
+        expiry: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
         by: Method::Renew,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }
@@ -43,11 +43,11 @@ fn writer(path: &Path) -> Writer {
     opened(path).into_writer().unwrap()
 }
 
-fn done(receipt: Receipt) -> Result<(), StoreFault> {
+fn done(receipt: WriteReceipt) -> Result<(), StoreFault> {
     receipt.written.blocking_recv().unwrap()
 }
 
-/// Opens the store once the last one has let go of it.
+/// Opens the database once the previous owner has released it.
 fn opened(path: &Path) -> Store {
     loop {
         match Store::open(path) {
@@ -57,11 +57,11 @@ fn opened(path: &Path) -> Store {
     }
 }
 
-fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Resumed>> {
+fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<PersistedLife>> {
     let mut lives = BTreeMap::new();
     store
-        .lives(|recalled| {
-            for life in recalled {
+        .lives(|stored_lives| {
+            for life in stored_lives {
                 let name = life.name.to_owned();
                 lives.entry(name).or_insert_with(|| life.life_of(URL, token.by_ref()));
             }
@@ -70,7 +70,7 @@ fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Resum
     lives
 }
 
-fn values(store: &mut Store) -> BTreeMap<String, Stored> {
+fn values(store: &mut Store) -> BTreeMap<String, StoredValue> {
     let mut values = BTreeMap::new();
     store
         .values(|name, stored, _| {
@@ -80,13 +80,13 @@ fn values(store: &mut Store) -> BTreeMap<String, Stored> {
     values
 }
 
-/// Fills a store, and ends it.
+/// Fills a database and closes it.
 fn fill(path: &Path, count: usize) {
     let mut writer = writer(path);
     for n in 0..count {
-        writer.remember(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
+        writer.persist_life(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
     }
-    drop(writer.keep_value("quotes", value("new-1"), Some(value("old-1"))));
+    drop(writer.persist_value("quotes", value("new-1"), Some(value("old-1"))));
     done(writer.flush()).unwrap();
     drop(writer);
     drop(opened(path));
@@ -97,11 +97,11 @@ fn database(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_life_is_found_after_a_restart_as_it_was_remembered() {
+fn life_is_restored_exactly_after_a_restart() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let remembered = life();
-    writer.remember("quotes", URL, value("v-1").by_ref(), &remembered);
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &remembered);
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -109,24 +109,24 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
 }
 
 #[test]
-fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
+fn life_reported_by_another_server_is_ignored() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
 }
 
 #[test]
-fn a_life_of_another_value_is_not_taken_for_this_one_s() {
+fn life_of_another_value_is_ignored() {
     let (_folder, path) = folder();
     fill(&path, 1);
     assert_eq!(lives(&mut opened(&path), &value("v-2"))["t00000"], None);
 }
 
 #[test]
-fn a_life_that_was_changed_does_not_fit_any_more_and_others_do() {
+fn tampered_life_fails_authentication_and_others_do_not() {
     let (_folder, path) = folder();
     fill(&path, 3);
     let store = opened(&path);
@@ -144,11 +144,11 @@ fn a_life_that_was_changed_does_not_fit_any_more_and_others_do() {
 }
 
 #[test]
-fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
+fn unreadable_commit_affects_only_its_own_tokens() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let mut writer = writer(&path);
-    writer.remember("later", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("later", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     for damage in ["packed = x'ffffffffff'", "wall_ms = wall_ms + 1", "boot = boot + 1"] {
@@ -162,27 +162,27 @@ fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
 }
 
 #[test]
-fn of_what_was_said_of_a_token_the_last_counts() {
+fn last_life_of_a_token_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    let last = Resumed { remaining_ms: LIFE + 1, ..life() };
+    let last = PersistedLife { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
-        writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+        writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
         if pause {
             done(writer.flush()).unwrap();
         }
     }
-    writer.remember("quotes", URL, value("v-1").by_ref(), &last);
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &last);
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], Some(last));
 }
 
 #[test]
-fn lives_are_written_without_being_asked_for_within_a_second() {
+fn lives_are_durable_within_a_second() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
     let began = clock::now();
     while !on_disk(&path).contains("quotes") {
         assert!(clock::now().since(began) < Duration::from_secs(20), "never written");
@@ -193,32 +193,32 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
 }
 
 #[test]
-fn a_life_that_is_over_is_not_found() {
+fn ended_life_is_not_restored() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
-    writer.forget("quotes");
+    writer.delete_life("quotes");
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
 }
 
 #[test]
-fn what_was_written_before_a_round_goes_when_it_has_ended() {
+fn rows_from_before_a_pass_are_deleted_after_it() {
     let (_folder, path) = folder();
     fill(&path, 3);
     let mut writer = writer(&path);
-    writer.begin_anew();
-    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
-    assert!(matches!(writer.turn(3), (1.., true)), "a round begins");
+    writer.restart_compaction();
+    writer.persist_life("t00000", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.compaction_step(3), (1.., true)), "a round begins");
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
-    assert!(matches!(writer.turn(3), (1.., false)), "and goes on");
-    writer.went_round();
+    writer.persist_life("t00001", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.compaction_step(3), (1.., false)), "and goes on");
+    writer.finish_compaction_pass();
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
-    assert_eq!(writer.turn(3), (0, false));
+    writer.persist_life("t00001", URL, value("v-1").by_ref(), &life());
+    assert_eq!(writer.compaction_step(3), (0, false));
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -226,7 +226,7 @@ fn what_was_written_before_a_round_goes_when_it_has_ended() {
 }
 
 #[test]
-fn lives_can_be_asked_for_while_the_store_is_written_to() {
+fn lives_can_be_loaded_while_writing() {
     let (_folder, path) = folder();
     for _ in 0..3 {
         fill(&path, 2);
@@ -235,9 +235,11 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut found, mut before) = (Vec::new(), None);
     loop {
-        writer.recall(before);
-        let Report::Recalled(recalled) = runtime.block_on(writer.report()) else { panic!() };
-        let Some((number, part)) = recalled else { break };
+        writer.load_lives(before);
+        let StoreReport::LivesLoaded(stored_lives) = runtime.block_on(writer.report()) else {
+            panic!()
+        };
+        let Some((number, part)) = stored_lives else { break };
         let mut fits = 0;
         part.lives(|lives| {
             let value = value("v-1");
@@ -250,7 +252,7 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
 }
 
 #[test]
-fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
+fn database_of_the_first_version_keeps_values_and_counters() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let store = opened(&path);
@@ -269,14 +271,14 @@ fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
 }
 
 #[test]
-fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
+fn stored_value_is_durable_with_its_receipt_and_the_last_one_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    done(writer.keep_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
-    done(writer.keep_value("quotes", value("new-2"), None)).unwrap();
-    done(writer.keep_value("a/../b\0", value("new-3"), None)).unwrap();
+    done(writer.persist_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
+    done(writer.persist_value("quotes", value("new-2"), None)).unwrap();
+    done(writer.persist_value("a/../b\0", value("new-3"), None)).unwrap();
     drop(writer);
-    let stored = |value, replaces| Stored { value, replaces };
+    let stored = |value, replaces| StoredValue { value, replaces };
     assert_eq!(
         values(&mut opened(&path)),
         BTreeMap::from([
@@ -287,31 +289,35 @@ fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
 }
 
 #[test]
-fn counts_and_lessons_are_found_again() {
+fn counters_and_renewal_methods_are_restored() {
     let (_folder, path) = folder();
     let writer = writer(&path);
-    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
-    writer.keep_count(Counted::Token("quotes".to_owned()), count);
-    writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
-    writer.keep_lesson("sarus", "https://one", true);
-    writer.keep_lesson("other", "https://two", true);
+    let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
+    writer.persist_counter(CounterKey::Token("quotes".to_owned()), count);
+    writer.persist_counter(CounterKey::Reauth("quotes".to_owned()), Counter { count: 0, ..count });
+    writer.persist_renewal_method("sarus", "https://one", true);
+    writer.persist_renewal_method("other", "https://two", true);
     done(writer.flush()).unwrap();
     drop(writer);
     let mut store = opened(&path);
     let mut counts = Vec::new();
-    store.counts(|counted, count| counts.push((counted, count))).unwrap();
-    assert_eq!(counts, [(Counted::Token("quotes".to_owned()), count)]);
-    let mut lessons = Vec::new();
+    store.counters(|counted, count| counts.push((counted, count))).unwrap();
+    assert_eq!(counts, [(CounterKey::Token("quotes".to_owned()), count)]);
+    let mut renewal_methods = Vec::new();
     let address = |_: &str| Some("https://one".to_owned());
-    store.lessons(address, |server, renewing| lessons.push((server.to_owned(), renewing))).unwrap();
-    assert_eq!(lessons, [("sarus".to_owned(), true)], "another address is another server");
+    store
+        .renewal_methods(address, |server, renewing| {
+            renewal_methods.push((server.to_owned(), renewing));
+        })
+        .unwrap();
+    assert_eq!(renewal_methods, [("sarus".to_owned(), true)], "another address is another server");
 }
 
 #[test]
-fn directories_and_files_are_for_the_user_alone() {
+fn directories_and_files_are_private() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+    done(writer.persist_value("quotes", value("new-1"), None)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
     let mut files = 0;
     for entry in fs::read_dir(&path).unwrap() {
@@ -323,7 +329,7 @@ fn directories_and_files_are_for_the_user_alone() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_is_refused() {
+fn second_daemon_in_the_same_directory_is_refused() {
     let (_folder, path) = folder();
     let writer = writer(&path);
     let fault = Store::open(&path).unwrap_err();
@@ -333,7 +339,7 @@ fn a_second_daemon_on_the_same_directory_is_refused() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_created_is_a_fault_that_names_it() {
+fn error_names_the_directory_that_cannot_be_created() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -344,7 +350,7 @@ fn a_directory_that_cannot_be_created_is_a_fault_that_names_it() {
 }
 
 #[test]
-fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
+fn damaged_database_is_set_aside_and_replaced() {
     let (_folder, path) = folder();
     for damage in [
         "",
@@ -363,7 +369,7 @@ fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
         assert_eq!(fs::read(aside).unwrap(), damage);
         assert!(found.is_empty());
         let mut writer = store.into_writer().unwrap();
-        done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+        done(writer.persist_value("quotes", value("new-1"), None)).unwrap();
         drop(writer);
         fs::remove_file(database(&path)).unwrap();
     }
@@ -381,7 +387,7 @@ fn unknown_write_version_in_the_header_is_damage_and_not_a_missing_permission() 
 }
 
 #[test]
-fn a_store_of_a_later_version_is_set_aside_whole() {
+fn database_of_a_later_version_is_set_aside() {
     let (_folder, path) = folder();
     fill(&path, 1);
     let store = opened(&path);
@@ -395,7 +401,7 @@ fn a_store_of_a_later_version_is_set_aside_whole() {
 }
 
 #[test]
-fn damage_among_the_lives_does_not_cost_the_values() {
+fn damaged_lives_do_not_affect_the_values() {
     let (_folder, path) = folder();
     fill(&path, 3_000);
     let store = opened(&path);
@@ -414,7 +420,7 @@ fn damage_among_the_lives_does_not_cost_the_values() {
 }
 
 #[test]
-fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
+fn database_damaged_while_writing_is_replaced() {
     let (_folder, path) = folder();
     fill(&path, 3_000);
     let mut content = fs::read(database(&path)).unwrap();
@@ -425,12 +431,12 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
     content[(page - 1) * 4_096..page * 4_096].fill(0xff);
     fs::write(database(&path), content).unwrap();
     let mut writer = store.into_writer().unwrap();
-    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
-    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
-    writer.keep_count(Counted::Token("quotes".to_owned()), count);
+    writer.persist_life("t00000", URL, value("v-1").by_ref(), &life());
+    let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
+    writer.persist_counter(CounterKey::Token("quotes".to_owned()), count);
     done(writer.flush()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert!(matches!(runtime.block_on(writer.report()), Report::StartedOver(_)));
+    assert!(matches!(runtime.block_on(writer.report()), StoreReport::StartedOver(_)));
     drop(writer);
     let mut store = opened(&path);
     assert_eq!(lives(&mut store, &value("v-1")).len(), 1);
@@ -438,7 +444,7 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
 }
 
 #[test]
-fn nothing_that_is_printed_shows_a_value() {
+fn debug_output_contains_no_value() {
     let (_folder, path) = folder();
     fill(&path, 1);
     let mut store = opened(&path);
@@ -448,13 +454,13 @@ fn nothing_that_is_printed_shows_a_value() {
     assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
 }
 
-/// All that the state directory holds, as text.
+/// The content of all files in the state directory, as text.
 fn on_disk(path: &Path) -> String {
     let files = fs::read_dir(path).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
     files.map(|content| String::from_utf8_lossy(&content).into_owned()).collect()
 }
 
-/// Waits until the files in the state directory hold none of these.
+/// Waits until no file in the state directory contains any of these texts.
 fn erased(path: &Path, texts: &[String]) {
     let end = clock::now() + Duration::from_secs(40);
     loop {
@@ -468,7 +474,7 @@ fn erased(path: &Path, texts: &[String]) {
     }
 }
 
-/// Values that fill a page each, or a fraction of one, or several.
+/// Values that fill a page each, a fraction of one, or several.
 fn values_of(length: usize, count: usize) -> Vec<String> {
     let pad = "x".repeat(length);
     (0..count).map(|n| format!("secret-{n:04}-{pad}-end-{n:04}")).collect()
@@ -481,14 +487,14 @@ fn replaced_and_deleted_values_are_erased_from_database_and_log() {
         let mut writer = writer(&path);
         let values = values_of(length, 60);
         for (n, text) in values.iter().enumerate() {
-            done(writer.keep_value(&format!("t{n}"), value(text), None)).unwrap();
+            done(writer.persist_value(&format!("t{n}"), value(text), None)).unwrap();
         }
         assert!(on_disk(&path).contains("secret-0000"));
         for n in 0..values.len() {
             if n % 2 == 0 {
-                writer.forget_value(&format!("t{n}"));
+                writer.delete_value(&format!("t{n}"));
             } else {
-                drop(writer.keep_value(&format!("t{n}"), value("other"), None));
+                drop(writer.persist_value(&format!("t{n}"), value("other"), None));
             }
         }
         let marks: Vec<String> = (0..60).map(|n| format!("-{n:04}")).collect();
@@ -497,12 +503,12 @@ fn replaced_and_deleted_values_are_erased_from_database_and_log() {
 }
 
 #[test]
-fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
+fn value_of_a_removed_token_is_erased_after_its_retention() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let wall_ms = || clock::wall_clock().as_millisecond();
     for name in ["gone", "kept", "back"] {
-        done(writer.keep_value(name, value(&format!("secret-{name}")), None)).unwrap();
+        done(writer.persist_value(name, value(&format!("secret-{name}")), None)).unwrap();
     }
     writer.expire_value("gone", wall_ms() + 1_500);
     writer.expire_value("kept", wall_ms() + 3_600_000);
@@ -516,10 +522,10 @@ fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
 }
 
 #[test]
-fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
+fn value_that_expired_while_no_daemon_ran_is_not_restored_and_is_erased() {
     let (_folder, path) = folder();
     let mut first = writer(&path);
-    done(first.keep_value("gone", value("secret-gone"), None)).unwrap();
+    done(first.persist_value("gone", value("secret-gone"), None)).unwrap();
     first.expire_value("gone", clock::wall_clock().as_millisecond() + 1);
     done(first.flush()).unwrap();
     drop(first);
@@ -531,15 +537,15 @@ fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
 }
 
 #[test]
-fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
+fn removed_attempts_servers_and_boots_leave_no_rows() {
     let (_folder, path) = folder();
     let first = writer(&path);
-    let count = |window_end_ms| Count { window_end_ms, count: 1, in_a_row: 1 };
+    let count = |window_end_ms| Counter { window_end_ms, count: 1, in_a_row: 1 };
     let wall_ms = clock::wall_clock().as_millisecond();
-    first.keep_count(Counted::Token("gone".to_owned()), count(wall_ms + 1));
-    first.keep_count(Counted::Reauth("gone".to_owned()), count(wall_ms + 1));
-    first.keep_count(Counted::Token("kept".to_owned()), count(wall_ms + 3_600_000));
-    first.keep_lesson("gone", URL, true);
+    first.persist_counter(CounterKey::Token("gone".to_owned()), count(wall_ms + 1));
+    first.persist_counter(CounterKey::Reauth("gone".to_owned()), count(wall_ms + 1));
+    first.persist_counter(CounterKey::Token("kept".to_owned()), count(wall_ms + 3_600_000));
+    first.persist_renewal_method("gone", URL, true);
     done(first.flush()).unwrap();
     drop(first);
     drop(opened(&path));
@@ -549,7 +555,7 @@ fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
     }
     drop(other);
     let mut store = opened(&path);
-    store.lessons(|_| None, |_, _| unreachable!()).unwrap();
+    store.renewal_methods(|_| None, |_, _| unreachable!()).unwrap();
     let writer = store.into_writer().unwrap();
     let rows = |table: &str| {
         let sql = format!("SELECT count(*) FROM {table}");

@@ -1,27 +1,28 @@
-//! What is told when answers stay away, and when they come back.
+//! Deadline warnings without responses, and recoveries.
 
 use super::world::{
     Life, START, alive, expired, ms, not_allowed, rejected, secs, throttled, timed_out,
 };
-use crate::lifecycle::{Event, Need, Notice, Stage, Standing};
+use crate::lifecycle::{DeadlineStage, Event, Notice, Resource, Validity};
 
-/// The check is due at 67 s of 100; half of the room is gone at 83.5 s, nine tenths at 96.7 s.
+/// The check is due at 67 of 100 s; half of the retry room has passed at 83.5 s, nine tenths at
+/// 96.7 s.
 fn unanswered() -> Life {
     Life::new().alive()
 }
 
 #[test]
-fn half_of_the_retry_room_without_an_answer_is_told() {
+fn half_of_the_retry_room_without_a_response_is_reported() {
     let mut life = unanswered();
     life.advance(secs(83));
     assert_eq!(life.said(), [""; 0]);
     life.advance(ms(500));
-    let half = Notice::Expiring { stage: Stage::Half, dies_in_ms: 16_500 };
+    let half = Notice::Expiring { stage: DeadlineStage::Half, dies_in_ms: 16_500 };
     assert_eq!(life.notices, [half]);
 }
 
 #[test]
-fn nine_tenths_of_the_retry_room_are_told_too() {
+fn nine_tenths_of_the_retry_room_are_reported_too() {
     let mut life = unanswered();
     life.advance(secs(84));
     life.advance(secs(12));
@@ -31,24 +32,24 @@ fn nine_tenths_of_the_retry_room_are_told_too() {
 }
 
 #[test]
-fn who_wakes_late_hears_of_the_later_stage_only() {
+fn late_wake_up_reports_the_later_stage_only() {
     let mut life = unanswered();
     life.advance(secs(97));
     assert_eq!(life.said(), ["expiring: nine tenths"]);
 }
 
 #[test]
-fn a_bound_that_passes_without_an_answer_makes_a_token_unverified_once() {
+fn expiry_that_passes_without_a_response_makes_a_token_unverified_once() {
     let mut life = unanswered();
     life.advance(secs(100));
-    assert!(matches!(life.token.standing(), Standing::Unverified(_)));
+    assert!(matches!(life.token.validity(), Validity::Unverified(_)));
     assert_eq!(life.said(), ["unverified"]);
     life.advance(secs(1_000));
     assert_eq!(life.said(), [""; 0]);
 }
 
 #[test]
-fn each_stage_is_told_once_through_a_whole_outage() {
+fn each_stage_is_reported_once_through_a_whole_outage() {
     let mut life = unanswered();
     while life.now < START + secs(2_000) {
         life.sleep();
@@ -61,13 +62,13 @@ fn each_stage_is_told_once_through_a_whole_outage() {
 }
 
 #[test]
-fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_max() {
+fn past_the_expiry_the_pause_of_a_token_with_failures_of_its_own_grows_to_retry_max() {
     let mut life = unanswered();
     life.advance(secs(100));
     let pauses: Vec<_> = (0..12)
         .map(|_| {
             life.check(timed_out());
-            life.token.due_for(Need::Server).unwrap().since(life.now).as_secs()
+            life.token.due_for(Resource::Server).unwrap().since(life.now).as_secs()
         })
         .collect();
     assert!(pauses.is_sorted() && pauses[0] <= 4, "{pauses:?}");
@@ -77,11 +78,11 @@ fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_m
 #[test]
 fn past_the_expiry_a_token_is_retried_within_5_s_while_its_server_may_be_down() {
     let mut life = unanswered();
-    life.in_doubt = true;
+    life.server_in_doubt = true;
     life.advance(secs(100));
     for _ in 0..20 {
         life.check(timed_out());
-        let due = life.token.due_for(Need::Server).unwrap();
+        let due = life.token.due_for(Resource::Server).unwrap();
         assert!(due.since(life.now) <= secs(5), "{due:?} at {:?}", life.now);
     }
 }
@@ -90,7 +91,7 @@ fn past_the_expiry_a_token_is_retried_within_5_s_while_its_server_may_be_down() 
 fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() {
     let mut life = unanswered();
     let mut retries = 0;
-    while matches!(life.token.standing(), Standing::Alive(_)) {
+    while matches!(life.token.validity(), Validity::Alive(_)) {
         life.sleep();
         if life.admit().is_some() {
             retries += 1;
@@ -99,30 +100,30 @@ fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() 
     }
     assert!(retries > 10, "{retries}");
     life.check(timed_out());
-    let pause = life.token.due_for(Need::Server).unwrap().since(life.now);
+    let pause = life.token.due_for(Resource::Server).unwrap().since(life.now);
     assert!(pause <= secs(16), "{pause:?} after {retries} retries");
 }
 
 #[test]
-fn an_unverified_token_that_answers_lives() {
+fn unverified_token_is_alive_after_a_response() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(alive(100_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("recovered"), 1);
 }
 
 #[test]
-fn an_unverified_token_that_the_server_calls_expired_is_dead() {
+fn unverified_token_that_the_server_calls_expired_is_dead() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(expired());
-    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.validity(), Validity::Expired);
     assert_eq!(life.said(), ["unverified", "expired"]);
 }
 
 #[test]
-fn recovery_is_told_exactly_once_after_any_trouble() {
+fn recovery_is_reported_exactly_once_after_any_error() {
     for trouble in [timed_out(), not_allowed(), throttled(2), rejected()] {
         let mut life = unanswered();
         life.check(trouble.clone());
@@ -133,7 +134,7 @@ fn recovery_is_told_exactly_once_after_any_trouble() {
 }
 
 #[test]
-fn recovery_is_told_exactly_once_after_a_warning() {
+fn recovery_is_reported_exactly_once_after_a_warning() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.check(alive(100_000));
@@ -142,7 +143,7 @@ fn recovery_is_told_exactly_once_after_a_warning() {
 }
 
 #[test]
-fn a_token_without_trouble_never_recovers() {
+fn token_without_an_error_reports_no_recovery() {
     let mut life = unanswered();
     for _ in 0..5 {
         life.check(alive(100_000));
@@ -151,7 +152,7 @@ fn a_token_without_trouble_never_recovers() {
 }
 
 #[test]
-fn the_stages_begin_anew_after_an_answer() {
+fn stages_restart_after_a_response() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.check(alive(100_000));
@@ -161,7 +162,7 @@ fn the_stages_begin_anew_after_an_answer() {
 }
 
 #[test]
-fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
+fn warning_is_not_repeated_because_the_configuration_was_read_again() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.step(Event::PolicyChanged);
@@ -169,28 +170,28 @@ fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
     assert_eq!(life.said(), ["expiring: half"]);
 }
 
-/// A server wants quiet until `after` this moment.
+/// The server asks for a pause of `after`.
 fn quieted(life: &mut Life, after: u64) {
-    life.step(Event::Quieted(life.now + secs(after)));
+    life.step(Event::Throttled(life.now + secs(after)));
 }
 
 #[test]
-fn a_wish_for_quiet_past_the_bound_is_told_at_once_and_as_an_error() {
+fn pause_beyond_the_expiry_is_reported_at_once_as_an_error() {
     let mut life = unanswered();
     quieted(&mut life, 100);
-    let told = Notice::Expiring { stage: Stage::NineTenths, dies_in_ms: 100_000 };
+    let told = Notice::Expiring { stage: DeadlineStage::NineTenths, dies_in_ms: 100_000 };
     assert_eq!(life.notices, [told]);
 }
 
 #[test]
-fn a_wish_for_quiet_that_the_life_outlasts_is_not_worth_a_word() {
+fn pause_that_ends_before_the_expiry_is_not_reported() {
     let mut life = unanswered();
     quieted(&mut life, 99);
     assert_eq!(life.said(), [""; 0]);
 }
 
 #[test]
-fn a_wish_for_quiet_past_the_bound_is_told_once_however_often_it_comes() {
+fn repeated_pause_beyond_the_expiry_is_reported_once() {
     let mut life = unanswered();
     quieted(&mut life, 100);
     quieted(&mut life, 200);
@@ -201,7 +202,7 @@ fn a_wish_for_quiet_past_the_bound_is_told_once_however_often_it_comes() {
 }
 
 #[test]
-fn who_was_given_up_to_a_wish_for_quiet_and_lives_has_recovered() {
+fn token_reported_for_a_pause_recovers_when_alive() {
     let mut life = unanswered();
     quieted(&mut life, 100);
     life.check(alive(33_000));
@@ -209,7 +210,7 @@ fn who_was_given_up_to_a_wish_for_quiet_and_lives_has_recovered() {
 }
 
 #[test]
-fn a_wish_for_quiet_tells_nothing_of_what_is_dead_or_past_its_bound() {
+fn pause_reports_nothing_for_dead_or_unverified_tokens() {
     let mut dead = unanswered();
     dead.check(expired());
     let mut overdue = unanswered();
@@ -217,6 +218,6 @@ fn a_wish_for_quiet_tells_nothing_of_what_is_dead_or_past_its_bound() {
     for mut life in [dead, overdue, Life::new(), Life::new().without_value()] {
         life.notices.clear();
         quieted(&mut life, 1_000);
-        assert_eq!(life.said(), [""; 0], "{:?}", life.token.standing());
+        assert_eq!(life.said(), [""; 0], "{:?}", life.token.validity());
     }
 }

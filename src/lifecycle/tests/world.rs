@@ -1,23 +1,21 @@
-//! A token with its clock, its policy and what was said of it: one line for each thing
-//! that can happen.
+//! A token with its clock, its policy and its notices; one method for each thing that can happen.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::server::Server;
 use crate::lifecycle::{
-    Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, ReauthEnd, ReauthFault,
-    ReauthPolicy, Reauthenticated, Renewal, ReplacedBy, Schedule, Slot, SourceChange, Stage, Token,
-    step,
+    Action, CheckResult, Context, DeadlineStage, Event, Method, Notice, Policy, RandomFraction,
+    ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal, ReplacedBy, Resource,
+    Schedule, Slot, SourceChange, Token, transition,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
-/// When every test world begins.
+/// When every test starts.
 pub(super) const START: Moment = Moment::from_millis(1_000_000);
 
-/// More transitions than this at one instant are a busy loop: a check, its proof and a
-/// store make six.
+/// More transitions at one instant are a busy loop: a check, its proof and a write make six.
 const MOST_STEPS_AT_ONCE: u32 = 8;
 
 pub(super) const fn secs(seconds: u64) -> Duration {
@@ -28,7 +26,7 @@ pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Three attempts an hour, one second apart at first.
+/// Three attempts per hour, with a first pause of one second.
 pub(super) fn reauth_policy() -> ReauthPolicy {
     ReauthPolicy {
         delay: secs(1),
@@ -44,20 +42,20 @@ pub(super) struct Life {
     pub(super) token: Token,
     pub(super) policy: Policy,
     pub(super) renews_by: Option<Method>,
-    /// No token of the server has had a response since this one's calls fail.
-    pub(super) in_doubt: bool,
+    /// No token of the server has had a response since this one's checks fail.
+    pub(super) server_in_doubt: bool,
     pub(super) now: Moment,
-    /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
+    /// Every random draw; at 0 jitter is zero and pauses have their full length.
     pub(super) draw: f64,
     pub(super) notices: Vec<Notice>,
     /// What replaced the current value, each time.
     pub(super) replaced: Vec<ReplacedBy>,
-    /// The effect under way, and when it began.
-    pub(super) flight: Option<(Moment, Effect)>,
+    /// The action in flight, and when it started.
+    pub(super) flight: Option<(Moment, Action)>,
 }
 
 impl Life {
-    /// A token with a value and the default schedule, about which nothing is known.
+    /// A token with a value and the default schedule, not checked yet.
     pub(super) fn new() -> Self {
         Self {
             token: Token::with_value(START),
@@ -69,7 +67,7 @@ impl Life {
                 reauth_before: None,
             },
             renews_by: None,
-            in_doubt: false,
+            server_in_doubt: false,
             now: START,
             draw: 0.0,
             notices: Vec::new(),
@@ -90,30 +88,30 @@ impl Life {
         life
     }
 
-    /// Without a value, and told why.
+    /// Without a value; the reason was reported.
     pub(super) fn without_value(mut self) -> Self {
         self.token = Token::without_value(self.now);
         self.source(SourceChange::Lost("no such file".into()));
         self
     }
 
-    /// Found alive at once, with 100 s left; nothing said is kept.
+    /// Found alive at once with 100 s left; notices are cleared.
     pub(super) fn alive(mut self) -> Self {
         self.check(alive(100_000));
         self.notices.clear();
         self
     }
 
-    pub(super) fn step(&mut self, event: Event) -> Option<Effect> {
+    pub(super) fn step(&mut self, event: Event) -> Option<Action> {
         let context = Context {
             policy: &self.policy,
             renews_by: self.renews_by,
-            draw: Draw::new(self.draw),
-            in_doubt: self.in_doubt,
+            draw: RandomFraction::new(self.draw),
+            server_in_doubt: self.server_in_doubt,
         };
         let was_busy = self.token.is_busy();
         let mut notices = Vec::new();
-        let (token, effect) = step(self.token, event, self.now, &context, &mut notices);
+        let (token, action) = transition(self.token, event, self.now, &context, &mut notices);
         for notice in notices {
             match notice {
                 Notice::Replaced(by) => self.replaced.push(by),
@@ -121,30 +119,31 @@ impl Life {
             }
         }
         self.token = token;
-        if let Some(effect) = effect {
-            assert!(!was_busy, "a second effect in flight: {effect:?}");
-            self.flight = Some((self.now, effect));
+        if let Some(action) = action {
+            assert!(!was_busy, "a second effect in flight: {action:?}");
+            self.flight = Some((self.now, action));
         }
         if !self.token.is_busy() {
             self.flight = None;
         }
-        effect
+        action
     }
 
-    /// Whatever is due now starts: a store first, then a call, then re-auth.
-    pub(super) fn admit(&mut self) -> Option<Effect> {
-        [Need::Nothing, Need::Server, Need::Reauth]
+    /// Starts what is due: a write first, then a check, then re-auth.
+    pub(super) fn admit(&mut self) -> Option<Action> {
+        [Resource::None, Resource::Server, Resource::Reauth]
             .into_iter()
-            .find_map(|need| self.step(Event::Admitted(need)))
+            .find_map(|resource| self.step(Event::Admitted(resource)))
     }
 
-    /// When the token next wants something, or has something to say.
+    /// When the token next needs an action or a warning.
     pub(super) fn wakes_at(&self) -> Option<Moment> {
-        let due = [Need::Nothing, Need::Server, Need::Reauth].map(|need| self.token.due_for(need));
-        due.into_iter().chain([self.token.next_alarm()]).flatten().min()
+        let due = [Resource::None, Resource::Server, Resource::Reauth]
+            .map(|resource| self.token.due_for(resource));
+        due.into_iter().chain([self.token.next_deadline_warning()]).flatten().min()
     }
 
-    /// Time passes until the next wake-up.
+    /// Advances to the next wake-up.
     pub(super) fn sleep(&mut self) {
         self.wake_at(self.wakes_at().expect("a token that waits for something"));
     }
@@ -155,45 +154,45 @@ impl Life {
 
     fn wake_at(&mut self, at: Moment) {
         self.now = self.now.max(at);
-        self.step(Event::Woke);
+        self.step(Event::TimerFired);
     }
 
-    /// The call under way ends, now.
+    /// Finishes the check in flight now.
     pub(super) fn answer(&mut self, outcome: Outcome) {
         let (sent, _) = self.flight.expect("a call under way");
         self.step(answer(sent, self.now, outcome));
     }
 
-    /// Sleeps until a call is due, lets it start, and answers it at the same instant.
-    pub(super) fn check(&mut self, outcome: Outcome) -> Effect {
-        let due = self.token.due_for(Need::Server).expect("a check to come");
+    /// Advances until a check is due, starts it, and finishes it at the same instant.
+    pub(super) fn check(&mut self, outcome: Outcome) -> Action {
+        let due = self.token.due_for(Resource::Server).expect("a check to come");
         self.wake_at(due);
-        let effect = self.step(Event::Admitted(Need::Server)).expect("a check that is due");
+        let action = self.step(Event::Admitted(Resource::Server)).expect("a check that is due");
         self.answer(outcome);
-        effect
+        action
     }
 
     pub(super) fn source(&mut self, change: SourceChange) {
         self.step(Event::SourceChanged(change));
     }
 
-    /// Sleeps until an attempt is due, lets it start, and ends it two seconds later.
-    pub(super) fn reauth(&mut self, result: Reauthenticated) -> Effect {
-        let due = self.token.due_for(Need::Reauth).expect("an attempt to come");
+    /// Advances until an attempt is due, starts it, and finishes it two seconds later.
+    pub(super) fn reauth(&mut self, result: ReauthOutcome) -> Action {
+        let due = self.token.due_for(Resource::Reauth).expect("an attempt to come");
         self.wake_at(due);
-        let effect = self.step(Event::Admitted(Need::Reauth)).expect("an attempt that is due");
+        let action = self.step(Event::Admitted(Resource::Reauth)).expect("an attempt that is due");
         self.now = self.now + secs(2);
         self.step(reauthenticated(result));
-        effect
+        action
     }
 
-    /// Lets the write that is due now start, and ends it.
+    /// Starts the write that is due now, and finishes it.
     pub(super) fn store(&mut self, result: Result<(), &str>) {
-        self.step(Event::Admitted(Need::Nothing)).expect("a write that is due");
-        self.step(Event::Stored(result.map_err(Into::into)));
+        self.step(Event::Admitted(Resource::None)).expect("a write that is due");
+        self.step(Event::PersistFinished(result.map_err(Into::into)));
     }
 
-    /// Runs on until `until`, with the server answering, hooks logging in and stores working.
+    /// Runs until `until` with a responding server, working hooks and working stores.
     pub(super) fn run(&mut self, server: &mut Server, until: Moment) {
         let mut steps_at_once = (self.now, 0);
         while let Some(at) = self.wakes_at().filter(|at| *at <= until) {
@@ -206,36 +205,38 @@ impl Life {
             assert!(steps_at_once.1 <= MOST_STEPS_AT_ONCE, "a busy loop: {:?}", self.token);
             match self.admit() {
                 None => {}
-                Some(Effect::Ask { method, slot, timeout, .. }) => {
+                Some(Action::Check { method, slot, timeout, .. }) => {
                     let sent = self.now;
                     let (received, outcome) = server.ask(method, slot, sent, timeout);
-                    while let Some(alarm) = self.token.next_alarm().filter(|at| *at <= received) {
+                    while let Some(alarm) =
+                        self.token.next_deadline_warning().filter(|at| *at <= received)
+                    {
                         self.wake_at(alarm);
                     }
                     self.now = received;
                     self.step(answer(sent, received, outcome));
                 }
-                Some(Effect::Reauth { .. }) => {
+                Some(Action::Reauth { .. }) => {
                     server.log_in(self.token.active_slot().other(), self.now);
-                    self.step(reauthenticated(Reauthenticated::NewValue { stored: false }));
+                    self.step(reauthenticated(ReauthOutcome::NewValue { stored: false }));
                 }
-                Some(Effect::Revoke { .. }) => {
-                    self.step(Event::Revoked(Ok(())));
+                Some(Action::Revoke { .. }) => {
+                    self.step(Event::RevokeFinished(Ok(())));
                 }
-                Some(Effect::Store { .. }) => {
-                    self.step(Event::Stored(Ok(())));
+                Some(Action::Persist { .. }) => {
+                    self.step(Event::PersistFinished(Ok(())));
                 }
             }
         }
         self.wake_at(until);
     }
 
-    /// The names of the events said so far, which are then forgotten.
+    /// Names of the notices so far, which are then cleared.
     pub(super) fn said(&mut self) -> Vec<&'static str> {
         self.notices.drain(..).map(|notice| word(&notice)).collect()
     }
 
-    /// How often an event has been said so far.
+    /// Number of notices with this name.
     pub(super) fn count(&self, name: &str) -> usize {
         self.notices.iter().filter(|notice| word(notice) == name).count()
     }
@@ -250,11 +251,11 @@ impl Life {
 }
 
 pub(super) fn answer(sent: Moment, received: Moment, outcome: Outcome) -> Event {
-    Event::Answered(Answer { sent, received, outcome, replaced: false })
+    Event::CheckFinished(CheckResult { sent, received, outcome, replaced: false })
 }
 
-pub(super) fn reauthenticated(result: Reauthenticated) -> Event {
-    Event::Reauthenticated(ReauthEnd { result, duration: secs(2) })
+pub(super) fn reauthenticated(result: ReauthOutcome) -> Event {
+    Event::ReauthFinished(ReauthResult { result, duration: secs(2) })
 }
 
 pub(super) fn alive(remaining_ms: u64) -> Outcome {
@@ -262,52 +263,52 @@ pub(super) fn alive(remaining_ms: u64) -> Outcome {
 }
 
 pub(super) fn expired() -> Outcome {
-    Outcome::Expired(Fault::new("expired").with_status(410))
+    Outcome::Expired(CallError::new("expired").with_status(410))
 }
 
 pub(super) fn rejected() -> Outcome {
-    Outcome::Rejected(Fault::new("unknown token").with_status(401))
+    Outcome::Rejected(CallError::new("unknown token").with_status(401))
 }
 
 pub(super) fn timed_out() -> Outcome {
-    Outcome::Unavailable(Fault::new("no answer in time"))
+    Outcome::Unavailable(CallError::new("no answer in time"))
 }
 
 pub(super) fn not_allowed() -> Outcome {
-    Outcome::Misconfigured(Fault::new("method not allowed").with_status(405))
+    Outcome::Misconfigured(CallError::new("method not allowed").with_status(405))
 }
 
 pub(super) fn throttled(seconds: u64) -> Outcome {
-    let fault = Fault::new("too many requests").with_status(429);
+    let fault = CallError::new("too many requests").with_status(429);
     Outcome::Throttled { retry_after: secs(seconds), fault }
 }
 
-pub(super) fn hook_failed() -> Reauthenticated {
+pub(super) fn hook_failed() -> ReauthOutcome {
     let error = "it ended with exit status 1".into();
-    Reauthenticated::Failed(ReauthFault { error, exit_status: Some(1), ..ReauthFault::default() })
+    ReauthOutcome::Failed(ReauthError { error, exit_status: Some(1), ..ReauthError::default() })
 }
 
-/// A call about the value in `slot`, whatever its time-out.
-pub(super) fn asks(effect: Option<Effect>, about: Slot) -> Option<Method> {
-    match effect {
-        Some(Effect::Ask { method, slot, .. }) if slot == about => Some(method),
+/// The method of a check of the value in `slot`, whatever its time-out.
+pub(super) fn asks(action: Option<Action>, about: Slot) -> Option<Method> {
+    match action {
+        Some(Action::Check { method, slot, .. }) if slot == about => Some(method),
         Some(
-            Effect::Ask { .. }
-            | Effect::Reauth { .. }
-            | Effect::Revoke { .. }
-            | Effect::Store { .. },
+            Action::Check { .. }
+            | Action::Reauth { .. }
+            | Action::Revoke { .. }
+            | Action::Persist { .. },
         )
         | None => None,
     }
 }
 
-/// The event's name as people read it, with what tells its variants apart.
+/// The name of the notice, with what distinguishes its variants.
 pub(super) fn word(notice: &Notice) -> &'static str {
     match notice {
         Notice::Checked { .. } => "checked",
         Notice::CheckFailed { misconfigured: false, .. } => "check failed",
         Notice::CheckFailed { misconfigured: true, .. } => "misconfigured",
-        Notice::Expiring { stage: Stage::NineTenths, .. } => "expiring: nine tenths",
+        Notice::Expiring { stage: DeadlineStage::NineTenths, .. } => "expiring: nine tenths",
         Notice::Expiring { .. } => "expiring: half",
         Notice::Expired { candidate: false, .. } => "expired",
         Notice::Expired { candidate: true, .. } => "candidate expired",

@@ -1,0 +1,301 @@
+//! The thread that commits queued writes, once per second or at once on demand.
+
+use std::fs::File;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::commit::{RETRY, WriteBatch};
+use super::database::{Database, fault, is_damage};
+use super::encoding::LifeBatch;
+use super::maintenance::Maintenance;
+use super::model::ClockReading;
+use crate::clock;
+use crate::time::Moment;
+use crate::token_file::{DISK_PATIENCE, StoreFault};
+
+/// Resolves when the queued writes are durable or have failed.
+#[derive(Debug)]
+pub struct WriteReceipt {
+    pub(super) written: oneshot::Receiver<Result<(), StoreFault>>,
+    pub(super) reports: mpsc::UnboundedSender<StoreReport>,
+    pub(super) path: PathBuf,
+}
+
+impl WriteReceipt {
+    /// Waits until the writes are durable, for at most 10 s.
+    ///
+    /// # Errors
+    ///
+    /// If they failed, or did not finish in time; then they may still succeed.
+    pub async fn durable(self) -> Result<(), StoreFault> {
+        match timeout(DISK_PATIENCE, self.written).await {
+            Ok(Ok(result)) => result,
+            // The sender is dropped only with the thread, which is the same as no database.
+            Ok(Err(_)) => Err(StoreFault::NoStateDir),
+            Err(_) => Err(StoreFault::hangs(self.path, WRITING)),
+        }
+    }
+
+    /// Waits like [`durable`](Self::durable), for callers that continue in any case. The writer
+    /// reports failures, and this reports a hanging disk.
+    pub async fn settled(self) {
+        if timeout(DISK_PATIENCE, self.written).await.is_err() {
+            let fault = StoreFault::hangs(self.path, WRITING);
+            // At shutdown the receiver is gone.
+            let _ = self.reports.send(StoreReport::Failed { fault, retry_in: Duration::ZERO });
+        }
+    }
+}
+
+/// The operation named in the error about a hanging disk.
+const WRITING: &str = "writing to it";
+
+pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
+
+/// A report of the writer.
+#[derive(Debug)]
+pub enum StoreReport {
+    /// Lives and counters could not be written; the write is retried.
+    Failed {
+        /// The error.
+        fault: StoreFault,
+        /// Time until the retry; zero if the write still hangs.
+        retry_in: Duration,
+    },
+    /// The database was damaged, set aside and replaced.
+    StartedOver(StoreFault),
+    /// Requested lives of an earlier run, and the row to continue with; `None` if there are no
+    /// more.
+    LivesLoaded(Option<(i64, LifeBatch)>),
+}
+
+#[derive(Default)]
+pub(super) struct PendingWrites {
+    pub(super) batch: WriteBatch,
+    pub(super) receipts: Vec<Sender>,
+    /// When to commit at the latest.
+    pub(super) due: Option<Moment>,
+    /// Lives before this row were requested.
+    pub(super) load_before: Option<i64>,
+    pub(super) ending: bool,
+}
+
+#[derive(Default)]
+pub(super) struct WriteQueue {
+    pending: Mutex<PendingWrites>,
+    pub(super) changed: Condvar,
+}
+
+impl WriteQueue {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PendingWrites> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn end(&self) {
+        self.lock().ending = true;
+        self.changed.notify_one();
+    }
+}
+
+/// The next task of the thread.
+enum Job {
+    Write(WriteBatch, Vec<Sender>),
+    LoadLives(i64),
+    Maintain,
+}
+
+/// The result of a batch, with what is left of it and the error.
+enum CommitOutcome {
+    Complete,
+    /// Everything except the lives was written.
+    WithoutLives(WriteBatch, StoreFault),
+    Failed(WriteBatch, StoreFault),
+}
+
+/// State of the thread.
+pub(super) struct WriterThread {
+    pub(super) queue: Arc<WriteQueue>,
+    pub(super) reports: mpsc::UnboundedSender<StoreReport>,
+    pub(super) database: Database,
+    pub(super) maintenance: Maintenance,
+    /// Released after the database.
+    pub(super) _lock: File,
+    /// Dropped last.
+    pub(super) _closes: oneshot::Sender<()>,
+}
+
+impl WriterThread {
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.next() {
+            let (batch, receipts) = match job {
+                Job::Write(batch, receipts) => (batch, receipts),
+                Job::LoadLives(before) => {
+                    self.load_lives(before);
+                    continue;
+                }
+                Job::Maintain => {
+                    self.maintain();
+                    continue;
+                }
+            };
+            let (left, result) = match self.write(batch) {
+                CommitOutcome::Complete => (None, Ok(())),
+                CommitOutcome::WithoutLives(left, fault) => (Some((left, fault)), Ok(())),
+                CommitOutcome::Failed(left, fault) => {
+                    let again = fault.again();
+                    (Some((left, fault)), Err(again))
+                }
+            };
+            if let Some((left, fault)) = left
+                && !left.is_empty()
+            {
+                let mut pending = self.queue.lock();
+                pending.batch.put_back(left);
+                let retry = clock::now() + RETRY;
+                pending.due = Some(pending.due.map_or(retry, |due| due.min(retry)));
+                drop(pending);
+                self.send(StoreReport::Failed { fault, retry_in: RETRY });
+            }
+            for receipt in receipts {
+                // The caller may have stopped waiting.
+                let _ = receipt.send(match &result {
+                    Ok(()) => Ok(()),
+                    Err(fault) => Err(fault.again()),
+                });
+            }
+        }
+        // A larger file is harmless.
+        let _ = self.database.shrink();
+    }
+
+    /// Waits for the next job; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut pending = self.queue.lock();
+        loop {
+            let now = clock::now();
+            let wait = pending.due.map(|due| due.since(now));
+            if wait == Some(Duration::ZERO) {
+                pending.due = None;
+                let receipts = mem::take(&mut pending.receipts);
+                return Some(Job::Write(mem::take(&mut pending.batch), receipts));
+            }
+            if let Some(before) = pending.load_before.take() {
+                return Some(Job::LoadLives(before));
+            }
+            if pending.ending {
+                return None;
+            }
+            let maintenance = self.maintenance.due().map(|due| due.since(now));
+            if maintenance == Some(Duration::ZERO) {
+                return Some(Job::Maintain);
+            }
+            let wait = wait.into_iter().chain(maintenance).min();
+            pending = match wait {
+                Some(wait) => {
+                    let waited = self.queue.changed.wait_timeout(pending, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.queue.changed.wait(pending).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Writes as much as possible. A value that cannot be written is not queued again: the caller
+    /// gets the error and retries.
+    fn write(&mut self, mut batch: WriteBatch) -> CommitOutcome {
+        if batch.is_empty() {
+            return CommitOutcome::Complete;
+        }
+        let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        self.maintenance.expect(&batch, at);
+        let mut result = self.database.commit(&batch, at);
+        if result.as_ref().is_err_and(is_damage) {
+            match self.database.start_over() {
+                Ok(report) => {
+                    self.maintenance.expect_copy(at);
+                    self.send(StoreReport::StartedOver(report));
+                }
+                Err(fault) => return CommitOutcome::Failed(batch, fault),
+            }
+            result = self.database.commit(&batch, at);
+        }
+        let Err(error) = result else { return CommitOutcome::Complete };
+        let fault = fault(&self.database.path, &error);
+        // Lives take the most space and are the least important: the rest may fit without them.
+        let lives = mem::take(&mut batch.lives);
+        if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, at).is_ok() {
+            return CommitOutcome::WithoutLives(
+                WriteBatch { lives, ..WriteBatch::default() },
+                fault,
+            );
+        }
+        batch.values.retain(|_, value| value.is_none());
+        CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
+    }
+
+    /// Deletes expired rows and erases them from the log.
+    fn maintain(&mut self) {
+        let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
+        if let Err(fault) = self.maintenance.run(&self.database, at) {
+            let fault = super::database::fault(&self.database.path, &fault);
+            self.send(StoreReport::Failed { fault, retry_in: RETRY });
+        }
+    }
+
+    /// Sends the next readable batch of lives before that row. Unreadable lives count as unknown;
+    /// the next write detects the damage and recovers.
+    fn load_lives(&self, mut before: i64) {
+        let found = loop {
+            match self.database.life_batch_before(before) {
+                Ok(Some((number, Some(part)))) => break Some((number, part)),
+                Ok(Some((number, None))) => before = number,
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        self.send(StoreReport::LivesLoaded(found));
+    }
+
+    fn send(&self, report: StoreReport) {
+        // At shutdown the receiver is gone.
+        let _ = self.reports.send(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The receipt of a write to a hanging disk, and its reports.
+    fn receipt_of_a_hanging_disk() -> (WriteReceipt, Sender, mpsc::UnboundedReceiver<StoreReport>) {
+        let (sender, written) = oneshot::channel();
+        let (reports, reported) = mpsc::unbounded_channel();
+        (WriteReceipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, reported)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_disk_is_an_error_for_a_caller_that_needs_durability() {
+        let (receipt, _sender, _reported) = receipt_of_a_hanging_disk();
+        let fault = receipt.durable().await.unwrap_err().to_string();
+        assert!(fault.contains("/state/tokenkeep.db") && fault.contains("10 s"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hanging_disk_is_reported_by_a_caller_that_continues() {
+        let (receipt, _sender, mut reported) = receipt_of_a_hanging_disk();
+        receipt.settled().await;
+        assert!(matches!(reported.try_recv(), Ok(StoreReport::Failed { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn write_that_fails_in_time_is_reported_once_by_the_writer() {
+        let (receipt, sender, mut reported) = receipt_of_a_hanging_disk();
+        sender.send(Err(StoreFault::NoStateDir)).unwrap();
+        receipt.settled().await;
+        assert!(reported.try_recv().is_err());
+    }
+}
