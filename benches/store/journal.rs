@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokenkeep::clock;
-use tokenkeep::lifecycle::{Method, Resumed};
+use tokenkeep::lifecycle::{Method, PersistedLife};
 use tokenkeep::secret::TokenValue;
 use tokenkeep::store::{Store, Writer};
 
@@ -21,14 +21,14 @@ fn token(number: u64) -> (String, TokenValue) {
     (name, TokenValue::parse(&value).expect("digits"))
 }
 
-fn life() -> Resumed {
-    Resumed {
-        bound: clock::now() + Duration::from_secs(1_800),
+fn life() -> PersistedLife {
+    PersistedLife {
+        expiry: clock::now() + Duration::from_secs(1_800),
         remaining_ms: 1_800_000,
         life_ms: 1_800_000,
         by: Method::Query,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }
@@ -49,13 +49,13 @@ impl Checks {
 
     fn check(&mut self, number: usize) {
         self.remember(number);
-        let (steps, from_the_first) = self.writer.turn(self.tokens.len());
+        let (steps, from_the_first) = self.writer.compaction_step(self.tokens.len());
         if from_the_first {
             self.next = 0;
         }
         for _ in 0..steps {
             if self.next == self.tokens.len() {
-                return self.writer.went_round();
+                return self.writer.finish_compaction_pass();
             }
             self.remember(self.next);
             self.next += 1;
@@ -64,7 +64,7 @@ impl Checks {
 
     fn remember(&mut self, number: usize) {
         let (name, value) = &self.tokens[number];
-        self.writer.remember(name, URL, value.by_ref(), &life());
+        self.writer.persist_life(name, URL, value.by_ref(), &life());
     }
 
     fn flush(&self) {

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use hyper::body::Bytes;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::connect::ClientCertificateState;
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, MAX_REMAINING_MS, Stated, field};
-use super::failure::{FailureKind, Voice, kind_of};
-use super::interpret::{self, Answer, Asked, Body};
-use super::{glance, quiet, redact};
-use crate::outcome::{Fault, Outcome};
+use super::http_client::ClientCertificateState;
+use super::interpret::{self, Body, RawResponse, RequestContext};
+use super::status::{ResponseErrorKind, StatusSource, kind_of};
+use super::{fast_path, redact, retry_after};
+use crate::outcome::{CallError, Outcome};
 use crate::secret::TokenValue;
 
 /// A value that inputs may echo.
@@ -32,7 +32,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub(crate) fn envelope(body: &[u8]) {
     let read = Envelope::read(body);
     let life = read.as_ref().ok().and_then(life_without_errors);
-    let seen = glance::life(body);
+    let seen = fast_path::life(body);
     assert!(seen.is_none() || seen == life, "fast path: {seen:?}, full path: {life:?}");
     if read.is_ok() {
         let body = body.trim_ascii_end();
@@ -56,16 +56,16 @@ fn life_without_errors(envelope: &Envelope) -> Option<Duration> {
     envelope::life(field(result, "Remaining")?)
 }
 
-fn asked(endpoint: Endpoint) -> Asked<'static> {
-    Asked { server: "sarus", endpoint, secret: SECRET }
+fn asked(endpoint: Endpoint) -> RequestContext<'static> {
+    RequestContext { server: "sarus", endpoint, secret: SECRET }
 }
 
-fn answer(status: u16, body: Body) -> Answer {
+fn answer(status: u16, body: Body) -> RawResponse {
     let certificate = ClientCertificateState::NotAskedFor;
-    Answer { status, pause: None, quota_reset: None, encoding: None, certificate, body }
+    RawResponse { status, pause: None, quota_reset: None, encoding: None, certificate, body }
 }
 
-fn check_query(answer: &Answer, errors: &[ApiError], life: Option<Duration>) {
+fn check_query(answer: &RawResponse, errors: &[ApiError], life: Option<Duration>) {
     let outcome = interpret::query(&asked(Endpoint::Query), answer);
     let alive = match outcome {
         Outcome::Alive { remaining } => Some(remaining),
@@ -122,7 +122,7 @@ fn check_others(status: u16, body: &[u8], errors: &[ApiError]) {
     }
 }
 
-fn check_fault(fault: &Fault) {
+fn check_fault(fault: &CallError) {
     assert!(!fault.error.is_empty(), "a fault without a sentence");
     let detail = fault.detail.as_deref().unwrap_or_default();
     assert!(detail.chars().count() <= 203, "a detail longer than a sentence: {detail}");
@@ -150,9 +150,9 @@ pub(crate) fn retry_after(input: &[u8]) {
         }
     }
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(784_123_200);
-    let answered = headers.get("date").and_then(quiet::date).unwrap_or(noon);
-    let pause = quiet::pause(&headers, answered);
-    let quota_reset = quiet::quota_reset(&headers, answered);
+    let answered = headers.get("date").and_then(retry_after::date).unwrap_or(noon);
+    let pause = retry_after::pause(&headers, answered);
+    let quota_reset = retry_after::quota_reset(&headers, answered);
     for (name, unit) in [("retry-after", 1_000), ("retry-after-ms", 1)] {
         let is_first = name == "retry-after" || !headers.contains_key("retry-after");
         if let Some(number) = whole_number(&headers, name).filter(|_| is_first) {
@@ -160,10 +160,10 @@ pub(crate) fn retry_after(input: &[u8]) {
         }
     }
     for status in STATUSES {
-        for voice in [Voice::Api, Voice::Http] {
+        for source in [StatusSource::Api, StatusSource::Http] {
             for asked in [pause, quota_reset] {
-                match kind_of(status, voice, asked) {
-                    FailureKind::Throttled(pause) => {
+                match kind_of(status, source, asked) {
+                    ResponseErrorKind::Throttled(pause) => {
                         assert!(status == 429 || (status == 503 && asked.is_some()));
                         check_pause(pause);
                         // It never asks sooner than it may.

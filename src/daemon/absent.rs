@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::store::{Count, Stored};
+use crate::store::{Counter, StoredValue};
 use crate::time::Moment;
 
 /// Between two looks for counts whose window has ended.
@@ -16,21 +16,21 @@ const PACE: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug, Default)]
 pub(super) struct Absent {
     values: HashMap<Box<str>, Kept>,
-    counts: HashMap<Box<str>, Count>,
+    counts: HashMap<Box<str>, Counter>,
     pruned: Moment,
 }
 
 /// The value of a token that is absent.
 #[derive(Debug)]
 struct Kept {
-    stored: Stored,
+    stored: StoredValue,
     /// Until when it is kept; `None`: an inventory that was not read yet may have the token.
     until: Option<Moment>,
 }
 
 impl Absent {
     /// Keeps the value of a token that is absent.
-    pub(super) fn keep_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+    pub(super) fn keep_value(&mut self, name: &str, stored: StoredValue, until: Option<Moment>) {
         self.values.insert(name.into(), Kept { stored, until });
     }
 
@@ -51,12 +51,12 @@ impl Absent {
     }
 
     /// Keeps how many attempts have counted for a token.
-    pub(super) fn keep_count(&mut self, name: &str, count: Count) {
+    pub(super) fn keep_count(&mut self, name: &str, count: Counter) {
         self.counts.insert(name.into(), count);
     }
 
     /// The value that was kept for a token that has come, and whether it was known to be removed.
-    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(Stored, bool)> {
+    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(StoredValue, bool)> {
         // A million tokens come at a start, and mostly nothing is kept.
         if self.values.is_empty() {
             return None;
@@ -66,7 +66,7 @@ impl Absent {
     }
 
     /// The attempts that have counted for a token that has come.
-    pub(super) fn take_count(&mut self, name: &str) -> Option<Count> {
+    pub(super) fn take_count(&mut self, name: &str) -> Option<Counter> {
         if self.counts.is_empty() { None } else { self.counts.remove(name) }
     }
 
@@ -104,8 +104,8 @@ mod tests {
         Timestamp::from_millisecond(i64::try_from(day * DAY * 1_000).unwrap()).unwrap()
     }
 
-    fn stored() -> Stored {
-        Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None }
+    fn stored() -> StoredValue {
+        StoredValue { value: TokenValue::parse("abc-1").unwrap(), replaces: None }
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn attempts_count_until_their_window_ends() {
         let window_end_ms = wall(2).as_millisecond();
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        let count = Counter { window_end_ms, count: 1, in_a_row: 1 };
         let mut absent = Absent::default();
         absent.keep_count("quotes", count);
         absent.prune(day(11), wall(1));

@@ -55,7 +55,7 @@ impl Application {
         mut clients: BTreeMap<String, ServerClient>,
     ) -> Self {
         let new = Arc::clone(&daemon.settings);
-        daemon.keeper.set_max_hooks(new.max_hooks);
+        daemon.scheduler.set_max_hooks(new.max_hooks);
         daemon.watcher.read_mounts();
         for server in &new.servers {
             if let Some(client) = clients.remove(&server.name) {

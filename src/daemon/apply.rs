@@ -13,7 +13,7 @@ use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Limits, ReauthRoute, ReauthSpec, TokenId, TokenSpec};
+use crate::scheduler::{ReauthRoute, ReauthSpec, ServerLimits, TokenId, TokenSpec};
 use crate::settings::{Place, Reauth, ReauthMethod, Server, Settings, Warning, WarningKind};
 use crate::store::Store;
 
@@ -91,30 +91,31 @@ impl Daemon {
         let Settings { servers, reauths, .. } = &*self.settings;
         for id in self.roster.stale_servers(servers) {
             let Some(remote) = self.roster.find_remote(id) else { continue };
-            if self.keeper.census_of(id).total() > 0 {
+            if self.scheduler.state_counts_of(id).total() > 0 {
                 debug_assert!(false, "every token is on a configured server");
                 continue;
             }
             let name = &remote.settings.name;
             let is_renamed = !servers.iter().any(|server| server.name == *name);
             if is_renamed && let Some(store) = &self.store {
-                store.forget_lesson(name);
+                store.delete_renewal_method(name);
             }
             self.figures.forget_server(id, is_renamed.then_some(name));
-            self.keeper.remove_server(id);
+            self.scheduler.remove_server(id);
             self.roster.remove_server(id);
         }
         for id in self.roster.stale_reauths(reauths) {
             if let Some(reauth) = self.roster.reauth(id) {
                 self.figures.forget_reauth(&reauth.name);
             }
-            self.keeper.remove_reauth(id);
+            self.scheduler.remove_reauth(id);
             self.roster.remove_reauth(id);
         }
     }
 
     pub(super) fn put_server(&mut self, server: Server, client: ServerClient) {
-        let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
+        let limits =
+            ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // Behind another address is another server: nothing is known of it yet.
         let same = self
             .roster
@@ -122,10 +123,10 @@ impl Daemon {
             .filter(|id| self.roster.remote(*id).settings.url == server.url);
         let id = match same {
             Some(id) => {
-                self.keeper.set_limits(id, limits);
+                self.scheduler.set_limits(id, limits);
                 id
             }
-            None => self.keeper.add_server(limits),
+            None => self.scheduler.add_server(limits),
         };
         let was_unusable = self.roster.find_remote(id).is_some_and(|old| !old.client.is_built());
         let is_usable = client.is_built();
@@ -147,10 +148,10 @@ impl Daemon {
         let id = match self.roster.reauth_of(&reauth.name) {
             Some(id) if self.roster.reauth(id).is_some_and(|known| **known == *reauth) => return,
             Some(id) => {
-                self.keeper.set_reauth(id, spec);
+                self.scheduler.set_reauth(id, spec);
                 id
             }
-            None => self.keeper.add_reauth(spec),
+            None => self.scheduler.add_reauth(spec),
         };
         self.roster.put_reauth(id, reauth.clone());
     }

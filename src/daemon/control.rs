@@ -20,7 +20,7 @@ use crate::control::{
     SOCKET_RETRY, SocketReport, SocketState,
 };
 use crate::events::{Fields, Name, Severity};
-use crate::lifecycle::{Request, Standing};
+use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
 use crate::settings::{Control, DEFAULT_SOCKET, Reader};
 use crate::time::{Moment, whole_millis};
@@ -166,7 +166,7 @@ impl Daemon {
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
     pub(super) fn command(&mut self, command: Command) {
         match command {
-            Command::Act { request: Request::Reauth, reply, .. } if self.stopping => {
+            Command::Act { request: OperatorRequest::Reauth, reply, .. } if self.stopping => {
                 drop(reply.send(Err(stopping())));
             }
             Command::Reload { reply, .. } if self.stopping => drop(reply.send(Err(stopping()))),
@@ -215,12 +215,12 @@ impl Daemon {
         }
     }
 
-    fn act(&mut self, name: &str, request: Request, caller: Caller) -> Result<(), Problem> {
+    fn act(&mut self, name: &str, request: OperatorRequest, caller: Caller) -> Result<(), Problem> {
         if !caller.may_act() {
             return Err(forbidden());
         }
         let id = self.roster.id_of(name).ok_or_else(|| Problem::no_token(name))?;
-        let asked = self.keeper.request(id, request, clock::now(), &mut self.outputs);
+        let asked = self.scheduler.request(id, request, clock::now(), &mut self.outputs);
         asked.map_err(|refusal| Problem::new(ProblemKind::Conflict, refusal.to_string()))
     }
 
@@ -259,16 +259,16 @@ impl Daemon {
     /// by the server.
     fn value_of(&self, name: &str) -> Result<Handed, Problem> {
         let known = self.roster.id_of(name).and_then(|id| {
-            let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+            let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
             Some((token, kept.value(token.active_slot()).map(ValueRef::to_value)))
         });
         let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
-        let lack = match (token.standing(), value) {
-            (Standing::Expired, _) => "the token has expired",
-            (Standing::Rejected, _) => "the server has rejected the token, or it was revoked",
+        let lack = match (token.validity(), value) {
+            (Validity::Expired, _) => "the token has expired",
+            (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
             (_, None) => "the token has no value",
             (_, Some(value)) => {
-                let verified = token.bound().is_some_and(|bound| bound > clock::now());
+                let verified = token.expiry().is_some_and(|bound| bound > clock::now());
                 return Ok(Handed { value, verified });
             }
         };
@@ -333,13 +333,13 @@ fn stopping() -> Problem {
     Problem::new(ProblemKind::Conflict, "tokenkeep is stopping")
 }
 
-const fn word(request: Request) -> &'static str {
+const fn word(request: OperatorRequest) -> &'static str {
     match request {
-        Request::Check => "check",
-        Request::Reauth => "reauth",
-        Request::Pause => "pause",
-        Request::Resume => "resume",
-        Request::Revoke => "revoke",
+        OperatorRequest::Check => "check",
+        OperatorRequest::Reauth => "reauth",
+        OperatorRequest::Pause => "pause",
+        OperatorRequest::Resume => "resume",
+        OperatorRequest::Revoke => "revoke",
     }
 }
 

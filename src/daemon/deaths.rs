@@ -18,14 +18,14 @@ use super::roster::{Origin, StockId};
 use super::sources::{errand, is_current};
 use crate::clock;
 use crate::inventory::FileStamp;
-use crate::keeper::Ticket;
-use crate::lifecycle::Answer;
+use crate::lifecycle::CheckResult;
 use crate::outcome::Outcome;
+use crate::scheduler::Ticket;
 use crate::settings::{InventorySource, Source};
 use crate::token_file::DISK_PATIENCE;
 
 /// An answer that calls a value dead.
-pub(super) type Death = (Ticket, Answer);
+pub(super) type Death = (Ticket, CheckResult);
 
 /// What an inventory's file is now.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +53,13 @@ struct Waiting {
 impl Daemon {
     /// Starts to read a token's source again if the answer calls its value dead. Returns the
     /// answer if it can be acted on at once; otherwise it is acted on later.
-    pub(super) fn reread_before_death(&mut self, ticket: Ticket, answer: Answer) -> Option<Answer> {
+    pub(super) fn reread_before_death(
+        &mut self,
+        ticket: Ticket,
+        answer: CheckResult,
+    ) -> Option<CheckResult> {
         let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
-        if !is_death || answer.replaced || self.stopping || !self.keeper.expects(ticket) {
+        if !is_death || answer.replaced || self.stopping || !self.scheduler.expects(ticket) {
             return Some(answer);
         }
         let Some(kept) = self.roster.token(ticket.token) else { return Some(answer) };
@@ -76,7 +80,7 @@ impl Daemon {
     }
 
     /// Takes what a source holds at the moment of a death, and then acts on the death.
-    pub(super) fn reread(&mut self, ticket: Ticket, answer: Answer, look: Option<Look>) {
+    pub(super) fn reread(&mut self, ticket: Ticket, answer: CheckResult, look: Option<Look>) {
         if let Some(look) = look {
             let kept = self.roster.token(look.id);
             if kept.is_some_and(|kept| !is_current(kept, &look)) {
@@ -91,7 +95,7 @@ impl Daemon {
     }
 
     fn act_on(&mut self, (ticket, answer): Death) {
-        self.keeper.answered(ticket, answer, clock::now(), &mut self.outputs);
+        self.scheduler.check_finished(ticket, answer, clock::now(), &mut self.outputs);
     }
 
     fn act_on_all(&mut self, deaths: impl IntoIterator<Item = Death>) {
@@ -108,7 +112,7 @@ impl Daemon {
         }
     }
 
-    fn compare_before_death(&mut self, id: StockId, death: Death) -> Option<Answer> {
+    fn compare_before_death(&mut self, id: StockId, death: Death) -> Option<CheckResult> {
         if self.file_of_stock(id).is_none() {
             return Some(death.1);
         }

@@ -15,9 +15,9 @@ use super::roster::StockId;
 use super::server_client::{Built, ServerClient};
 use crate::clock;
 use crate::control::{Caller, Handed, Reply};
-use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Method, ReauthFault, Slot};
-use crate::outcome::{Connection, Fault};
+use crate::lifecycle::{CheckResult, Method, ReauthError, Slot};
+use crate::outcome::{CallError, Connection};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::settings::Source;
 use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read};
@@ -30,11 +30,11 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(super) enum Done {
     /// A call was answered, or failed; with the value that the answer named instead.
-    Answered(Ticket, Answer, Option<Renamed>),
+    Answered(Ticket, CheckResult, Option<Renamed>),
     /// A re-auth attempt ended.
-    Reauthenticated { ticket: Ticket, duration: Duration, obtained: Obtained },
+    ReauthFinished { ticket: Ticket, duration: Duration, obtained: Obtained },
     /// A revocation that a person asked for ended.
-    RevokedOne(Ticket, Result<(), Fault>),
+    RevokedOne(Ticket, Result<(), CallError>),
     /// Writing a value to its store ended.
     Stored(Ticket, Result<Stored, StoreFault>),
     /// The file of a value that is kept in the state directory was tried again.
@@ -45,13 +45,13 @@ pub(super) enum Done {
     Looked(Vec<Look>),
     /// The source of a value that the server calls dead was read again; the answer is still to
     /// be passed on. `None`: the disk did not answer in time.
-    Reread(Ticket, Answer, Option<Look>),
+    Reread(Ticket, CheckResult, Option<Look>),
     /// The file of an inventory was compared before these deaths are acted on.
     StockCompared(StockId, Vec<Death>, Compared),
     /// Deaths have waited long enough for a reading of an inventory after that of this number.
     StockReread(StockId, u64),
     /// Tokens were revoked at the end.
-    Revoked(Vec<(Box<str>, Result<(), Fault>)>),
+    Revoked(Vec<(Box<str>, Result<(), CallError>)>),
     /// The configuration was read, or why it was not.
     Loaded(Box<Result<Fresh, String>>),
     /// Clients of servers that had none were tried again.
@@ -75,7 +75,7 @@ pub(super) enum Obtained {
     /// The hook says that it wrote the token's file itself; this is what is there now.
     InSource(Result<Found, SourceFault>),
     /// Nothing.
-    Nothing(ReauthFault),
+    Nothing(ReauthError),
 }
 
 /// How a value was stored.
@@ -118,7 +118,7 @@ pub(super) async fn ask(
         }
     };
     let replaced = new_value.is_some();
-    let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
+    let answer = CheckResult { sent, received: clock::now_ceil(), outcome, replaced };
     Done::Answered(ticket, answer, new_value.map(|to| Renamed { slot, from: value, to }))
 }
 
@@ -171,7 +171,7 @@ fn may_be_half_done(result: &Result<Found, SourceFault>) -> bool {
 /// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the answer is never lost.
 pub(super) async fn reread(
     ticket: Ticket,
-    answer: Answer,
+    answer: CheckResult,
     (id, epoch, source): (TokenId, u8, Source),
 ) -> Done {
     let read = || {

@@ -1,4 +1,4 @@
-//! The ends of what was under way: what they bring is put where it belongs, and the keeper
+//! The ends of what was under way: what they bring is put where it belongs, and the scheduler
 //! hears of it.
 //!
 //! The token may have gone meanwhile, and its number may be another's: what came for it must
@@ -11,9 +11,9 @@ use super::deeds::{Done, Obtained, Renamed, Stored};
 use super::roster::LastWords;
 use crate::clock;
 use crate::events::CheckEnd;
-use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, Standing};
-use crate::outcome::{Fault, Outcome};
+use crate::lifecycle::{CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Validity};
+use crate::outcome::{CallError, Outcome};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -28,21 +28,21 @@ impl Daemon {
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.count_answer(ticket, &answer);
                 if let Some(answer) = self.reread_before_death(ticket, answer) {
-                    self.keeper.answered(ticket, answer, now, &mut self.outputs);
+                    self.scheduler.check_finished(ticket, answer, now, &mut self.outputs);
                 }
             }
             Done::Reread(ticket, answer, look) => self.reread(ticket, answer, look),
             Done::StockCompared(id, deaths, stamp) => self.stock_compared(id, deaths, stamp),
             Done::StockReread(id, pass) => self.stock_reread(id, pass),
-            Done::Reauthenticated { ticket, duration, obtained } => {
+            Done::ReauthFinished { ticket, duration, obtained } => {
                 self.count_login(ticket.token, duration);
                 let result = self.weigh(ticket, obtained);
-                let end = ReauthEnd { result, duration };
-                self.keeper.reauthenticated(ticket, end, now, &mut self.outputs);
+                let end = ReauthResult { result, duration };
+                self.scheduler.reauth_finished(ticket, end, now, &mut self.outputs);
                 self.look_once_more(ticket.token);
             }
             Done::RevokedOne(ticket, result) => {
-                self.keeper.revoked(ticket, result, now, &mut self.outputs);
+                self.scheduler.revoke_finished(ticket, result, now, &mut self.outputs);
             }
             Done::Stored(ticket, result) => self.stored(ticket, result),
             Done::Rewritten { id, name, result } => self.rewritten(id, &name, result),
@@ -66,7 +66,7 @@ impl Daemon {
                 self.roster.set_last_words(id, words);
             }
             Notice::Checked { .. } => {
-                if let Some(token) = self.keeper.token(id)
+                if let Some(token) = self.scheduler.token(id)
                     && !token.has_candidate()
                 {
                     self.roster.settle(id, token.active_slot());
@@ -79,7 +79,7 @@ impl Daemon {
 
     /// Whether the value that a response names is not another token's. If it is, the response was
     /// misrouted and says nothing about this token: it becomes an error, and the value is refused.
-    fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut Answer) -> bool {
+    fn is_own(&mut self, ticket: Ticket, renamed: &Renamed, answer: &mut CheckResult) -> bool {
         let owner = self.roster.owner_of(renamed.to.by_ref(), ticket.token);
         let Some(owner) = owner.and_then(|owner| Some(self.roster.token(owner)?.name())) else {
             return true;
@@ -88,7 +88,7 @@ impl Daemon {
             "the response contains the value of another token, {owner}; it was refused, as the \
              server, or a proxy or cache before it, mixes up responses"
         );
-        let fault = Fault { is_alarming: true, ..Fault::new(error) };
+        let fault = CallError { is_alarming: true, ..CallError::new(error) };
         answer.outcome = Outcome::Unavailable(fault);
         false
     }
@@ -97,7 +97,7 @@ impl Daemon {
     /// has been put there. Meanwhile a newer one may have taken the place.
     fn rename(&mut self, ticket: Ticket, renamed: Renamed) -> bool {
         let Renamed { slot, from, to } = renamed;
-        if !self.keeper.expects(ticket) {
+        if !self.scheduler.expects(ticket) {
             return false;
         }
         let kept = self.roster.token(ticket.token);
@@ -109,44 +109,44 @@ impl Daemon {
     }
 
     /// What a re-auth attempt has brought, measured by the value that it was to replace.
-    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> Reauthenticated {
+    fn weigh(&mut self, ticket: Ticket, obtained: Obtained) -> ReauthOutcome {
         let (value, stored) = match obtained {
             Obtained::Value(value) => (value, false),
             Obtained::InSource(Ok(found)) => (found.value, true),
             Obtained::InSource(Err(fault)) => {
                 let error = format!("it says that it wrote the token's file, but {fault}").into();
-                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
-                return Reauthenticated::Failed(fault);
+                let fault = ReauthError { error, exit_status: Some(0), ..ReauthError::default() };
+                return ReauthOutcome::Failed(fault);
             }
-            Obtained::Nothing(fault) => return Reauthenticated::Failed(fault),
+            Obtained::Nothing(fault) => return ReauthOutcome::Failed(fault),
         };
-        let is_expected = self.keeper.expects(ticket);
+        let is_expected = self.scheduler.expects(ticket);
         if is_expected && !stored {
             self.warn_of_output(ticket.token, &value);
         }
-        let spare = self.keeper.spare_slot(ticket.token);
+        let spare = self.scheduler.spare_slot(ticket.token);
         let Some(kept) = self.roster.token(ticket.token).filter(|_| is_expected) else {
-            return Reauthenticated::NewValue { stored };
+            return ReauthOutcome::NewValue { stored };
         };
         if kept.value(spare.other()) == Some(value.by_ref()) {
-            let standing = self.keeper.token(ticket.token).map(|token| token.standing());
+            let standing = self.scheduler.token(ticket.token).map(|token| token.validity());
             return match kept.file() {
                 // An unknown value came from the source after the attempt had begun: it is judged
                 // by its check.
-                Some(file) if stored && standing != Some(Standing::Unknown) => {
-                    Reauthenticated::Failed(unchanged(&file))
+                Some(file) if stored && standing != Some(Validity::Unknown) => {
+                    ReauthOutcome::Failed(unchanged(&file))
                 }
-                Some(_) | None => Reauthenticated::SameValue,
+                Some(_) | None => ReauthOutcome::SameValue,
             };
         }
         if let Some(fault) = self.foreign_login(ticket.token, value.by_ref()) {
-            return Reauthenticated::Failed(fault);
+            return ReauthOutcome::Failed(fault);
         }
         self.roster.put(ticket.token, spare, value.by_ref());
         if stored {
             self.is_in_source(ticket.token, &value);
         }
-        Reauthenticated::NewValue { stored }
+        ReauthOutcome::NewValue { stored }
     }
 
     /// The source holds this value now, whatever a look that began before says of it.
@@ -158,8 +158,8 @@ impl Daemon {
 
     fn stored(&mut self, ticket: Ticket, result: Result<Stored, StoreFault>) {
         let now = clock::now();
-        if !self.keeper.expects(ticket) {
-            return self.keeper.cancel(ticket, now, &mut self.outputs);
+        if !self.scheduler.expects(ticket) {
+            return self.scheduler.cancel(ticket, now, &mut self.outputs);
         }
         match result {
             Ok(Stored::Written(value)) => {
@@ -167,12 +167,12 @@ impl Daemon {
                 if kept.is_some_and(|kept| kept.file().is_some()) {
                     self.is_in_file(ticket.token, &value);
                 }
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.outputs);
             }
             Ok(Stored::SourceChanged(value)) => {
                 self.is_in_source(ticket.token, &value);
                 self.forget_unwritten(ticket.token);
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.outputs);
                 if !self.is_refused(ticket.token, value.by_ref()) {
                     self.offer(ticket.token, value.by_ref());
                 }
@@ -180,35 +180,35 @@ impl Daemon {
             Ok(Stored::NotInFile(value, fault)) => self.keep_in_state_dir(ticket, value, fault),
             Ok(Stored::InStateDir(fault)) => {
                 self.retry_file_later(ticket.token, &fault);
-                self.keeper.stored(ticket, Ok(()), now, &mut self.outputs);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.outputs);
             }
             Err(fault) => {
                 let error = fault.to_string().into();
-                self.keeper.stored(ticket, Err(error), now, &mut self.outputs);
+                self.scheduler.persist_finished(ticket, Err(error), now, &mut self.outputs);
             }
         }
     }
 }
 
 /// A command printed nothing, and did not write the token's file either.
-fn unchanged(file: &Path) -> ReauthFault {
+fn unchanged(file: &Path) -> ReauthError {
     let error = format!(
         "the re-auth command printed nothing, and {} still holds the old value; let it print the \
          new token, or write it to $TOKENKEEP_FILE",
         file.display()
     );
-    ReauthFault { error: error.into(), exit_status: Some(0), ..ReauthFault::default() }
+    ReauthError { error: error.into(), exit_status: Some(0), ..ReauthError::default() }
 }
 
 /// What a check was like, whatever it came to.
-fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
+fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
     let failed = match answer.outcome {
         Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
         Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
     };
     CheckEnd {
         lateness: answer.sent.since(ticket.due),
-        life_left: ticket.bound.map(|bound| bound.since(answer.sent)),
+        life_left: ticket.expiry.map(|bound| bound.since(answer.sent)),
         failed,
     }
 }
@@ -221,7 +221,7 @@ mod tests {
     use super::super::deeds::{Look, read_source};
     use super::super::reading::Fresh;
     use super::*;
-    use crate::keeper::Output;
+    use crate::scheduler::SchedulerOutput;
     use crate::settings::{self, Loaded};
 
     /// The configuration of one token `name`, whose file holds "NAME-1".
@@ -239,8 +239,10 @@ mod tests {
 
     fn first_check(daemon: &mut Daemon) -> Ticket {
         let mut tickets = daemon.outputs.drain(..).filter_map(|output| match output {
-            Output::Effect(ticket, _) => Some(ticket),
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+            SchedulerOutput::Action(ticket, _) => Some(ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         tickets.next_back().expect("a first check")
     }
@@ -281,7 +283,7 @@ mod tests {
         let mut daemon = one_at_a_time(folder.path(), 1);
         let ticket = pending(&daemon).expect("an action");
         let terms = Arc::clone(daemon.roster.token(ticket.token).unwrap().terms());
-        let spec = daemon.keeper.spec(ticket.token).unwrap().clone();
+        let spec = daemon.scheduler.spec(ticket.token).unwrap().clone();
         let outputs = std::mem::take(&mut daemon.outputs);
         daemon.let_go(ticket.token);
         assert_eq!(daemon.add_token("second", &terms, spec, 0), ticket.token);
@@ -293,8 +295,10 @@ mod tests {
     /// The ticket of the last action that was handed out and not performed.
     fn pending(daemon: &Daemon) -> Option<Ticket> {
         daemon.outputs.iter().rev().find_map(|output| match output {
-            Output::Effect(ticket, _) => Some(*ticket),
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+            SchedulerOutput::Action(ticket, _) => Some(*ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
         })
     }
 
@@ -314,7 +318,7 @@ mod tests {
     /// Whether the daemon's only token has "second-1", and has heard of nothing else.
     fn is_untouched(daemon: &Daemon, ticket: Ticket) -> bool {
         let own = TokenValue::parse("second-1").unwrap();
-        let spare = daemon.keeper.spare_slot(ticket.token);
+        let spare = daemon.scheduler.spare_slot(ticket.token);
         let kept = daemon.roster.token(ticket.token).unwrap();
         kept.value(spare.other()) == Some(own.by_ref())
             && kept.value(spare).is_none()
@@ -343,7 +347,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (mut daemon, ticket) = after_a_change_of_hands(folder.path());
             let duration = std::time::Duration::ZERO;
-            daemon.done(Done::Reauthenticated { ticket, duration, obtained });
+            daemon.done(Done::ReauthFinished { ticket, duration, obtained });
             assert!(is_untouched(&daemon, ticket));
         }
     }
@@ -360,7 +364,7 @@ mod tests {
         daemon.looked(Look { id, epoch: 0, source, result });
         let looked = daemon.queries.next().await.expect("another look");
         daemon.ended_task(looked);
-        let spare = daemon.keeper.spare_slot(id);
+        let spare = daemon.scheduler.spare_slot(id);
         let offered = TokenValue::parse("first-2").unwrap();
         assert_eq!(daemon.roster.token(id).unwrap().value(spare), Some(offered.by_ref()));
     }
@@ -373,7 +377,7 @@ mod tests {
         let Loaded { settings, .. } = configured(folder.path(), "first");
         let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
         let ticket = first_check(&mut daemon);
-        let slot = daemon.keeper.spare_slot(ticket.token).other();
+        let slot = daemon.scheduler.spare_slot(ticket.token).other();
         let renamed = |from, to| Renamed { slot, from: value(from), to: value(to) };
         assert!(!daemon.rename(ticket, renamed("another", "new-1")));
         assert!(daemon.rename(ticket, renamed("first-1", "new-2")));

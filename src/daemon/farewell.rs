@@ -15,9 +15,9 @@ use super::roster::Remote;
 use super::{Daemon, GRACE, Round};
 use crate::clock::{self, Alarm};
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::ServerId;
-use crate::lifecycle::Standing;
-use crate::outcome::Fault;
+use crate::lifecycle::Validity;
+use crate::outcome::CallError;
+use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
 use crate::systemd;
 
@@ -36,15 +36,15 @@ impl Daemon {
         self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
         self.stop_reload();
-        self.keeper.stop_reauth();
+        self.scheduler.stop_reauth();
         self.rewrite_at_the_end();
-        self.keeper.end(clock::now(), &mut self.outputs);
+        self.scheduler.flush_pending_writes(clock::now(), &mut self.outputs);
         self.revoke_all();
         self.perform();
         let mut deadline = pin!(sleep(GRACE));
         let mut closed = false;
         loop {
-            if !closed && self.deeds.is_empty() && !self.keeper.has_unkept_candidates() {
+            if !closed && self.deeds.is_empty() && !self.scheduler.has_unpersisted_candidates() {
                 closed = true;
                 self.end_checks().await;
             }
@@ -56,7 +56,7 @@ impl Daemon {
                 Ok(Round::Signal(_) | Round::Over) | Err(_) => break,
             }
         }
-        self.keeper.close();
+        self.scheduler.stop_admitting();
         for tasks in [&mut self.queries, &mut self.renewals, &mut self.deeds] {
             self.open_actions -= tasks.abort_all().await.len();
         }
@@ -67,11 +67,11 @@ impl Daemon {
     /// Nothing is checked from now on. Only renewing calls in flight, and the last attempt to store
     /// what could not be stored, are still waited for.
     async fn end_checks(&mut self) {
-        self.keeper.close();
+        self.scheduler.stop_admitting();
         for ticket in self.queries.abort_all().await {
             self.cancel(ticket);
         }
-        self.keeper.end(clock::now(), &mut self.outputs);
+        self.scheduler.flush_pending_writes(clock::now(), &mut self.outputs);
         self.perform();
     }
 
@@ -91,10 +91,10 @@ impl Daemon {
         let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
         let mut ids = Vec::new();
         for (id, kept) in self.roster.ids().filter(|(_, kept)| kept.terms().revoke_on_shutdown) {
-            let Some(token) = self.keeper.token(id) else { continue };
-            let lives = match token.standing() {
-                Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
-                Standing::Missing | Standing::Expired | Standing::Rejected => false,
+            let Some(token) = self.scheduler.token(id) else { continue };
+            let lives = match token.validity() {
+                Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
+                Validity::Missing | Validity::Expired | Validity::Rejected => false,
             };
             if lives && let Some(value) = kept.value(token.active_slot()) {
                 let of_server = doomed.entry(kept.terms().server).or_default();
@@ -105,7 +105,7 @@ impl Daemon {
         let now = clock::now();
         for (server, tokens) in doomed {
             let remote = self.roster.remote(server).clone();
-            let quiet = self.keeper.quiet_until(server).since(now);
+            let quiet = self.scheduler.throttled_until(server).since(now);
             self.deeds.spawn(revoke(remote, tokens, quiet));
         }
         for id in ids {
@@ -113,14 +113,14 @@ impl Daemon {
         }
     }
 
-    pub(super) fn revoked(&mut self, revoked: Vec<(Box<str>, Result<(), Fault>)>) {
+    pub(super) fn revoked(&mut self, revoked: Vec<(Box<str>, Result<(), CallError>)>) {
         for (name, result) in revoked {
             let fields = Fields { token: Some(&name), ..Fields::default() };
             match &result {
                 Ok(()) => {
                     if let Some(store) = &mut self.store {
-                        store.forget(&name);
-                        store.forget_value(&name);
+                        store.delete_life(&name);
+                        store.delete_value(&name);
                     }
                     self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
                 }
@@ -168,7 +168,7 @@ async fn revoke(remote: Remote, tokens: Vec<(Box<str>, TokenValue)>, quiet: Dura
             }
         }
     }
-    let too_late = || Fault::new("the daemon had to stop before the server confirmed it");
+    let too_late = || CallError::new("the daemon had to stop before the server confirmed it");
     revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     Done::Revoked(revoked)
 }

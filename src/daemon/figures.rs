@@ -8,9 +8,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Daemon;
-use crate::keeper::{ServerId, Ticket, TokenId};
-use crate::lifecycle::{Answer, Notice};
+use crate::lifecycle::{CheckResult, Notice};
 use crate::outcome::Outcome;
+use crate::scheduler::{ServerId, Ticket, TokenId};
 
 pub(super) type Labels = Vec<(&'static str, String)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -153,8 +153,10 @@ impl Figures {
 
 impl Daemon {
     /// A call about a token has ended.
-    pub(super) fn count_answer(&mut self, ticket: Ticket, answer: &Answer) {
-        let Some(server) = self.keeper.spec(ticket.token).map(|spec| spec.server) else { return };
+    pub(super) fn count_answer(&mut self, ticket: Ticket, answer: &CheckResult) {
+        let Some(server) = self.scheduler.spec(ticket.token).map(|spec| spec.server) else {
+            return;
+        };
         let figures = self.figures.of_server(server, &self.roster.remote(server).settings.name);
         let counter = match answer.outcome {
             Outcome::Alive { .. } => &figures.alive,
@@ -182,7 +184,7 @@ impl Daemon {
     pub(super) fn count_notice(&mut self, id: TokenId, notice: &Notice) {
         let outcome = match notice {
             Notice::Checked { renewed: Some(true), .. } => {
-                let Some(server) = self.keeper.spec(id).map(|spec| spec.server) else { return };
+                let Some(server) = self.scheduler.spec(id).map(|spec| spec.server) else { return };
                 let name = &self.roster.remote(server).settings.name;
                 self.figures.of_server(server, name).renewals.inc();
                 return;

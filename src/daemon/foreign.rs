@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Daemon;
 use super::roster::Kept;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::TokenId;
-use crate::lifecycle::{ReauthFault, Slot};
+use crate::lifecycle::{ReauthError, Slot};
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 
 /// Tokens whose sources contain the value of another token, which is not used.
@@ -106,7 +106,7 @@ impl Daemon {
         &mut self,
         id: TokenId,
         value: ValueRef<'_>,
-    ) -> Option<ReauthFault> {
+    ) -> Option<ReauthError> {
         let owner = self.roster.owner_of(value, id)?;
         let (kept, owner) = (self.roster.token(id)?, self.roster.token(owner)?);
         let (name, other) = (kept.name(), owner.name());
@@ -122,7 +122,7 @@ impl Daemon {
             )
         };
         let exit_status = kept.has_hook().then_some(0);
-        Some(ReauthFault { error: error.into(), exit_status, ..ReauthFault::default() })
+        Some(ReauthError { error: error.into(), exit_status, ..ReauthError::default() })
     }
 
     /// A token has another value than before, or is gone: values of its own that were refused for

@@ -12,9 +12,9 @@ use super::Daemon;
 use super::application::Changes;
 use super::roster::{Origin, StockId, Terms};
 use super::stocks::{News, Stock, WAITING_PARTS, read_in_parts};
-use crate::inventory::{Bundle, is_passed_by};
-use crate::keeper::{TokenId, TokenSpec};
+use crate::inventory::{Batch, is_ignored};
 use crate::lifecycle::Policy;
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::Touched;
 
@@ -152,7 +152,7 @@ impl Daemon {
     }
 
     /// Of a part that is the first of many: makes room for all of them at once.
-    fn make_room(&mut self, id: StockId, part: &Bundle) {
+    fn make_room(&mut self, id: StockId, part: &Batch) {
         if let Some(stock) = self.stocks.by_id.get(&id)
             && stock.tokens == 0
             && let InventorySource::File { path, .. } = &stock.settings.source
@@ -160,13 +160,13 @@ impl Daemon {
         {
             let more = part.estimate(file.len());
             self.roster.expect(more);
-            self.keeper.expect_tokens(usize::try_from(more).unwrap_or(0));
+            self.scheduler.reserve(usize::try_from(more).unwrap_or(0));
         }
     }
 
-    fn take_in(&mut self, id: StockId, part: Bundle) {
+    fn take_in(&mut self, id: StockId, part: Batch) {
         let mut known = self.roster.ids_of(part.names()).into_iter();
-        let _ = part.hand_over(&mut |listed| {
+        let _ = part.pass_on(&mut |listed| {
             // One that has come since then has come with this very part: it stands there twice.
             let token = known.next().flatten().or_else(|| self.roster.id_of(listed.name));
             self.listed(id, listed, token);
@@ -248,7 +248,7 @@ impl Daemon {
             match token {
                 Some(token) => known.push(token),
                 None if name.as_encoded_bytes().starts_with(ALL_AT_ONCE) => all = true,
-                None if is_passed_by(&name) => {}
+                None if is_ignored(&name) => {}
                 None => drop(new.insert(name)),
             }
         }

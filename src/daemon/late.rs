@@ -8,9 +8,9 @@ use super::Daemon;
 use super::roster::{Kept, StockId};
 use super::stocks::Seen;
 use crate::clock;
-use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
-use crate::store::Part;
+use crate::scheduler::TokenId;
+use crate::store::LifeBatch;
 use crate::time::Moment;
 use crate::token_file::DISK_PATIENCE;
 
@@ -69,9 +69,9 @@ impl Daemon {
         is_late
     }
 
-    /// Whether the keeper has not been told of any value of the token.
+    /// Whether the scheduler has not been told of any value of the token.
     pub(super) fn is_unheard(&self, id: TokenId) -> bool {
-        self.keeper.is_missing(id)
+        self.scheduler.is_missing(id)
     }
 
     /// A reading of this inventory has ended.
@@ -90,7 +90,7 @@ impl Daemon {
         self.late.seen = Seen::default();
         self.late.due = Some(clock::now() + DISK_PATIENCE);
         match &self.store {
-            Some(store) => store.recall(None),
+            Some(store) => store.load_lives(None),
             None => self.recalled(None),
         }
     }
@@ -104,9 +104,9 @@ impl Daemon {
     }
 
     /// Lives that an earlier run knew of, with where to go on from; `None` at their end.
-    pub(super) fn recalled(&mut self, found: Option<(i64, Part)>) {
+    pub(super) fn recalled(&mut self, found: Option<(i64, LifeBatch)>) {
         if let (Some((number, part)), Some(store)) = (found, &self.store) {
-            store.recall(Some(number));
+            store.load_lives(Some(number));
             let mut seen = std::mem::take(&mut self.late.seen);
             part.lives(|recalled| self.recall(&mut seen, recalled));
             self.late.seen = seen;
@@ -119,9 +119,9 @@ impl Daemon {
             let Some(kept) = self.roster.token(id) else { continue };
             if !kept.stock().is_some_and(|stock| stocks.contains(&stock)) {
                 self.late.held.push(id);
-            } else if kept.value(self.keeper.spare_slot(id)).is_some() && self.is_unheard(id) {
+            } else if kept.value(self.scheduler.spare_slot(id)).is_some() && self.is_unheard(id) {
                 let (change, now) = (SourceChange::NewValue, clock::now());
-                self.keeper.source_changed(id, change, now, &mut self.outputs);
+                self.scheduler.source_changed(id, change, now, &mut self.outputs);
             }
         }
         self.perform();

@@ -8,13 +8,13 @@ use super::deeds::{Done, Obtained, read_source};
 use super::roster::{Kept, LastWords, Remote};
 use super::server_client::ServerClient;
 use super::turns::Turn;
-use crate::api::{LoginFault, LoginFaultKind};
+use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::hook::{self, HookResult, Invocation};
-use crate::keeper::Ticket;
-use crate::lifecycle::{Reason, ReauthFault};
+use crate::lifecycle::{ReauthError, ReauthReason};
+use crate::scheduler::Ticket;
 use crate::settings::{KeySource, ReauthMethod, Source};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{StoreFault, read_key};
 
 /// What a re-auth attempt needs to know, besides how it is made.
@@ -25,18 +25,22 @@ pub(super) struct Need {
     pub(super) url: String,
     /// The file that the value is kept in, if its source is one.
     pub(super) file: Option<PathBuf>,
-    pub(super) reason: Reason,
+    pub(super) reason: ReauthReason,
     pub(super) attempt: u32,
     pub(super) status: Option<u16>,
     pub(super) detail: Option<Box<str>>,
 }
 
 impl Need {
-    pub(super) fn of(kept: Kept<'_>, remote: &Remote, reason: Reason, attempt: u32) -> Self {
+    pub(super) fn of(kept: Kept<'_>, remote: &Remote, reason: ReauthReason, attempt: u32) -> Self {
         let words = match reason {
-            Reason::Expired | Reason::Rejected => kept.last_words().cloned().unwrap_or_default(),
+            ReauthReason::Expired | ReauthReason::Rejected => {
+                kept.last_words().cloned().unwrap_or_default()
+            }
             // What was said of an earlier value is not why this one is to be replaced.
-            Reason::Missing | Reason::Expiring | Reason::Requested => LastWords::default(),
+            ReauthReason::Missing | ReauthReason::Expiring | ReauthReason::Requested => {
+                LastWords::default()
+            }
         };
         Self {
             name: kept.name().into(),
@@ -59,7 +63,7 @@ pub(super) async fn reauth(
     method: ReauthMethod,
     timeout: Duration,
     need: Need,
-    (turn, counted): (Turn, Option<Receipt>),
+    (turn, counted): (Turn, Option<WriteReceipt>),
 ) -> Done {
     let _turn = turn.comes().await;
     if let Some(counted) = counted {
@@ -70,7 +74,7 @@ pub(super) async fn reauth(
         ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
         ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
     };
-    Done::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained }
+    Done::ReauthFinished { ticket, duration: clock::now_ceil().since(began), obtained }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtained {
@@ -102,17 +106,17 @@ async fn run_hook(command: &[String], timeout: Duration, need: &Need) -> Obtaine
             "the re-auth command printed nothing; only for a token that has a file of its own \
              may it write that itself, otherwise it is to print the new token",
         ),
-        (HookResult::Failed(fault), _) => Obtained::Nothing(ReauthFault {
+        (HookResult::Failed(fault), _) => Obtained::Nothing(ReauthError {
             exit_status: fault.exit_status(),
             inconclusive: fault.is_inconclusive(),
             error: fault.to_string().into(),
-            ..ReauthFault::default()
+            ..ReauthError::default()
         }),
     }
 }
 
 fn nothing(error: &str) -> Obtained {
-    Obtained::Nothing(ReauthFault { error: error.into(), ..ReauthFault::default() })
+    Obtained::Nothing(ReauthError { error: error.into(), ..ReauthError::default() })
 }
 
 async fn log_in(
@@ -125,7 +129,7 @@ async fn log_in(
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {
         let error = format!("the API key cannot be read: {error}").into();
-        Obtained::Nothing(ReauthFault { error, inconclusive: true, ..ReauthFault::default() })
+        Obtained::Nothing(ReauthError { error, inconclusive: true, ..ReauthError::default() })
     };
     let key = match in_time(key).await {
         Some(Ok(found)) => found.value,
@@ -138,19 +142,19 @@ async fn log_in(
     }
 }
 
-fn failed_login(LoginFault { kind, fault }: LoginFault) -> ReauthFault {
-    ReauthFault {
+fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
+    ReauthError {
         status: fault.status,
         error: fault.error,
         exit_status: None,
-        unavailable: kind == LoginFaultKind::Unavailable && !fault.local,
+        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
         inconclusive: kind.is_inconclusive(),
         retry_after: match kind {
-            LoginFaultKind::Throttled { retry_after } => Some(retry_after),
-            LoginFaultKind::Refused
-            | LoginFaultKind::Misconfigured
-            | LoginFaultKind::Useless
-            | LoginFaultKind::Unavailable => None,
+            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
+            LoginErrorKind::Refused
+            | LoginErrorKind::Misconfigured
+            | LoginErrorKind::Useless
+            | LoginErrorKind::Unavailable => None,
         },
     }
 }

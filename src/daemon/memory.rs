@@ -9,10 +9,10 @@ use super::absent::Absent;
 use super::sources::Held;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Notice};
+use crate::lifecycle::{Notice, ReauthAttempts};
+use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Receipt, Report, Store, Stored, Writer};
+use crate::store::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::Shortage;
 
@@ -69,14 +69,14 @@ impl Daemon {
         if matches!(notice, Notice::Revoked) {
             self.forget_stored_value(id);
         }
-        let (Some(_), Some(token)) = (&self.store, self.keeper.token(id)) else { return };
+        let (Some(_), Some(token)) = (&self.store, self.scheduler.token(id)) else { return };
         // One may also have been given back in silence.
         let counted = token.attempts().map_or(0, |attempts| attempts.counted);
         if self.roster.set_counted(id, counted) != counted {
             self.count_attempts(id);
         }
         if matches!(notice, Notice::ReauthFailed { .. })
-            && let Some(reauth) = self.keeper.spec(id).and_then(|spec| spec.reauth)
+            && let Some(reauth) = self.scheduler.spec(id).and_then(|spec| spec.reauth)
         {
             self.count_failures(reauth);
         }
@@ -84,15 +84,17 @@ impl Daemon {
 
     /// Has written down what is known of a token's life; whether anything was.
     fn write_down(&mut self, id: TokenId) -> bool {
-        let Self { store: Some(store), keeper, roster, .. } = self else { return false };
-        let (Some(token), Some(kept)) = (keeper.token(id), roster.token(id)) else { return false };
-        match token.resumable() {
+        let Self { store: Some(store), scheduler, roster, .. } = self else { return false };
+        let (Some(token), Some(kept)) = (scheduler.token(id), roster.token(id)) else {
+            return false;
+        };
+        match token.persisted_life() {
             Some((slot, resumed)) => {
                 let Some(value) = kept.value(slot) else { return false };
                 let url = roster.remote(kept.terms().server).settings.url.as_str();
-                store.remember(kept.name(), url, value, &resumed);
+                store.persist_life(kept.name(), url, value, &resumed);
             }
-            None => store.forget(kept.name()),
+            None => store.delete_life(kept.name()),
         }
         true
     }
@@ -103,19 +105,19 @@ impl Daemon {
             return;
         }
         let Some(store) = &mut self.store else { return };
-        let (steps, from_the_first) = store.turn(self.roster.len());
+        let (steps, from_the_first) = store.compaction_step(self.roster.len());
         if from_the_first {
             self.memory.next = 0;
         }
         for _ in 0..steps {
-            if self.memory.next == self.keeper.numbers() {
+            if self.memory.next == self.scheduler.key_limit() {
                 if let Some(store) = &mut self.store {
-                    store.went_round();
+                    store.finish_compaction_pass();
                 }
                 return;
             }
-            if let Some(id) = self.keeper.id_of(self.memory.next)
-                && self.keeper.token(id).is_some_and(|token| token.resumable().is_some())
+            if let Some(id) = self.scheduler.id_of(self.memory.next)
+                && self.scheduler.token(id).is_some_and(|token| token.persisted_life().is_some())
             {
                 self.write_down(id);
             }
@@ -130,17 +132,17 @@ impl Daemon {
             return;
         }
         let Some(store) = &mut self.store else { return };
-        if !store.compacts_at_start(self.roster.len()) {
+        if !store.compact_at_start(self.roster.len()) {
             return;
         }
         let ids: Vec<TokenId> = self.roster.ids().map(|(id, _)| id).collect();
         for id in ids {
-            if self.keeper.token(id).is_some_and(|token| token.resumable().is_some()) {
+            if self.scheduler.token(id).is_some_and(|token| token.persisted_life().is_some()) {
                 self.write_down(id);
             }
         }
         if let Some(store) = &mut self.store {
-            store.went_round();
+            store.finish_compaction_pass();
         }
     }
 
@@ -167,28 +169,28 @@ impl Daemon {
     }
 
     /// Has a token's attempts written down, now.
-    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
+    pub(super) fn count_attempts_now(&self, id: TokenId) -> Option<WriteReceipt> {
         self.count_attempts(id)?;
         self.store.as_ref().map(Writer::flush)
     }
 
     fn count_attempts(&self, id: TokenId) -> Option<()> {
         let (store, kept) = (self.store.as_ref()?, self.roster.token(id)?);
-        let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
-        let attempts = self.keeper.token(id)?.attempts().unwrap_or(none);
-        let Attempts { window_end, counted: count, in_a_row } = attempts;
-        let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        store.keep_count(Counted::Token(kept.name().to_owned()), count);
+        let none = ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+        let attempts = self.scheduler.token(id)?.attempts().unwrap_or(none);
+        let ReauthAttempts { window_end, counted: count, in_a_row } = attempts;
+        let count = Counter { window_end_ms: wall_ms(window_end), count, in_a_row };
+        store.persist_counter(CounterKey::Token(kept.name().to_owned()), count);
         Some(())
     }
 
     fn count_failures(&self, id: ReauthId) {
         if let (Some(store), Some(reauth)) = (&self.store, self.roster.reauth(id))
-            && let Some(failures) = self.keeper.failures(id)
+            && let Some(failures) = self.scheduler.reauth_failures(id)
         {
-            let Failures { window_end, count } = failures;
-            let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
-            store.keep_count(Counted::Reauth(reauth.name.clone()), count);
+            let ReauthFailures { window_end, count } = failures;
+            let count = Counter { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
+            store.persist_counter(CounterKey::Reauth(reauth.name.clone()), count);
         }
     }
 
@@ -198,13 +200,13 @@ impl Daemon {
         let recalled = self.roster.take_recalled(id);
         let Some(kept) = self.roster.token(id) else { return };
         let is_in_file = kept.file().is_some() && !self.unwritten.has(id);
-        let slot = self.keeper.spare_slot(id).other();
+        let slot = self.scheduler.spare_slot(id).other();
         let current = kept.value(slot).filter(|value| kept.in_source() != Some(*value));
         let stored = match current {
             _ if recalled.is_some() => recalled,
             Some(value) if !is_in_file => {
                 let replaces = kept.in_source().map(ValueRef::to_value);
-                Some(Stored { value: value.to_value(), replaces })
+                Some(StoredValue { value: value.to_value(), replaces })
             }
             Some(_) | None => None,
         };
@@ -218,9 +220,9 @@ impl Daemon {
         }
     }
 
-    pub(super) fn reported(&mut self, report: Report) {
+    pub(super) fn reported(&mut self, report: StoreReport) {
         match report {
-            Report::Failed { fault, retry_in } => {
+            StoreReport::Failed { fault, retry_in } => {
                 let error = fault.to_string();
                 self.say(
                     Name::StoreFailed,
@@ -233,19 +235,19 @@ impl Daemon {
                     },
                 );
             }
-            Report::StartedOver(fault) => {
+            StoreReport::StartedOver(fault) => {
                 self.warn_of_state("the store is damaged and was begun anew", &fault);
                 if let Some(store) = &mut self.store {
-                    store.begin_anew();
+                    store.restart_compaction();
                 }
             }
-            Report::Recalled(found) => self.recalled(found),
+            StoreReport::LivesLoaded(found) => self.recalled(found),
         }
     }
 }
 
 /// The next thing that the store has to tell.
-pub(super) async fn report(store: &mut Option<Writer>) -> Report {
+pub(super) async fn report(store: &mut Option<Writer>) -> StoreReport {
     match store {
         Some(store) => store.report().await,
         None => std::future::pending().await,

@@ -1,8 +1,8 @@
 //! The daemon: one loop over the timer, answers, hooks, files and signals.
 //!
 //! The only place where effects meet the world. It owns the token values and the clock's
-//! readings; every decision is the keeper's. There is no task for each token: a future for
-//! each effect under way, and those are limited by the keeper's gates.
+//! readings; every decision is the scheduler's. There is no task for each token: a future for
+//! each effect under way, and those are limited by the scheduler's gates.
 
 mod absent;
 mod application;
@@ -82,9 +82,9 @@ use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
-use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
-use crate::lifecycle::{Effect, Method, Notice};
+use crate::lifecycle::{Action, Method, Notice};
 use crate::process;
+use crate::scheduler::{Scheduler, SchedulerOutput, ServerNotice, Ticket};
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Faults, Loaded, Settings};
 use crate::store::{Store, Writer};
@@ -143,7 +143,7 @@ pub struct Daemon {
     settings: Arc<Settings>,
     reader: Reader,
     log: Option<Guard>,
-    keeper: Keeper,
+    scheduler: Scheduler,
     roster: Roster,
     store: Option<Writer>,
     watcher: Watcher,
@@ -175,7 +175,7 @@ pub struct Daemon {
     deaths: Deaths,
     client_retries: ClientRetries,
     unread: UnreadFiles,
-    outputs: Vec<Output>,
+    outputs: Vec<SchedulerOutput>,
     /// The last round of the loop.
     woke: Moment,
     reloads: Reloads,
@@ -216,7 +216,7 @@ impl Daemon {
         }
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let mut daemon = Self {
-            keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
+            scheduler: Scheduler::new(settings.max_hooks, fastrand::u64(..)),
             roster: Roster::default(),
             store: None,
             watcher: Watcher::new(),
@@ -345,21 +345,21 @@ impl Daemon {
         );
     }
 
-    fn perform_one(&mut self, output: Output, now: Moment) {
+    fn perform_one(&mut self, output: SchedulerOutput, now: Moment) {
         match output {
-            Output::Effect(ticket, effect) => {
+            SchedulerOutput::Action(ticket, action) => {
                 self.open_actions += 1;
                 // The token may have been removed since, and its number given to another one.
-                if !self.keeper.expects(ticket) || self.start(ticket, effect).is_none() {
+                if !self.scheduler.expects(ticket) || self.start(ticket, action).is_none() {
                     self.cancel(ticket);
                 }
             }
-            Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
                 if let Some(reauth) = self.roster.reauth(reauth) {
                     report::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
                 }
             }
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 let Some(Remote { settings: server, client }) = self.roster.find_remote(id) else {
                     return;
                 };
@@ -370,12 +370,16 @@ impl Daemon {
                 }
                 if let (ServerNotice::RenewalLearned(method), Some(store)) = (&notice, &self.store)
                 {
-                    store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
+                    store.persist_renewal_method(
+                        name,
+                        server.url.as_str(),
+                        *method == Method::Renew,
+                    );
                 }
                 report::server(&mut self.journal, now, name, &notice);
             }
-            Output::Token(id, notice) if self.waits_for_file(id, &notice) => {}
-            Output::Token(id, notice) => {
+            SchedulerOutput::TokenNotice(id, notice) if self.waits_for_file(id, &notice) => {}
+            SchedulerOutput::TokenNotice(id, notice) => {
                 self.note(id, &notice);
                 self.heed(id, &notice);
                 self.count_notice(id, &notice);
@@ -400,16 +404,16 @@ impl Daemon {
     /// An action was not begun, or will never complete: the scheduler gets back what it occupies.
     fn cancel(&mut self, ticket: Ticket) {
         self.open_actions -= 1;
-        self.keeper.cancel(ticket, clock::now(), &mut self.outputs);
+        self.scheduler.cancel(ticket, clock::now(), &mut self.outputs);
     }
 
     /// Starts an action; `None` if what it needs is not there.
-    fn start(&mut self, ticket: Ticket, effect: Effect) -> Option<()> {
+    fn start(&mut self, ticket: Ticket, action: Action) -> Option<()> {
         let kept = self.roster.token(ticket.token)?;
         let remote = self.roster.remote(kept.terms().server);
         let client = remote.client.clone();
-        match effect {
-            Effect::Ask { method, slot, timeout, connection } => {
+        match action {
+            Action::Check { method, slot, timeout, connection } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 if kept.stock().is_none() {
                     self.watcher.check(ticket.token.key());
@@ -421,7 +425,7 @@ impl Daemon {
                 let about = ((slot, value), (timeout, connection));
                 set.start(ticket, deeds::ask(ticket, client, method, about.0, about.1));
             }
-            Effect::Reauth { reason, attempt } => {
+            Action::Reauth { reason, attempt } => {
                 let reauth = kept.terms().reauth.clone()?;
                 let need = logins::Need::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
@@ -431,11 +435,11 @@ impl Daemon {
                 let login = logins::reauth(ticket, client, method, timeout, need, first);
                 self.deeds.start(ticket, login);
             }
-            Effect::Revoke { slot, timeout } => {
+            Action::Revoke { slot, timeout } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 self.deeds.start(ticket, deeds::revoke(ticket, client, value, timeout));
             }
-            Effect::Store { slot } => {
+            Action::Persist { slot } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
                 let in_source = kept.in_source().map(ValueRef::to_value);
                 match (kept.file(), &mut self.store) {
@@ -445,9 +449,9 @@ impl Daemon {
                         self.deeds.start(ticket, write);
                     }
                     (None, store) => {
-                        let kept = store
-                            .as_mut()
-                            .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
+                        let kept = store.as_mut().map(|store| {
+                            store.persist_value(kept.name(), value.clone(), in_source)
+                        });
                         self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
                     }
                 }

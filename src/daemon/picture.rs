@@ -7,7 +7,7 @@ use super::views::{counted, level};
 use super::worst::{Worst, rank};
 use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
-use crate::lifecycle::Glance;
+use crate::lifecycle::TokenSummary;
 
 /// Rows that are written at once: each has a name to be copied.
 const ROWS: usize = 1_024;
@@ -45,7 +45,7 @@ impl Picture {
         !self.reply.is_closed()
     }
 
-    pub(super) fn see(&mut self, glance: Glance, key: u32) {
+    pub(super) fn see(&mut self, glance: TokenSummary, key: u32) {
         if let Stage::Finding(worst) = &mut self.stage {
             worst.see(rank(glance, key));
         }
@@ -76,23 +76,23 @@ impl Daemon {
     }
 
     fn row(&self, key: u32, names: bool) -> Option<Row> {
-        let id = self.keeper.id_of(key)?;
-        let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+        let id = self.scheduler.id_of(key)?;
+        let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
         Some(Row {
             id: key,
             name: names.then(|| Arc::from(kept.name())),
             server: kept.terms().server.index(),
             state: token.state().as_str(),
-            until: token.bound(),
+            until: token.expiry(),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
-            next_check: self.keeper.next_check(id),
+            next_check: self.scheduler.next_check(id),
         })
     }
 
     fn frame(&self, rows: Vec<Row>, names: bool) -> Frame {
         let states = self.counts();
         let rest = states.total.saturating_sub(rows.len());
-        let next_check = self.keeper.next_wake();
+        let next_check = self.scheduler.next_wake();
         Frame {
             rows,
             rest,
@@ -112,11 +112,11 @@ impl Daemon {
             if told.len() <= id.index() {
                 told.resize_with(id.index() + 1, ServerCounts::default);
             }
-            let census = self.keeper.census_of(id);
+            let state_counts = self.scheduler.state_counts_of(id);
             told[id.index()] = ServerCounts {
                 name: server.name.as_str().into(),
                 down: !self.is_available(id),
-                states: counted(&census),
+                states: counted(&state_counts),
             };
         }
         told

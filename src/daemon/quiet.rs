@@ -1,4 +1,4 @@
-//! Times of day in which nothing logs in: known maintenance, told to the keeper as moments.
+//! Times of day in which nothing logs in: known maintenance, told to the scheduler as moments.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Daemon {
     pub(super) fn close_for_quiet(&mut self, now: Moment) {
         for (id, reauth) in self.roster.reauths() {
             let left = quiet_for(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
-            self.keeper.close_reauth(id, now + left.min(AHEAD));
+            self.scheduler.pause_reauth(id, now + left.min(AHEAD));
         }
     }
 }

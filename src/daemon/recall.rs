@@ -11,9 +11,9 @@ use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, TokenId};
-use crate::lifecycle::{Attempts, Method, SourceChange};
-use crate::store::{Count, Counted, Recalled, Store};
+use crate::lifecycle::{Method, ReauthAttempts, SourceChange};
+use crate::scheduler::{ReauthFailures, TokenId};
+use crate::store::{Counter, CounterKey, Store, StoredLife};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -83,23 +83,23 @@ impl Daemon {
     pub(super) fn recall_counts(&mut self, store: &mut Store) {
         let (now, wall) = (clock::now(), clock::wall_clock());
         self.read(store, |daemon, store| {
-            store.counts(|counted, count| match counted {
-                Counted::Token(name) => match daemon.roster.id_of(&name) {
+            store.counters(|counted, count| match counted {
+                CounterKey::Token(name) => match daemon.roster.id_of(&name) {
                     Some(id) => daemon.recount_token(id, &count),
                     None => daemon.memory.absent.keep_count(&name, count),
                 },
-                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
+                CounterKey::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
             })
         });
         self.read(store, |daemon, store| {
-            let Self { roster, keeper, .. } = daemon;
+            let Self { roster, scheduler, .. } = daemon;
             let server = |name: &str| roster.server_of(name);
-            store.lessons(
+            store.renewal_methods(
                 |name| Some(roster.remote(server(name)?).settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
                         let method = if renewing { Method::Renew } else { Method::Query };
-                        keeper.restore_lesson(id, method);
+                        scheduler.restore_renewal_method(id, method);
                     }
                 },
             )
@@ -107,25 +107,26 @@ impl Daemon {
     }
 
     /// Gives a token back the attempts that counted before.
-    pub(super) fn recount_token(&mut self, id: TokenId, count: &Count) {
+    pub(super) fn recount_token(&mut self, id: TokenId, count: &Counter) {
         let Some(kept) = self.roster.token(id) else { return };
         let Some(window) = kept.terms().reauth.as_ref().map(|reauth| reauth.policy.window) else {
             return;
         };
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
-            let Count { count: counted, in_a_row, .. } = *count;
+            let Counter { count: counted, in_a_row, .. } = *count;
             self.roster.set_counted(id, counted);
-            self.keeper.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+            self.scheduler
+                .restore_reauth_attempts(id, ReauthAttempts { window_end, counted, in_a_row });
         }
     }
 
-    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
+    fn recount_reauth(&mut self, name: &str, count: &Counter, now: Moment, wall: Timestamp) {
         let Some(id) = self.roster.reauth_of(name) else { return };
         let Some(reauth) = self.roster.reauth(id).cloned() else { return };
         let window = reauth.policy.window;
         if let Some(window_end) = window_end(count, window, now, wall) {
             let count = count.count;
-            self.keeper.restore_failures(id, Failures { window_end, count });
+            self.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
             if count >= reauth.max_failures_all.get() {
                 let retry_in_ms = whole_millis(window_end.since(now));
                 report::reauth(&mut self.journal, now, name, count, retry_in_ms);
@@ -145,19 +146,19 @@ impl Daemon {
         // Once for all of them: reading it a million times would take its time.
         let now = clock::now();
         for id in new {
-            if self.keeper.is_missing(id) {
+            if self.scheduler.is_missing(id) {
                 let change = SourceChange::NewValue;
-                self.keeper.source_changed(id, change, now, &mut self.outputs);
+                self.scheduler.source_changed(id, change, now, &mut self.outputs);
             }
         }
         for (id, change) in others {
-            self.keeper.source_changed(id, change, now, &mut self.outputs);
+            self.scheduler.source_changed(id, change, now, &mut self.outputs);
         }
     }
 
     /// Goes on with lives that an earlier run knew of. They come with the newest first, and
     /// those of tokens that have been `seen` are outdated.
-    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[Recalled<'_>]) {
+    pub(super) fn recall(&mut self, seen: &mut Seen, recalled: &[StoredLife<'_>]) {
         let now = clock::now();
         let ids = self.roster.ids_of(recalled.iter().map(|recalled| recalled.name));
         for (id, recalled) in ids.into_iter().zip(recalled) {
@@ -169,21 +170,21 @@ impl Daemon {
         }
     }
 
-    fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
-        let Self { roster, keeper, outputs, memory, .. } = self;
+    fn recall_life(&mut self, id: TokenId, recalled: &StoredLife<'_>, now: Moment) {
+        let Self { roster, scheduler, outputs, memory, .. } = self;
         let Some(kept) = roster.token(id) else { return };
-        let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
+        let Some(value) = kept.value(scheduler.spare_slot(id)) else { return };
         let url = roster.remote(kept.terms().server).settings.url.as_str();
         if let Some(life) = recalled.life_of(url, value) {
             memory.rebooted |= !life.this_boot;
-            keeper.resume(id, life, now, outputs);
+            scheduler.restore(id, life, now, outputs);
         }
     }
 }
 
 /// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall
 /// clock that was set back does not make it longer than it can be.
-fn window_end(count: &Count, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
+fn window_end(count: &Counter, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
     let left = count.window_end_ms.checked_sub(wall.as_millisecond())?;
     let left = Duration::from_millis(u64::try_from(left).ok()?);
     (!left.is_zero()).then(|| now + left.min(window))
@@ -199,7 +200,7 @@ mod tests {
         let wall = Timestamp::from_second(1_000_000).unwrap();
         let now = Moment::from_millis(5_000);
         let window_end_ms = (1_000_000 + seconds) * 1_000;
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        let count = Counter { window_end_ms, count: 1, in_a_row: 1 };
         Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
     }
 

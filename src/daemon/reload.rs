@@ -404,7 +404,7 @@ mod tests {
         assert!(slices > 3, "{slices}");
         assert_eq!(names(&daemon), [0, TOKENS]);
         assert!(outcome.try_recv().unwrap().unwrap().applied);
-        assert_eq!((daemon.roster.server_of("a"), daemon.keeper.servers_known()), (None, 1));
+        assert_eq!((daemon.roster.server_of("a"), daemon.scheduler.server_count()), (None, 1));
     }
 
     #[tokio::test]
@@ -448,10 +448,10 @@ mod tests {
             while !daemon.backlog.is_empty() {
                 daemon.work();
             }
-            assert_eq!(daemon.keeper.servers_known(), 1);
+            assert_eq!(daemon.scheduler.server_count(), 1);
             assert_eq!(daemon.roster.reauths().count(), 1);
             // A command that was begun by the one before may still be under way.
-            assert!(daemon.keeper.reauths_known() <= 2, "{}", daemon.keeper.reauths_known());
+            assert!(daemon.scheduler.reauth_count() <= 2, "{}", daemon.scheduler.reauth_count());
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The keeper's notices as log events: which name, which level, which words.
+//! The scheduler's notices as log events: which name, which level, which words.
 
 use std::borrow::Cow;
 
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::ServerNotice;
-use crate::lifecycle::{Notice, ReplacedBy, Stage};
-use crate::outcome::Fault;
+use crate::lifecycle::{DeadlineStage, Notice, ReplacedBy};
+use crate::outcome::CallError;
+use crate::scheduler::ServerNotice;
 use crate::text::span;
 use crate::time::Moment;
 
@@ -53,12 +53,12 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
-            if *stage == Stage::NineTenths { Severity::Error } else { Severity::Warn },
+            if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
                 match stage {
-                    Stage::NineTenths => "nine tenths",
-                    Stage::Calm | Stage::Half => "half",
+                    DeadlineStage::NineTenths => "nine tenths",
+                    DeadlineStage::Calm | DeadlineStage::Half => "half",
                 },
                 span(*dies_in_ms)
             )
@@ -206,7 +206,7 @@ fn check(
 }
 
 /// What a server, or the way to it, has said, in the fields of a line.
-fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
+fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
     Fields {
         status: fault.status,
         detail: fault.detail.as_deref(),

@@ -15,8 +15,10 @@ use super::stock_report::Report;
 use super::stocks::{Collision, Pass, Tally};
 use super::{Daemon, stock_report};
 use crate::clock;
-use crate::inventory::{InventoryFault, LineFault, Listed, Place, Reading, TOLD_SINGLY};
-use crate::keeper::TokenId;
+use crate::inventory::{
+    EntryLocation, InventoryEntry, InventoryError, LineError, MAX_DETAILED, ReadSummary,
+};
+use crate::scheduler::TokenId;
 use crate::settings::InventorySource;
 use crate::token_file::{SourceFault, SourceFaultKind};
 
@@ -26,8 +28,13 @@ const MAX_TRIES: u32 = 5;
 
 impl Daemon {
     /// One token that an inventory brings, and which it is if its name is known already.
-    pub(super) fn listed(&mut self, id: StockId, listed: Listed<'_>, known: Option<TokenId>) {
-        let Listed { name, value, warnings, line } = listed;
+    pub(super) fn listed(
+        &mut self,
+        id: StockId,
+        listed: InventoryEntry<'_>,
+        known: Option<TokenId>,
+    ) {
+        let InventoryEntry { name, value, warnings, line } = listed;
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut stock.pass else { return };
         let Some(token) = known else {
@@ -48,8 +55,8 @@ impl Daemon {
             return self.collide(id, name, line, token);
         }
         if line > 0 && pass.seen.has(token) {
-            let fault = LineFault::Duplicate { line: kept.line() };
-            return pass.repeats.add(Place::Line(line), fault);
+            let fault = LineError::Duplicate { line: kept.line() };
+            return pass.repeats.add(EntryLocation::Line(line), fault);
         }
         pass.seen.add(token);
         let same = value.as_ref().is_ok_and(|value| kept.in_source() == Some(*value))
@@ -69,7 +76,7 @@ impl Daemon {
             return pass.errands.push(token);
         }
         let Ok(value) = value else { return };
-        if self.keeper.token(token).is_some_and(|token| token.is_reauthenticating()) {
+        if self.scheduler.token(token).is_some_and(|token| token.is_reauthenticating()) {
             self.stocks.hold_back(token, value.to_value());
         } else {
             self.found(token, value, &warnings);
@@ -87,7 +94,7 @@ impl Daemon {
         let Some(stock) = self.stocks.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut stock.pass else { return };
         pass.collisions.1 += 1;
-        if pass.collisions.0.len() < TOLD_SINGLY {
+        if pass.collisions.0.len() < MAX_DETAILED {
             let place = stock.settings.place(name, line);
             pass.collisions.0.push(Collision { name: name.into(), place, taken });
         }
@@ -150,8 +157,13 @@ impl Daemon {
     }
 
     /// A reading has ended.
-    pub(super) fn ended(&mut self, id: StockId, pass: u64, end: Result<Reading, InventoryFault>) {
-        if let Ok(Reading { stamp: Some(stamp), .. }) = &end
+    pub(super) fn ended(
+        &mut self,
+        id: StockId,
+        pass: u64,
+        end: Result<ReadSummary, InventoryError>,
+    ) {
+        if let Ok(ReadSummary { stamp: Some(stamp), .. }) = &end
             && let Some(stock) = self.stocks.by_id.get_mut(&id)
         {
             stock.stamp = Some(*stamp);
@@ -234,7 +246,7 @@ impl Daemon {
                 }
                 self.say_loaded(id, !pass.partial);
             }
-            Some(Err(InventoryFault::Unwanted)) | None => {}
+            Some(Err(InventoryError::Cancelled)) | None => {}
             Some(Err(fault)) => report.unread(had, &fault),
         }
         let (journal, inventory) = (&mut self.journal, &settings);

@@ -1,4 +1,4 @@
-//! Who is who: the tokens behind the keeper's numbers, with their names and values.
+//! Who is who: the tokens behind the scheduler's numbers, with their names and values.
 //!
 //! Holds the only copies of names and token values that the daemon keeps, in an arena; nobody
 //! else knows how. Decides nothing about them.
@@ -29,7 +29,7 @@ use self::remotes::Remotes;
 use self::row::{More, Row};
 use self::terms::AllTerms;
 use crate::arena::{Arena, Handle};
-use crate::keeper::TokenId;
+use crate::scheduler::TokenId;
 
 /// All tokens and servers, by number and by name.
 #[derive(Debug, Default)]

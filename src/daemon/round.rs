@@ -16,27 +16,27 @@ use crate::time::Moment;
 const TICK: Duration = Duration::from_millis(4);
 
 impl Daemon {
-    /// Lets the keeper do what is due, and everything that comes of it.
+    /// Lets the scheduler do what is due, and everything that comes of it.
     pub(super) fn wake(&mut self) {
         let now = clock::now();
         self.close_for_quiet(now);
         self.give_up_lives(now);
-        self.keeper.wake(now, &mut self.outputs);
+        self.scheduler.wake(now, &mut self.outputs);
         self.perform();
         self.rewrite_due(now);
         self.retry_clients(now);
         self.retry_unread(now);
         self.retry_listen(now);
         self.journal.say_due(now);
-        self.status.tell(now, &self.keeper, self.config_rejected.as_ref());
-        self.watchdog.gone_round(now, self.keeper.next_wake());
+        self.status.tell(now, &self.scheduler, self.config_rejected.as_ref());
+        self.watchdog.gone_round(now, self.scheduler.next_wake());
         self.woke = now;
     }
 
     /// When the next round comes at the latest.
     pub(super) fn next_wake(&self) -> Option<Moment> {
         let wishes = [
-            self.keeper.next_wake(),
+            self.scheduler.next_wake(),
             self.journal.due(),
             self.status.due(),
             self.watchdog.due(),

@@ -18,8 +18,8 @@ use super::figures::Labels;
 use crate::clock;
 use crate::control::Reply;
 use crate::events::Guard;
-use crate::keeper::{ServerId, TokenId};
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
+use crate::scheduler::{ServerId, TokenId};
 use crate::time::Moment;
 
 type Gauges = Family<Labels, Gauge>;
@@ -102,8 +102,8 @@ impl Scrape {
         self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(super) fn see(&mut self, glance: Glance, server: ServerId) {
-        let Some(bound) = glance.bound else { return };
+    pub(super) fn see(&mut self, glance: TokenSummary, server: ServerId) {
+        let Some(bound) = glance.expiry else { return };
         let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, Tally::default);
@@ -151,11 +151,11 @@ impl Daemon {
         for server in &self.settings.servers {
             let Some(id) = self.roster.server_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
-            let census = self.keeper.census_of(id);
+            let state_counts = self.scheduler.state_counts_of(id);
             for state in State::ALL {
                 let state_label = vec![("state", state.as_str().to_owned())];
                 let labels = [labels.clone(), state_label].concat();
-                tokens.get_or_create(&labels).set(whole(census.of(state)));
+                tokens.get_or_create(&labels).set(whole(state_counts.of(state)));
             }
             available.get_or_create(&labels).set(i64::from(self.is_available(id)));
             let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
@@ -190,11 +190,11 @@ impl Daemon {
         let named = self.settings.tokens.iter().filter(|token| token.metrics).take(NAMED);
         for token in named {
             let id: Option<TokenId> = self.roster.id_of(&token.name);
-            let Some(known) = id.and_then(|id| self.keeper.token(id)) else { continue };
+            let Some(known) = id.and_then(|id| self.scheduler.token(id)) else { continue };
             let labels = vec![("token", token.name.clone())];
             let lives = matches!(known.state(), State::Alive | State::Retrying);
             alive.get_or_create(&labels).set(i64::from(lives));
-            if let Some(bound) = known.bound() {
+            if let Some(bound) = known.expiry() {
                 remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
             }
         }

@@ -6,8 +6,8 @@ use super::Daemon;
 use super::roster::Roster;
 use super::worst::{Rank, Worst, rank};
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
-use crate::keeper::TokenId;
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
+use crate::scheduler::TokenId;
 use crate::time::Moment;
 
 /// The most that one page holds: a millisecond's work to write down.
@@ -110,7 +110,7 @@ impl Search {
         !self.reply.is_closed()
     }
 
-    pub(super) fn see(&mut self, id: TokenId, glance: Glance, roster: &Roster) {
+    pub(super) fn see(&mut self, id: TokenId, glance: TokenSummary, roster: &Roster) {
         if !self.wanted.fits(glance.state, id, roster) {
             return;
         }
@@ -142,7 +142,7 @@ impl Daemon {
         let (keys, matched, next) = match found {
             Found::Any { keys, .. } => {
                 let last = (State::Alive, Moment::default(), next.saturating_sub(1));
-                let cursor = (next < self.keeper.numbers()).then(|| write_cursor(last));
+                let cursor = (next < self.scheduler.key_limit()).then(|| write_cursor(last));
                 (keys, None, cursor)
             }
             Found::Worst { worst, matched, .. } => {
@@ -153,7 +153,7 @@ impl Daemon {
                 (ranks.into_iter().map(|(.., key)| key).collect(), Some(matched), cursor)
             }
         };
-        let ids = keys.iter().filter_map(|key| self.keeper.id_of(*key));
+        let ids = keys.iter().filter_map(|key| self.scheduler.id_of(*key));
         let tokens = ids.filter_map(|id| self.view(id)).collect();
         let config_rejected = self.config_rejected.clone();
         let page = Page { counts: self.counts(), matched, tokens, next, config_rejected };

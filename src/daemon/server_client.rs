@@ -15,11 +15,11 @@ use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::Done;
 use super::roster::Remote;
 use super::{Daemon, DaemonError};
-use crate::api::{Client, ClientError, LoginFault, LoginFaultKind, Renewed};
+use crate::api::{Client, ClientError, LoginError, LoginErrorKind, Renewed};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::ServerId;
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::outcome::{CallError, Connection, Outcome};
+use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
 use crate::settings::{Server, Token};
 use crate::time::Moment;
@@ -75,17 +75,21 @@ impl ServerClient {
         api_key: &SecretString,
         minutes: u16,
         timeout: Duration,
-    ) -> Result<TokenValue, LoginFault> {
+    ) -> Result<TokenValue, LoginError> {
         match self {
             Self::Built(client) => client.login(api_key, minutes, timeout).await,
             Self::Unusable(error) => {
-                Err(LoginFault { kind: LoginFaultKind::Unavailable, fault: fault(error) })
+                Err(LoginError { kind: LoginErrorKind::Unavailable, fault: fault(error) })
             }
         }
     }
 
     /// [`Client::revoke`]
-    pub(super) async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), Fault> {
+    pub(super) async fn revoke(
+        &self,
+        token: &TokenValue,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
         match self {
             Self::Built(client) => client.revoke(token, timeout).await,
             Self::Unusable(error) => Err(fault(error)),
@@ -93,8 +97,8 @@ impl ServerClient {
     }
 }
 
-fn fault(error: &Arc<str>) -> Fault {
-    Fault::new(&**error)
+fn fault(error: &Arc<str>) -> CallError {
+    CallError::new(&**error)
 }
 
 /// Clients by the names of their servers.
@@ -187,7 +191,7 @@ impl Daemon {
 
     /// Whether a server can be asked and is not known to be down.
     pub(super) fn is_available(&self, id: ServerId) -> bool {
-        self.keeper.is_available(id)
+        self.scheduler.is_available(id)
             && self.roster.find_remote(id).is_some_and(|remote| remote.client.is_built())
     }
 
@@ -195,7 +199,7 @@ impl Daemon {
     pub(super) fn report_usable_server(&mut self, id: ServerId) {
         // If its circuit breaker is open, the first conclusive response is reported.
         if let Some(remote) = self.roster.find_remote(id)
-            && self.keeper.is_available(id)
+            && self.scheduler.is_available(id)
         {
             let name = remote.settings.name.clone();
             let fields = Fields { server: Some(&name), ..Fields::default() };

@@ -1,12 +1,12 @@
-//! What the daemon makes of a look at a token's source: the keeper hears of changes only.
+//! What the daemon makes of a look at a token's source: the scheduler hears of changes only.
 
 use super::Daemon;
 use super::deeds::{self, Look};
 use super::roster::Kept;
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
+use crate::scheduler::TokenId;
 use crate::secret::{Mistake, TokenValue, ValueRef};
 use crate::settings::Source;
 use crate::token_file::{SourceFault, SourceWarning};
@@ -33,7 +33,7 @@ impl Daemon {
     pub(super) fn look_at(&mut self, keys: Vec<u32>) {
         self.warn_of_watches();
         let wanted = keys.into_iter().filter_map(|key| {
-            let id = self.keeper.id_of(key)?;
+            let id = self.scheduler.id_of(key)?;
             errand(id, self.roster.token(id)?)
         });
         let wanted = wanted.collect();
@@ -72,7 +72,7 @@ impl Daemon {
     /// Takes what a look has found.
     pub(super) fn looked(&mut self, look: Look) {
         let id = look.id;
-        let busy = self.keeper.token(id).is_some_and(|token| token.is_reauthenticating());
+        let busy = self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating());
         let Some(kept) = self.roster.token(id) else { return };
         if !is_current(kept, &look) {
             // It may have seen more than what made it worthless.
@@ -125,7 +125,7 @@ impl Daemon {
                 }
                 // Considered again: its owner may have another value by now.
                 if unchanged && !self.refused.contains(id) {
-                    self.source_changed(id, SourceChange::Restored);
+                    self.source_changed(id, SourceChange::Reappeared);
                 } else if !self.is_refused(id, value) {
                     self.forget_superseded(id);
                     self.offer(id, value);
@@ -147,7 +147,7 @@ impl Daemon {
 
     /// A value to be used, unless it is the one in use already.
     pub(super) fn offer(&mut self, id: TokenId, value: ValueRef<'_>) {
-        let spare = self.keeper.spare_slot(id);
+        let spare = self.scheduler.spare_slot(id);
         let Some(kept) = self.roster.token(id) else { return };
         if kept.value(spare.other()) == Some(value) {
             return self.source_changed(id, SourceChange::Reverted);
@@ -163,7 +163,7 @@ impl Daemon {
         if change == SourceChange::NewValue && self.hold_late(id) {
             return;
         }
-        self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+        self.scheduler.source_changed(id, change, clock::now(), &mut self.outputs);
     }
 
     /// Logs what is wrong with sources that have a value.

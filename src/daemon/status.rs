@@ -8,8 +8,8 @@ use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::Keeper;
 use crate::lifecycle::State;
+use crate::scheduler::Scheduler;
 use crate::systemd;
 use crate::text::token_counts;
 use crate::time::Moment;
@@ -40,7 +40,7 @@ impl StatusLine {
     pub(super) fn tell(
         &mut self,
         now: Moment,
-        keeper: &Keeper,
+        scheduler: &Scheduler,
         rejected: Option<&ConfigRejection>,
     ) {
         if !self.wanted {
@@ -52,7 +52,7 @@ impl StatusLine {
         }
         self.told_at = Some(now);
         self.pending = false;
-        let line = sentence(now, keeper, rejected);
+        let line = sentence(now, scheduler, rejected);
         if line != self.last {
             // A status line that is lost is replaced by the next one.
             let _ = systemd::status(&line);
@@ -80,7 +80,7 @@ impl Daemon {
 
     /// The line for systemd as of now.
     pub(super) fn status_line(&self) -> String {
-        sentence(clock::now(), &self.keeper, self.config_rejected.as_ref())
+        sentence(clock::now(), &self.scheduler, self.config_rejected.as_ref())
     }
 
     /// systemd cannot be told something: it will notice; people are told once.
@@ -94,12 +94,12 @@ impl Daemon {
 }
 
 /// How all tokens are, in one line, and whether a restart may fail.
-fn sentence(now: Moment, keeper: &Keeper, rejected: Option<&ConfigRejection>) -> String {
-    let census = keeper.census();
-    let mut counts = State::ALL.map(|state| (census.of(state), state.as_str()));
+fn sentence(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
+    let state_counts = scheduler.state_counts();
+    let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
     counts.reverse();
     let mut line = token_counts(&counts);
-    if let Some(next) = keeper.next_wake() {
+    if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
         let _ = write!(line, "; next check in {seconds} s");

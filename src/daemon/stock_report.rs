@@ -2,7 +2,7 @@
 
 use super::stocks::{Collision, Tally};
 use crate::events::{Fields, Given, Journal, Name, Severity};
-use crate::inventory::{BadLines, InventoryFault, Place};
+use crate::inventory::{BadEntries, EntryLocation, InventoryError};
 use crate::settings::Inventory;
 use crate::time::Moment;
 
@@ -37,7 +37,7 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// Tells that an inventory cannot be read, with what is bad if that is why.
-    pub(super) fn unread(&mut self, tokens: u64, fault: &InventoryFault) {
+    pub(super) fn unread(&mut self, tokens: u64, fault: &InventoryError) {
         if let Some(bad) = fault.bad() {
             self.bad_lines(bad);
         }
@@ -54,12 +54,12 @@ impl Report<'_> {
     }
 
     /// Tells what was skipped: one by one, as far as there is a list, then how much more.
-    pub(super) fn bad_lines(&mut self, bad: &BadLines) {
+    pub(super) fn bad_lines(&mut self, bad: &BadEntries) {
         let message = "a line of the inventory is bad, and skipped";
         for bad in &bad.first {
             let place = match &bad.place {
-                Place::Line(line) => self.inventory.place("", *line),
-                Place::File(name) => self.inventory.place(name, 0),
+                EntryLocation::Line(line) => self.inventory.place("", *line),
+                EntryLocation::File(name) => self.inventory.place(name, 0),
             };
             self.warn(message, &place, &bad.fault.to_string(), None);
         }

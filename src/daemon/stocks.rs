@@ -19,10 +19,10 @@ use super::deeds::SECOND_LOOK;
 use super::roster::{StockId, Terms};
 use crate::events::Given;
 use crate::inventory::{
-    BadLines, Bundle, Bundles, FileStamp, InventoryFault, Listed, Reading, Repeats, read_command,
-    read_file, read_folder, read_names,
+    BadEntries, Batch, Batches, DuplicatePolicy, FileStamp, InventoryEntry, InventoryError,
+    ReadSummary, read_command, read_directory, read_file, read_names,
 };
-use crate::keeper::{TokenId, TokenSpec};
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::secret::TokenValue;
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::{Shortage, SourceFaultKind, Touched, Watcher};
@@ -100,9 +100,9 @@ pub(super) struct Pass {
     /// Names that are taken, with both places, and how many there are.
     pub(super) collisions: (Vec<Collision>, u64),
     /// Lines with names that earlier ones have.
-    pub(super) repeats: BadLines,
+    pub(super) repeats: BadEntries,
     /// What it came to.
-    pub(super) end: Option<Result<Reading, InventoryFault>>,
+    pub(super) end: Option<Result<ReadSummary, InventoryError>>,
 }
 
 /// A name that stands in two places.
@@ -141,9 +141,9 @@ pub(super) enum News {
     /// Its file, or files in its folder, may have changed.
     Touched(StockId, Touched),
     /// A part of a reading.
-    Part(StockId, u64, Bundle),
+    Part(StockId, u64, Batch),
     /// The end of a reading.
-    End(StockId, u64, Result<Reading, InventoryFault>),
+    End(StockId, u64, Result<ReadSummary, InventoryError>),
     /// A reading was not conclusive, and this is whether the file is still the same.
     Settled(StockId, u64, bool),
 }
@@ -302,11 +302,11 @@ async fn read(
     names: Option<BTreeSet<OsString>>,
     (id, pass): (StockId, u64),
     sender: &Sender<News>,
-) -> Result<Reading, InventoryFault> {
+) -> Result<ReadSummary, InventoryError> {
     let (found, reading) = match (source, names) {
         (InventorySource::Dir(path), Some(names)) => {
             let read = move || {
-                let (mut found, mut half_done) = (Bundles::default(), false);
+                let (mut found, mut half_done) = (Batches::default(), false);
                 let reading = read_names(&path, &names, &mut |listed| {
                     half_done |= is_half_done(&listed);
                     found.add(listed);
@@ -344,19 +344,19 @@ async fn read(
 /// its time is not its reader's.
 pub(super) fn read_in_parts(
     source: &InventorySource,
-    mut pass_on: impl FnMut(Bundle) -> ControlFlow<()>,
-) -> Result<Reading, InventoryFault> {
-    let mut part = Bundle::default();
-    let mut sink = |listed: Listed<'_>| {
+    mut pass_on: impl FnMut(Batch) -> ControlFlow<()>,
+) -> Result<ReadSummary, InventoryError> {
+    let mut part = Batch::default();
+    let mut sink = |listed: InventoryEntry<'_>| {
         part.add(listed);
         if part.is_full() { pass_on(std::mem::take(&mut part)) } else { ControlFlow::Continue(()) }
     };
     let end = match source {
         InventorySource::File { path, strict } => {
-            read_file(path, *strict, Repeats::HandedOver, &mut sink)
+            read_file(path, *strict, DuplicatePolicy::PassOn, &mut sink)
         }
-        InventorySource::Dir(path) => read_folder(path, &mut sink),
-        InventorySource::Command { .. } => return Ok(Reading::default()),
+        InventorySource::Dir(path) => read_directory(path, &mut sink),
+        InventorySource::Command { .. } => return Ok(ReadSummary::default()),
     };
     // Who wants no more says so at the end as well.
     let _ = pass_on(part);
@@ -364,6 +364,6 @@ pub(super) fn read_in_parts(
 }
 
 /// Whether a file may just be being written.
-fn is_half_done(listed: &Listed<'_>) -> bool {
+fn is_half_done(listed: &InventoryEntry<'_>) -> bool {
     listed.value.as_ref().is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty))
 }

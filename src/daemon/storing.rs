@@ -9,10 +9,10 @@ use super::Daemon;
 use super::beside::{DISK, blocking_among, in_time};
 use super::deeds::{Done, Stored, read_source};
 use super::turns::Turn;
-use crate::keeper::{Ticket, TokenId};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::TokenValue;
 use crate::settings::{InventorySource, Source};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{StoreFault, remove_leftovers, replace};
 
 /// Writes a value to its token's file, durably; `in_source` is what that held when it was last
@@ -61,7 +61,11 @@ async fn write(
 }
 
 /// Waits until a value whose file cannot be replaced is durable in the state directory.
-pub(super) async fn store_in_state_dir(ticket: Ticket, kept: Receipt, fault: StoreFault) -> Done {
+pub(super) async fn store_in_state_dir(
+    ticket: Ticket,
+    kept: WriteReceipt,
+    fault: StoreFault,
+) -> Done {
     let result = match kept.durable().await {
         Ok(()) => Ok(Stored::InStateDir(fault)),
         // It is in memory only: what is wrong with the file is what the operator can change.
@@ -120,7 +124,7 @@ fn write_to_file(
 pub(super) async fn store_by_name(
     ticket: Ticket,
     value: TokenValue,
-    kept: Option<Receipt>,
+    kept: Option<WriteReceipt>,
 ) -> Done {
     let result = match kept {
         Some(kept) => kept.durable().await,

@@ -191,13 +191,13 @@ impl Daemon {
 
     /// Shows some tokens to all who go along.
     fn stride(&self, survey: &mut Survey) {
-        let all = self.keeper.numbers();
+        let all = self.scheduler.key_limit();
         let end = survey.next.saturating_add(STRIDE).min(all);
         let mut full = survey.looks.is_empty();
         while survey.next < end && !full {
             let key = survey.next;
             survey.next += 1;
-            let Some((id, glance, server)) = self.keeper.glance(key) else { continue };
+            let Some((id, glance, server)) = self.scheduler.summary(key) else { continue };
             for look in &mut survey.looks {
                 match look {
                     Look::Search(search) => {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::Daemon;
 use super::roster::{Kept, Origin, Terms};
 use crate::clock;
-use crate::keeper::{TokenId, TokenSpec};
 use crate::lifecycle::{Policy, SourceChange};
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Reauth, Server, Upkeep};
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 impl Daemon {
-    /// What holds for tokens that are kept so, and what the keeper must know of them; `None`
+    /// What holds for tokens that are kept so, and what the scheduler must know of them; `None`
     /// without the server, which validation rules out.
     pub(super) fn terms(
         &self,
@@ -41,13 +41,13 @@ impl Daemon {
         // The number may be that of a token that was removed: nothing that is still to be told or
         // started is to be taken for the new one's.
         self.perform();
-        let id = self.keeper.add_token(spec, false, clock::now());
+        let id = self.scheduler.add_token(spec, false, clock::now());
         self.roster.add(id, name, terms, line);
         if let Some((stored, removed)) = self.memory.absent.take_value(name, clock::now()) {
             if removed && let Some(store) = &mut self.store {
                 // The store may have deleted it a moment ago, by the wall clock.
-                let Stored { value, replaces } = stored.clone();
-                drop(store.keep_value(name, value, replaces));
+                let StoredValue { value, replaces } = stored.clone();
+                drop(store.persist_value(name, value, replaces));
             }
             self.roster.recall(id, stored);
         }
@@ -64,7 +64,7 @@ impl Daemon {
         terms: &Arc<Terms>,
         spec: &TokenSpec,
     ) -> bool {
-        let same_rules = self.keeper.spec(id) == Some(spec);
+        let same_rules = self.scheduler.spec(id) == Some(spec);
         let Some(kept) = self.roster.token(id) else { return false };
         let (same_terms, same_origin) =
             (kept.terms() == terms, kept.terms().origin == terms.origin);
@@ -79,13 +79,13 @@ impl Daemon {
             self.refused.remove(id);
             if was_missing {
                 // That the new source has no value either is an event of its own.
-                let change = SourceChange::Restored;
-                self.keeper.source_changed(id, change, clock::now(), &mut self.outputs);
+                let change = SourceChange::Reappeared;
+                self.scheduler.source_changed(id, change, clock::now(), &mut self.outputs);
             }
         }
         self.roster.set_terms(id, terms);
         if !same_rules {
-            self.keeper.change_token(id, spec.clone(), clock::now(), &mut self.outputs);
+            self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.outputs);
         }
         true
     }
@@ -97,7 +97,7 @@ impl Daemon {
         self.stocks.forget(id, self.roster.token(id).and_then(Kept::stock));
         self.unwritten.forget_token(id);
         self.watcher.remove_path(id.key());
-        self.keeper.remove_token(id);
+        self.scheduler.remove_token(id);
         self.roster.remove(id);
         self.reconsider_refused(id);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// What is under way, by name or path, each with what the next one has to know of it. No more
-/// than the keeper lets run at once, and those of which something is to be known.
+/// than the scheduler lets run at once, and those of which something is to be known.
 #[derive(Debug, Default)]
 pub(super) struct Turns<T = ()>(HashMap<Box<OsStr>, Arc<Mutex<T>>>);
 

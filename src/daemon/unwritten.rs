@@ -11,8 +11,8 @@ use super::roster::Kept;
 use super::{Daemon, report, storing};
 use crate::clock;
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Notice, ReplacedBy};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
@@ -99,7 +99,7 @@ impl Daemon {
     pub(super) fn waits_for_file(&mut self, id: TokenId, notice: &Notice) -> bool {
         let Notice::Replaced(by) = notice else { return false };
         self.log_replaced(id);
-        let slot = self.keeper.spare_slot(id).other();
+        let slot = self.scheduler.spare_slot(id).other();
         let waits = self
             .roster
             .token(id)
@@ -136,10 +136,15 @@ impl Daemon {
         let Some(kept) = self.roster.token(ticket.token) else { return };
         let Some(store) = &mut self.store else {
             let error = fault.to_string().into();
-            return self.keeper.stored(ticket, Err(error), clock::now(), &mut self.outputs);
+            return self.scheduler.persist_finished(
+                ticket,
+                Err(error),
+                clock::now(),
+                &mut self.outputs,
+            );
         };
         let in_source = kept.in_source().map(ValueRef::to_value);
-        let receipt = store.keep_value(kept.name(), value, in_source);
+        let receipt = store.persist_value(kept.name(), value, in_source);
         self.open_actions += 1;
         self.deeds.start(ticket, storing::store_in_state_dir(ticket, receipt, fault));
     }
@@ -147,7 +152,7 @@ impl Daemon {
     /// Plans the next try to write the token's file, and logs why the last one failed unless
     /// that was logged before.
     pub(super) fn retry_file_later(&mut self, id: TokenId, fault: &StoreFault) {
-        let (Some(kept), Some(spec)) = (self.roster.token(id), self.keeper.spec(id)) else {
+        let (Some(kept), Some(spec)) = (self.roster.token(id), self.scheduler.spec(id)) else {
             return;
         };
         let schedule = &spec.policy.schedule;
@@ -205,7 +210,7 @@ impl Daemon {
     pub(super) fn forget_stored_value(&mut self, id: TokenId) {
         let Some(kept) = self.roster.token(id) else { return };
         match &mut self.store {
-            Some(store) => store.forget_value(kept.name()),
+            Some(store) => store.delete_value(kept.name()),
             None => self.unwritten.outdated.push(kept.name().into()),
         }
     }
@@ -215,7 +220,7 @@ impl Daemon {
         let outdated = std::mem::take(&mut self.unwritten.outdated);
         if let Some(store) = &mut self.store {
             for name in &outdated {
-                store.forget_value(name);
+                store.delete_value(name);
             }
         }
     }
@@ -231,7 +236,7 @@ impl Daemon {
             return;
         }
         for id in self.unwritten.take_due(now) {
-            let slot = self.keeper.spare_slot(id).other();
+            let slot = self.scheduler.spare_slot(id).other();
             let Some(kept) = self.roster.token(id) else { continue };
             let (Some(path), Some(value)) = (kept.file(), kept.value(slot)) else {
                 self.unwritten.remove(id);

@@ -4,8 +4,8 @@ use super::Daemon;
 use crate::clock;
 use crate::control::{Counts, EventView, ReauthView, ServerView, Story, TokenView};
 use crate::events::{Happened, Severity};
-use crate::keeper::{Census, TokenId};
 use crate::lifecycle::{Method, State};
+use crate::scheduler::{StateCounts, TokenId};
 use crate::time::{Moment, whole_millis};
 use crate::token_file;
 
@@ -14,33 +14,33 @@ const EVENTS: usize = 100;
 
 impl Daemon {
     pub(super) fn counts(&self) -> Counts {
-        counted(&self.keeper.census())
+        counted(&self.scheduler.state_counts())
     }
 
     pub(super) fn view(&self, id: TokenId) -> Option<TokenView> {
-        let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+        let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
         let now = clock::now();
         let stock = kept.stock().and_then(|stock| self.stocks.by_id.get(&stock));
         let reading = token.reading();
-        let next_check = self.keeper.next_check(id);
+        let next_check = self.scheduler.next_check(id);
         Some(TokenView {
             name: kept.name().to_owned(),
             server: self.roster.remote(kept.terms().server).settings.name.clone(),
             inventory: stock.map(|stock| stock.settings.name.clone()),
             state: token.state().as_str().to_owned(),
-            remaining_ms: token.bound().map(|bound| signed(bound, now)),
+            remaining_ms: token.expiry().map(|bound| signed(bound, now)),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
             busy: token.is_busy(),
-            renews_by: renews_by(self.keeper.renews_by(kept.terms().server)),
+            renews_by: renews_by(self.scheduler.renews_by(kept.terms().server)),
         })
     }
 
     pub(super) fn story(&self, id: TokenId) -> Option<Story> {
-        let (token, kept) = (self.keeper.token(id)?, self.roster.token(id)?);
+        let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
         let now = clock::now();
-        let policy = self.keeper.spec(id).and_then(|spec| spec.policy.reauth);
+        let policy = self.scheduler.spec(id).and_then(|spec| spec.policy.reauth);
         let reauth = kept.terms().reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
             name: reauth.name.clone(),
             attempts_left: token.attempts_left(&policy, now),
@@ -63,26 +63,26 @@ impl Daemon {
             let id = self.roster.server_of(&server.name)?;
             Some(ServerView {
                 name: server.name.clone(),
-                tokens: self.keeper.census_of(id).total(),
+                tokens: self.scheduler.state_counts_of(id).total(),
                 available: self.is_available(id),
-                quiet_ms: whole_millis(self.keeper.quiet_until(id).since(now)),
-                renews_by: renews_by(self.keeper.renews_by(id)),
+                quiet_ms: whole_millis(self.scheduler.throttled_until(id).since(now)),
+                renews_by: renews_by(self.scheduler.renews_by(id)),
             })
         });
         servers.collect()
     }
 }
 
-pub(super) fn counted(census: &Census) -> Counts {
+pub(super) fn counted(state_counts: &StateCounts) -> Counts {
     Counts {
-        total: census.total(),
-        alive: census.of(State::Alive),
-        retrying: census.of(State::Retrying),
-        paused: census.of(State::Paused),
-        unverified: census.of(State::Unverified),
-        expired: census.of(State::Expired),
-        rejected: census.of(State::Rejected),
-        missing: census.of(State::Missing),
+        total: state_counts.total(),
+        alive: state_counts.of(State::Alive),
+        retrying: state_counts.of(State::Retrying),
+        paused: state_counts.of(State::Paused),
+        unverified: state_counts.of(State::Unverified),
+        expired: state_counts.of(State::Expired),
+        rejected: state_counts.of(State::Rejected),
+        missing: state_counts.of(State::Missing),
     }
 }
 

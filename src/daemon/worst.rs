@@ -3,15 +3,15 @@
 //! Costs next to nothing for a token that is better than those found so far, and never much
 //! for any other: whatever order they come in.
 
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
 use crate::time::Moment;
 
 /// How urgent a token is: the worst state first, then the nearest end.
 pub(super) type Rank = (State, Moment, u32);
 
 /// The rank of the token with this key.
-pub(super) fn rank(glance: Glance, key: u32) -> Rank {
-    (glance.state, glance.bound.unwrap_or_default(), key)
+pub(super) fn rank(glance: TokenSummary, key: u32) -> Rank {
+    (glance.state, glance.expiry.unwrap_or_default(), key)
 }
 
 /// So many tokens at the most, the worst of those that were seen.

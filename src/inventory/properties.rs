@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
-use super::line::parse;
-use super::lines::{Line, Lines};
-use super::{Place, read_lines};
+use super::json_line::parse;
+use super::line_reader::{Line, LineReader};
+use super::{EntryLocation, read_lines};
 use crate::secret::ValueRef;
 use crate::settings::name_fault;
 
@@ -36,7 +36,7 @@ pub(crate) fn inventory(text: &[u8]) {
 
 /// The lines of a text; `None` for one that is too long.
 fn lines(text: &[u8], at_once: usize) -> Vec<Option<Vec<u8>>> {
-    let mut lines = Lines::new(Trickle(text, at_once));
+    let mut lines = LineReader::new(Trickle(text, at_once));
     let mut all = Vec::new();
     while let Some((number, line)) = lines.next().expect("a slice can be read") {
         all.push(match line {
@@ -102,7 +102,7 @@ fn check_reading(text: &[u8], lines: &[Option<Vec<u8>>]) {
     let blank = lines.iter().enumerate().filter_map(is_blank).count();
     assert_eq!(reading.good + reading.bad.count, (lines.len() - blank) as u64);
     for bad in &reading.bad.first {
-        assert!(matches!(bad.place, Place::Line(line) if (line as usize) <= lines.len()));
+        assert!(matches!(bad.place, EntryLocation::Line(line) if (line as usize) <= lines.len()));
     }
     let mut strict = Vec::new();
     let read = read_lines(text, "tokens.jsonl", true, &mut |listed| {

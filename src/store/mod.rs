@@ -8,24 +8,24 @@
 
 mod aside;
 mod commit;
+mod compaction;
 mod database;
-mod load;
+mod encoding;
+mod mac;
+mod maintenance;
+mod model;
 mod open;
-mod packed;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
-mod rolling;
-mod row;
-mod tag;
-mod upkeep;
-mod work;
+mod reader;
 mod writer;
+mod writer_thread;
 
 #[cfg(test)]
 mod tests;
 
+pub use encoding::{LifeBatch, StoredLife};
+pub use model::{Counter, CounterKey, StoredValue};
 pub use open::Store;
-pub use packed::{Part, Recalled};
-pub use row::{Count, Counted, Stored};
-pub use work::{Receipt, Report};
 pub use writer::Writer;
+pub use writer_thread::{StoreReport, WriteReceipt};

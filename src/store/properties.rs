@@ -7,13 +7,13 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use super::commit::Batch;
+use super::commit::WriteBatch;
 use super::database::Database;
-use super::packed::{Part, add_life};
-use super::row::{Count, Counted, Present, Stored, Vantage, Written};
-use super::tag::Salt;
-use super::{Recalled, Store};
-use crate::lifecycle::{Method, Resumed};
+use super::encoding::{LifeBatch, add_life};
+use super::mac::Salt;
+use super::model::{ClockContext, ClockReading, Counter, CounterKey, StoredValue, WriteContext};
+use super::{Store, StoredLife};
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::{TokenValue, ValueRef};
 use crate::time::Moment;
 
@@ -23,9 +23,9 @@ const KEPT: &str = "kept-7f3d11aa";
 const REPLACED: &str = "old-7f3d11aa";
 
 /// Bytes of a tag.
-const TAG: usize = 8;
+const MAC_BYTES: usize = 8;
 
-/// The longest bound and life that are written; any number can be read.
+/// The longest expiry and life that are written; any number can be read.
 const LONGEST_MS: u64 = 366 * 86_400_000;
 
 thread_local! {
@@ -63,14 +63,14 @@ impl<'a> Numbers<'a> {
     }
 }
 
-fn life(bound: Moment) -> Resumed {
-    Resumed {
-        bound,
+fn life(expiry: Moment) -> PersistedLife {
+    PersistedLife {
+        expiry,
         remaining_ms: 600_000,
         life_ms: 700_000,
         by: Method::Renew,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }
@@ -81,38 +81,38 @@ fn value(text: &str) -> ValueRef<'_> {
 
 /// A row that begins with one entry that was written, and goes on with anything.
 fn check_packed(input: &mut Numbers<'_>) {
-    let mut present = || Present {
+    let mut present = || ClockReading {
         now: Moment::from_millis(input.number().unsigned_abs()),
         wall_ms: input.number(),
     };
     let (at, present) = (present(), present());
     let (boot, written_ms) = (input.number(), input.number());
     let salt = Salt([7; 16]);
-    let written = Written { boot: 1, at };
+    let written = WriteContext { boot: 1, at };
     let life =
         life(present.now + Duration::from_millis(input.number().unsigned_abs() % LONGEST_MS));
     let mut packed = Vec::new();
     add_life(&mut packed, (&salt, 1), ["quotes", URL], value(VALUE), &life);
     packed.extend_from_slice(input.0);
-    let vantage = Vantage { boot, present, written_ms };
-    let part = Part { vantage, salt, written, packed };
-    let mut recalled = Vec::new();
-    part.lives(|some| recalled.extend(some.iter().map(|one| (one.name.to_owned(), read(one)))));
-    for life in recalled.iter().filter_map(|(_, life)| life.as_ref()) {
-        let left = life.bound.since(present.now);
+    let clocks = ClockContext { boot, present, written_ms };
+    let part = LifeBatch { clocks, salt, written, packed };
+    let mut stored_lives = Vec::new();
+    part.lives(|some| stored_lives.extend(some.iter().map(|one| (one.name.to_owned(), read(one)))));
+    for life in stored_lives.iter().filter_map(|(_, life)| life.as_ref()) {
+        let left = life.expiry.since(present.now);
         assert!(left <= Duration::from_millis(life.remaining_ms), "more than was left: {left:?}");
-        assert!(life.bound > present.now, "a life that is over: {life:?}");
+        assert!(life.expiry > present.now, "a life that is over: {life:?}");
     }
-    let (name, found) = recalled.pop().expect("the first entry, which comes last");
+    let (name, found) = stored_lives.pop().expect("the first entry, which comes last");
     assert_eq!(name, "quotes");
     if let Some(found) = found {
-        let Resumed { bound, this_boot, .. } = found;
-        assert_eq!(found, Resumed { bound, this_boot, ..life });
-        assert!(!this_boot || bound == life.bound, "{found:?}");
+        let PersistedLife { expiry, this_boot, .. } = found;
+        assert_eq!(found, PersistedLife { expiry, this_boot, ..life });
+        assert!(!this_boot || expiry == life.expiry, "{found:?}");
     }
 }
 
-fn read(one: &Recalled<'_>) -> Option<Resumed> {
+fn read(one: &StoredLife<'_>) -> Option<PersistedLife> {
     assert_eq!(one.life_of(URL, value("another-value")), None);
     assert_eq!(one.life_of("https://other.example.net/", value(VALUE)), None);
     one.life_of(URL, value(VALUE))
@@ -122,7 +122,7 @@ fn read(one: &Recalled<'_>) -> Option<Resumed> {
 struct Template {
     folder: TempDir,
     bytes: Vec<u8>,
-    life: Resumed,
+    life: PersistedLife,
 }
 
 impl Template {
@@ -132,20 +132,20 @@ impl Template {
         let folder = folder.expect("a folder");
         let path = folder.path().join("template.db");
         let (mut database, _) = Database::open(&path).expect("a database");
-        let vantage = database.vantage();
-        let life = life(vantage.present.now + Duration::from_secs(600));
-        let mut batch = Batch::default();
+        let clocks = database.clocks();
+        let life = life(clocks.present.now + Duration::from_secs(600));
+        let mut batch = WriteBatch::default();
         let (salt, boot) = (database.salt, database.boot);
         for name in ["quotes", "orders"] {
             add_life(batch.lives.open_row(), (&salt, boot), [name, URL], value(VALUE), &life);
         }
         let parse = |text| TokenValue::parse(text).expect("a value");
-        let stored = Stored { value: parse(KEPT), replaces: Some(parse(REPLACED)) };
+        let stored = StoredValue { value: parse(KEPT), replaces: Some(parse(REPLACED)) };
         batch.values.insert("quotes".into(), Some(stored));
-        let count = Count { window_end_ms: i64::MAX, count: 3, in_a_row: 1 };
-        batch.counts.insert(Counted::Token("quotes".to_owned()), count);
-        batch.lessons.insert("sarus".into(), Some((URL.to_owned(), true)));
-        database.commit(&batch, vantage.present).expect("written");
+        let count = Counter { window_end_ms: i64::MAX, count: 3, in_a_row: 1 };
+        batch.counts.insert(CounterKey::Token("quotes".to_owned()), count);
+        batch.renewal_methods.insert("sarus".into(), Some((URL.to_owned(), true)));
+        database.commit(&batch, clocks.present).expect("written");
         drop(database);
         let bytes = fs::read(&path).expect("the database");
         Self { folder, bytes, life }
@@ -215,7 +215,7 @@ impl Template {
         }
         let changed = bytes.iter().zip(&self.bytes).filter(|(new, old)| new != old).count();
         self.put(&bytes);
-        self.check_reading(changed < TAG);
+        self.check_reading(changed < MAC_BYTES);
     }
 
     /// `is_tagged`: too little has been changed to forge a tag, which a fuzzer that sees every
@@ -225,9 +225,9 @@ impl Template {
         store
             .lives(|some| {
                 for life in some.iter().filter_map(read).filter(|_| is_tagged) {
-                    let Resumed { bound, this_boot, .. } = life;
-                    assert_eq!(life, Resumed { bound, this_boot, ..self.life });
-                    assert!(!this_boot || bound == self.life.bound, "{life:?}");
+                    let PersistedLife { expiry, this_boot, .. } = life;
+                    assert_eq!(life, PersistedLife { expiry, this_boot, ..self.life });
+                    assert!(!this_boot || expiry == self.life.expiry, "{life:?}");
                 }
             })
             .expect("lives");
@@ -238,9 +238,9 @@ impl Template {
                 assert!(!is_tagged || read == ("quotes", KEPT, Some(REPLACED)), "{read:?}");
             })
             .expect("values");
-        store.counts(|_, _| ()).expect("counts");
+        store.counters(|_, _| ()).expect("counts");
         store
-            .lessons(|_| Some(URL.to_owned()), |server, _| assert_eq!(server, "sarus"))
+            .renewal_methods(|_| Some(URL.to_owned()), |server, _| assert_eq!(server, "sarus"))
             .expect("lessons");
     }
 }

@@ -1,4 +1,4 @@
-//! One token, as the world outside the keeper sees it.
+//! One token, as the world outside the scheduler sees it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use super::Roster;
 use super::row::{InSource, LastWords, More, Row};
 use super::terms::{Origin, StockId, Terms};
 use crate::arena::Handle;
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 use crate::settings::{ReauthMethod, Source};
 

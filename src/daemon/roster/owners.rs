@@ -11,8 +11,8 @@ use std::hash::BuildHasher as _;
 use hashbrown::HashTable;
 
 use super::{Kept, Roster};
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 
 /// Outdated entries that are kept beyond half of the number of tokens.

@@ -1,11 +1,11 @@
-//! The servers and the ways to new values behind the keeper's numbers.
+//! The servers and the ways to new values behind the scheduler's numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Roster;
 use crate::daemon::server_client::ServerClient;
-use crate::keeper::{ReauthId, ServerId};
+use crate::scheduler::{ReauthId, ServerId};
 use crate::settings::{Reauth, Server};
 
 /// One server and the connections to it.

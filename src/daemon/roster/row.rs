@@ -4,7 +4,7 @@
 use super::terms::TermsId;
 use crate::arena::Handle;
 use crate::lifecycle::Slot;
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 /// One token.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ pub(super) struct More {
     /// What the source held, where that is neither value.
     pub(super) in_source: Option<Handle>,
     /// What an earlier run kept in place of the source's value, until the source is read.
-    pub(super) recalled: Option<Box<Stored>>,
+    pub(super) recalled: Option<Box<StoredValue>>,
     /// What the server said when the value died, for the hook.
     pub(super) last_words: Option<Box<LastWords>>,
     /// Re-auth attempts that counted when this was last looked at.

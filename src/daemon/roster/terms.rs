@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::keeper::{ServerId, TokenId};
+use crate::scheduler::{ServerId, TokenId};
 use crate::settings::{Reauth, Source};
 
 /// What brought a token here, and so where its values come from and go to.

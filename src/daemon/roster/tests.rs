@@ -4,20 +4,20 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::keeper::{Keeper, Limits, ServerId, TokenSpec};
 use crate::lifecycle::{Policy, Renewal, Schedule, Slot};
+use crate::scheduler::{Scheduler, ServerId, ServerLimits, TokenSpec};
 use crate::secret::ValueRef;
 use crate::settings::Source;
-use crate::store::Stored;
+use crate::store::StoredValue;
 use crate::time::Moment;
 
 /// The values that occur; of different lengths, none a part of another, and none such that the
 /// arena's own numbers could look like it.
 const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#~"];
 
-/// A roster, and the keeper that gives its tokens their numbers.
+/// A roster, and the scheduler that gives its tokens their numbers.
 struct World {
-    keeper: Keeper,
+    scheduler: Scheduler,
     server: ServerId,
     spec: TokenSpec,
     roster: Roster,
@@ -26,9 +26,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let number = |number| NonZeroU32::new(number).unwrap();
-        let mut keeper = Keeper::new(number(1), 1);
-        let limits = Limits { rate_limit: number(1), max_in_flight: number(1) };
-        let server = keeper.add_server(limits);
+        let mut scheduler = Scheduler::new(number(1), 1);
+        let limits = ServerLimits { rate_limit: number(1), max_in_flight: number(1) };
+        let server = scheduler.add_server(limits);
         let policy = Arc::new(Policy {
             schedule: Schedule::default(),
             timeout: Duration::from_secs(10),
@@ -37,7 +37,7 @@ impl World {
             reauth_before: None,
         });
         let spec = TokenSpec { server, policy, reauth: None };
-        Self { keeper, server, spec, roster: Roster::default() }
+        Self { scheduler, server, spec, roster: Roster::default() }
     }
 
     fn terms(&self, origin: Origin) -> Arc<Terms> {
@@ -46,13 +46,13 @@ impl World {
     }
 
     fn add(&mut self, name: &str, terms: &Arc<Terms>) -> TokenId {
-        let id = self.keeper.add_token(self.spec.clone(), false, Moment::from_millis(1));
+        let id = self.scheduler.add_token(self.spec.clone(), false, Moment::from_millis(1));
         self.roster.add(id, name, terms, 7);
         id
     }
 
     fn remove(&mut self, id: TokenId) {
-        self.keeper.remove_token(id);
+        self.scheduler.remove_token(id);
         self.roster.remove(id);
     }
 
@@ -145,7 +145,7 @@ fn a_number_that_is_given_anew_brings_nothing_of_the_token_before() {
     let value = || ValueRef::again("abc-1");
     world.roster.put(id, Slot::A, value());
     world.roster.put(id, Slot::B, ValueRef::again("abc-2"));
-    world.roster.recall(id, Stored { value: value().to_value(), replaces: None });
+    world.roster.recall(id, StoredValue { value: value().to_value(), replaces: None });
     world.roster.set_last_words(id, LastWords::default());
     world.roster.set_counted(id, 3);
     world.remove(id);

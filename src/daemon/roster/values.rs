@@ -5,10 +5,10 @@ use std::hash::BuildHasher as _;
 use super::Roster;
 use super::row::{InSource, LastWords, More, Row};
 use crate::arena::{Arena, Handle};
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 impl Roster {
     /// Puts a value into a slot, in the place of what was there.
@@ -110,11 +110,11 @@ impl Roster {
     }
 
     /// What an earlier run kept in place of the source's value, until the source is read.
-    pub(in crate::daemon) fn recall(&mut self, id: TokenId, stored: Stored) {
+    pub(in crate::daemon) fn recall(&mut self, id: TokenId, stored: StoredValue) {
         self.change(id, |_, more, _| more.recalled = Some(Box::new(stored)));
     }
 
-    pub(in crate::daemon) fn take_recalled(&mut self, id: TokenId) -> Option<Stored> {
+    pub(in crate::daemon) fn take_recalled(&mut self, id: TokenId) -> Option<StoredValue> {
         self.change(id, |_, more, _| more.recalled.take()).flatten().map(|stored| *stored)
     }
 
