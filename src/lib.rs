@@ -21,6 +21,9 @@ pub mod control;
 pub mod daemon;
 pub mod events;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hook;
 pub mod inventory;
 pub mod lifecycle;

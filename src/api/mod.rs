@@ -28,6 +28,8 @@ mod http_client;
 mod interpret;
 mod json_repair;
 mod materials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod redact;
 mod request;
 mod retry_after;

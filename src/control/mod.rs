@@ -22,6 +22,8 @@ mod metrics;
 pub mod page;
 mod peer;
 mod problem;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod routes;
 mod serve;
 mod socket;

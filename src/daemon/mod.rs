@@ -68,6 +68,8 @@ use self::reading::Reader;
 use self::reload::Backlog;
 use self::reloads::Reloads;
 use self::roster::{Remote, Roster};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::search::check_filter;
 use self::server_client::ClientRetries;
 use self::status::StatusLine;
 use self::stocks::Stocks;

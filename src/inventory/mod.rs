@@ -12,6 +12,8 @@ mod error;
 mod file;
 mod json_line;
 mod line_reader;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 
 pub use crate::file::FileStamp;
 pub use batch::{Batch, Batches};

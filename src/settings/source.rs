@@ -88,8 +88,23 @@ impl Sources {
         sources
     }
 
+    /// What [`read`](Self::read) would find in files with these contents.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn of_contents(
+        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+        report: &mut Report,
+    ) -> Self {
+        let mut sources = Self::default();
+        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), report));
+        sources
+    }
+
     fn read_file(&mut self, path: PathBuf, report: &mut Report) {
         let result = read_text(&path);
+        self.take(path, result, report);
+    }
+
+    fn take(&mut self, path: PathBuf, result: Result<String, Unreadable>, report: &mut Report) {
         let spot = self.add(Origin::File(path), String::new());
         let text = &mut self.list[spot.source].text;
         match result {
@@ -210,6 +225,10 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(Unreadable::TooLarge);
     }
+    decode(bytes)
+}
+
+fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();

@@ -1,11 +1,11 @@
 //! The database file: its layout, and how it is opened.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, ffi};
 
 use super::aside::{self, set_aside};
 use super::mac::Salt;
@@ -160,6 +160,10 @@ impl Database {
         // SQLite creates its other files with the mode of this one.
         let created = File::options().create(true).append(true).mode(0o600).open(path);
         created.map_err(|_| Error::InvalidPath(path.to_owned()))?;
+        if has_unknown_format(path) {
+            let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+            return Err(Error::SqliteFailure(corrupt, None).into());
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.execute_batch(SETTINGS)?;
@@ -192,6 +196,16 @@ impl Database {
         let life_log = LifeLog { next, round: None, delete_below: None };
         Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms, life_log })
     }
+}
+
+/// Whether the header names a file format that the library cannot write. It would open the file
+/// read-only, which looks like a missing permission.
+fn has_unknown_format(path: &Path) -> bool {
+    /// The place of the version that a writer must know, and the newest one there is (WAL).
+    const WRITE_VERSION: (usize, u8) = (18, 2);
+    let mut header = [0; WRITE_VERSION.0 + 1];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[WRITE_VERSION.0] > WRITE_VERSION.1
 }
 
 fn create(connection: &mut Connection) -> Result<(), Error> {

@@ -28,6 +28,8 @@ mod mac;
 mod maintenance;
 mod model;
 mod open;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod reader;
 mod recovery;
 mod rows;

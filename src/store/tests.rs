@@ -376,6 +376,17 @@ fn damaged_database_is_set_aside_and_replaced() {
 }
 
 #[test]
+fn unknown_write_version_in_the_header_is_damage_and_not_a_missing_permission() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let mut content = fs::read(database(&path)).unwrap();
+    content[18] = 3;
+    fs::write(database(&path), content).unwrap();
+    let fault = opened(&path).set_aside().expect("a warning");
+    assert!(matches!(fault, StoreFault::Damaged { .. }), "{fault}");
+}
+
+#[test]
 fn database_of_a_later_version_is_set_aside() {
     let (_folder, path) = folder();
     fill(&path, 1);
