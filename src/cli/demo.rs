@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{Failure, print, runtime};
 use crate::api::Client;
 use crate::daemon::{Daemon, Loader};
-use crate::events::{self, StdoutKind};
+use crate::event_log::{self, StdoutKind};
 use crate::settings::{self, KeySource, Loaded};
 use crate::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
 use crate::token_file::{read, read_key};
@@ -59,7 +59,7 @@ pub(super) fn run() -> Result<(), Failure> {
         let path = folder.path().join("tokenkeep.toml");
         let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::iter::empty()));
         let Loaded { settings, .. } = loader()?;
-        let log = events::init(&settings.log, StdoutKind::detect())?;
+        let log = event_log::init(&settings.log, StdoutKind::detect())?;
         let daemon = Daemon::new(settings, loader, Some(log))?;
         let forget = async {
             sleep(FORGETS_AT).await;

@@ -29,7 +29,7 @@ use crate::api::Client;
 use crate::control::{self, Inherited, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
-use crate::events::{self, InitError, StdoutKind};
+use crate::event_log::{self, InitError, StdoutKind};
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
@@ -249,9 +249,10 @@ fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Fa
     let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
     loaded.warnings.extend(control::unmapped_readers(&loaded));
     let Loaded { settings, warnings, .. } = loaded;
-    let log = events::init(&settings.log, StdoutKind::detect())?;
+    let log = event_log::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
-    let runtime = runtime().inspect_err(|error| events::emit_failed_start(&error.to_string()))?;
+    let runtime =
+        runtime().inspect_err(|error| event_log::emit_failed_start(&error.to_string()))?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
@@ -273,7 +274,7 @@ fn log_faults(faults: &Faults) {
         return;
     }
     // Standard error has it in any case.
-    let Ok(_log) = events::init(&log, stdout) else { return };
+    let Ok(_log) = event_log::init(&log, stdout) else { return };
     let told = faults.iter().take(FAULTS_IN_A_LINE).map(|fault| {
         let Fault { place, message, remedy, .. } = fault;
         format!("{place}: {message}; {remedy}")
@@ -282,7 +283,7 @@ fn log_faults(faults: &Faults) {
     if let more @ 1.. = faults.count().saturating_sub(FAULTS_IN_A_LINE) {
         error = format!("{error} | and {more} more");
     }
-    events::emit_failed_start(&error);
+    event_log::emit_failed_start(&error);
 }
 
 /// How many errors of a configuration a log line lists before it only counts.

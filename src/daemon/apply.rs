@@ -12,7 +12,7 @@ use super::server_client::ServerClient;
 use super::sources::Held;
 use super::{Daemon, DaemonError};
 use crate::api::Client;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::scheduler::{ReauthRoute, ReauthSpec, ServerLimits, TokenId, TokenSpec};
 use crate::settings::{Place, Reauth, ReauthMethod, Server, Settings, Warning, WarningKind};
 use crate::store::Store;
@@ -201,7 +201,7 @@ impl Daemon {
                 continue;
             }
             self.say(
-                Name::ConfigWarning,
+                EventName::ConfigWarning,
                 severity,
                 &warning.message,
                 Fields { path: Some(&place), error: Some(&error), ..Fields::default() },

@@ -19,7 +19,7 @@ use crate::control::{
     self, Bound, Caller, Command, Handed, Health, Inherited, Problem, ProblemKind, Reply,
     SOCKET_RETRY, SocketReport, SocketState,
 };
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
 use crate::settings::{Control, DEFAULT_SOCKET, Reader};
@@ -94,7 +94,7 @@ impl Daemon {
         let listen = listen.map(|listen| listen.to_string());
         let fields = Fields { path: listen.as_deref(), ..Fields::default() };
         let message = "page, metrics and health are served now";
-        self.say(Name::ConfigWarning, Severity::Info, message, fields);
+        self.say(EventName::ConfigWarning, Severity::Info, message, fields);
     }
 
     fn open_sockets(&mut self, mut sockets: Vec<Bound>, sender: &mpsc::Sender<Command>) {
@@ -155,12 +155,12 @@ impl Daemon {
             }
         };
         let fields = Fields { path: Some(&path), error, ..Fields::default() };
-        self.say(Name::ConfigWarning, severity, &message, fields);
+        self.say(EventName::ConfigWarning, severity, &message, fields);
     }
 
     fn warn_of_control(&mut self, message: &str, place: Option<&str>, error: &str) {
         let fields = Fields { error: Some(error), path: place, ..Fields::default() };
-        self.say(Name::ConfigWarning, Severity::Warn, message, fields);
+        self.say(EventName::ConfigWarning, Severity::Warn, message, fields);
     }
 
     /// Somebody asks for something. Whoever has gone meanwhile is not answered.
@@ -248,7 +248,7 @@ impl Daemon {
             Ok(_) => {
                 let fields =
                     Fields { token: Some(name), uid: Some(caller.uid), ..Fields::default() };
-                self.say(Name::ValueRead, Severity::Info, "the value was handed out", fields);
+                self.say(EventName::ValueRead, Severity::Info, "the value was handed out", fields);
             }
             Err(problem) => self.log_action((Some(name), "value"), caller, Some(problem)),
         }
@@ -301,12 +301,12 @@ impl Daemon {
         match problem {
             None => {
                 let message = format!("user {} asks for: {action}", caller.uid);
-                self.say(Name::ActionRequested, Severity::Info, &message, fields);
+                self.say(EventName::ActionRequested, Severity::Info, &message, fields);
             }
             Some(problem) => {
                 let fields = Fields { error: Some(&problem.message), ..fields };
                 let message = format!("user {} was refused: {action}", caller.uid);
-                self.say(Name::ActionRefused, Severity::Warn, &message, fields);
+                self.say(EventName::ActionRefused, Severity::Warn, &message, fields);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::Daemon;
 use super::deeds::{Done, Obtained, Renamed, Stored};
 use super::roster::LastWords;
 use crate::clock;
-use crate::events::CheckEnd;
+use crate::event_log::CompletedCheck;
 use crate::lifecycle::{CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Validity};
 use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{Ticket, TokenId};
@@ -23,7 +23,7 @@ impl Daemon {
         self.close_for_quiet(now);
         match done {
             Done::Answered(ticket, mut answer, renamed) => {
-                self.journal.count_check(now, &check_end(ticket, &answer));
+                self.event_log.count_check(now, &check_end(ticket, &answer));
                 let renamed = renamed.filter(|renamed| self.is_own(ticket, renamed, &mut answer));
                 answer.replaced = renamed.is_some_and(|renamed| self.rename(ticket, renamed));
                 self.count_answer(ticket, &answer);
@@ -201,12 +201,12 @@ fn unchanged(file: &Path) -> ReauthError {
 }
 
 /// What a check was like, whatever it came to.
-fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
+fn check_end(ticket: Ticket, answer: &CheckResult) -> CompletedCheck {
     let failed = match answer.outcome {
         Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
         Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
     };
-    CheckEnd {
+    CompletedCheck {
         lateness: answer.sent.since(ticket.due),
         life_left: ticket.expiry.map(|bound| bound.since(answer.sent)),
         failed,

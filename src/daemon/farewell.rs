@@ -14,7 +14,7 @@ use super::deeds::Done;
 use super::roster::Remote;
 use super::{Daemon, GRACE, Round};
 use crate::clock::{self, Alarm};
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::Validity;
 use crate::outcome::CallError;
 use crate::scheduler::ServerId;
@@ -31,7 +31,7 @@ impl Daemon {
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
     /// with a short life would not survive a pause of that length.
     pub(super) async fn wind_down(mut self, mut alarm: Alarm) {
-        self.say(Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
+        self.say(EventName::DaemonStopping, Severity::Info, "stopping", Fields::default());
         self.told(systemd::stopping());
         self.told(systemd::extend_timeout(GRACE + LAST_WRITE + Duration::from_secs(1)));
         self.stopping = true;
@@ -61,7 +61,7 @@ impl Daemon {
             self.open_actions -= tasks.abort_all().await.len();
         }
         self.close_store().await;
-        self.say(Name::DaemonStopped, Severity::Info, "stopped", Fields::default());
+        self.say(EventName::DaemonStopped, Severity::Info, "stopped", Fields::default());
     }
 
     /// Nothing is checked from now on. Only renewing calls in flight, and the last attempt to store
@@ -81,7 +81,7 @@ impl Daemon {
         if let Ok(Err(fault)) = timeout(LAST_WRITE, store.close()).await {
             let error = fault.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::StoreFailed, Severity::Error, "the last write failed", fields);
+            self.say(EventName::StoreFailed, Severity::Error, "the last write failed", fields);
         }
     }
 
@@ -122,10 +122,15 @@ impl Daemon {
                         store.delete_life(&name);
                         store.delete_value(&name);
                     }
-                    self.say(Name::TokenRevoked, Severity::Info, "the token is revoked", fields);
+                    self.say(
+                        EventName::TokenRevoked,
+                        Severity::Info,
+                        "the token is revoked",
+                        fields,
+                    );
                 }
                 Err(fault) => self.say(
-                    Name::TokenRevoked,
+                    EventName::TokenRevoked,
                     Severity::Warn,
                     "the token could not be revoked; it ends by itself",
                     Fields {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Daemon;
 use super::roster::Kept;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{ReauthError, Slot};
 use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
@@ -76,7 +76,7 @@ impl Daemon {
                  of {name} there"
             );
             self.say(
-                Name::ConfigWarning,
+                EventName::ConfigWarning,
                 Severity::Error,
                 "a value that belongs to another token was refused; the current value stays",
                 Fields {

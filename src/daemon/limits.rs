@@ -1,7 +1,7 @@
 //! Limits of the process and the kernel that do not fit the configuration.
 
 use super::Daemon;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::process;
 use crate::settings::Settings;
 use crate::systemd;
@@ -28,7 +28,7 @@ impl Daemon {
         }
         let Some(shortage) = shortage else { return };
         self.say(
-            Name::ConfigWarning,
+            EventName::ConfigWarning,
             Severity::Warn,
             "files cannot be watched, so that they are compared every 2 s",
             Fields { error: Some(&shortage.to_string()), ..Fields::default() },
@@ -51,7 +51,7 @@ impl Daemon {
              the limit is {limit}: {raise}, or lower `max_in_flight`"
         );
         self.say(
-            Name::ConfigWarning,
+            EventName::ConfigWarning,
             Severity::Warn,
             "the process may not open enough files",
             Fields { error: Some(&error), ..Fields::default() },

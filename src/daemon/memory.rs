@@ -8,7 +8,7 @@ use super::Daemon;
 use super::absent::Absent;
 use super::sources::Held;
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{Notice, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
@@ -225,7 +225,7 @@ impl Daemon {
             StoreReport::Failed { fault, retry_in } => {
                 let error = fault.to_string();
                 self.say(
-                    Name::StoreFailed,
+                    EventName::StoreFailed,
                     Severity::Error,
                     "what a restart should know could not be stored",
                     Fields {

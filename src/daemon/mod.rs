@@ -81,7 +81,7 @@ use self::watchdog::Watchdog;
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::control::ConfigRejection;
-use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
+use crate::event_log::{self, EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
 use crate::lifecycle::{Action, Method, Notice};
 use crate::process;
 use crate::scheduler::{Scheduler, SchedulerOutput, ServerNotice, Ticket};
@@ -148,9 +148,9 @@ pub struct Daemon {
     store: Option<Writer>,
     watcher: Watcher,
     stocks: Stocks,
-    journal: Journal,
+    event_log: EventLog,
     /// Warnings about the configuration that were given.
-    given: Given,
+    given: ReportedWarnings,
     status: StatusLine,
     watchdog: Watchdog,
     memory: Memory,
@@ -202,7 +202,7 @@ impl Daemon {
         match Self::build(settings, loader) {
             Ok(daemon) => Ok(Self { log, ..daemon }),
             Err(error) => {
-                events::emit_failed_start(&error.to_string());
+                event_log::emit_failed_start(&error.to_string());
                 Err(error)
             }
         }
@@ -221,8 +221,8 @@ impl Daemon {
             store: None,
             watcher: Watcher::new(),
             stocks: Stocks::new(),
-            journal: Journal::new(),
-            given: Given::default(),
+            event_log: EventLog::new(),
+            given: ReportedWarnings::default(),
             status: StatusLine::new(),
             watchdog: Watchdog::new(),
             memory: Memory::default(),
@@ -260,7 +260,7 @@ impl Daemon {
         let tokens = u64::try_from(settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
-        daemon.say(Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        daemon.say(EventName::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
         for (server, error) in &unusable {
             daemon.report_unusable_server(server, error);
         }
@@ -356,7 +356,7 @@ impl Daemon {
             }
             SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
                 if let Some(reauth) = self.roster.reauth(reauth) {
-                    report::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
+                    report::reauth(&mut self.event_log, now, &reauth.name, failures, retry_in_ms);
                 }
             }
             SchedulerOutput::ServerNotice(id, notice) => {
@@ -376,7 +376,7 @@ impl Daemon {
                         *method == Method::Renew,
                     );
                 }
-                report::server(&mut self.journal, now, name, &notice);
+                report::server(&mut self.event_log, now, name, &notice);
             }
             SchedulerOutput::TokenNotice(id, notice) if self.waits_for_file(id, &notice) => {}
             SchedulerOutput::TokenNotice(id, notice) => {
@@ -396,7 +396,7 @@ impl Daemon {
                     exit_status: hook_succeeded.then_some(0),
                     ..Fields::default()
                 };
-                report::token(&mut self.journal, now, &fields, &notice);
+                report::token(&mut self.event_log, now, &fields, &notice);
             }
         }
     }
@@ -464,8 +464,8 @@ impl Daemon {
         clippy::large_types_passed_by_value,
         reason = "most callers build the fields in place"
     )]
-    fn say(&mut self, name: Name, severity: Severity, message: &str, fields: Fields<'_>) {
-        self.journal.write(clock::now(), name, severity, message, fields);
+    fn say(&mut self, name: EventName, severity: Severity, message: &str, fields: Fields<'_>) {
+        self.event_log.write(clock::now(), name, severity, message, fields);
     }
 }
 

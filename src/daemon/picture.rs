@@ -123,7 +123,7 @@ impl Daemon {
     }
 
     fn notes(&self, names: bool) -> Vec<Note> {
-        let latest = self.journal.ring().latest(NOTES);
+        let latest = self.event_log.history().latest(NOTES);
         let notes = latest.map(|(seq, event)| Note {
             seq,
             at_ms: event.at.as_millisecond(),

@@ -10,7 +10,7 @@ use super::sources::Held;
 use super::stocks::Seen;
 use super::{Daemon, report};
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{Method, ReauthAttempts, SourceChange};
 use crate::scheduler::{ReauthFailures, TokenId};
 use crate::store::{Counter, CounterKey, Store, StoredLife};
@@ -48,7 +48,7 @@ impl Daemon {
         let error = fault.to_string();
         let path = self.settings.state_dir.display().to_string();
         self.say(
-            Name::ConfigWarning,
+            EventName::ConfigWarning,
             Severity::Warn,
             message,
             Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
@@ -129,7 +129,7 @@ impl Daemon {
             self.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
             if count >= reauth.max_failures_all.get() {
                 let retry_in_ms = whole_millis(window_end.since(now));
-                report::reauth(&mut self.journal, now, name, count, retry_in_ms);
+                report::reauth(&mut self.event_log, now, name, count, retry_in_ms);
             }
         }
     }

@@ -15,7 +15,7 @@ use super::reading::Fresh;
 use super::roster::Remote;
 use crate::clock::{self, Stopwatch};
 use crate::control::{ConfigRejection, Reloaded};
-use crate::events::{self, Fields, Name, Severity};
+use crate::event_log::{self, EventName, Fields, Severity};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
 use crate::text::one_line;
@@ -242,11 +242,11 @@ impl Daemon {
             needs_restart: needs_restart.as_deref(),
             ..Fields::default()
         };
-        let (name, severity) = (Name::ConfigReloaded, Severity::Info);
+        let (name, severity) = (EventName::ConfigReloaded, Severity::Info);
         let message =
             if unchanged { "configuration reloaded: unchanged" } else { "configuration reloaded" };
         // Whoever waits for this line sees it, if the old level or the new one lets it through.
-        let visible = events::enabled(severity);
+        let visible = event_log::enabled(severity);
         if visible {
             self.say(name, severity, message, fields);
         }
@@ -255,7 +255,7 @@ impl Daemon {
         {
             let error = error.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, "the old log level goes on", fields);
+            self.say(EventName::ConfigWarning, Severity::Warn, "the old log level goes on", fields);
         }
         if !visible {
             self.say(name, severity, message, fields);
@@ -297,7 +297,7 @@ impl Daemon {
 
     fn reject(&mut self, error: &str) -> Reloaded {
         self.say(
-            Name::ConfigRejected,
+            EventName::ConfigRejected,
             Severity::Error,
             "configuration reload failed; the previous configuration stays active",
             Fields { error: Some(&one_line(error)), ..Fields::default() },

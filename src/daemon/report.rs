@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::CallError;
 use crate::scheduler::ServerNotice;
 use crate::text::span;
 use crate::time::Moment;
 
-type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
+type Line<'a> = (EventName, Severity, Cow<'static, str>, Fields<'a>);
 
 /// Writes what there is to tell of a token.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
-pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
+pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, notice: &Notice) {
     let (name, severity, message, fields): Line<'_> = match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
-            Name::CheckFailed,
+            EventName::CheckFailed,
             if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
             format!("check failed: {}; retry in {}", fault.error, span(*retry_in_ms)).into(),
             Fields {
@@ -26,7 +26,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             },
         ),
         Notice::RenewalNotObserved { dies_in_ms } => (
-            Name::RenewalNotObserved,
+            EventName::RenewalNotObserved,
             Severity::Warn,
             format!("no permitted request renews this token; it expires in {}", span(*dies_in_ms))
                 .into(),
@@ -34,7 +34,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
         ),
         Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
             let lives = (*remaining_ms, *next_check_ms);
-            return check(journal, now, names, lives, *renewed, *is_step);
+            return check(event_log, now, names, lives, *renewed, *is_step);
         }
         Notice::Replaced(by) => {
             let message = match by {
@@ -43,16 +43,16 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
                 ReplacedBy::Source => "token value replaced by the value in its source",
             };
             let fields = Fields { by: Some(by.as_str()), ..*names };
-            (Name::TokenReplaced, Severity::Info, message.into(), fields)
+            (EventName::TokenReplaced, Severity::Info, message.into(), fields)
         }
         Notice::RenewsBy(method) => (
-            Name::RenewalLearned,
+            EventName::RenewalLearned,
             Severity::Info,
             format!("renewal proven: {} requests renew this token", method.as_str()).into(),
             Fields { renews_by: Some(method.as_str()), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
-            Name::TokenExpiring,
+            EventName::TokenExpiring,
             if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
@@ -66,7 +66,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Expired { fault, candidate } => (
-            Name::TokenExpired,
+            EventName::TokenExpired,
             Severity::Error,
             if *candidate {
                 "the new value in the source has expired; the current value stays in service".into()
@@ -76,7 +76,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             with_fault(names, fault),
         ),
         Notice::Rejected { fault, candidate } => (
-            Name::TokenRejected,
+            EventName::TokenRejected,
             Severity::Error,
             if *candidate {
                 "the server rejected the new value in the source; the current value stays in service"
@@ -87,7 +87,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             with_fault(names, fault),
         ),
         Notice::Missing { error, in_use } => (
-            Name::TokenMissing,
+            EventName::TokenMissing,
             Severity::Error,
             if *in_use {
                 "the source has no value; the current value stays in service".into()
@@ -97,40 +97,43 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             Fields { error: Some(error), ..*names },
         ),
         Notice::Recovered { remaining_ms } => (
-            Name::TokenRecovered,
+            EventName::TokenRecovered,
             Severity::Info,
             format!("alive again, {} left", span(*remaining_ms)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
-        Notice::Revoked => {
-            (Name::TokenRevoked, Severity::Info, "the token was revoked on request".into(), *names)
-        }
+        Notice::Revoked => (
+            EventName::TokenRevoked,
+            Severity::Info,
+            "the token was revoked on request".into(),
+            *names,
+        ),
         Notice::RevokeFailed { fault } => (
-            Name::TokenRevoked,
+            EventName::TokenRevoked,
             Severity::Warn,
             format!("revocation failed, the token stays in service: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
-            Name::TokenUnverified,
+            EventName::TokenUnverified,
             Severity::Error,
             "no response before the token's last known expiry; still retrying".into(),
             *names,
         ),
         Notice::ReauthStarted { reason, attempt } => (
-            Name::ReauthStarted,
+            EventName::ReauthStarted,
             Severity::Info,
             format!("re-authentication started: {}, attempt {attempt}", reason.as_str()).into(),
             Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..*names },
         ),
         Notice::ReauthSucceeded { attempt, duration_ms } => (
-            Name::ReauthSucceeded,
+            EventName::ReauthSucceeded,
             Severity::Info,
             format!("re-authentication succeeded after {}", span(*duration_ms)).into(),
             Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
-            Name::ReauthFailed,
+            EventName::ReauthFailed,
             Severity::Error,
             match retry_in_ms {
                 0 => format!("re-authentication failed: {}", fault.error),
@@ -152,7 +155,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             },
         ),
         Notice::ReauthExhausted { attempt, retry_in_ms } => (
-            Name::ReauthExhausted,
+            EventName::ReauthExhausted,
             Severity::Error,
             format!(
                 "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
@@ -163,7 +166,7 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
         Notice::StoreFailed { error, retry_in_ms } => (
-            Name::StoreFailed,
+            EventName::StoreFailed,
             Severity::Error,
             format!(
                 "the new token value could not be stored; it is kept in memory, retry in {}",
@@ -173,13 +176,13 @@ pub(super) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
     };
-    journal.write(now, name, severity, &message, fields);
+    event_log.write(now, name, severity, &message, fields);
 }
 
 /// Writes that a check found a token alive. The message is only made where the line is written:
 /// there may be tens of thousands of checks a second.
 fn check(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     names: &Fields<'_>,
     (remaining_ms, next_check_ms): (u64, u64),
@@ -191,7 +194,7 @@ fn check(
     let fields =
         Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
     let severity = if is_step { Severity::Debug } else { Severity::Info };
-    journal.write_check(now, severity, fields, || {
+    event_log.write_check(now, severity, fields, || {
         let renewal = match renewed {
             Some(true) => ", renewed",
             Some(false) => ", not renewed",
@@ -217,7 +220,7 @@ fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
 
 /// Writes that a way to new values has failed too often.
 pub(super) fn reauth(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     name: &str,
     failures: u32,
@@ -227,9 +230,9 @@ pub(super) fn reauth(
         "[reauth.{name}] stopped after {failures} failed attempts of all its tokens, for {}",
         span(retry_in_ms)
     );
-    journal.write(
+    event_log.write(
         now,
-        Name::ReauthExhausted,
+        EventName::ReauthExhausted,
         Severity::Error,
         &message,
         Fields {
@@ -242,31 +245,31 @@ pub(super) fn reauth(
 }
 
 /// Writes what there is to tell of a server.
-pub(super) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &ServerNotice) {
+pub(super) fn server(event_log: &mut EventLog, now: Moment, server: &str, notice: &ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, severity, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
             let renews_by = method.as_str();
             (
-                Name::RenewalLearned,
+                EventName::RenewalLearned,
                 Severity::Info,
                 format!("renewal proven: {renews_by} requests renew tokens of this server"),
                 Fields { renews_by: Some(renews_by), ..names },
             )
         }
         ServerNotice::Unavailable { tokens, fault } => (
-            Name::ServerUnavailable,
+            EventName::ServerUnavailable,
             Severity::Error,
             format!("server unavailable: {}; probing with single requests", fault.error),
             Fields { tokens: count(tokens), ..with_fault(&names, fault) },
         ),
         ServerNotice::Recovered { tokens } => (
-            Name::ServerRecovered,
+            EventName::ServerRecovered,
             Severity::Info,
             format!("server available again, {tokens} tokens"),
             Fields { tokens: count(tokens), ..names },
         ),
     };
-    journal.write(now, name, severity, &message, fields);
+    event_log.write(now, name, severity, &message, fields);
 }

@@ -222,8 +222,8 @@ impl Daemon {
         }
         stock.reported = stock.stamp;
         let now = clock::now();
-        let (journal, inventory) = (&mut self.journal, &settings);
-        let mut report = Report { journal, now, inventory, given: &mut given };
+        let (event_log, inventory) = (&mut self.event_log, &settings);
+        let mut report = Report { event_log, now, inventory, given: &mut given };
         match pass.end.take() {
             Some(Ok(reading)) => {
                 report.bad_lines(&reading.bad);
@@ -249,8 +249,8 @@ impl Daemon {
             Some(Err(InventoryError::Cancelled)) | None => {}
             Some(Err(fault)) => report.unread(had, &fault),
         }
-        let (journal, inventory) = (&mut self.journal, &settings);
-        Report { journal, now, inventory, given: &mut given }.collisions(&pass.collisions);
+        let (event_log, inventory) = (&mut self.event_log, &settings);
+        Report { event_log, now, inventory, given: &mut given }.collisions(&pass.collisions);
         if let Some(stock) = self.stocks.by_id.get_mut(&id) {
             stock.given = given;
         }
@@ -287,7 +287,7 @@ impl Daemon {
         let tally = std::mem::take(&mut stock.tally);
         if whole || tally != Tally::default() {
             let (settings, tokens) = (&stock.settings, stock.tokens);
-            stock_report::loaded(&mut self.journal, clock::now(), settings, tokens, tally);
+            stock_report::loaded(&mut self.event_log, clock::now(), settings, tokens, tally);
         }
     }
 }

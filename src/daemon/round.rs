@@ -27,7 +27,7 @@ impl Daemon {
         self.retry_clients(now);
         self.retry_unread(now);
         self.retry_listen(now);
-        self.journal.say_due(now);
+        self.event_log.write_due_summaries(now);
         self.status.tell(now, &self.scheduler, self.config_rejected.as_ref());
         self.watchdog.gone_round(now, self.scheduler.next_wake());
         self.woke = now;
@@ -37,7 +37,7 @@ impl Daemon {
     pub(super) fn next_wake(&self) -> Option<Moment> {
         let wishes = [
             self.scheduler.next_wake(),
-            self.journal.due(),
+            self.event_log.due(),
             self.status.due(),
             self.watchdog.due(),
             self.late.due(),

@@ -17,7 +17,7 @@ use super::Daemon;
 use super::figures::Labels;
 use crate::clock;
 use crate::control::Reply;
-use crate::events::Guard;
+use crate::event_log::Guard;
 use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::{ServerId, TokenId};
 use crate::time::Moment;

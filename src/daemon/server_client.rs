@@ -17,7 +17,7 @@ use super::roster::Remote;
 use super::{Daemon, DaemonError};
 use crate::api::{Client, ClientError, LoginError, LoginErrorKind, Renewed};
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
@@ -140,7 +140,7 @@ impl Daemon {
             retry_in_ms: u64::try_from(RETRY.as_millis()).ok(),
             ..Fields::default()
         };
-        self.say(Name::ServerUnavailable, Severity::Error, &message, fields);
+        self.say(EventName::ServerUnavailable, Severity::Error, &message, fields);
         self.client_retries.due = Some(clock::now() + RETRY);
     }
 
@@ -204,7 +204,7 @@ impl Daemon {
             let name = remote.settings.name.clone();
             let fields = Fields { server: Some(&name), ..Fields::default() };
             let message = format!("{name}: requests can be sent now");
-            self.say(Name::ServerRecovered, Severity::Info, &message, fields);
+            self.say(EventName::ServerRecovered, Severity::Info, &message, fields);
         }
     }
 }

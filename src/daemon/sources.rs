@@ -4,7 +4,7 @@ use super::Daemon;
 use super::deeds::{self, Look};
 use super::roster::Kept;
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenId;
 use crate::secret::{Mistake, TokenValue, ValueRef};
@@ -178,7 +178,7 @@ impl Daemon {
             };
             let path = path.as_deref();
             self.say(
-                Name::ConfigWarning,
+                EventName::ConfigWarning,
                 Severity::Warn,
                 message,
                 Fields { token, error: Some(&error), path, ..Fields::default() },
@@ -192,7 +192,7 @@ impl Daemon {
         let Some(name) = self.roster.token(id).map(|kept| kept.name().to_owned()) else { return };
         let error = format!("the output of the re-auth command: {mistake}");
         self.say(
-            Name::ConfigWarning,
+            EventName::ConfigWarning,
             Severity::Warn,
             "the value is probably not a token",
             Fields { token: Some(&name), error: Some(&error), ..Fields::default() },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::State;
 use crate::scheduler::Scheduler;
 use crate::systemd;
@@ -71,7 +71,7 @@ impl Daemon {
         let line = self.status_line();
         self.told(systemd::ready(&line));
         self.say(
-            Name::DaemonReady,
+            EventName::DaemonReady,
             Severity::Info,
             "the first checks are under way",
             Fields { tokens: u64::try_from(self.roster.len()).ok(), ..Fields::default() },
@@ -88,7 +88,7 @@ impl Daemon {
         if let Err(error) = result {
             let error = error.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
-            self.say(Name::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
+            self.say(EventName::ConfigWarning, Severity::Warn, "systemd cannot be told", fields);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What there is to tell of inventories, as log events. Places and faults, never content.
 
 use super::stocks::{Collision, Tally};
-use crate::events::{Fields, Given, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, ReportedWarnings, Severity};
 use crate::inventory::{BadEntries, EntryLocation, InventoryError};
 use crate::settings::Inventory;
 use crate::time::Moment;
 
 /// Tells what an inventory has brought, and how many tokens are from it now.
 pub(super) fn loaded(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     inventory: &Inventory,
     tokens: u64,
@@ -23,16 +23,16 @@ pub(super) fn loaded(
         tokens_changed: Some(tally.changed),
         ..Fields::default()
     };
-    let name = Name::InventoryLoaded;
-    journal.write(now, name, Severity::Info, "the inventory was read", fields);
+    let name = EventName::InventoryLoaded;
+    event_log.write(now, name, Severity::Info, "the inventory was read", fields);
 }
 
 /// Writes what is wrong with one inventory, except what has been written before.
 pub(super) struct Report<'a> {
-    pub(super) journal: &'a mut Journal,
+    pub(super) event_log: &'a mut EventLog,
     pub(super) now: Moment,
     pub(super) inventory: &'a Inventory,
-    pub(super) given: &'a mut Given,
+    pub(super) given: &'a mut ReportedWarnings,
 }
 
 impl Report<'_> {
@@ -99,10 +99,10 @@ impl Report<'_> {
 
     #[expect(clippy::large_types_passed_by_value, reason = "the callers build the fields in place")]
     fn write(&mut self, message: &str, fields: Fields<'_>) {
-        let Self { journal, now, inventory, given } = self;
+        let Self { event_log, now, inventory, given } = self;
         if given.add((message, fields.path, fields.error)) {
             let fields = Fields { inventory: Some(&inventory.name), ..fields };
-            journal.write(*now, Name::ConfigWarning, Severity::Error, message, fields);
+            event_log.write(*now, EventName::ConfigWarning, Severity::Error, message, fields);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::beside::blocking;
 use super::deeds::SECOND_LOOK;
 use super::roster::{StockId, Terms};
-use crate::events::Given;
+use crate::event_log::ReportedWarnings;
 use crate::inventory::{
     BadEntries, Batch, Batches, DuplicatePolicy, FileStamp, InventoryEntry, InventoryError,
     ReadSummary, read_command, read_directory, read_file, read_names,
@@ -55,7 +55,7 @@ pub(super) struct Stock {
     /// The same, when what is wrong with it was last reported.
     pub(super) reported: Option<FileStamp>,
     /// What was reported.
-    pub(super) given: Given,
+    pub(super) given: ReportedWarnings,
     /// It has been read once, from its beginning to its end, and brought tokens.
     pub(super) read_whole: bool,
 }
@@ -74,7 +74,7 @@ impl Stock {
             warned: false,
             stamp: None,
             reported: None,
-            given: Given::default(),
+            given: ReportedWarnings::default(),
             read_whole: false,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::clock;
 use crate::control::ConfigRejection;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::settings::Fault;
 use crate::time::Moment;
 
@@ -56,7 +56,7 @@ impl Daemon {
                 retry_in_ms: u64::try_from(RETRY.as_millis()).ok(),
                 ..Fields::default()
             };
-            self.say(Name::ConfigRejected, Severity::Error, &message, fields);
+            self.say(EventName::ConfigRejected, Severity::Error, &message, fields);
         }
         if let Some(fault) = unread.first() {
             let error = format!("{}: {}", fault.place, fault.message);

@@ -10,7 +10,7 @@ use super::deeds::Stored;
 use super::roster::Kept;
 use super::{Daemon, report, storing};
 use crate::clock;
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
@@ -116,7 +116,7 @@ impl Daemon {
         let Some(kept) = self.roster.token(id) else { return };
         let server = &self.roster.remote(kept.terms().server).settings.name;
         let names = Fields { token: Some(kept.name()), server: Some(server), ..Fields::default() };
-        report::token(&mut self.journal, clock::now(), &names, &Notice::Replaced(by));
+        report::token(&mut self.event_log, clock::now(), &names, &Notice::Replaced(by));
     }
 
     /// The token's file holds this value now, whatever a look that began before says of it.
@@ -177,7 +177,7 @@ impl Daemon {
         };
         let message = "the new value cannot be written to the token's file; it is kept in \
                        `state_dir`, survives a restart, and the write is retried";
-        self.journal.write(now, Name::StoreFailed, Severity::Error, message, fields);
+        self.event_log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
         retry.logged = Some(error);
     }
 

@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::clock;
 use crate::control::{Counts, EventView, ReauthView, ServerView, Story, TokenView};
-use crate::events::{Happened, Severity};
+use crate::event_log::{LoggedEvent, Severity};
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::time::{Moment, whole_millis};
@@ -53,7 +53,13 @@ impl Daemon {
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self.journal.ring().of(kept.name(), EVENTS).into_iter().map(event).collect(),
+            events: self
+                .event_log
+                .history()
+                .for_token(kept.name(), EVENTS)
+                .into_iter()
+                .map(event)
+                .collect(),
         })
     }
 
@@ -109,7 +115,7 @@ fn renews_by(method: Option<Method>) -> Option<String> {
     method.map(|method| method.as_str().to_owned())
 }
 
-fn event(event: &Happened) -> EventView {
+fn event(event: &LoggedEvent) -> EventView {
     EventView {
         at: event.at.to_string(),
         level: level(event.severity).to_owned(),

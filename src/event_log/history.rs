@@ -7,24 +7,24 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 
-use super::{Fields, Name, Severity};
+use super::{EventName, Fields, Severity};
 
 /// As many as an incident with a hundred thousand tokens brings.
-const MOST: usize = 100_000;
+const MAX_EVENTS: usize = 100_000;
 
 /// All texts together, in bytes: what the daemon may use for its memory of the past.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A text for people, in bytes: what is longer says it in its first words.
-const LONGEST: usize = 240;
+const MAX_TEXT_BYTES: usize = 240;
 
 /// One thing that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
+pub struct LoggedEvent {
     /// When.
     pub at: Timestamp,
     /// What.
-    pub name: Name,
+    pub name: EventName,
     /// How much it matters.
     pub severity: Severity,
     /// The same for people, with the reason where there is one. At most 240 bytes.
@@ -39,39 +39,39 @@ pub struct Happened {
 
 /// The latest of what has happened.
 #[derive(Debug, Default)]
-pub struct Ring {
-    events: VecDeque<Happened>,
+pub struct History {
+    events: VecDeque<LoggedEvent>,
     bytes: usize,
     /// Events since the start.
     added: u64,
 }
 
-impl Ring {
+impl History {
     /// Takes note of an event, unless it is a routine one.
     pub(super) fn add(
         &mut self,
         at: Timestamp,
-        name: Name,
+        name: EventName,
         severity: Severity,
         message: &str,
         fields: &Fields<'_>,
     ) {
-        if matches!(name, Name::TokenChecked | Name::ChecksSummary) {
+        if matches!(name, EventName::TokenChecked | EventName::ChecksSummary) {
             return;
         }
         let token = fields.token.unwrap_or_default();
         let reason = fields.error.filter(|error| !message.contains(error));
         let text = match reason {
-            Some(reason) => bounded(&format!("{message}: {reason}")),
-            None => bounded(message),
+            Some(reason) => truncated(&format!("{message}: {reason}")),
+            None => truncated(message),
         };
         let server = fields.server.filter(|_| token.is_empty()).map(Into::into);
         let key = key(token);
-        let event = Happened { at, name, severity, text, key, token: token.into(), server };
+        let event = LoggedEvent { at, name, severity, text, key, token: token.into(), server };
         self.bytes += event.bytes();
         self.events.push_back(event);
         self.added += 1;
-        while self.events.len() > MOST || self.bytes > MOST_BYTES {
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let oldest = self.events.pop_front();
             self.bytes -= oldest.map_or(0, |oldest| oldest.bytes());
         }
@@ -79,23 +79,23 @@ impl Ring {
 
     /// The latest events, at most so many, the oldest first, each with how many there were up to
     /// it since the start.
-    pub fn latest(&self, most: usize) -> impl Iterator<Item = (u64, &Happened)> {
-        let skipped = self.events.len().saturating_sub(most);
+    pub fn latest(&self, limit: usize) -> impl Iterator<Item = (u64, &LoggedEvent)> {
+        let skipped = self.events.len().saturating_sub(limit);
         let before = self.added - (self.events.len() - skipped) as u64;
         (before + 1..).zip(self.events.iter().skip(skipped))
     }
 
     /// The latest events of the token called `token`, at most so many, the oldest first.
-    pub fn of(&self, token: &str, most: usize) -> Vec<&Happened> {
+    pub fn for_token(&self, token: &str, limit: usize) -> Vec<&LoggedEvent> {
         let key = key(token);
-        let own = |event: &&Happened| event.key == key && *event.token == *token;
-        let mut events: Vec<_> = self.events.iter().rev().filter(own).take(most).collect();
+        let own = |event: &&LoggedEvent| event.key == key && *event.token == *token;
+        let mut events: Vec<_> = self.events.iter().rev().filter(own).take(limit).collect();
         events.reverse();
         events
     }
 }
 
-impl Happened {
+impl LoggedEvent {
     fn bytes(&self) -> usize {
         self.text.len() + self.token.len() + self.server.as_ref().map_or(0, |name| name.len())
     }
@@ -109,12 +109,12 @@ fn key(token: &str) -> u32 {
 }
 
 /// As much of `text` as fits, in whole characters.
-fn bounded(text: &str) -> Box<str> {
+fn truncated(text: &str) -> Box<str> {
     const MORE: &str = "…";
-    if text.len() <= LONGEST {
+    if text.len() <= MAX_TEXT_BYTES {
         return text.into();
     }
-    let mut end = LONGEST - MORE.len();
+    let mut end = MAX_TEXT_BYTES - MORE.len();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -125,49 +125,55 @@ fn bounded(text: &str) -> Box<str> {
 mod tests {
     use super::*;
 
-    fn add(ring: &mut Ring, name: Name, token: &str, message: &str, error: Option<&str>) {
+    fn add(
+        history: &mut History,
+        name: EventName,
+        token: &str,
+        message: &str,
+        error: Option<&str>,
+    ) {
         let fields = Fields { token: Some(token), error, ..Fields::default() };
-        ring.add(Timestamp::UNIX_EPOCH, name, name.severity(), message, &fields);
+        history.add(Timestamp::UNIX_EPOCH, name, name.severity(), message, &fields);
     }
 
-    fn texts<'a>(ring: &'a Ring, token: &str, most: usize) -> Vec<&'a str> {
-        ring.of(token, most).iter().map(|event| &*event.text).collect()
+    fn texts<'a>(history: &'a History, token: &str, limit: usize) -> Vec<&'a str> {
+        history.for_token(token, limit).iter().map(|event| &*event.text).collect()
     }
 
     #[test]
     fn a_token_s_story_is_its_own_and_ends_with_the_latest() {
-        let mut ring = Ring::default();
+        let mut history = History::default();
         for number in 0..5 {
-            add(&mut ring, Name::TokenExpired, "quotes", &number.to_string(), None);
-            add(&mut ring, Name::TokenExpired, "orders", "other", None);
+            add(&mut history, EventName::TokenExpired, "quotes", &number.to_string(), None);
+            add(&mut history, EventName::TokenExpired, "orders", "other", None);
         }
-        assert_eq!(texts(&ring, "quotes", 3), ["2", "3", "4"]);
-        assert_eq!(texts(&ring, "nobody", 3), [""; 0]);
+        assert_eq!(texts(&history, "quotes", 3), ["2", "3", "4"]);
+        assert_eq!(texts(&history, "nobody", 3), [""; 0]);
     }
 
     #[test]
     fn routine_checks_are_not_worth_the_room() {
-        let mut ring = Ring::default();
-        add(&mut ring, Name::TokenChecked, "quotes", "alive", None);
-        assert!(ring.of("quotes", 9).is_empty());
+        let mut history = History::default();
+        add(&mut history, EventName::TokenChecked, "quotes", "alive", None);
+        assert!(history.for_token("quotes", 9).is_empty());
     }
 
     #[test]
     fn the_reason_follows_the_message_that_does_not_name_it_yet() {
-        let mut ring = Ring::default();
-        add(&mut ring, Name::TokenExpired, "quotes", "it expired", Some("it was time"));
-        add(&mut ring, Name::CheckFailed, "quotes", "no: refused", Some("refused"));
-        assert_eq!(texts(&ring, "quotes", 9), ["it expired: it was time", "no: refused"]);
+        let mut history = History::default();
+        add(&mut history, EventName::TokenExpired, "quotes", "it expired", Some("it was time"));
+        add(&mut history, EventName::CheckFailed, "quotes", "no: refused", Some("refused"));
+        assert_eq!(texts(&history, "quotes", 9), ["it expired: it was time", "no: refused"]);
     }
 
     #[test]
     fn its_memory_is_bounded_however_much_happens() {
-        let mut ring = Ring::default();
+        let mut history = History::default();
         let long = "ö".repeat(10_000);
-        for _ in 0..MOST + 10 {
-            add(&mut ring, Name::TokenExpired, "quotes", &long, None);
+        for _ in 0..MAX_EVENTS + 10 {
+            add(&mut history, EventName::TokenExpired, "quotes", &long, None);
         }
-        assert!(ring.events.len() <= MOST && ring.bytes <= MOST_BYTES);
-        assert!(ring.events.iter().all(|event| event.text.len() <= LONGEST));
+        assert!(history.events.len() <= MAX_EVENTS && history.bytes <= MAX_BYTES);
+        assert!(history.events.iter().all(|event| event.text.len() <= MAX_TEXT_BYTES));
     }
 }

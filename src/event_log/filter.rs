@@ -11,7 +11,7 @@ const BASE: &str = "warn,tokenkeep=info";
 /// Whether `level` can be used as `log.level`.
 ///
 /// ```
-/// use tokenkeep::events::check_filter;
+/// use tokenkeep::event_log::check_filter;
 ///
 /// assert!(check_filter("debug").is_ok());
 /// assert!(check_filter("info,hyper_util=debug").is_ok());
@@ -38,7 +38,7 @@ pub(super) fn parse(level: &str) -> Result<EnvFilter, String> {
         directives.push(',');
         directives.push_str(&directive);
     }
-    EnvFilter::builder().parse(&directives).map_err(|error| refusal(level, &error.to_string()))
+    EnvFilter::builder().parse(&directives).map_err(|error| filter_error(level, &error.to_string()))
 }
 
 /// `part` with its target written out.
@@ -48,7 +48,7 @@ fn directive(part: &str) -> Result<String, String> {
     }
     // Alone, a misspelt level would pass for the name of a target and silence nothing.
     if !part.contains(['=', '[']) {
-        return Err(refusal(
+        return Err(filter_error(
             part,
             &format!("it is no level; to follow everything of a target, write `{part}=trace`"),
         ));
@@ -56,10 +56,10 @@ fn directive(part: &str) -> Result<String, String> {
     EnvFilter::builder()
         .parse(part)
         .map(|_| part.to_owned())
-        .map_err(|error| refusal(part, &error.to_string()))
+        .map_err(|error| filter_error(part, &error.to_string()))
 }
 
-fn refusal(part: &str, why: &str) -> String {
+fn filter_error(part: &str, why: &str) -> String {
     format!(
         "`{}` is no filter: {why}; write off, error, warn, info, debug or trace, or `target=level`, separated by commas",
         part.escape_debug()

@@ -9,20 +9,20 @@ use super::budgets::Bucket;
 use crate::time::Moment;
 
 /// Lines a minute of one message.
-pub(super) const EACH_MESSAGE: u32 = 20;
+pub(super) const LINES_PER_MESSAGE: u32 = 20;
 
 /// How long after the first warning that was left out the summary is written.
 pub(super) const SUMMARY_AFTER: Duration = Duration::from_secs(5);
 
 /// Messages that are told apart at most: all others count as one.
-const MESSAGES: usize = 64;
+const MAX_MESSAGES: usize = 64;
 
 /// The message under which all others are counted.
-const OTHERS: &str = "other warnings";
+const OTHER_MESSAGES: &str = "other warnings";
 
 /// What was left out of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Repeat {
+pub(super) struct SuppressedWarning {
     pub(super) message: Box<str>,
     pub(super) count: u64,
 }
@@ -30,25 +30,26 @@ pub(super) struct Repeat {
 #[derive(Debug, Default)]
 struct Message {
     bucket: Bucket,
-    left_out: u64,
+    suppressed: u64,
 }
 
 /// Warnings by message.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(super) struct RepeatedWarnings {
     by_message: HashMap<Box<str>, Message>,
     due: Option<Moment>,
 }
 
-impl Repeats {
+impl RepeatedWarnings {
     /// Whether a warning is written now; if not it has been counted.
     pub(super) fn admit(&mut self, now: Moment, message: &str) -> bool {
-        let is_known = self.by_message.contains_key(message) || self.by_message.len() < MESSAGES;
-        let message = if is_known { message } else { OTHERS };
+        let is_known =
+            self.by_message.contains_key(message) || self.by_message.len() < MAX_MESSAGES;
+        let message = if is_known { message } else { OTHER_MESSAGES };
         let kind = self.by_message.entry(message.into()).or_default();
-        let admits = kind.bucket.take(now, EACH_MESSAGE);
+        let admits = kind.bucket.take(now, LINES_PER_MESSAGE);
         if !admits {
-            kind.left_out += 1;
+            kind.suppressed += 1;
             self.due.get_or_insert(now + SUMMARY_AFTER);
         }
         admits
@@ -60,18 +61,18 @@ impl Repeats {
     }
 
     /// The summaries that are due.
-    pub(super) fn take_due(&mut self, now: Moment) -> Vec<Repeat> {
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<SuppressedWarning> {
         if self.due.is_some_and(|due| due <= now) { self.take_all() } else { Vec::new() }
     }
 
     /// Everything that was left out and not summarised yet.
-    pub(super) fn take_all(&mut self) -> Vec<Repeat> {
+    pub(super) fn take_all(&mut self) -> Vec<SuppressedWarning> {
         self.due = None;
-        let kinds = self.by_message.iter_mut().filter(|(_, kind)| kind.left_out > 0);
+        let kinds = self.by_message.iter_mut().filter(|(_, kind)| kind.suppressed > 0);
         let mut all: Vec<_> = kinds
-            .map(|(message, kind)| Repeat {
+            .map(|(message, kind)| SuppressedWarning {
                 message: message.clone(),
-                count: std::mem::take(&mut kind.left_out),
+                count: std::mem::take(&mut kind.suppressed),
             })
             .collect();
         all.sort_by(|one, other| one.message.cmp(&other.message));
@@ -87,23 +88,23 @@ mod tests {
 
     #[test]
     fn repeats_of_one_message_are_summarised_and_leave_room_for_another() {
-        let mut repeats = Repeats::default();
+        let mut repeats = RepeatedWarnings::default();
         let written = (0..1_100).filter(|_| repeats.admit(START, "open to others")).count();
-        assert_eq!(written, EACH_MESSAGE as usize);
+        assert_eq!(written, LINES_PER_MESSAGE as usize);
         assert!(repeats.admit(START, "not a token"));
         assert_eq!(repeats.take_due(START), []);
         let due = repeats.due().unwrap();
-        let rest = Repeat { message: "open to others".into(), count: 1_100 - 20 };
+        let rest = SuppressedWarning { message: "open to others".into(), count: 1_100 - 20 };
         assert_eq!(repeats.take_due(due), [rest]);
         assert_eq!((repeats.due(), repeats.take_all()), (None, vec![]));
     }
 
     #[test]
     fn memory_is_bounded_and_every_message_is_counted() {
-        let mut repeats = Repeats::default();
+        let mut repeats = RepeatedWarnings::default();
         let written = (0..1_000).filter(|n| repeats.admit(START, &n.to_string())).count();
-        let left_out: u64 = repeats.take_all().iter().map(|repeat| repeat.count).sum();
-        assert_eq!(written as u64 + left_out, 1_000);
-        assert!(repeats.by_message.len() <= MESSAGES + 1);
+        let suppressed: u64 = repeats.take_all().iter().map(|repeat| repeat.count).sum();
+        assert_eq!(written as u64 + suppressed, 1_000);
+        assert!(repeats.by_message.len() <= MAX_MESSAGES + 1);
     }
 }

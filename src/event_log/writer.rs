@@ -7,7 +7,7 @@
 //! - Other lines are lost, and every lost line is counted. The count stands until a line that
 //!   reports it has been written.
 //!
-//! Only the end of the process waits for the output, for at most [`GRACE`].
+//! Only the end of the process waits for the output, for at most [`SHUTDOWN_TIMEOUT`].
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -25,13 +25,13 @@ const CAPACITY: usize = 16_384;
 
 /// Lines of level error for which there is room beyond that, and which are kept while the
 /// output fails.
-const KEPT: usize = 1_024;
+const MAX_RETAINED: usize = 1_024;
 
 /// How long the end of the process waits for an output that stalls.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two attempts to write to an output that fails, and between two reports of losses.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two attempts to write to an output that does not block and is full.
 const POLL: Duration = Duration::from_millis(10);
@@ -50,7 +50,7 @@ pub(super) type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
 /// What the queue's two ends share.
 #[derive(Debug)]
-struct Shared {
+struct LineQueue {
     state: Mutex<State>,
     changed: Condvar,
     capacity: usize,
@@ -60,31 +60,31 @@ struct Shared {
 struct State {
     waiting: VecDeque<Line>,
     /// Lost lines that no written line has reported yet.
-    unreported: u64,
+    unreported_drops: u64,
     /// All lost lines.
-    lost: u64,
+    dropped: u64,
     /// Nothing is added any more.
     ended: bool,
     /// The thread has written what it could, and has ended.
-    done: bool,
+    has_ended: bool,
 }
 
 /// The queue's near end. Adding a line never blocks on the output.
 #[derive(Debug, Clone)]
-pub(super) struct Front(Arc<Shared>);
+pub(super) struct LineSender(Arc<LineQueue>);
 
 /// Owns the queue: when dropped, everything that waits is written first.
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct WriterHandle(Arc<LineQueue>);
 
 /// The queue's far end, in its thread.
-struct Back<W> {
-    shared: Arc<Shared>,
+struct LineWriter<W> {
+    shared: Arc<LineQueue>,
     output: W,
     report: Report,
     /// The rest of a line of which a part has been written: it comes before everything else.
-    rest: Vec<u8>,
+    unwritten: Vec<u8>,
     /// Lines of level error that could not be written, oldest first.
-    kept: VecDeque<Vec<u8>>,
+    retained: VecDeque<Vec<u8>>,
     reported: Option<Moment>,
 }
 
@@ -93,10 +93,10 @@ struct Back<W> {
 /// # Errors
 ///
 /// When the thread cannot be started.
-pub(super) fn queue<W: Write + Send + 'static>(
+pub(super) fn spawn_writer<W: Write + Send + 'static>(
     output: W,
     report: Report,
-) -> io::Result<(Front, Queue)> {
+) -> io::Result<(LineSender, WriterHandle)> {
     with_capacity(output, report, CAPACITY)
 }
 
@@ -104,78 +104,78 @@ fn with_capacity<W: Write + Send + 'static>(
     output: W,
     report: Report,
     capacity: usize,
-) -> io::Result<(Front, Queue)> {
+) -> io::Result<(LineSender, WriterHandle)> {
     let state = Mutex::new(State::default());
-    let shared = Arc::new(Shared { state, changed: Condvar::new(), capacity });
-    let back = Back {
+    let shared = Arc::new(LineQueue { state, changed: Condvar::new(), capacity });
+    let writer = LineWriter {
         shared: Arc::clone(&shared),
         output,
         report,
-        rest: Vec::new(),
-        kept: VecDeque::new(),
+        unwritten: Vec::new(),
+        retained: VecDeque::new(),
         reported: None,
     };
-    thread::Builder::new().name("log".to_owned()).spawn(move || back.run())?;
-    Ok((Front(Arc::clone(&shared)), Queue(shared)))
+    thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
+    Ok((LineSender(Arc::clone(&shared)), WriterHandle(shared)))
 }
 
-impl Shared {
+impl LineQueue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lose(&self, lines: usize) {
-        self.state().lose(lines as u64);
+    fn count_dropped(&self, lines: usize) {
+        self.state().count_dropped(lines as u64);
     }
 }
 
 impl State {
-    const fn lose(&mut self, lines: u64) {
-        self.unreported += lines;
-        self.lost += lines;
+    const fn count_dropped(&mut self, lines: u64) {
+        self.unreported_drops += lines;
+        self.dropped += lines;
     }
 }
 
-impl Front {
+impl LineSender {
     /// Adds a line. If there is no room the line is lost and counted.
     pub(super) fn add(&self, line: Line) {
-        let Shared { changed, capacity, .. } = &*self.0;
+        let LineQueue { changed, capacity, .. } = &*self.0;
         let mut state = self.0.state();
-        let room = if line.is_error { capacity + KEPT } else { *capacity };
+        let room = if line.is_error { capacity + MAX_RETAINED } else { *capacity };
         if state.waiting.len() < room && !state.ended {
             state.waiting.push_back(line);
             changed.notify_all();
         } else {
-            state.lose(1);
+            state.count_dropped(1);
         }
     }
 }
 
-impl Queue {
+impl WriterHandle {
     /// All lines lost so far.
-    pub(super) fn lost(&self) -> u64 {
-        self.0.state().lost
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.state().dropped
     }
 
     /// Waits until every line is written or lost, for at most `grace`; false if that was too
     /// short. The thread is not waited for after that.
     fn end(&self, grace: Duration) -> bool {
-        let Shared { changed, .. } = &*self.0;
+        let LineQueue { changed, .. } = &*self.0;
         let mut state = self.0.state();
         state.ended = true;
         changed.notify_all();
-        let end = changed.wait_timeout_while(state, grace, |state| !state.done);
+        let end = changed.wait_timeout_while(state, grace, |state| !state.has_ended);
         !end.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
-impl Drop for Queue {
+impl Drop for WriterHandle {
     fn drop(&mut self) {
-        self.end(GRACE);
+        self.end(SHUTDOWN_TIMEOUT);
     }
 }
 
-impl<W: Write> Back<W> {
+impl<W: Write> LineWriter<W> {
     fn run(mut self) {
         while let Some(line) = self.next() {
             let works = self.catch_up().is_ok();
@@ -183,29 +183,30 @@ impl<W: Write> Back<W> {
             if works && self.put(&bytes).is_ok() {
                 continue;
             }
-            if is_error && self.kept.len() < KEPT {
-                self.kept.push_back(bytes);
+            if is_error && self.retained.len() < MAX_RETAINED {
+                self.retained.push_back(bytes);
             } else {
-                self.shared.lose(1);
+                self.shared.count_dropped(1);
             }
         }
         self.reported = None;
         // What cannot be written now is lost, and nobody is left to report it to.
         let _ = self.catch_up();
-        self.shared.lose(self.kept.len() + usize::from(!self.rest.is_empty()));
-        self.shared.state().done = true;
+        self.shared.count_dropped(self.retained.len() + usize::from(!self.unwritten.is_empty()));
+        self.shared.state().has_ended = true;
         self.shared.changed.notify_all();
     }
 
     /// The next line, or `Some(None)` if it is time to catch up; `None` at the end.
     #[expect(clippy::option_option, reason = "an iterator's end, and a turn without a line")]
     fn next(&self) -> Option<Option<Line>> {
-        let Shared { changed, .. } = &*self.shared;
+        let LineQueue { changed, .. } = &*self.shared;
         let is_idle = |state: &mut State| state.waiting.is_empty() && !state.ended;
         let mut state = self.shared.state();
-        let is_behind = !self.rest.is_empty() || !self.kept.is_empty() || state.unreported > 0;
+        let is_behind =
+            !self.unwritten.is_empty() || !self.retained.is_empty() || state.unreported_drops > 0;
         state = if is_behind {
-            let waited = changed.wait_timeout_while(state, PAUSE, is_idle);
+            let waited = changed.wait_timeout_while(state, RETRY_PAUSE, is_idle);
             waited.unwrap_or_else(PoisonError::into_inner).0
         } else {
             changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
@@ -221,17 +222,18 @@ impl<W: Write> Back<W> {
     /// and the errors that were kept.
     fn catch_up(&mut self) -> io::Result<()> {
         self.finish_line()?;
-        let lost = self.shared.state().unreported;
-        let is_due = self.reported.is_none_or(|reported| clock::now().since(reported) >= PAUSE);
-        if lost > 0 && is_due {
-            let report = (self.report)(lost);
+        let dropped = self.shared.state().unreported_drops;
+        let is_due =
+            self.reported.is_none_or(|reported| clock::now().since(reported) >= RETRY_PAUSE);
+        if dropped > 0 && is_due {
+            let report = (self.report)(dropped);
             self.put(&report)?;
-            self.shared.state().unreported -= lost;
+            self.shared.state().unreported_drops -= dropped;
             self.reported = Some(clock::now());
         }
-        while let Some(line) = self.kept.pop_front() {
+        while let Some(line) = self.retained.pop_front() {
             if let Err(error) = self.put(&line) {
-                self.kept.push_front(line);
+                self.retained.push_front(line);
                 return Err(error);
             }
         }
@@ -243,18 +245,18 @@ impl<W: Write> Back<W> {
     fn put(&mut self, line: &[u8]) -> io::Result<()> {
         self.finish_line()?;
         match self.write(line) {
-            (0, Some(error)) if is_too_long(&error) => self.shared.lose(1),
+            (0, Some(error)) if is_too_long(&error) => self.shared.count_dropped(1),
             (0, Some(error)) => return Err(error),
-            (written, Some(_)) => self.rest.extend_from_slice(&line[written..]),
+            (written, Some(_)) => self.unwritten.extend_from_slice(&line[written..]),
             (_, None) => {}
         }
         Ok(())
     }
 
     fn finish_line(&mut self) -> io::Result<()> {
-        let rest = std::mem::take(&mut self.rest);
-        let (written, error) = self.write(&rest);
-        self.rest.extend_from_slice(&rest[written..]);
+        let unwritten = std::mem::take(&mut self.unwritten);
+        let (written, error) = self.write(&unwritten);
+        self.unwritten.extend_from_slice(&unwritten[written..]);
         error.map_or(Ok(()), Err)
     }
 
@@ -332,21 +334,21 @@ mod tests {
     }
 
     fn report() -> Report {
-        Box::new(|lost| format!("lost {lost}\n").into_bytes())
+        Box::new(|dropped| format!("lost {dropped}\n").into_bytes())
     }
 
     fn line(text: &str) -> Line {
         Line { bytes: format!("{text}\n").into_bytes(), is_error: text.starts_with("error") }
     }
 
-    fn add(front: &Front, text: &str, times: usize) {
-        (0..times).for_each(|_| front.add(line(text)));
+    fn add(sender: &LineSender, text: &str, times: usize) {
+        (0..times).for_each(|_| sender.add(line(text)));
     }
 
     /// Waits until the thread has taken every line.
-    fn settle(queue: &Queue) {
+    fn settle(handle: &WriterHandle) {
         let deadline = clock::now() + Duration::from_secs(60);
-        while !queue.0.state().waiting.is_empty() {
+        while !handle.0.state().waiting.is_empty() {
             assert!(clock::now() < deadline, "the thread takes no line");
             thread::yield_now();
         }
@@ -365,10 +367,10 @@ mod tests {
     fn every_line_is_written_before_the_queue_ends() {
         let (go, gate) = channel();
         let (out, lines) = channel();
-        let (front, queue) = queue(Stalled(gate, out), report()).unwrap();
-        add(&front, "line", 500);
+        let (sender, handle) = spawn_writer(Stalled(gate, out), report()).unwrap();
+        add(&sender, "line", 500);
         drop(go);
-        drop(queue);
+        drop(handle);
         assert_eq!(lines.try_iter().count(), 500);
     }
 
@@ -376,13 +378,13 @@ mod tests {
     fn lines_beyond_the_capacity_are_counted_and_errors_have_room_of_their_own() {
         let (go, gate) = channel();
         let (out, lines) = channel();
-        let (front, queue) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
-        add(&front, "line", 100);
-        add(&front, "error", 100);
-        let lost = queue.lost();
-        assert!((95..=96).contains(&lost), "{lost}");
+        let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
+        add(&sender, "line", 100);
+        add(&sender, "error", 100);
+        let dropped = handle.dropped();
+        assert!((95..=96).contains(&dropped), "{dropped}");
         drop(go);
-        drop(queue);
+        drop(handle);
         let text = String::from_utf8(lines.try_iter().flatten().collect()).unwrap();
         assert_eq!(count(&text, "error"), 100);
         assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{text}");
@@ -392,9 +394,9 @@ mod tests {
     fn the_end_does_not_wait_forever() {
         let (_go, gate) = channel();
         let (out, _lines) = channel();
-        let (front, queue) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
-        add(&front, "line", 100);
-        assert!(!queue.end(Duration::from_millis(1)));
+        let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
+        add(&sender, "line", 100);
+        assert!(!handle.end(Duration::from_millis(1)));
     }
 
     #[test]
@@ -402,14 +404,14 @@ mod tests {
         for room in [0, 1, 3, 5, 9, 10, 11] {
             let disk = Disk::default();
             disk.make_room(room);
-            let (front, queue) = queue(disk.clone(), report()).unwrap();
-            add(&front, "line", 70);
-            add(&front, "error", 2);
-            add(&front, "line", 30);
-            settle(&queue);
+            let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
+            add(&sender, "line", 70);
+            add(&sender, "error", 2);
+            add(&sender, "line", 30);
+            settle(&handle);
             disk.make_room(usize::MAX);
-            add(&front, "last", 1);
-            drop(queue);
+            add(&sender, "last", 1);
+            drop(handle);
             let text = disk.text();
             assert_eq!(count(&text, "error"), 2, "room for {room}: {text}");
             assert_eq!(count(&text, "line") as u64 + reported(&text), 100, "{room}: {text}");
@@ -420,24 +422,24 @@ mod tests {
     #[test]
     fn a_report_that_could_not_be_written_is_made_again_with_all_that_was_lost_since() {
         let disk = Disk::default();
-        let (front, queue) = queue(disk.clone(), report()).unwrap();
+        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
         for _ in 0..5 {
-            add(&front, "line", 20);
-            settle(&queue);
+            add(&sender, "line", 20);
+            settle(&handle);
         }
         disk.make_room(usize::MAX);
-        drop(queue);
+        drop(handle);
         assert_eq!(disk.text(), "lost 100\n");
     }
 
     #[test]
     fn kept_errors_are_bounded_and_the_oldest_are_kept() {
         let disk = Disk::default();
-        let (front, queue) = queue(disk.clone(), report()).unwrap();
-        (0..KEPT + 10).for_each(|number| front.add(line(&format!("error {number}"))));
-        settle(&queue);
+        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
+        (0..MAX_RETAINED + 10).for_each(|number| sender.add(line(&format!("error {number}"))));
+        settle(&handle);
         disk.make_room(usize::MAX);
-        drop(queue);
+        drop(handle);
         let text = disk.text();
         assert_eq!(reported(&text), 10);
         assert_eq!(text.lines().nth(1), Some("error 0"));
@@ -446,10 +448,10 @@ mod tests {
     #[test]
     fn the_log_catches_up_without_a_further_line() {
         let disk = Disk::default();
-        let (front, queue) = queue(disk.clone(), report()).unwrap();
-        add(&front, "line", 3);
-        add(&front, "error", 1);
-        settle(&queue);
+        let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
+        add(&sender, "line", 3);
+        add(&sender, "error", 1);
+        settle(&handle);
         disk.make_room(usize::MAX);
         let deadline = clock::now() + Duration::from_secs(60);
         while disk.text() != "lost 3\nerror\n" {

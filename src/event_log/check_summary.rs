@@ -9,14 +9,14 @@ use hdrhistogram::Histogram;
 use crate::time::whole_millis;
 
 /// Longer times count as this one: a day.
-const LONGEST_MS: u64 = 86_400_000;
+const MAX_MS: u64 = 86_400_000;
 
 /// Significant digits of a percentile: one in a hundred, in 10 KB for each histogram.
 const DIGITS: u8 = 2;
 
 /// One check that has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct CheckEnd {
+pub struct CompletedCheck {
     /// From when it was due until its request was handed out.
     pub lateness: Duration,
     /// What was known to be left of the token's life then; `None` if nothing was known.
@@ -27,7 +27,7 @@ pub struct CheckEnd {
 
 /// The fields of a summary, as they stand in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Figures {
+pub(super) struct SummaryFields {
     pub(super) checks: u64,
     pub(super) failures: u64,
     pub(super) lateness_p50_ms: u64,
@@ -39,19 +39,19 @@ pub(super) struct Figures {
 
 /// Counts the checks since the last summary.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(super) struct CheckSummary {
     failures: u64,
     lateness: Histogram<u32>,
     lateness_max_ms: u64,
     life_left: Histogram<u32>,
 }
 
-impl Summary {
+impl CheckSummary {
     pub(super) fn new() -> Self {
         Self { failures: 0, lateness: histogram(), lateness_max_ms: 0, life_left: histogram() }
     }
 
-    pub(super) fn add(&mut self, end: &CheckEnd) {
+    pub(super) fn add(&mut self, end: &CompletedCheck) {
         let lateness_ms = whole_millis(end.lateness);
         self.failures += u64::from(end.failed);
         self.lateness.saturating_record(lateness_ms);
@@ -62,11 +62,11 @@ impl Summary {
     }
 
     /// Hands the figures over, and begins anew.
-    pub(super) fn take(&mut self) -> Figures {
+    pub(super) fn take(&mut self) -> SummaryFields {
         let checks = self.lateness.len();
         // A percentile is the upper end of its class.
         let late = |quantile| self.lateness.value_at_quantile(quantile).min(self.lateness_max_ms);
-        let figures = Figures {
+        let fields = SummaryFields {
             checks,
             failures: self.failures,
             lateness_p50_ms: late(0.50),
@@ -79,67 +79,67 @@ impl Summary {
         self.lateness_max_ms = 0;
         self.lateness.reset();
         self.life_left.reset();
-        figures
+        fields
     }
 }
 
 fn histogram() -> Histogram<u32> {
-    Histogram::new_with_max(LONGEST_MS, DIGITS).expect("the bounds are fixed and in order")
+    Histogram::new_with_max(MAX_MS, DIGITS).expect("the bounds are fixed and in order")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn end(lateness_ms: u64, left_ms: Option<u64>, failed: bool) -> CheckEnd {
+    fn end(lateness_ms: u64, left_ms: Option<u64>, failed: bool) -> CompletedCheck {
         let life_left = left_ms.map(Duration::from_millis);
-        CheckEnd { lateness: Duration::from_millis(lateness_ms), life_left, failed }
+        CompletedCheck { lateness: Duration::from_millis(lateness_ms), life_left, failed }
     }
 
     #[test]
     fn percentiles_are_right_to_a_hundredth_and_the_maximum_is_exact() {
-        let mut summary = Summary::new();
+        let mut summary = CheckSummary::new();
         for n in 1..=300_000 {
             summary.add(&end(n, Some(2 * n), n % 1_000 == 0));
         }
-        let figures = summary.take();
+        let fields = summary.take();
         let near = |value: u64, wanted: u64| value.abs_diff(wanted) * 100 <= wanted;
-        assert_eq!((figures.checks, figures.failures), (300_000, 300));
-        assert!(near(figures.lateness_p50_ms, 150_000), "{figures:?}");
-        assert!(near(figures.lateness_p99_ms, 297_000), "{figures:?}");
-        assert_eq!(figures.lateness_max_ms, 300_000);
-        assert!(near(figures.life_left_p1_ms.unwrap(), 6_000), "{figures:?}");
+        assert_eq!((fields.checks, fields.failures), (300_000, 300));
+        assert!(near(fields.lateness_p50_ms, 150_000), "{fields:?}");
+        assert!(near(fields.lateness_p99_ms, 297_000), "{fields:?}");
+        assert_eq!(fields.lateness_max_ms, 300_000);
+        assert!(near(fields.life_left_p1_ms.unwrap(), 6_000), "{fields:?}");
     }
 
     #[test]
     fn no_percentile_is_above_the_maximum() {
-        let mut summary = Summary::new();
+        let mut summary = CheckSummary::new();
         summary.add(&end(1_001, None, false));
-        let figures = summary.take();
-        assert_eq!([figures.lateness_p50_ms, figures.lateness_p99_ms], [1_001, 1_001]);
+        let fields = summary.take();
+        assert_eq!([fields.lateness_p50_ms, fields.lateness_p99_ms], [1_001, 1_001]);
     }
 
     #[test]
     fn of_tokens_of_which_nothing_is_known_no_life_is_told() {
-        let mut summary = Summary::new();
+        let mut summary = CheckSummary::new();
         summary.add(&end(0, None, false));
         assert_eq!(summary.take().life_left_p1_ms, None);
     }
 
     #[test]
     fn a_summary_begins_anew_where_the_last_one_ended() {
-        let mut summary = Summary::new();
+        let mut summary = CheckSummary::new();
         summary.add(&end(50, Some(10), true));
         summary.take();
         summary.add(&end(2, Some(70), false));
-        let figures = summary.take();
-        assert_eq!((figures.checks, figures.failures, figures.lateness_max_ms), (1, 0, 2));
-        assert_eq!(figures.life_left_p1_ms, Some(70));
+        let fields = summary.take();
+        assert_eq!((fields.checks, fields.failures, fields.lateness_max_ms), (1, 0, 2));
+        assert_eq!(fields.life_left_p1_ms, Some(70));
     }
 
     #[test]
     fn times_beyond_a_day_count_as_one() {
-        let mut summary = Summary::new();
+        let mut summary = CheckSummary::new();
         summary.add(&end(u64::MAX, Some(u64::MAX), false));
         assert_eq!(summary.take().checks, 1);
     }

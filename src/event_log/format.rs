@@ -92,12 +92,12 @@ fn logfmt(record: &Record) -> String {
 fn text(record: &Record, colour: bool) -> String {
     let paint = |style: &'static str| if colour { style } else { "" };
     let (reset, bold, dim) = (paint(RESET), paint(BOLD), paint(DIM));
-    let hue = paint(hue(record.level));
+    let level_color = paint(level_color(record.level));
     let time = record.timestamp.strftime("%H:%M:%S%.3fZ");
     let level = record.level.as_str();
     let name =
         record.event.map_or_else(|| record.target.unwrap_or_default(), |event| event.as_str());
-    let mut line = format!("{dim}{time}{reset} {hue}{level:>5}{reset} {bold}");
+    let mut line = format!("{dim}{time}{reset} {level_color}{level:>5}{reset} {bold}");
     push_escaped(&mut line, name, false);
     line.push_str(reset);
     if let Some(token) = record.text("token") {
@@ -119,7 +119,7 @@ fn text(record: &Record, colour: bool) -> String {
     line
 }
 
-fn hue(level: Level) -> &'static str {
+fn level_color(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[1;31m",
         Level::WARN => "\x1b[33m",

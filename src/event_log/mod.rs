@@ -9,7 +9,7 @@
 //! by the filter, which are written.
 //!
 //! ```text
-//! Journal ── limiter        what is left out, and when that is said
+//! EventLog ── limiter        what is left out, and when that is logged
 //!    │          ├─ budgets   a token bucket for each kind of event
 //!    │          └─ repeats   repeated warnings, summarised with a count
 //!    └─ emit ── lines ── format      one event, one line
@@ -17,32 +17,32 @@
 //! ```
 
 mod budgets;
+mod check_summary;
+mod event_name;
 mod fields;
 mod filter;
 mod format;
-mod given;
+mod history;
 mod init;
-mod journal;
 mod journald;
-mod limiter;
-mod lines;
-mod name;
-mod queue;
+mod layer;
+mod log;
+mod rate_limiter;
 mod record;
 mod repeats;
-mod ring;
-mod summary;
+mod reported_warnings;
+mod writer;
 
+pub use check_summary::CompletedCheck;
+pub use event_name::EventName;
 pub use fields::Fields;
 pub use filter::check_filter;
-pub use given::Given;
+pub use history::{History, LoggedEvent};
 pub use init::{Guard, InitError, StdoutKind, init};
-pub use journal::Journal;
-pub use name::Name;
-pub use ring::{Happened, Ring};
-pub use summary::CheckEnd;
+pub use log::EventLog;
+pub use reported_warnings::ReportedWarnings;
 
-use summary::Figures;
+use check_summary::SummaryFields;
 use tracing::Level;
 
 use crate::secret::mask;
@@ -75,24 +75,24 @@ impl From<Severity> for Level {
 }
 
 /// Says one event, without regard to limits: for what happens before and after the daemon's
-/// loop. The loop itself writes through its [`Journal`].
-pub fn emit(name: Name, severity: Severity, message: &str, fields: &Fields<'_>) {
+/// loop. The loop itself writes through its [`EventLog`].
+pub fn emit(name: EventName, severity: Severity, message: &str, fields: &Fields<'_>) {
     if enabled(severity) {
-        lines::write(name, severity, message, fields.values());
+        layer::write(name, severity, message, fields.values());
     }
 }
 
 /// Logs that the daemon cannot start, and why, without what looks like a token in it.
 pub fn emit_failed_start(error: &str) {
-    let (name, message) = (Name::StartFailed, "tokenkeep cannot start");
+    let (name, message) = (EventName::StartFailed, "tokenkeep cannot start");
     let error = mask(error);
     let fields = Fields { error: Some(&error), ..Fields::default() };
     emit(name, name.severity(), message, &fields);
 }
 
 /// Writes the summary of a minute of checks, and how many lines it stands for.
-fn emit_summary(summary: &Figures, suppressed: u64) {
-    let Figures { checks, failures, .. } = *summary;
+fn emit_summary(summary: &SummaryFields, suppressed: u64) {
+    let SummaryFields { checks, failures, .. } = *summary;
     let values = [
         ("checks", Some(checks)),
         ("failures", Some(failures)),
@@ -105,7 +105,7 @@ fn emit_summary(summary: &Figures, suppressed: u64) {
     let fields = values.into_iter().filter_map(|(key, value)| Some((key.into(), value?.into())));
     let message = format!("{checks} checks have ended, {failures} of them without a conclusion");
     if enabled(Severity::Info) {
-        lines::write(Name::ChecksSummary, Severity::Info, &message, fields.collect());
+        layer::write(EventName::ChecksSummary, Severity::Info, &message, fields.collect());
     }
 }
 

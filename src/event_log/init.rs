@@ -10,9 +10,9 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::format::Format;
 use super::journald::{self, JournalSocket};
-use super::lines::{Lines, loss};
-use super::queue::{Queue, queue};
-use super::{Fields, Name, emit, filter};
+use super::layer::{LogLayer, dropped_lines_record};
+use super::writer::{WriterHandle, spawn_writer};
+use super::{EventName, Fields, emit, filter};
 use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
 use crate::text::colours_wanted;
@@ -66,7 +66,7 @@ pub enum InitError {
 /// Keeps the log running. Dropped last, it writes out everything that waits.
 pub struct Guard {
     filter: reload::Handle<EnvFilter, Registry>,
-    queue: Queue,
+    writer: WriterHandle,
 }
 
 impl Guard {
@@ -82,7 +82,7 @@ impl Guard {
 
     /// How many lines were lost because they could not be written in time, or at all.
     pub fn dropped_lines(&self) -> u64 {
-        self.queue.lost()
+        self.writer.dropped()
     }
 }
 
@@ -109,9 +109,9 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
         },
         Format::Json | Format::Logfmt | Format::Text { .. } => (wanted, Box::new(stdout_file()?)),
     };
-    let report = move |lost| format.render(&loss(lost, wall_clock()));
-    let (front, queue) = queue(writer, Box::new(report)).map_err(InitError::Thread)?;
-    let lines = Lines::new(format, wall_clock, move |line| front.add(line));
+    let report = move |dropped| format.render(&dropped_lines_record(dropped, wall_clock()));
+    let (sender, writer) = spawn_writer(writer, Box::new(report)).map_err(InitError::Thread)?;
+    let lines = LogLayer::new(format, wall_clock, move |line| sender.add(line));
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))
         .map_err(|_| InitError::Twice)?;
     if let Some(error) = refused {
@@ -121,9 +121,9 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
             ..Fields::default()
         };
         let message = "the journal does not listen; logging JSON to standard output instead";
-        emit(Name::ConfigWarning, Name::ConfigWarning.severity(), message, &fields);
+        emit(EventName::ConfigWarning, EventName::ConfigWarning.severity(), message, &fields);
     }
-    Ok(Guard { filter: handle, queue })
+    Ok(Guard { filter: handle, writer })
 }
 
 /// The format that is really used.

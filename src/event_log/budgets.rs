@@ -10,33 +10,33 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Name, Severity};
+use super::{EventName, Severity};
 use crate::time::Moment;
 
 /// The time in which an empty bucket fills up, and after which left-out events are reported.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// Lines a minute that all alarms share.
-pub(super) const ALARMS: u32 = 1_000;
+pub(super) const SHARED_ALARM_LINES: u32 = 1_000;
 
 /// Lines a minute that each kind of alarm has in addition.
-pub(super) const EACH_ALARM: u32 = 20;
+pub(super) const LINES_PER_ALARM: u32 = 20;
 
 /// Lines a minute that all other events share.
-pub(super) const OTHERS: u32 = 300;
+pub(super) const SHARED_OTHER_LINES: u32 = 300;
 
 /// Lines a minute that each of them has in addition.
-const EACH_OTHER: u32 = 10;
+const LINES_PER_OTHER: u32 = 10;
 
 /// Lines a minute of `check_failed` at level error, which each retry repeats.
-pub(super) const REFUSED_CHECKS: u32 = 150;
+pub(super) const REFUSED_CHECK_LINES: u32 = 150;
 
 /// Lines a minute of each event that a client of the control socket causes.
-pub(super) const EACH_CALLER: u32 = 120;
+pub(super) const LINES_PER_CALLER: u32 = 120;
 
 /// The group of an event, which decides its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
+pub(super) enum EventGroup {
     /// Always written. Reloads are among them: there is one outcome for each, requests that come
     /// meanwhile are joined, and a client that waits for a reload waits for its line.
     Always,
@@ -56,28 +56,32 @@ pub(super) enum Group {
     Other,
 }
 
-impl Group {
+impl EventGroup {
     /// The group of an event at this level.
-    pub(super) const fn of(name: Name, severity: Severity) -> Self {
+    pub(super) const fn of(name: EventName, severity: Severity) -> Self {
         match (name, severity) {
             (
-                Name::DaemonStarted
-                | Name::StartFailed
-                | Name::DaemonReady
-                | Name::DaemonStopping
-                | Name::DaemonStopped
-                | Name::ConfigReloaded
-                | Name::ConfigRejected
-                | Name::ChecksSummary
-                | Name::EventsSuppressed,
+                EventName::DaemonStarted
+                | EventName::StartFailed
+                | EventName::DaemonReady
+                | EventName::DaemonStopping
+                | EventName::DaemonStopped
+                | EventName::ConfigReloaded
+                | EventName::ConfigRejected
+                | EventName::ChecksSummary
+                | EventName::EventsSuppressed,
                 _,
             ) => Self::Always,
-            (Name::TokenChecked, _) => Self::Check,
-            (Name::CheckFailed, Severity::Error) => Self::RefusedCheck,
-            (Name::CheckFailed, _) => Self::FailedCheck,
-            (Name::ActionRequested | Name::ActionRefused | Name::ValueRead, _) => Self::Caller,
-            (Name::TokenRecovered | Name::ServerRecovered, _) | (_, Severity::Error) => Self::Alarm,
-            (Name::ConfigWarning, _) => Self::Warning,
+            (EventName::TokenChecked, _) => Self::Check,
+            (EventName::CheckFailed, Severity::Error) => Self::RefusedCheck,
+            (EventName::CheckFailed, _) => Self::FailedCheck,
+            (EventName::ActionRequested | EventName::ActionRefused | EventName::ValueRead, _) => {
+                Self::Caller
+            }
+            (EventName::TokenRecovered | EventName::ServerRecovered, _) | (_, Severity::Error) => {
+                Self::Alarm
+            }
+            (EventName::ConfigWarning, _) => Self::Warning,
             _ => Self::Other,
         }
     }
@@ -107,28 +111,30 @@ impl Bucket {
 pub(super) struct Budgets {
     alarms: Bucket,
     others: Bucket,
-    own: BTreeMap<(Name, bool), Bucket>,
+    own: BTreeMap<(EventName, bool), Bucket>,
 }
 
 impl Budgets {
     /// Whether there is a line left for an event of this group.
-    pub(super) fn admit(&mut self, now: Moment, name: Name, group: Group) -> bool {
+    pub(super) fn admit(&mut self, now: Moment, name: EventName, group: EventGroup) -> bool {
         let (size, shared) = match group {
-            Group::Alarm => (EACH_ALARM, Some((&mut self.alarms, ALARMS))),
-            Group::RefusedCheck => (REFUSED_CHECKS, None),
-            Group::Caller => (EACH_CALLER, None),
-            Group::Always | Group::Check | Group::FailedCheck | Group::Warning | Group::Other => {
-                (EACH_OTHER, Some((&mut self.others, OTHERS)))
-            }
+            EventGroup::Alarm => (LINES_PER_ALARM, Some((&mut self.alarms, SHARED_ALARM_LINES))),
+            EventGroup::RefusedCheck => (REFUSED_CHECK_LINES, None),
+            EventGroup::Caller => (LINES_PER_CALLER, None),
+            EventGroup::Always
+            | EventGroup::Check
+            | EventGroup::FailedCheck
+            | EventGroup::Warning
+            | EventGroup::Other => (LINES_PER_OTHER, Some((&mut self.others, SHARED_OTHER_LINES))),
         };
-        let own = self.own.entry((name, group == Group::Alarm)).or_default();
+        let own = self.own.entry((name, group == EventGroup::Alarm)).or_default();
         own.take(now, size) || shared.is_some_and(|(bucket, size)| bucket.take(now, size))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::repeats::EACH_MESSAGE;
+    use super::super::repeats::LINES_PER_MESSAGE;
     use super::*;
 
     const START: Moment = Moment::from_millis(5_000);
@@ -149,14 +155,17 @@ mod tests {
     #[test]
     fn all_events_together_stay_below_what_journald_takes() {
         let kinds = |group| {
-            let own = Name::ALL.iter().filter(|name| Group::of(**name, name.severity()) == group);
+            let own = EventName::ALL
+                .iter()
+                .filter(|name| EventGroup::of(**name, name.severity()) == group);
             u32::try_from(own.count()).unwrap()
         };
         // `config_warning` and `token_expiring` have a second level.
-        let alarms = ALARMS + (kinds(Group::Alarm) + 2) * EACH_ALARM;
-        let others = OTHERS + kinds(Group::Other) * EACH_OTHER;
-        let warnings = 5 * EACH_MESSAGE;
-        let in_30_s = (alarms + others + warnings + 3 * EACH_CALLER + REFUSED_CHECKS) * 3 / 2;
+        let alarms = SHARED_ALARM_LINES + (kinds(EventGroup::Alarm) + 2) * LINES_PER_ALARM;
+        let others = SHARED_OTHER_LINES + kinds(EventGroup::Other) * LINES_PER_OTHER;
+        let warnings = 5 * LINES_PER_MESSAGE;
+        let in_30_s =
+            (alarms + others + warnings + 3 * LINES_PER_CALLER + REFUSED_CHECK_LINES) * 3 / 2;
         assert!(in_30_s + 2 * 31 * 100 < 10_000, "{in_30_s}");
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::events::Name;
+    use crate::event_log::EventName;
 
     /// Reads a datagram as the journal does.
     fn read(mut datagram: &[u8]) -> BTreeMap<String, String> {
@@ -145,7 +145,13 @@ mod tests {
     fn record(fields: Vec<(&'static str, Value)>) -> Record {
         let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
         let message = "the token has expired".to_owned();
-        Record::own(Name::TokenExpired, Level::ERROR, Timestamp::UNIX_EPOCH, message, fields)
+        Record::from_event(
+            EventName::TokenExpired,
+            Level::ERROR,
+            Timestamp::UNIX_EPOCH,
+            message,
+            fields,
+        )
     }
 
     #[test]
@@ -155,13 +161,13 @@ mod tests {
             ("remaining_ms", Value::from(0)),
         ])));
         assert_eq!(fields["EVENT"], "token_expired");
-        assert_eq!(fields["MESSAGE_ID"], Name::TokenExpired.message_id());
+        assert_eq!(fields["MESSAGE_ID"], EventName::TokenExpired.message_id());
         assert_eq!(fields["PRIORITY"], "3");
         assert_eq!(fields["TOKEN"], "quotes");
         assert_eq!(fields["REMAINING_MS"], "0");
     }
 
-    fn told(fields: Vec<(&'static str, Value)>) -> String {
+    fn reported(fields: Vec<(&'static str, Value)>) -> String {
         read(&render(&record(fields))).remove("MESSAGE").unwrap()
     }
 
@@ -171,24 +177,24 @@ mod tests {
 
     #[test]
     fn the_message_names_the_token_or_else_the_server() {
-        assert_eq!(told(vec![]), "the token has expired");
-        assert_eq!(told(vec![("server", text("sarus"))]), "sarus: the token has expired");
+        assert_eq!(reported(vec![]), "the token has expired");
+        assert_eq!(reported(vec![("server", text("sarus"))]), "sarus: the token has expired");
         assert_eq!(
-            told(vec![("token", text("quotes")), ("server", text("sarus"))]),
+            reported(vec![("token", text("quotes")), ("server", text("sarus"))]),
             "quotes: the token has expired"
         );
     }
 
     #[test]
     fn the_message_says_why_unless_it_does_so_already() {
-        assert_eq!(told(vec![("error", text("gone"))]), "the token has expired: gone");
-        assert_eq!(told(vec![("error", text("has expired"))]), "the token has expired");
+        assert_eq!(reported(vec![("error", text("gone"))]), "the token has expired: gone");
+        assert_eq!(reported(vec![("error", text("has expired"))]), "the token has expired");
     }
 
     #[test]
     fn the_message_is_one_line_whatever_the_reason_is() {
         assert_eq!(
-            told(vec![("error", text("a:\n    b\n\nc"))]),
+            reported(vec![("error", text("a:\n    b\n\nc"))]),
             "the token has expired: a:; b; c"
         );
     }

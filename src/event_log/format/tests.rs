@@ -1,15 +1,15 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::events::Name;
+use crate::event_log::EventName;
 
 const HOSTILE: &str = "gone\nlevel=info \x1b[2J\u{9b}31m \u{202e}\"\\";
 
 fn record(fields: Vec<(&'static str, Value)>) -> Record {
     let timestamp = Timestamp::from_millisecond(1_767_225_600_123).unwrap();
     let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
-    Record::own(
-        Name::TokenExpired,
+    Record::from_event(
+        EventName::TokenExpired,
         Level::ERROR,
         timestamp,
         "the token has expired".to_owned(),

@@ -33,10 +33,10 @@ fields! {
     /// What an event tells besides its message. What is `None` is left out of the line.
     ///
     /// ```
-    /// use tokenkeep::events::{Fields, Name, Severity, emit};
+    /// use tokenkeep::event_log::{Fields, EventName, Severity, emit};
     ///
     /// let fields = Fields { token: Some("quotes"), status: Some(410), ..Fields::default() };
-    /// emit(Name::TokenExpired, Severity::Error, "the token has expired", &fields);
+    /// emit(EventName::TokenExpired, Severity::Error, "the token has expired", &fields);
     /// ```
     pub struct Fields<'a> {
         /// The token's name.

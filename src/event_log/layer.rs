@@ -8,18 +8,18 @@ use tracing::{Event, Level, Subscriber, dispatcher};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::format::Format;
-use super::queue::Line;
 use super::record::{Record, Values};
-use super::{Name, Severity};
+use super::writer::Line;
+use super::{EventName, Severity};
 
 /// Renders every event that reaches it, and hands each line to a sink that does not block.
-pub(super) struct Lines {
+pub(super) struct LogLayer {
     format: Format,
     clock: fn() -> Timestamp,
     sink: Box<dyn Fn(Line) + Send + Sync>,
 }
 
-impl Lines {
+impl LogLayer {
     pub(super) fn new(
         format: Format,
         clock: fn() -> Timestamp,
@@ -34,26 +34,26 @@ impl Lines {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        self.add(&Record::of(event, (self.clock)()));
+        self.add(&Record::from_library(event, (self.clock)()));
     }
 }
 
 /// Writes an event of ours, which the filter has let through; without a log, does nothing.
-pub(super) fn write(name: Name, severity: Severity, message: &str, mut fields: Values) {
+pub(super) fn write(name: EventName, severity: Severity, message: &str, mut fields: Values) {
     dispatcher::get_default(|log| {
-        if let Some(lines) = log.downcast_ref::<Lines>() {
+        if let Some(lines) = log.downcast_ref::<LogLayer>() {
             let (now, fields) = ((lines.clock)(), std::mem::take(&mut fields));
-            lines.add(&Record::own(name, severity.into(), now, message.to_owned(), fields));
+            lines.add(&Record::from_event(name, severity.into(), now, message.to_owned(), fields));
         }
     });
 }
 
 /// The record that reports lines that were lost.
-pub(super) fn loss(lost: u64, now: Timestamp) -> Record {
+pub(super) fn dropped_lines_record(dropped: u64, now: Timestamp) -> Record {
     let message =
-        format!("{lost} log lines were lost: they could not be written in time, or at all");
-    let fields = vec![("suppressed".into(), lost.into())];
-    Record::own(Name::EventsSuppressed, Level::WARN, now, message, fields)
+        format!("{dropped} log lines were lost: they could not be written in time, or at all");
+    let fields = vec![("suppressed".into(), dropped.into())];
+    Record::from_event(EventName::EventsSuppressed, Level::WARN, now, message, fields)
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use super::Name;
+use super::EventName;
 
 /// Keys with a meaning of their own in a line, or in the journal's protocol.
 const RESERVED: &[&str] = &[
@@ -26,7 +26,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// What stands where a URL's query was.
-const NO_QUERY: &str = "?[left out]";
+const REMOVED_QUERY: &str = "?[left out]";
 
 /// Fields with their values, in the order of the line, each key once.
 pub(super) type Values = Vec<(Cow<'static, str>, Value)>;
@@ -37,7 +37,7 @@ pub(super) struct Record {
     pub(super) timestamp: Timestamp,
     pub(super) level: Level,
     /// The contract's name of it.
-    pub(super) event: Option<Name>,
+    pub(super) event: Option<EventName>,
     /// The library that it comes from, if it is not the contract's.
     pub(super) target: Option<&'static str>,
     pub(super) message: String,
@@ -46,7 +46,7 @@ pub(super) struct Record {
 
 impl Record {
     /// A library's event, at that time.
-    pub(super) fn of(event: &Event<'_>, timestamp: Timestamp) -> Self {
+    pub(super) fn from_library(event: &Event<'_>, timestamp: Timestamp) -> Self {
         let metadata = event.metadata();
         let mut record = Self {
             timestamp,
@@ -61,8 +61,8 @@ impl Record {
     }
 
     /// An event of the contract.
-    pub(super) fn own(
-        name: Name,
+    pub(super) fn from_event(
+        name: EventName,
         level: Level,
         timestamp: Timestamp,
         message: String,
@@ -85,7 +85,7 @@ impl Record {
     }
 
     fn take_text(&mut self, field: &Field, text: String) {
-        let text = without_queries(text);
+        let text = strip_url_queries(text);
         if field.name() == "message" && self.message.is_empty() {
             self.message = text;
         } else {
@@ -122,7 +122,7 @@ impl Visit for Record {
 
 /// `text` with every `?key=value…` of a URL taken out: dependencies log what they ask for,
 /// and the API's questions hold token values.
-fn without_queries(text: String) -> String {
+fn strip_url_queries(text: String) -> String {
     if !text.contains('?') {
         return text;
     }
@@ -133,7 +133,7 @@ fn without_queries(text: String) -> String {
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '>' | ')' | '}' | ']'))
             .unwrap_or(after.len());
         kept.push_str(before);
-        kept.push_str(if end == 0 { "?" } else { NO_QUERY });
+        kept.push_str(if end == 0 { "?" } else { REMOVED_QUERY });
         rest = &after[end..];
     }
     kept.push_str(rest);
@@ -148,7 +148,7 @@ mod tests {
     fn a_url_loses_its_query_and_nothing_else() {
         let text = r#"GET "https://api.example/v1?SessionToken=s3cret&x=1" in 3 ms"#;
         assert_eq!(
-            without_queries(text.to_owned()),
+            strip_url_queries(text.to_owned()),
             r#"GET "https://api.example/v1?[left out]" in 3 ms"#
         );
     }
@@ -156,11 +156,11 @@ mod tests {
     #[test]
     fn every_query_in_a_text_is_taken_out() {
         let text = "/a?k=1 then /b?k=2";
-        assert_eq!(without_queries(text.to_owned()), "/a?[left out] then /b?[left out]");
+        assert_eq!(strip_url_queries(text.to_owned()), "/a?[left out] then /b?[left out]");
     }
 
     #[test]
     fn a_question_is_no_query() {
-        assert_eq!(without_queries("is it so? Yes".to_owned()), "is it so? Yes");
+        assert_eq!(strip_url_queries("is it so? Yes".to_owned()), "is it so? Yes");
     }
 }

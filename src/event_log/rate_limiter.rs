@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::budgets::{Budgets, Group, WINDOW};
-use super::repeats::{Repeat, Repeats};
-use super::{Name, Severity};
+use super::budgets::{Budgets, EventGroup, WINDOW};
+use super::repeats::{RepeatedWarnings, SuppressedWarning};
+use super::{EventName, Severity};
 use crate::time::Moment;
 
-/// Lines of each of [`Name::TokenChecked`] and [`Name::CheckFailed`] in a second, at most.
+/// Lines of each of [`EventName::TokenChecked`] and [`EventName::CheckFailed`] in a second, at most.
 /// Both together stay below the 10,000 in 30 s at which journald starts to drop.
 pub(super) const ROUTINE_LINES: u64 = 100;
 
@@ -18,13 +18,13 @@ pub(super) const ROUTINE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Seconds in a row in each of which lines of checks had to be left out, until such lines are
 /// summed up: a start or a server that comes back brings a burst, which is over by then.
-const SUSTAINED: u32 = 10;
+const MAX_FULL_WINDOWS: u32 = 10;
 
 /// The span of checks that a summary is about.
 pub(super) const SUMMARY_WINDOW: Duration = Duration::from_secs(60);
 
 /// Checks in [`SUMMARY_WINDOW`] that are few enough for a line of each again.
-const FEW_CHECKS: u64 = ROUTINE_LINES * SUMMARY_WINDOW.as_secs();
+const MAX_CHECKS_WITH_LINES: u64 = ROUTINE_LINES * SUMMARY_WINDOW.as_secs();
 
 /// What is to be done with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,15 @@ pub(super) enum Verdict {
         suppressed: u64,
     },
     /// Leave it out; it has been counted.
-    LeaveOut,
+    Suppress,
 }
 
 /// How many events of each name were left out, in the order in which they were first met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tally(Vec<(Name, u64)>);
+pub(super) struct SuppressedCounts(Vec<(EventName, u64)>);
 
-impl Tally {
-    fn add(&mut self, name: Name, count: u64) {
+impl SuppressedCounts {
+    fn add(&mut self, name: EventName, count: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum = sum.saturating_add(count),
             None if count > 0 => self.0.push((name, count)),
@@ -91,103 +91,108 @@ impl Window {
 
 /// A kind of line with a limit of its own.
 #[derive(Debug, Clone, Copy, Default)]
-struct Routine {
+struct RoutineLimit {
     window: Window,
-    left_out: u64,
+    suppressed: u64,
     /// Windows in a row from which lines were left out.
-    crowded: u32,
+    full_windows: u32,
 }
 
 /// Checks are being summed up.
 #[derive(Debug, Clone, Copy)]
-struct Summing {
+struct SummaryMode {
     since: Moment,
     checks: u64,
 }
 
 /// Keeps count of what was written and what was not.
 #[derive(Debug, Default)]
-pub(super) struct Limiter {
-    checked: Routine,
-    summing: Option<Summing>,
-    failed: Routine,
+pub(super) struct LogRateLimiter {
+    checked: RoutineLimit,
+    summary_mode: Option<SummaryMode>,
+    failed: RoutineLimit,
     budgets: Budgets,
-    repeats: Repeats,
-    left_out: Tally,
+    repeats: RepeatedWarnings,
+    suppressed: SuppressedCounts,
     /// When what was left out is to be said.
     due: Option<Moment>,
 }
 
-impl Limiter {
+impl LogRateLimiter {
     /// Decides on an event that happens `now`.
     pub(super) fn admit(
         &mut self,
         now: Moment,
-        name: Name,
+        name: EventName,
         severity: Severity,
         message: &str,
     ) -> Verdict {
-        let group = Group::of(name, severity);
+        let group = EventGroup::of(name, severity);
         match group {
-            Group::Always => Verdict::Write { suppressed: 0 },
-            Group::Check => self.admit_check(now),
-            Group::FailedCheck => self.failed.admit(now),
-            Group::Warning if self.repeats.admit(now, message) => Verdict::Write { suppressed: 0 },
-            Group::Warning => Verdict::LeaveOut,
-            Group::Alarm | Group::RefusedCheck | Group::Caller | Group::Other => {
+            EventGroup::Always => Verdict::Write { suppressed: 0 },
+            EventGroup::Check => self.admit_check(now),
+            EventGroup::FailedCheck => self.failed.admit(now),
+            EventGroup::Warning if self.repeats.admit(now, message) => {
+                Verdict::Write { suppressed: 0 }
+            }
+            EventGroup::Warning => Verdict::Suppress,
+            EventGroup::Alarm
+            | EventGroup::RefusedCheck
+            | EventGroup::Caller
+            | EventGroup::Other => {
                 if self.budgets.admit(now, name, group) {
                     return Verdict::Write { suppressed: 0 };
                 }
-                self.left_out.add(name, 1);
+                self.suppressed.add(name, 1);
                 self.due.get_or_insert(now + WINDOW);
-                Verdict::LeaveOut
+                Verdict::Suppress
             }
         }
     }
 
     fn admit_check(&mut self, now: Moment) -> Verdict {
-        if self.summing.is_none() {
+        if self.summary_mode.is_none() {
             let verdict = self.checked.admit(now);
-            if self.checked.crowded < SUSTAINED {
+            if self.checked.full_windows < MAX_FULL_WINDOWS {
                 return verdict;
             }
-            self.checked.crowded = 0;
-            self.summing = Some(Summing { since: now, checks: 0 });
+            self.checked.full_windows = 0;
+            self.summary_mode = Some(SummaryMode { since: now, checks: 0 });
             if let Verdict::Write { suppressed } = verdict {
-                self.checked.left_out = suppressed;
+                self.checked.suppressed = suppressed;
             }
         }
-        if let Some(summing) = &mut self.summing {
-            summing.checks += 1;
+        if let Some(summary_mode) = &mut self.summary_mode {
+            summary_mode.checks += 1;
         }
-        self.checked.left_out = self.checked.left_out.saturating_add(1);
-        Verdict::LeaveOut
+        self.checked.suppressed = self.checked.suppressed.saturating_add(1);
+        Verdict::Suppress
     }
 
     /// Whether checks are being summed up.
-    pub(super) fn is_summing(&self) -> bool {
-        self.summing.is_some()
+    pub(super) fn is_summarizing(&self) -> bool {
+        self.summary_mode.is_some()
     }
 
     /// When the next summary is due; `None` while every check has a line.
     pub(super) fn summary_due(&self) -> Option<Moment> {
-        self.summing.map(|summing| summing.since + SUMMARY_WINDOW)
+        self.summary_mode.map(|summary_mode| summary_mode.since + SUMMARY_WINDOW)
     }
 
     /// A summary is written now: how many lines it stands for. Where the checks have become
     /// few, each has a line again from now on.
-    pub(super) fn sum_up(&mut self, now: Moment) -> u64 {
-        let few = |summing: &Summing| summing.checks <= FEW_CHECKS;
-        self.summing = self.summing.filter(|summing| !few(summing));
-        if let Some(summing) = &mut self.summing {
-            *summing = Summing { since: now, checks: 0 };
+    pub(super) fn start_next_summary(&mut self, now: Moment) -> u64 {
+        let few = |summary_mode: &SummaryMode| summary_mode.checks <= MAX_CHECKS_WITH_LINES;
+        self.summary_mode = self.summary_mode.filter(|summary_mode| !few(summary_mode));
+        if let Some(summary_mode) = &mut self.summary_mode {
+            *summary_mode = SummaryMode { since: now, checks: 0 };
         }
-        std::mem::take(&mut self.checked.left_out)
+        std::mem::take(&mut self.checked.suppressed)
     }
 
     /// A last summary is written now: how many lines it stands for, if any.
-    pub(super) fn stop_summing(&mut self) -> Option<u64> {
-        self.summing.take().map(|_| std::mem::take(&mut self.checked.left_out))
+    pub(super) fn finish_summary(&mut self) -> Option<u64> {
+        self.summary_mode.take().map(|_| std::mem::take(&mut self.checked.suppressed))
     }
 
     /// When a report of left-out events is due; `None` if there is nothing to report.
@@ -196,49 +201,49 @@ impl Limiter {
     }
 
     /// The summaries of repeated warnings that are due.
-    pub(super) fn take_due_repeats(&mut self, now: Moment) -> Vec<Repeat> {
+    pub(super) fn take_due_repeats(&mut self, now: Moment) -> Vec<SuppressedWarning> {
         self.repeats.take_due(now)
     }
 
     /// The summaries of repeated warnings that have not been written yet.
-    pub(super) fn take_all_repeats(&mut self) -> Vec<Repeat> {
+    pub(super) fn take_all_repeats(&mut self) -> Vec<SuppressedWarning> {
         self.repeats.take_all()
     }
 
     /// Hands over the sum once it is due; empty before.
-    pub(super) fn take_due(&mut self, now: Moment) -> Tally {
+    pub(super) fn take_due(&mut self, now: Moment) -> SuppressedCounts {
         if self.due.take_if(|due| *due <= now).is_some() {
-            std::mem::take(&mut self.left_out)
+            std::mem::take(&mut self.suppressed)
         } else {
-            Tally::default()
+            SuppressedCounts::default()
         }
     }
 
     /// Hands over everything that has not been said yet.
-    pub(super) fn take_all(&mut self) -> Tally {
+    pub(super) fn take_all(&mut self) -> SuppressedCounts {
         self.due = None;
-        let mut all = std::mem::take(&mut self.left_out);
-        all.add(Name::TokenChecked, std::mem::take(&mut self.checked.left_out));
-        all.add(Name::CheckFailed, std::mem::take(&mut self.failed.left_out));
+        let mut all = std::mem::take(&mut self.suppressed);
+        all.add(EventName::TokenChecked, std::mem::take(&mut self.checked.suppressed));
+        all.add(EventName::CheckFailed, std::mem::take(&mut self.failed.suppressed));
         all
     }
 }
 
-impl Routine {
+impl RoutineLimit {
     fn admit(&mut self, now: Moment) -> Verdict {
         let began = self.window.began;
         let admits = self.window.admits(now, ROUTINE_WINDOW, ROUTINE_LINES);
         if self.window.began != began {
             // What is left out of a window is said with the first line of the next.
-            let crowded = self.left_out > 0;
+            let full_windows = self.suppressed > 0;
             let next = began.is_some_and(|began| now.since(began) < 2 * ROUTINE_WINDOW);
-            self.crowded = if crowded && next { self.crowded + 1 } else { 0 };
+            self.full_windows = if full_windows && next { self.full_windows + 1 } else { 0 };
         }
         if admits {
-            Verdict::Write { suppressed: std::mem::take(&mut self.left_out) }
+            Verdict::Write { suppressed: std::mem::take(&mut self.suppressed) }
         } else {
-            self.left_out = self.left_out.saturating_add(1);
-            Verdict::LeaveOut
+            self.suppressed = self.suppressed.saturating_add(1);
+            Verdict::Suppress
         }
     }
 }
@@ -247,20 +252,20 @@ impl Routine {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::budgets::{ALARMS, EACH_ALARM, EACH_CALLER};
+    use super::super::budgets::{LINES_PER_ALARM, LINES_PER_CALLER, SHARED_ALARM_LINES};
     use super::*;
 
     /// Lines of one kind of alarm in a minute, at most.
-    const ALARM_LINES: u64 = (ALARMS + EACH_ALARM) as u64;
+    const ALARM_LINES: u64 = (SHARED_ALARM_LINES + LINES_PER_ALARM) as u64;
 
     const START: Moment = Moment::from_millis(5_000);
     const WRITE: Verdict = Verdict::Write { suppressed: 0 };
 
-    fn admit(limiter: &mut Limiter, now: Moment, name: Name) -> Verdict {
+    fn admit(limiter: &mut LogRateLimiter, now: Moment, name: EventName) -> Verdict {
         limiter.admit(now, name, name.severity(), "it happened")
     }
 
-    fn fill(limiter: &mut Limiter, now: Moment, name: Name, times: u64) {
+    fn fill(limiter: &mut LogRateLimiter, now: Moment, name: EventName, times: u64) {
         for _ in 0..times {
             admit(limiter, now, name);
         }
@@ -268,83 +273,87 @@ mod tests {
 
     #[test]
     fn a_hundred_checks_a_second_are_all_written() {
-        let mut limiter = Limiter::default();
+        let mut limiter = LogRateLimiter::default();
         for _ in 0..ROUTINE_LINES {
-            assert_eq!(admit(&mut limiter, START, Name::TokenChecked), WRITE);
+            assert_eq!(admit(&mut limiter, START, EventName::TokenChecked), WRITE);
         }
     }
 
     #[test]
     fn the_next_line_says_how_many_were_left_out_and_only_once() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenChecked, ROUTINE_LINES + 7);
+        let mut limiter = LogRateLimiter::default();
+        fill(&mut limiter, START, EventName::TokenChecked, ROUTINE_LINES + 7);
         let later = START + ROUTINE_WINDOW;
         assert_eq!(
-            admit(&mut limiter, later, Name::TokenChecked),
+            admit(&mut limiter, later, EventName::TokenChecked),
             Verdict::Write { suppressed: 7 }
         );
-        assert_eq!(admit(&mut limiter, later, Name::TokenChecked), WRITE);
+        assert_eq!(admit(&mut limiter, later, EventName::TokenChecked), WRITE);
     }
 
     /// So many checks, evenly in each of so many seconds; tells how many had lines.
-    fn check(limiter: &mut Limiter, from: Moment, seconds: u64, each: u64) -> u64 {
+    fn check(limiter: &mut LogRateLimiter, from: Moment, seconds: u64, each: u64) -> u64 {
         let mut written = 0;
         for n in 0..seconds * each {
             let now = from + Duration::from_millis(n * 1_000 / each);
-            written += u64::from(admit(limiter, now, Name::TokenChecked) != Verdict::LeaveOut);
+            written += u64::from(admit(limiter, now, EventName::TokenChecked) != Verdict::Suppress);
         }
         written
     }
 
     #[test]
     fn ten_crowded_seconds_in_a_row_have_checks_summed_up() {
-        let mut limiter = Limiter::default();
+        let mut limiter = LogRateLimiter::default();
         assert_eq!(check(&mut limiter, START, 10, 150), 10 * ROUTINE_LINES);
-        assert!(!limiter.is_summing());
+        assert!(!limiter.is_summarizing());
         let then = START + Duration::from_secs(10);
         assert_eq!(check(&mut limiter, then, 60, 150), 0);
         assert_eq!(limiter.summary_due(), Some(then + SUMMARY_WINDOW));
         let last = 150 - ROUTINE_LINES;
-        assert_eq!(limiter.sum_up(then + SUMMARY_WINDOW), last + 60 * 150, "and none is lost");
+        assert_eq!(
+            limiter.start_next_summary(then + SUMMARY_WINDOW),
+            last + 60 * 150,
+            "and none is lost"
+        );
     }
 
     #[test]
     fn a_burst_or_a_rate_that_has_room_is_not_summed_up() {
         for (seconds, each) in [(9, 5_000), (100, ROUTINE_LINES)] {
-            let mut limiter = Limiter::default();
+            let mut limiter = LogRateLimiter::default();
             check(&mut limiter, START, seconds, each);
             // A calm second in between.
             check(&mut limiter, START + Duration::from_secs(seconds + 2), 9, 5_000);
-            assert!(!limiter.is_summing(), "{seconds} s of {each}");
+            assert!(!limiter.is_summarizing(), "{seconds} s of {each}");
         }
     }
 
     #[test]
     fn a_calm_minute_gives_every_check_its_line_again() {
-        let mut limiter = Limiter::default();
+        let mut limiter = LogRateLimiter::default();
         check(&mut limiter, START, 70, 150);
-        limiter.sum_up(START + Duration::from_secs(70));
-        assert!(limiter.is_summing());
+        limiter.start_next_summary(START + Duration::from_secs(70));
+        assert!(limiter.is_summarizing());
         check(&mut limiter, START + Duration::from_secs(70), 60, ROUTINE_LINES);
-        limiter.sum_up(START + Duration::from_secs(130));
-        assert!(!limiter.is_summing());
-        let line = admit(&mut limiter, START + Duration::from_secs(131), Name::TokenChecked);
+        limiter.start_next_summary(START + Duration::from_secs(130));
+        assert!(!limiter.is_summarizing());
+        let line = admit(&mut limiter, START + Duration::from_secs(131), EventName::TokenChecked);
         assert_eq!(line, WRITE);
     }
 
     #[test]
     fn failed_checks_have_a_limit_of_their_own() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenChecked, ROUTINE_LINES + 1);
-        assert_eq!(admit(&mut limiter, START, Name::CheckFailed), WRITE);
+        let mut limiter = LogRateLimiter::default();
+        fill(&mut limiter, START, EventName::TokenChecked, ROUTINE_LINES + 1);
+        assert_eq!(admit(&mut limiter, START, EventName::CheckFailed), WRITE);
     }
 
     #[test]
     fn no_flood_uses_up_the_budget_of_another_kind() {
         let levels = [Severity::Info, Severity::Warn, Severity::Error];
-        let kinds = || Name::ALL.iter().flat_map(|name| levels.map(|level| (*name, level)));
+        let kinds = || EventName::ALL.iter().flat_map(|name| levels.map(|level| (*name, level)));
         for (name, level) in kinds() {
-            let mut limiter = Limiter::default();
+            let mut limiter = LogRateLimiter::default();
             for _ in 0..100_000 {
                 limiter.admit(START, name, level, "flood");
             }
@@ -357,56 +366,56 @@ mod tests {
 
     #[test]
     fn floods_of_all_other_kinds_together_leave_room_for_a_death() {
-        let mut limiter = Limiter::default();
-        for name in Name::ALL.iter().filter(|name| **name != Name::TokenExpired) {
+        let mut limiter = LogRateLimiter::default();
+        for name in EventName::ALL.iter().filter(|name| **name != EventName::TokenExpired) {
             for level in [Severity::Info, Severity::Warn, Severity::Error] {
                 for _ in 0..10_000 {
                     limiter.admit(START, *name, level, "flood");
                 }
             }
         }
-        assert_eq!(admit(&mut limiter, START, Name::TokenExpired), WRITE);
-        assert_eq!(admit(&mut limiter, START, Name::DaemonStopping), WRITE);
+        assert_eq!(admit(&mut limiter, START, EventName::TokenExpired), WRITE);
+        assert_eq!(admit(&mut limiter, START, EventName::DaemonStopping), WRITE);
     }
 
     #[test]
     fn clients_of_the_control_socket_are_limited_by_event() {
-        let callers = [Name::ActionRefused, Name::ValueRead, Name::ActionRequested];
-        let mut limiter = Limiter::default();
+        let callers = [EventName::ActionRefused, EventName::ValueRead, EventName::ActionRequested];
+        let mut limiter = LogRateLimiter::default();
         for name in callers {
-            fill(&mut limiter, START, name, u64::from(EACH_CALLER) + 7);
+            fill(&mut limiter, START, name, u64::from(LINES_PER_CALLER) + 7);
         }
         assert_eq!(limiter.take_due(START + WINDOW).total(), 3 * 7);
     }
 
     #[test]
     fn alarms_beyond_their_budget_are_counted_by_name() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, ALARM_LINES + 12);
-        fill(&mut limiter, START, Name::ReauthFailed, u64::from(EACH_ALARM) + 3);
+        let mut limiter = LogRateLimiter::default();
+        fill(&mut limiter, START, EventName::TokenExpired, ALARM_LINES + 12);
+        fill(&mut limiter, START, EventName::ReauthFailed, u64::from(LINES_PER_ALARM) + 3);
         let tally = limiter.take_due(START + WINDOW);
         assert_eq!(tally.describe(), "token_expired 12, reauth_failed 3");
     }
 
     #[test]
     fn a_budget_refills_while_a_flood_lasts() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, 10 * ALARM_LINES);
-        let verdict = admit(&mut limiter, START + Duration::from_secs(3), Name::TokenExpired);
+        let mut limiter = LogRateLimiter::default();
+        fill(&mut limiter, START, EventName::TokenExpired, 10 * ALARM_LINES);
+        let verdict = admit(&mut limiter, START + Duration::from_secs(3), EventName::TokenExpired);
         assert_eq!(verdict, WRITE);
     }
 
     #[test]
     fn the_report_is_due_a_minute_after_the_first_left_out_event() {
-        let mut limiter = Limiter::default();
-        fill(&mut limiter, START, Name::TokenExpired, ALARM_LINES);
+        let mut limiter = LogRateLimiter::default();
+        fill(&mut limiter, START, EventName::TokenExpired, ALARM_LINES);
         assert_eq!(limiter.due(), None);
-        admit(&mut limiter, START, Name::TokenExpired);
+        admit(&mut limiter, START, EventName::TokenExpired);
         assert_eq!(limiter.due(), Some(START + WINDOW));
         assert!(limiter.take_due(START + Duration::from_secs(59)).is_empty());
     }
 
-    fn count(repeats: &[Repeat]) -> u64 {
+    fn count(repeats: &[SuppressedWarning]) -> u64 {
         repeats.iter().map(|repeat| repeat.count).sum()
     }
 
@@ -417,22 +426,22 @@ mod tests {
         fn every_event_is_written_or_counted(
             steps in prop::collection::vec((0_u64..400, 0_usize..25), 1..4_000),
         ) {
-            let mut limiter = Limiter::default();
-            let (mut now, mut written, mut said) = (START, 0_u64, 0_u64);
+            let mut limiter = LogRateLimiter::default();
+            let (mut now, mut written, mut logged) = (START, 0_u64, 0_u64);
             let total = steps.len() as u64;
             for (wait, index) in steps {
                 now = now + Duration::from_millis(wait / 20);
-                said += limiter.take_due(now).total() + count(&limiter.take_due_repeats(now));
-                match admit(&mut limiter, now, Name::ALL[index % Name::ALL.len()]) {
+                logged += limiter.take_due(now).total() + count(&limiter.take_due_repeats(now));
+                match admit(&mut limiter, now, EventName::ALL[index % EventName::ALL.len()]) {
                     Verdict::Write { suppressed } => {
                         written += 1;
-                        said += suppressed;
+                        logged += suppressed;
                     }
-                    Verdict::LeaveOut => {}
+                    Verdict::Suppress => {}
                 }
             }
-            said += limiter.take_all().total() + count(&limiter.take_all_repeats());
-            prop_assert_eq!(written + said, total);
+            logged += limiter.take_all().total() + count(&limiter.take_all_repeats());
+            prop_assert_eq!(written + logged, total);
             prop_assert!(limiter.take_all().is_empty());
         }
 
@@ -441,7 +450,7 @@ mod tests {
         fn no_window_holds_more_lines_than_its_limit(
             waits in prop::collection::vec(0_u64..30, 1..2_000),
         ) {
-            let mut limiter = Limiter::default();
+            let mut limiter = LogRateLimiter::default();
             let mut now = START;
             let (mut began, mut lines) = (START, 0);
             for wait in waits {
@@ -449,7 +458,7 @@ mod tests {
                 if now.since(began) >= ROUTINE_WINDOW {
                     (began, lines) = (now, 0);
                 }
-                if admit(&mut limiter, now, Name::CheckFailed) != Verdict::LeaveOut {
+                if admit(&mut limiter, now, EventName::CheckFailed) != Verdict::Suppress {
                     lines += 1;
                 }
                 prop_assert!(lines <= ROUTINE_LINES);

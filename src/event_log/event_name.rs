@@ -2,16 +2,16 @@
 
 use super::Severity;
 
-/// Declares [`Name`] from one table, so that a name cannot lack its text, level or id.
+/// Declares [`EventName`] from one table, so that a name cannot lack its text, level or id.
 macro_rules! names {
     ($($(#[$doc:meta])* $variant:ident, $text:literal, $severity:ident, $id:literal;)*) => {
         /// The name of a log event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Name {
+        pub enum EventName {
             $($(#[$doc])* $variant,)*
         }
 
-        impl Name {
+        impl EventName {
             /// Every name, in the order of the contract.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -117,15 +117,15 @@ mod tests {
 
     #[test]
     fn every_event_has_a_name_of_its_own_in_snake_case() {
-        let texts: BTreeSet<_> = Name::ALL.iter().map(|name| name.as_str()).collect();
-        assert_eq!(texts.len(), Name::ALL.len());
+        let texts: BTreeSet<_> = EventName::ALL.iter().map(|name| name.as_str()).collect();
+        assert_eq!(texts.len(), EventName::ALL.len());
         assert!(texts.iter().all(|text| text.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
     }
 
     #[test]
     fn every_event_has_a_message_id_of_its_own_as_the_journal_writes_it() {
-        let ids: BTreeSet<_> = Name::ALL.iter().map(|name| name.message_id()).collect();
-        assert_eq!(ids.len(), Name::ALL.len());
+        let ids: BTreeSet<_> = EventName::ALL.iter().map(|name| name.message_id()).collect();
+        assert_eq!(ids.len(), EventName::ALL.len());
         let is_hex = |c: char| c.is_ascii_digit() || matches!(c, 'a'..='f');
         assert!(ids.iter().all(|id| id.len() == 32 && id.chars().all(is_hex)), "{ids:?}");
     }
@@ -135,7 +135,7 @@ mod tests {
         let catalog = include_str!("../../systemd/tokenkeep.catalog");
         let explained: Vec<_> =
             catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        let contract: Vec<_> = Name::ALL.iter().map(|name| name.message_id()).collect();
+        let contract: Vec<_> = EventName::ALL.iter().map(|name| name.message_id()).collect();
         assert_eq!(explained, contract);
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn the_catalog_says_of_each_warning_and_error_what_it_means_and_then_what_to_do() {
         let catalog = include_str!("../../systemd/tokenkeep.catalog");
         let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
-        for name in Name::ALL.iter().filter(|name| name.severity() >= Severity::Warn) {
+        for name in EventName::ALL.iter().filter(|name| name.severity() >= Severity::Warn) {
             let entry = entries.iter().find(|entry| entry.starts_with(name.message_id()));
             let (header, body) = entry.and_then(|entry| entry.split_once("\n\n")).expect("a text");
             assert!(header.contains("\nSubject: "), "{}", name.as_str());
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_somebody_must_act_on_is_an_error() {
-        let errors: Vec<_> = Name::ALL
+        let errors: Vec<_> = EventName::ALL
             .iter()
             .filter(|name| name.severity() == Severity::Error)
             .map(|name| name.as_str())

@@ -5,12 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Two rounds of warnings, as hashes: this one and the one before.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct ReportedWarnings {
     before: HashSet<u64>,
     now: HashSet<u64>,
 }
 
-impl Given {
+impl ReportedWarnings {
     /// A round begins, in which everything is examined again: a warning that does not come up
     /// in it is new when it comes up later.
     pub fn begin(&mut self) {
@@ -37,15 +37,15 @@ mod tests {
 
     #[test]
     fn a_warning_is_new_once_and_again_after_a_round_without_it() {
-        let mut given = Given::default();
+        let mut reported = ReportedWarnings::default();
         let mut round = |warnings: &[&str]| -> Vec<bool> {
-            given.begin();
-            warnings.iter().map(|warning| given.add(warning)).collect()
+            reported.begin();
+            warnings.iter().map(|warning| reported.add(warning)).collect()
         };
         assert_eq!(round(&["one", "one", "two"]), [true, false, true]);
         assert_eq!(round(&["two", "three"]), [false, true]);
         assert_eq!(round(&["one", "three"]), [true, false]);
-        given.clear();
-        assert!(given.add("three"));
+        reported.clear();
+        assert!(reported.add("three"));
     }
 }

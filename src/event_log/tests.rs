@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::budgets::{ALARMS, EACH_ALARM, WINDOW};
+use super::budgets::{LINES_PER_ALARM, SHARED_ALARM_LINES, WINDOW};
 use super::format::Format;
-use super::limiter::{ROUTINE_LINES, ROUTINE_WINDOW};
+use super::rate_limiter::{ROUTINE_LINES, ROUTINE_WINDOW};
 use super::*;
 use crate::time::Moment;
 
 const START: Moment = Moment::from_millis(1_000);
 
 /// Lines of one kind of alarm in a minute, at most.
-const ALARM_LINES: u64 = (ALARMS + EACH_ALARM) as u64;
+const ALARM_LINES: u64 = (SHARED_ALARM_LINES + LINES_PER_ALARM) as u64;
 
 /// What was written, to be read afterwards.
 #[derive(Clone, Default)]
@@ -48,7 +48,7 @@ fn text(level: &str, act: impl FnOnce()) -> String {
     listen();
     let captured = Captured::default();
     let writer = captured.clone();
-    let layer = lines::Lines::new(
+    let layer = layer::LogLayer::new(
         Format::Json,
         || Timestamp::UNIX_EPOCH,
         move |line| writer.clone().write_all(&line.bytes).unwrap(),
@@ -59,21 +59,21 @@ fn text(level: &str, act: impl FnOnce()) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn write(journal: &mut Journal, now: Moment, name: Name, times: u64) {
+fn write(event_log: &mut EventLog, now: Moment, name: EventName, times: u64) {
     for _ in 0..times {
-        journal.write(now, name, name.severity(), "it happened", Fields::default());
+        event_log.write(now, name, name.severity(), "it happened", Fields::default());
     }
 }
 
 #[test]
 fn every_event_is_a_line_under_its_name_and_level() {
-    let said = lines("info", || {
-        for name in Name::ALL {
+    let logged = lines("info", || {
+        for name in EventName::ALL {
             emit(*name, name.severity(), "it happened", &Fields::default());
         }
     });
-    assert_eq!(said.len(), Name::ALL.len());
-    for (line, name) in said.iter().zip(Name::ALL) {
+    assert_eq!(logged.len(), EventName::ALL.len());
+    for (line, name) in logged.iter().zip(EventName::ALL) {
         assert_eq!(line["event"], name.as_str());
         let level = match name.severity() {
             Severity::Debug => "debug",
@@ -88,10 +88,10 @@ fn every_event_is_a_line_under_its_name_and_level() {
 
 #[test]
 fn what_does_not_apply_is_left_out() {
-    let said = lines("info", || {
-        emit(Name::DaemonReady, Severity::Info, "ready", &Fields::default());
+    let logged = lines("info", || {
+        emit(EventName::DaemonReady, Severity::Info, "ready", &Fields::default());
     });
-    let keys: Vec<_> = said[0].keys().map(String::as_str).collect();
+    let keys: Vec<_> = logged[0].keys().map(String::as_str).collect();
     assert_eq!(keys, ["event", "level", "message", "timestamp"]);
 }
 
@@ -130,10 +130,10 @@ fn every_field_has_its_name_and_its_type() {
         by: Some("reauth"),
         suppressed: Some(5),
     };
-    let said = text("info", || emit(Name::TokenChecked, Severity::Info, "m", &fields));
-    let at = |key: &str| said.find(&format!("\"{key}\":")).expect(key);
+    let logged = text("info", || emit(EventName::TokenChecked, Severity::Info, "m", &fields));
+    let at = |key: &str| logged.find(&format!("\"{key}\":")).expect(key);
     let keys = ["message", "token", "server", "remaining_ms", "status", "error", "suppressed"];
-    assert!(keys.is_sorted_by_key(|key| at(key)), "{said}");
+    assert!(keys.is_sorted_by_key(|key| at(key)), "{logged}");
     let expected = serde_json::json!({
         "timestamp": "1970-01-01T00:00:00.000Z", "level": "info", "message": "m",
         "event": "token_checked", "token": "t", "server": "s", "remaining_ms": 1_800_000,
@@ -144,25 +144,25 @@ fn every_field_has_its_name_and_its_type() {
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
         "action": "action", "uid": 1, "by": "reauth", "suppressed": 5,
     });
-    assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), expected);
+    assert_eq!(serde_json::from_str::<Value>(&logged).unwrap(), expected);
 }
 
 #[test]
 fn a_dependency_s_event_is_a_line_with_its_target() {
-    let said = lines("info", || tracing::warn!(target: "hyper::proto", bytes = 7, "odd"));
-    assert_eq!(said[0]["target"], "hyper::proto");
-    assert_eq!(said[0]["message"], "odd");
-    assert_eq!(said[0]["bytes"], 7);
-    assert!(!said[0].contains_key("event"));
+    let logged = lines("info", || tracing::warn!(target: "hyper::proto", bytes = 7, "odd"));
+    assert_eq!(logged[0]["target"], "hyper::proto");
+    assert_eq!(logged[0]["message"], "odd");
+    assert_eq!(logged[0]["bytes"], 7);
+    assert!(!logged[0].contains_key("event"));
 }
 
 #[test]
 fn a_dependency_cannot_pass_for_an_event_or_double_a_key() {
-    let said = text("info", || {
+    let logged = text("info", || {
         tracing::warn!(target: "h2", level = "fatal", timestamp = 1, event = "token_expired", "odd");
     });
     assert_eq!(
-        said,
+        logged,
         "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"target\":\"h2\",\
          \"message\":\"odd\",\"field_level\":\"fatal\",\"field_timestamp\":1,\
          \"field_event\":\"token_expired\"}\n"
@@ -171,10 +171,10 @@ fn a_dependency_cannot_pass_for_an_event_or_double_a_key() {
 
 #[test]
 fn a_dependency_s_url_is_written_without_its_query() {
-    let said = lines("info", || {
+    let logged = lines("info", || {
         tracing::warn!(target: "hyper", url = "https://h/q?SessionToken=s3cret", "asked /q?k=s3cret");
     });
-    let line = serde_json::to_string(&said[0]).unwrap();
+    let line = serde_json::to_string(&logged[0]).unwrap();
     assert!(!line.contains("s3cret"), "{line}");
 }
 
@@ -184,40 +184,40 @@ fn dependencies_stay_at_warn_unless_they_are_named() {
         tracing::debug!(target: "hyper", "one");
         tracing::debug!(target: "h2", "two");
     };
-    let said = lines("debug,h2=debug", chatter);
-    assert_eq!(said.len(), 1);
-    assert_eq!(said[0]["target"], "h2");
+    let logged = lines("debug,h2=debug", chatter);
+    assert_eq!(logged.len(), 1);
+    assert_eq!(logged[0]["target"], "h2");
 }
 
 #[test]
 fn checks_beyond_a_hundred_a_second_are_counted_in_the_next_line() {
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        write(&mut journal, START, Name::TokenChecked, ROUTINE_LINES + 50);
-        write(&mut journal, START + ROUTINE_WINDOW, Name::TokenChecked, 2);
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        write(&mut event_log, START, EventName::TokenChecked, ROUTINE_LINES + 50);
+        write(&mut event_log, START + ROUTINE_WINDOW, EventName::TokenChecked, 2);
     });
-    let told: Vec<_> = said.iter().filter_map(|line| line.get("suppressed")).collect();
-    assert_eq!(said.len() as u64, ROUTINE_LINES + 2);
-    assert_eq!(told, [50]);
+    let reported: Vec<_> = logged.iter().filter_map(|line| line.get("suppressed")).collect();
+    assert_eq!(logged.len() as u64, ROUTINE_LINES + 2);
+    assert_eq!(reported, [50]);
 }
 
 /// A second of checks, each as late as its number in milliseconds.
-fn check(journal: &mut Journal, second: u64, count: u64) {
+fn check(event_log: &mut EventLog, second: u64, count: u64) {
     for n in 0..count {
         let now = START + Duration::from_millis(second * 1_000 + n * 1_000 / count);
         let lateness = Duration::from_millis(n);
-        journal.count_check(now, &CheckEnd { lateness, life_left: None, failed: n == 0 });
-        journal.write(now, Name::TokenChecked, Severity::Info, "alive", Fields::default());
+        event_log.count_check(now, &CompletedCheck { lateness, life_left: None, failed: n == 0 });
+        event_log.write(now, EventName::TokenChecked, Severity::Info, "alive", Fields::default());
     }
 }
 
 #[test]
 fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        (0..71).for_each(|second| check(&mut journal, second, 200));
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        (0..71).for_each(|second| check(&mut event_log, second, 200));
     });
-    let (last, singly) = said.split_last().unwrap();
+    let (last, singly) = logged.split_last().unwrap();
     assert_eq!(singly.len() as u64, 10 * ROUTINE_LINES);
     assert_eq!((&last["event"], &last["level"]), (&"checks_summary".into(), &"info".into()));
     let number = |key: &str| last[key].as_u64().unwrap();
@@ -232,27 +232,27 @@ fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
 
 #[test]
 fn the_last_summary_is_said_before_the_last_line() {
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        (0..12).for_each(|second| check(&mut journal, second, 200));
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        (0..12).for_each(|second| check(&mut event_log, second, 200));
         let now = START + Duration::from_secs(12);
-        write(&mut journal, now, Name::DaemonStopped, 1);
-        journal.flush();
+        write(&mut event_log, now, EventName::DaemonStopped, 1);
+        event_log.flush();
     });
-    let [.., sum, last] = said.as_slice() else { panic!("two lines at least") };
+    let [.., sum, last] = logged.as_slice() else { panic!("two lines at least") };
     assert_eq!(sum["event"], "checks_summary");
     assert_eq!(last["event"], "daemon_stopped");
-    assert_eq!(said.iter().filter(|line| line["event"] == "events_suppressed").count(), 0);
+    assert_eq!(logged.iter().filter(|line| line["event"] == "events_suppressed").count(), 0);
 }
 
 #[test]
 fn what_was_summed_up_is_said_when_its_minute_is_over() {
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        write(&mut journal, START, Name::TokenExpired, ALARM_LINES + 3);
-        write(&mut journal, START + WINDOW, Name::TokenRecovered, 1);
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        write(&mut event_log, START, EventName::TokenExpired, ALARM_LINES + 3);
+        write(&mut event_log, START + WINDOW, EventName::TokenRecovered, 1);
     });
-    let sum = &said[said.len() - 2];
+    let sum = &logged[logged.len() - 2];
     assert_eq!(sum["event"], "events_suppressed");
     assert_eq!(sum["level"], "warn");
     assert_eq!(sum["suppressed"], 3);
@@ -261,60 +261,66 @@ fn what_was_summed_up_is_said_when_its_minute_is_over() {
 
 #[test]
 fn repeats_of_a_warning_are_summarised_and_hide_no_other_event() {
-    let warn = |journal: &mut Journal, now| {
+    let warn = |event_log: &mut EventLog, now| {
         for _ in 0..1_100 {
             let message = "token file is readable by other users";
-            journal.write(now, Name::ConfigWarning, Severity::Warn, message, Fields::default());
+            event_log.write(
+                now,
+                EventName::ConfigWarning,
+                Severity::Warn,
+                message,
+                Fields::default(),
+            );
         }
     };
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        warn(&mut journal, START);
-        write(&mut journal, START, Name::TokenExpired, 1);
-        write(&mut journal, START, Name::ConfigReloaded, 1);
-        let due = journal.due().unwrap();
-        journal.say_due(due);
-        journal.flush();
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        warn(&mut event_log, START);
+        write(&mut event_log, START, EventName::TokenExpired, 1);
+        write(&mut event_log, START, EventName::ConfigReloaded, 1);
+        let due = event_log.due().unwrap();
+        event_log.write_due_summaries(due);
+        event_log.flush();
     });
-    let events: Vec<_> = said.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    let each = super::repeats::EACH_MESSAGE as usize;
+    let events: Vec<_> = logged.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    let each = super::repeats::LINES_PER_MESSAGE as usize;
     assert_eq!(events[each..], ["token_expired", "config_reloaded", "config_warning"]);
-    assert_eq!(said.last().unwrap()["suppressed"], 1_100 - each);
+    assert_eq!(logged.last().unwrap()["suppressed"], 1_100 - each);
 }
 
 #[test]
 fn nothing_is_lost_at_exit_and_daemon_stopped_is_the_last_line() {
-    let said = lines("info", || {
-        let mut journal = Journal::new();
-        write(&mut journal, START, Name::CheckFailed, ROUTINE_LINES + 9);
-        write(&mut journal, START, Name::TokenMissing, ALARM_LINES + 2);
-        write(&mut journal, START + Duration::from_secs(1), Name::DaemonStopped, 1);
-        journal.flush();
+    let logged = lines("info", || {
+        let mut event_log = EventLog::new();
+        write(&mut event_log, START, EventName::CheckFailed, ROUTINE_LINES + 9);
+        write(&mut event_log, START, EventName::TokenMissing, ALARM_LINES + 2);
+        write(&mut event_log, START + Duration::from_secs(1), EventName::DaemonStopped, 1);
+        event_log.flush();
     });
-    let [.., sum, last] = said.as_slice() else { panic!("two lines at least") };
+    let [.., sum, last] = logged.as_slice() else { panic!("two lines at least") };
     assert_eq!(sum["detail"], "token_missing 2, check_failed 9");
     assert_eq!(last["event"], "daemon_stopped");
 }
 
 #[test]
 fn what_the_filter_hides_is_not_called_suppressed() {
-    let said = lines("warn", || {
-        let mut journal = Journal::new();
-        write(&mut journal, START, Name::TokenChecked, ROUTINE_LINES * 2);
-        journal.flush();
+    let logged = lines("warn", || {
+        let mut event_log = EventLog::new();
+        write(&mut event_log, START, EventName::TokenChecked, ROUTINE_LINES * 2);
+        event_log.flush();
     });
-    assert_eq!(said, []);
+    assert_eq!(logged, []);
 }
 
 #[test]
 fn a_sum_is_due_at_the_end_of_its_minute() {
     let mut due = None;
     lines("info", || {
-        let mut journal = Journal::new();
-        write(&mut journal, START, Name::StoreFailed, ALARM_LINES + 1);
-        due = journal.due();
-        journal.flush();
-        assert_eq!(journal.due(), None);
+        let mut event_log = EventLog::new();
+        write(&mut event_log, START, EventName::StoreFailed, ALARM_LINES + 1);
+        due = event_log.due();
+        event_log.flush();
+        assert_eq!(event_log.due(), None);
     });
     assert_eq!(due, Some(START + WINDOW));
 }
