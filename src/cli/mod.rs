@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::diagnostics::Look;
 use self::remote::Action;
 use crate::api::Client;
-use crate::control::{self, Inherited, client::ClientFault};
+use crate::control::{self, InheritedSockets, client::ControlClientError};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::event_log::{self, InitError, StdoutKind};
@@ -119,7 +119,7 @@ enum Failure {
     #[error("{sentence}")]
     Probe { sentence: String, status: u8 },
     #[error("{0}")]
-    Control(#[from] ClientFault),
+    Control(#[from] ControlClientError),
     #[error("{0}")]
     Usage(String),
     /// It has been told why.
@@ -238,13 +238,13 @@ fn run(path: PathBuf) -> Result<(), Failure> {
             Failure::Configuration(faults) => faults.first_line(),
             other => other.to_string(),
         };
-        runtime.block_on(control::refuse(inherited, &mask(&cause)));
+        runtime.block_on(control::serve_startup_error(inherited, &mask(&cause)));
     }
     ended
 }
 
 /// Runs the daemon; `inherited` is left if it cannot start.
-fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Failure> {
+fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result<(), Failure> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
     let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
     loaded.warnings.extend(control::unmapped_readers(&loaded));
@@ -319,7 +319,7 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
         }
     }
     let mut more = doctor::absent(&loaded.settings);
-    more.extend(control::outsiders(&loaded.settings, GROUP));
+    more.extend(control::unusable_readers(&loaded.settings, GROUP));
     for warning in &more {
         complain(&mask(&format!("warning: {warning}")));
     }

@@ -8,28 +8,28 @@ use prometheus_client::registry::Registry;
 
 /// How metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum MetricsFormat {
     OpenMetrics,
-    Classic,
+    Prometheus,
 }
 
-impl Format {
+impl MetricsFormat {
     /// What whoever asks understands. Whoever says nothing gets what all of them have always
     /// understood.
-    pub(super) fn wanted_by(headers: &HeaderMap) -> Self {
+    pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT).into_iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             Self::OpenMetrics
         } else {
-            Self::Classic
+            Self::Prometheus
         }
     }
 
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
 
@@ -38,15 +38,15 @@ impl Format {
         encode(&mut text, registry)?;
         Ok(match self {
             Self::OpenMetrics => text,
-            Self::Classic => classic(&text),
+            Self::Prometheus => prometheus_text(&text),
         })
     }
 }
 
 /// The classic format knows neither units nor an end, and calls a counter by the name of its
 /// samples.
-fn classic(text: &str) -> String {
-    let mut classic = String::with_capacity(text.len());
+fn prometheus_text(text: &str) -> String {
+    let mut prometheus_text = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         if line == "# EOF" || line.starts_with("# UNIT ") {
@@ -54,8 +54,8 @@ fn classic(text: &str) -> String {
         }
         let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
         else {
-            classic += line;
-            classic.push('\n');
+            prometheus_text += line;
+            prometheus_text.push('\n');
             continue;
         };
         let kind = lines.next_if(|next| next.starts_with("# TYPE ")).unwrap_or_default();
@@ -65,9 +65,9 @@ fn classic(text: &str) -> String {
             Some(kind) if !kind.is_empty() => (name.to_owned(), kind),
             Some(_) | None => (name.to_owned(), "untyped"),
         };
-        classic += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        prometheus_text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
-    classic
+    prometheus_text
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
         registry.register("checks", "Checks", Counter::<u64>::default());
         registry.register_with_unit("life", "Life", Unit::Seconds, Gauge::<i64>::default());
         registry.register("build", "Build", Info::new([("version", "1")]));
-        let text = Format::Classic.write(&registry).unwrap();
+        let text = MetricsFormat::Prometheus.write(&registry).unwrap();
         assert_eq!(
             text,
             "# HELP t_checks_total Checks.\n# TYPE t_checks_total counter\nt_checks_total 0\n\
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn whoever_understands_openmetrics_gets_it() {
         let mut headers = HeaderMap::new();
-        assert_eq!(Format::wanted_by(&headers), Format::Classic);
+        assert_eq!(MetricsFormat::negotiate(&headers), MetricsFormat::Prometheus);
         let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1,*/*;q=0.1";
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        assert_eq!(Format::wanted_by(&headers), Format::OpenMetrics);
+        assert_eq!(MetricsFormat::negotiate(&headers), MetricsFormat::OpenMetrics);
     }
 }

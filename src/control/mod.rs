@@ -16,46 +16,47 @@
 pub mod client;
 mod connection_activity;
 mod connection_limit;
-mod host;
+pub mod dashboard;
+mod error;
+mod host_check;
 mod id_map;
 mod metrics;
-pub mod page;
 mod peer;
-mod problem;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod routes;
-mod serve;
+mod server;
 mod socket;
 mod socket_watch;
-mod view;
+mod types;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::error::{ApiError, ApiErrorKind};
 pub use self::id_map::unmapped_readers;
-pub use self::peer::{Caller, outsiders};
-pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{
-    Interface, SocketReport, SocketState, listen, refuse, serve, serve_later, serve_public,
+pub use self::peer::{Caller, unusable_readers};
+pub use self::server::{
+    ControlServer, SocketReport, SocketState, listen, serve, serve_public, serve_startup_error,
+    serve_when_available,
 };
-pub use self::socket::{Bound, Inherited, SocketFault, bind, inherited};
-pub use self::socket_watch::POLLING as SOCKET_RETRY;
-pub use self::view::{
-    ConfigRejection, Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded,
-    Reloading, ServerView, Story, TokenView,
+pub use self::socket::{BoundSocket, InheritedSockets, SocketError, bind, inherited};
+pub use self::socket_watch::POLL_INTERVAL as SOCKET_RETRY;
+pub use self::types::{
+    ConfigRejection, Counts, EventView, Health, ListParams, Order, ReauthView, Reloaded, Reloading,
+    ServerView, TokenDetail, TokenPage, TokenView,
 };
 
-use self::page::Frame;
+use self::dashboard::Snapshot;
 use crate::lifecycle::OperatorRequest;
 use crate::secret::TokenValue;
 
 /// Where an answer is awaited.
-pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 
 /// A token's value on its way to whoever may have it. It is not known to be dead.
 #[derive(Debug)]
-pub struct Handed {
+pub struct IssuedValue {
     /// The value.
     pub value: TokenValue,
     /// The last answer said that it lives, and its bound is ahead.
@@ -64,7 +65,7 @@ pub struct Handed {
 
 /// Requests that wait for the daemon's loop, all connections together. Further ones wait on their
 /// connections.
-const WAITING: usize = 16;
+const COMMAND_QUEUE_LEN: usize = 16;
 
 /// Something that the daemon's loop is asked for.
 #[derive(Debug)]
@@ -72,16 +73,16 @@ pub enum Command {
     /// How the daemon is.
     Health(Reply<Health>),
     /// Tokens, a page at a time.
-    List(Listing, Reply<Page>),
+    List(ListParams, Reply<TokenPage>),
     /// What the page shows.
-    Look {
+    Dashboard {
         /// Whether with the tokens' names.
         names: bool,
         /// Where it is awaited.
-        reply: Reply<Frame>,
+        reply: Reply<Snapshot>,
     },
     /// One token in full.
-    Token(String, Reply<Story>),
+    Token(String, Reply<TokenDetail>),
     /// Something to be done for one token.
     Act {
         /// The token's name.
@@ -100,12 +101,12 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
         /// Where the value goes.
-        reply: Reply<Handed>,
+        reply: Reply<IssuedValue>,
     },
     /// Something that happened to the socket, for the event log.
     Socket(SocketReport),
     /// Nothing but a sign of life from the loop.
-    Alive(Reply<()>),
+    Ping(Reply<()>),
     /// The metrics.
     Metrics {
         /// Whether tokens may be named.
@@ -121,7 +122,7 @@ pub enum Command {
         reply: Reply<u64>,
     },
     /// What came of a reload.
-    Outcome {
+    ReloadOutcome {
         /// The reload's number.
         number: u64,
         /// Who asks.
@@ -133,5 +134,5 @@ pub enum Command {
 
 /// The loop's end of the interface, and the requests' end.
 pub fn channel() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
-    mpsc::channel(WAITING)
+    mpsc::channel(COMMAND_QUEUE_LEN)
 }

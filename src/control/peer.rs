@@ -60,15 +60,15 @@ fn groups_of(uid: u32) -> Vec<u32> {
 
 /// What is wrong with the `readers` of a configuration, in sentences: those that the system does
 /// not know, and those that cannot open the socket for want of `group`.
-pub fn outsiders(settings: &Settings, group: &str) -> Vec<String> {
+pub fn unusable_readers(settings: &Settings, group: &str) -> Vec<String> {
     let tokens = settings.tokens.iter().map(|token| ("token", &token.name, &token.upkeep));
     let inventories = settings.inventories.iter();
     let inventories = inventories.map(|one| ("inventory", &one.name, &one.upkeep));
     let socket_group = gid_of(group);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (section, name, upkeep) in tokens.chain(inventories) {
         for reader in &upkeep.readers {
-            let fault = match reader {
+            let error = match reader {
                 Reader::User(user) => match uid_of(user) {
                     None => Some("there is no such user".to_owned()),
                     Some(0) => None,
@@ -82,11 +82,11 @@ pub fn outsiders(settings: &Settings, group: &str) -> Vec<String> {
                 // Whoever of a group is in the other one too may read; nothing tells who that is.
                 Reader::Group(_) => None,
             };
-            let told = fault.map(|fault| format!("[{section}.{name}] readers: {reader}: {fault}"));
-            faults.extend(told);
+            let told = error.map(|error| format!("[{section}.{name}] readers: {reader}: {error}"));
+            errors.extend(told);
         }
     }
-    faults
+    errors
 }
 
 #[cfg(test)]

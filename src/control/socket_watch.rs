@@ -9,10 +9,10 @@ use inotify::{EventStream, Inotify, WatchMask};
 use tokio::time::{Sleep, sleep};
 
 /// Time between two looks at the file where it cannot be watched.
-pub const POLLING: Duration = Duration::from_secs(5);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// From the first event until the file is looked at: a replacement is several events.
-const SETTLING: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 /// Room for a few events without a name.
 const BUFFER_BYTES: usize = 1_024;
@@ -42,18 +42,18 @@ impl SocketWatch {
         Self { events: events.ok(), pause: None }
     }
 
-    /// No watch: the file is looked at every [`POLLING`].
+    /// No watch: the file is looked at every [`POLL_INTERVAL`].
     pub(super) const fn polling() -> Self {
         Self { events: None, pause: None }
     }
 
     /// Waits until the file may have been removed or replaced. Loses nothing when it is cancelled.
-    pub(super) async fn suspicion(&mut self) {
+    pub(super) async fn maybe_changed(&mut self) {
         if let (None, Some(events)) = (&self.pause, &mut self.events) {
             let _ = events.next().await;
-            self.pause = Some(Box::pin(sleep(SETTLING)));
+            self.pause = Some(Box::pin(sleep(SETTLE_TIME)));
         }
-        self.pause.get_or_insert_with(|| Box::pin(sleep(POLLING))).await;
+        self.pause.get_or_insert_with(|| Box::pin(sleep(POLL_INTERVAL))).await;
         self.pause = None;
     }
 }

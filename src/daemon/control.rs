@@ -16,8 +16,8 @@ use super::search::Search;
 use super::survey::Look;
 use crate::clock;
 use crate::control::{
-    self, Bound, Caller, Command, Handed, Health, Inherited, Problem, ProblemKind, Reply,
-    SOCKET_RETRY, SocketReport, SocketState,
+    self, ApiError, ApiErrorKind, BoundSocket, Caller, Command, Health, InheritedSockets,
+    IssuedValue, Reply, SOCKET_RETRY, SocketReport, SocketState,
 };
 use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{OperatorRequest, Validity};
@@ -36,10 +36,10 @@ impl Daemon {
     /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
     /// own, and on the address that is configured. Not being able to is a warning: tokens are
     /// kept alive all the same. Both are tried again until they work.
-    pub fn open_control(&mut self, inherited: Inherited) {
+    pub fn open_control(&mut self, inherited: InheritedSockets) {
         let (sender, commands) = control::channel();
         self.control.commands = Some(commands);
-        let Inherited { sockets, listeners, unusable } = inherited;
+        let InheritedSockets { sockets, listeners, unusable } = inherited;
         for error in unusable {
             self.warn_of_control("a socket that systemd handed over is not served", None, &error);
         }
@@ -97,7 +97,7 @@ impl Daemon {
         self.say(EventName::ConfigWarning, Severity::Info, message, fields);
     }
 
-    fn open_sockets(&mut self, mut sockets: Vec<Bound>, sender: &mpsc::Sender<Command>) {
+    fn open_sockets(&mut self, mut sockets: Vec<BoundSocket>, sender: &mpsc::Sender<Command>) {
         let path = self.settings.control.socket.clone();
         let place = path.display().to_string();
         if sockets.is_empty() {
@@ -113,7 +113,7 @@ impl Daemon {
                 }
                 Err(fault) => {
                     self.warn_of_no_socket(&place, &fault.to_string());
-                    let interface = control::serve_later(&path, GROUP, sender.clone());
+                    let interface = control::serve_when_available(&path, GROUP, sender.clone());
                     self.control.interfaces.push(interface);
                 }
             }
@@ -138,10 +138,10 @@ impl Daemon {
     fn report_socket(&mut self, report: &SocketReport) {
         let path = report.path.display().to_string();
         let (severity, message, error) = match &report.state {
-            SocketState::Made => {
+            SocketState::Created => {
                 (Severity::Info, "the control socket is served now".to_owned(), None)
             }
-            SocketState::MadeAgain => {
+            SocketState::Recreated => {
                 let message = "the control socket was removed or replaced; it was created again";
                 (Severity::Warn, message.to_owned(), None)
             }
@@ -177,16 +177,16 @@ impl Daemon {
                 }
             }
             Command::Socket(report) => self.report_socket(&report),
-            Command::Alive(reply) => drop(reply.send(Ok(()))),
+            Command::Ping(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
                 self.control.surveys.add(Look::Scrape(Scrape::begin(names, reply)));
             }
-            Command::Look { names, reply } => {
+            Command::Dashboard { names, reply } => {
                 self.control.surveys.add(Look::Picture(Picture::begin(names, reply)));
             }
             Command::Token(name, reply) => {
                 let story = self.roster.id_of(&name).and_then(|id| self.story(id));
-                drop(reply.send(story.ok_or_else(|| Problem::no_token(&name))));
+                drop(reply.send(story.ok_or_else(|| ApiError::no_token(&name))));
             }
             Command::Act { name, request, caller, reply } => {
                 let done = self.act(&name, request, caller);
@@ -208,28 +208,33 @@ impl Daemon {
                 }
             }
             // Whoever may not ask for one must not take up a place for the length of it either.
-            Command::Outcome { caller, reply, .. } if !caller.may_act() => {
+            Command::ReloadOutcome { caller, reply, .. } if !caller.may_act() => {
                 drop(reply.send(Err(forbidden())));
             }
-            Command::Outcome { number, reply, .. } => self.reloads.wait(number, reply),
+            Command::ReloadOutcome { number, reply, .. } => self.reloads.wait(number, reply),
         }
     }
 
-    fn act(&mut self, name: &str, request: OperatorRequest, caller: Caller) -> Result<(), Problem> {
+    fn act(
+        &mut self,
+        name: &str,
+        request: OperatorRequest,
+        caller: Caller,
+    ) -> Result<(), ApiError> {
         if !caller.may_act() {
             return Err(forbidden());
         }
-        let id = self.roster.id_of(name).ok_or_else(|| Problem::no_token(name))?;
+        let id = self.roster.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
         let asked = self.scheduler.request(id, request, clock::now(), &mut self.outputs);
-        asked.map_err(|refusal| Problem::new(ProblemKind::Conflict, refusal.to_string()))
+        asked.map_err(|refusal| ApiError::new(ApiErrorKind::Conflict, refusal.to_string()))
     }
 
     /// A value is handed to root, the daemon's user and the token's readers; who is one of these
     /// last is looked up beside the loop.
-    fn value(&mut self, name: String, caller: Caller, reply: Reply<Handed>) {
+    fn value(&mut self, name: String, caller: Caller, reply: Reply<IssuedValue>) {
         if self.roster.id_of(&name).is_none() {
             // Who may not act is not told which names there are by this path.
-            return drop(reply.send(Err(Problem::no_token(&name))));
+            return drop(reply.send(Err(ApiError::no_token(&name))));
         }
         if caller.may_act() {
             return self.hand_out(&name, caller, true, reply);
@@ -242,7 +247,13 @@ impl Daemon {
         });
     }
 
-    pub(super) fn hand_out(&mut self, name: &str, caller: Caller, may: bool, reply: Reply<Handed>) {
+    pub(super) fn hand_out(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        may: bool,
+        reply: Reply<IssuedValue>,
+    ) {
         let result = if may { self.value_of(name) } else { Err(forbidden()) };
         match &result {
             Ok(_) => {
@@ -257,24 +268,24 @@ impl Daemon {
 
     /// The value in use, unless it is known to be dead: whoever asks for it would only be refused
     /// by the server.
-    fn value_of(&self, name: &str) -> Result<Handed, Problem> {
+    fn value_of(&self, name: &str) -> Result<IssuedValue, ApiError> {
         let known = self.roster.id_of(name).and_then(|id| {
             let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
             Some((token, kept.value(token.active_slot()).map(ValueRef::to_value)))
         });
-        let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
+        let (token, value) = known.ok_or_else(|| ApiError::no_token(name))?;
         let lack = match (token.validity(), value) {
             (Validity::Expired, _) => "the token has expired",
             (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
             (_, None) => "the token has no value",
             (_, Some(value)) => {
                 let verified = token.expiry().is_some_and(|bound| bound > clock::now());
-                return Ok(Handed { value, verified });
+                return Ok(IssuedValue { value, verified });
             }
         };
         let is_coming = token.is_reauthenticating() || token.has_candidate();
         let next = if is_coming { "; a new value is on its way" } else { "" };
-        Err(Problem::new(ProblemKind::Conflict, format!("{lack}{next}")))
+        Err(ApiError::new(ApiErrorKind::Conflict, format!("{lack}{next}")))
     }
 
     fn readers(&self, name: &str) -> Vec<Reader> {
@@ -294,7 +305,7 @@ impl Daemon {
         &mut self,
         (token, action): (Option<&str>, &str),
         caller: Caller,
-        problem: Option<&Problem>,
+        problem: Option<&ApiError>,
     ) {
         let uid = Some(caller.uid);
         let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
@@ -323,14 +334,14 @@ impl Daemon {
     }
 }
 
-fn forbidden() -> Problem {
+fn forbidden() -> ApiError {
     let message = "only root and the daemon's own user may do that; those whom a token's \
                    `readers` name may fetch its value";
-    Problem::new(ProblemKind::Forbidden, message)
+    ApiError::new(ApiErrorKind::Forbidden, message)
 }
 
-fn stopping() -> Problem {
-    Problem::new(ProblemKind::Conflict, "tokenkeep is stopping")
+fn stopping() -> ApiError {
+    ApiError::new(ApiErrorKind::Conflict, "tokenkeep is stopping")
 }
 
 const fn word(request: OperatorRequest) -> &'static str {
@@ -357,11 +368,11 @@ mod tests {
         let number = daemon.reloads.ask().0;
         let mut wait = |caller| {
             let (reply, mut answer) = oneshot::channel();
-            daemon.command(Command::Outcome { number, caller, reply });
+            daemon.command(Command::ReloadOutcome { number, caller, reply });
             answer.try_recv().ok().map(|answer| answer.map_err(|problem| problem.kind))
         };
         let foreign = Caller { uid: u32::MAX - 1, gid: 0 };
-        assert_eq!(wait(foreign), Some(Err(ProblemKind::Forbidden)));
+        assert_eq!(wait(foreign), Some(Err(ApiErrorKind::Forbidden)));
         assert_eq!(wait(Caller { uid: 0, gid: 0 }), None, "it has not ended");
     }
 }

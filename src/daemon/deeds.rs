@@ -14,7 +14,7 @@ use super::reading::Fresh;
 use super::roster::StockId;
 use super::server_client::{Built, ServerClient};
 use crate::clock;
-use crate::control::{Caller, Handed, Reply};
+use crate::control::{Caller, IssuedValue, Reply};
 use crate::lifecycle::{CheckResult, Method, ReauthError, Slot};
 use crate::outcome::{CallError, Connection};
 use crate::scheduler::{Ticket, TokenId};
@@ -40,7 +40,7 @@ pub(super) enum Done {
     /// The file of a value that is kept in the state directory was tried again.
     Rewritten { id: TokenId, name: Box<str>, result: Result<Stored, StoreFault> },
     /// It is known whether somebody may read a token's value.
-    Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
+    Introduced { name: String, caller: Caller, may: bool, reply: Reply<IssuedValue> },
     /// Sources were looked at.
     Looked(Vec<Look>),
     /// The source of a value that the server calls dead was read again; the answer is still to

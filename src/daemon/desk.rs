@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::survey::Surveys;
 use crate::clock;
-use crate::control::{Command, Interface};
+use crate::control::{Command, ControlServer};
 use crate::settings::Control;
 use crate::time::Moment;
 
@@ -23,7 +23,7 @@ pub(super) struct Desk {
     /// `None` without an interface.
     pub(super) commands: Option<mpsc::Receiver<Command>>,
     /// They end with the daemon.
-    pub(super) interfaces: Vec<Interface>,
+    pub(super) interfaces: Vec<ControlServer>,
     /// When `control.listen` is tried again, if it could not be listened on.
     pub(super) listen_retry: Option<(Moment, mpsc::Sender<Command>)>,
     /// `[control]` as of the start.
@@ -104,7 +104,7 @@ pub(super) mod tests {
     use super::super::deeds::Done;
     use super::*;
     use crate::clock::Alarm;
-    use crate::control::{Listing, Problem, channel};
+    use crate::control::{ApiError, ListParams, channel};
     use crate::settings::load;
 
     /// A daemon of one token, with somebody who asks.
@@ -127,8 +127,8 @@ pub(super) mod tests {
     /// else's has come.
     async fn saturated<T>(
         daemon: &mut Daemon,
-        mut answer: oneshot::Receiver<Result<T, Problem>>,
-    ) -> Option<Result<T, Problem>> {
+        mut answer: oneshot::Receiver<Result<T, ApiError>>,
+    ) -> Option<Result<T, ApiError>> {
         let mut alarm = Alarm::new().unwrap();
         let end = clock::now() + Duration::from_secs(10);
         while clock::now() < end {
@@ -147,7 +147,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut daemon, sender) = attended(folder.path());
         let (reply, answer) = oneshot::channel();
-        sender.send(Command::Alive(reply)).await.unwrap();
+        sender.send(Command::Ping(reply)).await.unwrap();
         assert_eq!(saturated(&mut daemon, answer).await, Some(Ok(())));
     }
 
@@ -156,7 +156,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut daemon, sender) = attended(folder.path());
         let (reply, answer) = oneshot::channel();
-        sender.send(Command::List(Listing::default(), reply)).await.unwrap();
+        sender.send(Command::List(ListParams::default(), reply)).await.unwrap();
         let page = saturated(&mut daemon, answer).await.expect("an answer").unwrap();
         assert_eq!(page.tokens.len(), 1);
     }
@@ -167,11 +167,11 @@ pub(super) mod tests {
         let (mut daemon, sender) = attended(folder.path());
         let (looks, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
         for reply in looks {
-            daemon.command(Command::List(Listing::default(), reply));
+            daemon.command(Command::List(ListParams::default(), reply));
         }
         let (reply, _answer) = oneshot::channel();
-        sender.send(Command::Alive(reply)).await.unwrap();
-        assert!(matches!(daemon.control.next().await, Some(Command::Alive(_))));
+        sender.send(Command::Ping(reply)).await.unwrap();
+        assert!(matches!(daemon.control.next().await, Some(Command::Ping(_))));
         assert!(daemon.control.next().await.is_none(), "a look goes on");
     }
 }

@@ -6,7 +6,7 @@ use super::Daemon;
 use super::views::{counted, level};
 use super::worst::{Worst, rank};
 use crate::control::Reply;
-use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
+use crate::control::dashboard::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
 use crate::lifecycle::TokenSummary;
 
 /// Rows that are written at once: each has a name to be copied.
@@ -19,7 +19,7 @@ const NOTES: usize = 100;
 #[derive(Debug)]
 pub(super) struct Picture {
     names: bool,
-    reply: Reply<Frame>,
+    reply: Reply<Snapshot>,
     stage: Stage,
 }
 
@@ -31,14 +31,14 @@ enum Stage {
     Writing {
         /// The keys without a row so far, the highest first.
         keys: Vec<u32>,
-        rows: Vec<Row>,
+        rows: Vec<TokenRow>,
     },
 }
 
 impl Picture {
     /// A look that is to begin.
-    pub(super) const fn begin(names: bool, reply: Reply<Frame>) -> Self {
-        Self { names, reply, stage: Stage::Finding(Worst::new(MOST_ROWS)) }
+    pub(super) const fn begin(names: bool, reply: Reply<Snapshot>) -> Self {
+        Self { names, reply, stage: Stage::Finding(Worst::new(MAX_ROWS)) }
     }
 
     pub(super) fn is_wanted(&self) -> bool {
@@ -71,14 +71,14 @@ impl Daemon {
             return Some(Picture { names, reply, stage: Stage::Writing { keys, rows } });
         }
         // Whoever asked may have gone.
-        let _ = reply.send(Ok(self.frame(rows, names)));
+        let _ = reply.send(Ok(self.snapshot(rows, names)));
         None
     }
 
-    fn row(&self, key: u32, names: bool) -> Option<Row> {
+    fn row(&self, key: u32, names: bool) -> Option<TokenRow> {
         let id = self.scheduler.id_of(key)?;
         let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
-        Some(Row {
+        Some(TokenRow {
             id: key,
             name: names.then(|| Arc::from(kept.name())),
             server: kept.terms().server.index(),
@@ -89,11 +89,11 @@ impl Daemon {
         })
     }
 
-    fn frame(&self, rows: Vec<Row>, names: bool) -> Frame {
+    fn snapshot(&self, rows: Vec<TokenRow>, names: bool) -> Snapshot {
         let states = self.counts();
         let rest = states.total.saturating_sub(rows.len());
         let next_check = self.scheduler.next_wake();
-        Frame {
+        Snapshot {
             rows,
             rest,
             states,
@@ -122,9 +122,9 @@ impl Daemon {
         told
     }
 
-    fn notes(&self, names: bool) -> Vec<Note> {
+    fn notes(&self, names: bool) -> Vec<EventNote> {
         let latest = self.event_log.history().latest(NOTES);
-        let notes = latest.map(|(seq, event)| Note {
+        let notes = latest.map(|(seq, event)| EventNote {
             seq,
             at_ms: event.at.as_millisecond(),
             event: event.name.as_str(),

@@ -1,6 +1,6 @@
 //! Which reload is which, and who waits for its end. What a reload does is not known here.
 
-use crate::control::{Problem, ProblemKind, Reloaded, Reply};
+use crate::control::{ApiError, ApiErrorKind, Reloaded, Reply};
 
 /// Reloads by their numbers, from 1: one at a time, and one more after it at most.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Reloads {
         let asked = self.begun + u64::from(self.again);
         if !(1..=asked).contains(&number) {
             let message = format!("there was no reload {number}; has the daemon restarted?");
-            drop(reply.send(Err(Problem::new(ProblemKind::NotFound, message))));
+            drop(reply.send(Err(ApiError::new(ApiErrorKind::NotFound, message))));
         } else if number <= self.ended {
             drop(reply.send(Ok(self.last.clone())));
         } else {
@@ -79,7 +79,7 @@ mod tests {
     fn waiter(
         reloads: &mut Reloads,
         number: u64,
-    ) -> impl FnMut() -> Option<Result<Reloaded, Problem>> + use<> {
+    ) -> impl FnMut() -> Option<Result<Reloaded, ApiError>> + use<> {
         let (reply, mut answer) = oneshot::channel();
         reloads.wait(number, reply);
         move || answer.try_recv().ok()
@@ -116,7 +116,7 @@ mod tests {
         reloads.ask();
         for number in [0, 2] {
             let heard = waiter(&mut reloads, number)().expect("an answer");
-            assert_eq!(heard.map_err(|problem| problem.kind), Err(ProblemKind::NotFound));
+            assert_eq!(heard.map_err(|problem| problem.kind), Err(ApiErrorKind::NotFound));
         }
     }
 }

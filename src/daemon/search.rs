@@ -5,7 +5,7 @@ use glob::Pattern;
 use super::Daemon;
 use super::roster::Roster;
 use super::worst::{Rank, Worst, rank};
-use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
+use crate::control::{ApiError, ApiErrorKind, ListParams, Order, Reply, TokenPage};
 use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::TokenId;
 use crate::time::Moment;
@@ -22,7 +22,7 @@ pub(super) struct Search {
     wanted: Wanted,
     limit: usize,
     found: Found,
-    reply: Reply<Page>,
+    reply: Reply<TokenPage>,
 }
 
 /// Which tokens are looked for.
@@ -41,7 +41,7 @@ enum Found {
 }
 
 impl Wanted {
-    fn parse(listing: &Listing) -> Result<Self, Problem> {
+    fn parse(listing: &ListParams) -> Result<Self, ApiError> {
         let name = listing.filter.as_deref().map(Pattern::new).transpose();
         let name = name.map_err(|error| bad(&format!("filter: {}", error.msg)))?;
         let mut states = Vec::new();
@@ -61,7 +61,7 @@ impl Wanted {
 
 impl Search {
     /// A look for `listing`; what cannot be looked for is answered at once.
-    pub(super) fn begin(listing: &Listing, reply: Reply<Page>) -> Option<Self> {
+    pub(super) fn begin(listing: &ListParams, reply: Reply<TokenPage>) -> Option<Self> {
         let limit = listing.limit.unwrap_or(PAGE);
         let parts = Wanted::parse(listing).and_then(|wanted| {
             if !(1..=LONGEST_PAGE).contains(&limit) {
@@ -156,7 +156,7 @@ impl Daemon {
         let ids = keys.iter().filter_map(|key| self.scheduler.id_of(*key));
         let tokens = ids.filter_map(|id| self.view(id)).collect();
         let config_rejected = self.config_rejected.clone();
-        let page = Page { counts: self.counts(), matched, tokens, next, config_rejected };
+        let page = TokenPage { counts: self.counts(), matched, tokens, next, config_rejected };
         // Whoever asked may have gone.
         let _ = reply.send(Ok(page));
     }
@@ -167,7 +167,7 @@ fn write_cursor((state, bound, key): Rank) -> String {
     format!("{}.{}.{key}", state.as_str(), bound.as_millis())
 }
 
-fn parse_cursor(text: &str) -> Result<Rank, Problem> {
+fn parse_cursor(text: &str) -> Result<Rank, ApiError> {
     let mut parts = text.split('.');
     let state =
         parts.next().and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
@@ -179,14 +179,14 @@ fn parse_cursor(text: &str) -> Result<Rank, Problem> {
     }
 }
 
-fn bad(message: &str) -> Problem {
-    Problem::new(ProblemKind::BadRequest, message)
+fn bad(message: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::BadRequest, message)
 }
 
 /// For every `listing`: its filter fits the names that it should, and fits each in bounded time; a
 /// cursor is read as it was written. See `crate::fuzzing`.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn check_filter(listing: &Listing) {
+pub(crate) fn check_filter(listing: &ListParams) {
     let filter = listing.filter.as_deref().unwrap_or_default();
     let longest = "a".repeat(64);
     let wanted = Wanted::parse(listing);

@@ -228,7 +228,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::control::{Listing, Order};
+    use crate::control::{ListParams, Order};
 
     fn scrape() -> Look {
         Look::Scrape(Scrape::begin(true, oneshot::channel().0))
@@ -236,7 +236,7 @@ mod tests {
 
     fn search(order: Order, filter: Option<&str>) -> Look {
         let filter = filter.map(str::to_owned);
-        let listing = Listing { filter, order, ..Listing::default() };
+        let listing = ListParams { filter, order, ..ListParams::default() };
         Look::Search(Search::begin(&listing, oneshot::channel().0).unwrap())
     }
 

@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use crate::clock;
-use crate::control::{Counts, EventView, ReauthView, ServerView, Story, TokenView};
+use crate::control::{Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView};
 use crate::event_log::{LoggedEvent, Severity};
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
@@ -37,7 +37,7 @@ impl Daemon {
         })
     }
 
-    pub(super) fn story(&self, id: TokenId) -> Option<Story> {
+    pub(super) fn story(&self, id: TokenId) -> Option<TokenDetail> {
         let (token, kept) = (self.scheduler.token(id)?, self.roster.token(id)?);
         let now = clock::now();
         let policy = self.scheduler.spec(id).and_then(|spec| spec.policy.reauth);
@@ -47,7 +47,7 @@ impl Daemon {
             max_attempts: policy.max_attempts.get(),
             next_attempt_ms: token.next_attempt().map(|next| whole_millis(next.since(now))),
         });
-        Some(Story {
+        Some(TokenDetail {
             token: self.view(id)?,
             source: kept.source().as_ref().map(token_file::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),

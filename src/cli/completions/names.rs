@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::place::Place;
 use crate::cli::remote::{Where, paths};
 use crate::cli::{Failure, runtime};
-use crate::control::{Listing, Order, Page};
+use crate::control::{ListParams, Order, TokenPage};
 use crate::text::is_hidden;
 
 /// Nobody waits longer at a prompt. It covers the reading of the configuration too.
@@ -36,15 +36,16 @@ pub(super) fn ask(place: &Place) -> Result<Offer, Failure> {
     Ok(page.map_or_else(Offer::default, |page| offer(page, place)))
 }
 
-async fn page(place: &Place) -> Option<Page> {
+async fn page(place: &Place) -> Option<TokenPage> {
     let socket = Where { socket: place.socket.clone() };
     let (mut client, _) = socket.find(&place.config).await;
     let filter = Some(format!("{}*", Pattern::escape(&place.prefix)));
-    let listing = Listing { filter, order: Order::Any, limit: Some(MOST), ..Listing::default() };
+    let listing =
+        ListParams { filter, order: Order::Any, limit: Some(MOST), ..ListParams::default() };
     client.get(&paths::tokens(&listing)).await.ok()
 }
 
-fn offer(page: Page, place: &Place) -> Offer {
+fn offer(page: TokenPage, place: &Place) -> Offer {
     // A name with characters that a terminal does not show cannot be told from another one.
     let fits = |name: &String| {
         (place.after_options || !name.starts_with('-')) && !name.contains(is_hidden)

@@ -129,8 +129,8 @@ fn on_this_machine(
                 check_reauth(reauth, &diagnosis);
             }
             steps.begin("`readers`");
-            for outsider in control::outsiders(settings, GROUP) {
-                diagnosis.warning(outsider);
+            for warning in control::unusable_readers(settings, GROUP) {
+                diagnosis.warning(warning);
             }
             steps.begin("limits and clock");
             system::limits(settings, &diagnosis);

@@ -12,8 +12,8 @@ use super::table::short;
 use super::{Errand, Where, all, is_pattern, named, paths};
 use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
 use crate::clock;
-use crate::control::client::{Client, ClientFault};
-use crate::control::{ProblemKind, Story};
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiErrorKind, TokenDetail};
 use crate::text::printable;
 use crate::time::Moment;
 
@@ -186,12 +186,12 @@ fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result
 }
 
 /// Whether a refusal concerns the one token only.
-fn is_his_own(fault: &ClientFault) -> bool {
-    matches!(fault.kind(), Some(ProblemKind::NotFound | ProblemKind::Conflict))
+fn is_his_own(fault: &ControlClientError) -> bool {
+    matches!(fault.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
 }
 
 /// The tokens that are named, each once.
-async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ClientFault> {
+async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ControlClientError> {
     let mut chosen = Vec::new();
     for name in names {
         if is_pattern(name) && named(client, name).await?.is_none() {
@@ -225,9 +225,9 @@ async fn outcome(
     client: &mut Client,
     action: Action,
     asked: &Asked,
-) -> Result<Outcome, ClientFault> {
+) -> Result<Outcome, ControlClientError> {
     loop {
-        let story: Story = client.get(&paths::token(&asked.name, &[])).await?;
+        let story: TokenDetail = client.get(&paths::token(&asked.name, &[])).await?;
         let passed = clock::now().since(asked.at);
         if let Some(outcome) = judge(action, &story, asked.timestamp, passed) {
             return Ok(outcome);
@@ -247,7 +247,12 @@ async fn outcome(
 }
 
 /// What a token's story says came of what was asked for `passed` ago; `None` if nothing yet.
-fn judge(action: Action, story: &Story, since: Timestamp, passed: Duration) -> Option<Outcome> {
+fn judge(
+    action: Action,
+    story: &TokenDetail,
+    since: Timestamp,
+    passed: Duration,
+) -> Option<Outcome> {
     let later = story
         .events
         .iter()

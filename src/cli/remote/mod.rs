@@ -25,8 +25,8 @@ pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 
 use super::{Failure, complain, runtime};
-use crate::control::client::{Client, ClientFault};
-use crate::control::{Listing, Order, Page, ProblemKind, Story};
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiErrorKind, ListParams, Order, TokenDetail, TokenPage};
 use crate::settings::{self, FaultKind, Faults};
 
 /// How long the configuration is read for the sake of the socket's path.
@@ -141,16 +141,18 @@ pub(super) fn run(errand: impl Errand, config: &Path) -> Result<(), Failure> {
 
 impl Failure {
     /// The exit status for what the daemon, or its absence, has said.
-    pub(super) const fn status_of(fault: &ClientFault) -> u8 {
+    pub(super) const fn status_of(fault: &ControlClientError) -> u8 {
         match fault {
-            ClientFault::NoDaemon { .. } => super::EX_UNAVAILABLE,
-            ClientFault::NotAllowed(_) => super::EX_NOPERM,
-            ClientFault::Answer(_) => super::EX_SOFTWARE,
-            ClientFault::Refused(problem) => match problem.kind {
-                ProblemKind::Forbidden => super::EX_NOPERM,
-                ProblemKind::Unavailable => super::EX_UNAVAILABLE,
-                ProblemKind::BadRequest => super::EX_USAGE,
-                ProblemKind::NotFound | ProblemKind::MethodNotAllowed | ProblemKind::Conflict => 1,
+            ControlClientError::NoDaemon { .. } => super::EX_UNAVAILABLE,
+            ControlClientError::PermissionDenied(_) => super::EX_NOPERM,
+            ControlClientError::InvalidResponse(_) => super::EX_SOFTWARE,
+            ControlClientError::Api(problem) => match problem.kind {
+                ApiErrorKind::Forbidden => super::EX_NOPERM,
+                ApiErrorKind::Unavailable => super::EX_UNAVAILABLE,
+                ApiErrorKind::BadRequest => super::EX_USAGE,
+                ApiErrorKind::NotFound
+                | ApiErrorKind::MethodNotAllowed
+                | ApiErrorKind::Conflict => 1,
             },
         }
     }
@@ -162,23 +164,26 @@ fn is_pattern(name: &str) -> bool {
 }
 
 /// The token of this name; `None` where there is none, and the name is a pattern.
-async fn named(client: &mut Client, name: &str) -> Result<Option<Box<Story>>, ClientFault> {
+async fn named(
+    client: &mut Client,
+    name: &str,
+) -> Result<Option<Box<TokenDetail>>, ControlClientError> {
     match client.get(&paths::token(name, &[])).await {
         Ok(story) => Ok(Some(Box::new(story))),
-        Err(fault) if is_pattern(name) && fault.kind() == Some(ProblemKind::NotFound) => Ok(None),
+        Err(fault) if is_pattern(name) && fault.kind() == Some(ApiErrorKind::NotFound) => Ok(None),
         Err(fault) => Err(fault),
     }
 }
 
 /// All tokens that fit `filter`, page by page, with the counts of all of them.
-async fn all(client: &mut Client, filter: Option<&str>) -> Result<Page, ClientFault> {
+async fn all(client: &mut Client, filter: Option<&str>) -> Result<TokenPage, ControlClientError> {
     let filter = filter.map(str::to_owned);
     let mut listing =
-        Listing { filter, order: Order::Any, limit: Some(1_000), ..Listing::default() };
-    let mut all: Page = client.get(&paths::tokens(&listing)).await?;
+        ListParams { filter, order: Order::Any, limit: Some(1_000), ..ListParams::default() };
+    let mut all: TokenPage = client.get(&paths::tokens(&listing)).await?;
     while let Some(next) = all.next.take() {
         listing.cursor = Some(next);
-        let page: Page = client.get(&paths::tokens(&listing)).await?;
+        let page: TokenPage = client.get(&paths::tokens(&listing)).await?;
         all.tokens.extend(page.tokens);
         (all.counts, all.next) = (page.counts, page.next);
     }

@@ -1,8 +1,8 @@
 //! The convention of the monitoring plugins: one line, performance data, a status of 0 to 3.
 
 use super::table::{by_state, summary};
-use crate::control::client::ClientFault;
-use crate::control::{Counts, Page};
+use crate::control::client::ControlClientError;
+use crate::control::{Counts, TokenPage};
 use crate::text::printable;
 
 const OK: u8 = 0;
@@ -11,7 +11,7 @@ const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
 
 /// The line, and the status to exit with.
-pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
+pub(super) fn render(answer: &Result<TokenPage, ControlClientError>) -> (String, u8) {
     match answer {
         Ok(page) => {
             let rejected = page.config_rejected.as_ref();
@@ -60,7 +60,7 @@ const fn status(counts: &Counts) -> u8 {
     }
 }
 
-fn data(page: &Page) -> String {
+fn data(page: &TokenPage) -> String {
     let total = page.counts.total;
     let counts = by_state(&page.counts);
     let mut data: Vec<_> =
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn said(counts: Counts) -> (String, u8) {
-        render(&Ok(Page {
+        render(&Ok(TokenPage {
             counts,
             matched: None,
             tokens: Vec::new(),
@@ -92,6 +92,6 @@ mod tests {
         assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 3 alive|alive=3;;;0;3 "), "{line}");
         assert_eq!(said(Counts { alive: 2, retrying: 1, ..counts }).1, WARNING);
         assert_eq!(said(Counts { alive: 2, missing: 1, ..counts }).1, CRITICAL);
-        assert_eq!(render(&Err(ClientFault::Answer("x".into()))).1, UNKNOWN);
+        assert_eq!(render(&Err(ControlClientError::InvalidResponse("x".into()))).1, UNKNOWN);
     }
 }

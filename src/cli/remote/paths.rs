@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::control::Listing;
+use crate::control::ListParams;
 
 fn base() -> Url {
     // A URL of our own, and so always one.
@@ -19,7 +19,7 @@ pub(super) fn token(name: &str, below: &[&str]) -> String {
 }
 
 /// The path of a list of tokens.
-pub(in crate::cli) fn tokens(listing: &Listing) -> String {
+pub(in crate::cli) fn tokens(listing: &ListParams) -> String {
     let mut url = base();
     url.set_path("v1/tokens");
     let fields = serde_json::to_value(listing).unwrap_or_default();
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_query_names_what_is_wanted_and_nothing_else() {
         let listing =
-            Listing { filter: Some("a&b*".into()), limit: Some(50), ..Listing::default() };
+            ListParams { filter: Some("a&b*".into()), limit: Some(50), ..ListParams::default() };
         assert_eq!(tokens(&listing), "/v1/tokens?filter=a%26b*&limit=50&order=worst");
     }
 }

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{Errand, Where};
 use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print_text};
 use crate::control::Reloaded;
-use crate::control::client::{Client, ClientFault, Wanted};
+use crate::control::client::{Client, ControlClientError, ReloadRequest};
 use crate::text::words;
 
 /// Have the daemon read its configuration again
@@ -39,7 +39,7 @@ impl Errand for Reload {
 
     async fn run(self, client: &mut Client) -> Result<u8, Failure> {
         if !self.wait {
-            drop(client.reload(Wanted::Another { wait: false }).await?);
+            drop(client.reload(ReloadRequest::New { wait: false }).await?);
             return Ok(0);
         }
         let progress = Progress::waiting();
@@ -67,12 +67,12 @@ impl Errand for Reload {
 }
 
 /// Asks for a reload and waits for its end, for as long as it takes.
-async fn ended(client: &mut Client) -> Result<Reloaded, ClientFault> {
-    let mut wanted = Wanted::Another { wait: true };
+async fn ended(client: &mut Client) -> Result<Reloaded, ControlClientError> {
+    let mut wanted = ReloadRequest::New { wait: true };
     loop {
         match client.reload(wanted).await? {
             Ok(outcome) => return Ok(outcome),
-            Err(reloading) => wanted = Wanted::EndOf(reloading),
+            Err(reloading) => wanted = ReloadRequest::Wait(reloading),
         }
     }
 }

@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::screen::Screen;
 use super::{Errand, Where, all, monitor, named, paths, story, table};
 use crate::cli::{Failure, complain, print, print_text, printed};
-use crate::control::client::{Client, ClientFault};
-use crate::control::{Counts, Listing, Page, Problem, Story, TokenView};
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, TokenView};
 use crate::lifecycle::State;
 use crate::text::printable_lines;
 
@@ -51,8 +51,8 @@ pub(in crate::cli) struct Status {
 
 /// What is told.
 enum Told {
-    Page(Page),
-    Story(Box<Story>),
+    Page(TokenPage),
+    Detail(Box<TokenDetail>),
 }
 
 impl Errand for Status {
@@ -80,18 +80,18 @@ impl Errand for Status {
 }
 
 impl Status {
-    async fn ask(&self, client: &mut Client) -> Result<Told, ClientFault> {
+    async fn ask(&self, client: &mut Client) -> Result<Told, ControlClientError> {
         let story = match &self.name {
             Some(name) => named(client, name).await?,
             None => None,
         };
         match story {
-            Some(story) => Ok(Told::Story(story)),
+            Some(story) => Ok(Told::Detail(story)),
             None => self.page(client).await.map(Told::Page),
         }
     }
 
-    async fn page(&self, client: &mut Client) -> Result<Page, ClientFault> {
+    async fn page(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
         let filter = self.name.as_deref();
         if self.all {
             let mut page = all(client, filter).await?;
@@ -99,16 +99,16 @@ impl Status {
             return Ok(page);
         }
         let filter = filter.map(str::to_owned);
-        let listing = Listing { filter, limit: Some(ROWS), ..Listing::default() };
+        let listing = ListParams { filter, limit: Some(ROWS), ..ListParams::default() };
         client.get(&paths::tokens(&listing)).await
     }
 
     /// What a monitoring plugin speaks of: all tokens, or those alone that are asked about.
-    async fn watched(&self, client: &mut Client) -> Result<Page, ClientFault> {
+    async fn watched(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
         let Some(name) = &self.name else { return self.page(client).await };
         let mut page = all(client, Some(name)).await?;
         if page.tokens.is_empty() {
-            return Err(ClientFault::Refused(Problem::no_token(name)));
+            return Err(ControlClientError::Api(ApiError::no_token(name)));
         }
         page.tokens.sort_by_key(|token| (rank(&token.state), token.remaining_ms));
         page.counts = tally(&page.tokens);
@@ -166,7 +166,7 @@ impl Told {
     fn render(&self, screen: Screen) -> String {
         match self {
             Self::Page(page) => table::render(page, screen).collect(),
-            Self::Story(story) => story::render(story, screen),
+            Self::Detail(story) => story::render(story, screen),
         }
     }
 
@@ -174,7 +174,7 @@ impl Told {
     fn print(&self, screen: Screen) -> Result<(), Failure> {
         match self {
             Self::Page(page) => table::render(page, screen).try_for_each(|part| print(&part)),
-            Self::Story(story) => print(&story::render(story, screen)),
+            Self::Detail(story) => print(&story::render(story, screen)),
         }
     }
 
@@ -186,7 +186,7 @@ impl Told {
         let mut output = BufWriter::new(io::stdout().lock());
         let told = match self {
             Self::Page(page) => serde_json::to_writer_pretty(&mut output, page),
-            Self::Story(story) => serde_json::to_writer_pretty(&mut output, story),
+            Self::Detail(story) => serde_json::to_writer_pretty(&mut output, story),
         };
         printed(told.map_err(io::Error::from).and_then(|()| output.write_all(b"\n")))?;
         printed(output.flush())
@@ -197,7 +197,7 @@ impl Told {
         let lives = |state: &str| matches!(state, "alive" | "retrying");
         let well = match self {
             Self::Page(page) => page.tokens.iter().all(|token| lives(&token.state)),
-            Self::Story(story) => lives(&story.token.state),
+            Self::Detail(story) => lives(&story.token.state),
         };
         u8::from(!well)
     }

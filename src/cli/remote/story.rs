@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use super::table::short;
-use crate::control::{EventView, Story};
+use crate::control::{EventView, TokenDetail};
 use crate::text::printable;
 
 const RESET: &str = "\x1b[0m";
@@ -14,7 +14,7 @@ const DIM: &str = "\x1b[2m";
 const NO_REAUTH: &str = "none; a new value can only come from the source";
 
 /// A line for each fact, then a timeline.
-pub(super) fn render(story: &Story, screen: Screen) -> String {
+pub(super) fn render(story: &TokenDetail, screen: Screen) -> String {
     let token = &story.token;
     let mut lines = vec![
         ("token", token.name.clone()),
@@ -57,7 +57,7 @@ pub(super) fn render(story: &Story, screen: Screen) -> String {
     text
 }
 
-fn state(story: &Story) -> String {
+fn state(story: &TokenDetail) -> String {
     match story.failures {
         0 => story.token.state.clone(),
         1 => format!("{}, the last call failed", story.token.state),
@@ -65,7 +65,7 @@ fn state(story: &Story) -> String {
     }
 }
 
-fn life(story: &Story) -> String {
+fn life(story: &TokenDetail) -> String {
     let of = story.token.life_ms.map(|life| format!(" of {}", short(life))).unwrap_or_default();
     match story.token.remaining_ms {
         None => "not known".to_owned(),
@@ -74,7 +74,7 @@ fn life(story: &Story) -> String {
     }
 }
 
-fn reauth(story: &Story) -> String {
+fn reauth(story: &TokenDetail) -> String {
     let Some(reauth) = &story.reauth else { return NO_REAUTH.to_owned() };
     let next = reauth.next_attempt_ms.map(|next| format!(", the next in {}", short(next)));
     let (name, left, most) = (&reauth.name, reauth.attempts_left, reauth.max_attempts);

@@ -7,7 +7,7 @@ use comfy_table::{
 use comfy_table::{LineStyle, TableStyle};
 
 use super::screen::Screen;
-use crate::control::{ConfigRejection, Counts, Page, TokenView};
+use crate::control::{ConfigRejection, Counts, TokenPage, TokenView};
 use crate::text::{grouped, printable, token_counts};
 
 /// Columns that are never shortened.
@@ -31,7 +31,7 @@ const ROWS: usize = 10_000;
 
 /// The page, a line for each token, and how all tokens are: in parts, as a table of a million
 /// rows takes gigabytes to be made at once.
-pub(super) fn render(page: &Page, screen: Screen) -> impl Iterator<Item = String> {
+pub(super) fn render(page: &TokenPage, screen: Screen) -> impl Iterator<Item = String> {
     let tables = page.tokens.chunks(ROWS).map(move |tokens| rows(tokens, screen) + "\n");
     let left_out = page.matched.unwrap_or_default().saturating_sub(page.tokens.len());
     let rest = match left_out {

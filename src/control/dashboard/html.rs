@@ -5,18 +5,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// The page's text: style and script stand in it, and it needs nothing else.
-const TEXT: &str = include_str!("page.html");
+const TEXT: &str = include_str!("dashboard.html");
 
 /// The page, ready to be served.
 #[derive(Debug, Clone)]
-pub(in crate::control) struct Document {
-    policy: String,
+pub(in crate::control) struct DashboardHtml {
+    csp: String,
 }
 
-impl Document {
+impl DashboardHtml {
     /// The page with the policy for its style and script.
     pub(in crate::control) fn new() -> Self {
-        Self { policy: policy(TEXT) }
+        Self { csp: csp(TEXT) }
     }
 
     /// The page as HTML in UTF-8.
@@ -25,14 +25,14 @@ impl Document {
     }
 
     /// Its `Content-Security-Policy`.
-    pub(in crate::control) fn policy(&self) -> &str {
-        &self.policy
+    pub(in crate::control) fn csp(&self) -> &str {
+        &self.csp
     }
 }
 
 /// Allows the page's own style and script by their hashes, its icon, and questions to where the
 /// page came from; nothing else, and no other page may show it in a frame.
-fn policy(page: &str) -> String {
+fn csp(page: &str) -> String {
     let hash = |tag| {
         let text = inside(page, tag).unwrap_or_default();
         STANDARD.encode(digest(&SHA256, text.as_bytes()))
@@ -59,20 +59,20 @@ mod tests {
     #[test]
     fn the_policy_holds_the_hashes_of_style_and_script_as_they_stand() {
         // Made with: printf a | openssl dgst -sha256 -binary | base64
-        let policy = policy("<style>a</style><script>b</script>");
+        let csp = csp("<style>a</style><script>b</script>");
         assert!(
-            policy.contains("style-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"),
-            "{policy}"
+            csp.contains("style-src 'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"),
+            "{csp}"
         );
         assert!(
-            policy.contains("script-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0='"),
-            "{policy}"
+            csp.contains("script-src 'sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0='"),
+            "{csp}"
         );
     }
 
     #[test]
     fn nothing_inline_is_allowed_without_its_hash() {
-        assert!(!Document::new().policy().contains("unsafe"));
+        assert!(!DashboardHtml::new().csp().contains("unsafe"));
     }
 
     #[test]

@@ -15,21 +15,21 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::connection_limit::ConnectionLimit;
-use super::host::Hosts;
-use super::socket::{Bound, Inherited, SocketFile, bind};
+use super::host_check::AllowedHosts;
+use super::socket::{BoundSocket, InheritedSockets, SocketFile, bind};
 use super::socket_watch::SocketWatch;
-use super::{Command, Problem, ProblemKind, page, routes};
+use super::{ApiError, ApiErrorKind, Command, dashboard, routes};
 use crate::settings::Control;
 
 /// Milliseconds after which whoever has not acknowledged what it was sent is gone.
-const VANISHED: u32 = 30_000;
+const TCP_USER_TIMEOUT_MS: u32 = 30_000;
 
 /// The pause after an accept that failed, for want of file descriptors mostly.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a daemon that cannot start answers clients. systemd starts the service again as long
 /// as connections wait on its socket, and gives the socket up after 20 starts in 2 s by default.
-const LINGER: Duration = Duration::from_secs(1);
+const STARTUP_ERROR_DURATION: Duration = Duration::from_secs(1);
 
 /// What a daemon that cannot start answers.
 const CANNOT_START: &str = "the daemon cannot start";
@@ -47,25 +47,25 @@ pub struct SocketReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketState {
     /// It could not be made at first, and is there now.
-    Made,
+    Created,
     /// It was removed or replaced, and was made again.
-    MadeAgain,
+    Recreated,
     /// It was removed or replaced, and cannot be made again for this reason. It is tried again.
     Lost(String),
 }
 
 /// The socket that is served at present; shared with the task that serves it, so that the file is
 /// removed as soon as the interface is dropped.
-type Served = Arc<Mutex<Option<Bound>>>;
+type ActiveSocket = Arc<Mutex<Option<BoundSocket>>>;
 
 /// The interface at work; it ends when this is dropped, and with it the socket.
 #[derive(Debug)]
-pub struct Interface {
+pub struct ControlServer {
     tasks: Vec<JoinHandle<()>>,
-    socket: Served,
+    socket: ActiveSocket,
 }
 
-impl Drop for Interface {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         drop(self.socket.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -79,32 +79,36 @@ impl Drop for Interface {
 ///
 /// When the runtime cannot take the socket.
 pub fn serve(
-    bound: Bound,
+    bound: BoundSocket,
     group: &'static str,
     commands: mpsc::Sender<Command>,
-) -> io::Result<Interface> {
-    let listener = of_runtime(&bound)?;
+) -> io::Result<ControlServer> {
+    let listener = to_tokio(&bound)?;
     let path = bound.file.as_ref().map(|file| file.path.clone());
-    let served: Served = Arc::new(Mutex::new(Some(bound)));
+    let socket: ActiveSocket = Arc::new(Mutex::new(Some(bound)));
     let routes = routes::socket(commands.clone());
     let task = match path {
         Some(path) => {
-            let place = Place { path, group, served: Arc::clone(&served), commands };
-            tokio::spawn(accept_and_keep(Some(listener), place, routes))
+            let owner = SocketOwner { path, group, socket: Arc::clone(&socket), commands };
+            tokio::spawn(accept_and_recreate(Some(listener), owner, routes))
         }
         None => tokio::spawn(accept(listener, routes)),
     };
-    Ok(Interface { tasks: vec![task], socket: served })
+    Ok(ControlServer { tasks: vec![task], socket })
 }
 
 /// Serves the socket at `path` as soon as it can be made, and reports that. To be called within a
 /// runtime.
-pub fn serve_later(path: &Path, group: &'static str, commands: mpsc::Sender<Command>) -> Interface {
-    let served = Served::default();
+pub fn serve_when_available(
+    path: &Path,
+    group: &'static str,
+    commands: mpsc::Sender<Command>,
+) -> ControlServer {
+    let socket = ActiveSocket::default();
     let routes = routes::socket(commands.clone());
-    let place = Place { path: path.to_owned(), group, served: Arc::clone(&served), commands };
-    let task = tokio::spawn(accept_and_keep(None, place, routes));
-    Interface { tasks: vec![task], socket: served }
+    let owner = SocketOwner { path: path.to_owned(), group, socket: Arc::clone(&socket), commands };
+    let task = tokio::spawn(accept_and_recreate(None, owner, routes));
+    ControlServer { tasks: vec![task], socket }
 }
 
 /// Listens on `listen`, for [`serve_public`].
@@ -125,26 +129,29 @@ pub fn serve_public(
     listener: std::net::TcpListener,
     control: &Control,
     commands: mpsc::Sender<Command>,
-) -> io::Result<Interface> {
+) -> io::Result<ControlServer> {
     listener.set_nonblocking(true)?;
-    let hosts = Hosts::new(listener.local_addr()?, control.listen_hosts.iter().cloned());
+    let hosts = AllowedHosts::new(listener.local_addr()?, control.listen_hosts.iter().cloned());
     let listener = TcpListener::from_std(listener)?;
-    let (page, looking) = page::routes(control.listen_names, commands.clone());
-    let routes = routes::public(commands, control.listen_names).merge(page);
-    let routes = page::guarded(routes, hosts);
+    let (dashboard, snapshots) = dashboard::routes(control.listen_names, commands.clone());
+    let routes = routes::public(commands, control.listen_names).merge(dashboard);
+    let routes = dashboard::with_host_check(routes, hosts);
     let task = tokio::spawn(accept_public(listener, routes));
-    Ok(Interface { tasks: vec![task, looking], socket: Served::default() })
+    Ok(ControlServer { tasks: vec![task, snapshots], socket: ActiveSocket::default() })
 }
 
-/// Answers the clients of handed-over sockets for [`LINGER`] that the daemon cannot start: clients
+/// Answers the clients of handed-over sockets for [`STARTUP_ERROR_DURATION`] that the daemon cannot start: clients
 /// of control sockets with `cause`, others without. A client that is left waiting would make
 /// systemd start the service over and over. To be called within a runtime.
-pub async fn refuse(inherited: Inherited, cause: &str) {
+pub async fn serve_startup_error(inherited: InheritedSockets, cause: &str) {
     let mut tasks = Vec::new();
     for bound in &inherited.sockets {
         // What cannot be taken is not answered; the daemon ends in any case.
-        let Ok(listener) = of_runtime(bound) else { continue };
-        tasks.push(tokio::spawn(accept(listener, refusal(&format!("{CANNOT_START}: {cause}")))));
+        let Ok(listener) = to_tokio(bound) else { continue };
+        tasks.push(tokio::spawn(accept(
+            listener,
+            error_router(&format!("{CANNOT_START}: {cause}")),
+        )));
     }
     for listener in inherited.listeners {
         let Ok(listener) =
@@ -152,21 +159,21 @@ pub async fn refuse(inherited: Inherited, cause: &str) {
         else {
             continue;
         };
-        tasks.push(tokio::spawn(accept_public(listener, refusal(CANNOT_START))));
+        tasks.push(tokio::spawn(accept_public(listener, error_router(CANNOT_START))));
     }
     if !tasks.is_empty() {
-        sleep(LINGER).await;
+        sleep(STARTUP_ERROR_DURATION).await;
     }
     tasks.iter().for_each(JoinHandle::abort);
 }
 
 /// Answers every request with this message.
-fn refusal(message: &str) -> Router {
-    let problem = Problem::new(ProblemKind::Unavailable, message);
-    Router::new().fallback(move || async move { problem })
+fn error_router(message: &str) -> Router {
+    let error = ApiError::new(ApiErrorKind::Unavailable, message);
+    Router::new().fallback(move || async move { error })
 }
 
-fn of_runtime(bound: &Bound) -> io::Result<UnixListener> {
+fn to_tokio(bound: &BoundSocket) -> io::Result<UnixListener> {
     let listener = bound.listener.try_clone()?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
@@ -176,7 +183,7 @@ async fn accept(listener: UnixListener, routes: Router) {
     let mut limit = ConnectionLimit::new();
     loop {
         let accepted = listener.accept().await;
-        take(accepted, &mut limit, &routes).await;
+        serve_accepted(accepted, &mut limit, &routes).await;
     }
 }
 
@@ -186,22 +193,22 @@ async fn accept_public(listener: TcpListener, routes: Router) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Without it a browser that has vanished keeps its place for a quarter of an hour.
-                let _ = set_tcp_user_timeout(&stream, VANISHED);
+                let _ = set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MS);
                 limit.make_room().await;
                 limit.serve(stream, routes.clone(), None);
             }
-            Err(_) => cannot_accept(&mut limit).await,
+            Err(_) => on_accept_error(&mut limit).await,
         }
     }
 }
 
 /// Serves a connection of the socket.
-async fn take(
+async fn serve_accepted(
     accepted: io::Result<(UnixStream, tokio::net::unix::SocketAddr)>,
     limit: &mut ConnectionLimit,
     routes: &Router,
 ) {
-    let Ok((stream, _)) = accepted else { return cannot_accept(limit).await };
+    let Ok((stream, _)) = accepted else { return on_accept_error(limit).await };
     // The kernel knows the client of every open connection.
     let Ok(peer) = stream.peer_cred() else { return };
     limit.make_room().await;
@@ -209,30 +216,30 @@ async fn take(
 }
 
 /// The descriptor of an idle connection may be the one that is missing.
-async fn cannot_accept(limit: &mut ConnectionLimit) {
+async fn on_accept_error(limit: &mut ConnectionLimit) {
     limit.evict();
-    sleep(PAUSE).await;
+    sleep(ACCEPT_RETRY_PAUSE).await;
 }
 
 /// Where the socket is, and what is needed to make it again.
-struct Place {
+struct SocketOwner {
     path: PathBuf,
     group: &'static str,
-    served: Served,
+    socket: ActiveSocket,
     commands: mpsc::Sender<Command>,
 }
 
-impl Place {
-    fn is_there(&self) -> bool {
-        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = served.as_ref().and_then(|bound| bound.file.as_ref());
-        file.is_some_and(SocketFile::is_there)
+impl SocketOwner {
+    fn exists(&self) -> bool {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = socket.as_ref().and_then(|bound| bound.file.as_ref());
+        file.is_some_and(SocketFile::exists)
     }
 
-    fn make(&self) -> Result<UnixListener, String> {
-        let (bound, _) = bind(&self.path, self.group).map_err(|fault| fault.to_string())?;
-        let listener = of_runtime(&bound).map_err(|error| error.to_string())?;
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
+    fn recreate(&self) -> Result<UnixListener, String> {
+        let (bound, _) = bind(&self.path, self.group).map_err(|error| error.to_string())?;
+        let listener = to_tokio(&bound).map_err(|error| error.to_string())?;
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
         Ok(listener)
     }
 
@@ -245,10 +252,14 @@ impl Place {
 
 /// Accepts connections, and makes the socket again if its file was removed or replaced. Without a
 /// listener the socket could not be made at the start.
-async fn accept_and_keep(mut listener: Option<UnixListener>, place: Place, routes: Router) {
+async fn accept_and_recreate(
+    mut listener: Option<UnixListener>,
+    owner: SocketOwner,
+    routes: Router,
+) {
     let mut limit = ConnectionLimit::new();
     let mut is_lost = listener.is_none();
-    let mut watch = if is_lost { SocketWatch::polling() } else { SocketWatch::new(&place.path) };
+    let mut watch = if is_lost { SocketWatch::polling() } else { SocketWatch::new(&owner.path) };
     loop {
         let accepting = async {
             match &listener {
@@ -257,26 +268,26 @@ async fn accept_and_keep(mut listener: Option<UnixListener>, place: Place, route
             }
         };
         tokio::select! {
-            accepted = accepting => take(accepted, &mut limit, &routes).await,
-            () = watch.suspicion() => {
-                watch = SocketWatch::new(&place.path);
-                if place.is_there() {
+            accepted = accepting => serve_accepted(accepted, &mut limit, &routes).await,
+            () = watch.maybe_changed() => {
+                watch = SocketWatch::new(&owner.path);
+                if owner.exists() {
                     is_lost = false;
                     continue;
                 }
-                match place.make() {
+                match owner.recreate() {
                     Ok(new) => {
                         let is_first = listener.replace(new).is_none();
                         is_lost = false;
                         // The new file.
-                        watch = SocketWatch::new(&place.path);
-                        let state = if is_first { SocketState::Made } else { SocketState::MadeAgain };
-                        place.report(state).await;
+                        watch = SocketWatch::new(&owner.path);
+                        let state = if is_first { SocketState::Created } else { SocketState::Recreated };
+                        owner.report(state).await;
                     }
                     Err(error) => {
                         watch = SocketWatch::polling();
                         if !std::mem::replace(&mut is_lost, true) {
-                            place.report(SocketState::Lost(error)).await;
+                            owner.report(SocketState::Lost(error)).await;
                         }
                     }
                 }

@@ -10,7 +10,7 @@ use crate::text::printable;
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
+pub enum ApiErrorKind {
     /// The request cannot be understood.
     BadRequest,
     /// The caller may not do that.
@@ -28,38 +28,38 @@ pub enum ProblemKind {
 /// Why a request was not fulfilled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Problem {
+pub struct ApiError {
     /// For programs.
-    pub kind: ProblemKind,
+    pub kind: ApiErrorKind,
     /// For people; holds no secret.
     pub message: String,
 }
 
 /// A problem's envelope.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Enveloped {
-    pub(super) error: Problem,
+pub(super) struct ErrorEnvelope {
+    pub(super) error: ApiError,
 }
 
-impl Problem {
+impl ApiError {
     /// A problem of this kind. `message` may quote the request: characters that a terminal
     /// would not show as they are, are escaped.
-    pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: ApiErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: printable(&message.into()).into_owned() }
     }
 
     /// There is no token called `name`.
     pub fn no_token(name: &str) -> Self {
-        Self::new(ProblemKind::NotFound, format!("there is no token called {name:?}"))
+        Self::new(ApiErrorKind::NotFound, format!("there is no token called {name:?}"))
     }
 
     /// The daemon ends before it could answer.
     pub(super) fn stopping() -> Self {
-        Self::new(ProblemKind::Unavailable, "the daemon is stopping")
+        Self::new(ApiErrorKind::Unavailable, "the daemon is stopping")
     }
 }
 
-impl ProblemKind {
+impl ApiErrorKind {
     const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -72,9 +72,9 @@ impl ProblemKind {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.kind.status(), Json(Enveloped { error: self })).into_response()
+        (self.kind.status(), Json(ErrorEnvelope { error: self })).into_response()
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn request_that_is_quoted_in_an_error_does_not_change_a_terminal() {
-        let problem = Problem::new(ProblemKind::BadRequest, "unknown field `\u{1b}[2J\u{202e}`");
-        assert_eq!(problem.message, "unknown field `\\u{1b}[2J\\u{202e}`");
+        let error = ApiError::new(ApiErrorKind::BadRequest, "unknown field `\u{1b}[2J\u{202e}`");
+        assert_eq!(error.message, "unknown field `\\u{1b}[2J\\u{202e}`");
     }
 }

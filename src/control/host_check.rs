@@ -10,12 +10,12 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
 /// The names under which the listening address may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hosts {
+pub(super) struct AllowedHosts {
     address: IpAddr,
     names: Vec<String>,
 }
 
-impl Hosts {
+impl AllowedHosts {
     /// The address that is listened on, `localhost` and further `names`, without ports. Where
     /// all addresses of the machine are listened on, any address will do: only names can be
     /// made to point elsewhere.
@@ -25,18 +25,18 @@ impl Hosts {
 
     /// Whether a request was meant for this machine. The port does not matter: it may have been
     /// forwarded.
-    pub(super) fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let mut told = headers.get_all(header::HOST).iter();
-        let host = match (told.next(), told.next()) {
+    pub(super) fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let mut host_headers = headers.get_all(header::HOST).iter();
+        let host = match (host_headers.next(), host_headers.next()) {
             (Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
             (None, None) if uri.authority().is_some() => uri.authority().cloned(),
             _ => None,
         };
-        let admitted = |host: &Authority| self.is_ours(host);
+        let admitted = |host: &Authority| self.is_allowed(host);
         host.as_ref().is_some_and(admitted) && uri.authority().is_none_or(admitted)
     }
 
-    fn is_ours(&self, host: &Authority) -> bool {
+    fn is_allowed(&self, host: &Authority) -> bool {
         if host.as_str().contains('@') {
             return false;
         }
@@ -46,14 +46,14 @@ impl Hosts {
             return self.address.is_unspecified() || address == self.address;
         }
         let name = name.strip_suffix('.').unwrap_or(name);
-        let is_called = |known: &str| known.eq_ignore_ascii_case(name);
-        is_called("localhost") || self.names.iter().any(|known| is_called(known))
+        let matches = |known: &str| known.eq_ignore_ascii_case(name);
+        matches("localhost") || self.names.iter().any(|known| matches(known))
     }
 }
 
 /// Whether a page from elsewhere has made the browser ask. It could not read the answer, but
 /// would take up the place of somebody who can.
-pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
@@ -63,10 +63,11 @@ mod tests {
     use super::*;
 
     fn admits(listen: &str, host: &str) -> bool {
-        let hosts = Hosts::new(listen.parse().expect("an address"), ["Keep.Example".to_owned()]);
+        let hosts =
+            AllowedHosts::new(listen.parse().expect("an address"), ["Keep.Example".to_owned()]);
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().expect("a header"));
-        hosts.admit(&Uri::from_static("/"), &headers)
+        hosts.allow(&Uri::from_static("/"), &headers)
     }
 
     #[test]
@@ -101,21 +102,21 @@ mod tests {
 
     #[test]
     fn a_request_without_a_host_or_with_two_is_refused() {
-        let hosts = Hosts::new("127.0.0.1:1".parse().expect("an address"), []);
+        let hosts = AllowedHosts::new("127.0.0.1:1".parse().expect("an address"), []);
         let mut headers = HeaderMap::new();
-        assert!(!hosts.admit(&Uri::from_static("/"), &headers));
+        assert!(!hosts.allow(&Uri::from_static("/"), &headers));
         headers.append(header::HOST, "localhost".parse().expect("a header"));
         headers.append(header::HOST, "localhost".parse().expect("a header"));
-        assert!(!hosts.admit(&Uri::from_static("/"), &headers));
+        assert!(!hosts.allow(&Uri::from_static("/"), &headers));
     }
 
     #[test]
     fn an_address_in_the_request_line_must_be_ours_too() {
-        let hosts = Hosts::new("127.0.0.1:1".parse().expect("an address"), []);
+        let hosts = AllowedHosts::new("127.0.0.1:1".parse().expect("an address"), []);
         let mut headers = HeaderMap::new();
-        assert!(hosts.admit(&Uri::from_static("http://localhost/"), &headers));
+        assert!(hosts.allow(&Uri::from_static("http://localhost/"), &headers));
         headers.insert(header::HOST, "localhost".parse().expect("a header"));
-        assert!(!hosts.admit(&Uri::from_static("http://attacker.example/"), &headers));
+        assert!(!hosts.allow(&Uri::from_static("http://attacker.example/"), &headers));
     }
 
     #[test]
@@ -123,9 +124,9 @@ mod tests {
         let of = |site: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("sec-fetch-site", site.parse().expect("a header"));
-            is_from_elsewhere(&headers)
+            is_cross_site(&headers)
         };
         assert!(of("cross-site") && of("same-site"));
-        assert!(!of("same-origin") && !of("none") && !is_from_elsewhere(&HeaderMap::new()));
+        assert!(!of("same-origin") && !of("none") && !is_cross_site(&HeaderMap::new()));
     }
 }

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{Document, Feed, Frame, Greeting, stream};
-use crate::control::connection_activity::Activity;
-use crate::control::host::{Hosts, is_from_elsewhere};
+use super::{Broadcaster, DashboardHtml, Hello, Snapshot, stream};
+use crate::control::connection_activity::ConnectionActivity;
+use crate::control::host_check::{AllowedHosts, is_cross_site};
 use crate::control::{Command, EventView};
 
 /// So many may watch, of the connections that there are, at least 16: others can connect even then.
-const WATCHERS: usize = 12;
+const MAX_STREAMS: usize = 12;
 
 /// What every answer says: it is nothing to be kept, guessed at, or used by other pages.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
@@ -39,11 +39,11 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 
 /// What requests are answered from.
 #[derive(Clone)]
-struct Shown {
-    feed: Arc<Feed>,
-    document: Arc<Document>,
-    greeting: Greeting,
-    watchers: Arc<Semaphore>,
+struct DashboardState {
+    broadcaster: Arc<Broadcaster>,
+    html: Arc<DashboardHtml>,
+    hello: Hello,
+    streams: Arc<Semaphore>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -53,40 +53,44 @@ pub(in crate::control) fn routes(
     names: bool,
     commands: mpsc::Sender<Command>,
 ) -> (Router, JoinHandle<()>) {
-    let shown = Shown {
-        feed: Arc::new(Feed::new()),
-        document: Arc::new(Document::new()),
-        greeting: Greeting { version: env!("CARGO_PKG_VERSION"), names },
-        watchers: Arc::new(Semaphore::new(WATCHERS)),
+    let state = DashboardState {
+        broadcaster: Arc::new(Broadcaster::new()),
+        html: Arc::new(DashboardHtml::new()),
+        hello: Hello { version: env!("CARGO_PKG_VERSION"), names },
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         commands: commands.clone(),
     };
-    let feed = Arc::clone(&shown.feed);
-    let looking = tokio::spawn(async move {
-        feed.produce(|| look(commands.clone(), names)).await;
+    let broadcaster = Arc::clone(&state.broadcaster);
+    let snapshots = tokio::spawn(async move {
+        broadcaster.run(|| query_snapshot(commands.clone(), names)).await;
     });
     let routes = Router::new()
-        .route("/", get(page))
-        .route("/page/stream", get(watch))
-        .route("/page/story", get(story))
-        .with_state(shown);
-    (routes, looking)
+        .route("/", get(dashboard))
+        .route("/page/stream", get(event_stream))
+        .route("/page/story", get(token_events))
+        .with_state(state);
+    (routes, snapshots)
 }
 
 /// Asks the daemon's loop for what the page shows; `None` when there is no loop any more.
-async fn look(commands: mpsc::Sender<Command>, names: bool) -> Option<Frame> {
+async fn query_snapshot(commands: mpsc::Sender<Command>, names: bool) -> Option<Snapshot> {
     let (reply, answer) = oneshot::channel();
-    commands.send(Command::Look { names, reply }).await.ok()?;
+    commands.send(Command::Dashboard { names, reply }).await.ok()?;
     answer.await.ok()?.ok()
 }
 
 /// `routes` for requests that are meant for this machine alone.
-pub(in crate::control) fn guarded(routes: Router, hosts: Hosts) -> Router {
-    routes.layer(from_fn_with_state(Arc::new(hosts), guard))
+pub(in crate::control) fn with_host_check(routes: Router, hosts: AllowedHosts) -> Router {
+    routes.layer(from_fn_with_state(Arc::new(hosts), check_host))
 }
 
 /// Refuses what is meant for another host.
-async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    let mut response = if hosts.admit(request.uri(), request.headers()) {
+async fn check_host(
+    State(hosts): State<Arc<AllowedHosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = if hosts.allow(request.uri(), request.headers()) {
         next.run(request).await
     } else {
         let message = "what you have reached is not called so; see listen_hosts in [control]\n";
@@ -96,18 +100,18 @@ async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) ->
     response
 }
 
-async fn page(State(shown): State<Shown>) -> Response {
-    let policy = [(header::CONTENT_SECURITY_POLICY, shown.document.policy())];
-    (policy, Html(Document::text())).into_response()
+async fn dashboard(State(state): State<DashboardState>) -> Response {
+    let csp = [(header::CONTENT_SECURITY_POLICY, state.html.csp())];
+    (csp, Html(DashboardHtml::text())).into_response()
 }
 
-async fn watch(
-    State(shown): State<Shown>,
-    Extension(activity): Extension<Activity>,
+async fn event_stream(
+    State(state): State<DashboardState>,
+    Extension(activity): Extension<ConnectionActivity>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    if is_from_elsewhere(&headers) {
+    if is_cross_site(&headers) {
         return StatusCode::FORBIDDEN.into_response();
     }
     // Nothing is streamed to who asks for the head alone, and the connection is one of those
@@ -115,45 +119,46 @@ async fn watch(
     if method != Method::GET {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let Ok(place) = Arc::clone(&shown.watchers).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&state.streams).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many watch already\n").into_response();
     };
-    activity.lasts();
-    let events = stream(&shown.feed, &shown.greeting).map(move |event| {
-        let _held = &place;
+    activity.mark_streaming();
+    let events = stream(&state.broadcaster, &state.hello).map(move |event| {
+        let _held = &permit;
         Ok::<_, Infallible>(event)
     });
     Sse::new(events).into_response()
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct EventsParams {
     name: String,
 }
 
 /// An event of a token, as the page tells it.
 #[derive(Serialize)]
-struct Told {
+struct EventSummary {
     at: String,
     event: String,
     level: String,
 }
 
-async fn story(
-    State(shown): State<Shown>,
+async fn token_events(
+    State(state): State<DashboardState>,
     headers: HeaderMap,
-    Query(Wanted { name }): Query<Wanted>,
-) -> Result<Json<Vec<Told>>, StatusCode> {
-    if is_from_elsewhere(&headers) {
+    Query(EventsParams { name }): Query<EventsParams>,
+) -> Result<Json<Vec<EventSummary>>, StatusCode> {
+    if is_cross_site(&headers) {
         return Err(StatusCode::FORBIDDEN);
     }
-    if !shown.greeting.names {
+    if !state.hello.names {
         return Err(StatusCode::NOT_FOUND);
     }
     let (reply, answer) = oneshot::channel();
     let gone = StatusCode::SERVICE_UNAVAILABLE;
-    shown.commands.send(Command::Token(name, reply)).await.map_err(|_| gone)?;
-    let story = answer.await.map_err(|_| gone)?.map_err(|_| StatusCode::NOT_FOUND)?;
-    let told = |event: EventView| Told { at: event.at, event: event.event, level: event.level };
-    Ok(Json(story.events.into_iter().map(told).collect()))
+    state.commands.send(Command::Token(name, reply)).await.map_err(|_| gone)?;
+    let token = answer.await.map_err(|_| gone)?.map_err(|_| StatusCode::NOT_FOUND)?;
+    let rendered =
+        |event: EventView| EventSummary { at: event.at, event: event.event, level: event.level };
+    Ok(Json(token.events.into_iter().map(rendered).collect()))
 }

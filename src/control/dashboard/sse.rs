@@ -12,17 +12,17 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Feed, Frame, Note, Row, ServerCounts};
+use super::{Broadcaster, EventNote, ServerCounts, Snapshot, TokenRow};
 use crate::clock;
 use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
 /// A thousand rows are 60 KB, made in a third of a millisecond.
-const ROWS_IN_A_PIECE: usize = 1_000;
+const ROWS_PER_CHUNK: usize = 1_000;
 
 /// What a browser is told first.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::control) struct Greeting {
+pub(in crate::control) struct Hello {
     /// The daemon's version.
     pub(in crate::control) version: &'static str,
     /// Whether tokens are shown by their names.
@@ -31,7 +31,7 @@ pub(in crate::control) struct Greeting {
 
 /// A part of a snapshot or of what has changed.
 #[derive(Serialize)]
-struct Piece<R> {
+struct RowChunk<R> {
     rows: Vec<R>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gone: Vec<u32>,
@@ -50,41 +50,41 @@ struct Overview<'a> {
 
 /// The events for one browser, for as long as it listens.
 pub(in crate::control) fn stream(
-    feed: &Feed,
-    greeting: &Greeting,
+    broadcaster: &Broadcaster,
+    hello: &Hello,
 ) -> impl Stream<Item = Event> + Send + use<> {
-    let mut browser = Browser::new(feed.watch());
-    browser.say("hello", greeting);
-    unfold(browser, async |mut browser| {
-        let event = browser.next().await?;
-        Some((event, browser))
+    let mut client = SseClient::new(broadcaster.subscribe());
+    client.push_event("hello", hello);
+    unfold(client, async |mut client| {
+        let event = client.next().await?;
+        Some((event, client))
     })
 }
 
 /// What one browser knows.
-struct Browser {
-    frames: watch::Receiver<Option<Arc<Frame>>>,
+struct SseClient {
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     /// What it was sent last, or is being sent.
-    frame: Option<Arc<Frame>>,
+    snapshot: Option<Arc<Snapshot>>,
     /// The rows of the frame that are still to be sent, by index, last first.
     rows: Vec<usize>,
     gone: Vec<u32>,
     /// The rows belong to the first frame.
     first: bool,
     /// The last note that was sent.
-    noted: u64,
+    last_seq: u64,
     events: VecDeque<Event>,
 }
 
-impl Browser {
-    fn new(frames: watch::Receiver<Option<Arc<Frame>>>) -> Self {
+impl SseClient {
+    fn new(snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> Self {
         Self {
-            frames,
-            frame: None,
+            snapshots,
+            snapshot: None,
             rows: Vec::new(),
             gone: Vec::new(),
             first: true,
-            noted: 0,
+            last_seq: 0,
             events: VecDeque::new(),
         }
     }
@@ -98,59 +98,60 @@ impl Browser {
             if !self.rows.is_empty() || !self.gone.is_empty() {
                 // Others have their turn between two pieces.
                 tokio::task::yield_now().await;
-                self.piece(clock::now());
+                self.push_chunk(clock::now());
                 continue;
             }
-            self.frames.changed().await.ok()?;
-            let frame = self.frames.borrow_and_update().clone();
-            if let Some(frame) = frame {
-                self.take(frame, clock::now());
+            self.snapshots.changed().await.ok()?;
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            if let Some(snapshot) = snapshot {
+                self.start_snapshot(snapshot, clock::now());
             }
         }
     }
 
-    /// Goes on to `frame`: counts first, as rows refer to the servers in them.
-    fn take(&mut self, frame: Arc<Frame>, now: Moment) {
-        let next_check_ms = frame.next_check.map(|next| whole_millis(next.since(now)));
-        let Frame { states, rest, servers, .. } = &*frame;
+    /// Goes on to `snapshot`: counts first, as rows refer to the servers in them.
+    fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
+        let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
+        let Snapshot { states, rest, servers, .. } = &*snapshot;
         let overview = Overview {
             states,
             rest: *rest,
             servers,
             next_check_ms,
-            config_rejected_at_ms: frame.config_rejected.map(jiff::Timestamp::as_millisecond),
+            config_rejected_at_ms: snapshot.config_rejected.map(jiff::Timestamp::as_millisecond),
         };
-        self.say("counts", &overview);
-        self.first = self.frame.is_none();
-        (self.rows, self.gone) = match &self.frame {
-            Some(before) => frame.since(before),
-            None => frame.since(&Frame::default()),
+        self.push_event("counts", &overview);
+        self.first = self.snapshot.is_none();
+        (self.rows, self.gone) = match &self.snapshot {
+            Some(before) => snapshot.diff(before),
+            None => snapshot.diff(&Snapshot::default()),
         };
         self.rows.reverse();
-        let unknown = |note: &&Note| note.seq > self.noted;
-        let notes: Vec<&Note> = frame.notes.iter().filter(unknown).collect();
+        let unknown = |note: &&EventNote| note.seq > self.last_seq;
+        let notes: Vec<&EventNote> = snapshot.notes.iter().filter(unknown).collect();
         if let Some(last) = notes.last().map(|note| note.seq) {
-            self.noted = last;
+            self.last_seq = last;
             for note in notes {
-                self.say("note", note);
+                self.push_event("note", note);
             }
         }
-        self.frame = Some(frame);
+        self.snapshot = Some(snapshot);
     }
 
     /// Makes an event of the next rows that are due.
-    fn piece(&mut self, now: Moment) {
-        let Some(frame) = self.frame.clone() else { return };
-        let at = self.rows.len().saturating_sub(ROWS_IN_A_PIECE);
+    fn push_chunk(&mut self, now: Moment) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        let at = self.rows.len().saturating_sub(ROWS_PER_CHUNK);
         let indices = self.rows.split_off(at);
-        let told = |index: &usize| frame.rows.get(*index).map(|row: &Row| row.told(now));
-        let rows: Vec<_> = indices.iter().rev().filter_map(told).collect();
+        let rendered =
+            |index: &usize| snapshot.rows.get(*index).map(|row: &TokenRow| row.to_wire(now));
+        let rows: Vec<_> = indices.iter().rev().filter_map(rendered).collect();
         let gone = std::mem::take(&mut self.gone);
         let name = if self.first { "snapshot" } else { "change" };
-        self.say(name, &Piece { rows, gone, more: !self.rows.is_empty() });
+        self.push_event(name, &RowChunk { rows, gone, more: !self.rows.is_empty() });
     }
 
-    fn say(&mut self, name: &str, data: &impl Serialize) {
+    fn push_event(&mut self, name: &str, data: &impl Serialize) {
         // What is told is made of numbers, words and lists: it always is JSON.
         if let Ok(data) = serde_json::to_string(data) {
             self.events.push_back(Event::default().event(name).data(data));
@@ -168,19 +169,21 @@ mod tests {
     use futures_util::StreamExt as _;
 
     use super::*;
-    use crate::control::page::frame::tests::{frame, row};
+    use crate::control::dashboard::snapshot::tests::{row, snapshot};
 
-    const GREETING: Greeting = Greeting { version: "1.2.3", names: true };
+    const HELLO: Hello = Hello { version: "1.2.3", names: true };
 
     /// What a browser is sent that watches while the daemon shows these frames: the events'
     /// names and data.
-    async fn sent(frames: impl IntoIterator<Item = Frame>) -> Vec<(String, serde_json::Value)> {
-        let feed = Feed::new();
-        let events = stream(&feed, &GREETING).map(Ok::<_, std::convert::Infallible>);
+    async fn sent(
+        snapshots: impl IntoIterator<Item = Snapshot>,
+    ) -> Vec<(String, serde_json::Value)> {
+        let broadcaster = Broadcaster::new();
+        let events = stream(&broadcaster, &HELLO).map(Ok::<_, std::convert::Infallible>);
         let body = Sse::new(events).into_response().into_body();
-        let frames = RefCell::new(frames.into_iter());
+        let snapshots = RefCell::new(snapshots.into_iter());
         let producing = async move {
-            feed.produce(async || frames.borrow_mut().next()).await;
+            broadcaster.run(async || snapshots.borrow_mut().next()).await;
         };
         let (bytes, ()) = tokio::join!(to_bytes(body, usize::MAX), producing);
         let text = String::from_utf8(bytes.expect("a body").to_vec()).expect("UTF-8");
@@ -197,14 +200,14 @@ mod tests {
         events.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    fn note(seq: u64) -> Note {
+    fn note(seq: u64) -> EventNote {
         let (event, level) = ("token_expired", "error");
-        Note { seq, at_ms: 0, event, level, token: None, server: None }
+        EventNote { seq, at_ms: 0, event, level, token: None, server: None }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_browser_is_greeted_and_then_sent_everything() {
-        let events = sent([frame([row(1), row(2)])]).await;
+        let events = sent([snapshot([row(1), row(2)])]).await;
         assert_eq!(names(&events), ["hello", "counts", "snapshot"]);
         assert_eq!(events[0].1["version"], "1.2.3");
         assert_eq!(events[2].1["rows"].as_array().map(Vec::len), Some(2));
@@ -212,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_snapshot_comes_in_pieces_of_a_thousand_rows_in_their_order() {
-        let events = sent([frame((0..2_500).map(row))]).await;
+        let events = sent([snapshot((0..2_500).map(row))]).await;
         let pieces: Vec<_> = events.iter().filter(|(name, _)| name == "snapshot").collect();
         let sizes = pieces.iter().map(|(_, piece)| piece["rows"].as_array().map(Vec::len));
         assert_eq!(sizes.collect::<Vec<_>>(), [Some(1_000), Some(1_000), Some(500)]);
@@ -223,8 +226,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn later_it_is_sent_only_what_differs() {
-        let dead = Row { state: "expired", until: None, ..row(2) };
-        let events = sent([frame([row(1), row(2), row(3)]), frame([row(1), dead])]).await;
+        let dead = TokenRow { state: "expired", until: None, ..row(2) };
+        let events = sent([snapshot([row(1), row(2), row(3)]), snapshot([row(1), dead])]).await;
         let (name, change) = events.last().expect("events");
         assert_eq!(name, "change");
         assert_eq!(change["rows"].as_array().map(Vec::len), Some(1));
@@ -234,32 +237,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_without_a_change_is_told_all_the_same() {
-        let events = sent([frame([row(1)]), frame([row(1)])]).await;
+        let events = sent([snapshot([row(1)]), snapshot([row(1)])]).await;
         assert_eq!(names(&events), ["hello", "counts", "snapshot", "counts"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_note_is_sent_once() {
-        let with = |notes: Vec<Note>| Frame { notes, ..Frame::default() };
+        let with = |notes: Vec<EventNote>| Snapshot { notes, ..Snapshot::default() };
         let events = sent([with(vec![note(1), note(2)]), with(vec![note(2), note(3)])]).await;
-        let told = events.iter().filter(|(name, _)| name == "note");
-        let told: Vec<_> = told.map(|(_, note)| note["seq"].as_u64().expect("a number")).collect();
-        assert_eq!(told, [1, 2, 3]);
+        let rendered = events.iter().filter(|(name, _)| name == "note");
+        let rendered: Vec<_> =
+            rendered.map(|(_, note)| note["seq"].as_u64().expect("a number")).collect();
+        assert_eq!(rendered, [1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_browser_that_was_slow_is_sent_the_newest_frame_only() {
-        let feed = Feed::new();
-        let mut browser = Browser::new(feed.watch());
-        let frames = RefCell::new([frame([row(1)]), frame([row(1), row(2)])].into_iter());
+        let broadcaster = Broadcaster::new();
+        let mut client = SseClient::new(broadcaster.subscribe());
+        let snapshots = RefCell::new([snapshot([row(1)]), snapshot([row(1), row(2)])].into_iter());
         let over = tokio::time::sleep(Duration::from_secs(10));
         tokio::select! {
-            () = feed.produce(async || frames.borrow_mut().next()) => {}
+            () = broadcaster.run(async || snapshots.borrow_mut().next()) => {}
             () = over => {}
         }
-        while browser.rows.is_empty() {
-            drop(browser.next().await.expect("an event"));
+        while client.rows.is_empty() {
+            drop(client.next().await.expect("an event"));
         }
-        assert_eq!(browser.rows, [1, 0]);
+        assert_eq!(client.rows, [1, 0]);
     }
 }

@@ -12,11 +12,11 @@ use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
 /// So many tokens are shown, the worst of them; the others are counted.
-pub const MOST_ROWS: usize = 10_000;
+pub const MAX_ROWS: usize = 10_000;
 
 /// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct TokenRow {
     /// Its number, given anew once the token is gone.
     pub id: u32,
     /// Its name, unless names are not to be shown.
@@ -33,10 +33,10 @@ pub struct Row {
     pub next_check: Option<Moment>,
 }
 
-impl Row {
+impl TokenRow {
     /// As the stream tells it: number, name, server, state, milliseconds left and of life, and
     /// until the next check.
-    pub(super) fn told(&self, now: Moment) -> impl Serialize + use<'_> {
+    pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
         let ahead = |moment: Moment| whole_millis(moment.since(now));
         let (left, next) = (self.until.map(ahead), self.next_check.map(ahead));
         (self.id, self.name.as_deref(), self.server, self.state, left, self.life_ms, next)
@@ -56,7 +56,7 @@ pub struct ServerCounts {
 
 /// Something that happened, other than a routine check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Note {
+pub struct EventNote {
     /// Counts events since the start.
     pub seq: u64,
     /// When, in milliseconds since 1970.
@@ -73,9 +73,9 @@ pub struct Note {
 
 /// All that the page shows, at one instant.
 #[derive(Debug, Default)]
-pub struct Frame {
+pub struct Snapshot {
     /// The tokens that are shown, in ascending order of their numbers.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TokenRow>,
     /// How many more there are.
     pub rest: usize,
     /// All tokens by state.
@@ -85,15 +85,15 @@ pub struct Frame {
     /// When the next thing is planned.
     pub next_check: Option<Moment>,
     /// The last events, oldest first.
-    pub notes: Vec<Note>,
+    pub notes: Vec<EventNote>,
     /// When the configuration on disk was rejected, if it was. The error may name tokens.
     pub config_rejected: Option<Timestamp>,
 }
 
-impl Frame {
+impl Snapshot {
     /// The indices of the rows that `before` lacks or had otherwise, and the numbers of those
     /// that are there no longer.
-    pub(super) fn since(&self, before: &Self) -> (Vec<usize>, Vec<u32>) {
+    pub(super) fn diff(&self, before: &Self) -> (Vec<usize>, Vec<u32>) {
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         let mut old = before.rows.iter().peekable();
         for (index, row) in self.rows.iter().enumerate() {
@@ -113,8 +113,8 @@ impl Frame {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn row(id: u32) -> Row {
-        Row {
+    pub(in super::super) fn row(id: u32) -> TokenRow {
+        TokenRow {
             id,
             name: Some(format!("token-{id}").into()),
             server: 0,
@@ -125,45 +125,45 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn frame(rows: impl IntoIterator<Item = Row>) -> Frame {
-        Frame { rows: rows.into_iter().collect(), ..Frame::default() }
+    pub(in super::super) fn snapshot(rows: impl IntoIterator<Item = TokenRow>) -> Snapshot {
+        Snapshot { rows: rows.into_iter().collect(), ..Snapshot::default() }
     }
 
     #[test]
     fn a_row_tells_times_from_the_moment_of_telling() {
-        let told = serde_json::to_string(&row(7).told(Moment::from_millis(2_500)));
-        assert_eq!(told.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500]"#);
+        let rendered = serde_json::to_string(&row(7).to_wire(Moment::from_millis(2_500)));
+        assert_eq!(rendered.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500]"#);
     }
 
     #[test]
     fn what_is_past_is_told_as_zero_and_what_is_unknown_as_null() {
-        let unknown = Row { name: None, life_ms: None, next_check: None, ..row(7) };
-        let told = serde_json::to_string(&unknown.told(Moment::from_millis(9_000)));
-        assert_eq!(told.expect("JSON"), r#"[7,null,0,"alive",0,null,null]"#);
+        let unknown = TokenRow { name: None, life_ms: None, next_check: None, ..row(7) };
+        let rendered = serde_json::to_string(&unknown.to_wire(Moment::from_millis(9_000)));
+        assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",0,null,null]"#);
     }
 
     #[test]
     fn a_life_that_runs_down_is_no_change() {
-        let (before, after) = (frame([row(1), row(2)]), frame([row(1), row(2)]));
-        assert_eq!(after.since(&before), (vec![], vec![]));
+        let (before, after) = (snapshot([row(1), row(2)]), snapshot([row(1), row(2)]));
+        assert_eq!(after.diff(&before), (vec![], vec![]));
     }
 
     #[test]
     fn what_is_new_changed_or_gone_is_found() {
-        let before = frame([row(1), row(2), row(4), row(9)]);
-        let changed = Row { state: "expired", ..row(4) };
-        let after = frame([row(0), row(2), row(3), changed]);
-        assert_eq!(after.since(&before), (vec![0, 2, 3], vec![1, 9]));
+        let before = snapshot([row(1), row(2), row(4), row(9)]);
+        let changed = TokenRow { state: "expired", ..row(4) };
+        let after = snapshot([row(0), row(2), row(3), changed]);
+        assert_eq!(after.diff(&before), (vec![0, 2, 3], vec![1, 9]));
     }
 
     #[test]
     fn a_number_that_was_given_anew_is_a_change() {
-        let other = Row { name: Some("another".into()), ..row(1) };
-        assert_eq!(frame([other]).since(&frame([row(1)])), (vec![0], vec![]));
+        let other = TokenRow { name: Some("another".into()), ..row(1) };
+        assert_eq!(snapshot([other]).diff(&snapshot([row(1)])), (vec![0], vec![]));
     }
 
     #[test]
     fn everything_is_new_to_who_has_nothing() {
-        assert_eq!(frame([row(1), row(5)]).since(&Frame::default()), (vec![0, 1], vec![]));
+        assert_eq!(snapshot([row(1), row(5)]).diff(&Snapshot::default()), (vec![0, 1], vec![]));
     }
 }

@@ -60,7 +60,7 @@ pub struct TokenView {
 
 /// Tokens, a page of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
+pub struct TokenPage {
     /// All tokens, whatever was asked for.
     pub counts: Counts,
     /// How many fit what was asked for; `None` where that was not counted.
@@ -76,7 +76,7 @@ pub struct Page {
 
 /// One token in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Story {
+pub struct TokenDetail {
     /// The token at a glance.
     #[serde(flatten)]
     pub token: TokenView,
@@ -217,7 +217,7 @@ pub enum Order {
 /// Which tokens are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Listing {
+pub struct ListParams {
     /// Only those whose names fit this pattern: `*` is any text, `?` any character.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
