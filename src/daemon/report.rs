@@ -6,7 +6,7 @@ use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::CallError;
 use crate::scheduler::ServerNotice;
-use crate::text::span;
+use crate::text::format_millis;
 use crate::time::Moment;
 
 type Line<'a> = (EventName, Severity, Cow<'static, str>, Fields<'a>);
@@ -18,7 +18,8 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             EventName::CheckFailed,
             if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
-            format!("check failed: {}; retry in {}", fault.error, span(*retry_in_ms)).into(),
+            format!("check failed: {}; retry in {}", fault.error, format_millis(*retry_in_ms))
+                .into(),
             Fields {
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
@@ -28,8 +29,11 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         Notice::RenewalNotObserved { dies_in_ms } => (
             EventName::RenewalNotObserved,
             Severity::Warn,
-            format!("no permitted request renews this token; it expires in {}", span(*dies_in_ms))
-                .into(),
+            format!(
+                "no permitted request renews this token; it expires in {}",
+                format_millis(*dies_in_ms)
+            )
+            .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
@@ -60,7 +64,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
                     DeadlineStage::NineTenths => "nine tenths",
                     DeadlineStage::Calm | DeadlineStage::Half => "half",
                 },
-                span(*dies_in_ms)
+                format_millis(*dies_in_ms)
             )
             .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
@@ -99,7 +103,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         Notice::Recovered { remaining_ms } => (
             EventName::TokenRecovered,
             Severity::Info,
-            format!("alive again, {} left", span(*remaining_ms)).into(),
+            format!("alive again, {} left", format_millis(*remaining_ms)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
         Notice::Revoked => (
@@ -129,7 +133,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         Notice::ReauthSucceeded { attempt, duration_ms } => (
             EventName::ReauthSucceeded,
             Severity::Info,
-            format!("re-authentication succeeded after {}", span(*duration_ms)).into(),
+            format!("re-authentication succeeded after {}", format_millis(*duration_ms)).into(),
             Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
@@ -140,7 +144,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
                 ms => format!(
                     "re-authentication failed: {}; next attempt in {}",
                     fault.error,
-                    span(*ms)
+                    format_millis(*ms)
                 ),
             }
             .into(),
@@ -160,7 +164,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
             format!(
                 "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
                  the source is used at once",
-                span(*retry_in_ms)
+                format_millis(*retry_in_ms)
             )
             .into(),
             Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..*names },
@@ -170,7 +174,7 @@ pub(super) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
             Severity::Error,
             format!(
                 "the new token value could not be stored; it is kept in memory, retry in {}",
-                span(*retry_in_ms)
+                format_millis(*retry_in_ms)
             )
             .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
@@ -200,10 +204,12 @@ fn check(
             Some(false) => ", not renewed",
             None => "",
         };
-        let left = span(remaining_ms);
+        let left = format_millis(remaining_ms);
         match next {
             None => format!("alive, {left} left{renewal}; checking how it is renewed"),
-            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
+            Some(next) => {
+                format!("alive, {left} left{renewal}; next check in {}", format_millis(next))
+            }
         }
     });
 }
@@ -228,7 +234,7 @@ pub(super) fn reauth(
 ) {
     let message = format!(
         "[reauth.{name}] stopped after {failures} failed attempts of all its tokens, for {}",
-        span(retry_in_ms)
+        format_millis(retry_in_ms)
     );
     event_log.write(
         now,

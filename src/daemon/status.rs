@@ -11,7 +11,7 @@ use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::State;
 use crate::scheduler::Scheduler;
 use crate::systemd;
-use crate::text::token_counts;
+use crate::text::format_token_counts;
 use crate::time::Moment;
 
 /// Between two lines: often enough for a glance.
@@ -98,7 +98,7 @@ fn sentence(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejectio
     let state_counts = scheduler.state_counts();
     let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
     counts.reverse();
-    let mut line = token_counts(&counts);
+    let mut line = format_token_counts(&counts);
     if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.

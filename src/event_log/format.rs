@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::journald;
 use super::record::Record;
-use crate::text::is_hidden;
+use crate::text::is_invisible;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -154,7 +154,8 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
     line.extend(key.chars().map(name));
     line.push('=');
     let one_word = |c: char| {
-        (c.is_alphanumeric() && !is_hidden(c)) || (c.is_ascii_punctuation() && !"=\"\\".contains(c))
+        (c.is_alphanumeric() && !is_invisible(c))
+            || (c.is_ascii_punctuation() && !"=\"\\".contains(c))
     };
     if !value.is_empty() && value.chars().all(one_word) {
         line.push_str(value);
@@ -169,7 +170,7 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
 /// too.
 fn push_escaped(line: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
-        if is_hidden(c) || (quoted && matches!(c, '"' | '\\')) {
+        if is_invisible(c) || (quoted && matches!(c, '"' | '\\')) {
             line.extend(c.escape_default());
         } else {
             line.push(c);

@@ -15,7 +15,7 @@ use super::writer::{WriterHandle, spawn_writer};
 use super::{EventName, Fields, emit, filter};
 use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
-use crate::text::colours_wanted;
+use crate::text::colors_enabled;
 
 /// What standard output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Guard {
 pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     let filter = filter::parse(&log.level).map_err(InitError::Filter)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let wanted = choose(log.format, stdout, colours_wanted());
+    let wanted = choose(log.format, stdout, colors_enabled());
     let mut refused = None;
     let (format, writer): (Format, Box<dyn Write + Send>) = match wanted {
         Format::Journald => match JournalSocket::connect(Path::new(journald::SOCKET)) {

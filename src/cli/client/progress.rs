@@ -7,15 +7,15 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::interval;
 
-use crate::cli::complain;
+use crate::cli::eprint_message;
 use crate::clock;
 use crate::time::Moment;
 
 /// Before progress is shown: what is over by then needs none.
-const QUICK: Duration = Duration::from_secs(1);
+const SHOW_AFTER: Duration = Duration::from_secs(1);
 
 /// Between two pictures while nothing else happens.
-const PACE: Duration = Duration::from_millis(200);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A line that is gone when this is dropped.
 pub(super) struct Progress {
@@ -25,7 +25,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A bar of so many steps.
-    pub(super) fn of(steps: usize) -> Self {
+    pub(super) fn with_steps(steps: usize) -> Self {
         let steps = u64::try_from(steps).unwrap_or(u64::MAX);
         Self::new(Some(steps), "{wide_bar} {percent:>3} %")
     }
@@ -46,7 +46,7 @@ impl Progress {
     /// Shows it until `work` is done.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        let mut pace = interval(PACE);
+        let mut pace = interval(REDRAW_INTERVAL);
         loop {
             tokio::select! {
                 biased;
@@ -62,7 +62,7 @@ impl Progress {
     }
 
     fn show(&self) {
-        if clock::now().since(self.since) >= QUICK {
+        if clock::now().since(self.since) >= SHOW_AFTER {
             if self.bar.is_hidden() {
                 self.bar.set_draw_target(ProgressDrawTarget::stderr());
             }
@@ -71,8 +71,8 @@ impl Progress {
     }
 
     /// Tells something on a line that stays.
-    pub(super) fn say(&self, text: &str) {
-        self.hide(|| complain(text));
+    pub(super) fn print(&self, text: &str) {
+        self.hide(|| eprint_message(text));
     }
 
     /// Does something that writes to the terminal.

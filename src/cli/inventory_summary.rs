@@ -10,7 +10,7 @@ use crate::inventory::{
 use crate::settings::{Inventory, InventorySource, Settings};
 
 /// What an inventory brings.
-pub(super) struct Brought<'a> {
+pub(super) struct InventorySummary<'a> {
     pub(super) inventory: &'a Inventory,
     /// How many tokens; `None` where only running a command would tell.
     pub(super) tokens: Option<u32>,
@@ -24,16 +24,20 @@ pub(super) struct Brought<'a> {
 type Names = HashMap<Box<str>, Option<(usize, u32)>>;
 
 /// Reads every inventory, in the order of their names.
-pub(super) fn take(settings: &Settings) -> Vec<Brought<'_>> {
+pub(super) fn summarize(settings: &Settings) -> Vec<InventorySummary<'_>> {
     let own = settings.tokens.iter();
     let mut names: Names = own.map(|token| (token.name.as_str().into(), None)).collect();
     let all = &settings.inventories;
-    (0..all.len()).map(|index| take_one(all, index, &mut names)).collect()
+    (0..all.len()).map(|index| summarize_one(all, index, &mut names)).collect()
 }
 
-fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brought<'a> {
+fn summarize_one<'a>(
+    all: &'a [Inventory],
+    index: usize,
+    names: &mut Names,
+) -> InventorySummary<'a> {
     let inventory = &all[index];
-    let (mut tokens, mut taken, mut further) = (0, Vec::new(), 0_u64);
+    let (mut tokens, mut duplicates, mut more_duplicates) = (0, Vec::new(), 0_u64);
     let mut sink = |listed: InventoryEntry<'_>| {
         let InventoryEntry { name, line, .. } = listed;
         match names.get(name) {
@@ -41,45 +45,53 @@ fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brough
                 names.insert(name.into(), Some((index, line)));
                 tokens += 1;
             }
-            Some(earlier) if taken.len() < MAX_DETAILED => {
+            Some(earlier) if duplicates.len() < MAX_DETAILED => {
                 let place = inventory.place(name, line);
-                taken
+                duplicates
                     .push(format!("{place}: {name} is in {} already", origin(all, name, *earlier)));
             }
-            Some(_) => further += 1,
+            Some(_) => more_duplicates += 1,
         }
         ControlFlow::Continue(())
     };
-    let reading = match &inventory.source {
+    let read = match &inventory.source {
         InventorySource::File { path, strict } => {
             read_file(path, *strict, DuplicatePolicy::Reject, &mut sink)
         }
         InventorySource::Dir(path) => read_directory(path, &mut sink),
         InventorySource::Command { .. } => {
-            return Brought { inventory, tokens: None, failed: false, remarks: Vec::new() };
+            return InventorySummary {
+                inventory,
+                tokens: None,
+                failed: false,
+                remarks: Vec::new(),
+            };
         }
     };
     let mut remarks = Vec::new();
-    let failed = reading.is_err();
-    match reading {
-        Ok(reading) => {
-            remarks.extend(reading.warnings.iter().map(ToString::to_string));
-            bad_lines(inventory, &reading.bad, &mut remarks);
-            if tokens == 0 && remarks.is_empty() && taken.is_empty() {
+    let failed = read.is_err();
+    match read {
+        Ok(read) => {
+            remarks.extend(read.warnings.iter().map(ToString::to_string));
+            describe_bad_entries(inventory, &read.bad, &mut remarks);
+            if tokens == 0 && remarks.is_empty() && duplicates.is_empty() {
                 remarks
                     .push(format!("{}: it has no tokens; is the path right?", inventory.whole()));
             }
         }
         Err(fault) => {
             remarks.push(fault.to_string());
-            fault.bad().into_iter().for_each(|bad| bad_lines(inventory, bad, &mut remarks));
+            fault
+                .bad()
+                .into_iter()
+                .for_each(|bad| describe_bad_entries(inventory, bad, &mut remarks));
         }
     }
-    remarks.extend(taken);
-    if further > 0 {
-        remarks.push(format!("{further} more names are taken already"));
+    remarks.extend(duplicates);
+    if more_duplicates > 0 {
+        remarks.push(format!("{more_duplicates} more names are taken already"));
     }
-    Brought { inventory, tokens: Some(tokens), failed, remarks }
+    InventorySummary { inventory, tokens: Some(tokens), failed, remarks }
 }
 
 fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> String {
@@ -92,7 +104,7 @@ fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> Strin
     }
 }
 
-fn bad_lines(inventory: &Inventory, bad: &BadEntries, remarks: &mut Vec<String>) {
+fn describe_bad_entries(inventory: &Inventory, bad: &BadEntries, remarks: &mut Vec<String>) {
     for bad in &bad.first {
         let place = match &bad.place {
             EntryLocation::Line(line) => inventory.place("", *line),

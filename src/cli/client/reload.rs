@@ -7,11 +7,11 @@ use jiff::SignedDuration;
 use tokio::time::timeout;
 
 use super::progress::Progress;
-use super::{Errand, Where};
-use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print_text};
+use super::{DaemonCommand, SocketArgs};
+use crate::cli::{CliError, EX_CONFIG, EX_TEMPFAIL, eprint_message, print_text};
 use crate::control::Reloaded;
 use crate::control::client::{Client, ControlClientError, ReloadRequest};
-use crate::text::words;
+use crate::text::format_duration;
 
 /// Have the daemon read its configuration again
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Reload {
     #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
-    place: Where,
+    socket_args: SocketArgs,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -32,52 +32,52 @@ fn duration(text: &str) -> Result<Duration, String> {
     duration.try_into().map_err(|_| "it must not be negative".to_owned())
 }
 
-impl Errand for Reload {
-    fn place(&self) -> &Where {
-        &self.place
+impl DaemonCommand for Reload {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.socket_args
     }
 
-    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
         if !self.wait {
             drop(client.reload(ReloadRequest::New { wait: false }).await?);
             return Ok(0);
         }
         let progress = Progress::waiting();
-        let waited = progress.during(timeout(self.timeout, ended(client))).await;
+        let waited = progress.during(timeout(self.timeout, reload_and_wait(client))).await;
         drop(progress);
         let Ok(outcome) = waited else {
-            complain(&format!(
+            eprint_message(&format!(
                 "the reload has not ended in {}: what comes of it is not known, but will be in \
                  the daemon's log",
-                words(self.timeout)
+                format_duration(self.timeout)
             ));
             return Ok(EX_TEMPFAIL);
         };
         match outcome? {
             Reloaded { applied: false, error, .. } => {
                 let error = error.unwrap_or_default();
-                complain(&format!(
+                eprint_message(&format!(
                     "configuration reload failed; the previous configuration stays active: {error}"
                 ));
                 Ok(EX_CONFIG)
             }
-            outcome => print_text(&told(&outcome)).map(|()| 0),
+            outcome => print_text(&describe(&outcome)).map(|()| 0),
         }
     }
 }
 
 /// Asks for a reload and waits for its end, for as long as it takes.
-async fn ended(client: &mut Client) -> Result<Reloaded, ControlClientError> {
-    let mut wanted = ReloadRequest::New { wait: true };
+async fn reload_and_wait(client: &mut Client) -> Result<Reloaded, ControlClientError> {
+    let mut request = ReloadRequest::New { wait: true };
     loop {
-        match client.reload(wanted).await? {
+        match client.reload(request).await? {
             Ok(outcome) => return Ok(outcome),
-            Err(reloading) => wanted = ReloadRequest::Wait(reloading),
+            Err(reloading) => request = ReloadRequest::Wait(reloading),
         }
     }
 }
 
-fn told(outcome: &Reloaded) -> String {
+fn describe(outcome: &Reloaded) -> String {
     let Reloaded { added, removed, changed, needs_restart, unchanged, .. } = outcome;
     let parts = [
         ("added", added),

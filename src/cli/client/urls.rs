@@ -19,10 +19,10 @@ pub(super) fn token(name: &str, below: &[&str]) -> String {
 }
 
 /// The path of a list of tokens.
-pub(in crate::cli) fn tokens(listing: &ListParams) -> String {
+pub(in crate::cli) fn tokens(params: &ListParams) -> String {
     let mut url = base();
     url.set_path("v1/tokens");
-    let fields = serde_json::to_value(listing).unwrap_or_default();
+    let fields = serde_json::to_value(params).unwrap_or_default();
     let fields = fields.as_object().into_iter().flatten();
     let given = fields.filter(|(_, value)| !value.is_null());
     let text =
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn a_query_names_what_is_wanted_and_nothing_else() {
-        let listing =
+        let params =
             ListParams { filter: Some("a&b*".into()), limit: Some(50), ..ListParams::default() };
-        assert_eq!(tokens(&listing), "/v1/tokens?filter=a%26b*&limit=50&order=worst");
+        assert_eq!(tokens(&params), "/v1/tokens?filter=a%26b*&limit=50&order=worst");
     }
 }

@@ -13,7 +13,7 @@ const CURSOR: &str = "\0";
 
 /// A place where the name of a token belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct CursorContext {
     /// What is typed of the name.
     pub(super) prefix: String,
     /// The configuration that the line names, or the default one.
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) after_options: bool,
 }
 
-impl Place {
+impl CursorContext {
     /// The place at the end of `words`, of which the first is the program and the last is being
     /// typed.
     pub(super) fn find(program: &Command, words: &[String]) -> Option<Self> {
@@ -61,18 +61,18 @@ mod tests {
     use crate::cli::Arguments;
     use crate::settings::DEFAULT_PATH;
 
-    fn find(line: &str) -> Option<Place> {
+    fn find(line: &str) -> Option<CursorContext> {
         let mut program = Arguments::command();
         program.build();
         let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
-        Place::find(&program, &words)
+        CursorContext::find(&program, &words)
     }
 
     #[test]
     fn names_belong_to_each_command_that_asks_for_tokens() {
         for command in ["status", "check", "reauth", "pause", "resume", "revoke", "token"] {
-            let place = find(&format!("tokenkeep {command} quo"));
-            assert_eq!(place.map(|place| place.prefix).as_deref(), Some("quo"), "{command}");
+            let cursor = find(&format!("tokenkeep {command} quo"));
+            assert_eq!(cursor.map(|cursor| cursor.prefix).as_deref(), Some("quo"), "{command}");
         }
         for command in ["run", "reload", "completions", "man", "probe", "nonsense"] {
             assert_eq!(find(&format!("tokenkeep {command} quo")), None, "{command}");
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn the_daemon_that_the_line_names_is_told_wherever_it_stands_in_it() {
         let paths = |line: &str| {
-            let place = find(line).expect("a place");
-            (place.config, place.socket)
+            let cursor = find(line).expect("a place");
+            (cursor.config, cursor.socket)
         };
         let [default, config, socket] = [DEFAULT_PATH, "c.toml", "s.sock"].map(PathBuf::from);
         let socket = Some(socket);

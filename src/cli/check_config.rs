@@ -10,8 +10,8 @@ use crate::settings::{
     InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
 };
 
-use super::stocktaking::{self, Brought};
-use crate::text::words;
+use super::inventory_summary::{self, InventorySummary};
+use crate::text::format_duration;
 
 /// The lives that the plan is told for; the API grants 1 minute to 24 hours.
 const LIVES: [(&str, Duration); 3] = [
@@ -21,15 +21,15 @@ const LIVES: [(&str, Duration); 3] = [
 ];
 
 /// The latest and the earliest that a check can be due.
-const LATEST: f64 = 0.0;
-const EARLIEST: f64 = 1.0;
+const LATEST_FRACTION: f64 = 0.0;
+const EARLIEST_FRACTION: f64 = 1.0;
 
 /// How many tokens are told one by one: more than fit on a screen are read by nobody.
 const MAX_DETAILED: usize = 50;
 
 /// The plan for the tokens of a configuration; reads its inventories. `all`: every single
 /// token is told, however many there are. `warnings`: how many were given.
-pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
+pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     let Settings { servers, reauths, tokens, .. } = &loaded.settings;
     let mut text = String::new();
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
@@ -39,16 +39,17 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
         _ => format!(", with {warnings} warnings"),
     };
     line(&mut text, &format!("configuration: {}: correct{but}", files.join(", ")));
-    let mut crowd: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut token_counts: BTreeMap<&str, u32> = BTreeMap::new();
     for token in tokens {
-        *crowd.entry(&token.upkeep.server).or_default() += 1;
+        *token_counts.entry(&token.upkeep.server).or_default() += 1;
     }
-    let stock = stocktaking::take(&loaded.settings);
-    for brought in &stock {
-        *crowd.entry(&brought.inventory.upkeep.server).or_default() += brought.tokens.unwrap_or(0);
+    let summaries = inventory_summary::summarize(&loaded.settings);
+    for summary in &summaries {
+        *token_counts.entry(&summary.inventory.upkeep.server).or_default() +=
+            summary.tokens.unwrap_or(0);
     }
     for server in servers {
-        let count = crowd.get(server.name.as_str()).copied().unwrap_or(0);
+        let count = token_counts.get(server.name.as_str()).copied().unwrap_or(0);
         line(&mut text, &describe_server(server, count));
     }
     for reauth in reauths {
@@ -59,29 +60,29 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
             return;
         };
         let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == upkeep.reauth.as_ref());
-        let count = crowd.get(upkeep.server.as_str()).copied().unwrap_or(1);
+        let count = token_counts.get(upkeep.server.as_str()).copied().unwrap_or(1);
         let what = &described.what;
-        line(&mut text, &format!("\n{what}, server {}; {}", server.name, check(server)));
+        line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
         }
         describe_upkeep(&mut text, upkeep, server, count);
         if let Some(before) = upkeep.reauth_before {
-            let before = format!("  before its end {}", early(before));
+            let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
         }
-        line(&mut text, &format!("  when it dies   {}", on_death(reauth, described)));
+        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, described)));
     };
-    let told = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
-    for token in &tokens[..told] {
+    let shown = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
+    for token in &tokens[..shown] {
         paragraph(&describe_token(token), &token.upkeep, &[]);
     }
-    for brought in &stock {
-        let described = describe_inventory(brought);
-        paragraph(&described, &brought.inventory.upkeep, &brought.remarks);
+    for summary in &summaries {
+        let described = describe_inventory(summary);
+        paragraph(&described, &summary.inventory.upkeep, &summary.remarks);
     }
-    if told < tokens.len() {
-        let rest = tokens.len() - told;
+    if shown < tokens.len() {
+        let rest = tokens.len() - shown;
         line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
     }
     mask(&text).into_owned()
@@ -97,7 +98,7 @@ fn describe_server(server: &Server, tokens: u32) -> String {
         "server {}: {}; {}, at most {} requests a second and {} at once",
         server.name,
         server.url,
-        counted(tokens),
+        count_tokens(tokens),
         server.rate_limit,
         server.max_in_flight,
     )
@@ -108,7 +109,7 @@ fn describe_reauth(reauth: &Reauth) -> String {
     let Reauth { name, max_failures_all, policy, quiet, .. } = reauth;
     let mut text = format!(
         "re-auth {name}: at most {max_failures_all} failures of all its tokens in {}",
-        words(policy.window)
+        format_duration(policy.window)
     );
     if !quiet.is_empty() {
         let windows: Vec<_> = quiet.iter().map(ToString::to_string).collect();
@@ -117,7 +118,7 @@ fn describe_reauth(reauth: &Reauth) -> String {
     text
 }
 
-fn counted(tokens: u32) -> String {
+fn count_tokens(tokens: u32) -> String {
     format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" })
 }
 
@@ -156,9 +157,9 @@ fn describe_token(token: &Token) -> Described {
     Described { what: format!("token {}: {source}", token.name), kept, renewed }
 }
 
-fn describe_inventory(brought: &Brought<'_>) -> Described {
-    let whole = brought.inventory.whole();
-    let (source, kept, renewed) = match &brought.inventory.source {
+fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
+    let whole = summary.inventory.whole();
+    let (source, kept, renewed) = match &summary.inventory.source {
         InventorySource::File { .. } => (format!("file {whole}"), IN_STATE, WATCHED),
         InventorySource::Dir(_) => (format!("folder {whole}"), "in the token's file", WATCHED),
         InventorySource::Command { .. } => (
@@ -167,18 +168,18 @@ fn describe_inventory(brought: &Brought<'_>) -> Described {
             "the command runs again at each reload and restart",
         ),
     };
-    let tokens = match brought.tokens {
-        Some(tokens) => format!("{} now", counted(tokens)),
+    let tokens = match summary.tokens {
+        Some(tokens) => format!("{} now", count_tokens(tokens)),
         None => "tokens as it prints them when it is run".to_owned(),
     };
     Described {
-        what: format!("inventory {}: {source}, {tokens}", brought.inventory.name),
+        what: format!("inventory {}: {source}, {tokens}", summary.inventory.name),
         kept: kept.to_owned(),
         renewed,
     }
 }
 
-fn check(server: &Server) -> &'static str {
+fn describe_renewal(server: &Server) -> &'static str {
     match server.renewal {
         Renewal::Auto => "queries, and renews where queries do not extend the life",
         Renewal::Query => "queries only",
@@ -186,33 +187,41 @@ fn check(server: &Server) -> &'static str {
     }
 }
 
-fn describe_upkeep(text: &mut String, upkeep: &Upkeep, server: &Server, crowd: u32) {
-    line(text, &format!("  first check    {}", first_check(server, crowd)));
+fn describe_upkeep(text: &mut String, upkeep: &Upkeep, server: &Server, token_count: u32) {
+    line(text, &format!("  first check    {}", first_check(server, token_count)));
     for (name, life) in LIVES {
-        let _ =
-            writeln!(text, "  life {name:<9} {}", cadence(&upkeep.schedule, life, server, crowd));
+        let _ = writeln!(
+            text,
+            "  life {name:<9} {}",
+            describe_checks(&upkeep.schedule, life, server, token_count)
+        );
     }
 }
 
-fn first_check(server: &Server, crowd: u32) -> String {
-    let spread = Duration::from_secs(1) * crowd / server.rate_limit.get();
+fn first_check(server: &Server, token_count: u32) -> String {
+    let spread = Duration::from_secs(1) * token_count / server.rate_limit.get();
     if spread < Duration::from_secs(1) {
         "at the start".to_owned()
     } else {
-        format!("within {} of the start, as the rate limit allows", words(spread))
+        format!("within {} of the start, as the rate limit allows", format_duration(spread))
     }
 }
 
-fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> String {
-    let latest = check_wait(life, schedule, RandomFraction::new(LATEST));
-    let earliest = check_wait(life, schedule, RandomFraction::new(EARLIEST));
+fn describe_checks(
+    schedule: &Schedule,
+    life: Duration,
+    server: &Server,
+    token_count: u32,
+) -> String {
+    let latest = check_wait(life, schedule, RandomFraction::new(LATEST_FRACTION));
+    let earliest = check_wait(life, schedule, RandomFraction::new(EARLIEST_FRACTION));
     let checks = if earliest == latest {
-        format!("a check every {}", words(latest))
+        format!("a check every {}", format_duration(latest))
     } else {
-        format!("a check every {} to {}", words(earliest), words(latest))
+        format!("a check every {} to {}", format_duration(earliest), format_duration(latest))
     };
-    let needed = f64::from(crowd) / earliest.as_secs_f64();
-    let outage = survived(life, latest, server, crowd);
+    let needed = f64::from(token_count) / earliest.as_secs_f64();
+    let outage = longest_survivable_outage(life, latest, server, token_count);
     if needed > f64::from(server.rate_limit.get()) {
         format!(
             "{checks}; too many tokens: that takes {needed:.0} requests a second, and rate_limit \
@@ -224,7 +233,7 @@ fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> 
     } else {
         format!(
             "{checks}; survives any outage of {} that starts when a check is due",
-            words(outage)
+            format_duration(outage)
         )
     }
 }
@@ -232,20 +241,25 @@ fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> 
 /// The longest outage after which the token is certain to be asked about in time, however
 /// the pauses between the retries fall: all of the retry room but its end, where no check
 /// and retry fit any more, and the time that the rate limit needs to serve every token.
-fn survived(life: Duration, due: Duration, server: &Server, crowd: u32) -> Duration {
-    let queue = Duration::from_secs(1) * crowd / server.rate_limit.get();
+fn longest_survivable_outage(
+    life: Duration,
+    due: Duration,
+    server: &Server,
+    token_count: u32,
+) -> Duration {
+    let queue = Duration::from_secs(1) * token_count / server.rate_limit.get();
     life.saturating_sub(due).saturating_sub(SHORTEST_ROOM).saturating_sub(queue)
 }
 
-fn early(before: Duration) -> String {
+fn describe_reauth_before(before: Duration) -> String {
     format!(
         "by {}, if nothing extends its life, a new value is asked for; the old one stays in use \
          until the new one lives",
-        words(before)
+        format_duration(before)
     )
 }
 
-fn on_death(reauth: Option<&Reauth>, described: &Described) -> String {
+fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
     let Described { kept, renewed, .. } = described;
     let Some(reauth) = reauth else {
         return format!("it is logged, and {renewed}");
@@ -262,6 +276,6 @@ fn on_death(reauth: Option<&Reauth>, described: &Described) -> String {
     format!(
         "{how}, at most {} times in {}; the new value is kept {kept}",
         policy.max_attempts,
-        words(policy.window)
+        format_duration(policy.window)
     )
 }

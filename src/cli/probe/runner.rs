@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::super::Failure;
+use super::super::CliError;
+use super::error_text;
 use super::progress::Progress;
-use super::said;
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{
@@ -21,17 +21,17 @@ use crate::lifecycle::{
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
-use crate::text::words;
+use crate::text::format_duration;
 use crate::time::Moment;
 use crate::token_file::replace;
 
 /// Readings can be judged when a fifth of the life has passed from the end of one call to the
 /// beginning of the other: a little more, as the planned time is never met exactly.
-const SHORTEST_SHARE: f64 = 0.22;
+const MIN_FRACTION: f64 = 0.22;
 /// Where lives are told in whole seconds, rounding hides one of growth, and one must be left.
-const SHORTEST_WAIT_OF_WHOLE: Duration = Duration::from_millis(2_300);
+const MIN_WAIT_WHOLE_SECONDS: Duration = Duration::from_millis(2_300);
 /// Of a life so short that this comes late, enough must be left for what follows.
-const LONGEST_SHARE: f64 = 0.67;
+const MAX_FRACTION: f64 = 0.67;
 /// The longest pause between retries: somebody waits for the result.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_INITIAL: Duration = Duration::from_secs(1);
@@ -39,13 +39,13 @@ const RETRY_INITIAL: Duration = Duration::from_secs(1);
 const INTERVALS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_secs(365 * 86_400));
 /// Three times what the rules need where they find that nothing renews.
-const MOST_CALLS: u32 = 30;
+const MAX_CALLS: u32 = 30;
 /// How often the time that is left is told anew.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ProbeResult {
     /// It lives; no more was asked for.
     Alive(Reading),
     /// It is dead, in this word.
@@ -65,7 +65,7 @@ pub(super) enum End {
 }
 
 /// One token, and what has been learned of it.
-pub(super) struct Experiment {
+pub(super) struct ProbeRunner {
     client: Client,
     file: PathBuf,
     value: TokenValue,
@@ -75,11 +75,11 @@ pub(super) struct Experiment {
     calls: u32,
     /// A renewing call was refused for what it is.
     refused: Option<CallError>,
-    end: Option<End>,
+    end: Option<ProbeResult>,
     progress: Progress,
 }
 
-impl Experiment {
+impl ProbeRunner {
     /// A token's value and the file that keeps it; `prove`: what renews it is to be found out.
     pub(super) fn new(
         client: Client,
@@ -112,7 +112,7 @@ impl Experiment {
     }
 
     /// Goes on until there is an end, and all that was renewed under another value is stored.
-    pub(super) async fn run(&mut self) -> Result<End, Failure> {
+    pub(super) async fn run(&mut self) -> Result<ProbeResult, CliError> {
         loop {
             let store = self.token.due_for(Resource::None);
             if store.is_none()
@@ -131,7 +131,7 @@ impl Experiment {
                     (Resource::None, store)
                 }
                 (_, Some(call)) => (Resource::Server, call),
-                _ => return Ok(End::Undecided),
+                _ => return Ok(ProbeResult::Undecided),
             };
             if due <= now {
                 self.act(resource).await?;
@@ -143,7 +143,7 @@ impl Experiment {
         }
     }
 
-    async fn act(&mut self, resource: Resource) -> Result<(), Failure> {
+    async fn act(&mut self, resource: Resource) -> Result<(), CliError> {
         match self.step(Event::Admitted(resource))? {
             Some(Action::Check { method, timeout, connection, .. }) => {
                 self.ask(method, timeout, connection).await
@@ -162,7 +162,7 @@ impl Experiment {
         method: Method,
         timeout: Duration,
         connection: Connection,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         self.calls += 1;
         let sent = clock::now();
         let (outcome, new_value) = match method {
@@ -176,7 +176,7 @@ impl Experiment {
         let replaced = new_value.is_some();
         self.value = new_value.unwrap_or_else(|| self.value.clone());
         if self.prove {
-            self.progress.step(&told(method, &outcome))?;
+            self.progress.step(&describe_response(method, &outcome))?;
         }
         if let Outcome::Alive { remaining } = outcome {
             self.policy.schedule = schedule(remaining, received.since(sent));
@@ -191,7 +191,7 @@ impl Experiment {
             outcome: outcome.clone(),
             replaced,
         }))?;
-        let end = self.conclude(outcome, known);
+        let end = self.result_of(outcome, known);
         self.end = self.end.take().or(end);
         if self.prove && self.end.is_none() {
             self.announce_wait()?;
@@ -200,35 +200,39 @@ impl Experiment {
     }
 
     /// The end, where an answer alone is the result. `known`: the token was found alive before.
-    fn conclude(&self, outcome: Outcome, known: bool) -> Option<End> {
+    fn result_of(&self, outcome: Outcome, known: bool) -> Option<ProbeResult> {
         match (self.token.validity(), outcome) {
-            (Validity::Expired, Outcome::Expired(fault)) => Some(End::Dead("expired", fault)),
-            (Validity::Rejected, Outcome::Rejected(fault)) => Some(End::Dead("rejected", fault)),
-            (Validity::Alive(reading), _) if !self.prove => Some(End::Alive(reading)),
-            (_, Outcome::Misconfigured(fault)) if !known => Some(End::Misconfigured(fault)),
-            (_, Outcome::Throttled { fault, .. } | Outcome::Unavailable(fault)) if !known => {
-                Some(End::NoAnswer(fault))
+            (Validity::Expired, Outcome::Expired(fault)) => {
+                Some(ProbeResult::Dead("expired", fault))
             }
-            _ => (self.calls >= MOST_CALLS).then_some(End::Undecided),
+            (Validity::Rejected, Outcome::Rejected(fault)) => {
+                Some(ProbeResult::Dead("rejected", fault))
+            }
+            (Validity::Alive(reading), _) if !self.prove => Some(ProbeResult::Alive(reading)),
+            (_, Outcome::Misconfigured(fault)) if !known => Some(ProbeResult::Misconfigured(fault)),
+            (_, Outcome::Throttled { fault, .. } | Outcome::Unavailable(fault)) if !known => {
+                Some(ProbeResult::NoAnswer(fault))
+            }
+            _ => (self.calls >= MAX_CALLS).then_some(ProbeResult::Undecided),
         }
     }
 
-    fn announce_wait(&self) -> Result<(), Failure> {
+    fn announce_wait(&self) -> Result<(), CliError> {
         let due = self.token.due_for(Resource::Server).unwrap_or_default();
         let wait = due.since(clock::now());
         if wait < TICK / 10 {
             return Ok(());
         }
         if self.token.is_failing() {
-            return self.progress.step(&format!("asking again in {}", words(wait)));
+            return self.progress.step(&format!("asking again in {}", format_duration(wait)));
         }
         self.progress.step(&format!(
             "asking again in {}, when what has become of its life can be judged",
-            words(wait)
+            format_duration(wait)
         ))
     }
 
-    fn step(&mut self, event: Event) -> Result<Option<Action>, Failure> {
+    fn step(&mut self, event: Event) -> Result<Option<Action>, CliError> {
         let draw = RandomFraction::new(fastrand::f64());
         let context =
             Context { policy: &self.policy, renews_by: None, draw, server_in_doubt: false };
@@ -236,26 +240,25 @@ impl Experiment {
         let (token, action) = transition(self.token, event, clock::now(), &context, &mut notices);
         self.token = token;
         for notice in notices {
-            self.heed(notice)?;
+            self.on_notice(notice)?;
         }
         Ok(action)
     }
 
-    fn heed(&mut self, notice: Notice) -> Result<(), Failure> {
+    fn on_notice(&mut self, notice: Notice) -> Result<(), CliError> {
         let end = match notice {
-            Notice::RenewsBy(method) => Some(End::RenewsBy(method)),
+            Notice::RenewsBy(method) => Some(ProbeResult::RenewsBy(method)),
             Notice::Checked { renewed: Some(true), .. } => match self.policy.renewal {
                 Renewal::Auto => None,
-                Renewal::Query => Some(End::RenewsBy(Method::Query)),
-                Renewal::Renew => Some(End::RenewsBy(Method::Renew)),
+                Renewal::Query => Some(ProbeResult::RenewsBy(Method::Query)),
+                Renewal::Renew => Some(ProbeResult::RenewsBy(Method::Renew)),
             },
-            Notice::RenewalNotObserved { .. } => self
-                .token
-                .reading()
-                .map(|reading| End::NothingRenews { reading, refused: self.refused.take() }),
-            Notice::Unverified => Some(End::OutOfTime),
+            Notice::RenewalNotObserved { .. } => self.token.reading().map(|reading| {
+                ProbeResult::NothingRenews { reading, refused: self.refused.take() }
+            }),
+            Notice::Unverified => Some(ProbeResult::OutOfTime),
             Notice::StoreFailed { error, retry_in_ms } => {
-                let wait = words(Duration::from_millis(retry_in_ms));
+                let wait = format_duration(Duration::from_millis(retry_in_ms));
                 self.progress.step(&format!(
                     "the renewed token has another value, which could not be written: {error}; \
                      do not stop this now, it is tried again in {wait}"
@@ -273,28 +276,30 @@ impl Experiment {
 /// as it can be judged.
 fn schedule(remaining: Duration, took: Duration) -> Schedule {
     let is_whole = remaining.subsec_nanos() == 0;
-    let least = if is_whole { SHORTEST_WAIT_OF_WHOLE } else { Duration::ZERO };
-    let wait = least.max(remaining.mul_f64(SHORTEST_SHARE) + took);
-    let share = wait.as_secs_f64() / remaining.as_secs_f64().max(f64::MIN_POSITIVE);
-    let share = share.clamp(SHORTEST_SHARE, LONGEST_SHARE);
-    let shares = (Fraction::try_new(share), Fraction::try_new(0.0));
-    let (Ok(check_after), Ok(jitter)) = shares else { return Schedule::default() };
+    let min_wait = if is_whole { MIN_WAIT_WHOLE_SECONDS } else { Duration::ZERO };
+    let wait = min_wait.max(remaining.mul_f64(MIN_FRACTION) + took);
+    let fraction = wait.as_secs_f64() / remaining.as_secs_f64().max(f64::MIN_POSITIVE);
+    let fraction = fraction.clamp(MIN_FRACTION, MAX_FRACTION);
+    let fractions = (Fraction::try_new(fraction), Fraction::try_new(0.0));
+    let (Ok(check_after), Ok(jitter)) = fractions else { return Schedule::default() };
     let retries = (RETRY_INITIAL, RETRY_MAX);
     Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()
 }
 
 /// What a call brought, in a line.
-fn told(method: Method, outcome: &Outcome) -> String {
+fn describe_response(method: Method, outcome: &Outcome) -> String {
     let call = match method {
         Method::Query => "query",
         Method::Renew => "renewal",
     };
     match outcome {
-        Outcome::Alive { remaining } => format!("{call}: alive, {} left", words(*remaining)),
+        Outcome::Alive { remaining } => {
+            format!("{call}: alive, {} left", format_duration(*remaining))
+        }
         Outcome::Expired(fault)
         | Outcome::Rejected(fault)
         | Outcome::Throttled { fault, .. }
         | Outcome::Misconfigured(fault)
-        | Outcome::Unavailable(fault) => format!("{call}: {}", said(fault)),
+        | Outcome::Unavailable(fault) => format!("{call}: {}", error_text(fault)),
     }
 }

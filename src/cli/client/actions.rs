@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::table::short;
-use super::{Errand, Where, all, is_pattern, named, paths};
-use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
+use super::table::short_duration;
+use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
+use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
 use crate::clock;
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, TokenDetail};
@@ -18,14 +18,14 @@ use crate::text::printable;
 use crate::time::Moment;
 
 /// Between two looks at what came of it.
-const PACE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many tokens a question names.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The tokens that something is asked for.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Names {
+pub(in crate::cli) struct TokenArgs {
     /// Tokens, or patterns such as 'quotes-*'
     #[arg(required = true, value_name = "NAME")]
     tokens: Vec<String>,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Names {
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
-    place: Where,
+    socket_args: SocketArgs,
 }
 
 /// What is asked for the tokens.
@@ -47,7 +47,7 @@ pub(in crate::cli) enum Action {
 }
 
 impl Action {
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
             Self::Reauth => "reauth",
@@ -58,7 +58,7 @@ impl Action {
     }
 
     /// How long what comes of it is waited for: as long as it takes by default at most.
-    const fn patience(self) -> Duration {
+    const fn wait_timeout(self) -> Duration {
         match self {
             Self::Check | Self::Revoke => Duration::from_secs(15),
             Self::Reauth => Duration::from_secs(75),
@@ -67,10 +67,10 @@ impl Action {
     }
 }
 
-impl Names {
+impl TokenArgs {
     /// With what is asked for them.
-    pub(in crate::cli) fn each(self, action: Action) -> Each {
-        Each { names: self, action, confirmed: true }
+    pub(in crate::cli) fn with_action(self, action: Action) -> TokenAction {
+        TokenAction { names: self, action, confirmed: true }
     }
 }
 
@@ -78,69 +78,69 @@ impl Names {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Revoke {
     #[command(flatten)]
-    names: Names,
+    names: TokenArgs,
     /// Revoke all tokens that match a pattern without asking
     #[arg(long)]
     yes: bool,
 }
 
 impl Revoke {
-    pub(in crate::cli) fn each(self) -> Each {
-        Each { names: self.names, action: Action::Revoke, confirmed: self.yes }
+    pub(in crate::cli) fn with_action(self) -> TokenAction {
+        TokenAction { names: self.names, action: Action::Revoke, confirmed: self.yes }
     }
 }
 
 /// Something that is asked for each of some tokens.
 #[derive(Debug)]
-pub(in crate::cli) struct Each {
-    names: Names,
+pub(in crate::cli) struct TokenAction {
+    names: TokenArgs,
     action: Action,
     /// A pattern needs no confirmation.
     confirmed: bool,
 }
 
 /// Something that was asked for a token.
-struct Asked {
+struct SentRequest {
     name: String,
     at: Moment,
     timestamp: Timestamp,
 }
 
-impl Errand for Each {
-    fn place(&self) -> &Where {
-        &self.names.place
+impl DaemonCommand for TokenAction {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.names.socket_args
     }
 
-    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
-        let names = chosen(client, &self.names.tokens).await?;
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        let names = resolve_names(client, &self.names.tokens).await?;
         if names.is_empty() {
-            return Err(Failure::Usage("no token fits the pattern".to_owned()));
+            return Err(CliError::Usage("no token fits the pattern".to_owned()));
         }
         if !self.confirmed && !confirm_pattern(self.action, &self.names.tokens, &names)? {
-            complain("nothing was done");
+            eprint_message("nothing was done");
             return Ok(EX_DEAD);
         }
-        let progress = Progress::of(names.len() * 2);
-        let (mut asked, mut failed, mut unknown) = (Vec::new(), false, false);
+        let progress = Progress::with_steps(names.len() * 2);
+        let (mut sent, mut failed, mut unknown) = (Vec::new(), false, false);
         for name in names {
             let (at, timestamp) = (clock::now(), clock::wall_clock());
-            let path = paths::token(&name, &[self.action.word()]);
+            let path = urls::token(&name, &[self.action.as_str()]);
             match progress.during(client.post(&path)).await {
-                Ok(()) => asked.push(Asked { name, at, timestamp }),
-                Err(fault) if is_his_own(&fault) => {
-                    progress.say(told(&name, &fault.to_string()).trim_end());
+                Ok(()) => sent.push(SentRequest { name, at, timestamp }),
+                Err(error) if concerns_one_token(&error) => {
+                    progress.print(outcome_line(&name, &error.to_string()).trim_end());
                     failed = true;
                 }
-                Err(fault) => return Err(fault.into()),
+                Err(error) => return Err(error.into()),
             }
             progress.step();
         }
-        for one in asked {
+        for request in sent {
             if !self.names.no_wait {
-                let line = progress.during(outcome(client, self.action, &one)).await?;
-                progress.hide(|| print(&told(&one.name, &line.text)))?;
-                failed |= line.end == End::Bad;
-                unknown |= line.end == End::Unknown;
+                let line = progress.during(outcome(client, self.action, &request)).await?;
+                progress.hide(|| print(&outcome_line(&request.name, &line.text)))?;
+                failed |= line.kind == OutcomeKind::Bad;
+                unknown |= line.kind == OutcomeKind::Unknown;
             }
             progress.step();
         }
@@ -153,30 +153,30 @@ impl Errand for Each {
 }
 
 /// What came of it for one token, on a line.
-fn told(name: &str, outcome: &str) -> String {
+fn outcome_line(name: &str, outcome: &str) -> String {
     format!("{}: {}\n", printable(name), printable(outcome))
 }
 
 /// Asks on the terminal whether to go on, if `names` are not exactly those that were `given`:
 /// patterns match tokens that the operator may not have thought of.
-fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, Failure> {
+fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, CliError> {
     if names.iter().all(|name| given.contains(name)) {
         return Ok(true);
     }
-    let (word, count) = (action.word(), names.len());
-    let shown = names.iter().take(NAMED).map(|name| printable(name)).collect::<Vec<_>>();
+    let (word, count) = (action.as_str(), names.len());
+    let shown = names.iter().take(MAX_NAMED).map(|name| printable(name)).collect::<Vec<_>>();
     let mut shown = shown.join(", ");
-    if count > NAMED {
-        shown += &format!(" and {} more", count - NAMED);
+    if count > MAX_NAMED {
+        shown += &format!(" and {} more", count - MAX_NAMED);
     }
     let tokens = if count == 1 { "1 token" } else { &format!("{count} tokens") };
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "{word}: a pattern matches {tokens} ({shown}); add --yes to {word} them without being \
              asked"
         )));
     }
-    let ask = |error| Failure::System { doing: "asking on the terminal", error };
+    let ask = |error| CliError::System { doing: "asking on the terminal", error };
     let mut stderr = io::stderr().lock();
     write!(stderr, "{word} {tokens} ({shown})? [y/N] ").map_err(ask)?;
     stderr.flush().map_err(ask)?;
@@ -186,35 +186,38 @@ fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result
 }
 
 /// Whether a refusal concerns the one token only.
-fn is_his_own(fault: &ControlClientError) -> bool {
-    matches!(fault.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
+fn concerns_one_token(error: &ControlClientError) -> bool {
+    matches!(error.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
 }
 
 /// The tokens that are named, each once.
-async fn chosen(client: &mut Client, names: &[String]) -> Result<Vec<String>, ControlClientError> {
-    let mut chosen = Vec::new();
+async fn resolve_names(
+    client: &mut Client,
+    names: &[String],
+) -> Result<Vec<String>, ControlClientError> {
+    let mut resolved = Vec::new();
     for name in names {
-        if is_pattern(name) && named(client, name).await?.is_none() {
-            let page = all(client, Some(name)).await?;
-            chosen.extend(page.tokens.into_iter().map(|token| token.name));
+        if is_pattern(name) && find_token(client, name).await?.is_none() {
+            let page = fetch_all(client, Some(name)).await?;
+            resolved.extend(page.tokens.into_iter().map(|token| token.name));
         } else {
-            chosen.push(name.clone());
+            resolved.push(name.clone());
         }
     }
-    chosen.sort_unstable();
-    chosen.dedup();
-    Ok(chosen)
+    resolved.sort_unstable();
+    resolved.dedup();
+    Ok(resolved)
 }
 
 /// What came of it, for people.
 struct Outcome {
     text: String,
-    end: End,
+    kind: OutcomeKind,
 }
 
 /// Whether it is what was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum OutcomeKind {
     Good,
     Bad,
     /// It was not waited for any longer.
@@ -224,36 +227,36 @@ enum End {
 async fn outcome(
     client: &mut Client,
     action: Action,
-    asked: &Asked,
+    sent: &SentRequest,
 ) -> Result<Outcome, ControlClientError> {
     loop {
-        let story: TokenDetail = client.get(&paths::token(&asked.name, &[])).await?;
-        let passed = clock::now().since(asked.at);
-        if let Some(outcome) = judge(action, &story, asked.timestamp, passed) {
+        let detail: TokenDetail = client.get(&urls::token(&sent.name, &[])).await?;
+        let passed = clock::now().since(sent.at);
+        if let Some(outcome) = find_outcome(action, &detail, sent.timestamp, passed) {
             return Ok(outcome);
         }
-        if passed >= action.patience() {
-            let (text, end) = match action {
-                Action::Pause | Action::Resume => (story.token.state, End::Good),
+        if passed >= action.wait_timeout() {
+            let (text, kind) = match action {
+                Action::Pause | Action::Resume => (detail.token.state, OutcomeKind::Good),
                 Action::Check | Action::Reauth | Action::Revoke => {
-                    let more = format!("`tokenkeep status {}` tells more", asked.name);
-                    (format!("still under way; {more}"), End::Unknown)
+                    let more = format!("`tokenkeep status {}` tells more", sent.name);
+                    (format!("still under way; {more}"), OutcomeKind::Unknown)
                 }
             };
-            return Ok(Outcome { text, end });
+            return Ok(Outcome { text, kind });
         }
-        sleep(PACE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
 /// What a token's story says came of what was asked for `passed` ago; `None` if nothing yet.
-fn judge(
+fn find_outcome(
     action: Action,
-    story: &TokenDetail,
+    detail: &TokenDetail,
     since: Timestamp,
     passed: Duration,
 ) -> Option<Outcome> {
-    let later = story
+    let later = detail
         .events
         .iter()
         .filter(|event| event.at.parse::<Timestamp>().is_ok_and(|at| at >= since));
@@ -266,14 +269,15 @@ fn judge(
     let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
     if let Some(end) = end {
         let text = end.message.clone();
-        let end = if end.level == "info" { End::Good } else { End::Bad };
-        return Some(Outcome { text, end });
+        let kind = if end.level == "info" { OutcomeKind::Good } else { OutcomeKind::Bad };
+        return Some(Outcome { text, kind });
     }
-    let checked = story.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
+    let checked =
+        detail.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
     (action == Action::Check && checked).then(|| {
-        let left = story.token.remaining_ms.unwrap_or_default();
-        let left = short(u64::try_from(left).unwrap_or_default());
-        Outcome { text: format!("{}, {left} left", story.token.state), end: End::Good }
+        let left = detail.token.remaining_ms.unwrap_or_default();
+        let left = short_duration(u64::try_from(left).unwrap_or_default());
+        Outcome { text: format!("{}, {left} left", detail.token.state), kind: OutcomeKind::Good }
     })
 }
 
@@ -283,19 +287,19 @@ pub(in crate::cli) struct Token {
     /// The token
     name: String,
     #[command(flatten)]
-    place: Where,
+    socket_args: SocketArgs,
 }
 
-impl Errand for Token {
-    fn place(&self) -> &Where {
-        &self.place
+impl DaemonCommand for Token {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.socket_args
     }
 
-    async fn run(self, client: &mut Client) -> Result<u8, Failure> {
-        let path = paths::token(&self.name, &["value"]);
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        let path = urls::token(&self.name, &["value"]);
         let (value, verified) = client.get_value(&path).await?;
         if !verified {
-            complain(&format!(
+            eprint_message(&format!(
                 "warning: {}: this value may be dead: no answer about it has come yet, or none \
                  before the end of its reported life",
                 self.name

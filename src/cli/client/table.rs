@@ -6,16 +6,16 @@ use comfy_table::{
 
 use comfy_table::{LineStyle, TableStyle};
 
-use super::screen::Screen;
+use super::terminal::Terminal;
 use crate::control::{ConfigRejection, Counts, TokenPage, TokenView};
-use crate::text::{grouped, printable, token_counts};
+use crate::text::{format_token_counts, group_digits, printable};
 
 /// Columns that are never shortened.
 const STATE: usize = 2;
 const LIFE: usize = 3;
 
 /// Longer names are shortened for the sake of the bars.
-const SHORT_NAME: u16 = 24;
+const SHORTENED_NAME: u16 = 24;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -27,16 +27,17 @@ const BAR: u64 = 8;
 const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
 
 /// Rows of one table: what comes after has heads of its own, and columns as wide as it needs.
-const ROWS: usize = 10_000;
+const ROWS_PER_TABLE: usize = 10_000;
 
 /// The page, a line for each token, and how all tokens are: in parts, as a table of a million
 /// rows takes gigabytes to be made at once.
-pub(super) fn render(page: &TokenPage, screen: Screen) -> impl Iterator<Item = String> {
-    let tables = page.tokens.chunks(ROWS).map(move |tokens| rows(tokens, screen) + "\n");
+pub(super) fn render(page: &TokenPage, terminal: Terminal) -> impl Iterator<Item = String> {
+    let tables =
+        page.tokens.chunks(ROWS_PER_TABLE).map(move |tokens| rows(tokens, terminal) + "\n");
     let left_out = page.matched.unwrap_or_default().saturating_sub(page.tokens.len());
     let rest = match left_out {
         0 => String::new(),
-        _ => format!("and {} more, which --all shows\n", grouped(left_out)),
+        _ => format!("and {} more, which --all shows\n", group_digits(left_out)),
     };
     let rejected = page.config_rejected.as_ref();
     let rejected = rejected.map(|rejection| format!("{rejection}: {}\n", cause(rejection)));
@@ -52,15 +53,15 @@ fn cause(rejection: &ConfigRejection) -> String {
 }
 
 /// The tokens as a table, which has no bars if there is no room for both them and the names.
-fn rows(tokens: &[TokenView], screen: Screen) -> String {
-    let mut table = table(tokens, screen, true);
+fn rows(tokens: &[TokenView], terminal: Terminal) -> String {
+    let mut table = table(tokens, terminal, true);
     let mut widths = table.column_max_content_widths();
     if let Some(name) = widths.first_mut() {
-        *name = SHORT_NAME.min(*name);
+        *name = SHORTENED_NAME.min(*name);
     }
     let width: usize = widths.iter().map(|width| usize::from(*width) + GAP).sum();
-    if width > usize::from(screen.width) {
-        table = self::table(tokens, screen, false);
+    if width > usize::from(terminal.width) {
+        table = self::table(tokens, terminal, false);
     }
     // Names are shortened before states and times are.
     for column in [STATE, LIFE] {
@@ -71,21 +72,21 @@ fn rows(tokens: &[TokenView], screen: Screen) -> String {
     table.trim_fmt()
 }
 
-fn table(tokens: &[TokenView], screen: Screen, bars: bool) -> Table {
+fn table(tokens: &[TokenView], terminal: Terminal, bars: bool) -> Table {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new().header_separator(LINE))
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(screen.width)
+        .set_width(terminal.width)
         .set_truncation_indicator("…");
-    if screen.colour {
+    if terminal.colour {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
-    let heads = ["token", "server", "state", "life left", "checked", "next", "by"];
+    let headers = ["token", "server", "state", "life left", "checked", "next", "by"];
     let head = |text| Cell::new(text).add_attribute(Attribute::Bold);
-    table.set_header(heads.map(head));
+    table.set_header(headers.map(head));
     for token in tokens {
         table.add_row(row(token, bars));
     }
@@ -97,10 +98,10 @@ fn table(tokens: &[TokenView], screen: Screen, bars: bool) -> Table {
 
 fn row(token: &TokenView, bars: bool) -> Row {
     let colour = colour(&token.state);
-    let checked = token.last_check_ms.map(short);
+    let checked = token.last_check_ms.map(short_duration);
     let next = match (token.next_check_ms, token.busy) {
         (_, true) => Some("now".to_owned()),
-        (next, false) => next.map(short),
+        (next, false) => next.map(short_duration),
     };
     let right = |text: Option<String>| {
         Cell::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
@@ -131,10 +132,10 @@ fn life(token: &TokenView, bars: bool) -> String {
     let bar = |part, whole| if bars { bar(part, whole) + " " } else { String::new() };
     let Some(remaining) = token.remaining_ms else { return "-".to_owned() };
     let Ok(remaining) = u64::try_from(remaining) else {
-        return format!("{}over by {}", bar(0, 1), short(remaining.unsigned_abs()));
+        return format!("{}over by {}", bar(0, 1), short_duration(remaining.unsigned_abs()));
     };
     let life = token.life_ms.unwrap_or(remaining).max(remaining);
-    format!("{}{}", bar(remaining, life), short(remaining))
+    format!("{}{}", bar(remaining, life), short_duration(remaining))
 }
 
 fn bar(part: u64, whole: u64) -> String {
@@ -144,7 +145,7 @@ fn bar(part: u64, whole: u64) -> String {
 }
 
 /// A time in its largest unit, rounded down.
-pub(super) fn short(millis: u64) -> String {
+pub(super) fn short_duration(millis: u64) -> String {
     let seconds = millis / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -156,11 +157,11 @@ pub(super) fn short(millis: u64) -> String {
 
 /// How many tokens are in which state, in one line.
 pub(super) fn summary(counts: &Counts) -> String {
-    token_counts(&by_state(counts))
+    format_token_counts(&counts_by_state(counts))
 }
 
 /// Each state with its number of tokens.
-pub(super) const fn by_state(counts: &Counts) -> [(usize, &'static str); 7] {
+pub(super) const fn counts_by_state(counts: &Counts) -> [(usize, &'static str); 7] {
     [
         (counts.alive, "alive"),
         (counts.retrying, "retrying"),
@@ -186,7 +187,8 @@ mod tests {
 
     #[test]
     fn times_are_told_in_their_largest_unit() {
-        let told = [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short);
-        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+        let formatted =
+            [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short_duration);
+        assert_eq!(formatted, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
     }
 }
