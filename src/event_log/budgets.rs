@@ -16,29 +16,29 @@ use crate::time::Moment;
 /// The time in which an empty bucket fills up, and after which left-out events are reported.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-/// Lines a minute that all alarms share.
+/// Lines per minute that all alarms share.
 pub(super) const SHARED_ALARM_LINES: u32 = 1_000;
 
-/// Lines a minute that each kind of alarm has in addition.
+/// Additional lines per minute of each kind of alarm.
 pub(super) const LINES_PER_ALARM: u32 = 20;
 
-/// Lines a minute that all other events share.
+/// Lines per minute that all other events share.
 pub(super) const SHARED_OTHER_LINES: u32 = 300;
 
-/// Lines a minute that each of them has in addition.
+/// Additional lines per minute of each kind of other event.
 const LINES_PER_OTHER: u32 = 10;
 
-/// Lines a minute of `check_failed` at level error, which each retry repeats.
+/// Lines per minute of `check_failed` at level error, which each retry repeats.
 pub(super) const REFUSED_CHECK_LINES: u32 = 150;
 
-/// Lines a minute of each event that a client of the control socket causes.
+/// Lines per minute of each kind of event that clients of the control socket cause.
 pub(super) const LINES_PER_CALLER: u32 = 120;
 
 /// The group of an event, which decides its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EventGroup {
-    /// Always written. Reloads are among them: there is one outcome for each, requests that come
-    /// meanwhile are joined, and a client that waits for a reload waits for its line.
+    /// Always written. This includes reloads: each has one outcome, concurrent requests share a
+    /// reload, and a client that waits for a reload expects its line.
     Always,
     /// `token_checked`.
     Check,
@@ -87,14 +87,14 @@ impl EventGroup {
     }
 }
 
-/// A token bucket, as the moment at which it is full again.
+/// A token bucket, stored as the moment at which it is full again.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Bucket {
     full_at: Moment,
 }
 
 impl Bucket {
-    /// Takes one line out of a bucket of this size, if there is one in it.
+    /// Takes one line from the bucket of this size. Returns false if the bucket is empty.
     pub(super) fn take(&mut self, now: Moment, size: u32) -> bool {
         let Some(each) = WINDOW.checked_div(size) else { return false };
         let full_at = self.full_at.max(now) + each;
@@ -106,7 +106,7 @@ impl Bucket {
     }
 }
 
-/// The buckets of all groups that are not limited by the second or by message.
+/// The token buckets, for all groups that are not limited per second or by message.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     alarms: Bucket,
@@ -115,7 +115,7 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// Whether there is a line left for an event of this group.
+    /// Takes one line for an event of this group. Returns false if its budget is used up.
     pub(super) fn admit(&mut self, now: Moment, name: EventName, group: EventGroup) -> bool {
         let (size, shared) = match group {
             EventGroup::Alarm => (LINES_PER_ALARM, Some((&mut self.alarms, SHARED_ALARM_LINES))),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn all_events_together_stay_below_what_journald_takes() {
+    fn all_events_together_stay_below_the_rate_limit_of_journald() {
         let kinds = |group| {
             let own = EventName::ALL
                 .iter()

@@ -1,6 +1,6 @@
-//! What a minute of checks came to, in numbers of constant size: no sample is kept.
+//! Summary of one minute of checks: counters and histograms of constant size.
 //!
-//! Pure: it counts what it is told. Whether a summary is written is the limiter's decision.
+//! Pure. The rate limiter decides whether a summary is written.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use hdrhistogram::Histogram;
 
 use crate::time::whole_millis;
 
-/// Longer times count as this one: a day.
+/// Upper bound of the histograms: one day. Longer times count as one day.
 const MAX_MS: u64 = 86_400_000;
 
-/// Significant digits of a percentile: one in a hundred, in 10 KB for each histogram.
+/// Significant digits of a percentile: an error of 1%, at 10 KB for each histogram.
 const DIGITS: u8 = 2;
 
-/// One check that has ended.
+/// One completed check.
 #[derive(Debug, Clone, Copy)]
 pub struct CompletedCheck {
-    /// From when it was due until its request was handed out.
+    /// Time from its due time until the request was started.
     pub lateness: Duration,
-    /// What was known to be left of the token's life then; `None` if nothing was known.
+    /// The token's remaining life at that time; `None` if unknown.
     pub life_left: Option<Duration>,
-    /// It came to no conclusion.
+    /// Whether the check failed.
     pub failed: bool,
 }
 
-/// The fields of a summary, as they stand in the line.
+/// The fields of a summary line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SummaryFields {
     pub(super) checks: u64,
@@ -33,7 +33,7 @@ pub(super) struct SummaryFields {
     pub(super) lateness_p50_ms: u64,
     pub(super) lateness_p99_ms: u64,
     pub(super) lateness_max_ms: u64,
-    /// One in a hundred tokens had less left.
+    /// First percentile of the remaining life.
     pub(super) life_left_p1_ms: Option<u64>,
 }
 
@@ -61,10 +61,10 @@ impl CheckSummary {
         }
     }
 
-    /// Hands the figures over, and begins anew.
+    /// Returns the fields, and resets the counters.
     pub(super) fn take(&mut self) -> SummaryFields {
         let checks = self.lateness.len();
-        // A percentile is the upper end of its class.
+        // A percentile is the upper bound of its histogram bucket.
         let late = |quantile| self.lateness.value_at_quantile(quantile).min(self.lateness_max_ms);
         let fields = SummaryFields {
             checks,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_right_to_a_hundredth_and_the_maximum_is_exact() {
+    fn percentiles_are_accurate_to_one_percent_and_the_maximum_is_exact() {
         let mut summary = CheckSummary::new();
         for n in 1..=300_000 {
             summary.add(&end(n, Some(2 * n), n % 1_000 == 0));
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn of_tokens_of_which_nothing_is_known_no_life_is_told() {
+    fn the_remaining_life_is_omitted_if_it_is_unknown() {
         let mut summary = CheckSummary::new();
         summary.add(&end(0, None, false));
         assert_eq!(summary.take().life_left_p1_ms, None);
     }
 
     #[test]
-    fn a_summary_begins_anew_where_the_last_one_ended() {
+    fn taking_a_summary_resets_the_counters() {
         let mut summary = CheckSummary::new();
         summary.add(&end(50, Some(10), true));
         summary.take();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_a_day_count_as_one() {
+    fn times_beyond_a_day_count_as_one_day() {
         let mut summary = CheckSummary::new();
         summary.add(&end(u64::MAX, Some(u64::MAX), false));
         assert_eq!(summary.take().checks, 1);

@@ -1,8 +1,8 @@
-//! The fields of an event: a stable interface.
+//! Fields of log events. A stable interface.
 
 use super::record::Values;
 
-/// Declares [`Fields`] from one table, in the order in which a line has them.
+/// Declares [`Fields`] from one table, in output order.
 macro_rules! fields {
     (
         $(#[$about:meta])*
@@ -30,7 +30,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// What an event tells besides its message. What is `None` is left out of the line.
+    /// The fields of an event. A field that is `None` is omitted from the line.
     ///
     /// ```
     /// use tokenkeep::event_log::{Fields, EventName, Severity, emit};
@@ -43,45 +43,45 @@ fields! {
         pub token: &'a str,
         /// The server's name.
         pub server: &'a str,
-        /// Life left, as reported.
+        /// Remaining life, as reported by the server.
         pub remaining_ms: u64,
         /// Time until the next check.
         pub next_check_ms: u64,
-        /// Whether the check extended the token's life; `None` where that cannot be judged.
+        /// Whether the check renewed the token; `None` if that is unknown.
         pub renewed: bool,
-        /// The status that decided: the API's, else that of HTTP.
+        /// The API's status if there is one, else the HTTP status.
         pub status: u16,
-        /// The other side's own words.
+        /// The text that the server or command returned.
         pub detail: &'a str,
-        /// What went wrong, in a sentence.
+        /// The error, in one sentence.
         pub error: &'a str,
-        /// Which attempt this was, counted from 1.
+        /// Number of this attempt, from 1.
         pub attempt: u32,
         /// Time until the next attempt.
         pub retry_in_ms: u64,
-        /// How long it took.
+        /// Duration of the operation.
         pub duration_ms: u64,
         /// A command's exit status.
         pub exit_status: i32,
-        /// A way to new token values, by the name of its `[reauth.NAME]`.
+        /// Name of the `[reauth.NAME]` method.
         pub reauth: &'a str,
-        /// Why it was done.
+        /// Reason for the action.
         pub reason: &'a str,
-        /// Time until the token dies if nothing changes.
+        /// Time until the token expires if nothing renews it.
         pub dies_in_ms: u64,
-        /// Which call renews: `query` or `renew`.
+        /// The request that renews tokens: `query` or `renew`.
         pub renews_by: &'a str,
-        /// How many tokens are concerned.
+        /// Number of affected tokens.
         pub tokens: u64,
-        /// Where tokens come from, by the name of their `[inventory.NAME]`.
+        /// Name of the `[inventory.NAME]`.
         pub inventory: &'a str,
-        /// How many tokens an inventory brings that were not there before.
+        /// Number of tokens that are new in an inventory.
         pub tokens_added: u64,
-        /// How many it brings no longer.
+        /// Number of tokens that are no longer in an inventory.
         pub tokens_removed: u64,
-        /// How many have another value in it.
+        /// Number of tokens whose value in an inventory has changed.
         pub tokens_changed: u64,
-        /// A file or folder.
+        /// Path of a file or directory.
         pub path: &'a str,
         /// Names that a reload added, separated by commas; the caller bounds the list.
         pub added: &'a str,
@@ -91,15 +91,15 @@ fields! {
         pub changed: &'a str,
         /// Settings that only a restart can change, likewise.
         pub needs_restart: &'a str,
-        /// What a person has asked for.
+        /// The action that an operator requested.
         pub action: &'a str,
-        /// Who that was, by the user's number.
+        /// User id of the operator.
         pub uid: u32,
-        /// The program's version.
+        /// Version of tokenkeep.
         pub version: &'a str,
-        /// Where a new value comes from.
+        /// Origin of a new value.
         pub by: &'a str,
-        /// Lines of this kind left out before this one.
+        /// Number of suppressed lines of this kind before this one.
         pub suppressed: u64,
     }
 }

@@ -1,14 +1,14 @@
-//! `log.level`: any tracing filter, with a bare level meant for tokenkeep alone.
+//! Parses `log.level`: any `tracing` filter. A bare level applies to tokenkeep only.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::TARGET;
 
-/// What holds where the filter names nothing: dependencies are heard when they warn.
+/// The default filter: dependencies log from level warn.
 const BASE: &str = "warn,tokenkeep=info";
 
-/// Whether `level` can be used as `log.level`.
+/// Checks that `level` is a valid `log.level`.
 ///
 /// ```
 /// use tokenkeep::event_log::check_filter;
@@ -20,12 +20,12 @@ const BASE: &str = "warn,tokenkeep=info";
 ///
 /// # Errors
 ///
-/// A sentence that names the part at fault and what can stand there.
+/// A sentence that names the invalid part and lists the valid ones.
 pub fn check_filter(level: &str) -> Result<(), String> {
     parse(level).map(drop)
 }
 
-/// The filter that `level` describes.
+/// Parses `level` as a filter.
 pub(super) fn parse(level: &str) -> Result<EnvFilter, String> {
     let parts: Vec<&str> =
         level.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
@@ -41,12 +41,12 @@ pub(super) fn parse(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(&directives).map_err(|error| filter_error(level, &error.to_string()))
 }
 
-/// `part` with its target written out.
+/// `part` with an explicit target.
 fn directive(part: &str) -> Result<String, String> {
     if part.parse::<LevelFilter>().is_ok() {
         return Ok(format!("{TARGET}={part}"));
     }
-    // Alone, a misspelt level would pass for the name of a target and silence nothing.
+    // A misspelt level alone would be parsed as a target and have no effect.
     if !part.contains(['=', '[']) {
         return Err(filter_error(
             part,
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_level_is_meant_for_tokenkeep_and_dependencies_stay_at_warn() {
+    fn a_bare_level_applies_to_tokenkeep_and_dependencies_stay_at_warn() {
         let filter = shown("debug");
         assert!(filter.contains("tokenkeep=debug"), "{filter}");
         assert!(filter.split(',').any(|part| part == "warn"), "{filter}");
     }
 
     #[test]
-    fn a_dependency_is_heard_where_it_is_named_and_tokenkeep_keeps_its_level() {
+    fn a_target_sets_the_level_of_one_dependency_only() {
         let filter = shown("hyper_util=debug");
         assert!(filter.contains("hyper_util=debug"), "{filter}");
         assert!(filter.contains("tokenkeep=info"), "{filter}");
@@ -94,18 +94,18 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_is_refused_with_what_can_stand_there() {
+    fn a_misspelt_level_is_rejected_with_the_valid_levels() {
         let why = check_filter("info,inof").unwrap_err();
         assert!(why.contains("`inof`") && why.contains("error, warn, info"), "{why}");
     }
 
     #[test]
-    fn an_unknown_level_of_a_target_is_refused() {
+    fn an_unknown_level_of_a_target_is_rejected() {
         assert!(check_filter("hyper=loud").unwrap_err().contains("`hyper=loud`"));
     }
 
     #[test]
-    fn an_empty_filter_is_refused() {
+    fn an_empty_filter_is_rejected() {
         assert!(check_filter(" , ").is_err());
     }
 }

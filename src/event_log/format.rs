@@ -1,31 +1,28 @@
-//! How a record looks as one line, or as one message to the journal.
+//! Log formats: JSON, logfmt, text, and the journal's native protocol.
 //!
-//! Whatever a text holds, a record stays one line and cannot steer a terminal.
-
-use std::borrow::Cow;
+//! Any record becomes exactly one line, and control characters are escaped.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::Value;
 use tracing::Level;
 
 use super::journald;
-use super::record::Record;
+use super::record::{Record, plain};
 use crate::text::is_invisible;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 
-/// How a record is written.
+/// Log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// `key=value` pairs.
     Logfmt,
-    /// For people.
+    /// For terminals.
     Text {
-        /// With colours.
+        /// Whether to use colors.
         colour: bool,
     },
     /// The journal's native protocol: one record, one datagram.
@@ -33,7 +30,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The bytes that are to be written at once.
+    /// Renders a record as the bytes of one write.
     pub(super) fn render(self, record: &Record) -> Vec<u8> {
         match self {
             Self::Json => json(record),
@@ -63,7 +60,7 @@ impl Serialize for Record {
     }
 }
 
-/// Writing to memory cannot fail; were it to, the line would be left out rather than broken.
+/// Writing to memory cannot fail. If it did, the line would be omitted rather than broken.
 fn json(record: &Record) -> Vec<u8> {
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     if !line.is_empty() {
@@ -142,12 +139,7 @@ fn level(record: &Record) -> &'static str {
     }
 }
 
-/// A value as it reads outside JSON.
-pub(super) fn plain(value: &Value) -> Cow<'_, str> {
-    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
-}
-
-/// ` key=value`, in quotation marks where the value would not read as one word.
+/// Appends ` key=value`; quotes the value unless it is one word.
 fn push_pair(line: &mut String, key: &str, value: &str) {
     line.push(' ');
     let name = |c: char| if c.is_ascii_graphic() && !matches!(c, '=' | '"') { c } else { '_' };
@@ -166,8 +158,8 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
     }
 }
 
-/// `text` as [`crate::text::printable`] has it; within quotation marks, these and the backslash are escaped
-/// too.
+/// Appends `text`, escaped as by [`crate::text::printable`]. Within quotes, quotes and backslashes
+/// are escaped too.
 fn push_escaped(line: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
         if is_invisible(c) || (quoted && matches!(c, '"' | '\\')) {

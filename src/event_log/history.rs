@@ -1,6 +1,5 @@
-//! What has happened lately to all tokens together, for whoever asks: a bounded memory.
-//!
-//! Routine checks are not in it: there are too many of them, and they tell nothing.
+//! Ring buffer of recent events of all tokens, for status queries and the dashboard. Bounded in
+//! number and bytes. Routine checks are not recorded.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,35 +8,35 @@ use jiff::Timestamp;
 
 use super::{EventName, Fields, Severity};
 
-/// As many as an incident with a hundred thousand tokens brings.
+/// Maximum number of events: one for each of a hundred thousand tokens.
 const MAX_EVENTS: usize = 100_000;
 
-/// All texts together, in bytes: what the daemon may use for its memory of the past.
+/// Maximum total size of all texts and names.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// A text for people, in bytes: what is longer says it in its first words.
+/// Maximum size of one text; longer texts are truncated.
 const MAX_TEXT_BYTES: usize = 240;
 
-/// One thing that has happened.
+/// One recorded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedEvent {
-    /// When.
+    /// When the event happened.
     pub at: Timestamp,
-    /// What.
+    /// The event's name.
     pub name: EventName,
-    /// How much it matters.
+    /// The event's severity.
     pub severity: Severity,
-    /// The same for people, with the reason where there is one. At most 240 bytes.
+    /// The message, with the error if there is one. At most 240 bytes.
     pub text: Box<str>,
-    /// A hash of the token's name, to pass by others quickly; 0 without a token.
+    /// Hash of the token's name, to skip other tokens quickly.
     key: u32,
-    /// The token's name; without a token, nothing.
+    /// The token's name; empty for an event without a token.
     pub token: Box<str>,
-    /// The server's name, where it is about a server alone.
+    /// The server's name, for an event of a server.
     pub server: Option<Box<str>>,
 }
 
-/// The latest of what has happened.
+/// Ring buffer of recent events.
 #[derive(Debug, Default)]
 pub struct History {
     events: VecDeque<LoggedEvent>,
@@ -47,7 +46,7 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of an event, unless it is a routine one.
+    /// Records an event, unless it is a routine check.
     pub(super) fn add(
         &mut self,
         at: Timestamp,
@@ -77,15 +76,15 @@ impl History {
         }
     }
 
-    /// The latest events, at most so many, the oldest first, each with how many there were up to
-    /// it since the start.
+    /// The latest events, at most `limit`, oldest first, each with its sequence number since the
+    /// start.
     pub fn latest(&self, limit: usize) -> impl Iterator<Item = (u64, &LoggedEvent)> {
         let skipped = self.events.len().saturating_sub(limit);
         let before = self.added - (self.events.len() - skipped) as u64;
         (before + 1..).zip(self.events.iter().skip(skipped))
     }
 
-    /// The latest events of the token called `token`, at most so many, the oldest first.
+    /// The latest events of the token named `token`, at most `limit`, oldest first.
     pub fn for_token(&self, token: &str, limit: usize) -> Vec<&LoggedEvent> {
         let key = key(token);
         let own = |event: &&LoggedEvent| event.key == key && *event.token == *token;
@@ -108,7 +107,7 @@ fn key(token: &str) -> u32 {
     u32::try_from(high ^ low).unwrap_or(u32::MAX)
 }
 
-/// As much of `text` as fits, in whole characters.
+/// `text`, truncated at a character boundary to [`MAX_TEXT_BYTES`].
 fn truncated(text: &str) -> Box<str> {
     const MORE: &str = "…";
     if text.len() <= MAX_TEXT_BYTES {
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_s_story_is_its_own_and_ends_with_the_latest() {
+    fn events_of_one_token_are_returned_oldest_first() {
         let mut history = History::default();
         for number in 0..5 {
             add(&mut history, EventName::TokenExpired, "quotes", &number.to_string(), None);
@@ -152,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn routine_checks_are_not_worth_the_room() {
+    fn routine_checks_are_not_recorded() {
         let mut history = History::default();
         add(&mut history, EventName::TokenChecked, "quotes", "alive", None);
         assert!(history.for_token("quotes", 9).is_empty());
     }
 
     #[test]
-    fn the_reason_follows_the_message_that_does_not_name_it_yet() {
+    fn the_error_is_appended_unless_the_message_contains_it() {
         let mut history = History::default();
         add(&mut history, EventName::TokenExpired, "quotes", "it expired", Some("it was time"));
         add(&mut history, EventName::CheckFailed, "quotes", "no: refused", Some("refused"));
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn its_memory_is_bounded_however_much_happens() {
+    fn the_history_is_bounded_in_number_and_bytes() {
         let mut history = History::default();
         let long = "ö".repeat(10_000);
         for _ in 0..MAX_EVENTS + 10 {

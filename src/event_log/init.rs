@@ -1,4 +1,4 @@
-//! Setting up the log: once, at the start of the process.
+//! Initializes the event log, once per process.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -17,19 +17,19 @@ use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
 use crate::text::colors_enabled;
 
-/// What standard output is.
+/// Kind of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StdoutKind {
-    /// Somebody is watching.
+    /// A terminal.
     Terminal,
-    /// systemd has connected it to its journal.
+    /// A stream that systemd has connected to its journal.
     Journal,
     /// A file, a pipe, anything else.
     Other,
 }
 
 impl StdoutKind {
-    /// What standard output is now.
+    /// Detects the kind of standard output.
     pub fn detect() -> Self {
         let stdout = io::stdout();
         if stdout.is_terminal() {
@@ -42,10 +42,10 @@ impl StdoutKind {
     }
 }
 
-/// Why the log could not be set up.
+/// Reasons why the log cannot be initialized.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// `log.level` cannot be used.
+    /// `log.level` is not a valid filter.
     #[error("log.level: {0}")]
     Filter(String),
     /// Standard output cannot be written to.
@@ -58,42 +58,42 @@ pub enum InitError {
         "starting the thread that writes the log: {0}; raise the limit on threads or processes"
     )]
     Thread(#[source] io::Error),
-    /// Another part of the process has set up a log already.
+    /// The process has initialized a log already.
     #[error("the log is set up already; do so once in a process")]
     Twice,
 }
 
-/// Keeps the log running. Dropped last, it writes out everything that waits.
+/// Keeps the log running. Must be dropped last: dropping it flushes the queued lines.
 pub struct Guard {
     filter: reload::Handle<EnvFilter, Registry>,
     writer: WriterHandle,
 }
 
 impl Guard {
-    /// Puts another filter in the place of the one in force.
+    /// Replaces the level filter.
     ///
     /// # Errors
     ///
-    /// [`InitError::Filter`]; the old filter stays in force.
+    /// [`InitError::Filter`]; the previous filter stays active.
     pub fn reload_filter(&self, level: &str) -> Result<(), InitError> {
         let filter = filter::parse(level).map_err(InitError::Filter)?;
         self.filter.reload(filter).map_err(|error| InitError::Filter(error.to_string()))
     }
 
-    /// How many lines were lost because they could not be written in time, or at all.
+    /// Number of lines that were dropped because the output was too slow or failed.
     pub fn dropped_lines(&self) -> u64 {
         self.writer.dropped()
     }
 }
 
-/// Sets up the log of the whole process as `log` says.
+/// Initializes the log of the process.
 ///
-/// Where the journal is asked for but does not listen, JSON lines go to standard output, and
-/// the first of them says so.
+/// If the journal is configured but not reachable, the log writes JSON lines to standard output;
+/// the first line reports that.
 ///
 /// # Errors
 ///
-/// When the filter is no filter, standard output cannot be used, or a log is set up already.
+/// If the filter is invalid, standard output cannot be used, or a log is initialized already.
 pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     let filter = filter::parse(&log.level).map_err(InitError::Filter)?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -126,7 +126,7 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     Ok(Guard { filter: handle, writer })
 }
 
-/// The format that is really used.
+/// The effective format.
 fn choose(format: LogFormat, stdout: StdoutKind, colour: bool) -> Format {
     let colour = colour && stdout == StdoutKind::Terminal;
     match (format, stdout) {
@@ -137,8 +137,8 @@ fn choose(format: LogFormat, stdout: StdoutKind, colour: bool) -> Format {
     }
 }
 
-/// Standard output without the library's lock and buffer: a `println!` elsewhere must not
-/// wait for a log line that nobody reads.
+/// Standard output without the lock and buffer of the standard library: a `println!` must not
+/// block on a stalled log.
 fn stdout_file() -> Result<File, InitError> {
     let owned = io::stdout().as_fd().try_clone_to_owned().map_err(InitError::Stdout)?;
     Ok(File::from(owned))
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_means_the_journal_a_terminal_s_text_or_json() {
+    fn auto_selects_journal_text_or_json_by_the_kind_of_output() {
         let auto = |stdout| choose(LogFormat::Auto, stdout, true);
         assert_eq!(auto(StdoutKind::Journal), Format::Journald);
         assert_eq!(auto(StdoutKind::Terminal), Format::Text { colour: true });
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_for_terminals_only() {
+    fn colors_are_used_on_terminals_only() {
         assert_eq!(
             choose(LogFormat::Text, StdoutKind::Other, true),
             Format::Text { colour: false }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_that_is_named_is_used_wherever_output_goes() {
+    fn an_explicit_format_is_used_for_any_output() {
         assert_eq!(choose(LogFormat::Json, StdoutKind::Terminal, true), Format::Json);
         assert_eq!(choose(LogFormat::Journald, StdoutKind::Other, true), Format::Journald);
     }

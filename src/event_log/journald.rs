@@ -1,6 +1,6 @@
-//! The systemd journal: its native protocol and its socket.
+//! Native protocol and socket of the systemd journal.
 //!
-//! It is spoken to from the log's own thread, so a journal that hangs delays nothing else.
+//! Used by the writer thread only, so a journal that hangs does not block the daemon.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -8,21 +8,20 @@ use std::path::Path;
 
 use tracing::Level;
 
-use super::format::plain;
-use super::record::Record;
+use super::record::{Record, plain};
 use crate::text::{one_line, printable};
 
-/// Where the journal listens.
+/// Socket of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// The journal's facility for system daemons.
 const FACILITY_DAEMON: &str = "3";
 
-/// The longest name of a field that the journal accepts, in bytes.
+/// Maximum length of a field name in the journal, in bytes.
 const MAX_KEY: usize = 64;
 
-/// The native protocol: `KEY`, a line break, the value's length in 8 bytes (least first), the
-/// value, a line break. The length makes every value safe.
+/// Renders a record in the native protocol: `KEY`, a line break, the value's length (64 bits,
+/// little-endian), the value, a line break. The length makes every value safe.
 pub(super) fn render(record: &Record) -> Vec<u8> {
     let mut datagram = Vec::with_capacity(512);
     let mut put = |key: &str, value: &str| {
@@ -49,9 +48,9 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
     datagram
 }
 
-/// What `journalctl` shows of a record without being asked for fields: whom it concerns, what
-/// happened, and why, where the sentence does not say so itself. One line, as `journalctl` indents
-/// further lines as if they were other messages.
+/// The `MESSAGE` field, which `journalctl` shows by default: the token or server, the message, and
+/// the error unless the message contains it. One line, because `journalctl` shows further lines
+/// like separate messages.
 fn message(record: &Record) -> String {
     let mut message = record.message.clone();
     if let Some(whom) = record.text("token").or_else(|| record.text("server")) {
@@ -65,7 +64,7 @@ fn message(record: &Record) -> String {
     if message.contains('\n') { one_line(&message) } else { message }
 }
 
-/// syslog's number for a level.
+/// The syslog priority of a level.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -75,8 +74,8 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Upper case, digits and `_`, not starting with either of the latter: others are dropped by
-/// the journal, with what they hold.
+/// A valid field name of the journal: upper-case letters, digits and `_`, starting with a letter.
+/// The journal drops fields with other names.
 fn journal_key(key: &str) -> String {
     let mut name: String = key
         .chars()
@@ -89,14 +88,14 @@ fn journal_key(key: &str) -> String {
     name
 }
 
-/// The journal's native socket. It may block, and does so in the log's own thread.
+/// The journal's native socket. Writing may block; only the writer thread does it.
 pub(super) struct JournalSocket {
     socket: UnixDatagram,
     path: Box<Path>,
 }
 
 impl JournalSocket {
-    /// An empty message, which the journal ignores, proves that somebody listens.
+    /// Connects, and sends an empty message, which the journal ignores, to check that it listens.
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.send_to(&[], path)?;
@@ -105,7 +104,7 @@ impl JournalSocket {
 }
 
 impl Write for JournalSocket {
-    /// Addressed anew each time, so that a journal that has been restarted is found again.
+    /// Sends to the path each time, so that a restarted journal is reached.
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
         self.socket.send_to(datagram, &self.path)
     }
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_in_the_journal_under_their_own_names() {
+    fn fields_have_upper_case_names_in_the_journal() {
         let fields = read(&render(&record(vec![
             ("token", "quotes".into()),
             ("remaining_ms", Value::from(0)),
@@ -186,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn the_message_says_why_unless_it_does_so_already() {
+    fn the_error_is_appended_to_the_message_unless_it_contains_it() {
         assert_eq!(reported(vec![("error", text("gone"))]), "the token has expired: gone");
         assert_eq!(reported(vec![("error", text("has expired"))]), "the token has expired");
     }
 
     #[test]
-    fn the_message_is_one_line_whatever_the_reason_is() {
+    fn the_message_is_one_line_even_if_the_error_has_several() {
         assert_eq!(
             reported(vec![("error", text("a:\n    b\n\nc"))]),
             "the token has expired: a:; b; c"
@@ -200,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_in_a_value_forges_no_field() {
+    fn a_line_break_in_a_value_cannot_forge_a_field() {
         let fields = read(&render(&record(vec![("detail", "gone\nPRIORITY=7".into())])));
         assert_eq!(fields["DETAIL"], "gone\nPRIORITY=7");
         assert_eq!(fields["PRIORITY"], "3");
     }
 
     #[test]
-    fn a_name_that_the_journal_would_refuse_is_made_fit() {
+    fn invalid_field_names_are_made_valid() {
         assert_eq!(journal_key("otel.name"), "OTEL_NAME");
         assert_eq!(journal_key("_private"), "FIELD__PRIVATE");
     }
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_does_not_listen_is_noticed_at_the_start() {
+    fn connecting_fails_if_the_journal_does_not_listen() {
         let folder = tempfile::tempdir().unwrap();
         assert!(JournalSocket::connect(&folder.path().join("nobody")).is_err());
     }

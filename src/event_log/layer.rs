@@ -1,7 +1,7 @@
-//! From an event to bytes: one event, one line.
+//! `tracing` layer that renders each event as one line.
 //!
-//! It is a layer of tracing for the events of libraries. Our own events go to the same layer
-//! directly, so that their fields are never looked up by name.
+//! Events of libraries arrive through tracing. The daemon's own events are passed to the layer
+//! directly, so that their fields are not looked up by name.
 
 use jiff::Timestamp;
 use tracing::{Event, Level, Subscriber, dispatcher};
@@ -12,7 +12,7 @@ use super::record::{Record, Values};
 use super::writer::Line;
 use super::{EventName, Severity};
 
-/// Renders every event that reaches it, and hands each line to a sink that does not block.
+/// Renders events and passes each line to a sink that does not block.
 pub(super) struct LogLayer {
     format: Format,
     clock: fn() -> Timestamp,
@@ -40,7 +40,8 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 }
 
-/// Writes an event of ours, which the filter has let through; without a log, does nothing.
+/// Writes one of the daemon's own events, which has passed the filter. Does nothing if the log is
+/// not set up.
 pub(super) fn write(name: EventName, severity: Severity, message: &str, mut fields: Values) {
     dispatcher::get_default(|log| {
         if let Some(lines) = log.downcast_ref::<LogLayer>() {
@@ -50,7 +51,7 @@ pub(super) fn write(name: EventName, severity: Severity, message: &str, mut fiel
     });
 }
 
-/// The record that reports lines that were lost.
+/// The record that reports dropped lines.
 pub(super) fn dropped_lines_record(dropped: u64, now: Timestamp) -> Record {
     let message =
         format!("{dropped} log lines were lost: they could not be written in time, or at all");

@@ -1,4 +1,4 @@
-//! The daemon's own pen: events under the limits on repeats.
+//! The daemon's handle on the event log: applies the rate limits and keeps the history.
 
 use super::budgets::EventGroup;
 use super::check_summary::{CheckSummary, CompletedCheck};
@@ -9,7 +9,7 @@ use super::{EventName, Fields, Severity, emit, emit_summary, enabled};
 use crate::clock;
 use crate::time::Moment;
 
-/// Writes events, leaves out what is too much, and says so.
+/// Writes events within the rate limits, and reports what was suppressed.
 #[derive(Debug)]
 pub struct EventLog {
     limiter: LogRateLimiter,
@@ -24,7 +24,7 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// A journal that has left nothing out yet.
+    /// An event log that has suppressed nothing yet.
     pub fn new() -> Self {
         Self {
             limiter: LogRateLimiter::default(),
@@ -33,8 +33,8 @@ impl EventLog {
         }
     }
 
-    /// Counts a check that has ended, for the summary that is written where there are too many
-    /// for a line of each. What became of the token is still to be written.
+    /// Counts a completed check for the summary, which replaces single lines if there are too many
+    /// checks. The caller still writes the result of the check.
     pub fn count_check(&mut self, now: Moment, end: &CompletedCheck) {
         self.write_due_summaries(now);
         if self.limiter.is_summarizing() {
@@ -42,9 +42,9 @@ impl EventLog {
         }
     }
 
-    /// Writes an event that happens `now`, or counts it where there are too many.
+    /// Writes an event that happens `now`, or counts it if it exceeds a rate limit.
     ///
-    /// [`EventName::DaemonStopped`] is the last line: everything that was left out is said before it.
+    /// [`EventName::DaemonStopped`] is the last line: all reports of suppressed events precede it.
     pub fn write(
         &mut self,
         now: Moment,
@@ -64,7 +64,7 @@ impl EventLog {
         } else {
             Verdict::Suppress
         };
-        // A flood that clients cause, or of one warning, must not evict what happened to tokens.
+        // A flood of client requests or of one warning must not evict the history of tokens.
         let is_flood = match EventGroup::of(name, severity) {
             EventGroup::Caller => true,
             EventGroup::Warning => enabled,
@@ -82,8 +82,8 @@ impl EventLog {
         }
     }
 
-    /// The same for a `token_checked`, of which there are the most: the message is only made where
-    /// the line is written.
+    /// As [`write`](Self::write), for `token_checked`, the most frequent event: the message is
+    /// formatted only if the line is written.
     pub fn write_check(
         &mut self,
         now: Moment,
@@ -101,18 +101,19 @@ impl EventLog {
         }
     }
 
-    /// What has happened lately, whether or not the filter and the limits let it through; of
-    /// what callers have asked for, only what they let through.
+    /// The recent events, including those that the filter or the rate limits suppressed. Requests
+    /// of clients are included only if they were written.
     pub const fn history(&self) -> &History {
         &self.history
     }
 
-    /// When [`write_due_summaries`](Self::say_due) has something to say, if nothing is written before.
+    /// When to call [`write_due_summaries`](Self::write_due_summaries) next; `None` if nothing is
+    /// pending.
     pub fn due(&self) -> Option<Moment> {
         [self.limiter.due(), self.limiter.summary_due()].into_iter().flatten().min()
     }
 
-    /// Says what was left out or summed up, where that is due. Too early or twice does no harm.
+    /// Writes the reports and summaries that are due. Extra calls are harmless.
     pub fn write_due_summaries(&mut self, now: Moment) {
         emit_repeated_warnings(&self.limiter.take_due_repeats(now));
         emit_suppressed(&self.limiter.take_due(now));
@@ -122,8 +123,8 @@ impl EventLog {
         }
     }
 
-    /// Says what was left out and not said yet: at the latest before the process ends.
-    /// Too early or twice does no harm.
+    /// Writes all pending reports and summaries. Must be called before the process ends. Extra
+    /// calls are harmless.
     pub fn flush(&mut self) {
         if let Some(suppressed) = self.limiter.finish_summary() {
             emit_summary(&self.summary.take(), suppressed);
@@ -133,7 +134,7 @@ impl EventLog {
     }
 }
 
-/// Summarises warnings whose message has been written often enough.
+/// Writes one summary for each message whose repeats were suppressed.
 fn emit_repeated_warnings(repeats: &[SuppressedWarning]) {
     for SuppressedWarning { message, count } in repeats {
         let message = format!("{message}: {count} more of these warnings were left out");

@@ -1,12 +1,11 @@
-//! What the daemon says: the log events, their fields and how a line of them looks.
+//! Event log: structured log events as JSON, logfmt, text or native systemd journal messages.
 //!
-//! Owns the names and fields (a stable interface), the limits on repeats, the formats and the
-//! way to standard output or the journal. It never decides that something has happened, never
-//! waits for a reader of the log, and is never given a secret: callers hand over text that is
-//! fit to print.
+//! Owns the event names and fields (a stable interface), rate limiting, the formats, and the
+//! output to standard output or the journal. Logging never blocks the daemon. Callers never pass
+//! a secret: every text must be fit to print.
 //!
-//! Tracing carries the events of libraries to the same lines. Of our own events it only decides,
-//! by the filter, which are written.
+//! Events of libraries arrive through a `tracing` layer. The daemon's own events bypass tracing,
+//! except for its level filter.
 //!
 //! ```text
 //! EventLog ── limiter        what is left out, and when that is logged
@@ -50,16 +49,16 @@ use crate::secret::mask;
 /// The tracing target of the events named here. A filter `tokenkeep=debug` covers it.
 const TARGET: &str = "tokenkeep";
 
-/// How much an event matters.
+/// Severity of an event: its log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// For those who look for an error in tokenkeep or in a server.
+    /// For debugging tokenkeep or a server.
     Debug,
-    /// All is as it should be.
+    /// Normal operation.
     Info,
-    /// Somebody should look at it some time.
+    /// An operator should look at it, but no token is at risk yet.
     Warn,
-    /// Somebody must act, or a token is lost.
+    /// An operator must act, or a token is lost.
     Error,
 }
 
@@ -74,15 +73,15 @@ impl From<Severity> for Level {
     }
 }
 
-/// Says one event, without regard to limits: for what happens before and after the daemon's
-/// loop. The loop itself writes through its [`EventLog`].
+/// Writes one event without rate limiting. For events before and after the main loop; the main
+/// loop writes through its [`EventLog`].
 pub fn emit(name: EventName, severity: Severity, message: &str, fields: &Fields<'_>) {
     if enabled(severity) {
         layer::write(name, severity, message, fields.values());
     }
 }
 
-/// Logs that the daemon cannot start, and why, without what looks like a token in it.
+/// Logs that the daemon cannot start. Text in `error` that looks like a secret is masked.
 pub fn emit_failed_start(error: &str) {
     let (name, message) = (EventName::StartFailed, "tokenkeep cannot start");
     let error = mask(error);
@@ -90,7 +89,7 @@ pub fn emit_failed_start(error: &str) {
     emit(name, name.severity(), message, &fields);
 }
 
-/// Writes the summary of a minute of checks, and how many lines it stands for.
+/// Writes the summary of one minute of checks, with the number of lines that it replaces.
 fn emit_summary(summary: &SummaryFields, suppressed: u64) {
     let SummaryFields { checks, failures, .. } = *summary;
     let values = [
@@ -109,7 +108,7 @@ fn emit_summary(summary: &SummaryFields, suppressed: u64) {
     }
 }
 
-/// Whether the filter lets events of this severity through.
+/// Whether the level filter accepts events of this severity.
 pub(crate) fn enabled(severity: Severity) -> bool {
     match severity {
         Severity::Debug => tracing::enabled!(target: TARGET, tracing::Level::DEBUG),

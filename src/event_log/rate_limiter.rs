@@ -1,6 +1,7 @@
-//! Which events are left out when there are too many, and what must be said of them later.
+//! Rate limiter of the event log: decides which events are written, and when suppressed events are
+//! reported.
 //!
-//! Pure: it is handed the time and a name, and answers. It never writes.
+//! Pure: the time is an argument, and nothing is written here.
 
 use std::time::Duration;
 
@@ -9,36 +10,36 @@ use super::repeats::{RepeatedWarnings, SuppressedWarning};
 use super::{EventName, Severity};
 use crate::time::Moment;
 
-/// Lines of each of [`EventName::TokenChecked`] and [`EventName::CheckFailed`] in a second, at most.
-/// Both together stay below the 10,000 in 30 s at which journald starts to drop.
+/// Maximum lines per second, for [`EventName::TokenChecked`] and [`EventName::CheckFailed`] each.
+/// Both together stay below 10,000 lines in 30 s, the limit above which journald drops lines.
 pub(super) const ROUTINE_LINES: u64 = 100;
 
-/// The span to which [`ROUTINE_LINES`] applies.
+/// The window that [`ROUTINE_LINES`] applies to.
 pub(super) const ROUTINE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Seconds in a row in each of which lines of checks had to be left out, until such lines are
-/// summed up: a start or a server that comes back brings a burst, which is over by then.
+/// Number of consecutive windows with suppressed lines after which checks are summarized. The
+/// burst after a start or an outage is shorter.
 const MAX_FULL_WINDOWS: u32 = 10;
 
-/// The span of checks that a summary is about.
+/// The time that one summary covers.
 pub(super) const SUMMARY_WINDOW: Duration = Duration::from_secs(60);
 
-/// Checks in [`SUMMARY_WINDOW`] that are few enough for a line of each again.
+/// Up to this number of checks in a [`SUMMARY_WINDOW`], each check gets a line again.
 const MAX_CHECKS_WITH_LINES: u64 = ROUTINE_LINES * SUMMARY_WINDOW.as_secs();
 
-/// What is to be done with an event.
+/// Decision on one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Write it, and say that so many of its kind were left out before it.
+    /// Write the event.
     Write {
-        /// Zero where none was.
+        /// Number of events of this kind that were suppressed before it and not reported yet.
         suppressed: u64,
     },
-    /// Leave it out; it has been counted.
+    /// Do not write the event; it has been counted.
     Suppress,
 }
 
-/// How many events of each name were left out, in the order in which they were first met.
+/// Number of suppressed events by name, in order of first occurrence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SuppressedCounts(Vec<(EventName, u64)>);
 
@@ -51,12 +52,12 @@ impl SuppressedCounts {
         }
     }
 
-    /// Whether nothing was left out.
+    /// Whether no event was suppressed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them together.
+    /// Number of suppressed events of all names.
     pub(super) fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
@@ -69,7 +70,7 @@ impl SuppressedCounts {
     }
 }
 
-/// Lines written since the window began. The first line after a window's end begins the next.
+/// Fixed window: counts the lines since it began. The first line after its end begins the next.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     began: Option<Moment>,
@@ -89,23 +90,23 @@ impl Window {
     }
 }
 
-/// A kind of line with a limit of its own.
+/// Rate limit of one kind of routine line.
 #[derive(Debug, Clone, Copy, Default)]
 struct RoutineLimit {
     window: Window,
     suppressed: u64,
-    /// Windows in a row from which lines were left out.
+    /// Consecutive windows with suppressed lines.
     full_windows: u32,
 }
 
-/// Checks are being summed up.
+/// State while checks are summarized instead of logged one by one.
 #[derive(Debug, Clone, Copy)]
 struct SummaryMode {
     since: Moment,
     checks: u64,
 }
 
-/// Keeps count of what was written and what was not.
+/// Rate limiter for all events.
 #[derive(Debug, Default)]
 pub(super) struct LogRateLimiter {
     checked: RoutineLimit,
@@ -114,7 +115,7 @@ pub(super) struct LogRateLimiter {
     budgets: Budgets,
     repeats: RepeatedWarnings,
     suppressed: SuppressedCounts,
-    /// When what was left out is to be said.
+    /// When the suppressed events are reported.
     due: Option<Moment>,
 }
 
@@ -169,18 +170,18 @@ impl LogRateLimiter {
         Verdict::Suppress
     }
 
-    /// Whether checks are being summed up.
+    /// Whether checks are summarized.
     pub(super) fn is_summarizing(&self) -> bool {
         self.summary_mode.is_some()
     }
 
-    /// When the next summary is due; `None` while every check has a line.
+    /// When the next summary is due; `None` while each check has its own line.
     pub(super) fn summary_due(&self) -> Option<Moment> {
         self.summary_mode.map(|summary_mode| summary_mode.since + SUMMARY_WINDOW)
     }
 
-    /// A summary is written now: how many lines it stands for. Where the checks have become
-    /// few, each has a line again from now on.
+    /// Starts the next summary, and returns the number of lines that the current one replaces. If
+    /// checks have become rare, leaves summary mode.
     pub(super) fn start_next_summary(&mut self, now: Moment) -> u64 {
         let few = |summary_mode: &SummaryMode| summary_mode.checks <= MAX_CHECKS_WITH_LINES;
         self.summary_mode = self.summary_mode.filter(|summary_mode| !few(summary_mode));
@@ -190,27 +191,28 @@ impl LogRateLimiter {
         std::mem::take(&mut self.checked.suppressed)
     }
 
-    /// A last summary is written now: how many lines it stands for, if any.
+    /// Leaves summary mode. Returns the number of lines that the last summary replaces; `None` if
+    /// checks were not summarized.
     pub(super) fn finish_summary(&mut self) -> Option<u64> {
         self.summary_mode.take().map(|_| std::mem::take(&mut self.checked.suppressed))
     }
 
-    /// When a report of left-out events is due; `None` if there is nothing to report.
+    /// When a report of suppressed events is due; `None` if there is nothing to report.
     pub(super) fn due(&self) -> Option<Moment> {
         [self.due, self.repeats.due()].into_iter().flatten().min()
     }
 
-    /// The summaries of repeated warnings that are due.
+    /// Takes the summaries of repeated warnings that are due.
     pub(super) fn take_due_repeats(&mut self, now: Moment) -> Vec<SuppressedWarning> {
         self.repeats.take_due(now)
     }
 
-    /// The summaries of repeated warnings that have not been written yet.
+    /// Takes all pending summaries of repeated warnings.
     pub(super) fn take_all_repeats(&mut self) -> Vec<SuppressedWarning> {
         self.repeats.take_all()
     }
 
-    /// Hands over the sum once it is due; empty before.
+    /// Takes the counts of suppressed events if their report is due; else returns empty counts.
     pub(super) fn take_due(&mut self, now: Moment) -> SuppressedCounts {
         if self.due.take_if(|due| *due <= now).is_some() {
             std::mem::take(&mut self.suppressed)
@@ -219,7 +221,7 @@ impl LogRateLimiter {
         }
     }
 
-    /// Hands over everything that has not been said yet.
+    /// Takes all counts of suppressed events that were not reported yet.
     pub(super) fn take_all(&mut self) -> SuppressedCounts {
         self.due = None;
         let mut all = std::mem::take(&mut self.suppressed);
@@ -234,7 +236,7 @@ impl RoutineLimit {
         let began = self.window.began;
         let admits = self.window.admits(now, ROUTINE_WINDOW, ROUTINE_LINES);
         if self.window.began != began {
-            // What is left out of a window is said with the first line of the next.
+            // The first line of a window reports what the previous window suppressed.
             let full_windows = self.suppressed > 0;
             let next = began.is_some_and(|began| now.since(began) < 2 * ROUTINE_WINDOW);
             self.full_windows = if full_windows && next { self.full_windows + 1 } else { 0 };
@@ -255,7 +257,7 @@ mod tests {
     use super::super::budgets::{LINES_PER_ALARM, LINES_PER_CALLER, SHARED_ALARM_LINES};
     use super::*;
 
-    /// Lines of one kind of alarm in a minute, at most.
+    /// Maximum lines per minute of one kind of alarm.
     const ALARM_LINES: u64 = (SHARED_ALARM_LINES + LINES_PER_ALARM) as u64;
 
     const START: Moment = Moment::from_millis(5_000);
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_line_says_how_many_were_left_out_and_only_once() {
+    fn the_next_line_reports_the_number_of_suppressed_lines_once() {
         let mut limiter = LogRateLimiter::default();
         fill(&mut limiter, START, EventName::TokenChecked, ROUTINE_LINES + 7);
         let later = START + ROUTINE_WINDOW;
@@ -291,7 +293,7 @@ mod tests {
         assert_eq!(admit(&mut limiter, later, EventName::TokenChecked), WRITE);
     }
 
-    /// So many checks, evenly in each of so many seconds; tells how many had lines.
+    /// Spreads `each` checks evenly over each of `seconds` seconds; returns the number of lines.
     fn check(limiter: &mut LogRateLimiter, from: Moment, seconds: u64, each: u64) -> u64 {
         let mut written = 0;
         for n in 0..seconds * each {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_crowded_seconds_in_a_row_have_checks_summed_up() {
+    fn checks_are_summarized_after_ten_consecutive_full_windows() {
         let mut limiter = LogRateLimiter::default();
         assert_eq!(check(&mut limiter, START, 10, 150), 10 * ROUTINE_LINES);
         assert!(!limiter.is_summarizing());
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_or_a_rate_that_has_room_is_not_summed_up() {
+    fn a_short_burst_or_a_rate_within_the_limit_is_not_summarized() {
         for (seconds, each) in [(9, 5_000), (100, ROUTINE_LINES)] {
             let mut limiter = LogRateLimiter::default();
             check(&mut limiter, START, seconds, each);
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calm_minute_gives_every_check_its_line_again() {
+    fn checks_get_single_lines_again_after_a_calm_minute() {
         let mut limiter = LogRateLimiter::default();
         check(&mut limiter, START, 70, 150);
         limiter.start_next_summary(START + Duration::from_secs(70));
@@ -342,14 +344,14 @@ mod tests {
     }
 
     #[test]
-    fn failed_checks_have_a_limit_of_their_own() {
+    fn failed_checks_have_a_separate_limit() {
         let mut limiter = LogRateLimiter::default();
         fill(&mut limiter, START, EventName::TokenChecked, ROUTINE_LINES + 1);
         assert_eq!(admit(&mut limiter, START, EventName::CheckFailed), WRITE);
     }
 
     #[test]
-    fn no_flood_uses_up_the_budget_of_another_kind() {
+    fn a_flood_of_one_kind_never_uses_the_budget_of_another() {
         let levels = [Severity::Info, Severity::Warn, Severity::Error];
         let kinds = || EventName::ALL.iter().flat_map(|name| levels.map(|level| (*name, level)));
         for (name, level) in kinds() {
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn floods_of_all_other_kinds_together_leave_room_for_a_death() {
+    fn token_expired_is_written_during_floods_of_all_other_kinds() {
         let mut limiter = LogRateLimiter::default();
         for name in EventName::ALL.iter().filter(|name| **name != EventName::TokenExpired) {
             for level in [Severity::Info, Severity::Warn, Severity::Error] {
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_the_control_socket_are_limited_by_event() {
+    fn events_caused_by_clients_are_limited_by_kind() {
         let callers = [EventName::ActionRefused, EventName::ValueRead, EventName::ActionRequested];
         let mut limiter = LogRateLimiter::default();
         for name in callers {
@@ -406,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_due_a_minute_after_the_first_left_out_event() {
+    fn the_report_is_due_a_minute_after_the_first_suppressed_event() {
         let mut limiter = LogRateLimiter::default();
         fill(&mut limiter, START, EventName::TokenExpired, ALARM_LINES);
         assert_eq!(limiter.due(), None);

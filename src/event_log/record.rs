@@ -1,7 +1,7 @@
-//! One event as values, before a format makes a line of it.
+//! One log record as values, independent of its format.
 //!
-//! Keys are unique here, so that no format has to look for duplicates. Events of libraries
-//! lose the query of every URL they mention.
+//! Keys are unique, so that formats need not look for duplicates. URL queries are removed from the
+//! events of libraries, because they contain token values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use tracing::{Event, Level};
 
 use super::EventName;
 
-/// Keys with a meaning of their own in a line, or in the journal's protocol.
+/// Keys with a special meaning in a log line or in the journal's protocol.
 const RESERVED: &[&str] = &[
     "timestamp",
     "level",
@@ -25,27 +25,27 @@ const RESERVED: &[&str] = &[
     "syslog_identifier",
 ];
 
-/// What stands where a URL's query was.
+/// Replaces a removed URL query.
 const REMOVED_QUERY: &str = "?[left out]";
 
-/// Fields with their values, in the order of the line, each key once.
+/// Fields and their values, in output order. Keys are unique.
 pub(super) type Values = Vec<(Cow<'static, str>, Value)>;
 
-/// One event.
+/// One log record.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
     pub(super) timestamp: Timestamp,
     pub(super) level: Level,
-    /// The contract's name of it.
+    /// The event's name; `None` for an event of a library.
     pub(super) event: Option<EventName>,
-    /// The library that it comes from, if it is not the contract's.
+    /// The tracing target of a library's event.
     pub(super) target: Option<&'static str>,
     pub(super) message: String,
     pub(super) fields: Values,
 }
 
 impl Record {
-    /// A library's event, at that time.
+    /// A record of a library's event.
     pub(super) fn from_library(event: &Event<'_>, timestamp: Timestamp) -> Self {
         let metadata = event.metadata();
         let mut record = Self {
@@ -60,7 +60,7 @@ impl Record {
         record
     }
 
-    /// An event of the contract.
+    /// A record of one of the daemon's own events.
     pub(super) fn from_event(
         name: EventName,
         level: Level,
@@ -71,7 +71,7 @@ impl Record {
         Self { timestamp, level, event: Some(name), target: None, message, fields }
     }
 
-    /// The value of `key`, if it is a text.
+    /// The value of `key`, if it is a string.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.fields.iter().find(|(name, _)| name == key)?.1.as_str()
     }
@@ -92,6 +92,11 @@ impl Record {
             self.push(field, text.into());
         }
     }
+}
+
+/// A value as plain text: strings without quotes, other values as in JSON.
+pub(super) fn plain(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
 }
 
 impl Visit for Record {
@@ -120,8 +125,8 @@ impl Visit for Record {
     }
 }
 
-/// `text` with every `?key=value…` of a URL taken out: dependencies log what they ask for,
-/// and the API's questions hold token values.
+/// Removes every URL query (`?key=value…`) from `text`: libraries log the URLs that they request,
+/// and queries of the API contain token values.
 fn strip_url_queries(text: String) -> String {
     if !text.contains('?') {
         return text;
@@ -154,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn every_query_in_a_text_is_taken_out() {
+    fn every_query_in_a_text_is_removed() {
         let text = "/a?k=1 then /b?k=2";
         assert_eq!(strip_url_queries(text.to_owned()), "/a?[left out] then /b?[left out]");
     }
 
     #[test]
-    fn a_question_is_no_query() {
+    fn a_question_mark_before_a_space_is_kept() {
         assert_eq!(strip_url_queries("is it so? Yes".to_owned()), "is it so? Yes");
     }
 }

@@ -1,6 +1,7 @@
-//! Repeated warnings: the first of each message are written, the rest is summarised with a count.
+//! Limits repeated warnings by message: the first ones are written, the others are summarized with
+//! a count.
 //!
-//! Pure: it is given the time and the message, and never writes.
+//! Pure: the time is an argument, and nothing is written here.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,19 +9,19 @@ use std::time::Duration;
 use super::budgets::Bucket;
 use crate::time::Moment;
 
-/// Lines a minute of one message.
+/// Maximum lines per minute of one message.
 pub(super) const LINES_PER_MESSAGE: u32 = 20;
 
-/// How long after the first warning that was left out the summary is written.
+/// Time from the first suppressed warning to the summary.
 pub(super) const SUMMARY_AFTER: Duration = Duration::from_secs(5);
 
-/// Messages that are told apart at most: all others count as one.
+/// Maximum number of distinct messages. Further messages share one counter.
 const MAX_MESSAGES: usize = 64;
 
-/// The message under which all others are counted.
+/// The message of the shared counter.
 const OTHER_MESSAGES: &str = "other warnings";
 
-/// What was left out of one message.
+/// Number of suppressed warnings with one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SuppressedWarning {
     pub(super) message: Box<str>,
@@ -41,7 +42,7 @@ pub(super) struct RepeatedWarnings {
 }
 
 impl RepeatedWarnings {
-    /// Whether a warning is written now; if not it has been counted.
+    /// Whether to write a warning. A warning that is not written is counted.
     pub(super) fn admit(&mut self, now: Moment, message: &str) -> bool {
         let is_known =
             self.by_message.contains_key(message) || self.by_message.len() < MAX_MESSAGES;
@@ -60,12 +61,12 @@ impl RepeatedWarnings {
         self.due
     }
 
-    /// The summaries that are due.
+    /// Takes the summaries that are due.
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<SuppressedWarning> {
         if self.due.is_some_and(|due| due <= now) { self.take_all() } else { Vec::new() }
     }
 
-    /// Everything that was left out and not summarised yet.
+    /// Takes all pending summaries.
     pub(super) fn take_all(&mut self) -> Vec<SuppressedWarning> {
         self.due = None;
         let kinds = self.by_message.iter_mut().filter(|(_, kind)| kind.suppressed > 0);

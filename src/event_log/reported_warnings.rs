@@ -1,9 +1,9 @@
-//! Warnings that were given, so that a reload does not repeat them while nothing changed.
+//! Deduplicates warnings across reloads: a warning that was reported before is not repeated.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Two rounds of warnings, as hashes: this one and the one before.
+/// Hashes of the warnings of the current and the previous round.
 #[derive(Debug, Default)]
 pub struct ReportedWarnings {
     before: HashSet<u64>,
@@ -11,18 +11,18 @@ pub struct ReportedWarnings {
 }
 
 impl ReportedWarnings {
-    /// A round begins, in which everything is examined again: a warning that does not come up
-    /// in it is new when it comes up later.
+    /// Begins a round, in which all warnings are added again. A warning that is missing from a round
+    /// counts as new when it recurs later.
     pub fn begin(&mut self) {
         self.before = std::mem::take(&mut self.now);
     }
 
-    /// Forgets everything: what comes next is new.
+    /// Forgets all warnings.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Adds a warning; whether it is new, in this round and the one before.
+    /// Adds a warning. Returns whether it is in neither this round nor the previous one.
     pub fn add(&mut self, warning: impl Hash) -> bool {
         let mut hasher = DefaultHasher::new();
         warning.hash(&mut hasher);

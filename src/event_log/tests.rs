@@ -18,7 +18,7 @@ const START: Moment = Moment::from_millis(1_000);
 /// Lines of one kind of alarm in a minute, at most.
 const ALARM_LINES: u64 = (SHARED_ALARM_LINES + LINES_PER_ALARM) as u64;
 
-/// What was written, to be read afterwards.
+/// Captures the written bytes.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -32,7 +32,7 @@ impl Write for Captured {
     }
 }
 
-/// The JSON lines that `act` makes under a filter.
+/// The JSON lines that `act` logs with this filter.
 fn lines(level: &str, act: impl FnOnce()) -> Vec<Map<String, Value>> {
     text(level, act).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -96,7 +96,7 @@ fn what_does_not_apply_is_left_out() {
 }
 
 #[test]
-fn every_field_has_its_name_and_its_type() {
+fn fields_have_the_documented_names_and_types() {
     let fields = Fields {
         token: Some("t"),
         server: Some("s"),
@@ -157,7 +157,7 @@ fn a_dependency_s_event_is_a_line_with_its_target() {
 }
 
 #[test]
-fn a_dependency_cannot_pass_for_an_event_or_double_a_key() {
+fn a_dependency_cannot_forge_an_event_or_duplicate_a_key() {
     let logged = text("info", || {
         tracing::warn!(target: "h2", level = "fatal", timestamp = 1, event = "token_expired", "odd");
     });
@@ -190,7 +190,7 @@ fn dependencies_stay_at_warn_unless_they_are_named() {
 }
 
 #[test]
-fn checks_beyond_a_hundred_a_second_are_counted_in_the_next_line() {
+fn checks_beyond_a_hundred_per_second_are_counted_in_the_next_line() {
     let logged = lines("info", || {
         let mut event_log = EventLog::new();
         write(&mut event_log, START, EventName::TokenChecked, ROUTINE_LINES + 50);
@@ -201,7 +201,7 @@ fn checks_beyond_a_hundred_a_second_are_counted_in_the_next_line() {
     assert_eq!(reported, [50]);
 }
 
-/// A second of checks, each as late as its number in milliseconds.
+/// Completes `count` checks within one second; check number n is n ms late.
 fn check(event_log: &mut EventLog, second: u64, count: u64) {
     for n in 0..count {
         let now = START + Duration::from_millis(second * 1_000 + n * 1_000 / count);
@@ -212,7 +212,7 @@ fn check(event_log: &mut EventLog, second: u64, count: u64) {
 }
 
 #[test]
-fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
+fn sustained_check_load_is_summarized_in_one_line_per_minute() {
     let logged = lines("info", || {
         let mut event_log = EventLog::new();
         (0..71).for_each(|second| check(&mut event_log, second, 200));
@@ -231,7 +231,7 @@ fn where_checks_are_too_many_for_long_a_line_a_minute_sums_them_up() {
 }
 
 #[test]
-fn the_last_summary_is_said_before_the_last_line() {
+fn the_last_summary_precedes_the_last_line() {
     let logged = lines("info", || {
         let mut event_log = EventLog::new();
         (0..12).for_each(|second| check(&mut event_log, second, 200));
@@ -246,7 +246,7 @@ fn the_last_summary_is_said_before_the_last_line() {
 }
 
 #[test]
-fn what_was_summed_up_is_said_when_its_minute_is_over() {
+fn suppressed_events_are_reported_after_a_minute() {
     let logged = lines("info", || {
         let mut event_log = EventLog::new();
         write(&mut event_log, START, EventName::TokenExpired, ALARM_LINES + 3);
@@ -260,7 +260,7 @@ fn what_was_summed_up_is_said_when_its_minute_is_over() {
 }
 
 #[test]
-fn repeats_of_a_warning_are_summarised_and_hide_no_other_event() {
+fn repeated_warnings_are_summarized_and_hide_no_other_event() {
     let warn = |event_log: &mut EventLog, now| {
         for _ in 0..1_100 {
             let message = "token file is readable by other users";
@@ -303,7 +303,7 @@ fn nothing_is_lost_at_exit_and_daemon_stopped_is_the_last_line() {
 }
 
 #[test]
-fn what_the_filter_hides_is_not_called_suppressed() {
+fn events_below_the_level_do_not_count_as_suppressed() {
     let logged = lines("warn", || {
         let mut event_log = EventLog::new();
         write(&mut event_log, START, EventName::TokenChecked, ROUTINE_LINES * 2);
@@ -313,7 +313,7 @@ fn what_the_filter_hides_is_not_called_suppressed() {
 }
 
 #[test]
-fn a_sum_is_due_at_the_end_of_its_minute() {
+fn a_report_of_suppressed_events_is_due_after_a_minute() {
     let mut due = None;
     lines("info", || {
         let mut event_log = EventLog::new();

@@ -1,13 +1,13 @@
-//! The log's bounded queue, and the thread that writes from it.
+//! Bounded queue of log lines, and the thread that writes them.
 //!
-//! Logging never blocks the daemon. If the output stalls the queue fills up, and if the output
-//! fails (disk full, reader gone, journald away) lines cannot be written. In both cases:
+//! Logging never blocks the daemon. If the output stalls (a full queue) or fails (disk full, closed
+//! pipe, journald stopped):
 //!
-//! - Lines of level error are kept, up to a bound, and written when the output works again.
-//! - Other lines are lost, and every lost line is counted. The count stands until a line that
-//!   reports it has been written.
+//! - Lines of level error are retained, up to a limit, and written when the output works again.
+//! - Other lines are dropped and counted. The count is kept until a line that reports it has been
+//!   written.
 //!
-//! Only the end of the process waits for the output, for at most [`SHUTDOWN_TIMEOUT`].
+//! Only the shutdown waits for the output, for at most [`SHUTDOWN_TIMEOUT`].
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -20,35 +20,36 @@ use rustix::io::Errno;
 use crate::clock;
 use crate::time::Moment;
 
-/// Lines that wait for the output: more than a minute at the line budgets, and a few MiB.
+/// Capacity of the queue: more than a minute at the maximum rate, a few MiB.
 const CAPACITY: usize = 16_384;
 
-/// Lines of level error for which there is room beyond that, and which are kept while the
+/// Additional capacity for lines of level error, and the number of them that are retained while the
 /// output fails.
 const MAX_RETAINED: usize = 1_024;
 
-/// How long the end of the process waits for an output that stalls.
+/// How long shutdown waits for a stalled output.
 pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Between two attempts to write to an output that fails, and between two reports of losses.
+/// Pause between two attempts to write to a failing output, and between two reports of dropped
+/// lines.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Between two attempts to write to an output that does not block and is full.
+/// Pause between two attempts to write to a non-blocking output that is full.
 const POLL: Duration = Duration::from_millis(10);
 
-/// One line on its way to the output.
+/// One queued line.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// All of it, with its end.
+    /// The line, including the line break.
     pub(super) bytes: Vec<u8>,
-    /// It is of level error.
+    /// Whether the line has level error.
     pub(super) is_error: bool,
 }
 
-/// Renders the line that reports this many lost lines.
+/// Renders the line that reports the number of dropped lines.
 pub(super) type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
 
-/// What the queue's two ends share.
+/// The queue, shared by senders and the writer thread.
 #[derive(Debug)]
 struct LineQueue {
     state: Mutex<State>,
@@ -59,40 +60,40 @@ struct LineQueue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Line>,
-    /// Lost lines that no written line has reported yet.
+    /// Dropped lines that were not reported yet.
     unreported_drops: u64,
-    /// All lost lines.
+    /// All dropped lines.
     dropped: u64,
-    /// Nothing is added any more.
+    /// The queue accepts no more lines.
     ended: bool,
-    /// The thread has written what it could, and has ended.
+    /// The writer thread has ended.
     has_ended: bool,
 }
 
-/// The queue's near end. Adding a line never blocks on the output.
+/// Adds lines to the queue. Never blocks on the output.
 #[derive(Debug, Clone)]
 pub(super) struct LineSender(Arc<LineQueue>);
 
-/// Owns the queue: when dropped, everything that waits is written first.
+/// Handle of the writer thread. Dropping it flushes the queue.
 pub(super) struct WriterHandle(Arc<LineQueue>);
 
-/// The queue's far end, in its thread.
+/// Takes lines from the queue and writes them; runs in the writer thread.
 struct LineWriter<W> {
     shared: Arc<LineQueue>,
     output: W,
     report: Report,
-    /// The rest of a line of which a part has been written: it comes before everything else.
+    /// The unwritten part of a partially written line. Written before any other line.
     unwritten: Vec<u8>,
-    /// Lines of level error that could not be written, oldest first.
+    /// Retained lines of level error, oldest first.
     retained: VecDeque<Vec<u8>>,
     reported: Option<Moment>,
 }
 
-/// A queue in front of `output`.
+/// Starts the writer thread for `output`.
 ///
 /// # Errors
 ///
-/// When the thread cannot be started.
+/// If the thread cannot be started.
 pub(super) fn spawn_writer<W: Write + Send + 'static>(
     output: W,
     report: Report,
@@ -137,7 +138,7 @@ impl State {
 }
 
 impl LineSender {
-    /// Adds a line. If there is no room the line is lost and counted.
+    /// Adds a line. If the queue is full, the line is dropped and counted.
     pub(super) fn add(&self, line: Line) {
         let LineQueue { changed, capacity, .. } = &*self.0;
         let mut state = self.0.state();
@@ -152,13 +153,12 @@ impl LineSender {
 }
 
 impl WriterHandle {
-    /// All lines lost so far.
+    /// Number of lines dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.0.state().dropped
     }
 
-    /// Waits until every line is written or lost, for at most `grace`; false if that was too
-    /// short. The thread is not waited for after that.
+    /// Waits until all lines are written or dropped, for at most `grace`. Returns false on timeout.
     fn end(&self, grace: Duration) -> bool {
         let LineQueue { changed, .. } = &*self.0;
         let mut state = self.0.state();
@@ -190,14 +190,14 @@ impl<W: Write> LineWriter<W> {
             }
         }
         self.reported = None;
-        // What cannot be written now is lost, and nobody is left to report it to.
+        // Lines that cannot be written now are dropped; there is no output left to report that.
         let _ = self.catch_up();
         self.shared.count_dropped(self.retained.len() + usize::from(!self.unwritten.is_empty()));
         self.shared.state().has_ended = true;
         self.shared.changed.notify_all();
     }
 
-    /// The next line, or `Some(None)` if it is time to catch up; `None` at the end.
+    /// The next line; `Some(None)` if it is time to catch up; `None` at the end.
     #[expect(clippy::option_option, reason = "an iterator's end, and a turn without a line")]
     fn next(&self) -> Option<Option<Line>> {
         let LineQueue { changed, .. } = &*self.shared;
@@ -218,8 +218,8 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    /// Writes what comes before the next line: the rest of the last one, a report of the losses,
-    /// and the errors that were kept.
+    /// Writes what precedes the next line: the rest of the last line, the report of dropped lines,
+    /// and the retained errors.
     fn catch_up(&mut self) -> io::Result<()> {
         self.finish_line()?;
         let dropped = self.shared.state().unreported_drops;
@@ -240,8 +240,7 @@ impl<W: Write> LineWriter<W> {
         Ok(())
     }
 
-    /// Writes a line. If only a part of it could be written, the rest is written later, before
-    /// any other line.
+    /// Writes a line. After a partial write, the rest is written later, before any other line.
     fn put(&mut self, line: &[u8]) -> io::Result<()> {
         self.finish_line()?;
         match self.write(line) {
@@ -260,7 +259,7 @@ impl<W: Write> LineWriter<W> {
         error.map_or(Ok(()), Err)
     }
 
-    /// How much of `bytes` was written, and what prevented the rest.
+    /// Writes `bytes`. Returns the number of written bytes, and the error that prevented the rest.
     fn write(&mut self, bytes: &[u8]) -> (usize, Option<io::Error>) {
         let mut written = 0;
         while written < bytes.len() {
@@ -276,7 +275,7 @@ impl<W: Write> LineWriter<W> {
     }
 }
 
-/// Whether it is the line that cannot be written, and not the output that fails.
+/// Whether the line is too long for the output, as opposed to a failing output.
 fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error())
 }

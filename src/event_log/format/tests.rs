@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::*;
 use crate::event_log::EventName;
@@ -27,7 +28,7 @@ fn rendered(format: Format, record: &Record) -> String {
     String::from_utf8(format.render(record)).unwrap()
 }
 
-/// One line, and nothing in it that a terminal would obey.
+/// Whether `line` is one line without control characters.
 fn is_harmless(line: &str) -> bool {
     line.strip_suffix('\n').is_some_and(|line| {
         !line.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c))
@@ -35,7 +36,7 @@ fn is_harmless(line: &str) -> bool {
 }
 
 #[test]
-fn a_json_line_starts_with_when_how_bad_and_what() {
+fn a_json_line_starts_with_timestamp_level_and_event() {
     let line = rendered(Format::Json, &record(vec![("status", Value::from(410))]));
     assert_eq!(
         line,
@@ -45,7 +46,7 @@ fn a_json_line_starts_with_when_how_bad_and_what() {
 }
 
 #[test]
-fn json_keeps_a_hostile_text_whole_on_one_line() {
+fn json_keeps_hostile_text_intact_on_one_line() {
     let line = rendered(Format::Json, &hostile());
     assert_eq!(line.matches('\n').count(), 1);
     let object: Value = serde_json::from_str(&line).unwrap();
@@ -53,14 +54,14 @@ fn json_keeps_a_hostile_text_whole_on_one_line() {
 }
 
 #[test]
-fn a_number_that_is_none_does_not_break_a_json_line() {
+fn nan_becomes_null_in_a_json_line() {
     let line = rendered(Format::Json, &record(vec![("share", Value::from(f64::NAN))]));
     let object: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(object["share"], Value::Null);
 }
 
 #[test]
-fn a_logfmt_line_quotes_what_is_more_than_a_word() {
+fn a_logfmt_line_quotes_values_that_are_not_one_word() {
     let line = rendered(Format::Logfmt, &record(vec![("token", Value::from("quotes"))]));
     assert_eq!(
         line,
@@ -70,7 +71,7 @@ fn a_logfmt_line_quotes_what_is_more_than_a_word() {
 }
 
 #[test]
-fn a_text_line_names_the_token_and_then_the_rest() {
+fn a_text_line_names_the_token_before_the_other_fields() {
     let fields = vec![
         ("token", Value::from("quotes")),
         ("status", Value::from(410)),
@@ -99,7 +100,7 @@ fn a_hostile_text_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn colours_end_with_their_line() {
+fn colors_are_reset_at_the_end_of_the_line() {
     let line = rendered(Format::Text { colour: true }, &record(vec![]));
     assert!(line.contains(RESET), "{line:?}");
     let (_, after) = line.rsplit_once(RESET).unwrap();
