@@ -1,4 +1,4 @@
-//! The other end: one request over the Unix socket, for the command line.
+//! Client of the control socket, for the command line: HTTP over a Unix socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,21 +21,21 @@ use super::types::{Reloaded, Reloading};
 use crate::clock;
 use crate::time::Moment;
 
-/// The longest that an answer may take: what the daemon gives a connection, and some.
+/// Response timeout: longer than the daemon serves one connection.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest answer, in bytes: a page of a thousand tokens with the longest names is a
-/// thirtieth of it.
+/// Maximum size of a response, in bytes: 30 times a page of a thousand tokens with the longest
+/// names.
 const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
 
-/// How long a connection is used: well before the daemon cuts it off, in the midst of a request
-/// perhaps, of which nobody could tell then whether it was fulfilled.
+/// How long a connection is reused. The daemon closes older connections, possibly during a request
+/// whose outcome would then be unknown.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(2);
 
-/// Why there is no answer.
+/// Errors of a request to the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlClientError {
-    /// Nobody answers.
+    /// No daemon responds.
     #[error(
         "no daemon answers on {}: {error}; start it, or name its socket with --socket",
         path.display()
@@ -43,26 +43,26 @@ pub enum ControlClientError {
     NoDaemon {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         error: io::Error,
     },
-    /// The socket may not be opened.
+    /// The user may not open the socket.
     #[error(
         "{} may not be opened: be root, or a member of the group that it belongs to",
         .0.display()
     )]
     PermissionDenied(PathBuf),
-    /// The answer is not what the interface promises.
+    /// The response does not have the documented form.
     #[error("the daemon's answer cannot be read: {0}")]
     InvalidResponse(String),
-    /// The daemon says why it does not do it.
+    /// The daemon returned an error.
     #[error("{0}")]
     Api(ApiError),
 }
 
 impl ControlClientError {
-    /// The daemon's own word for why it does not do it.
+    /// The kind of the error that the daemon returned, if it returned one.
     pub const fn kind(&self) -> Option<ApiErrorKind> {
         match self {
             Self::Api(error) => Some(error.kind),
@@ -71,19 +71,19 @@ impl ControlClientError {
     }
 }
 
-/// What is wanted of a reload.
+/// A request about a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadRequest {
-    /// That there is one; its end is waited for a while, if `wait`.
+    /// Starts a reload.
     New {
-        /// Whether the end matters.
+        /// Whether to wait for its outcome, up to a timeout.
         wait: bool,
     },
-    /// The end of one that has begun.
+    /// Waits for the outcome of a reload in progress.
     Wait(Reloading),
 }
 
-/// A daemon, by its socket. It is connected to anew where the daemon has closed a connection.
+/// A client of one daemon. Reconnects if the daemon has closed the connection.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
@@ -104,12 +104,12 @@ impl Drop for Connection {
 }
 
 impl Client {
-    /// The daemon that listens on `path`.
+    /// A client of the daemon that listens on `path`. Does not connect yet.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), connection: None }
     }
 
-    /// Asks for what is at `path`.
+    /// Gets the JSON document at `path`.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Client {
         read(&self.request(Method::GET, path).await?.1)
     }
 
-    /// Asks for the value at `path`, and tells beside it whether it is known to live.
+    /// Gets the token value at `path`, and whether the token is known to be alive.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Client {
         Ok((text, verified))
     }
 
-    /// Has something done; that it is done is not waited for.
+    /// Posts an action. Returns when the daemon has accepted it, not when it is done.
     ///
     /// # Errors
     ///
@@ -141,8 +141,8 @@ impl Client {
         self.request(Method::POST, path).await.map(drop)
     }
 
-    /// Has the configuration read again, or waits for the end of a reload that was asked for: what
-    /// came of it, if it ends in time.
+    /// Starts a reload or waits for one. Returns `Ok(Err(_))` if the reload is still in progress
+    /// after the daemon's timeout.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Client {
                 request.map_err(|error| ControlClientError::InvalidResponse(error.to_string()))?;
             let sent = match connection.sender.ready().await {
                 Ok(()) => connection.sender.try_send_request(request).await.map_err(|error| {
-                    // What was not sent may be sent again.
+                    // A request that was not sent can be retried.
                     (error.message().is_some(), error.into_error())
                 }),
                 Err(error) => Err((true, error)),
@@ -227,7 +227,7 @@ impl Client {
         let (sender, connection) =
             connected.map_err(|error| self.unavailable(&error.to_string()))?;
         let driver = tokio::spawn(async move {
-            // Its end is seen by whoever sends the next request.
+            // The next request notices that the connection is closed.
             let _ = connection.await;
         });
         Ok(Connection { sender, driver, since: clock::now() })

@@ -17,9 +17,9 @@ pub(super) struct ConnectionActivity(Arc<ActivityState>);
 
 #[derive(Debug)]
 struct ActivityState {
-    /// A request is being answered; there is one at a time.
+    /// A request is in progress. HTTP/1.1 has one request at a time per connection.
     answering: AtomicBool,
-    /// The connection is meant to last, and so is not cut off.
+    /// The connection is an event stream, which has no maximum duration.
     streaming: AtomicBool,
     /// When the connection was opened, the last response was ready, or a part of it was written,
     /// in milliseconds of the clock. Received bytes do not count.
@@ -27,20 +27,20 @@ struct ActivityState {
 }
 
 impl ConnectionActivity {
-    /// Of a connection that begins now.
+    /// The activity of a new connection.
     pub(super) fn new() -> Self {
         let last = AtomicU64::new(clock::now().as_millis());
         let (answering, streaming) = (AtomicBool::new(false), AtomicBool::new(false));
         Self(Arc::new(ActivityState { answering, streaming, last }))
     }
 
-    /// A request has come; its answer is ready when what is returned is dropped.
+    /// Marks the begin of a request. Dropping the guard marks its end.
     pub(super) fn begin_request(&self) -> RequestGuard {
         self.0.answering.store(true, Ordering::Relaxed);
         RequestGuard(self.clone())
     }
 
-    /// The answer goes on for as long as somebody listens.
+    /// Marks the connection as an event stream.
     pub(super) fn mark_streaming(&self) {
         self.0.streaming.store(true, Ordering::Relaxed);
     }
@@ -49,12 +49,12 @@ impl ConnectionActivity {
         self.0.streaming.load(Ordering::Relaxed)
     }
 
-    /// When the last thing has happened.
+    /// The moment of the last activity.
     pub(super) fn last_activity(&self) -> Moment {
         Moment::from_millis(self.0.last.load(Ordering::Relaxed))
     }
 
-    /// Since when it has nothing to say; `None` while it is being answered.
+    /// Since when the connection is idle; `None` while a request is in progress.
     pub(super) fn idle_since(&self) -> Option<Moment> {
         let is_busy = self.is_streaming() || self.0.answering.load(Ordering::Relaxed);
         (!is_busy).then(|| self.last_activity())
@@ -65,7 +65,7 @@ impl ConnectionActivity {
     }
 }
 
-/// A request that is being answered.
+/// Marks a request as in progress until it is dropped.
 #[derive(Debug)]
 pub(super) struct RequestGuard(ConnectionActivity);
 
@@ -76,7 +76,7 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A connection that notes when something of an answer was taken.
+/// A stream that records when bytes of a response were written.
 #[derive(Debug)]
 pub(super) struct TrackedStream<S> {
     stream: S,

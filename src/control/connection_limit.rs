@@ -1,9 +1,9 @@
 //! Connection limit of one listener, with eviction of idle connections.
 //!
-//! Every connection is accepted and served at once. Where the limit is reached, the connection
-//! that has been idle for the longest time is closed. A connection is idle unless the daemon works
-//! on its request or it receives an event stream; incomplete requests count as idle, so a client
-//! cannot keep its connection by sending single bytes.
+//! Every connection is accepted and served at once. If the limit is reached, the connection that
+//! has been idle longest is closed. A connection is idle unless its request is in progress or it
+//! receives an event stream. Incomplete requests count as idle, so a client cannot keep its
+//! connection by sending single bytes.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use super::peer::Caller;
 use crate::clock;
 use crate::process;
 
-/// How many connections there may be, and for how long.
+/// Limits on the number and the duration of connections.
 #[derive(Debug, Clone, Copy)]
 struct ConnectionLimits {
-    /// Connections at once.
+    /// Maximum number of concurrent connections.
     connections: usize,
     /// The longest duration of a connection, however many requests it makes. Event streams are
     /// exempt.

@@ -1,4 +1,4 @@
-//! Why a request was not fulfilled: a kind that programs match on, a sentence for people.
+//! Errors of the control API: a kind for programs, a sentence for people.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,53 +7,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::printable;
 
-/// What went wrong.
+/// Kind of an API error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiErrorKind {
-    /// The request cannot be understood.
+    /// The request is invalid.
     BadRequest,
-    /// The caller may not do that.
+    /// The client lacks permission.
     Forbidden,
-    /// There is no such token, or no such path.
+    /// The token or path does not exist.
     NotFound,
-    /// The path knows no such method.
+    /// The path does not support the method.
     MethodNotAllowed,
-    /// It makes no sense in the token's state.
+    /// The request conflicts with the token's state.
     Conflict,
-    /// The daemon stops, or is not done in time.
+    /// The daemon is stopping, or did not respond in time.
     Unavailable,
 }
 
-/// Why a request was not fulfilled.
+/// An error of the control API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// For programs.
+    /// The kind, for programs.
     pub kind: ApiErrorKind,
-    /// For people; holds no secret.
+    /// The message, for people. Contains no secret.
     pub message: String,
 }
 
-/// A problem's envelope.
+/// The JSON envelope of an error.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ErrorEnvelope {
     pub(super) error: ApiError,
 }
 
 impl ApiError {
-    /// A problem of this kind. `message` may quote the request: characters that a terminal
-    /// would not show as they are, are escaped.
+    /// An error of this kind. `message` may quote the request: control characters are escaped.
     pub fn new(kind: ApiErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: printable(&message.into()).into_owned() }
     }
 
-    /// There is no token called `name`.
+    /// The error for an unknown token.
     pub fn no_token(name: &str) -> Self {
         Self::new(ApiErrorKind::NotFound, format!("there is no token called {name:?}"))
     }
 
-    /// The daemon ends before it could answer.
+    /// The error for a request during shutdown.
     pub(super) fn stopping() -> Self {
         Self::new(ApiErrorKind::Unavailable, "the daemon is stopping")
     }

@@ -1,14 +1,14 @@
-//! Whom a request was meant for: the defence against DNS rebinding.
+//! Host header check: protects the public listener against DNS rebinding.
 //!
-//! A page from elsewhere can let its own name point to this machine, and would then read what
-//! this machine shows as if it were its own. The browser tells that name in `Host`.
+//! A malicious web page can make its own host name resolve to this machine, and then read the
+//! dashboard as same-origin content. The browser sends that name in the `Host` header.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
-/// The names under which the listening address may be asked.
+/// The host names and addresses that requests may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AllowedHosts {
     address: IpAddr,
@@ -16,15 +16,13 @@ pub(super) struct AllowedHosts {
 }
 
 impl AllowedHosts {
-    /// The address that is listened on, `localhost` and further `names`, without ports. Where
-    /// all addresses of the machine are listened on, any address will do: only names can be
-    /// made to point elsewhere.
+    /// Allows the listening address, `localhost` and `names`, with any port. If the daemon listens
+    /// on all addresses, any IP address is allowed: DNS rebinding needs a name.
     pub(super) fn new(listen: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
         Self { address: listen.ip(), names: names.into_iter().collect() }
     }
 
-    /// Whether a request was meant for this machine. The port does not matter: it may have been
-    /// forwarded.
+    /// Whether the request names an allowed host. The port is ignored, as it may be forwarded.
     pub(super) fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut host_headers = headers.get_all(header::HOST).iter();
         let host = match (host_headers.next(), host_headers.next()) {
@@ -51,8 +49,8 @@ impl AllowedHosts {
     }
 }
 
-/// Whether a page from elsewhere has made the browser ask. It could not read the answer, but
-/// would take up the place of somebody who can.
+/// Whether a page of another site caused the request. Such a page cannot read the response, but
+/// would use up a stream of the dashboard.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     matches!(site, Some(b"cross-site" | b"same-site"))
@@ -71,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listening_address_localhost_and_configured_names_are_admitted_on_any_port() {
+    fn the_listening_address_localhost_and_configured_names_are_allowed_on_any_port() {
         for host in ["127.0.0.1:9464", "localhost:8080", "LOCALHOST", "keep.example", "localhost."]
         {
             assert!(admits("127.0.0.1:9464", host), "{host}");
@@ -80,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_name_or_address_is_refused() {
+    fn other_names_and_addresses_are_rejected() {
         for host in [
             "attacker.example",
             "localhost.attacker.example",
@@ -94,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn where_all_addresses_are_listened_on_any_address_is_admitted_and_still_no_name() {
+    fn listening_on_all_addresses_allows_any_address_but_no_other_name() {
         assert!(admits("0.0.0.0:9464", "192.0.2.1:9464"));
         assert!(admits("[::]:9464", "[2001:db8::1]:9464"));
         assert!(!admits("0.0.0.0:9464", "attacker.example:9464"));
     }
 
     #[test]
-    fn a_request_without_a_host_or_with_two_is_refused() {
+    fn a_request_without_a_host_or_with_two_is_rejected() {
         let hosts = AllowedHosts::new("127.0.0.1:1".parse().expect("an address"), []);
         let mut headers = HeaderMap::new();
         assert!(!hosts.allow(&Uri::from_static("/"), &headers));
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_the_request_line_must_be_ours_too() {
+    fn the_authority_in_the_request_line_is_checked_too() {
         let hosts = AllowedHosts::new("127.0.0.1:1".parse().expect("an address"), []);
         let mut headers = HeaderMap::new();
         assert!(hosts.allow(&Uri::from_static("http://localhost/"), &headers));
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_from_elsewhere_asks_for_is_told_from_what_people_open() {
+    fn cross_site_requests_are_recognized() {
         let of = |site: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("sec-fetch-site", site.parse().expect("a header"));

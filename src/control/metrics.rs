@@ -1,4 +1,4 @@
-//! Metrics as text: `OpenMetrics`, or the classic format where only that is understood.
+//! Encodes metrics as `OpenMetrics`, or in the Prometheus text format for older scrapers.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-/// How metrics are written.
+/// Format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricsFormat {
     OpenMetrics,
@@ -14,8 +14,7 @@ pub(super) enum MetricsFormat {
 }
 
 impl MetricsFormat {
-    /// What whoever asks understands. Whoever says nothing gets what all of them have always
-    /// understood.
+    /// Selects the format by the `Accept` header. The default is the Prometheus text format.
     pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT).into_iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
@@ -43,8 +42,8 @@ impl MetricsFormat {
     }
 }
 
-/// The classic format knows neither units nor an end, and calls a counter by the name of its
-/// samples.
+/// Converts `OpenMetrics` to the Prometheus text format, which has no units and no end marker, and
+/// declares a counter with its `_total` suffix.
 fn prometheus_text(text: &str) -> String {
     let mut prometheus_text = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_classic_format_knows_no_units_and_no_end() {
+    fn the_prometheus_format_has_no_units_and_no_end_marker() {
         let mut registry = Registry::with_prefix("t");
         registry.register("checks", "Checks", Counter::<u64>::default());
         registry.register_with_unit("life", "Life", Unit::Seconds, Gauge::<i64>::default());
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_understands_openmetrics_gets_it() {
+    fn clients_that_accept_openmetrics_get_it() {
         let mut headers = HeaderMap::new();
         assert_eq!(MetricsFormat::negotiate(&headers), MetricsFormat::Prometheus);
         let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1,*/*;q=0.1";

@@ -1,4 +1,4 @@
-//! Properties of what control requests lead to, for arbitrary input. See `crate::fuzzing`.
+//! Properties of the control API for arbitrary requests. See `crate::fuzzing`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,16 +17,16 @@ use crate::daemon::check_filter;
 use crate::secret::TokenValue;
 use crate::text::printable;
 
-/// The value that is handed out.
+/// The token value that the test server returns.
 const VALUE: &str = "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77";
 
-/// What the public address is called, besides `127.0.0.1` and `localhost`.
+/// The configured name of the public address, besides `127.0.0.1` and `localhost`.
 const HOST: &str = "keep.example";
 
-/// What a request has asked the daemon's loop for.
+/// A command that a request has sent to the main loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Recorded {
-    /// Something that tells nothing of a single token.
+    /// A command that reveals nothing about a single token.
     Overview,
     Tokens(ListParams),
     /// One token's state.
@@ -40,7 +40,7 @@ thread_local! {
     static TEST_SERVER: TestServer = TestServer::new();
 }
 
-/// Both routers in front of a loop that notes what it is asked for.
+/// Both routers, and a main loop that records its commands.
 struct TestServer {
     runtime: Runtime,
     socket: Router,
@@ -48,10 +48,10 @@ struct TestServer {
     recorded: Arc<Mutex<Vec<Recorded>>>,
 }
 
-/// For every `input`, read as a request line, headers and a body: the socket answers with a status
-/// and an error of its contract; only `POST` changes anything, only the path of a value hands one
-/// out, and a name arrives as it was sent. The public address changes nothing, hands nothing out,
-/// and answers only under its own names.
+/// For every `input`, parsed as a request line, headers and a body: the socket responds with a
+/// documented status and error; only `POST` changes state, only the path of a value returns one,
+/// and a token name arrives as it was sent. The public address changes nothing, returns no values,
+/// and responds only to its own host names.
 pub(crate) fn control(input: &[u8]) {
     let Some((request, again)) = request(input).zip(request(input)) else { return };
     TEST_SERVER.with(|server| {
@@ -103,7 +103,7 @@ impl TestServer {
         Self { runtime, socket: routes::socket(commands), public, recorded }
     }
 
-    /// The response, its body (not of a stream), and what the loop was asked for.
+    /// The response, its body (except for a stream), and the recorded commands.
     fn call(
         &self,
         router: &Router,
@@ -185,15 +185,15 @@ fn is_allowed(host: &str) -> bool {
     ["127.0.0.1", "[127.0.0.1]", "localhost", HOST].contains(&&*name)
 }
 
-/// Notes what a command asks for, and answers where that needs no daemon. What is not answered is
-/// a daemon that is stopping.
+/// Records a command, and responds if that needs no daemon. A command without a response means that
+/// the daemon is stopping.
 fn answer(command: Command) -> Recorded {
     match command {
         Command::List(params, _) => Recorded::Tokens(params),
         Command::Token(name, _) => Recorded::Token(name),
         Command::Value { name, reply, .. } => {
             let value = TokenValue::parse(VALUE).expect("a value");
-            // The one who asks may have gone.
+            // The client may have disconnected.
             let _ = reply.send(Ok(IssuedValue { value, verified: true }));
             Recorded::Value(name)
         }
@@ -217,7 +217,7 @@ fn answer(command: Command) -> Recorded {
     }
 }
 
-/// Whether a path has these parts behind the version, percent-decoded.
+/// Checks that a path has these segments after the version, percent-decoded.
 fn check_path(path: &str, parts: &[&str]) {
     let known: Vec<String> = path.split('/').skip(2).map(decoded).collect();
     assert_eq!(known, parts, "{path}");

@@ -1,4 +1,4 @@
-//! The paths, and what each asks the daemon's loop for.
+//! Routes of the control API: parses requests and forwards them to the main loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::clock;
 use crate::lifecycle;
 use crate::time::Moment;
 
-/// How long a request waits for the end of a reload: within the time of its connection.
+/// How long a request waits for a reload: less than the maximum duration of a connection.
 const RELOAD_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// A loop that does not answer by then is stalled: it does nothing that takes so long.
+/// If the main loop does not respond within this time, it is stalled.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 type ApiResult<T> = Result<T, ApiError>;
 
-/// What is served on the socket.
+/// The routes of the control socket.
 pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
     Router::new()
         .route("/v1/health", get(health))
@@ -43,7 +43,7 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .with_state(MainLoop::new(commands))
 }
 
-/// What is served on `control.listen`, for anybody who can connect.
+/// The routes of `control.listen`, for any client.
 pub(super) fn public(commands: mpsc::Sender<Command>, names: bool) -> Router {
     health_and_metrics(names)
         .fallback(not_found)
@@ -59,8 +59,7 @@ fn health_and_metrics(names: bool) -> Router<MainLoop> {
         .route("/readyz", get(health_check))
 }
 
-/// The loop makes progress; and it only goes round once the first checks are under way, and
-/// until the daemon stops.
+/// Liveness and readiness: the main loop responds from the first checks until shutdown.
 async fn health_check(State(main_loop): State<MainLoop>) -> ApiResult<&'static str> {
     let reply = timeout(PING_TIMEOUT, main_loop.ask(Command::Ping)).await;
     let stalled = |_| ApiError::new(ApiErrorKind::Unavailable, "the daemon's loop is stalled");
@@ -81,11 +80,11 @@ async fn metrics(
         .into_response())
 }
 
-/// Requests about all tokens that the daemon's loop works on at once, for each listener. Each makes
-/// every step of the scan longer, which delays checks.
+/// Maximum number of concurrent scans of all tokens, for each listener. Each scan makes the steps
+/// longer, which delays checks.
 const MAX_SCANS: usize = 16;
 
-/// The daemon's loop, as requests know it.
+/// Handle on the main loop.
 #[derive(Clone)]
 struct MainLoop {
     commands: mpsc::Sender<Command>,
@@ -103,9 +102,9 @@ impl MainLoop {
         answer.await.map_err(|_| ApiError::stopping())?
     }
 
-    /// As [`Self::ask`], for what takes a scan of all tokens.
+    /// As [`Self::ask`], for a command that scans all tokens.
     async fn scan<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> ApiResult<T> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = self.scans.acquire().await;
         self.ask(command).await
     }
@@ -131,13 +130,13 @@ async fn token(
     main_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
 }
 
-/// Tells of a value whether an answer says that it lives.
+/// Response header: whether the token of a value is known to be alive.
 pub(super) const STATE_HEADER: HeaderName = HeaderName::from_static("tokenkeep-state");
 
-/// What that says where no answer does.
+/// Value of [`STATE_HEADER`] if the token's state is unverified.
 pub(super) const UNVERIFIED: &str = "unverified";
 
-/// The value as plain text with a line break: what a file of it would hold.
+/// The token value as plain text with a line break, like a token file.
 async fn value(
     State(main_loop): State<MainLoop>,
     Extension(caller): Extension<Caller>,

@@ -1,4 +1,4 @@
-//! The listeners: what is served where.
+//! Listeners of the control socket and of the public address.
 
 use std::future::pending;
 use std::io;
@@ -21,44 +21,45 @@ use super::socket_watch::SocketWatch;
 use super::{ApiError, ApiErrorKind, Command, dashboard, routes};
 use crate::settings::Control;
 
-/// Milliseconds after which whoever has not acknowledged what it was sent is gone.
+/// TCP user timeout in milliseconds: after this time without acknowledgements, a client is gone.
 const TCP_USER_TIMEOUT_MS: u32 = 30_000;
 
-/// The pause after an accept that failed, for want of file descriptors mostly.
+/// Pause after a failed accept, usually because no file descriptor is free.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a daemon that cannot start answers clients. systemd starts the service again as long
-/// as connections wait on its socket, and gives the socket up after 20 starts in 2 s by default.
+/// How long a daemon that cannot start responds to clients. systemd restarts the service while
+/// connections wait on its socket, and gives up after 20 starts in 2 s by default.
 const STARTUP_ERROR_DURATION: Duration = Duration::from_secs(1);
 
-/// What a daemon that cannot start answers.
+/// The error that a daemon responds with if it cannot start.
 const CANNOT_START: &str = "the daemon cannot start";
 
-/// What happened to the file of the control socket, for the event log.
+/// A change of the socket file, for the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketReport {
-    /// The file.
+    /// The socket file.
     pub path: PathBuf,
-    /// What happened.
+    /// The change.
     pub state: SocketState,
 }
 
-/// See [`SocketReport`].
+/// State of the socket file after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketState {
-    /// It could not be made at first, and is there now.
+    /// The socket could not be created at startup, and was created now.
     Created,
-    /// It was removed or replaced, and was made again.
+    /// The socket was removed or replaced, and was created again.
     Recreated,
-    /// It was removed or replaced, and cannot be made again for this reason. It is tried again.
+    /// The socket was removed or replaced, and cannot be created for this reason. The server
+    /// retries.
     Lost(String),
 }
 
-/// The socket that is served at present; shared with the task that serves it, so that the file is
-/// removed as soon as the interface is dropped.
+/// The served socket. Shared with the task that serves it, so that dropping [`ControlServer`]
+/// removes the file at once.
 type ActiveSocket = Arc<Mutex<Option<BoundSocket>>>;
 
-/// The interface at work; it ends when this is dropped, and with it the socket.
+/// A running server. Dropping it stops the server and removes the socket.
 #[derive(Debug)]
 pub struct ControlServer {
     tasks: Vec<JoinHandle<()>>,
@@ -72,12 +73,12 @@ impl Drop for ControlServer {
     }
 }
 
-/// Serves a socket; requests go to `commands`. If its file is removed or replaced, it is made
-/// again, for `group`, and reported. To be called within a runtime.
+/// Serves a socket; requests go to `commands`. If the socket file is removed or replaced, it is
+/// created again for `group`, and the change is reported. Must be called within a runtime.
 ///
 /// # Errors
 ///
-/// When the runtime cannot take the socket.
+/// If the socket cannot be registered with the runtime.
 pub fn serve(
     bound: BoundSocket,
     group: &'static str,
@@ -97,8 +98,8 @@ pub fn serve(
     Ok(ControlServer { tasks: vec![task], socket })
 }
 
-/// Serves the socket at `path` as soon as it can be made, and reports that. To be called within a
-/// runtime.
+/// Serves the socket at `path` as soon as it can be created, and reports that. Must be called
+/// within a runtime.
 pub fn serve_when_available(
     path: &Path,
     group: &'static str,
@@ -115,16 +116,16 @@ pub fn serve_when_available(
 ///
 /// # Errors
 ///
-/// When the address cannot be listened on.
+/// If the address cannot be bound.
 pub fn listen(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     std::net::TcpListener::bind(listen)
 }
 
-/// Serves page, metrics and health to any client that can connect to `listener`.
+/// Serves dashboard, metrics and health to any client that can connect to `listener`.
 ///
 /// # Errors
 ///
-/// When the runtime cannot take the listener.
+/// If the listener cannot be registered with the runtime.
 pub fn serve_public(
     listener: std::net::TcpListener,
     control: &Control,
@@ -140,13 +141,13 @@ pub fn serve_public(
     Ok(ControlServer { tasks: vec![task, snapshots], socket: ActiveSocket::default() })
 }
 
-/// Answers the clients of handed-over sockets for [`STARTUP_ERROR_DURATION`] that the daemon cannot start: clients
-/// of control sockets with `cause`, others without. A client that is left waiting would make
-/// systemd start the service over and over. To be called within a runtime.
+/// Responds to clients of inherited sockets that the daemon cannot start, for
+/// [`STARTUP_ERROR_DURATION`]: with `cause` on control sockets, without it on others. A waiting
+/// client would make systemd restart the service repeatedly. Must be called within a runtime.
 pub async fn serve_startup_error(inherited: InheritedSockets, cause: &str) {
     let mut tasks = Vec::new();
     for bound in &inherited.sockets {
-        // What cannot be taken is not answered; the daemon ends in any case.
+        // A socket that cannot be registered gets no response; the daemon exits anyway.
         let Ok(listener) = to_tokio(bound) else { continue };
         tasks.push(tokio::spawn(accept(
             listener,
@@ -167,7 +168,7 @@ pub async fn serve_startup_error(inherited: InheritedSockets, cause: &str) {
     tasks.iter().for_each(JoinHandle::abort);
 }
 
-/// Answers every request with this message.
+/// A router that responds to every request with this error.
 fn error_router(message: &str) -> Router {
     let error = ApiError::new(ApiErrorKind::Unavailable, message);
     Router::new().fallback(move || async move { error })
@@ -192,7 +193,7 @@ async fn accept_public(listener: TcpListener, routes: Router) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Without it a browser that has vanished keeps its place for a quarter of an hour.
+                // Without a timeout, a lost connection stays open for a quarter of an hour.
                 let _ = set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MS);
                 limit.make_room().await;
                 limit.serve(stream, routes.clone(), None);
@@ -202,7 +203,7 @@ async fn accept_public(listener: TcpListener, routes: Router) {
     }
 }
 
-/// Serves a connection of the socket.
+/// Serves an accepted connection of the control socket.
 async fn serve_accepted(
     accepted: io::Result<(UnixStream, tokio::net::unix::SocketAddr)>,
     limit: &mut ConnectionLimit,
@@ -215,13 +216,13 @@ async fn serve_accepted(
     limit.serve(stream, routes.clone(), Some(peer.into()));
 }
 
-/// The descriptor of an idle connection may be the one that is missing.
+/// Evicts an idle connection, which frees a descriptor, and pauses.
 async fn on_accept_error(limit: &mut ConnectionLimit) {
     limit.evict();
     sleep(ACCEPT_RETRY_PAUSE).await;
 }
 
-/// Where the socket is, and what is needed to make it again.
+/// Path, group and current socket: what is needed to create the socket again.
 struct SocketOwner {
     path: PathBuf,
     group: &'static str,
@@ -245,13 +246,13 @@ impl SocketOwner {
 
     async fn report(&self, state: SocketState) {
         let report = SocketReport { path: self.path.clone(), state };
-        // Without a loop the daemon is stopping.
+        // If the main loop is gone, the daemon is stopping.
         let _ = self.commands.send(Command::Socket(report)).await;
     }
 }
 
-/// Accepts connections, and makes the socket again if its file was removed or replaced. Without a
-/// listener the socket could not be made at the start.
+/// Accepts connections, and creates the socket again if its file was removed or replaced.
+/// `listener` is `None` if the socket could not be created at startup.
 async fn accept_and_recreate(
     mut listener: Option<UnixListener>,
     owner: SocketOwner,

@@ -1,4 +1,4 @@
-//! The Unix socket: made by the daemon, or handed over by systemd.
+//! The Unix socket: created by the daemon or inherited from systemd (socket activation).
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -14,10 +14,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::peer::gid_of;
 
-/// For the owner and the group: whoever may open it may look.
+/// Mode of the socket file. Every user who can open it may read states.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A socket that is listened on. One that the daemon has made is removed when this is dropped.
+/// A listening socket. Dropping it removes the file if the daemon created it.
 #[derive(Debug)]
 pub struct BoundSocket {
     pub(super) listener: UnixListener,
@@ -39,7 +39,7 @@ impl SocketFile {
         Self { path: path.to_owned(), id: file_id(path), is_own }
     }
 
-    /// Whether the path still leads to this socket.
+    /// Whether the path still refers to this socket.
     pub(super) fn exists(&self) -> bool {
         self.id.is_some() && file_id(&self.path) == self.id
     }
@@ -50,41 +50,41 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     found.file_type().is_socket().then(|| (found.dev(), found.ino()))
 }
 
-/// The sockets that systemd has handed over for `tokenkeep.socket`.
+/// The sockets that systemd passed for `tokenkeep.socket`.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     /// Control sockets.
     pub sockets: Vec<BoundSocket>,
-    /// Listeners for page, metrics and health.
+    /// Listeners for dashboard, metrics and health.
     pub listeners: Vec<TcpListener>,
-    /// What else was handed over and cannot be served, in sentences.
+    /// Sentences about passed sockets that cannot be served.
     pub unusable: Vec<String>,
 }
 
-/// Why there is no socket.
+/// Reasons why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody else answers there.
+    /// Another process listens on the path.
     #[error("another process listens on {}; give each daemon a control.socket of its own", .0.display())]
     InUse(PathBuf),
-    /// Something else is there, which nobody may lose.
+    /// The path is another kind of file, which must not be removed.
     #[error("{} is there and is no socket; name another place in control.socket", .0.display())]
     NotASocket(PathBuf),
-    /// The system refuses it.
+    /// The operating system returned an error.
     #[error(
         "{}: {error}; make its folder, or name another place in control.socket",
         path.display()
     )]
     System {
-        /// Where it was to be.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         #[source]
         error: io::Error,
     },
 }
 
-/// Takes the sockets that systemd has handed over. To be called before there are threads: it
+/// Takes the sockets that systemd passed. Must be called before any thread is started, because it
 /// removes systemd's variables from the environment.
 pub fn inherited() -> InheritedSockets {
     let mut passed = ListenFd::from_env();
@@ -102,7 +102,7 @@ pub fn inherited() -> InheritedSockets {
         {
             inherited.listeners.push(listener);
         } else {
-            // Closed, so that no re-auth command inherits them.
+            // Close them, so that no reauth command inherits them.
             drop((passed.take_unix_datagram(index), passed.take_udp_socket(index)));
             let ordinal = index + 1;
             inherited.unusable.push(format!(
@@ -115,12 +115,12 @@ pub fn inherited() -> InheritedSockets {
     inherited
 }
 
-/// Makes the socket at `path`, in one step and in the place of one that nobody answers on any
-/// more. It belongs to `group` where there is one; else that is told beside it.
+/// Creates the socket at `path` atomically, replacing a stale one. Gives it to `group`; if that
+/// fails, also returns a warning.
 ///
 /// # Errors
 ///
-/// When somebody else listens there, or the system refuses it.
+/// If another process listens on the path, the path is not a socket, or the system returns an error.
 pub fn bind(path: &Path, group: &str) -> Result<(BoundSocket, Option<String>), SocketError> {
     let failed = |error| SocketError::System { path: path.to_owned(), error };
     let mut new = path.as_os_str().to_owned();
@@ -153,8 +153,7 @@ pub fn bind(path: &Path, group: &str) -> Result<(BoundSocket, Option<String>), S
     Ok((BoundSocket { listener, file: Some(SocketFile::new(path, true)) }, warning))
 }
 
-/// Whether a process listens on the socket at `path`. Does not wait where the process is too busy
-/// to accept the connection.
+/// Whether a process listens on the socket at `path`. Does not block if its backlog is full.
 fn is_listening(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let connected = SocketAddrUnix::new(path).and_then(|address| {
@@ -165,13 +164,13 @@ fn is_listening(path: &Path) -> bool {
 }
 
 impl Drop for BoundSocket {
-    /// Removes the socket, unless another one is there by now.
+    /// Removes the socket file, unless it was replaced.
     fn drop(&mut self) {
         if let Some(file) = &self.file
             && file.is_own
             && file.exists()
         {
-            // What is left of it is replaced by the next one.
+            // The next daemon replaces a stale file.
             let _ = fs::remove_file(&file.path);
         }
     }
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
+    fn the_socket_is_accessible_to_owner_and_group_and_removed_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let (bound, _) = bind(&path, "root").unwrap();
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_answers_on_is_replaced_and_one_in_use_is_not() {
+    fn a_stale_socket_is_replaced_and_a_listening_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(UnixListener::bind(&path).unwrap());
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["quotes.token", "control.sock.new"] {
             let file = folder.path().join(name);
@@ -220,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_there_is_told_of() {
+    fn an_unknown_group_causes_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         let (_bound, warning) = bind(&folder.path().join("s"), "no-such-group").unwrap();
         assert!(warning.unwrap().contains("no-such-group"));
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
+    fn the_error_names_a_missing_directory() {
         let error = bind(Path::new("/nonexistent/control.sock"), "root").unwrap_err();
         assert!(error.to_string().contains("/nonexistent/control.sock"), "{error}");
     }

@@ -1,7 +1,8 @@
-//! The shapes of the answers, as both ends know them. Described in docs/openapi.json.
+//! Request and response types of the control API, shared by server and client. Documented in
+//! docs/openapi.json.
 //!
-//! Names and values are a stable interface. Times are whole milliseconds from the answer on:
-//! a life that has passed is a negative number.
+//! Names and values are a stable interface. Times are whole milliseconds relative to the response; a
+//! remaining life is negative after the expiry.
 
 use std::fmt;
 
@@ -11,103 +12,103 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 
-/// How many tokens are in which state.
+/// Number of tokens in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
-    /// All of them.
+    /// All tokens.
     pub total: usize,
-    /// The last answer said that they live.
+    /// The last response reported the token as alive.
     pub alive: usize,
-    /// They live, but the last call came to no conclusion.
+    /// Alive, but the last check failed.
     pub retrying: usize,
-    /// A person has paused them.
+    /// Paused by an operator.
     pub paused: usize,
-    /// No answer yet, or none before the reported end.
+    /// No response yet, or none before the last known expiry.
     pub unverified: usize,
-    /// The server says that they have expired.
+    /// The server reported that the token has expired.
     pub expired: usize,
-    /// The server does not know them, or they were revoked.
+    /// The server does not know the token, or the token was revoked.
     pub rejected: usize,
-    /// They have no value.
+    /// The token has no value.
     pub missing: usize,
 }
 
-/// One token at a glance.
+/// Summary of one token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenView {
-    /// Its name.
+    /// The token's name.
     pub name: String,
-    /// Its server's name.
+    /// The name of its server.
     pub server: String,
-    /// The inventory that brought it.
+    /// The name of its inventory, if it comes from one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inventory: Option<String>,
-    /// One word for how it is: a field of [`Counts`].
+    /// The state: the name of a field of [`Counts`].
     pub state: String,
-    /// Time until the end that the server has reported; negative once that has passed.
+    /// Remaining life; negative after the last known expiry.
     pub remaining_ms: Option<i64>,
-    /// A whole life.
+    /// The token's full life.
     pub life_ms: Option<u64>,
-    /// Time since the answer that said so.
+    /// Time since the last response that reported a remaining life.
     pub last_check_ms: Option<u64>,
-    /// Time until it is asked about; `None` while that is under way, or not planned.
+    /// Time until the next check; `None` while one is in flight, or if none is planned.
     pub next_check_ms: Option<u64>,
-    /// Something is under way for it.
+    /// Whether an action for the token is in progress.
     pub busy: bool,
-    /// The call that is known to renew tokens of its server: `query` or `renew`.
+    /// The request that renews tokens of its server, if known: `query` or `renew`.
     pub renews_by: Option<String>,
 }
 
-/// Tokens, a page of them.
+/// One page of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenPage {
-    /// All tokens, whatever was asked for.
+    /// Counts of all tokens, regardless of the filter.
     pub counts: Counts,
-    /// How many fit what was asked for; `None` where that was not counted.
+    /// Number of tokens that match the filter; `None` if they were not counted.
     pub matched: Option<usize>,
-    /// Those on this page.
+    /// The tokens of this page.
     pub tokens: Vec<TokenView>,
-    /// What the next page is asked for by; `None` on the last.
+    /// Cursor of the next page; `None` on the last page.
     pub next: Option<String>,
     /// The last reload failed, or a part of the configuration is missing since the start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub config_rejected: Option<ConfigRejection>,
 }
 
-/// One token in full.
+/// Details of one token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenDetail {
-    /// The token at a glance.
+    /// The summary.
     #[serde(flatten)]
     pub token: TokenView,
-    /// Where its value comes from: the path of a file, `credential NAME` or `$VARIABLE`; `None` for
-    /// a line of an inventory.
+    /// The value source: the path of a file, `credential NAME` or `$VARIABLE`; `None` for a line of
+    /// an inventory.
     #[serde(default)]
     pub source: Option<String>,
-    /// The time between the planned check and the reported end.
+    /// Time between the planned check and the expiry, in which failed checks are retried.
     pub retry_room_ms: Option<u64>,
-    /// Failures in a row.
+    /// Consecutive failed requests.
     pub failures: u16,
-    /// How it gets a new value; `None`: not at all.
+    /// How the token gets a new value; `None` if it has no `reauth`.
     pub reauth: Option<ReauthView>,
-    /// What has happened to it lately but routine checks, the oldest first.
+    /// Recent events other than routine checks, oldest first.
     pub events: Vec<EventView>,
 }
 
-/// A token's way to a new value.
+/// The `reauth` method of a token, and its budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReauthView {
     /// Its name.
     pub name: String,
-    /// Attempts that are left in this window.
+    /// Attempts left in this window.
     pub attempts_left: u32,
-    /// Attempts in a window.
+    /// Maximum attempts per window.
     pub max_attempts: u32,
-    /// Time until the next attempt; `None` where none is planned.
+    /// Time until the next attempt; `None` if none is planned.
     pub next_attempt_ms: Option<u64>,
 }
 
-/// Something that has happened.
+/// A recorded event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// When, as RFC 3339 in UTC.
@@ -116,18 +117,18 @@ pub struct EventView {
     pub level: String,
     /// The event's name, as in the log.
     pub event: String,
-    /// The same for people, with the reason.
+    /// The message for people, with the error.
     pub message: String,
 }
 
-/// How the daemon is.
+/// Health of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// The daemon's version.
     pub version: String,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// How long it has been running.
+    /// Time since the start.
     pub uptime_ms: u64,
     /// All tokens.
     pub counts: Counts,
@@ -138,22 +139,22 @@ pub struct Health {
     pub config_rejected: Option<ConfigRejection>,
 }
 
-/// One server.
+/// State of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerView {
     /// Its name.
     pub name: String,
-    /// Tokens that depend on it.
+    /// Number of its tokens.
     pub tokens: usize,
-    /// Whether it answers, as far as is known.
+    /// Whether the server responds, as far as is known.
     pub available: bool,
-    /// How long it wants to be left alone.
+    /// Remaining time of the pause that the server asked for.
     pub quiet_ms: u64,
-    /// The call that is known to renew its tokens: `query` or `renew`.
+    /// The request that renews its tokens, if known: `query` or `renew`.
     pub renews_by: Option<String>,
 }
 
-/// The configuration on disk is not the one that the daemon runs by: it was rejected.
+/// The configuration on disk was rejected; the daemon runs with an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigRejection {
     /// When, as RFC 3339 in UTC.
@@ -171,64 +172,64 @@ impl fmt::Display for ConfigRejection {
     }
 }
 
-/// What came of reading the configuration again.
+/// Outcome of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Whether it holds; if not, the old one goes on whole.
+    /// Whether the new configuration was applied. If not, the previous one stays active.
     pub applied: bool,
-    /// Why it does not.
+    /// The error, if it was not applied.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Names that are new; the first 20 and the number of others.
+    /// Added names: the first 20 and the number of others.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub added: Option<String>,
-    /// Names that are gone, likewise.
+    /// Removed names, likewise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub removed: Option<String>,
-    /// Names that have changed, likewise.
+    /// Changed names, likewise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub changed: Option<String>,
-    /// Settings that hold after a restart only.
+    /// Changed settings that take effect after a restart.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub needs_restart: Option<String>,
-    /// The configuration says what it said before.
+    /// The configuration has not changed.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub unchanged: bool,
 }
 
-/// A reload that has not ended yet.
+/// A reload in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloading {
-    /// What is asked by for its end.
+    /// Its number, for requests that wait for the outcome.
     pub number: u64,
 }
 
-/// In which order tokens are listed.
+/// Order of a list of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The worst first, then those that end first. Each page looks at all tokens.
+    /// Worst state first, then earliest expiry. Each page scans all tokens.
     #[default]
     Worst,
-    /// As they come: for all of them, one page after the other.
+    /// Storage order. The cheapest, for reading all pages.
     Any,
 }
 
-/// Which tokens are asked for.
+/// Query parameters of a list of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListParams {
-    /// Only those whose names fit this pattern: `*` is any text, `?` any character.
+    /// Only tokens whose names match this pattern: `*` is any text, `?` any character.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// Only those in one of these states, separated by commas.
+    /// Only tokens in one of these states, separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// In this order.
+    /// The order.
     pub order: Order,
-    /// What the page before has said; the rest of the query is to be the same.
+    /// The cursor that the previous page returned. The other parameters must be the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// At most so many, 1 to 1000.
+    /// Maximum number of tokens per page, 1 to 1000.
     pub limit: Option<usize>,
 }

@@ -37,8 +37,8 @@ fn lines(level: &str, act: impl FnOnce()) -> Vec<Map<String, Value>> {
     text(level, act).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Has somebody listen to everything, everywhere: tests that say something while nobody does
-/// would have what is said at that place be taken for unwanted, here as well.
+/// Sets a global subscriber that accepts everything. Without one, tracing caches a call site as
+/// disabled if another test logs there first.
 fn listen() {
     static LISTENING: Once = Once::new();
     LISTENING.call_once(|| tracing::subscriber::set_global_default(Registry::default()).unwrap());
@@ -87,7 +87,7 @@ fn every_event_is_a_line_under_its_name_and_level() {
 }
 
 #[test]
-fn what_does_not_apply_is_left_out() {
+fn unset_fields_are_omitted() {
     let logged = lines("info", || {
         emit(EventName::DaemonReady, Severity::Info, "ready", &Fields::default());
     });

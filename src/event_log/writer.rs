@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_written_before_the_queue_ends() {
+    fn all_lines_are_written_before_shutdown_ends() {
         let (go, gate) = channel();
         let (out, lines) = channel();
         let (sender, handle) = spawn_writer(Stalled(gate, out), report()).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_capacity_are_counted_and_errors_have_room_of_their_own() {
+    fn lines_beyond_the_capacity_are_counted_and_errors_have_extra_capacity() {
         let (go, gate) = channel();
         let (out, lines) = channel();
         let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_forever() {
+    fn shutdown_gives_up_on_a_stalled_output() {
         let (_go, gate) = channel();
         let (out, _lines) = channel();
         let (sender, handle) = with_capacity(Stalled(gate, out), report(), 4).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_could_not_be_written_is_made_again_with_all_that_was_lost_since() {
+    fn a_report_that_could_not_be_written_is_repeated_with_the_new_total() {
         let disk = Disk::default();
         let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
         for _ in 0..5 {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_errors_are_bounded_and_the_oldest_are_kept() {
+    fn retained_errors_are_bounded_and_the_oldest_are_retained() {
         let disk = Disk::default();
         let (sender, handle) = spawn_writer(disk.clone(), report()).unwrap();
         (0..MAX_RETAINED + 10).for_each(|number| sender.add(line(&format!("error {number}"))));

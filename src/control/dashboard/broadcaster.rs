@@ -1,4 +1,5 @@
-//! One look at the daemon a second for all who watch, and none while nobody does.
+//! Broadcasts one snapshot per second to all dashboard clients. Takes none while there are no
+//! clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use tokio::time::sleep;
 
 use super::Snapshot;
 
-/// Between two looks: what the page shows in between runs down by itself.
+/// Time between two snapshots. In between, the page counts remaining lives down by itself.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Hands what the daemon shows to everybody who watches.
+/// Broadcasts snapshots to subscribers.
 #[derive(Debug)]
 pub(in crate::control) struct Broadcaster {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
@@ -19,27 +20,27 @@ pub(in crate::control) struct Broadcaster {
 }
 
 impl Broadcaster {
-    /// A feed that nobody watches yet.
+    /// A broadcaster without subscribers.
     pub(in crate::control) fn new() -> Self {
         Self { snapshots: watch::Sender::new(None), subscribed: Notify::new() }
     }
 
-    /// Watches from now on, until what is returned is dropped.
+    /// Subscribes until the receiver is dropped.
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
         let snapshots = self.snapshots.subscribe();
         self.subscribed.notify_one();
         snapshots
     }
 
-    /// Looks by `look` once a second while anybody watches. Ends when `look` finds nobody to
-    /// ask any longer.
+    /// Calls `look` for a snapshot once a second while there are subscribers. Ends when `look`
+    /// returns `None`, because the main loop is gone.
     pub(in crate::control) async fn run<L>(&self, mut look: impl FnMut() -> L)
     where
         L: Future<Output = Option<Snapshot>>,
     {
         loop {
             if self.snapshots.is_closed() {
-                // What is known grows old: who comes next must not see it.
+                // The next subscriber must not get an outdated snapshot.
                 self.snapshots.send_replace(None);
                 self.subscribed.notified().await;
                 continue;
@@ -57,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Lets a feed run for `seconds` of virtual time; returns how often it has looked.
+    /// Runs the broadcaster for `seconds` of virtual time; returns the number of snapshots.
     async fn looks(broadcaster: &Broadcaster, seconds: u64) -> usize {
         let looks = Cell::new(0);
         let look = async || {
@@ -73,12 +74,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_asked_while_nobody_watches() {
+    async fn no_snapshot_is_taken_without_subscribers() {
         assert_eq!(looks(&Broadcaster::new(), 60).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_watch_share_one_look_a_second() {
+    async fn all_subscribers_share_one_snapshot_per_second() {
         let broadcaster = Broadcaster::new();
         let watching: Vec<_> = (0..16).map(|_| broadcaster.subscribe()).collect();
         assert_eq!(looks(&broadcaster, 10).await, 11);
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_after_a_break_does_not_see_what_was_before() {
+    async fn a_subscriber_after_a_break_gets_no_outdated_snapshot() {
         let broadcaster = Broadcaster::new();
         drop(broadcaster.subscribe());
         looks(&broadcaster, 1).await;
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_when_there_is_nobody_to_ask() {
+    async fn the_broadcaster_ends_when_the_main_loop_is_gone() {
         let broadcaster = Broadcaster::new();
         let watching = broadcaster.subscribe();
         broadcaster.run(async || None).await;

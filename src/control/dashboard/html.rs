@@ -1,20 +1,20 @@
-//! The page as a file, and the policy that lets a browser run nothing but it.
+//! The HTML of the dashboard, and its Content Security Policy (CSP).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The page's text: style and script stand in it, and it needs nothing else.
+/// The page, with inline style and script. It loads nothing else.
 const TEXT: &str = include_str!("dashboard.html");
 
-/// The page, ready to be served.
+/// The page with its CSP.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct DashboardHtml {
     csp: String,
 }
 
 impl DashboardHtml {
-    /// The page with the policy for its style and script.
+    /// Computes the CSP of the page.
     pub(in crate::control) fn new() -> Self {
         Self { csp: csp(TEXT) }
     }
@@ -24,14 +24,14 @@ impl DashboardHtml {
         TEXT
     }
 
-    /// Its `Content-Security-Policy`.
+    /// The `Content-Security-Policy` header.
     pub(in crate::control) fn csp(&self) -> &str {
         &self.csp
     }
 }
 
-/// Allows the page's own style and script by their hashes, its icon, and questions to where the
-/// page came from; nothing else, and no other page may show it in a frame.
+/// A CSP that allows the page's own style and script by their hashes, its icon, and requests to its
+/// own origin. Forbids everything else, including framing.
 fn csp(page: &str) -> String {
     let hash = |tag| {
         let text = inside(page, tag).unwrap_or_default();
@@ -46,7 +46,7 @@ fn csp(page: &str) -> String {
     )
 }
 
-/// What stands in the first element of that name, which has no attributes.
+/// The content of the first `<tag>` element without attributes.
 fn inside<'a>(page: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{tag}>"))?;
     rest.split_once(&format!("</{tag}>")).map(|(text, _)| text)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_holds_the_hashes_of_style_and_script_as_they_stand() {
+    fn the_csp_contains_the_hashes_of_style_and_script() {
         // Made with: printf a | openssl dgst -sha256 -binary | base64
         let csp = csp("<style>a</style><script>b</script>");
         assert!(
@@ -71,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_inline_is_allowed_without_its_hash() {
+    fn the_csp_allows_nothing_inline_without_a_hash() {
         assert!(!DashboardHtml::new().csp().contains("unsafe"));
     }
 
     #[test]
-    fn the_page_has_one_style_one_script_and_nothing_from_elsewhere() {
+    fn the_page_has_one_style_one_script_and_no_external_resources() {
         for tag in ["<style", "<script"] {
             assert_eq!(TEXT.matches(tag).count(), 1, "{tag}");
         }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_page_needs_an_exception_from_its_policy() {
+    fn the_page_needs_no_exception_from_its_csp() {
         for refused in
             [" style=\"", " onclick=", "innerHTML", "outerHTML", "eval(", "document.write"]
         {

@@ -1,12 +1,11 @@
-//! The page: how all tokens are, in a browser.
+//! Dashboard: a web page with the state of all tokens, updated by server-sent events (SSE).
 //!
-//! Owns the page itself and the stream that it lives on. Read-only: nothing here can change a
-//! token, and no token value ever comes here.
+//! Read-only: nothing here can change a token, and no token value reaches this module.
 //!
 //! ```text
-//! daemon's loop ── broadcaster ─┬─ stream ── client     what differs from what it was sent last
-//!   once a second, while └─ stream ── client
-//!   anybody looks
+//! main loop ── broadcaster ─┬─ sse ── browser     the changes since the last snapshot
+//!   one snapshot a second,  └─ sse ── browser
+//!   while a client listens
 //! ```
 
 mod broadcaster;

@@ -1,7 +1,7 @@
-//! The page's paths: to look, and never to act.
+//! Read-only routes of the dashboard.
 //!
-//! Everybody who can reach the address sees them. So they tell of tokens their names (unless
-//! these are to be hidden), states and times, and of events neither messages nor details.
+//! Every client that can reach the address sees them. They reveal names (unless hidden), states and
+//! times of tokens, but no messages or details of events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,10 +23,11 @@ use crate::control::connection_activity::ConnectionActivity;
 use crate::control::host_check::{AllowedHosts, is_cross_site};
 use crate::control::{Command, EventView};
 
-/// So many may watch, of the connections that there are, at least 16: others can connect even then.
+/// Maximum number of event streams: less than the minimum of 16 connections, so that other clients
+/// can always connect.
 const MAX_STREAMS: usize = 12;
 
-/// What every answer says: it is nothing to be kept, guessed at, or used by other pages.
+/// Headers of every response: no caching, no content sniffing, no use by other sites.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -37,7 +38,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
-/// What requests are answered from.
+/// Shared state of the request handlers.
 #[derive(Clone)]
 struct DashboardState {
     broadcaster: Arc<Broadcaster>,
@@ -47,8 +48,8 @@ struct DashboardState {
     commands: mpsc::Sender<Command>,
 }
 
-/// The page, with the tokens' names if `names`; and the task that looks at the daemon for it. To
-/// be called within a runtime.
+/// The routes, with token names if `names`, and the task of the broadcaster. Must be called within a
+/// runtime.
 pub(in crate::control) fn routes(
     names: bool,
     commands: mpsc::Sender<Command>,
@@ -72,19 +73,19 @@ pub(in crate::control) fn routes(
     (routes, snapshots)
 }
 
-/// Asks the daemon's loop for what the page shows; `None` when there is no loop any more.
+/// Queries the main loop for a snapshot; `None` if the main loop is gone.
 async fn query_snapshot(commands: mpsc::Sender<Command>, names: bool) -> Option<Snapshot> {
     let (reply, answer) = oneshot::channel();
     commands.send(Command::Dashboard { names, reply }).await.ok()?;
     answer.await.ok()?.ok()
 }
 
-/// `routes` for requests that are meant for this machine alone.
+/// Adds the host check to `routes`.
 pub(in crate::control) fn with_host_check(routes: Router, hosts: AllowedHosts) -> Router {
     routes.layer(from_fn_with_state(Arc::new(hosts), check_host))
 }
 
-/// Refuses what is meant for another host.
+/// Rejects requests for another host, and adds [`HEADERS`] to every response.
 async fn check_host(
     State(hosts): State<Arc<AllowedHosts>>,
     request: Request,
@@ -114,8 +115,7 @@ async fn event_stream(
     if is_cross_site(&headers) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    // Nothing is streamed to who asks for the head alone, and the connection is one of those
-    // that are to end.
+    // A HEAD request gets no stream, and its connection keeps the maximum duration.
     if method != Method::GET {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
@@ -135,7 +135,7 @@ struct EventsParams {
     name: String,
 }
 
-/// An event of a token, as the page tells it.
+/// An event of a token, in the wire format.
 #[derive(Serialize)]
 struct EventSummary {
     at: String,

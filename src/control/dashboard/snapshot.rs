@@ -1,7 +1,7 @@
-//! What the page shows at one instant, and what differs between two instants.
+//! Snapshot of the dashboard, and the difference between two snapshots.
 //!
-//! Pure. A row holds moments, not times left: so a life that merely runs down is no change, and
-//! the page lets it run down by itself.
+//! Pure. A row contains moments instead of remaining times, so that the passing of time is not a
+//! change. The page counts down by itself.
 
 use std::sync::Arc;
 
@@ -11,31 +11,31 @@ use serde::Serialize;
 use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
-/// So many tokens are shown, the worst of them; the others are counted.
+/// Maximum number of tokens shown, worst first. Further tokens are only counted.
 pub const MAX_ROWS: usize = 10_000;
 
 /// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRow {
-    /// Its number, given anew once the token is gone.
+    /// The token's id. Ids of removed tokens are reused.
     pub id: u32,
-    /// Its name, unless names are not to be shown.
+    /// The token's name, unless names are hidden.
     pub name: Option<Arc<str>>,
-    /// Its server, as an index into the frame's.
+    /// Index of its server in [`Snapshot::servers`].
     pub server: usize,
-    /// The word for its state.
+    /// The name of its state.
     pub state: &'static str,
-    /// Until when it is known to live, past or ahead; `None` while nothing is known.
+    /// The last known expiry, past or future; `None` if unknown.
     pub until: Option<Moment>,
     /// Its life at the last renewal, in milliseconds.
     pub life_ms: Option<u64>,
-    /// When it is asked about next; `None` if that is not planned.
+    /// The next check; `None` if none is planned.
     pub next_check: Option<Moment>,
 }
 
 impl TokenRow {
-    /// As the stream tells it: number, name, server, state, milliseconds left and of life, and
-    /// until the next check.
+    /// The row in the wire format: id, name, server, state, remaining life, life, and time until the
+    /// next check, in milliseconds.
     pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
         let ahead = |moment: Moment| whole_millis(moment.since(now));
         let (left, next) = (self.until.map(ahead), self.next_check.map(ahead));
@@ -46,43 +46,43 @@ impl TokenRow {
 /// One server and its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ServerCounts {
-    /// Its name in the configuration.
+    /// The server's name.
     pub name: Arc<str>,
-    /// Whether it has stopped answering.
+    /// Whether the server is unavailable.
     pub down: bool,
     /// Its tokens by state.
     pub states: Counts,
 }
 
-/// Something that happened, other than a routine check.
+/// An event other than a routine check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EventNote {
-    /// Counts events since the start.
+    /// Sequence number since the start.
     pub seq: u64,
-    /// When, in milliseconds since 1970.
+    /// Unix time in milliseconds.
     pub at_ms: i64,
     /// The event's name.
     pub event: &'static str,
     /// `info`, `warn` or `error`.
     pub level: &'static str,
-    /// The token's name, unless names are not to be shown.
+    /// The token's name, unless names are hidden.
     pub token: Option<Arc<str>>,
     /// The server's name.
     pub server: Option<Arc<str>>,
 }
 
-/// All that the page shows, at one instant.
+/// The content of the dashboard at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The tokens that are shown, in ascending order of their numbers.
+    /// The tokens shown, by ascending id.
     pub rows: Vec<TokenRow>,
-    /// How many more there are.
+    /// Number of further tokens.
     pub rest: usize,
     /// All tokens by state.
     pub states: Counts,
     /// The servers, each at the same index for as long as the daemon runs.
     pub servers: Vec<ServerCounts>,
-    /// When the next thing is planned.
+    /// The next planned check.
     pub next_check: Option<Moment>,
     /// The last events, oldest first.
     pub notes: Vec<EventNote>,
@@ -91,8 +91,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The indices of the rows that `before` lacks or had otherwise, and the numbers of those
-    /// that are there no longer.
+    /// The indices of rows that are new or changed since `before`, and the ids of removed rows.
     pub(super) fn diff(&self, before: &Self) -> (Vec<usize>, Vec<u32>) {
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         let mut old = before.rows.iter().peekable();
@@ -130,26 +129,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_row_tells_times_from_the_moment_of_telling() {
+    fn wire_rows_contain_times_relative_to_now() {
         let rendered = serde_json::to_string(&row(7).to_wire(Moment::from_millis(2_500)));
         assert_eq!(rendered.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500]"#);
     }
 
     #[test]
-    fn what_is_past_is_told_as_zero_and_what_is_unknown_as_null() {
+    fn past_times_are_zero_and_unknown_times_are_null() {
         let unknown = TokenRow { name: None, life_ms: None, next_check: None, ..row(7) };
         let rendered = serde_json::to_string(&unknown.to_wire(Moment::from_millis(9_000)));
         assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",0,null,null]"#);
     }
 
     #[test]
-    fn a_life_that_runs_down_is_no_change() {
+    fn equal_snapshots_have_no_difference() {
         let (before, after) = (snapshot([row(1), row(2)]), snapshot([row(1), row(2)]));
         assert_eq!(after.diff(&before), (vec![], vec![]));
     }
 
     #[test]
-    fn what_is_new_changed_or_gone_is_found() {
+    fn new_changed_and_removed_rows_are_found() {
         let before = snapshot([row(1), row(2), row(4), row(9)]);
         let changed = TokenRow { state: "expired", ..row(4) };
         let after = snapshot([row(0), row(2), row(3), changed]);
@@ -157,13 +156,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_number_that_was_given_anew_is_a_change() {
+    fn a_reused_id_is_a_change() {
         let other = TokenRow { name: Some("another".into()), ..row(1) };
         assert_eq!(snapshot([other]).diff(&snapshot([row(1)])), (vec![0], vec![]));
     }
 
     #[test]
-    fn everything_is_new_to_who_has_nothing() {
+    fn all_rows_are_new_compared_to_an_empty_snapshot() {
         assert_eq!(snapshot([row(1), row(5)]).diff(&Snapshot::default()), (vec![0, 1], vec![]));
     }
 }

@@ -1,7 +1,8 @@
-//! What one browser is sent: first everything, then what differs, once a second.
+//! Server-sent events (SSE) for one dashboard client: a full snapshot first, then the changes once
+//! a second.
 //!
-//! Made from frames alone, outside of the daemon's loop and in pieces of at most 1,000 rows, so
-//! that nobody waits for it. A browser that is slow gets fewer frames, never a queue of them.
+//! Events are made from snapshots outside of the main loop, in chunks of at most 1,000 rows, so that
+//! they block nothing. A slow client skips snapshots; they are never queued.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,19 +18,19 @@ use crate::clock;
 use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
 
-/// A thousand rows are 60 KB, made in a third of a millisecond.
+/// Rows per chunk: 60 KB, encoded in a third of a millisecond.
 const ROWS_PER_CHUNK: usize = 1_000;
 
-/// What a browser is told first.
+/// The first event of a stream.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::control) struct Hello {
     /// The daemon's version.
     pub(in crate::control) version: &'static str,
-    /// Whether tokens are shown by their names.
+    /// Whether token names are shown.
     pub(in crate::control) names: bool,
 }
 
-/// A part of a snapshot or of what has changed.
+/// A chunk of a snapshot or of a change.
 #[derive(Serialize)]
 struct RowChunk<R> {
     rows: Vec<R>,
@@ -38,7 +39,7 @@ struct RowChunk<R> {
     more: bool,
 }
 
-/// What is told each second whatever has changed: so a browser notices when it stops.
+/// Sent each second even without changes, so that the client notices a lost connection.
 #[derive(Serialize)]
 struct Overview<'a> {
     states: &'a Counts,
@@ -48,7 +49,7 @@ struct Overview<'a> {
     config_rejected_at_ms: Option<i64>,
 }
 
-/// The events for one browser, for as long as it listens.
+/// The event stream for one client.
 pub(in crate::control) fn stream(
     broadcaster: &Broadcaster,
     hello: &Hello,
@@ -61,17 +62,17 @@ pub(in crate::control) fn stream(
     })
 }
 
-/// What one browser knows.
+/// State of one client.
 struct SseClient {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    /// What it was sent last, or is being sent.
+    /// The snapshot that was sent last or is being sent.
     snapshot: Option<Arc<Snapshot>>,
-    /// The rows of the frame that are still to be sent, by index, last first.
+    /// Indices of the rows that are still to be sent, in reverse order.
     rows: Vec<usize>,
     gone: Vec<u32>,
-    /// The rows belong to the first frame.
+    /// Whether the rows belong to the first snapshot.
     first: bool,
-    /// The last note that was sent.
+    /// Sequence number of the last event that was sent.
     last_seq: u64,
     events: VecDeque<Event>,
 }
@@ -89,14 +90,14 @@ impl SseClient {
         }
     }
 
-    /// The next event; `None` when there will be none.
+    /// The next SSE event; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
             if !self.rows.is_empty() || !self.gone.is_empty() {
-                // Others have their turn between two pieces.
+                // Let other tasks run between two chunks.
                 tokio::task::yield_now().await;
                 self.push_chunk(clock::now());
                 continue;
@@ -109,7 +110,7 @@ impl SseClient {
         }
     }
 
-    /// Goes on to `snapshot`: counts first, as rows refer to the servers in them.
+    /// Starts to send `snapshot`. The counts come first, because rows refer to the servers in them.
     fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
         let Snapshot { states, rest, servers, .. } = &*snapshot;
@@ -138,7 +139,7 @@ impl SseClient {
         self.snapshot = Some(snapshot);
     }
 
-    /// Makes an event of the next rows that are due.
+    /// Queues an event with the next chunk of rows.
     fn push_chunk(&mut self, now: Moment) {
         let Some(snapshot) = self.snapshot.clone() else { return };
         let at = self.rows.len().saturating_sub(ROWS_PER_CHUNK);
@@ -152,7 +153,7 @@ impl SseClient {
     }
 
     fn push_event(&mut self, name: &str, data: &impl Serialize) {
-        // What is told is made of numbers, words and lists: it always is JSON.
+        // Serialization of numbers, strings and lists cannot fail.
         if let Ok(data) = serde_json::to_string(data) {
             self.events.push_back(Event::default().event(name).data(data));
         }
@@ -173,8 +174,7 @@ mod tests {
 
     const HELLO: Hello = Hello { version: "1.2.3", names: true };
 
-    /// What a browser is sent that watches while the daemon shows these frames: the events'
-    /// names and data.
+    /// The names and data of the events that a client gets for these snapshots.
     async fn sent(
         snapshots: impl IntoIterator<Item = Snapshot>,
     ) -> Vec<(String, serde_json::Value)> {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_browser_is_greeted_and_then_sent_everything() {
+    async fn a_stream_begins_with_hello_and_a_full_snapshot() {
         let events = sent([snapshot([row(1), row(2)])]).await;
         assert_eq!(names(&events), ["hello", "counts", "snapshot"]);
         assert_eq!(events[0].1["version"], "1.2.3");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_snapshot_comes_in_pieces_of_a_thousand_rows_in_their_order() {
+    async fn a_snapshot_is_sent_in_ordered_chunks_of_a_thousand_rows() {
         let events = sent([snapshot((0..2_500).map(row))]).await;
         let pieces: Vec<_> = events.iter().filter(|(name, _)| name == "snapshot").collect();
         let sizes = pieces.iter().map(|(_, piece)| piece["rows"].as_array().map(Vec::len));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn later_it_is_sent_only_what_differs() {
+    async fn later_snapshots_are_sent_as_changes() {
         let dead = TokenRow { state: "expired", until: None, ..row(2) };
         let events = sent([snapshot([row(1), row(2), row(3)]), snapshot([row(1), dead])]).await;
         let (name, change) = events.last().expect("events");
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_without_a_change_is_told_all_the_same() {
+    async fn counts_are_sent_each_second_without_a_change() {
         let events = sent([snapshot([row(1)]), snapshot([row(1)])]).await;
         assert_eq!(names(&events), ["hello", "counts", "snapshot", "counts"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_note_is_sent_once() {
+    async fn an_event_is_sent_once() {
         let with = |notes: Vec<EventNote>| Snapshot { notes, ..Snapshot::default() };
         let events = sent([with(vec![note(1), note(2)]), with(vec![note(2), note(3)])]).await;
         let rendered = events.iter().filter(|(name, _)| name == "note");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_browser_that_was_slow_is_sent_the_newest_frame_only() {
+    async fn a_slow_client_gets_the_newest_snapshot_only() {
         let broadcaster = Broadcaster::new();
         let mut client = SseClient::new(broadcaster.subscribe());
         let snapshots = RefCell::new([snapshot([row(1)]), snapshot([row(1), row(2)])].into_iter());
