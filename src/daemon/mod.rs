@@ -4,50 +4,20 @@
 //! readings; every decision is the keeper's. There is no task for each token: a future for
 //! each effect under way, and those are limited by the keeper's gates.
 
-mod absent;
-mod application;
-mod apply;
-mod beside;
+mod config;
 pub(crate) mod control;
-mod deaths;
-mod deeds;
-mod desk;
-mod ends;
-mod farewell;
-mod figures;
 mod inventories;
-mod late;
-mod leisure;
-mod limits;
-mod logins;
-mod memory;
-mod picture;
-mod quiet;
-mod reading;
-mod recall;
-mod reload;
-mod reloads;
-mod report;
-mod restock;
-mod roster;
-mod round;
-mod scrape;
-mod search;
-mod server_client;
-mod sources;
-mod status;
-mod stock_report;
-mod stocks;
-mod storing;
-mod survey;
+mod main_loop;
+mod metrics;
+mod notices;
+mod queries;
+mod restore;
+mod service_manager;
+mod service_manager_watchdog;
+mod shutdown;
+mod state;
 mod tasks;
-mod terms;
-mod turns;
-mod unread;
-mod unwritten;
-mod views;
-mod watchdog;
-mod worst;
+mod tokens;
 
 use std::io;
 use std::sync::Arc;
@@ -57,29 +27,29 @@ use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-use self::deaths::Deaths;
-use self::desk::Desk;
-use self::figures::Figures;
-use self::late::Late;
-use self::memory::Memory;
-use self::reading::Reader;
-use self::reload::Backlog;
-use self::reloads::Reloads;
-use self::roster::{Remote, Roster};
-use self::server_client::ClientRetries;
-use self::status::StatusLine;
-pub(crate) use self::status::grouped;
-use self::stocks::Stocks;
-use self::tasks::Tasks;
-use self::turns::Turns;
-use self::unread::UnreadFiles;
-use self::unwritten::Unwritten;
-use self::watchdog::Watchdog;
+use self::config::Backlog;
+use self::config::loader::ConfigLoader;
+use self::config::reload_queue::ReloadQueue;
+use self::config::unread_files::UnreadFiles;
+use self::control::queue::ControlQueue;
+use self::inventories::Inventories;
+use self::inventories::death_checks::Deaths;
+use self::metrics::Metrics;
+use self::restore::deferred::DeferredRestore;
+use self::service_manager::StatusNotifier;
+pub(crate) use self::service_manager::grouped;
+use self::service_manager_watchdog::Watchdog;
+use self::state::recorder::StateRecorder;
+use self::tasks::keyed_lock::KeyedLocks;
+use self::tasks::task_set::TaskSet;
+use self::tokens::file_retries::Unwritten;
+use self::tokens::server_client::ClientRetries;
+use self::tokens::{ServerHandle, Tokens};
 use crate::api::ClientError;
 use crate::clock::{self, Alarm};
 use crate::control::ConfigRejection;
 use crate::events::{self, Fields, Given, Guard, Journal, Name, Severity};
-use crate::keeper::{Keeper, Output, ServerNotice, Ticket};
+use crate::keeper::{Output, ServerNotice, Ticket};
 use crate::lifecycle::{Effect, Method, Notice};
 use crate::process;
 use crate::secret::{TokenValue, ValueRef};
@@ -138,43 +108,41 @@ pub enum DaemonError {
 /// The daemon and all that it holds.
 pub struct Daemon {
     settings: Arc<Settings>,
-    reader: Reader,
+    reader: ConfigLoader,
     log: Option<Guard>,
-    keeper: Keeper,
-    roster: Roster,
+    tokens: Tokens,
     store: Option<Writer>,
     watcher: Watcher,
-    stocks: Stocks,
+    stocks: Inventories,
     journal: Journal,
     /// Warnings about the configuration that were given.
     given: Given,
-    status: StatusLine,
+    status: StatusNotifier,
     watchdog: Watchdog,
-    memory: Memory,
-    control: Desk,
-    figures: Figures,
-    late: Late,
+    memory: StateRecorder,
+    control: ControlQueue,
+    figures: Metrics,
+    late: DeferredRestore,
     signals: Signals,
-    /// Tasks that lose nothing when they are dropped: queries, and looks at files.
-    queries: Tasks,
+    /// TaskSet that lose nothing when they are dropped: queries, and looks at files.
+    queries: TaskSet,
     /// Renewing calls: the response may name another value, so they are not dropped.
-    renewals: Tasks,
-    /// Tasks that can produce or persist a token value. Shutdown waits for them.
-    deeds: Tasks,
+    renewals: TaskSet,
+    /// TaskSet that can produce or persist a token value. Shutdown waits for them.
+    deeds: TaskSet,
     /// Actions that the scheduler has handed out and that have not ended.
     open_actions: usize,
     /// Attempts at new values, by token.
-    logins: Turns,
+    logins: KeyedLocks,
     /// Writes of token files, by path, with the value of one that was given up.
-    writes: Turns<Option<TokenValue>>,
+    writes: KeyedLocks<Option<TokenValue>>,
     unwritten: Unwritten,
     deaths: Deaths,
     client_retries: ClientRetries,
     unread: UnreadFiles,
-    outputs: Vec<Output>,
     /// The last round of the loop.
     woke: Moment,
-    reloads: Reloads,
+    reloads: ReloadQueue,
     /// Why the daemon does not run by the configuration on disk, if it does not.
     config_rejected: Option<ConfigRejection>,
     backlog: Backlog,
@@ -212,42 +180,40 @@ impl Daemon {
         }
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let mut daemon = Self {
-            keeper: Keeper::new(settings.max_hooks, fastrand::u64(..)),
-            roster: Roster::default(),
+            tokens: Tokens::new(settings.max_hooks, fastrand::u64(..)),
             store: None,
             watcher: Watcher::new(),
-            stocks: Stocks::new(),
+            stocks: Inventories::new(),
             journal: Journal::new(),
             given: Given::default(),
-            status: StatusLine::new(),
+            status: StatusNotifier::new(),
             watchdog: Watchdog::new(),
-            memory: Memory::default(),
-            control: Desk::new(),
-            figures: Figures::new(),
-            late: Late::default(),
+            memory: StateRecorder::default(),
+            control: ControlQueue::new(),
+            figures: Metrics::new(),
+            late: DeferredRestore::default(),
             signals,
-            queries: Tasks::default(),
-            renewals: Tasks::default(),
-            deeds: Tasks::default(),
+            queries: TaskSet::default(),
+            renewals: TaskSet::default(),
+            deeds: TaskSet::default(),
             open_actions: 0,
-            logins: Turns::default(),
-            writes: Turns::default(),
+            logins: KeyedLocks::default(),
+            writes: KeyedLocks::default(),
             unwritten: Unwritten::default(),
             deaths: Deaths::default(),
             client_retries: ClientRetries::default(),
             unread: UnreadFiles::default(),
-            outputs: Vec::new(),
             woke: Moment::default(),
-            reloads: Reloads::default(),
+            reloads: ReloadQueue::default(),
             config_rejected: None,
             backlog: Backlog::default(),
             stopping: false,
-            reader: Reader::new(loader),
+            reader: ConfigLoader::new(loader),
             log: None,
             settings: Arc::new(settings),
         };
         let settings = Arc::clone(&daemon.settings);
-        let (clients, unusable) = server_client::first_clients(&settings.servers)?;
+        let (clients, unusable) = tokens::server_client::first_clients(&settings.servers)?;
         let store = match Store::open(&settings.state_dir) {
             Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
             store => store,
@@ -261,7 +227,7 @@ impl Daemon {
         }
         daemon.warn_of_limits();
         let store = daemon.opened(store);
-        daemon.warn(&apply::certificate_warnings(&clients));
+        daemon.warn(&config::objects::certificate_warnings(&clients));
         daemon.apply_first(clients, store);
         Ok(daemon)
     }
@@ -307,7 +273,7 @@ impl Daemon {
             Some(ended) = self.renewals.next() => self.ended_task(ended),
             Some(ended) = self.deeds.next() => self.ended_task(ended),
             changed = self.watcher.changed() => self.look_at(changed),
-            report = memory::report(&mut self.store) => self.reported(report),
+            report = state::recorder::report(&mut self.store) => self.reported(report),
             news = self.stocks.news(), if !self.stopping => self.restock(news),
             _ = alarm.rings() => {}
             () = self.backlog.wants_a_turn() => {}
@@ -324,11 +290,11 @@ impl Daemon {
     /// performed as well.
     fn perform(&mut self) {
         for _ in 0..PASSES {
-            if self.outputs.is_empty() {
+            if self.tokens.actions.is_empty() {
                 break;
             }
             let now = clock::now();
-            for output in std::mem::take(&mut self.outputs) {
+            for output in std::mem::take(&mut self.tokens.actions) {
                 self.perform_one(output, now);
             }
         }
@@ -344,17 +310,19 @@ impl Daemon {
             Output::Effect(ticket, effect) => {
                 self.open_actions += 1;
                 // The token may have been removed since, and its number given to another one.
-                if !self.keeper.expects(ticket) || self.start(ticket, effect).is_none() {
+                if !self.tokens.scheduler.expects(ticket) || self.start(ticket, effect).is_none() {
                     self.cancel(ticket);
                 }
             }
             Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
-                if let Some(reauth) = self.roster.reauth(reauth) {
-                    report::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
+                if let Some(reauth) = self.tokens.registry.reauth(reauth) {
+                    notices::reauth(&mut self.journal, now, &reauth.name, failures, retry_in_ms);
                 }
             }
             Output::Server(id, notice) => {
-                let Some(Remote { settings: server, client }) = self.roster.find_remote(id) else {
+                let Some(ServerHandle { settings: server, client }) =
+                    self.tokens.registry.find_remote(id)
+                else {
                     return;
                 };
                 let name = &server.name;
@@ -366,23 +334,23 @@ impl Daemon {
                 {
                     store.keep_lesson(name, server.url.as_str(), *method == Method::Renew);
                 }
-                report::server(&mut self.journal, now, name, &notice);
+                notices::server(&mut self.journal, now, name, &notice);
             }
             Output::Token(id, notice) if self.waits_for_file(id, &notice) => {}
             Output::Token(id, notice) => {
                 self.note(id, &notice);
                 self.heed(id, &notice);
                 self.count_notice(id, &notice);
-                let Some(kept) = self.roster.token(id) else { return };
+                let Some(kept) = self.tokens.registry.token(id) else { return };
                 let hook_succeeded =
                     matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
                 let fields = Fields {
                     token: Some(kept.name()),
-                    server: Some(&self.roster.remote(kept.terms().server).settings.name),
+                    server: Some(&self.tokens.registry.remote(kept.terms().server).settings.name),
                     exit_status: hook_succeeded.then_some(0),
                     ..Fields::default()
                 };
-                report::token(&mut self.journal, now, &fields, &notice);
+                notices::token(&mut self.journal, now, &fields, &notice);
             }
         }
     }
@@ -390,13 +358,13 @@ impl Daemon {
     /// An action was not begun, or will never complete: the scheduler gets back what it occupies.
     fn cancel(&mut self, ticket: Ticket) {
         self.open_actions -= 1;
-        self.keeper.cancel(ticket, clock::now(), &mut self.outputs);
+        self.tokens.scheduler.cancel(ticket, clock::now(), &mut self.tokens.actions);
     }
 
     /// Starts an action; `None` if what it needs is not there.
     fn start(&mut self, ticket: Ticket, effect: Effect) -> Option<()> {
-        let kept = self.roster.token(ticket.token)?;
-        let remote = self.roster.remote(kept.terms().server);
+        let kept = self.tokens.registry.token(ticket.token)?;
+        let remote = self.tokens.registry.remote(kept.terms().server);
         let client = remote.client.clone();
         match effect {
             Effect::Ask { method, slot, timeout, connection } => {
@@ -409,21 +377,21 @@ impl Daemon {
                     Method::Renew => &mut self.renewals,
                 };
                 let about = ((slot, value), (timeout, connection));
-                set.start(ticket, deeds::ask(ticket, client, method, about.0, about.1));
+                set.start(ticket, tasks::ask(ticket, client, method, about.0, about.1));
             }
             Effect::Reauth { reason, attempt } => {
                 let reauth = kept.terms().reauth.clone()?;
-                let need = logins::Need::of(kept, remote, reason, attempt);
+                let need = tasks::reauth::ReauthRequest::of(kept, remote, reason, attempt);
                 let (method, timeout) = (reauth.method.clone(), reauth.timeout);
                 let counted = self.count_attempts_now(ticket.token);
                 let turn = self.logins.take(&*need.name);
                 let first = (turn, counted);
-                let login = logins::reauth(ticket, client, method, timeout, need, first);
+                let login = tasks::reauth::reauth(ticket, client, method, timeout, need, first);
                 self.deeds.start(ticket, login);
             }
             Effect::Revoke { slot, timeout } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
-                self.deeds.start(ticket, deeds::revoke(ticket, client, value, timeout));
+                self.deeds.start(ticket, tasks::revoke(ticket, client, value, timeout));
             }
             Effect::Store { slot } => {
                 let value = kept.value(slot).map(ValueRef::to_value)?;
@@ -431,14 +399,16 @@ impl Daemon {
                 match (kept.file(), &mut self.store) {
                     (Some(path), _) => {
                         let turn = self.writes.take(&path);
-                        let write = storing::store_in_file(ticket, turn, path, value, in_source);
+                        let write =
+                            tasks::write_back::store_in_file(ticket, turn, path, value, in_source);
                         self.deeds.start(ticket, write);
                     }
                     (None, store) => {
                         let kept = store
                             .as_mut()
                             .map(|store| store.keep_value(kept.name(), value.clone(), in_source));
-                        self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
+                        self.deeds
+                            .start(ticket, tasks::write_back::store_by_name(ticket, value, kept));
                     }
                 }
             }

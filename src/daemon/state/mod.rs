@@ -1,0 +1,4 @@
+//! What a restart needs.
+
+pub(crate) mod orphans;
+pub(crate) mod recorder;
