@@ -1,4 +1,5 @@
-//! What is counted while the daemon works, for the metrics. Counting is all that happens here.
+//! Metrics that are counted while the daemon runs. Those that are read off the tokens are in
+//! [`queries::metrics`](super::queries).
 
 use std::time::Duration;
 
@@ -7,26 +8,26 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Daemon;
-use crate::keeper::{ServerId, Ticket, TokenId};
+use crate::keeper::{ServerId, Ticket};
 use crate::lifecycle::{Answer, Notice};
 use crate::outcome::Outcome;
+use crate::settings::Reauth;
 
 pub(crate) type Labels = Vec<(&'static str, String)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
-/// A request takes a millisecond in the same rack, and a time-out by default ten seconds.
+/// A request takes a millisecond in the same rack; the default time-out is ten seconds.
 const REQUEST: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// A check in time is milliseconds late; one that a server's limits hold back, seconds.
+/// A check is milliseconds late, or seconds if the server's limits delay it.
 const LATENESS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
-/// From a script to somebody who confirms on another device.
+/// From a script to a confirmation on another device.
 const LOGIN: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 
-/// What may come of a check.
+/// The outcomes of a check.
 const OUTCOMES: [&str; 6] =
     ["alive", "expired", "rejected", "throttled", "misconfigured", "unavailable"];
 
-/// The figures so far.
+/// All metrics that are counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     checks: Family<Labels, Counter>,
@@ -35,11 +36,11 @@ pub(crate) struct Metrics {
     renewals: Family<Labels, Counter>,
     reauths: Family<Labels, Counter>,
     hooks: Histograms,
-    /// Those of the servers, so that a check need not look for them.
+    /// The metrics of each server, so that a check needs no look-up.
     servers: Vec<Option<ServerMetrics>>,
 }
 
-/// The figures of one server.
+/// The metrics of one server.
 #[derive(Debug)]
 struct ServerMetrics {
     alive: Counter,
@@ -91,8 +92,7 @@ impl Metrics {
         })
     }
 
-    /// A server was removed: its number may be another's from now on. The series go with its
-    /// name, if that is gone as well.
+    /// A server was removed, and its number is reused. Its series go if its name is `gone` too.
     pub(crate) fn forget_server(&mut self, id: ServerId, gone: Option<&String>) {
         if let Some(slot) = self.servers.get_mut(id.index()) {
             *slot = None;
@@ -107,7 +107,7 @@ impl Metrics {
         self.lateness.remove(&labels);
     }
 
-    /// A `[reauth]` entry was removed, and its series with it.
+    /// A `[reauth]` method was removed, and its series with it.
     pub(crate) fn forget_reauth(&self, name: &str) {
         let label = ("reauth", name.to_owned());
         self.hooks.remove(&vec![label.clone()]);
@@ -116,7 +116,7 @@ impl Metrics {
         }
     }
 
-    /// Puts them into `registry`.
+    /// Registers the metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let seconds = || Unit::Seconds;
         registry.register(
@@ -151,55 +151,53 @@ impl Metrics {
     }
 }
 
-impl Daemon {
-    /// A call about a token has ended.
-    pub(crate) fn count_answer(&mut self, ticket: Ticket, answer: &Answer) {
-        let Some(server) = self.tokens.scheduler.spec(ticket.token).map(|spec| spec.server) else {
-            return;
-        };
-        let figures =
-            self.figures.of_server(server, &self.tokens.registry.remote(server).settings.name);
+impl Metrics {
+    /// A check has ended.
+    pub(crate) fn count_check(
+        &mut self,
+        (server, name): (ServerId, &str),
+        ticket: Ticket,
+        answer: &Answer,
+    ) {
+        let metrics = self.of_server(server, name);
         let counter = match answer.outcome {
-            Outcome::Alive { .. } => &figures.alive,
-            Outcome::Expired(_) => &figures.expired,
-            Outcome::Rejected(_) => &figures.rejected,
-            Outcome::Throttled { .. } => &figures.throttled,
-            Outcome::Misconfigured(_) => &figures.misconfigured,
-            Outcome::Unavailable(_) => &figures.unavailable,
+            Outcome::Alive { .. } => &metrics.alive,
+            Outcome::Expired(_) => &metrics.expired,
+            Outcome::Rejected(_) => &metrics.rejected,
+            Outcome::Throttled { .. } => &metrics.throttled,
+            Outcome::Misconfigured(_) => &metrics.misconfigured,
+            Outcome::Unavailable(_) => &metrics.unavailable,
         };
         counter.inc();
-        figures.lateness.observe(answer.sent.since(ticket.due).as_secs_f64());
-        figures.duration.observe(answer.received.since(answer.sent).as_secs_f64());
+        metrics.lateness.observe(answer.sent.since(ticket.due).as_secs_f64());
+        metrics.duration.observe(answer.received.since(answer.sent).as_secs_f64());
     }
 
-    /// A re-auth attempt has ended.
-    pub(crate) fn count_login(&self, id: TokenId, duration: Duration) {
-        let kept = self.tokens.registry.token(id).filter(|kept| kept.has_hook());
-        if let Some(reauth) = kept.and_then(|kept| kept.terms().reauth.clone()) {
-            let labels = vec![("reauth", reauth.name.clone())];
-            self.figures.hooks.get_or_create(&labels).observe(duration.as_secs_f64());
-        }
+    /// A command of this `[reauth]` method has ended.
+    pub(crate) fn count_command(&self, reauth: &str, duration: Duration) {
+        let labels = vec![("reauth", reauth.to_owned())];
+        self.hooks.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
-    /// Something is told of a token.
-    pub(crate) fn count_notice(&mut self, id: TokenId, notice: &Notice) {
+    /// The scheduler has a notice of a token on this server, with this `[reauth]` method.
+    pub(crate) fn count_notice(
+        &mut self,
+        (server, name): (ServerId, &str),
+        reauth: Option<&Reauth>,
+        notice: &Notice,
+    ) {
         let outcome = match notice {
             Notice::Checked { renewed: Some(true), .. } => {
-                let Some(server) = self.tokens.scheduler.spec(id).map(|spec| spec.server) else {
-                    return;
-                };
-                let name = &self.tokens.registry.remote(server).settings.name;
-                self.figures.of_server(server, name).renewals.inc();
+                self.of_server(server, name).renewals.inc();
                 return;
             }
             Notice::ReauthSucceeded { .. } => "succeeded",
             Notice::ReauthFailed { .. } => "failed",
             _ => return,
         };
-        let reauth = self.tokens.registry.token(id).and_then(|kept| kept.terms().reauth.clone());
         if let Some(reauth) = reauth {
             let labels = vec![("reauth", reauth.name.clone()), ("outcome", outcome.to_owned())];
-            self.figures.reauths.get_or_create(&labels).inc();
+            self.reauths.get_or_create(&labels).inc();
         }
     }
 }

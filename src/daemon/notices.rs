@@ -1,15 +1,49 @@
-//! The keeper's notices as log events: which name, which level, which words.
+//! Log events: the scheduler's notices as events, with their names, levels and messages.
 
 use std::borrow::Cow;
 
-use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::ServerNotice;
-use crate::lifecycle::{Method, Notice, ReplacedBy, Stage};
-use crate::outcome::Fault;
+use crate::clock;
+use crate::events::{CheckEnd, Fields, Journal, Name, Severity};
+use crate::keeper::{ServerNotice, Ticket};
+use crate::lifecycle::{Answer, Method, Notice, ReplacedBy, Stage};
+use crate::outcome::{Fault, Outcome};
 use crate::text::span;
 use crate::time::Moment;
+use crate::token_file::SourceWarning;
 
-/// Writes what there is to tell of a token.
+/// Logs an event that happens now.
+#[expect(clippy::large_types_passed_by_value, reason = "most callers build the fields in place")]
+pub(crate) fn log(
+    journal: &mut Journal,
+    name: Name,
+    severity: Severity,
+    message: &str,
+    fields: Fields<'_>,
+) {
+    journal.write(clock::now(), name, severity, message, fields);
+}
+
+/// Logs warnings about a source that has a value.
+pub(crate) fn source_warnings<'a>(
+    journal: &mut Journal,
+    token: Option<&str>,
+    warnings: impl IntoIterator<Item = &'a SourceWarning>,
+) {
+    for warning in warnings {
+        let error = warning.to_string();
+        let (message, path) = match warning {
+            SourceWarning::OpenToAll { path, .. } => {
+                ("a secret is open to others", Some(path.display().to_string()))
+            }
+            SourceWarning::Mistaken { .. } => ("the value is probably not a token", None),
+        };
+        let path = path.as_deref();
+        let fields = Fields { token, error: Some(&error), path, ..Fields::default() };
+        log(journal, Name::ConfigWarning, Severity::Warn, message, fields);
+    }
+}
+
+/// Logs a notice of a token.
 pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
     if let Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } = *notice {
         return check(journal, now, names, (remaining_ms, next_check_ms), renewed, is_step);
@@ -18,8 +52,8 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
     journal.write(now, name, severity, &message, fields);
 }
 
-/// Writes that a check found a token alive. The message is only made where the line is written:
-/// there may be tens of thousands of checks a second.
+/// Logs that a check found a token alive. The message is built only if the line is written: there
+/// can be tens of thousands of checks a second.
 fn check(
     journal: &mut Journal,
     now: Moment,
@@ -28,7 +62,7 @@ fn check(
     renewed: Option<bool>,
     is_step: bool,
 ) {
-    // A check that is due at once is still to come.
+    // A check that is due at once has not been made yet.
     let next = (!is_step).then(|| next_check_ms.max(1));
     let fields =
         Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
@@ -45,6 +79,19 @@ fn check(
             Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
         }
     });
+}
+
+/// A check that has ended, whatever its outcome, for the summary of checks.
+pub(crate) fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
+    let failed = match answer.outcome {
+        Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
+        Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
+    };
+    CheckEnd {
+        lateness: answer.sent.since(ticket.due),
+        life_left: ticket.bound.map(|bound| bound.since(answer.sent)),
+        failed,
+    }
 }
 
 type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
@@ -69,7 +116,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
-        // `check` writes these.
+        // `check` logs these.
         Notice::Checked { .. } => (Name::TokenChecked, Severity::Info, "alive".into(), *names),
         Notice::Replaced(by) => {
             let message = match by {
@@ -210,8 +257,8 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
     }
 }
 
-/// What a server, or the way to it, has said, in the fields of a line.
-fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
+/// The fields with what a server, or the connection to it, has said.
+pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
     Fields {
         status: fault.status,
         detail: fault.detail.as_deref(),
@@ -227,7 +274,7 @@ const fn word(method: Method) -> &'static str {
     }
 }
 
-/// Writes that a way to new values has failed too often.
+/// Logs that a `[reauth]` method has failed too often.
 pub(crate) fn reauth(
     journal: &mut Journal,
     now: Moment,
@@ -253,7 +300,7 @@ pub(crate) fn reauth(
     );
 }
 
-/// Writes what there is to tell of a server.
+/// Logs a notice of a server.
 pub(crate) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };
     let count = |tokens: &usize| u64::try_from(*tokens).ok();

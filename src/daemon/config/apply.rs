@@ -1,37 +1,32 @@
-//! Applying a configuration, step by step: at a reload the loop does what is due in between.
+//! Applies a configuration step by step, so that a reload can do what is due in between.
 //!
-//! Servers come first, then the tokens that are removed, and then those that are added or changed:
-//! a token that is renamed keeps its file to itself, and a token that was not reached yet stays as
-//! it was. At the end, servers and methods that no token uses any more are released.
+//! Servers come first, then the tokens that are removed, then those that are added or replaced: a
+//! token that is renamed keeps its file to itself, and a token that was not reached yet stays as
+//! it was. At the end, servers and `[reauth]` methods that no token uses are released.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::maintenance_windows;
 use crate::clock;
-use crate::daemon::Daemon;
-use crate::daemon::inventories::events::Following;
-use crate::daemon::tokens::server_client::ServerClient;
-use crate::daemon::tokens::{TokenEntry, TokenOrigin};
+use crate::daemon::inventories::{Inventories, InventoryRollout};
+use crate::daemon::metrics::Metrics;
+use crate::daemon::tokens::{
+    ConfigDiff, ServerClients, ServerHandle, TokenConfig, TokenEntry, TokenOrigin, Tokens,
+};
+use crate::events::Journal;
+use crate::keeper::TokenSpec;
 use crate::lifecycle::Policy;
 use crate::settings::Settings;
 
-/// What a reload did, by name.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigDiff {
-    pub(crate) added: Vec<String>,
-    pub(crate) removed: Vec<String>,
-    pub(crate) changed: Vec<String>,
-}
-
 /// Where an application is.
 #[derive(Debug, Clone, Copy)]
-enum Step {
-    /// Next comes this token of the old configuration, which may be gone from the new one.
+enum Stage {
+    /// Next is this token of the old configuration, which may be gone from the new one.
     Remove(usize),
-    /// Next comes this token of the new configuration.
+    /// Next is this token of the new configuration.
     Put(usize),
-    /// Tokens follow their inventories.
-    Follow,
+    /// Tokens of inventories are replaced or removed.
+    RollOut,
 }
 
 /// A configuration that is being applied.
@@ -39,82 +34,144 @@ enum Step {
 pub(crate) struct Application {
     old: Arc<Settings>,
     new: Arc<Settings>,
-    step: Step,
-    /// Tokens with the same rules share them.
+    stage: Stage,
+    /// Tokens with equal policies share one.
     policies: Vec<Arc<Policy>>,
-    following: Vec<Following>,
-    pub(crate) changes: ConfigDiff,
+    rollouts: Vec<InventoryRollout>,
+    pub(super) diff: ConfigDiff,
 }
 
 impl Application {
-    /// Begins to apply what the daemon's settings are from now on, in place of the `old` ones;
-    /// `clients` are those of servers that are new or changed.
+    /// Begins to apply the `new` settings in place of the `old` ones, with the clients of servers
+    /// that are new or changed.
     pub(crate) fn new(
-        daemon: &mut Daemon,
         old: Arc<Settings>,
-        mut clients: BTreeMap<String, ServerClient>,
+        new: Arc<Settings>,
+        mut clients: ServerClients,
+        tokens: &mut Tokens,
+        log: &mut Journal,
     ) -> Self {
-        let new = Arc::clone(&daemon.settings);
-        daemon.tokens.scheduler.set_max_hooks(new.max_hooks);
-        daemon.watcher.read_mounts();
+        tokens.scheduler.set_max_hooks(new.max_hooks);
+        tokens.recorder.keep_removed = new.keep_removed;
+        tokens.watcher.read_mounts();
         for server in &new.servers {
             if let Some(client) = clients.remove(&server.name) {
-                daemon.put_server(server.clone(), client);
+                tokens.put_server(server.clone(), client, log);
             }
         }
-        let (policies, following, changes) = (Vec::new(), Vec::new(), ConfigDiff::default());
-        Self { old, new, step: Step::Remove(0), policies, following, changes }
+        Self {
+            old,
+            new,
+            stage: Stage::Remove(0),
+            policies: Vec::new(),
+            rollouts: Vec::new(),
+            diff: ConfigDiff::default(),
+        }
     }
-}
 
-impl Daemon {
-    /// Applies a little more of a configuration; false once all of it is applied.
-    pub(crate) fn apply_some(&mut self, application: &mut Application) -> bool {
-        let Application { old, new, step, policies, following, changes } = application;
-        match *step {
-            Step::Remove(next) => {
-                if let Some(token) = old.tokens.get(next) {
-                    *step = Step::Remove(next + 1);
+    /// Applies a little more. Returns false once all is applied.
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, inventories: &mut Inventories) -> bool {
+        match self.stage {
+            Stage::Remove(next) => {
+                if let Some(token) = self.old.tokens.get(next) {
+                    self.stage = Stage::Remove(next + 1);
                     let name = &token.name;
-                    if new.tokens.binary_search_by(|token| token.name.cmp(name)).is_err() {
-                        self.remove_own(name, changes);
+                    if self.new.tokens.binary_search_by(|token| token.name.cmp(name)).is_err() {
+                        remove_own(name, tokens, &mut self.diff);
                     }
                 } else {
-                    new.reauths.iter().for_each(|reauth| self.put_reauth(reauth));
-                    self.close_for_quiet(clock::now());
-                    *step = Step::Put(0);
+                    self.new.reauths.iter().for_each(|reauth| tokens.put_reauth(reauth));
+                    maintenance_windows::close(tokens, clock::now());
+                    self.stage = Stage::Put(0);
                 }
             }
-            Step::Put(next) => {
+            Stage::Put(next) => {
+                let Self { new, policies, diff, .. } = self;
                 if let Some(token) = new.tokens.get(next) {
-                    *step = Step::Put(next + 1);
+                    self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
-                    if let Some((terms, spec)) = self.terms(&token.upkeep, origin, policies) {
-                        self.put_token(&token.name, terms, spec, changes);
+                    if let Some(config) = tokens.config_for(&token.upkeep, origin, policies) {
+                        put_own(&token.name, config, tokens, diff);
                     }
                 } else {
-                    *following = self.put_inventories(&new.inventories, policies, changes);
-                    *step = Step::Follow;
+                    self.rollouts = inventories.apply(&new.inventories, policies, tokens, diff);
+                    self.stage = Stage::RollOut;
                 }
             }
-            Step::Follow => {
-                if !self.follow(following) {
-                    self.remove_stale();
-                    return false;
+            Stage::RollOut => match self.rollouts.last_mut() {
+                None => return false,
+                Some(rollout) => {
+                    if !rollout.step(tokens) {
+                        self.rollouts.pop();
+                    }
                 }
-            }
+            },
         }
         true
     }
+}
 
-    /// A `[token.NAME]` is not configured any more.
-    fn remove_own(&mut self, name: &str, changes: &mut ConfigDiff) {
-        let own = |kept: TokenEntry<'_>| kept.stock().is_none();
-        if let Some(id) = self.tokens.registry.id_of(name)
-            && self.tokens.registry.token(id).is_some_and(own)
-        {
-            changes.removed.push(name.to_owned());
-            self.let_go(id);
+/// A `[token.NAME]` is not configured any more.
+fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff) {
+    let is_own = |entry: TokenEntry<'_>| entry.inventory().is_none();
+    if let Some(id) = tokens.registry.id_of(name)
+        && tokens.registry.token(id).is_some_and(is_own)
+    {
+        diff.removed.push(name.to_owned());
+        tokens.remove(id);
+    }
+}
+
+/// Adds or replaces a `[token.NAME]`.
+fn put_own(
+    name: &str,
+    (config, spec): (TokenConfig, TokenSpec),
+    tokens: &mut Tokens,
+    diff: &mut ConfigDiff,
+) {
+    // A token of an inventory ends where a [token.NAME] begins.
+    if let Some(id) = tokens.registry.id_of(name)
+        && tokens.registry.token(id).is_some_and(|entry| entry.inventory().is_some())
+    {
+        tokens.remove(id);
+    }
+    let config = Arc::new(config);
+    if let Some(id) = tokens.registry.id_of(name) {
+        if tokens.replace(id, &config, &spec) {
+            diff.changed.push(name.to_owned());
+            tokens.watch_file(id);
         }
+    } else {
+        let id = tokens.add(name, &config, spec, 0);
+        diff.added.push(name.to_owned());
+        tokens.watch_file(id);
+    }
+}
+
+/// Removes the servers and `[reauth]` methods that are not configured any more: no token uses
+/// them, and requests in flight own what they need. To be called when no action or notice is
+/// pending, as these are logged with the names.
+pub(super) fn release_unused(settings: &Settings, tokens: &mut Tokens, metrics: &mut Metrics) {
+    let Settings { servers, reauths, .. } = settings;
+    for id in tokens.registry.stale_servers(servers) {
+        let Some(ServerHandle { settings: server, .. }) = tokens.registry.find_server(id) else {
+            continue;
+        };
+        if tokens.scheduler.census_of(id).total() > 0 {
+            debug_assert!(false, "every token is on a configured server");
+            continue;
+        }
+        let is_renamed = !servers.iter().any(|configured| configured.name == server.name);
+        if is_renamed && let Some(writer) = tokens.recorder.shared_writer() {
+            writer.forget_lesson(&server.name);
+        }
+        metrics.forget_server(id, is_renamed.then_some(&server.name));
+        tokens.remove_server(id);
+    }
+    for id in tokens.registry.stale_reauths(reauths) {
+        if let Some(reauth) = tokens.registry.reauth(id) {
+            metrics.forget_reauth(&reauth.name);
+        }
+        tokens.remove_reauth(id);
     }
 }

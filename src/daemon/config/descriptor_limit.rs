@@ -1,7 +1,5 @@
 //! Whether the process may open as many files as the configuration can need.
 
-use crate::daemon::Daemon;
-use crate::events::{Fields, Name, Severity};
 use crate::process;
 use crate::settings::Settings;
 
@@ -18,23 +16,15 @@ fn needed(settings: &Settings) -> u64 {
     BASE + connections.sum::<u64>() + COMMAND * u64::from(settings.max_hooks.get())
 }
 
-impl Daemon {
-    /// Warns if the limit of descriptors does not fit the configuration, once for each need.
-    pub(crate) fn warn_of_limits(&mut self) {
-        let (needed, limit) = (needed(&self.settings), process::descriptor_limit());
-        if needed <= limit || self.memory.warned_need.replace(needed) == Some(needed) {
-            return;
-        }
-        let error = format!(
+/// The number of descriptors that the configuration needs and the error, if that exceeds the limit.
+pub(super) fn exceeded(settings: &Settings) -> Option<(u64, String)> {
+    let (needed, limit) = (needed(settings), process::descriptor_limit());
+    let error = || {
+        format!(
             "up to {needed} are needed for the `max_in_flight` of all servers and `max_hooks`, and \
              the limit is {limit}: set `LimitNOFILE={needed}` in the unit (`ulimit -Hn` elsewhere), \
              or lower `max_in_flight`"
-        );
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            "the process may not open enough files",
-            Fields { error: Some(&error), ..Fields::default() },
-        );
-    }
+        )
+    };
+    (needed > limit).then(|| (needed, error()))
 }

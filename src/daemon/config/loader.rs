@@ -1,48 +1,51 @@
-//! The configuration, read again beside the loop: within a limit of time and of threads, as
-//! nothing can stop a thread that waits for a disk which is gone.
+//! Reads the configuration on a thread, with a time limit and a limited number of threads: nothing
+//! can stop a thread that waits for a disk which hangs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::daemon::Loader;
-use crate::daemon::config::objects::{certificate_warnings, clients};
+use super::clients::{certificate_warnings, changed_clients};
 use crate::daemon::tasks::blocking::blocking;
-use crate::daemon::tokens::ServerHandle;
-use crate::daemon::tokens::server_client::ServerClient;
-use crate::settings::{Loaded, Settings};
+use crate::daemon::tokens::{ServerClients, ServerHandle};
+use crate::settings::{Faults, Loaded, Settings};
 
-/// The longest that a reading may take: a hundred times what ten thousand tokens do.
+/// Reads the configuration again, for a reload.
+pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
+
+/// The longest that a read may take: a hundred times the read of ten thousand tokens.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Readings at once: the one that counts, and those before it that hang.
+/// Reads at once: the current one, and earlier ones that hang.
 const THREADS: usize = 4;
 
-/// A configuration that can be put into force.
+const REMEDY: &str = "does a file or folder of it, or a ca_file, lie on a network disk that is gone, \
+                      or is it a pipe? Mend that, and reload again";
+
+/// A configuration that can be applied.
 #[derive(Debug)]
 pub(crate) struct LoadedConfig {
-    pub(crate) loaded: Loaded,
-    /// Of servers that are new or changed.
-    pub(crate) clients: BTreeMap<String, ServerClient>,
-    /// It says what the configuration in force says.
-    pub(crate) unchanged: bool,
+    pub(super) loaded: Loaded,
+    /// The clients of servers that are new or changed.
+    pub(super) clients: ServerClients,
+    /// It equals the current configuration.
+    pub(super) is_unchanged: bool,
 }
 
 impl LoadedConfig {
-    /// With what it takes in place of the `old` servers. Reads the files that these name.
+    /// Builds the clients of servers that differ from the `old` ones. Blocks.
     pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
-        let clients = clients(&loaded.settings, old).map_err(|error| error.to_string())?;
+        let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
-        Ok(Self { loaded, clients, unchanged: false })
+        Ok(Self { loaded, clients, is_unchanged: false })
     }
 
-    /// Compares it with the configuration in force. Blocks for some milliseconds if it is large.
-    pub(crate) fn compare_with(&mut self, old: &Settings) {
+    /// Compares it with the current settings. Blocks for some milliseconds if it is large.
+    pub(super) fn compare_with(&mut self, current: &Settings) {
         // A file that the settings name may have changed although they have not.
-        self.unchanged = self.clients.is_empty() && self.loaded.settings == *old;
+        self.is_unchanged = self.clients.is_empty() && self.loaded.settings == *current;
     }
 }
 
@@ -53,12 +56,12 @@ pub(crate) struct ConfigLoader {
 }
 
 impl ConfigLoader {
-    pub(crate) fn new(loader: Arc<Loader>) -> Self {
+    pub(super) fn new(loader: Arc<Loader>) -> Self {
         Self { loader, threads: Arc::new(Semaphore::new(THREADS)) }
     }
 
-    /// What is there now, in place of the `old` servers; or why not, for people.
-    pub(crate) fn read(
+    /// Reads the configuration that is to replace the `old` servers. The error is for people.
+    pub(super) fn read(
         &self,
         old: Vec<ServerHandle>,
     ) -> impl Future<Output = Result<LoadedConfig, String>> + Send + use<> {
@@ -70,14 +73,14 @@ impl ConfigLoader {
                     "{THREADS} earlier readings of the configuration still hang; {REMEDY}"
                 ));
             };
-            let reading = blocking(move || {
-                // Until it has really ended, however long nobody waits for it any more.
+            let read = blocking(move || {
+                // Held until the read has ended, even if it has timed out before.
                 let _thread = thread;
                 loader()
-                    .map_err(|faults| faults.to_string())
+                    .map_err(|errors| errors.to_string())
                     .and_then(|loaded| LoadedConfig::new(loaded, &old))
             });
-            timeout(LIMIT, reading).await.unwrap_or_else(|_| {
+            timeout(LIMIT, read).await.unwrap_or_else(|_| {
                 Err(format!(
                     "reading the configuration has not ended within {} s; {REMEDY}",
                     LIMIT.as_secs()
@@ -86,9 +89,6 @@ impl ConfigLoader {
         }
     }
 }
-
-const REMEDY: &str = "does a file or folder of it, or a ca_file, lie on a network disk that is gone, \
-                      or is it a pipe? Mend that, and reload again";
 
 #[cfg(test)]
 mod tests {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::settings::{Faults, load};
 
-    /// Readings that hang, each until the sender is dropped or has sent something.
+    /// A loader whose reads hang until the sender is dropped.
     fn hanging() -> (ConfigLoader, mpsc::Sender<()>) {
         let (release, hangs) = mpsc::channel();
         let hangs = Mutex::new(hangs);
@@ -112,16 +112,16 @@ mod tests {
         (ConfigLoader::new(Arc::new(loader)), release)
     }
 
-    /// What a reading says once its time is over.
+    /// The error of a read that has timed out.
     async fn timed_out(reader: &ConfigLoader) -> String {
         let mut reading = std::pin::pin!(reader.read(Vec::new()));
-        assert!(reading.as_mut().now_or_never().is_none(), "it is under way");
+        assert!(reading.as_mut().now_or_never().is_none(), "it is running");
         advance(LIMIT).await;
         reading.await.expect_err("no configuration")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reading_that_hangs_is_given_up_and_the_next_one_begins_all_the_same() {
+    async fn read_that_hangs_times_out_and_the_next_one_begins() {
         let (reader, _release) = hanging();
         for _ in 0..THREADS {
             assert!(timed_out(&reader).await.contains("not ended within 30 s"));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readings_that_hang_do_not_pile_up_and_count_no_more_when_they_have_ended() {
+    async fn number_of_reads_that_hang_is_limited() {
         let (reader, release) = hanging();
         for _ in 0..THREADS {
             timed_out(&reader).await;

@@ -1,34 +1,32 @@
-//! Times of day in which nothing logs in: known maintenance, told to the keeper as moments.
+//! Maintenance windows (`quiet`): times of day without logins, told to the scheduler as moments.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock;
-use crate::daemon::Daemon;
+use crate::daemon::tokens::Tokens;
 use crate::settings::QuietWindow;
 use crate::time::Moment;
 
-/// How far ahead a quiet time is told at most: the wall clock may be set meanwhile, and is
-/// looked at again then.
-const AHEAD: Duration = Duration::from_secs(60);
+/// How long a `[reauth]` method is closed at once: the wall clock may be set meanwhile, and is
+/// read again then.
+const MAX_CLOSED: Duration = Duration::from_secs(60);
 
-impl Daemon {
-    /// Keeps logins from starting within the quiet windows of their re-auth, and lets them
-    /// start where a reload has taken those away.
-    pub(crate) fn close_for_quiet(&mut self, now: Moment) {
-        for (id, reauth) in self.tokens.registry.reauths() {
-            let left = quiet_for(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
-            self.tokens.scheduler.close_reauth(id, now + left.min(AHEAD));
-        }
+/// A moment is in whole milliseconds, rounded down: logins must not start before the window ends.
+const ROUNDING: Duration = Duration::from_millis(1);
+
+/// Closes each `[reauth]` method during its maintenance windows, and opens it where a reload has
+/// removed them.
+pub(crate) fn close(tokens: &mut Tokens, now: Moment) {
+    for (id, reauth) in tokens.registry.reauths() {
+        let left = time_left(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
+        tokens.scheduler.close_reauth(id, now + left.min(MAX_CLOSED));
     }
 }
 
-/// How long it will be quiet from `wall` on; `None` if it is not.
-fn quiet_for(windows: &[QuietWindow], wall: Timestamp) -> Option<Duration> {
-    let ends = windows.iter().filter_map(|window| window.until(wall)).max()?;
-    Some(Duration::try_from(ends.duration_since(wall)).unwrap_or_default() + ROUNDING)
+/// How long the current window lasts from `wall` on; `None` if there is none.
+fn time_left(windows: &[QuietWindow], wall: Timestamp) -> Option<Duration> {
+    let end = windows.iter().filter_map(|window| window.until(wall)).max()?;
+    Some(Duration::try_from(end.duration_since(wall)).unwrap_or_default() + ROUNDING)
 }
-
-/// A moment is in whole milliseconds, rounded down; the window's end is not to be met early.
-const ROUNDING: Duration = Duration::from_millis(1);

@@ -1,33 +1,33 @@
-//! Which reload is which, and who waits for its end. What a reload does is not known here.
+//! Numbers of reloads, and the clients that wait for their end. It does not know what a reload does.
 
 use crate::control::{Problem, ProblemKind, Reloaded, Reply};
 
-/// ReloadQueue by their numbers, from 1: one at a time, and one more after it at most.
+/// Reloads by their numbers, from 1. One runs at a time, and at most one waits.
 #[derive(Debug, Default)]
-pub(crate) struct ReloadQueue {
+pub(super) struct ReloadQueue {
     begun: u64,
     ended: u64,
-    /// Another is to begin when the one under way has ended.
-    again: bool,
-    /// What came of the last that has ended.
+    /// Another reload begins when the current one has ended.
+    is_repeated: bool,
+    /// The outcome of the last reload that has ended.
     last: Reloaded,
     waiting: Vec<(u64, Reply<Reloaded>)>,
 }
 
 impl ReloadQueue {
-    /// Somebody wants one: its number, and whether it begins now.
-    pub(crate) const fn ask(&mut self) -> (u64, bool) {
+    /// Requests a reload. Returns its number, and whether it begins now.
+    pub(super) const fn request(&mut self) -> (u64, bool) {
         if self.begun > self.ended {
-            // What is read at this moment may be older than what is meant.
-            self.again = true;
+            // The files may have changed since the current reload has read them.
+            self.is_repeated = true;
             return (self.begun + 1, false);
         }
         self.begun += 1;
         (self.begun, true)
     }
 
-    /// Begins a reload unless one is under way; returns whether it did.
-    pub(crate) const fn begin_if_idle(&mut self) -> bool {
+    /// Begins a reload unless one is running. Returns whether it did.
+    pub(super) const fn begin_if_idle(&mut self) -> bool {
         let idle = self.begun == self.ended;
         if idle {
             self.begun += 1;
@@ -35,11 +35,16 @@ impl ReloadQueue {
         idle
     }
 
-    /// Somebody waits for the end of a reload. What came of an older one than the last is not
-    /// kept: the last one's outcome is what holds.
-    pub(crate) fn wait(&mut self, number: u64, reply: Reply<Reloaded>) {
-        let asked = self.begun + u64::from(self.again);
-        if !(1..=asked).contains(&number) {
+    /// Whether a reload is running.
+    pub(super) const fn is_running(&self) -> bool {
+        self.begun > self.ended
+    }
+
+    /// A client waits for the end of a reload. For reloads that have ended it gets the outcome of
+    /// the last one.
+    pub(super) fn wait(&mut self, number: u64, reply: Reply<Reloaded>) {
+        let requested = self.begun + u64::from(self.is_repeated);
+        if !(1..=requested).contains(&number) {
             let message = format!("there was no reload {number}; has the daemon restarted?");
             drop(reply.send(Err(Problem::new(ProblemKind::NotFound, message))));
         } else if number <= self.ended {
@@ -50,16 +55,16 @@ impl ReloadQueue {
         }
     }
 
-    /// The one under way has ended: whoever waits for it hears so. Tells whether the next one
-    /// begins.
-    pub(crate) fn end(&mut self, outcome: Reloaded) -> bool {
+    /// The current reload has ended: the clients that wait for it get the outcome. Returns whether
+    /// the next one begins.
+    pub(super) fn end(&mut self, outcome: Reloaded) -> bool {
         self.ended = self.begun;
         for (_, reply) in self.waiting.extract_if(.., |(number, _)| *number <= self.ended) {
-            // Whoever has waited may have gone.
+            // The client may be gone.
             drop(reply.send(Ok(outcome.clone())));
         }
         self.last = outcome;
-        let next = std::mem::take(&mut self.again);
+        let next = std::mem::take(&mut self.is_repeated);
         self.begun += u64::from(next);
         next
     }
@@ -75,7 +80,7 @@ mod tests {
         Reloaded { applied: true, added: Some(added.to_owned()), ..Reloaded::default() }
     }
 
-    /// What whoever waits for this reload has heard so far.
+    /// What a client that waits for this reload has got so far.
     fn waiter(
         reloads: &mut ReloadQueue,
         number: u64,
@@ -86,23 +91,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_wanted_amid_another_comes_after_it() {
+    fn reload_that_is_requested_during_another_begins_after_it() {
         let mut reloads = ReloadQueue::default();
-        assert_eq!(reloads.ask(), (1, true));
-        assert_eq!((reloads.ask(), reloads.ask()), ((2, false), (2, false)));
+        assert_eq!(reloads.request(), (1, true));
+        assert_eq!((reloads.request(), reloads.request()), ((2, false), (2, false)));
         let (mut first, mut second) = (waiter(&mut reloads, 1), waiter(&mut reloads, 2));
         assert!(reloads.end(outcome("first")), "the second begins");
         assert_eq!((first(), second()), (Some(Ok(outcome("first"))), None));
         assert!(!reloads.end(outcome("second")));
         assert_eq!(second(), Some(Ok(outcome("second"))));
-        assert_eq!(reloads.ask(), (3, true));
+        assert_eq!(reloads.request(), (3, true));
     }
 
     #[test]
-    fn whoever_comes_after_the_end_hears_what_holds() {
+    fn client_that_asks_after_the_end_gets_the_last_outcome() {
         let mut reloads = ReloadQueue::default();
         for added in ["first", "second"] {
-            reloads.ask();
+            reloads.request();
             reloads.end(outcome(added));
         }
         for number in [1, 2] {
@@ -111,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_has_asked_for_is_not_waited_for() {
+    fn reload_that_was_not_requested_is_not_found() {
         let mut reloads = ReloadQueue::default();
-        reloads.ask();
+        reloads.request();
         for number in [0, 2] {
             let heard = waiter(&mut reloads, number)().expect("an answer");
             assert_eq!(heard.map_err(|problem| problem.kind), Err(ProblemKind::NotFound));

@@ -1,79 +1,72 @@
-//! Files of `conf.d` that could not be read at start.
+//! Files of `conf.d` that could not be read at startup.
 //!
 //! The daemon runs without them and reads the configuration again every [`RETRY`] until it is
 //! complete. An attempt that fails changes nothing and is not logged.
 
 use std::time::Duration;
 
-use crate::clock;
-use crate::control::ConfigRejection;
-use crate::daemon::Daemon;
-use crate::events::{Fields, Name, Severity};
-use crate::settings::Fault;
 use crate::time::Moment;
 
 /// Time between two attempts to read the configuration.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 
-/// When the configuration is read again, if a file of it was left out.
+/// When the configuration is read again, if a file was left out.
 #[derive(Debug, Default)]
-pub(crate) struct UnreadFiles {
+pub(super) struct UnreadFiles {
     due: Option<Moment>,
-    /// The reading under way is an attempt of ours.
-    reading: bool,
+    /// The current read of the configuration is one of these attempts.
+    is_attempt: bool,
 }
 
 impl UnreadFiles {
-    pub(crate) const fn due(&self) -> Option<Moment> {
+    /// When the next attempt is due.
+    pub(super) const fn due(&self) -> Option<Moment> {
         self.due
     }
 
-    /// The configuration was read; whether that was one of the attempts here.
-    pub(crate) const fn take_attempt(&mut self) -> bool {
-        std::mem::replace(&mut self.reading, false)
+    /// Schedules the next attempt.
+    pub(super) fn schedule(&mut self, now: Moment) {
+        self.due = Some(now + RETRY);
+    }
+
+    /// Whether an attempt is due; schedules the next one then.
+    pub(super) fn take_due(&mut self, now: Moment) -> bool {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due {
+            self.schedule(now);
+        }
+        is_due
+    }
+
+    /// The current read of the configuration is an attempt.
+    pub(super) const fn begin_attempt(&mut self) {
+        self.is_attempt = true;
+    }
+
+    /// The configuration was read. Returns whether that was an attempt.
+    pub(super) const fn end_attempt(&mut self) -> bool {
+        std::mem::replace(&mut self.is_attempt, false)
     }
 
     /// A complete configuration is applied.
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-impl Daemon {
-    /// Reports the files that the configuration is incomplete without.
-    pub fn report_unread(&mut self, unread: &[Fault]) {
-        for fault in unread {
-            let path = fault.place.to_string();
-            let error = format!("{}; {}", fault.message, fault.remedy);
-            let message = format!(
-                "started without {path}, and its tokens are not checked: {error}; trying again \
-                 every {} s",
-                RETRY.as_secs()
-            );
-            let fields = Fields {
-                path: Some(&path),
-                error: Some(&error),
-                retry_in_ms: u64::try_from(RETRY.as_millis()).ok(),
-                ..Fields::default()
-            };
-            self.say(Name::ConfigRejected, Severity::Error, &message, fields);
-        }
-        if let Some(fault) = unread.first() {
-            let error = format!("{}: {}", fault.place, fault.message);
-            self.config_rejected = Some(ConfigRejection { at: clock::wall_clock(), error });
-            self.unread.due = Some(clock::now() + RETRY);
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Reads the configuration again, if a file was left out of it and an attempt is due.
-    pub(crate) fn retry_unread(&mut self, now: Moment) {
-        if self.stopping || self.unread.due.is_none_or(|due| due > now) {
-            return;
-        }
-        self.unread.due = Some(now + RETRY);
-        if self.reloads.begin_if_idle() {
-            self.unread.reading = true;
-            self.read_configuration();
-        }
+    #[test]
+    fn attempts_repeat_until_the_configuration_is_complete() {
+        let at = |seconds: u64| Moment::from_millis(seconds * 1_000);
+        let mut unread = UnreadFiles::default();
+        assert!(!unread.take_due(at(100)));
+        unread.schedule(at(100));
+        let due: Vec<_> = (100..112).filter(|second| unread.take_due(at(*second))).collect();
+        assert_eq!(due, [105, 110]);
+        unread.clear();
+        assert_eq!(unread.due(), None);
     }
 }

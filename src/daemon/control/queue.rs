@@ -1,64 +1,124 @@
-//! Whose turn it is: what people ask for has time as long as checks do, and gets some all the
-//! same where these never end.
+//! Queue of control commands. Commands run when no check result is waiting; under sustained load
+//! one runs every 4 ms, so checks cannot starve operators.
 
 use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use super::commands::{Parts, ValueRequest};
+use super::listeners::Listeners;
 use crate::clock;
-use crate::control::{Command, Interface};
-use crate::daemon::Daemon;
+use crate::control::{self, Bound, Command};
 use crate::daemon::queries::ScanQueue;
+use crate::events::Journal;
 use crate::settings::Control;
 use crate::time::Moment;
 
-/// From one turn to the next where the loop always has more urgent things to do. What is done
-/// in one takes a part of a millisecond: checks lose little of their time to it.
+/// Time between two turns while the loop always has checks to handle. A turn takes a part of a
+/// millisecond, so checks lose little of their time.
 const TURN: Duration = Duration::from_millis(4);
 
-/// The daemon's end of the control interface.
+/// The commands, queries and listeners.
 #[derive(Debug)]
 pub(crate) struct ControlQueue {
     /// `None` without an interface.
-    pub(crate) commands: Option<mpsc::Receiver<Command>>,
-    /// They end with the daemon.
-    pub(crate) interfaces: Vec<Interface>,
-    /// When `control.listen` is tried again, if it could not be listened on.
-    pub(crate) listen_retry: Option<(Moment, mpsc::Sender<Command>)>,
-    /// `[control]` as of the start.
-    pub(crate) settings: Option<Control>,
-    pub(crate) surveys: ScanQueue,
-    /// When somebody's turn comes, even where the loop has more to do than it can.
-    turn: Moment,
-    pub(crate) since: Moment,
+    commands: Option<mpsc::Receiver<Command>>,
+    listeners: Listeners,
+    pub(super) queries: ScanQueue,
+    /// Look-ups in the user database for requests of values.
+    pub(super) lookups: JoinSet<ValueRequest>,
+    /// When the next turn is due, even if check results are waiting.
+    due: Moment,
+    pub(super) since: Moment,
+}
+
+/// Something to do for a client.
+#[derive(Debug)]
+pub(crate) enum ControlEvent {
+    /// A command.
+    Command(Command),
+    /// It is known whether a client may read a token's value.
+    LookedUp(ValueRequest),
+    /// A slice of the queries is due.
+    Slice,
 }
 
 impl ControlQueue {
     pub(crate) fn new() -> Self {
         Self {
             commands: None,
-            interfaces: Vec::new(),
-            listen_retry: None,
-            settings: None,
-            surveys: ScanQueue::default(),
-            turn: Moment::default(),
+            listeners: Listeners::default(),
+            queries: ScanQueue::default(),
+            lookups: JoinSet::new(),
+            due: Moment::default(),
             since: clock::now(),
         }
     }
 
-    /// The next thing that somebody asks for; `None` when a look at the tokens is to go on.
-    pub(crate) async fn next(&mut self) -> Option<Command> {
-        let Self { commands, surveys, .. } = self;
+    /// Opens the control interface.
+    pub(crate) fn open(&mut self, settings: &Control, inherited: Option<Bound>, log: &mut Journal) {
+        let sender = self.connect();
+        self.listeners.open(settings, inherited, &sender, log);
+    }
+
+    /// A channel for commands.
+    pub(crate) fn connect(&mut self) -> mpsc::Sender<Command> {
+        let (sender, commands) = control::channel();
+        self.commands = Some(commands);
+        sender
+    }
+
+    /// When [`retry_listen`](Self::retry_listen) has something to do.
+    pub(crate) fn next_retry(&self) -> Option<Moment> {
+        self.listeners.due()
+    }
+
+    /// Tries to listen again on an address that could not be listened on.
+    pub(crate) fn retry_listen(&mut self, now: Moment, log: &mut Journal) {
+        self.listeners.retry(now, log);
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> ControlEvent {
+        let Self { commands, queries, lookups, .. } = self;
         tokio::select! {
             biased;
-            command = asked(commands) => Some(command),
-            () = surveys.turn() => None,
+            Some(Ok(request)) = lookups.join_next() => ControlEvent::LookedUp(request),
+            command = receive(commands) => ControlEvent::Command(command),
+            () = queries.next_slice() => ControlEvent::Slice,
         }
+    }
+
+    /// The next event if a turn is due, whatever else the loop has to do.
+    pub(crate) fn take_turn(&mut self, now: Moment) -> Option<ControlEvent> {
+        if now < self.due {
+            return None;
+        }
+        self.due = now + TURN;
+        if let Some(Ok(request)) = self.lookups.try_join_next() {
+            return Some(ControlEvent::LookedUp(request));
+        }
+        let commands = self.commands.as_mut();
+        let command = commands.and_then(|commands| commands.try_recv().ok());
+        command
+            .map(ControlEvent::Command)
+            .or_else(|| self.queries.is_due(now).then_some(ControlEvent::Slice))
+    }
+
+    /// Handles an event, and then runs a slice of the queries: neither delays the other.
+    pub(crate) fn on_event(&mut self, event: ControlEvent, mut parts: Parts<'_>) {
+        match event {
+            ControlEvent::Command(command) => self.handle_command(command, &mut parts),
+            ControlEvent::LookedUp(request) => parts.issue_value(request),
+            ControlEvent::Slice => {}
+        }
+        self.queries.run_slice(&parts.view());
     }
 }
 
-async fn asked(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
+async fn receive(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
     let command = match commands {
         Some(commands) => commands.recv().await,
         None => None,
@@ -66,112 +126,5 @@ async fn asked(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
     match command {
         Some(command) => command,
         None => pending().await,
-    }
-}
-
-impl Daemon {
-    /// Does what somebody asks for, and goes on with the looks under way: neither holds up the
-    /// other.
-    pub(crate) fn attend(&mut self, command: Option<Command>) {
-        if let Some(command) = command {
-            self.command(command);
-        }
-        self.survey();
-    }
-
-    /// The same after a round, whatever else waits: answers that never end must not keep whoever
-    /// asks from one of his own.
-    pub(crate) fn attend_in_turn(&mut self) {
-        if self.woke >= self.control.turn {
-            self.control.turn = self.woke + TURN;
-            let commands = self.control.commands.as_mut();
-            let command = commands.and_then(|commands| commands.try_recv().ok());
-            self.attend(command);
-        }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::fs;
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use tokio::sync::oneshot;
-    use tokio::task::yield_now;
-
-    use super::*;
-    use crate::clock::Alarm;
-    use crate::control::{Listing, Problem, channel};
-    use crate::daemon::Round;
-    use crate::daemon::tasks::Completion;
-    use crate::settings::load;
-
-    /// A daemon of one token, with somebody who asks.
-    pub(crate) fn attended(folder: &Path) -> (Daemon, mpsc::Sender<Command>) {
-        let path = folder.join("tokenkeep.toml");
-        let state = folder.join("state");
-        let text = format!(
-            "state_dir = {state:?}\n[server.s]\nurl = \"http://127.0.0.1:1\"\n\
-             [token.t]\nserver = \"s\"\nenv = \"NOWHERE\"\n"
-        );
-        fs::write(&path, text).unwrap();
-        let settings = load(&path, std::iter::empty()).unwrap().settings;
-        let mut daemon = Daemon::new(settings, Arc::new(|| unreachable!()), None).unwrap();
-        let (sender, commands) = channel();
-        daemon.control.commands = Some(commands);
-        (daemon, sender)
-    }
-
-    /// Has the daemon go round, each time with answers that are there already, until somebody
-    /// else's has come.
-    async fn saturated<T>(
-        daemon: &mut Daemon,
-        mut answer: oneshot::Receiver<Result<T, Problem>>,
-    ) -> Option<Result<T, Problem>> {
-        let mut alarm = Alarm::new().unwrap();
-        let end = clock::now() + Duration::from_secs(10);
-        while clock::now() < end {
-            if let Ok(answer) = answer.try_recv() {
-                return Some(answer);
-            }
-            daemon.queries.spawn(async { Completion::Looked(Vec::new()) });
-            yield_now().await;
-            assert!(matches!(daemon.round(&mut alarm, pending()).await, Ok(Round::Worked)));
-        }
-        None
-    }
-
-    #[tokio::test]
-    async fn whoever_asks_is_answered_even_where_answers_to_checks_never_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut daemon, sender) = attended(folder.path());
-        let (reply, answer) = oneshot::channel();
-        sender.send(Command::Alive(reply)).await.unwrap();
-        assert_eq!(saturated(&mut daemon, answer).await, Some(Ok(())));
-    }
-
-    #[tokio::test]
-    async fn a_look_at_the_tokens_comes_to_its_end_even_then() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut daemon, sender) = attended(folder.path());
-        let (reply, answer) = oneshot::channel();
-        sender.send(Command::List(Listing::default(), reply)).await.unwrap();
-        let page = saturated(&mut daemon, answer).await.expect("an answer").unwrap();
-        assert_eq!(page.tokens.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_command_does_not_wait_for_the_end_of_all_looks() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut daemon, sender) = attended(folder.path());
-        let (looks, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
-        for reply in looks {
-            daemon.command(Command::List(Listing::default(), reply));
-        }
-        let (reply, _answer) = oneshot::channel();
-        sender.send(Command::Alive(reply)).await.unwrap();
-        assert!(matches!(daemon.control.next().await, Some(Command::Alive(_))));
-        assert!(daemon.control.next().await.is_none(), "a look goes on");
     }
 }

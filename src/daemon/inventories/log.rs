@@ -1,43 +1,44 @@
-//! What there is to tell of inventories, as log events. Places and faults, never content.
+//! Log events of inventories: places and errors, never content.
 
-use crate::daemon::inventories::{ChangeCounts, NameConflict};
+use super::NameConflict;
+use crate::daemon::tokens::ChangeCounts;
 use crate::events::{Fields, Given, Journal, Name, Severity};
 use crate::inventory::{BadLines, InventoryFault, Place};
 use crate::settings::Inventory;
 use crate::time::Moment;
 
-/// Tells what an inventory has brought, and how many tokens are from it now.
-pub(crate) fn loaded(
+/// Logs the changes of an inventory, and how many tokens it has.
+pub(super) fn loaded(
     journal: &mut Journal,
     now: Moment,
     inventory: &Inventory,
     tokens: u64,
-    tally: ChangeCounts,
+    changes: ChangeCounts,
 ) {
     let fields = Fields {
         inventory: Some(&inventory.name),
         path: Some(&inventory.whole()),
         tokens: Some(tokens),
-        tokens_added: Some(tally.added),
-        tokens_removed: Some(tally.removed),
-        tokens_changed: Some(tally.changed),
+        tokens_added: Some(changes.added),
+        tokens_removed: Some(changes.removed),
+        tokens_changed: Some(changes.changed),
         ..Fields::default()
     };
     let name = Name::InventoryLoaded;
     journal.write(now, name, Severity::Info, "the inventory was read", fields);
 }
 
-/// Writes what is wrong with one inventory, except what has been written before.
-pub(crate) struct Report<'a> {
-    pub(crate) journal: &'a mut Journal,
-    pub(crate) now: Moment,
-    pub(crate) inventory: &'a Inventory,
-    pub(crate) given: &'a mut Given,
+/// Logs the errors of one inventory, except errors that were logged before.
+pub(super) struct Report<'a> {
+    pub(super) journal: &'a mut Journal,
+    pub(super) now: Moment,
+    pub(super) inventory: &'a Inventory,
+    pub(super) given: &'a mut Given,
 }
 
 impl Report<'_> {
-    /// Tells that an inventory cannot be read, with what is bad if that is why.
-    pub(crate) fn unread(&mut self, tokens: u64, fault: &InventoryFault) {
+    /// Logs that an inventory cannot be read, with the bad lines if they are the reason.
+    pub(super) fn unread(&mut self, tokens: u64, fault: &InventoryFault) {
         if let Some(bad) = fault.bad() {
             self.bad_lines(bad);
         }
@@ -45,16 +46,16 @@ impl Report<'_> {
         self.warn(message, &self.inventory.whole(), &fault.to_string(), Some(tokens));
     }
 
-    /// Tells that an inventory brings no token.
-    pub(crate) fn empty(&mut self, tokens: u64) {
+    /// Logs that an inventory is empty.
+    pub(super) fn empty(&mut self, tokens: u64) {
         let error = "there is no token in it; to let go of all its tokens, remove its table from \
                      the configuration";
         let message = "the inventory is empty; the tokens that it brought before go on";
         self.warn(message, &self.inventory.whole(), error, Some(tokens));
     }
 
-    /// Tells what was skipped: one by one, as far as there is a list, then how much more.
-    pub(crate) fn bad_lines(&mut self, bad: &BadLines) {
+    /// Logs the lines that were skipped: the first ones one by one, then a count.
+    pub(super) fn bad_lines(&mut self, bad: &BadLines) {
         let message = "a line of the inventory is bad, and skipped";
         for bad in &bad.first {
             let place = match &bad.place {
@@ -66,11 +67,11 @@ impl Report<'_> {
         self.further(bad.further(), "bad, and skipped");
     }
 
-    /// Tells which names are taken, with both places.
-    pub(crate) fn collisions(&mut self, (first, count): &(Vec<NameConflict>, u64)) {
-        for NameConflict { name, place, taken } in first {
+    /// Logs the names that another token has, with both places.
+    pub(super) fn conflicts(&mut self, (first, count): &(Vec<NameConflict>, u64)) {
+        for NameConflict { name, place, owner } in first {
             let error = format!(
-                "{name} stands at {place} in [inventory.{}], and in {taken}, where it counts; \
+                "{name} stands at {place} in [inventory.{}], and in {owner}, where it counts; \
                  names are unique: remove one of the two, or rename it",
                 self.inventory.name
             );

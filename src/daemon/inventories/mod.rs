@@ -1,17 +1,18 @@
-//! The inventories as they are kept in stock: what each brings, and the readings under way.
+//! Inventories: many tokens from a file, a directory or a command.
 //!
-//! A reading runs on a thread of its own and comes in parts, each applied before the next is
-//! waited for: a million lines neither stand in memory twice nor hold the loop up. What is made
-//! of a part is not decided here.
+//! Owns the inventories, the watches on them and the threads that read them. A read comes in
+//! parts, each applied before the next is taken: a million lines are neither twice in memory nor
+//! do they block the loop. What the tokens of an inventory are is known to
+//! [`Tokens`](super::tokens::Tokens) only.
 
-pub(crate) mod death_checks;
-pub(crate) mod events;
-pub(crate) mod log;
+mod apply;
+mod death_checks;
+mod log;
+mod read;
 mod reconcile;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,207 +20,221 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::daemon::tasks::SECOND_LOOK;
-use crate::daemon::tasks::blocking::blocking;
-use crate::daemon::tokens::{InventoryId, TokenConfig};
-use crate::events::Given;
-use crate::inventory::{
-    BadLines, Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, Stamp, read_command,
-    read_file, read_folder, read_names,
-};
+pub(crate) use self::apply::InventoryRollout;
+
+use self::death_checks::{Compared, DeathChecks};
+use super::tasks::blocking::blocking;
+use super::tokens::{InventoryId, TokenBitSet, TokenConfig, Tokens};
+use crate::events::{Given, Journal};
+use crate::inventory::{BadLines, Bundle, InventoryFault, Reading, Stamp, is_passed_by};
 use crate::keeper::{TokenId, TokenSpec};
-use crate::secret::TokenValue;
 use crate::settings::{Inventory, InventorySource};
-use crate::token_file::{SourceFaultKind, Touched, Watcher};
+use crate::token_file::{Touched, Watcher};
 
-/// Parts that wait for the loop; the reading then waits as well.
-pub(crate) const WAITING_PARTS: usize = 2;
+/// Parts that wait for the loop; the read then waits as well.
+const WAITING_PARTS: usize = 2;
 
-/// Between a reading that finds something wrong or missing and the look that tells whether the
-/// file was only just being written.
+/// Time between an inconclusive read and the check whether the file was being written.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// One inventory, and what is known of it.
+/// The prefix of the link that Kubernetes replaces to change all files of a directory at once.
+const KUBERNETES_LINK: &[u8] = b"..";
+
+/// One inventory.
 #[derive(Debug)]
 pub(crate) struct InventoryState {
     pub(crate) settings: Inventory,
-    pub(crate) terms: Arc<TokenConfig>,
-    pub(crate) spec: TokenSpec,
-    /// How many tokens it has brought and not taken away again.
-    pub(crate) tokens: u64,
-    pub(crate) tally: ChangeCounts,
-    pub(crate) pass: Option<ReadPass>,
-    /// It has changed since the reading under way began.
-    pub(crate) again: bool,
-    /// Readings in a row that were not conclusive.
-    pub(crate) tries: u32,
-    /// It was said that it is open to others.
-    pub(crate) warned: bool,
-    /// Of a file: what it was when it was last read.
-    pub(crate) stamp: Option<Stamp>,
-    /// The same, when what is wrong with it was last reported.
-    pub(crate) reported: Option<Stamp>,
-    /// What was reported.
-    pub(crate) given: Given,
-    /// It has been read once, from its beginning to its end, and brought tokens.
-    pub(crate) read_whole: bool,
+    /// The configuration of its tokens.
+    config: Arc<TokenConfig>,
+    spec: TokenSpec,
+    pass: Option<ReadPass>,
+    /// The inventory has changed since the current read began.
+    read_again: bool,
+    /// Inconclusive reads in a row.
+    tries: u32,
+    /// Whether a warning about the source was logged.
+    is_warned: bool,
+    /// The file's stamp when it was last read.
+    stamp: Option<Stamp>,
+    /// The file's stamp when its errors were last logged.
+    reported: Option<Stamp>,
+    /// The errors that were logged.
+    given: Given,
+    /// The inventory was once read from beginning to end, and had tokens.
+    is_read_whole: bool,
 }
 
 impl InventoryState {
-    pub(crate) fn new(settings: Inventory, terms: Arc<TokenConfig>, spec: TokenSpec) -> Self {
+    fn new(settings: Inventory, config: Arc<TokenConfig>, spec: TokenSpec) -> Self {
         Self {
             settings,
-            terms,
+            config,
             spec,
-            tokens: 0,
-            tally: ChangeCounts::default(),
             pass: None,
-            again: false,
+            read_again: false,
             tries: 0,
-            warned: false,
+            is_warned: false,
             stamp: None,
             reported: None,
             given: Given::default(),
-            read_whole: false,
+            is_read_whole: false,
         }
     }
 }
 
-/// What has come of an inventory since that was last said.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChangeCounts {
-    pub(crate) added: u64,
-    pub(crate) removed: u64,
-    pub(crate) changed: u64,
-}
-
-/// A reading that is under way, or waits for its confirmation.
+/// A read that is running, or waits for its confirmation.
 #[derive(Debug, Default)]
-pub(crate) struct ReadPass {
-    pub(crate) number: u64,
-    /// Only some files of a folder are read.
-    pub(crate) partial: bool,
-    pub(crate) seen: TokenBitSet,
-    /// Tokens of a folder whose files are to be looked at one by one.
-    pub(crate) errands: Vec<TokenId>,
-    /// Names that are taken, with both places, and how many there are.
-    pub(crate) collisions: (Vec<NameConflict>, u64),
-    /// Lines with names that earlier ones have.
-    pub(crate) repeats: BadLines,
-    /// What it came to.
-    pub(crate) end: Option<Result<Reading, InventoryFault>>,
+struct ReadPass {
+    number: u64,
+    /// Only some files of a directory are read.
+    partial: bool,
+    seen: TokenBitSet,
+    /// Tokens of a directory whose files are to be read one by one.
+    reads: Vec<TokenId>,
+    /// Names that another token has, and how many there are.
+    conflicts: (Vec<NameConflict>, u64),
+    /// Lines with names that earlier lines have.
+    repeats: BadLines,
+    end: Option<Result<Reading, InventoryFault>>,
 }
 
-/// A name that stands in two places.
+/// A name that is listed twice.
 #[derive(Debug)]
-pub(crate) struct NameConflict {
-    pub(crate) name: Box<str>,
-    pub(crate) place: String,
-    pub(crate) taken: String,
-}
-
-/// A set of tokens: a bit for each.
-#[derive(Debug, Default)]
-pub(crate) struct TokenBitSet {
-    words: Vec<u64>,
-    pub(crate) count: u64,
-}
-
-impl TokenBitSet {
-    pub(crate) fn add(&mut self, id: TokenId) {
-        let (word, bit) = (id.index() / 64, 1 << (id.index() % 64));
-        if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
-        }
-        self.count += u64::from(self.words[word] & bit == 0);
-        self.words[word] |= bit;
-    }
-
-    pub(crate) fn has(&self, id: TokenId) -> bool {
-        self.words.get(id.index() / 64).is_some_and(|word| word & (1 << (id.index() % 64)) != 0)
-    }
+struct NameConflict {
+    name: Box<str>,
+    place: String,
+    /// Where the token with this name comes from.
+    owner: String,
 }
 
 /// Something that happened to an inventory.
 #[derive(Debug)]
 pub(crate) enum InventoryEvent {
-    /// Its file, or files in its folder, may have changed.
+    /// Its file, or files in its directory, may have changed.
     Touched(InventoryId, Touched),
-    /// A part of a reading.
+    /// A part was read.
     Part(InventoryId, u64, Bundle),
-    /// The end of a reading.
+    /// A read has ended.
     End(InventoryId, u64, Result<Reading, InventoryFault>),
-    /// A reading was not conclusive, and this is whether the file is still the same.
+    /// Whether the file is still the one that an inconclusive read has read.
     Settled(InventoryId, u64, bool),
+    /// The file was compared before deaths are acted on.
+    Compared(InventoryId, Compared),
+    /// Deaths have waited long enough for a read after the one with this number.
+    DeathsDue(InventoryId, u64),
 }
 
 /// All inventories.
 #[derive(Debug)]
 pub(crate) struct Inventories {
-    pub(crate) by_id: BTreeMap<InventoryId, InventoryState>,
-    last: u32,
+    by_id: BTreeMap<InventoryId, InventoryState>,
+    last_id: u32,
     last_pass: u64,
     watcher: Watcher,
     touched: Vec<u32>,
     sender: Sender<InventoryEvent>,
     receiver: Receiver<InventoryEvent>,
-    readings: JoinSet<()>,
-    /// Values that came for tokens whose re-auth was under way.
-    held_back: HashMap<TokenId, TokenValue>,
+    tasks: JoinSet<Option<InventoryEvent>>,
+    death_checks: DeathChecks,
 }
 
 impl Inventories {
-    /// No inventories yet. To be called within a runtime.
+    /// No inventories. To be called within a runtime.
     pub(crate) fn new() -> Self {
         let (sender, receiver) = channel(WAITING_PARTS);
         Self {
             by_id: BTreeMap::new(),
-            last: 0,
+            last_id: 0,
             last_pass: 0,
             watcher: Watcher::new(),
             touched: Vec::new(),
             sender,
             receiver,
-            readings: JoinSet::new(),
-            held_back: HashMap::new(),
+            tasks: JoinSet::new(),
+            death_checks: DeathChecks::default(),
         }
     }
 
-    /// The next thing that happens. Cancel-safe.
-    pub(crate) async fn news(&mut self) -> InventoryEvent {
+    /// Waits for the next event. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> InventoryEvent {
         loop {
             if let Some(key) = self.touched.pop() {
                 return InventoryEvent::Touched(InventoryId(key), self.watcher.take_touched(key));
             }
             tokio::select! {
                 biased;
-                Some(news) = self.receiver.recv() => return news,
+                Some(ended) = self.tasks.join_next() => if let Ok(Some(event)) = ended {
+                    return event;
+                },
+                Some(event) = self.receiver.recv() => return event,
                 touched = self.watcher.changed() => self.touched = touched,
-                Some(_) = self.readings.join_next() => {}
             }
         }
     }
 
-    /// The number of the inventory called `name`: a new one where there is none.
-    pub(crate) fn id_of(&mut self, name: &str) -> InventoryId {
-        let known = self.by_id.iter().find(|(_, stock)| stock.settings.name == name);
+    /// Handles an event. Returns the inventory if a read of it has ended.
+    pub(crate) fn on_event(
+        &mut self,
+        event: InventoryEvent,
+        tokens: &mut Tokens,
+        log: &mut Journal,
+    ) -> Option<InventoryId> {
+        match event {
+            InventoryEvent::Touched(id, Touched::All) => self.read_again(id),
+            InventoryEvent::Touched(id, Touched::Names(names)) => {
+                self.on_touched(id, names, tokens);
+            }
+            InventoryEvent::Part(id, pass, part) => {
+                if self.is_reading(id, pass) {
+                    self.apply_part(id, part, tokens, log);
+                }
+            }
+            InventoryEvent::End(id, pass, end) => {
+                if self.is_reading(id, pass) {
+                    self.on_end(id, pass, end);
+                    self.act_on_deaths_until(id, pass.saturating_sub(1), tokens);
+                    self.finish_pass_if_settled(id, pass, tokens, log);
+                    return Some(id);
+                }
+            }
+            InventoryEvent::Settled(id, pass, is_same) => {
+                if self.is_reading(id, pass) && is_same {
+                    self.finish_pass(id, true, tokens, log);
+                } else if self.is_reading(id, pass) {
+                    self.read(id, None);
+                }
+            }
+            InventoryEvent::Compared(id, compared) => self.on_compared(id, compared, tokens),
+            InventoryEvent::DeathsDue(id, pass) => self.act_on_deaths_until(id, pass, tokens),
+        }
+        None
+    }
+
+    /// The inventory with this number.
+    pub(crate) fn get(&self, id: InventoryId) -> Option<&InventoryState> {
+        self.by_id.get(&id)
+    }
+
+    /// The number of the inventory with this name: a new number if there is none.
+    fn id_of(&mut self, name: &str) -> InventoryId {
+        let known = self.by_id.iter().find(|(_, inventory)| inventory.settings.name == name);
         if let Some((id, _)) = known {
             return *id;
         }
-        self.last += 1;
-        InventoryId(self.last)
+        self.last_id += 1;
+        InventoryId(self.last_id)
     }
 
-    /// Whether every inventory has been read whole: a token that none of them has was removed.
-    pub(crate) fn all_read(&self) -> bool {
-        self.by_id.values().all(|stock| stock.read_whole)
+    /// Whether every inventory was read whole: a token that none of them lists was removed.
+    pub(crate) fn are_all_read(&self) -> bool {
+        self.by_id.values().all(|inventory| inventory.is_read_whole)
     }
 
-    /// Watches what can be watched. To be called before it is read.
-    pub(crate) fn watch(&mut self) {
+    /// Watches the files and directories. To be called before they are read.
+    fn watch(&mut self) {
         let (mut files, mut folders) = (Vec::new(), Vec::new());
-        for (id, stock) in &self.by_id {
-            match &stock.settings.source {
+        for (id, inventory) in &self.by_id {
+            match &inventory.settings.source {
                 InventorySource::File { path, .. } => files.push((id.0, path.clone())),
                 InventorySource::Dir(path) => folders.push((id.0, path.clone())),
                 InventorySource::Command { .. } => {}
@@ -229,142 +244,106 @@ impl Inventories {
         self.watcher.set_folders(folders);
     }
 
-    /// Takes note that a token is gone.
-    pub(crate) fn forget(&mut self, id: TokenId, stock: Option<InventoryId>) {
-        self.held_back.remove(&id);
-        if let Some(stock) = stock.and_then(|stock| self.by_id.get_mut(&stock)) {
-            stock.tokens = stock.tokens.saturating_sub(1);
+    /// All numbers and sources in order of the names: the first inventory by name wins a name
+    /// that two of them list.
+    fn sources(&self) -> Vec<(InventoryId, InventorySource)> {
+        let mut all: Vec<_> = self.by_id.iter().collect();
+        all.sort_by_key(|(_, inventory)| &inventory.settings.name);
+        all.into_iter().map(|(id, it)| (*id, it.settings.source.clone())).collect()
+    }
+
+    /// Reads every inventory again.
+    pub(crate) fn read_all(&mut self) {
+        for (id, _) in self.sources() {
+            self.read_again(id);
         }
     }
 
-    /// Keeps a value until its token's re-auth has ended.
-    pub(crate) fn hold_back(&mut self, id: TokenId, value: TokenValue) {
-        self.held_back.insert(id, value);
+    /// Reads an inventory, after the current read if there is one.
+    fn read_again(&mut self, id: InventoryId) {
+        let Some(inventory) = self.by_id.get_mut(&id) else { return };
+        if inventory.pass.as_ref().is_some_and(|pass| pass.end.is_none()) {
+            inventory.read_again = true;
+        } else {
+            self.read(id, None);
+        }
     }
 
-    pub(crate) fn take_held_back(&mut self, id: TokenId) -> Option<TokenValue> {
-        self.held_back.remove(&id)
+    fn is_reading(&self, id: InventoryId, number: u64) -> bool {
+        let pass = self.by_id.get(&id).and_then(|inventory| inventory.pass.as_ref());
+        pass.is_some_and(|pass| pass.number == number)
     }
 
-    /// Begins a pass over an inventory, of these files of its folder only if they are given.
-    pub(crate) fn begin(&mut self, id: InventoryId, partial: bool) -> Option<u64> {
-        let stock = self.by_id.get_mut(&id)?;
+    /// Files in a directory may have changed.
+    fn on_touched(
+        &mut self,
+        id: InventoryId,
+        names: impl IntoIterator<Item = OsString>,
+        tokens: &mut Tokens,
+    ) {
+        let Some(inventory) = self.by_id.get(&id) else { return };
+        if !matches!(inventory.settings.source, InventorySource::Dir(_)) {
+            return self.read_again(id);
+        }
+        let is_busy = inventory.pass.is_some();
+        let (mut known, mut new, mut all) = (Vec::new(), BTreeSet::new(), false);
+        for name in names {
+            let token = name.to_str().and_then(|name| tokens.registry.id_of(name));
+            match token.filter(|token| tokens.registry.is_listed_by(*token, id)) {
+                Some(token) => known.push(token),
+                None if name.as_encoded_bytes().starts_with(KUBERNETES_LINK) => all = true,
+                None if is_passed_by(&name) => {}
+                None => drop(new.insert(name)),
+            }
+        }
+        tokens.request_reads(known);
+        if all || (is_busy && !new.is_empty()) {
+            self.read_again(id);
+        } else if !new.is_empty() {
+            self.read(id, Some(new));
+        }
+    }
+
+    /// Begins a pass over an inventory.
+    fn begin(&mut self, id: InventoryId, partial: bool) -> Option<u64> {
+        let inventory = self.by_id.get_mut(&id)?;
         self.last_pass += 1;
-        stock.again = false;
-        stock.pass = Some(ReadPass { number: self.last_pass, partial, ..ReadPass::default() });
+        inventory.read_again = false;
+        inventory.pass = Some(ReadPass { number: self.last_pass, partial, ..ReadPass::default() });
         Some(self.last_pass)
     }
 
-    /// The number of the reading that was begun last, of any inventory.
-    pub(crate) const fn last_pass(&self) -> u64 {
-        self.last_pass
-    }
-
-    /// Starts to read an inventory, on a thread of its own.
-    pub(crate) fn read(&mut self, id: InventoryId, names: Option<BTreeSet<OsString>>) {
+    /// Starts to read an inventory, or these files of its directory only.
+    fn read(&mut self, id: InventoryId, names: Option<BTreeSet<OsString>>) {
         let Some(pass) = self.begin(id, names.is_some()) else { return };
-        let Some(stock) = self.by_id.get(&id) else { return };
-        let source = stock.settings.source.clone();
-        let sender = self.sender.clone();
-        self.readings.spawn(async move {
-            let end = read(source, names, (id, pass), &sender).await;
+        let Some(inventory) = self.by_id.get(&id) else { return };
+        let (source, sender) = (inventory.settings.source.clone(), self.sender.clone());
+        self.tasks.spawn(async move {
+            let end = read::read(source, names, (id, pass), &sender).await;
             // It fails when the daemon ends.
             let _ = sender.send(InventoryEvent::End(id, pass, end)).await;
+            None
         });
     }
 
-    /// Sees in a while whether an inventory's file is still the one that was read.
-    pub(crate) fn settle(&mut self, id: InventoryId, pass: u64, read: Option<Stamp>) {
-        let Some(stock) = self.by_id.get(&id) else { return };
-        let InventorySource::File { path, .. } = &stock.settings.source else { return };
-        let (path, sender) = (path.clone(), self.sender.clone());
-        self.readings.spawn(async move {
+    /// Checks after a time whether an inventory's file is still the one that was read.
+    fn settle(&mut self, id: InventoryId, pass: u64, read: Option<Stamp>) {
+        let Some(inventory) = self.by_id.get(&id) else { return };
+        let InventorySource::File { path, .. } = &inventory.settings.source else { return };
+        let (before_path, path) = (path.clone(), path.clone());
+        self.tasks.spawn(async move {
             let before = match read {
-                None => {
-                    blocking({
-                        let path = path.clone();
-                        move || Stamp::of(&path)
-                    })
-                    .await
-                }
+                None => blocking(move || Stamp::of(&before_path)).await,
                 read => read,
             };
             sleep(SETTLING).await;
-            let same = blocking(move || Stamp::of(&path)).await == before;
-            let _ = sender.send(InventoryEvent::Settled(id, pass, same)).await;
+            let is_same = blocking(move || Stamp::of(&path)).await == before;
+            Some(InventoryEvent::Settled(id, pass, is_same))
         });
     }
 }
 
-/// Reads an inventory, and passes on what it brings.
-async fn read(
-    source: InventorySource,
-    names: Option<BTreeSet<OsString>>,
-    (id, pass): (InventoryId, u64),
-    sender: &Sender<InventoryEvent>,
-) -> Result<Reading, InventoryFault> {
-    let (found, reading) = match (source, names) {
-        (InventorySource::Dir(path), Some(names)) => {
-            let read = move || {
-                let (mut found, mut half_done) = (Bundles::default(), false);
-                let reading = read_names(&path, &names, &mut |listed| {
-                    half_done |= is_half_done(&listed);
-                    found.add(listed);
-                    ControlFlow::Continue(())
-                });
-                (found, reading, half_done)
-            };
-            let (mut found, mut reading, half_done) = blocking(read.clone()).await;
-            if half_done {
-                sleep(SECOND_LOOK).await;
-                (found, reading, _) = blocking(read).await;
-            }
-            (found, reading?)
-        }
-        (InventorySource::Command { command, timeout, strict }, _) => {
-            read_command(&command, timeout, strict).await?
-        }
-        (source, _) => {
-            let sender = sender.clone();
-            let pass_on =
-                move |part| match sender.blocking_send(InventoryEvent::Part(id, pass, part)) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                };
-            return blocking(move || read_in_parts(&source, pass_on)).await;
-        }
-    };
-    for part in found {
-        // It fails when the daemon ends.
-        let _ = sender.send(InventoryEvent::Part(id, pass, part)).await;
-    }
-    Ok(reading)
-}
-
-/// Reads a file or a folder, and passes on what it brings in parts. A command brings nothing:
-/// its time is not its reader's.
-pub(crate) fn read_in_parts(
-    source: &InventorySource,
-    mut pass_on: impl FnMut(Bundle) -> ControlFlow<()>,
-) -> Result<Reading, InventoryFault> {
-    let mut part = Bundle::default();
-    let mut sink = |listed: Listed<'_>| {
-        part.add(listed);
-        if part.is_full() { pass_on(std::mem::take(&mut part)) } else { ControlFlow::Continue(()) }
-    };
-    let end = match source {
-        InventorySource::File { path, strict } => {
-            read_file(path, *strict, Repeats::HandedOver, &mut sink)
-        }
-        InventorySource::Dir(path) => read_folder(path, &mut sink),
-        InventorySource::Command { .. } => return Ok(Reading::default()),
-    };
-    // Who wants no more says so at the end as well.
-    let _ = pass_on(part);
-    end
-}
-
-/// Whether a file may just be being written.
-fn is_half_done(listed: &Listed<'_>) -> bool {
-    listed.value.as_ref().is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty))
+/// An inventory as its table in the configuration is called.
+fn table_name(name: &str) -> String {
+    format!("inventory.{name}")
 }

@@ -1,22 +1,22 @@
-//! A look for a page of tokens: what is looked for, and what is found.
+//! Queries for a page of tokens.
 
 use glob::Pattern;
 
+use super::top_k::{SeverityRank, TopK, rank};
+use super::views::View;
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
-use crate::daemon::Daemon;
-use crate::daemon::queries::top_k::{SeverityRank, TopK, rank};
 use crate::daemon::tokens::TokenRegistry;
 use crate::keeper::TokenId;
 use crate::lifecycle::{Glance, State};
 use crate::time::Moment;
 
-/// The most that one page holds: a millisecond's work to write down.
+/// Tokens of the longest page: it takes a millisecond to write.
 const LONGEST_PAGE: usize = 1_000;
 
-/// A page without a wish: what people read at once.
+/// Tokens of a page without a limit.
 const PAGE: usize = 100;
 
-/// One look.
+/// A query for a page.
 #[derive(Debug)]
 pub(crate) struct ListQuery {
     wanted: TokenFilter,
@@ -25,7 +25,7 @@ pub(crate) struct ListQuery {
     reply: Reply<Page>,
 }
 
-/// Which tokens are looked for.
+/// Which tokens are wanted.
 #[derive(Debug)]
 struct TokenFilter {
     name: Option<Pattern>,
@@ -34,9 +34,9 @@ struct TokenFilter {
 
 #[derive(Debug)]
 enum Found {
-    /// As they come, from a key on.
+    /// In no order, from a key on.
     Any { from: u32, keys: Vec<u32> },
-    /// The worst of all; and how many fit, those of earlier pages included.
+    /// The most urgent ones; and how many match, those of earlier pages included.
     Worst { after: Option<SeverityRank>, worst: TopK, matched: usize },
 }
 
@@ -52,15 +52,16 @@ impl TokenFilter {
         Ok(Self { name, states })
     }
 
-    fn fits(&self, state: State, id: TokenId, roster: &TokenRegistry) -> bool {
-        let named = |name: &Pattern| roster.token(id).is_some_and(|kept| name.matches(kept.name()));
+    fn matches(&self, state: State, id: TokenId, registry: &TokenRegistry) -> bool {
+        let named =
+            |name: &Pattern| registry.token(id).is_some_and(|entry| name.matches(entry.name()));
         (self.states.is_empty() || self.states.contains(&state))
             && self.name.as_ref().is_none_or(named)
     }
 }
 
 impl ListQuery {
-    /// A look for `listing`; what cannot be looked for is answered at once.
+    /// A query for `listing`. An invalid one is answered at once.
     pub(crate) fn begin(listing: &Listing, reply: Reply<Page>) -> Option<Self> {
         let limit = listing.limit.unwrap_or(PAGE);
         let parts = TokenFilter::parse(listing).and_then(|wanted| {
@@ -84,22 +85,22 @@ impl ListQuery {
                 Some(Self { wanted, limit, found, reply })
             }
             Err(problem) => {
-                // Whoever asked may have gone.
+                // The client may be gone.
                 let _ = reply.send(Err(problem));
                 None
             }
         }
     }
 
-    /// Where it begins, if it goes its own way; `None` where it goes past all tokens.
-    pub(crate) const fn goes_alone_from(&self) -> Option<u32> {
+    /// The key that it begins with, if it does not need all tokens.
+    pub(crate) const fn first_key(&self) -> Option<u32> {
         match self.found {
             Found::Any { from, .. } => Some(from),
             Found::Worst { .. } => None,
         }
     }
 
-    /// Whether it takes more than a glance at each token.
+    /// Whether it needs the tokens' names.
     pub(crate) const fn reads_names(&self) -> bool {
         self.wanted.name.is_some()
     }
@@ -108,23 +109,23 @@ impl ListQuery {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn see(&mut self, id: TokenId, glance: Glance, roster: &TokenRegistry) {
-        if !self.wanted.fits(glance.state, id, roster) {
+    pub(crate) fn visit(&mut self, id: TokenId, summary: Glance, registry: &TokenRegistry) {
+        if !self.wanted.matches(summary.state, id, registry) {
             return;
         }
         match &mut self.found {
             Found::Any { keys, .. } => keys.push(id.key()),
             Found::Worst { after, worst, matched } => {
                 *matched += 1;
-                let rank = rank(glance, id.key());
+                let rank = rank(summary, id.key());
                 if after.is_none_or(|after| rank > after) {
-                    worst.see(rank);
+                    worst.visit(rank);
                 }
             }
         }
     }
 
-    /// Whether a page is full, so that what follows is for the next one.
+    /// Whether the page is full.
     pub(crate) const fn is_full(&self) -> bool {
         match &self.found {
             Found::Any { keys, .. } => keys.len() >= self.limit,
@@ -133,14 +134,15 @@ impl ListQuery {
     }
 }
 
-impl Daemon {
-    /// The answer to a look that has come up to the key `next`.
-    pub(crate) fn conclude_search(&self, search: ListQuery, next: u32) {
-        let ListQuery { limit, found, reply, .. } = search;
+impl ListQuery {
+    /// Answers the query, whose scan has ended before the key `next`.
+    pub(super) fn answer(self, view: &View<'_>, next: u32) {
+        let Self { limit, found, reply, .. } = self;
+        let scheduler = &view.tokens.scheduler;
         let (keys, matched, next) = match found {
             Found::Any { keys, .. } => {
                 let last = (State::Alive, Moment::default(), next.saturating_sub(1));
-                let cursor = (next < self.tokens.scheduler.numbers()).then(|| write_cursor(last));
+                let cursor = (next < scheduler.numbers()).then(|| write_cursor(last));
                 (keys, None, cursor)
             }
             Found::Worst { worst, matched, .. } => {
@@ -151,16 +153,16 @@ impl Daemon {
                 (ranks.into_iter().map(|(.., key)| key).collect(), Some(matched), cursor)
             }
         };
-        let ids = keys.iter().filter_map(|key| self.tokens.scheduler.id_of(*key));
-        let tokens = ids.filter_map(|id| self.view(id)).collect();
-        let config_rejected = self.config_rejected.clone();
-        let page = Page { counts: self.counts(), matched, tokens, next, config_rejected };
-        // Whoever asked may have gone.
+        let ids = keys.iter().filter_map(|key| scheduler.id_of(*key));
+        let tokens = ids.filter_map(|id| view.token(id)).collect();
+        let config_rejected = view.config_rejected.cloned();
+        let page = Page { counts: view.counts(), matched, tokens, next, config_rejected };
+        // The client may be gone.
         let _ = reply.send(Ok(page));
     }
 }
 
-/// `STATE.BOUND.KEY`, where the page before ended.
+/// `STATE.BOUND.KEY` of the last token of a page.
 fn write_cursor((state, bound, key): SeverityRank) -> String {
     format!("{}.{}.{key}", state.as_str(), bound.as_millis())
 }

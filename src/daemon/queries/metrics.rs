@@ -1,4 +1,4 @@
-//! The metrics as they are at one moment: what was counted, and how the tokens are.
+//! Queries for metrics: the metrics that were counted, and those that are read off the tokens.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -13,11 +13,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::views::View;
 use crate::clock;
 use crate::control::Reply;
-use crate::daemon::Daemon;
 use crate::daemon::metrics::Labels;
-use crate::events::Guard;
 use crate::keeper::{ServerId, TokenId};
 use crate::lifecycle::{Glance, State};
 use crate::time::Moment;
@@ -25,32 +24,32 @@ use crate::time::Moment;
 type Gauges = Family<Labels, Gauge>;
 type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
-/// From lives of a demo to the longest that the API grants.
+/// Buckets of remaining lives: from a demo's to the longest that the API grants.
 const LIFE: [f64; 11] =
     [1.0, 10.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0];
 
-/// The same in milliseconds: a million are counted at once.
+/// The same in milliseconds, as a million are counted at once.
 const LIFE_MS: [u64; 11] = [
     1_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000,
     43_200_000, 86_400_000,
 ];
 
-/// Tokens that may have gauges of their own: a page of metrics is read every few seconds.
+/// Tokens that can have gauges of their own: metrics are read every few seconds.
 const NAMED: usize = 1_000;
 
-/// How long the tokens of each server have left.
+/// A query for metrics.
 #[derive(Debug)]
 pub(crate) struct MetricsQuery {
     now: Moment,
-    /// By the servers' numbers.
-    lives: Vec<Tally>,
-    /// Who waits for it, and whether tokens may be named to them.
+    /// The remaining lives by the servers' numbers.
+    lives: Vec<LifeHistogram>,
+    /// The clients that wait, and whether they may see names of tokens.
     replies: Vec<(bool, Reply<Registry>)>,
 }
 
-/// A histogram without the locks of one that others write to: a million are counted at once.
+/// A histogram without locks, as a million values are counted at once.
 #[derive(Debug, Clone, Default)]
-struct Tally {
+struct LifeHistogram {
     /// Up to each of [`LIFE`], and beyond.
     buckets: [u64; LIFE.len() + 1],
     sum_ms: u64,
@@ -58,7 +57,7 @@ struct Tally {
     shortest_ms: Option<u64>,
 }
 
-impl Tally {
+impl LifeHistogram {
     fn add(&mut self, left_ms: u64) {
         self.buckets[LIFE_MS.partition_point(|up_to| *up_to < left_ms)] += 1;
         self.sum_ms = self.sum_ms.saturating_add(left_ms);
@@ -66,17 +65,17 @@ impl Tally {
     }
 }
 
-/// A tally among metrics.
+/// A histogram among metrics.
 #[derive(Debug, Clone, Default)]
-struct Lives(Arc<OnceLock<Tally>>);
+struct Lives(Arc<OnceLock<LifeHistogram>>);
 
 impl EncodeMetric for Lives {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(tally) = self.0.get() else { return Ok(()) };
+        let Some(histogram) = self.0.get() else { return Ok(()) };
         let up_to = LIFE.into_iter().chain([f64::MAX]);
-        let buckets: Vec<_> = up_to.zip(tally.buckets).collect();
-        let count = tally.buckets.iter().sum();
-        encoder.encode_histogram::<NoLabelSet>(seconds(tally.sum_ms), count, &buckets, None)
+        let buckets: Vec<_> = up_to.zip(histogram.buckets).collect();
+        let count = histogram.buckets.iter().sum();
+        encoder.encode_histogram::<NoLabelSet>(seconds(histogram.sum_ms), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -89,11 +88,11 @@ impl TypedMetric for Lives {
 }
 
 impl MetricsQuery {
-    pub(crate) fn begin(names: bool, reply: Reply<Registry>) -> Self {
+    pub(crate) fn new(names: bool, reply: Reply<Registry>) -> Self {
         Self { now: clock::now(), lives: Vec::new(), replies: vec![(names, reply)] }
     }
 
-    /// Another one that has not begun either: what is seen is for both.
+    /// Adds a query that has not begun either: they share the counts.
     pub(crate) fn join(&mut self, other: Self) {
         self.replies.extend(other.replies);
     }
@@ -102,68 +101,68 @@ impl MetricsQuery {
         self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(crate) fn see(&mut self, glance: Glance, server: ServerId) {
-        let Some(bound) = glance.bound else { return };
+    pub(crate) fn visit(&mut self, summary: Glance, server: ServerId) {
+        let Some(bound) = summary.bound else { return };
         let server = server.index();
         if self.lives.len() <= server {
-            self.lives.resize_with(server + 1, Tally::default);
+            self.lives.resize_with(server + 1, LifeHistogram::default);
         }
         self.lives[server].add(bound.as_millis().saturating_sub(self.now.as_millis()));
     }
 }
 
-impl Daemon {
-    pub(crate) fn conclude_scrape(&self, mut scrape: MetricsQuery) {
-        for (names, reply) in std::mem::take(&mut scrape.replies) {
-            // Whoever asked may have gone.
-            let _ = reply.send(Ok(self.registry(&scrape, names)));
+impl MetricsQuery {
+    /// Answers all who wait.
+    pub(super) fn answer(mut self, view: &View<'_>) {
+        for (names, reply) in std::mem::take(&mut self.replies) {
+            // The client may be gone.
+            let _ = reply.send(Ok(self.registry(view, names)));
         }
     }
 
-    fn registry(&self, scrape: &MetricsQuery, names: bool) -> Registry {
+    fn registry(&self, view: &View<'_>, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
-        self.figures.register(&mut registry);
-        self.register_servers(scrape, &mut registry);
+        view.metrics.register(&mut registry);
+        self.register_servers(view, &mut registry);
         if names {
-            self.register_named(&mut registry, scrape.now);
+            register_named(view, &mut registry, self.now);
         }
         let successful = Gauge::<i64>::default();
-        successful.set(i64::from(self.config_rejected.is_none()));
+        successful.set(i64::from(view.config_rejected.is_none()));
         registry.register(
             "config_last_reload_successful",
             "1 if the configuration on disk was accepted when it was last read, 0 if it was not",
             successful,
         );
-        let dropped = self.log.as_ref().map_or(0, Guard::dropped_lines);
         registry.register(
             "log_lines_dropped",
             "Lines that the reader of the log was too slow to take",
-            ConstCounter::new(dropped),
+            ConstCounter::new(view.dropped_lines),
         );
         registry
     }
 
-    fn register_servers(&self, scrape: &MetricsQuery, registry: &mut Registry) {
+    fn register_servers(&self, view: &View<'_>, registry: &mut Registry) {
         let (tokens, available) = (Gauges::default(), Gauges::default());
         let (lives, shortest) = (Family::<Labels, Lives>::default(), FloatGauges::default());
-        for server in &self.settings.servers {
-            let Some(id) = self.tokens.registry.server_of(&server.name) else { continue };
+        for server in &view.settings.servers {
+            let Some(id) = view.tokens.registry.server_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
-            let census = self.tokens.scheduler.census_of(id);
+            let census = view.tokens.scheduler.census_of(id);
             for state in State::ALL {
                 let state_label = vec![("state", state.as_str().to_owned())];
                 let labels = [labels.clone(), state_label].concat();
                 tokens.get_or_create(&labels).set(whole(census.of(state)));
             }
-            available.get_or_create(&labels).set(i64::from(self.is_available(id)));
-            let tally = scrape.lives.get(id.index()).cloned().unwrap_or_default();
-            if let Some(left_ms) = tally.shortest_ms {
+            available.get_or_create(&labels).set(i64::from(view.tokens.is_available(id)));
+            let histogram = self.lives.get(id.index()).cloned().unwrap_or_default();
+            if let Some(left_ms) = histogram.shortest_ms {
                 shortest.get_or_create(&labels).set(seconds(left_ms));
             }
             // It is new, and so not set yet.
-            let _ = lives.get_or_create(&labels).0.set(tally);
+            let _ = lives.get_or_create(&labels).0.set(histogram);
         }
         registry.register("tokens", "Tokens by their state", tokens);
         registry.register(
@@ -184,28 +183,28 @@ impl Daemon {
             shortest,
         );
     }
+}
 
-    fn register_named(&self, registry: &mut Registry, now: Moment) {
-        let (alive, remaining) = (Gauges::default(), FloatGauges::default());
-        let named = self.settings.tokens.iter().filter(|token| token.metrics).take(NAMED);
-        for token in named {
-            let id: Option<TokenId> = self.tokens.registry.id_of(&token.name);
-            let Some(known) = id.and_then(|id| self.tokens.scheduler.token(id)) else { continue };
-            let labels = vec![("token", token.name.clone())];
-            let lives = matches!(known.state(), State::Alive | State::Retrying);
-            alive.get_or_create(&labels).set(i64::from(lives));
-            if let Some(bound) = known.bound() {
-                remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
-            }
+fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
+    let (alive, remaining) = (Gauges::default(), FloatGauges::default());
+    let named = view.settings.tokens.iter().filter(|token| token.metrics).take(NAMED);
+    for token in named {
+        let id: Option<TokenId> = view.tokens.registry.id_of(&token.name);
+        let Some(known) = id.and_then(|id| view.tokens.scheduler.token(id)) else { continue };
+        let labels = vec![("token", token.name.clone())];
+        let lives = matches!(known.state(), State::Alive | State::Retrying);
+        alive.get_or_create(&labels).set(i64::from(lives));
+        if let Some(bound) = known.bound() {
+            remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
         }
-        registry.register("token_alive", "1 if the token is known to live", alive);
-        registry.register_with_unit(
-            "token_remaining_life",
-            "What the token has left of its life",
-            Unit::Seconds,
-            remaining,
-        );
     }
+    registry.register("token_alive", "1 if the token is known to live", alive);
+    registry.register_with_unit(
+        "token_remaining_life",
+        "What the token has left of its life",
+        Unit::Seconds,
+        remaining,
+    );
 }
 
 fn whole(count: usize) -> i64 {
@@ -221,14 +220,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lives_are_counted_in_the_buckets_that_are_told() {
+    fn lives_are_counted_in_the_buckets_that_are_exported() {
         let ends = LIFE_MS.map(|millis| format!("{:?}", seconds(millis)));
         assert_eq!(ends, LIFE.map(|up_to| format!("{up_to:?}")));
-        let mut tally = Tally::default();
+        let mut histogram = LifeHistogram::default();
         for left in [0, 1_000, 1_001, 86_400_000, 86_400_001] {
-            tally.add(left);
+            histogram.add(left);
         }
-        assert_eq!(tally.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!((tally.sum_ms, tally.shortest_ms), (172_802_002, Some(0)));
+        assert_eq!(histogram.buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!((histogram.sum_ms, histogram.shortest_ms), (172_802_002, Some(0)));
     }
 }

@@ -1,35 +1,35 @@
-//! The worst of many tokens, in their order, found in one walk past all of them.
+//! Top-k selection: the most urgent of many tokens, found in one pass.
 //!
-//! Costs next to nothing for a token that is better than those found so far, and never much
-//! for any other: whatever order they come in.
+//! The cost for a token that is less urgent than those found is a comparison; for any other it is
+//! constant on average, in whatever order the tokens come.
 
 use crate::lifecycle::{Glance, State};
 use crate::time::Moment;
 
-/// How urgent a token is: the worst state first, then the nearest end.
-pub(crate) type SeverityRank = (State, Moment, u32);
+/// How urgent a token is: the worst state first, then the earliest expiry.
+pub(super) type SeverityRank = (State, Moment, u32);
 
 /// The rank of the token with this key.
-pub(crate) fn rank(glance: Glance, key: u32) -> SeverityRank {
+pub(super) fn rank(glance: Glance, key: u32) -> SeverityRank {
     (glance.state, glance.bound.unwrap_or_default(), key)
 }
 
-/// So many tokens at the most, the worst of those that were seen.
+/// The `k` most urgent tokens of those that were visited.
 #[derive(Debug)]
-pub(crate) struct TopK {
+pub(super) struct TopK {
     most: usize,
-    /// In no order, and up to as many again as are wanted.
+    /// In no order; fewer than twice as many as are wanted.
     found: Vec<SeverityRank>,
-    /// Whoever is better than this is none of them.
+    /// A token that is less urgent than this is none of them.
     best: Option<SeverityRank>,
 }
 
 impl TopK {
-    pub(crate) const fn new(most: usize) -> Self {
+    pub(super) const fn new(most: usize) -> Self {
         Self { most, found: Vec::new(), best: None }
     }
 
-    pub(crate) fn see(&mut self, rank: SeverityRank) {
+    pub(super) fn visit(&mut self, rank: SeverityRank) {
         if self.best.is_some_and(|best| rank > best) {
             return;
         }
@@ -39,7 +39,7 @@ impl TopK {
         }
     }
 
-    /// Forgets those that are not wanted.
+    /// Drops the tokens that are not wanted.
     fn cut(&mut self) {
         if self.found.len() > self.most
             && let Some(last) = self.most.checked_sub(1)
@@ -50,14 +50,14 @@ impl TopK {
         }
     }
 
-    /// Those found, in no order.
-    pub(crate) fn found(mut self) -> Vec<SeverityRank> {
+    /// The tokens found, in no order.
+    pub(super) fn found(mut self) -> Vec<SeverityRank> {
         self.cut();
         self.found
     }
 
-    /// Those found, the worst first.
-    pub(crate) fn in_order(self) -> Vec<SeverityRank> {
+    /// The tokens found, the most urgent first.
+    pub(super) fn in_order(self) -> Vec<SeverityRank> {
         let mut found = self.found();
         found.sort_unstable();
         found
@@ -74,19 +74,19 @@ mod tests {
 
     fn worst(most: usize, ranks: impl IntoIterator<Item = SeverityRank>) -> Vec<SeverityRank> {
         let mut worst = TopK::new(most);
-        ranks.into_iter().for_each(|rank| worst.see(rank));
+        ranks.into_iter().for_each(|rank| worst.visit(rank));
         worst.in_order()
     }
 
     #[test]
-    fn the_worst_states_come_first_and_then_the_nearest_ends() {
+    fn worst_state_comes_first_and_then_the_earliest_expiry() {
         let dead = (State::Expired, Moment::default(), 7);
         let found = worst(3, [alive(9, 1), alive(5, 2), dead, alive(7, 3)]);
         assert_eq!(found, [dead, alive(5, 2), alive(7, 3)]);
     }
 
     #[test]
-    fn they_are_the_same_in_whatever_order_they_come() {
+    fn result_does_not_depend_on_the_order() {
         let all: Vec<_> = (0..1_000).map(|n| alive(u64::from(n % 37), n)).collect();
         let mut sorted = all.clone();
         sorted.sort_unstable();
@@ -99,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_twice_as_many_as_are_wanted_are_held() {
+    fn fewer_than_twice_as_many_as_are_wanted_are_kept() {
         let mut worst = TopK::new(10);
         for n in (0..10_000).rev() {
-            worst.see(alive(n, 0));
+            worst.visit(alive(n, 0));
             assert!(worst.found.len() < 20);
         }
     }

@@ -1,77 +1,103 @@
-//! What the daemon shows of its tokens and servers; never a value.
+//! What clients see of tokens and servers; never a value.
 
 use crate::clock;
-use crate::control::{Counts, EventView, ReauthView, ServerView, Story, TokenView};
-use crate::daemon::Daemon;
-use crate::events::{Happened, Severity};
+use crate::control::{
+    ConfigRejection, Counts, EventView, ReauthView, ServerView, Story, TokenView,
+};
+use crate::daemon::inventories::Inventories;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::tokens::Tokens;
+use crate::events::{Happened, Journal, Severity};
 use crate::keeper::{Census, TokenId};
 use crate::lifecycle::{Method, State};
+use crate::settings::Settings;
 use crate::time::{Moment, whole_millis};
 
-/// Events in a token's story: more than anybody reads at once.
+/// The last events of a token that are shown.
 const EVENTS: usize = 100;
 
-impl Daemon {
+/// A read-only view of the daemon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) tokens: &'a Tokens,
+    pub(crate) inventories: &'a Inventories,
+    pub(crate) settings: &'a Settings,
+    pub(crate) config_rejected: Option<&'a ConfigRejection>,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) log: &'a Journal,
+    /// Lines that the log has dropped.
+    pub(crate) dropped_lines: u64,
+}
+
+impl View<'_> {
+    /// How many tokens are in each state.
     pub(crate) fn counts(&self) -> Counts {
         counted(&self.tokens.scheduler.census())
     }
 
-    pub(crate) fn view(&self, id: TokenId) -> Option<TokenView> {
-        let (token, kept) = (self.tokens.scheduler.token(id)?, self.tokens.registry.token(id)?);
+    /// One token, as a row of a list.
+    pub(super) fn token(&self, id: TokenId) -> Option<TokenView> {
+        let Tokens { scheduler, registry, .. } = self.tokens;
+        let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
-        let stock = kept.stock().and_then(|stock| self.stocks.by_id.get(&stock));
+        let inventory = entry.inventory().and_then(|inventory| self.inventories.get(inventory));
         let reading = token.reading();
-        let next_check = self.tokens.scheduler.next_check(id);
+        let next_check = scheduler.next_check(id);
         Some(TokenView {
-            name: kept.name().to_owned(),
-            server: self.tokens.registry.remote(kept.terms().server).settings.name.clone(),
-            inventory: stock.map(|stock| stock.settings.name.clone()),
+            name: entry.name().to_owned(),
+            server: registry.server(entry.config().server).settings.name.clone(),
+            inventory: inventory.map(|inventory| inventory.settings.name.clone()),
             state: token.state().as_str().to_owned(),
             remaining_ms: token.bound().map(|bound| signed(bound, now)),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
             busy: token.is_busy(),
-            renews_by: renews_by(self.tokens.scheduler.renews_by(kept.terms().server)),
+            renews_by: renews_by(scheduler.renews_by(entry.config().server)),
         })
     }
 
-    pub(crate) fn story(&self, id: TokenId) -> Option<Story> {
-        let (token, kept) = (self.tokens.scheduler.token(id)?, self.tokens.registry.token(id)?);
+    /// One token in detail.
+    pub(crate) fn token_detail(&self, id: TokenId) -> Option<Story> {
+        let Tokens { scheduler, registry, .. } = self.tokens;
+        let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
-        let policy = self.tokens.scheduler.spec(id).and_then(|spec| spec.policy.reauth);
-        let reauth = kept.terms().reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
-            name: reauth.name.clone(),
-            attempts_left: token.attempts_left(&policy, now),
-            max_attempts: policy.max_attempts.get(),
-            next_attempt_ms: token.next_attempt().map(|next| whole_millis(next.since(now))),
-        });
+        let policy = scheduler.spec(id).and_then(|spec| spec.policy.reauth);
+        let reauth =
+            entry.config().reauth.as_ref().zip(policy).map(|(reauth, policy)| ReauthView {
+                name: reauth.name.clone(),
+                attempts_left: token.attempts_left(&policy, now),
+                max_attempts: policy.max_attempts.get(),
+                next_attempt_ms: token.next_attempt().map(|next| whole_millis(next.since(now))),
+            });
         Some(Story {
-            token: self.view(id)?,
+            token: self.token(id)?,
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self.journal.ring().of(kept.name(), EVENTS).into_iter().map(event).collect(),
+            events: self.log.ring().of(entry.name(), EVENTS).into_iter().map(event).collect(),
         })
     }
 
-    pub(crate) fn server_views(&self) -> Vec<ServerView> {
+    /// The configured servers.
+    pub(crate) fn servers(&self) -> Vec<ServerView> {
         let now = clock::now();
+        let Tokens { scheduler, registry, .. } = self.tokens;
         let servers = self.settings.servers.iter().filter_map(|server| {
-            let id = self.tokens.registry.server_of(&server.name)?;
+            let id = registry.server_of(&server.name)?;
             Some(ServerView {
                 name: server.name.clone(),
-                tokens: self.tokens.scheduler.census_of(id).total(),
-                available: self.is_available(id),
-                quiet_ms: whole_millis(self.tokens.scheduler.quiet_until(id).since(now)),
-                renews_by: renews_by(self.tokens.scheduler.renews_by(id)),
+                tokens: scheduler.census_of(id).total(),
+                available: self.tokens.is_available(id),
+                quiet_ms: whole_millis(scheduler.quiet_until(id).since(now)),
+                renews_by: renews_by(scheduler.renews_by(id)),
             })
         });
         servers.collect()
     }
 }
 
-pub(crate) fn counted(census: &Census) -> Counts {
+pub(super) fn counted(census: &Census) -> Counts {
     Counts {
         total: census.total(),
         alive: census.of(State::Alive),
@@ -84,7 +110,7 @@ pub(crate) fn counted(census: &Census) -> Counts {
     }
 }
 
-pub(crate) const fn level(severity: Severity) -> &'static str {
+pub(super) const fn level(severity: Severity) -> &'static str {
     match severity {
         Severity::Debug => "debug",
         Severity::Info => "info",
@@ -93,7 +119,7 @@ pub(crate) const fn level(severity: Severity) -> &'static str {
     }
 }
 
-/// Milliseconds from `now` to `bound`, negative once that has passed.
+/// Milliseconds from `now` to `bound`: negative if that has passed.
 fn signed(bound: Moment, now: Moment) -> i64 {
     let whole = |later: Moment, earlier| i64::try_from(whole_millis(later.since(earlier)));
     if bound >= now {

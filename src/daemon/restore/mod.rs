@@ -1,230 +1,190 @@
-//! What an earlier run has left, taken from the store at the start.
-//!
-//! Whatever cannot be had of it costs a warning and checks, and nothing else.
+//! Restores persisted state at startup. State that cannot be read costs a warning and checks, and
+//! nothing else.
 
-pub(crate) mod deferred;
+mod deferred;
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub(crate) use self::deferred::DeferredRestore;
+
+use super::notices;
+use super::tokens::{TokenBitSet, Tokens, window_end};
 use crate::clock;
-use crate::daemon::inventories::TokenBitSet;
-use crate::daemon::tokens::Tokens;
-use crate::daemon::tokens::source_changes::DeferredSourceChanges;
-use crate::daemon::{Daemon, notices};
-use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, TokenId};
-use crate::lifecycle::{Attempts, Method, Resumed, SourceChange};
-use crate::store::{Count, Counted, Life, Recalled, Store};
+use crate::events::{Fields, Journal, Name, Severity};
+use crate::keeper::Failures;
+use crate::lifecycle::{Method, SourceChange};
+use crate::store::{Count, Counted, Recalled, Store};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
-type Read = Result<(), StoreFault>;
+/// The state of an earlier run, while the daemon starts.
+#[derive(Debug)]
+pub(crate) struct Restore<'a> {
+    pub(crate) store: Option<Store>,
+    pub(crate) state_dir: &'a Path,
+}
 
-impl Daemon {
-    /// What came of opening the store: not being able to use it is a warning.
-    pub(crate) fn opened(&mut self, store: Result<Store, StoreFault>) -> Option<Store> {
+impl<'a> Restore<'a> {
+    /// Begins with the result of opening the database: an unusable one is a warning.
+    pub(crate) fn new(
+        store: Result<Store, StoreFault>,
+        state_dir: &'a Path,
+        log: &mut Journal,
+    ) -> Self {
+        let mut restore = Self { store: None, state_dir };
         match store {
-            Ok(mut store) => {
-                self.warn_of_damage(&mut store);
-                Some(store)
+            Ok(store) => {
+                restore.store = Some(store);
+                restore.warn_of_damage(log);
             }
-            Err(fault) => {
-                self.warn_of_state(
-                    "the state directory cannot be used; a restart begins anew, and loses new \
-                     values of tokens that have no file, and the count of re-auth attempts",
-                    &fault,
-                );
-                None
-            }
+            Err(error) => restore.warn(
+                log,
+                "the state directory cannot be used; a restart begins anew, and loses new values \
+                 of tokens that have no file, and the count of re-auth attempts",
+                &error,
+            ),
+        }
+        restore
+    }
+
+    fn warn(&self, log: &mut Journal, message: &str, error: &StoreFault) {
+        warn_of_state(log, self.state_dir, message, error);
+    }
+
+    fn warn_of_damage(&mut self, log: &mut Journal) {
+        if let Some(error) = self.store.as_mut().and_then(Store::set_aside) {
+            self.warn(log, "what an earlier run has left cannot be used", &error);
         }
     }
 
-    fn warn_of_damage(&mut self, store: &mut Store) {
-        if let Some(fault) = store.set_aside() {
-            self.warn_of_state("what an earlier run has left cannot be used", &fault);
+    /// Reads one part of the database; the startup continues without what cannot be read.
+    fn read(
+        &mut self,
+        log: &mut Journal,
+        part: impl FnOnce(&mut Store, &mut Journal) -> Result<(), StoreFault>,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        if let Err(error) = part(store, log) {
+            self.warn(log, "what an earlier run has left cannot be read", &error);
         }
+        self.warn_of_damage(log);
     }
 
-    pub(crate) fn warn_of_state(&mut self, message: &str, fault: &StoreFault) {
-        let error = fault.to_string();
-        let path = self.settings.state_dir.display().to_string();
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            message,
-            Fields { error: Some(&error), path: Some(&path), ..Fields::default() },
-        );
-    }
-
-    /// Does one part of the reading; the rest of the start goes on without what it has not got.
-    fn read(&mut self, store: &mut Store, part: impl FnOnce(&mut Self, &mut Store) -> Read) {
-        if let Err(fault) = part(self, store) {
-            self.warn_of_state("what an earlier run has left cannot be read", &fault);
-        }
-        self.warn_of_damage(store);
-    }
-
-    /// The values that earlier runs kept: to be had before the sources are looked at.
-    pub(crate) fn recall_values(&mut self, store: &mut Store) {
-        self.read(store, |daemon, store| {
+    /// Loads the persisted values. To be called before tokens are added.
+    pub(crate) fn load_values(&mut self, tokens: &mut Tokens, log: &mut Journal) {
+        self.read(log, |store, _| {
             let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
-            let longest = daemon.settings.keep_removed;
+            let longest = tokens.recorder.keep_removed;
             store.values(|name, stored, until_ms| {
                 let until = until_ms.map(|until_ms| {
-                    daemon.memory.removed.push(name.into());
                     let left = until_ms.saturating_sub(wall).max(0).unsigned_abs();
                     now + Duration::from_millis(left).min(longest)
                 });
-                daemon.memory.absent.keep_value(name, stored, until);
+                tokens.recorder.load_value(name, stored, until);
             })
         });
     }
 
-    /// Puts what an earlier run has counted and learned where it belongs.
-    pub(crate) fn recall_counts(&mut self, store: &mut Store) {
+    /// Restores attempt counts and renewal methods.
+    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut Journal) {
         let (now, wall) = (clock::now(), clock::wall_clock());
-        self.read(store, |daemon, store| {
+        self.read(log, |store, log| {
             store.counts(|counted, count| match counted {
-                Counted::Token(name) => match daemon.tokens.registry.id_of(&name) {
-                    Some(id) => daemon.recount_token(id, &count),
-                    None => daemon.memory.absent.keep_count(&name, count),
+                Counted::Token(name) => match tokens.registry.id_of(&name) {
+                    Some(id) => tokens.restore_attempts(id, &count),
+                    None => tokens.recorder.load_count(&name, count),
                 },
-                Counted::Reauth(name) => daemon.recount_reauth(&name, &count, now, wall),
+                Counted::Reauth(name) => restore_failures(tokens, log, &name, &count, (now, wall)),
             })
         });
-        self.read(store, |daemon, store| {
-            let Tokens { registry: roster, scheduler: keeper, .. } = &mut daemon.tokens;
-            let server = |name: &str| roster.server_of(name);
+        self.read(log, |store, _| {
+            let Tokens { registry, scheduler, .. } = tokens;
+            let server = |name: &str| registry.server_of(name);
             store.lessons(
-                |name| Some(roster.remote(server(name)?).settings.url.to_string()),
+                |name| Some(registry.server(server(name)?).settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
                         let method = if renewing { Method::Renew } else { Method::Query };
-                        keeper.restore_lesson(id, method);
+                        scheduler.restore_lesson(id, method);
                     }
                 },
             )
         });
     }
 
-    /// Gives a token back the attempts that counted before.
-    pub(crate) fn recount_token(&mut self, id: TokenId, count: &Count) {
-        let Some(kept) = self.tokens.registry.token(id) else { return };
-        let Some(window) = kept.terms().reauth.as_ref().map(|reauth| reauth.policy.window) else {
-            return;
-        };
-        if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
-            let Count { count: counted, in_a_row, .. } = *count;
-            self.tokens.registry.set_counted(id, counted);
-            self.tokens.scheduler.restore_attempts(id, Attempts { window_end, counted, in_a_row });
-        }
-    }
-
-    fn recount_reauth(&mut self, name: &str, count: &Count, now: Moment, wall: Timestamp) {
-        let Some(id) = self.tokens.registry.reauth_of(name) else { return };
-        let Some(reauth) = self.tokens.registry.reauth(id).cloned() else { return };
-        let window = reauth.policy.window;
-        if let Some(window_end) = window_end(count, window, now, wall) {
-            let count = count.count;
-            self.tokens.scheduler.restore_failures(id, Failures { window_end, count });
-            if count >= reauth.max_failures_all.get() {
-                let retry_in_ms = whole_millis(window_end.since(now));
-                notices::reauth(&mut self.journal, now, name, count, retry_in_ms);
-            }
-        }
-    }
-
-    /// Goes on with the lives that an earlier run knew of, and begins with all others.
-    pub(crate) fn resume(&mut self, store: Option<&mut Store>) {
-        if let Some(store) = store {
-            self.read(store, |daemon, store| {
-                let mut seen = TokenBitSet::default();
-                store.lives(|recalled| daemon.recall(&mut seen, recalled))
-            });
-        }
-        let DeferredSourceChanges { new, others } = self.memory.held.take().unwrap_or_default();
-        // Once for all of them: reading it a million times would take its time.
+    /// Restores check results, then tells the scheduler of all values that the sources hold, and
+    /// opens the database for writing.
+    pub(crate) fn finish(mut self, tokens: &mut Tokens, log: &mut Journal) {
+        let mut has_rebooted = false;
+        self.read(log, |store, _| {
+            let mut seen = TokenBitSet::default();
+            store.lives(|recalled| has_rebooted |= restore_lives(tokens, &mut seen, recalled))
+        });
+        // One reading of the clock for all: a million of them would take time.
         let now = clock::now();
-        for id in new {
-            if self.tokens.scheduler.is_missing(id) {
+        let changes = tokens.deferred.end_startup();
+        for id in changes.new_values {
+            if tokens.scheduler.is_missing(id) {
                 let change = SourceChange::NewValue;
-                self.tokens.scheduler.source_changed(id, change, now, &mut self.tokens.actions);
+                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
             }
         }
-        for (id, change) in others {
-            self.tokens.scheduler.source_changed(id, change, now, &mut self.tokens.actions);
+        for (id, change) in changes.others {
+            tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
         }
-    }
-
-    /// Goes on with lives that an earlier run knew of. They come with the newest first, and
-    /// those of tokens that have been `seen` are outdated.
-    pub(crate) fn recall(&mut self, seen: &mut TokenBitSet, recalled: &[Recalled<'_>]) {
-        let now = clock::now();
-        let ids = self.tokens.registry.ids_of(recalled.iter().map(|recalled| recalled.name));
-        for (id, recalled) in ids.into_iter().zip(recalled) {
-            let Some(id) = id.filter(|id| !seen.has(*id)) else { continue };
-            seen.add(id);
-            if self.is_unheard(id) {
-                self.recall_life(id, recalled, now);
-            }
-        }
-    }
-
-    fn recall_life(&mut self, id: TokenId, recalled: &Recalled<'_>, now: Moment) {
-        let Self { tokens, memory, .. } = self;
-        let Tokens { registry: roster, scheduler: keeper, actions: outputs } = tokens;
-        let Some(kept) = roster.token(id) else { return };
-        let Some(value) = kept.value(keeper.spare_slot(id)) else { return };
-        let url = roster.remote(kept.terms().server).settings.url.as_str();
-        if let Some(life) = recalled.life_of(url, value) {
-            memory.rebooted |= !life.this_boot;
-            keeper.resume(id, resumed(&life), now, outputs);
+        match tokens.recorder.open(self.store.take()) {
+            Ok(()) => tokens.compact_at_startup(has_rebooted),
+            Err(error) => self.warn(log, "nothing will outlive a restart", &error),
         }
     }
 }
 
-fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
-    let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
+/// Restores check results. They come with the newest first: results of tokens that were `seen` are
+/// outdated. Returns whether any is of an earlier boot.
+fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[Recalled<'_>]) -> bool {
+    let now = clock::now();
+    let mut has_rebooted = false;
+    let ids = tokens.registry.ids_of(recalled.iter().map(|recalled| recalled.name));
+    for (id, recalled) in ids.into_iter().zip(recalled) {
+        let Some(id) = id.filter(|id| !seen.contains(*id)) else { continue };
+        seen.insert(id);
+        if tokens.scheduler.is_missing(id) {
+            has_rebooted |= tokens.restore_life(id, recalled, now);
+        }
+    }
+    has_rebooted
 }
 
-/// When a window that was kept ends on the daemon's clock; `None` once it is over. A wall
-/// clock that was set back does not make it longer than it can be.
-fn window_end(count: &Count, window: Duration, now: Moment, wall: Timestamp) -> Option<Moment> {
-    let left = count.window_end_ms.checked_sub(wall.as_millisecond())?;
-    let left = Duration::from_millis(u64::try_from(left).ok()?);
-    (!left.is_zero()).then(|| now + left.min(window))
+fn restore_failures(
+    tokens: &mut Tokens,
+    log: &mut Journal,
+    name: &str,
+    count: &Count,
+    (now, wall): (Moment, Timestamp),
+) {
+    let Some(id) = tokens.registry.reauth_of(name) else { return };
+    let Some(reauth) = tokens.registry.reauth(id) else { return };
+    let Some(window_end) = window_end(count, reauth.policy.window, now, wall) else {
+        return;
+    };
+    let count = count.count;
+    tokens.scheduler.restore_failures(id, Failures { window_end, count });
+    if count >= reauth.max_failures_all.get() {
+        notices::reauth(log, now, name, count, whole_millis(window_end.since(now)));
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Duration = Duration::from_secs(3_600);
-
-    fn left(seconds: i64) -> Option<u64> {
-        let wall = Timestamp::from_second(1_000_000).unwrap();
-        let now = Moment::from_millis(5_000);
-        let window_end_ms = (1_000_000 + seconds) * 1_000;
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
-        Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
-    }
-
-    #[test]
-    fn a_window_goes_on_where_it_was() {
-        assert_eq!(left(600), Some(600));
-    }
-
-    #[test]
-    fn a_window_that_ended_meanwhile_counts_no_more() {
-        assert_eq!([left(0), left(-5)], [None, None]);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_lengthen_a_window() {
-        assert_eq!(left(90_000), Some(3_600));
-    }
+/// Warns that persisted state cannot be used.
+pub(crate) fn warn_of_state(
+    log: &mut Journal,
+    state_dir: &Path,
+    message: &str,
+    error: &StoreFault,
+) {
+    let (error, path) = (error.to_string(), state_dir.display().to_string());
+    let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
+    notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
 }

@@ -1,4 +1,6 @@
-//! What a restart needs.
+//! What a restart needs. Knows tokens by name only; the scheduler and the registry are above.
 
-pub(crate) mod orphans;
-pub(crate) mod recorder;
+mod orphans;
+mod recorder;
+
+pub(crate) use self::recorder::StateRecorder;

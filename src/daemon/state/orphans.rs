@@ -1,5 +1,5 @@
-//! What is kept of tokens that are not configured, or not yet: an inventory may be without a
-//! token for a while, and bring it again.
+//! State of tokens that are not configured, or not yet: an inventory can lose a token and list it
+//! again later. Kept by name, and dropped after a time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,34 +9,34 @@ use jiff::Timestamp;
 use crate::store::{Count, Stored};
 use crate::time::Moment;
 
-/// Between two looks for counts whose window has ended.
-const PACE: Duration = Duration::from_secs(24 * 3_600);
+/// Time between two prunings of counts whose window has ended.
+const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Values and counts by the names of their tokens.
 #[derive(Debug, Default)]
-pub(crate) struct OrphanedState {
-    values: HashMap<Box<str>, Kept>,
+pub(super) struct OrphanedState {
+    values: HashMap<Box<str>, OrphanedValue>,
     counts: HashMap<Box<str>, Count>,
     pruned: Moment,
 }
 
-/// The value of a token that is absent.
+/// The value of a token that is not configured.
 #[derive(Debug)]
-struct Kept {
+struct OrphanedValue {
     stored: Stored,
-    /// Until when it is kept; `None`: an inventory that was not read yet may have the token.
+    /// When it is dropped; `None` if an inventory that was not read yet can list the token.
     until: Option<Moment>,
 }
 
 impl OrphanedState {
-    /// Keeps the value of a token that is absent.
-    pub(crate) fn keep_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
-        self.values.insert(name.into(), Kept { stored, until });
+    /// Keeps the value of a token that is not configured.
+    pub(super) fn keep_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+        self.values.insert(name.into(), OrphanedValue { stored, until });
     }
 
-    /// All inventories have been read: what is still absent was removed, and is kept until then.
-    /// Returns the names whose values had no such time before.
-    pub(crate) fn expire_all(&mut self, until: Moment) -> Vec<Box<str>> {
+    /// All inventories have been read: tokens that are still not configured were removed, and
+    /// their values are kept until then. Returns their names.
+    pub(super) fn expire_all(&mut self, until: Moment) -> Vec<Box<str>> {
         let open = self.values.iter_mut().filter(|(_, kept)| kept.until.is_none());
         open.map(|(name, kept)| {
             kept.until = Some(until);
@@ -46,41 +46,41 @@ impl OrphanedState {
     }
 
     /// Whether a value is kept for a token.
-    pub(crate) fn has_value(&self, name: &str) -> bool {
+    pub(super) fn has_value(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
-    /// Keeps how many attempts have counted for a token.
-    pub(crate) fn keep_count(&mut self, name: &str, count: Count) {
+    /// Keeps how many reauth attempts of a token have counted.
+    pub(super) fn keep_count(&mut self, name: &str, count: Count) {
         self.counts.insert(name.into(), count);
     }
 
-    /// The value that was kept for a token that has come, and whether it was known to be removed.
-    pub(crate) fn take_value(&mut self, name: &str, now: Moment) -> Option<(Stored, bool)> {
-        // A million tokens come at a start, and mostly nothing is kept.
+    /// Returns the value of a token that is added, and whether the token was known to be removed.
+    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(Stored, bool)> {
+        // A million tokens are added at startup, and there are mostly no orphans.
         if self.values.is_empty() {
             return None;
         }
-        let Kept { stored, until } = self.values.remove(name)?;
+        let OrphanedValue { stored, until } = self.values.remove(name)?;
         until.is_none_or(|until| now < until).then_some((stored, until.is_some()))
     }
 
-    /// The attempts that have counted for a token that has come.
-    pub(crate) fn take_count(&mut self, name: &str) -> Option<Count> {
+    /// Returns the attempts of a token that is added.
+    pub(super) fn take_count(&mut self, name: &str) -> Option<Count> {
         if self.counts.is_empty() { None } else { self.counts.remove(name) }
     }
 
-    /// When the next value is kept no longer.
-    pub(crate) fn prune_values(&mut self, now: Moment) {
+    /// Drops the values whose time is over.
+    pub(super) fn prune_values(&mut self, now: Moment) {
         self.values.retain(|_, kept| kept.until.is_none_or(|until| now < until));
         if self.values.is_empty() {
             self.values.shrink_to_fit();
         }
     }
 
-    /// Once a day, lets go of counts whose window has ended.
-    pub(crate) fn prune(&mut self, now: Moment, wall: Timestamp) {
-        if now < self.pruned + PACE {
+    /// Once a day, drops counts whose window has ended.
+    pub(super) fn prune(&mut self, now: Moment, wall: Timestamp) {
+        if now < self.pruned + PRUNING_INTERVAL {
             return;
         }
         self.pruned = now;

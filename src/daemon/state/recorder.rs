@@ -1,263 +1,213 @@
-//! What the daemon remembers across restarts: what goes to the store. [`recall`](super::recall)
-//! takes it from there.
+//! Persists what a restart needs: token values, check results, attempt counts, renewal methods.
 //!
-//! In the store windows end by the wall clock, here by the daemon's. An attempt is written down
-//! before it starts: one that a crash interrupts has been made all the same.
+//! Owns the writer of the state database, and the state of tokens that are not configured. It
+//! decides nothing about a token. Without a usable `state_dir` every write is dropped.
 
+use std::future::pending;
+use std::time::Duration;
+
+use super::orphans::OrphanedState;
 use crate::clock;
-use crate::daemon::Daemon;
-use crate::daemon::state::orphans::OrphanedState;
-use crate::daemon::tokens::source_changes::DeferredSourceChanges;
-use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed};
-use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use crate::secret::{TokenValue, ValueRef};
+use crate::store::{Count, Counted, Receipt, Report, Store, Stored, Writer};
 use crate::time::{Moment, whole_millis};
+use crate::token_file::StoreFault;
 
-/// What of the store is needed again while the daemon runs.
-#[derive(Debug, Default)]
+/// The state database and the state of tokens that are not configured.
+#[derive(Debug)]
 pub(crate) struct StateRecorder {
-    pub(crate) absent: OrphanedState,
-    /// The number of the token that is to be written down next, while all are.
-    next: u32,
-    /// While the daemon starts: what the sources hold, until it is known what is resumed.
-    pub(crate) held: Option<DeferredSourceChanges>,
-    /// While the daemon starts: tokens that an earlier run knew to be removed.
-    pub(crate) removed: Vec<Box<str>>,
-    /// So many descriptors are needed, and that was warned of.
-    pub(crate) warned_need: Option<u64>,
-    /// Some of the lives come from an earlier boot.
-    pub(crate) rebooted: bool,
+    /// `None` while the daemon starts, and without a usable `state_dir`.
+    store: Option<Writer>,
+    orphans: OrphanedState,
+    /// How long the value of a removed token is kept.
+    pub(crate) keep_removed: Duration,
+    /// While the daemon starts: tokens whose stored value is outdated, and tokens that an
+    /// earlier run has removed.
+    startup: Option<Startup>,
+    /// The number of the token that the next compaction step begins with.
+    pub(crate) next_to_compact: u32,
 }
 
-impl Daemon {
-    /// From now on the store is written to.
-    pub(crate) fn keep_on(&mut self, store: Store) {
-        match store.into_writer() {
-            Ok(writer) => {
-                for name in std::mem::take(&mut self.memory.removed) {
-                    if !self.memory.absent.has_value(&name) {
-                        writer.retain_value(&name);
-                    }
-                }
-                self.store = Some(writer);
-                self.forget_outdated_values();
-                self.expire_absent();
-                self.compact();
-            }
-            Err(fault) => self.warn_of_state("nothing will outlive a restart", &fault),
+#[derive(Debug, Default)]
+struct Startup {
+    outdated: Vec<Box<str>>,
+    removed: Vec<Box<str>>,
+}
+
+impl StateRecorder {
+    pub(crate) fn new(keep_removed: Duration) -> Self {
+        Self {
+            store: None,
+            orphans: OrphanedState::default(),
+            keep_removed,
+            startup: Some(Startup::default()),
+            next_to_compact: 0,
         }
     }
 
-    /// Something was told of a token that a restart should know of.
-    pub(crate) fn note(&mut self, id: TokenId, notice: &Notice) {
-        if matches!(
-            notice,
-            Notice::Checked { .. }
-                | Notice::Expired { .. }
-                | Notice::Rejected { .. }
-                | Notice::Revoked
-                | Notice::ReauthFailed { .. }
-        ) && self.write_down(id)
-        {
-            self.go_round();
+    /// Ends the startup: from now on writes go to the store, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub(crate) fn open(&mut self, store: Option<Store>) -> Result<(), StoreFault> {
+        let Startup { outdated, removed } = self.startup.take().unwrap_or_default();
+        let Some(store) = store else { return Ok(()) };
+        let writer = self.store.insert(store.into_writer()?);
+        for name in removed.iter().filter(|name| !self.orphans.has_value(name)) {
+            writer.retain_value(name);
         }
-        if matches!(notice, Notice::Revoked) {
-            self.forget_stored_value(id);
+        for name in &outdated {
+            writer.forget_value(name);
         }
-        let (Some(_), Some(token)) = (&self.store, self.tokens.scheduler.token(id)) else { return };
-        // One may also have been given back in silence.
-        let counted = token.attempts().map_or(0, |attempts| attempts.counted);
-        if self.tokens.registry.set_counted(id, counted) != counted {
-            self.count_attempts(id);
-        }
-        if matches!(notice, Notice::ReauthFailed { .. })
-            && let Some(reauth) = self.tokens.scheduler.spec(id).and_then(|spec| spec.reauth)
-        {
-            self.count_failures(reauth);
+        Ok(())
+    }
+
+    /// The writer of the state database; `None` while the daemon starts, and without a database.
+    pub(crate) const fn writer(&mut self) -> Option<&mut Writer> {
+        self.store.as_mut()
+    }
+
+    /// The same for writes that need no exclusive access.
+    pub(crate) const fn shared_writer(&self) -> Option<&Writer> {
+        self.store.as_ref()
+    }
+
+    /// Persists a token's value, which replaces `in_source`; `None` without a database.
+    pub(crate) fn keep_value(
+        &mut self,
+        name: &str,
+        value: TokenValue,
+        in_source: Option<ValueRef<'_>>,
+    ) -> Option<Receipt> {
+        let in_source = in_source.map(ValueRef::to_value);
+        self.store.as_mut().map(|store| store.keep_value(name, value, in_source))
+    }
+
+    /// Deletes the persisted value of a token.
+    pub(crate) fn forget_value(&mut self, name: &str) {
+        match (&mut self.store, &mut self.startup) {
+            (Some(store), _) => store.forget_value(name),
+            (None, Some(startup)) => startup.outdated.push(name.into()),
+            (None, None) => {}
         }
     }
 
-    /// Has written down what is known of a token's life; whether anything was.
-    fn write_down(&mut self, id: TokenId) -> bool {
-        let Self { store: Some(store), tokens, .. } = self else { return false };
-        let (keeper, roster) = (&tokens.scheduler, &tokens.registry);
-        let (Some(token), Some(kept)) = (keeper.token(id), roster.token(id)) else { return false };
-        match token.resumable() {
-            Some((slot, resumed)) => {
-                let Some(value) = kept.value(slot) else { return false };
-                let url = roster.remote(kept.terms().server).settings.url.as_str();
-                store.remember(kept.name(), url, value, &life(&resumed));
-            }
-            None => store.forget(kept.name()),
+    /// Persists a count of attempts or failures.
+    pub(crate) fn keep_count(
+        &self,
+        counted: Counted,
+        window_end: Moment,
+        count: u32,
+        in_a_row: u32,
+    ) {
+        if let Some(store) = &self.store {
+            let window_end_ms = wall_ms(window_end);
+            store.keep_count(counted, Count { window_end_ms, count, in_a_row });
         }
-        true
     }
 
-    /// Has some tokens that live written down again, when the store asks for that.
-    fn go_round(&mut self) {
-        if self.late.is_pending() {
+    /// Takes over a persisted value at startup; `until` is set if an earlier run has removed its
+    /// token.
+    pub(crate) fn load_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+        if let (Some(startup), Some(_)) = (&mut self.startup, until) {
+            startup.removed.push(name.into());
+        }
+        self.orphans.keep_value(name, stored, until);
+    }
+
+    /// Takes over a persisted count at startup whose token is not there yet.
+    pub(crate) fn load_count(&mut self, name: &str, count: Count) {
+        self.orphans.keep_count(name, count);
+    }
+
+    /// Returns the persisted value of a token that is added.
+    pub(crate) fn adopt_value(&mut self, name: &str) -> Option<Stored> {
+        let (stored, was_removed) = self.orphans.take_value(name, clock::now())?;
+        if was_removed && let Some(store) = &mut self.store {
+            // The store may just have deleted it, by the wall clock.
+            let Stored { value, replaces } = stored.clone();
+            drop(store.keep_value(name, value, replaces));
+        }
+        Some(stored)
+    }
+
+    /// Returns the persisted attempts of a token that is added.
+    pub(crate) fn adopt_count(&mut self, name: &str) -> Option<Count> {
+        self.orphans.take_count(name)
+    }
+
+    /// Keeps the value of a removed token for [`keep_removed`](Self::keep_removed).
+    pub(crate) fn stash_value(&mut self, name: &str, stored: Stored) {
+        let until = clock::now() + self.keep_removed;
+        self.orphans.prune_values(clock::now());
+        self.orphans.keep_value(name, stored, Some(until));
+        if let Some(store) = &self.store {
+            store.expire_value(name, wall_ms(until));
+        }
+    }
+
+    /// All inventories have been read: tokens that are still not configured were removed.
+    pub(crate) fn expire_orphans(&mut self) {
+        if self.startup.is_some() {
             return;
         }
-        let Some(store) = &mut self.store else { return };
-        let (steps, from_the_first) = store.turn(self.tokens.registry.len());
-        if from_the_first {
-            self.memory.next = 0;
-        }
-        for _ in 0..steps {
-            if self.memory.next == self.tokens.scheduler.numbers() {
-                if let Some(store) = &mut self.store {
-                    store.went_round();
-                }
-                return;
-            }
-            if let Some(id) = self.tokens.scheduler.id_of(self.memory.next)
-                && self.tokens.scheduler.token(id).is_some_and(|token| token.resumable().is_some())
-            {
-                self.write_down(id);
-            }
-            self.memory.next += 1;
-        }
-    }
-
-    /// Has all tokens that live written down again at the start, if there are few of them and
-    /// the store has many outdated entries. Lives of an earlier boot would be lost.
-    fn compact(&mut self) {
-        if self.memory.rebooted || self.late.is_pending() {
-            return;
-        }
-        let Some(store) = &mut self.store else { return };
-        if !store.compacts_at_start(self.tokens.registry.len()) {
-            return;
-        }
-        let ids: Vec<TokenId> = self.tokens.registry.ids().map(|(id, _)| id).collect();
-        for id in ids {
-            if self.tokens.scheduler.token(id).is_some_and(|token| token.resumable().is_some()) {
-                self.write_down(id);
-            }
-        }
-        if let Some(store) = &mut self.store {
-            store.went_round();
-        }
-    }
-
-    /// What is still kept for tokens that are not there was removed from the configuration, once
-    /// all inventories have been read.
-    pub(crate) fn expire_absent(&mut self) {
-        // During the start the store cannot be written to yet.
-        if self.memory.held.is_some() || !self.stocks.all_read() {
-            return;
-        }
-        let (until, until_ms) = self.removed_until();
-        let names = self.memory.absent.expire_all(until);
+        let until = clock::now() + self.keep_removed;
+        let names = self.orphans.expire_all(until);
         if let Some(store) = &self.store {
             for name in names {
-                store.expire_value(&name, until_ms);
+                store.expire_value(&name, wall_ms(until));
             }
         }
     }
 
-    /// Until when the value of a token is kept that is removed now, on both clocks.
-    fn removed_until(&self) -> (Moment, i64) {
-        let until = clock::now() + self.settings.keep_removed;
-        (until, wall_ms(until))
+    /// Drops the state of tokens that are not configured whose time is over.
+    pub(crate) fn prune_orphans(&mut self) {
+        let now = clock::now();
+        self.orphans.prune(now, clock::wall_clock());
+        self.orphans.prune_values(now);
     }
 
-    /// Has a token's attempts written down, now.
-    pub(crate) fn count_attempts_now(&self, id: TokenId) -> Option<Receipt> {
-        self.count_attempts(id)?;
-        self.store.as_ref().map(Writer::flush)
-    }
-
-    fn count_attempts(&self, id: TokenId) -> Option<()> {
-        let (store, kept) = (self.store.as_ref()?, self.tokens.registry.token(id)?);
-        let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
-        let attempts = self.tokens.scheduler.token(id)?.attempts().unwrap_or(none);
-        let Attempts { window_end, counted: count, in_a_row } = attempts;
-        let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row };
-        store.keep_count(Counted::Token(kept.name().to_owned()), count);
-        Some(())
-    }
-
-    fn count_failures(&self, id: ReauthId) {
-        if let (Some(store), Some(reauth)) = (&self.store, self.tokens.registry.reauth(id))
-            && let Some(failures) = self.tokens.scheduler.failures(id)
-        {
-            let Failures { window_end, count } = failures;
-            let count = Count { window_end_ms: wall_ms(window_end), count, in_a_row: 0 };
-            store.keep_count(Counted::Reauth(reauth.name.clone()), count);
+    /// The next report of the database's thread. Cancel-safe.
+    pub(crate) async fn report(&mut self) -> Report {
+        match &mut self.store {
+            Some(store) => store.report().await,
+            None => pending().await,
         }
     }
 
-    /// A token is not configured any more. A value that its source cannot hold is kept for a
-    /// while; any other is deleted.
-    pub(crate) fn put_by(&mut self, id: TokenId) {
-        let recalled = self.tokens.registry.take_recalled(id);
-        let Some(kept) = self.tokens.registry.token(id) else { return };
-        let is_in_file = kept.file().is_some() && !self.unwritten.has(id);
-        let slot = self.tokens.scheduler.spare_slot(id).other();
-        let current = kept.value(slot).filter(|value| kept.in_source() != Some(*value));
-        let stored = match current {
-            _ if recalled.is_some() => recalled,
-            Some(value) if !is_in_file => {
-                let replaces = kept.in_source().map(ValueRef::to_value);
-                Some(Stored { value: value.to_value(), replaces })
-            }
-            Some(_) | None => None,
-        };
-        let name = kept.name().to_owned();
-        let Some(stored) = stored else { return self.forget_stored_value(id) };
-        let (until, until_ms) = self.removed_until();
-        self.memory.absent.prune_values(clock::now());
-        self.memory.absent.keep_value(&name, stored, Some(until));
-        if let Some(store) = &self.store {
-            store.expire_value(&name, until_ms);
-        }
+    /// Takes the writer, to close it.
+    pub(crate) const fn take_writer(&mut self) -> Option<Writer> {
+        self.store.take()
     }
-
-    pub(crate) fn reported(&mut self, report: Report) {
-        match report {
-            Report::Failed { fault, retry_in } => {
-                let error = fault.to_string();
-                self.say(
-                    Name::StoreFailed,
-                    Severity::Error,
-                    "what a restart should know could not be stored",
-                    Fields {
-                        error: Some(&error),
-                        retry_in_ms: Some(whole_millis(retry_in)),
-                        ..Fields::default()
-                    },
-                );
-            }
-            Report::StartedOver(fault) => {
-                self.warn_of_state("the store is damaged and was begun anew", &fault);
-                if let Some(store) = &mut self.store {
-                    store.begin_anew();
-                }
-            }
-            Report::Recalled(found) => self.recalled(found),
-        }
-    }
-}
-
-/// The next thing that the store has to tell.
-pub(crate) async fn report(store: &mut Option<Writer>) -> Report {
-    match store {
-        Some(store) => store.report().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
-    let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
 }
 
 /// `moment` on the wall clock, in milliseconds since 1970.
 fn wall_ms(moment: Moment) -> i64 {
     let ahead = i64::try_from(whole_millis(moment.since(clock::now()))).unwrap_or(i64::MAX);
     clock::wall_clock().as_millisecond().saturating_add(ahead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stashed_value_is_adopted_by_a_token_of_the_same_name() {
+        let mut recorder = StateRecorder::new(Duration::from_secs(60));
+        let stored = Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
+        recorder.stash_value("quotes", stored.clone());
+        assert_eq!(recorder.adopt_value("orders"), None);
+        assert_eq!(recorder.adopt_value("quotes"), Some(stored));
+        assert_eq!(recorder.adopt_value("quotes"), None);
+    }
+
+    #[test]
+    fn orphans_do_not_expire_before_the_startup_has_ended() {
+        let mut recorder = StateRecorder::new(Duration::ZERO);
+        let stored = Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
+        recorder.load_value("quotes", stored, None);
+        recorder.expire_orphans();
+        assert!(recorder.adopt_value("quotes").is_some());
+    }
 }

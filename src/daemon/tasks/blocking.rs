@@ -1,5 +1,5 @@
-//! What may block, on threads beside the loop: a disk or a directory of users that hangs holds up
-//! no token but those that need it, and takes no more threads than it may.
+//! Runs blocking work (disk I/O, user database lookups) on a bounded number of threads, so that a
+//! hung file system delays only the tokens that depend on it.
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -7,39 +7,39 @@ use tokio::time::timeout;
 
 use crate::token_file::DISK_PATIENCE;
 
-/// Threads that writes of values, and what an attempt reads, may hold while the disk hangs. The
-/// runtime has 512, and needs some to look up the names of servers.
+/// Threads for writes of values and for files that an attempt reads. The runtime has 512 threads,
+/// and needs some for name lookups of servers.
 pub(crate) static DISK: Semaphore = Semaphore::const_new(64);
 
-/// Threads that may read sources before a death is acted on.
+/// Threads for reads of sources before a death is acted on.
 pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
 
-/// Threads that may ask the system who somebody is, which may take a network.
+/// Threads for lookups in the user database, which may need the network.
 pub(crate) static USERS: Semaphore = Semaphore::const_new(8);
 
-/// What comes of something that needs the disk; `None` if that hangs.
+/// Waits for work that needs the disk; `None` if that takes longer than [`DISK_PATIENCE`].
 pub(crate) async fn with_disk_timeout<T>(work: impl Future<Output = T>) -> Option<T> {
     timeout(DISK_PATIENCE, work).await.ok()
 }
 
-/// Runs what may block on a thread of its own.
+/// Runs blocking work on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
-        // Only a panic or the runtime's end gets here: the one aborts, the other stops us too.
+        // A panic aborts the process, and the end of the runtime ends this task too.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// The same on one of so many threads: what hangs keeps its place.
+/// Runs blocking work once a permit is free. Work that hangs keeps its permit.
 pub(crate) async fn blocking_among<T: Send + 'static>(
-    places: &'static Semaphore,
+    permits: &'static Semaphore,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    // They are never closed.
-    let place = places.acquire().await;
+    // The semaphores are never closed.
+    let permit = permits.acquire().await;
     blocking(move || {
-        let _place = place;
+        let _permit = permit;
         work()
     })
     .await

@@ -1,206 +1,197 @@
-//! Where effects meet the world: what is asked for, as futures that end in a [`Completion`].
+//! Tasks: the scheduler's actions being executed, and reads and writes of value sources.
 //!
-//! A future owns all that it needs and knows nothing of the loop. What can block runs
-//! [beside](super::beside) it. Attempts at new [values](super::logins), and [keeping](super::storing)
-//! these, have files of their own.
+//! Owns the running tasks and the locks between them. A task owns all that it needs and ends in a
+//! [`Completion`]. Each action that is started here ends in exactly one completion, or its ticket
+//! comes back, and the caller cancels it.
 
 pub(crate) mod blocking;
-pub(crate) mod keyed_lock;
-pub(crate) mod reauth;
-pub(crate) mod task_set;
-pub(crate) mod write_back;
+mod check;
+mod keyed_lock;
+mod read_sources;
+mod reauth;
+mod task_set;
+mod write_back;
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+pub(crate) use self::read_sources::SECOND_READ_DELAY;
+pub(crate) use self::task_set::TaskEnd;
+pub(crate) use self::write_back::remove_leftovers;
 
-use crate::clock;
-use crate::control::{Caller, Handed, Reply};
-use crate::daemon::config::loader::LoadedConfig;
-use crate::daemon::inventories::death_checks::{Compared, Death};
-use crate::daemon::tasks::blocking::{REREADS, blocking, blocking_among, with_disk_timeout};
-use crate::daemon::tokens::InventoryId;
-use crate::daemon::tokens::server_client::{Built, ServerClient};
+use self::keyed_lock::KeyedLocks;
+use self::reauth::ReauthRequest;
+use self::task_set::TaskSet;
+use super::tokens::{FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead};
+use super::tokens::{Tokens, WriteOutcome};
 use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Method, ReauthFault, Slot};
-use crate::outcome::{Connection, Fault};
-use crate::secret::TokenValue;
-use crate::settings::Source;
-use crate::token_file::{Found, SourceFault, SourceFaultKind, StoreFault, read};
+use crate::lifecycle::{Answer, Effect, Method};
+use crate::outcome::Fault;
+use crate::secret::{TokenValue, ValueRef};
+use crate::store::Receipt;
+use crate::token_file::StoreFault;
 
-/// How long a source that was found empty or gone gets until it is looked at once more:
-/// whoever writes a file in place empties it first.
-pub(crate) const SECOND_LOOK: Duration = Duration::from_millis(400);
-
-/// Something that was under way has ended.
+/// The result of a task.
 #[derive(Debug)]
 pub(crate) enum Completion {
-    /// A call was answered, or failed; with the value that the answer named instead.
-    Answered(Ticket, Answer, Option<ReplacedValue>),
-    /// A re-auth attempt ended.
-    Reauthenticated { ticket: Ticket, duration: Duration, obtained: ReauthOutput },
-    /// A revocation that a person asked for ended.
-    RevokedOne(Ticket, Result<(), Fault>),
-    /// Writing a value to its store ended.
+    /// A check has ended, with the new value that the response names.
+    Checked(Ticket, Answer, Option<ReplacedValue>),
+    /// A re-authentication attempt has ended.
+    Reauthenticated { ticket: Ticket, duration: Duration, output: ReauthOutput },
+    /// A revocation that an operator requested has ended.
+    Revoked(Ticket, Result<(), Fault>),
+    /// A new value was stored, or not.
     Stored(Ticket, Result<WriteOutcome, StoreFault>),
-    /// The file of a value that is kept in the state directory was tried again.
-    Rewritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, StoreFault> },
-    /// It is known whether somebody may read a token's value.
-    Introduced { name: String, caller: Caller, may: bool, reply: Reply<Handed> },
-    /// Sources were looked at.
-    Looked(Vec<SourceRead>),
-    /// The source of a value that the server calls dead was read again; the answer is still to
-    /// be passed on. `None`: the disk did not answer in time.
-    Reread(Ticket, Answer, Option<SourceRead>),
-    /// The file of an inventory was compared before these deaths are acted on.
-    StockCompared(InventoryId, Vec<Death>, Compared),
-    /// Deaths have waited long enough for a reading of an inventory after that of this number.
-    StockReread(InventoryId, u64),
-    /// Tokens were revoked at the end.
-    Revoked(Vec<(Box<str>, Result<(), Fault>)>),
-    /// The configuration was read, or why it was not.
-    Loaded(Box<Result<LoadedConfig, String>>),
-    /// Clients of servers that had none were tried again.
-    ClientsBuilt(Vec<Built>),
+    /// The file of a value that is kept in the state directory was written, or not.
+    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, StoreFault> },
+    /// Sources were read.
+    SourcesRead(Vec<SourceRead>),
+    /// The source of a value that the server calls dead was read again, before that is acted on.
+    /// `None`: the disk did not respond in time.
+    SourceReread(Ticket, Answer, Option<SourceRead>),
 }
 
-/// A value that an answer named in place of the one that was asked about.
-#[derive(Debug)]
-pub(crate) struct ReplacedValue {
-    /// Where the one that was asked about is kept.
-    pub(crate) slot: Slot,
-    pub(crate) from: TokenValue,
-    pub(crate) to: TokenValue,
+/// All running tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    /// Tasks that lose nothing when they are dropped: checks by query, and reads of sources.
+    checks: TaskSet,
+    /// Checks by a renewal request: the response may name a new value, so they are not dropped.
+    renewals: TaskSet,
+    /// Tasks that can produce or persist a token value. Shutdown waits for them.
+    must_finish: TaskSet,
+    /// One re-authentication attempt at a time for each token name.
+    reauth_locks: KeyedLocks,
+    /// One write at a time for each file; with the value of a write that has timed out.
+    file_locks: KeyedLocks<Option<TokenValue>>,
 }
 
-/// What a re-auth attempt brought.
-#[derive(Debug)]
-pub(crate) enum ReauthOutput {
-    /// A value.
-    Value(TokenValue),
-    /// The hook says that it wrote the token's file itself; this is what is there now.
-    SourceMatch(Result<Found, SourceFault>),
-    /// Nothing.
-    Nothing(ReauthFault),
-}
-
-/// How a value was stored.
-#[derive(Debug)]
-pub(crate) enum WriteOutcome {
-    /// It was written.
-    Written(TokenValue),
-    /// The source has changed meanwhile to this other value, and was left as it is.
-    SourceChanged(TokenValue),
-    /// The file could not be replaced.
-    NotInFile(TokenValue, StoreFault),
-    /// The file could not be replaced for this reason; the value is kept in the state directory.
-    InStateDir(StoreFault),
-}
-
-/// One look at a token's source.
-#[derive(Debug)]
-pub(crate) struct SourceRead {
-    pub(crate) id: TokenId,
-    /// The token's epoch when the look began.
-    pub(crate) epoch: u8,
-    pub(crate) source: Source,
-    pub(crate) result: Result<Found, SourceFault>,
-}
-
-/// Asks the server about a value.
-pub(crate) async fn ask(
-    ticket: Ticket,
-    client: ServerClient,
-    method: Method,
-    (slot, value): (Slot, TokenValue),
-    (timeout, connection): (Duration, Connection),
-) -> Completion {
-    let sent = clock::now();
-    let (outcome, new_value) = match method {
-        Method::Query => (client.query(&value, timeout, connection).await, None),
-        Method::Renew => {
-            let renewed = client.renew(&value, timeout, connection).await;
-            (renewed.outcome, renewed.new_value)
-        }
-    };
-    let replaced = new_value.is_some();
-    let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
-    Completion::Answered(
-        ticket,
-        answer,
-        new_value.map(|to| ReplacedValue { slot, from: value, to }),
-    )
-}
-
-/// Has the server end a value's life.
-pub(crate) async fn revoke(
-    ticket: Ticket,
-    client: ServerClient,
-    value: TokenValue,
-    timeout: Duration,
-) -> Completion {
-    Completion::RevokedOne(ticket, client.revoke(&value, timeout).await)
-}
-
-/// Looks at sources, and a second time at those that seem to be gone.
-pub(crate) async fn look(wanted: Vec<(TokenId, u8, Source)>) -> Completion {
-    let mut looks = blocking(move || {
-        let look = |(id, epoch, source): (TokenId, u8, Source)| {
-            let result = read_source(&source);
-            SourceRead { id, epoch, source, result }
-        };
-        wanted.into_iter().map(look).collect::<Vec<_>>()
-    })
-    .await;
-    if looks.iter().any(SourceRead::may_be_half_done) {
-        sleep(SECOND_LOOK).await;
-        looks = blocking(move || {
-            for look in looks.iter_mut().filter(|look| look.may_be_half_done()) {
-                look.result = read_source(&look.source);
+impl Tasks {
+    /// Starts an action of the scheduler. Returns `None` if it cannot start, as a value or setting
+    /// that it needs is gone: the caller cancels it.
+    pub(crate) fn run_action(
+        &mut self,
+        ticket: Ticket,
+        action: Effect,
+        tokens: &mut Tokens,
+    ) -> Option<()> {
+        let Tokens { registry, recorder, watcher, .. } = tokens;
+        let entry = registry.token(ticket.token)?;
+        let server = registry.server(entry.config().server);
+        let client = server.client.clone();
+        match action {
+            Effect::Ask { method, slot, timeout, connection } => {
+                let value = entry.value(slot).map(ValueRef::to_value)?;
+                if entry.inventory().is_none() {
+                    watcher.check(ticket.token.key());
+                }
+                let set = match method {
+                    Method::Query => &mut self.checks,
+                    Method::Renew => &mut self.renewals,
+                };
+                let value = (slot, value);
+                let check = check::check(ticket, client, method, value, (timeout, connection));
+                set.start(ticket, check);
             }
-            looks
-        })
-        .await;
-    }
-    Completion::Looked(looks)
-}
-
-impl SourceRead {
-    fn may_be_half_done(&self) -> bool {
-        may_be_half_done(&self.result)
-    }
-}
-
-fn may_be_half_done(result: &Result<Found, SourceFault>) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|fault| matches!(fault.kind, SourceFaultKind::Empty | SourceFaultKind::Missing))
-}
-
-/// Reads the source of a value that the server calls dead, before that is acted on. Takes at most
-/// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the answer is never lost.
-pub(crate) async fn reread(
-    ticket: Ticket,
-    answer: Answer,
-    (id, epoch, source): (TokenId, u8, Source),
-) -> Completion {
-    let read = || {
-        let source = source.clone();
-        blocking_among(&REREADS, move || read_source(&source))
-    };
-    let result = with_disk_timeout(async {
-        let first = read().await;
-        if !may_be_half_done(&first) {
-            return first;
+            Effect::Reauth { reason, attempt } => {
+                let reauth = entry.config().reauth.clone()?;
+                let request = ReauthRequest::new(entry, server, reason, attempt);
+                let lock = self.reauth_locks.get(&*request.name);
+                let persisted = tokens.persist_attempts_now(ticket.token);
+                let attempt = reauth::attempt(ticket, client, reauth, request, (lock, persisted));
+                self.must_finish.start(ticket, attempt);
+            }
+            Effect::Revoke { slot, timeout } => {
+                let value = entry.value(slot).map(ValueRef::to_value)?;
+                self.must_finish.start(ticket, check::revoke(ticket, client, value, timeout));
+            }
+            Effect::Store { slot } => {
+                let value = entry.value(slot)?.to_value();
+                let in_source = entry.in_source();
+                if let Some(path) = entry.file() {
+                    let lock = self.file_locks.get(&path);
+                    let in_source = in_source.map(ValueRef::to_value);
+                    let write = write_back::store_in_file(ticket, lock, path, value, in_source);
+                    self.must_finish.start(ticket, write);
+                } else {
+                    let receipt = recorder.keep_value(entry.name(), value.clone(), in_source);
+                    let write = write_back::store_by_name(ticket, value, receipt);
+                    self.must_finish.start(ticket, write);
+                }
+            }
         }
-        sleep(SECOND_LOOK).await;
-        read().await
-    });
-    let look = result.await.map(|result| SourceRead { id, epoch, source: source.clone(), result });
-    Completion::Reread(ticket, answer, look)
-}
+        Some(())
+    }
 
-/// What a source holds now.
-pub(crate) fn read_source(source: &Source) -> Result<Found, SourceFault> {
-    read(source, &|name| std::env::var_os(name))
+    /// Reads these sources, by one task.
+    pub(crate) fn read_sources(&mut self, requests: Vec<ReadRequest>) {
+        self.checks.spawn(read_sources::read_sources(requests));
+    }
+
+    /// Reads the source of a value that the server calls dead. The action has not ended before
+    /// its response is acted on.
+    pub(crate) fn reread_source(&mut self, ticket: Ticket, answer: Answer, request: ReadRequest) {
+        self.checks.start(ticket, read_sources::reread_source(ticket, answer, request));
+    }
+
+    /// Waits until a value whose file cannot be replaced is durable in the state directory.
+    pub(crate) fn store_in_state_dir(
+        &mut self,
+        ticket: Ticket,
+        receipt: Receipt,
+        error: StoreFault,
+    ) {
+        self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));
+    }
+
+    /// Retries a write to a token's file. At shutdown the write must finish.
+    pub(crate) fn write_file(&mut self, write: FileWrite, must_finish: bool) {
+        let lock = self.file_locks.get(&write.path);
+        let set = if must_finish { &mut self.must_finish } else { &mut self.checks };
+        set.spawn(write_back::rewrite(write, lock));
+    }
+
+    /// Waits for the next task to end. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> TaskEnd {
+        tokio::select! {
+            biased;
+            Some(end) = self.checks.next() => end,
+            Some(end) = self.renewals.next() => end,
+            Some(end) = self.must_finish.next() => end,
+            else => std::future::pending().await,
+        }
+    }
+
+    /// A task that has ended already.
+    pub(crate) fn try_next(&mut self) -> Option<TaskEnd> {
+        let sets = [&mut self.checks, &mut self.renewals, &mut self.must_finish];
+        sets.into_iter().find_map(TaskSet::try_next)
+    }
+
+    /// Whether no task is running that can produce or persist a value, renewals aside.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.must_finish.is_empty()
+    }
+
+    /// Whether no renewal request is running.
+    pub(crate) fn has_no_renewals(&self) -> bool {
+        self.renewals.is_empty()
+    }
+
+    /// Drops the tasks that lose nothing by that. Returns the tickets of their actions.
+    pub(crate) async fn abort_checks(&mut self) -> Vec<Ticket> {
+        self.checks.abort_all().await
+    }
+
+    /// Drops all tasks.
+    pub(crate) async fn abort_all(&mut self) {
+        for set in [&mut self.checks, &mut self.renewals, &mut self.must_finish] {
+            set.abort_all().await;
+        }
+    }
+
+    /// How many actions are running.
+    #[cfg(test)]
+    pub(crate) fn actions(&self) -> usize {
+        self.checks.actions() + self.renewals.actions() + self.must_finish.actions()
+    }
 }

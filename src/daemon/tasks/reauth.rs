@@ -1,113 +1,115 @@
-//! Attempts at new values: by a command, or with an API key.
+//! Re-authentication attempts: by a command, or by a login request with an API key.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Completion;
+use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::keyed_lock::KeyedLock;
 use crate::api::{LoginFault, LoginFaultKind};
 use crate::clock;
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
-use crate::daemon::tasks::keyed_lock::KeyedLock;
-use crate::daemon::tasks::{Completion, ReauthOutput, read_source};
-use crate::daemon::tokens::server_client::ServerClient;
-use crate::daemon::tokens::{DeathReason, ServerHandle, TokenEntry};
+use crate::daemon::tokens::read_source;
+use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
 use crate::hook::{self, HookResult, Invocation};
 use crate::keeper::Ticket;
 use crate::lifecycle::{Reason, ReauthFault};
-use crate::settings::{KeySource, ReauthMethod, Source};
+use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
 use crate::store::Receipt;
 use crate::token_file::{StoreFault, read_key};
 
-/// What a re-auth attempt needs to know, besides how it is made.
+/// What an attempt needs to know about its token.
 #[derive(Debug)]
-pub(crate) struct ReauthRequest {
-    pub(crate) name: Box<str>,
-    pub(crate) server: String,
-    pub(crate) url: String,
-    /// The file that the value is kept in, if its source is one.
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) reason: Reason,
-    pub(crate) attempt: u32,
-    pub(crate) status: Option<u16>,
-    pub(crate) detail: Option<Box<str>>,
+pub(super) struct ReauthRequest {
+    pub(super) name: Box<str>,
+    server: String,
+    url: String,
+    /// The file of the value, if its source is a file.
+    file: Option<PathBuf>,
+    reason: Reason,
+    attempt: u32,
+    status: Option<u16>,
+    detail: Option<Box<str>>,
 }
 
 impl ReauthRequest {
-    pub(crate) fn of(
-        kept: TokenEntry<'_>,
-        remote: &ServerHandle,
+    pub(super) fn new(
+        entry: TokenEntry<'_>,
+        server: &ServerHandle,
         reason: Reason,
         attempt: u32,
     ) -> Self {
-        let words = match reason {
-            Reason::Expired | Reason::Rejected => kept.last_words().cloned().unwrap_or_default(),
-            // What was said of an earlier value is not why this one is to be replaced.
+        let death = match reason {
+            Reason::Expired | Reason::Rejected => entry.death_reason().cloned().unwrap_or_default(),
+            // What the server said of an earlier value is not why this value is replaced.
             Reason::Missing | Reason::Expiring | Reason::Requested => DeathReason::default(),
         };
         Self {
-            name: kept.name().into(),
-            server: remote.settings.name.clone(),
-            url: remote.settings.url.to_string(),
-            file: kept.file(),
+            name: entry.name().into(),
+            server: server.settings.name.clone(),
+            url: server.settings.url.to_string(),
+            file: entry.file(),
             reason,
             attempt,
-            status: words.status,
-            detail: words.detail,
+            status: death.status,
+            detail: death.detail,
         }
     }
 }
 
-/// Obtains a new value, once its turn has come and the attempt is counted; where that cannot be
-/// written down, the store tells of it, and the attempt is made all the same.
-pub(crate) async fn reauth(
+/// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
+/// store reports that, and the attempt is made all the same.
+pub(super) async fn attempt(
     ticket: Ticket,
     client: ServerClient,
-    method: ReauthMethod,
-    timeout: Duration,
-    need: ReauthRequest,
-    (turn, counted): (KeyedLock, Option<Receipt>),
+    reauth: Arc<Reauth>,
+    request: ReauthRequest,
+    (lock, persisted): (KeyedLock, Option<Receipt>),
 ) -> Completion {
-    let _turn = turn.comes().await;
-    if let Some(counted) = counted {
-        counted.settled().await;
+    let _held = lock.acquire().await;
+    if let Some(persisted) = persisted {
+        persisted.settled().await;
     }
-    let began = clock::now();
-    let obtained = match method {
-        ReauthMethod::Command(command) => run_hook(&command, timeout, &need).await,
-        ReauthMethod::ApiKey { key, minutes } => log_in(&client, key, minutes, timeout).await,
+    let (began, timeout) = (clock::now(), reauth.timeout);
+    let output = match &reauth.method {
+        ReauthMethod::Command(command) => run_hook(command, timeout, &request).await,
+        ReauthMethod::ApiKey { key, minutes } => {
+            log_in(&client, key.clone(), *minutes, timeout).await
+        }
     };
-    Completion::Reauthenticated { ticket, duration: clock::now_ceil().since(began), obtained }
+    Completion::Reauthenticated { ticket, duration: clock::now_ceil().since(began), output }
 }
 
-async fn run_hook(command: &[String], timeout: Duration, need: &ReauthRequest) -> ReauthOutput {
+async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest) -> ReauthOutput {
     let end = hook::run(Invocation {
         command,
         timeout,
-        name: &need.name,
-        server: &need.server,
-        url: &need.url,
-        reason: need.reason.as_str(),
-        status: need.status,
-        detail: need.detail.as_deref(),
-        attempt: need.attempt,
-        file: need.file.as_deref(),
+        name: &request.name,
+        server: &request.server,
+        url: &request.url,
+        reason: request.reason.as_str(),
+        status: request.status,
+        detail: request.detail.as_deref(),
+        attempt: request.attempt,
+        file: request.file.as_deref(),
     })
     .await;
-    match (end.interpret(), &need.file) {
-        (HookResult::NewValue(value), _) => ReauthOutput::Value(value),
+    match (end.interpret(), &request.file) {
+        (HookResult::NewValue(value), _) => ReauthOutput::NewValue(value),
         (HookResult::WroteFile, Some(file)) => {
             let source = Source::File(file.clone());
             match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
-                Some(found) => ReauthOutput::SourceMatch(found),
+                Some(found) => ReauthOutput::InSource(found),
                 None => {
-                    nothing(&StoreFault::hangs(file, "reading what the command wrote").to_string())
+                    no_value(&StoreFault::hangs(file, "reading what the command wrote").to_string())
                 }
             }
         }
-        (HookResult::WroteFile, None) => nothing(
+        (HookResult::WroteFile, None) => no_value(
             "the re-auth command printed nothing; only for a token that has a file of its own \
              may it write that itself, otherwise it is to print the new token",
         ),
-        (HookResult::Failed(fault), _) => ReauthOutput::Nothing(ReauthFault {
+        (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthFault {
             exit_status: fault.exit_status(),
             inconclusive: fault.is_inconclusive(),
             error: fault.to_string().into(),
@@ -116,8 +118,8 @@ async fn run_hook(command: &[String], timeout: Duration, need: &ReauthRequest) -
     }
 }
 
-fn nothing(error: &str) -> ReauthOutput {
-    ReauthOutput::Nothing(ReauthFault { error: error.into(), ..ReauthFault::default() })
+fn no_value(error: &str) -> ReauthOutput {
+    ReauthOutput::Failed(ReauthFault { error: error.into(), ..ReauthFault::default() })
 }
 
 async fn log_in(
@@ -130,7 +132,7 @@ async fn log_in(
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {
         let error = format!("the API key cannot be read: {error}").into();
-        ReauthOutput::Nothing(ReauthFault { error, inconclusive: true, ..ReauthFault::default() })
+        ReauthOutput::Failed(ReauthFault { error, inconclusive: true, ..ReauthFault::default() })
     };
     let key = match with_disk_timeout(key).await {
         Some(Ok(found)) => found.value,
@@ -138,8 +140,8 @@ async fn log_in(
         None => return no_key("its file cannot be read, the disk hangs"),
     };
     match client.login(&key, minutes, timeout).await {
-        Ok(value) => ReauthOutput::Value(value),
-        Err(fault) => ReauthOutput::Nothing(failed_login(fault)),
+        Ok(value) => ReauthOutput::NewValue(value),
+        Err(fault) => ReauthOutput::Failed(failed_login(fault)),
     }
 }
 

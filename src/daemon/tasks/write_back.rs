@@ -1,113 +1,106 @@
-//! Keeping new values: in a token's file, or by its name in the store.
+//! Writes new values back: to a token's file, or by its name to the state database.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::daemon::Daemon;
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
-use crate::daemon::tasks::keyed_lock::KeyedLock;
-use crate::daemon::tasks::{Completion, WriteOutcome, read_source};
-use crate::keeper::{Ticket, TokenId};
+use super::Completion;
+use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::keyed_lock::KeyedLock;
+use crate::daemon::tokens::{FileWrite, WriteOutcome, read_source};
+use crate::keeper::Ticket;
 use crate::secret::TokenValue;
-use crate::settings::{InventorySource, Source};
+use crate::settings::{InventorySource, Settings, Source};
 use crate::store::Receipt;
-use crate::token_file::{StoreFault, remove_leftovers, replace};
+use crate::token_file::{StoreFault, replace};
 
-/// Writes a value to its token's file, durably; `in_source` is what that held when it was last
-/// looked at: any other value there is a new one.
+type FileLock = KeyedLock<Option<TokenValue>>;
+
+/// Writes a value to its token's file, durably. `in_source` is what the file held when it was last
+/// read: any other value there is a new one, and is left as it is.
 ///
-/// A write that hangs is given up, but not its turn: it may yet be made, and must not be when a
-/// later value is there. The turn knows its value, which is then nobody else's.
-pub(crate) async fn store_in_file(
+/// A write that hangs times out, but keeps its lock: it may still be made, and must not replace a
+/// later value. The lock keeps its value, which the next write may overwrite.
+pub(super) async fn store_in_file(
     ticket: Ticket,
-    turn: KeyedLock<Option<TokenValue>>,
+    lock: FileLock,
     path: PathBuf,
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Completion {
-    let result = write(turn, path, value.clone(), in_source).await;
-    Completion::Stored(
-        ticket,
-        Ok(result.unwrap_or_else(|fault| WriteOutcome::NotInFile(value, fault))),
-    )
+    let result = write(lock, path, value.clone(), in_source).await;
+    let outcome = result.unwrap_or_else(|error| WriteOutcome::NotInFile(value, error));
+    Completion::Stored(ticket, Ok(outcome))
 }
 
-/// Tries the file of a value again that is kept in the state directory.
-pub(crate) async fn rewrite(
-    (id, name): (TokenId, Box<str>),
-    turn: KeyedLock<Option<TokenValue>>,
-    path: PathBuf,
-    value: TokenValue,
-    in_source: Option<TokenValue>,
-) -> Completion {
-    Completion::Rewritten { id, name, result: write(turn, path, value, in_source).await }
+/// Retries to write the file of a value that is kept in the state directory.
+pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
+    let FileWrite { id, name, path, value, in_source } = file;
+    Completion::FileWritten { id, name, result: write(lock, path, value, in_source).await }
 }
 
 async fn write(
-    turn: KeyedLock<Option<TokenValue>>,
+    lock: FileLock,
     path: PathBuf,
     value: TokenValue,
     in_source: Option<TokenValue>,
 ) -> Result<WriteOutcome, StoreFault> {
     let hangs = StoreFault::hangs(&path, "writing");
-    let written = write_in_turn(turn.clone(), move |given_up| {
-        let ours = [in_source, given_up.replace(value.clone())];
+    let written = write_locked(lock.clone(), move |timed_out| {
+        let ours = [in_source, timed_out.replace(value.clone())];
         write_to_file(&path, value, &ours)
     });
     let written = with_disk_timeout(written).await;
     if written.is_some() {
-        turn.forget();
+        lock.reset();
     }
     written.unwrap_or(Err(hangs))
 }
 
 /// Waits until a value whose file cannot be replaced is durable in the state directory.
-pub(crate) async fn store_in_state_dir(
+pub(super) async fn store_in_state_dir(
     ticket: Ticket,
-    kept: Receipt,
-    fault: StoreFault,
+    receipt: Receipt,
+    error: StoreFault,
 ) -> Completion {
-    let result = match kept.durable().await {
-        Ok(()) => Ok(WriteOutcome::InStateDir(fault)),
-        // It is in memory only: what is wrong with the file is what the operator can change.
-        Err(_) => Err(fault),
+    let result = match receipt.durable().await {
+        Ok(()) => Ok(WriteOutcome::InStateDir(error)),
+        // The value is in memory only. The operator can mend the file, so its error is reported.
+        Err(_) => Err(error),
     };
     Completion::Stored(ticket, result)
 }
 
-impl Daemon {
-    /// Removes what an earlier run that was killed has left beside token files. Nothing waits
-    /// for it.
-    pub(crate) fn remove_leftovers(&self) {
-        let settings = Arc::clone(&self.settings);
-        drop(spawn_blocking(move || {
-            let files = settings.tokens.iter().filter_map(|token| match &token.source {
-                Source::File(path) => Some(path.clone()),
+/// Removes temporary files that an earlier run that was killed has left beside token files. Nothing
+/// waits for it.
+pub(crate) fn remove_leftovers(settings: &Arc<Settings>) {
+    let settings = Arc::clone(settings);
+    drop(spawn_blocking(move || {
+        let files = settings.tokens.iter().filter_map(|token| match &token.source {
+            Source::File(path) => Some(path.clone()),
+            _ => None,
+        });
+        let folders = settings.inventories.iter().filter_map(|inventory| {
+            // A name that no token has: only its folder counts.
+            match &inventory.source {
+                InventorySource::Dir(folder) => Some(folder.join("\u{1}")),
                 _ => None,
-            });
-            let folders = settings.inventories.iter().filter_map(|inventory| {
-                // A name that no token has: only its folder counts.
-                match &inventory.source {
-                    InventorySource::Dir(folder) => Some(folder.join("\u{1}")),
-                    _ => None,
-                }
-            });
-            remove_leftovers(files.chain(folders));
-        }));
-    }
+            }
+        });
+        crate::token_file::remove_leftovers(files.chain(folders));
+    }));
 }
 
-async fn write_in_turn<T: Send + 'static, R: Send + 'static>(
-    turn: KeyedLock<T>,
+async fn write_locked<T: Send + 'static, R: Send + 'static>(
+    lock: KeyedLock<T>,
     write: impl FnOnce(&mut T) -> R + Send + 'static,
 ) -> R {
-    let mut turn = turn.comes().await;
-    blocking_among(&DISK, move || write(&mut turn)).await
+    let mut held = lock.acquire().await;
+    blocking_among(&DISK, move || write(&mut held)).await
 }
 
-/// `ours` are values that may be overwritten: that was looked at before, or was written here.
+/// `ours` are values that may be overwritten: values that were read before, or written here.
 fn write_to_file(
     path: &Path,
     value: TokenValue,
@@ -123,14 +116,14 @@ fn write_to_file(
     Ok(WriteOutcome::Written(value))
 }
 
-/// Waits until a value that was handed to the store is durable; `None`: there is no store.
-pub(crate) async fn store_by_name(
+/// Waits until a value that was handed to the state database is durable; `None`: there is none.
+pub(super) async fn store_by_name(
     ticket: Ticket,
     value: TokenValue,
-    kept: Option<Receipt>,
+    receipt: Option<Receipt>,
 ) -> Completion {
-    let result = match kept {
-        Some(kept) => kept.durable().await,
+    let result = match receipt {
+        Some(receipt) => receipt.durable().await,
         None => Err(StoreFault::NoStateDir),
     };
     Completion::Stored(ticket, result.map(|()| WriteOutcome::Written(value)))
@@ -143,16 +136,16 @@ mod tests {
 
     use futures_util::FutureExt as _;
 
+    use super::super::keyed_lock::KeyedLocks;
     use super::*;
-    use crate::daemon::tasks::keyed_lock::KeyedLocks;
     use crate::token_file::DISK_PATIENCE;
 
     fn value(text: &str) -> TokenValue {
         TokenValue::parse(text).unwrap()
     }
 
-    /// Stores "new" in a file that holds `there` and held `seen` when it was last looked at;
-    /// tells what the file holds then.
+    /// Stores "new" in a file that holds `there` and held `seen` when it was last read. Returns
+    /// what the file holds then.
     fn stored(there: Option<&str>, seen: Option<&str>) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("quotes.token");
@@ -164,38 +157,38 @@ mod tests {
     }
 
     #[test]
-    fn a_new_value_takes_the_place_of_the_one_that_it_replaces() {
+    fn new_value_replaces_the_value_that_was_read_before() {
         assert_eq!(stored(Some("old"), Some("old")), "new");
     }
 
     #[test]
-    fn a_new_value_fills_a_source_that_had_none() {
+    fn new_value_is_written_to_a_source_that_had_none() {
         assert_eq!(stored(None, None), "new");
     }
 
     #[test]
-    fn a_value_that_has_not_been_seen_in_the_source_yet_is_not_overwritten() {
+    fn value_that_was_not_read_yet_is_not_overwritten() {
         assert_eq!(stored(Some("operator's"), Some("old")), "operator's");
         assert_eq!(stored(Some("operator's"), None), "operator's");
     }
 
     #[test]
-    fn what_a_write_that_was_given_up_has_left_is_overwritten() {
+    fn value_of_a_write_that_timed_out_is_overwritten() {
         assert_eq!(stored(Some("given-up"), Some("old")), "new");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_hangs_is_given_up_and_keeps_its_turn_until_it_ends() {
-        let mut turns = KeyedLocks::<()>::default();
+    async fn write_that_hangs_times_out_and_keeps_its_lock_until_it_ends() {
+        let mut locks = KeyedLocks::<()>::default();
         let (end, ended) = mpsc::channel();
-        let write = write_in_turn(turns.take("a"), move |()| ended.recv().expect("a sender"));
+        let write = write_locked(locks.get("a"), move |()| ended.recv().expect("a sender"));
         let given_up = tokio::spawn(with_disk_timeout(write));
         // The clock does not run by itself while a thread is busy.
         tokio::task::yield_now().await;
         tokio::time::advance(DISK_PATIENCE).await;
         assert_eq!(given_up.await.unwrap(), None);
 
-        let mut next = Box::pin(write_in_turn(turns.take("a"), |()| "next"));
+        let mut next = Box::pin(write_locked(locks.get("a"), |()| "next"));
         assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
         end.send("first").unwrap();
         assert_eq!(next.await, "next");

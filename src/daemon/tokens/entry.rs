@@ -1,4 +1,4 @@
-//! One token, as the world outside the keeper sees it.
+//! A read-only view of one token in the registry.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use crate::lifecycle::Slot;
 use crate::secret::ValueRef;
 use crate::settings::{ReauthMethod, Source};
 
-/// A look at one token.
+/// One token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenEntry<'a> {
-    pub(super) roster: &'a TokenRegistry,
+    pub(super) registry: &'a TokenRegistry,
     pub(super) id: TokenId,
     pub(super) row: &'a TokenRecord,
 }
 
 impl<'a> TokenEntry<'a> {
     pub(crate) fn name(self) -> &'a str {
-        self.roster.text(&self.row.name)
+        self.registry.text(&self.row.name)
     }
 
-    pub(crate) fn terms(self) -> &'a Arc<TokenConfig> {
-        self.roster.terms.of(self.id, self.row.terms)
+    pub(crate) fn config(self) -> &'a Arc<TokenConfig> {
+        self.registry.configs.of(self.id, self.row.config)
     }
 
-    /// The line of its inventory that it stands on; 0 for none.
+    /// The token's line in its inventory; 0 for none.
     pub(crate) fn line(self) -> u32 {
         self.row.line
     }
@@ -42,7 +42,7 @@ impl<'a> TokenEntry<'a> {
         Some(self.of(self.more()?.second.as_ref()?))
     }
 
-    /// What the source held when it was last looked at.
+    /// The value that the source held when it was last read.
     pub(crate) fn in_source(self) -> Option<ValueRef<'a>> {
         Some(self.of(match self.row.in_source() {
             SourceMatch::Nothing => return None,
@@ -52,53 +52,50 @@ impl<'a> TokenEntry<'a> {
         }))
     }
 
-    /// Counts what makes an older look at the source worthless.
+    /// Changes when reads of the source that began before are outdated.
     pub(crate) fn epoch(self) -> u8 {
         self.row.epoch
     }
 
-    /// What the server said when the value died, for the hook.
-    pub(crate) fn last_words(self) -> Option<&'a DeathReason> {
-        self.more()?.last_words.as_deref()
+    /// What the server said of a dead value, for the re-auth command.
+    pub(crate) fn death_reason(self) -> Option<&'a DeathReason> {
+        self.more()?.death_reason.as_deref()
     }
 
-    /// Whether a new value comes from a command.
+    /// Whether the `[reauth]` method is a command.
     pub(crate) fn has_hook(self) -> bool {
-        let method = self.terms().reauth.as_ref().map(|reauth| &reauth.method);
+        let method = self.config().reauth.as_ref().map(|reauth| &reauth.method);
         matches!(method, Some(ReauthMethod::Command(_)))
     }
 
-    /// The file that the value is kept in, if its source is one.
+    /// The file of the value, if its source is a file.
     pub(crate) fn file(self) -> Option<PathBuf> {
-        match &self.terms().origin {
+        match &self.config().origin {
             TokenOrigin::Own(Source::File(path)) => Some(path.clone()),
             TokenOrigin::File(_, folder) => Some(folder.join(self.name())),
             TokenOrigin::Own(Source::Credential(_) | Source::Env(_)) | TokenOrigin::Line(_) => None,
         }
     }
 
-    /// What can be looked at for the token's value alone; `None` for a line of an inventory.
+    /// The source of this value alone; `None` for a line of an inventory.
     pub(crate) fn source(self) -> Option<Source> {
-        match &self.terms().origin {
+        match &self.config().origin {
             TokenOrigin::Own(source) => Some(source.clone()),
             TokenOrigin::File(..) => self.file().map(Source::File),
             TokenOrigin::Line(_) => None,
         }
     }
 
-    /// The stock that brought it.
-    pub(crate) fn stock(self) -> Option<InventoryId> {
-        match self.terms().origin {
-            TokenOrigin::Own(_) => None,
-            TokenOrigin::Line(stock) | TokenOrigin::File(stock, _) => Some(stock),
-        }
+    /// The inventory that lists the token.
+    pub(crate) fn inventory(self) -> Option<InventoryId> {
+        self.config().origin.inventory()
     }
 
     fn more(self) -> Option<&'a ColdFields> {
-        if self.row.has_more() { self.roster.more.get(&self.id) } else { None }
+        if self.row.has_more() { self.registry.more.get(&self.id) } else { None }
     }
 
     fn of(self, handle: &Handle) -> ValueRef<'a> {
-        ValueRef::again(self.roster.text(handle))
+        ValueRef::again(self.registry.text(handle))
     }
 }

@@ -1,141 +1,281 @@
-//! What holds for a token: which server it is asked at, by which rules, and what an earlier run
-//! has kept of it. Tokens of an inventory share all of that.
+//! All tokens: the scheduler, the registry and the pending actions, which agree on every token.
+//!
+//! A token is added, replaced and removed by one method each, so that no part keeps anything of a
+//! token that is gone. The main loop executes the pending actions; nothing here starts a task.
 
+mod config_diff;
 mod config_table;
+mod deferred;
 mod entry;
-pub(crate) mod file_retries;
+mod file_retries;
+mod inventory_counts;
+mod persistence;
 mod record;
 mod registry;
-pub(crate) mod results;
-pub(crate) mod server_client;
+mod results;
+mod server_client;
 mod servers;
-pub(crate) mod source_changes;
+mod source_changes;
+mod source_read;
+mod token_bit_set;
 mod values;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock;
-use crate::daemon::Daemon;
-use crate::keeper::{Keeper, Output, TokenId, TokenSpec};
-use crate::lifecycle::Policy;
-use crate::settings::{Reauth, Server, Upkeep};
-use crate::store::Stored;
-
+pub(crate) use self::config_diff::ConfigDiff;
 pub(crate) use self::config_table::{InventoryId, TokenConfig, TokenOrigin};
+pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
 pub(crate) use self::entry::TokenEntry;
+pub(crate) use self::file_retries::{FileRetries, FileWrite};
+pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
+pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
 pub(crate) use self::registry::TokenRegistry;
+pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
+pub(crate) use self::server_client::{ServerClient, ServerClients, error_text};
 pub(crate) use self::servers::ServerHandle;
+pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
+pub(crate) use self::token_bit_set::TokenBitSet;
 
-/// The scheduler, the registry and the pending actions, which agree on every token.
+use super::notices;
+use super::state::StateRecorder;
+use crate::clock;
+use crate::events::{Fields, Journal, Name, Severity};
+use crate::keeper::{
+    Keeper, Limits, Output, ReauthId, ReauthRoute, ReauthSpec, ServerId, Ticket, TokenId, TokenSpec,
+};
+use crate::lifecycle::Policy;
+use crate::settings::{Reauth, ReauthMethod, Server, Upkeep};
+use crate::token_file::Watcher;
+
+/// All tokens, with everything that is kept by a token's number.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     pub(crate) scheduler: Keeper,
     pub(crate) registry: TokenRegistry,
-    /// What the scheduler has handed out and the main loop has not executed yet.
+    /// Actions and notices of the scheduler that the main loop has not executed yet.
     pub(crate) actions: Vec<Output>,
+    /// Sources that are to be read; those of one list by one task.
+    pub(crate) reads: Vec<Vec<ReadRequest>>,
+    pub(crate) recorder: StateRecorder,
+    /// Watches the files of `[token.NAME]` tables.
+    pub(crate) watcher: Watcher,
+    pub(crate) inventory_counts: InventoryCounts,
+    pub(crate) deferred: DeferredSourceChanges,
+    file_retries: FileRetries,
 }
 
 impl Tokens {
-    pub(crate) fn new(max_hooks: NonZeroU32, seed: u64) -> Self {
+    /// No tokens. To be called within a runtime.
+    pub(crate) fn new(max_hooks: NonZeroU32, keep_removed: Duration, seed: u64) -> Self {
         Self {
             scheduler: Keeper::new(max_hooks, seed),
             registry: TokenRegistry::default(),
             actions: Vec::new(),
+            reads: Vec::new(),
+            recorder: StateRecorder::new(keep_removed),
+            watcher: Watcher::new(),
+            inventory_counts: InventoryCounts::default(),
+            deferred: DeferredSourceChanges::default(),
+            file_retries: FileRetries::default(),
         }
     }
-}
 
-impl Daemon {
-    /// What holds for tokens that are kept so, and what the keeper must know of them; `None`
-    /// without the server, which validation rules out.
-    pub(crate) fn terms(
+    /// Adds a token whose name no token has, with its line in its inventory (0: none). It gets
+    /// the value and the attempts that were kept for this name.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        config: &Arc<TokenConfig>,
+        spec: TokenSpec,
+        line: u32,
+    ) -> TokenId {
+        let id = self.scheduler.add_token(spec, false, clock::now());
+        if self.registry.has_had(id) {
+            // Notices of the token that had the number before are not this token's.
+            self.actions.retain(|output| !matches!(output, Output::Token(of, _) if *of == id));
+        }
+        self.registry.add(id, name, config, line);
+        if let Some(inventory) = config.origin.inventory() {
+            let count = self.inventory_counts.of(inventory);
+            count.tokens += 1;
+            count.changes.added += 1;
+        }
+        if let Some(stored) = self.recorder.adopt_value(name) {
+            self.registry.keep_restored_value(id, stored);
+        }
+        if let Some(count) = self.recorder.adopt_count(name) {
+            self.restore_attempts(id, &count);
+        }
+        id
+    }
+
+    /// Gives a token another configuration. Returns whether it differs from the current one.
+    pub(crate) fn replace(
+        &mut self,
+        id: TokenId,
+        config: &Arc<TokenConfig>,
+        spec: &TokenSpec,
+    ) -> bool {
+        let same_spec = self.scheduler.spec(id) == Some(spec);
+        let Some(entry) = self.registry.token(id) else { return false };
+        let (same_config, same_origin) =
+            (entry.config() == config, entry.config().origin == config.origin);
+        if same_spec && same_config {
+            return false;
+        }
+        if !same_origin {
+            self.registry.forget_source(id);
+        }
+        self.registry.set_config(id, config);
+        if !same_spec {
+            self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
+        }
+        // An action that has not started was meant for the configuration before.
+        self.cancel_pending(id);
+        true
+    }
+
+    /// Removes a token. A value that its source cannot hold is kept for a time.
+    pub(crate) fn remove(&mut self, id: TokenId) {
+        self.stash_value(id);
+        if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
+            let count = self.inventory_counts.of(inventory);
+            count.tokens = count.tokens.saturating_sub(1);
+        }
+        self.deferred.forget_token(id);
+        self.file_retries.forget_token(id);
+        self.watcher.remove_path(id.key());
+        self.scheduler.remove_token(id);
+        self.registry.remove(id);
+    }
+
+    /// Returns an action that did not start, or will never complete, to the scheduler.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        self.scheduler.cancel(ticket, clock::now(), &mut self.actions);
+    }
+
+    fn cancel_pending(&mut self, id: TokenId) {
+        let pending = |output: &mut Output| match output {
+            Output::Effect(ticket, _) => ticket.token == id,
+            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => false,
+        };
+        let cancelled: Vec<_> = self.actions.extract_if(.., pending).collect();
+        for output in cancelled {
+            if let Output::Effect(ticket, _) = output {
+                self.cancel(ticket);
+            }
+        }
+    }
+
+    /// The configuration of a token with these settings, for the registry and the scheduler;
+    /// `None` if its server is unknown, which validation rules out. `policies` are known ones:
+    /// tokens with equal policies share them.
+    pub(crate) fn config_for(
         &self,
         upkeep: &Upkeep,
         origin: TokenOrigin,
         policies: &mut Vec<Arc<Policy>>,
     ) -> Option<(TokenConfig, TokenSpec)> {
-        let server = self.tokens.registry.server_of(&upkeep.server)?;
-        let way = upkeep.reauth.as_deref().and_then(|name| self.tokens.registry.reauth_of(name));
-        let reauth = way.and_then(|way| self.tokens.registry.reauth(way)).cloned();
-        let settings = &self.tokens.registry.remote(server).settings;
+        let server = self.registry.server_of(&upkeep.server)?;
+        let method = upkeep.reauth.as_deref().and_then(|name| self.registry.reauth_of(name));
+        let reauth = method.and_then(|method| self.registry.reauth(method)).cloned();
+        let settings = &self.registry.server(server).settings;
         let policy = policy(upkeep, settings, reauth.as_deref(), policies);
         let revoke_on_shutdown = upkeep.revoke_on_shutdown;
-        let spec = TokenSpec { server, policy, reauth: way };
+        let spec = TokenSpec { server, policy, reauth: method };
         Some((TokenConfig { origin, server, reauth, revoke_on_shutdown }, spec))
     }
 
-    /// A token that was not there before.
-    pub(crate) fn add_token(
-        &mut self,
-        name: &str,
-        terms: &Arc<TokenConfig>,
-        spec: TokenSpec,
-        line: u32,
-    ) -> TokenId {
-        // The number may be that of a token that was removed: nothing that is still to be told or
-        // started is to be taken for the new one's.
-        self.perform();
-        let id = self.tokens.scheduler.add_token(spec, false, clock::now());
-        self.tokens.registry.add(id, name, terms, line);
-        if let Some((stored, removed)) = self.memory.absent.take_value(name, clock::now()) {
-            if removed && let Some(store) = &mut self.store {
-                // The store may have deleted it a moment ago, by the wall clock.
-                let Stored { value, replaces } = stored.clone();
-                drop(store.keep_value(name, value, replaces));
+    /// Watches the file of a `[token.NAME]`, if its value is in a file.
+    pub(crate) fn watch_file(&mut self, id: TokenId) {
+        match self.registry.token(id).and_then(TokenEntry::file) {
+            Some(path) => self.watcher.set_path(id.key(), path),
+            None => self.watcher.remove_path(id.key()),
+        }
+    }
+
+    /// Adds a server, or replaces its settings and client.
+    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut Journal) {
+        let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
+        // A server at another address is another server: nothing is known of it yet.
+        let same = self
+            .registry
+            .server_of(&server.name)
+            .filter(|id| self.registry.server(*id).settings.url == server.url);
+        let id = match same {
+            Some(id) => {
+                self.scheduler.set_limits(id, limits);
+                id
             }
-            self.tokens.registry.recall(id, stored);
-        }
-        if let Some(count) = self.memory.absent.take_count(name) {
-            self.recount_token(id, &count);
-        }
-        id
+            None => self.scheduler.add_server(limits),
+        };
+        self.set_client(id, server, client, log);
     }
 
-    /// Gives a token other terms; returns whether they differ.
-    pub(crate) fn change_token(
+    /// Gives a server a client, and logs if it had none.
+    pub(crate) fn set_client(
         &mut self,
-        id: TokenId,
-        terms: &Arc<TokenConfig>,
-        spec: &TokenSpec,
-    ) -> bool {
-        let same_rules = self.tokens.scheduler.spec(id) == Some(spec);
-        let Some(kept) = self.tokens.registry.token(id) else { return false };
-        let (same_terms, same_origin) =
-            (kept.terms() == terms, kept.terms().origin == terms.origin);
-        if same_rules && same_terms {
-            return false;
+        id: ServerId,
+        settings: Server,
+        client: ServerClient,
+        log: &mut Journal,
+    ) {
+        let had_none = self.registry.find_server(id).is_some_and(|old| !old.client.is_built());
+        let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
+        // If its circuit breaker is open, the first conclusive response is logged.
+        if recovers {
+            let name = &settings.name;
+            let fields = Fields { server: Some(name), ..Fields::default() };
+            let message = format!("{name}: requests can be sent now");
+            notices::log(log, Name::ServerRecovered, Severity::Info, &message, fields);
         }
-        // What was handed out on the old terms is started on these.
-        self.perform();
-        if !same_origin {
-            self.tokens.registry.forget_source(id);
-        }
-        self.tokens.registry.set_terms(id, terms);
-        if !same_rules {
-            self.tokens.scheduler.change_token(
-                id,
-                spec.clone(),
-                clock::now(),
-                &mut self.tokens.actions,
-            );
-        }
-        true
+        self.registry.put_server(id, ServerHandle { settings, client });
     }
 
-    /// A token that is not to be kept alive any longer.
-    pub(crate) fn let_go(&mut self, id: TokenId) {
-        self.put_by(id);
-        self.stocks.forget(id, self.tokens.registry.token(id).and_then(TokenEntry::stock));
-        self.unwritten.forget_token(id);
-        self.watcher.remove_path(id.key());
-        self.tokens.scheduler.remove_token(id);
-        self.tokens.registry.remove(id);
+    /// Removes a server that no token uses. Requests in flight own what they need.
+    pub(crate) fn remove_server(&mut self, id: ServerId) {
+        self.scheduler.remove_server(id);
+        self.registry.remove_server(id);
+    }
+
+    /// Whether a server has a client and is not known to be unavailable.
+    pub(crate) fn is_available(&self, id: ServerId) -> bool {
+        self.scheduler.is_available(id)
+            && self.registry.find_server(id).is_some_and(|server| server.client.is_built())
+    }
+
+    /// Adds a `[reauth]` method, or replaces its settings.
+    pub(crate) fn put_reauth(&mut self, reauth: &Reauth) {
+        let spec = ReauthSpec {
+            route: match reauth.method {
+                ReauthMethod::ApiKey { .. } => ReauthRoute::Server,
+                ReauthMethod::Command(_) => ReauthRoute::Hook,
+            },
+            max_failures: reauth.max_failures_all,
+            window: reauth.policy.window,
+        };
+        let id = match self.registry.reauth_of(&reauth.name) {
+            Some(id) if self.registry.reauth(id).is_some_and(|known| **known == *reauth) => return,
+            Some(id) => {
+                self.scheduler.set_reauth(id, spec);
+                id
+            }
+            None => self.scheduler.add_reauth(spec),
+        };
+        self.registry.put_reauth(id, reauth.clone());
+    }
+
+    /// Removes a `[reauth]` method that no token uses.
+    pub(crate) fn remove_reauth(&mut self, id: ReauthId) {
+        self.scheduler.remove_reauth(id);
+        self.registry.remove_reauth(id);
     }
 }
 
-/// A token's rules; tokens with the same ones share them.
+/// A token's policy; tokens with equal policies share one.
 fn policy(
     upkeep: &Upkeep,
     server: &Server,
@@ -155,3 +295,6 @@ fn policy(
         policy
     })
 }
+
+#[cfg(test)]
+mod tests;

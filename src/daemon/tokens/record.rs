@@ -1,5 +1,4 @@
-//! What is known of one token: sixteen bytes for most, and more for those that there is more
-//! to tell of.
+//! The record of one token: 16 bytes for most tokens, and cold fields beside it for the others.
 
 use super::config_table::ConfigId;
 use crate::arena::Handle;
@@ -10,48 +9,48 @@ use crate::store::Stored;
 #[derive(Debug)]
 pub(super) struct TokenRecord {
     pub(super) name: Handle,
-    /// The only value, or the first of two; there is no second one without it.
+    /// The only value, or the first of two: there is no second value without it.
     pub(super) value: Option<Handle>,
-    /// The line of its inventory that it stands on; 0 for none.
+    /// The token's line in its inventory; 0 for none.
     pub(super) line: u32,
-    pub(super) terms: ConfigId,
-    /// Counts what makes an older look at the source worthless. It comes round after 256 of
-    /// them, and a look is over long before.
+    pub(super) config: ConfigId,
+    /// Changes when reads of the source that began before are outdated. It wraps around after 256
+    /// changes; a read has ended long before.
     pub(super) epoch: u8,
     flags: u8,
 }
 
 const _: () = assert!(size_of::<Option<TokenRecord>>() == 16, "the reason of this module");
 
-/// What the source held when it was last looked at.
+/// Which value the source held when it was last read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SourceMatch {
-    /// Nothing that could be used, or nothing is known.
+    /// No usable value, or it was not read.
     Nothing = 0,
     /// The first value.
     First = 1,
     /// The second value.
     Second = 2,
-    /// Another one.
+    /// A value that is neither.
     Other = 3,
 }
 
 const IN_SOURCE: u8 = 0b11;
 const FIRST_IN_B: u8 = 1 << 2;
-const LOOK_AGAIN: u8 = 1 << 3;
+const READ_AGAIN: u8 = 1 << 3;
 const WARNED: u8 = 1 << 4;
 const HAS_MORE: u8 = 1 << 5;
 
 impl TokenRecord {
-    pub(super) fn new(name: Handle, terms: ConfigId, line: u32) -> Self {
-        Self { name, value: None, line, terms, epoch: 0, flags: 0 }
+    pub(super) fn new(name: Handle, config: ConfigId, line: u32) -> Self {
+        Self { name, value: None, line, config, epoch: 0, flags: 0 }
     }
 
     fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// Sets a flag, and tells what it was.
+    /// Sets a flag. Returns its value before.
     fn set(&mut self, flag: u8, on: bool) -> bool {
         let was = self.has(flag);
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
@@ -71,7 +70,7 @@ impl TokenRecord {
         self.flags = self.flags & !IN_SOURCE | what as u8;
     }
 
-    /// Where the lifecycle has the first value.
+    /// The slot of the first value.
     pub(super) fn first_slot(&self) -> Slot {
         if self.has(FIRST_IN_B) { Slot::B } else { Slot::A }
     }
@@ -80,12 +79,12 @@ impl TokenRecord {
         self.set(FIRST_IN_B, slot == Slot::B);
     }
 
-    /// The source is to be looked at again once the re-auth under way has ended.
-    pub(super) fn set_look_again(&mut self, on: bool) -> bool {
-        self.set(LOOK_AGAIN, on)
+    /// Whether the source is to be read again once the current re-authentication has ended.
+    pub(super) fn set_read_again(&mut self, on: bool) -> bool {
+        self.set(READ_AGAIN, on)
     }
 
-    /// It was said that the source is open to others.
+    /// Whether a warning about the source was logged.
     pub(super) fn set_warned(&mut self, on: bool) -> bool {
         self.set(WARNED, on)
     }
@@ -99,28 +98,28 @@ impl TokenRecord {
     }
 }
 
-/// What few tokens have.
+/// Fields that few tokens have.
 #[derive(Debug, Default)]
 pub(super) struct ColdFields {
-    /// The second value: a newcomer, or what the first one took the place of.
+    /// The second value: a candidate, or the value before the current one.
     pub(super) second: Option<Handle>,
-    /// What the source held, where that is neither value.
+    /// What the source held, if that is neither value.
     pub(super) in_source: Option<Handle>,
-    /// What an earlier run kept in place of the source's value, until the source is read.
-    pub(super) recalled: Option<Box<Stored>>,
-    /// What the server said when the value died, for the hook.
-    pub(super) last_words: Option<Box<DeathReason>>,
-    /// Re-auth attempts that counted when this was last looked at.
+    /// The persisted value that may replace the source's value, until the source is read.
+    pub(super) restored: Option<Box<Stored>>,
+    /// What the server said of a dead value, for the re-auth command.
+    pub(super) death_reason: Option<Box<DeathReason>>,
+    /// Re-auth attempts that had counted when they were last persisted.
     pub(super) counted: u32,
 }
 
 impl ColdFields {
     pub(super) fn is_nothing(&self) -> bool {
-        let Self { second, in_source, recalled, last_words, counted } = self;
+        let Self { second, in_source, restored, death_reason, counted } = self;
         second.is_none()
             && in_source.is_none()
-            && recalled.is_none()
-            && last_words.is_none()
+            && restored.is_none()
+            && death_reason.is_none()
             && *counted == 0
     }
 }

@@ -1,7 +1,7 @@
-//! Who is who: the tokens behind the keeper's numbers, with their names and values.
+//! Registry of all tokens and servers: names, values and configurations behind the scheduler's
+//! numbers.
 //!
-//! Holds the only copies of names and token values that the daemon keeps, in an arena; nobody
-//! else knows how. Decides nothing about them.
+//! Owns the only copies of names and token values in the daemon, in an arena. It decides nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -10,33 +10,34 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::config_table::{ConfigTable, TokenConfig};
+use super::config_table::{ConfigTable, InventoryId, TokenConfig};
 use super::entry::TokenEntry;
 use super::record::{ColdFields, TokenRecord};
 use super::servers::Servers;
 use crate::arena::{Arena, Handle};
+use crate::events::Fields;
 use crate::keeper::TokenId;
 
-/// All tokens and servers, by number and by name.
+/// All tokens, servers and `[reauth]` methods, by number and by name.
 #[derive(Debug, Default)]
 pub(crate) struct TokenRegistry {
     pub(super) arena: Arena,
     pub(super) rows: Vec<Option<TokenRecord>>,
     pub(super) more: HashMap<TokenId, ColdFields>,
-    /// By the hash of their names, which stand in the arena.
+    /// By the hash of their names, which are in the arena.
     pub(super) names: HashTable<TokenId>,
     pub(super) keys: RandomState,
-    /// The token that has a value, by the value's hash: made when it is first needed. An entry
+    /// The token that has a value, by the value's hash: built when it is first needed. Entries
     /// may be outdated.
     pub(super) owners: Option<HashMap<u64, TokenId>>,
-    pub(super) terms: ConfigTable,
-    pub(super) remotes: Servers,
+    pub(super) configs: ConfigTable,
+    pub(super) servers: Servers,
 }
 
 impl TokenRegistry {
     pub(crate) fn token(&self, id: TokenId) -> Option<TokenEntry<'_>> {
         let row = self.rows.get(id.index())?.as_ref()?;
-        Some(TokenEntry { roster: self, id, row })
+        Some(TokenEntry { registry: self, id, row })
     }
 
     pub(crate) fn id_of(&self, name: &str) -> Option<TokenId> {
@@ -44,8 +45,8 @@ impl TokenRegistry {
         self.names.find(self.keys.hash_one(name.as_bytes()), named).copied()
     }
 
-    /// The same for many names, at a third of the time for each: what takes time is that each
-    /// stands somewhere else in the memory, and one need not be there before the next is sought.
+    /// The numbers of many tokens, at a third of the time for each: the time goes into cache
+    /// misses, and these overlap.
     pub(crate) fn ids_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<Option<TokenId>> {
         let hashed: Vec<_> =
             names.map(|name| (self.keys.hash_one(name.as_bytes()), name.as_bytes())).collect();
@@ -59,25 +60,25 @@ impl TokenRegistry {
         self.names.len()
     }
 
-    /// Every token with its number, in no particular order.
+    /// All tokens with their numbers, in no particular order.
     pub(crate) fn ids(&self) -> impl Iterator<Item = (TokenId, TokenEntry<'_>)> {
         self.names.iter().filter_map(|id| Some((*id, self.token(*id)?)))
     }
 
-    /// A token with a name that none has yet, on the line of its inventory if it has one.
-    pub(crate) fn add(&mut self, id: TokenId, name: &str, terms: &Arc<TokenConfig>, line: u32) {
+    /// Adds a token whose name no token has, with its line in its inventory (0: none).
+    pub(crate) fn add(&mut self, id: TokenId, name: &str, config: &Arc<TokenConfig>, line: u32) {
         if self.rows.len() <= id.index() {
             self.rows.resize_with(id.index() + 1, || None);
         }
         let hash = self.keys.hash_one(name.as_bytes());
         let name = self.arena.put(name.as_bytes());
-        self.rows[id.index()] = Some(TokenRecord::new(name, self.terms.add(id, terms), line));
+        self.rows[id.index()] = Some(TokenRecord::new(name, self.configs.add(id, config), line));
         let Self { arena, rows, names, keys, .. } = self;
         names.insert_unique(hash, id, |id| keys.hash_one(name_in(rows, arena, *id)));
     }
 
-    /// So many more tokens are about to come.
-    pub(crate) fn expect(&mut self, count: u64) {
+    /// Makes room for this number of additional tokens.
+    pub(crate) fn reserve(&mut self, count: u64) {
         let count = usize::try_from(count).unwrap_or(0);
         self.rows.reserve(count);
         let Self { arena, rows, names, keys, .. } = self;
@@ -90,17 +91,44 @@ impl TokenRegistry {
             entry.remove();
         }
         let Some(row) = self.rows.get_mut(id.index()).and_then(Option::take) else { return };
-        self.terms.remove(id, row.terms);
+        self.configs.remove(id, row.config);
         let ColdFields { second, in_source, .. } = self.more.remove(&id).unwrap_or_default();
         let handles = [Some(row.name), row.value, second, in_source];
         handles.into_iter().flatten().for_each(|handle| self.arena.free(handle));
     }
 
-    /// The token is kept on these terms from now on.
-    pub(crate) fn set_terms(&mut self, id: TokenId, terms: &Arc<TokenConfig>) {
+    /// Replaces a token's configuration.
+    pub(crate) fn set_config(&mut self, id: TokenId, config: &Arc<TokenConfig>) {
         let Some(row) = self.rows.get_mut(id.index()).and_then(Option::as_mut) else { return };
-        self.terms.remove(id, row.terms);
-        row.terms = self.terms.add(id, terms);
+        self.configs.remove(id, row.config);
+        row.config = self.configs.add(id, config);
+    }
+
+    /// Whether a token has or had this number.
+    pub(super) fn has_had(&self, id: TokenId) -> bool {
+        id.index() < self.rows.len()
+    }
+
+    /// The name of a token and of its server, as fields of an event.
+    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
+        let server = &self.server(entry.config().server).settings.name;
+        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
+    }
+
+    /// Whether this inventory lists the token.
+    pub(crate) fn is_listed_by(&self, token: TokenId, inventory: InventoryId) -> bool {
+        self.token(token).is_some_and(|entry| entry.inventory() == Some(inventory))
+    }
+
+    /// The `wanted` tokens of an inventory.
+    pub(crate) fn listed_by(
+        &self,
+        inventory: InventoryId,
+        wanted: impl Fn(TokenId) -> bool,
+    ) -> Vec<TokenId> {
+        let listed =
+            self.ids().filter(|(id, entry)| entry.inventory() == Some(inventory) && wanted(*id));
+        listed.map(|(id, _)| id).collect()
     }
 
     fn name(&self, id: TokenId) -> &[u8] {
@@ -108,7 +136,7 @@ impl TokenRegistry {
     }
 
     pub(super) fn text(&self, handle: &Handle) -> &str {
-        // Nothing but text is put in.
+        // Only text is put in.
         str::from_utf8(self.arena.get(handle)).unwrap_or_default()
     }
 }

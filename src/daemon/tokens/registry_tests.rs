@@ -16,12 +16,12 @@ use crate::time::Moment;
 /// arena's own numbers could look like it.
 const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#~"];
 
-/// A roster, and the keeper that gives its tokens their numbers.
+/// A registry, and the scheduler that gives its tokens their numbers.
 struct World {
     keeper: Keeper,
     server: ServerId,
     spec: TokenSpec,
-    roster: TokenRegistry,
+    registry: TokenRegistry,
 }
 
 impl World {
@@ -38,7 +38,7 @@ impl World {
             reauth_before: None,
         });
         let spec = TokenSpec { server, policy, reauth: None };
-        Self { keeper, server, spec, roster: TokenRegistry::default() }
+        Self { keeper, server, spec, registry: TokenRegistry::default() }
     }
 
     fn terms(&self, origin: TokenOrigin) -> Arc<TokenConfig> {
@@ -48,17 +48,17 @@ impl World {
 
     fn add(&mut self, name: &str, terms: &Arc<TokenConfig>) -> TokenId {
         let id = self.keeper.add_token(self.spec.clone(), false, Moment::from_millis(1));
-        self.roster.add(id, name, terms, 7);
+        self.registry.add(id, name, terms, 7);
         id
     }
 
     fn remove(&mut self, id: TokenId) {
         self.keeper.remove_token(id);
-        self.roster.remove(id);
+        self.registry.remove(id);
     }
 
     fn kept(&self, id: TokenId) -> TokenEntry<'_> {
-        self.roster.token(id).unwrap()
+        self.registry.token(id).unwrap()
     }
 }
 
@@ -94,17 +94,17 @@ proptest! {
         for deed in deeds {
             match deed {
                 Deed::Put(slot, value) => {
-                    world.roster.put(id, slot, ValueRef::again(value));
+                    world.registry.put(id, slot, ValueRef::again(value));
                     values[slot as usize] = Some(value);
                 }
                 Deed::Settle(slot) => {
-                    world.roster.settle(id, slot);
+                    world.registry.settle(id, slot);
                     if values[slot as usize].is_some() {
                         values[slot.other() as usize] = None;
                     }
                 }
                 Deed::SourceMatch(value) => {
-                    world.roster.set_in_source(id, value.map(ValueRef::again));
+                    world.registry.set_in_source(id, value.map(ValueRef::again));
                     in_source = value;
                 }
             }
@@ -115,11 +115,11 @@ proptest! {
         }
         for value in VALUES {
             let wanted = values.contains(&Some(value)) || in_source == Some(value);
-            prop_assert_eq!(world.roster.arena.holds(value.as_bytes()), wanted, "{}", value);
+            prop_assert_eq!(world.registry.arena.holds(value.as_bytes()), wanted, "{}", value);
         }
         world.remove(id);
-        prop_assert!(VALUES.iter().all(|value| !world.roster.arena.holds(value.as_bytes())));
-        prop_assert!(world.roster.more.is_empty());
+        prop_assert!(VALUES.iter().all(|value| !world.registry.arena.holds(value.as_bytes())));
+        prop_assert!(world.registry.more.is_empty());
     }
 }
 
@@ -133,9 +133,9 @@ fn a_token_is_found_by_its_name_until_it_is_removed() {
     }
     for (n, id) in ids.iter().enumerate() {
         let name = format!("t{n}");
-        assert_eq!(world.roster.id_of(&name), (n % 2 == 1).then_some(*id), "{name}");
+        assert_eq!(world.registry.id_of(&name), (n % 2 == 1).then_some(*id), "{name}");
     }
-    assert_eq!((world.roster.len(), world.roster.ids().count()), (500, 500));
+    assert_eq!((world.registry.len(), world.registry.ids().count()), (500, 500));
 }
 
 #[test]
@@ -144,18 +144,18 @@ fn a_number_that_is_given_anew_brings_nothing_of_the_token_before() {
     let terms = world.terms(line());
     let id = world.add("first", &terms);
     let value = || ValueRef::again("abc-1");
-    world.roster.put(id, Slot::A, value());
-    world.roster.put(id, Slot::B, ValueRef::again("abc-2"));
-    world.roster.recall(id, Stored { value: value().to_value(), replaces: None });
-    world.roster.set_last_words(id, DeathReason::default());
-    world.roster.set_counted(id, 3);
+    world.registry.put(id, Slot::A, value());
+    world.registry.put(id, Slot::B, ValueRef::again("abc-2"));
+    world.registry.keep_restored_value(id, Stored { value: value().to_value(), replaces: None });
+    world.registry.set_death_reason(id, DeathReason::default());
+    world.registry.set_counted(id, 3);
     world.remove(id);
     let id = world.add("second", &terms);
     let kept = world.kept(id);
     assert_eq!((kept.name(), kept.value(Slot::A), kept.in_source()), ("second", None, None));
-    assert!(kept.last_words().is_none());
-    assert!(world.roster.take_recalled(id).is_none());
-    assert_eq!(world.roster.set_counted(id, 0), 0);
+    assert!(kept.death_reason().is_none());
+    assert!(world.registry.take_restored_value(id).is_none());
+    assert_eq!(world.registry.set_counted(id, 0), 0);
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn a_life_ends_what_is_known_of_the_value_that_died() {
     let mut world = World::new();
     let terms = world.terms(line());
     let id = world.add("quotes", &terms);
-    world.roster.put(id, Slot::B, ValueRef::again("abc-1"));
-    world.roster.set_last_words(id, DeathReason::default());
-    world.roster.settle(id, Slot::B);
-    assert!(world.kept(id).last_words().is_none());
-    assert!(world.roster.more.is_empty());
+    world.registry.put(id, Slot::B, ValueRef::again("abc-1"));
+    world.registry.set_death_reason(id, DeathReason::default());
+    world.registry.settle(id, Slot::B);
+    assert!(world.kept(id).death_reason().is_none());
+    assert!(world.registry.more.is_empty());
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn each_token_has_its_own_terms_whoever_shares_them() {
     for (place, (id, terms)) in expected.iter_mut().enumerate() {
         if place % 2 == 0 {
             *terms = world.terms(TokenOrigin::Line(InventoryId(99)));
-            world.roster.set_terms(*id, terms);
+            world.registry.set_config(*id, terms);
         }
     }
     for (id, terms) in &expected {
-        assert!(Arc::ptr_eq(world.kept(*id).terms(), terms));
+        assert!(Arc::ptr_eq(world.kept(*id).config(), terms));
     }
 }
 
@@ -200,7 +200,7 @@ fn terms_that_nobody_is_kept_on_any_more_make_room_for_others() {
     };
     for _ in 0..=u32::from(u16::MAX) {
         let terms = world.terms(line());
-        world.roster.set_terms(id, &terms);
-        assert!(Arc::ptr_eq(world.kept(id).terms(), &terms));
+        world.registry.set_config(id, &terms);
+        assert!(Arc::ptr_eq(world.kept(id).config(), &terms));
     }
 }

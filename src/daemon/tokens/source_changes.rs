@@ -1,212 +1,178 @@
-//! What the daemon makes of a look at a token's source: the keeper hears of changes only.
+//! Handles what is found in value sources: the scheduler hears of changes only.
 
+use super::{DeferredSourceChanges, ReadRequest, SourceRead, TokenEntry, TokenOrigin, Tokens};
 use crate::clock;
-use crate::daemon::Daemon;
-use crate::daemon::tasks::{self, SourceRead};
-use crate::daemon::tokens::TokenEntry;
-use crate::events::{Fields, Name, Severity};
+use crate::daemon::notices;
+use crate::events::Journal;
 use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
-use crate::secret::{Mistake, TokenValue, ValueRef};
-use crate::settings::Source;
-use crate::token_file::{SourceFault, SourceWarning};
+use crate::secret::{TokenValue, ValueRef};
+use crate::token_file::{SourceFault, SourceFaultKind, SourceWarning};
 
-/// While the daemon starts: what the sources hold, in the order in which it was found.
-#[derive(Debug, Default)]
-pub(crate) struct DeferredSourceChanges {
-    /// Tokens with a value: all of a large inventory.
-    pub(crate) new: Vec<TokenId>,
-    pub(crate) others: Vec<(TokenId, SourceChange)>,
-}
-
-impl DeferredSourceChanges {
-    pub(crate) fn add(&mut self, id: TokenId, change: SourceChange) {
-        match change {
-            SourceChange::NewValue => self.new.push(id),
-            other => self.others.push((id, other)),
-        }
-    }
-}
-
-impl Daemon {
-    /// Files with these keys may have changed.
-    pub(crate) fn look_at(&mut self, keys: Vec<u32>) {
-        let wanted = keys.into_iter().filter_map(|key| {
-            let id = self.tokens.scheduler.id_of(key)?;
-            errand(id, self.tokens.registry.token(id)?)
-        });
-        let wanted = wanted.collect();
-        self.look(wanted);
+impl Tokens {
+    /// The watched files with these keys may have changed.
+    pub(crate) fn on_files_changed(&mut self, keys: Vec<u32>) {
+        let ids: Vec<_> = keys.into_iter().filter_map(|key| self.scheduler.id_of(key)).collect();
+        self.request_reads(ids);
     }
 
-    /// Looks at the sources of these tokens.
-    pub(crate) fn look_at_tokens(&mut self, ids: impl IntoIterator<Item = TokenId>) {
-        let errands = ids.into_iter().filter_map(|id| errand(id, self.tokens.registry.token(id)?));
-        let wanted = errands.collect();
-        self.look(wanted);
-    }
-
-    /// Looks again at a source that changed while its token's re-auth was under way.
-    pub(crate) fn look_once_more(&mut self, id: TokenId) {
-        if self.tokens.registry.set_look_again(id, false) {
-            self.look_at_tokens([id]);
-        }
-        self.take_held_back(id);
-    }
-
-    fn look(&mut self, wanted: Vec<(TokenId, u8, Source)>) {
-        if !wanted.is_empty() {
-            self.queries.spawn(tasks::look(wanted));
+    /// Requests a read of these tokens' sources, by one task.
+    pub(crate) fn request_reads(&mut self, ids: impl IntoIterator<Item = TokenId>) {
+        let requests: Vec<_> = ids.into_iter().filter_map(|id| self.read_request(id)).collect();
+        if !requests.is_empty() {
+            self.reads.push(requests);
         }
     }
 
-    /// Reads a source here and now: for the start, which is to have all values first.
-    pub(crate) fn look_now(&mut self, id: TokenId) {
-        if let Some((id, epoch, source)) =
-            self.tokens.registry.token(id).and_then(|kept| errand(id, kept))
-        {
-            let result = tasks::read_source(&source);
-            self.looked(SourceRead { id, epoch, source, result });
+    /// A request to read a token's source; `None` if it is a line of an inventory.
+    pub(crate) fn read_request(&self, id: TokenId) -> Option<ReadRequest> {
+        let entry = self.registry.token(id)?;
+        Some(ReadRequest { id, epoch: entry.epoch(), source: entry.source()? })
+    }
+
+    /// Whether the read is of the token's current source, and began after the last write to it.
+    /// False if the token is gone.
+    pub(crate) fn is_current(&self, request: &ReadRequest) -> bool {
+        self.read_request(request.id).as_ref() == Some(request)
+    }
+
+    /// Reads a source at once. For the startup, which needs all values first. Blocks.
+    pub(crate) fn read_source_now(&mut self, id: TokenId, log: &mut Journal) {
+        if let Some(request) = self.read_request(id) {
+            self.on_source_read(request.read(), log);
         }
     }
 
-    /// Takes what a look has found.
-    pub(crate) fn looked(&mut self, look: SourceRead) {
-        let id = look.id;
-        let busy = self.tokens.scheduler.token(id).is_some_and(|token| token.is_reauthenticating());
-        let Some(kept) = self.tokens.registry.token(id) else { return };
-        if !is_current(kept, &look) {
-            // It may have seen more than what made it worthless.
-            let wanted = errand(id, kept).into_iter().collect();
-            return self.look(wanted);
+    /// A token's re-authentication has ended: values that were found meanwhile are used.
+    pub(crate) fn on_reauth_ended(&mut self, id: TokenId, log: &mut Journal) {
+        if self.registry.set_read_again(id, false) {
+            self.request_reads([id]);
         }
-        if busy {
-            self.tokens.registry.set_look_again(id, true);
+        if let Some(value) = self.deferred.take_after_reauth(id) {
+            self.on_value_found(id, value.by_ref(), &[], log);
+        }
+    }
+
+    /// A source was read.
+    pub(crate) fn on_source_read(&mut self, read: SourceRead, log: &mut Journal) {
+        let SourceRead { request, result } = read;
+        let id = request.id;
+        if !self.is_current(&request) {
+            // A newer value may be there than the one that made the read outdated.
+            return self.request_reads([id]);
+        }
+        if self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating()) {
+            self.registry.set_read_again(id, true);
             return;
         }
-        match look.result {
-            Ok(found) => self.found(id, found.value.by_ref(), &found.warnings),
-            Err(fault) => {
-                if !self.left_its_folder(id, &fault) {
-                    self.lost(id, &fault);
-                }
-            }
+        match result {
+            Ok(found) => self.on_value_found(id, found.value.by_ref(), &found.warnings, log),
+            Err(error) if self.has_left_its_folder(id, &error) => {}
+            Err(error) => self.on_value_missing(id, &error),
         }
     }
 
-    /// The source holds a value, and this is what should be mended all the same.
-    pub(crate) fn found(&mut self, id: TokenId, value: ValueRef<'_>, warnings: &[SourceWarning]) {
-        let Some(kept) = self.tokens.registry.token(id) else { return };
-        let was_there = kept.in_source();
-        let (unchanged, changed) =
-            (was_there == Some(value), was_there.is_some_and(|v| v != value));
-        let warned = self.tokens.registry.set_warned(id, !warnings.is_empty());
+    /// A source holds a value, with warnings about the source.
+    pub(crate) fn on_value_found(
+        &mut self,
+        id: TokenId,
+        value: ValueRef<'_>,
+        warnings: &[SourceWarning],
+        log: &mut Journal,
+    ) {
+        let Some(entry) = self.registry.token(id) else { return };
+        let earlier = entry.in_source();
+        let (is_same, has_changed) =
+            (earlier == Some(value), earlier.is_some_and(|earlier| earlier != value));
+        let inventory = entry.inventory();
+        let was_warned = self.registry.set_warned(id, !warnings.is_empty());
         // Once for the file, and for each value that is probably not a token.
-        let due = warnings.iter().filter(|warning| {
-            !warned || changed && matches!(warning, SourceWarning::Mistaken { .. })
-        });
-        let due: Vec<_> = due.cloned().collect();
-        if let Some(kept) = self.tokens.registry.token(id)
-            && !due.is_empty()
-        {
-            let name = kept.name().to_owned();
-            self.warn_of(Some(&name), &due);
+        let is_due = |warning: &&SourceWarning| {
+            !was_warned || has_changed && matches!(warning, SourceWarning::Mistaken { .. })
+        };
+        if let Some(entry) = self.registry.token(id) {
+            let due = warnings.iter().filter(is_due);
+            notices::source_warnings(log, Some(entry.name()), due);
         }
-        if changed {
-            self.count_change(id);
+        if has_changed && let Some(inventory) = inventory {
+            self.inventory_counts.of(inventory).changes.changed += 1;
         }
-        match self.tokens.registry.take_recalled(id) {
+        match self.registry.take_restored_value(id) {
             Some(stored) if stored.replaces.as_ref().map(TokenValue::by_ref) == Some(value) => {
-                self.offer(id, stored.value.by_ref());
-                self.resume_unwritten(id);
+                self.offer_candidate(id, stored.value.by_ref());
+                self.resume_file_retry(id);
             }
-            recalled => {
-                if recalled.is_some() {
+            restored => {
+                if restored.is_some() {
                     self.forget_stored_value(id);
                 }
-                if unchanged {
+                if is_same {
                     self.source_changed(id, SourceChange::Restored);
                 } else {
                     self.forget_superseded(id);
-                    self.offer(id, value);
+                    self.offer_candidate(id, value);
                 }
             }
         }
-        self.tokens.registry.set_in_source(id, Some(value));
+        self.registry.set_in_source(id, Some(value));
     }
 
-    pub(crate) fn lost(&mut self, id: TokenId, fault: &SourceFault) {
-        self.tokens.registry.set_in_source(id, None);
-        if let Some(stored) = self.tokens.registry.take_recalled(id) {
-            self.offer(id, stored.value.by_ref());
-            self.resume_unwritten(id);
+    /// A source holds no usable value.
+    pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceFault) {
+        self.registry.set_in_source(id, None);
+        if let Some(stored) = self.registry.take_restored_value(id) {
+            self.offer_candidate(id, stored.value.by_ref());
+            self.resume_file_retry(id);
         }
-        self.source_changed(id, SourceChange::Lost(fault.to_string().into()));
+        self.source_changed(id, SourceChange::Lost(error.to_string().into()));
     }
 
-    /// A value to be used, unless it is the one in use already.
-    pub(crate) fn offer(&mut self, id: TokenId, value: ValueRef<'_>) {
-        let spare = self.tokens.scheduler.spare_slot(id);
-        let Some(kept) = self.tokens.registry.token(id) else { return };
-        if kept.value(spare.other()) == Some(value) {
+    /// Offers a value to the scheduler, unless it is the current value.
+    pub(super) fn offer_candidate(&mut self, id: TokenId, value: ValueRef<'_>) {
+        let spare = self.scheduler.spare_slot(id);
+        let Some(entry) = self.registry.token(id) else { return };
+        if entry.value(spare.other()) == Some(value) {
             return self.source_changed(id, SourceChange::Reverted);
         }
-        self.tokens.registry.put(id, spare, value);
+        self.registry.put(id, spare, value);
         self.source_changed(id, SourceChange::NewValue);
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
-        if let Some(held) = &mut self.memory.held {
-            return held.add(id, change);
+        let Some(change) = self.deferred.defer_at_startup(id, change) else { return };
+        if change == SourceChange::NewValue && self.awaits_restore(id) {
+            return self.deferred.awaiting_restore.push(id);
         }
-        if change == SourceChange::NewValue && self.hold_late(id) {
-            return;
-        }
-        self.tokens.scheduler.source_changed(id, change, clock::now(), &mut self.tokens.actions);
+        self.scheduler.source_changed(id, change, clock::now(), &mut self.actions);
     }
 
-    /// Logs what is wrong with sources that have a value.
-    pub(crate) fn warn_of(&mut self, token: Option<&str>, warnings: &[SourceWarning]) {
-        for warning in warnings {
-            let error = warning.to_string();
-            let (message, path) = match warning {
-                SourceWarning::OpenToAll { path, .. } => {
-                    ("a secret is open to others", Some(path.display().to_string()))
-                }
-                SourceWarning::Mistaken { .. } => ("the value is probably not a token", None),
-            };
-            let path = path.as_deref();
-            self.say(
-                Name::ConfigWarning,
-                Severity::Warn,
-                message,
-                Fields { token, error: Some(&error), path, ..Fields::default() },
-            );
+    /// Whether persisted state of the token may still be restored.
+    fn awaits_restore(&self, id: TokenId) -> bool {
+        let Self { registry, scheduler, deferred, .. } = self;
+        let stage = |inventory| DeferredSourceChanges::stage(deferred, inventory);
+        registry.token(id).and_then(TokenEntry::inventory).and_then(stage).is_some()
+            && scheduler.is_missing(id)
+    }
+
+    /// The source holds this value, whatever a read that began before has found.
+    pub(super) fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
+        self.registry.set_in_source(id, Some(value.by_ref()));
+        self.registry.outdate_reads(id);
+    }
+
+    /// Whether the token's file is gone from the folder of its inventory. If the folder itself is
+    /// there, the token is removed.
+    fn has_left_its_folder(&mut self, id: TokenId, error: &SourceFault) -> bool {
+        let Some(entry) = self.registry.token(id) else { return false };
+        let TokenOrigin::File(inventory, folder) = &entry.config().origin else { return false };
+        if !matches!(error.kind, SourceFaultKind::Missing) {
+            return false;
         }
+        let inventory = *inventory;
+        if folder.is_dir() {
+            self.inventory_counts.of(inventory).changes.removed += 1;
+            self.remove(id);
+        }
+        true
     }
-
-    /// Logs that a command printed a value that is probably not a token.
-    pub(crate) fn warn_of_output(&mut self, id: TokenId, value: &TokenValue) {
-        let Some(mistake) = Mistake::of(value.expose()) else { return };
-        let Some(name) = self.tokens.registry.token(id).map(|kept| kept.name().to_owned()) else {
-            return;
-        };
-        let error = format!("the output of the re-auth command: {mistake}");
-        self.say(
-            Name::ConfigWarning,
-            Severity::Warn,
-            "the value is probably not a token",
-            Fields { token: Some(&name), error: Some(&error), ..Fields::default() },
-        );
-    }
-}
-
-/// Whether a look is at the token's present source, and was begun after the daemon last wrote it.
-pub(crate) fn is_current(kept: TokenEntry<'_>, look: &SourceRead) -> bool {
-    kept.epoch() == look.epoch && kept.source().as_ref() == Some(&look.source)
-}
-
-/// A look at what can be looked at for the token alone.
-pub(crate) fn errand(id: TokenId, kept: TokenEntry<'_>) -> Option<(TokenId, u8, Source)> {
-    Some((id, kept.epoch(), kept.source()?))
 }

@@ -1,4 +1,4 @@
-//! The tokens' values: which are held, and what their sources hold; none of them twice.
+//! Token values: the values in the slots, and the values in the sources. Equal values are kept once.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -11,13 +11,13 @@ use crate::lifecycle::Slot;
 use crate::secret::ValueRef;
 use crate::store::Stored;
 
-/// Outdated entries of values that are kept beyond twice the number of tokens.
+/// Outdated entries that are kept beyond twice the number of tokens.
 const OUTDATED: usize = 1_000;
 
 impl TokenRegistry {
-    /// The name of a token other than `id` that has this value, if there is one.
+    /// The name of another token than `id` that has this value, if there is one.
     pub(crate) fn owner_of(&mut self, value: ValueRef<'_>, id: TokenId) -> Option<&str> {
-        // Outdated entries are bounded by making all of them again.
+        // Outdated entries are bounded by building the table again.
         let limit = 2 * self.len() + OUTDATED;
         if self.owners.as_ref().is_none_or(|owners| owners.len() > limit) {
             let mut owners = HashMap::new();
@@ -35,7 +35,7 @@ impl TokenRegistry {
         has_it.then(|| kept.name())
     }
 
-    /// Puts a value into a slot, in the place of what was there.
+    /// Puts a value into a slot, in place of the value there.
     pub(crate) fn put(&mut self, id: TokenId, slot: Slot, value: ValueRef<'_>) {
         let value = value.expose().as_bytes();
         if let Some(owners) = &mut self.owners {
@@ -53,7 +53,7 @@ impl TokenRegistry {
                 return;
             }
             if holds(arena, more.in_source.as_ref(), value) {
-                // It is only moved; nothing is known of the source by itself any more.
+                // It is only moved: the source has the value of this slot now.
                 let old = std::mem::replace(place, more.in_source.take());
                 if let Some(old) = old {
                     arena.free(old);
@@ -65,14 +65,14 @@ impl TokenRegistry {
         });
     }
 
-    /// The value in this slot lives, and none is to take its place: what is in the other slot,
-    /// and what was said of it, is of no use any more.
+    /// The value in this slot is alive, and there is no candidate: the value in the other slot, and
+    /// what the server said of it, are dropped.
     pub(crate) fn settle(&mut self, id: TokenId, slot: Slot) {
         if !self.rows.get(id.index()).and_then(Option::as_ref).is_some_and(TokenRecord::has_more) {
             return;
         }
         self.change(id, |row, more, arena| {
-            more.last_words = None;
+            more.death_reason = None;
             let Some(second) = more.second.take() else { return };
             if row.first_slot() == slot {
                 return retire(row, more, arena, second, SourceMatch::Second);
@@ -88,7 +88,7 @@ impl TokenRegistry {
         });
     }
 
-    /// The source was looked at, and this is what it holds.
+    /// The source was read, and holds this value.
     pub(crate) fn set_in_source(&mut self, id: TokenId, value: Option<ValueRef<'_>>) {
         let value = value.map(|value| value.expose().as_bytes());
         self.change(id, |row, more, arena| {
@@ -108,48 +108,48 @@ impl TokenRegistry {
         });
     }
 
-    /// The source is another one: nothing is known of what it holds.
+    /// The token has another source, which was not read yet.
     pub(crate) fn forget_source(&mut self, id: TokenId) {
-        self.outdate_looks(id);
+        self.outdate_reads(id);
         self.set_in_source(id, None);
     }
 
-    /// Whatever looks at the source has found up to now is worthless.
-    pub(crate) fn outdate_looks(&mut self, id: TokenId) {
+    /// Reads of the source that began before now are outdated.
+    pub(crate) fn outdate_reads(&mut self, id: TokenId) {
         self.change(id, |row, _, _| row.epoch = row.epoch.wrapping_add(1));
     }
 
-    /// Whether the source is to be looked at again once the re-auth under way has ended; tells
-    /// what held before.
-    pub(crate) fn set_look_again(&mut self, id: TokenId, on: bool) -> bool {
-        self.change(id, |row, _, _| row.set_look_again(on)).unwrap_or_default()
+    /// Sets whether the source is to be read again once the current re-authentication has ended.
+    /// Returns the flag's value before.
+    pub(crate) fn set_read_again(&mut self, id: TokenId, on: bool) -> bool {
+        self.change(id, |row, _, _| row.set_read_again(on)).unwrap_or_default()
     }
 
-    /// Whether it was said that the source is open to others; tells what held before.
+    /// Sets whether a warning about the source was logged. Returns the flag's value before.
     pub(crate) fn set_warned(&mut self, id: TokenId, on: bool) -> bool {
         self.change(id, |row, _, _| row.set_warned(on)).unwrap_or_default()
     }
 
-    /// The line of its inventory that the token stands on.
+    /// Sets the token's line in its inventory.
     pub(crate) fn set_line(&mut self, id: TokenId, line: u32) {
         self.change(id, |row, _, _| row.line = line);
     }
 
-    /// What an earlier run kept in place of the source's value, until the source is read.
-    pub(crate) fn recall(&mut self, id: TokenId, stored: Stored) {
-        self.change(id, |_, more, _| more.recalled = Some(Box::new(stored)));
+    /// Keeps a persisted value until the source is read.
+    pub(crate) fn keep_restored_value(&mut self, id: TokenId, stored: Stored) {
+        self.change(id, |_, more, _| more.restored = Some(Box::new(stored)));
     }
 
-    pub(crate) fn take_recalled(&mut self, id: TokenId) -> Option<Stored> {
-        self.change(id, |_, more, _| more.recalled.take()).flatten().map(|stored| *stored)
+    pub(crate) fn take_restored_value(&mut self, id: TokenId) -> Option<Stored> {
+        self.change(id, |_, more, _| more.restored.take()).flatten().map(|stored| *stored)
     }
 
-    /// What the server said when the value died.
-    pub(crate) fn set_last_words(&mut self, id: TokenId, words: DeathReason) {
-        self.change(id, |_, more, _| more.last_words = Some(Box::new(words)));
+    /// Keeps what the server said of a dead value.
+    pub(crate) fn set_death_reason(&mut self, id: TokenId, reason: DeathReason) {
+        self.change(id, |_, more, _| more.death_reason = Some(Box::new(reason)));
     }
 
-    /// Re-auth attempts that count now; tells how many did when this was last said.
+    /// Sets how many re-auth attempts have counted. Returns the number before.
     pub(crate) fn set_counted(&mut self, id: TokenId, counted: u32) -> u32 {
         let replace = |_: &mut TokenRecord, more: &mut ColdFields, _: &mut Arena| {
             std::mem::replace(&mut more.counted, counted)
@@ -157,7 +157,7 @@ impl TokenRegistry {
         self.change(id, replace).unwrap_or_default()
     }
 
-    /// ConfigDiff a token, and keeps more of it than its row only as long as there is more.
+    /// Changes a token, and keeps its cold fields only as long as one of them is set.
     fn change<T>(
         &mut self,
         id: TokenId,
@@ -179,7 +179,7 @@ fn holds(arena: &Arena, handle: Option<&Handle>, value: &[u8]) -> bool {
     handle.is_some_and(|handle| arena.get(handle) == value)
 }
 
-/// A value has left its place: it is freed, unless the source still holds it.
+/// Frees a value that has left its place, unless the source still holds it.
 fn retire(
     row: &mut TokenRecord,
     more: &mut ColdFields,
