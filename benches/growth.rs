@@ -1,4 +1,4 @@
-//! What a token costs in the keeper, and how that grows with their number: nothing may grow
+//! What a token costs in the scheduler, and how that grows with their number: nothing may grow
 //! faster than a logarithm.
 //!
 //! `cargo bench --bench growth` prints the table. No server and no socket: answers are made up
@@ -11,9 +11,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep::keeper::{Keeper, Limits, Output, ServerId, Ticket, TokenSpec};
-use tokenkeep::lifecycle::{Answer, Method, Policy, Renewal, Resumed, Schedule};
+use tokenkeep::lifecycle::{CheckResult, Method, PersistedLife, Policy, Renewal, Schedule};
 use tokenkeep::outcome::Outcome;
+use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket, TokenSpec};
 use tokenkeep::time::Moment;
 
 /// From a small shop to the largest that one daemon is to carry.
@@ -48,12 +48,12 @@ fn main() {
         let checked = cpu(|| shop.run(CHECKS)) / CHECKS;
         let woken = cpu(|| {
             (0..CALLS).for_each(|_| {
-                black_box(shop.keeper.next_wake());
+                black_box(shop.scheduler.next_wake());
             });
         });
         let counted = cpu(|| {
             (0..CALLS).for_each(|_| {
-                black_box(shop.keeper.census());
+                black_box(shop.scheduler.state_counts());
             });
         });
         println!(
@@ -67,23 +67,23 @@ fn main() {
     }
 }
 
-/// A keeper, its only server, and the calls under way.
+/// A scheduler, its only server, and the calls under way.
 struct Shop {
-    keeper: Keeper,
+    scheduler: Scheduler,
     server: ServerId,
     now: Moment,
-    out: Vec<Output>,
+    out: Vec<SchedulerOutput>,
     calls: Vec<Ticket>,
 }
 
 impl Shop {
     fn new() -> Self {
-        let mut keeper = Keeper::new(NonZeroU32::MIN, 7);
+        let mut scheduler = Scheduler::new(NonZeroU32::MIN, 7);
         let (rate_limit, max_in_flight) = (NonZeroU32::MAX, NonZeroU32::MAX);
-        let server = keeper.add_server(Limits { rate_limit, max_in_flight });
-        keeper.restore_lesson(server, Method::Query);
+        let server = scheduler.add_server(ServerLimits { rate_limit, max_in_flight });
+        scheduler.restore_renewal_method(server, Method::Query);
         let now = Moment::from_millis(10_000_000);
-        Self { keeper, server, now, out: Vec::new(), calls: Vec::new() }
+        Self { scheduler, server, now, out: Vec::new(), calls: Vec::new() }
     }
 
     /// Adds tokens whose lives began evenly spread over the time that passed.
@@ -97,19 +97,19 @@ impl Shop {
         });
         for token in 0..count {
             let spec = TokenSpec { server: self.server, policy: Arc::clone(&policy), reauth: None };
-            let id = self.keeper.add_token(spec, false, self.now);
+            let id = self.scheduler.add_token(spec, false, self.now);
             let passed = LIFE.mul_f64(0.6) * token / count;
             let life_ms = u64::try_from(LIFE.as_millis()).expect("a short life");
-            let resumed = Resumed {
-                bound: self.now + LIFE.saturating_sub(passed),
+            let resumed = PersistedLife {
+                expiry: self.now + LIFE.saturating_sub(passed),
                 remaining_ms: life_ms,
                 life_ms,
                 by: Method::Query,
                 proven: true,
-                unextendable: false,
+                unrenewable: false,
                 this_boot: true,
             };
-            self.keeper.resume(id, resumed, self.now, &mut self.out);
+            self.scheduler.restore(id, resumed, self.now, &mut self.out);
         }
         self.note();
     }
@@ -122,13 +122,13 @@ impl Shop {
             self.now = self.now + LATENCY;
             for ticket in std::mem::take(&mut self.calls) {
                 let outcome = Outcome::Alive { remaining: LIFE };
-                let answer = Answer { sent, received: self.now, outcome, replaced: false };
-                self.keeper.answered(ticket, answer, self.now, &mut self.out);
+                let answer = CheckResult { sent, received: self.now, outcome, replaced: false };
+                self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
                 answered += 1;
             }
-            if let Some(next) = self.keeper.next_wake() {
+            if let Some(next) = self.scheduler.next_wake() {
                 self.now = self.now.max(next);
-                self.keeper.wake(self.now, &mut self.out);
+                self.scheduler.wake(self.now, &mut self.out);
             }
             self.note();
         }
@@ -136,14 +136,16 @@ impl Shop {
 
     fn note(&mut self) {
         let tickets = self.out.drain(..).filter_map(|output| match output {
-            Output::Effect(ticket, _) => Some(ticket),
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+            SchedulerOutput::Action(ticket, _) => Some(ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         self.calls.extend(tickets);
     }
 
     fn bytes_a_token(&self, count: u32) -> f64 {
-        self.keeper.footprint() as f64 / f64::from(count)
+        self.scheduler.footprint() as f64 / f64::from(count)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The library behind the `tokenkeep` binary, and its map. Dependencies point down only:
 //!
 //! ```text
-//! main ─ cli ─┬─ daemon ──┬─ keeper ── lifecycle
+//! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
 //!             │           ├─ api · hook · inventory · token_file · store · systemd · clock · arena
 //!             │           └─ events
 //!             └─ settings
@@ -21,10 +21,10 @@ pub mod daemon;
 pub mod events;
 pub mod hook;
 pub mod inventory;
-pub mod keeper;
 pub mod lifecycle;
 pub mod outcome;
 pub mod process;
+pub mod scheduler;
 pub mod secret;
 pub mod settings;
 pub mod simulator;

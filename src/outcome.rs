@@ -14,23 +14,23 @@ pub enum Outcome {
         remaining: Duration,
     },
     /// The server says in its own words that the token's life is over (410). Final.
-    Expired(Fault),
+    Expired(CallError),
     /// The server says in its own words that it does not know the token (401).
     /// Final once a second query has said so too.
-    Rejected(Fault),
+    Rejected(CallError),
     /// The server asks for quiet (429, or 503 with `Retry-After`).
     Throttled {
         /// How long the whole server is left alone: 1 s to 15 min.
         retry_after: Duration,
         /// What the server said.
-        fault: Fault,
+        fault: CallError,
     },
     /// The request was refused for what it is (400, 403, 404, 405, 3xx, other 4xx):
     /// somebody has to mend the configuration or the server.
-    Misconfigured(Fault),
+    Misconfigured(CallError),
     /// No conclusion can be drawn (408, 425, 5xx, connection, TLS, time-out, an answer
     /// that is not the API's).
-    Unavailable(Fault),
+    Unavailable(CallError),
 }
 
 /// Which connection a request uses.
@@ -47,7 +47,7 @@ pub enum Connection {
 /// Why a call did not end well. Holds no secret: adapters take token values out of the
 /// server's words before they get here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fault {
+pub struct CallError {
     /// The status that decided: the body's `Errors.Status`, else the HTTP status;
     /// `None` where no answer came.
     pub status: Option<u16>,
@@ -61,7 +61,7 @@ pub struct Fault {
     pub local: bool,
 }
 
-impl Fault {
+impl CallError {
     /// A fault with a sentence and nothing else known.
     pub fn new(error: impl Into<Box<str>>) -> Self {
         Self { error: error.into(), ..Self::default() }

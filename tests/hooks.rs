@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokenkeep::clock;
-use tokenkeep::hook::{HookFault, HookResult, Invocation, MAX_OUTPUT_BYTES, run};
+use tokenkeep::hook::{HookError, HookResult, Invocation, MAX_OUTPUT_BYTES, run};
 use tokenkeep::secret::ValueFault;
 use tokenkeep::time::Moment;
 
@@ -57,7 +57,7 @@ impl Hook {
         }
     }
 
-    async fn fault(&self) -> HookFault {
+    async fn fault(&self) -> HookError {
         match self.run().await {
             HookResult::Failed(fault) => fault,
             other => panic!("{other:?}"),
@@ -159,7 +159,7 @@ async fn output_that_is_obviously_no_token_is_refused_with_a_remedy() {
         [("null", "jq -er"), ("{", "jq -er"), ("\\\"new-1\\\"", "jq -er"), ("<html>", "HTML")]
     {
         let fault = Hook::script(&format!("echo \"{printed}\"")).fault().await;
-        assert!(matches!(fault, HookFault::Mistaken(_)), "{printed}: {fault}");
+        assert!(matches!(fault, HookError::Mistaken(_)), "{printed}: {fault}");
         assert!(fault.to_string().contains(remedy), "{printed}: {fault}");
     }
 }
@@ -167,13 +167,13 @@ async fn output_that_is_obviously_no_token_is_refused_with_a_remedy() {
 #[tokio::test]
 async fn a_signal_is_told() {
     let fault = Hook::script("kill -TERM $$").fault().await;
-    assert!(matches!(fault, HookFault::Signal { signal: 15 }), "{fault}");
+    assert!(matches!(fault, HookError::Signal { signal: 15 }), "{fault}");
 }
 
 #[tokio::test]
 async fn control_characters_are_no_token() {
     let fault = Hook::script(r"printf 'new\0331\n'").fault().await;
-    assert!(matches!(fault, HookFault::NotAToken(ValueFault::NotOneWord)), "{fault}");
+    assert!(matches!(fault, HookError::NotAToken(ValueFault::NotOneWord)), "{fault}");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_program_that_does_not_exist_is_told_with_its_name() {
     for program in ["/nonexistent/relogin", ""] {
         let fault = Hook::command(&[program, "argument"]).fault().await;
         assert!(
-            matches!(&fault, HookFault::NotFound { program: named } if **named == *program),
+            matches!(&fault, HookError::NotFound { program: named } if **named == *program),
             "{program}: {fault}"
         );
     }
@@ -190,7 +190,7 @@ async fn a_program_that_does_not_exist_is_told_with_its_name() {
 #[tokio::test]
 async fn an_empty_command_is_not_found() {
     let fault = Hook::command(&[]).fault().await;
-    assert!(matches!(fault, HookFault::NotFound { .. }), "{fault}");
+    assert!(matches!(fault, HookError::NotFound { .. }), "{fault}");
 }
 
 #[tokio::test]
@@ -199,13 +199,13 @@ async fn a_file_that_is_not_executable_is_told_with_its_name() {
     fs::write(hook.notes(), "#!/bin/sh\n").unwrap();
     let path = hook.notes().to_str().unwrap().to_owned();
     let fault = Hook::command(&[&path]).fault().await;
-    assert!(matches!(&fault, HookFault::NotExecutable { program } if **program == path), "{fault}");
+    assert!(matches!(&fault, HookError::NotExecutable { program } if **program == path), "{fault}");
 }
 
 #[tokio::test]
 async fn an_argument_that_no_process_can_have_is_a_fault_and_no_panic() {
     let fault = Hook::command(&["/bin/echo", "a\0b"]).fault().await;
-    assert!(matches!(fault, HookFault::CannotStart { .. }), "{fault}");
+    assert!(matches!(fault, HookError::CannotStart { .. }), "{fault}");
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn a_hanging_command_is_killed_with_what_it_started() {
     .within(Duration::from_millis(500));
     let begun = clock::now();
     let fault = hook.fault().await;
-    assert!(matches!(fault, HookFault::TimedOut { after } if after == hook.timeout), "{fault}");
+    assert!(matches!(fault, HookError::TimedOut { after } if after == hook.timeout), "{fault}");
     assert!(elapsed(begun) < PATIENCE / 2);
     nothing_is_left_of(hook.noted_group()).await;
 }
@@ -227,7 +227,7 @@ async fn a_hanging_command_is_killed_with_what_it_started() {
 async fn a_command_that_closes_its_output_and_hangs_is_killed_too() {
     let hook = Hook::script("echo $$ > \"$TOKENKEEP_FILE\"; exec >&-; sleep 60")
         .within(Duration::from_millis(300));
-    assert!(matches!(hook.fault().await, HookFault::TimedOut { .. }));
+    assert!(matches!(hook.fault().await, HookError::TimedOut { .. }));
     nothing_is_left_of(hook.noted_group()).await;
 }
 
@@ -263,7 +263,7 @@ async fn a_command_that_is_no_longer_wanted_is_killed_with_what_it_started() {
 async fn endless_output_is_cut_off_and_its_source_killed() {
     let hook = Hook::script("echo $$ > \"$TOKENKEEP_FILE\"; exec yes");
     let fault = hook.fault().await;
-    assert!(matches!(fault, HookFault::TooMuchOutput), "{fault}");
+    assert!(matches!(fault, HookError::TooMuchOutput), "{fault}");
     nothing_is_left_of(hook.noted_group()).await;
 }
 
@@ -273,7 +273,7 @@ async fn as_much_output_as_is_allowed_is_taken() {
     let hook = Hook::script(&format!("echo new-1; head -c {rest} /dev/zero"));
     assert_eq!(hook.value().await, "new-1");
     let hook = Hook::script(&format!("echo new-1; head -c {} /dev/zero", rest + 1));
-    assert!(matches!(hook.fault().await, HookFault::TooMuchOutput));
+    assert!(matches!(hook.fault().await, HookError::TooMuchOutput));
 }
 
 #[tokio::test]

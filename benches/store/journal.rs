@@ -21,12 +21,12 @@ fn token(number: u64) -> (String, TokenValue) {
 
 fn life() -> Life {
     Life {
-        bound: clock::now() + Duration::from_secs(1_800),
+        expiry: clock::now() + Duration::from_secs(1_800),
         remaining_ms: 1_800_000,
         life_ms: 1_800_000,
         by_renewing: false,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }
@@ -47,13 +47,13 @@ impl Checks {
 
     fn check(&mut self, number: usize) {
         self.remember(number);
-        let (steps, from_the_first) = self.writer.turn(self.tokens.len());
+        let (steps, from_the_first) = self.writer.compaction_step(self.tokens.len());
         if from_the_first {
             self.next = 0;
         }
         for _ in 0..steps {
             if self.next == self.tokens.len() {
-                return self.writer.went_round();
+                return self.writer.finish_compaction_pass();
             }
             self.remember(self.next);
             self.next += 1;
@@ -62,7 +62,7 @@ impl Checks {
 
     fn remember(&mut self, number: usize) {
         let (name, value) = &self.tokens[number];
-        self.writer.remember(name, URL, value.by_ref(), &life());
+        self.writer.persist_life(name, URL, value.by_ref(), &life());
     }
 
     fn flush(&self) {

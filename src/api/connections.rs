@@ -18,7 +18,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
 
-use super::connect::{Blueprint, ClientError};
+use super::http_client::{ClientError, HttpClientFactory};
 use super::materials::Materials;
 use crate::clock;
 use crate::outcome::{Connection, Outcome};
@@ -73,7 +73,7 @@ impl From<&Outcome> for Verdict {
 
 /// The connections to one server.
 pub(super) struct Connections {
-    blueprint: Blueprint,
+    factory: HttpClientFactory,
     limits: ConnectionLimits,
     fresh: reqwest::Client,
     pool: Mutex<Pool>,
@@ -116,14 +116,14 @@ impl Connections {
         materials: Materials,
         limits: ConnectionLimits,
     ) -> Result<Self, ClientError> {
-        let blueprint = Blueprint::new(server, materials)?;
-        let pool = Pool::new(blueprint.pooled(limits.idle / 2)?, 0, clock::now());
-        Ok(Self { fresh: blueprint.fresh()?, pool: Mutex::new(pool), blueprint, limits })
+        let factory = HttpClientFactory::new(server, materials)?;
+        let pool = Pool::new(factory.pooled(limits.idle / 2)?, 0, clock::now());
+        Ok(Self { fresh: factory.fresh()?, pool: Mutex::new(pool), factory, limits })
     }
 
     /// What the connections are opened with.
-    pub(super) const fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    pub(super) const fn factory(&self) -> &HttpClientFactory {
+        &self.factory
     }
 
     /// The client for one request. Replaces a pool that is too old.
@@ -209,7 +209,7 @@ impl Connections {
     fn replace(&self, pool: &mut Pool, now: Moment) {
         // It was built once from the same parts. Without a pool, each request has a connection
         // of its own.
-        let http = self.blueprint.pooled(self.limits.idle / 2);
+        let http = self.factory.pooled(self.limits.idle / 2);
         *pool = Pool::new(http.unwrap_or_else(|_| self.fresh.clone()), pool.number + 1, now);
     }
 

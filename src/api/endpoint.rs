@@ -30,14 +30,14 @@ impl Endpoint {
 }
 
 /// The endpoints of one server, parsed once: a request only adds its query to a copy.
-pub(super) struct Addresses {
+pub(super) struct EndpointUrls {
     query: Url,
     renew: Url,
     login: Url,
     revoke: Url,
 }
 
-impl Addresses {
+impl EndpointUrls {
     /// The endpoints under `base`, which may have a path, with or without a slash at its end.
     pub(super) fn under(base: &Url) -> Self {
         let at = |endpoint: Endpoint| {
@@ -75,7 +75,7 @@ mod tests {
 
     fn query_under(base: &str, value: &str) -> String {
         let base = Url::parse(base).expect("a URL");
-        Addresses::under(&base).with(Endpoint::Query, &[("SessionToken", value)]).into()
+        EndpointUrls::under(&base).with(Endpoint::Query, &[("SessionToken", value)]).into()
     }
 
     #[test]

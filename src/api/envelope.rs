@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::lenient::repair;
+use super::json_repair::repair;
 
 /// A JSON object as the API writes it.
 pub(super) type Object = Map<String, Value>;

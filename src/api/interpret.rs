@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 
-use super::connect::ClientCertificateState;
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
-use super::failure::{Failure, FailureKind, Voice, kind_of, sentence};
-use super::glance;
+use super::fast_path;
+use super::http_client::ClientCertificateState;
 use super::redact::clean;
-use super::transport::lacks_certificate;
-use super::{LoginFault, LoginFaultKind, Renewed};
-use crate::outcome::{Fault, Outcome};
+use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
+use super::transport_error::lacks_certificate;
+use super::{LoginError, LoginErrorKind, Renewed};
+use crate::outcome::{CallError, Outcome};
 use crate::secret::{Mistake, TokenValue};
 
 /// What was asked: decides the words of a fault, and what must not stand in them.
-pub(super) struct Asked<'a> {
+pub(super) struct RequestContext<'a> {
     /// The server's name in the configuration.
     pub(super) server: &'a str,
     pub(super) endpoint: Endpoint,
@@ -28,7 +28,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub(super) struct RawResponse {
     /// The HTTP status.
     pub(super) status: u16,
     /// What the `Retry-After` header asks for, or one that stands in for it.
@@ -42,7 +42,7 @@ pub(super) struct Answer {
     pub(super) body: Body,
 }
 
-impl Answer {
+impl RawResponse {
     /// How long the server asks to be left alone if the response has this status.
     fn pause(&self, status: u16) -> Option<Duration> {
         self.pause.or(self.quota_reset.filter(|_| status == 429))
@@ -58,21 +58,25 @@ pub(super) enum Body {
 }
 
 /// The answer to `QuerySessionToken`.
-pub(super) fn query(asked: &Asked<'_>, answer: &Answer) -> Outcome {
-    if let (200, Body::Whole(body)) = (answer.status, &answer.body)
-        && let Some(remaining) = glance::life(body)
+pub(super) fn query(context: &RequestContext<'_>, response: &RawResponse) -> Outcome {
+    if let (200, Body::Whole(body)) = (response.status, &response.body)
+        && let Some(remaining) = fast_path::life(body)
     {
         return Outcome::Alive { remaining };
     }
-    match result(asked, answer).and_then(|result| remaining(&result)) {
+    match result(context, response).and_then(|result| remaining(&result)) {
         Ok(remaining) => Outcome::Alive { remaining },
         Err(failure) => failure.into(),
     }
 }
 
 /// The answer to `RenewSessionToken` with the value `sent`.
-pub(super) fn renew(asked: &Asked<'_>, answer: &Answer, sent: &TokenValue) -> Renewed {
-    let result = match result(asked, answer) {
+pub(super) fn renew(
+    context: &RequestContext<'_>,
+    response: &RawResponse,
+    sent: &TokenValue,
+) -> Renewed {
+    let result = match result(context, response) {
         Ok(result) => result,
         Err(failure) => return Renewed { outcome: failure.into(), new_value: None },
     };
@@ -92,118 +96,134 @@ pub(super) fn renew(asked: &Asked<'_>, answer: &Answer, sent: &TokenValue) -> Re
 
 /// The answer to `GetSessionToken`. Only two things conclude the attempt without a token: a
 /// refusal in the API's own envelope, and a success whose token cannot be used.
-pub(super) fn login(asked: &Asked<'_>, answer: &Answer) -> Result<TokenValue, LoginFault> {
-    let result = result(asked, answer).map_err(|Failure { kind, fault }| {
+pub(super) fn login(
+    context: &RequestContext<'_>,
+    response: &RawResponse,
+) -> Result<TokenValue, LoginError> {
+    let result = result(context, response).map_err(|ResponseError { kind, fault }| {
         let kind = match kind {
-            FailureKind::Throttled(retry_after) => LoginFaultKind::Throttled { retry_after },
-            FailureKind::Unavailable => LoginFaultKind::Unavailable,
+            ResponseErrorKind::Throttled(retry_after) => LoginErrorKind::Throttled { retry_after },
+            ResponseErrorKind::Unavailable => LoginErrorKind::Unavailable,
             // A proxy's 403 or a wrong address says nothing about the key.
-            _ if !states_a_status(answer) => LoginFaultKind::Unavailable,
-            FailureKind::Misconfigured => LoginFaultKind::Misconfigured,
-            FailureKind::Rejected | FailureKind::Expired => LoginFaultKind::Refused,
+            _ if !has_api_status(response) => LoginErrorKind::Unavailable,
+            ResponseErrorKind::Misconfigured => LoginErrorKind::Misconfigured,
+            ResponseErrorKind::Rejected | ResponseErrorKind::Expired => LoginErrorKind::Refused,
         };
-        LoginFault { kind, fault }
+        LoginError { kind, fault }
     })?;
-    let useless = |fault| LoginFault { kind: LoginFaultKind::Useless, fault };
+    let useless = |fault| LoginError { kind: LoginErrorKind::Useless, fault };
     let token = session_token(&result).map_err(|failure| useless(failure.fault))?;
     match Mistake::of(token.expose()).filter(|mistake| mistake.is_certain()) {
         None => Ok(token),
         Some(mistake) => {
             let error = format!("the `SessionToken` in the answer cannot be used: {mistake}");
-            Err(useless(Fault::new(error).with_status(200)))
+            Err(useless(CallError::new(error).with_status(200)))
         }
     }
 }
 
 /// Whether the API itself speaks of an error, with a status of its own.
-fn states_a_status(answer: &Answer) -> bool {
-    let Body::Whole(body) = &answer.body else { return false };
+fn has_api_status(response: &RawResponse) -> bool {
+    let Body::Whole(body) = &response.body else { return false };
     Envelope::read(body).is_ok_and(|envelope| {
         envelope.errors.iter().any(|error| matches!(error.status, Stated::Status(_)))
     })
 }
 
 /// The answer to `RevokeSessionToken`: its `Result` repeats a status of its own.
-pub(super) fn revoke(asked: &Asked<'_>, answer: &Answer) -> Result<(), Fault> {
-    let result = result(asked, answer).map_err(|failure| failure.fault)?;
+pub(super) fn revoke(
+    context: &RequestContext<'_>,
+    response: &RawResponse,
+) -> Result<(), CallError> {
+    let result = result(context, response).map_err(|failure| failure.fault)?;
     match field(&result, "Status").and_then(envelope::status) {
         Some(status @ 300..) => {
             let detail = field(&result, "Detail").and_then(|detail| detail.as_str());
-            Err(told(asked, status, Voice::Api, detail))
+            Err(error_for_status(context, status, StatusSource::Api, detail))
         }
         Some(_) | None => Ok(()),
     }
 }
 
 /// The `Result` of an answer that is a success: HTTP 200, no errors, and a result.
-fn result(asked: &Asked<'_>, answer: &Answer) -> Result<Object, Failure> {
-    let Body::Whole(body) = &answer.body else {
-        return Err(without_errors(asked, answer, "is longer than 64 KiB"));
+fn result(context: &RequestContext<'_>, response: &RawResponse) -> Result<Object, ResponseError> {
+    let Body::Whole(body) = &response.body else {
+        return Err(error_without_envelope(context, response, "is longer than 64 KiB"));
     };
-    let envelope = Envelope::read(body).map_err(|reason| without_errors(asked, answer, reason))?;
+    let envelope =
+        Envelope::read(body).map_err(|reason| error_without_envelope(context, response, reason))?;
     // The list may disagree with itself: the least final conclusion holds.
-    let failures = envelope.errors.iter().map(|error| failure_of(asked, answer, error));
+    let failures = envelope.errors.iter().map(|error| api_error(context, response, error));
     if let Some(failure) = failures.min_by_key(|failure| failure.kind) {
         return Err(failure);
     }
-    if answer.status != 200 {
-        return Err(without_errors(asked, answer, "has no `Errors`"));
+    if response.status != 200 {
+        return Err(error_without_envelope(context, response, "has no `Errors`"));
     }
-    envelope
-        .result
-        .ok_or_else(|| without_errors(asked, answer, "has neither `Result` nor `Errors`"))
+    envelope.result.ok_or_else(|| {
+        error_without_envelope(context, response, "has neither `Result` nor `Errors`")
+    })
 }
 
 /// The failure in an answer whose body does not tell it: the HTTP status does, or, where
 /// that claims success, `reason` (to follow "the answer").
-fn without_errors(asked: &Asked<'_>, answer: &Answer, reason: &str) -> Failure {
-    let status = answer.status;
+fn error_without_envelope(
+    context: &RequestContext<'_>,
+    response: &RawResponse,
+    reason: &str,
+) -> ResponseError {
+    let status = response.status;
     let mut failure = if status == 200 {
-        protocol_error(asked.endpoint, reason)
+        protocol_error(context.endpoint, reason)
     } else {
-        Failure {
-            kind: kind_of(status, Voice::Http, answer.pause(status)),
-            fault: told(asked, status, Voice::Http, None),
+        ResponseError {
+            kind: kind_of(status, StatusSource::Http, response.pause(status)),
+            fault: error_for_status(context, status, StatusSource::Http, None),
         }
     };
-    if let Some(encoding) = &answer.encoding {
+    if let Some(encoding) = &response.encoding {
         failure.fault.error = format!(
             "{}; its body is encoded as {encoding}, although only `identity` was asked for: does \
              something on the way to [server.{}] compress?",
-            failure.fault.error, asked.server
+            failure.fault.error, context.server
         )
         .into();
     }
     // What a web server says that wants a client certificate and can still send a response.
-    if answer.certificate == ClientCertificateState::Lacking
+    if response.certificate == ClientCertificateState::Lacking
         && matches!(status, 400 | 401 | 403 | 495 | 496)
     {
-        let sentence = lacks_certificate(asked.server);
+        let sentence = lacks_certificate(context.server);
         failure.fault.error = format!("{}; {sentence}", failure.fault.error).into();
     }
     failure
 }
 
 /// The failure that one of the API's errors tells.
-fn failure_of(asked: &Asked<'_>, answer: &Answer, error: &ApiError) -> Failure {
+fn api_error(
+    context: &RequestContext<'_>,
+    response: &RawResponse,
+    error: &ApiError,
+) -> ResponseError {
     let detail = error.detail.as_deref();
     let status = match error.status {
         Stated::Status(status) => status,
-        Stated::Nothing if answer.status != 200 => answer.status,
+        Stated::Nothing if response.status != 200 => response.status,
         Stated::Nothing | Stated::Gibberish => {
-            let failure = protocol_error(asked.endpoint, "has `Errors` without a usable `Status`");
-            return Failure { fault: with_detail(failure.fault, asked, detail), ..failure };
+            let failure =
+                protocol_error(context.endpoint, "has `Errors` without a usable `Status`");
+            return ResponseError { fault: with_detail(failure.fault, context, detail), ..failure };
         }
     };
-    Failure {
-        kind: kind_of(status, Voice::Api, answer.pause(status)),
-        fault: told(asked, status, Voice::Api, detail),
+    ResponseError {
+        kind: kind_of(status, StatusSource::Api, response.pause(status)),
+        fault: error_for_status(context, status, StatusSource::Api, detail),
     }
 }
 
-fn remaining(result: &Object) -> Result<Duration, Failure> {
+fn remaining(result: &Object) -> Result<Duration, ResponseError> {
     field(result, "Remaining").and_then(envelope::life).ok_or_else(|| {
-        Failure::unavailable(
+        ResponseError::unavailable(
             "the answer is not the API's: its `Remaining` is missing, or no number of \
              milliseconds from 0 to 366 days",
         )
@@ -211,12 +231,12 @@ fn remaining(result: &Object) -> Result<Duration, Failure> {
     })
 }
 
-fn session_token(result: &Object) -> Result<TokenValue, Failure> {
+fn session_token(result: &Object) -> Result<TokenValue, ResponseError> {
     let text = field(result, "SessionToken").and_then(|value| value.as_str());
     let text = text.ok_or("it is missing, or no text".to_owned());
     text.and_then(|text| TokenValue::parse(text).map_err(|fault| fault.to_string())).map_err(
         |reason| {
-            Failure::unavailable(format!(
+            ResponseError::unavailable(format!(
                 "the answer is not the API's: its `SessionToken` cannot be used: {reason}"
             ))
             .with_status(200)
@@ -225,18 +245,26 @@ fn session_token(result: &Object) -> Result<TokenValue, Failure> {
 }
 
 /// A 200 that does not hold what the API would send. It never tells of a token's death.
-fn protocol_error(endpoint: Endpoint, reason: &str) -> Failure {
-    Failure::unavailable(format!("the answer to {} is not the API's: it {reason}", endpoint.name()))
-        .with_status(200)
+fn protocol_error(endpoint: Endpoint, reason: &str) -> ResponseError {
+    ResponseError::unavailable(format!(
+        "the answer to {} is not the API's: it {reason}",
+        endpoint.name()
+    ))
+    .with_status(200)
 }
 
-fn told(asked: &Asked<'_>, status: u16, voice: Voice, detail: Option<&str>) -> Fault {
-    let sentence = sentence(status, voice, asked.endpoint, asked.server);
-    with_detail(Fault::new(sentence).with_status(status), asked, detail)
+fn error_for_status(
+    context: &RequestContext<'_>,
+    status: u16,
+    source: StatusSource,
+    detail: Option<&str>,
+) -> CallError {
+    let sentence = sentence(status, source, context.endpoint, context.server);
+    with_detail(CallError::new(sentence).with_status(status), context, detail)
 }
 
-fn with_detail(fault: Fault, asked: &Asked<'_>, detail: Option<&str>) -> Fault {
-    match detail.map(|detail| clean(detail, asked.secret)) {
+fn with_detail(fault: CallError, context: &RequestContext<'_>, detail: Option<&str>) -> CallError {
+    match detail.map(|detail| clean(detail, context.secret)) {
         Some(detail) if !detail.is_empty() => fault.with_detail(detail),
         Some(_) | None => fault,
     }

@@ -6,27 +6,27 @@ use super::*;
 
 const SECRET: &str = "s3cret+token";
 
-fn asked(endpoint: Endpoint) -> Asked<'static> {
-    Asked { server: "sarus", endpoint, secret: SECRET }
+fn context(endpoint: Endpoint) -> RequestContext<'static> {
+    RequestContext { server: "sarus", endpoint, secret: SECRET }
 }
 
-fn answer(status: u16, body: impl ToString) -> Answer {
+fn response(status: u16, body: impl ToString) -> RawResponse {
     let body = Body::Whole(body.to_string().into());
     let certificate = ClientCertificateState::NotAskedFor;
-    Answer { status, pause: None, quota_reset: None, encoding: None, certificate, body }
+    RawResponse { status, pause: None, quota_reset: None, encoding: None, certificate, body }
 }
 
 fn queried(status: u16, body: impl ToString) -> Outcome {
-    query(&asked(Endpoint::Query), &answer(status, body))
+    query(&context(Endpoint::Query), &response(status, body))
 }
 
 fn renewed(body: impl ToString) -> Renewed {
     let sent = TokenValue::parse(SECRET).expect("a value");
-    renew(&asked(Endpoint::Renew), &answer(200, body), &sent)
+    renew(&context(Endpoint::Renew), &response(200, body), &sent)
 }
 
-fn logged_in(status: u16, body: impl ToString) -> Result<TokenValue, LoginFault> {
-    login(&asked(Endpoint::Login), &answer(status, body))
+fn logged_in(status: u16, body: impl ToString) -> Result<TokenValue, LoginError> {
+    login(&context(Endpoint::Login), &response(status, body))
 }
 
 fn kind(outcome: &Outcome) -> &'static str {
@@ -40,7 +40,7 @@ fn kind(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn fault(outcome: Outcome) -> Fault {
+fn fault(outcome: Outcome) -> CallError {
     match outcome {
         Outcome::Alive { .. } => panic!("alive"),
         Outcome::Throttled { fault, .. }
@@ -183,8 +183,8 @@ fn a_200_that_is_not_the_apis_is_unavailable() {
 #[test]
 fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
     for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
-        let answer = Answer { body: Body::TooLong, ..answer(status, "") };
-        let outcome = query(&asked(Endpoint::Query), &answer);
+        let response = RawResponse { body: Body::TooLong, ..response(status, "") };
+        let outcome = query(&context(Endpoint::Query), &response);
         assert_eq!(kind(&outcome), expected, "{status}");
     }
 }
@@ -192,8 +192,8 @@ fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
 #[test]
 fn a_429_in_the_body_is_quiet_for_as_long_as_the_header_says() {
     let pause = Some(Duration::from_secs(7));
-    let answer = Answer { pause, ..answer(200, json!({ "Errors": { "Status": 429 } })) };
-    let Outcome::Throttled { retry_after, .. } = query(&asked(Endpoint::Query), &answer) else {
+    let response = RawResponse { pause, ..response(200, json!({ "Errors": { "Status": 429 } })) };
+    let Outcome::Throttled { retry_after, .. } = query(&context(Endpoint::Query), &response) else {
         panic!("not throttled");
     };
     assert_eq!(retry_after, Duration::from_secs(7));
@@ -205,8 +205,8 @@ fn reset_of_the_quota_counts_beside_a_429_only() {
     for (status, expected) in [(429, Some(40)), (503, None), (500, None), (200, None)] {
         for (http, body) in [(status, json!({})), (200, json!({ "Errors": { "Status": status } }))]
         {
-            let answer = Answer { quota_reset, ..answer(http, body) };
-            let pause = match query(&asked(Endpoint::Query), &answer) {
+            let response = RawResponse { quota_reset, ..response(http, body) };
+            let pause = match query(&context(Endpoint::Query), &response) {
                 Outcome::Throttled { retry_after, .. } => Some(retry_after.as_secs()),
                 _ => None,
             };
@@ -214,8 +214,8 @@ fn reset_of_the_quota_counts_beside_a_429_only() {
         }
     }
     let pause = Some(Duration::from_secs(7));
-    let both = Answer { pause, quota_reset, ..answer(429, "") };
-    let Outcome::Throttled { retry_after, .. } = query(&asked(Endpoint::Query), &both) else {
+    let both = RawResponse { pause, quota_reset, ..response(429, "") };
+    let Outcome::Throttled { retry_after, .. } = query(&context(Endpoint::Query), &both) else {
         panic!("not throttled");
     };
     assert_eq!(retry_after.as_secs(), 7);
@@ -269,14 +269,14 @@ fn a_login_gives_the_token() {
 #[test]
 fn a_login_with_a_bad_key_is_refused_and_says_what_to_check() {
     let refused = logged_in(401, json!({ "Errors": { "Status": 401 } })).expect_err("refused");
-    assert_eq!(refused.kind, LoginFaultKind::Refused);
+    assert_eq!(refused.kind, LoginErrorKind::Refused);
     assert!(refused.fault.error.contains("API key"), "{}", refused.fault.error);
 }
 
 #[test]
 fn a_throttled_login_tells_for_how_long() {
     let throttled = logged_in(429, "").expect_err("throttled");
-    assert_eq!(throttled.kind, LoginFaultKind::Throttled { retry_after: Duration::from_secs(1) });
+    assert_eq!(throttled.kind, LoginErrorKind::Throttled { retry_after: Duration::from_secs(1) });
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn only_a_refusal_in_the_api_s_envelope_concludes_a_login() {
         // The same status from a proxy, a gateway or a captive portal.
         for body in ["", "<html>Forbidden</html>", "{}", "{\"errors\":[{\"message\":\"no\"}]}"] {
             let fault = logged_in(status, body).expect_err("refused");
-            assert_eq!(fault.kind, LoginFaultKind::Unavailable, "{status} {body}");
+            assert_eq!(fault.kind, LoginErrorKind::Unavailable, "{status} {body}");
         }
     }
 }
@@ -311,7 +311,7 @@ fn an_outage_never_concludes_a_login() {
     }
     for body in ["", "<html>Maintenance</html>", "{}", "{\"Result\":{\"SessionTok", "[]"] {
         let fault = logged_in(200, body).expect_err("no token");
-        assert_eq!(fault.kind, LoginFaultKind::Unavailable, "{body}");
+        assert_eq!(fault.kind, LoginErrorKind::Unavailable, "{body}");
     }
 }
 
@@ -322,19 +322,19 @@ fn a_success_without_a_usable_token_concludes_the_login() {
     {
         let body = json!({ "Result": { "SessionToken": token } });
         let fault = logged_in(200, body).expect_err("no token");
-        assert_eq!(fault.kind, LoginFaultKind::Useless, "{token}");
+        assert_eq!(fault.kind, LoginErrorKind::Useless, "{token}");
         assert!(!fault.fault.error.contains('\n'));
     }
     assert_eq!(
         logged_in(200, json!({ "Result": {} })).expect_err("no token").kind,
-        LoginFaultKind::Useless
+        LoginErrorKind::Useless
     );
 }
 
 #[test]
 fn a_revocation_holds_unless_its_own_status_says_otherwise() {
     let revoked =
-        |result| revoke(&asked(Endpoint::Revoke), &answer(200, json!({ "Result": result })));
+        |result| revoke(&context(Endpoint::Revoke), &response(200, json!({ "Result": result })));
     assert_eq!(revoked(json!({ "Status": 200, "Detail": "revoked" })), Ok(()));
     assert_eq!(revoked(json!({ "Status": "OK" })), Ok(()));
     let fault = revoked(json!({ "Status": 500, "Detail": "later" })).expect_err("not revoked");

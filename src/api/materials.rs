@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::certificate::Validity;
-use super::connect::ClientError;
+use super::http_client::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
 

@@ -4,22 +4,22 @@
 //! module are outcomes and faults. Never lets out a type of the HTTP library, a URL with
 //! a query, or a secret.
 //!
-//! Sending (`send`) and concluding (`interpret`) are apart, and the latter is pure.
+//! Sending (`request`) and concluding (`interpret`) are apart, and the latter is pure.
 
 mod certificate;
-mod connect;
 mod connections;
 mod endpoint;
 mod envelope;
-mod failure;
-mod glance;
+mod fast_path;
+mod http_client;
 mod interpret;
-mod lenient;
+mod json_repair;
 mod materials;
-mod quiet;
 mod redact;
-mod send;
-mod transport;
+mod request;
+mod retry_after;
+mod status;
+mod transport_error;
 mod tunnel;
 
 use std::fmt;
@@ -29,17 +29,17 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::connect::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
-use self::endpoint::{Addresses, Endpoint};
-use self::failure::Failure;
-use self::interpret::{Answer, Asked};
+use self::endpoint::{Endpoint, EndpointUrls};
+pub use self::http_client::ClientError;
+use self::interpret::{RawResponse, RequestContext};
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
-use self::send::OnEnd;
-use self::transport::Limits;
-use crate::outcome::{Connection, Fault, Outcome};
+use self::request::OnEnd;
+use self::status::ResponseError;
+use self::transport_error::RequestTimeouts;
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 
@@ -52,7 +52,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     connections: Connections,
-    addresses: Addresses,
+    urls: EndpointUrls,
     server: String,
     connect_timeout: Duration,
     /// Whether a renewal on this server has replaced a value.
@@ -72,16 +72,16 @@ pub struct Renewed {
 /// Why [`Client::login`] gave no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", fault.error)]
-pub struct LoginFault {
+pub struct LoginError {
     /// What follows from it.
-    pub kind: LoginFaultKind,
+    pub kind: LoginErrorKind,
     /// What the server said.
-    pub fault: Fault,
+    pub fault: CallError,
 }
 
 /// What follows from a failed login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoginFaultKind {
+pub enum LoginErrorKind {
     /// The API does not accept the key.
     Refused,
     /// The server asks for a pause.
@@ -97,7 +97,7 @@ pub enum LoginFaultKind {
     Unavailable,
 }
 
-impl LoginFaultKind {
+impl LoginErrorKind {
     /// Whether the attempt came to no conclusion, so that it counts toward no limit.
     pub const fn is_inconclusive(self) -> bool {
         match self {
@@ -135,7 +135,7 @@ impl Client {
     /// As for [`new`](Self::new).
     pub fn reread(&self, server: &Server) -> Result<Option<Self>, ClientError> {
         let materials = Materials::read(server)?;
-        if materials.fingerprint == self.0.connections.blueprint().fingerprint() {
+        if materials.fingerprint == self.0.connections.factory().fingerprint() {
             return Ok(None);
         }
         Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
@@ -143,7 +143,7 @@ impl Client {
 
     /// What is wrong with the client certificate although it can be used.
     pub fn certificate_warning(&self) -> Option<&CertificateWarning> {
-        self.0.connections.blueprint().warning()
+        self.0.connections.factory().warning()
     }
 
     fn from_materials(
@@ -153,7 +153,7 @@ impl Client {
     ) -> Result<Self, ClientError> {
         Ok(Self(Arc::new(Inner {
             connections: Connections::new(server, materials, limits)?,
-            addresses: Addresses::under(&server.url),
+            urls: EndpointUrls::under(&server.url),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),
@@ -168,12 +168,12 @@ impl Client {
         timeout: Duration,
         connection: Connection,
     ) -> Outcome {
-        let asked = self.asked(Endpoint::Query, token.expose());
+        let context = self.context(Endpoint::Query, token.expose());
         let parameters = [("SessionToken", token.expose())];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, connection, OnEnd::Resend).await;
-        let outcome = match answer {
-            Ok(answer) => interpret::query(&asked, &answer),
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, connection, OnEnd::Resend).await;
+        let outcome = match response {
+            Ok(response) => interpret::query(&context, &response),
             Err(failure) => failure.into(),
         };
         self.0.connections.judge(&lease, Verdict::from(&outcome));
@@ -189,13 +189,13 @@ impl Client {
         timeout: Duration,
         connection: Connection,
     ) -> Renewed {
-        let asked = self.asked(Endpoint::Renew, token.expose());
+        let context = self.context(Endpoint::Renew, token.expose());
         let parameters = [("SessionToken", token.expose())];
         let replaces_values = self.0.replaces_values.load(Ordering::Relaxed);
         let on_end = if replaces_values { OnEnd::Fail } else { OnEnd::Resend };
-        let (answer, lease) = self.call(&asked, &parameters, timeout, connection, on_end).await;
-        let renewed = match answer {
-            Ok(answer) => interpret::renew(&asked, &answer, token),
+        let (response, lease) = self.call(&context, &parameters, timeout, connection, on_end).await;
+        let renewed = match response {
+            Ok(response) => interpret::renew(&context, &response, token),
             Err(failure) => Renewed { outcome: failure.into(), new_value: None },
         };
         self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
@@ -210,28 +210,28 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When no usable token came back; [`LoginFault::kind`] tells what follows.
+    /// When no usable token came back; [`LoginError::kind`] tells what follows.
     pub async fn login(
         &self,
         api_key: &SecretString,
         minutes: u16,
         timeout: Duration,
-    ) -> Result<TokenValue, LoginFault> {
+    ) -> Result<TokenValue, LoginError> {
         let key = api_key.expose_secret();
-        let asked = self.asked(Endpoint::Login, key);
+        let context = self.context(Endpoint::Login, key);
         let minutes = minutes.to_string();
         let parameters = [("APIKey", key), ("Minutes", &*minutes)];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
-        let login = match answer {
-            Ok(answer) => interpret::login(&asked, &answer),
-            Err(Failure { fault, .. }) => {
-                Err(LoginFault { kind: LoginFaultKind::Unavailable, fault })
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let login = match response {
+            Ok(response) => interpret::login(&context, &response),
+            Err(ResponseError { fault, .. }) => {
+                Err(LoginError { kind: LoginErrorKind::Unavailable, fault })
             }
         };
         let conclusive = match &login {
             Ok(_) => true,
-            Err(fault) => fault.kind == LoginFaultKind::Refused,
+            Err(fault) => fault.kind == LoginErrorKind::Refused,
         };
         let verdict = if conclusive { Verdict::Conclusive } else { Verdict::Inconclusive };
         self.0.connections.judge(&lease, verdict);
@@ -243,40 +243,40 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the server did not confirm it. [`Fault::status`] is 401 or 410 where the token
+    /// When the server did not confirm it. [`CallError::status`] is 401 or 410 where the token
     /// was dead already.
-    pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), Fault> {
-        let asked = self.asked(Endpoint::Revoke, token.expose());
+    pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), CallError> {
+        let context = self.context(Endpoint::Revoke, token.expose());
         let parameters = [("SessionToken", token.expose())];
-        let (answer, lease) =
-            self.call(&asked, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
-        let revoked = answer
+        let (response, lease) =
+            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let revoked = response
             .map_err(|failure| failure.fault)
-            .and_then(|answer| interpret::revoke(&asked, &answer));
+            .and_then(|response| interpret::revoke(&context, &response));
         let verdict = if revoked.is_ok() { Verdict::Conclusive } else { Verdict::Inconclusive };
         self.0.connections.judge(&lease, verdict);
         revoked
     }
 
-    fn asked<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> Asked<'a> {
-        Asked { server: &self.0.server, endpoint, secret }
+    fn context<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> RequestContext<'a> {
+        RequestContext { server: &self.0.server, endpoint, secret }
     }
 
     /// Sends a request. The lease that comes with the response is what it came from.
     async fn call(
         &self,
-        asked: &Asked<'_>,
+        context: &RequestContext<'_>,
         parameters: &[(&str, &str)],
         timeout: Duration,
         connection: Connection,
         on_end: OnEnd,
-    ) -> (Result<Answer, Failure>, Lease) {
-        let Inner { connections, addresses, connect_timeout, .. } = &*self.0;
-        let url = || addresses.with(asked.endpoint, parameters);
-        let limits = Limits { timeout, connect_timeout: *connect_timeout };
+    ) -> (Result<RawResponse, ResponseError>, Lease) {
+        let Inner { connections, urls, connect_timeout, .. } = &*self.0;
+        let url = || urls.with(context.endpoint, parameters);
+        let timeouts = RequestTimeouts { timeout, connect_timeout: *connect_timeout };
         let mut lease = connections.lease(connection);
-        let answer = send::get(connections, &mut lease, url, on_end, limits, asked).await;
-        (answer, lease)
+        let response = request::get(connections, &mut lease, url, on_end, timeouts, context).await;
+        (response, lease)
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::failure::{Failure, Voice, kind_of};
 use super::materials::Materials;
-use crate::outcome::Fault;
+use super::status::{ResponseError, StatusSource, kind_of};
+use crate::outcome::CallError;
 use crate::settings::Server;
 
 /// The longest that the second attempt may take.
@@ -47,18 +47,22 @@ impl Tunnel {
     }
 
     /// Why the proxy refused the tunnel, if `error` says that it did.
-    pub(super) async fn refusal(&self, error: &reqwest::Error, server: &str) -> Option<Failure> {
+    pub(super) async fn refusal(
+        &self,
+        error: &reqwest::Error,
+        server: &str,
+    ) -> Option<ResponseError> {
         let status = match refused(error)? {
             Refused::Authorization => 407,
             Refused::Otherwise => {
                 timeout(LIMIT, self.status()).await.ok().flatten().unwrap_or_default()
             }
         };
-        Some(Failure {
-            kind: kind_of(status, Voice::Http, None),
+        Some(ResponseError {
+            kind: kind_of(status, StatusSource::Http, None),
             fault: match status {
-                0 => Fault::new(self.sentence(status, server)),
-                _ => Fault::new(self.sentence(status, server)).with_status(status),
+                0 => CallError::new(self.sentence(status, server)),
+                _ => CallError::new(self.sentence(status, server)).with_status(status),
             },
         })
     }

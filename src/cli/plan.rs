@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::lifecycle::{Draw, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
 use crate::secret::mask;
 use crate::settings::{
     InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
@@ -25,7 +25,7 @@ const LATEST: f64 = 0.0;
 const EARLIEST: f64 = 1.0;
 
 /// How many tokens are told one by one: more than fit on a screen are read by nobody.
-const TOLD_SINGLY: usize = 50;
+const MAX_DETAILED: usize = 50;
 
 /// The plan for the tokens of a configuration; reads its inventories. `all`: every single
 /// token is told, however many there are. `warnings`: how many were given.
@@ -71,7 +71,7 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
         }
         line(&mut text, &format!("  when it dies   {}", on_death(reauth, kept)));
     };
-    let told = if all { tokens.len() } else { tokens.len().min(TOLD_SINGLY) };
+    let told = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..told] {
         let (what, kept) = describe_token(token);
         paragraph(&what, &token.upkeep, &[], &kept);
@@ -176,8 +176,8 @@ fn first_check(server: &Server, crowd: u32) -> String {
 }
 
 fn cadence(schedule: &Schedule, life: Duration, server: &Server, crowd: u32) -> String {
-    let latest = check_wait(life, schedule, Draw::new(LATEST));
-    let earliest = check_wait(life, schedule, Draw::new(EARLIEST));
+    let latest = check_wait(life, schedule, RandomFraction::new(LATEST));
+    let earliest = check_wait(life, schedule, RandomFraction::new(EARLIEST));
     let checks = if earliest == latest {
         format!("a check every {}", words(latest))
     } else {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::inventory::{BadLines, Listed, Place, Repeats, TOLD_SINGLY, read_file, read_folder};
+use crate::inventory::{
+    BadEntries, DuplicatePolicy, EntryLocation, InventoryEntry, MAX_DETAILED, read_directory,
+    read_file,
+};
 use crate::settings::{Inventory, InventorySource, Settings};
 
 /// What an inventory brings.
@@ -31,14 +34,14 @@ pub(super) fn take(settings: &Settings) -> Vec<Brought<'_>> {
 fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brought<'a> {
     let inventory = &all[index];
     let (mut tokens, mut taken, mut further) = (0, Vec::new(), 0_u64);
-    let mut sink = |listed: Listed<'_>| {
-        let Listed { name, line, .. } = listed;
+    let mut sink = |listed: InventoryEntry<'_>| {
+        let InventoryEntry { name, line, .. } = listed;
         match names.get(name) {
             None => {
                 names.insert(name.into(), Some((index, line)));
                 tokens += 1;
             }
-            Some(earlier) if taken.len() < TOLD_SINGLY => {
+            Some(earlier) if taken.len() < MAX_DETAILED => {
                 let place = inventory.place(name, line);
                 taken
                     .push(format!("{place}: {name} is in {} already", origin(all, name, *earlier)));
@@ -48,8 +51,10 @@ fn take_one<'a>(all: &'a [Inventory], index: usize, names: &mut Names) -> Brough
         ControlFlow::Continue(())
     };
     let reading = match &inventory.source {
-        InventorySource::File { path, strict } => read_file(path, *strict, Repeats::Bad, &mut sink),
-        InventorySource::Dir(path) => read_folder(path, &mut sink),
+        InventorySource::File { path, strict } => {
+            read_file(path, *strict, DuplicatePolicy::Reject, &mut sink)
+        }
+        InventorySource::Dir(path) => read_directory(path, &mut sink),
         InventorySource::Command { .. } => {
             return Brought { inventory, tokens: None, failed: false, remarks: Vec::new() };
         }
@@ -87,11 +92,11 @@ fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> Strin
     }
 }
 
-fn bad_lines(inventory: &Inventory, bad: &BadLines, remarks: &mut Vec<String>) {
+fn bad_lines(inventory: &Inventory, bad: &BadEntries, remarks: &mut Vec<String>) {
     for bad in &bad.first {
         let place = match &bad.place {
-            Place::Line(line) => inventory.place("", *line),
-            Place::File(name) => inventory.place(name, 0),
+            EntryLocation::Line(line) => inventory.place("", *line),
+            EntryLocation::File(name) => inventory.place(name, 0),
         };
         remarks.push(format!("{place}: {}", bad.fault));
     }

@@ -38,7 +38,7 @@ pub use self::view::{
 };
 
 use self::page::Frame;
-use crate::lifecycle::Request;
+use crate::lifecycle::OperatorRequest;
 use crate::secret::TokenValue;
 
 /// Where an answer is awaited.
@@ -78,7 +78,7 @@ pub enum Command {
         /// The token's name.
         name: String,
         /// What.
-        request: Request,
+        request: OperatorRequest,
         /// Who asks.
         caller: Caller,
         /// Told once it is accepted or refused, not when it is done.

@@ -143,11 +143,11 @@ async fn act(
 ) -> Answer<Response> {
     let Path((name, action)) = path.map_err(|error| bad(&error.body_text()))?;
     let request = match action.as_str() {
-        "check" => lifecycle::Request::Check,
-        "reauth" => lifecycle::Request::Reauth,
-        "pause" => lifecycle::Request::Pause,
-        "resume" => lifecycle::Request::Resume,
-        "revoke" => lifecycle::Request::Revoke,
+        "check" => lifecycle::OperatorRequest::Check,
+        "reauth" => lifecycle::OperatorRequest::Reauth,
+        "pause" => lifecycle::OperatorRequest::Pause,
+        "resume" => lifecycle::OperatorRequest::Resume,
+        "revoke" => lifecycle::OperatorRequest::Revoke,
         _ => return Err(Problem::new(ProblemKind::NotFound, "there is no such action")),
     };
     the_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;

@@ -28,12 +28,12 @@ use super::tokens::{ServerHandle, SourceRead, TokenEntry};
 use super::{Daemon, notices};
 use crate::clock::{self, Alarm, Stopwatch};
 use crate::events::{Fields, Name, Severity};
-use crate::keeper::{Output, ServerNotice, Ticket, TokenId};
-use crate::lifecycle::{Answer, Effect, Method, Notice};
+use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::outcome::Outcome;
 use crate::process;
+use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
 use crate::settings::Source;
-use crate::store::Report;
+use crate::store::StoreReport;
 use crate::systemd;
 use crate::time::{Moment, whole_millis};
 
@@ -57,10 +57,10 @@ enum Event {
     TaskEnded(TaskEnd),
     /// The watched files with these keys may have changed.
     FilesChanged(Vec<u32>),
-    StoreReport(Report),
+    StoreReport(StoreReport),
     Inventory(InventoryEvent),
     Config(ConfigEvent),
-    Revoked(Revoked),
+    Revocation(Revoked),
     Control(ControlEvent),
     /// A slice of the backlog.
     Slice,
@@ -134,7 +134,7 @@ impl Daemon {
             report = self.tokens.recorder.report() => Event::StoreReport(report),
             event = self.inventories.next(), if !is_stopping => Event::Inventory(event),
             event = self.config.next() => Event::Config(event),
-            revoked = self.revocations.next() => Event::Revoked(revoked),
+            revoked = self.revocations.next() => Event::Revocation(revoked),
             _ = alarm.rings() => Event::Timer,
             () = yield_if(has_backlog) => Event::Slice,
             event = self.control.next() => Event::Control(event),
@@ -159,7 +159,7 @@ impl Daemon {
                 }
             }
             Event::Config(event) => config.on_event(event, tokens, log),
-            Event::Revoked(revoked) => shutdown::on_revoked(revoked, tokens, log),
+            Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens, log),
             Event::Control(event) => {
                 let parts = Parts { tokens, inventories, config, metrics, log };
                 self.control.on_event(event, parts);
@@ -243,16 +243,16 @@ impl Daemon {
         }
     }
 
-    fn execute_action(&mut self, action: Output, now: Moment) {
+    fn execute_action(&mut self, action: SchedulerOutput, now: Moment) {
         let Self { tokens, log, .. } = self;
         match action {
-            Output::Effect(ticket, action) => self.start_action(ticket, action),
-            Output::ReauthExhausted { reauth, failures, retry_in_ms } => {
+            SchedulerOutput::Action(ticket, action) => self.start_action(ticket, action),
+            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
                 if let Some(reauth) = tokens.registry.reauth(reauth) {
                     notices::reauth(log, now, &reauth.name, failures, retry_in_ms);
                 }
             }
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 let Some(ServerHandle { settings, client }) = tokens.registry.find_server(id)
                 else {
                     return;
@@ -265,15 +265,15 @@ impl Daemon {
                     (&notice, tokens.recorder.shared_writer())
                 {
                     let is_renew = *method == Method::Renew;
-                    writer.keep_lesson(&settings.name, settings.url.as_str(), is_renew);
+                    writer.persist_renewal_method(&settings.name, settings.url.as_str(), is_renew);
                 }
                 notices::server(log, now, &settings.name, &notice);
             }
-            Output::Token(id, notice) => self.execute_notice(id, &notice, now),
+            SchedulerOutput::TokenNotice(id, notice) => self.execute_notice(id, &notice, now),
         }
     }
 
-    fn start_action(&mut self, ticket: Ticket, action: Effect) {
+    fn start_action(&mut self, ticket: Ticket, action: Action) {
         let Self { tokens, tasks, .. } = self;
         // The token may have been removed meanwhile, and its number be another token's.
         let is_expected = tokens.scheduler.expects(ticket);
@@ -330,7 +330,7 @@ impl Daemon {
             Completion::SourceReread(ticket, answer, read) => {
                 self.on_source_reread(ticket, answer, read);
             }
-            Completion::Reauthenticated { ticket, duration, output } => {
+            Completion::ReauthFinished { ticket, duration, output } => {
                 let entry = tokens.registry.token(ticket.token).filter(|entry| entry.has_hook());
                 if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
                     metrics.count_command(&reauth.name, duration);
@@ -338,7 +338,7 @@ impl Daemon {
                 tokens.on_reauthenticated(ticket, duration, output, log);
             }
             Completion::Revoked(ticket, result) => {
-                tokens.scheduler.revoked(ticket, result, clock::now(), &mut tokens.actions);
+                tokens.scheduler.revoke_finished(ticket, result, clock::now(), &mut tokens.actions);
             }
             Completion::Stored(ticket, result) => {
                 if let Some((receipt, error)) = tokens.on_stored(ticket, result, log) {
@@ -354,7 +354,7 @@ impl Daemon {
 
     /// Acts on the result of a check. Before a death is acted on, the value's source is read again,
     /// so that no re-authentication starts while the source holds a new value.
-    fn on_check_result(&mut self, ticket: Ticket, answer: Answer) {
+    fn on_check_result(&mut self, ticket: Ticket, answer: CheckResult) {
         let Self { tokens, tasks, inventories, config, .. } = self;
         let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
         let is_checked_first = is_death && !answer.replaced && !config.is_stopping();
@@ -379,7 +379,7 @@ impl Daemon {
     }
 
     /// The source of a value that the server calls dead was read again.
-    fn on_source_reread(&mut self, ticket: Ticket, answer: Answer, read: Option<SourceRead>) {
+    fn on_source_reread(&mut self, ticket: Ticket, answer: CheckResult, read: Option<SourceRead>) {
         let Self { tokens, inventories, log, source_reads, .. } = self;
         if let Some(read) = read {
             let id = read.request.id;
@@ -396,10 +396,10 @@ impl Daemon {
         tokens.on_checked(ticket, answer);
     }
 
-    fn on_store_report(&mut self, report: Report) {
+    fn on_store_report(&mut self, report: StoreReport) {
         let Self { tokens, restore, config, log, .. } = self;
         match report {
-            Report::Failed { fault, retry_in } => {
+            StoreReport::Failed { fault, retry_in } => {
                 let error = fault.to_string();
                 let fields = Fields {
                     error: Some(&error),
@@ -409,14 +409,14 @@ impl Daemon {
                 let message = "what a restart should know could not be stored";
                 notices::log(log, Name::StoreFailed, Severity::Error, message, fields);
             }
-            Report::StartedOver(fault) => {
+            StoreReport::StartedOver(fault) => {
                 let message = "the store is damaged and was begun anew";
                 warn_of_state(log, &config.settings.state_dir, message, &fault);
                 if let Some(writer) = tokens.recorder.writer() {
-                    writer.begin_anew();
+                    writer.restart_compaction();
                 }
             }
-            Report::Recalled(found) => restore.on_lives(found, tokens),
+            StoreReport::LivesLoaded(found) => restore.on_lives(found, tokens),
         }
     }
 
@@ -434,13 +434,16 @@ impl Daemon {
             tasks.write_file(write, true);
         }
         inventories.act_on_all_deaths(tokens);
-        tokens.scheduler.end(clock::now(), &mut tokens.actions);
+        tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
         revocations.begin(tokens);
         let mut deadline = pin!(sleep(GRACE));
         let mut is_closed = false;
         loop {
             self.begin_turn();
-            if !is_closed && self.has_finished() && !self.tokens.scheduler.has_unkept_candidates() {
+            if !is_closed
+                && self.has_finished()
+                && !self.tokens.scheduler.has_unpersisted_candidates()
+            {
                 is_closed = true;
                 self.end_checks().await;
             }
@@ -452,7 +455,7 @@ impl Daemon {
                 break;
             }
         }
-        self.tokens.scheduler.close();
+        self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
         shutdown::close_store(&mut self.tokens, &mut self.log).await;
         let (name, fields) = (Name::DaemonStopped, Fields::default());
@@ -467,11 +470,11 @@ impl Daemon {
     /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
     /// could not be stored, are still waited for.
     async fn end_checks(&mut self) {
-        self.tokens.scheduler.close();
+        self.tokens.scheduler.stop_admitting();
         for ticket in self.tasks.abort_checks().await {
             self.tokens.cancel(ticket);
         }
-        self.tokens.scheduler.end(clock::now(), &mut self.tokens.actions);
+        self.tokens.scheduler.flush_pending_writes(clock::now(), &mut self.tokens.actions);
         self.execute_actions();
     }
 }

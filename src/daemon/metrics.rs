@@ -8,9 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::keeper::{ServerId, Ticket};
-use crate::lifecycle::{Answer, Notice};
+use crate::lifecycle::{CheckResult, Notice};
 use crate::outcome::Outcome;
+use crate::scheduler::{ServerId, Ticket};
 use crate::settings::Reauth;
 
 pub(crate) type Labels = Vec<(&'static str, String)>;
@@ -157,7 +157,7 @@ impl Metrics {
         &mut self,
         (server, name): (ServerId, &str),
         ticket: Ticket,
-        answer: &Answer,
+        answer: &CheckResult,
     ) {
         let metrics = self.of_server(server, name);
         let counter = match answer.outcome {

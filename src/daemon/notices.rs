@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use crate::clock;
 use crate::events::{CheckEnd, Fields, Journal, Name, Severity};
-use crate::keeper::{ServerNotice, Ticket};
-use crate::lifecycle::{Answer, Method, Notice, ReplacedBy, Stage};
-use crate::outcome::{Fault, Outcome};
+use crate::lifecycle::{CheckResult, DeadlineStage, Method, Notice, ReplacedBy};
+use crate::outcome::{CallError, Outcome};
+use crate::scheduler::{ServerNotice, Ticket};
 use crate::text::span;
 use crate::time::Moment;
 use crate::token_file::SourceWarning;
@@ -82,14 +82,14 @@ fn check(
 }
 
 /// A check that has ended, whatever its outcome, for the summary of checks.
-pub(crate) fn check_end(ticket: Ticket, answer: &Answer) -> CheckEnd {
+pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
     let failed = match answer.outcome {
         Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
         Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
     };
     CheckEnd {
         lateness: answer.sent.since(ticket.due),
-        life_left: ticket.bound.map(|bound| bound.since(answer.sent)),
+        life_left: ticket.expiry.map(|bound| bound.since(answer.sent)),
         failed,
     }
 }
@@ -135,12 +135,12 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
-            if *stage == Stage::NineTenths { Severity::Error } else { Severity::Warn },
+            if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
                 match stage {
-                    Stage::NineTenths => "nine tenths",
-                    Stage::Calm | Stage::Half => "half",
+                    DeadlineStage::NineTenths => "nine tenths",
+                    DeadlineStage::Calm | DeadlineStage::Half => "half",
                 },
                 span(*dies_in_ms)
             )
@@ -258,7 +258,7 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
 }
 
 /// The fields with what a server, or the connection to it, has said.
-pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a Fault) -> Fields<'a> {
+pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
     Fields {
         status: fault.status,
         detail: fault.detail.as_deref(),

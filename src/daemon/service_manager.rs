@@ -10,7 +10,7 @@ use super::notices;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::{Census, Keeper};
+use crate::scheduler::{Scheduler, StateCounts};
 use crate::systemd;
 use crate::time::Moment;
 
@@ -30,7 +30,11 @@ impl ServiceManager {
     }
 
     /// Notifies systemd that the daemon is ready.
-    pub(crate) fn ready(scheduler: &Keeper, rejected: Option<&ConfigRejection>, log: &mut Journal) {
+    pub(crate) fn ready(
+        scheduler: &Scheduler,
+        rejected: Option<&ConfigRejection>,
+        log: &mut Journal,
+    ) {
         report_error(systemd::ready(&status_line(scheduler, rejected)), log);
     }
 
@@ -38,7 +42,7 @@ impl ServiceManager {
     pub(crate) fn turn_ended(
         &mut self,
         now: Moment,
-        scheduler: &Keeper,
+        scheduler: &Scheduler,
         rejected: Option<&ConfigRejection>,
     ) {
         self.status.notify(now, scheduler, rejected);
@@ -71,7 +75,7 @@ impl StatusNotifier {
     }
 
     /// Something may have changed: sends the status line now, or when the interval is over.
-    fn notify(&mut self, now: Moment, scheduler: &Keeper, rejected: Option<&ConfigRejection>) {
+    fn notify(&mut self, now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejection>) {
         if !self.is_wanted {
             return;
         }
@@ -143,13 +147,17 @@ pub(crate) fn report_error(result: io::Result<()>, log: &mut Journal) {
 }
 
 /// The status line as of now.
-pub(crate) fn status_line(scheduler: &Keeper, rejected: Option<&ConfigRejection>) -> String {
+pub(crate) fn status_line(scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
     status_line_at(clock::now(), scheduler, rejected)
 }
 
 /// The states of all tokens in one line, and whether a restart may fail.
-fn status_line_at(now: Moment, scheduler: &Keeper, rejected: Option<&ConfigRejection>) -> String {
-    let mut line = counts(&scheduler.census());
+fn status_line_at(
+    now: Moment,
+    scheduler: &Scheduler,
+    rejected: Option<&ConfigRejection>,
+) -> String {
+    let mut line = counts(&scheduler.state_counts());
     if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
@@ -161,8 +169,9 @@ fn status_line_at(now: Moment, scheduler: &Keeper, rejected: Option<&ConfigRejec
     line
 }
 
-fn counts(census: &Census) -> String {
-    let Census { alive, retrying, unverified, expired, rejected, missing, paused } = *census;
+fn counts(state_counts: &StateCounts) -> String {
+    let StateCounts { alive, retrying, unverified, expired, rejected, missing, paused } =
+        *state_counts;
     let total = alive + retrying + unverified + expired + rejected + missing + paused;
     let mut line = match total {
         0 => return "no tokens".into(),
@@ -216,14 +225,18 @@ mod tests {
 
     #[test]
     fn status_line_names_only_states_that_tokens_are_in() {
-        let census = Census { alive: 1_020, retrying: 3, expired: 1, ..Census::default() };
-        assert_eq!(counts(&census), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
+        let state_counts =
+            StateCounts { alive: 1_020, retrying: 3, expired: 1, ..StateCounts::default() };
+        assert_eq!(counts(&state_counts), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
     }
 
     #[test]
     fn status_line_of_one_token_and_of_none() {
-        assert_eq!(counts(&Census { missing: 1, ..Census::default() }), "1 token: 1 missing");
-        assert_eq!(counts(&Census::default()), "no tokens");
+        assert_eq!(
+            counts(&StateCounts { missing: 1, ..StateCounts::default() }),
+            "1 token: 1 missing"
+        );
+        assert_eq!(counts(&StateCounts::default()), "no tokens");
     }
 
     #[test]

@@ -17,9 +17,9 @@ use super::notices;
 use super::tokens::{ServerHandle, Tokens};
 use crate::clock;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::ServerId;
-use crate::lifecycle::Standing;
-use crate::outcome::Fault;
+use crate::lifecycle::Validity;
+use crate::outcome::CallError;
+use crate::scheduler::ServerId;
 use crate::secret::TokenValue;
 
 /// How long after a signal to stop the daemon waits for what must not be lost: a value that
@@ -36,7 +36,7 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 pub(crate) const LONGEST: Duration = GRACE.saturating_add(LAST_WRITE);
 
 /// The results of revoking the tokens of one server, by name.
-pub(crate) type Revoked = Vec<(Box<str>, Result<(), Fault>)>;
+pub(crate) type Revoked = Vec<(Box<str>, Result<(), CallError>)>;
 
 /// The revocations that are running: one task for each server.
 #[derive(Debug, Default)]
@@ -51,9 +51,9 @@ impl Revocations {
         let Tokens { scheduler, registry, .. } = &*tokens;
         for (id, entry) in registry.ids().filter(|(_, entry)| entry.config().revoke_on_shutdown) {
             let Some(token) = scheduler.token(id) else { continue };
-            let is_alive = match token.standing() {
-                Standing::Unknown | Standing::Alive(_) | Standing::Unverified(_) => true,
-                Standing::Missing | Standing::Expired | Standing::Rejected => false,
+            let is_alive = match token.validity() {
+                Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
+                Validity::Missing | Validity::Expired | Validity::Rejected => false,
             };
             if is_alive && let Some(value) = entry.value(token.active_slot()) {
                 let of_server = doomed.entry(entry.config().server).or_default();
@@ -64,7 +64,7 @@ impl Revocations {
         let now = clock::now();
         for (server, values) in doomed {
             let handle = registry.server(server).clone();
-            let throttled = scheduler.quiet_until(server).since(now);
+            let throttled = scheduler.throttled_until(server).since(now);
             self.0.spawn(revoke(handle, values, throttled));
         }
         for id in ids {
@@ -93,8 +93,8 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut Journa
         match &result {
             Ok(()) => {
                 if let Some(writer) = tokens.recorder.writer() {
-                    writer.forget(&name);
-                    writer.forget_value(&name);
+                    writer.delete_life(&name);
+                    writer.delete_value(&name);
                 }
                 let message = "the token is revoked";
                 notices::log(log, Name::TokenRevoked, Severity::Info, message, fields);
@@ -150,7 +150,7 @@ async fn revoke(
             }
         }
     }
-    let too_late = || Fault::new("the daemon had to stop before the server confirmed it");
+    let too_late = || CallError::new("the daemon had to stop before the server confirmed it");
     revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     revoked
 }

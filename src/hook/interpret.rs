@@ -13,10 +13,10 @@ use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
 
 /// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
-pub const TRY_AGAIN: i32 = 75;
+pub const EXIT_TRY_AGAIN: i32 = 75;
 
 /// How a command ended, before any conclusion.
-pub enum HookEnd {
+pub enum HookExit {
     /// There was no process.
     NotStarted {
         /// The program as configured.
@@ -29,7 +29,7 @@ pub enum HookEnd {
     /// It was killed, as it printed more than [`MAX_OUTPUT_BYTES`].
     TooMuchOutput,
     /// How it ended or what it printed could not be read; it was killed.
-    Lost(io::Error),
+    WaitFailed(io::Error),
     /// It ended by itself.
     Exited {
         /// Exit status or signal.
@@ -47,12 +47,12 @@ pub enum HookResult {
     /// It printed nothing and says that it wrote the token's file.
     WroteFile,
     /// There is no new value.
-    Failed(HookFault),
+    Failed(HookError),
 }
 
 /// Why a command brought no new value. Holds nothing that the command printed.
 #[derive(Debug, thiserror::Error)]
-pub enum HookFault {
+pub enum HookError {
     /// The program, or the interpreter that its first line names, does not exist.
     #[error(
         "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it"
@@ -86,17 +86,17 @@ pub enum HookFault {
         /// What is lacking, and what to do about it.
         remedy: Box<str>,
     },
-    /// It ended with [`TRY_AGAIN`].
+    /// It ended with [`EXIT_TRY_AGAIN`].
     #[error(
-        "the re-auth command came to no conclusion (exit status {TRY_AGAIN}); it runs again later, and the attempt does not count"
+        "the re-auth command came to no conclusion (exit status {EXIT_TRY_AGAIN}); it runs again later, and the attempt does not count"
     )]
     NoConclusion,
-    /// It ended with another exit status than 0 and [`TRY_AGAIN`].
+    /// It ended with another exit status than 0 and [`EXIT_TRY_AGAIN`].
     #[error(
         "the re-auth command ended with exit status {code}; run it by hand as the service's user to see why"
     )]
     Exit {
-        /// The status, 1 to 255 without [`TRY_AGAIN`].
+        /// The status, 1 to 255 without [`EXIT_TRY_AGAIN`].
         code: i32,
     },
     /// A signal ended it, and not one of ours.
@@ -122,7 +122,7 @@ pub enum HookFault {
     TooMuchOutput,
     /// It was killed, as waiting for its end had become useless or impossible.
     #[error("the re-auth command was killed before its end: {0}")]
-    Lost(#[source] io::Error),
+    WaitFailed(#[source] io::Error),
     /// Its first line is not text.
     #[error("the first line that the re-auth command printed is not UTF-8; it is to be the token")]
     NotText,
@@ -134,12 +134,12 @@ pub enum HookFault {
     Mistaken(#[source] Mistake),
 }
 
-impl HookFault {
+impl HookError {
     /// The exit status of the command, where it came to one that was not 0.
     pub const fn exit_status(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),
-            Self::NoConclusion => Some(TRY_AGAIN),
+            Self::NoConclusion => Some(EXIT_TRY_AGAIN),
             Self::NotFound { .. }
             | Self::NotExecutable { .. }
             | Self::CannotStart { .. }
@@ -147,7 +147,7 @@ impl HookFault {
             | Self::Signal { .. }
             | Self::TimedOut { .. }
             | Self::TooMuchOutput
-            | Self::Lost(_)
+            | Self::WaitFailed(_)
             | Self::NotText
             | Self::NotAToken(_)
             | Self::Mistaken(_) => None,
@@ -155,36 +155,36 @@ impl HookFault {
     }
 
     /// Whether the command said nothing about the login: the attempt counts toward no budget.
-    /// Exit status [`TRY_AGAIN`] means that, and that this process lacked what it takes to start a
+    /// Exit status [`EXIT_TRY_AGAIN`] means that, and that this process lacked what it takes to start a
     /// command. Every other failure may have cost a login.
     pub const fn is_inconclusive(&self) -> bool {
         matches!(self, Self::NoConclusion | Self::NoResources { .. })
     }
 }
 
-impl HookEnd {
+impl HookExit {
     /// The conclusion from a command's end.
     pub fn interpret(self) -> HookResult {
         match self {
             Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
-                io::ErrorKind::NotFound => HookFault::NotFound { program },
-                io::ErrorKind::PermissionDenied => HookFault::NotExecutable { program },
+                io::ErrorKind::NotFound => HookError::NotFound { program },
+                io::ErrorKind::PermissionDenied => HookError::NotExecutable { program },
                 _ => match process::lacking(&error) {
-                    Some(remedy) => HookFault::NoResources { remedy: remedy.into() },
-                    None => HookFault::CannotStart { program, error },
+                    Some(remedy) => HookError::NoResources { remedy: remedy.into() },
+                    None => HookError::CannotStart { program, error },
                 },
             }),
-            Self::TimedOut(after) => HookResult::Failed(HookFault::TimedOut { after }),
-            Self::TooMuchOutput => HookResult::Failed(HookFault::TooMuchOutput),
-            Self::Lost(error) => HookResult::Failed(HookFault::Lost(error)),
+            Self::TimedOut(after) => HookResult::Failed(HookError::TimedOut { after }),
+            Self::TooMuchOutput => HookResult::Failed(HookError::TooMuchOutput),
+            Self::WaitFailed(error) => HookResult::Failed(HookError::WaitFailed(error)),
             Self::Exited { status, output } => {
                 if let Some(signal) = status.signal() {
-                    return HookResult::Failed(HookFault::Signal { signal });
+                    return HookResult::Failed(HookError::Signal { signal });
                 }
                 match status.code() {
-                    Some(0) => printed(&output),
-                    Some(TRY_AGAIN) => HookResult::Failed(HookFault::NoConclusion),
-                    code => HookResult::Failed(HookFault::Exit { code: code.unwrap_or(-1) }),
+                    Some(0) => interpret_output(&output),
+                    Some(EXIT_TRY_AGAIN) => HookResult::Failed(HookError::NoConclusion),
+                    code => HookResult::Failed(HookError::Exit { code: code.unwrap_or(-1) }),
                 }
             }
         }
@@ -192,26 +192,26 @@ impl HookEnd {
 }
 
 /// What a command that succeeded printed.
-fn printed(output: &[u8]) -> HookResult {
+fn interpret_output(output: &[u8]) -> HookResult {
     if output.trim_ascii().is_empty() {
         return HookResult::WroteFile;
     }
     let line = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Ok(line) = str::from_utf8(line) else {
-        return HookResult::Failed(HookFault::NotText);
+        return HookResult::Failed(HookError::NotText);
     };
     // Before the general rules: JSON or HTML usually breaks those as well, and this error says
     // what to change.
     if let Some(mistake) = Mistake::of(line).filter(|mistake| mistake.is_certain()) {
-        return HookResult::Failed(HookFault::Mistaken(mistake));
+        return HookResult::Failed(HookError::Mistaken(mistake));
     }
     match TokenValue::parse(line) {
         Ok(value) => HookResult::NewValue(value),
-        Err(fault) => HookResult::Failed(HookFault::NotAToken(fault)),
+        Err(fault) => HookResult::Failed(HookError::NotAToken(fault)),
     }
 }
 
-impl fmt::Debug for HookEnd {
+impl fmt::Debug for HookExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted { program, error } => f
@@ -221,7 +221,7 @@ impl fmt::Debug for HookEnd {
                 .finish(),
             Self::TimedOut(after) => f.debug_tuple("TimedOut").field(after).finish(),
             Self::TooMuchOutput => f.write_str("TooMuchOutput"),
-            Self::Lost(error) => f.debug_tuple("Lost").field(error).finish(),
+            Self::WaitFailed(error) => f.debug_tuple("WaitFailed").field(error).finish(),
             Self::Exited { status, .. } => {
                 f.debug_struct("Exited").field("status", status).finish_non_exhaustive()
             }
@@ -240,7 +240,7 @@ mod tests {
 
     fn ended(wait_status: i32, output: &[u8]) -> HookResult {
         let output = Zeroizing::new(output.to_vec());
-        HookEnd::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
+        HookExit::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
     }
 
     fn value(result: HookResult) -> String {
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    fn fault(result: HookResult) -> HookFault {
+    fn fault(result: HookResult) -> HookError {
         match result {
             HookResult::Failed(fault) => fault,
             other => panic!("{other:?}"),
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_told_from_an_exit() {
-        assert!(matches!(fault(ended(9, b"new-1")), HookFault::Signal { signal: 9 }));
+        assert!(matches!(fault(ended(9, b"new-1")), HookError::Signal { signal: 9 }));
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
             (&[b'x'; 5000], ValueFault::TooLong),
         ] {
             let fault = fault(exited(0, output));
-            assert!(matches!(fault, HookFault::NotAToken(found) if found == expected), "{fault}");
+            assert!(matches!(fault, HookError::NotAToken(found) if found == expected), "{fault}");
             assert!(!fault.to_string().contains("bell"));
         }
     }
@@ -309,7 +309,7 @@ mod tests {
             assert!(!fault(exited(0, output)).is_inconclusive(), "{output:?}");
         }
         assert!(!fault(ended(9, b"")).is_inconclusive());
-        assert!(!fault(HookEnd::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
+        assert!(!fault(HookExit::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
             ("<!DOCTYPE html PUBLIC \"s3cr3t\">\n", "curl --fail"),
         ] {
             let fault = fault(exited(0, output.as_bytes()));
-            assert!(matches!(fault, HookFault::Mistaken(_)), "{output}: {fault}");
+            assert!(matches!(fault, HookError::Mistaken(_)), "{output}: {fault}");
             assert!(fault.to_string().contains(remedy), "{output}: {fault}");
             assert!(!format!("{fault} {fault:?}").contains("s3cr3t"), "{fault:?}");
         }
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_first_line_that_is_not_text_is_refused() {
-        assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookFault::NotText));
+        assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookError::NotText));
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
             (io::ErrorKind::PermissionDenied, "chmod +x"),
             (io::ErrorKind::OutOfMemory, "begins with `#!`"),
         ] {
-            let end = HookEnd::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
+            let end = HookExit::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
             let sentence = fault(end.interpret()).to_string();
             assert!(sentence.contains("/opt/relogin") && sentence.contains(remedy), "{sentence}");
         }
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn an_end_that_is_printed_shows_no_output() {
         let output = Zeroizing::new(b"new-1".to_vec());
-        let end = HookEnd::Exited { status: ExitStatus::from_raw(0), output };
+        let end = HookExit::Exited { status: ExitStatus::from_raw(0), output };
         assert!(!format!("{end:?}").contains("new-1"));
     }
 }

@@ -15,16 +15,16 @@
 //!   wanted, what is left of the group is killed; a helper that is to live on has to leave the
 //!   group (`setsid`).
 //!
-//! [`run`] does the I/O, [`HookEnd::interpret`] draws the conclusion. Neither prints anything,
+//! [`run`] does the I/O, [`HookExit::interpret`] draws the conclusion. Neither prints anything,
 //! and neither decides whether there is another attempt. [`stream`] runs a command for all that
 //! it prints, such as the tokens of an inventory, under the same rules; it gets none of the
 //! variables that speak of one token.
 
-mod group;
 mod interpret;
+mod process_group;
 mod run;
 mod stream;
 
-pub use interpret::{HookEnd, HookFault, HookResult, TRY_AGAIN};
+pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult};
 pub use run::{Invocation, MAX_OUTPUT_BYTES, run};
-pub use stream::{Chunk, StreamEnd, stream};
+pub use stream::{Chunk, StreamExit, stream};

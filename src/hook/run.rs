@@ -11,8 +11,8 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::group::Group;
-use super::interpret::HookEnd;
+use super::interpret::HookExit;
+use super::process_group::ProcessGroup;
 
 /// The most that a command may print: a token has at most 4 KiB, the rest is for the chatter
 /// of tools. More is a mistake, and is not waited for.
@@ -20,7 +20,7 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How long the output of a command that has ended may stay open. What it printed itself is in
 /// the pipe already; only a process that it left behind can hold the pipe, perhaps for ever.
-pub(super) const AFTER_EXIT: Duration = Duration::from_millis(250);
+pub(super) const OUTPUT_GRACE: Duration = Duration::from_millis(250);
 
 /// What the command takes over from the daemon's environment, where it is set.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -55,30 +55,30 @@ pub struct Invocation<'a> {
 ///
 /// Never fails otherwise than in what it returns. When the future is dropped, the command and
 /// all that it started are killed. To be called within a tokio runtime.
-pub async fn run(invocation: Invocation<'_>) -> HookEnd {
+pub async fn run(invocation: Invocation<'_>) -> HookExit {
     let program = || invocation.command.first().map_or("", String::as_str).into();
-    let mut group = match Group::start(command(&invocation)) {
+    let mut group = match ProcessGroup::start(command(&invocation)) {
         Ok(group) => group,
-        Err(error) => return HookEnd::NotStarted { program: program(), error },
+        Err(error) => return HookExit::NotStarted { program: program(), error },
     };
     // The last byte tells "just as much as allowed" from "more".
     let mut output = Zeroizing::new(vec![0; MAX_OUTPUT_BYTES + 1]);
     let watched = timeout(invocation.timeout, watch(&mut group, &mut output)).await;
     let status = group.end().await;
     match (watched, status) {
-        (Err(_), _) => HookEnd::TimedOut(invocation.timeout),
-        (Ok(Err(error)), _) | (Ok(Ok(_)), Err(error)) => HookEnd::Lost(error),
-        (Ok(Ok(length)), Ok(_)) if length > MAX_OUTPUT_BYTES => HookEnd::TooMuchOutput,
+        (Err(_), _) => HookExit::TimedOut(invocation.timeout),
+        (Ok(Err(error)), _) | (Ok(Ok(_)), Err(error)) => HookExit::WaitFailed(error),
+        (Ok(Ok(length)), Ok(_)) if length > MAX_OUTPUT_BYTES => HookExit::TooMuchOutput,
         (Ok(Ok(length)), Ok(status)) => {
             output.truncate(length);
-            HookEnd::Exited { status, output }
+            HookExit::Exited { status, output }
         }
     }
 }
 
 /// A command with what every one of them gets: an almost empty environment, and only its
 /// standard output connected.
-pub(super) fn bare(words: &[String]) -> Command {
+pub(super) fn base_command(words: &[String]) -> Command {
     let mut words = words.iter();
     // An empty program, as an empty command has, is one that is not found.
     let mut command = Command::new(words.next().map_or("", String::as_str));
@@ -95,7 +95,7 @@ pub(super) fn bare(words: &[String]) -> Command {
 
 /// The command of a re-auth with its whole environment.
 fn command(invocation: &Invocation<'_>) -> Command {
-    let mut command = bare(invocation.command);
+    let mut command = base_command(invocation.command);
     command
         .env("TOKENKEEP_NAME", invocation.name)
         .env("TOKENKEEP_SERVER", invocation.server)
@@ -117,7 +117,7 @@ fn command(invocation: &Invocation<'_>) -> Command {
 
 /// Reads the command's output until the command has ended and the output too, or until
 /// `output` is full; returns how much was read. Cancel-safe in that nothing is left running.
-async fn watch(group: &mut Group, output: &mut [u8]) -> io::Result<usize> {
+async fn watch(group: &mut ProcessGroup, output: &mut [u8]) -> io::Result<usize> {
     let Some(mut stdout) = group.take_stdout() else {
         return Err(io::Error::other("its output is not connected"));
     };
@@ -128,7 +128,7 @@ async fn watch(group: &mut Group, output: &mut [u8]) -> io::Result<usize> {
             read = &mut reading => read?,
             ended = group.leader_ended() => {
                 ended?;
-                if let Ok(read) = timeout(AFTER_EXIT, &mut reading).await {
+                if let Ok(read) = timeout(OUTPUT_GRACE, &mut reading).await {
                     read?;
                 }
             }

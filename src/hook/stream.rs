@@ -10,8 +10,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::group::Group;
-use super::run::{AFTER_EXIT, bare};
+use super::process_group::ProcessGroup;
+use super::run::{OUTPUT_GRACE, base_command};
 
 /// What is read at once: as much as a pipe holds.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -21,7 +21,7 @@ pub type Chunk = Zeroizing<Vec<u8>>;
 
 /// How a command ended whose output was passed on.
 #[derive(Debug)]
-pub enum StreamEnd {
+pub enum StreamExit {
     /// There was no process.
     NotStarted(io::Error),
     /// It was killed, as it was still running, or its output was not taken, after its time.
@@ -37,23 +37,23 @@ pub enum StreamEnd {
 /// Runs `command` to its end or for `limit`, and passes what it prints to `chunks`; nothing of
 /// it is left then. When the future is dropped, it is killed with all that it started. To be
 /// called within a tokio runtime.
-pub async fn stream(command: &[String], limit: Duration, chunks: Sender<Chunk>) -> StreamEnd {
-    let mut group = match Group::start(bare(command)) {
+pub async fn stream(command: &[String], limit: Duration, chunks: Sender<Chunk>) -> StreamExit {
+    let mut group = match ProcessGroup::start(base_command(command)) {
         Ok(group) => group,
-        Err(error) => return StreamEnd::NotStarted(error),
+        Err(error) => return StreamExit::NotStarted(error),
     };
     let passed = timeout(limit, pass_on(&mut group, chunks)).await;
     let status = group.end().await;
     match (passed, status) {
-        (Err(_), _) => StreamEnd::TimedOut,
-        (Ok(Ok(false)), _) => StreamEnd::Unwanted,
-        (Ok(Err(error)), _) | (Ok(Ok(true)), Err(error)) => StreamEnd::Lost(error),
-        (Ok(Ok(true)), Ok(status)) => StreamEnd::Exited(status),
+        (Err(_), _) => StreamExit::TimedOut,
+        (Ok(Ok(false)), _) => StreamExit::Unwanted,
+        (Ok(Err(error)), _) | (Ok(Ok(true)), Err(error)) => StreamExit::Lost(error),
+        (Ok(Ok(true)), Ok(status)) => StreamExit::Exited(status),
     }
 }
 
 /// Passes the output on until it ends and the command too; false if nobody wants more of it.
-async fn pass_on(group: &mut Group, chunks: Sender<Chunk>) -> io::Result<bool> {
+async fn pass_on(group: &mut ProcessGroup, chunks: Sender<Chunk>) -> io::Result<bool> {
     let Some(mut stdout) = group.take_stdout() else {
         return Err(io::Error::other("its output is not connected"));
     };
@@ -62,7 +62,7 @@ async fn pass_on(group: &mut Group, chunks: Sender<Chunk>) -> io::Result<bool> {
         let mut chunk = Zeroizing::new(vec![0; CHUNK_BYTES]);
         let read = if ended {
             // Only what it left behind can hold the pipe open now, perhaps for ever.
-            timeout(AFTER_EXIT, stdout.read(&mut chunk)).await.unwrap_or(Ok(0))?
+            timeout(OUTPUT_GRACE, stdout.read(&mut chunk)).await.unwrap_or(Ok(0))?
         } else {
             tokio::select! {
                 biased;

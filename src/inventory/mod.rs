@@ -5,20 +5,20 @@
 //! by its content. What becomes of a token that is in an inventory, or no longer, is not
 //! decided here. Everything here blocks on the file system, but for [`read_command`].
 
-mod bundle;
-mod fault;
-mod feed;
-mod folder;
-mod line;
-mod lines;
-mod read;
+mod batch;
+mod command;
+mod directory;
+mod error;
+mod file;
+mod json_line;
+mod line_reader;
 
-pub use bundle::{Bundle, Bundles};
-pub use fault::{Bad, BadLines, InventoryFault, LineFault, Place, TOLD_SINGLY};
-pub use feed::read_command;
-pub use folder::{is_passed_by, read_folder, read_names};
-pub use lines::{MAX_BYTES, MAX_LINE_BYTES};
-pub use read::{Stamp, read_file, read_lines};
+pub use batch::{Batch, Batches};
+pub use command::read_command;
+pub use directory::{is_ignored, read_directory, read_names};
+pub use error::{BadEntries, BadEntry, EntryLocation, InventoryError, LineError, MAX_DETAILED};
+pub use file::{FileStamp, read_file, read_lines};
+pub use line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 
 use std::ops::ControlFlow;
 
@@ -27,7 +27,7 @@ use crate::token_file::{SourceFault, SourceWarning};
 
 /// One token of an inventory.
 #[derive(Debug)]
-pub struct Listed<'a> {
+pub struct InventoryEntry<'a> {
     /// Its name, under the rules of [`crate::settings::name_fault`].
     pub name: &'a str,
     /// Its value; in a folder, a file may hold none.
@@ -40,27 +40,27 @@ pub struct Listed<'a> {
 
 /// What becomes of a line whose name an earlier one has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeats {
+pub enum DuplicatePolicy {
     /// It is bad. For that, a hash of every name is kept while the file is read.
-    Bad,
+    Reject,
     /// It is handed over as well: whoever takes it knows by himself what he has.
-    HandedOver,
+    PassOn,
 }
 
 /// Takes what is read, one token after the other, until it has enough.
-pub type Sink<'a> = &'a mut dyn FnMut(Listed<'_>) -> ControlFlow<()>;
+pub type EntrySink<'a> = &'a mut dyn FnMut(InventoryEntry<'_>) -> ControlFlow<()>;
 
 /// What became of reading an inventory to its end.
 #[derive(Debug, Default)]
-pub struct Reading {
+pub struct ReadSummary {
     /// Tokens that were handed over.
     pub good: u64,
     /// What was skipped.
-    pub bad: BadLines,
+    pub bad: BadEntries,
     /// What should be mended all the same.
     pub warnings: Vec<SourceWarning>,
     /// What the file was like before it was read; `None` for a folder or a stream.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<FileStamp>,
     /// Whether the file was written to while it was read, so that a part may be missing. One
     /// that was replaced meanwhile was not: what was opened is read to its end.
     pub changed: bool,

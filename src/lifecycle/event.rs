@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::errand::Need;
+use super::next_action::Resource;
+use super::operator_request::OperatorRequest;
 use super::reading::Method;
-use super::request::Request;
-use super::resume::Resumed;
-use crate::outcome::{Connection, Fault, Outcome};
+use super::restore::PersistedLife;
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::time::Moment;
 
 /// One of the two places that a token's values are kept in. The value in use is in one,
@@ -35,50 +35,50 @@ impl Slot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Time has passed; nothing else is known.
-    Woke,
+    TimerFired,
     /// An action with this need that is due may start now.
-    Admitted(Need),
+    Admitted(Resource),
     /// A call on the token was answered, or failed.
-    Answered(Answer),
+    CheckFinished(CheckResult),
     /// A re-auth attempt ended.
-    Reauthenticated(ReauthEnd),
+    ReauthFinished(ReauthResult),
     /// Writing the value in use to its store ended; the sentence says why it failed.
-    Stored(Result<(), Box<str>>),
+    PersistFinished(Result<(), Box<str>>),
     /// The configured source was read again.
     SourceChanged(SourceChange),
     /// The source's value has been put into the spare slot, and an earlier run knew this of it.
-    Resumed {
+    Restored {
         /// What it knew.
-        resumed: Resumed,
+        persisted: PersistedLife,
         /// It is asked about at once all the same.
         spot_check: bool,
     },
     /// What an earlier run knew of the server's tokens has proven wrong too often.
-    Doubted,
+    RecheckRestored,
     /// The policy is another one from now on.
     PolicyChanged,
     /// Another server is asked about the token from now on.
     ServerChanged,
     /// The server is left alone until then, whatever is due.
-    Quieted(Moment),
+    Throttled(Moment),
     /// There is reason to try again now what would be tried later.
-    Summoned,
+    RetryNow,
     /// A person asks for something.
-    Requested(Request),
+    OperatorRequested(OperatorRequest),
     /// A revocation ended.
-    Revoked(Result<(), Fault>),
+    RevokeFinished(Result<(), CallError>),
     /// The server responds again after an outage: what waits for a retry is tried now, logins
     /// without a conclusion included.
     ServerRecovered,
     /// The action under way was not begun, or will never complete.
     Cancelled,
     /// Nobody will be there later: what is not stored yet is to be written now.
-    Ending,
+    ShuttingDown,
 }
 
 /// The end of one call on a token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct CheckResult {
     /// Before the request was sent.
     pub sent: Moment,
     /// After the answer came.
@@ -92,16 +92,16 @@ pub struct Answer {
 
 /// The end of one re-auth attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReauthEnd {
+pub struct ReauthResult {
     /// What came of it.
-    pub result: Reauthenticated,
+    pub result: ReauthOutcome,
     /// How long it took.
     pub duration: Duration,
 }
 
 /// What a re-auth attempt brought.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reauthenticated {
+pub enum ReauthOutcome {
     /// A new value; it has been put into the spare slot.
     NewValue {
         /// It already stands in the token's own store.
@@ -110,12 +110,12 @@ pub enum Reauthenticated {
     /// The value that it should have replaced.
     SameValue,
     /// Nothing.
-    Failed(ReauthFault),
+    Failed(ReauthError),
 }
 
 /// Why a re-auth attempt brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReauthFault {
+pub struct ReauthError {
     /// One sentence for people; holds no secret.
     pub error: Box<str>,
     /// The hook's exit status, where it ended by itself.
@@ -139,16 +139,16 @@ pub enum SourceChange {
     /// No value; the sentence says why.
     Lost(Box<str>),
     /// A value, and it is the one that was offered before.
-    Restored,
+    Reappeared,
     /// The value in use: a candidate is not offered any more.
     Reverted,
 }
 
 /// Something to be done in the world. Its end comes back as an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum Action {
     /// Call the server about the value in `slot`.
-    Ask {
+    Check {
         /// Which call.
         method: Method,
         /// Which value.
@@ -161,7 +161,7 @@ pub enum Effect {
     /// Obtain a new value.
     Reauth {
         /// Why.
-        reason: Reason,
+        reason: ReauthReason,
         /// The attempt's number in the current window, from 1.
         attempt: u32,
     },
@@ -173,7 +173,7 @@ pub enum Effect {
         timeout: Duration,
     },
     /// Write the value in `slot` to the token's store, durably.
-    Store {
+    Persist {
         /// Which value.
         slot: Slot,
     },
@@ -181,7 +181,7 @@ pub enum Effect {
 
 /// Why a new value is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum ReauthReason {
     /// The life is over.
     Expired,
     /// The server does not know the value.
@@ -194,7 +194,7 @@ pub enum Reason {
     Requested,
 }
 
-impl Reason {
+impl ReauthReason {
     /// The word that hooks and logs get.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -225,7 +225,7 @@ pub enum Notice {
     /// A check came to no conclusion and will be retried.
     CheckFailed {
         /// Why.
-        fault: Fault,
+        fault: CallError,
         /// The configuration or the server has to be mended by somebody.
         misconfigured: bool,
         /// Failures in a row, this one included.
@@ -236,21 +236,21 @@ pub enum Notice {
     /// A good part of the retry room is gone without an answer.
     Expiring {
         /// How much of it.
-        stage: Stage,
-        /// Time until the bound.
+        stage: DeadlineStage,
+        /// Time until the expiry.
         dies_in_ms: u64,
     },
     /// The server says that the life is over.
     Expired {
         /// What the server said.
-        fault: Fault,
+        fault: CallError,
         /// The value is one that the source offered; the one in use is not concerned.
         candidate: bool,
     },
     /// The server says, twice, that it does not know the value.
     Rejected {
         /// What the server said.
-        fault: Fault,
+        fault: CallError,
         /// The value is one that the source offered; the one in use is not concerned.
         candidate: bool,
     },
@@ -266,9 +266,9 @@ pub enum Notice {
     /// The server did not confirm that it has.
     RevokeFailed {
         /// Why.
-        fault: Fault,
+        fault: CallError,
     },
-    /// The bound has passed without an answer.
+    /// The expiry has passed without an answer.
     Unverified,
     /// The token is alive again, after trouble was reported.
     Recovered {
@@ -288,7 +288,7 @@ pub enum Notice {
     /// A re-auth attempt starts.
     ReauthStarted {
         /// Why.
-        reason: Reason,
+        reason: ReauthReason,
         /// Its number in the current window, from 1.
         attempt: u32,
     },
@@ -306,7 +306,7 @@ pub enum Notice {
         /// How long it took; `None` where that was told before.
         duration_ms: Option<u64>,
         /// Why.
-        fault: ReauthFault,
+        fault: ReauthError,
         /// Time until the next attempt.
         retry_in_ms: u64,
     },
@@ -350,7 +350,7 @@ impl ReplacedBy {
 
 /// How much of the retry room is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Stage {
+pub enum DeadlineStage {
     /// Less than half.
     #[default]
     Calm,

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 /// A share of something: a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Share(f64);
+pub struct Fraction(f64);
 
-/// A number that is no [`Share`].
+/// A number that is no [`Fraction`].
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{0} is not a share: give a number from 0 to 1")]
-pub struct NotAShare(pub f64);
+pub struct NotAFraction(pub f64);
 
-impl Share {
+impl Fraction {
     /// Takes `value` as a share.
     ///
     /// # Errors
     ///
     /// When it is not a number from 0 to 1, both included.
-    pub fn try_new(value: f64) -> Result<Self, NotAShare> {
-        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(NotAShare(value)) }
+    pub fn try_new(value: f64) -> Result<Self, NotAFraction> {
+        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(NotAFraction(value)) }
     }
 
     /// The number, from 0 to 1.
@@ -48,8 +48,8 @@ pub enum Renewal {
 /// When to check and how to retry. Built by [`Schedule::try_new`] only.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    pub(crate) check_after: Share,
-    pub(crate) jitter: Share,
+    pub(crate) check_after: Fraction,
+    pub(crate) jitter: Fraction,
     pub(crate) min_interval: Duration,
     pub(crate) max_interval: Duration,
     pub(crate) retry_initial: Duration,
@@ -58,7 +58,7 @@ pub struct Schedule {
 
 /// Why a [`Schedule`] cannot be built: which value, and what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ScheduleFault {
+pub enum ScheduleError {
     /// `check_after` at its ends would check without pause, or leave no time to retry.
     #[error("check_after must lie between 0 and 1, both excluded")]
     CheckAfter,
@@ -79,8 +79,8 @@ pub enum ScheduleFault {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            check_after: Share(0.67),
-            jitter: Share(0.1),
+            check_after: Fraction(0.67),
+            jitter: Fraction(0.1),
             min_interval: Duration::from_secs(1),
             max_interval: Duration::from_secs(6 * 3600),
             retry_initial: Duration::from_secs(1),
@@ -100,27 +100,27 @@ impl Schedule {
     /// When `check_after` is 0 or 1, an interval or a pause is (nearly) nothing, or a
     /// maximum lies below its minimum.
     pub fn try_new(
-        check_after: Share,
-        jitter: Share,
+        check_after: Fraction,
+        jitter: Fraction,
         intervals: (Duration, Duration),
         retries: (Duration, Duration),
-    ) -> Result<Self, ScheduleFault> {
+    ) -> Result<Self, ScheduleError> {
         let (min_interval, max_interval) = intervals;
         let (retry_initial, retry_max) = retries;
         if check_after.get() <= 0.0 || check_after.get() >= 1.0 {
-            return Err(ScheduleFault::CheckAfter);
+            return Err(ScheduleError::CheckAfter);
         }
         if min_interval < Duration::from_millis(1) {
-            return Err(ScheduleFault::MinInterval);
+            return Err(ScheduleError::MinInterval);
         }
         if max_interval < min_interval {
-            return Err(ScheduleFault::MaxInterval);
+            return Err(ScheduleError::MaxInterval);
         }
         if retry_initial < Self::SHORTEST_RETRY_INITIAL {
-            return Err(ScheduleFault::RetryInitial);
+            return Err(ScheduleError::RetryInitial);
         }
         if retry_max < retry_initial {
-            return Err(ScheduleFault::RetryMax);
+            return Err(ScheduleError::RetryMax);
         }
         Ok(Self { check_after, jitter, min_interval, max_interval, retry_initial, retry_max })
     }

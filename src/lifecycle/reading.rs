@@ -35,7 +35,7 @@ const WHOLE_SECOND_MS: u64 = 1_000;
 impl Reading {
     /// The moment until which the token is known to live. The server measured the life
     /// after the request was sent, so the token lives at least this long.
-    pub fn bound(&self) -> Moment {
+    pub fn expiry(&self) -> Moment {
         self.sent + self.remaining()
     }
 
@@ -74,7 +74,7 @@ impl Reading {
 
     fn grew_by(&self, margin: Duration, earlier: &Self) -> bool {
         let is_left = self.remaining_ms > 0 && self.remaining() >= margin;
-        is_left && self.bound() >= earlier.latest_end() + margin
+        is_left && self.expiry() >= earlier.latest_end() + margin
     }
 
     fn may_be_rounded_like(&self, earlier: &Self) -> bool {
@@ -84,7 +84,7 @@ impl Reading {
     /// Whether the token's end has certainly come nearer since `earlier`, by at least a tenth
     /// of `life`: the server has cut it short.
     pub(super) fn shrank_since(&self, earlier: &Self, life: Duration) -> bool {
-        earlier.bound() >= self.latest_end() + life / 10
+        earlier.expiry() >= self.latest_end() + life / 10
     }
 
     /// Whether the token was renewed since `earlier`; `None` when nothing can be said: less
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_bound_counts_from_sending_not_from_receipt() {
-        assert_eq!(reading(1_000, 4_000, 500).bound(), Moment::from_millis(1_500));
+        assert_eq!(reading(1_000, 4_000, 500).expiry(), Moment::from_millis(1_500));
     }
 
     #[test]

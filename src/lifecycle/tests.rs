@@ -1,21 +1,21 @@
 //! The specification of one token's life: what follows from what, on a clock that the
 //! tests move and against a server that follows a script.
 
-mod answers;
+mod candidate;
+mod check_result;
+mod compact;
 mod early;
 mod endings;
-mod newcomers;
 mod nothing_left;
+mod operator_request;
+mod persist;
 mod properties;
 mod reauth;
 mod renewal;
 mod renewal_lost;
 mod renewal_scale;
 mod renewal_trouble;
-mod requests;
-mod resting;
-mod resume;
+mod restore;
 mod server;
 mod stale;
-mod storing;
 mod world;

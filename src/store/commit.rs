@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Error, params};
 
-use super::database::{Database, Journal};
-use super::load::{
-    COUNTS, OF_REAUTH, OF_TOKEN, VALUES, count_in, header_tag, lesson_tag, scan, value_in,
-    value_tag,
+use super::database::{Database, LifeLog};
+use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
+use super::reader::{
+    KIND_REAUTH, KIND_TOKEN, SELECT_COUNTERS, SELECT_VALUES, counter_in, header_mac,
+    renewal_method_mac, scan, value_in, value_mac,
 };
-use super::row::{Count, Counted, Present, Stored, Written};
 use crate::secret::TokenValue;
 use crate::time::Moment;
 
 /// What is known of lives, packed: one entry after the other.
 #[derive(Debug, Default)]
-pub(super) struct Lives {
+pub(super) struct LifeBuffer {
     /// Each is a row.
     pub(super) packed: Vec<Vec<u8>>,
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<CompactionMark>,
 }
 
 /// About how many bytes a row of lives has at the most: what is copied at once, and what a
@@ -30,7 +30,7 @@ const ENTRY: usize = 512;
 
 /// Where a round of writing everything anew stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum CompactionMark {
     /// What is in this commit and later ones is part of it.
     Begin,
     /// All is written: what came before it can go.
@@ -39,26 +39,26 @@ pub(super) enum Mark {
 
 /// Rows that one commit takes away at the most, 16 MB: more would hold up a value that waits. No
 /// commit adds half as many.
-const CLEARED: i64 = 256;
+const MAX_DELETED_ROWS: i64 = 256;
 
 /// What is to be written next. The last word on each name counts.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) lives: Lives,
+pub(super) struct WriteBatch {
+    pub(super) lives: LifeBuffer,
     /// `None`: the value that was kept is deleted.
-    pub(super) values: BTreeMap<Box<str>, Option<Stored>>,
+    pub(super) values: BTreeMap<Box<str>, Option<StoredValue>>,
     /// Tokens that were removed: until when their value is kept, on the wall clock. `None`: the
     /// token is configured again.
     pub(super) removed: BTreeMap<Box<str>, Option<i64>>,
-    pub(super) counts: BTreeMap<Counted, Count>,
+    pub(super) counts: BTreeMap<CounterKey, Counter>,
     /// For each server its address, and whether the renewing call extends lives there. `None`: the
     /// server is not configured any more.
-    pub(super) lessons: BTreeMap<Box<str>, Option<(String, bool)>>,
+    pub(super) renewal_methods: BTreeMap<Box<str>, Option<(String, bool)>>,
     /// A value that was kept is deleted or replaced.
     pub(super) erases: bool,
 }
 
-impl Lives {
+impl LifeBuffer {
     pub(super) fn is_empty(&self) -> bool {
         self.packed.is_empty() && self.marks.is_empty()
     }
@@ -79,9 +79,9 @@ impl Lives {
     }
 }
 
-impl Batch {
+impl WriteBatch {
     /// Deletes the value that is kept for a token.
-    pub(super) fn forget_value(&mut self, name: &str) {
+    pub(super) fn delete_value(&mut self, name: &str) {
         self.values.insert(name.into(), None);
         self.removed.insert(name.into(), None);
         self.erases = true;
@@ -92,15 +92,15 @@ impl Batch {
             && self.values.is_empty()
             && self.removed.is_empty()
             && self.counts.is_empty()
-            && self.lessons.is_empty()
+            && self.renewal_methods.is_empty()
     }
 
     /// Puts what was not written back behind what has come since.
     pub(super) fn put_back(&mut self, unwritten: Self) {
-        let Lives { mut packed, mut marks } = unwritten.lives;
+        let LifeBuffer { mut packed, mut marks } = unwritten.lives;
         packed.append(&mut self.lives.packed);
         marks.append(&mut self.lives.marks);
-        self.lives = Lives { packed, marks };
+        self.lives = LifeBuffer { packed, marks };
         unwritten.values.into_iter().for_each(|(name, value)| {
             self.values.entry(name).or_insert(value);
         });
@@ -111,74 +111,77 @@ impl Batch {
         unwritten.counts.into_iter().for_each(|(name, count)| {
             self.counts.entry(name).or_insert(count);
         });
-        unwritten.lessons.into_iter().for_each(|(name, lesson)| {
-            self.lessons.entry(name).or_insert(lesson);
+        unwritten.renewal_methods.into_iter().for_each(|(name, renewal_method)| {
+            self.renewal_methods.entry(name).or_insert(renewal_method);
         });
     }
 }
 
 impl Database {
     /// Writes `batch` whole, or not at all. When this returns, it outlives a power failure.
-    pub(super) fn commit(&mut self, batch: &Batch, at: Present) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, batch: &WriteBatch, at: ClockReading) -> Result<(), Error> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let written = self.insert(batch, at.wall_ms).and_then(|()| self.add_part(&batch.lives, at));
-        let written = written.and_then(|journal| {
+        let written =
+            self.insert(batch, at.wall_ms).and_then(|()| self.append_lives(&batch.lives, at));
+        let written = written.and_then(|life_log| {
             self.connection.execute_batch("COMMIT")?;
-            Ok(journal)
+            Ok(life_log)
         });
         if written.is_err() && !self.connection.is_autocommit() {
             // The error is what counts; where even this fails, the next BEGIN tells.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        self.journal = written?;
+        self.life_log = written?;
         Ok(())
     }
 
     /// Adds the lives of one commit, in rows of a size that nobody minds, and takes away some of those that are not needed any more.
     /// The oldest go first, so that none comes to light again that a later one has replaced.
-    fn add_part(&self, lives: &Lives, at: Present) -> Result<Journal, Error> {
-        let mut journal = self.journal;
+    fn append_lives(&self, lives: &LifeBuffer, at: ClockReading) -> Result<LifeLog, Error> {
+        let mut life_log = self.life_log;
         let prepare = |sql| self.connection.prepare_cached(sql);
-        if journal.cleared_to.is_some() {
+        if life_log.delete_below.is_some() {
             let sql = "DELETE FROM lives WHERE number IN \
                        (SELECT number FROM lives WHERE number < ? ORDER BY number LIMIT ?)";
             // No secret is among them, and overwriting megabytes would delay a value that waits.
             self.connection.execute_batch("PRAGMA secure_delete = FAST")?;
-            let cleared = prepare(sql)?.execute(params![journal.cleared_to, CLEARED]);
+            let cleared = prepare(sql)?.execute(params![life_log.delete_below, MAX_DELETED_ROWS]);
             self.connection.execute_batch("PRAGMA secure_delete = ON")?;
             let cleared = cleared?;
-            if i64::try_from(cleared).is_ok_and(|cleared| cleared < CLEARED) {
-                journal.cleared_to = None;
+            if i64::try_from(cleared).is_ok_and(|cleared| cleared < MAX_DELETED_ROWS) {
+                life_log.delete_below = None;
             }
         }
         for mark in &lives.marks {
             match mark {
-                Mark::Begin => journal.round = Some(journal.next),
-                Mark::End => journal.cleared_to = journal.round.take().or(journal.cleared_to),
+                CompactionMark::Begin => life_log.round = Some(life_log.next),
+                CompactionMark::End => {
+                    life_log.delete_below = life_log.round.take().or(life_log.delete_below)
+                }
             }
         }
-        let written = Written { boot: self.boot, at };
-        let (moment, tag) = (at.now.as_millis().cast_signed(), header_tag(&self.salt, &written));
+        let written = WriteContext { boot: self.boot, at };
+        let (moment, tag) = (at.now.as_millis().cast_signed(), header_mac(&self.salt, &written));
         let mut insert = prepare("INSERT INTO lives VALUES (?, ?, ?, ?, ?, ?)")?;
         for packed in &lives.packed {
-            insert.execute(params![journal.next, self.boot, moment, at.wall_ms, tag, packed])?;
-            journal.next += 1;
+            insert.execute(params![life_log.next, self.boot, moment, at.wall_ms, tag, packed])?;
+            life_log.next += 1;
         }
-        Ok(journal)
+        Ok(life_log)
     }
 
-    fn insert(&self, batch: &Batch, wall_ms: i64) -> Result<(), Error> {
+    fn insert(&self, batch: &WriteBatch, wall_ms: i64) -> Result<(), Error> {
         let prepare = |sql| self.connection.prepare_cached(sql);
         prepare("UPDATE meta SET written_ms = ?")?.execute([wall_ms])?;
         let mut put = prepare("REPLACE INTO value VALUES (?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM value WHERE name = ?")?;
         for (name, stored) in &batch.values {
-            let Some(Stored { value, replaces }) = stored else {
+            let Some(StoredValue { value, replaces }) = stored else {
                 remove.execute([name])?;
                 continue;
             };
             let (value, replaces) = (value.expose(), replaces.as_ref().map(TokenValue::expose));
-            let tag = value_tag(self, name, value, replaces);
+            let tag = value_mac(self, name, value, replaces);
             put.execute(params![name, tag, value, replaces])?;
         }
         let mut put = prepare("REPLACE INTO removed VALUES (?, ?)")?;
@@ -191,10 +194,10 @@ impl Database {
         }
         let mut put = prepare("REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM attempt WHERE kind = ? AND name = ?")?;
-        for (counted, Count { window_end_ms, count, in_a_row }) in &batch.counts {
+        for (counted, Counter { window_end_ms, count, in_a_row }) in &batch.counts {
             let (kind, name) = match counted {
-                Counted::Token(name) => (OF_TOKEN, name),
-                Counted::Reauth(name) => (OF_REAUTH, name),
+                CounterKey::Token(name) => (KIND_TOKEN, name),
+                CounterKey::Reauth(name) => (KIND_REAUTH, name),
             };
             if *count == 0 {
                 remove.execute(params![kind, name])?;
@@ -204,21 +207,25 @@ impl Database {
         }
         let mut put = prepare("REPLACE INTO lesson VALUES (?, ?, ?)")?;
         let mut remove = prepare("DELETE FROM lesson WHERE server = ?")?;
-        for (server, lesson) in &batch.lessons {
-            let Some((url, renewing)) = lesson else {
+        for (server, renewal_method) in &batch.renewal_methods {
+            let Some((url, renewing)) = renewal_method else {
                 remove.execute([server])?;
                 continue;
             };
-            put.execute(params![server, lesson_tag(self, server, url), i64::from(*renewing)])?;
+            put.execute(params![
+                server,
+                renewal_method_mac(self, server, url),
+                i64::from(*renewing)
+            ])?;
         }
         Ok(())
     }
 
     /// What can still be read of what cannot be asked for again.
-    pub(super) fn salvage(&self) -> Batch {
-        let mut saved = Batch::default();
+    pub(super) fn salvage(&self) -> WriteBatch {
+        let mut saved = WriteBatch::default();
         // Each scan ends where the damage begins; what came before it is kept.
-        let _ = scan(self, VALUES, |database, row| {
+        let _ = scan(self, SELECT_VALUES, |database, row| {
             if let Some(stored) = value_in(database, row)? {
                 let name: Box<str> = row.get_ref(0)?.as_str()?.into();
                 if let Some(until) = row.get(4)? {
@@ -228,16 +235,16 @@ impl Database {
             }
             Ok(())
         });
-        let _ = scan(self, COUNTS, |_, row| {
-            let (counted, count) = count_in(row)?;
+        let _ = scan(self, SELECT_COUNTERS, |_, row| {
+            let (counted, count) = counter_in(row)?;
             saved.counts.insert(counted, count);
             Ok(())
         });
         saved
     }
 
-    pub(super) fn restore(&mut self, saved: &Batch) -> Result<(), Error> {
+    pub(super) fn restore(&mut self, saved: &WriteBatch) -> Result<(), Error> {
         let now = Moment::from_millis(0);
-        self.commit(saved, Present { now, wall_ms: self.written_ms })
+        self.commit(saved, ClockReading { now, wall_ms: self.written_ms })
     }
 }

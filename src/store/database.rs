@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
 
-use super::row::UNKNOWN_BOOT;
-use super::tag::Salt;
+use super::mac::Salt;
+use super::model::UNKNOWN_BOOT;
 use crate::token_file::StoreFault;
 
 /// Says in the file's header whose it is: "tkkp".
@@ -94,13 +94,13 @@ const REMOVED_IN_MEMORY: &str = "
 
 /// Where the table of lives is being written to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Journal {
+pub(super) struct LifeLog {
     /// The number of its next row.
     pub(super) next: i64,
     /// The first row of the round that is under way.
     pub(super) round: Option<i64>,
     /// The rows below this one are still to be taken away.
-    pub(super) cleared_to: Option<i64>,
+    pub(super) delete_below: Option<i64>,
 }
 
 /// The open database.
@@ -112,16 +112,16 @@ pub(super) struct Database {
     pub(super) boot: i64,
     /// When something was last written by an earlier run, on the wall clock.
     pub(super) written_ms: i64,
-    pub(super) journal: Journal,
+    pub(super) life_log: LifeLog,
 }
 
 /// Why a file could not be used.
-enum Refusal {
+enum OpenError {
     Foreign(i32),
     Sqlite(Error),
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         Self::Sqlite(error)
     }
@@ -133,18 +133,18 @@ impl Database {
     pub(super) fn open(path: &Path) -> Result<(Self, Option<StoreFault>), StoreFault> {
         match Self::connect(path) {
             Ok(database) => Ok((database, None)),
-            Err(Refusal::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
+            Err(OpenError::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
             Err(refusal) => {
                 let told = match refusal {
-                    Refusal::Foreign(version) => {
+                    OpenError::Foreign(version) => {
                         let aside = set_aside(path, &format!("version-{version}"))?;
                         StoreFault::Foreign { path: path.to_owned(), aside, version }
                     }
-                    Refusal::Sqlite(_) => damaged(path)?,
+                    OpenError::Sqlite(_) => damaged(path)?,
                 };
                 let again = Self::connect(path).map_err(|refusal| match refusal {
-                    Refusal::Sqlite(error) => fault(path, &error),
-                    Refusal::Foreign(_) => {
+                    OpenError::Sqlite(error) => fault(path, &error),
+                    OpenError::Foreign(_) => {
                         let error = io::Error::other("it is not as it was just written");
                         StoreFault::new(path, "creating it", error)
                     }
@@ -167,7 +167,7 @@ impl Database {
         Ok(told)
     }
 
-    fn connect(path: &Path) -> Result<Self, Refusal> {
+    fn connect(path: &Path) -> Result<Self, OpenError> {
         // SQLite gives its other files the mode of this one.
         let created = File::options().create(true).append(true).mode(0o600).open(path);
         created.map_err(|_| Error::InvalidPath(path.to_owned()))?;
@@ -183,11 +183,11 @@ impl Database {
         if tables == 0 && version == 0 {
             create(&mut connection)?;
         } else if number(&connection, "application_id")? != APPLICATION {
-            return Err(Refusal::Foreign(version));
+            return Err(OpenError::Foreign(version));
         } else if version == FIRST_VERSION {
             upgrade(&mut connection)?;
         } else if version != VERSION {
-            return Err(Refusal::Foreign(version));
+            return Err(OpenError::Foreign(version));
         }
         match connection.execute_batch(REMOVED) {
             Err(error) if is_damage(&error) => return Err(error.into()),
@@ -200,8 +200,8 @@ impl Database {
             })?;
         let boot = boot_number(&connection)?;
         let next = next_number(&connection)?;
-        let journal = Journal { next, round: None, cleared_to: None };
-        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms, journal })
+        let life_log = LifeLog { next, round: None, delete_below: None };
+        Ok(Self { path: path.to_owned(), connection, salt, boot, written_ms, life_log })
     }
 }
 

@@ -7,22 +7,22 @@
 //! of its life is certainly left. Whatever is missing or damaged only costs extra checks.
 
 mod commit;
+mod compaction;
 mod database;
-mod load;
+mod encoding;
+mod mac;
+mod maintenance;
+mod model;
 mod open;
-mod packed;
-mod rolling;
-mod row;
-mod tag;
-mod upkeep;
-mod work;
+mod reader;
 mod writer;
+mod writer_thread;
 
 #[cfg(test)]
 mod tests;
 
+pub use encoding::{LifeBatch, StoredLife};
+pub use model::{Counter, CounterKey, Life, StoredValue};
 pub use open::Store;
-pub use packed::{Part, Recalled};
-pub use row::{Count, Counted, Life, Stored};
-pub use work::{Receipt, Report};
 pub use writer::Writer;
+pub use writer_thread::{StoreReport, WriteReceipt};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::commit::Batch;
+use super::commit::WriteBatch;
 use super::database::Database;
 use super::writer::Writer;
 use crate::token_file::StoreFault;
@@ -23,8 +23,8 @@ const LOCK: &str = "lock";
 
 /// How often the lock is tried for, and the time between: half a second is long for a process
 /// to start in, and short for who waits to hear of another daemon.
-const TRIES: u32 = 11;
-const PAUSE: Duration = Duration::from_millis(50);
+const LOCK_ATTEMPTS: u32 = 11;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store of one state directory, held for this process alone, to be read.
 pub struct Store {
@@ -32,7 +32,7 @@ pub struct Store {
     /// Entries of the lives, once they have been read.
     pub(super) entries: u64,
     /// What was read and is not needed any more.
-    pub(super) stale: Batch,
+    pub(super) stale: WriteBatch,
     set_aside: Option<StoreFault>,
     pub(super) lock: File,
 }
@@ -70,7 +70,7 @@ impl Store {
             _ => StoreFault::new(state_dir, "locking it", error.into()),
         })?;
         let (database, set_aside) = Database::open(&state_dir.join(DATABASE))?;
-        let stale = Batch::default();
+        let stale = WriteBatch::default();
         Ok(Self { database, entries: 0, stale, set_aside, lock })
     }
 
@@ -98,9 +98,9 @@ impl Store {
 /// its parent holds, for the moment until it becomes another program, and so keeps the lock of
 /// one that has just let go of it.
 fn take(lock: &File) -> Result<(), Errno> {
-    for _ in 1..TRIES {
+    for _ in 1..LOCK_ATTEMPTS {
         match flock(lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => sleep(PAUSE),
+            Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE),
             done => return done,
         }
     }
@@ -116,7 +116,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let other = std::thread::spawn(move || {
-            sleep(PAUSE);
+            sleep(LOCK_PAUSE);
             drop(store);
         });
         assert!(Store::open(folder.path()).is_ok());

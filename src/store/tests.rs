@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Count, Counted, Life, Receipt, Report, Store, Stored, Writer};
+use super::{Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::clock;
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
@@ -22,12 +22,12 @@ fn value(text: &str) -> TokenValue {
 
 fn life() -> Life {
     Life {
-        bound: clock::now() + Duration::from_millis(LIFE),
+        expiry: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
         by_renewing: true,
         proven: true,
-        unextendable: false,
+        unrenewable: false,
         this_boot: true,
     }
 }
@@ -42,7 +42,7 @@ fn writer(path: &Path) -> Writer {
     opened(path).into_writer().unwrap()
 }
 
-fn done(receipt: Receipt) -> Result<(), StoreFault> {
+fn done(receipt: WriteReceipt) -> Result<(), StoreFault> {
     receipt.written.blocking_recv().unwrap()
 }
 
@@ -59,8 +59,8 @@ fn opened(path: &Path) -> Store {
 fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
     let mut lives = BTreeMap::new();
     store
-        .lives(|recalled| {
-            for life in recalled {
+        .lives(|stored_lives| {
+            for life in stored_lives {
                 let name = life.name.to_owned();
                 lives.entry(name).or_insert_with(|| life.life_of(URL, token.by_ref()));
             }
@@ -69,7 +69,7 @@ fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>
     lives
 }
 
-fn values(store: &mut Store) -> BTreeMap<String, Stored> {
+fn values(store: &mut Store) -> BTreeMap<String, StoredValue> {
     let mut values = BTreeMap::new();
     store
         .values(|name, stored, _| {
@@ -83,9 +83,9 @@ fn values(store: &mut Store) -> BTreeMap<String, Stored> {
 fn fill(path: &Path, count: usize) {
     let mut writer = writer(path);
     for n in 0..count {
-        writer.remember(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
+        writer.persist_life(&format!("t{n:05}"), URL, value("v-1").by_ref(), &life());
     }
-    drop(writer.keep_value("quotes", value("new-1"), Some(value("old-1"))));
+    drop(writer.persist_value("quotes", value("new-1"), Some(value("old-1"))));
     done(writer.flush()).unwrap();
     drop(writer);
     drop(opened(path));
@@ -100,7 +100,7 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let remembered = life();
-    writer.remember("quotes", URL, value("v-1").by_ref(), &remembered);
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &remembered);
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -111,7 +111,7 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
 fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
@@ -147,7 +147,7 @@ fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let mut writer = writer(&path);
-    writer.remember("later", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("later", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
     drop(writer);
     for damage in ["packed = x'ffffffffff'", "wall_ms = wall_ms + 1", "boot = boot + 1"] {
@@ -166,12 +166,12 @@ fn of_what_was_said_of_a_token_the_last_counts() {
     let mut writer = writer(&path);
     let last = Life { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
-        writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+        writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
         if pause {
             done(writer.flush()).unwrap();
         }
     }
-    writer.remember("quotes", URL, value("v-1").by_ref(), &last);
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &last);
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], Some(last));
@@ -181,7 +181,7 @@ fn of_what_was_said_of_a_token_the_last_counts() {
 fn lives_are_written_without_being_asked_for_within_a_second() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
     let began = clock::now();
     while !on_disk(&path).contains("quotes") {
         assert!(clock::now().since(began) < Duration::from_secs(20), "never written");
@@ -195,9 +195,9 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
 fn a_life_that_is_over_is_not_found() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    writer.remember("quotes", URL, value("v-1").by_ref(), &life());
+    writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
     done(writer.flush()).unwrap();
-    writer.forget("quotes");
+    writer.delete_life("quotes");
     done(writer.flush()).unwrap();
     drop(writer);
     assert_eq!(lives(&mut opened(&path), &value("v-1"))["quotes"], None);
@@ -208,16 +208,16 @@ fn what_was_written_before_a_round_goes_when_it_has_ended() {
     let (_folder, path) = folder();
     fill(&path, 3);
     let mut writer = writer(&path);
-    writer.begin_anew();
-    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
-    assert!(matches!(writer.turn(3), (1.., true)), "a round begins");
+    writer.restart_compaction();
+    writer.persist_life("t00000", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.compaction_step(3), (1.., true)), "a round begins");
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
-    assert!(matches!(writer.turn(3), (1.., false)), "and goes on");
-    writer.went_round();
+    writer.persist_life("t00001", URL, value("v-1").by_ref(), &life());
+    assert!(matches!(writer.compaction_step(3), (1.., false)), "and goes on");
+    writer.finish_compaction_pass();
     done(writer.flush()).unwrap();
-    writer.remember("t00001", URL, value("v-1").by_ref(), &life());
-    assert_eq!(writer.turn(3), (0, false));
+    writer.persist_life("t00001", URL, value("v-1").by_ref(), &life());
+    assert_eq!(writer.compaction_step(3), (0, false));
     done(writer.flush()).unwrap();
     drop(writer);
     let found = lives(&mut opened(&path), &value("v-1"));
@@ -234,9 +234,11 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut found, mut before) = (Vec::new(), None);
     loop {
-        writer.recall(before);
-        let Report::Recalled(recalled) = runtime.block_on(writer.report()) else { panic!() };
-        let Some((number, part)) = recalled else { break };
+        writer.load_lives(before);
+        let StoreReport::LivesLoaded(stored_lives) = runtime.block_on(writer.report()) else {
+            panic!()
+        };
+        let Some((number, part)) = stored_lives else { break };
         let mut fits = 0;
         part.lives(|lives| {
             let value = value("v-1");
@@ -271,11 +273,11 @@ fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
 fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    done(writer.keep_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
-    done(writer.keep_value("quotes", value("new-2"), None)).unwrap();
-    done(writer.keep_value("a/../b\0", value("new-3"), None)).unwrap();
+    done(writer.persist_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
+    done(writer.persist_value("quotes", value("new-2"), None)).unwrap();
+    done(writer.persist_value("a/../b\0", value("new-3"), None)).unwrap();
     drop(writer);
-    let stored = |value, replaces| Stored { value, replaces };
+    let stored = |value, replaces| StoredValue { value, replaces };
     assert_eq!(
         values(&mut opened(&path)),
         BTreeMap::from([
@@ -289,28 +291,32 @@ fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
 fn counts_and_lessons_are_found_again() {
     let (_folder, path) = folder();
     let writer = writer(&path);
-    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
-    writer.keep_count(Counted::Token("quotes".to_owned()), count);
-    writer.keep_count(Counted::Reauth("quotes".to_owned()), Count { count: 0, ..count });
-    writer.keep_lesson("sarus", "https://one", true);
-    writer.keep_lesson("other", "https://two", true);
+    let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
+    writer.persist_counter(CounterKey::Token("quotes".to_owned()), count);
+    writer.persist_counter(CounterKey::Reauth("quotes".to_owned()), Counter { count: 0, ..count });
+    writer.persist_renewal_method("sarus", "https://one", true);
+    writer.persist_renewal_method("other", "https://two", true);
     done(writer.flush()).unwrap();
     drop(writer);
     let mut store = opened(&path);
     let mut counts = Vec::new();
-    store.counts(|counted, count| counts.push((counted, count))).unwrap();
-    assert_eq!(counts, [(Counted::Token("quotes".to_owned()), count)]);
-    let mut lessons = Vec::new();
+    store.counters(|counted, count| counts.push((counted, count))).unwrap();
+    assert_eq!(counts, [(CounterKey::Token("quotes".to_owned()), count)]);
+    let mut renewal_methods = Vec::new();
     let address = |_: &str| Some("https://one".to_owned());
-    store.lessons(address, |server, renewing| lessons.push((server.to_owned(), renewing))).unwrap();
-    assert_eq!(lessons, [("sarus".to_owned(), true)], "another address is another server");
+    store
+        .renewal_methods(address, |server, renewing| {
+            renewal_methods.push((server.to_owned(), renewing))
+        })
+        .unwrap();
+    assert_eq!(renewal_methods, [("sarus".to_owned(), true)], "another address is another server");
 }
 
 #[test]
 fn directories_and_files_are_for_the_user_alone() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+    done(writer.persist_value("quotes", value("new-1"), None)).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
     let mut files = 0;
     for entry in fs::read_dir(&path).unwrap() {
@@ -362,7 +368,7 @@ fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
         assert_eq!(fs::read(aside).unwrap(), damage);
         assert!(found.is_empty());
         let mut writer = store.into_writer().unwrap();
-        done(writer.keep_value("quotes", value("new-1"), None)).unwrap();
+        done(writer.persist_value("quotes", value("new-1"), None)).unwrap();
         drop(writer);
         fs::remove_file(database(&path)).unwrap();
     }
@@ -413,12 +419,12 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
     content[(page - 1) * 4_096..page * 4_096].fill(0xff);
     fs::write(database(&path), content).unwrap();
     let mut writer = store.into_writer().unwrap();
-    writer.remember("t00000", URL, value("v-1").by_ref(), &life());
-    let count = Count { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
-    writer.keep_count(Counted::Token("quotes".to_owned()), count);
+    writer.persist_life("t00000", URL, value("v-1").by_ref(), &life());
+    let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
+    writer.persist_counter(CounterKey::Token("quotes".to_owned()), count);
     done(writer.flush()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert!(matches!(runtime.block_on(writer.report()), Report::StartedOver(_)));
+    assert!(matches!(runtime.block_on(writer.report()), StoreReport::StartedOver(_)));
     drop(writer);
     let mut store = opened(&path);
     assert_eq!(lives(&mut store, &value("v-1")).len(), 1);
@@ -469,14 +475,14 @@ fn replaced_and_deleted_values_are_erased_from_database_and_log() {
         let mut writer = writer(&path);
         let values = values_of(length, 60);
         for (n, text) in values.iter().enumerate() {
-            done(writer.keep_value(&format!("t{n}"), value(text), None)).unwrap();
+            done(writer.persist_value(&format!("t{n}"), value(text), None)).unwrap();
         }
         assert!(on_disk(&path).contains("secret-0000"));
         for n in 0..values.len() {
             if n % 2 == 0 {
-                writer.forget_value(&format!("t{n}"));
+                writer.delete_value(&format!("t{n}"));
             } else {
-                drop(writer.keep_value(&format!("t{n}"), value("other"), None));
+                drop(writer.persist_value(&format!("t{n}"), value("other"), None));
             }
         }
         let marks: Vec<String> = (0..60).map(|n| format!("-{n:04}")).collect();
@@ -490,7 +496,7 @@ fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
     let mut writer = writer(&path);
     let wall_ms = || clock::wall_clock().as_millisecond();
     for name in ["gone", "kept", "back"] {
-        done(writer.keep_value(name, value(&format!("secret-{name}")), None)).unwrap();
+        done(writer.persist_value(name, value(&format!("secret-{name}")), None)).unwrap();
     }
     writer.expire_value("gone", wall_ms() + 1_500);
     writer.expire_value("kept", wall_ms() + 3_600_000);
@@ -507,7 +513,7 @@ fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
 fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
     let (_folder, path) = folder();
     let mut first = writer(&path);
-    done(first.keep_value("gone", value("secret-gone"), None)).unwrap();
+    done(first.persist_value("gone", value("secret-gone"), None)).unwrap();
     first.expire_value("gone", clock::wall_clock().as_millisecond() + 1);
     done(first.flush()).unwrap();
     drop(first);
@@ -522,12 +528,12 @@ fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
 fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
     let (_folder, path) = folder();
     let first = writer(&path);
-    let count = |window_end_ms| Count { window_end_ms, count: 1, in_a_row: 1 };
+    let count = |window_end_ms| Counter { window_end_ms, count: 1, in_a_row: 1 };
     let wall_ms = clock::wall_clock().as_millisecond();
-    first.keep_count(Counted::Token("gone".to_owned()), count(wall_ms + 1));
-    first.keep_count(Counted::Reauth("gone".to_owned()), count(wall_ms + 1));
-    first.keep_count(Counted::Token("kept".to_owned()), count(wall_ms + 3_600_000));
-    first.keep_lesson("gone", URL, true);
+    first.persist_counter(CounterKey::Token("gone".to_owned()), count(wall_ms + 1));
+    first.persist_counter(CounterKey::Reauth("gone".to_owned()), count(wall_ms + 1));
+    first.persist_counter(CounterKey::Token("kept".to_owned()), count(wall_ms + 3_600_000));
+    first.persist_renewal_method("gone", URL, true);
     done(first.flush()).unwrap();
     drop(first);
     drop(opened(&path));
@@ -537,7 +543,7 @@ fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
     }
     drop(other);
     let mut store = opened(&path);
-    store.lessons(|_| None, |_, _| unreachable!()).unwrap();
+    store.renewal_methods(|_| None, |_, _| unreachable!()).unwrap();
     let writer = store.into_writer().unwrap();
     let rows = |table: &str| {
         let sql = format!("SELECT count(*) FROM {table}");

@@ -12,38 +12,38 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::commit::{Lives, Mark};
+use super::commit::{CompactionMark, LifeBuffer};
+use super::compaction::{Compaction, CompactionStep};
+use super::encoding::{add_end, add_life};
+use super::mac::Salt;
+use super::maintenance::Maintenance;
+use super::model::{Counter, CounterKey, Life, StoredValue};
 use super::open::Store;
-use super::packed::{add_end, add_life};
-use super::rolling::{Rolling, Turn};
-use super::row::{Count, Counted, Life, Stored};
-use super::tag::Salt;
-use super::upkeep::Upkeep;
-use super::work::{Gathered, Receipt, Report, Shared, Work};
+use super::writer_thread::{PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread};
 use crate::clock;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
 /// How long lives gather before they are written: with the commit itself, a second.
-const GATHER: Duration = Duration::from_millis(900);
+const BATCH_DELAY: Duration = Duration::from_millis(900);
 
 /// Bytes of lives that gather at the most. As much as 20 s of 5,000 checks a second bring while
 /// a disk refuses it. What is lost beyond is written anew once the disk takes it.
-const MAX_GATHERED: usize = 8 << 20;
+const MAX_PENDING_BYTES: usize = 8 << 20;
 
 /// The store of one state directory, to be written to. It ends when this is dropped; what has
 /// gathered is written then if [`Writer::flush`] is asked for before.
 pub struct Writer {
-    shared: Arc<Shared>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    queue: Arc<WriteQueue>,
+    reports: mpsc::UnboundedReceiver<StoreReport>,
     /// For what a receipt has to tell.
-    sender: mpsc::UnboundedSender<Report>,
+    sender: mpsc::UnboundedSender<StoreReport>,
     /// Ends when the thread does.
     closed: oneshot::Receiver<()>,
     path: PathBuf,
     salt: Salt,
     boot: i64,
-    rolling: Rolling,
+    compaction: Compaction,
     /// The tokens whose value is kept.
     names: HashSet<Box<str>>,
 }
@@ -58,21 +58,21 @@ impl Writer {
     pub(super) fn start(store: Store) -> Result<Self, StoreFault> {
         let Store { database, lock, entries, stale, .. } = store;
         let names = database.names();
-        let shared = Arc::new(Shared::default());
+        let queue = Arc::new(WriteQueue::default());
         if !stale.is_empty() {
-            let mut gathered = shared.lock();
-            gathered.batch = stale;
-            gathered.due = Some(clock::now());
+            let mut pending = queue.lock();
+            pending.batch = stale;
+            pending.due = Some(clock::now());
         }
         let (sender, reports) = mpsc::unbounded_channel();
         let (salt, boot) = (database.salt, database.boot);
         let path = database.path.clone();
         let (closes, closed) = oneshot::channel();
-        let work = Work {
-            shared: Arc::clone(&shared),
+        let work = WriterThread {
+            queue: Arc::clone(&queue),
             reports: sender.clone(),
             database,
-            upkeep: Upkeep::new(),
+            maintenance: Maintenance::new(),
             _lock: lock,
             _closes: closes,
         };
@@ -80,88 +80,91 @@ impl Writer {
             .name("store".to_owned())
             .spawn(move || work.run())
             .map_err(|error| StoreFault::new(&path, "starting its thread", error))?;
-        let rolling = Rolling::new(entries);
-        Ok(Self { shared, reports, sender, closed, path, salt, boot, rolling, names })
+        let compaction = Compaction::new(entries);
+        Ok(Self { queue, reports, sender, closed, path, salt, boot, compaction, names })
     }
 
     /// The last answer about `value`, the token's value in use, said this of its life; `url` is
     /// the address of the server that gave it. It is on the disk within a second.
-    pub fn remember(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
+    pub fn persist_life(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
         let key = (self.salt, self.boot);
-        self.gather(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
+        self.append_life(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }
 
     /// The token's life is over, or nothing is known of it any more.
-    pub fn forget(&mut self, name: &str) {
-        self.gather(|packed| add_end(packed, name));
+    pub fn delete_life(&mut self, name: &str) {
+        self.append_life(|packed| add_end(packed, name));
     }
 
-    fn gather(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
-        let mut gathered = self.shared.lock();
-        let lives = &mut gathered.batch.lives;
-        if lives.size() > MAX_GATHERED {
-            *lives = Lives::default();
-            self.rolling.lose();
+    fn append_life(&mut self, add: impl FnOnce(&mut Vec<u8>)) {
+        let mut pending = self.queue.lock();
+        let lives = &mut pending.batch.lives;
+        if lives.size() > MAX_PENDING_BYTES {
+            *lives = LifeBuffer::default();
+            self.compaction.lose();
         }
         add(lives.open_row());
-        self.rolling.add();
-        self.announce(&mut gathered, GATHER);
+        self.compaction.add();
+        self.announce(&mut pending, BATCH_DELAY);
     }
 
     /// How many tokens are to be looked at now, and those that live remembered again, for the
     /// sake of what was written long ago: to be asked after each check that was remembered or
     /// forgotten, with the number of all tokens. `true`: from the first token on.
-    pub fn turn(&mut self, tokens: usize) -> (u32, bool) {
-        let turn = self.rolling.turn(u64::try_from(tokens).unwrap_or(u64::MAX));
-        if turn == Turn::Begin {
-            self.shared.lock().batch.lives.marks.push(Mark::Begin);
+    pub fn compaction_step(&mut self, tokens: usize) -> (u32, bool) {
+        let step = self.compaction.step(u64::try_from(tokens).unwrap_or(u64::MAX));
+        if step == CompactionStep::Begin {
+            self.queue.lock().batch.lives.marks.push(CompactionMark::Begin);
         }
-        (if turn == Turn::Rest { 0 } else { Rolling::steps() }, turn == Turn::Begin)
+        (
+            if step == CompactionStep::None { 0 } else { Compaction::steps() },
+            step == CompactionStep::Begin,
+        )
     }
 
     /// All tokens have been looked at.
-    pub fn went_round(&mut self) {
-        if self.rolling.end() {
-            self.shared.lock().batch.lives.marks.push(Mark::End);
+    pub fn finish_compaction_pass(&mut self) {
+        if self.compaction.end() {
+            self.queue.lock().batch.lives.marks.push(CompactionMark::End);
         }
     }
 
     /// What was written before is lost: with the next check all tokens are looked at anew.
-    pub fn begin_anew(&mut self) {
-        self.rolling.lose();
+    pub fn restart_compaction(&mut self) {
+        self.compaction.lose();
     }
 
     /// Asks for the newest of the lives that stand before the row of this number, or of all; they
-    /// come as a [`Report::Recalled`].
-    pub fn recall(&self, before: Option<i64>) {
-        self.shared.lock().recall = Some(before.unwrap_or(i64::MAX));
-        self.shared.changed.notify_one();
+    /// come as a [`StoreReport::LivesLoaded`].
+    pub fn load_lives(&self, before: Option<i64>) {
+        self.queue.lock().load_before = Some(before.unwrap_or(i64::MAX));
+        self.queue.changed.notify_one();
     }
 
     /// Keeps `value` for the token `name`, in place of what was kept for it; `replaces` is
     /// what the token's source holds now.
-    pub fn keep_value(
+    pub fn persist_value(
         &mut self,
         name: &str,
         value: TokenValue,
         replaces: Option<TokenValue>,
-    ) -> Receipt {
+    ) -> WriteReceipt {
         let replaces_another = !self.names.insert(name.into());
-        let mut gathered = self.shared.lock();
-        let batch = &mut gathered.batch;
-        batch.values.insert(name.into(), Some(Stored { value, replaces }));
+        let mut pending = self.queue.lock();
+        let batch = &mut pending.batch;
+        batch.values.insert(name.into(), Some(StoredValue { value, replaces }));
         batch.removed.insert(name.into(), None);
         batch.erases |= replaces_another;
-        self.receipt(&mut gathered)
+        self.receipt(&mut pending)
     }
 
     /// Deletes and overwrites the value that is kept for the token `name`, if there is one,
     /// within a second or two.
-    pub fn forget_value(&mut self, name: &str) {
+    pub fn delete_value(&mut self, name: &str) {
         if self.names.remove(name) {
-            let mut gathered = self.shared.lock();
-            gathered.batch.forget_value(name);
-            self.announce(&mut gathered, GATHER);
+            let mut pending = self.queue.lock();
+            pending.batch.delete_value(name);
+            self.announce(&mut pending, BATCH_DELAY);
         }
     }
 
@@ -177,47 +180,47 @@ impl Writer {
 
     fn set_removed(&self, name: &str, until_ms: Option<i64>) {
         if self.names.contains(name) {
-            let mut gathered = self.shared.lock();
-            gathered.batch.removed.insert(name.into(), until_ms);
-            self.announce(&mut gathered, GATHER);
+            let mut pending = self.queue.lock();
+            pending.batch.removed.insert(name.into(), until_ms);
+            self.announce(&mut pending, BATCH_DELAY);
         }
     }
 
     /// Keeps a count, in place of the one before. It is on the disk within a second.
-    pub fn keep_count(&self, counted: Counted, count: Count) {
-        let mut gathered = self.shared.lock();
-        gathered.batch.counts.insert(counted, count);
-        self.announce(&mut gathered, GATHER);
+    pub fn persist_counter(&self, counted: CounterKey, count: Counter) {
+        let mut pending = self.queue.lock();
+        pending.batch.counts.insert(counted, count);
+        self.announce(&mut pending, BATCH_DELAY);
     }
 
     /// Which call extends lives on the server of this name, at this address.
-    pub fn keep_lesson(&self, server: &str, url: &str, renewing: bool) {
-        let mut gathered = self.shared.lock();
-        gathered.batch.lessons.insert(server.into(), Some((url.to_owned(), renewing)));
-        self.announce(&mut gathered, GATHER);
+    pub fn persist_renewal_method(&self, server: &str, url: &str, renewing: bool) {
+        let mut pending = self.queue.lock();
+        pending.batch.renewal_methods.insert(server.into(), Some((url.to_owned(), renewing)));
+        self.announce(&mut pending, BATCH_DELAY);
     }
 
     /// The server of this name is not configured any more.
-    pub fn forget_lesson(&self, server: &str) {
-        let mut gathered = self.shared.lock();
-        gathered.batch.lessons.insert(server.into(), None);
-        self.announce(&mut gathered, GATHER);
+    pub fn delete_renewal_method(&self, server: &str) {
+        let mut pending = self.queue.lock();
+        pending.batch.renewal_methods.insert(server.into(), None);
+        self.announce(&mut pending, BATCH_DELAY);
     }
 
     /// Begins to write all lives anew if there are few tokens and many outdated entries: to be
     /// asked at the start. `true`: each token that lives is to be remembered now, and then
-    /// [`went_round`](Self::went_round).
-    pub fn compacts_at_start(&mut self, tokens: usize) -> bool {
-        let begins = self.rolling.begins_at_start(u64::try_from(tokens).unwrap_or(u64::MAX));
+    /// [`finish_compaction_pass`](Self::went_round).
+    pub fn compact_at_start(&mut self, tokens: usize) -> bool {
+        let begins = self.compaction.starts_at_open(u64::try_from(tokens).unwrap_or(u64::MAX));
         if begins {
-            self.shared.lock().batch.lives.marks.push(Mark::Begin);
+            self.queue.lock().batch.lives.marks.push(CompactionMark::Begin);
         }
         begins
     }
 
     /// Has everything written that has gathered.
-    pub fn flush(&self) -> Receipt {
-        self.receipt(&mut self.shared.lock())
+    pub fn flush(&self) -> WriteReceipt {
+        self.receipt(&mut self.queue.lock())
     }
 
     /// Has everything written that has gathered, and lets go of the state directory.
@@ -227,7 +230,7 @@ impl Writer {
     /// When it cannot be written.
     pub async fn close(mut self) -> Result<(), StoreFault> {
         let written = self.flush().durable().await;
-        self.shared.end();
+        self.queue.end();
         if written.is_ok() {
             // It ends with an error: nothing is ever sent.
             let _ = (&mut self.closed).await;
@@ -236,7 +239,7 @@ impl Writer {
     }
 
     /// Waits for something to be told. Cancel-safe.
-    pub async fn report(&mut self) -> Report {
+    pub async fn report(&mut self) -> StoreReport {
         match self.reports.recv().await {
             Some(report) => report,
             // The thread ends after this does; before, only by a panic, which aborts.
@@ -244,27 +247,27 @@ impl Writer {
         }
     }
 
-    fn receipt(&self, gathered: &mut Gathered) -> Receipt {
+    fn receipt(&self, pending: &mut PendingWrites) -> WriteReceipt {
         let (sender, written) = oneshot::channel();
-        gathered.receipts.push(sender);
-        self.announce(gathered, Duration::ZERO);
-        Receipt { written, reports: self.sender.clone(), path: self.path.clone() }
+        pending.receipts.push(sender);
+        self.announce(pending, Duration::ZERO);
+        WriteReceipt { written, reports: self.sender.clone(), path: self.path.clone() }
     }
 
-    fn announce(&self, gathered: &mut Gathered, within: Duration) {
-        if within == GATHER && gathered.due.is_some() {
+    fn announce(&self, pending: &mut PendingWrites, within: Duration) {
+        if within == BATCH_DELAY && pending.due.is_some() {
             return;
         }
         let due = clock::now() + within;
-        if gathered.due.is_none_or(|listed| due < listed) {
-            gathered.due = Some(due);
-            self.shared.changed.notify_one();
+        if pending.due.is_none_or(|listed| due < listed) {
+            pending.due = Some(due);
+            self.queue.changed.notify_one();
         }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.end();
+        self.queue.end();
     }
 }

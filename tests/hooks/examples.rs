@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokenkeep::hook::{HookFault, HookResult, Invocation, run};
+use tokenkeep::hook::{HookError, HookResult, Invocation, run};
 use tokenkeep::simulator::{Behaviour, Plan, RetryAfter, Simulator, Trouble};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -112,7 +112,7 @@ fn is_inconclusive(result: &HookResult) -> bool {
 }
 
 fn is_a_counted_failure(result: &HookResult) -> bool {
-    matches!(result, HookResult::Failed(HookFault::Exit { .. }))
+    matches!(result, HookResult::Failed(HookError::Exit { .. }))
 }
 
 async fn built_in_simulator() -> Simulator {

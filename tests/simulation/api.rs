@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokenkeep::lifecycle::Method;
-use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::outcome::{CallError, Outcome};
 
 use crate::chance::{Chance, Ms, SECOND, times};
 use crate::connections::{Connections, Sickness};
@@ -162,14 +162,14 @@ impl Server {
         let end_before = sessions[id].end(self);
         let silent = |outcome| Reply { outcome, replaced: None, extended: false, reported_end: 0 };
         if method == Method::Renew && traits.refuses_renewing {
-            let fault = Fault::new("method not allowed").with_status(405);
+            let fault = CallError::new("method not allowed").with_status(405);
             return silent(Outcome::Misconfigured(fault));
         }
         if !sessions[id].lives_at(self, now) {
             return silent(if traits.forgets || sessions[id].revoked {
                 rejected()
             } else {
-                Outcome::Expired(Fault::new("the session has expired").with_status(410))
+                Outcome::Expired(CallError::new("the session has expired").with_status(410))
             });
         }
         if matches!(self.climate.at(now), Weather::Forgetful)
@@ -255,7 +255,7 @@ impl Server {
         let chance = &mut self.chance;
         match weather {
             Weather::Storm { retry_after, everybody } if everybody || chance.odds(0.3) => {
-                let fault = Fault::new("too many requests").with_status(429);
+                let fault = CallError::new("too many requests").with_status(429);
                 let retry_after = Duration::from_millis(retry_after);
                 refusal(back, given_up, Outcome::Throttled { retry_after, fault })
             }
@@ -271,7 +271,7 @@ impl Server {
                 answered(acts_at, back + late, given_up, None)
             }
             Weather::Maintenance => {
-                let fault = Fault::new("the server is under maintenance").with_status(500);
+                let fault = CallError::new("the server is under maintenance").with_status(500);
                 refusal(back, given_up, Outcome::Unavailable(fault))
             }
             Weather::Lossy => match chance.between(0, 3) {
@@ -281,7 +281,7 @@ impl Server {
             },
             Weather::Garbled => answered(arrives, back, given_up, Some(garbled())),
             Weather::Forbidden => {
-                let fault = Fault::new("the request was refused").with_status(403);
+                let fault = CallError::new("the request was refused").with_status(403);
                 refusal(back, given_up, Outcome::Misconfigured(fault))
             }
         }
@@ -328,7 +328,7 @@ pub(crate) fn login_unavailable(ends_at: Ms) -> Fate {
 }
 
 fn fate_on_sick(sickness: Sickness, back: Ms, given_up: Ms) -> Fate {
-    let status = |status| Outcome::Unavailable(Fault::new("unavailable").with_status(status));
+    let status = |status| Outcome::Unavailable(CallError::new("unavailable").with_status(status));
     match sickness {
         Sickness::Silent => hanging(given_up),
         Sickness::Unavailable => refusal(back, given_up, status(503)),
@@ -343,9 +343,9 @@ fn garbled() -> Outcome {
 }
 
 fn unavailable(error: &str) -> Outcome {
-    Outcome::Unavailable(Fault::new(error))
+    Outcome::Unavailable(CallError::new(error))
 }
 
 fn rejected() -> Outcome {
-    Outcome::Rejected(Fault::new("unknown session").with_status(401))
+    Outcome::Rejected(CallError::new("unknown session").with_status(401))
 }

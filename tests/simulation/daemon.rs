@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tokenkeep::keeper::{Ticket, TokenId};
 use tokenkeep::lifecycle::{
-    Answer, Method, ReauthEnd, ReauthFault, Reauthenticated, Slot, SourceChange,
+    CheckResult, Method, ReauthError, ReauthOutcome, ReauthResult, Slot, SourceChange,
 };
-use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::outcome::{CallError, Outcome};
+use tokenkeep::scheduler::{Ticket, TokenId};
 use tokenkeep::time::Moment;
 
 use crate::api::{Fate, Reply, SessionId};
@@ -26,7 +26,7 @@ impl World {
         let Some(flight) = self.flights[index].clone() else { return Ok(()) };
         self.land(index);
         let Flight { run, ticket, subject, since, errand, server, server_id, .. } = flight.clone();
-        let here = run == self.run && self.keeper.is_some();
+        let here = run == self.run && self.scheduler.is_some();
         // Winding down, the daemon lets go of the queries that were under way.
         let aborted = self.stopping.is_some_and(|began| since < began)
             && matches!(errand, Errand::Ask { method: Method::Query, .. });
@@ -49,7 +49,7 @@ impl World {
             Errand::LogIn { fate, session } => {
                 let end = match (fate.instead, session) {
                     (None, Some(_)) => weigh(Brought::Fresh, session, None),
-                    (instead, _) => Reauthenticated::Failed(refused(instead)),
+                    (instead, _) => ReauthOutcome::Failed(refused(instead)),
                 };
                 self.logged_in(ticket, subject, since, (server, at_server), end, session)
             }
@@ -80,7 +80,7 @@ impl World {
         let (outcome, replaced, end) = match (fate.instead.clone(), reply) {
             (Some(instead), _) => (instead, None, None),
             (None, Some(reply)) => (reply.outcome, reply.replaced, Some(reply.reported_end)),
-            (None, None) => (Outcome::Unavailable(Fault::new("no answer in time")), None, None),
+            (None, None) => (Outcome::Unavailable(CallError::new("no answer in time")), None, None),
         };
         self.trace.answer(self.now, subject, (method, slot), &outcome);
         if let Outcome::Throttled { retry_after, .. } = &outcome
@@ -119,7 +119,7 @@ impl World {
         }
         let reading = reading.filter(|_| expected && current);
         let made = !matches!(outcome, Outcome::Unavailable(_));
-        let answer = Answer {
+        let answer = CheckResult {
             sent: Moment::from_millis(since),
             received: Moment::from_millis(self.now),
             outcome,
@@ -131,8 +131,8 @@ impl World {
         if at_server && (made || expected) {
             self.contact(since, server, subject, made);
         }
-        self.tell(Some(subject), reading, |keeper, now, out| {
-            keeper.answered(ticket, answer, now, out);
+        self.tell(Some(subject), reading, |scheduler, now, out| {
+            scheduler.check_finished(ticket, answer, now, out);
         })?;
         if at_server {
             self.watch_outage(server)?;
@@ -149,15 +149,14 @@ impl World {
         subject: usize,
         since: Ms,
         (server, at_server): (usize, bool),
-        result: Reauthenticated,
+        result: ReauthOutcome,
         session: Option<SessionId>,
     ) -> Result<(), Violation> {
         let expected = self.is_expected(ticket, subject);
-        if expected
-            && let (Reauthenticated::NewValue { stored }, Some(session)) = (&result, session)
+        if expected && let (ReauthOutcome::NewValue { stored }, Some(session)) = (&result, session)
         {
-            let Some(keeper) = &self.keeper else { return Ok(()) };
-            let spare = keeper.spare_slot(ticket.token);
+            let Some(scheduler) = &self.scheduler else { return Ok(()) };
+            let spare = scheduler.spare_slot(ticket.token);
             let subject = &mut self.subjects[subject];
             if *stored {
                 subject.source = Some(session);
@@ -166,19 +165,19 @@ impl World {
             subject.slots[spare as usize] = Some(session);
         }
         self.trace.login(self.now, subject, &result);
-        if let Reauthenticated::Failed(ReauthFault { retry_after: Some(wish), .. }) = &result {
+        if let ReauthOutcome::Failed(ReauthError { retry_after: Some(wish), .. }) = &result {
             self.watch_quiet(server, whole(*wish));
         }
         let inconclusive =
-            matches!(&result, Reauthenticated::Failed(fault) if fault.inconclusive) && expected;
+            matches!(&result, ReauthOutcome::Failed(fault) if fault.inconclusive) && expected;
         if at_server {
             match &result {
-                Reauthenticated::Failed(fault) if fault.unavailable => {
+                ReauthOutcome::Failed(fault) if fault.unavailable => {
                     if expected {
                         self.contact(since, server, subject, false);
                     }
                 }
-                Reauthenticated::Failed(fault) if fault.status.is_none() => {}
+                ReauthOutcome::Failed(fault) if fault.status.is_none() => {}
                 _ => self.contact(since, server, subject, true),
             }
         }
@@ -187,9 +186,9 @@ impl World {
             self.tally.inconclusive_logins += 1;
             self.watch.logins.inconclusive(subject);
         }
-        let end = ReauthEnd { result, duration: Duration::from_millis(self.now - since) };
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.reauthenticated(ticket, end, now, out);
+        let end = ReauthResult { result, duration: Duration::from_millis(self.now - since) };
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.reauth_finished(ticket, end, now, out);
         })?;
         if inconclusive {
             self.check_that_it_was_free(subject, failures)?;
@@ -211,8 +210,8 @@ impl World {
     ) -> Result<(), Violation> {
         if self.now < self.disk_full_until {
             let result = Err("no space left on the device".into());
-            return self.tell(Some(subject), None, |keeper, now, out| {
-                keeper.stored(ticket, result, now, out);
+            return self.tell(Some(subject), None, |scheduler, now, out| {
+                scheduler.persist_finished(ticket, result, now, out);
             });
         }
         let there = &mut self.subjects[subject];
@@ -223,33 +222,35 @@ impl World {
             there.source = Some(session);
             there.seen = Some(session);
         }
-        self.tell(Some(subject), None, |keeper, now, out| keeper.stored(ticket, Ok(()), now, out))?;
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.persist_finished(ticket, Ok(()), now, out)
+        })?;
         if changed { self.look(subject) } else { Ok(()) }
     }
 
     /// Looks at a token's source, as the daemon does when it has changed.
     pub(crate) fn look(&mut self, subject: usize) -> Result<(), Violation> {
         let Some((id, change)) = self.look_into(subject) else { return Ok(()) };
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.source_changed(id, change, now, out);
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.source_changed(id, change, now, out);
         })
     }
 
-    /// What a look at a token's source finds, to be told to the keeper.
+    /// What a look at a token's source finds, to be told to the scheduler.
     pub(crate) fn look_into(&mut self, subject: usize) -> Option<(TokenId, SourceChange)> {
         let there = &mut self.subjects[subject];
-        let (Some(id), Some(keeper), None) = (there.id, &self.keeper, self.stopping) else {
+        let (Some(id), Some(scheduler), None) = (there.id, &self.scheduler, self.stopping) else {
             return None;
         };
-        if keeper.token(id).is_some_and(|token| token.is_reauthenticating()) {
+        if scheduler.token(id).is_some_and(|token| token.is_reauthenticating()) {
             there.look_again = true;
             return None;
         }
         let before = std::mem::replace(&mut there.seen, there.source);
-        let spare = keeper.spare_slot(id);
+        let spare = scheduler.spare_slot(id);
         let change = match there.source {
             None => SourceChange::Lost("there is no such file".into()),
-            found if found == before => SourceChange::Restored,
+            found if found == before => SourceChange::Reappeared,
             found if found == there.slots[spare.other() as usize] => SourceChange::Reverted,
             found => {
                 there.slots[spare as usize] = found;
@@ -265,11 +266,11 @@ impl World {
 
     fn is_expected(&self, ticket: Ticket, subject: usize) -> bool {
         self.subjects[subject].id == Some(ticket.token)
-            && self.keeper.as_ref().is_some_and(|keeper| keeper.expects(ticket))
+            && self.scheduler.as_ref().is_some_and(|scheduler| scheduler.expects(ticket))
     }
 }
 
-fn refused(outcome: Option<Outcome>) -> ReauthFault {
+fn refused(outcome: Option<Outcome>) -> ReauthError {
     let unavailable = matches!(outcome, None | Some(Outcome::Unavailable(_)));
     let inconclusive = unavailable || matches!(outcome, Some(Outcome::Throttled { .. }));
     let (fault, retry_after) = match outcome {
@@ -280,9 +281,9 @@ fn refused(outcome: Option<Outcome>) -> ReauthFault {
             | Outcome::Expired(fault)
             | Outcome::Rejected(fault),
         ) => (fault, None),
-        Some(Outcome::Alive { .. }) | None => (Fault::new("no answer in time"), None),
+        Some(Outcome::Alive { .. }) | None => (CallError::new("no answer in time"), None),
     };
-    ReauthFault {
+    ReauthError {
         error: fault.error,
         exit_status: None,
         status: fault.status,

@@ -1,11 +1,11 @@
 //! Who is at the end of a life, and whether that had to be.
 
-use tokenkeep::lifecycle::{Draw, Policy, Renewal, Standing, backoff};
+use tokenkeep::lifecycle::{Policy, RandomFraction, Renewal, Validity, backoff};
 use tokenkeep::time::Moment;
 
+use crate::actions::LOGIN_TIMEOUT;
 use crate::api::{Extends, Poison, Poisoned, SessionId};
 use crate::chance::{Ms, SECOND, whole};
-use crate::effects::LOGIN_TIMEOUT;
 use crate::invariants::{Invariant, Violation, Window, longest_good_time};
 use crate::watching::Heard;
 use crate::world::World;
@@ -29,18 +29,18 @@ impl World {
         }
     }
 
-    /// After a step about a token: is another value in use, and is its bound a true one?
+    /// After a step about a token: is another value in use, and is its expiry a true one?
     pub(crate) fn look_at_value_in_use(
         &mut self,
         subject: usize,
         reading: Option<Heard>,
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
-        let Some(token) = there.id.and_then(|id| self.keeper.as_ref()?.token(id)) else {
+        let Some(token) = there.id.and_then(|id| self.scheduler.as_ref()?.token(id)) else {
             return Ok(());
         };
-        let using = match token.standing() {
-            Standing::Missing => None,
+        let using = match token.validity() {
+            Validity::Missing => None,
             _ => there.slots[token.active_slot() as usize],
         };
         let before = there.using;
@@ -63,16 +63,16 @@ impl World {
         Ok(())
     }
 
-    /// A token's bound, if it has one, is a true one.
+    /// A token's expiry, if it has one, is a true one.
     pub(crate) fn check_bound(&mut self, subject: usize) -> Result<(), Violation> {
-        let (Some(bound), Some(session)) = (self.bound_of(subject), self.subjects[subject].using)
+        let (Some(expiry), Some(session)) = (self.expiry_of(subject), self.subjects[subject].using)
         else {
             return Ok(());
         };
         let end = self.end_of(session);
         let is_true = self.subjects[subject].unconfirmed || self.sessions[session].revoked;
-        if bound > end && !is_true && !self.watch.survival.is_cut(session) {
-            let late = bound - end;
+        if expiry > end && !is_true && !self.watch.survival.is_cut(session) {
+            let late = expiry - end;
             let what = format!("the bound of token {subject} is {late} ms later than its end");
             return Err(self.violation(Invariant::BoundIsTrue, what));
         }
@@ -116,7 +116,7 @@ impl World {
         ))
     }
 
-    /// When this token could not have been renewed within a window, whatever the keeper did.
+    /// When this token could not have been renewed within a window, whatever the scheduler did.
     fn bad_times(&self, subject: usize, window: Window) -> Vec<(Ms, Ms)> {
         let Window { from, until, .. } = window;
         let there = &self.subjects[subject];
@@ -175,13 +175,19 @@ impl World {
         session.end(&self.servers[session.server])
     }
 
-    pub(crate) fn bound_of(&self, subject: usize) -> Option<Ms> {
+    pub(crate) fn expiry_of(&self, subject: usize) -> Option<Ms> {
         let id = self.subjects[subject].id?;
-        self.keeper.as_ref()?.token(id)?.bound().map(Moment::as_millis)
+        self.scheduler.as_ref()?.token(id)?.expiry().map(Moment::as_millis)
     }
 }
 
 /// The pause that a token takes after many failures when no expiry is ahead.
 fn longest_retry(policy: &Policy) -> Ms {
-    whole(backoff(u16::MAX, &policy.schedule, None, Moment::from_millis(0), Draw::new(0.0)))
+    whole(backoff(
+        u16::MAX,
+        &policy.schedule,
+        None,
+        Moment::from_millis(0),
+        RandomFraction::new(0.0),
+    ))
 }

@@ -1,6 +1,6 @@
 //! What a re-auth command brings: a new value, or one of the many things that are none.
 
-use tokenkeep::lifecycle::{ReauthFault, Reauthenticated};
+use tokenkeep::lifecycle::{ReauthError, ReauthOutcome};
 
 use crate::api::SessionId;
 use crate::chance::{Chance, MINUTE, Ms, SECOND};
@@ -67,34 +67,34 @@ impl Brought {
     }
 }
 
-/// What the daemon tells the keeper of an attempt that brought `session`, where `old` is the
+/// What the daemon tells the scheduler of an attempt that brought `session`, where `old` is the
 /// value to be replaced.
 pub(crate) fn weigh(
     brought: Brought,
     session: Option<SessionId>,
     old: Option<SessionId>,
-) -> Reauthenticated {
+) -> ReauthOutcome {
     match brought {
-        Brought::Error | Brought::TimedOut => Reauthenticated::Failed(ReauthFault {
+        Brought::Error | Brought::TimedOut => ReauthOutcome::Failed(ReauthError {
             error: "the command ended with exit status 1".into(),
             exit_status: Some(1),
-            ..ReauthFault::default()
+            ..ReauthError::default()
         }),
-        Brought::TryLater => Reauthenticated::Failed(ReauthFault {
+        Brought::TryLater => ReauthOutcome::Failed(ReauthError {
             error: "the command ended with exit status 75: try again later".into(),
             exit_status: Some(75),
             inconclusive: true,
-            ..ReauthFault::default()
+            ..ReauthError::default()
         }),
-        Brought::Old if old.is_none() => Reauthenticated::Failed(ReauthFault {
+        Brought::Old if old.is_none() => ReauthOutcome::Failed(ReauthError {
             error: "the command printed nothing".into(),
             exit_status: Some(0),
-            ..ReauthFault::default()
+            ..ReauthError::default()
         }),
-        Brought::Old => Reauthenticated::SameValue,
-        _ if session == old => Reauthenticated::SameValue,
+        Brought::Old => ReauthOutcome::SameValue,
+        _ if session == old => ReauthOutcome::SameValue,
         Brought::Fresh | Brought::Written | Brought::Dead | Brought::ShortLived => {
-            Reauthenticated::NewValue { stored: brought == Brought::Written }
+            ReauthOutcome::NewValue { stored: brought == Brought::Written }
         }
     }
 }

@@ -4,13 +4,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Keeper, Limits, Output};
 use tokenkeep::lifecycle::Policy;
+use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerLimits};
 use tokenkeep::time::Moment;
 
+use crate::actions::LOGIN_TIMEOUT;
 use crate::api::{Poison, Poisoned};
 use crate::chance::{Ms, SECOND, times};
-use crate::effects::LOGIN_TIMEOUT;
 use crate::faults::Incident;
 use crate::invariants::Violation;
 use crate::plan::schedule;
@@ -34,7 +34,7 @@ impl World {
         self.plan_incident();
         let someone = self.chance.index(self.subjects.len());
         self.trace.incident(self.now, incident, someone);
-        let up = self.keeper.is_some() && self.stopping.is_none() && !self.ending;
+        let up = self.scheduler.is_some() && self.stopping.is_none() && !self.ending;
         let server_of = self.subjects[someone].server;
         match incident {
             Incident::Suspend(length) => {
@@ -51,11 +51,11 @@ impl World {
                 self.boot = boot.map(|clock| clock.error(down));
                 if killed {
                     self.stopping = Some(self.now);
-                    self.keeper.iter_mut().for_each(Keeper::close);
+                    self.scheduler.iter_mut().for_each(Scheduler::stop_admitting);
                     self.at(self.now, Happening::Stop);
                 } else {
                     self.ending = true;
-                    self.keeper.iter_mut().for_each(Keeper::stop_reauth);
+                    self.scheduler.iter_mut().for_each(Scheduler::stop_reauth);
                     let grace = self.chance.between(0, GRACE);
                     self.at(self.now + grace, Happening::Close);
                 }
@@ -117,9 +117,9 @@ impl World {
     pub(crate) fn close(&mut self) -> Result<(), Violation> {
         self.ending = false;
         self.stopping = Some(self.now);
-        self.keeper.iter_mut().for_each(Keeper::close);
+        self.scheduler.iter_mut().for_each(Scheduler::stop_admitting);
         self.at(self.now + GRACE, Happening::Stop);
-        self.tell(None, None, Keeper::end)
+        self.tell(None, None, Scheduler::flush_pending_writes)
     }
 
     fn reload(&mut self) -> Result<(), Violation> {
@@ -138,9 +138,9 @@ impl World {
                     there.policy = Arc::new(Policy { schedule, ..*there.policy });
                     let spec = self.spec(subject);
                     self.watch.reports.changed(subject);
-                    self.tell(Some(subject), None, |keeper, now, out| {
-                        keeper.change_token(id, spec, now, out);
-                        keeper.wake(now, out);
+                    self.tell(Some(subject), None, |scheduler, now, out| {
+                        scheduler.change_token(id, spec, now, out);
+                        scheduler.wake(now, out);
                     })?;
                     self.due_anew(subject);
                 }
@@ -172,12 +172,14 @@ impl World {
         there.configured = false;
         there.using = None;
         let server = there.server;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.remove_token(id);
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.remove_token(id);
         }
         self.by_id[id.index()] = None;
         // What was to be told of it is not told of whoever gets its number.
-        self.outputs.retain(|output| !matches!(output, Output::Token(whose, _) if *whose == id));
+        self.outputs.retain(
+            |output| !matches!(output, SchedulerOutput::TokenNotice(whose, _) if *whose == id),
+        );
         self.watch.removed(server, subject);
     }
 
@@ -208,18 +210,18 @@ impl World {
         self.watch.outages.disturbed(to);
         self.forgotten(from, subject);
         let spec = self.spec(subject);
-        self.tell(Some(subject), None, |keeper, now, out| {
-            keeper.change_token(id, spec, now, out);
-            keeper.wake(now, out);
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.change_token(id, spec, now, out);
+            scheduler.wake(now, out);
         })
     }
 
-    /// A server has another name from now on: to the keeper it is another one.
+    /// A server has another name from now on: to the scheduler it is another one.
     fn rename_server(&mut self, server: usize) -> Result<(), Violation> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let Some(scheduler) = &mut self.scheduler else { return Ok(()) };
         self.trace.reload(self.now, "another name for server", server);
         let old = self.server_ids[server];
-        let new = keeper.add_server(self.plan.servers[server].limits);
+        let new = scheduler.add_server(self.plan.servers[server].limits);
         self.server_ids[server] = new;
         self.name_server(server);
         self.servers[server].connections.restarted();
@@ -234,8 +236,8 @@ impl World {
         for subject in &of_server {
             self.forgotten(server, *subject);
         }
-        if let Some(keeper) = &mut self.keeper {
-            keeper.remove_server(old);
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.remove_server(old);
         }
         self.act_on_batch(&of_server)
     }
@@ -244,7 +246,7 @@ impl World {
     fn forgotten(&mut self, server: usize, subject: usize) {
         self.watch.reports.changed(subject);
         let there = &mut self.subjects[subject];
-        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
         // An attempt under way decides as it would have.
         let logs_in = token.is_some_and(|token| token.is_reauthenticating());
         self.watch.moved(server, subject, logs_in);
@@ -259,11 +261,11 @@ impl World {
 
     /// The same for a `[reauth]`, with all of its budget.
     fn rename_way(&mut self, way: usize) -> Result<(), Violation> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let Some(scheduler) = &mut self.scheduler else { return Ok(()) };
         self.trace.reload(self.now, "another name for way", way);
         let old = self.way_ids[way];
-        self.way_ids[way] = keeper.add_reauth(self.plan.ways[way]);
-        keeper.close_reauth(self.way_ids[way], Moment::from_millis(self.closed[way]));
+        self.way_ids[way] = scheduler.add_reauth(self.plan.ways[way]);
+        scheduler.pause_reauth(self.way_ids[way], Moment::from_millis(self.closed[way]));
         self.watch.logins.renamed(way);
         self.watch.slots.renamed(self.now);
         let by_way: Vec<_> = (0..self.subjects.len())
@@ -271,8 +273,8 @@ impl World {
             .filter(|subject| self.subjects[*subject].id.is_some())
             .collect();
         self.respecify(&by_way)?;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.remove_reauth(old);
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.remove_reauth(old);
         }
         self.act_on_batch(&by_way)?;
         for subject in &by_way {
@@ -281,19 +283,19 @@ impl World {
         Ok(())
     }
 
-    /// The keeper hears of what these tokens' configuration says now.
+    /// The scheduler hears of what these tokens' configuration says now.
     fn respecify(&mut self, subjects: &[usize]) -> Result<(), Violation> {
         for subject in subjects {
             self.check_death_of(*subject)?;
             let Some(id) = self.subjects[*subject].id else { continue };
             let spec = self.spec(*subject);
             self.watch.reports.changed(*subject);
-            self.hear(|keeper, now, out| keeper.change_token(id, spec, now, out));
+            self.hear(|scheduler, now, out| scheduler.change_token(id, spec, now, out));
         }
         Ok(())
     }
 
-    /// Many things happen to tokens before the daemon comes to do what the keeper wants.
+    /// Many things happen to tokens before the daemon comes to do what the scheduler wants.
     fn batch(&mut self) -> Result<(), Violation> {
         let mut about = Vec::new();
         let begins = self.chance.index(self.subjects.len());
@@ -339,18 +341,19 @@ impl World {
 
     fn offer_in_batch(&mut self, subject: usize) {
         if let Some((id, change)) = self.look_into(subject) {
-            self.hear(|keeper, now, out| keeper.source_changed(id, change, now, out));
+            self.hear(|scheduler, now, out| scheduler.source_changed(id, change, now, out));
         }
     }
 
     fn change_limits(&mut self) {
         let server = self.chance.index(self.servers.len());
         let more = |limit: NonZeroU32| limit.saturating_add(limit.get() / 2);
-        let Limits { rate_limit, max_in_flight } = self.plan.servers[server].limits;
-        let limits = Limits { rate_limit: more(rate_limit), max_in_flight: more(max_in_flight) };
+        let ServerLimits { rate_limit, max_in_flight } = self.plan.servers[server].limits;
+        let limits =
+            ServerLimits { rate_limit: more(rate_limit), max_in_flight: more(max_in_flight) };
         self.plan.servers[server].limits = limits;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.set_limits(self.server_ids[server], limits);
+        if let Some(scheduler) = &mut self.scheduler {
+            scheduler.set_limits(self.server_ids[server], limits);
         }
         self.watch.limits.set_limits(server, limits);
     }
@@ -440,8 +443,8 @@ impl World {
         for (way, closed) in self.closed.iter_mut().enumerate() {
             *closed = until.max(*closed);
             self.watch.logins.closed(way, *closed);
-            if let (Some(keeper), None) = (&mut self.keeper, self.stopping) {
-                keeper.close_reauth(self.way_ids[way], Moment::from_millis(*closed));
+            if let (Some(scheduler), None) = (&mut self.scheduler, self.stopping) {
+                scheduler.pause_reauth(self.way_ids[way], Moment::from_millis(*closed));
             }
         }
     }

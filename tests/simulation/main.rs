@@ -1,12 +1,12 @@
-//! The keeper in a world of its own: thousands of tokens, virtual time, a server's double and
+//! The scheduler in a world of its own: thousands of tokens, virtual time, a server's double and
 //! faults from a seed, with the promises of the program checked at every step.
 
+mod actions;
 mod api;
 mod chance;
 mod connections;
 mod daemon;
 mod deaths;
-mod effects;
 mod faults;
 mod hooks;
 mod incidents;

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenkeep::keeper::{Limits, ReauthRoute, ReauthSpec};
-use tokenkeep::lifecycle::{Policy, ReauthPolicy, Renewal, Schedule, Share};
+use tokenkeep::lifecycle::{Fraction, Policy, ReauthPolicy, Renewal, Schedule};
+use tokenkeep::scheduler::{ReauthRoute, ReauthSpec, ServerLimits};
 
 use crate::api::{Extends, Traits};
 use crate::chance::{Chance, DAY, HOUR, MINUTE, Ms, SECOND, times};
@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct ServerPlan {
     pub(crate) traits: Traits,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServerLimits,
 }
 
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ fn traits(chance: &mut Chance, life: Ms) -> Traits {
 }
 
 /// Enough for the tokens, with little or much to spare.
-fn limits(chance: &mut Chance, tokens: u64, life: Ms, traits: &Traits) -> Limits {
+fn limits(chance: &mut Chance, tokens: u64, life: Ms, traits: &Traits) -> ServerLimits {
     let between_checks = times(life, SHARE_BETWEEN_CHECKS).max(1);
     let needed = (tokens * 4 * SECOND).div_ceil(between_checks).max(1);
     let rate = chance.spread(needed, (needed * 100).max(500)).min(100_000);
@@ -137,7 +137,7 @@ fn limits(chance: &mut Chance, tokens: u64, life: Ms, traits: &Traits) -> Limits
     let limit = |wanted: u64| {
         NonZeroU32::new(u32::try_from(wanted).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
     };
-    Limits { rate_limit: limit(rate), max_in_flight: limit(in_flight) }
+    ServerLimits { rate_limit: limit(rate), max_in_flight: limit(in_flight) }
 }
 
 fn way(chance: &mut Chance, life: Ms) -> ReauthSpec {
@@ -174,7 +174,7 @@ pub(crate) fn schedule(chance: &mut Chance) -> Schedule {
     if chance.odds(0.67) {
         return Schedule::default();
     }
-    let share = |value| Share::try_new(value).unwrap_or_else(|fault| panic!("{fault}"));
+    let share = |value| Fraction::try_new(value).unwrap_or_else(|fault| panic!("{fault}"));
     let shortest = Duration::from_millis(chance.spread(100, 10 * SECOND));
     let retry = Duration::from_millis(chance.spread(50, 10 * SECOND));
     Schedule::try_new(

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokenkeep::keeper::{Failures, Keeper};
-use tokenkeep::lifecycle::{Attempts, Method, Need, Resumed, State};
+use tokenkeep::lifecycle::{Method, PersistedLife, ReauthAttempts, Resource, State};
+use tokenkeep::scheduler::{ReauthFailures, Scheduler};
 use tokenkeep::time::Moment;
 
 use crate::api::SessionId;
@@ -14,10 +14,10 @@ use crate::world::{Happening, World};
 /// What the daemon's state directory holds while it is down.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
-    attempts: Vec<(usize, Attempts)>,
-    failures: Vec<(usize, Failures)>,
+    attempts: Vec<(usize, ReauthAttempts)>,
+    failures: Vec<(usize, ReauthFailures)>,
     /// By token: what is known of the value that it uses.
-    lives: HashMap<usize, (SessionId, Resumed)>,
+    lives: HashMap<usize, (SessionId, PersistedLife)>,
     lessons: Vec<(usize, Method)>,
 }
 
@@ -29,27 +29,29 @@ impl World {
     pub(crate) fn stop(&mut self) -> Result<(), Violation> {
         let Some(began) = self.stopping.take() else { return Ok(()) };
         self.ending = false;
-        let Some(keeper) = self.keeper.take() else { return Ok(()) };
+        let Some(scheduler) = self.scheduler.take() else { return Ok(()) };
         let mut saved = Saved::default();
         let resuming = self.chance.odds(RESUMING);
         for (number, subject) in self.subjects.iter_mut().enumerate() {
-            let Some(token) = subject.id.take().and_then(|id| keeper.token(id)) else { continue };
+            let Some(token) = subject.id.take().and_then(|id| scheduler.token(id)) else {
+                continue;
+            };
             if let Some(attempts) = token.attempts() {
                 saved.attempts.push((number, attempts));
             }
-            if let Some((slot, resumed)) = token.resumable().filter(|_| resuming)
+            if let Some((slot, resumed)) = token.persisted_life().filter(|_| resuming)
                 && let Some(session) = subject.slots[slot as usize]
             {
                 saved.lives.insert(number, (session, resumed));
             }
         }
         for (number, id) in self.server_ids.iter().enumerate().filter(|_| resuming) {
-            if let Some(method) = keeper.renews_by(*id) {
+            if let Some(method) = scheduler.renews_by(*id) {
                 saved.lessons.push((number, method));
             }
         }
         for (number, id) in self.way_ids.iter().enumerate() {
-            if let Some(failures) = keeper.failures(*id) {
+            if let Some(failures) = scheduler.reauth_failures(*id) {
                 saved.failures.push((number, failures));
             }
         }
@@ -60,29 +62,29 @@ impl World {
         self.check_deaths()
     }
 
-    /// The daemon starts: a new keeper, and every source read.
+    /// The daemon starts: a new scheduler, and every source read.
     pub(crate) fn start(&mut self) -> Result<(), Violation> {
         self.run += 1;
         self.tally.runs += 1;
         self.check_deaths()?;
-        let mut keeper = Keeper::new(self.plan.max_hooks, self.chance.seed());
+        let mut scheduler = Scheduler::new(self.plan.max_hooks, self.chance.seed());
         self.server_ids =
-            self.plan.servers.iter().map(|server| keeper.add_server(server.limits)).collect();
-        self.way_ids = self.plan.ways.iter().map(|way| keeper.add_reauth(*way)).collect();
+            self.plan.servers.iter().map(|server| scheduler.add_server(server.limits)).collect();
+        self.way_ids = self.plan.ways.iter().map(|way| scheduler.add_reauth(*way)).collect();
         let saved = std::mem::take(&mut self.saved);
         self.servers_by_id.clear();
         self.outputs.clear();
         let boot = self.boot.take();
         for (way, failures) in saved.failures {
-            keeper.restore_failures(self.way_ids[way], failures);
+            scheduler.restore_reauth_failures(self.way_ids[way], failures);
         }
         for (server, method) in saved.lessons {
-            keeper.restore_lesson(self.server_ids[server], method);
+            scheduler.restore_renewal_method(self.server_ids[server], method);
         }
         for (way, until) in self.closed.iter().enumerate() {
-            keeper.close_reauth(self.way_ids[way], Moment::from_millis(*until));
+            scheduler.pause_reauth(self.way_ids[way], Moment::from_millis(*until));
         }
-        self.keeper = Some(keeper);
+        self.scheduler = Some(scheduler);
         self.by_id.clear();
         for server in 0..self.servers.len() {
             self.name_server(server);
@@ -95,8 +97,8 @@ impl World {
             self.add(*subject);
         }
         for (subject, attempts) in saved.attempts {
-            if let (Some(keeper), Some(id)) = (&mut self.keeper, self.subjects[subject].id) {
-                keeper.restore_attempts(id, attempts);
+            if let (Some(scheduler), Some(id)) = (&mut self.scheduler, self.subjects[subject].id) {
+                scheduler.restore_reauth_attempts(id, attempts);
             }
         }
         for subject in configured {
@@ -114,31 +116,34 @@ impl World {
         &mut self,
         subject: usize,
         session: SessionId,
-        mut resumed: Resumed,
+        mut resumed: PersistedLife,
         boot: Option<i64>,
     ) -> Result<(), Violation> {
         if let Some(error) = boot {
-            let bound = resumed.bound.as_millis().saturating_add_signed(error);
-            resumed = Resumed { bound: Moment::from_millis(bound), this_boot: false, ..resumed };
+            let expiry = resumed.expiry.as_millis().saturating_add_signed(error);
+            resumed =
+                PersistedLife { expiry: Moment::from_millis(expiry), this_boot: false, ..resumed };
             self.tally.other_boots += 1;
         }
         let there = &mut self.subjects[subject];
-        let (Some(id), Some(keeper)) = (there.id, &self.keeper) else { return Ok(()) };
+        let (Some(id), Some(scheduler)) = (there.id, &self.scheduler) else { return Ok(()) };
         there.seen = Some(session);
         there.unconfirmed = boot.is_some();
-        there.slots[keeper.spare_slot(id) as usize] = Some(session);
-        self.tell(Some(subject), None, |keeper, now, out| keeper.resume(id, resumed, now, out))?;
-        let token = self.keeper.as_ref().and_then(|keeper| keeper.token(id));
-        if boot.is_none() && token.is_some_and(|token| token.is_resumed()) {
-            let bound = resumed.bound.as_millis();
-            self.watch.survival.resumed(session, bound);
-            self.watch.schedule.checked(self.now, subject, bound);
+        there.slots[scheduler.spare_slot(id) as usize] = Some(session);
+        self.tell(Some(subject), None, |scheduler, now, out| {
+            scheduler.restore(id, resumed, now, out)
+        })?;
+        let token = self.scheduler.as_ref().and_then(|scheduler| scheduler.token(id));
+        if boot.is_none() && token.is_some_and(|token| token.is_restored()) {
+            let expiry = resumed.expiry.as_millis();
+            self.watch.survival.resumed(session, expiry);
+            self.watch.schedule.checked(self.now, subject, expiry);
             self.due_anew(subject);
         }
         Ok(())
     }
 
-    /// The keeper's number of a server is that server's.
+    /// The scheduler's number of a server is that server's.
     pub(crate) fn name_server(&mut self, server: usize) {
         let index = self.server_ids[server].index();
         if self.servers_by_id.len() <= index {
@@ -150,11 +155,11 @@ impl World {
     /// Whatever another boot knew of a token has not been confirmed by this one: it is asked
     /// about as soon as its turn comes, and does not count as alive.
     fn check_that_nothing_is_postponed(&self) -> Result<(), Violation> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
         let now = Moment::from_millis(self.now);
         for (number, there) in self.subjects.iter().enumerate().filter(|(_, s)| s.unconfirmed) {
-            let Some(token) = there.id.and_then(|id| keeper.token(id)) else { continue };
-            let is_due = token.due_for(Need::Server).is_some_and(|due| due <= now);
+            let Some(token) = there.id.and_then(|id| scheduler.token(id)) else { continue };
+            let is_due = token.due_for(Resource::Server).is_some_and(|due| due <= now);
             let what = if matches!(token.state(), State::Alive | State::Retrying) {
                 format!("token {number} is said to be alive before a response of this boot")
             } else if !is_due && !token.is_busy() {
@@ -170,8 +175,8 @@ impl World {
     /// A token is configured from now on; its source is still to be looked at.
     pub(crate) fn add(&mut self, subject: usize) {
         let spec = self.spec(subject);
-        let Some(keeper) = &mut self.keeper else { return };
-        let id = keeper.add_token(spec, false, Moment::from_millis(self.now));
+        let Some(scheduler) = &mut self.scheduler else { return };
+        let id = scheduler.add_token(spec, false, Moment::from_millis(self.now));
         if self.by_id.len() <= id.index() {
             self.by_id.resize(id.index() + 1, None);
         }

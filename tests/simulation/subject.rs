@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use tokenkeep::keeper::{ReauthId, ServerId, Ticket, TokenId};
 use tokenkeep::lifecycle::{Method, Policy, Slot};
+use tokenkeep::scheduler::{ReauthId, ServerId, Ticket, TokenId};
 
 use crate::api::{Fate, Poison, Poisoned, Reply, SessionId};
 use crate::chance::Ms;
 use crate::connections::Used;
 use crate::hooks::Brought;
 
-/// A configured token, as everybody but the keeper sees it.
+/// A configured token, as everybody but the scheduler sees it.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) server: usize,
     pub(crate) life: Ms,
     pub(crate) policy: Arc<Policy>,
     pub(crate) way: Option<usize>,
-    /// Its number in the keeper; `None` while it is not configured, or the daemon is down.
+    /// Its number in the scheduler; `None` while it is not configured, or the daemon is down.
     pub(crate) id: Option<TokenId>,
     pub(crate) configured: bool,
     /// The values that the daemon holds.
@@ -63,7 +63,7 @@ pub(crate) struct Flight {
     pub(crate) run: u32,
     pub(crate) ticket: Ticket,
     pub(crate) subject: usize,
-    /// The server that it concerns, by its number in the world and in the keeper.
+    /// The server that it concerns, by its number in the world and in the scheduler.
     pub(crate) server: usize,
     pub(crate) server_id: ServerId,
     /// The method that it is an attempt of.

@@ -1,8 +1,8 @@
 //! What happens in a world, a line for each thing, for one seed that somebody wants to read.
 
-use tokenkeep::keeper::Output;
-use tokenkeep::lifecycle::{Effect, Method, Notice, Reauthenticated, Slot, SourceChange};
+use tokenkeep::lifecycle::{Action, Method, Notice, ReauthOutcome, Slot, SourceChange};
 use tokenkeep::outcome::Outcome;
+use tokenkeep::scheduler::SchedulerOutput;
 
 use crate::chance::{Ms, SECOND};
 use crate::faults::Incident;
@@ -46,41 +46,41 @@ impl Trace {
         }
     }
 
-    /// What the keeper wants done or told; `whose` finds the token.
+    /// What the scheduler wants done or told; `whose` finds the token.
     pub(crate) fn output(
         &self,
         now: Ms,
-        output: &Output,
+        output: &SchedulerOutput,
         whose: impl FnOnce(usize) -> Option<usize>,
     ) {
         if !self.on {
             return;
         }
         match output {
-            Output::Effect(ticket, effect) => {
+            SchedulerOutput::Action(ticket, action) => {
                 let Some(subject) = whose(ticket.token.index()) else { return };
-                self.token(now, subject, || match effect {
-                    Effect::Ask { method, slot, timeout, connection } => {
+                self.token(now, subject, || match action {
+                    Action::Check { method, slot, timeout, connection } => {
                         format!("-> {} {slot:?}, within {timeout:?}, {connection:?}", word(*method))
                     }
-                    Effect::Reauth { reason, attempt } => {
+                    Action::Reauth { reason, attempt } => {
                         format!("-> log in ({}), attempt {attempt}", reason.as_str())
                     }
-                    Effect::Revoke { slot, .. } => format!("-> revoke {slot:?}"),
-                    Effect::Store { slot } => format!("-> store {slot:?}"),
+                    Action::Revoke { slot, .. } => format!("-> revoke {slot:?}"),
+                    Action::Persist { slot } => format!("-> store {slot:?}"),
                 });
             }
-            Output::Token(id, notice) => {
+            SchedulerOutput::TokenNotice(id, notice) => {
                 if let (Some(subject), false) =
                     (whose(id.index()), matches!(notice, Notice::CheckFailed { .. }))
                 {
                     self.token(now, subject, || format!("   {notice:?}"));
                 }
             }
-            Output::Server(id, notice) => {
+            SchedulerOutput::ServerNotice(id, notice) => {
                 line(now, &format!("server {} {notice:?}", id.index()));
             }
-            Output::ReauthExhausted { reauth, failures, .. } => {
+            SchedulerOutput::ReauthExhausted { reauth, failures, .. } => {
                 line(now, &format!("way {} closed after {failures}", reauth.index()));
             }
         }
@@ -103,7 +103,7 @@ impl Trace {
         self.token(now, subject, || format!("<- {} {slot:?}: {}", word(method), short(outcome)));
     }
 
-    pub(crate) fn login(&self, now: Ms, subject: usize, result: &Reauthenticated) {
+    pub(crate) fn login(&self, now: Ms, subject: usize, result: &ReauthOutcome) {
         self.token(now, subject, || format!("<- login: {result:?}"));
     }
 

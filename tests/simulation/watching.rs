@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use tokenkeep::keeper::{Census, Failures, ServerNotice};
-use tokenkeep::lifecycle::{Effect, Method, Need, Notice, SHORTEST_TIMEOUT, Standing};
+use tokenkeep::lifecycle::{Action, Method, Notice, Resource, SHORTEST_TIMEOUT, Validity};
 use tokenkeep::outcome::{Connection, Outcome};
+use tokenkeep::scheduler::{ReauthFailures, ServerNotice, StateCounts};
 use tokenkeep::time::Moment;
 
 use crate::api::{Extends, Server, SessionId};
@@ -12,7 +12,7 @@ use crate::chance::{MINUTE, Ms, SECOND, whole};
 use crate::invariants::{Answered, Invariant, Violation, Watch};
 use crate::world::{Happening, World};
 
-/// What is known of one answer before the keeper hears it.
+/// What is known of one answer before the scheduler hears it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heard {
     pub(crate) session: SessionId,
@@ -27,29 +27,29 @@ impl World {
         &mut self,
         subject: usize,
         flight: usize,
-        effect: Effect,
+        action: Action,
     ) -> Result<(), Violation> {
         let there = &self.subjects[subject];
-        let bound = self.bound_of(subject);
+        let expiry = self.expiry_of(subject);
         let by_server = there.way.is_some_and(|way| self.watch.logins.is_by_server(way));
-        let server = match effect {
-            Effect::Ask { .. } | Effect::Revoke { .. } => Some(there.server),
-            Effect::Reauth { .. } => by_server.then_some(there.server),
-            Effect::Store { .. } => None,
+        let server = match action {
+            Action::Check { .. } | Action::Revoke { .. } => Some(there.server),
+            Action::Reauth { .. } => by_server.then_some(there.server),
+            Action::Persist { .. } => None,
         };
-        if let Effect::Reauth { reason, attempt } = effect {
+        if let Action::Reauth { reason, attempt } = action {
             if self.ending {
                 let what = format!("token {subject} logs in while the daemon stops");
                 return Err(self.violation(Invariant::LoginsHaveAReason, what));
             }
             let way = there.way.unwrap_or(0);
             let rule = (reason, &*there.policy, way);
-            self.watch.logins.started(self.now, (subject, attempt), rule, there.using, bound)?;
+            self.watch.logins.started(self.now, (subject, attempt), rule, there.using, expiry)?;
             if !by_server {
                 self.watch.slots.started(way);
             }
         }
-        if !matches!(effect, Effect::Store { .. }) {
+        if !matches!(action, Action::Persist { .. }) {
             let at = there.server;
             self.watch.outages.started(self.now, at, subject, server.is_some())?;
         }
@@ -68,7 +68,7 @@ impl World {
             return Ok(());
         };
         let rate = u64::from(self.plan.servers[server].limits.rate_limit.get());
-        self.watch.order.started(self.now, (server, rate), subject, bound)?;
+        self.watch.order.started(self.now, (server, rate), subject, expiry)?;
         if self.watch.limits.is_full(server) {
             self.watch.order.held_back(server);
             self.watch.outages.full(server);
@@ -116,33 +116,33 @@ impl World {
 
     /// Whether a token is due at its server, and not being asked about.
     fn waits_for_server(&self, subject: usize) -> bool {
-        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
-        let due = token.and_then(|token| token.due_for(Need::Server));
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        let due = token.and_then(|token| token.due_for(Resource::Server));
         due.is_some_and(|due| due <= Moment::from_millis(self.now))
     }
 
     /// Whether a token's next request is due, or waits out a pause after one that failed.
     fn is_owed(&self, subject: usize) -> bool {
         let there = &self.subjects[subject];
-        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
         let Some(token) = token.filter(|_| there.poisoned_until() <= self.now) else {
             return false;
         };
         let is_dead =
-            matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected);
+            matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected);
         !is_dead && !token.is_busy() && (self.waits_for_server(subject) || token.is_failing())
     }
 
-    /// A request has ended, before the keeper hears of it.
+    /// A request has ended, before the scheduler hears of it.
     pub(crate) fn contact(&mut self, since: Ms, server: usize, subject: usize, made: bool) {
         self.watch.outages.contact((since, self.now), server, subject, made);
     }
 
-    /// A request has ended, and the keeper has heard of it: a server of which all tokens fail
+    /// A request has ended, and the scheduler has heard of it: a server of which all tokens fail
     /// that are being asked about is down.
     pub(crate) fn watch_outage(&mut self, server: usize) -> Result<(), Violation> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let asked = asked(keeper.census_of(self.server_ids[server]));
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        let asked = asked(scheduler.state_counts_of(self.server_ids[server]));
         let failed = self.watch.outages.failed(server);
         if failed == 0
             || failed < asked
@@ -165,28 +165,28 @@ impl World {
     /// Whether a token has a value that may live.
     fn is_asked(&self, subject: usize) -> bool {
         let there = &self.subjects[subject];
-        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
         token.is_some_and(|token| {
-            !matches!(token.standing(), Standing::Missing | Standing::Expired | Standing::Rejected)
+            !matches!(token.validity(), Validity::Missing | Validity::Expired | Validity::Rejected)
         })
     }
 
-    pub(crate) fn failures_of(&self, subject: usize) -> Option<Failures> {
+    pub(crate) fn failures_of(&self, subject: usize) -> Option<ReauthFailures> {
         let way = self.subjects[subject].way?;
-        self.keeper.as_ref()?.failures(self.way_ids[way])
+        self.scheduler.as_ref()?.reauth_failures(self.way_ids[way])
     }
 
     /// An attempt without a conclusion has ended: the budgets are as they were before it.
     pub(crate) fn check_that_it_was_free(
         &self,
         subject: usize,
-        failures: Option<Failures>,
+        failures: Option<ReauthFailures>,
     ) -> Result<(), Violation> {
         if self.failures_of(subject) != failures {
             let what = format!("an inconclusive attempt of token {subject} counts for all");
             return Err(self.violation(Invariant::InconclusiveIsFree, what));
         }
-        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
         let counted = token.and_then(|token| token.attempts()).map_or(0, |all| all.counted);
         let attempt = self.watch.logins.attempt(subject);
         if counted >= attempt {
@@ -213,8 +213,8 @@ impl World {
     /// rules have changed, or the renewing call that was to follow at once has been refused.
     pub(crate) fn due_anew(&mut self, subject: usize) {
         let there = &self.subjects[subject];
-        let token = there.id.and_then(|id| self.keeper.as_ref()?.token(id));
-        let due = token.and_then(|token| token.due_for(Need::Server));
+        let token = there.id.and_then(|id| self.scheduler.as_ref()?.token(id));
+        let due = token.and_then(|token| token.due_for(Resource::Server));
         if let (Some(due), Some(session)) = (due, there.using) {
             self.watch.survival.due_again(session, due.as_millis());
         }
@@ -308,7 +308,7 @@ impl World {
         renewed: Option<bool>,
     ) -> Result<(), Violation> {
         let Heard { session, sent, remaining, end } = reading;
-        let bound = sent + remaining;
+        let expiry = sent + remaining;
         if due > self.now.max(sent + remaining * 9 / 10).max(self.now + SECOND)
             && remaining >= SECOND
         {
@@ -324,12 +324,12 @@ impl World {
         let server = self.subjects[subject].server;
         let since = self.watch.survival.first_due(session);
         let spoilt = self.servers[server].climate.bad_times(since, self.now).next().is_some();
-        if spoilt && self.watch.survival.bound(session).is_some_and(|bound| sent < bound) {
+        if spoilt && self.watch.survival.expiry(session).is_some_and(|expiry| sent < expiry) {
             self.tally.narrow_escapes += 1;
         }
         let ends = (end, true_end);
-        self.watch.survival.checked(self.now, session, (bound, due), ends, spoilt);
-        self.watch.schedule.checked(self.now, subject, bound);
+        self.watch.survival.checked(self.now, session, (expiry, due), ends, spoilt);
+        self.watch.schedule.checked(self.now, subject, expiry);
         self.watch.logins.alive(subject, session, sent);
         if self.watch.claims.judged(session, end, renewed) {
             return Err(self.violation(
@@ -365,25 +365,28 @@ impl World {
     /// A server has recovered: who waits for it, those included that are asked about in this
     /// very step. While the daemon winds down, only new values are asked about.
     fn recovered(&mut self, server: usize, asked_since: &[usize]) {
-        let Some(keeper) = self.keeper.as_ref().filter(|_| self.stopping.is_none()) else { return };
+        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.stopping.is_none()) else {
+            return;
+        };
         let now = Moment::from_millis(self.now);
         let waits = |number: usize| {
             let there = &self.subjects[number];
-            let token = keeper.token(there.id?).filter(|_| there.server == server)?;
-            let due = token.due_for(Need::Server).is_some_and(|due| due <= now);
+            let token = scheduler.token(there.id?).filter(|_| there.server == server)?;
+            let due = token.due_for(Resource::Server).is_some_and(|due| due <= now);
             let waits = due || asked_since.contains(&number);
-            Some((token.bound().filter(|_| waits)?.as_millis(), number))
+            Some((token.expiry().filter(|_| waits)?.as_millis(), number))
         };
         let waiting: Vec<_> = (0..self.subjects.len()).filter_map(waits).collect();
         self.watch.order.recovered(self.now, server, waiting.into_iter());
-        if self.watch.limits.is_full(server) || self.watch.limits.quiet_until(server) > self.now {
+        if self.watch.limits.is_full(server) || self.watch.limits.throttled_until(server) > self.now
+        {
             self.watch.order.held_back(server);
         }
     }
 
     fn opened(&mut self, server: usize) -> Result<(), Violation> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
-        let asked = asked(keeper.census_of(self.server_ids[server]));
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        let asked = asked(scheduler.state_counts_of(self.server_ids[server]));
         let now = self.now;
         let Server { climate, traits, .. } = &self.servers[server];
         // Just before an expiry, a request has less time than such a server may take.
@@ -477,25 +480,25 @@ impl World {
         for subject in about {
             self.check_bound(*subject)?;
         }
-        let (Some(keeper), None) = (&self.keeper, self.stopping) else { return Ok(()) };
+        let (Some(scheduler), None) = (&self.scheduler, self.stopping) else { return Ok(()) };
         let now = self.now;
-        self.watch.schedule.check(now, keeper, &self.subjects)?;
+        self.watch.schedule.check(now, scheduler, &self.subjects)?;
         if self.cancelled.is_empty() {
-            self.watch.permits.check(now, keeper, &self.server_ids, &self.way_ids)?;
+            self.watch.permits.check(now, scheduler, &self.server_ids, &self.way_ids)?;
             for subject in about {
                 self.check_that_it_is_free(*subject)?;
             }
         }
         if !self.ending {
             let Watch { slots, logins, outages, .. } = &mut self.watch;
-            slots.check(now, keeper, &self.subjects, (logins, outages))?;
+            slots.check(now, scheduler, &self.subjects, (logins, outages))?;
         }
         self.watch_servers()
     }
 
     /// A token that counts as busy has something in flight.
     fn check_that_it_is_free(&self, subject: usize) -> Result<(), Violation> {
-        let token = self.subjects[subject].id.and_then(|id| self.keeper.as_ref()?.token(id));
+        let token = self.subjects[subject].id.and_then(|id| self.scheduler.as_ref()?.token(id));
         if token.is_some_and(|token| token.is_busy()) && !self.watch.limits.is_busy(subject) {
             let what = format!("token {subject} waits for an action that is not in flight");
             return Err(self.violation(Invariant::NothingIsLost, what));
@@ -505,6 +508,6 @@ impl World {
 }
 
 /// How many tokens have a value that may live.
-fn asked(census: Census) -> usize {
-    census.alive + census.retrying + census.unverified
+fn asked(counts: StateCounts) -> usize {
+    counts.alive + counts.retrying + counts.unverified
 }

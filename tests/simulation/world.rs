@@ -1,6 +1,6 @@
-//! The world: virtual time, and everything in it but the keeper.
+//! The world: virtual time, and everything in it but the scheduler.
 //!
-//! It jumps from event to event, the keeper's next wake-up or whatever comes next around it.
+//! It jumps from event to event, the scheduler's next wake-up or whatever comes next around it.
 //! There is no runtime and no sleep, and the same seed is the same run. The world plays the
 //! daemon too: it hands effects out and their ends back, and keeps the values.
 
@@ -8,7 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use tokenkeep::keeper::{Keeper, Output, ReauthId, ServerId, Ticket, TokenId, TokenSpec};
+use tokenkeep::scheduler::{
+    ReauthId, Scheduler, SchedulerOutput, ServerId, Ticket, TokenId, TokenSpec,
+};
 use tokenkeep::time::Moment;
 
 use crate::api::{Server, Session, SessionId};
@@ -43,14 +45,14 @@ pub(crate) enum Happening {
     Start,
 }
 
-/// A world and the keeper in it.
+/// A world and the scheduler in it.
 pub(crate) struct World {
     pub(crate) now: Ms,
     pub(crate) plan: Plan,
     pub(crate) chance: Chance,
     pub(crate) hook_chance: Chance,
     /// `None` while the daemon is down.
-    pub(crate) keeper: Option<Keeper>,
+    pub(crate) scheduler: Option<Scheduler>,
     /// Counts the daemon's starts.
     pub(crate) run: u32,
     /// The daemon is about to stop: it begins no logins, and goes on with checks.
@@ -59,7 +61,7 @@ pub(crate) struct World {
     pub(crate) stopping: Option<Ms>,
     pub(crate) server_ids: Vec<ServerId>,
     pub(crate) way_ids: Vec<ReauthId>,
-    /// Whose number each of the keeper's is.
+    /// Whose number each of the scheduler's is.
     pub(crate) by_id: Vec<Option<usize>>,
     /// The same for servers, old numbers included.
     pub(crate) servers_by_id: Vec<Option<usize>>,
@@ -90,7 +92,7 @@ pub(crate) struct World {
     pub(crate) boot: Option<i64>,
     /// Counts the occasions to look at all tokens.
     pub(crate) looks: u64,
-    /// What the keeper wants now, it wanted while it heard of a batch of events.
+    /// What the scheduler wants now, it wanted while it heard of a batch of events.
     pub(crate) in_batch: bool,
     /// What sources held that are empty now.
     pub(crate) lost_sources: Vec<(usize, Option<SessionId>)>,
@@ -99,7 +101,7 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<SchedulerOutput>,
 }
 
 /// Within this, twenty lives and a budget's window some token is asked about, or logs in: whatever
@@ -144,7 +146,7 @@ impl World {
         let mut world = Self {
             now: START,
             hook_chance: Chance::new(seed, 2),
-            keeper: None,
+            scheduler: None,
             run: 0,
             ending: false,
             stopping: None,
@@ -190,7 +192,7 @@ impl World {
         world
     }
 
-    /// Runs until the keeper has made so many checks, or something is wrong.
+    /// Runs until the scheduler has made so many checks, or something is wrong.
     pub(crate) fn run(&mut self, checks: u64) -> Result<(), Violation> {
         let windows = self.plan.ways.iter().map(|way| whole(way.window));
         let longest_lull = LONGEST_LULL + 20 * self.plan.life + windows.max().unwrap_or(0);
@@ -216,7 +218,7 @@ impl World {
         };
         self.now = self.now.max(next);
         if around != Some(next) {
-            return self.tell(None, None, Keeper::wake);
+            return self.tell(None, None, Scheduler::wake);
         }
         let Some(Reverse((_, _, happening))) = self.queue.pop() else { return Ok(()) };
         if self.now < self.asleep_until && !matches!(happening, Happening::Acts(_)) {
@@ -237,10 +239,10 @@ impl World {
         }
     }
 
-    /// When the keeper is woken; the timer is only so precise, and stands still in a suspend.
+    /// When the scheduler is woken; the timer is only so precise, and stands still in a suspend.
     fn wakes_at(&mut self) -> Option<Ms> {
-        let keeper = self.keeper.as_ref().filter(|_| self.stopping.is_none())?;
-        let at = keeper.next_wake()?.as_millis();
+        let scheduler = self.scheduler.as_ref().filter(|_| self.stopping.is_none())?;
+        let at = scheduler.next_wake()?.as_millis();
         Some(at.next_multiple_of(self.plan.tick).max(self.asleep_until))
     }
 
@@ -249,42 +251,45 @@ impl World {
         self.queue.push(Reverse((at, self.queued, happening)));
     }
 
-    /// The keeper hears of something, and what it wants is done; `about` is the token that
+    /// The scheduler hears of something, and what it wants is done; `about` is the token that
     /// it concerns, `reading` what was heard of its life.
     pub(crate) fn tell(
         &mut self,
         about: Option<usize>,
         reading: Option<Heard>,
-        event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>),
+        event: impl FnOnce(&mut Scheduler, Moment, &mut Vec<SchedulerOutput>),
     ) -> Result<(), Violation> {
         self.hear(event);
         self.act(about.as_slice(), reading)?;
         while let Some(ticket) = self.cancelled.pop() {
             self.watch.permits.cancelled();
             self.tally.cancelled += 1;
-            self.hear(|keeper, now, out| keeper.cancel(ticket, now, out));
+            self.hear(|scheduler, now, out| scheduler.cancel(ticket, now, out));
             self.act(&[], None)?;
         }
         Ok(())
     }
 
-    /// The keeper hears of something. What it wants waits until the daemon comes to
+    /// The scheduler hears of something. What it wants waits until the daemon comes to
     /// [act](Self::act) upon it.
-    pub(crate) fn hear(&mut self, event: impl FnOnce(&mut Keeper, Moment, &mut Vec<Output>)) {
-        if let Some(keeper) = &mut self.keeper {
-            event(keeper, Moment::from_millis(self.now), &mut self.outputs);
+    pub(crate) fn hear(
+        &mut self,
+        event: impl FnOnce(&mut Scheduler, Moment, &mut Vec<SchedulerOutput>),
+    ) {
+        if let Some(scheduler) = &mut self.scheduler {
+            event(scheduler, Moment::from_millis(self.now), &mut self.outputs);
         }
     }
 
-    /// The keeper has heard of all that has happened, and what it wants is done.
+    /// The scheduler has heard of all that has happened, and what it wants is done.
     fn act(&mut self, about: &[usize], reading: Option<Heard>) -> Result<(), Violation> {
         let now = Moment::from_millis(self.now);
-        let Some(keeper) = self.keeper.as_mut() else { return Ok(()) };
+        let Some(scheduler) = self.scheduler.as_mut() else { return Ok(()) };
         let mut out = std::mem::take(&mut self.outputs);
         if self.stopping.is_none() {
-            keeper.wake(now, &mut out);
-            if keeper.next_wake().is_some_and(|next| next <= now) {
-                keeper.wake(now, &mut out);
+            scheduler.wake(now, &mut out);
+            if scheduler.next_wake().is_some_and(|next| next <= now) {
+                scheduler.wake(now, &mut out);
             }
         }
         for subject in about {
@@ -300,7 +305,7 @@ impl World {
         self.watch_step(about)
     }
 
-    /// The same for a batch of events, which the keeper has [heard](Self::hear) of.
+    /// The same for a batch of events, which the scheduler has [heard](Self::hear) of.
     pub(crate) fn act_on_batch(&mut self, about: &[usize]) -> Result<(), Violation> {
         self.in_batch = true;
         self.act(about, None)?;

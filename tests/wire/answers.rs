@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use headers::{Date, Header};
 use jiff::SignedDuration;
 use secrecy::SecretString;
-use tokenkeep::api::LoginFaultKind;
+use tokenkeep::api::LoginErrorKind;
 use tokenkeep::clock::wall_clock;
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::simulator::raw::{RawServer, Script};
@@ -205,7 +205,7 @@ async fn the_right_key_gets_a_token_that_lives() {
 async fn a_wrong_key_is_refused() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     let fault = client(&simulator.url()).login(&"no".into(), 60, AMPLE).await.expect_err("refused");
-    assert_eq!(fault.kind, LoginFaultKind::Refused);
+    assert_eq!(fault.kind, LoginErrorKind::Refused);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokenkeep::api::{Client, ConnectionLimits, LoginFaultKind};
+use tokenkeep::api::{Client, ConnectionLimits, LoginErrorKind};
 use tokenkeep::clock;
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::settings;
@@ -182,7 +182,7 @@ async fn login_uses_a_fresh_connection_and_is_sent_once() {
             let (server, client) = started(protocol, react).await;
             query(&client, Connection::Pooled).await;
             let fault = client.login(&"key".into(), 60, AMPLE).await.expect_err("no response");
-            assert_eq!(fault.kind, LoginFaultKind::Unavailable);
+            assert_eq!(fault.kind, LoginErrorKind::Unavailable);
             assert_eq!(server.connections_used(), [1, 2], "{protocol:?}");
         }
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokenkeep::api::{Client, LoginFaultKind};
+use tokenkeep::api::{Client, LoginErrorKind};
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -200,7 +200,7 @@ async fn login_and_fresh_query_are_sent_once_whatever_the_server_does_with_them(
     ] {
         let (client, requests, _accepting) = started(react).await;
         let fault = client.login(&"key".into(), 60, AMPLE).await.expect_err("no response");
-        assert_eq!(fault.kind, LoginFaultKind::Unavailable);
+        assert_eq!(fault.kind, LoginErrorKind::Unavailable);
         unavailable(client.query(&value(), AMPLE, Connection::Fresh).await);
         assert_eq!(seen(&requests), [1, 2]);
     }

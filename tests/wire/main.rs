@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokenkeep::api::Client;
 use tokenkeep::lifecycle::Renewal;
-use tokenkeep::outcome::{Fault, Outcome};
+use tokenkeep::outcome::{CallError, Outcome};
 use tokenkeep::secret::TokenValue;
 use tokenkeep::settings::Server;
 
@@ -51,14 +51,14 @@ fn client(url: &str) -> Client {
     Client::new(&server(url)).expect("a client")
 }
 
-fn unavailable(outcome: Outcome) -> Fault {
+fn unavailable(outcome: Outcome) -> CallError {
     match outcome {
         Outcome::Unavailable(fault) => fault,
         other => panic!("not unavailable: {other:?}"),
     }
 }
 
-fn misconfigured(outcome: Outcome) -> Fault {
+fn misconfigured(outcome: Outcome) -> CallError {
     match outcome {
         Outcome::Misconfigured(fault) => fault,
         other => panic!("not misconfigured: {other:?}"),

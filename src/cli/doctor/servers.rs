@@ -10,7 +10,7 @@ use super::diagnosis::Diagnosis;
 use super::files::Value;
 use crate::api::Client;
 use crate::cli::wording::words;
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
 
@@ -109,7 +109,7 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
 }
 
 /// Reports a token that the server does not accept.
-fn dead(server: &str, value: &Value, fault: &Fault, diagnosis: &Diagnosis) {
+fn dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagnosis) {
     let (token, upkeep) = (&value.token.name, &value.token.upkeep);
     let text = format!("[server.{server}] token {token}: {}", said(fault));
     match (&value.token.source, &upkeep.reauth) {
@@ -128,7 +128,7 @@ fn dead(server: &str, value: &Value, fault: &Fault, diagnosis: &Diagnosis) {
 }
 
 /// What the server said, or why there was no response.
-fn said(fault: &Fault) -> String {
+fn said(fault: &CallError) -> String {
     let detail = fault.detail.as_ref().map(|detail| format!(" (the server says: {detail})"));
     format!("{}{}", fault.error, detail.unwrap_or_default())
 }

@@ -16,10 +16,10 @@ use super::said;
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{
-    Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, Reading, Renewal, Schedule,
-    Share, Standing, Token, step,
+    Action, CheckResult, Context, Event, Fraction, Method, Notice, Policy, RandomFraction, Reading,
+    Renewal, Resource, Schedule, Token, Validity, transition,
 };
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::time::Moment;
@@ -49,15 +49,15 @@ pub(super) enum End {
     /// It lives; no more was asked for.
     Alive(Reading),
     /// It is dead, in this word.
-    Dead(&'static str, Fault),
+    Dead(&'static str, CallError),
     /// This call renews.
     RenewsBy(Method),
     /// No permitted call renews; a renewing call that was tried may have been refused.
-    NothingRenews { reading: Reading, refused: Option<Fault> },
+    NothingRenews { reading: Reading, refused: Option<CallError> },
     /// Somebody has to mend something first.
-    Misconfigured(Fault),
+    Misconfigured(CallError),
     /// No conclusion can be drawn.
-    NoAnswer(Fault),
+    NoAnswer(CallError),
     /// The last reported life has passed with no further answer.
     OutOfTime,
     /// The answers make no sense together.
@@ -74,7 +74,7 @@ pub(super) struct Experiment {
     token: Token,
     calls: u32,
     /// A renewing call was refused for what it is.
-    refused: Option<Fault>,
+    refused: Option<CallError>,
     end: Option<End>,
     progress: Progress,
 }
@@ -114,7 +114,7 @@ impl Experiment {
     /// Goes on until there is an end, and all that was renewed under another value is stored.
     pub(super) async fn run(&mut self) -> Result<End, Failure> {
         loop {
-            let store = self.token.due_for(Need::Nothing);
+            let store = self.token.due_for(Resource::None);
             if store.is_none()
                 && let Some(end) = self.end.take()
             {
@@ -122,38 +122,38 @@ impl Experiment {
                 return Ok(end);
             }
             let now = clock::now();
-            if self.token.next_alarm().is_some_and(|at| at <= now) {
-                self.step(Event::Woke)?;
+            if self.token.next_deadline_warning().is_some_and(|at| at <= now) {
+                self.step(Event::TimerFired)?;
                 continue;
             }
-            let (need, due) = match (store, self.token.due_for(Need::Server)) {
+            let (resource, due) = match (store, self.token.due_for(Resource::Server)) {
                 (Some(store), call) if call.is_none_or(|call| store <= call) => {
-                    (Need::Nothing, store)
+                    (Resource::None, store)
                 }
-                (_, Some(call)) => (Need::Server, call),
+                (_, Some(call)) => (Resource::Server, call),
                 _ => return Ok(End::Undecided),
             };
             if due <= now {
-                self.act(need).await?;
+                self.act(resource).await?;
             } else {
                 self.progress.waiting(due.since(now));
-                let alarm = self.token.next_alarm().unwrap_or(Moment::NEVER);
+                let alarm = self.token.next_deadline_warning().unwrap_or(Moment::NEVER);
                 sleep(due.min(alarm).since(now).min(TICK)).await;
             }
         }
     }
 
-    async fn act(&mut self, need: Need) -> Result<(), Failure> {
-        match self.step(Event::Admitted(need))? {
-            Some(Effect::Ask { method, timeout, connection, .. }) => {
+    async fn act(&mut self, resource: Resource) -> Result<(), Failure> {
+        match self.step(Event::Admitted(resource))? {
+            Some(Action::Check { method, timeout, connection, .. }) => {
                 self.ask(method, timeout, connection).await
             }
-            Some(Effect::Store { .. }) => {
+            Some(Action::Persist { .. }) => {
                 let stored = replace(&self.file, &self.value);
                 let stored = stored.map_err(|fault| fault.to_string().into());
-                self.step(Event::Stored(stored)).map(drop)
+                self.step(Event::PersistFinished(stored)).map(drop)
             }
-            Some(Effect::Reauth { .. } | Effect::Revoke { .. }) | None => Ok(()),
+            Some(Action::Reauth { .. } | Action::Revoke { .. }) | None => Ok(()),
         }
     }
 
@@ -185,7 +185,12 @@ impl Experiment {
         if let (true, Method::Renew, Outcome::Misconfigured(fault)) = (known, method, &outcome) {
             self.refused = Some(fault.clone());
         }
-        self.step(Event::Answered(Answer { sent, received, outcome: outcome.clone(), replaced }))?;
+        self.step(Event::CheckFinished(CheckResult {
+            sent,
+            received,
+            outcome: outcome.clone(),
+            replaced,
+        }))?;
         let end = self.conclude(outcome, known);
         self.end = self.end.take().or(end);
         if self.prove && self.end.is_none() {
@@ -196,10 +201,10 @@ impl Experiment {
 
     /// The end, where an answer alone is the result. `known`: the token was found alive before.
     fn conclude(&self, outcome: Outcome, known: bool) -> Option<End> {
-        match (self.token.standing(), outcome) {
-            (Standing::Expired, Outcome::Expired(fault)) => Some(End::Dead("expired", fault)),
-            (Standing::Rejected, Outcome::Rejected(fault)) => Some(End::Dead("rejected", fault)),
-            (Standing::Alive(reading), _) if !self.prove => Some(End::Alive(reading)),
+        match (self.token.validity(), outcome) {
+            (Validity::Expired, Outcome::Expired(fault)) => Some(End::Dead("expired", fault)),
+            (Validity::Rejected, Outcome::Rejected(fault)) => Some(End::Dead("rejected", fault)),
+            (Validity::Alive(reading), _) if !self.prove => Some(End::Alive(reading)),
             (_, Outcome::Misconfigured(fault)) if !known => Some(End::Misconfigured(fault)),
             (_, Outcome::Throttled { fault, .. } | Outcome::Unavailable(fault)) if !known => {
                 Some(End::NoAnswer(fault))
@@ -209,7 +214,7 @@ impl Experiment {
     }
 
     fn announce_wait(&self) -> Result<(), Failure> {
-        let due = self.token.due_for(Need::Server).unwrap_or_default();
+        let due = self.token.due_for(Resource::Server).unwrap_or_default();
         let wait = due.since(clock::now());
         if wait < TICK / 10 {
             return Ok(());
@@ -223,16 +228,17 @@ impl Experiment {
         ))
     }
 
-    fn step(&mut self, event: Event) -> Result<Option<Effect>, Failure> {
-        let draw = Draw::new(fastrand::f64());
-        let context = Context { policy: &self.policy, renews_by: None, draw, in_doubt: false };
+    fn step(&mut self, event: Event) -> Result<Option<Action>, Failure> {
+        let draw = RandomFraction::new(fastrand::f64());
+        let context =
+            Context { policy: &self.policy, renews_by: None, draw, server_in_doubt: false };
         let mut notices = Vec::new();
-        let (token, effect) = step(self.token, event, clock::now(), &context, &mut notices);
+        let (token, action) = transition(self.token, event, clock::now(), &context, &mut notices);
         self.token = token;
         for notice in notices {
             self.heed(notice)?;
         }
-        Ok(effect)
+        Ok(action)
     }
 
     fn heed(&mut self, notice: Notice) -> Result<(), Failure> {
@@ -271,7 +277,7 @@ fn schedule(remaining: Duration, took: Duration) -> Schedule {
     let wait = least.max(remaining.mul_f64(SHORTEST_SHARE) + took);
     let share = wait.as_secs_f64() / remaining.as_secs_f64().max(f64::MIN_POSITIVE);
     let share = share.clamp(SHORTEST_SHARE, LONGEST_SHARE);
-    let shares = (Share::try_new(share), Share::try_new(0.0));
+    let shares = (Fraction::try_new(share), Fraction::try_new(0.0));
     let (Ok(check_after), Ok(jitter)) = shares else { return Schedule::default() };
     let retries = (RETRY_INITIAL, RETRY_MAX);
     Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()

@@ -16,7 +16,7 @@ use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print, runti
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
-use crate::outcome::Fault;
+use crate::outcome::CallError;
 use crate::settings::{Source, lone_server};
 use crate::token_file::read;
 
@@ -115,7 +115,7 @@ pub(super) fn run(probe: Probe) -> Result<(), Failure> {
 
 /// What is left, and until when.
 fn alive(reading: &Reading) -> String {
-    let left = reading.bound().since(clock::now());
+    let left = reading.expiry().since(clock::now());
     let wall = clock::wall_clock();
     let end =
         jiff::SignedDuration::try_from(left).ok().and_then(|left| wall.checked_add(left).ok());
@@ -124,7 +124,7 @@ fn alive(reading: &Reading) -> String {
 }
 
 /// What the server said, or why it said nothing.
-fn said(fault: &Fault) -> String {
+fn said(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
     let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));
     error + &detail.unwrap_or_default()
@@ -146,8 +146,8 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
     }
 }
 
-fn nothing_renews(reading: &Reading, refused: Option<&Fault>, renewal: Renewal) -> String {
-    let left = words(reading.bound().since(clock::now()));
+fn nothing_renews(reading: &Reading, refused: Option<&CallError>, renewal: Renewal) -> String {
+    let left = words(reading.expiry().since(clock::now()));
     let end = format!(
         "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \
          end with `reauth_before`)"

@@ -14,8 +14,8 @@ use crate::daemon::tokens::{
     ConfigDiff, ServerClients, ServerHandle, TokenConfig, TokenEntry, TokenOrigin, Tokens,
 };
 use crate::events::Journal;
-use crate::keeper::TokenSpec;
 use crate::lifecycle::Policy;
+use crate::scheduler::TokenSpec;
 use crate::settings::Settings;
 
 /// Where an application is.
@@ -157,13 +157,13 @@ pub(super) fn release_unused(settings: &Settings, tokens: &mut Tokens, metrics: 
         let Some(ServerHandle { settings: server, .. }) = tokens.registry.find_server(id) else {
             continue;
         };
-        if tokens.scheduler.census_of(id).total() > 0 {
+        if tokens.scheduler.state_counts_of(id).total() > 0 {
             debug_assert!(false, "every token is on a configured server");
             continue;
         }
         let is_renamed = !servers.iter().any(|configured| configured.name == server.name);
         if is_renamed && let Some(writer) = tokens.recorder.shared_writer() {
-            writer.forget_lesson(&server.name);
+            writer.delete_renewal_method(&server.name);
         }
         metrics.forget_server(id, is_renamed.then_some(&server.name));
         tokens.remove_server(id);

@@ -5,7 +5,7 @@ use crate::api::{Client, ClientError};
 use crate::daemon::DaemonError;
 use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, error_text};
-use crate::keeper::ServerId;
+use crate::scheduler::ServerId;
 use crate::settings::{Place, Server, Settings, Warning, WarningKind};
 
 /// An attempt to build a client: for which server, as it was configured then.

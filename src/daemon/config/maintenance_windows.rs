@@ -21,7 +21,7 @@ const ROUNDING: Duration = Duration::from_millis(1);
 pub(crate) fn close(tokens: &mut Tokens, now: Moment) {
     for (id, reauth) in tokens.registry.reauths() {
         let left = time_left(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
-        tokens.scheduler.close_reauth(id, now + left.min(MAX_CLOSED));
+        tokens.scheduler.pause_reauth(id, now + left.min(MAX_CLOSED));
     }
 }
 

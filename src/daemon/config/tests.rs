@@ -97,7 +97,7 @@ async fn large_reload_is_applied_in_steps_and_removes_tokens_first() {
     assert_eq!(world.names(), [0, TOKENS]);
     assert_eq!(world.has_servers(), [false, true]);
     assert!(outcome.try_recv().unwrap().unwrap().applied);
-    assert_eq!(world.tokens.scheduler.servers_known(), 1);
+    assert_eq!(world.tokens.scheduler.server_count(), 1);
 }
 
 #[tokio::test]
@@ -112,8 +112,8 @@ async fn servers_are_released_only_when_no_action_is_pending() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = renaming(folder.path());
     let server = world.tokens.registry.server_of("a").unwrap();
-    let notice = crate::keeper::ServerNotice::Recovered { tokens: 1 };
-    world.tokens.actions.push(crate::keeper::Output::Server(server, notice));
+    let notice = crate::scheduler::ServerNotice::Recovered { tokens: 1 };
+    world.tokens.actions.push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
     while world.step() {}
     assert_eq!(world.has_servers(), [true, true]);
     world.tokens.actions.clear();
@@ -153,9 +153,9 @@ async fn servers_and_reauth_methods_known_are_the_configured_ones() {
             world.step();
             world.tokens.actions.clear();
         }
-        assert_eq!(world.tokens.scheduler.servers_known(), 1);
+        assert_eq!(world.tokens.scheduler.server_count(), 1);
         assert_eq!(world.tokens.registry.reauths().count(), 1);
         // A command of the configuration before may still be running.
-        assert!(world.tokens.scheduler.reauths_known() <= 2);
+        assert!(world.tokens.scheduler.reauth_count() <= 2);
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, Vie
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::lifecycle::{Request, Standing};
+use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
 use crate::settings::Reader;
 use crate::time::{Moment, whole_millis};
@@ -38,7 +38,9 @@ impl ControlQueue {
     /// Executes a command. A client that is gone is not answered.
     pub(super) fn handle_command(&mut self, command: Command, parts: &mut Parts<'_>) {
         match command {
-            Command::Act { request: Request::Reauth, reply, .. } if parts.config.is_stopping() => {
+            Command::Act { request: OperatorRequest::Reauth, reply, .. }
+                if parts.config.is_stopping() =>
+            {
                 drop(reply.send(Err(stopping())));
             }
             Command::Reload { reply, .. } if parts.config.is_stopping() => {
@@ -126,7 +128,7 @@ impl Parts<'_> {
         }
     }
 
-    fn act(&mut self, name: &str, request: Request, caller: Caller) -> Result<(), Problem> {
+    fn act(&mut self, name: &str, request: OperatorRequest, caller: Caller) -> Result<(), Problem> {
         if !caller.may_act() {
             return Err(forbidden());
         }
@@ -160,12 +162,12 @@ impl Parts<'_> {
             Some((token, entry.value(token.active_slot()).map(ValueRef::to_value)))
         });
         let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
-        let lack = match (token.standing(), value) {
-            (Standing::Expired, _) => "the token has expired",
-            (Standing::Rejected, _) => "the server has rejected the token, or it was revoked",
+        let lack = match (token.validity(), value) {
+            (Validity::Expired, _) => "the token has expired",
+            (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
             (_, None) => "the token has no value",
             (_, Some(value)) => {
-                let verified = token.bound().is_some_and(|bound| bound > clock::now());
+                let verified = token.expiry().is_some_and(|bound| bound > clock::now());
                 return Ok(Handed { value, verified });
             }
         };
@@ -232,12 +234,12 @@ fn stopping() -> Problem {
     Problem::new(ProblemKind::Conflict, "tokenkeep is stopping")
 }
 
-const fn word(request: Request) -> &'static str {
+const fn word(request: OperatorRequest) -> &'static str {
     match request {
-        Request::Check => "check",
-        Request::Reauth => "reauth",
-        Request::Pause => "pause",
-        Request::Resume => "resume",
-        Request::Revoke => "revoke",
+        OperatorRequest::Check => "check",
+        OperatorRequest::Reauth => "reauth",
+        OperatorRequest::Pause => "pause",
+        OperatorRequest::Resume => "resume",
+        OperatorRequest::Revoke => "revoke",
     }
 }

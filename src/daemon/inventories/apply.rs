@@ -9,9 +9,9 @@ use std::thread;
 use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, read, table_name};
 use crate::daemon::tokens::{ConfigDiff, InventoryId, TokenConfig, TokenOrigin, Tokens};
 use crate::events::Journal;
-use crate::inventory::Bundle;
-use crate::keeper::{TokenId, TokenSpec};
+use crate::inventory::Batch;
 use crate::lifecycle::Policy;
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
 
 /// Tokens of an inventory that a reload replaces or removes, one by one.
@@ -149,7 +149,7 @@ impl Inventories {
     }
 
     /// Makes room for all tokens of an inventory at once, by its first part.
-    fn reserve(&self, id: InventoryId, part: &Bundle, tokens: &mut Tokens) {
+    fn reserve(&self, id: InventoryId, part: &Batch, tokens: &mut Tokens) {
         if let Some(inventory) = self.by_id.get(&id)
             && tokens.inventory_counts.tokens(id) == 0
             && let InventorySource::File { path, .. } = &inventory.settings.source
@@ -157,7 +157,7 @@ impl Inventories {
         {
             let more = part.estimate(file.len());
             tokens.registry.reserve(more);
-            tokens.scheduler.expect_tokens(usize::try_from(more).unwrap_or(0));
+            tokens.scheduler.reserve(usize::try_from(more).unwrap_or(0));
         }
     }
 }

@@ -13,20 +13,20 @@ use tokio::time::sleep;
 use super::{Inventories, InventoryEvent};
 use crate::daemon::tasks::blocking::{REREADS, blocking_among, with_disk_timeout};
 use crate::daemon::tokens::{InventoryId, Tokens};
-use crate::inventory::Stamp;
-use crate::keeper::Ticket;
-use crate::lifecycle::Answer;
+use crate::inventory::FileStamp;
+use crate::lifecycle::CheckResult;
+use crate::scheduler::Ticket;
 use crate::settings::InventorySource;
 use crate::token_file::DISK_PATIENCE;
 
 /// A response that calls a value dead.
-pub(crate) type Death = (Ticket, Answer);
+pub(crate) type Death = (Ticket, CheckResult);
 
 /// The result of comparing an inventory's file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Compared {
     /// The stamp of the file; `None` if there is no file.
-    Found(Option<Stamp>),
+    Found(Option<FileStamp>),
     /// The disk did not respond in time.
     TimedOut,
 }
@@ -88,7 +88,7 @@ impl Inventories {
         let Some(path) = path else { return act_on(deaths, tokens) };
         waiting.comparing = deaths;
         self.tasks.spawn(async move {
-            let stamp = blocking_among(&REREADS, move || Stamp::of(&path));
+            let stamp = blocking_among(&REREADS, move || FileStamp::of(&path));
             let compared =
                 with_disk_timeout(stamp).await.map_or(Compared::TimedOut, Compared::Found);
             Some(InventoryEvent::Compared(id, compared))

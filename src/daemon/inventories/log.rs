@@ -3,7 +3,7 @@
 use super::NameConflict;
 use crate::daemon::tokens::ChangeCounts;
 use crate::events::{Fields, Given, Journal, Name, Severity};
-use crate::inventory::{BadLines, InventoryFault, Place};
+use crate::inventory::{BadEntries, EntryLocation, InventoryError};
 use crate::settings::Inventory;
 use crate::time::Moment;
 
@@ -38,7 +38,7 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// Logs that an inventory cannot be read, with the bad lines if they are the reason.
-    pub(super) fn unread(&mut self, tokens: u64, fault: &InventoryFault) {
+    pub(super) fn unread(&mut self, tokens: u64, fault: &InventoryError) {
         if let Some(bad) = fault.bad() {
             self.bad_lines(bad);
         }
@@ -55,12 +55,12 @@ impl Report<'_> {
     }
 
     /// Logs the lines that were skipped: the first ones one by one, then a count.
-    pub(super) fn bad_lines(&mut self, bad: &BadLines) {
+    pub(super) fn bad_lines(&mut self, bad: &BadEntries) {
         let message = "a line of the inventory is bad, and skipped";
         for bad in &bad.first {
             let place = match &bad.place {
-                Place::Line(line) => self.inventory.place("", *line),
-                Place::File(name) => self.inventory.place(name, 0),
+                EntryLocation::Line(line) => self.inventory.place("", *line),
+                EntryLocation::File(name) => self.inventory.place(name, 0),
             };
             self.warn(message, &place, &bad.fault.to_string(), None);
         }

@@ -26,8 +26,8 @@ use self::death_checks::{Compared, DeathChecks};
 use super::tasks::blocking::blocking;
 use super::tokens::{InventoryId, TokenBitSet, TokenConfig, Tokens};
 use crate::events::{Given, Journal};
-use crate::inventory::{BadLines, Bundle, InventoryFault, Reading, Stamp, is_passed_by};
-use crate::keeper::{TokenId, TokenSpec};
+use crate::inventory::{BadEntries, Batch, FileStamp, InventoryError, ReadSummary, is_ignored};
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
 use crate::token_file::{Touched, Watcher};
 
@@ -55,9 +55,9 @@ pub(crate) struct InventoryState {
     /// Whether a warning about the source was logged.
     is_warned: bool,
     /// The file's stamp when it was last read.
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     /// The file's stamp when its errors were last logged.
-    reported: Option<Stamp>,
+    reported: Option<FileStamp>,
     /// The errors that were logged.
     given: Given,
     /// The inventory was once read from beginning to end, and had tokens.
@@ -94,8 +94,8 @@ struct ReadPass {
     /// Names that another token has, and how many there are.
     conflicts: (Vec<NameConflict>, u64),
     /// Lines with names that earlier lines have.
-    repeats: BadLines,
-    end: Option<Result<Reading, InventoryFault>>,
+    repeats: BadEntries,
+    end: Option<Result<ReadSummary, InventoryError>>,
 }
 
 /// A name that is listed twice.
@@ -113,9 +113,9 @@ pub(crate) enum InventoryEvent {
     /// Its file, or files in its directory, may have changed.
     Touched(InventoryId, Touched),
     /// A part was read.
-    Part(InventoryId, u64, Bundle),
+    Part(InventoryId, u64, Batch),
     /// A read has ended.
-    End(InventoryId, u64, Result<Reading, InventoryFault>),
+    End(InventoryId, u64, Result<ReadSummary, InventoryError>),
     /// Whether the file is still the one that an inconclusive read has read.
     Settled(InventoryId, u64, bool),
     /// The file was compared before deaths are acted on.
@@ -292,7 +292,7 @@ impl Inventories {
             match token.filter(|token| tokens.registry.is_listed_by(*token, id)) {
                 Some(token) => known.push(token),
                 None if name.as_encoded_bytes().starts_with(KUBERNETES_LINK) => all = true,
-                None if is_passed_by(&name) => {}
+                None if is_ignored(&name) => {}
                 None => drop(new.insert(name)),
             }
         }
@@ -327,17 +327,17 @@ impl Inventories {
     }
 
     /// Checks after a time whether an inventory's file is still the one that was read.
-    fn settle(&mut self, id: InventoryId, pass: u64, read: Option<Stamp>) {
+    fn settle(&mut self, id: InventoryId, pass: u64, read: Option<FileStamp>) {
         let Some(inventory) = self.by_id.get(&id) else { return };
         let InventorySource::File { path, .. } = &inventory.settings.source else { return };
         let (before_path, path) = (path.clone(), path.clone());
         self.tasks.spawn(async move {
             let before = match read {
-                None => blocking(move || Stamp::of(&before_path)).await,
+                None => blocking(move || FileStamp::of(&before_path)).await,
                 read => read,
             };
             sleep(SETTLING).await;
-            let is_same = blocking(move || Stamp::of(&path)).await == before;
+            let is_same = blocking(move || FileStamp::of(&path)).await == before;
             Some(InventoryEvent::Settled(id, pass, is_same))
         });
     }

@@ -12,8 +12,8 @@ use crate::daemon::tasks::SECOND_READ_DELAY;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::InventoryId;
 use crate::inventory::{
-    Bundle, Bundles, InventoryFault, Listed, Reading, Repeats, read_command, read_file,
-    read_folder, read_names,
+    Batch, Batches, DuplicatePolicy, InventoryEntry, InventoryError, ReadSummary, read_command,
+    read_directory, read_file, read_names,
 };
 use crate::settings::InventorySource;
 use crate::token_file::SourceFaultKind;
@@ -24,11 +24,11 @@ pub(super) async fn read(
     names: Option<BTreeSet<OsString>>,
     (id, pass): (InventoryId, u64),
     sender: &Sender<InventoryEvent>,
-) -> Result<Reading, InventoryFault> {
+) -> Result<ReadSummary, InventoryError> {
     let (found, reading) = match (source, names) {
         (InventorySource::Dir(path), Some(names)) => {
             let read = move || {
-                let (mut found, mut half_written) = (Bundles::default(), false);
+                let (mut found, mut half_written) = (Batches::default(), false);
                 let reading = read_names(&path, &names, &mut |listed| {
                     half_written |= may_be_half_written(&listed);
                     found.add(listed);
@@ -66,19 +66,19 @@ pub(super) async fn read(
 /// Reads a file or a directory, and passes it on in parts. Blocks. A command has its own reader.
 pub(super) fn read_in_parts(
     source: &InventorySource,
-    mut pass_on: impl FnMut(Bundle) -> ControlFlow<()>,
-) -> Result<Reading, InventoryFault> {
-    let mut part = Bundle::default();
-    let mut sink = |listed: Listed<'_>| {
+    mut pass_on: impl FnMut(Batch) -> ControlFlow<()>,
+) -> Result<ReadSummary, InventoryError> {
+    let mut part = Batch::default();
+    let mut sink = |listed: InventoryEntry<'_>| {
         part.add(listed);
         if part.is_full() { pass_on(std::mem::take(&mut part)) } else { ControlFlow::Continue(()) }
     };
     let end = match source {
         InventorySource::File { path, strict } => {
-            read_file(path, *strict, Repeats::HandedOver, &mut sink)
+            read_file(path, *strict, DuplicatePolicy::PassOn, &mut sink)
         }
-        InventorySource::Dir(path) => read_folder(path, &mut sink),
-        InventorySource::Command { .. } => return Ok(Reading::default()),
+        InventorySource::Dir(path) => read_directory(path, &mut sink),
+        InventorySource::Command { .. } => return Ok(ReadSummary::default()),
     };
     // A receiver that wants no more parts also refuses the last one.
     let _ = pass_on(part);
@@ -86,6 +86,6 @@ pub(super) fn read_in_parts(
 }
 
 /// Whether a file may be in the middle of being written.
-fn may_be_half_written(listed: &Listed<'_>) -> bool {
+fn may_be_half_written(listed: &InventoryEntry<'_>) -> bool {
     listed.value.as_ref().is_err_and(|error| matches!(error.kind, SourceFaultKind::Empty))
 }

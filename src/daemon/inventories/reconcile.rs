@@ -14,8 +14,10 @@ use crate::clock;
 use crate::daemon::notices;
 use crate::daemon::tokens::{ChangeCounts, InventoryId, TokenOrigin, Tokens};
 use crate::events::Journal;
-use crate::inventory::{Bundle, InventoryFault, LineFault, Listed, Place, Reading, TOLD_SINGLY};
-use crate::keeper::TokenId;
+use crate::inventory::{
+    Batch, EntryLocation, InventoryEntry, InventoryError, LineError, MAX_DETAILED, ReadSummary,
+};
+use crate::scheduler::TokenId;
 use crate::settings::InventorySource;
 
 /// Inconclusive reads in a row, one a second, until a read is applied without removing tokens: a
@@ -27,12 +29,12 @@ impl Inventories {
     pub(super) fn apply_part(
         &mut self,
         id: InventoryId,
-        part: Bundle,
+        part: Batch,
         tokens: &mut Tokens,
         log: &mut Journal,
     ) {
         let mut known = tokens.registry.ids_of(part.names()).into_iter();
-        let _ = part.hand_over(&mut |listed| {
+        let _ = part.pass_on(&mut |listed| {
             // A name that this part has added is listed twice.
             let token = known.next().flatten().or_else(|| tokens.registry.id_of(listed.name));
             self.on_listed(id, listed, token, (tokens, log));
@@ -44,11 +46,11 @@ impl Inventories {
     fn on_listed(
         &mut self,
         id: InventoryId,
-        listed: Listed<'_>,
+        listed: InventoryEntry<'_>,
         known: Option<TokenId>,
         (tokens, log): (&mut Tokens, &mut Journal),
     ) {
-        let Listed { name, value, warnings, line } = listed;
+        let InventoryEntry { name, value, warnings, line } = listed;
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut inventory.pass else { return };
         let Some(token) = known else {
@@ -64,8 +66,8 @@ impl Inventories {
             return self.on_name_conflict(id, name, line, tokens, token);
         }
         if line > 0 && pass.seen.contains(token) {
-            let error = LineFault::Duplicate { line: entry.line() };
-            return pass.repeats.add(Place::Line(line), error);
+            let error = LineError::Duplicate { line: entry.line() };
+            return pass.repeats.add(EntryLocation::Line(line), error);
         }
         pass.seen.insert(token);
         let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value));
@@ -104,7 +106,7 @@ impl Inventories {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &mut inventory.pass else { return };
         pass.conflicts.1 += 1;
-        if pass.conflicts.0.len() < TOLD_SINGLY {
+        if pass.conflicts.0.len() < MAX_DETAILED {
             let place = inventory.settings.place(name, line);
             pass.conflicts.0.push(NameConflict { name: name.into(), place, owner });
         }
@@ -127,10 +129,10 @@ impl Inventories {
         &mut self,
         id: InventoryId,
         number: u64,
-        end: Result<Reading, InventoryFault>,
+        end: Result<ReadSummary, InventoryError>,
     ) {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
-        if let Ok(Reading { stamp: Some(stamp), .. }) = &end {
+        if let Ok(ReadSummary { stamp: Some(stamp), .. }) = &end {
             inventory.stamp = Some(*stamp);
         }
         if let Some(pass) = inventory.pass.as_mut().filter(|pass| pass.number == number) {
@@ -223,7 +225,7 @@ impl Inventories {
                 }
                 log_changes(report.journal, settings, id, tokens, !pass.partial);
             }
-            Some(Err(InventoryFault::Unwanted)) | None => {}
+            Some(Err(InventoryError::Cancelled)) | None => {}
             Some(Err(error)) => report.unread(had, &error),
         }
         report.conflicts(&pass.conflicts);

@@ -31,8 +31,10 @@ fn daemon(folder: &Path, tokens: usize) -> Daemon {
 /// The ticket of the last action that is pending.
 fn pending_action(daemon: &Daemon) -> Ticket {
     let mut pending = daemon.tokens.actions.iter().rev().filter_map(|output| match output {
-        Output::Effect(ticket, _) => Some(*ticket),
-        Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+        SchedulerOutput::Action(ticket, _) => Some(*ticket),
+        SchedulerOutput::TokenNotice(..)
+        | SchedulerOutput::ServerNotice(..)
+        | SchedulerOutput::ReauthExhausted { .. } => None,
     });
     pending.next().expect("an action")
 }

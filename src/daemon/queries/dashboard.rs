@@ -7,7 +7,7 @@ use super::views::{View, counted, level};
 use crate::control::Reply;
 use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
 use crate::daemon::tokens::Tokens;
-use crate::lifecycle::Glance;
+use crate::lifecycle::TokenSummary;
 
 /// Rows that are written in one step: each copies a name.
 const ROWS: usize = 1_024;
@@ -45,7 +45,7 @@ impl DashboardQuery {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn visit(&mut self, summary: Glance, key: u32) {
+    pub(crate) fn visit(&mut self, summary: TokenSummary, key: u32) {
         if let Stage::Finding(worst) = &mut self.stage {
             worst.visit(rank(summary, key));
         }
@@ -85,7 +85,7 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<Row> {
         name: names.then(|| Arc::from(entry.name())),
         server: entry.config().server.index(),
         state: token.state().as_str(),
-        until: token.bound(),
+        until: token.expiry(),
         life_ms: Some(token.life_ms()).filter(|life| *life > 0),
         next_check: scheduler.next_check(id),
     })
@@ -116,7 +116,7 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
         counts[id.index()] = ServerCounts {
             name: server.name.as_str().into(),
             down: !view.tokens.is_available(id),
-            states: counted(&view.tokens.scheduler.census_of(id)),
+            states: counted(&view.tokens.scheduler.state_counts_of(id)),
         };
     }
     counts

@@ -6,8 +6,8 @@ use super::top_k::{SeverityRank, TopK, rank};
 use super::views::View;
 use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
 use crate::daemon::tokens::TokenRegistry;
-use crate::keeper::TokenId;
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
+use crate::scheduler::TokenId;
 use crate::time::Moment;
 
 /// Tokens of the longest page: it takes a millisecond to write.
@@ -109,7 +109,7 @@ impl ListQuery {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn visit(&mut self, id: TokenId, summary: Glance, registry: &TokenRegistry) {
+    pub(crate) fn visit(&mut self, id: TokenId, summary: TokenSummary, registry: &TokenRegistry) {
         if !self.wanted.matches(summary.state, id, registry) {
             return;
         }
@@ -142,7 +142,7 @@ impl ListQuery {
         let (keys, matched, next) = match found {
             Found::Any { keys, .. } => {
                 let last = (State::Alive, Moment::default(), next.saturating_sub(1));
-                let cursor = (next < scheduler.numbers()).then(|| write_cursor(last));
+                let cursor = (next < scheduler.key_limit()).then(|| write_cursor(last));
                 (keys, None, cursor)
             }
             Found::Worst { worst, matched, .. } => {

@@ -17,8 +17,8 @@ use super::views::View;
 use crate::clock;
 use crate::control::Reply;
 use crate::daemon::metrics::Labels;
-use crate::keeper::{ServerId, TokenId};
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
+use crate::scheduler::{ServerId, TokenId};
 use crate::time::Moment;
 
 type Gauges = Family<Labels, Gauge>;
@@ -101,13 +101,13 @@ impl MetricsQuery {
         self.replies.iter().any(|(_, reply)| !reply.is_closed())
     }
 
-    pub(crate) fn visit(&mut self, summary: Glance, server: ServerId) {
-        let Some(bound) = summary.bound else { return };
+    pub(crate) fn visit(&mut self, summary: TokenSummary, server: ServerId) {
+        let Some(expiry) = summary.expiry else { return };
         let server = server.index();
         if self.lives.len() <= server {
             self.lives.resize_with(server + 1, LifeHistogram::default);
         }
-        self.lives[server].add(bound.as_millis().saturating_sub(self.now.as_millis()));
+        self.lives[server].add(expiry.as_millis().saturating_sub(self.now.as_millis()));
     }
 }
 
@@ -150,11 +150,11 @@ impl MetricsQuery {
         for server in &view.settings.servers {
             let Some(id) = view.tokens.registry.server_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
-            let census = view.tokens.scheduler.census_of(id);
+            let state_counts = view.tokens.scheduler.state_counts_of(id);
             for state in State::ALL {
                 let state_label = vec![("state", state.as_str().to_owned())];
                 let labels = [labels.clone(), state_label].concat();
-                tokens.get_or_create(&labels).set(whole(census.of(state)));
+                tokens.get_or_create(&labels).set(whole(state_counts.of(state)));
             }
             available.get_or_create(&labels).set(i64::from(view.tokens.is_available(id)));
             let histogram = self.lives.get(id.index()).cloned().unwrap_or_default();
@@ -194,7 +194,7 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
         let labels = vec![("token", token.name.clone())];
         let lives = matches!(known.state(), State::Alive | State::Retrying);
         alive.get_or_create(&labels).set(i64::from(lives));
-        if let Some(bound) = known.bound() {
+        if let Some(bound) = known.expiry() {
             remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
         }
     }

@@ -220,13 +220,13 @@ impl Scan {
     /// Visits some tokens.
     fn stride(&mut self, view: &View<'_>) {
         let (scheduler, registry) = (&view.tokens.scheduler, &view.tokens.registry);
-        let all = scheduler.numbers();
+        let all = scheduler.key_limit();
         let end = self.next.saturating_add(STRIDE).min(all);
         let mut is_full = self.queries.is_empty();
         while self.next < end && !is_full {
             let key = self.next;
             self.next += 1;
-            let Some((id, summary, server)) = scheduler.glance(key) else { continue };
+            let Some((id, summary, server)) = scheduler.summary(key) else { continue };
             for query in &mut self.queries {
                 match query {
                     Query::List(list) => {

@@ -3,15 +3,15 @@
 //! The cost for a token that is less urgent than those found is a comparison; for any other it is
 //! constant on average, in whatever order the tokens come.
 
-use crate::lifecycle::{Glance, State};
+use crate::lifecycle::{State, TokenSummary};
 use crate::time::Moment;
 
 /// How urgent a token is: the worst state first, then the earliest expiry.
 pub(super) type SeverityRank = (State, Moment, u32);
 
 /// The rank of the token with this key.
-pub(super) fn rank(glance: Glance, key: u32) -> SeverityRank {
-    (glance.state, glance.bound.unwrap_or_default(), key)
+pub(super) fn rank(glance: TokenSummary, key: u32) -> SeverityRank {
+    (glance.state, glance.expiry.unwrap_or_default(), key)
 }
 
 /// The `k` most urgent tokens of those that were visited.

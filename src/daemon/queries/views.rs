@@ -8,8 +8,8 @@ use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
 use crate::events::{Happened, Journal, Severity};
-use crate::keeper::{Census, TokenId};
 use crate::lifecycle::{Method, State};
+use crate::scheduler::{StateCounts, TokenId};
 use crate::settings::Settings;
 use crate::time::{Moment, whole_millis};
 
@@ -32,7 +32,7 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// How many tokens are in each state.
     pub(crate) fn counts(&self) -> Counts {
-        counted(&self.tokens.scheduler.census())
+        counted(&self.tokens.scheduler.state_counts())
     }
 
     /// One token, as a row of a list.
@@ -48,7 +48,7 @@ impl View<'_> {
             server: registry.server(entry.config().server).settings.name.clone(),
             inventory: inventory.map(|inventory| inventory.settings.name.clone()),
             state: token.state().as_str().to_owned(),
-            remaining_ms: token.bound().map(|bound| signed(bound, now)),
+            remaining_ms: token.expiry().map(|bound| signed(bound, now)),
             life_ms: Some(token.life_ms()).filter(|life| *life > 0),
             last_check_ms: reading.map(|reading| whole_millis(now.since(reading.received))),
             next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
@@ -87,9 +87,9 @@ impl View<'_> {
             let id = registry.server_of(&server.name)?;
             Some(ServerView {
                 name: server.name.clone(),
-                tokens: scheduler.census_of(id).total(),
+                tokens: scheduler.state_counts_of(id).total(),
                 available: self.tokens.is_available(id),
-                quiet_ms: whole_millis(scheduler.quiet_until(id).since(now)),
+                quiet_ms: whole_millis(scheduler.throttled_until(id).since(now)),
                 renews_by: renews_by(scheduler.renews_by(id)),
             })
         });
@@ -97,16 +97,16 @@ impl View<'_> {
     }
 }
 
-pub(super) fn counted(census: &Census) -> Counts {
+pub(super) fn counted(state_counts: &StateCounts) -> Counts {
     Counts {
-        total: census.total(),
-        alive: census.of(State::Alive),
-        retrying: census.of(State::Retrying),
-        paused: census.of(State::Paused),
-        unverified: census.of(State::Unverified),
-        expired: census.of(State::Expired),
-        rejected: census.of(State::Rejected),
-        missing: census.of(State::Missing),
+        total: state_counts.total(),
+        alive: state_counts.of(State::Alive),
+        retrying: state_counts.of(State::Retrying),
+        paused: state_counts.of(State::Paused),
+        unverified: state_counts.of(State::Unverified),
+        expired: state_counts.of(State::Expired),
+        rejected: state_counts.of(State::Rejected),
+        missing: state_counts.of(State::Missing),
     }
 }
 

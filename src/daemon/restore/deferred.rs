@@ -7,7 +7,7 @@ use super::restore_lives;
 use crate::clock;
 use crate::daemon::tokens::{InventoryId, RestoreStage, TokenBitSet, Tokens};
 use crate::lifecycle::SourceChange;
-use crate::store::Part;
+use crate::store::LifeBatch;
 use crate::time::Moment;
 use crate::token_file::DISK_PATIENCE;
 
@@ -42,7 +42,7 @@ impl DeferredRestore {
         self.seen = TokenBitSet::default();
         self.due = Some(clock::now() + DISK_PATIENCE);
         match tokens.recorder.shared_writer() {
-            Some(writer) => writer.recall(None),
+            Some(writer) => writer.load_lives(None),
             None => self.end(tokens),
         }
     }
@@ -56,9 +56,9 @@ impl DeferredRestore {
     }
 
     /// Check results were read, with the row to continue at; `None`: all were read.
-    pub(crate) fn on_lives(&mut self, found: Option<(i64, Part)>, tokens: &mut Tokens) {
+    pub(crate) fn on_lives(&mut self, found: Option<(i64, LifeBatch)>, tokens: &mut Tokens) {
         if let (Some((row, part)), Some(writer)) = (found, tokens.recorder.shared_writer()) {
-            writer.recall(Some(row));
+            writer.load_lives(Some(row));
             part.lives(|recalled| {
                 restore_lives(tokens, &mut self.seen, recalled);
             });

@@ -14,9 +14,9 @@ use super::notices;
 use super::tokens::{TokenBitSet, Tokens, window_end};
 use crate::clock;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::Failures;
 use crate::lifecycle::{Method, SourceChange};
-use crate::store::{Count, Counted, Recalled, Store};
+use crate::scheduler::ReauthFailures;
+use crate::store::{Counter, CounterKey, Store, StoredLife};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -92,23 +92,25 @@ impl<'a> Restore<'a> {
     pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut Journal) {
         let (now, wall) = (clock::now(), clock::wall_clock());
         self.read(log, |store, log| {
-            store.counts(|counted, count| match counted {
-                Counted::Token(name) => match tokens.registry.id_of(&name) {
-                    Some(id) => tokens.restore_attempts(id, &count),
+            store.counters(|counted, count| match counted {
+                CounterKey::Token(name) => match tokens.registry.id_of(&name) {
+                    Some(id) => tokens.restore_reauth_attempts(id, &count),
                     None => tokens.recorder.load_count(&name, count),
                 },
-                Counted::Reauth(name) => restore_failures(tokens, log, &name, &count, (now, wall)),
+                CounterKey::Reauth(name) => {
+                    restore_reauth_failures(tokens, log, &name, &count, (now, wall))
+                }
             })
         });
         self.read(log, |store, _| {
             let Tokens { registry, scheduler, .. } = tokens;
             let server = |name: &str| registry.server_of(name);
-            store.lessons(
+            store.renewal_methods(
                 |name| Some(registry.server(server(name)?).settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
                         let method = if renewing { Method::Renew } else { Method::Query };
-                        scheduler.restore_lesson(id, method);
+                        scheduler.restore_renewal_method(id, method);
                     }
                 },
             )
@@ -144,7 +146,7 @@ impl<'a> Restore<'a> {
 
 /// Restores check results. They come with the newest first: results of tokens that were `seen` are
 /// outdated. Returns whether any is of an earlier boot.
-fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[Recalled<'_>]) -> bool {
+fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[StoredLife<'_>]) -> bool {
     let now = clock::now();
     let mut has_rebooted = false;
     let ids = tokens.registry.ids_of(recalled.iter().map(|recalled| recalled.name));
@@ -158,11 +160,11 @@ fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[Recall
     has_rebooted
 }
 
-fn restore_failures(
+fn restore_reauth_failures(
     tokens: &mut Tokens,
     log: &mut Journal,
     name: &str,
-    count: &Count,
+    count: &Counter,
     (now, wall): (Moment, Timestamp),
 ) {
     let Some(id) = tokens.registry.reauth_of(name) else { return };
@@ -171,7 +173,7 @@ fn restore_failures(
         return;
     };
     let count = count.count;
-    tokens.scheduler.restore_failures(id, Failures { window_end, count });
+    tokens.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
     if count >= reauth.max_failures_all.get() {
         notices::reauth(log, now, name, count, whole_millis(window_end.since(now)));
     }

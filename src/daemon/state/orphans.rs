@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::store::{Count, Stored};
+use crate::store::{Counter, StoredValue};
 use crate::time::Moment;
 
 /// Time between two prunings of counts whose window has ended.
@@ -16,21 +16,21 @@ const PRUNING_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug, Default)]
 pub(super) struct OrphanedState {
     values: HashMap<Box<str>, OrphanedValue>,
-    counts: HashMap<Box<str>, Count>,
+    counts: HashMap<Box<str>, Counter>,
     pruned: Moment,
 }
 
 /// The value of a token that is not configured.
 #[derive(Debug)]
 struct OrphanedValue {
-    stored: Stored,
+    stored: StoredValue,
     /// When it is dropped; `None` if an inventory that was not read yet can list the token.
     until: Option<Moment>,
 }
 
 impl OrphanedState {
     /// Keeps the value of a token that is not configured.
-    pub(super) fn keep_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+    pub(super) fn keep_value(&mut self, name: &str, stored: StoredValue, until: Option<Moment>) {
         self.values.insert(name.into(), OrphanedValue { stored, until });
     }
 
@@ -51,12 +51,12 @@ impl OrphanedState {
     }
 
     /// Keeps how many reauth attempts of a token have counted.
-    pub(super) fn keep_count(&mut self, name: &str, count: Count) {
+    pub(super) fn keep_count(&mut self, name: &str, count: Counter) {
         self.counts.insert(name.into(), count);
     }
 
     /// Returns the value of a token that is added, and whether the token was known to be removed.
-    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(Stored, bool)> {
+    pub(super) fn take_value(&mut self, name: &str, now: Moment) -> Option<(StoredValue, bool)> {
         // A million tokens are added at startup, and there are mostly no orphans.
         if self.values.is_empty() {
             return None;
@@ -66,7 +66,7 @@ impl OrphanedState {
     }
 
     /// Returns the attempts of a token that is added.
-    pub(super) fn take_count(&mut self, name: &str) -> Option<Count> {
+    pub(super) fn take_count(&mut self, name: &str) -> Option<Counter> {
         if self.counts.is_empty() { None } else { self.counts.remove(name) }
     }
 
@@ -104,8 +104,8 @@ mod tests {
         Timestamp::from_millisecond(i64::try_from(day * DAY * 1_000).unwrap()).unwrap()
     }
 
-    fn stored() -> Stored {
-        Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None }
+    fn stored() -> StoredValue {
+        StoredValue { value: TokenValue::parse("abc-1").unwrap(), replaces: None }
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn attempts_count_until_their_window_ends() {
         let window_end_ms = wall(2).as_millisecond();
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        let count = Counter { window_end_ms, count: 1, in_a_row: 1 };
         let mut absent = OrphanedState::default();
         absent.keep_count("quotes", count);
         absent.prune(day(11), wall(1));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::orphans::OrphanedState;
 use crate::clock;
 use crate::secret::{TokenValue, ValueRef};
-use crate::store::{Count, Counted, Receipt, Report, Store, Stored, Writer};
+use crate::store::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -58,7 +58,7 @@ impl StateRecorder {
             writer.retain_value(name);
         }
         for name in &outdated {
-            writer.forget_value(name);
+            writer.delete_value(name);
         }
         Ok(())
     }
@@ -79,15 +79,15 @@ impl StateRecorder {
         name: &str,
         value: TokenValue,
         in_source: Option<ValueRef<'_>>,
-    ) -> Option<Receipt> {
+    ) -> Option<WriteReceipt> {
         let in_source = in_source.map(ValueRef::to_value);
-        self.store.as_mut().map(|store| store.keep_value(name, value, in_source))
+        self.store.as_mut().map(|store| store.persist_value(name, value, in_source))
     }
 
     /// Deletes the persisted value of a token.
     pub(crate) fn forget_value(&mut self, name: &str) {
         match (&mut self.store, &mut self.startup) {
-            (Some(store), _) => store.forget_value(name),
+            (Some(store), _) => store.delete_value(name),
             (None, Some(startup)) => startup.outdated.push(name.into()),
             (None, None) => {}
         }
@@ -96,20 +96,20 @@ impl StateRecorder {
     /// Persists a count of attempts or failures.
     pub(crate) fn keep_count(
         &self,
-        counted: Counted,
+        counted: CounterKey,
         window_end: Moment,
         count: u32,
         in_a_row: u32,
     ) {
         if let Some(store) = &self.store {
             let window_end_ms = wall_ms(window_end);
-            store.keep_count(counted, Count { window_end_ms, count, in_a_row });
+            store.persist_counter(counted, Counter { window_end_ms, count, in_a_row });
         }
     }
 
     /// Takes over a persisted value at startup; `until` is set if an earlier run has removed its
     /// token.
-    pub(crate) fn load_value(&mut self, name: &str, stored: Stored, until: Option<Moment>) {
+    pub(crate) fn load_value(&mut self, name: &str, stored: StoredValue, until: Option<Moment>) {
         if let (Some(startup), Some(_)) = (&mut self.startup, until) {
             startup.removed.push(name.into());
         }
@@ -117,28 +117,28 @@ impl StateRecorder {
     }
 
     /// Takes over a persisted count at startup whose token is not there yet.
-    pub(crate) fn load_count(&mut self, name: &str, count: Count) {
+    pub(crate) fn load_count(&mut self, name: &str, count: Counter) {
         self.orphans.keep_count(name, count);
     }
 
     /// Returns the persisted value of a token that is added.
-    pub(crate) fn adopt_value(&mut self, name: &str) -> Option<Stored> {
+    pub(crate) fn adopt_value(&mut self, name: &str) -> Option<StoredValue> {
         let (stored, was_removed) = self.orphans.take_value(name, clock::now())?;
         if was_removed && let Some(store) = &mut self.store {
             // The store may just have deleted it, by the wall clock.
-            let Stored { value, replaces } = stored.clone();
-            drop(store.keep_value(name, value, replaces));
+            let StoredValue { value, replaces } = stored.clone();
+            drop(store.persist_value(name, value, replaces));
         }
         Some(stored)
     }
 
     /// Returns the persisted attempts of a token that is added.
-    pub(crate) fn adopt_count(&mut self, name: &str) -> Option<Count> {
+    pub(crate) fn adopt_count(&mut self, name: &str) -> Option<Counter> {
         self.orphans.take_count(name)
     }
 
     /// Keeps the value of a removed token for [`keep_removed`](Self::keep_removed).
-    pub(crate) fn stash_value(&mut self, name: &str, stored: Stored) {
+    pub(crate) fn stash_value(&mut self, name: &str, stored: StoredValue) {
         let until = clock::now() + self.keep_removed;
         self.orphans.prune_values(clock::now());
         self.orphans.keep_value(name, stored, Some(until));
@@ -169,7 +169,7 @@ impl StateRecorder {
     }
 
     /// The next report of the database's thread. Cancel-safe.
-    pub(crate) async fn report(&mut self) -> Report {
+    pub(crate) async fn report(&mut self) -> StoreReport {
         match &mut self.store {
             Some(store) => store.report().await,
             None => pending().await,
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn stashed_value_is_adopted_by_a_token_of_the_same_name() {
         let mut recorder = StateRecorder::new(Duration::from_secs(60));
-        let stored = Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
+        let stored = StoredValue { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
         recorder.stash_value("quotes", stored.clone());
         assert_eq!(recorder.adopt_value("orders"), None);
         assert_eq!(recorder.adopt_value("quotes"), Some(stored));
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn orphans_do_not_expire_before_the_startup_has_ended() {
         let mut recorder = StateRecorder::new(Duration::ZERO);
-        let stored = Stored { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
+        let stored = StoredValue { value: TokenValue::parse("abc-1").unwrap(), replaces: None };
         recorder.load_value("quotes", stored, None);
         recorder.expire_orphans();
         assert!(recorder.adopt_value("quotes").is_some());

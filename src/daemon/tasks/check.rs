@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::Completion;
 use crate::clock;
 use crate::daemon::tokens::{ReplacedValue, ServerClient};
-use crate::keeper::Ticket;
-use crate::lifecycle::{Answer, Method, Slot};
+use crate::lifecycle::{CheckResult, Method, Slot};
 use crate::outcome::Connection;
+use crate::scheduler::Ticket;
 use crate::secret::TokenValue;
 
 /// Checks a value.
@@ -27,7 +27,7 @@ pub(super) async fn check(
         }
     };
     let replaced = new_value.is_some();
-    let answer = Answer { sent, received: clock::now_ceil(), outcome, replaced };
+    let answer = CheckResult { sent, received: clock::now_ceil(), outcome, replaced };
     let replaced = new_value.map(|to| ReplacedValue { slot, from: value, to });
     Completion::Checked(ticket, answer, replaced)
 }

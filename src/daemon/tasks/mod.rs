@@ -23,22 +23,22 @@ use self::reauth::ReauthRequest;
 use self::task_set::TaskSet;
 use super::tokens::{FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead};
 use super::tokens::{Tokens, WriteOutcome};
-use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Effect, Method};
-use crate::outcome::Fault;
+use crate::lifecycle::{Action, CheckResult, Method};
+use crate::outcome::CallError;
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::StoreFault;
 
 /// The result of a task.
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// A check has ended, with the new value that the response names.
-    Checked(Ticket, Answer, Option<ReplacedValue>),
+    Checked(Ticket, CheckResult, Option<ReplacedValue>),
     /// A re-authentication attempt has ended.
-    Reauthenticated { ticket: Ticket, duration: Duration, output: ReauthOutput },
+    ReauthFinished { ticket: Ticket, duration: Duration, output: ReauthOutput },
     /// A revocation that an operator requested has ended.
-    Revoked(Ticket, Result<(), Fault>),
+    Revoked(Ticket, Result<(), CallError>),
     /// A new value was stored, or not.
     Stored(Ticket, Result<WriteOutcome, StoreFault>),
     /// The file of a value that is kept in the state directory was written, or not.
@@ -47,7 +47,7 @@ pub(crate) enum Completion {
     SourcesRead(Vec<SourceRead>),
     /// The source of a value that the server calls dead was read again, before that is acted on.
     /// `None`: the disk did not respond in time.
-    SourceReread(Ticket, Answer, Option<SourceRead>),
+    SourceReread(Ticket, CheckResult, Option<SourceRead>),
 }
 
 /// All running tasks.
@@ -71,7 +71,7 @@ impl Tasks {
     pub(crate) fn run_action(
         &mut self,
         ticket: Ticket,
-        action: Effect,
+        action: Action,
         tokens: &mut Tokens,
     ) -> Option<()> {
         let Tokens { registry, recorder, watcher, .. } = tokens;
@@ -79,7 +79,7 @@ impl Tasks {
         let server = registry.server(entry.config().server);
         let client = server.client.clone();
         match action {
-            Effect::Ask { method, slot, timeout, connection } => {
+            Action::Check { method, slot, timeout, connection } => {
                 let value = entry.value(slot).map(ValueRef::to_value)?;
                 if entry.inventory().is_none() {
                     watcher.check(ticket.token.key());
@@ -92,7 +92,7 @@ impl Tasks {
                 let check = check::check(ticket, client, method, value, (timeout, connection));
                 set.start(ticket, check);
             }
-            Effect::Reauth { reason, attempt } => {
+            Action::Reauth { reason, attempt } => {
                 let reauth = entry.config().reauth.clone()?;
                 let request = ReauthRequest::new(entry, server, reason, attempt);
                 let lock = self.reauth_locks.get(&*request.name);
@@ -100,11 +100,11 @@ impl Tasks {
                 let attempt = reauth::attempt(ticket, client, reauth, request, (lock, persisted));
                 self.must_finish.start(ticket, attempt);
             }
-            Effect::Revoke { slot, timeout } => {
+            Action::Revoke { slot, timeout } => {
                 let value = entry.value(slot).map(ValueRef::to_value)?;
                 self.must_finish.start(ticket, check::revoke(ticket, client, value, timeout));
             }
-            Effect::Store { slot } => {
+            Action::Persist { slot } => {
                 let value = entry.value(slot)?.to_value();
                 let in_source = entry.in_source();
                 if let Some(path) = entry.file() {
@@ -129,7 +129,12 @@ impl Tasks {
 
     /// Reads the source of a value that the server calls dead. The action has not ended before
     /// its response is acted on.
-    pub(crate) fn reread_source(&mut self, ticket: Ticket, answer: Answer, request: ReadRequest) {
+    pub(crate) fn reread_source(
+        &mut self,
+        ticket: Ticket,
+        answer: CheckResult,
+        request: ReadRequest,
+    ) {
         self.checks.start(ticket, read_sources::reread_source(ticket, answer, request));
     }
 
@@ -137,7 +142,7 @@ impl Tasks {
     pub(crate) fn store_in_state_dir(
         &mut self,
         ticket: Ticket,
-        receipt: Receipt,
+        receipt: WriteReceipt,
         error: StoreFault,
     ) {
         self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));

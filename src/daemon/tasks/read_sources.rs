@@ -8,8 +8,8 @@ use tokio::time::sleep;
 use super::Completion;
 use super::blocking::{REREADS, blocking, blocking_among, with_disk_timeout};
 use crate::daemon::tokens::{ReadRequest, may_be_half_written, read_source};
-use crate::keeper::Ticket;
-use crate::lifecycle::Answer;
+use crate::lifecycle::CheckResult;
+use crate::scheduler::Ticket;
 
 /// Time until a source that was empty or missing is read again.
 pub(crate) const SECOND_READ_DELAY: Duration = Duration::from_millis(400);
@@ -35,7 +35,7 @@ pub(super) async fn read_sources(requests: Vec<ReadRequest>) -> Completion {
 /// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the response is never lost.
 pub(super) async fn reread_source(
     ticket: Ticket,
-    answer: Answer,
+    answer: CheckResult,
     request: ReadRequest,
 ) -> Completion {
     let read = || {

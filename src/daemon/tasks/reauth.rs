@@ -7,15 +7,15 @@ use std::time::Duration;
 use super::Completion;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::keyed_lock::KeyedLock;
-use crate::api::{LoginFault, LoginFaultKind};
+use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::daemon::tokens::read_source;
 use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
 use crate::hook::{self, HookResult, Invocation};
-use crate::keeper::Ticket;
-use crate::lifecycle::{Reason, ReauthFault};
+use crate::lifecycle::{ReauthError, ReauthReason};
+use crate::scheduler::Ticket;
 use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{StoreFault, read_key};
 
 /// What an attempt needs to know about its token.
@@ -26,7 +26,7 @@ pub(super) struct ReauthRequest {
     url: String,
     /// The file of the value, if its source is a file.
     file: Option<PathBuf>,
-    reason: Reason,
+    reason: ReauthReason,
     attempt: u32,
     status: Option<u16>,
     detail: Option<Box<str>>,
@@ -36,13 +36,17 @@ impl ReauthRequest {
     pub(super) fn new(
         entry: TokenEntry<'_>,
         server: &ServerHandle,
-        reason: Reason,
+        reason: ReauthReason,
         attempt: u32,
     ) -> Self {
         let death = match reason {
-            Reason::Expired | Reason::Rejected => entry.death_reason().cloned().unwrap_or_default(),
+            ReauthReason::Expired | ReauthReason::Rejected => {
+                entry.death_reason().cloned().unwrap_or_default()
+            }
             // What the server said of an earlier value is not why this value is replaced.
-            Reason::Missing | Reason::Expiring | Reason::Requested => DeathReason::default(),
+            ReauthReason::Missing | ReauthReason::Expiring | ReauthReason::Requested => {
+                DeathReason::default()
+            }
         };
         Self {
             name: entry.name().into(),
@@ -64,7 +68,7 @@ pub(super) async fn attempt(
     client: ServerClient,
     reauth: Arc<Reauth>,
     request: ReauthRequest,
-    (lock, persisted): (KeyedLock, Option<Receipt>),
+    (lock, persisted): (KeyedLock, Option<WriteReceipt>),
 ) -> Completion {
     let _held = lock.acquire().await;
     if let Some(persisted) = persisted {
@@ -77,7 +81,7 @@ pub(super) async fn attempt(
             log_in(&client, key.clone(), *minutes, timeout).await
         }
     };
-    Completion::Reauthenticated { ticket, duration: clock::now_ceil().since(began), output }
+    Completion::ReauthFinished { ticket, duration: clock::now_ceil().since(began), output }
 }
 
 async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest) -> ReauthOutput {
@@ -109,17 +113,17 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
             "the re-auth command printed nothing; only for a token that has a file of its own \
              may it write that itself, otherwise it is to print the new token",
         ),
-        (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthFault {
+        (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthError {
             exit_status: fault.exit_status(),
             inconclusive: fault.is_inconclusive(),
             error: fault.to_string().into(),
-            ..ReauthFault::default()
+            ..ReauthError::default()
         }),
     }
 }
 
 fn no_value(error: &str) -> ReauthOutput {
-    ReauthOutput::Failed(ReauthFault { error: error.into(), ..ReauthFault::default() })
+    ReauthOutput::Failed(ReauthError { error: error.into(), ..ReauthError::default() })
 }
 
 async fn log_in(
@@ -132,7 +136,7 @@ async fn log_in(
     // Nothing was sent, so the attempt says nothing about the key.
     let no_key = |error: &str| {
         let error = format!("the API key cannot be read: {error}").into();
-        ReauthOutput::Failed(ReauthFault { error, inconclusive: true, ..ReauthFault::default() })
+        ReauthOutput::Failed(ReauthError { error, inconclusive: true, ..ReauthError::default() })
     };
     let key = match with_disk_timeout(key).await {
         Some(Ok(found)) => found.value,
@@ -145,19 +149,19 @@ async fn log_in(
     }
 }
 
-fn failed_login(LoginFault { kind, fault }: LoginFault) -> ReauthFault {
-    ReauthFault {
+fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
+    ReauthError {
         status: fault.status,
         error: fault.error,
         exit_status: None,
-        unavailable: kind == LoginFaultKind::Unavailable && !fault.local,
+        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
         inconclusive: kind.is_inconclusive(),
         retry_after: match kind {
-            LoginFaultKind::Throttled { retry_after } => Some(retry_after),
-            LoginFaultKind::Refused
-            | LoginFaultKind::Misconfigured
-            | LoginFaultKind::Useless
-            | LoginFaultKind::Unavailable => None,
+            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
+            LoginErrorKind::Refused
+            | LoginErrorKind::Misconfigured
+            | LoginErrorKind::Useless
+            | LoginErrorKind::Unavailable => None,
         },
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::Completion;
-use crate::keeper::Ticket;
+use crate::scheduler::Ticket;
 
 /// The end of a task.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use super::Completion;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::keyed_lock::KeyedLock;
 use crate::daemon::tokens::{FileWrite, WriteOutcome, read_source};
-use crate::keeper::Ticket;
+use crate::scheduler::Ticket;
 use crate::secret::TokenValue;
 use crate::settings::{InventorySource, Settings, Source};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{StoreFault, replace};
 
 type FileLock = KeyedLock<Option<TokenValue>>;
@@ -61,7 +61,7 @@ async fn write(
 /// Waits until a value whose file cannot be replaced is durable in the state directory.
 pub(super) async fn store_in_state_dir(
     ticket: Ticket,
-    receipt: Receipt,
+    receipt: WriteReceipt,
     error: StoreFault,
 ) -> Completion {
     let result = match receipt.durable().await {
@@ -120,7 +120,7 @@ fn write_to_file(
 pub(super) async fn store_by_name(
     ticket: Ticket,
     value: TokenValue,
-    receipt: Option<Receipt>,
+    receipt: Option<WriteReceipt>,
 ) -> Completion {
     let result = match receipt {
         Some(receipt) => receipt.durable().await,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::keeper::{ServerId, TokenId};
+use crate::scheduler::{ServerId, TokenId};
 use crate::settings::{Reauth, Source};
 
 /// Where a token is configured, and so where its values are read and written.

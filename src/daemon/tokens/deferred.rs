@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::InventoryId;
-use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
+use crate::scheduler::TokenId;
 use crate::secret::TokenValue;
 
 /// Where an inventory is whose tokens are restored after the startup.

@@ -7,8 +7,8 @@ use super::config_table::{InventoryId, TokenConfig, TokenOrigin};
 use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
 use super::registry::TokenRegistry;
 use crate::arena::Handle;
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 use crate::settings::{ReauthMethod, Source};
 

@@ -11,10 +11,10 @@ use super::{TokenEntry, Tokens, WriteOutcome};
 use crate::clock;
 use crate::daemon::notices;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::{Ticket, TokenId};
 use crate::lifecycle::{Notice, ReplacedBy};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::time::{Moment, whole_millis};
 use crate::token_file::StoreFault;
 
@@ -144,13 +144,13 @@ impl Tokens {
         ticket: Ticket,
         value: TokenValue,
         error: StoreFault,
-    ) -> Option<(Receipt, StoreFault)> {
+    ) -> Option<(WriteReceipt, StoreFault)> {
         let entry = self.registry.token(ticket.token)?;
         let in_source = entry.in_source();
         let receipt = self.recorder.keep_value(entry.name(), value, in_source);
         if receipt.is_none() {
             let error = error.to_string().into();
-            self.scheduler.stored(ticket, Err(error), clock::now(), &mut self.actions);
+            self.scheduler.persist_finished(ticket, Err(error), clock::now(), &mut self.actions);
             return None;
         }
         receipt.map(|receipt| (receipt, error))

@@ -43,20 +43,21 @@ use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::{
-    Keeper, Limits, Output, ReauthId, ReauthRoute, ReauthSpec, ServerId, Ticket, TokenId, TokenSpec,
-};
 use crate::lifecycle::Policy;
+use crate::scheduler::{
+    ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
+    TokenId, TokenSpec,
+};
 use crate::settings::{Reauth, ReauthMethod, Server, Upkeep};
 use crate::token_file::Watcher;
 
 /// All tokens, with everything that is kept by a token's number.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    pub(crate) scheduler: Keeper,
+    pub(crate) scheduler: Scheduler,
     pub(crate) registry: TokenRegistry,
     /// Actions and notices of the scheduler that the main loop has not executed yet.
-    pub(crate) actions: Vec<Output>,
+    pub(crate) actions: Vec<SchedulerOutput>,
     /// Sources that are to be read; those of one list by one task.
     pub(crate) reads: Vec<Vec<ReadRequest>>,
     pub(crate) recorder: StateRecorder,
@@ -71,7 +72,7 @@ impl Tokens {
     /// No tokens. To be called within a runtime.
     pub(crate) fn new(max_hooks: NonZeroU32, keep_removed: Duration, seed: u64) -> Self {
         Self {
-            scheduler: Keeper::new(max_hooks, seed),
+            scheduler: Scheduler::new(max_hooks, seed),
             registry: TokenRegistry::default(),
             actions: Vec::new(),
             reads: Vec::new(),
@@ -95,7 +96,9 @@ impl Tokens {
         let id = self.scheduler.add_token(spec, false, clock::now());
         if self.registry.has_had(id) {
             // Notices of the token that had the number before are not this token's.
-            self.actions.retain(|output| !matches!(output, Output::Token(of, _) if *of == id));
+            self.actions.retain(
+                |output| !matches!(output, SchedulerOutput::TokenNotice(of, _) if *of == id),
+            );
         }
         self.registry.add(id, name, config, line);
         if let Some(inventory) = config.origin.inventory() {
@@ -107,7 +110,7 @@ impl Tokens {
             self.registry.keep_restored_value(id, stored);
         }
         if let Some(count) = self.recorder.adopt_count(name) {
-            self.restore_attempts(id, &count);
+            self.restore_reauth_attempts(id, &count);
         }
         id
     }
@@ -158,13 +161,15 @@ impl Tokens {
     }
 
     fn cancel_pending(&mut self, id: TokenId) {
-        let pending = |output: &mut Output| match output {
-            Output::Effect(ticket, _) => ticket.token == id,
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => false,
+        let pending = |output: &mut SchedulerOutput| match output {
+            SchedulerOutput::Action(ticket, _) => ticket.token == id,
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => false,
         };
         let cancelled: Vec<_> = self.actions.extract_if(.., pending).collect();
         for output in cancelled {
-            if let Output::Effect(ticket, _) = output {
+            if let SchedulerOutput::Action(ticket, _) = output {
                 self.cancel(ticket);
             }
         }
@@ -199,7 +204,8 @@ impl Tokens {
 
     /// Adds a server, or replaces its settings and client.
     pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut Journal) {
-        let limits = Limits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
+        let limits =
+            ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // A server at another address is another server: nothing is known of it yet.
         let same = self
             .registry

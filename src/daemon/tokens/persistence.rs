@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::Tokens;
 use crate::clock;
-use crate::keeper::{Failures, ReauthId, TokenId};
-use crate::lifecycle::{Attempts, Method, Notice, Resumed};
+use crate::lifecycle::{Method, Notice, PersistedLife, ReauthAttempts};
+use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
-use crate::store::{Count, Counted, Life, Recalled, Receipt, Stored, Writer};
+use crate::store::{Counter, CounterKey, Life, StoredLife, StoredValue, WriteReceipt, Writer};
 use crate::time::Moment;
 
 impl Tokens {
@@ -52,13 +52,13 @@ impl Tokens {
         let Some(writer) = self.recorder.writer() else { return false };
         let Some(token) = self.scheduler.token(id) else { return false };
         let Some(entry) = self.registry.token(id) else { return false };
-        match token.resumable() {
+        match token.persisted_life() {
             Some((slot, resumed)) => {
                 let Some(value) = entry.value(slot) else { return false };
                 let url = self.registry.server(entry.config().server).settings.url.as_str();
-                writer.remember(entry.name(), url, value, &life(&resumed));
+                writer.persist_life(entry.name(), url, value, &life(&resumed));
             }
-            None => writer.forget(entry.name()),
+            None => writer.delete_life(entry.name()),
         }
         true
     }
@@ -70,15 +70,15 @@ impl Tokens {
             return;
         }
         let Some(writer) = self.recorder.writer() else { return };
-        let (steps, from_the_first) = writer.turn(self.registry.len());
+        let (steps, from_the_first) = writer.compaction_step(self.registry.len());
         if from_the_first {
             self.recorder.next_to_compact = 0;
         }
         for _ in 0..steps {
             let next = self.recorder.next_to_compact;
-            if next == self.scheduler.numbers() {
+            if next == self.scheduler.key_limit() {
                 if let Some(writer) = self.recorder.writer() {
-                    writer.went_round();
+                    writer.finish_compaction_pass();
                 }
                 return;
             }
@@ -90,7 +90,7 @@ impl Tokens {
     }
 
     fn persist_living(&mut self, id: TokenId) {
-        if self.scheduler.token(id).is_some_and(|token| token.resumable().is_some()) {
+        if self.scheduler.token(id).is_some_and(|token| token.persisted_life().is_some()) {
             self.persist_life(id);
         }
     }
@@ -102,7 +102,7 @@ impl Tokens {
             return;
         }
         let tokens = self.registry.len();
-        if !self.recorder.writer().is_some_and(|writer| writer.compacts_at_start(tokens)) {
+        if !self.recorder.writer().is_some_and(|writer| writer.compact_at_start(tokens)) {
             return;
         }
         let ids: Vec<TokenId> = self.registry.ids().map(|(id, _)| id).collect();
@@ -110,31 +110,31 @@ impl Tokens {
             self.persist_living(id);
         }
         if let Some(writer) = self.recorder.writer() {
-            writer.went_round();
+            writer.finish_compaction_pass();
         }
     }
 
     /// Persists a token's attempts at once: the receipt tells when they are durable.
-    pub(crate) fn persist_attempts_now(&self, id: TokenId) -> Option<Receipt> {
+    pub(crate) fn persist_attempts_now(&self, id: TokenId) -> Option<WriteReceipt> {
         self.persist_attempts(id)?;
         self.recorder.shared_writer().map(Writer::flush)
     }
 
     fn persist_attempts(&self, id: TokenId) -> Option<()> {
         let entry = self.registry.token(id)?;
-        let none = Attempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
+        let none = ReauthAttempts { window_end: clock::now(), counted: 0, in_a_row: 0 };
         let attempts = self.scheduler.token(id)?.attempts().unwrap_or(none);
-        let Attempts { window_end, counted, in_a_row } = attempts;
-        let name = Counted::Token(entry.name().to_owned());
+        let ReauthAttempts { window_end, counted, in_a_row } = attempts;
+        let name = CounterKey::Token(entry.name().to_owned());
         self.recorder.keep_count(name, window_end, counted, in_a_row);
         Some(())
     }
 
     fn persist_failures(&self, id: ReauthId) {
         if let Some(reauth) = self.registry.reauth(id)
-            && let Some(Failures { window_end, count }) = self.scheduler.failures(id)
+            && let Some(ReauthFailures { window_end, count }) = self.scheduler.reauth_failures(id)
         {
-            self.recorder.keep_count(Counted::Reauth(reauth.name.clone()), window_end, count, 0);
+            self.recorder.keep_count(CounterKey::Reauth(reauth.name.clone()), window_end, count, 0);
         }
     }
 
@@ -150,7 +150,7 @@ impl Tokens {
             _ if restored.is_some() => restored,
             Some(value) if !is_in_file => {
                 let replaces = entry.in_source().map(ValueRef::to_value);
-                Some(Stored { value: value.to_value(), replaces })
+                Some(StoredValue { value: value.to_value(), replaces })
             }
             Some(_) | None => None,
         };
@@ -168,14 +168,15 @@ impl Tokens {
     }
 
     /// Restores the attempts of a token that an earlier run has counted.
-    pub(crate) fn restore_attempts(&mut self, id: TokenId, count: &Count) {
+    pub(crate) fn restore_reauth_attempts(&mut self, id: TokenId, count: &Counter) {
         let Some(entry) = self.registry.token(id) else { return };
         let reauth = entry.config().reauth.as_ref();
         let Some(window) = reauth.map(|reauth| reauth.policy.window) else { return };
         if let Some(window_end) = window_end(count, window, clock::now(), clock::wall_clock()) {
-            let Count { count: counted, in_a_row, .. } = *count;
+            let Counter { count: counted, in_a_row, .. } = *count;
             self.registry.set_counted(id, counted);
-            self.scheduler.restore_attempts(id, Attempts { window_end, counted, in_a_row });
+            self.scheduler
+                .restore_reauth_attempts(id, ReauthAttempts { window_end, counted, in_a_row });
         }
     }
 
@@ -183,34 +184,35 @@ impl Tokens {
     pub(crate) fn restore_life(
         &mut self,
         id: TokenId,
-        recalled: &Recalled<'_>,
+        recalled: &StoredLife<'_>,
         now: Moment,
     ) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let Some(value) = entry.value(self.scheduler.spare_slot(id)) else { return false };
         let url = self.registry.server(entry.config().server).settings.url.as_str();
         let Some(life) = recalled.life_of(url, value) else { return false };
-        self.scheduler.resume(id, resumed(&life), now, &mut self.actions);
+        self.scheduler.restore(id, resumed(&life), now, &mut self.actions);
         !life.this_boot
     }
 }
 
-fn life(resumed: &Resumed) -> Life {
-    let Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot } = *resumed;
+fn life(resumed: &PersistedLife) -> Life {
+    let PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot } =
+        *resumed;
     let by_renewing = by == Method::Renew;
-    Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot }
+    Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot }
 }
 
-fn resumed(life: &Life) -> Resumed {
-    let Life { bound, remaining_ms, life_ms, by_renewing, proven, unextendable, this_boot } = *life;
+fn resumed(life: &Life) -> PersistedLife {
+    let Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot } = *life;
     let by = if by_renewing { Method::Renew } else { Method::Query };
-    Resumed { bound, remaining_ms, life_ms, by, proven, unextendable, this_boot }
+    PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot }
 }
 
 /// When a persisted window ends on the daemon's clock; `None` if it has ended. A wall clock that
 /// was set back does not extend it beyond the length of a window.
 pub(crate) fn window_end(
-    count: &Count,
+    count: &Counter,
     window: Duration,
     now: Moment,
     wall: Timestamp,
@@ -230,7 +232,7 @@ mod tests {
         let wall = Timestamp::from_second(1_000_000).unwrap();
         let now = Moment::from_millis(5_000);
         let window_end_ms = (1_000_000 + seconds) * 1_000;
-        let count = Count { window_end_ms, count: 1, in_a_row: 1 };
+        let count = Counter { window_end_ms, count: 1, in_a_row: 1 };
         Some(window_end(&count, WINDOW, now, wall)?.since(now).as_secs())
     }
 

@@ -3,7 +3,7 @@
 use super::config_table::ConfigId;
 use crate::arena::Handle;
 use crate::lifecycle::Slot;
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 /// One token.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub(super) struct ColdFields {
     /// What the source held, if that is neither value.
     pub(super) in_source: Option<Handle>,
     /// The persisted value that may replace the source's value, until the source is read.
-    pub(super) restored: Option<Box<Stored>>,
+    pub(super) restored: Option<Box<StoredValue>>,
     /// What the server said of a dead value, for the re-auth command.
     pub(super) death_reason: Option<Box<DeathReason>>,
     /// Re-auth attempts that had counted when they were last persisted.

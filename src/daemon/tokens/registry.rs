@@ -16,7 +16,7 @@ use super::record::{ColdFields, TokenRecord};
 use super::servers::Servers;
 use crate::arena::{Arena, Handle};
 use crate::events::Fields;
-use crate::keeper::TokenId;
+use crate::scheduler::TokenId;
 
 /// All tokens, servers and `[reauth]` methods, by number and by name.
 #[derive(Debug, Default)]

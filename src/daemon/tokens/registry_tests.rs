@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::daemon::tokens::{DeathReason, InventoryId, TokenOrigin};
-use crate::keeper::{Keeper, Limits, ServerId, TokenSpec};
 use crate::lifecycle::{Policy, Renewal, Schedule, Slot};
+use crate::scheduler::{Scheduler, ServerId, ServerLimits, TokenSpec};
 use crate::secret::ValueRef;
 use crate::settings::Source;
-use crate::store::Stored;
+use crate::store::StoredValue;
 use crate::time::Moment;
 
 /// The values that occur; of different lengths, none a part of another, and none such that the
@@ -18,7 +18,7 @@ const VALUES: [&str; 5] = ["abc-1", "abc-2", "xyz-3-longer", "xyz-4-longer", "#~
 
 /// A registry, and the scheduler that gives its tokens their numbers.
 struct World {
-    keeper: Keeper,
+    scheduler: Scheduler,
     server: ServerId,
     spec: TokenSpec,
     registry: TokenRegistry,
@@ -27,9 +27,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let number = |number| NonZeroU32::new(number).unwrap();
-        let mut keeper = Keeper::new(number(1), 1);
-        let limits = Limits { rate_limit: number(1), max_in_flight: number(1) };
-        let server = keeper.add_server(limits);
+        let mut scheduler = Scheduler::new(number(1), 1);
+        let limits = ServerLimits { rate_limit: number(1), max_in_flight: number(1) };
+        let server = scheduler.add_server(limits);
         let policy = Arc::new(Policy {
             schedule: Schedule::default(),
             timeout: Duration::from_secs(10),
@@ -38,7 +38,7 @@ impl World {
             reauth_before: None,
         });
         let spec = TokenSpec { server, policy, reauth: None };
-        Self { keeper, server, spec, registry: TokenRegistry::default() }
+        Self { scheduler, server, spec, registry: TokenRegistry::default() }
     }
 
     fn terms(&self, origin: TokenOrigin) -> Arc<TokenConfig> {
@@ -47,13 +47,13 @@ impl World {
     }
 
     fn add(&mut self, name: &str, terms: &Arc<TokenConfig>) -> TokenId {
-        let id = self.keeper.add_token(self.spec.clone(), false, Moment::from_millis(1));
+        let id = self.scheduler.add_token(self.spec.clone(), false, Moment::from_millis(1));
         self.registry.add(id, name, terms, 7);
         id
     }
 
     fn remove(&mut self, id: TokenId) {
-        self.keeper.remove_token(id);
+        self.scheduler.remove_token(id);
         self.registry.remove(id);
     }
 
@@ -146,7 +146,9 @@ fn a_number_that_is_given_anew_brings_nothing_of_the_token_before() {
     let value = || ValueRef::again("abc-1");
     world.registry.put(id, Slot::A, value());
     world.registry.put(id, Slot::B, ValueRef::again("abc-2"));
-    world.registry.keep_restored_value(id, Stored { value: value().to_value(), replaces: None });
+    world
+        .registry
+        .keep_restored_value(id, StoredValue { value: value().to_value(), replaces: None });
     world.registry.set_death_reason(id, DeathReason::default());
     world.registry.set_counted(id, 3);
     world.remove(id);

@@ -10,11 +10,13 @@ use super::{DeathReason, Tokens};
 use crate::clock;
 use crate::daemon::notices;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::keeper::{Ticket, TokenId};
-use crate::lifecycle::{Answer, Notice, ReauthEnd, ReauthFault, Reauthenticated, Slot, Standing};
-use crate::outcome::{Fault, Outcome};
+use crate::lifecycle::{
+    CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Slot, Validity,
+};
+use crate::outcome::{CallError, Outcome};
+use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{Mistake, TokenValue};
-use crate::store::Receipt;
+use crate::store::WriteReceipt;
 use crate::token_file::{Found, SourceFault, StoreFault};
 
 /// A new value that a response names in place of the one that was checked.
@@ -34,7 +36,7 @@ pub(crate) enum ReauthOutput {
     /// The command says that it wrote the token's file itself; this is what the file holds.
     InSource(Result<Found, SourceFault>),
     /// No value.
-    Failed(ReauthFault),
+    Failed(ReauthError),
 }
 
 /// How a value was stored.
@@ -52,8 +54,8 @@ pub(crate) enum WriteOutcome {
 
 impl Tokens {
     /// A check has ended, and is acted on.
-    pub(crate) fn on_checked(&mut self, ticket: Ticket, answer: Answer) {
-        self.scheduler.answered(ticket, answer, clock::now(), &mut self.actions);
+    pub(crate) fn on_checked(&mut self, ticket: Ticket, answer: CheckResult) {
+        self.scheduler.check_finished(ticket, answer, clock::now(), &mut self.actions);
     }
 
     /// Takes the new value that a response names, if it is this token's own and the value that was
@@ -62,7 +64,7 @@ impl Tokens {
         &mut self,
         ticket: Ticket,
         replaced: Option<ReplacedValue>,
-        answer: &mut Answer,
+        answer: &mut CheckResult,
     ) {
         let own = replaced.filter(|replaced| self.is_own(ticket, replaced, answer));
         answer.replaced = own.is_some_and(|replaced| self.replace_value(ticket, replaced));
@@ -70,7 +72,12 @@ impl Tokens {
 
     /// Whether the value that a response names is not another token's. If it is, the response was
     /// misrouted and says nothing about this token: it becomes an error, and the value is refused.
-    fn is_own(&mut self, ticket: Ticket, replaced: &ReplacedValue, answer: &mut Answer) -> bool {
+    fn is_own(
+        &mut self,
+        ticket: Ticket,
+        replaced: &ReplacedValue,
+        answer: &mut CheckResult,
+    ) -> bool {
         let Some(owner) = self.registry.owner_of(replaced.to.by_ref(), ticket.token) else {
             return true;
         };
@@ -78,7 +85,7 @@ impl Tokens {
             "the response contains the value of another token, {owner}; it was refused, as the \
              server, or a proxy or cache before it, mixes up responses"
         );
-        let fault = Fault { is_alarming: true, ..Fault::new(error) };
+        let fault = CallError { is_alarming: true, ..CallError::new(error) };
         answer.outcome = Outcome::Unavailable(fault);
         false
     }
@@ -106,8 +113,8 @@ impl Tokens {
         log: &mut Journal,
     ) {
         let result = self.accept_reauth_output(ticket, output, log);
-        let end = ReauthEnd { result, duration };
-        self.scheduler.reauthenticated(ticket, end, clock::now(), &mut self.actions);
+        let end = ReauthResult { result, duration };
+        self.scheduler.reauth_finished(ticket, end, clock::now(), &mut self.actions);
         self.on_reauth_ended(ticket.token, log);
     }
 
@@ -117,20 +124,20 @@ impl Tokens {
         ticket: Ticket,
         output: ReauthOutput,
         log: &mut Journal,
-    ) -> Reauthenticated {
+    ) -> ReauthOutcome {
         let (value, stored) = match output {
             ReauthOutput::NewValue(value) => (value, false),
             ReauthOutput::InSource(Ok(found)) => (found.value, true),
             ReauthOutput::InSource(Err(error)) => {
                 let error = format!("it says that it wrote the token's file, but {error}").into();
-                let fault = ReauthFault { error, exit_status: Some(0), ..ReauthFault::default() };
-                return Reauthenticated::Failed(fault);
+                let fault = ReauthError { error, exit_status: Some(0), ..ReauthError::default() };
+                return ReauthOutcome::Failed(fault);
             }
-            ReauthOutput::Failed(fault) => return Reauthenticated::Failed(fault),
+            ReauthOutput::Failed(fault) => return ReauthOutcome::Failed(fault),
         };
         let id = ticket.token;
         let entry = self.registry.token(id).filter(|_| self.scheduler.expects(ticket));
-        let Some(entry) = entry else { return Reauthenticated::NewValue { stored } };
+        let Some(entry) = entry else { return ReauthOutcome::NewValue { stored } };
         if !stored && let Some(mistake) = Mistake::of(value.expose()) {
             let error = format!("the output of the re-auth command: {mistake}");
             let fields =
@@ -140,21 +147,21 @@ impl Tokens {
         }
         let spare = self.scheduler.spare_slot(id);
         if entry.value(spare.other()) == Some(value.by_ref()) {
-            let standing = self.scheduler.token(id).map(|token| token.standing());
+            let standing = self.scheduler.token(id).map(|token| token.validity());
             return match entry.file() {
                 // An unknown value came from the source after the attempt had begun: its check
                 // decides.
-                Some(file) if stored && standing != Some(Standing::Unknown) => {
-                    Reauthenticated::Failed(unchanged(&file))
+                Some(file) if stored && standing != Some(Validity::Unknown) => {
+                    ReauthOutcome::Failed(unchanged(&file))
                 }
-                Some(_) | None => Reauthenticated::SameValue,
+                Some(_) | None => ReauthOutcome::SameValue,
             };
         }
         self.registry.put(id, spare, value.by_ref());
         if stored {
             self.is_in_source(id, &value);
         }
-        Reauthenticated::NewValue { stored }
+        ReauthOutcome::NewValue { stored }
     }
 
     /// A new value was stored, or not. Returns the receipt of the state directory if the value is
@@ -165,7 +172,7 @@ impl Tokens {
         ticket: Ticket,
         result: Result<WriteOutcome, StoreFault>,
         log: &mut Journal,
-    ) -> Option<(Receipt, StoreFault)> {
+    ) -> Option<(WriteReceipt, StoreFault)> {
         let (now, id) = (clock::now(), ticket.token);
         if !self.scheduler.expects(ticket) {
             self.cancel(ticket);
@@ -176,12 +183,12 @@ impl Tokens {
                 if self.registry.token(id).is_some_and(|entry| entry.file().is_some()) {
                     self.is_in_file(id, &value, log);
                 }
-                self.scheduler.stored(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
                 self.end_file_retry(id);
-                self.scheduler.stored(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
                 self.offer_candidate(id, value.by_ref());
             }
             Ok(WriteOutcome::NotInFile(value, error)) => {
@@ -189,11 +196,11 @@ impl Tokens {
             }
             Ok(WriteOutcome::InStateDir(error)) => {
                 self.retry_file_later(id, &error, log);
-                self.scheduler.stored(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
             }
             Err(error) => {
                 let error = error.to_string().into();
-                self.scheduler.stored(ticket, Err(error), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
             }
         }
         None
@@ -221,11 +228,11 @@ impl Tokens {
 }
 
 /// A command printed nothing, and did not write the token's file either.
-fn unchanged(file: &Path) -> ReauthFault {
+fn unchanged(file: &Path) -> ReauthError {
     let error = format!(
         "the re-auth command printed nothing, and {} still holds the old value; let it print the \
          new token, or write it to $TOKENKEEP_FILE",
         file.display()
     );
-    ReauthFault { error: error.into(), exit_status: Some(0), ..ReauthFault::default() }
+    ReauthError { error: error.into(), exit_status: Some(0), ..ReauthError::default() }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::api::{Client, ClientError, LoginFault, LoginFaultKind, Renewed};
-use crate::outcome::{Connection, Fault, Outcome};
+use crate::api::{Client, ClientError, LoginError, LoginErrorKind, Renewed};
+use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 
 /// The client of a server.
@@ -63,17 +63,21 @@ impl ServerClient {
         api_key: &SecretString,
         minutes: u16,
         timeout: Duration,
-    ) -> Result<TokenValue, LoginFault> {
+    ) -> Result<TokenValue, LoginError> {
         match self {
             Self::Built(client) => client.login(api_key, minutes, timeout).await,
             Self::Unusable(error) => {
-                Err(LoginFault { kind: LoginFaultKind::Unavailable, fault: fault(error) })
+                Err(LoginError { kind: LoginErrorKind::Unavailable, fault: fault(error) })
             }
         }
     }
 
     /// [`Client::revoke`]
-    pub(crate) async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), Fault> {
+    pub(crate) async fn revoke(
+        &self,
+        token: &TokenValue,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
         match self {
             Self::Built(client) => client.revoke(token, timeout).await,
             Self::Unusable(error) => Err(fault(error)),
@@ -81,8 +85,8 @@ impl ServerClient {
     }
 }
 
-fn fault(error: &Arc<str>) -> Fault {
-    Fault::new(&**error)
+fn fault(error: &Arc<str>) -> CallError {
+    CallError::new(&**error)
 }
 
 /// Clients by the names of their servers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::registry::TokenRegistry;
 use super::server_client::ServerClient;
-use crate::keeper::{ReauthId, ServerId};
+use crate::scheduler::{ReauthId, ServerId};
 use crate::settings::{Reauth, Server};
 
 /// One server and its client.

@@ -4,8 +4,8 @@ use super::{DeferredSourceChanges, ReadRequest, SourceRead, TokenEntry, TokenOri
 use crate::clock;
 use crate::daemon::notices;
 use crate::events::Journal;
-use crate::keeper::TokenId;
 use crate::lifecycle::SourceChange;
+use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::{SourceFault, SourceFaultKind, SourceWarning};
 
@@ -107,7 +107,7 @@ impl Tokens {
                     self.forget_stored_value(id);
                 }
                 if is_same {
-                    self.source_changed(id, SourceChange::Restored);
+                    self.source_changed(id, SourceChange::Reappeared);
                 } else {
                     self.forget_superseded(id);
                     self.offer_candidate(id, value);

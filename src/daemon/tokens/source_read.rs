@@ -1,6 +1,6 @@
 //! Reads of value sources: requested from [`Tokens`](super::Tokens), executed as tasks.
 
-use crate::keeper::TokenId;
+use crate::scheduler::TokenId;
 use crate::settings::Source;
 use crate::token_file::{Found, SourceFault, SourceFaultKind, read};
 

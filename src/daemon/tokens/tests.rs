@@ -5,7 +5,7 @@ use crate::api::Client;
 use crate::lifecycle::Slot;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{Token, load};
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 /// Tokens without a daemon: all of one server, each in a file of its name.
 struct World {
@@ -59,8 +59,10 @@ impl World {
 
     fn pending(&self, id: TokenId) -> Vec<Ticket> {
         let pending = self.tokens.actions.iter().filter_map(|output| match output {
-            Output::Effect(ticket, _) => Some(*ticket).filter(|ticket| ticket.token == id),
-            Output::Token(..) | Output::Server(..) | Output::ReauthExhausted { .. } => None,
+            SchedulerOutput::Action(ticket, _) => Some(*ticket).filter(|ticket| ticket.token == id),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         pending.collect()
     }
@@ -116,7 +118,7 @@ async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
 async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
     let mut world = World::new();
     let id = world.add("first").token;
-    let notice = Output::Token(id, crate::lifecycle::Notice::Unverified);
+    let notice = SchedulerOutput::TokenNotice(id, crate::lifecycle::Notice::Unverified);
     world.tokens.actions = vec![notice];
     world.tokens.remove(id);
     let (config, spec) = world.config("second", "sarus");
@@ -150,7 +152,7 @@ async fn replacing_a_token_by_the_same_configuration_changes_nothing() {
 #[tokio::test]
 async fn token_that_is_added_gets_the_value_that_was_kept_for_its_name() {
     let mut world = World::new();
-    let stored = Stored { value: value("quotes-2"), replaces: Some(value("quotes-1")) };
+    let stored = StoredValue { value: value("quotes-2"), replaces: Some(value("quotes-1")) };
     world.tokens.recorder.stash_value("quotes", stored);
     let id = world.add("quotes").token;
     let spare = world.tokens.scheduler.spare_slot(id);

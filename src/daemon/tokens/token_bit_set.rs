@@ -1,6 +1,6 @@
 //! A set of tokens as a bit set: one bit for each number that a token has or had.
 
-use crate::keeper::TokenId;
+use crate::scheduler::TokenId;
 
 /// A set of tokens.
 #[derive(Debug, Default)]

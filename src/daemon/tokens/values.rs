@@ -6,10 +6,10 @@ use std::hash::BuildHasher as _;
 use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
 use super::registry::TokenRegistry;
 use crate::arena::{Arena, Handle};
-use crate::keeper::TokenId;
 use crate::lifecycle::Slot;
+use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
-use crate::store::Stored;
+use crate::store::StoredValue;
 
 /// Outdated entries that are kept beyond twice the number of tokens.
 const OUTDATED: usize = 1_000;
@@ -136,11 +136,11 @@ impl TokenRegistry {
     }
 
     /// Keeps a persisted value until the source is read.
-    pub(crate) fn keep_restored_value(&mut self, id: TokenId, stored: Stored) {
+    pub(crate) fn keep_restored_value(&mut self, id: TokenId, stored: StoredValue) {
         self.change(id, |_, more, _| more.restored = Some(Box::new(stored)));
     }
 
-    pub(crate) fn take_restored_value(&mut self, id: TokenId) -> Option<Stored> {
+    pub(crate) fn take_restored_value(&mut self, id: TokenId) -> Option<StoredValue> {
         self.change(id, |_, more, _| more.restored.take()).flatten().map(|stored| *stored)
     }
 

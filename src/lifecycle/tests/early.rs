@@ -6,10 +6,11 @@ use super::world::{
     secs, timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Need, Notice, Reason, Reauthenticated, Renewal, Slot, SourceChange, Standing,
+    Action, Event, Notice, ReauthOutcome, ReauthReason, Renewal, Resource, Slot, SourceChange,
+    Validity,
 };
 
-const NEW: Reauthenticated = Reauthenticated::NewValue { stored: false };
+const NEW: ReauthOutcome = ReauthOutcome::NewValue { stored: false };
 
 /// A token of 300 s that nothing extends, to be replaced `before` seconds ahead of its end.
 fn mortal(before: u64) -> (Life, Server) {
@@ -27,7 +28,7 @@ fn about_to_be_replaced() -> Life {
         life.check(alive(remaining));
     }
     life.notices.clear();
-    let due = life.token.due_for(Need::Reauth).expect("an attempt to come");
+    let due = life.token.due_for(Resource::Reauth).expect("an attempt to come");
     life.advance(due.since(life.now));
     life
 }
@@ -35,7 +36,7 @@ fn about_to_be_replaced() -> Life {
 /// An attempt is under way.
 fn replacing() -> Life {
     let mut life = about_to_be_replaced();
-    assert!(matches!(life.step(Event::Admitted(Need::Reauth)), Some(Effect::Reauth { .. })));
+    assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
     life
 }
 
@@ -70,8 +71,8 @@ fn a_server_that_refuses_to_renew_does_not_delay_it() {
 #[test]
 fn its_reason_is_expiring() {
     let mut life = about_to_be_replaced();
-    let started = life.step(Event::Admitted(Need::Reauth));
-    assert_eq!(started, Some(Effect::Reauth { reason: Reason::Expiring, attempt: 1 }));
+    let started = life.step(Event::Admitted(Resource::Reauth));
+    assert_eq!(started, Some(Action::Reauth { reason: ReauthReason::Expiring, attempt: 1 }));
 }
 
 #[test]
@@ -110,9 +111,9 @@ fn the_old_value_stays_in_use_until_the_new_one_is_found_alive() {
 #[test]
 fn the_new_value_is_verified_first_and_then_stored() {
     let mut life = replaced();
-    assert_eq!(life.token.due_for(Need::Nothing), None);
+    assert_eq!(life.token.due_for(Resource::None), None);
     life.check(alive(300_000));
-    assert_eq!(life.admit(), Some(Effect::Store { slot: Slot::B }));
+    assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
 }
 
 #[test]
@@ -120,10 +121,10 @@ fn a_new_value_that_is_dead_on_arrival_leaves_the_old_one_in_use() {
     let mut life = replaced();
     life.check(expired());
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.token.active_slot(), Slot::A);
-    assert_eq!(life.token.due_for(Need::Nothing), None, "a dead value is not stored");
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    assert_eq!(life.token.due_for(Resource::None), None, "a dead value is not stored");
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
 }
 
 #[test]
@@ -139,8 +140,8 @@ fn when_the_old_value_dies_meanwhile_the_new_one_is_stored_and_then_verified() {
         }
     }
     life.notices.clear();
-    assert_eq!(life.admit(), Some(Effect::Store { slot: Slot::B }));
-    life.step(Event::Stored(Ok(())));
+    assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
+    life.step(Event::PersistFinished(Ok(())));
     life.check(alive(300_000));
     assert_eq!(life.said(), ["reauth succeeded", "recovered", "checked"]);
 }
@@ -149,7 +150,7 @@ fn when_the_old_value_dies_meanwhile_the_new_one_is_stored_and_then_verified() {
 fn a_bound_that_passes_during_an_attempt_changes_nothing_for_the_new_value() {
     let mut life = replacing();
     life.advance(secs(60));
-    assert!(matches!(life.token.standing(), Standing::Unverified(_)));
+    assert!(matches!(life.token.validity(), Validity::Unverified(_)));
     life.step(reauthenticated(NEW));
     assert!(asks(Some(life.check(timed_out())), Slot::A).is_some(), "that was due before");
     assert!(asks(Some(life.check(alive(300_000))), Slot::B).is_some());
@@ -172,12 +173,12 @@ fn attempts_that_fail_are_repeated_within_the_budget() {
     let mut life = about_to_be_replaced();
     let first = life.now;
     for (attempt, pause) in [(1, 1), (2, 2)] {
-        let effect = life.reauth(hook_failed());
-        assert_eq!(effect, Effect::Reauth { reason: Reason::Expiring, attempt });
-        assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(pause)));
+        let action = life.reauth(hook_failed());
+        assert_eq!(action, Action::Reauth { reason: ReauthReason::Expiring, attempt });
+        assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(pause)));
     }
     life.reauth(hook_failed());
-    assert_eq!(life.token.due_for(Need::Reauth), Some(first + secs(3_600)), "the window's end");
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(first + secs(3_600)), "the window's end");
 }
 
 #[test]
@@ -185,13 +186,14 @@ fn a_reading_between_two_attempts_does_not_put_the_next_one_off() {
     let mut life = about_to_be_replaced();
     life.policy.reauth.as_mut().unwrap().delay = secs(25);
     life.reauth(hook_failed());
-    let due = life.token.due_for(Need::Reauth).expect("a second attempt");
+    let due = life.token.due_for(Resource::Reauth).expect("a second attempt");
     assert_eq!(due, life.now + secs(25));
-    while life.token.due_for(Need::Server).expect("a check") < due {
-        let left = life.token.bound().unwrap().since(life.token.due_for(Need::Server).unwrap());
+    while life.token.due_for(Resource::Server).expect("a check") < due {
+        let left =
+            life.token.expiry().unwrap().since(life.token.due_for(Resource::Server).unwrap());
         life.check(alive(u64::try_from(left.as_millis()).unwrap()));
     }
-    assert_eq!(life.token.due_for(Need::Reauth), Some(due));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(due));
 }
 
 #[test]
@@ -200,19 +202,19 @@ fn the_pause_after_a_failure_does_not_begin_anew_with_the_death() {
     life.policy.reauth.as_mut().unwrap().delay = secs(60);
     life.reauth(hook_failed());
     let due = life.now + secs(60);
-    while life.token.due_for(Need::Server).is_some() {
+    while life.token.due_for(Resource::Server).is_some() {
         life.check(expired());
     }
-    assert_eq!(life.token.due_for(Need::Reauth), Some(due));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(due));
 }
 
 #[test]
 fn a_value_from_the_source_has_precedence_over_an_attempt() {
     let mut life = about_to_be_replaced();
     life.source(SourceChange::NewValue);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
     life.check(alive(300_000));
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
     assert_eq!(life.said(), ["checked"]);
 }
 
@@ -221,7 +223,7 @@ fn a_value_from_the_source_that_is_dead_lets_the_attempt_start() {
     let mut life = about_to_be_replaced();
     life.source(SourceChange::NewValue);
     life.check(expired());
-    assert!(life.token.due_for(Need::Reauth).is_some_and(|due| due <= life.now));
+    assert!(life.token.due_for(Resource::Reauth).is_some_and(|due| due <= life.now));
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn an_attempt_whose_value_the_source_replaces_still_comes_to_its_end() {
     life.source(SourceChange::NewValue);
     life.check(alive(300_000));
     assert_eq!(life.said(), ["reauth started", "reauth succeeded", "checked"]);
-    assert_eq!(life.token.due_for(Need::Nothing), None, "the source holds it already");
+    assert_eq!(life.token.due_for(Resource::None), None, "the source holds it already");
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn a_reload_that_takes_it_away_lets_the_life_be_used_up() {
     let mut life = about_to_be_replaced();
     life.policy.reauth_before = None;
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
 }
 
 #[test]
@@ -259,7 +261,7 @@ fn a_reload_that_brings_it_is_followed_at_once() {
     life.step(Event::PolicyChanged);
     life.policy.reauth_before = Some(secs(30));
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now));
 }
 
 #[test]
@@ -268,7 +270,7 @@ fn a_reload_that_takes_re_auth_away_past_the_bound_leaves_nothing_due() {
     life.advance(secs(60));
     life.policy.reauth = None;
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
 }
 
 #[test]

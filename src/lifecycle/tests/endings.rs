@@ -3,7 +3,7 @@
 use super::world::{
     Life, START, alive, expired, ms, not_allowed, rejected, secs, throttled, timed_out,
 };
-use crate::lifecycle::{Event, Need, Notice, Stage, Standing};
+use crate::lifecycle::{DeadlineStage, Event, Notice, Resource, Validity};
 
 /// The check is due at 67 s of 100; half of the room is gone at 83.5 s, nine tenths at 96.7 s.
 fn unanswered() -> Life {
@@ -16,7 +16,7 @@ fn half_of_the_retry_room_without_an_answer_is_told() {
     life.advance(secs(83));
     assert_eq!(life.said(), [""; 0]);
     life.advance(ms(500));
-    let half = Notice::Expiring { stage: Stage::Half, dies_in_ms: 16_500 };
+    let half = Notice::Expiring { stage: DeadlineStage::Half, dies_in_ms: 16_500 };
     assert_eq!(life.notices, [half]);
 }
 
@@ -41,7 +41,7 @@ fn who_wakes_late_hears_of_the_later_stage_only() {
 fn a_bound_that_passes_without_an_answer_makes_a_token_unverified_once() {
     let mut life = unanswered();
     life.advance(secs(100));
-    assert!(matches!(life.token.standing(), Standing::Unverified(_)));
+    assert!(matches!(life.token.validity(), Validity::Unverified(_)));
     assert_eq!(life.said(), ["unverified"]);
     life.advance(secs(1_000));
     assert_eq!(life.said(), [""; 0]);
@@ -67,7 +67,7 @@ fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_m
     let pauses: Vec<_> = (0..12)
         .map(|_| {
             life.check(timed_out());
-            life.token.due_for(Need::Server).unwrap().since(life.now).as_secs()
+            life.token.due_for(Resource::Server).unwrap().since(life.now).as_secs()
         })
         .collect();
     assert!(pauses.is_sorted() && pauses[0] <= 4, "{pauses:?}");
@@ -77,11 +77,11 @@ fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_m
 #[test]
 fn past_the_expiry_a_token_is_retried_within_5_s_while_its_server_may_be_down() {
     let mut life = unanswered();
-    life.in_doubt = true;
+    life.server_in_doubt = true;
     life.advance(secs(100));
     for _ in 0..20 {
         life.check(timed_out());
-        let due = life.token.due_for(Need::Server).unwrap();
+        let due = life.token.due_for(Resource::Server).unwrap();
         assert!(due.since(life.now) <= secs(5), "{due:?} at {:?}", life.now);
     }
 }
@@ -90,7 +90,7 @@ fn past_the_expiry_a_token_is_retried_within_5_s_while_its_server_may_be_down() 
 fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() {
     let mut life = unanswered();
     let mut retries = 0;
-    while matches!(life.token.standing(), Standing::Alive(_)) {
+    while matches!(life.token.validity(), Validity::Alive(_)) {
         life.sleep();
         if life.admit().is_some() {
             retries += 1;
@@ -99,7 +99,7 @@ fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() 
     }
     assert!(retries > 10, "{retries}");
     life.check(timed_out());
-    let pause = life.token.due_for(Need::Server).unwrap().since(life.now);
+    let pause = life.token.due_for(Resource::Server).unwrap().since(life.now);
     assert!(pause <= secs(16), "{pause:?} after {retries} retries");
 }
 
@@ -108,7 +108,7 @@ fn an_unverified_token_that_answers_lives() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(alive(100_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("recovered"), 1);
 }
 
@@ -117,7 +117,7 @@ fn an_unverified_token_that_the_server_calls_expired_is_dead() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(expired());
-    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.validity(), Validity::Expired);
     assert_eq!(life.said(), ["unverified", "expired"]);
 }
 
@@ -171,14 +171,14 @@ fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
 
 /// A server wants quiet until `after` this moment.
 fn quieted(life: &mut Life, after: u64) {
-    life.step(Event::Quieted(life.now + secs(after)));
+    life.step(Event::Throttled(life.now + secs(after)));
 }
 
 #[test]
 fn a_wish_for_quiet_past_the_bound_is_told_at_once_and_as_an_error() {
     let mut life = unanswered();
     quieted(&mut life, 100);
-    let told = Notice::Expiring { stage: Stage::NineTenths, dies_in_ms: 100_000 };
+    let told = Notice::Expiring { stage: DeadlineStage::NineTenths, dies_in_ms: 100_000 };
     assert_eq!(life.notices, [told]);
 }
 
@@ -217,6 +217,6 @@ fn a_wish_for_quiet_tells_nothing_of_what_is_dead_or_past_its_bound() {
     for mut life in [dead, overdue, Life::new(), Life::new().without_value()] {
         life.notices.clear();
         quieted(&mut life, 1_000);
-        assert_eq!(life.said(), [""; 0], "{:?}", life.token.standing());
+        assert_eq!(life.said(), [""; 0], "{:?}", life.token.validity());
     }
 }

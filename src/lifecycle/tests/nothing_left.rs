@@ -1,7 +1,7 @@
 //! A server that reports no remaining life: nothing is confirmed, and what renews is tried.
 
 use super::world::{Life, START, alive, secs, timed_out};
-use crate::lifecycle::{Effect, Method, Notice, Renewal, State};
+use crate::lifecycle::{Action, Method, Notice, Renewal, State};
 
 /// Checks for `span` with the answer that `remaining` gives to a method, in milliseconds.
 fn run(
@@ -12,8 +12,8 @@ fn run(
     let (until, mut calls) = (life.now + span, Vec::new());
     while life.now < until {
         life.sleep();
-        while let Some(effect) = life.admit() {
-            let Effect::Ask { method, .. } = effect else { continue };
+        while let Some(action) = life.admit() {
+            let Action::Check { method, .. } = action else { continue };
             calls.push(method);
             assert!(calls.len() < 1_000, "a busy loop: {:?}", life.token);
             life.answer(alive(remaining(method)));

@@ -11,10 +11,10 @@ use super::world::{
     timed_out,
 };
 use crate::lifecycle::{
-    Effect, Event, Method, Need, Reason, ReauthPolicy, Reauthenticated, Renewal, Request, Slot,
-    SourceChange, Standing,
+    Action, Event, Method, OperatorRequest, ReauthOutcome, ReauthPolicy, ReauthReason, Renewal,
+    Resource, Slot, SourceChange, Validity,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 /// Wake-ups at one instant, however little time everything takes: a store, a check with
@@ -23,7 +23,7 @@ const MOST_AT_ONCE: u32 = 8;
 
 /// Calls on a token in any minute, for lives from half a second up and random draws. A life
 /// of a second is checked every half second or so, with up to four calls of proof when it
-/// does not grow; a long one costs nearly nothing but the retries towards its bound, which
+/// does not grow; a long one costs nearly nothing but the retries towards its expiry, which
 /// a third of the time that is left keeps apart: some forty from a minute down to a
 /// millisecond, for the value in use and for a candidate. The most that 15,000 random lives
 /// came to is 138 (84 where a life is a minute or more).
@@ -50,7 +50,7 @@ enum Turn {
     Summoned,
     Stale,
     Overslept(u32),
-    Requested(Request),
+    Requested(OperatorRequest),
 }
 
 fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
@@ -77,14 +77,14 @@ fn turns() -> impl Strategy<Value = Vec<(Turn, f64)>> {
     prop::collection::vec((turn, 0.0..1.0_f64), 400)
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+fn requests() -> impl Strategy<Value = OperatorRequest> {
     // A pause lasts a few turns.
     prop_oneof![
-        1 => Just(Request::Check),
-        1 => Just(Request::Reauth),
-        1 => Just(Request::Pause),
-        4 => Just(Request::Resume),
-        1 => Just(Request::Revoke),
+        1 => Just(OperatorRequest::Check),
+        1 => Just(OperatorRequest::Reauth),
+        1 => Just(OperatorRequest::Pause),
+        4 => Just(OperatorRequest::Resume),
+        1 => Just(OperatorRequest::Revoke),
     ]
 }
 
@@ -144,24 +144,24 @@ impl Watched {
         Self { life, server, dead: [false; 2], rejections: [0; 2], way, at_once: (START, 0) }
     }
 
-    fn step(&mut self, event: Event) -> Option<Effect> {
-        let effect = self.life.step(event);
+    fn step(&mut self, event: Event) -> Option<Action> {
+        let action = self.life.step(event);
         self.the_bound_is_honest();
         self.rest_changes_nothing();
-        effect
+        action
     }
 
     fn the_bound_is_honest(&self) {
-        if let (Some(bound), Some(death)) =
-            (self.life.token.bound(), self.server.death(self.life.token.active_slot()))
+        if let (Some(expiry), Some(death)) =
+            (self.life.token.expiry(), self.server.death(self.life.token.active_slot()))
         {
-            assert!(bound <= death, "a bound at {bound:?}, but the server's is {death:?}");
+            assert!(expiry <= death, "a bound at {expiry:?}, but the server's is {death:?}");
         }
     }
 
     fn rest_changes_nothing(&self) {
-        if let Some((resting, aside)) = self.life.token.rest() {
-            assert_eq!(resting.wake(aside), self.life.token);
+        if let Some((resting, extra)) = self.life.token.compact() {
+            assert_eq!(resting.expand(extra), self.life.token);
         }
     }
 
@@ -199,20 +199,20 @@ impl Watched {
                 self.step(Event::ServerChanged);
             }
             Turn::Ending => {
-                self.step(Event::Ending);
+                self.step(Event::ShuttingDown);
             }
             Turn::Summoned => {
-                self.step(Event::Summoned);
+                self.step(Event::RetryNow);
             }
             Turn::Stale => {
                 let now = self.life.now;
                 self.step(answer(now, now, Outcome::Alive { remaining: secs(9) }));
-                self.step(Event::Stored(Ok(())));
+                self.step(Event::PersistFinished(Ok(())));
                 self.step(reauthenticated(hook_failed()));
             }
             Turn::Requested(request) => {
                 self.at_once.1 = 0;
-                self.step(Event::Requested(request));
+                self.step(Event::OperatorRequested(request));
             }
             Turn::Overslept(millis) => self.life.now = self.life.now + ms(millis.into()),
             Turn::Served
@@ -228,31 +228,39 @@ impl Watched {
         }
         let Some(at) = self.life.wakes_at() else { return };
         self.life.now = self.life.now.max(at);
-        self.step(Event::Woke);
+        self.step(Event::TimerFired);
         let so_far = if self.at_once.0 == self.life.now { self.at_once.1 } else { 0 };
         self.at_once = (self.life.now, so_far + 1);
         assert!(so_far < MOST_AT_ONCE, "a busy loop: {:?}", self.life.token);
-        let started = [Need::Nothing, Need::Server, Need::Reauth]
+        let started = [Resource::None, Resource::Server, Resource::Reauth]
             .into_iter()
-            .find_map(|need| self.step(Event::Admitted(need)));
+            .find_map(|resource| self.step(Event::Admitted(resource)));
         match started {
             None => {}
-            Some(Effect::Ask { method, slot, timeout, .. }) => {
+            Some(Action::Check { method, slot, timeout, .. }) => {
                 self.ask(turn, method, slot, timeout);
             }
-            Some(Effect::Reauth { reason, .. }) => self.reauth(turn, reason),
-            Some(Effect::Revoke { .. }) => {
+            Some(Action::Reauth { reason, .. }) => self.reauth(turn, reason),
+            Some(Action::Revoke { .. }) => {
                 let lost = matches!(turn, Turn::Unavailable);
                 if !lost {
                     let active = index(self.life.token.active_slot());
                     self.dead[active] = true;
                     self.server.dies_at[active] = None;
                 }
-                self.step(Event::Revoked(if lost { Err(Fault::new("no answer")) } else { Ok(()) }));
+                self.step(Event::RevokeFinished(if lost {
+                    Err(CallError::new("no answer"))
+                } else {
+                    Ok(())
+                }));
             }
-            Some(Effect::Store { .. }) => {
+            Some(Action::Persist { .. }) => {
                 let full = matches!(turn, Turn::Unavailable);
-                self.step(Event::Stored(if full { Err("disk full".into()) } else { Ok(()) }));
+                self.step(Event::PersistFinished(if full {
+                    Err("disk full".into())
+                } else {
+                    Ok(())
+                }));
             }
         }
     }
@@ -292,27 +300,27 @@ impl Watched {
         self.step(answer(sent, received, outcome));
     }
 
-    fn reauth(&mut self, turn: Turn, reason: Reason) {
+    fn reauth(&mut self, turn: Turn, reason: ReauthReason) {
         let active = self.life.token.active_slot();
         assert!(!self.life.token.is_paused(), "re-auth of a token that is left alone");
-        if reason == Reason::Requested {
-            assert_ne!(self.life.token.standing(), Standing::Unknown);
-        } else if reason == Reason::Expiring {
+        if reason == ReauthReason::Requested {
+            assert_ne!(self.life.token.validity(), Validity::Unknown);
+        } else if reason == ReauthReason::Expiring {
             let before = self.life.policy.reauth_before.expect("it is wanted");
-            let bound = self.life.token.bound().expect("it lived");
-            assert!(self.life.now + before >= bound, "re-auth too early");
+            let expiry = self.life.token.expiry().expect("it lived");
+            assert!(self.life.now + before >= expiry, "re-auth too early");
             assert!(self.life.count("renewal not observed") > 0, "re-auth of what may be extended");
         } else {
-            let missing = self.life.token.standing() == Standing::Missing;
+            let missing = self.life.token.validity() == Validity::Missing;
             assert!(missing || self.dead[index(active)], "re-auth without a final answer");
         }
         self.life.now = self.life.now + secs(2);
         let result = match turn {
             Turn::Unavailable | Turn::Malformed | Turn::Refused => hook_failed(),
-            Turn::Rejected => Reauthenticated::SameValue,
+            Turn::Rejected => ReauthOutcome::SameValue,
             _ => {
                 self.put(active.other(), !matches!(turn, Turn::Lost));
-                Reauthenticated::NewValue { stored: matches!(turn, Turn::Throttled) }
+                ReauthOutcome::NewValue { stored: matches!(turn, Turn::Throttled) }
             }
         };
         self.step(reauthenticated(result));

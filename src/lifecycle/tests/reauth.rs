@@ -5,11 +5,11 @@ use super::world::{
     reauthenticated, rejected, secs, throttled, timed_out,
 };
 use crate::lifecycle::{
-    Attempts, Effect, Event, Need, Notice, Reason, ReauthFault, Reauthenticated, Slot,
-    SourceChange, Standing,
+    Action, Event, Notice, ReauthAttempts, ReauthError, ReauthOutcome, ReauthReason, Resource,
+    Slot, SourceChange, Validity,
 };
 
-const NEW: Reauthenticated = Reauthenticated::NewValue { stored: true };
+const NEW: ReauthOutcome = ReauthOutcome::NewValue { stored: true };
 
 /// A token that has just been found expired, with a way to a new value.
 fn dead() -> Life {
@@ -19,14 +19,14 @@ fn dead() -> Life {
     life
 }
 
-fn attempt(reason: Reason, attempt: u32) -> Effect {
-    Effect::Reauth { reason, attempt }
+fn attempt(reason: ReauthReason, attempt: u32) -> Action {
+    Action::Reauth { reason, attempt }
 }
 
 #[test]
 fn an_expired_token_is_re_authenticated_at_once() {
     let mut life = dead();
-    assert_eq!(life.admit(), Some(attempt(Reason::Expired, 1)));
+    assert_eq!(life.admit(), Some(attempt(ReauthReason::Expired, 1)));
     assert_eq!(life.said(), ["reauth started"]);
 }
 
@@ -34,15 +34,15 @@ fn an_expired_token_is_re_authenticated_at_once() {
 fn a_rejected_token_is_re_authenticated_after_the_second_401() {
     let mut life = Life::with_reauth().alive();
     life.check(rejected());
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
     life.check(rejected());
-    assert_eq!(life.admit(), Some(attempt(Reason::Rejected, 1)));
+    assert_eq!(life.admit(), Some(attempt(ReauthReason::Rejected, 1)));
 }
 
 #[test]
 fn a_missing_value_is_obtained() {
     let mut life = Life::with_reauth().without_value();
-    assert_eq!(life.admit(), Some(attempt(Reason::Missing, 1)));
+    assert_eq!(life.admit(), Some(attempt(ReauthReason::Missing, 1)));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn no_failure_ever_starts_re_auth() {
         let mut life = Life::with_reauth().alive();
         for _ in 0..100 {
             life.check(outcome.clone());
-            assert_eq!(life.token.due_for(Need::Reauth), None, "{outcome:?}");
+            assert_eq!(life.token.due_for(Resource::Reauth), None, "{outcome:?}");
         }
     }
 }
@@ -72,7 +72,7 @@ fn a_new_value_that_cannot_be_verified_yet_is_neither_success_nor_failure() {
     life.check(timed_out());
     life.check(rejected());
     assert_eq!(life.said(), ["reauth started", "check failed", "check failed"]);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
     life.check(alive(60_000));
     assert_eq!(life.said(), ["reauth succeeded", "recovered", "checked"]);
 }
@@ -83,35 +83,35 @@ fn a_value_dead_on_arrival_is_a_failure_and_tried_again_after_the_delay() {
     life.reauth(NEW);
     life.check(expired());
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
-    assert_eq!(life.token.standing(), Standing::Expired);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    assert_eq!(life.token.validity(), Validity::Expired);
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
 }
 
 #[test]
 fn the_old_value_once_more_is_a_failure() {
     let mut life = dead();
-    life.reauth(Reauthenticated::SameValue);
+    life.reauth(ReauthOutcome::SameValue);
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
     assert_eq!(life.token.active_slot(), Slot::A);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
 }
 
 #[test]
 fn the_pause_doubles_with_each_failure() {
     let mut life = dead();
     life.reauth(hook_failed());
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
     life.reauth(hook_failed());
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(2)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(2)));
 }
 
 #[test]
 fn a_server_that_wants_quiet_is_not_logged_in_to_earlier() {
     let mut life = dead();
     let fault =
-        ReauthFault { retry_after: Some(secs(90)), status: Some(429), ..ReauthFault::default() };
-    life.reauth(Reauthenticated::Failed(fault));
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(90)));
+        ReauthError { retry_after: Some(secs(90)), status: Some(429), ..ReauthError::default() };
+    life.reauth(ReauthOutcome::Failed(fault));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(90)));
     assert!(matches!(life.notices[..], [_, Notice::ReauthFailed { retry_in_ms: 90_000, .. }]));
 }
 
@@ -120,11 +120,11 @@ fn after_max_attempts_it_is_given_up_until_the_window_ends() {
     let mut life = dead();
     let began = life.now;
     for number in 1..=3 {
-        assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, number));
+        assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, number));
     }
     assert_eq!(life.count("reauth failed"), 3);
     assert_eq!(life.count("reauth exhausted"), 1);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(began + secs(3_600)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(began + secs(3_600)));
     life.notices.clear();
     life.advance(secs(3_590));
     assert_eq!((life.admit(), life.said()), (None, vec![]));
@@ -138,7 +138,7 @@ fn the_next_window_begins_with_a_full_budget() {
     }
     life.notices.clear();
     for number in 1..=3 {
-        assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, number));
+        assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, number));
     }
     assert_eq!(life.count("reauth exhausted"), 1);
 }
@@ -165,7 +165,7 @@ fn a_value_from_the_source_ends_the_exhaustion() {
     life.source(SourceChange::NewValue);
     life.check(alive(60_000));
     assert_eq!(life.count("recovered"), 1);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
 }
 
 #[test]
@@ -184,12 +184,16 @@ fn values_that_die_young_use_the_budget_up() {
 fn a_value_that_lived_half_of_its_life_gives_its_attempt_back() {
     let mut life = dead();
     for _ in 0..20 {
-        let effect = life.reauth(NEW);
-        assert_eq!(effect, attempt(Reason::Expired, 1));
+        let action = life.reauth(NEW);
+        assert_eq!(action, attempt(ReauthReason::Expired, 1));
         life.check(alive(100_000));
         life.check(alive(100_000));
         life.check(expired());
-        assert_eq!(life.token.due_for(Need::Reauth), Some(life.now), "no pause after a success");
+        assert_eq!(
+            life.token.due_for(Resource::Reauth),
+            Some(life.now),
+            "no pause after a success"
+        );
     }
 }
 
@@ -203,7 +207,7 @@ fn a_value_from_the_source_does_not_give_the_hooks_attempt_back() {
     life.check(alive(100_000));
     life.check(alive(100_000));
     life.check(expired());
-    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 2));
+    assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, 2));
 }
 
 #[test]
@@ -213,19 +217,19 @@ fn a_value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails(
     life.source(SourceChange::NewValue);
     life.step(reauthenticated(hook_failed()));
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
-    assert_eq!(life.token.due_for(Need::Reauth), None);
+    assert_eq!(life.token.due_for(Resource::Reauth), None);
     assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
 }
 
 #[test]
 fn a_changed_source_wins_over_the_value_of_an_attempt_under_way() {
-    let stored = Reauthenticated::NewValue { stored: false };
-    for result in [stored, NEW, Reauthenticated::SameValue] {
+    let stored = ReauthOutcome::NewValue { stored: false };
+    for result in [stored, NEW, ReauthOutcome::SameValue] {
         let mut life = dead();
         life.admit();
         life.source(SourceChange::NewValue);
         life.step(reauthenticated(result.clone()));
-        assert_eq!(life.token.due_for(Need::Nothing), None, "nothing overwrites the source");
+        assert_eq!(life.token.due_for(Resource::None), None, "nothing overwrites the source");
         assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some(), "{result:?}");
         assert_eq!(
             life.said(),
@@ -251,7 +255,7 @@ fn a_way_to_a_new_value_that_comes_with_a_reload_is_used_at_once() {
     }] {
         life.policy.reauth = Some(reauth_policy());
         life.step(Event::PolicyChanged);
-        assert!(matches!(life.admit(), Some(Effect::Reauth { attempt: 1, .. })));
+        assert!(matches!(life.admit(), Some(Action::Reauth { attempt: 1, .. })));
     }
 }
 
@@ -294,7 +298,7 @@ fn a_value_that_dies_young_is_told_as_a_failure_once_after_its_death() {
     let mut life = on_probation();
     life.check(expired());
     assert_eq!(life.said(), ["expired", "reauth failed"]);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(1)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
     life.reauth(hook_failed());
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
 }
@@ -317,14 +321,14 @@ fn a_value_that_dies_in_its_later_half_is_no_failure() {
     let mut life = on_probation();
     for remaining in [80_000, 60_000, 40_000] {
         life.check(alive(remaining));
-        while life.token.due_for(Need::Server) == Some(life.now) {
+        while life.token.due_for(Resource::Server) == Some(life.now) {
             life.check(alive(remaining));
         }
     }
     life.notices.clear();
     life.check(expired());
     assert_eq!(life.said(), ["expired"]);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now));
 }
 
 #[test]
@@ -335,7 +339,7 @@ fn a_value_that_lives_shorter_than_any_check_interval_is_a_failure() {
     assert_eq!(life.said(), ["reauth started", "reauth failed", "recovered", "checked"]);
     life.check(expired());
     assert_eq!(life.said(), ["expired"]);
-    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 2));
+    assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, 2));
 }
 
 #[test]
@@ -354,23 +358,23 @@ fn such_values_cause_no_more_attempts_than_the_budget_has() {
 fn attempts_of_an_earlier_run_count() {
     let window_end = START + secs(500);
     let mut life = Life::with_reauth();
-    life.token.restore(Attempts { window_end, counted: 2, in_a_row: 2 });
+    life.token.restore_attempts(ReauthAttempts { window_end, counted: 2, in_a_row: 2 });
     life.check(expired());
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(2)), "the second pause");
-    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 3));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(2)), "the second pause");
+    assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, 3));
     assert_eq!(life.count("reauth exhausted"), 1);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(window_end));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(window_end));
 }
 
 #[test]
 fn a_budget_that_an_earlier_run_used_up_is_told_and_kept() {
     let window_end = START + secs(500);
     let mut life = Life::with_reauth();
-    life.token.restore(Attempts { window_end, counted: 3, in_a_row: 3 });
+    life.token.restore_attempts(ReauthAttempts { window_end, counted: 3, in_a_row: 3 });
     life.check(expired());
     assert_eq!(life.said(), ["expired", "reauth exhausted"]);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(window_end));
-    assert_eq!(life.reauth(hook_failed()), attempt(Reason::Expired, 1));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(window_end));
+    assert_eq!(life.reauth(hook_failed()), attempt(ReauthReason::Expired, 1));
 }
 
 #[test]
@@ -381,7 +385,7 @@ fn what_is_restored_is_what_was_to_be_kept() {
     let attempts = life.token.attempts().expect("two attempts");
     assert_eq!((attempts.counted, attempts.in_a_row), (2, 2));
     let mut restarted = Life::with_reauth();
-    restarted.token.restore(attempts);
+    restarted.token.restore_attempts(attempts);
     assert_eq!(restarted.token.attempts(), Some(attempts));
 }
 
@@ -393,29 +397,29 @@ fn a_reload_that_permits_more_attempts_ends_the_exhaustion() {
     }
     life.policy.reauth.as_mut().unwrap().max_attempts = std::num::NonZeroU32::new(9).unwrap();
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now + secs(4)));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(4)));
 }
 
 #[test]
 fn a_reload_does_not_shorten_the_pause_before_the_next_attempt() {
     let mut life = dead();
     life.reauth(hook_failed());
-    let due = life.token.due_for(Need::Reauth);
+    let due = life.token.due_for(Resource::Reauth);
     life.advance(ms(400));
     life.step(Event::PolicyChanged);
-    assert_eq!(life.token.due_for(Need::Reauth), due);
+    assert_eq!(life.token.due_for(Resource::Reauth), due);
 }
 
-fn inconclusive() -> Reauthenticated {
-    let fault = ReauthFault { inconclusive: true, unavailable: true, ..ReauthFault::default() };
-    Reauthenticated::Failed(fault)
+fn inconclusive() -> ReauthOutcome {
+    let fault = ReauthError { inconclusive: true, unavailable: true, ..ReauthError::default() };
+    ReauthOutcome::Failed(fault)
 }
 
 #[test]
 fn attempts_without_a_conclusion_use_up_no_budget() {
     let mut life = dead();
     for _ in 0..50 {
-        assert_eq!(life.reauth(inconclusive()), attempt(Reason::Expired, 1));
+        assert_eq!(life.reauth(inconclusive()), attempt(ReauthReason::Expired, 1));
     }
     assert_eq!(life.count("reauth exhausted"), 0);
     assert_eq!(life.token.attempts(), None);
@@ -427,7 +431,7 @@ fn the_pause_after_attempts_without_a_conclusion_doubles_from_delay_to_delay_max
     let pauses: Vec<_> = (0..11)
         .map(|_| {
             life.reauth(inconclusive());
-            life.token.due_for(Need::Reauth).unwrap().since(life.now).as_secs()
+            life.token.due_for(Resource::Reauth).unwrap().since(life.now).as_secs()
         })
         .collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -449,9 +453,9 @@ fn when_the_server_is_back_an_attempt_without_a_conclusion_is_repeated_at_once()
     for _ in 0..6 {
         life.reauth(inconclusive());
     }
-    assert!(life.token.repeats_login());
+    assert!(life.token.is_reauth_inconclusive());
     life.step(Event::ServerRecovered);
-    assert_eq!(life.token.due_for(Need::Reauth), Some(life.now));
+    assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now));
 }
 
 #[test]
@@ -460,18 +464,18 @@ fn when_the_server_is_back_an_exhausted_budget_stays_exhausted() {
     for _ in 0..3 {
         life.reauth(hook_failed());
     }
-    let due = life.token.due_for(Need::Reauth);
+    let due = life.token.due_for(Resource::Reauth);
     life.step(Event::ServerRecovered);
-    assert_eq!(life.token.due_for(Need::Reauth), due);
+    assert_eq!(life.token.due_for(Resource::Reauth), due);
 }
 
 #[test]
 fn an_attempt_that_was_cancelled_does_not_count() {
     let mut life = dead();
     for _ in 0..10 {
-        let due = life.token.due_for(Need::Reauth).expect("an attempt to come");
+        let due = life.token.due_for(Resource::Reauth).expect("an attempt to come");
         life.advance(due.since(life.now));
-        assert_eq!(life.admit(), Some(attempt(Reason::Expired, 1)));
+        assert_eq!(life.admit(), Some(attempt(ReauthReason::Expired, 1)));
         life.step(Event::Cancelled);
         assert_eq!(life.admit(), None, "not at once");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, ms, secs};
-use crate::lifecycle::{Method, Notice, Renewal, Slot, Standing};
+use crate::lifecycle::{Method, Notice, Renewal, Slot, Validity};
 
 /// Every kind of server that renews, with the call that does it there.
 const RENEWING: [(Renews, Reports, Method); 4] = [
@@ -16,7 +16,7 @@ const RENEWING: [(Renews, Reports, Method); 4] = [
 
 const LIVES: [Duration; 4] = [secs(3), secs(10), secs(1_800), secs(86_400)];
 
-/// Keeps the token for so many lives, as a keeper would that passes on what was learned.
+/// Keeps the token for so many lives, as a scheduler would that passes on what was learned.
 fn keep(life: &mut Life, server: &mut Server, lives: u32) {
     let until = life.now + server.life * lives;
     while life.now < until && life.wakes_at().is_some_and(|at| at <= until) {
@@ -30,7 +30,7 @@ fn keep(life: &mut Life, server: &mut Server, lives: u32) {
 }
 
 fn lives_on(life: &Life) -> bool {
-    matches!(life.token.standing(), Standing::Alive(_)) && life.count("expired") == 0
+    matches!(life.token.validity(), Validity::Alive(_)) && life.count("expired") == 0
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_life_that_nothing_extends_is_told_once_with_its_death_and_used_up_in_full()
             .collect();
         assert_eq!(told.len(), 1, "{span:?}");
         assert!((1..=span.as_millis() / 2).contains(&told[0].into()), "{span:?}: {told:?}");
-        assert_eq!(life.token.standing(), Standing::Expired, "{span:?}");
+        assert_eq!(life.token.validity(), Validity::Expired, "{span:?}");
         assert!(
             !life.notices.iter().any(|n| matches!(n, Notice::Checked { renewed: Some(true), .. }))
         );
@@ -232,7 +232,7 @@ fn whole_seconds_hide_no_renewal_and_fake_none() {
         let mut life = Life::new();
         keep(&mut life, &mut server, 3);
         assert_eq!(life.renews_by, None, "{span:?}");
-        assert_eq!(life.token.standing(), Standing::Expired, "{span:?}");
+        assert_eq!(life.token.validity(), Validity::Expired, "{span:?}");
     }
 }
 

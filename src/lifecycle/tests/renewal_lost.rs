@@ -2,7 +2,7 @@
 //! to nobody, and the proof goes on.
 
 use super::world::{Life, alive, asks, not_allowed, rejected, secs, throttled, timed_out};
-use crate::lifecycle::{Method, Need, Slot};
+use crate::lifecycle::{Method, Resource, Slot};
 
 /// A token on a server whose renewing call is known to extend lives, with a check due.
 fn renewing() -> Life {
@@ -15,7 +15,7 @@ fn renewing() -> Life {
 
 /// Whether a call on the value in use is due now.
 fn goes_on_at_once(life: &Life) -> bool {
-    life.token.due_for(Need::Server) == Some(life.now)
+    life.token.due_for(Resource::Server) == Some(life.now)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, secs};
-use crate::lifecycle::Standing;
+use crate::lifecycle::Validity;
 
 #[test]
 fn a_life_that_the_server_shortens_is_no_sign_of_a_renewal_that_failed() {
@@ -13,7 +13,7 @@ fn a_life_that_the_server_shortens_is_no_sign_of_a_renewal_that_failed() {
         life.run(&mut server, START + secs(300));
         server.life = secs(shortened);
         life.run(&mut server, START + secs(900));
-        assert!(matches!(life.token.standing(), Standing::Alive(_)), "{shortened}");
+        assert!(matches!(life.token.validity(), Validity::Alive(_)), "{shortened}");
         assert_eq!(life.count("renewal not observed"), 0, "{shortened}");
         assert_eq!(life.count("renews by renew"), 0, "{shortened}");
     }
@@ -26,7 +26,7 @@ fn a_life_that_the_server_lengthens_is_kept() {
     life.run(&mut server, START + secs(300));
     server.life = secs(1_000);
     life.run(&mut server, START + secs(9_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("renewal not observed"), 0);
 }
 
@@ -45,7 +45,7 @@ fn checks_that_come_often_are_judged_together() {
             let mut life = Life::new();
             often(&mut life);
             life.run(&mut server, START + secs(30_000));
-            assert!(matches!(life.token.standing(), Standing::Alive(_)), "{renews:?} {reports:?}");
+            assert!(matches!(life.token.validity(), Validity::Alive(_)), "{renews:?} {reports:?}");
             assert_eq!(life.count("renewal not observed"), 0, "{renews:?} {reports:?}");
             assert!(server.calls.len() < 450, "{renews:?} {reports:?}: {}", server.calls.len());
         }
@@ -62,7 +62,7 @@ fn a_life_cut_short_between_two_such_checks_is_kept() {
         server.life = secs(50);
         server.dies_at[0] = Some(life.now + secs(95));
         life.run(&mut server, START + secs(9_000));
-        assert!(matches!(life.token.standing(), Standing::Alive(_)), "{renews:?}");
+        assert!(matches!(life.token.validity(), Validity::Alive(_)), "{renews:?}");
         assert_eq!(life.count("renewal not observed"), 0, "{renews:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, alive, asks, expired, ms, not_allowed, rejected, secs, timed_out};
-use crate::lifecycle::{Effect, Event, Method, Need, Renewal, Slot, Standing};
+use crate::lifecycle::{Action, Event, Method, Renewal, Resource, Slot, Validity};
 
 /// A token of 100 s on a server where only the renewing call renews, that being known.
 fn renewing() -> (Life, Server) {
@@ -28,7 +28,7 @@ fn another_client_that_stops_renewing_is_noticed_in_time() {
         server.other_client_until = START + secs(500);
         let mut life = Life::new();
         life.run(&mut server, START + secs(2_000));
-        assert!(matches!(life.token.standing(), Standing::Alive(_)), "{reports:?}");
+        assert!(matches!(life.token.validity(), Validity::Alive(_)), "{reports:?}");
         assert!(life.count("renews by renew") > 0, "{reports:?}");
     }
 }
@@ -49,12 +49,12 @@ fn what_other_tokens_taught_is_not_believed_blindly() {
     let mut life = Life::new();
     life.renews_by = Some(Method::Query);
     life.run(&mut server, START + secs(1_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     let mut server = Server::new(Renews::Query, Reports::After, secs(100));
     let mut life = Life::new();
     life.renews_by = Some(Method::Renew);
     life.run(&mut server, START + secs(1_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_lost_answer_to_a_call_that_renewed_teaches_nothing_wrong() {
                 server.loses_answers = Some((from, from + ms(400)));
                 let mut life = Life::new();
                 life.run(&mut server, START + secs(1_000));
-                assert!(matches!(life.token.standing(), Standing::Alive(_)));
+                assert!(matches!(life.token.validity(), Validity::Alive(_)));
                 assert_eq!(life.count("renewal not observed"), 0, "{renews:?} {reports:?}");
             }
         }
@@ -100,10 +100,10 @@ fn a_lost_answer_to_the_first_renewing_call_still_shows_that_it_renewed() {
 #[test]
 fn a_renewing_call_that_never_answers_does_not_keep_the_death_from_being_seen() {
     let mut life = about_to_renew();
-    while life.now < START + secs(2_000) && life.token.standing() != Standing::Expired {
+    while life.now < START + secs(2_000) && life.token.validity() != Validity::Expired {
         life.sleep();
         match life.admit() {
-            Some(Effect::Ask { method: Method::Renew, .. }) => life.answer(timed_out()),
+            Some(Action::Check { method: Method::Renew, .. }) => life.answer(timed_out()),
             Some(_) if life.now >= START + secs(100) => life.answer(expired()),
             Some(_) => {
                 let left = (START + secs(100)).since(life.now);
@@ -112,7 +112,7 @@ fn a_renewing_call_that_never_answers_does_not_keep_the_death_from_being_seen() 
             None => {}
         }
     }
-    assert_eq!(life.token.standing(), Standing::Expired);
+    assert_eq!(life.token.validity(), Validity::Expired);
     assert!(life.now < START + secs(105), "{:?}", life.now);
 }
 
@@ -123,11 +123,11 @@ fn a_renewing_check_that_never_answers_does_not_keep_the_death_from_being_seen()
     for _ in 0..60 {
         life.sleep();
         match life.admit() {
-            Some(Effect::Ask { method: Method::Renew, .. }) => life.answer(timed_out()),
+            Some(Action::Check { method: Method::Renew, .. }) => life.answer(timed_out()),
             Some(_) => life.answer(expired()),
             None => {}
         }
-        if life.token.standing() == Standing::Expired {
+        if life.token.validity() == Validity::Expired {
             return;
         }
     }
@@ -143,7 +143,7 @@ fn an_outage_in_the_middle_of_the_proof_costs_no_life() {
             server.outage = Some((began, START + secs(85)));
             let mut life = Life::new();
             life.run(&mut server, START + secs(1_000));
-            assert!(matches!(life.token.standing(), Standing::Alive(_)), "{renews:?} {began:?}");
+            assert!(matches!(life.token.validity(), Validity::Alive(_)), "{renews:?} {began:?}");
             assert_eq!(life.count("expired") + life.count("unverified"), 0);
         }
     }
@@ -156,7 +156,7 @@ fn an_answer_lost_over_and_over_in_the_proof_is_retried_with_pauses() {
     for _ in 0..20 {
         life.sleep();
         match life.admit() {
-            Some(Effect::Ask { method: Method::Query, .. }) => {
+            Some(Action::Check { method: Method::Query, .. }) => {
                 let left = (START + secs(100)).since(life.now);
                 life.answer(crate::outcome::Outcome::Alive { remaining: left });
             }
@@ -184,7 +184,7 @@ fn a_refused_renewing_check_falls_back_to_queries() {
     server.renews = Renews::Query;
     server.refuses_renewal = Some(not_allowed);
     life.run(&mut server, START + secs(1_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("expired"), 0);
 }
 
@@ -198,7 +198,7 @@ fn a_renewing_call_refused_past_the_bound_does_not_keep_queries_away() {
         }
     }
     for _ in 0..10 {
-        if let Effect::Ask { method: Method::Query, .. } = life.check(not_allowed()) {
+        if let Action::Check { method: Method::Query, .. } = life.check(not_allowed()) {
             return;
         }
     }
@@ -213,7 +213,7 @@ fn a_mended_renewing_call_is_found_again_without_a_restart() {
     life.run(&mut server, START + secs(400));
     server.refuses_renewal = None;
     life.run(&mut server, START + secs(1_500));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     let (_, last) = server.calls.last().unwrap();
     assert_eq!(*last, Method::Renew);
 }
@@ -231,9 +231,9 @@ fn a_refused_call_is_retried_where_it_is_the_only_permitted_one() {
 fn a_401_in_the_middle_of_the_proof_needs_a_second_one_too() {
     let mut life = about_to_renew();
     life.check(rejected());
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(asks(Some(life.check(rejected())), Slot::A), Some(Method::Query));
-    assert_eq!(life.token.standing(), Standing::Rejected);
+    assert_eq!(life.token.validity(), Validity::Rejected);
 }
 
 #[test]
@@ -267,8 +267,8 @@ fn a_bound_is_only_ever_a_reported_one() {
     let mut life = Life::new().alive();
     life.advance(secs(67));
     life.check(alive(33_000));
-    assert_eq!(life.token.bound(), Some(life.now + secs(33)));
-    assert_eq!(life.token.due_for(Need::Server), Some(life.now), "the proof goes on at once");
+    assert_eq!(life.token.expiry(), Some(life.now + secs(33)));
+    assert_eq!(life.token.due_for(Resource::Server), Some(life.now), "the proof goes on at once");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
     server.refuses_renewal = Some(rejected);
     let mut life = Life::new();
     life.run(&mut server, START + secs(3_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("renewal not observed"), 0);
 }
 
@@ -302,7 +302,7 @@ fn a_renewing_call_that_is_known_to_renew_is_not_given_up_for_lost_answers() {
         let outcome = crate::outcome::Outcome::Alive { remaining: left };
         life.sleep();
         match life.admit() {
-            Some(Effect::Ask { method: Method::Query, .. }) => life.answer(outcome),
+            Some(Action::Check { method: Method::Query, .. }) => life.answer(outcome),
             Some(_) => life.answer(timed_out()),
             None => {}
         }

@@ -5,8 +5,8 @@ use super::world::{
     Life, alive, answer, expired, hook_failed, not_allowed, reauthenticated, rejected, secs,
     throttled, timed_out,
 };
-use crate::lifecycle::{Event, Need, Reauthenticated, SourceChange, Standing};
-use crate::outcome::{Fault, Outcome};
+use crate::lifecycle::{Event, ReauthOutcome, Resource, SourceChange, Validity};
+use crate::outcome::{CallError, Outcome};
 
 /// One life in each standing, with nothing under way and nothing due.
 fn idle() -> Vec<(&'static str, Life)> {
@@ -55,7 +55,7 @@ fn busy() -> Vec<(&'static str, Life)> {
     let mut attempt = Life::with_reauth().without_value();
     attempt.admit();
     let mut store = Life::with_reauth().without_value();
-    store.reauth(Reauthenticated::NewValue { stored: false });
+    store.reauth(ReauthOutcome::NewValue { stored: false });
     store.admit();
     let all = vec![
         ("a check", check),
@@ -73,15 +73,15 @@ fn outcomes() -> [Outcome; 6] {
 
 fn ends_of_attempts() -> [Event; 4] {
     [
-        reauthenticated(Reauthenticated::NewValue { stored: true }),
-        reauthenticated(Reauthenticated::NewValue { stored: false }),
-        reauthenticated(Reauthenticated::SameValue),
+        reauthenticated(ReauthOutcome::NewValue { stored: true }),
+        reauthenticated(ReauthOutcome::NewValue { stored: false }),
+        reauthenticated(ReauthOutcome::SameValue),
         reauthenticated(hook_failed()),
     ]
 }
 
 fn ends_of_stores() -> [Event; 2] {
-    [Event::Stored(Ok(())), Event::Stored(Err("no space left on device".into()))]
+    [Event::PersistFinished(Ok(())), Event::PersistFinished(Err("no space left on device".into()))]
 }
 
 #[track_caller]
@@ -89,9 +89,9 @@ fn nothing_happens(name: &str, life: &Life, event: Event) {
     let mut after = life.clone();
     after.notices.clear();
     let said = format!("{name}: {event:?}");
-    let effect = after.step(event);
+    let action = after.step(event);
     assert_eq!(after.token, life.token, "{said}");
-    assert_eq!((effect, after.notices), (None, Vec::new()), "{said}");
+    assert_eq!((action, after.notices), (None, Vec::new()), "{said}");
 }
 
 #[test]
@@ -145,16 +145,16 @@ fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
 #[test]
 fn the_end_of_a_revocation_that_nobody_waits_for_changes_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
-        nothing_happens(name, &life, Event::Revoked(Ok(())));
-        nothing_happens(name, &life, Event::Revoked(Err(Fault::new("no answer"))));
+        nothing_happens(name, &life, Event::RevokeFinished(Ok(())));
+        nothing_happens(name, &life, Event::RevokeFinished(Err(CallError::new("no answer"))));
     }
 }
 
 #[test]
 fn nothing_starts_before_it_is_due() {
     for (name, life) in idle() {
-        for need in [Need::Server, Need::Reauth, Need::Nothing] {
-            nothing_happens(name, &life, Event::Admitted(need));
+        for resource in [Resource::Server, Resource::Reauth, Resource::None] {
+            nothing_happens(name, &life, Event::Admitted(resource));
         }
     }
 }
@@ -163,8 +163,8 @@ fn nothing_starts_before_it_is_due() {
 fn nothing_starts_while_something_is_under_way() {
     for (name, mut life) in busy() {
         life.advance(secs(86_400));
-        for need in [Need::Server, Need::Reauth, Need::Nothing] {
-            nothing_happens(name, &life, Event::Admitted(need));
+        for resource in [Resource::Server, Resource::Reauth, Resource::None] {
+            nothing_happens(name, &life, Event::Admitted(resource));
         }
     }
 }
@@ -174,7 +174,7 @@ fn a_wake_up_that_comes_twice_changes_nothing() {
     for (name, mut life) in idle().into_iter().chain(busy()) {
         for seconds in [0, 33, 20, 14, 86_400] {
             life.advance(secs(seconds));
-            nothing_happens(name, &life, Event::Woke);
+            nothing_happens(name, &life, Event::TimerFired);
         }
     }
 }
@@ -184,7 +184,7 @@ fn a_source_that_still_offers_the_same_disturbs_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         let mut after = life.clone();
         after.notices.clear();
-        assert_eq!(after.step(Event::SourceChanged(SourceChange::Restored)), None, "{name}");
+        assert_eq!(after.step(Event::SourceChanged(SourceChange::Reappeared)), None, "{name}");
         assert_eq!(after.wakes_at(), life.wakes_at(), "{name}");
         assert_eq!(after.said(), [""; 0], "{name}");
     }
@@ -201,7 +201,7 @@ fn a_new_policy_that_says_the_same_disturbs_nothing() {
 fn a_summons_brings_forward_nothing_but_retries() {
     for (name, life) in idle().into_iter().chain(busy()) {
         if !life.token.is_failing() {
-            nothing_happens(name, &life, Event::Summoned);
+            nothing_happens(name, &life, Event::RetryNow);
         }
     }
 }
@@ -209,8 +209,8 @@ fn a_summons_brings_forward_nothing_but_retries() {
 #[test]
 fn a_summoned_retry_is_due_at_once() {
     for (name, mut life) in idle().into_iter().filter(|(_, life)| life.token.is_failing()) {
-        life.step(Event::Summoned);
-        assert_eq!(life.token.due_for(Need::Server), Some(life.now), "{name}");
+        life.step(Event::RetryNow);
+        assert_eq!(life.token.due_for(Resource::Server), Some(life.now), "{name}");
     }
 }
 
@@ -219,8 +219,8 @@ fn every_token_with_a_value_or_a_way_to_one_waits_for_something() {
     for (name, life) in idle() {
         let watches = life.policy.reauth.is_none()
             && matches!(
-                life.token.standing(),
-                Standing::Missing | Standing::Expired | Standing::Rejected
+                life.token.validity(),
+                Validity::Missing | Validity::Expired | Validity::Rejected
             );
         assert_eq!(life.wakes_at().is_none(), watches, "{name}");
     }
@@ -232,10 +232,10 @@ fn a_value_that_the_server_before_named_instead_is_kept_although_its_answer_does
     life.advance(secs(67));
     life.admit();
     life.step(Event::ServerChanged);
-    let Event::Answered(answer) = answer(life.now, life.now, alive(100_000)) else { return };
-    life.step(Event::Answered(crate::lifecycle::Answer { replaced: true, ..answer }));
-    assert_eq!(life.token.standing(), Standing::Unknown);
-    assert!(life.token.due_for(Need::Nothing).is_some(), "it is to be stored");
+    let Event::CheckFinished(answer) = answer(life.now, life.now, alive(100_000)) else { return };
+    life.step(Event::CheckFinished(crate::lifecycle::CheckResult { replaced: true, ..answer }));
+    assert_eq!(life.token.validity(), Validity::Unknown);
+    assert!(life.token.due_for(Resource::None).is_some(), "it is to be stored");
 }
 
 #[test]
@@ -244,8 +244,8 @@ fn an_attempt_under_way_outlasts_a_change_of_its_server() {
     life.check(expired());
     life.admit();
     life.step(Event::ServerChanged);
-    life.step(reauthenticated(Reauthenticated::NewValue { stored: true }));
+    life.step(reauthenticated(ReauthOutcome::NewValue { stored: true }));
     life.check(alive(100_000));
-    assert!(matches!(life.token.standing(), Standing::Alive(_)));
+    assert!(matches!(life.token.validity(), Validity::Alive(_)));
     assert_eq!(life.count("reauth succeeded"), 1);
 }

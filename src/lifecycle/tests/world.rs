@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::server::Server;
 use crate::lifecycle::{
-    Answer, Context, Draw, Effect, Event, Method, Need, Notice, Policy, ReauthEnd, ReauthFault,
-    ReauthPolicy, Reauthenticated, Renewal, ReplacedBy, Schedule, Slot, SourceChange, Stage, Token,
-    step,
+    Action, CheckResult, Context, DeadlineStage, Event, Method, Notice, Policy, RandomFraction,
+    ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal, ReplacedBy, Resource,
+    Schedule, Slot, SourceChange, Token, transition,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
 /// When every test world begins.
@@ -45,7 +45,7 @@ pub(super) struct Life {
     pub(super) policy: Policy,
     pub(super) renews_by: Option<Method>,
     /// No token of the server has had a response since this one's calls fail.
-    pub(super) in_doubt: bool,
+    pub(super) server_in_doubt: bool,
     pub(super) now: Moment,
     /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
     pub(super) draw: f64,
@@ -53,7 +53,7 @@ pub(super) struct Life {
     /// What replaced the current value, each time.
     pub(super) replaced: Vec<ReplacedBy>,
     /// The effect under way, and when it began.
-    pub(super) flight: Option<(Moment, Effect)>,
+    pub(super) flight: Option<(Moment, Action)>,
 }
 
 impl Life {
@@ -69,7 +69,7 @@ impl Life {
                 reauth_before: None,
             },
             renews_by: None,
-            in_doubt: false,
+            server_in_doubt: false,
             now: START,
             draw: 0.0,
             notices: Vec::new(),
@@ -104,16 +104,16 @@ impl Life {
         self
     }
 
-    pub(super) fn step(&mut self, event: Event) -> Option<Effect> {
+    pub(super) fn step(&mut self, event: Event) -> Option<Action> {
         let context = Context {
             policy: &self.policy,
             renews_by: self.renews_by,
-            draw: Draw::new(self.draw),
-            in_doubt: self.in_doubt,
+            draw: RandomFraction::new(self.draw),
+            server_in_doubt: self.server_in_doubt,
         };
         let was_busy = self.token.is_busy();
         let mut notices = Vec::new();
-        let (token, effect) = step(self.token, event, self.now, &context, &mut notices);
+        let (token, action) = transition(self.token, event, self.now, &context, &mut notices);
         for notice in notices {
             match notice {
                 Notice::Replaced(by) => self.replaced.push(by),
@@ -121,27 +121,28 @@ impl Life {
             }
         }
         self.token = token;
-        if let Some(effect) = effect {
-            assert!(!was_busy, "a second effect in flight: {effect:?}");
-            self.flight = Some((self.now, effect));
+        if let Some(action) = action {
+            assert!(!was_busy, "a second effect in flight: {action:?}");
+            self.flight = Some((self.now, action));
         }
         if !self.token.is_busy() {
             self.flight = None;
         }
-        effect
+        action
     }
 
     /// Whatever is due now starts: a store first, then a call, then re-auth.
-    pub(super) fn admit(&mut self) -> Option<Effect> {
-        [Need::Nothing, Need::Server, Need::Reauth]
+    pub(super) fn admit(&mut self) -> Option<Action> {
+        [Resource::None, Resource::Server, Resource::Reauth]
             .into_iter()
-            .find_map(|need| self.step(Event::Admitted(need)))
+            .find_map(|resource| self.step(Event::Admitted(resource)))
     }
 
     /// When the token next wants something, or has something to say.
     pub(super) fn wakes_at(&self) -> Option<Moment> {
-        let due = [Need::Nothing, Need::Server, Need::Reauth].map(|need| self.token.due_for(need));
-        due.into_iter().chain([self.token.next_alarm()]).flatten().min()
+        let due = [Resource::None, Resource::Server, Resource::Reauth]
+            .map(|resource| self.token.due_for(resource));
+        due.into_iter().chain([self.token.next_deadline_warning()]).flatten().min()
     }
 
     /// Time passes until the next wake-up.
@@ -155,7 +156,7 @@ impl Life {
 
     fn wake_at(&mut self, at: Moment) {
         self.now = self.now.max(at);
-        self.step(Event::Woke);
+        self.step(Event::TimerFired);
     }
 
     /// The call under way ends, now.
@@ -165,12 +166,12 @@ impl Life {
     }
 
     /// Sleeps until a call is due, lets it start, and answers it at the same instant.
-    pub(super) fn check(&mut self, outcome: Outcome) -> Effect {
-        let due = self.token.due_for(Need::Server).expect("a check to come");
+    pub(super) fn check(&mut self, outcome: Outcome) -> Action {
+        let due = self.token.due_for(Resource::Server).expect("a check to come");
         self.wake_at(due);
-        let effect = self.step(Event::Admitted(Need::Server)).expect("a check that is due");
+        let action = self.step(Event::Admitted(Resource::Server)).expect("a check that is due");
         self.answer(outcome);
-        effect
+        action
     }
 
     pub(super) fn source(&mut self, change: SourceChange) {
@@ -178,19 +179,19 @@ impl Life {
     }
 
     /// Sleeps until an attempt is due, lets it start, and ends it two seconds later.
-    pub(super) fn reauth(&mut self, result: Reauthenticated) -> Effect {
-        let due = self.token.due_for(Need::Reauth).expect("an attempt to come");
+    pub(super) fn reauth(&mut self, result: ReauthOutcome) -> Action {
+        let due = self.token.due_for(Resource::Reauth).expect("an attempt to come");
         self.wake_at(due);
-        let effect = self.step(Event::Admitted(Need::Reauth)).expect("an attempt that is due");
+        let action = self.step(Event::Admitted(Resource::Reauth)).expect("an attempt that is due");
         self.now = self.now + secs(2);
         self.step(reauthenticated(result));
-        effect
+        action
     }
 
     /// Lets the write that is due now start, and ends it.
     pub(super) fn store(&mut self, result: Result<(), &str>) {
-        self.step(Event::Admitted(Need::Nothing)).expect("a write that is due");
-        self.step(Event::Stored(result.map_err(Into::into)));
+        self.step(Event::Admitted(Resource::None)).expect("a write that is due");
+        self.step(Event::PersistFinished(result.map_err(Into::into)));
     }
 
     /// Runs on until `until`, with the server answering, hooks logging in and stores working.
@@ -206,24 +207,26 @@ impl Life {
             assert!(steps_at_once.1 <= MOST_STEPS_AT_ONCE, "a busy loop: {:?}", self.token);
             match self.admit() {
                 None => {}
-                Some(Effect::Ask { method, slot, timeout, .. }) => {
+                Some(Action::Check { method, slot, timeout, .. }) => {
                     let sent = self.now;
                     let (received, outcome) = server.ask(method, slot, sent, timeout);
-                    while let Some(alarm) = self.token.next_alarm().filter(|at| *at <= received) {
+                    while let Some(alarm) =
+                        self.token.next_deadline_warning().filter(|at| *at <= received)
+                    {
                         self.wake_at(alarm);
                     }
                     self.now = received;
                     self.step(answer(sent, received, outcome));
                 }
-                Some(Effect::Reauth { .. }) => {
+                Some(Action::Reauth { .. }) => {
                     server.log_in(self.token.active_slot().other(), self.now);
-                    self.step(reauthenticated(Reauthenticated::NewValue { stored: false }));
+                    self.step(reauthenticated(ReauthOutcome::NewValue { stored: false }));
                 }
-                Some(Effect::Revoke { .. }) => {
-                    self.step(Event::Revoked(Ok(())));
+                Some(Action::Revoke { .. }) => {
+                    self.step(Event::RevokeFinished(Ok(())));
                 }
-                Some(Effect::Store { .. }) => {
-                    self.step(Event::Stored(Ok(())));
+                Some(Action::Persist { .. }) => {
+                    self.step(Event::PersistFinished(Ok(())));
                 }
             }
         }
@@ -250,11 +253,11 @@ impl Life {
 }
 
 pub(super) fn answer(sent: Moment, received: Moment, outcome: Outcome) -> Event {
-    Event::Answered(Answer { sent, received, outcome, replaced: false })
+    Event::CheckFinished(CheckResult { sent, received, outcome, replaced: false })
 }
 
-pub(super) fn reauthenticated(result: Reauthenticated) -> Event {
-    Event::Reauthenticated(ReauthEnd { result, duration: secs(2) })
+pub(super) fn reauthenticated(result: ReauthOutcome) -> Event {
+    Event::ReauthFinished(ReauthResult { result, duration: secs(2) })
 }
 
 pub(super) fn alive(remaining_ms: u64) -> Outcome {
@@ -262,40 +265,40 @@ pub(super) fn alive(remaining_ms: u64) -> Outcome {
 }
 
 pub(super) fn expired() -> Outcome {
-    Outcome::Expired(Fault::new("expired").with_status(410))
+    Outcome::Expired(CallError::new("expired").with_status(410))
 }
 
 pub(super) fn rejected() -> Outcome {
-    Outcome::Rejected(Fault::new("unknown token").with_status(401))
+    Outcome::Rejected(CallError::new("unknown token").with_status(401))
 }
 
 pub(super) fn timed_out() -> Outcome {
-    Outcome::Unavailable(Fault::new("no answer in time"))
+    Outcome::Unavailable(CallError::new("no answer in time"))
 }
 
 pub(super) fn not_allowed() -> Outcome {
-    Outcome::Misconfigured(Fault::new("method not allowed").with_status(405))
+    Outcome::Misconfigured(CallError::new("method not allowed").with_status(405))
 }
 
 pub(super) fn throttled(seconds: u64) -> Outcome {
-    let fault = Fault::new("too many requests").with_status(429);
+    let fault = CallError::new("too many requests").with_status(429);
     Outcome::Throttled { retry_after: secs(seconds), fault }
 }
 
-pub(super) fn hook_failed() -> Reauthenticated {
+pub(super) fn hook_failed() -> ReauthOutcome {
     let error = "it ended with exit status 1".into();
-    Reauthenticated::Failed(ReauthFault { error, exit_status: Some(1), ..ReauthFault::default() })
+    ReauthOutcome::Failed(ReauthError { error, exit_status: Some(1), ..ReauthError::default() })
 }
 
 /// A call about the value in `slot`, whatever its time-out.
-pub(super) fn asks(effect: Option<Effect>, about: Slot) -> Option<Method> {
-    match effect {
-        Some(Effect::Ask { method, slot, .. }) if slot == about => Some(method),
+pub(super) fn asks(action: Option<Action>, about: Slot) -> Option<Method> {
+    match action {
+        Some(Action::Check { method, slot, .. }) if slot == about => Some(method),
         Some(
-            Effect::Ask { .. }
-            | Effect::Reauth { .. }
-            | Effect::Revoke { .. }
-            | Effect::Store { .. },
+            Action::Check { .. }
+            | Action::Reauth { .. }
+            | Action::Revoke { .. }
+            | Action::Persist { .. },
         )
         | None => None,
     }
@@ -307,7 +310,7 @@ pub(super) fn word(notice: &Notice) -> &'static str {
         Notice::Checked { .. } => "checked",
         Notice::CheckFailed { misconfigured: false, .. } => "check failed",
         Notice::CheckFailed { misconfigured: true, .. } => "misconfigured",
-        Notice::Expiring { stage: Stage::NineTenths, .. } => "expiring: nine tenths",
+        Notice::Expiring { stage: DeadlineStage::NineTenths, .. } => "expiring: nine tenths",
         Notice::Expiring { .. } => "expiring: half",
         Notice::Expired { candidate: false, .. } => "expired",
         Notice::Expired { candidate: true, .. } => "candidate expired",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lifecycle::{Schedule, ScheduleFault, Share};
+use crate::lifecycle::{Fraction, Schedule, ScheduleError};
 
 use super::super::duration;
 use super::super::fault::{FaultKind, WarningKind};
@@ -34,7 +34,7 @@ impl Judge<'_> {
         let default = Schedule::default();
         let share = |of: fn(&RawSchedule) -> Option<f64>, default| {
             let number = levels.iter().find_map(|(_, level)| of(level));
-            number.and_then(|number| Share::try_new(number).ok()).unwrap_or(default)
+            number.and_then(|number| Fraction::try_new(number).ok()).unwrap_or(default)
         };
         let time = |of: fn(&RawSchedule) -> Option<&str>, default| {
             duration_or(levels.iter().find_map(|(_, level)| of(level)), default)
@@ -53,18 +53,18 @@ impl Judge<'_> {
         loop {
             match Schedule::try_new(check_after, jitter, intervals, retries) {
                 Ok(schedule) => return schedule,
-                Err(ScheduleFault::MaxInterval) => {
+                Err(ScheduleError::MaxInterval) => {
                     self.crossed(levels[0], ("min_interval", "max_interval"), intervals);
                     intervals.1 = intervals.0;
                 }
-                Err(ScheduleFault::RetryMax) => {
+                Err(ScheduleError::RetryMax) => {
                     self.crossed(levels[0], ("retry_initial", "retry_max"), retries);
                     retries.1 = retries.0;
                 }
                 Err(
-                    fault @ (ScheduleFault::CheckAfter
-                    | ScheduleFault::MinInterval
-                    | ScheduleFault::RetryInitial),
+                    fault @ (ScheduleError::CheckAfter
+                    | ScheduleError::MinInterval
+                    | ScheduleError::RetryInitial),
                 ) => {
                     let spot = self.table_spot(levels[0].0);
                     let remedy = "choose another value";

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokenkeep::keeper::Limits;
+use tokenkeep::scheduler::ServerLimits;
 
 use super::{Invariant, Violation};
 use crate::chance::{MINUTE, Ms, SECOND};
@@ -11,7 +11,7 @@ use crate::plan::Plan;
 /// The most requests for one token in any minute.
 ///
 /// Two tries are planned at least 50 ms apart: twenty a second. Only the dozen that crowd into
-/// the last 150 ms before a bound come closer, and each bound has a wait of 100 ms or more
+/// the last 150 ms before an expiry come closer, and each expiry has a wait of 100 ms or more
 /// before it, which makes up for them.
 const MOST_IN_A_MINUTE: usize = 1_200;
 
@@ -23,11 +23,11 @@ const MOST_ON_LONGER_LIVES: usize = 600;
 /// The books of one server.
 #[derive(Debug)]
 struct Account {
-    limits: Limits,
+    limits: ServerLimits,
     in_flight: u32,
     /// When the last requests started, as many as one second may see.
     starts: VecDeque<Ms>,
-    quiet_until: Ms,
+    throttled_until: Ms,
     /// The times of quiet that it has asked for.
     quiet: Vec<(Ms, Ms)>,
 }
@@ -48,7 +48,7 @@ impl LimitsWatch {
             limits,
             in_flight: 0,
             starts: VecDeque::new(),
-            quiet_until: 0,
+            throttled_until: 0,
             quiet: Vec::new(),
         };
         Self {
@@ -83,8 +83,8 @@ impl LimitsWatch {
             return broken(Invariant::OneAtATime, what);
         }
         let account = &mut self.servers[server];
-        if now < account.quiet_until {
-            let left = account.quiet_until - now;
+        if now < account.throttled_until {
+            let left = account.throttled_until - now;
             let what = format!("server {server} is asked {left} ms before its Retry-After is over");
             return broken(Invariant::LimitsHold, what);
         }
@@ -130,7 +130,7 @@ impl LimitsWatch {
     pub(crate) fn quiet(&mut self, server: usize, now: Ms, until: Ms) {
         let account = &mut self.servers[server];
         account.quiet.push((now, until));
-        account.quiet_until = account.quiet_until.max(until);
+        account.throttled_until = account.throttled_until.max(until);
     }
 
     /// The times of quiet that touch a span.
@@ -144,11 +144,11 @@ impl LimitsWatch {
         quiet.filter(move |(start, end)| *start < until && *end > from)
     }
 
-    pub(crate) fn quiet_until(&self, server: usize) -> Ms {
-        self.servers[server].quiet_until
+    pub(crate) fn throttled_until(&self, server: usize) -> Ms {
+        self.servers[server].throttled_until
     }
 
-    pub(crate) fn set_limits(&mut self, server: usize, limits: Limits) {
+    pub(crate) fn set_limits(&mut self, server: usize, limits: ServerLimits) {
         self.servers[server].limits = limits;
     }
 
@@ -159,7 +159,7 @@ impl LimitsWatch {
             limits,
             in_flight: 0,
             starts: VecDeque::new(),
-            quiet_until: 0,
+            throttled_until: 0,
             quiet: std::mem::take(&mut account.quiet),
         };
     }
@@ -182,7 +182,7 @@ impl LimitsWatch {
         for (account, server) in self.servers.iter_mut().zip(&plan.servers) {
             account.limits = server.limits;
             account.in_flight = 0;
-            account.quiet_until = 0;
+            account.throttled_until = 0;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Invariant 4: a login has a reason, and a budget that a restart does not refill.
 
-use tokenkeep::keeper::{ReauthRoute, ReauthSpec};
-use tokenkeep::lifecycle::{Policy, Reason};
+use tokenkeep::lifecycle::{Policy, ReauthReason};
+use tokenkeep::scheduler::{ReauthRoute, ReauthSpec};
 
 use super::{Invariant, Violation};
 use crate::api::SessionId;
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 struct Verdict {
     /// 401s in a row.
     rejections: u8,
-    dead: Option<Reason>,
+    dead: Option<ReauthReason>,
 }
 
 /// A token's attempts in its window, which begins with the first of them.
@@ -25,7 +25,7 @@ struct Budget {
     probation: Option<(SessionId, Ms)>,
     /// What the budget was before the last attempt.
     before: Option<(Ms, u32)>,
-    /// The last attempt's number, as the keeper counts them.
+    /// The last attempt's number, as the scheduler counts them.
     attempt: u32,
 }
 
@@ -57,25 +57,25 @@ impl Logins {
         }
     }
 
-    /// An attempt starts for a token that has the value `using`, known to live until `bound`.
+    /// An attempt starts for a token that has the value `using`, known to live until `expiry`.
     pub(crate) fn started(
         &mut self,
         now: Ms,
         (subject, attempt): (usize, u32),
-        (reason, policy, way): (Reason, &Policy, usize),
+        (reason, policy, way): (ReauthReason, &Policy, usize),
         using: Option<SessionId>,
-        bound: Option<Ms>,
+        expiry: Option<Ms>,
     ) -> Result<(), Violation> {
         let broken = |what: String| {
             Err(Violation { invariant: Invariant::LoginsHaveAReason, at: now, what })
         };
         let dead = self.verdicts[subject].dead;
         let has_reason = match reason {
-            Reason::Requested => false,
-            Reason::Missing => using.is_none(),
-            Reason::Expired | Reason::Rejected => dead == Some(reason),
-            Reason::Expiring => match (policy.reauth_before, bound) {
-                (Some(before), Some(bound)) => now + whole(before) >= bound,
+            ReauthReason::Requested => false,
+            ReauthReason::Missing => using.is_none(),
+            ReauthReason::Expired | ReauthReason::Rejected => dead == Some(reason),
+            ReauthReason::Expiring => match (policy.reauth_before, expiry) {
+                (Some(before), Some(expiry)) => now + whole(before) >= expiry,
                 _ => false,
             },
         };
@@ -124,7 +124,7 @@ impl Logins {
         }
     }
 
-    /// The number of the last attempt, as the keeper counts those that count.
+    /// The number of the last attempt, as the scheduler counts those that count.
     pub(crate) fn attempt(&self, subject: usize) -> u32 {
         self.budgets[subject].attempt
     }
@@ -136,7 +136,7 @@ impl Logins {
         now >= way.closed_until && !exhausted
     }
 
-    /// A method is another one to the keeper, which has not failed yet.
+    /// A method is another one to the scheduler, which has not failed yet.
     pub(crate) fn renamed(&mut self, way: usize) {
         self.ways[way].failures = 0;
         self.ways[way].window_end = 0;
@@ -178,13 +178,13 @@ impl Logins {
         let verdict = &mut self.verdicts[subject];
         verdict.rejections += 1;
         if verdict.rejections >= 2 {
-            verdict.dead = Some(Reason::Rejected);
+            verdict.dead = Some(ReauthReason::Rejected);
         }
         verdict.dead.is_some()
     }
 
     pub(crate) fn expired(&mut self, subject: usize) {
-        self.verdicts[subject].dead = Some(Reason::Expired);
+        self.verdicts[subject].dead = Some(ReauthReason::Expired);
     }
 
     /// Whether the last answers about the value in use were final.

@@ -1,7 +1,7 @@
 //! What must never be otherwise, checked at every step.
 //!
-//! The watchers keep books of their own, from what goes in and out of the keeper and from
-//! what the world knows to be true; they do not believe what the keeper says of itself.
+//! The watchers keep books of their own, from what goes in and out of the scheduler and from
+//! what the world knows to be true; they do not believe what the scheduler says of itself.
 
 mod claims;
 mod fresh;
@@ -51,7 +51,7 @@ pub(crate) enum Invariant {
     SaidOnce,
     /// 7: there is always a next wake-up, and in time.
     NeverStalls,
-    /// 8: no bound is later than the true end of life.
+    /// 8: no expiry is later than the true end of life.
     BoundIsTrue,
     /// 9: after a recovery everything due is asked about within seconds.
     RecoveryIsPrompt,
@@ -162,7 +162,7 @@ impl Watch {
         (0..plan.servers.len()).for_each(|server| self.outages.reset(server));
     }
 
-    /// A server is another one to the keeper.
+    /// A server is another one to the scheduler.
     pub(crate) fn renamed(&mut self, server: usize, plan: &Plan) {
         self.limits.renamed(server, plan);
         self.order.forget(server);

@@ -1,5 +1,5 @@
 //! Invariant 5: after a recovery the most urgent go first, and none is missed that the rate
-//! limit would have allowed. Among them, one in four may be one of which nothing is known, or whose bound has passed.
+//! limit would have allowed. Among them, one in four may be one of which nothing is known, or whose expiry has passed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,12 +10,12 @@ use crate::chance::{Ms, SECOND};
 #[derive(Debug)]
 struct Queue {
     since: Ms,
-    /// By bound; those without one are not among the urgent.
+    /// By expiry; those without one are not among the urgent.
     waiting: BTreeSet<(Ms, usize)>,
-    bounds: HashMap<usize, Ms>,
+    expiries: HashMap<usize, Ms>,
     /// Requests that have started since.
     started: u64,
-    /// Requests since one about a token without a bound ahead.
+    /// Requests since one about a token without an expiry ahead.
     since_unknown: u64,
     /// Places in flight, another outage or a wish for quiet held the server's requests back.
     held_back: bool,
@@ -25,7 +25,7 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Order(Vec<Option<Queue>>);
 
-/// One of so many requests may be about a token without a bound ahead.
+/// One of so many requests may be about a token without an expiry ahead.
 const UNKNOWN: u64 = 4;
 
 /// Requests that the rate limit may be behind an even pace: it counts in milliseconds.
@@ -36,17 +36,18 @@ impl Order {
         Self((0..servers).map(|_| None).collect())
     }
 
-    /// A server has recovered; these wait for it, with their bounds.
+    /// A server has recovered; these wait for it, with their expiries.
     pub(crate) fn recovered(
         &mut self,
         now: Ms,
         server: usize,
         waiting: impl Iterator<Item = (Ms, usize)>,
     ) {
-        let waiting: BTreeSet<_> = waiting.filter(|(bound, _)| *bound > now).collect();
-        let bounds = waiting.iter().map(|(bound, subject)| (*subject, *bound)).collect();
+        let waiting: BTreeSet<_> = waiting.filter(|(expiry, _)| *expiry > now).collect();
+        let expiries = waiting.iter().map(|(expiry, subject)| (*subject, *expiry)).collect();
         let (started, since_unknown) = (0, UNKNOWN);
-        let queue = Queue { since: now, waiting, bounds, started, since_unknown, held_back: false };
+        let queue =
+            Queue { since: now, waiting, expiries, started, since_unknown, held_back: false };
         self.0[server] = (!queue.waiting.is_empty()).then_some(queue);
     }
 
@@ -65,30 +66,30 @@ impl Order {
     /// A token does not wait any more, for another reason than a request.
     pub(crate) fn left(&mut self, server: usize, subject: usize) {
         if let Some(queue) = &mut self.0[server]
-            && let Some(bound) = queue.bounds.remove(&subject)
+            && let Some(expiry) = queue.expiries.remove(&subject)
         {
-            queue.waiting.remove(&(bound, subject));
+            queue.waiting.remove(&(expiry, subject));
         }
     }
 
-    /// A request about a token that lives until `bound` starts at a server that allows so
+    /// A request about a token that lives until `expiry` starts at a server that allows so
     /// many a second.
     pub(crate) fn started(
         &mut self,
         now: Ms,
         (server, rate): (usize, u64),
         subject: usize,
-        bound: Option<Ms>,
+        expiry: Option<Ms>,
     ) -> Result<(), Violation> {
         let Some(queue) = &mut self.0[server] else { return Ok(()) };
         let broken =
             |what: String| Err(Violation { invariant: Invariant::UrgentFirst, at: now, what });
-        while let Some((bound, missed)) = queue.waiting.first().copied()
-            && bound <= now
+        while let Some((expiry, missed)) = queue.waiting.first().copied()
+            && expiry <= now
         {
             queue.waiting.pop_first();
-            queue.bounds.remove(&missed);
-            let allowed = ((bound - queue.since) * rate / SECOND).saturating_sub(PACE_SLACK);
+            queue.expiries.remove(&missed);
+            let allowed = ((expiry - queue.since) * rate / SECOND).saturating_sub(PACE_SLACK);
             if !queue.held_back && queue.started * 100 < allowed * 95 {
                 let started = queue.started;
                 return broken(format!(
@@ -98,7 +99,7 @@ impl Order {
             }
         }
         queue.started += 1;
-        if let Some(waited) = queue.bounds.remove(&subject) {
+        if let Some(waited) = queue.expiries.remove(&subject) {
             queue.waiting.remove(&(waited, subject));
         }
         let Some((urgent, first)) = queue.waiting.first().copied() else {
@@ -106,12 +107,12 @@ impl Order {
             return Ok(());
         };
         queue.since_unknown += 1;
-        if bound.is_none_or(|bound| bound <= now) && queue.since_unknown >= UNKNOWN {
+        if expiry.is_none_or(|expiry| expiry <= now) && queue.since_unknown >= UNKNOWN {
             queue.since_unknown = 0;
-        } else if bound.is_none_or(|bound| bound <= now || bound > urgent) {
+        } else if expiry.is_none_or(|expiry| expiry <= now || expiry > urgent) {
             return broken(format!(
                 "token {subject} ({}) went before token {first}, which lives until {urgent} ms",
-                bound.map_or("not urgent".to_owned(), |bound| format!("until {bound} ms"))
+                expiry.map_or("not urgent".to_owned(), |expiry| format!("until {expiry} ms"))
             ));
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use tokenkeep::keeper::{Keeper, ReauthId, ServerId};
+use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId};
 
 use super::{Invariant, Violation};
 use crate::chance::Ms;
@@ -60,12 +60,12 @@ impl Permits {
         *self = Self::default();
     }
 
-    /// The keeper's counts are those of what is in flight. `servers` and `reauths` are the
+    /// The scheduler's counts are those of what is in flight. `servers` and `reauths` are the
     /// configured ones.
     pub(crate) fn check(
         &self,
         now: Ms,
-        keeper: &Keeper,
+        scheduler: &Scheduler,
         servers: &[ServerId],
         reauths: &[ReauthId],
     ) -> Result<(), Violation> {
@@ -80,7 +80,7 @@ impl Permits {
         }
         for server in servers.iter().chain(self.at_servers.keys()) {
             let (held, used) =
-                (keeper.in_flight(*server), self.at_servers.get(server).copied().unwrap_or(0));
+                (scheduler.in_flight(*server), self.at_servers.get(server).copied().unwrap_or(0));
             if held != used {
                 let what = format!(
                     "{held} permits of server {} are taken, {used} requests are in flight",
@@ -88,17 +88,17 @@ impl Permits {
                 );
                 return broken(Invariant::NothingIsLost, what);
             }
-            if keeper.is_probing(*server) && used == 0 {
+            if scheduler.is_probing(*server) && used == 0 {
                 let what = format!("server {} waits for a probe that is none", server.index());
                 return broken(Invariant::NothingIsLost, what);
             }
         }
-        if keeper.hooks_in_flight() != self.hooks {
-            let (held, used) = (keeper.hooks_in_flight(), self.hooks);
+        if scheduler.running_hooks() != self.hooks {
+            let (held, used) = (scheduler.running_hooks(), self.hooks);
             let what = format!("{held} hook slots are taken, {used} commands run");
             return broken(Invariant::NothingIsLost, what);
         }
-        let known = (keeper.servers_known(), keeper.reauths_known());
+        let known = (scheduler.server_count(), scheduler.reauth_count());
         let wanted = (count(servers, &self.at_servers), count(reauths, &self.by_reauths));
         if known != wanted {
             let what = format!(

@@ -1,7 +1,7 @@
 //! Invariant 6: every death, recovery and re-auth is said exactly once.
 
-use tokenkeep::keeper::ServerNotice;
-use tokenkeep::lifecycle::{Notice, Stage};
+use tokenkeep::lifecycle::{DeadlineStage, Notice};
+use tokenkeep::scheduler::ServerNotice;
 
 use super::{Invariant, Violation};
 use crate::chance::Ms;
@@ -27,7 +27,7 @@ pub(crate) enum Answered {
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
     trouble: bool,
-    stage: Stage,
+    stage: DeadlineStage,
     unverified: bool,
     /// A re-auth attempt has started, and its end has not been said.
     attempt: Option<u32>,
@@ -75,9 +75,9 @@ impl Reports {
         self.told[subject] = Told::default();
     }
 
-    /// The rules changed: what is said of the time until the bound may be said anew.
+    /// The rules changed: what is said of the time until the expiry may be said anew.
     pub(crate) fn changed(&mut self, subject: usize) {
-        self.told[subject].stage = Stage::Calm;
+        self.told[subject].stage = DeadlineStage::Calm;
     }
 
     /// An answer about this token is about to be told.
@@ -102,7 +102,7 @@ impl Reports {
         match notice {
             Notice::Checked { .. } => {
                 self.said.checked += 1;
-                told.stage = Stage::Calm;
+                told.stage = DeadlineStage::Calm;
                 told.unverified = false;
             }
             Notice::CheckFailed { .. } => {

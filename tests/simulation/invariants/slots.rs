@@ -1,7 +1,7 @@
 //! Invariant 11: the hook slots are shared by all `[reauth]` methods that wait for one.
 
-use tokenkeep::keeper::Keeper;
-use tokenkeep::lifecycle::Need;
+use tokenkeep::lifecycle::Resource;
+use tokenkeep::scheduler::Scheduler;
 use tokenkeep::time::Moment;
 
 use super::{Invariant, Logins, Outages, Violation};
@@ -64,7 +64,7 @@ impl Slots {
     pub(crate) fn check(
         &mut self,
         now: Ms,
-        keeper: &Keeper,
+        scheduler: &Scheduler,
         subjects: &[Subject],
         (logins, outages): (&Logins, &Outages),
     ) -> Result<(), Violation> {
@@ -88,9 +88,9 @@ impl Slots {
             {
                 continue;
             }
-            let token = keeper.token(id);
-            let due = token.and_then(|token| token.due_for(Need::Reauth));
-            let asked = token.and_then(|token| token.due_for(Need::Server));
+            let token = scheduler.token(id);
+            let due = token.and_then(|token| token.due_for(Resource::Reauth));
+            let asked = token.and_then(|token| token.due_for(Resource::Server));
             if due.is_some_and(|due| due <= moment) && asked.is_none_or(|asked| asked > moment) {
                 waits[method] = Some(number);
             }

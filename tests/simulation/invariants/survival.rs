@@ -1,8 +1,8 @@
-//! Invariants 1 and 8: nothing dies that could have lived, and no bound is later than the
+//! Invariants 1 and 8: nothing dies that could have lived, and no expiry is later than the
 //! true end of life.
 //!
 //! A value could have lived if, after its first check since its last renewal was due, and
-//! before its bound, there was a *window*. (A check that bad weather met, and that was answered
+//! before its expiry, there was a *window*. (A check that bad weather met, and that was answered
 //! all the same, but not with all that it takes to prove a renewal, is not repeated at once: then
 //! the next one counts as the first.) A window is a contiguous time
 //!
@@ -16,14 +16,14 @@
 //!   flight, the breaker's five probes a second, and the requests of tokens whose own requests
 //!   are the ones that fail.
 //!
-//! Without a bound (nothing has been heard of the value yet) the longest pause is the longest
+//! Without an expiry (nothing has been heard of the value yet) the longest pause is the longest
 //! `retry_max` of the server's tokens, which share its breaker, and the true end stands for the
-//! bound.
+//! expiry.
 
 use crate::api::SessionId;
 use crate::chance::Ms;
 
-/// The share of a life that a pause between two tries may take, as long as the bound is ahead.
+/// The share of a life that a pause between two tries may take, as long as the expiry is ahead.
 const LONGEST_PAUSE: u64 = 20;
 
 /// What is known of one value while it is in use.
@@ -33,7 +33,7 @@ struct Cycle {
     from: Ms,
     /// When the next check was due as of the last reading.
     last_due: Ms,
-    bound: Option<Ms>,
+    expiry: Option<Ms>,
     /// It is new or renewed, and no reading has told of that.
     renewed: bool,
     used_by_another: Option<Ms>,
@@ -78,9 +78,9 @@ impl Survival {
         };
     }
 
-    /// An earlier run knew that it lives until `bound`.
-    pub(crate) fn resumed(&mut self, session: SessionId, bound: Ms) {
-        self.cycle(session).bound = Some(bound);
+    /// An earlier run knew that it lives until `expiry`.
+    pub(crate) fn resumed(&mut self, session: SessionId, expiry: Ms) {
+        self.cycle(session).expiry = Some(expiry);
     }
 
     /// One of our requests has renewed it; `cut`: to less than it had.
@@ -98,7 +98,7 @@ impl Survival {
         cycle.renewed = true;
     }
 
-    /// A reading came at `now`: the value lives until `bound`, and the next check is due then.
+    /// A reading came at `now`: the value lives until `expiry`, and the next check is due then.
     /// The end that it spoke of may be one from before the last renewal; next is the true one.
     ///
     /// The first check since a renewal is the first regular one: not one that follows at once
@@ -108,14 +108,14 @@ impl Survival {
         &mut self,
         now: Ms,
         session: SessionId,
-        (bound, due): (Ms, Ms),
+        (expiry, due): (Ms, Ms),
         (reported, end): (Ms, Ms),
         spoilt: bool,
     ) {
         let cycle = self.cycle(session);
-        cycle.bound = Some(bound);
+        cycle.expiry = Some(expiry);
         cycle.last_due = due;
-        cycle.cut &= bound > end;
+        cycle.cut &= expiry > end;
         if cycle.renewed || (spoilt && due > now) {
             cycle.from = due;
             cycle.renewed = reported < end || due <= now;
@@ -127,8 +127,8 @@ impl Survival {
         self.0.get(session).map_or(0, |cycle| cycle.from)
     }
 
-    pub(crate) fn bound(&self, session: SessionId) -> Option<Ms> {
-        self.0.get(session)?.bound
+    pub(crate) fn expiry(&self, session: SessionId) -> Option<Ms> {
+        self.0.get(session)?.expiry
     }
 
     /// The rules for it have changed.
@@ -159,8 +159,8 @@ impl Survival {
         // check more to find out.
         let shared = cycle.used_by_another.is_some_and(|at| at + 3 * life > end);
         let from = if shared { cycle.last_due } else { cycle.from };
-        let (until, pause) = match cycle.bound {
-            Some(bound) => (bound.min(end), life / LONGEST_PAUSE),
+        let (until, pause) = match cycle.expiry {
+            Some(expiry) => (expiry.min(end), life / LONGEST_PAUSE),
             None => (end, retry_max),
         };
         Some(Window { from, until, pause })

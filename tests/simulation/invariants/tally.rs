@@ -26,7 +26,7 @@ pub(crate) struct Tally {
     pub(crate) deaths: u64,
     /// Deaths of values whose server could have kept them alive, by its nature.
     pub(crate) deaths_for_want_of_a_window: u64,
-    /// Tokens that stayed alive through bad weather in the time between a check and the bound.
+    /// Tokens that stayed alive through bad weather in the time between a check and the expiry.
     pub(crate) narrow_escapes: u64,
     /// Requests for one token within a minute, at the most: with lives under a minute, and over.
     pub(crate) most_in_a_minute: u64,

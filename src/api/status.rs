@@ -1,0 +1,229 @@
+//! What a status means, and how it is said.
+//!
+//! Owns the table from statuses to kinds of failure, and the sentence with its remedy for
+//! each. Never sees a body, and never quotes anything but numbers and configured names.
+
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use crate::outcome::{CallError, Outcome};
+
+/// The shortest and the longest that a server is left alone on its own word: less would
+/// not heed it, more would let tokens die on a slip of its clock.
+const PAUSE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
+
+/// A call that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ResponseError {
+    pub(super) kind: ResponseErrorKind,
+    pub(super) fault: CallError,
+}
+
+/// What follows from a failure; the later in this list, the more final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ResponseErrorKind {
+    /// The server asks for quiet, this long: 1 s to 15 min.
+    Throttled(Duration),
+    /// No conclusion.
+    Unavailable,
+    /// The request is refused for what it is.
+    Misconfigured,
+    /// The API does not know the secret.
+    Rejected,
+    /// The API says that the token's life is over.
+    Expired,
+}
+
+impl ResponseError {
+    pub(super) fn unavailable(error: impl Into<Box<str>>) -> Self {
+        Self { kind: ResponseErrorKind::Unavailable, fault: CallError::new(error) }
+    }
+
+    /// The same failure, with the status that decided.
+    pub(super) fn with_status(self, status: u16) -> Self {
+        Self { fault: self.fault.with_status(status), ..self }
+    }
+}
+
+impl From<ResponseError> for Outcome {
+    fn from(ResponseError { kind, fault }: ResponseError) -> Self {
+        match kind {
+            ResponseErrorKind::Throttled(retry_after) => Self::Throttled { retry_after, fault },
+            ResponseErrorKind::Unavailable => Self::Unavailable(fault),
+            ResponseErrorKind::Misconfigured => Self::Misconfigured(fault),
+            ResponseErrorKind::Rejected => Self::Rejected(fault),
+            ResponseErrorKind::Expired => Self::Expired(fault),
+        }
+    }
+}
+
+/// What a status that is no success comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StatusSource {
+    /// The API's own `Errors`.
+    Api,
+    /// Nothing but the HTTP status: a proxy or a gateway may speak.
+    Http,
+}
+
+/// What `status` means when `source` says it; `retry_after` is the header's, if there is one.
+pub(super) fn kind_of(
+    status: u16,
+    source: StatusSource,
+    retry_after: Option<Duration>,
+) -> ResponseErrorKind {
+    let throttled =
+        |asked: Duration| ResponseErrorKind::Throttled(asked.clamp(PAUSE_RANGE.0, PAUSE_RANGE.1));
+    match (status, source, retry_after) {
+        (410, StatusSource::Api, _) => ResponseErrorKind::Expired,
+        (401, StatusSource::Api, _) => ResponseErrorKind::Rejected,
+        (429, ..) => throttled(retry_after.unwrap_or_default()),
+        (503, _, Some(asked)) => throttled(asked),
+        (401 | 410, StatusSource::Http, _) | (408 | 421 | 425, ..) => {
+            ResponseErrorKind::Unavailable
+        }
+        (300..=499, ..) => ResponseErrorKind::Misconfigured,
+        _ => ResponseErrorKind::Unavailable,
+    }
+}
+
+/// The sentence for `status`, with a remedy where there is one.
+pub(super) fn sentence(
+    status: u16,
+    source: StatusSource,
+    endpoint: Endpoint,
+    server: &str,
+) -> String {
+    let call = endpoint.name();
+    match (status, source) {
+        (410, StatusSource::Api) => "the server says that the token has expired".to_owned(),
+        (401, StatusSource::Api) if endpoint == Endpoint::Login => {
+            "the server does not accept the API key: check what the key is read from".to_owned()
+        }
+        (401, StatusSource::Api) => "the server does not know the token".to_owned(),
+        (401 | 410, StatusSource::Http) => format!(
+            "HTTP status {status} without the API's envelope, so nothing is concluded about the \
+             token: is a proxy or a gateway in the way of [server.{server}]?"
+        ),
+        (407, _) => {
+            format!(
+                "the proxy requires credentials, or does not accept those it got (407): set or \
+                 check `proxy_credentials_file` of [server.{server}]"
+            )
+        }
+        (400, _) => format!(
+            "the server misses something in {call} (400): check that `url` of [server.{server}] \
+             leads to the API, and that nothing on the way drops the query"
+        ),
+        (403, _) => format!(
+            "the server forbids {call} (403): check that this machine and account may use \
+             [server.{server}]"
+        ),
+        (404, _) => {
+            format!("the server does not know this address (404): check `url` of [server.{server}]")
+        }
+        (405, _) => format!(
+            "the server does not allow GET at this address (405): check `url` of \
+             [server.{server}]"
+        ),
+        (300..=399, _) => format!(
+            "the server redirects ({status}), which is never followed: set `url` of \
+             [server.{server}] to where the API really is"
+        ),
+        (421, _) => format!(
+            "the server does not serve this address on this connection (421): if it stays so, \
+             check `url` and `proxy` of [server.{server}]"
+        ),
+        (429, _) => "the server asks for fewer requests (429)".to_owned(),
+        (503, _) => "the server is not available for now (503)".to_owned(),
+        (500, StatusSource::Api) => {
+            "the server reports maintenance or a fault of its own (500)".to_owned()
+        }
+        (408 | 425 | 500..=599, _) => format!("the server failed to answer {call} ({status})"),
+        (400..=499, _) => format!(
+            "the server refuses {call} ({status}): check `url` of [server.{server}] and what \
+             lies on the way to it"
+        ),
+        _ => format!("the server answered {call} with a status that means nothing here ({status})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn only_the_apis_own_words_are_final() {
+        assert_eq!(kind_of(410, StatusSource::Api, None), ResponseErrorKind::Expired);
+        assert_eq!(kind_of(401, StatusSource::Api, None), ResponseErrorKind::Rejected);
+        assert_eq!(kind_of(410, StatusSource::Http, None), ResponseErrorKind::Unavailable);
+        assert_eq!(kind_of(401, StatusSource::Http, None), ResponseErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn each_refusal_of_the_request_itself_is_a_misconfiguration() {
+        for status in [300, 301, 302, 307, 308, 400, 403, 404, 405, 407, 418, 451, 499] {
+            for source in [StatusSource::Api, StatusSource::Http] {
+                assert_eq!(
+                    kind_of(status, source, None),
+                    ResponseErrorKind::Misconfigured,
+                    "{status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_unavailable() {
+        for status in [0, 100, 200, 204, 299, 408, 421, 425, 500, 502, 503, 504, 599, 600, 999] {
+            for source in [StatusSource::Api, StatusSource::Http] {
+                assert_eq!(
+                    kind_of(status, source, None),
+                    ResponseErrorKind::Unavailable,
+                    "{status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_429_quiets_for_what_it_asks_or_for_a_second() {
+        assert_eq!(
+            kind_of(429, StatusSource::Http, Some(MINUTE)),
+            ResponseErrorKind::Throttled(MINUTE)
+        );
+        assert_eq!(
+            kind_of(429, StatusSource::Http, None),
+            ResponseErrorKind::Throttled(PAUSE_RANGE.0)
+        );
+    }
+
+    #[test]
+    fn a_503_quiets_only_with_a_retry_after_and_a_500_never() {
+        assert_eq!(
+            kind_of(503, StatusSource::Api, Some(MINUTE)),
+            ResponseErrorKind::Throttled(MINUTE)
+        );
+        assert_eq!(kind_of(503, StatusSource::Api, None), ResponseErrorKind::Unavailable);
+        assert_eq!(kind_of(500, StatusSource::Api, Some(MINUTE)), ResponseErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn quiet_lasts_from_a_second_to_a_quarter_of_an_hour() {
+        let asked = |secs| kind_of(429, StatusSource::Http, Some(Duration::from_secs(secs)));
+        assert_eq!(asked(0), ResponseErrorKind::Throttled(Duration::from_secs(1)));
+        assert_eq!(asked(u64::MAX), ResponseErrorKind::Throttled(Duration::from_secs(900)));
+    }
+
+    #[test]
+    fn a_redirect_is_told_with_its_remedy() {
+        let error_for_status = sentence(302, StatusSource::Http, Endpoint::Query, "sarus");
+        assert!(
+            error_for_status.contains("(302)")
+                && error_for_status.contains("`url` of [server.sarus]"),
+            "{error_for_status}"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! Why no answer came, said from the HTTP library's errors.
+//!
+//! Owns the reading of those errors. Never shows one as it is: they print the URL, and
+//! with it the token.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, OtherError};
+
+use super::http_client::ClientCertificateState;
+use super::interpret::RequestContext;
+use super::redact::clean;
+use crate::process;
+
+/// How long a request and its parts may take.
+#[derive(Clone, Copy)]
+pub(super) struct RequestTimeouts {
+    /// From connecting to the last byte of the answer.
+    pub(super) timeout: Duration,
+    /// Connecting alone.
+    pub(super) connect_timeout: Duration,
+}
+
+/// The sentence for a request that got no whole answer, with a remedy where there is one.
+pub(super) fn explain(
+    error: &reqwest::Error,
+    timeouts: RequestTimeouts,
+    context: &RequestContext<'_>,
+    certificate: ClientCertificateState,
+) -> String {
+    let server = context.server;
+    let reason = clean(&reason(error), context.secret);
+    if error.is_timeout() {
+        if error.is_connect() {
+            let limit = timeouts.connect_timeout.min(timeouts.timeout);
+            return format!("no connection within {}", readable(limit));
+        }
+        return no_answer_within(timeouts.timeout);
+    }
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(error)) => {
+            certificate_sentence(error, &reason, context)
+        }
+        Some(error) => tls_sentence(error, &reason, context, certificate),
+        None if error.is_dns() => format!(
+            "the server's name cannot be resolved ({reason}): check `url` of [server.{server}] \
+             and this machine's name service"
+        ),
+        None if error.is_connect() => format!(
+            "no connection ({reason}): is [server.{server}] up, and are its `url` and `proxy` \
+             right?"
+        ),
+        // The server may close the connection before its reason is read.
+        None if certificate == ClientCertificateState::Lacking => {
+            format!("no whole answer came ({reason}): {}", lacks_certificate(server))
+        }
+        None => format!("no whole answer came ({reason})"),
+    }
+}
+
+/// The sentence for a server that requires a client certificate, to follow another one.
+pub(super) fn lacks_certificate(server: &str) -> String {
+    format!(
+        "the server asked for a client certificate, and none is configured: set \
+         `client_cert_file` and `client_key_file` of [server.{server}]"
+    )
+}
+
+/// The sentence for a certificate of the server that is not accepted.
+fn certificate_sentence(
+    error: &CertificateError,
+    reason: &str,
+    context: &RequestContext<'_>,
+) -> String {
+    let server = context.server;
+    match error {
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "the certificate of the server expired at {}, and this machine's clock says {}: the \
+             server needs a new certificate, unless the clock is wrong",
+            date(*not_after),
+            date(*time)
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "the certificate of the server is not valid until {}, and this machine's clock says \
+             {}: set the clock if it is wrong",
+            date(*not_before),
+            date(*time)
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
+            let names = match clean(&names.join(", "), context.secret) {
+                names if names.is_empty() => "no name at all".to_owned(),
+                names => names,
+            };
+            format!(
+                "the certificate of the server is for {names}, not for {}: check `url` of \
+                 [server.{server}], or have a certificate issued for that name",
+                expected.to_str()
+            )
+        }
+        // A new authority may have the name of an old one, which then seems to have signed wrongly.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "the certificate of the server is from an authority that is not trusted ({reason}): if \
+             it is a private authority, set `ca_file` of [server.{server}] to its certificate"
+        ),
+        CertificateError::Other(other) if is_authority_s(other) => format!(
+            "the server presents the certificate of an authority (CA:TRUE) as its own, which is \
+             not accepted: give the server a certificate of its own (CA:FALSE), signed by that \
+             authority, and keep `ca_file` of [server.{server}]"
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            format!(
+                "the certificate of the server is not made for servers ({reason}): the server \
+                 needs one with the extended key usage serverAuth"
+            )
+        }
+        CertificateError::Revoked => {
+            format!("the certificate of the server is revoked: does [server.{server}] know?")
+        }
+        _ => format!(
+            "the certificate of the server is not accepted ({reason}): check the certificate of \
+             [server.{server}] with `openssl s_client -showcerts`"
+        ),
+    }
+}
+
+/// The sentence for a TLS connection that failed for another reason than the server's certificate.
+fn tls_sentence(
+    error: &rustls::Error,
+    reason: &str,
+    context: &RequestContext<'_>,
+    certificate: ClientCertificateState,
+) -> String {
+    let server = context.server;
+    let alert = match error {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    };
+    match (alert, certificate) {
+        (Some(AlertDescription::CertificateRequired), _)
+        | (
+            Some(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError,
+            ),
+            ClientCertificateState::Lacking,
+        ) => {
+            format!("no TLS connection ({reason}): {}", lacks_certificate(server))
+        }
+        (
+            Some(
+                AlertDescription::HandshakeFailure
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError,
+            ),
+            ClientCertificateState::Configured,
+        ) => format!(
+            "no TLS connection ({reason}): the server does not accept the client certificate; \
+             check that `client_cert_file` of [server.{server}] is valid, and from an authority \
+             that the server trusts"
+        ),
+        (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
+        _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
+        _ => format!(
+            "no TLS connection ({reason}): does `url` of [server.{server}] lead to a server that \
+             speaks https?"
+        ),
+    }
+}
+
+fn old_protocol(reason: &str, server: &str) -> String {
+    format!(
+        "no common TLS version or cipher ({reason}): [server.{server}] must offer TLS 1.2 or 1.3"
+    )
+}
+
+/// A name as the TLS library shows it, without the kind around it: `DnsName("a.example")`.
+fn bare_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+/// Whether a certificate was refused because it is an authority's.
+fn is_authority_s(error: &OtherError) -> bool {
+    error.0.to_string().contains("CaUsedAsEndEntity")
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
+}
+
+/// Whether the request was not sent because no descriptor was free. A name lookup does not say so.
+pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
+    let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(process::is_out_of_descriptors)
+        || (error.is_connect() || error.is_dns()) && process::has_no_free_descriptor()
+}
+
+/// The sentence for a request that has taken as long as it may.
+pub(super) fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {}", readable(limit))
+}
+
+/// The innermost reason, which tells most. The URL stands in the outermost one.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    let innermost = causes(error).filter(|cause| !cause.is::<reqwest::Error>()).last();
+    innermost.map_or_else(|| "no reason is known".to_owned(), ToString::to_string)
+}
+
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// All that lies behind `error`, up to a TLS error, which says it best.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        if cause.is::<rustls::Error>() {
+            return None;
+        }
+        // An I/O error hides what it wraps from `source`.
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        }
+    })
+}
+
+/// A duration as people write it: milliseconds below a second.
+fn readable(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{} s", duration.as_secs_f64())
+    }
+}

@@ -1,0 +1,129 @@
+//! A process group: the command and whatever it starts, followed to its end and never left behind.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::process;
+
+/// How long a killed process is waited for. Longer takes only one that the kernel itself holds
+/// (a dead network file system); tokio then reaps it whenever it ends.
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a command is checked for a stop, if there is a terminal that could stop it.
+const TERMINAL_CHECK: Duration = Duration::from_millis(500);
+
+/// A running command as the leader of its own process group. Dropping it kills the group.
+pub(super) struct ProcessGroup {
+    child: Child,
+    /// Readable once the leader has ended. It is reaped only after the rest of the group was
+    /// killed: until then its number cannot be given to another process, so that the kill
+    /// cannot hit a stranger.
+    leader: AsyncFd<OwnedFd>,
+    id: Pid,
+    reaped: bool,
+    /// The daemon has a controlling terminal, and so has the group: a service never has one.
+    has_terminal: bool,
+}
+
+impl ProcessGroup {
+    /// Starts `command` as the leader of a new group.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of types that change \
+        the descriptor they show; `OwnedFd` never does"
+    )]
+    pub(super) fn start(mut command: Command) -> io::Result<Self> {
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let id = child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+            .ok_or_else(|| io::Error::other("the process has no number"))?;
+        process::own(id);
+        let leader = pidfd_open(id, PidfdFlags::empty())
+            .map_err(io::Error::from)
+            .and_then(|leader| AsyncFd::with_interest(leader, Interest::READABLE));
+        match leader {
+            Ok(leader) => {
+                let has_terminal = File::open("/dev/tty").is_ok();
+                Ok(Self { child, leader, id, reaped: false, has_terminal })
+            }
+            Err(error) => {
+                kill(id);
+                process::disown(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// The command's standard output, once.
+    pub(super) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits until the leader has ended. Cancel-safe.
+    ///
+    /// Fails if the leader tries to use the terminal that the daemon was started from: the kernel
+    /// stops it for that, and it would never end by itself. A session of its own would prevent
+    /// the stop, but only `fork` can make one, which copies the daemon's address space.
+    pub(super) async fn leader_ended(&self) -> io::Result<()> {
+        loop {
+            let ended = self.leader.readable();
+            if !self.has_terminal {
+                return ended.await.map(|_| ());
+            }
+            match timeout(TERMINAL_CHECK, ended).await {
+                Ok(ended) => return ended.map(|_| ()),
+                Err(_) if self.is_stopped_by_terminal() => {
+                    return Err(io::Error::other(
+                        "it uses the terminal that tokenkeep was started from, where nothing \
+                         answers it; it must log in without a prompt",
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn is_stopped_by_terminal(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.leader.get_ref().as_fd()), options);
+        let signal = status.ok().flatten().and_then(|status| status.stopping_signal());
+        signal.is_some_and(|signal| {
+            [Signal::TTIN, Signal::TTOU].map(Signal::as_raw).contains(&signal)
+        })
+    }
+
+    /// Kills what is left of the group and tells how the leader ended.
+    pub(super) async fn end(mut self) -> io::Result<ExitStatus> {
+        kill(self.id);
+        let status = timeout(REAP_TIMEOUT, self.child.wait()).await;
+        self.reaped = matches!(status, Ok(Ok(_)));
+        status.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if !self.reaped {
+            kill(self.id);
+        }
+        process::disown(self.id);
+    }
+}
+
+/// Kills all of the group `id`, whose leader must not have been reaped.
+fn kill(id: Pid) {
+    // It fails when nobody is left, which is what is wanted.
+    let _ = kill_process_group(id, Signal::KILL);
+}

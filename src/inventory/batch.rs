@@ -1,0 +1,206 @@
+//! Tokens of an inventory in one piece of memory, to be handed on or held back.
+//!
+//! Two allocations for a thousand tokens instead of two for each. It never grows, so that no
+//! value is left behind where it was, and it is cleared when it is dropped.
+
+use std::ops::ControlFlow;
+
+use zeroize::Zeroizing;
+
+use super::file::expected;
+use super::{EntrySink, InventoryEntry};
+use crate::secret::{MAX_VALUE_BYTES, ValueRef};
+use crate::token_file::{SourceFault, SourceWarning};
+
+/// The text that a bundle holds, in bytes: a thousand tokens, and a millisecond of the time of
+/// whoever takes them.
+const ROOM: usize = 64 * 1024;
+
+/// What a line has besides the name and the value, in bytes, at the least: where there turn out
+/// to be more tokens than there is room for, all of them are moved.
+const JSON_OVERHEAD: u64 = 23;
+
+/// No file's name is longer.
+const LONGEST_NAME: usize = 255;
+
+/// Some tokens of an inventory.
+pub struct Batch {
+    text: Zeroizing<String>,
+    tokens: Vec<BatchEntry>,
+    /// Of tokens without a value, or with one that there is more to say of.
+    others: Vec<Result<Vec<SourceWarning>, SourceFault>>,
+}
+
+/// One token: its name stands in the text after that of the token before, then its value.
+#[derive(Clone, Copy)]
+struct BatchEntry {
+    line: u32,
+    name: u16,
+    value: u16,
+    is_other: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        let text = Zeroizing::new(String::with_capacity(ROOM));
+        Self { text, tokens: Vec::new(), others: Vec::new() }
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    /// Adds a token.
+    ///
+    /// # Panics
+    ///
+    /// When the bundle is full.
+    pub fn add(&mut self, listed: InventoryEntry<'_>) {
+        assert!(!self.is_full());
+        let InventoryEntry { name, value, warnings, line } = listed;
+        let text = value.as_ref().map_or("", |value| value.expose());
+        self.text.push_str(name);
+        self.text.push_str(text);
+        let other = match value {
+            Err(fault) => Some(Err(fault)),
+            Ok(_) => (!warnings.is_empty()).then_some(Ok(warnings)),
+        };
+        let is_other = other.is_some();
+        self.others.extend(other);
+        let short = |text: &str| u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.tokens.push(BatchEntry { line, name: short(name), value: short(text), is_other });
+    }
+
+    /// Whether there might be no room for another token.
+    pub fn is_full(&self) -> bool {
+        self.text.len() + LONGEST_NAME + MAX_VALUE_BYTES > ROOM
+    }
+
+    /// The names, in the order in which they were added.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let mut at = 0;
+        self.tokens.iter().map(move |row| {
+            let name = &self.text[at..at + usize::from(row.name)];
+            at += name.len() + usize::from(row.value);
+            name
+        })
+    }
+
+    /// How many tokens a file of JSON lines of so many bytes holds, if they are like these.
+    pub fn estimate(&self, file_bytes: u64) -> u64 {
+        let tokens = self.tokens.len() as u64;
+        expected(tokens, self.text.len() as u64 + tokens * JSON_OVERHEAD, file_bytes)
+    }
+
+    /// Hands every token to `sink`, in the order in which they were added.
+    pub fn pass_on(mut self, sink: EntrySink<'_>) -> ControlFlow<()> {
+        let (mut at, mut others) = (0, self.others.drain(..));
+        self.tokens.iter().try_for_each(|row| {
+            let value_at = at + usize::from(row.name);
+            let end = value_at + usize::from(row.value);
+            let (name, value) = (&self.text[at..value_at], &self.text[value_at..end]);
+            at = end;
+            let other = if row.is_other { others.next() } else { None };
+            let (value, warnings) = match other.unwrap_or(Ok(Vec::new())) {
+                Ok(warnings) => (Ok(ValueRef::again(value)), warnings),
+                Err(fault) => (Err(fault), Vec::new()),
+            };
+            sink(InventoryEntry { name, value, warnings, line: row.line })
+        })
+    }
+}
+
+/// Tokens that are held back, however many.
+#[derive(Debug, Default)]
+pub struct Batches(Vec<Batch>);
+
+impl Batches {
+    /// Adds a token.
+    pub fn add(&mut self, listed: InventoryEntry<'_>) {
+        match self.0.last_mut() {
+            Some(batch) if !batch.is_full() => batch.add(listed),
+            Some(_) | None => {
+                let mut batch = Batch::default();
+                batch.add(listed);
+                self.0.push(batch);
+            }
+        }
+    }
+
+    pub(super) fn pass_on(self, sink: EntrySink<'_>) -> ControlFlow<()> {
+        self.0.into_iter().try_for_each(|batch| batch.pass_on(sink))
+    }
+}
+
+impl IntoIterator for Batches {
+    type Item = Batch;
+    type IntoIter = std::vec::IntoIter<Batch>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token_file::SourceFaultKind;
+
+    #[test]
+    fn what_is_put_into_bundles_comes_out_as_it_was_and_in_order() {
+        let value = "v".repeat(MAX_VALUE_BYTES);
+        let mut bundles = Batches::default();
+        for line in 0..100 {
+            let name = format!("t{line}");
+            let value = match line % 3 {
+                0 => Ok(ValueRef::again(&value)),
+                1 => Ok(ValueRef::again("short")),
+                _ => Err(SourceFault { place: "x".into(), kind: SourceFaultKind::Empty }),
+            };
+            let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
+            let warnings = if line % 5 == 0 { vec![warning] } else { Vec::new() };
+            bundles.add(InventoryEntry { name: &name, value, warnings, line });
+        }
+        let mut line = 0;
+        let _ = bundles.pass_on(&mut |listed| {
+            assert_eq!((listed.name, listed.line), (&*format!("t{line}"), line));
+            match line % 3 {
+                0 => assert_eq!(listed.value.unwrap().expose(), value),
+                1 => assert_eq!(listed.value.unwrap().expose(), "short"),
+                _ => assert!(listed.value.is_err()),
+            }
+            assert_eq!(listed.warnings.len(), usize::from(line % 5 == 0 && line % 3 != 2));
+            line += 1;
+            ControlFlow::Continue(())
+        });
+        assert_eq!(line, 100);
+    }
+
+    #[test]
+    fn a_bundle_tells_how_many_tokens_there_are_to_come() {
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        for line in 0..500 {
+            let name = format!("t{line}");
+            bytes += format!("{{\"name\": \"{name}\", \"token\": \"abc-123\"}}\n").len() as u64;
+            let value = Ok(ValueRef::again("abc-123"));
+            batch.add(InventoryEntry { name: &name, value, warnings: Vec::new(), line });
+        }
+        assert!(
+            (1_000..=1_120).contains(&batch.estimate(2 * bytes)),
+            "{}",
+            batch.estimate(2 * bytes)
+        );
+    }
+
+    #[test]
+    fn a_bundle_shows_none_of_its_values() {
+        let mut batch = Batch::default();
+        let value = Ok(ValueRef::again("S3CR3T"));
+        batch.add(InventoryEntry { name: "a", value, warnings: Vec::new(), line: 1 });
+        assert!(!format!("{batch:?}").contains("S3CR3T"));
+    }
+}

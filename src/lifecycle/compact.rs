@@ -1,0 +1,255 @@
+//! A token in few bytes, for the long time between two checks.
+//!
+//! Never decides anything: what [`Token::compact`] takes comes back from [`CompactToken::expand`] as it
+//! was, bit by bit, and what does not fit is not taken.
+
+use std::time::Duration;
+
+use super::event::{DeadlineStage, Slot};
+use super::reading::{Method, Reading};
+use super::state::{State, TokenSummary};
+use super::token::{Task, Token, Validity};
+use crate::time::Moment;
+
+/// A token with nothing under way and little to be told of it: it lives and its next check is
+/// planned, it was not asked about yet, or it is dead or missing. One that was being retried,
+/// or that has attempts at a new value behind it, is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactToken {
+    kind: CompactValidity,
+    /// Eight facts, a bit each.
+    facts: u8,
+    /// Five things of up to three values each, as digits.
+    digits: u8,
+    /// The moment that `due` counts from: when the reading's request was sent, or without a
+    /// reading, where the retry room begins. 34 years of uptime.
+    origin: [u8; 5],
+    /// From the reading's request to its answer, up to a minute.
+    latency_ms: [u8; 2],
+    /// This and what follows go up to 49 days.
+    remaining_ms: [u8; 4],
+    life_ms: [u8; 4],
+    due_ms: [u8; 4],
+}
+
+/// What some tokens at rest have besides, in eight bytes: the reading that the next is compared
+/// with, where checks come so often that it is not the last one, or when a new value is to be
+/// obtained for one that lives.
+///
+/// In the two lowest bits what it is, 0 for nothing; in the others the time from that reading's
+/// answer to the origin (30 bits: twelve days) and what it said, or the time from the origin to
+/// the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompactExtra(u64);
+
+/// A [`Validity`] without its reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CompactValidity {
+    Missing,
+    Unknown,
+    Alive,
+    Unverified,
+    Expired,
+    Rejected,
+}
+
+impl Token {
+    /// The token in its short form; `None` for one that does not fit into that.
+    pub fn compact(&self) -> Option<(CompactToken, CompactExtra)> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let task = match self.task {
+            Task::Watch => 0,
+            Task::Check => 1,
+            Task::Reauth => 2,
+            _ => return None,
+        };
+        let kind = match self.validity {
+            Validity::Missing => CompactValidity::Missing,
+            Validity::Unknown => CompactValidity::Unknown,
+            Validity::Alive(_) => CompactValidity::Alive,
+            Validity::Unverified(_) => CompactValidity::Unverified,
+            Validity::Expired => CompactValidity::Expired,
+            Validity::Rejected => CompactValidity::Rejected,
+        };
+        let nothing = Reading {
+            sent: self.retry_room_start,
+            received: self.retry_room_start,
+            remaining_ms: 0,
+            by: Method::Query,
+        };
+        let reading = self.reading().unwrap_or(nothing);
+        let lagging = match self.lagging {
+            None => 0,
+            Some(Method::Query) => 1,
+            Some(Method::Renew) => 2,
+        };
+        let digits = [self.stage as u8, lagging, self.doubts.min(2), self.active as u8, task];
+        let facts = [
+            reading.by == Method::Renew,
+            self.proven,
+            self.restored,
+            self.unrecovered,
+            self.unrenewable,
+            self.renew_refused,
+            self.renew_unanswered,
+            self.source_lost,
+        ];
+        let [origin @ .., 0, 0, 0] = reading.sent.as_millis().to_le_bytes() else { return None };
+        let compact = CompactToken {
+            kind,
+            facts: facts.iter().rev().fold(0, |bits, fact| bits << 1 | u8::from(*fact)),
+            digits: digits.iter().rev().fold(0, |all, digit| all * 3 + digit),
+            origin,
+            latency_ms: short::<u16>(reading.received, reading.sent)?.to_le_bytes(),
+            remaining_ms: u32::try_from(reading.remaining_ms).ok()?.to_le_bytes(),
+            life_ms: u32::try_from(self.life_ms).ok()?.to_le_bytes(),
+            due_ms: short::<u32>(self.due, reading.sent)?.to_le_bytes(),
+        };
+        let extra = CompactExtra::of(self, reading.sent)?;
+        // Whatever has no place in it shows here, a fact that is added one day as well.
+        (compact.expand(extra) == *self).then_some((compact, extra))
+    }
+}
+
+/// The milliseconds from `origin` to `moment`, where they fit.
+fn short<T: TryFrom<u64>>(moment: Moment, origin: Moment) -> Option<T> {
+    T::try_from(moment.as_millis().checked_sub(origin.as_millis())?).ok()
+}
+
+impl CompactToken {
+    /// The token as it was.
+    pub fn expand(&self, extra: CompactExtra) -> Token {
+        let origin = self.origin();
+        let due = origin + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
+        let fact = |bit: u8| self.facts >> bit & 1 == 1;
+        let reading = || Reading {
+            sent: origin,
+            received: origin + Duration::from_millis(u16::from_le_bytes(self.latency_ms).into()),
+            remaining_ms: u32::from_le_bytes(self.remaining_ms).into(),
+            by: if fact(0) { Method::Renew } else { Method::Query },
+        };
+        let (validity, retry_room_start) = match self.kind {
+            CompactValidity::Missing => (Validity::Missing, origin),
+            CompactValidity::Unknown => (Validity::Unknown, origin),
+            CompactValidity::Alive => (Validity::Alive(reading()), due),
+            CompactValidity::Unverified => (Validity::Unverified(reading()), due),
+            CompactValidity::Expired => (Validity::Expired, origin),
+            CompactValidity::Rejected => (Validity::Rejected, origin),
+        };
+        Token {
+            validity,
+            task: match self.digit(4) {
+                0 => Task::Watch,
+                1 => Task::Check,
+                _ => Task::Reauth,
+            },
+            active: self.active_slot(),
+            life_ms: u32::from_le_bytes(self.life_ms).into(),
+            proven: fact(1),
+            retry_room_start,
+            stage: match self.digit(0) {
+                0 => DeadlineStage::Calm,
+                1 => DeadlineStage::Half,
+                _ => DeadlineStage::NineTenths,
+            },
+            doubts: self.digit(2),
+            lagging: match self.digit(1) {
+                0 => None,
+                1 => Some(Method::Query),
+                _ => Some(Method::Renew),
+            },
+            restored: fact(2),
+            unrecovered: fact(3),
+            unrenewable: fact(4),
+            renew_refused: fact(5),
+            renew_unanswered: fact(6),
+            source_lost: fact(7),
+            baseline: extra.baseline(origin),
+            early_reauth_at: extra.early_reauth_at(origin),
+            ..Token::with_value(due)
+        }
+    }
+
+    /// [`Token::active_slot`], without all the rest.
+    pub fn active_slot(&self) -> Slot {
+        if self.digit(3) == 0 { Slot::A } else { Slot::B }
+    }
+
+    /// Whether there is no value, without all the rest.
+    pub fn is_missing(&self) -> bool {
+        self.kind == CompactValidity::Missing
+    }
+
+    fn digit(&self, place: u32) -> u8 {
+        self.digits / 3_u8.pow(place) % 3
+    }
+
+    /// The token's [glance](Token::glance), without waking it: one that is paused, or that was
+    /// retried, does not rest.
+    pub fn summary(&self) -> TokenSummary {
+        let expiry =
+            || self.origin() + Duration::from_millis(u32::from_le_bytes(self.remaining_ms).into());
+        let (state, expiry) = match self.kind {
+            CompactValidity::Missing => (State::Missing, None),
+            CompactValidity::Unknown => (State::Unverified, None),
+            CompactValidity::Alive => (State::Alive, Some(expiry())),
+            CompactValidity::Unverified => (State::Unverified, Some(expiry())),
+            CompactValidity::Expired => (State::Expired, None),
+            CompactValidity::Rejected => (State::Rejected, None),
+        };
+        TokenSummary { state, expiry }
+    }
+
+    /// A moment before everything that it remembers, to count others from.
+    pub fn origin(&self) -> Moment {
+        let mut bytes = [0; 8];
+        bytes[..self.origin.len()].copy_from_slice(&self.origin);
+        Moment::from_millis(u64::from_le_bytes(bytes))
+    }
+}
+
+const BY_QUERY: u64 = 1;
+const BY_RENEWING: u64 = 2;
+const EARLY: u64 = 3;
+
+/// Bits of an age.
+const AGE: u32 = 30;
+
+impl CompactExtra {
+    /// What most have.
+    pub const NOTHING: Self = Self(0);
+
+    /// What `token` has besides, its times counted from `origin`; `None` if that does not fit.
+    fn of(token: &Token, origin: Moment) -> Option<Self> {
+        let from_origin = |moment: Moment| moment.as_millis().checked_sub(origin.as_millis());
+        match (token.baseline, token.early_reauth_at) {
+            (None, None) => Some(Self::NOTHING),
+            (Some(first), None) => {
+                let age = origin.as_millis().checked_sub(first.received.as_millis())?;
+                let age = Some(age).filter(|age| age >> AGE == 0)?;
+                let remaining = u64::from(u32::try_from(first.remaining_ms).ok()?);
+                let by = if first.by == Method::Renew { BY_RENEWING } else { BY_QUERY };
+                Some(Self(remaining << 32 | age << 2 | by))
+            }
+            (None, Some(early)) => Some(Self(from_origin(early)? << 2 | EARLY)),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    fn baseline(self, origin: Moment) -> Option<Reading> {
+        let by = match self.0 & 3 {
+            BY_QUERY => Method::Query,
+            BY_RENEWING => Method::Renew,
+            _ => return None,
+        };
+        let age = self.0 >> 2 & ((1 << AGE) - 1);
+        let received = Moment::from_millis(origin.as_millis().saturating_sub(age));
+        Some(Reading { sent: received, received, remaining_ms: self.0 >> 32, by })
+    }
+
+    fn early_reauth_at(self, origin: Moment) -> Option<Moment> {
+        (self.0 & 3 == EARLY).then(|| origin + Duration::from_millis(self.0 >> 2))
+    }
+}

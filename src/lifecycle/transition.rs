@@ -1,0 +1,326 @@
+//! The transition: a state, an event and the time give a state, and at most one effect.
+
+use std::time::Duration;
+
+use super::check_timing::{
+    LONGEST_PAUSE_IN_DOUBT, PAUSE_AFTER_CANCELLATION, RandomFraction, backoff, effective_timeout,
+};
+use super::event::{Action, DeadlineStage, Event, Notice, ReauthReason, Slot};
+use super::next_action::{NextAction, Resource};
+use super::operator_request::PendingRequest;
+use super::policy::{Policy, Renewal};
+use super::reading::Method;
+use super::token::{InFlight, Task, Token, Validity};
+use crate::outcome::Connection;
+use crate::time::{Moment, whole_millis};
+
+/// What a transition depends on besides the state, the event and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The token's policy.
+    pub policy: &'a Policy,
+    /// The call that is known to extend lives on the token's server.
+    pub renews_by: Option<Method>,
+    /// One random draw.
+    pub draw: RandomFraction,
+    /// The server may be unavailable: it has answered no token since this one's calls fail.
+    pub server_in_doubt: bool,
+}
+
+/// One transition. What people should hear of is added to `notices`.
+///
+/// An event that the state does not wait for (an answer that comes too late, a wake-up
+/// that comes twice) changes nothing.
+///
+/// ```
+/// use tokenkeep::lifecycle::{Context, RandomFraction, Action, Event, Resource, Policy, Schedule, Token, transition};
+/// # use tokenkeep::time::Moment;
+/// # let policy = Policy {
+/// #     schedule: Schedule::default(),
+/// #     timeout: std::time::Duration::from_secs(10),
+/// #     renewal: Default::default(),
+/// #     reauth: None,
+/// #     reauth_before: None,
+/// # };
+/// let context =
+///     Context { policy: &policy, renews_by: None, draw: RandomFraction::new(0.5), server_in_doubt: false };
+/// let now = Moment::from_millis(1_000);
+/// let token = Token::with_value(now);
+/// let mut notices = Vec::new();
+/// let (token, action) =
+///     transition(token, Event::Admitted(Resource::Server), now, &context, &mut notices);
+/// assert!(matches!(action, Some(Action::Check { .. })) && token.is_busy());
+/// ```
+pub fn transition(
+    token: Token,
+    event: Event,
+    now: Moment,
+    context: &Context<'_>,
+    notices: &mut Vec<Notice>,
+) -> (Token, Option<Action>) {
+    let mut transition = Transition { token, now, context, notices };
+    let action = match event {
+        Event::TimerFired => {
+            transition.emit_deadline_warnings();
+            None
+        }
+        Event::Admitted(resource) => transition.start_action(resource),
+        Event::CheckFinished(answer) => {
+            transition.check_finished(answer);
+            None
+        }
+        Event::ReauthFinished(end) => {
+            transition.reauth_finished(end);
+            None
+        }
+        Event::PersistFinished(result) => {
+            transition.persist_finished(result);
+            None
+        }
+        Event::SourceChanged(change) => {
+            transition.source_changed(change);
+            None
+        }
+        Event::Restored { persisted, spot_check } => {
+            transition.restored(persisted, spot_check);
+            None
+        }
+        Event::RecheckRestored => {
+            transition.token.recheck_restored(now);
+            None
+        }
+        Event::PolicyChanged => {
+            transition.policy_changed();
+            None
+        }
+        Event::ServerChanged => {
+            transition.server_changed();
+            None
+        }
+        Event::Throttled(until) => {
+            transition.throttled(until);
+            None
+        }
+        Event::RetryNow => {
+            transition.token.expedite_retries(now);
+            None
+        }
+        Event::OperatorRequested(request) => {
+            transition.operator_requested(request);
+            None
+        }
+        Event::RevokeFinished(result) => {
+            transition.revoke_finished(result);
+            None
+        }
+        Event::ServerRecovered => {
+            transition.token.expedite_retries(now);
+            transition.expedite_reauth();
+            None
+        }
+        Event::Cancelled => {
+            transition.cancelled();
+            None
+        }
+        Event::ShuttingDown => {
+            transition.token.expedite_write(now);
+            None
+        }
+    };
+    (transition.token, action)
+}
+
+/// A transition under way.
+pub(super) struct Transition<'a> {
+    pub(super) token: Token,
+    pub(super) now: Moment,
+    pub(super) context: &'a Context<'a>,
+    pub(super) notices: &'a mut Vec<Notice>,
+}
+
+impl Transition<'_> {
+    pub(super) fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// Whole milliseconds from now until `moment`.
+    pub(super) fn ms_until(&self, moment: Moment) -> u64 {
+        whole_millis(moment.since(self.now))
+    }
+
+    /// The pause after one more failure at this level of the backoff, and the next level. A
+    /// pause that the expiry cuts short only fills the time before it, and raises nothing.
+    pub(super) fn retry_pause(&self, level: u16) -> (Duration, u16) {
+        let (schedule, draw) = (&self.context.policy.schedule, self.context.draw);
+        let raised = level.saturating_add(1);
+        let full = backoff(raised, schedule, None, self.now, draw);
+        let reading = self.token.reading().filter(|_| !self.token.is_from_earlier_boot());
+        if reading.is_some_and(|reading| reading.expiry() > self.now) {
+            let cut = backoff(raised, schedule, reading.as_ref(), self.now, draw);
+            return (cut, if cut < full { level } else { raised });
+        }
+        let limit =
+            if self.context.server_in_doubt { LONGEST_PAUSE_IN_DOUBT } else { Duration::MAX };
+        (full.min(limit), raised)
+    }
+
+    /// Reports what the passing of time has made true.
+    fn emit_deadline_warnings(&mut self) {
+        if self.token.paused {
+            return;
+        }
+        let Validity::Alive(reading) = self.token.validity else { return };
+        if self.now >= self.token.unverified_at(&reading) {
+            self.token.validity = Validity::Unverified(reading);
+            self.token.unrecovered = true;
+            return self.notify(Notice::Unverified);
+        }
+        let stage = self.token.stage_at(&reading, self.now);
+        if stage > self.token.stage {
+            self.token.stage = stage;
+            self.token.unrecovered = true;
+            self.notify(Notice::Expiring { stage, dies_in_ms: self.ms_until(reading.expiry()) });
+        }
+    }
+
+    /// The server is left alone until `until`: a life that ends before is as good as lost,
+    /// and that is said at once.
+    fn throttled(&mut self, until: Moment) {
+        let Validity::Alive(reading) = self.token.validity else { return };
+        if self.token.paused {
+            return;
+        }
+        let expiry = reading.expiry();
+        if expiry > self.now && expiry <= until && self.token.stage < DeadlineStage::NineTenths {
+            self.token.stage = DeadlineStage::NineTenths;
+            self.token.unrecovered = true;
+            let dies_in_ms = self.ms_until(expiry);
+            self.notify(Notice::Expiring { stage: DeadlineStage::NineTenths, dies_in_ms });
+        }
+    }
+
+    /// Starts the errand with this need, if one is due.
+    fn start_action(&mut self, resource: Resource) -> Option<Action> {
+        let (due, next_action) = self.token.next_action(resource)?;
+        if due > self.now {
+            return None;
+        }
+        match next_action {
+            NextAction::Persist => {
+                self.token.in_flight = Some(InFlight::Persist);
+                Some(Action::Persist { slot: self.token.active })
+            }
+            NextAction::Reauth => self.start_reauth(),
+            NextAction::Revoke => {
+                self.token.pending_request = None;
+                self.token.in_flight = Some(InFlight::Revoke);
+                let timeout = self.context.policy.timeout;
+                Some(Action::Revoke { slot: self.token.active, timeout })
+            }
+            NextAction::CheckCurrent => {
+                let method = self.check_method();
+                self.token.in_flight = Some(InFlight::Current(method));
+                Some(self.check(method, self.token.active, self.token.current_connection(self.now)))
+            }
+            NextAction::CheckCandidate => {
+                let method = self.query_method();
+                self.token.in_flight = Some(InFlight::Candidate(method));
+                let connection = self.token.candidate_connection();
+                Some(self.check(method, self.token.active.other(), connection))
+            }
+        }
+    }
+
+    fn start_reauth(&mut self) -> Option<Action> {
+        let reauth = self.context.policy.reauth?;
+        let requested = self.token.pending_request.take();
+        let reason = match self.token.validity {
+            _ if requested == Some(PendingRequest::Reauth) => ReauthReason::Requested,
+            Validity::Rejected => ReauthReason::Rejected,
+            Validity::Missing => ReauthReason::Missing,
+            Validity::Alive(_) | Validity::Unverified(_) => ReauthReason::Expiring,
+            Validity::Expired | Validity::Unknown => ReauthReason::Expired,
+        };
+        let attempt = self.token.budget.start_attempt(&reauth, self.now);
+        self.token.in_flight = Some(InFlight::Reauth(attempt));
+        self.token.exhaustion_reported = false;
+        self.token.early_reauth_at = None;
+        self.notify(Notice::ReauthStarted { reason, attempt });
+        Some(Action::Reauth { reason, attempt })
+    }
+
+    fn check(&self, method: Method, slot: Slot, connection: Connection) -> Action {
+        let configured = self.context.policy.timeout;
+        // An expiry from an earlier boot of the machine says nothing of this one's clock.
+        let expiry = self.token.expiry().filter(|_| !self.token.is_from_earlier_boot());
+        let timeout = effective_timeout(configured, expiry, self.now);
+        Action::Check { method, slot, timeout, connection }
+    }
+
+    /// The action under way was not begun, or will never complete: it is due again shortly.
+    fn cancelled(&mut self) {
+        let retry = self.now + PAUSE_AFTER_CANCELLATION;
+        match self.token.in_flight.take() {
+            Some(InFlight::Current(_)) => self.token.due = self.token.due.max(retry),
+            Some(InFlight::Candidate(_)) => {
+                if let Some(candidate) = &mut self.token.candidate {
+                    candidate.due = candidate.due.max(retry);
+                }
+            }
+            Some(InFlight::Persist) => {
+                if let Some(pending_write) = &mut self.token.pending_write {
+                    pending_write.due = pending_write.due.max(retry);
+                }
+            }
+            Some(InFlight::Reauth(_)) => {
+                self.token.budget.refund();
+                match self.token.validity {
+                    Validity::Alive(reading) | Validity::Unverified(reading) => {
+                        self.plan_early_reauth(&reading);
+                        self.token.early_reauth_at =
+                            self.token.early_reauth_at.map(|early| early.max(retry));
+                    }
+                    Validity::Unknown => {}
+                    Validity::Missing | Validity::Expired | Validity::Rejected => {
+                        self.schedule_reauth();
+                        self.token.due = self.token.due.max(retry);
+                    }
+                }
+            }
+            Some(InFlight::Discarded(_) | InFlight::Revoke) | None => {}
+        }
+    }
+
+    /// The call that the task needs, as far as the server's configuration permits it.
+    fn check_method(&self) -> Method {
+        match self.token.task {
+            Task::Check if self.renewing_is_the_check() => Method::Renew,
+            Task::TryRenew | Task::RetryRenew => Method::Renew,
+            Task::Watch
+            | Task::Check
+            | Task::ConfirmRejection { .. }
+            | Task::ConfirmRefusal
+            | Task::ConfirmGrowth
+            | Task::ConfirmRenewal
+            | Task::Reauth => self.query_method(),
+        }
+    }
+
+    /// Past the expiry every second call is a query: where only the renewing call fails, that
+    /// still tells whether the token lives.
+    fn renewing_is_the_check(&self) -> bool {
+        let past_bound = matches!(self.token.validity, Validity::Unverified(_));
+        self.context.renews_by == Some(Method::Renew)
+            && self.context.policy.renewal == Renewal::Auto
+            && !self.token.renew_refused
+            && !(past_bound && self.token.failures % 2 == 1)
+    }
+
+    /// The call that only reads the life; where queries are not permitted, the renewing one.
+    fn query_method(&self) -> Method {
+        match self.context.policy.renewal {
+            Renewal::Auto | Renewal::Query => Method::Query,
+            Renewal::Renew => Method::Renew,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The specification of the scheduler: who is let through, when, and what is told of it.
+//!
+//! One token's rules are specified beside them; whole days of thousands of tokens are
+//! simulated in `tests/simulation`.
+
+mod changes;
+mod memory;
+mod reauth;
+mod server_health;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::lifecycle::{Action, Policy, ReauthError, ReauthPolicy, Renewal, Schedule, Validity};
+use crate::outcome::CallError;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn at(millis: u64) -> Moment {
+    Moment::from_millis(millis)
+}
+
+fn number(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+/// A scheduler with what it has put out since one last looked.
+struct Fixture {
+    scheduler: Scheduler,
+    server: ServerId,
+    now: Moment,
+    out: Vec<SchedulerOutput>,
+}
+
+impl Fixture {
+    fn new(rate_limit: u32, max_in_flight: u32) -> Self {
+        let mut scheduler = Scheduler::new(number(4), 7);
+        let limits =
+            ServerLimits { rate_limit: number(rate_limit), max_in_flight: number(max_in_flight) };
+        let server = scheduler.add_server(limits);
+        Self { scheduler, server, now: at(1_000), out: Vec::new() }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            schedule: Schedule::default(),
+            timeout: Duration::from_secs(10),
+            renewal: Renewal::Query,
+            reauth: None,
+            reauth_before: None,
+        }
+    }
+
+    fn spec(&self, reauth: Option<ReauthId>) -> TokenSpec {
+        let policy = Policy {
+            reauth: reauth.map(|_| ReauthPolicy {
+                delay: Duration::from_secs(1),
+                delay_max: MINUTE,
+                max_attempts: number(5),
+                window: 60 * MINUTE,
+            }),
+            ..Self::policy()
+        };
+        TokenSpec { server: self.server, policy: Arc::new(policy), reauth }
+    }
+
+    fn tokens(&mut self, count: usize, reauth: Option<ReauthId>) -> Vec<TokenId> {
+        let spec = self.spec(reauth);
+        (0..count).map(|_| self.scheduler.add_token(spec.clone(), true, self.now)).collect()
+    }
+
+    fn wake(&mut self) {
+        self.scheduler.wake(self.now, &mut self.out);
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.wake();
+    }
+
+    /// The effects put out since the last time.
+    fn actions(&mut self) -> Vec<(Ticket, Action)> {
+        let actions = self.out.iter().filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, action) => Some((*ticket, *action)),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
+        });
+        let actions = actions.collect();
+        self.out.retain(|output| !matches!(output, SchedulerOutput::Action(..)));
+        actions
+    }
+
+    /// Goes from wake-up to wake-up until effects are put out.
+    fn next_effects(&mut self) -> Vec<(Ticket, Action)> {
+        for _ in 0..100 {
+            self.now = self.scheduler.next_wake().expect("somebody waits");
+            self.wake();
+            let actions = self.actions();
+            if !actions.is_empty() {
+                return actions;
+            }
+        }
+        panic!("a hundred wake-ups, and nothing was done");
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let answer = CheckResult { sent: self.now, received: self.now, outcome, replaced: false };
+        self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
+    }
+
+    fn server_notices(&self) -> Vec<ServerNotice> {
+        let notices = self.out.iter().filter_map(|output| match output {
+            SchedulerOutput::ServerNotice(_, notice) => Some(notice.clone()),
+            SchedulerOutput::Action(..)
+            | SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
+        });
+        notices.collect()
+    }
+}
+
+fn alive(remaining: Duration) -> Outcome {
+    Outcome::Alive { remaining }
+}
+
+fn unavailable() -> Outcome {
+    Outcome::Unavailable(CallError::new("connection refused"))
+}
+
+/// The notice of a server that refuses connections.
+fn down(tokens: usize) -> ServerNotice {
+    ServerNotice::Unavailable { tokens, fault: CallError::new("connection refused") }
+}
+
+fn expired() -> Outcome {
+    Outcome::Expired(CallError::new("expired").with_status(410))
+}
+
+/// A desk on which `count` tokens have expired, each with a way to a new value.
+fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Fixture, ReauthId) {
+    let mut fixture = Fixture::new(1_000_000, 1_000);
+    let spec = ReauthSpec { route, max_failures: number(max_failures), window: 60 * MINUTE };
+    let reauth = fixture.scheduler.add_reauth(spec);
+    fixture.tokens(count, Some(reauth));
+    fixture.wake();
+    for (ticket, _) in fixture.actions() {
+        fixture.answer(ticket, expired());
+    }
+    (fixture, reauth)
+}
+
+/// The re-auth attempts that have started since one last looked.
+fn attempts(fixture: &mut Fixture) -> Vec<Ticket> {
+    let actions = fixture.actions().into_iter();
+    actions
+        .filter(|(_, action)| matches!(action, Action::Reauth { .. }))
+        .map(|(ticket, _)| ticket)
+        .collect()
+}
+
+fn end(fixture: &mut Fixture, ticket: Ticket, result: ReauthOutcome) {
+    let end = ReauthResult { result, duration: Duration::from_millis(5) };
+    fixture.scheduler.reauth_finished(ticket, end, fixture.now, &mut fixture.out);
+}
+
+/// Ends all attempts, those too that start meanwhile, with this result; how many there were.
+fn end_all(fixture: &mut Fixture, result: &ReauthOutcome) -> usize {
+    let mut ended = 0;
+    loop {
+        let running = attempts(fixture);
+        if running.is_empty() {
+            return ended;
+        }
+        ended += running.len();
+        for ticket in running {
+            end(fixture, ticket, result.clone());
+        }
+    }
+}
+
+fn failed() -> ReauthOutcome {
+    ReauthOutcome::Failed(ReauthError::default())
+}
+
+/// Moves a token to another server.
+fn move_token(fixture: &mut Fixture, id: TokenId) {
+    let limits = ServerLimits { rate_limit: number(1_000), max_in_flight: number(5) };
+    let server = fixture.scheduler.add_server(limits);
+    let spec = TokenSpec { server, ..fixture.spec(None) };
+    fixture.scheduler.change_token(id, spec, fixture.now, &mut fixture.out);
+    fixture.wake();
+}
+
+#[test]
+fn first_checks_start_at_once_within_the_places_in_flight() {
+    let mut fixture = Fixture::new(1_000_000, 3);
+    fixture.tokens(10, None);
+    fixture.wake();
+    assert_eq!(fixture.actions().len(), 3);
+}
+
+#[test]
+fn the_end_of_a_request_makes_room_for_the_next_one() {
+    let mut fixture = Fixture::new(1_000_000, 1);
+    fixture.tokens(2, None);
+    fixture.wake();
+    let (first, _) = fixture.actions()[0];
+    fixture.answer(first, alive(MINUTE));
+    let (second, _) = fixture.actions()[0];
+    assert_ne!(first.token, second.token);
+}
+
+#[test]
+fn an_answer_that_comes_twice_does_nothing_the_second_time() {
+    let mut fixture = Fixture::new(1_000_000, 4);
+    fixture.tokens(1, None);
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, alive(MINUTE));
+    fixture.out.clear();
+    fixture.answer(ticket, expired());
+    assert!(fixture.out.is_empty());
+}
+
+#[test]
+fn what_one_token_has_taught_of_a_server_is_told_once() {
+    let mut fixture = Fixture::new(1_000_000, 10);
+    let spec = TokenSpec {
+        policy: Arc::new(Policy { renewal: Renewal::Auto, ..Fixture::policy() }),
+        ..fixture.spec(None)
+    };
+    for _ in 0..3 {
+        fixture.scheduler.add_token(spec.clone(), true, fixture.now);
+    }
+    for _ in 0..3 {
+        fixture.wake();
+        for (ticket, _) in fixture.actions() {
+            fixture.answer(ticket, alive(MINUTE));
+        }
+        fixture.now = fixture.now + Duration::from_secs(41);
+    }
+    assert_eq!(fixture.server_notices(), [ServerNotice::RenewalLearned(Method::Query)]);
+    assert_eq!(fixture.scheduler.renews_by(fixture.server), Some(Method::Query));
+}
+
+#[test]
+fn with_nothing_to_do_nobody_is_woken() {
+    let mut fixture = Fixture::new(1_000_000, 10);
+    assert_eq!(fixture.scheduler.next_wake(), None);
+    fixture.tokens(1, None);
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    assert_eq!(fixture.scheduler.next_wake(), None);
+    fixture.answer(ticket, expired());
+    assert_eq!(fixture.scheduler.next_wake(), None);
+}
+
+#[test]
+fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
+    let mut fixture = Fixture::new(1_000_000, 1);
+    let tokens = fixture.tokens(3, None);
+    fixture.wake();
+    for life in [100, 160, 150] {
+        let (ticket, _) = fixture.actions()[0];
+        fixture.answer(ticket, alive(Duration::from_secs(life)));
+    }
+    // The first is asked about when its check is due; the others come due while it is.
+    let (first, _) = fixture.next_effects()[0];
+    assert_eq!(first.token, tokens[0]);
+    fixture.now = fixture.now + Duration::from_secs(60);
+    fixture.answer(first, alive(Duration::from_secs(100)));
+    assert_eq!(fixture.actions()[0].0.token, tokens[2]);
+}
+
+#[test]
+fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
+    let (mut fixture, _) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+    let under_way = attempts(&mut fixture);
+    fixture.scheduler.stop_admitting();
+    fixture.out.clear();
+    for ticket in under_way {
+        end(&mut fixture, ticket, failed());
+    }
+    let begun = |output: &SchedulerOutput| {
+        matches!(
+            output,
+            SchedulerOutput::Action(..)
+                | SchedulerOutput::TokenNotice(_, Notice::ReauthStarted { .. })
+        )
+    };
+    assert!(!fixture.out.iter().any(begun), "{:?}", fixture.out);
+}
+
+/// The census, counted one by one.
+fn counted(fixture: &Fixture) -> StateCounts {
+    let mut counts = StateCounts::default();
+    for token in (0..200).filter_map(|key| fixture.scheduler.token(fixture.scheduler.id_of(key)?)) {
+        counts.add(&token);
+    }
+    counts
+}
+
+#[test]
+fn the_census_is_what_a_count_would_give_whatever_happens() {
+    let mut fixture = Fixture::new(1_000_000, 50);
+    let ids = fixture.tokens(100, None);
+    fixture.scheduler.source_changed(ids[0], SourceChange::NewValue, fixture.now, &mut fixture.out);
+    let outcomes = [alive(MINUTE), expired(), alive(MINUTE), unavailable(), alive(MINUTE)];
+    for round in 0..100 {
+        fixture.now = fixture.now.max(fixture.scheduler.next_wake().unwrap_or(fixture.now));
+        fixture.wake();
+        for (nth, (ticket, _)) in fixture.actions().into_iter().enumerate() {
+            fixture.answer(ticket, outcomes[(nth + round) % outcomes.len()].clone());
+        }
+        match round {
+            2 => fixture.scheduler.remove_token(ids[7]),
+            4 => move_token(&mut fixture, ids[8]),
+            6 => drop(fixture.tokens(5, None)),
+            _ => {}
+        }
+        assert_eq!(fixture.scheduler.state_counts(), counted(&fixture), "round {round}");
+    }
+    let sum = fixture.scheduler.state_counts_of(fixture.server).total();
+    assert_eq!(fixture.scheduler.state_counts().total() - sum, 1, "the one that was moved");
+}
+
+#[test]
+fn retries_leave_no_trail_in_the_schedule() {
+    let mut fixture = Fixture::new(1_000_000, 2_000);
+    fixture.tokens(1_000, None);
+    fixture.wake();
+    for (ticket, _) in fixture.actions() {
+        fixture.answer(ticket, alive(60 * MINUTE));
+    }
+    for _ in 0..5_000 {
+        for (ticket, _) in fixture.next_effects() {
+            fixture.answer(
+                ticket,
+                Outcome::Misconfigured(CallError::new("not found").with_status(404)),
+            );
+        }
+    }
+    assert!(!fixture.scheduler.timers.needs_sweep(1_000));
+}

@@ -1,0 +1,148 @@
+//! Tokens that are moved, changed or removed: what was known of them, and what still comes.
+
+use super::*;
+
+#[test]
+fn an_answer_for_a_token_that_was_removed_frees_its_place_and_does_nothing_else() {
+    let mut fixture = Fixture::new(1_000_000, 1);
+    let tokens = fixture.tokens(2, None);
+    fixture.wake();
+    let (first, _) = fixture.actions()[0];
+    fixture.scheduler.remove_token(first.token);
+    fixture.out.clear();
+    fixture.answer(first, expired());
+    let other = if first.token == tokens[0] { tokens[1] } else { tokens[0] };
+    assert_eq!(
+        fixture.actions().iter().map(|(ticket, _)| ticket.token).collect::<Vec<_>>(),
+        [other]
+    );
+    assert!(fixture.out.is_empty());
+}
+
+#[test]
+fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
+    let mut fixture = Fixture::new(1_000_000, 5);
+    let id = fixture.tokens(1, None)[0];
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, expired());
+    move_token(&mut fixture, id);
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, alive(MINUTE));
+    assert!(matches!(
+        fixture.scheduler.token(id).map(|token| token.validity()),
+        Some(Validity::Alive(_))
+    ));
+}
+
+#[test]
+fn what_the_server_before_still_answers_does_not_count() {
+    let mut fixture = Fixture::new(1_000_000, 5);
+    let id = fixture.tokens(1, None)[0];
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    move_token(&mut fixture, id);
+    assert_eq!(fixture.actions().len(), 0, "never two at once");
+    fixture.answer(ticket, expired());
+    assert_eq!(fixture.scheduler.token(id).map(|token| token.validity()), Some(Validity::Unknown));
+    let (ticket, _) = fixture.actions()[0];
+    fixture.answer(ticket, alive(MINUTE));
+    assert!(matches!(
+        fixture.scheduler.token(id).map(|token| token.validity()),
+        Some(Validity::Alive(_))
+    ));
+}
+
+#[test]
+fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
+    let (mut fixture, reauth) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+    let ids: Vec<_> = attempts(&mut fixture).into_iter().map(|ticket| ticket.token).collect();
+    assert_eq!(ids.len(), 4);
+    fixture.scheduler.set_max_hooks(number(8));
+    let spec = fixture.spec(Some(reauth));
+    fixture.scheduler.change_token(ids[0], spec, fixture.now, &mut fixture.out);
+    assert_eq!(attempts(&mut fixture).len(), 0);
+    fixture.wake();
+    assert_eq!(attempts(&mut fixture).len(), 4);
+}
+
+#[test]
+fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_number() {
+    let mut fixture = Fixture::new(1_000, 100);
+    fixture.tokens(1, None);
+    fixture.wake();
+    let (check, _) = fixture.actions().remove(0);
+    fixture.answer(check, unavailable());
+    assert_eq!(fixture.server_notices(), [down(1)]);
+    let (probe, _) = fixture.next_effects().remove(0);
+    fixture.scheduler.remove_token(probe.token);
+    fixture.out.clear();
+    let slow =
+        Schedule { retry_initial: 60 * MINUTE, retry_max: 60 * MINUTE, ..Schedule::default() };
+    let policy = Arc::new(Policy { schedule: slow, ..Fixture::policy() });
+    let other = fixture
+        .scheduler
+        .add_server(ServerLimits { rate_limit: number(1_000), max_in_flight: number(100) });
+    let spec = TokenSpec { server: other, policy, reauth: None };
+    assert_eq!(fixture.scheduler.add_token(spec, true, fixture.now), probe.token);
+    let waiting = fixture.tokens(1, None)[0];
+    fixture.answer(probe, unavailable());
+    fixture.advance(Duration::from_secs(1));
+    let asked: Vec<_> = fixture.actions().iter().map(|(ticket, _)| ticket.token).collect();
+    assert!(asked.contains(&waiting), "its own rules count: {asked:?}");
+}
+
+#[test]
+fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() {
+    let mut fixture = Fixture::new(1_000, 5);
+    let ids = fixture.tokens(2, None);
+    fixture.wake();
+    let calls = fixture.actions();
+    for id in ids {
+        fixture.scheduler.remove_token(id);
+    }
+    fixture.scheduler.remove_server(fixture.server);
+    let limits = ServerLimits { rate_limit: number(1), max_in_flight: number(1) };
+    assert_ne!(fixture.scheduler.add_server(limits), fixture.server);
+    fixture.answer(calls[0].0, alive(MINUTE));
+    fixture.answer(calls[1].0, unavailable());
+    assert_eq!(fixture.server_notices(), []);
+    assert_eq!(fixture.scheduler.server_count(), 1);
+    assert_eq!(fixture.scheduler.add_server(limits), fixture.server);
+    assert_eq!(fixture.scheduler.in_flight(fixture.server), 0);
+}
+
+#[test]
+fn servers_renamed_again_and_again_leave_nothing_behind() {
+    let mut fixture = Fixture::new(1_000, 5);
+    let id = fixture.tokens(1, None)[0];
+    for _ in 0..200 {
+        fixture.advance(Duration::from_secs(1));
+        let earlier = fixture.server;
+        let limits = ServerLimits { rate_limit: number(1_000), max_in_flight: number(5) };
+        fixture.server = fixture.scheduler.add_server(limits);
+        let spec = fixture.spec(None);
+        fixture.scheduler.change_token(id, spec, fixture.now, &mut fixture.out);
+        fixture.scheduler.remove_server(earlier);
+        for (ticket, _) in fixture.actions() {
+            fixture.answer(ticket, alive(MINUTE));
+        }
+    }
+    assert!(fixture.scheduler.server_count() <= 2, "{}", fixture.scheduler.server_count());
+}
+
+#[test]
+fn a_cancelled_action_gives_back_what_it_occupied() {
+    let mut fixture = Fixture::new(1_000_000, 1);
+    fixture.tokens(2, None);
+    fixture.wake();
+    let (ticket, _) = fixture.actions()[0];
+    fixture.scheduler.remove_token(ticket.token);
+    fixture.scheduler.cancel(ticket, fixture.now, &mut fixture.out);
+    let next = fixture.actions();
+    assert_eq!(next.len(), 1, "the other token's check");
+    fixture.scheduler.cancel(next[0].0, fixture.now, &mut fixture.out);
+    assert_eq!(fixture.scheduler.in_flight(fixture.server), 0);
+    fixture.advance(Duration::from_secs(1));
+    assert_eq!(fixture.actions().len(), 1, "it is repeated");
+}

@@ -1,0 +1,146 @@
+//! One token's place in the scheduler: as a whole while something goes on with it, and short.
+//!
+//! Never decides anything: [`IdleToken::expand`] gives back what [`IdleToken::new`] took.
+
+use std::time::Duration;
+
+use super::wait_queue::{FAILED_BEFORE, NEW, WaitKey};
+use crate::lifecycle::{CompactExtra, CompactToken, Resource, Token, TokenSummary};
+use crate::time::Moment;
+
+/// A token as a whole, with its place in the scheduler.
+#[derive(Debug, Clone)]
+pub(super) struct ActiveToken {
+    pub(super) token: Token,
+    /// The serial of the effect under way; 0 for none.
+    pub(super) serial: u64,
+    /// The earliest entry for it in the agenda that still counts.
+    pub(super) scheduled: Option<Moment>,
+    /// Its place among those that wait for the server.
+    pub(super) waiting: Option<WaitKey>,
+    /// It waits for its way to new values.
+    pub(super) waits_for_reauth: bool,
+    pub(super) id: u32,
+    /// The number of its spec.
+    pub(super) spec: u32,
+}
+
+impl ActiveToken {
+    /// A token that has just come.
+    pub(super) fn new(id: u32, token: &Token, spec: u32) -> Self {
+        Self {
+            token: *token,
+            serial: 0,
+            scheduled: None,
+            waiting: None,
+            waits_for_reauth: false,
+            id,
+            spec,
+        }
+    }
+
+    /// When it next wants to be looked at, as far as nobody sees to that already.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let token = &self.token;
+        let server = if self.waiting.is_none() { token.due_for(Resource::Server) } else { None };
+        let waits_for_reauth = self.waits_for_reauth || self.waiting.is_some();
+        let reauth = if waits_for_reauth { None } else { token.due_for(Resource::Reauth) };
+        let next_deadline =
+            [server, reauth, token.due_for(Resource::None), token.next_deadline_warning()];
+        next_deadline.into_iter().flatten().min()
+    }
+
+    pub(super) fn is_due(&self, resource: Resource, now: Moment) -> bool {
+        self.token.due_for(resource).is_some_and(|due| due <= now)
+    }
+
+    /// Its place among those that wait for the server, had it begun to wait as it is.
+    pub(super) fn wait_key(&self) -> WaitKey {
+        let unbounded = if self.token.is_unrecovered() { FAILED_BEFORE } else { NEW };
+        (self.token.expiry().unwrap_or(unbounded), self.id)
+    }
+}
+
+/// A token that is at rest, and its place in the scheduler. In bytes, for 28 of them hold it all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IdleToken {
+    token: CompactToken,
+    spec: [u8; 2],
+    timer: PackedTimer,
+}
+
+/// Where the token is listed and whether it waits: [`Queue`] in the two highest bits, and in
+/// the others the time from the token's origin to its entry in the agenda, in milliseconds up
+/// to twelve days.
+#[derive(Debug, Clone, Copy)]
+struct PackedTimer([u8; 4]);
+
+const UNSCHEDULED: u32 = (1 << 30) - 1;
+
+impl PackedTimer {
+    fn new(active: &ActiveToken, origin: Moment) -> Option<Self> {
+        let queue: u32 = match (active.waiting, active.waits_for_reauth) {
+            (None, false) => 0,
+            (Some(place), false) if place == active.wait_key() => 1,
+            (None, true) => 2,
+            (Some(_), _) => return None,
+        };
+        let after = match active.scheduled {
+            None => UNSCHEDULED,
+            Some(at) => {
+                let after = at.as_millis().checked_sub(origin.as_millis())?;
+                u32::try_from(after).ok().filter(|after| *after < UNSCHEDULED)?
+            }
+        };
+        Some(Self((queue << 30 | after).to_le_bytes()))
+    }
+
+    fn scheduled(self, origin: Moment) -> Option<Moment> {
+        let after = u32::from_le_bytes(self.0) & UNSCHEDULED;
+        (after != UNSCHEDULED).then(|| origin + Duration::from_millis(after.into()))
+    }
+
+    const fn queue(self) -> u32 {
+        u32::from_le_bytes(self.0) >> 30
+    }
+}
+
+impl IdleToken {
+    /// The entry in short, and what it has besides; `None` for one that does not fit.
+    pub(super) fn new(active: &ActiveToken) -> Option<(Self, CompactExtra)> {
+        if active.serial != 0 {
+            return None;
+        }
+        let (token, extra) = active.token.compact()?;
+        let spec = u16::try_from(active.spec).ok()?.to_le_bytes();
+        Some((Self { token, spec, timer: PackedTimer::new(active, token.origin())? }, extra))
+    }
+
+    pub(super) fn token(&self) -> &CompactToken {
+        &self.token
+    }
+
+    pub(super) fn spec(&self) -> u32 {
+        u16::from_le_bytes(self.spec).into()
+    }
+
+    pub(super) fn summary(&self) -> TokenSummary {
+        self.token.summary()
+    }
+
+    pub(super) fn scheduled(&self) -> Option<Moment> {
+        self.timer.scheduled(self.token.origin())
+    }
+
+    pub(super) fn expand(&self, id: u32, extra: CompactExtra) -> ActiveToken {
+        let mut active = ActiveToken {
+            scheduled: self.scheduled(),
+            waits_for_reauth: self.timer.queue() == 2,
+            ..ActiveToken::new(id, &self.token.expand(extra), self.spec())
+        };
+        if self.timer.queue() == 1 {
+            active.waiting = Some(active.wait_key());
+        }
+        active
+    }
+}

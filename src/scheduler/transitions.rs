@@ -1,0 +1,206 @@
+//! The scheduler at work: stepping tokens, and queueing them for what they need.
+
+use super::Scheduler;
+use super::reauth_limiter::ReauthRoute;
+use super::types::{Permit, SchedulerOutput, ServerNotice, Ticket, TokenId};
+use crate::lifecycle::{
+    Action, Context, Event, Notice, RandomFraction, Resource, max_retry_pause, transition,
+};
+use crate::outcome::Connection;
+use crate::time::{Moment, whole_millis};
+
+impl Scheduler {
+    pub(super) fn finish_action(
+        &mut self,
+        ticket: Ticket,
+        event: Event,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        if self.expects(ticket) {
+            self.apply_event(ticket.token, event, now, out);
+            self.requeue(ticket.token, now, out);
+        }
+        self.wake(now, out);
+    }
+
+    /// Steps one token, and passes on what comes of it.
+    pub(super) fn apply_event(
+        &mut self,
+        id: TokenId,
+        event: Event,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        let draw = self.random_fraction();
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        let server_id = spec.server;
+        let server = &mut self.servers[server_id.index()];
+        let route = spec.reauth.map(|reauth| self.reauths[reauth.index()].route());
+        let permit = match event {
+            Event::Admitted(Resource::Reauth) if route == Some(ReauthRoute::Hook) => {
+                spec.reauth.map_or(Permit::None, Permit::Hook)
+            }
+            Event::Admitted(Resource::Server | Resource::Reauth) => {
+                Permit::Server { server: server_id, probe: false }
+            }
+            _ => Permit::None,
+        };
+        let context = Context {
+            policy: &spec.policy,
+            renews_by: server.renews_by,
+            draw,
+            server_in_doubt: server.gate.breaker.is_in_doubt(id.0),
+        };
+        let earlier = active.token;
+        let (token, action) = transition(active.token, event, now, &context, &mut self.notices);
+        active.token = token;
+        server.counts.remove(&earlier);
+        server.counts.add(&token);
+        let is_refuted = server.spot_checks.judge(&earlier, &token, now);
+        if !token.is_busy() {
+            active.serial = 0;
+        }
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::RenewsBy(method) if server.renews_by == Some(method) => {}
+                Notice::RenewsBy(method) => {
+                    server.renews_by = Some(method);
+                    let learned = ServerNotice::RenewalLearned(method);
+                    out.push(SchedulerOutput::ServerNotice(server_id, learned));
+                }
+                Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => {
+                    let probe = server.gate.breaker.next_probe();
+                    let retry_in_ms =
+                        probe.map_or(retry_in_ms, |probe| whole_millis(probe.since(now)));
+                    let notice = Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms };
+                    out.push(SchedulerOutput::TokenNotice(id, notice));
+                }
+                notice => {
+                    let failed = match &notice {
+                        Notice::ReauthFailed { fault, .. } => Some(fault.inconclusive),
+                        _ => None,
+                    };
+                    out.push(SchedulerOutput::TokenNotice(id, notice));
+                    if let (Some(inconclusive), Some(reauth)) = (failed, spec.reauth) {
+                        let method = &mut self.reauths[reauth.index()];
+                        if inconclusive {
+                            method.is_repeated = true;
+                        } else if method.record_failure(now) {
+                            let failures = method.failures().map_or(0, |failures| failures.count);
+                            let retry_in_ms = whole_millis(method.opens_at().since(now));
+                            out.push(SchedulerOutput::ReauthExhausted {
+                                reauth,
+                                failures,
+                                retry_in_ms,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let Some(mut action) = action else {
+            if is_refuted {
+                self.recheck_all_restored(server_id, now, out);
+            }
+            return;
+        };
+        let permit = match permit {
+            Permit::Server { server: server_id, .. } => {
+                server.gate.on_request_started(now);
+                let probe = server.gate.breaker.on_request(id.0, now);
+                // A probe that used a connection from before the outage would not find its end.
+                if probe && let Action::Check { connection, .. } = &mut action {
+                    *connection = Connection::Fresh;
+                }
+                Permit::Server { server: server_id, probe }
+            }
+            Permit::Hook(reauth) => {
+                self.running_hooks += 1;
+                self.reauths[reauth.index()].running += 1;
+                Permit::Hook(reauth)
+            }
+            Permit::None => Permit::None,
+        };
+        self.last_serial += 1;
+        active.serial = self.last_serial;
+        let (due, expiry) = (earlier.due_for(Resource::Server).unwrap_or(now), earlier.expiry());
+        let ticket = Ticket { token: id, due, expiry, serial: self.last_serial, permit };
+        out.push(SchedulerOutput::Action(ticket, action));
+    }
+
+    /// After an event: the token waits where it has to, and the agenda knows of it.
+    pub(super) fn requeue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
+        self.leave_queue(id);
+        self.enqueue(id, now, out);
+    }
+
+    /// The token waits where it has to, or writes what it has to, and goes to rest.
+    pub(super) fn enqueue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        let breaker = &self.servers[spec.server.index()].gate.breaker;
+        if breaker.is_open() && active.token.is_failing() && !breaker.has_own_failures(id.0) {
+            self.apply_event(id, Event::RetryNow, now, out);
+        }
+        let Some((active, _)) = self.table.activate(id.0) else { return };
+        if active.is_due(Resource::None, now) {
+            self.apply_event(id, Event::Admitted(Resource::None), now, out);
+            self.leave_queue(id);
+        } else if active.is_due(Resource::Server, now) {
+            self.wait_for_server(id, now);
+        } else if active.is_due(Resource::Reauth, now) {
+            self.wait_for_reauth(id);
+        }
+        self.schedule_wake(id, now);
+    }
+
+    pub(super) fn wait_for_server(&mut self, id: TokenId, now: Moment) {
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        if active.waiting.is_none() {
+            let waiting = active.wait_key();
+            active.waiting = Some(waiting);
+            let max_retry_pause =
+                active.token.reading().and_then(|reading| max_retry_pause(&reading, now));
+            let max_retry_pause = max_retry_pause.unwrap_or(spec.policy.schedule.retry_max);
+            self.servers[spec.server.index()].gate.wait(waiting, now, max_retry_pause);
+        }
+    }
+
+    pub(super) fn wait_for_reauth(&mut self, id: TokenId) {
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        if let Some(reauth) = spec.reauth
+            && active.waiting.is_none()
+            && !std::mem::replace(&mut active.waits_for_reauth, true)
+        {
+            self.reauths[reauth.index()].push(id.0);
+        }
+    }
+
+    pub(super) fn leave_queue(&mut self, id: TokenId) {
+        let Some((active, spec)) = self.table.activate(id.0) else { return };
+        if let Some(waiting) = active.waiting.take() {
+            self.servers[spec.server.index()].gate.leave(waiting);
+        }
+    }
+
+    /// Makes sure that the token is looked at when it next wants to be; until then it rests, if
+    /// nothing goes on with it.
+    pub(super) fn schedule_wake(&mut self, id: TokenId, now: Moment) {
+        let Some((active, _)) = self.table.activate(id.0) else { return };
+        let next = active.next_deadline().map(|next| next.max(now));
+        if let Some(next) = next
+            && active.scheduled.is_none_or(|scheduled| next < scheduled)
+        {
+            active.scheduled = Some(next);
+            self.timers.add(next, id.0);
+        }
+        self.table.compact(id.0);
+        if self.timers.needs_sweep(self.table.len()) {
+            self.timers.sweep(|id| self.table.scheduled(id));
+        }
+    }
+
+    pub(super) fn random_fraction(&mut self) -> RandomFraction {
+        RandomFraction::new(self.chance.f64())
+    }
+}
