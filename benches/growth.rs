@@ -1,8 +1,9 @@
-//! What a token costs in the scheduler, and how that grows with their number: nothing may grow
-//! faster than a logarithm.
+//! Benchmark of the scheduler: memory and CPU for a token, and how they grow with the number of
+//! tokens. Nothing may grow faster than a logarithm.
 //!
-//! `cargo bench --bench growth` prints the table. No server and no socket: answers are made up
-//! 20 ms after their calls, in virtual time, so only the schedule and the rules are measured.
+//! `cargo bench --bench growth` prints the table. There is no server and no socket: responses are
+//! generated 20 ms after their requests, in virtual time, so only scheduling and the lifecycle rules
+//! are measured.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -16,19 +17,19 @@ use tokenkeep::outcome::Outcome;
 use tokenkeep::scheduler::{Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket, TokenSpec};
 use tokenkeep::time::Moment;
 
-/// From a small shop to the largest that one daemon is to carry.
+/// From a small installation to the largest for one daemon.
 const COUNTS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 /// Every token's life.
 const LIFE: Duration = Duration::from_secs(1_800);
 
-/// From a call to its answer.
+/// Time from a request to its response.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// Checks that are measured for each count: at the largest, each token's at least once.
+/// Checks that are measured for each count; at the largest, at least one for each token.
 const CHECKS: u32 = 2_000_000;
 
-/// Calls of what takes next to no time.
+/// Repetitions of an operation that takes almost no time.
 const CALLS: u32 = 100_000;
 
 fn main() {
@@ -67,7 +68,7 @@ fn main() {
     }
 }
 
-/// A scheduler, its only server, and the calls under way.
+/// A scheduler with one server, and the requests in flight.
 struct Shop {
     scheduler: Scheduler,
     server: ServerId,
@@ -114,7 +115,7 @@ impl Shop {
         self.note();
     }
 
-    /// Goes from wake-up to wake-up, until so many calls were answered.
+    /// Advances from wake-up to wake-up, until this many requests are completed.
     fn run(&mut self, checks: u32) {
         let mut answered = 0;
         while answered < checks {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// An eighth less CPU for a check than with the system's: docs/performance.md.
+/// An eighth less CPU for a check than with the system's: docs/development/performance.md.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 use rustix::fs::fstat;
 use sd_notify::{NotifyState, notify};
 
+use crate::text::printable;
+
 /// The socket to systemd, if it was opened at the start.
 static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
 
@@ -125,7 +127,7 @@ fn device_and_inode(text: &str) -> Option<(u64, u64)> {
 
 /// `text` on one line: what follows a line break would be an assignment of its own.
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    printable(&text.replace(char::is_control, " ")).into_owned()
 }
 
 #[cfg(test)]

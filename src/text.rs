@@ -1,4 +1,68 @@
-//! Text for people: durations.
+//! Text for people: durations, and escapes for what a terminal would not show as it is.
+
+use std::borrow::Cow;
+use std::str;
+
+/// `text` for one line of a terminal or a log, with escapes such as `\u{202e}` for characters that
+/// are invisible, end the line, steer the terminal, or reorder what is read.
+///
+/// These are the Unicode general categories Cc, Cf, Zl and Zp, characters without a standard
+/// appearance (Co, Cn), and the remaining ones that Unicode says to display as nothing.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// As [`printable`], for a text of several lines.
+pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c == '\n')
+}
+
+/// As [`printable`], without escapes for characters that are to be kept.
+pub(crate) fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_kept = |c| keep(c) || !is_hidden(c);
+    if text.chars().all(&is_kept) {
+        return text.into();
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_kept(c) {
+            line.push(c);
+        } else {
+            line.extend(c.escape_default());
+        }
+    }
+    line.into()
+}
+
+/// Whether a character is escaped by [`printable`].
+pub(crate) fn is_hidden(c: char) -> bool {
+    match c {
+        _ if c.is_ascii() => c.is_ascii_control(),
+        // White space that ends a line.
+        '\u{85}' | '\u{2028}' | '\u{2029}'
+        // Displayed as nothing, though letters, marks or symbols.
+        | '\u{34f}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{2800}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{ffa0}'
+        | '\u{1d159}'
+        | '\u{e0000}'..='\u{e0fff}' => true,
+        _ => !c.is_alphanumeric() && !c.is_whitespace() && !is_printable(c),
+    }
+}
+
+/// Whether the standard library, which knows the tables of Unicode, takes it for printable. A mark
+/// is, if it follows a letter.
+fn is_printable(c: char) -> bool {
+    let mut bytes = [b'a'; 5];
+    let length = c.encode_utf8(&mut bytes[1..]).len();
+    let text = str::from_utf8(&bytes[..=length]).unwrap_or_default();
+    text.escape_debug().nth(1) == Some(c)
+}
 
 /// A duration in milliseconds, in its two largest units: `29 min 55 s`, `2 d 4 h`, `850 ms`.
 /// Rounded down.
@@ -31,6 +95,86 @@ pub(crate) fn span(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The general categories Cc, Cf, Zl and Zp, and the rest of `Default_Ignorable_Code_Point`, as
+    /// of Unicode 16.
+    const HIDDEN: [(u32, u32); 41] = [
+        (0x00, 0x1f),
+        (0x7f, 0x9f),
+        (0xad, 0xad),
+        (0x34f, 0x34f),
+        (0x600, 0x605),
+        (0x61c, 0x61c),
+        (0x6dd, 0x6dd),
+        (0x70f, 0x70f),
+        (0x890, 0x891),
+        (0x8e2, 0x8e2),
+        (0x115f, 0x1160),
+        (0x17b4, 0x17b5),
+        (0x180b, 0x180f),
+        (0x200b, 0x200f),
+        (0x2028, 0x202e),
+        (0x2060, 0x206f),
+        (0x3164, 0x3164),
+        (0xfe00, 0xfe0f),
+        (0xfeff, 0xfeff),
+        (0xffa0, 0xffa0),
+        (0xfff0, 0xfffb),
+        (0x110bd, 0x110bd),
+        (0x110cd, 0x110cd),
+        (0x13430, 0x1343f),
+        (0x1bca0, 0x1bca3),
+        (0x1d173, 0x1d17a),
+        (0xe0000, 0xe0fff),
+        // Private use.
+        (0xe000, 0xf8ff),
+        (0xf_0000, 0xf_fffd),
+        (0x10_0000, 0x10_fffd),
+        // Noncharacters.
+        (0xfdd0, 0xfdef),
+        (0xfffe, 0xffff),
+        (0x1_fffe, 0x1_ffff),
+        (0x2_fffe, 0x2_ffff),
+        (0x3_fffe, 0x3_ffff),
+        (0xe_fffe, 0xe_ffff),
+        (0xf_fffe, 0xf_ffff),
+        (0x10_fffe, 0x10_ffff),
+        // Unassigned.
+        (0x378, 0x379),
+        (0x2_fe20, 0x2_fffd),
+        (0xe_1000, 0xe_fffd),
+    ];
+
+    #[test]
+    fn every_invisible_or_steering_character_is_escaped() {
+        for (first, last) in HIDDEN {
+            for c in (first..=last).filter_map(char::from_u32) {
+                let line = printable(&format!("a{c}b")).into_owned();
+                assert!(
+                    line.is_ascii() && line.starts_with("a\\") && line.ends_with('b'),
+                    "{line}"
+                );
+                assert!(!line.chars().any(char::is_control), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_a_terminal_shows_as_it_is_stays_as_it_is() {
+        for text in [
+            "quotes-1 \\ \"x\" 'y' ~",
+            "G\u{fc}lden \u{4e2d}\u{6587} \u{440}\u{443} \u{5e9} \u{645} \u{1f511}",
+            "e\u{301} \u{a0}\u{2003}\u{3000} \u{2026} \u{2713} \u{2500}\u{2588}",
+        ] {
+            assert!(matches!(printable(text), Cow::Borrowed(_)), "{:?}", printable(text));
+        }
+    }
+
+    #[test]
+    fn only_a_text_of_several_lines_keeps_its_line_breaks() {
+        assert_eq!(printable("a\nb\r\u{202e}\u{1b}[2J"), "a\\nb\\r\\u{202e}\\u{1b}[2J");
+        assert_eq!(printable_lines("a\nb\r"), "a\nb\\r");
+    }
 
     #[test]
     fn a_span_has_its_two_largest_units() {

@@ -13,7 +13,7 @@ const README: &str = include_str!("../README.md");
 const HOOKS: &str = include_str!("../docs/hooks.md");
 const EVENTS: &str = include_str!("../docs/events.md");
 const METRICS: &str = include_str!("../docs/metrics.md");
-const RELEASING: &str = include_str!("../docs/releasing.md");
+const RELEASING: &str = include_str!("../docs/development/releasing.md");
 
 /// The contents of all code blocks of a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
@@ -95,8 +95,13 @@ fn every_command_that_is_told_to_be_run_exists() {
 
 #[test]
 fn every_file_that_is_named_exists() {
-    let texts =
-        [("", README), ("docs", HOOKS), ("docs", EVENTS), ("docs", RELEASING), ("docs", METRICS)];
+    let texts = [
+        ("", README),
+        ("docs", HOOKS),
+        ("docs", EVENTS),
+        ("docs", METRICS),
+        ("docs/development", RELEASING),
+    ];
     for (folder, text) in texts {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {

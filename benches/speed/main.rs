@@ -1,10 +1,9 @@
-//! The figures of `docs/performance.md`: the daemon beside its peers, in one run.
+//! Benchmark for `docs/development/performance.md`: the daemon and its peers, in one run.
 //!
-//! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips
-//! those that are missing. Words after `--` name the parts that are wanted, in place of all:
-//! `saturation`, `tls`, `memory`, `million`, `lateness`, `peers`; and `watching`, which is not among
-//! all. With `free` the system chooses the cores, where otherwise the server has one and whoever
-//! asks it another; with `plot` the plot is written anew.
+//! `benches/run` installs the peers and starts this. Alone, `cargo bench --bench speed` skips missing
+//! peers. Words after `--` select parts instead of all: `saturation`, `tls`, `memory`, `million`,
+//! `lateness`, `peers`. `watching` runs only if it is selected. With `free` the system chooses the
+//! cores; otherwise the server has one core and its client another. `plot` also draws the plot.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -26,19 +25,19 @@ use peers::Own;
 use process::{is_installed, now};
 use table::Table;
 
-/// Where the plot goes.
-const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
+/// Path of the plot.
+const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/development/performance.svg");
 
-/// What every part needs, and what later parts need of earlier ones.
+/// What every part needs, and results that later parts need from earlier ones.
 struct Run<'a> {
     folder: &'a Path,
     pinned: bool,
     wanted: &'a [&'a str],
     table: Table,
     own: Own,
-    /// Bytes of a daemon with next to no tokens, its code left out.
+    /// Bytes of a daemon with almost no tokens, without its code.
     empty: f64,
-    /// Bytes for each token of the peer with a task each in Rust.
+    /// Bytes for each token of the peer in Rust with one task for each token.
     task_bytes: f64,
     points: Vec<Point>,
 }
@@ -51,7 +50,7 @@ struct Point {
 }
 
 impl Run<'_> {
-    /// Whether a part is wanted: it is named, or none is.
+    /// Whether a part runs: it is selected, or no part is.
     fn wants(&self, part: &str) -> bool {
         let mut parts = self.wanted.iter().filter(|word| !["free", "plot"].contains(*word));
         parts.clone().next().is_none() || parts.any(|word| *word == part)
@@ -100,11 +99,11 @@ fn measure(wanted: &[&str]) {
     if run.wants("million") || run.wants("lateness") {
         million::all(&mut run);
     }
-    // On demand only: with it, all of them would take more than ten minutes.
+    // Only if selected: with it, all parts would take more than ten minutes.
     if wanted.contains(&"watching") {
         watching::all(&mut run);
     }
-    // Otherwise they have the idle minute of the million.
+    // Otherwise the peers run in the idle minute of the million tokens.
     if run.wants("peers") && !run.wants("million") {
         peers::all(&mut run);
     }

@@ -1,8 +1,8 @@
-//! Resident bytes for each token: after the start, after an hour's worth of checks, while
-//! everything is overdue, and when that is over.
+//! Resident bytes for each token: after the start, after an hour's checks, while all tokens are
+//! overdue, and after that overload.
 //!
-//! The hour is made of lives of seconds: each token is asked about as often as in an hour with
-//! lives of 30 minutes, evenly spread, and none of them late.
+//! The hour is simulated with lives of seconds: each token is checked as often as in an hour with
+//! lives of 30 minutes, evenly spread, and none of the checks is late.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use super::{Point, Run};
 /// 30 min times 0.67, and a tenth sooner at the most. The first of them is the start's.
 const CHECKS_AN_HOUR: u32 = 3;
 
-/// Checks a second by which that hour goes, at the most: half of what one core can do. Where it
-/// could not, fewer checks of each are told than there should have been.
+/// Maximum checks a second in that hour: half of what one core can do. A slower machine makes fewer
+/// checks of each token than intended, which the output shows.
 const PACE: f64 = 25_000.0;
 
-/// The time from one check of a token to the next in that hour, at the least.
+/// Minimum time between two checks of a token in that hour.
 const LEAST: Duration = Duration::from_secs(5);
 
-/// By this schedule the server's lives decide alone when a token is asked about.
+/// With this schedule only the reported lives decide when a token is checked.
 pub(super) const EVENLY: &str = "jitter = 0.0\nmin_interval = \"1ms\"";
 
-/// So many tokens cost next to nothing: what the daemon takes then is its own, connections
-/// included.
+/// So few tokens that their memory is negligible: the rest is the daemon itself, with its
+/// connections.
 const FEW: u64 = 100;
 
-/// What is still being freed, or written, gets this long.
+/// Wait for pending writes and for memory that is still being freed.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// A change of the schedule is through after this, and what it freed has been given back.
+/// After this time a change of the schedule is applied, and the memory that it freed is returned.
 const CALM: Duration = Duration::from_secs(10);
 
-/// 10,000 and 100,000 tokens; the million has a part of its own.
+/// 10,000 and 100,000 tokens; the million is measured separately.
 pub(super) fn smaller(run: &mut Run<'_>) {
     run.table.part("Memory for each token, store included");
     let mut server = Server::start(run.folder, "memory", run.pinned);
@@ -54,8 +54,8 @@ pub(super) fn smaller(run: &mut Run<'_>) {
     }
 }
 
-/// A daemon that asks all its tokens once and then goes on for an hour, and the bytes that each
-/// of them takes then.
+/// A daemon that checks all its tokens once and then for an hour, and the bytes for each token after
+/// that.
 pub(super) fn an_hour(
     run: &mut Run<'_>,
     server: &mut Server,
@@ -77,8 +77,8 @@ pub(super) fn an_hour(
     (daemon, bytes)
 }
 
-/// A daemon that asks its tokens, all of them overdue, as fast as it can; then one of which
-/// nobody wants anything.
+/// A daemon that checks its tokens, all of them overdue, as fast as it can; then the same daemon with
+/// nothing due.
 pub(super) fn a_crowd(
     run: &mut Run<'_>,
     server: &mut Server,
@@ -92,10 +92,10 @@ pub(super) fn a_crowd(
     told(run, daemon, play.tokens, "all overdue, two checks later", Target::None);
     daemon.reload(run.folder, &Play { schedule: NOTHING_DUE.into(), ..play.clone() });
     pause(CALM);
-    told(run, daemon, play.tokens, "when the crowd has passed", Target::AtMost(140.0));
+    told(run, daemon, play.tokens, "after the overload", Target::AtMost(140.0));
 }
 
-/// A daemon that asks about each token once, as fast as it can.
+/// A daemon that checks each token once, as fast as it can.
 pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Server) -> Play<'a> {
     Play {
         name,
@@ -110,7 +110,7 @@ pub(super) fn play<'a>(run: &Run<'_>, name: &'a str, tokens: u64, server: &Serve
     }
 }
 
-/// Tells the bytes of each token, beyond what an empty daemon takes.
+/// Reports the bytes for each token, without those of an empty daemon.
 fn told(run: &mut Run<'_>, daemon: &Daemon, tokens: u64, when: &str, target: Target) -> f64 {
     let bytes = (daemon.process.own_memory() - run.empty) / tokens as f64;
     run.table.tell(&format!("{} tokens, {when}", grouped(tokens)), bytes, "B", target);

@@ -1,5 +1,5 @@
-//! A million tokens: the start, cold and resumed, an hour's checks, a crowd, an idle minute, and
-//! how late checks are.
+//! A million tokens: the start (cold and restored), an hour's checks, an overload, an idle minute, and
+//! the lateness of checks.
 
 use std::time::Duration;
 
@@ -14,14 +14,13 @@ use super::{Point, Run, peers};
 pub(super) const MILLION: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A daemon sums its checks up in the second in which it has done many for ten in a row, and
-/// tells of them a minute later.
+/// Time until the first `checks_summary`: ten seconds with many checks in a row, then a minute.
 const SAID: Duration = Duration::from_secs(10);
 
-/// What is known of lives is on the disk after this.
+/// After this time the expiries are on the disk.
 const WRITTEN: Duration = Duration::from_secs(2);
 
-/// All scenes, or those that are wanted.
+/// All measurements, or the selected ones.
 pub(super) fn all(run: &mut Run<'_>) {
     let mut server = Server::start(run.folder, "million", run.pinned);
     let play = play(run, "million", MILLION, &server);
@@ -37,13 +36,13 @@ pub(super) fn all(run: &mut Run<'_>) {
     }
     if run.wants("lateness") {
         run.table.part("Lateness: sent − due");
-        // Side by side none of them is earlier than it would be alone, and all take 3 min less.
+        // Side by side none of them is earlier than alone, and together they take 3 min less.
         lateness(run, &[10_000, 100_000, MILLION], 700.0, Target::AtMost(10.0));
         lateness(run, &[MILLION], 5_000.0, Target::None);
     }
 }
 
-/// The start, cold: until the first check, and until all tokens are there.
+/// Cold start: time until the first check, and until all tokens are loaded.
 fn cold(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
     run.table.part("A million tokens, cold");
     super::stage::inventory(run.folder, 0, MILLION);
@@ -57,15 +56,15 @@ fn cold(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
     run.table.tell("start to all loaded", loaded, "s", Target::AtMost(1.0));
 }
 
-/// The start, resumed, after a `kill -9`; then a minute with nothing due, in which the peers are
-/// measured.
+/// Start with restored state after a `kill -9`; then a minute with nothing due, in which the peers
+/// are measured.
 fn idle(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
-    run.table.part("A million tokens, resumed");
+    run.table.part("A million tokens, restored");
     let (before, began) = (server.requests(), now());
     let mut daemon = Daemon::start(run.folder, play);
     daemon.wait_for("daemon_ready");
     let ready = began.elapsed().as_secs_f64();
-    run.table.tell("`kill -9` to resumed", ready, "s", Target::AtMost(2.0));
+    run.table.tell("`kill -9` to restored", ready, "s", Target::AtMost(2.0));
     server.wait_for(before + 1.0);
     run.table.tell("`kill -9` to first check", began.elapsed().as_secs_f64(), "s", Target::None);
     pause(SAID);
@@ -79,8 +78,8 @@ fn idle(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
     let seconds = watched.elapsed().as_secs_f64();
     let cpu = daemon.process.cpu().saturating_sub(cpu).as_secs_f64() * 100.0 / seconds;
     let switches = (daemon.process.switches() - switches) * 60.0 / seconds;
-    run.table.part("A million tokens, resumed: the first minutes");
-    run.table.tell("asked in the first minute", asked, "%", Target::AtMost(1.0));
+    run.table.part("A million tokens, restored: the first minutes");
+    run.table.tell("checked in the first minute", asked, "%", Target::AtMost(1.0));
     run.table.tell("CPU with nothing due", cpu, "%", Target::AtMost(0.1));
     run.table.tell("context switches in a minute with nothing due", switches, "", Target::None);
     if run.task_bytes > 0.0 && run.own.bytes > 0.0 {
@@ -90,9 +89,9 @@ fn idle(run: &mut Run<'_>, server: &mut Server, play: &Play<'_>) {
     }
 }
 
-/// How late checks are with so many tokens, each daemon at this rate, evenly spread, in a whole
-/// minute. Each has asked all its tokens once, is killed, and resumes: so the crowd of the start
-/// is over, and no check of it in the figures.
+/// Lateness of checks in a whole minute, by number of tokens; each daemon checks at this rate, evenly
+/// spread. Each daemon has checked all its tokens once, is killed, and restores its state, so that
+/// the checks of the start are not part of the measurement.
 fn lateness(run: &mut Run<'_>, counts: &[u64], rate: f64, target: Target) {
     let names: Vec<_> = counts.iter().map(|tokens| format!("late{tokens}-{rate}")).collect();
     let mut ready = Vec::new();

@@ -1,4 +1,4 @@
-//! What people use instead, on the same server: CPU for each check, and memory for each token.
+//! The tools that people use instead, on the same server: CPU for each check, memory for each token.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -9,25 +9,25 @@ use super::process::{Core, Process, command, is_installed, measured};
 use super::stage::Server;
 use super::table::Target;
 
-/// Tokens that the shell asks about, once.
+/// Tokens that the shell checks once.
 const SHELL_TOKENS: u64 = 200;
 
-/// Tokens with a task each in Python, and how often each is asked about.
+/// Tokens with one task each in Python, and the number of checks of each.
 const IN_PYTHON: (u64, u64) = (5_000, 2);
 
-/// The same in Rust: as many as the daemon has where its memory is compared with this one's.
+/// The same in Rust: as many tokens as the daemon whose memory is compared.
 const IN_RUST: (u64, u64) = (super::million::MILLION, 1);
 
-/// The daemon's own figures, to be compared with.
+/// The daemon's own measurements, for comparison.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Own {
-    /// CPU for a check with the store, in µs; 0 where it was not measured.
+    /// CPU for a check with the store, in µs; 0 if it was not measured.
     pub(super) micros: f64,
-    /// Bytes for each of a million tokens; 0 where that was not measured.
+    /// Bytes for each of a million tokens; 0 if they were not measured.
     pub(super) bytes: f64,
 }
 
-/// Measures all of them. The memory is compared later, once the daemon's is known.
+/// Measures all peers. The memory is compared later, when the daemon's is known.
 pub(super) fn all(run: &mut Run<'_>) {
     run.table.part("Peers");
     let server = Server::start(run.folder, "peers", run.pinned);
@@ -60,7 +60,7 @@ pub(super) fn all(run: &mut Run<'_>) {
     run.task_bytes = bytes;
 }
 
-/// Compares the CPU of a check, `least` times as much at the least where that is not 0.
+/// Compares the CPU of a check; the target is at least `least` times the daemon's, unless it is 0.
 fn tell_cpu(run: &mut Run<'_>, who: &str, micros: f64, least: f64) {
     run.table.tell(&format!("CPU for a check, {who}"), micros, "µs", Target::None);
     let own = run.own.micros;
@@ -70,7 +70,7 @@ fn tell_cpu(run: &mut Run<'_>, who: &str, micros: f64, least: f64) {
     }
 }
 
-/// CPU for each check in µs, and bytes for each token, of a program with a task for each.
+/// CPU for each check in µs, and bytes for each token, of a program with one task for each token.
 fn of_tasks(peer: &mut Command, url: &str, (tokens, checks): (u64, u64)) -> (f64, f64) {
     peer.args([url, &tokens.to_string(), &checks.to_string()]);
     let mut child =
@@ -88,7 +88,7 @@ fn of_tasks(peer: &mut Command, url: &str, (tokens, checks): (u64, u64)) -> (f64
     (micros, (resident_after - resident) / tokens as f64)
 }
 
-/// A Python that has aiohttp: the one of `benches/run`, or the machine's.
+/// A Python with aiohttp: that of `benches/run`, or the machine's.
 fn python() -> Option<PathBuf> {
     let own = std::env::var_os("PYTHON").map(PathBuf::from);
     own.into_iter().chain([PathBuf::from("python3")]).find(|python| {

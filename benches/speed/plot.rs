@@ -1,4 +1,4 @@
-//! The plot of `docs/performance.md`: memory and lateness against the number of tokens.
+//! The plot of `docs/development/performance.md`: memory and lateness against the number of tokens.
 
 use std::fmt::Write as _;
 

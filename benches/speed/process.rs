@@ -1,4 +1,4 @@
-//! Processes under measurement: how they are started, and what the kernel says of them.
+//! Processes under measurement: starts them, and reads their CPU time and memory from the kernel.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// A tick of the CPU times in `/proc`: a hundredth of a second on every Linux of today.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The core of the server, and the core of whoever asks it. Two runs differ less so.
+/// The core of the server, and the core of its client. Pinning reduces the variation between runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Core {
     Server = 0,
@@ -25,7 +25,7 @@ pub(super) fn command(program: &Path, core: Core, pinned: bool) -> Command {
     command
 }
 
-/// Whether `program` is to be found on this machine.
+/// Whether `program` is installed on this machine.
 pub(super) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
@@ -43,17 +43,17 @@ pub(super) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock of this age")
 }
 
-/// Sleeps: a measurement takes its time.
+/// Sleeps for the duration of a measurement.
 pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// A child that is measured, and killed in the end.
+/// A child process that is measured, and killed at the end.
 #[derive(Debug)]
 pub(super) struct Process(pub(super) Child);
 
 impl Process {
-    /// CPU time of all its threads, those that have ended too.
+    /// CPU time of all its threads, including ended ones.
     pub(super) fn cpu(&self) -> Duration {
         cpu_fields(&format!("/proc/{}/stat", self.0.id()), 11)
     }
@@ -63,8 +63,8 @@ impl Process {
         self.status("VmRSS:") * 1024.0
     }
 
-    /// Resident bytes without those of files: its code, which the kernel drops and reads again as
-    /// it likes, would blur what a token takes.
+    /// Resident bytes without file-backed pages: the kernel may drop and reload the program's code at
+    /// any time, which would distort the memory for a token.
     pub(super) fn own_memory(&self) -> f64 {
         self.status("RssAnon:") * 1024.0
     }
@@ -85,7 +85,7 @@ impl Process {
         field(&fs::read_to_string(path).expect("a process"), key)
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills it, like a crash.
     pub(super) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();

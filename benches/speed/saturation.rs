@@ -1,5 +1,5 @@
-//! How much CPU a check takes when nothing but the CPU limits it, beside what the leanest
-//! clients take for a request to the same server.
+//! CPU for a check when only the CPU is the limit, compared with the CPU that the leanest clients
+//! need for a request to the same server.
 
 use std::fs;
 use std::path::Path;
@@ -10,26 +10,26 @@ use super::process::{Core, command, is_installed, measured, now, pause};
 use super::stage::{Daemon, Play, Server};
 use super::table::Target;
 
-/// Tokens that want to be asked more often than is possible.
+/// Tokens that are due more often than they can be checked.
 const TOKENS: u64 = 100_000;
 
-/// How long each is measured, in turns.
+/// Duration of each measurement.
 const STRETCH: Duration = Duration::from_secs(5);
 
-/// After a reload, until everything is due.
+/// Wait after a reload until all tokens are due.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Turns of each, one after the other, so that what else the machine does hits all alike.
+/// Measurements of each client, alternating, so that other load of the machine affects all equally.
 const TURNS: u32 = 2;
 
-/// Each token is due again a second after it was asked. Not for a start: tokens that are known
-/// to live go first, and some would never be asked.
+/// Each token is due again a second after its check. Not usable at startup: tokens with a known
+/// expiry go first, and some tokens would never be checked.
 pub(super) const ALWAYS_DUE: &str = "max_interval = \"1s\"";
 
-/// Nothing is due for hours: the API's lives are of a day.
+/// Nothing is due for hours: the API reports lives of a day.
 pub(super) const NOTHING_DUE: &str = "max_interval = \"6h\"";
 
-/// What somebody did in a stretch.
+/// Work of one client in one measurement.
 #[derive(Debug, Clone, Copy, Default)]
 struct Work {
     requests: f64,
@@ -82,7 +82,7 @@ pub(super) fn plain(run: &mut Run<'_>) {
 /// Connections of the variant with several.
 const CONNECTIONS: u64 = 4;
 
-/// TLS with HTTP/2, against h2load; and two other ways to the same end.
+/// TLS with HTTP/2, against h2load; and two variants: several connections, and HTTP/1.1.
 pub(super) fn tls(run: &mut Run<'_>) {
     run.table.part("Saturation, TLS, 64 at once");
     let mut server = Server::start(run.folder, "tls", run.pinned);
@@ -132,13 +132,13 @@ fn play(name: &str, url: String, store: bool) -> Play<'_> {
     }
 }
 
-/// A stretch of the daemon's steady state: every token has been asked once before.
+/// One measurement of the daemon's steady state: every token has been checked once before.
 fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Work {
-    // What an earlier turn has stored would be resumed, and hardly anybody asked.
+    // The daemon would restore the state of an earlier measurement, and check few tokens.
     let _ = std::fs::remove_dir_all(run.folder.join(play.name));
     let before = server.requests();
     let play = Play { pinned: run.pinned, ..play.clone() };
-    // A store of the turn before would have it resume, and ask about few.
+    // The daemon would restore the state of the previous measurement, and check few tokens.
     let _ = fs::remove_dir_all(run.folder.join(play.name).join("state"));
     let mut daemon = Daemon::start(run.folder, &play);
     server.wait_for(before + TOKENS as f64);
@@ -151,7 +151,7 @@ fn of_daemon(run: &Run<'_>, server: &mut Server, play: &Play<'_>) -> Work {
     Work { requests: server.requests() - requests, seconds, cpu }
 }
 
-/// A stretch of a load generator, which tells its requests before this `mark`.
+/// One measurement of a load generator, which prints its number of requests before this `mark`.
 fn of_peer(command: &mut std::process::Command, mark: &str) -> Work {
     let (told, cpu) = measured(command);
     let line = told.lines().find(|line| line.contains(mark)).expect("its requests");

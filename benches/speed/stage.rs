@@ -1,4 +1,4 @@
-//! The stage: a stub server, inventories, and daemons with a configuration for the occasion.
+//! Test bed: a stub server, inventories, and daemons with a configuration for each measurement.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -12,19 +12,19 @@ use serde_json::Value;
 
 use super::process::{Core, Process, command, now, pause};
 
-/// What takes longer than this does not come.
+/// Limit for waiting.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A reload of a million tokens is through after this.
+/// After this time a reload of a million tokens is applied.
 const RELOAD: Duration = Duration::from_secs(20);
 
-/// How often something is looked for that is to come.
+/// Polling interval while waiting.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// The stub server, as a process of its own.
+/// The stub server, as a separate process.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// Killed when this goes.
+    /// Killed on drop.
     _process: Process,
     ask: ChildStdin,
     said: BufReader<ChildStdout>,
@@ -61,8 +61,8 @@ impl Server {
         self.told("")
     }
 
-    /// From now on the lives that it tells are such that by the schedule [`EVENLY`] all tokens
-    /// are asked about once in this time, evenly spread; `None` for a day.
+    /// Sets the lives that the server reports, so that with the schedule [`EVENLY`] all tokens are
+    /// checked once in this time, evenly spread; `None` for lives of a day.
     pub(super) fn spread_over(&mut self, period: Option<Duration>) {
         let period = period.map_or(0, |period| period.as_millis());
         self.told(&period.to_string());
@@ -75,7 +75,7 @@ impl Server {
         said.trim().parse().expect("a number")
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until the server has received this many requests.
     pub(super) fn wait_for(&mut self, requests: f64) {
         let began = now();
         while self.requests() < requests {
@@ -97,7 +97,8 @@ impl Server {
     }
 }
 
-/// An inventory of so many tokens from this number on: names of 12 bytes, values of 36.
+/// Writes an inventory of this many tokens, numbered from this number. Names have 12 bytes, values
+/// have 36 bytes.
 pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
     let path = folder.join(format!("{first}-{tokens}.jsonl"));
     if path.exists() {
@@ -115,27 +116,27 @@ pub(super) fn inventory(folder: &Path, first: u64, tokens: u64) -> PathBuf {
     path
 }
 
-/// How a daemon is to be.
+/// Configuration of a daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Play<'a> {
     pub(super) name: &'a str,
     pub(super) tokens: u64,
     pub(super) url: String,
-    /// Servers at that address, each with a connection of its own where it speaks HTTP/2, and an
-    /// equal share of the tokens and of 64 requests at once.
+    /// Number of servers at that address. With HTTP/2 each has its own connection. Each has an equal
+    /// share of the tokens and of 64 requests in flight.
     pub(super) servers: u64,
     /// With a certificate to trust.
     pub(super) certificate: Option<&'a Path>,
-    /// Without one nothing is stored.
+    /// Without a state directory nothing is stored.
     pub(super) store: bool,
     /// The rules under `[schedule]`.
     pub(super) schedule: String,
-    /// Where metrics and page are served, if they are.
+    /// Address of metrics and page; `None` if they are not served.
     pub(super) listen: Option<SocketAddr>,
     pub(super) pinned: bool,
 }
 
-/// The real daemon, on one of the inventories.
+/// The real daemon with one of the inventories.
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) process: Process,
@@ -143,7 +144,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one in `folder`; what an earlier one of this name has stored is resumed.
+    /// Starts a daemon in `folder`; it restores the state of an earlier daemon with this name.
     pub(super) fn start(folder: &Path, play: &Play<'_>) -> Self {
         let own = folder.join(play.name);
         let config = configure(folder, play);
@@ -168,8 +169,8 @@ impl Daemon {
         self.log.with_file_name("control.sock")
     }
 
-    /// Has it read another configuration, and waits until it has, or should have: among many
-    /// lines the one that tells of it may be left out.
+    /// Reloads another configuration, and waits until it is applied or should be: the log line of the
+    /// reload may be lost among many lines.
     pub(super) fn reload(&mut self, folder: &Path, play: &Play<'_>) {
         configure(folder, play);
         let before = self.events("config_reloaded").len();
@@ -201,17 +202,17 @@ impl Daemon {
     }
 }
 
-/// The program under measurement: another build than the one at hand may be measured as well.
+/// The program under measurement; the environment variable `TOKENKEEP` can select another build.
 pub(super) fn program() -> PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_tokenkeep"));
     std::env::var_os("TOKENKEEP").map_or(built.to_owned(), PathBuf::from)
 }
 
-/// Writes the configuration, and tells where.
+/// Writes the configuration, and returns its path.
 fn configure(folder: &Path, play: &Play<'_>) -> PathBuf {
     let own = folder.join(play.name);
     fs::create_dir_all(&own).expect("a writable folder");
-    // A state directory that cannot be: the daemon then warns, and runs without a store.
+    // An impossible state directory: the daemon logs a warning, and runs without a store.
     let state = if play.store { own.join("state") } else { PathBuf::from("/dev/null/state") };
     let trust =
         play.certificate.map_or(String::new(), |path| format!("ca_file = {}\n", quoted(path)));

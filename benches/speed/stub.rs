@@ -1,13 +1,13 @@
-//! The server that everybody is measured against: it answers every request with an envelope,
-//! over plain HTTP/1.1 and over TLS with or without HTTP/2, on one thread.
+//! Stub server for all measurements: responds to every request with an API envelope, over plain
+//! HTTP/1.1 and over TLS with or without HTTP/2, on one thread.
 //!
-//! It leaves each token a day, or so much that by the default schedule, without jitter, all
-//! tokens are asked about once in every period, evenly spread over it: each has its own moment
-//! in the period, and gets a life of which two thirds end there.
+//! It reports a remaining life of a day, or spreads the checks: with a period, each token has its own
+//! time in the period, and gets a life of which two thirds end at that time. By the default schedule
+//! without jitter, all tokens are then checked once in every period, evenly spread.
 //!
-//! It is a process of its own. It tells its three ports in its first line (plain, TLS, and TLS without HTTP/2), and the number of
-//! requests so far for each line that it reads. A line with a number on it is a period, in
-//! milliseconds; 0 for lives of a day. It ends with its input.
+//! It runs as a separate process. Its first line of output is its three ports (plain, TLS, and TLS
+//! without HTTP/2). For each line of input it prints the number of requests so far. A line with a
+//! number sets the period in milliseconds; 0 means lives of a day. It exits when its input ends.
 
 use std::collections::hash_map::DefaultHasher;
 use std::convert::Infallible;
@@ -31,17 +31,17 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::process::since_epoch;
 
-/// The answer that leaves a token a day, so that no check is ever due for life's sake.
+/// The response with a remaining life of a day, so that no check becomes due because of the expiry.
 const ENVELOPE: &[u8] = br#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":86400000}}"#;
 
-/// What any other answer begins with.
+/// Start of every other response.
 const BEGINNING: &str = r#"{"ServerDateTime":"2026-01-05T09:30:00.000Z","TimeStamp":2461045.8958333335,"ExecutionTime":0.0625,"Result":{"Remaining":"#;
 
 /// The default of `check_after`, in hundredths.
 const CHECK_AFTER: u64 = 67;
 
-/// A token's moment is this far ahead at the least, in milliseconds, or a quarter of the period
-/// where that is less: whoever is asked about a little too soon is not asked about again at once.
+/// Minimum time to a token's next check, in milliseconds; a quarter of the period if that is shorter.
+/// So a token that is checked a little early is not checked again at once.
 const AHEAD: u64 = 2_000;
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
@@ -92,7 +92,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(response)
 }
 
-/// The life of the token in this query, two thirds of which end at its moment in the period.
+/// The life of the token in this query; two thirds of it end at the token's time in the period.
 fn life(query: &str, period: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     query.hash(&mut hasher);
@@ -123,7 +123,7 @@ async fn serve_secure(listener: TcpListener, acceptor: TlsAcceptor) {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let (stream, service) = (TokioIo::new(stream), service_fn(answer));
-            // A client that goes ends its connection with an error, or without one.
+            // A client that disconnects may or may not cause an error here.
             if is_http2 {
                 let server = http2::Builder::new(TokioExecutor::new());
                 let _ = server.serve_connection(stream, service).await;

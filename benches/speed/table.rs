@@ -1,15 +1,15 @@
-//! The figures, each beside its target.
+//! Output table: each measurement with its target.
 
-/// What a figure has to be.
+/// Target of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target {
-    /// Nothing: it is there to be compared.
+    /// No target: the value is for comparison.
     None,
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// All figures so far. Each is printed as it comes, so that a run can be watched.
+/// All measurements so far. Each is printed at once, so that a run can be watched.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     parts: usize,
@@ -18,19 +18,19 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The head of the table.
+    /// Starts the table.
     pub(super) fn begin() -> Self {
         println!("| figure | value | target | |\n|---|---:|---:|---|");
         Self::default()
     }
 
-    /// The figures from here on belong to this part.
+    /// Starts a part of the table.
     pub(super) fn part(&mut self, name: &str) {
         self.parts += 1;
         println!("| **{}. {name}** | | | |", self.parts);
     }
 
-    /// A figure and its target.
+    /// Adds a measurement with its target.
     pub(super) fn tell(&mut self, what: &str, value: f64, unit: &str, target: Target) {
         let (wanted, met) = match target {
             Target::None => (String::new(), None),
@@ -42,7 +42,7 @@ impl Table {
         println!("| {what} | {} {unit} | {wanted} | {verdict} |", number(value));
     }
 
-    /// Something cannot be measured here.
+    /// Reports a measurement that is not possible on this machine.
     pub(super) fn skip(&mut self, what: &str, why: &str) {
         println!("| {what} | skipped: {why} | | |");
         self.skipped.push(what.to_owned());
@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-/// Three digits, more where they stand before the point.
+/// Three significant digits, or all digits before the decimal point.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

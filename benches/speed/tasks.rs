@@ -1,5 +1,5 @@
-//! A peer: what people write in Rust, a tokio task for each token, that asks, reads the answer
-//! and sleeps. It talks to its starter as `peers/tasks.py` does.
+//! Peer: a tokio task for each token, which checks, reads the response and sleeps, as people write it
+//! in Rust. Its protocol is that of `peers/tasks.py`.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
-/// Requests at once, as many as the others have.
+/// Requests in flight, as many as the other clients have.
 const AT_ONCE: usize = 64;
 
 struct Shared {
@@ -19,7 +19,7 @@ struct Shared {
     over: Notify,
 }
 
-/// Asks about each of so many tokens so many times, and then waits for its input to end.
+/// Checks each of `tokens` tokens `checks` times, then waits for its input to end.
 pub(super) fn run(base: &str, tokens: u64, checks: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {

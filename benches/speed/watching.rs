@@ -1,7 +1,7 @@
-//! A million tokens, and those who look at them: how long they wait, and what the checks notice
-//! of it.
+//! Status requests and scrapes with a million tokens: their response times, and their effect on the
+//! lateness of checks.
 //!
-//! They are processes of their own, on the server's core.
+//! The clients are separate processes on the server's core.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -21,36 +21,36 @@ use super::table::Target;
 /// Checks a second.
 const RATE: f64 = 700.0;
 
-/// How often each question is asked; the one in the middle counts.
+/// Repetitions of each request; the median counts.
 const TIMES: usize = 11;
 
-/// The pause before somebody asks again.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the checks are watched with the same people looking.
+/// Duration of each scene.
 const SCENE: Duration = Duration::from_secs(9);
 
-/// After the first round of checks, until all of it is stored.
+/// Wait after the first check of all tokens, until the results are stored.
 const STORING: Duration = Duration::from_secs(3);
 
-/// Until those who look have begun.
+/// Wait until the clients have started.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// As many as the daemon speaks to at once.
+/// As many clients as the daemon has connections for.
 const CROWD: usize = 16;
 
-/// Who looks in a scene, by the words that [`look`] knows.
+/// The clients of each scene, by the words that [`look`] knows.
 const SCENES: [(&str, &[&str]); 5] = [
-    ("nobody looks", &[]),
+    ("no client", &[]),
     ("`status` in a loop", &["status"]),
     ("/metrics in a loop", &["metrics"]),
     ("the page open", &["page"]),
-    ("all of these, and 16 who search by name", &["status", "metrics", "page", "crowd"]),
+    ("all of these, and 16 clients that search by name", &["status", "metrics", "page", "crowd"]),
 ];
 
-/// All figures.
+/// Runs all measurements.
 pub(super) fn all(run: &mut Run<'_>) {
-    run.table.part("A million tokens at 700 checks a second, and those who look");
+    run.table.part("A million tokens at 700 checks a second, with status requests and scrapes");
     let mut server = Server::start(run.folder, "watching", run.pinned);
     let listen = free_port();
     server.spread_over(Some(Duration::from_secs_f64(MILLION as f64 / RATE)));
@@ -68,7 +68,7 @@ pub(super) fn all(run: &mut Run<'_>) {
     }
 }
 
-/// How long those wait who ask once.
+/// Response times of single requests.
 fn answers(run: &mut Run<'_>, daemon: &Daemon, listen: SocketAddr) {
     let (config, pinned) = (daemon.config(), run.pinned);
     for (arguments, target) in [
@@ -91,7 +91,7 @@ fn answers(run: &mut Run<'_>, daemon: &Daemon, listen: SocketAddr) {
     told(run, "a search by name", Target::None, || drop(get(dial(&socket), path)));
 }
 
-/// Asks some times; tells of the middle and of the slowest.
+/// Repeats a request; reports the median and the slowest.
 fn told(run: &mut Run<'_>, what: &str, target: Target, ask: impl Fn()) {
     let mut times: Vec<_> = (0..TIMES)
         .map(|_| {
@@ -112,7 +112,7 @@ fn told(run: &mut Run<'_>, what: &str, target: Target, ask: impl Fn()) {
     );
 }
 
-/// How late checks are while these look, and what the daemon's CPU does.
+/// Lateness of checks and CPU of the daemon while these clients run.
 fn scene(
     run: &mut Run<'_>,
     server: &mut Server,
@@ -145,7 +145,7 @@ fn scene(
     run.table.tell(&format!("{what}: CPU"), cpu, "%", Target::None);
 }
 
-/// The daemon's own histogram of how late checks were: up to so many milliseconds, so many.
+/// The daemon's own histogram of lateness: upper bounds in milliseconds, with counts.
 #[derive(Debug)]
 struct Lateness(Vec<(f64, f64)>);
 
@@ -166,8 +166,8 @@ impl Lateness {
         Self(self.0.iter().zip(&before.0).map(more).collect())
     }
 
-    /// The lateness that this share of the checks kept within; in between two bounds, as if
-    /// they were spread evenly.
+    /// The lateness that this share of the checks did not exceed; interpolated linearly between two
+    /// bounds.
     fn quantile(&self, share: f64) -> f64 {
         let wanted = self.0.last().map_or(0.0, |last| last.1) * share;
         let (mut low, mut below) = (0.0, 0.0);
@@ -180,19 +180,19 @@ impl Lateness {
         f64::NAN
     }
 
-    /// A lateness that none exceeded.
+    /// A lateness that no check exceeded.
     fn most(&self) -> f64 {
         let all = self.0.last().map_or(0.0, |last| last.1);
         self.0.iter().find(|(_, count)| *count >= all).map_or(f64::NAN, |(bound, _)| *bound)
     }
 }
 
-/// Looks in this way until it is killed.
+/// Sends requests of this kind until it is killed.
 pub(super) fn look(word: &str, listen: SocketAddr, config: &Path) {
     let socket = config.with_file_name("control.sock");
     match word {
         "status" => loop {
-            // It complains in the end, when the daemon goes first.
+            // It reports an error at the end, if the daemon exits first.
             let _ = status(config, &["status"], false).stderr(Stdio::null()).status();
         },
         "metrics" => loop {
@@ -234,7 +234,7 @@ fn get_tcp(listen: SocketAddr, path: &str) -> String {
     get(TcpStream::connect(listen).expect("a daemon"), path)
 }
 
-/// The answer as a whole; what is cut off is told as far as it came.
+/// The whole response; a truncated one as far as it was received.
 fn get(mut stream: impl Read + Write, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a daemon");

@@ -1,4 +1,5 @@
-//! The two databases behind one face, each used as its manual advises for many small rows.
+//! One interface for the two candidate databases, each used as its manual recommends for many small
+//! rows.
 
 use std::path::Path;
 

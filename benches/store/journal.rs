@@ -1,4 +1,5 @@
-//! The store as the daemon uses it: what a check costs, and how long a million lives take to read.
+//! Benchmark of the store as the daemon uses it: cost of a check, and time to read a million
+//! expiries.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +32,7 @@ fn life() -> Life {
     }
 }
 
-/// The daemon's part: remembers a token, and others where the store asks for that.
+/// The daemon's part: persists a token, and other tokens if compaction requests them.
 struct Checks {
     writer: Writer,
     tokens: Vec<(String, TokenValue)>,
@@ -71,7 +72,7 @@ impl Checks {
     }
 }
 
-/// Prints what the journal costs with so many tokens.
+/// Prints the cost of the append-only log with this many tokens.
 pub(crate) fn figures(rows: u64) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state");
@@ -86,7 +87,7 @@ pub(crate) fn figures(rows: u64) {
     let load = |checks: Checks| {
         let Checks { writer, tokens, .. } = checks;
         drop(writer);
-        // Let go of by its thread in a moment.
+        // The writer thread closes the file soon.
         while Store::open(&path).is_err() {}
         let by_name: std::collections::HashMap<_, _> =
             tokens.iter().map(|(name, value)| (name.as_str(), value)).collect();
@@ -121,7 +122,7 @@ pub(crate) fn figures(rows: u64) {
     let tokens = load(checks);
     let mut checks = Checks::open(&path, tokens);
     let mut chance = fastrand::Rng::with_seed(7);
-    // A whole cycle: half of it without a round, half of it in one.
+    // A whole compaction cycle: half of it without compaction, half of it with.
     let cycle = 5 * rows / 2;
     let commits = (cycle / UPDATES as u64).max(COMMITS);
     let (before, busy) = (written(), process_cpu());

@@ -1,9 +1,9 @@
-//! Which embedded database the store is built on: the candidates side by side, in one run; and
-//! what the store costs as it is.
+//! Benchmark of the embedded databases that the store could use, side by side in one run, and of the
+//! store itself.
 //!
-//! `cargo bench --bench store` prints the tables of `docs/store.md`. With a number, as in
-//! `cargo bench --bench store -- 100000`, it is so many rows in place of a million; with
-//! `journal` before it, or alone, only the store as it is.
+//! `cargo bench --bench store` prints the tables of `docs/development/store.md`. A number sets the
+//! count of rows instead of a million, as in `cargo bench --bench store -- 100000`. `journal`, alone
+//! or before the number, measures only the store itself.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use engine::{Kind, Row};
 
-/// Tokens that one daemon is to carry.
+/// Tokens of one daemon.
 const ROWS: u64 = 1_000_000;
 
 /// Checks a second, each of which updates a row.
 const UPDATES: usize = 2_000;
 
-/// Group commits that are measured, one a second in life.
+/// Group commits that are measured; the daemon makes one a second.
 const COMMITS: u64 = 20;
 
 fn main() -> ExitCode {
@@ -121,7 +121,7 @@ fn update(kind: Kind, folder: &Path, rows: u64) -> (Duration, Duration, u64) {
     (cpu, slowest, written() - before)
 }
 
-/// What the traced child does: the same updates, and nothing else.
+/// Work of the traced child: the same updates, and nothing else.
 fn updates(kind: Option<Kind>, folder: &Path) {
     let kind = kind.expect("a kind");
     let mut rows = 0;
@@ -146,7 +146,7 @@ fn syncs(kind: Kind, folder: &Path) -> String {
     format!("{:.1}", trace.lines().count() as f64 / COMMITS as f64)
 }
 
-/// What `work` gives, how long it took, and how much CPU time it used.
+/// The result of `work`, its duration, and its CPU time.
 #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 fn measured<T>(work: impl FnOnce() -> T) -> (T, Duration, Duration) {
     let (began, cpu) = (Instant::now(), cpu_time());
@@ -161,7 +161,7 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(nanos.expect("a number"))
 }
 
-/// Bytes that this process has handed to the disk, or is about to.
+/// Bytes that this process has written to the disk, or will write from the page cache.
 fn written() -> u64 {
     let text = fs::read_to_string("/proc/self/io").expect("Linux");
     let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));

@@ -1,4 +1,4 @@
-//! What the candidates make of a kill, a full disk and damage.
+//! How the candidate databases handle a kill, a full disk and damaged files.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,13 +11,13 @@ use super::engine::{Kind, Row};
 /// Rows of one commit in the test of kills.
 const IN_A_COMMIT: u64 = 100;
 
-/// Kills, and damages, of each candidate.
+/// Number of kills, and of damaged files, for each candidate.
 const ROUNDS: u64 = 20;
 
-/// Rows of the store that is damaged.
+/// Rows of the database that is damaged.
 const TO_DAMAGE: u64 = 5_000;
 
-/// Commits the same rows with a number that grows, and tells it once the commit is over.
+/// Commits the same rows with an increasing number, and prints the number after each commit.
 pub(crate) fn commit_for_ever(kind: Option<Kind>, folder: &Path) {
     let mut store = kind.expect("a kind").open(folder).expect("opened");
     let mut last = 0;
@@ -29,7 +29,7 @@ pub(crate) fn commit_for_ever(kind: Option<Kind>, folder: &Path) {
     }
 }
 
-/// Kills a writer again and again; every commit that it told of must be there, whole.
+/// Kills a writer repeatedly; every commit that it reported must be there, and complete.
 pub(crate) fn kills(kind: Kind) {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut lost, mut torn, mut refused) = (0, 0, 0);
@@ -104,7 +104,7 @@ pub(crate) fn full_disk(kind: Kind) {
     }
 }
 
-/// Overwrites or cuts the file at random, and lets a child read it, write to it, and end.
+/// Overwrites or truncates the file at random; a child then reads it, writes to it, and exits.
 pub(crate) fn damages(kind: Kind) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = kind.open(folder.path()).expect("opened");
@@ -154,7 +154,7 @@ pub(crate) fn damages(kind: Kind) {
     );
 }
 
-/// Reads a damaged store: 0 for no harm, 3 for an error, 4 for rows that are not as written.
+/// Reads a damaged database. Exit status: 0 if unharmed, 3 for an error, 4 for rows with other contents.
 pub(crate) fn read_damaged(kind: Option<Kind>, folder: &Path) -> ExitCode {
     let read = || {
         let mut store = kind.expect("a kind").open(folder)?;

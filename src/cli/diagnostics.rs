@@ -5,10 +5,12 @@
 //! findings hold, from which secrets are gone already.
 
 use std::io::{self, IsTerminal as _};
+use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use crate::settings::{Faults, Finding, Place, Warning};
+use crate::settings::{Excerpt, Faults, Finding, Place, Warning};
+use crate::text::{escaped, printable};
 
 /// How findings are shown on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,22 +52,36 @@ impl Look {
 
     fn finding<K>(self, finding: &Finding<K>, severity: &str, level: Level<'_>) -> String {
         let Finding { place, message, remedy, excerpt, .. } = finding;
+        let place = printable(&place.to_string()).into_owned();
+        let message = printable(message);
+        let remedy = printable(remedy);
+        let excerpt = excerpt.as_ref().map(shown);
         let renderer = match self {
             Self::Lines => return format!("{place}: {severity}{message}; {remedy}\n"),
             Self::Drawn => Renderer::plain(),
             Self::Coloured => Renderer::styled(),
         };
         let title = format!("{place}: {severity}{message}");
-        let snippet = match (excerpt, place) {
-            (Some(excerpt), Place::Text { line, .. }) => {
-                let mark = AnnotationKind::Primary.span(excerpt.mark.clone());
-                Some(Snippet::source(&excerpt.text).line_start(*line).annotation(mark))
+        let snippet = match (&excerpt, &finding.place) {
+            (Some((text, mark)), Place::Text { line, .. }) => {
+                let mark = AnnotationKind::Primary.span(mark.clone());
+                Some(Snippet::source(text).line_start(*line).annotation(mark))
             }
             _ => None,
         };
         let group = level.no_name().primary_title(title).elements(snippet);
-        renderer.render(&[group.element(Level::HELP.message(remedy))]) + "\n\n"
+        renderer.render(&[group.element(Level::HELP.message(&*remedy))]) + "\n\n"
     }
+}
+
+/// The text and the mark of an excerpt, with escapes for what a terminal does not show as it is.
+fn shown(excerpt: &Excerpt) -> (String, Range<usize>) {
+    let Excerpt { text, mark } = excerpt;
+    let escape = |part: &str| escaped(part, |c| matches!(c, '\n' | '\t')).into_owned();
+    let before = escape(&text[..mark.start]);
+    let marked = escape(&text[mark.clone()]);
+    let mark = before.len()..before.len() + marked.len();
+    (before + &marked + &escape(&text[excerpt.mark.end..]), mark)
 }
 
 #[cfg(test)]

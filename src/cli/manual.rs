@@ -86,7 +86,10 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     for (path, meaning) in [
         ("/etc/tokenkeep/tokenkeep.toml", "The configuration; see tokenkeep.toml(5)."),
         ("/etc/tokenkeep/conf.d/*.toml", "Read after it, in the order of their names."),
-        ("/run/tokenkeep/control.sock", "The control socket."),
+        (
+            "/run/tokenkeep/control.sock",
+            "The control socket. $RUNTIME_DIRECTORY/control.sock where systemd sets that variable.",
+        ),
         ("/var/lib/tokenkeep", "Token files, and what outlives a restart."),
         ("/usr/share/doc/tokenkeep", "The log events, and how to write a re-auth command."),
     ] {

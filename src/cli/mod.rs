@@ -14,7 +14,7 @@ mod stocktaking;
 mod wording;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::diagnostics::Look;
 use self::remote::Action;
 use crate::api::Client;
-use crate::control::{self, client::ClientFault};
+use crate::control::{self, Inherited, client::ClientFault};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::events::{self, InitError, StdoutKind};
@@ -34,6 +34,7 @@ use crate::process;
 use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
 use crate::systemd;
+use crate::text::printable_lines;
 
 /// Keeps session tokens alive.
 #[derive(Debug, Parser)]
@@ -207,7 +208,9 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
             warn(&loaded.warnings, look);
-            print(&masked_values(&settings::print(&loaded.settings)))
+            let text = masked_values(&settings::print(&loaded.settings));
+            // A file of it is to be read again as it is.
+            if io::stdout().is_terminal() { print_text(&text) } else { print(&text) }
         }
         Command::Schema => print(&settings::json_schema()),
         Command::Completions { shell } => print(&completions::script(shell)),
@@ -226,7 +229,22 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     })?;
     systemd::connect();
     // Before there are threads, which the log brings.
-    let socket = control::inherited();
+    let mut inherited = Some(control::inherited());
+    let ended = run_daemon(path, &mut inherited);
+    if let (Err(failure), Some(inherited)) = (&ended, inherited)
+        && let Ok(runtime) = runtime()
+    {
+        let cause = match failure {
+            Failure::Configuration(faults) => faults.first_line(),
+            other => other.to_string(),
+        };
+        runtime.block_on(control::refuse(inherited, &mask(&cause)));
+    }
+    ended
+}
+
+/// Runs the daemon; `inherited` is left if it cannot start.
+fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Failure> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
     let (loaded, unread) = loaded.inspect_err(log_faults)?;
     let Loaded { settings, warnings, .. } = loaded;
@@ -237,7 +255,7 @@ fn run(path: PathBuf) -> Result<(), Failure> {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
         daemon.report_unread(&unread);
-        daemon.open_control(socket);
+        daemon.open_control(inherited.take().unwrap_or_default());
         Ok(Box::pin(daemon.run(std::future::pending())).await?)
     });
     // A file that hangs, on a dead network disk say, must not hold up the end.
@@ -297,7 +315,7 @@ fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
     for warning in &more {
         complain(&mask(&format!("warning: {warning}")));
     }
-    print(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
+    print_text(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
 }
 
 /// TOML as it is, but without values that look like secrets. Names are shown.
@@ -309,6 +327,12 @@ fn masked_values(toml: &str) -> String {
     toml.lines().map(line).collect()
 }
 
+/// Prints lines for people. Characters that a terminal does not show as they are are escaped.
+fn print_text(text: &str) -> Result<(), Failure> {
+    print(&printable_lines(text))
+}
+
+/// Prints `text` as it is.
 fn print(text: &str) -> Result<(), Failure> {
     printed(io::stdout().lock().write_all(text.as_bytes()))
 }
@@ -330,7 +354,7 @@ fn warn(warnings: &[Warning], look: Look) {
 }
 
 fn complain(text: &str) {
-    tell(&format!("tokenkeep: {text}"));
+    tell(&format!("tokenkeep: {}", printable_lines(text)));
 }
 
 fn tell(text: &str) {

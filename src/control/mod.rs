@@ -6,23 +6,25 @@
 //!
 //! ```text
 //! socket ── serve ── routes ── Command ──> the daemon's loop
-//!             ├─ places         few connections at once, none of them idle while others wait
-//!             └─ peer           what the kernel says of who is calling
-//! client                        the other end, for the command line
-//! page ── host                  what browsers see on the listening address
+//!             ├─ connection_limit  evicts idle connections where there are too many
+//!             ├─ socket_watch      makes the socket again when its file is removed
+//!             └─ peer              what the kernel says of who is calling
+//! client                           the other end, for the command line
+//! page ── host                     what browsers see on the listening address
 //! ```
 
-mod activity;
 pub mod client;
+mod connection_activity;
+mod connection_limit;
 mod host;
 mod metrics;
 pub mod page;
 mod peer;
-mod places;
 mod problem;
 mod routes;
 mod serve;
 mod socket;
+mod socket_watch;
 mod view;
 
 use prometheus_client::registry::Registry;
@@ -30,8 +32,11 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{Interface, serve, serve_public};
-pub use self::socket::{Bound, SocketFault, bind, inherited};
+pub use self::serve::{
+    Interface, SocketReport, SocketState, listen, refuse, serve, serve_later, serve_public,
+};
+pub use self::socket::{Bound, Inherited, SocketFault, bind, inherited};
+pub use self::socket_watch::POLLING as SOCKET_RETRY;
 pub use self::view::{
     ConfigRejection, Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded,
     Reloading, ServerView, Story, TokenView,
@@ -53,8 +58,8 @@ pub struct Handed {
     pub verified: bool,
 }
 
-/// Requests that wait for the daemon's loop, all connections together: more connections than
-/// this are never served at once.
+/// Requests that wait for the daemon's loop, all connections together. Further ones wait on their
+/// connections.
 const WAITING: usize = 16;
 
 /// Something that the daemon's loop is asked for.
@@ -93,6 +98,8 @@ pub enum Command {
         /// Where the value goes.
         reply: Reply<Handed>,
     },
+    /// Something that happened to the socket, for the event log.
+    Socket(SocketReport),
     /// Nothing but a sign of life from the loop.
     Alive(Reply<()>),
     /// The metrics.

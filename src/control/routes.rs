@@ -1,5 +1,6 @@
 //! The paths, and what each asks the daemon's loop for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::metrics::Format;
@@ -39,7 +40,7 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .merge(health_and_metrics(true))
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
-        .with_state(Loop(commands))
+        .with_state(Loop::new(commands))
 }
 
 /// What is served on `control.listen`, for anybody who can connect.
@@ -47,7 +48,7 @@ pub(super) fn public(commands: mpsc::Sender<Command>, names: bool) -> Router {
     health_and_metrics(names)
         .fallback(nowhere)
         .method_not_allowed_fallback(no_method)
-        .with_state(Loop(commands))
+        .with_state(Loop::new(commands))
 }
 
 fn health_and_metrics(names: bool) -> Router<Loop> {
@@ -71,7 +72,7 @@ async fn metrics(
     headers: HeaderMap,
     names: bool,
 ) -> Answer<Response> {
-    let registry = the_loop.ask(|reply| Command::Metrics { names, reply }).await?;
+    let registry = the_loop.scan(|reply| Command::Metrics { names, reply }).await?;
     let format = Format::wanted_by(&headers);
     let text = format
         .write(&registry)
@@ -80,15 +81,33 @@ async fn metrics(
         .into_response())
 }
 
+/// Requests about all tokens that the daemon's loop works on at once, for each listener. Each makes
+/// every step of the scan longer, which delays checks.
+const SCANS: usize = 16;
+
 /// The daemon's loop, as requests know it.
 #[derive(Clone)]
-struct Loop(mpsc::Sender<Command>);
+struct Loop {
+    commands: mpsc::Sender<Command>,
+    scans: Arc<Semaphore>,
+}
 
 impl Loop {
+    fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands, scans: Arc::new(Semaphore::new(SCANS)) }
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(command(reply)).await.map_err(|_| Problem::stopping())?;
+        self.commands.send(command(reply)).await.map_err(|_| Problem::stopping())?;
         answer.await.map_err(|_| Problem::stopping())?
+    }
+
+    /// As [`Self::ask`], for what takes a scan of all tokens.
+    async fn scan<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+        // It is never closed.
+        let _permit = self.scans.acquire().await;
+        self.ask(command).await
     }
 }
 
@@ -101,7 +120,7 @@ async fn list(
     query: Result<Query<Listing>, QueryRejection>,
 ) -> Answer<Json<Page>> {
     let Query(listing) = query.map_err(|error| bad(&error.body_text()))?;
-    the_loop.ask(|reply| Command::List(listing, reply)).await.map(Json)
+    the_loop.scan(|reply| Command::List(listing, reply)).await.map(Json)
 }
 
 async fn token(

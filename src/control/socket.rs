@@ -2,22 +2,63 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::peer::gid_of;
 
 /// For the owner and the group: whoever may open it may look.
 const MODE: u32 = 0o660;
 
-/// A socket that is listened on. One that the daemon has made goes with it.
+/// A socket that is listened on. One that the daemon has made is removed when this is dropped.
 #[derive(Debug)]
 pub struct Bound {
     pub(super) listener: UnixListener,
-    path: Option<(PathBuf, u64)>,
+    /// `None` for a socket without a name in the file system.
+    pub(super) file: Option<SocketFile>,
+}
+
+/// The file of a socket.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    pub(super) path: PathBuf,
+    /// Device and inode; `None` if there was no such file.
+    id: Option<(u64, u64)>,
+    is_own: bool,
+}
+
+impl SocketFile {
+    fn new(path: &Path, is_own: bool) -> Self {
+        Self { path: path.to_owned(), id: file_id(path), is_own }
+    }
+
+    /// Whether the path still leads to this socket.
+    pub(super) fn is_there(&self) -> bool {
+        self.id.is_some() && file_id(&self.path) == self.id
+    }
+}
+
+fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    found.file_type().is_socket().then(|| (found.dev(), found.ino()))
+}
+
+/// The sockets that systemd has handed over for `tokenkeep.socket`.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Control sockets.
+    pub sockets: Vec<Bound>,
+    /// Listeners for page, metrics and health.
+    pub listeners: Vec<TcpListener>,
+    /// What else was handed over and cannot be served, in sentences.
+    pub unusable: Vec<String>,
 }
 
 /// Why there is no socket.
@@ -43,12 +84,35 @@ pub enum SocketFault {
     },
 }
 
-/// The socket that systemd has opened for `tokenkeep.socket`, if it has. To be called before
-/// there are threads: it takes systemd's words out of the environment.
-pub fn inherited() -> Option<Bound> {
+/// Takes the sockets that systemd has handed over. To be called before there are threads: it
+/// removes systemd's variables from the environment.
+pub fn inherited() -> Inherited {
     let mut passed = ListenFd::from_env();
-    let found = (0..passed.len()).find_map(|index| passed.take_unix_listener(index).ok()?);
-    found.map(|listener| Bound { listener, path: None })
+    let mut inherited = Inherited::default();
+    for index in 0..passed.len() {
+        if let Ok(Some(listener)) = passed.take_unix_listener(index)
+            && socket_acceptconn(&listener).unwrap_or_default()
+        {
+            let address = listener.local_addr().ok();
+            let path = address.as_ref().and_then(|address| address.as_pathname());
+            let file = path.map(|path| SocketFile::new(path, false));
+            inherited.sockets.push(Bound { listener, file });
+        } else if let Ok(Some(listener)) = passed.take_tcp_listener(index)
+            && socket_acceptconn(&listener).unwrap_or_default()
+        {
+            inherited.listeners.push(listener);
+        } else {
+            // Closed, so that no re-auth command inherits them.
+            drop((passed.take_unix_datagram(index), passed.take_udp_socket(index)));
+            let ordinal = index + 1;
+            inherited.unusable.push(format!(
+                "socket {ordinal} that systemd handed over is neither a listening stream socket in \
+                 the file system nor a listening TCP socket; use only ListenStream= and \
+                 Accept=no in the socket unit"
+            ));
+        }
+    }
+    inherited
 }
 
 /// Makes the socket at `path`, in one step and in the place of one that nobody answers on any
@@ -68,7 +132,7 @@ pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketF
             return Err(SocketFault::NoSocket(place.to_owned()));
         }
     }
-    if UnixStream::connect(path).is_ok() {
+    if answers(path) {
         return Err(SocketFault::Taken(path.to_owned()));
     }
     match fs::remove_file(&new) {
@@ -85,25 +149,38 @@ pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketF
             .map(|error| format!("the socket cannot be given to the group {group}: {error}")),
     };
     fs::set_permissions(&new, Permissions::from_mode(MODE)).map_err(failed)?;
-    let inode = fs::metadata(&new).map_err(failed)?.ino();
     fs::rename(&new, path).map_err(failed)?;
-    Ok((Bound { listener, path: Some((path.to_owned(), inode)) }, remark))
+    Ok((Bound { listener, file: Some(SocketFile::new(path, true)) }, remark))
+}
+
+/// Whether a process listens on the socket at `path`. Does not wait where the process is too busy
+/// to accept the connection.
+fn answers(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let connected = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &address)
+    });
+    matches!(connected, Ok(()) | Err(Errno::AGAIN))
 }
 
 impl Drop for Bound {
-    /// Removes the socket, unless another daemon's is there by now.
+    /// Removes the socket, unless another one is there by now.
     fn drop(&mut self) {
-        if let Some((path, inode)) = &self.path
-            && fs::metadata(path).is_ok_and(|there| there.ino() == *inode)
+        if let Some(file) = &self.file
+            && file.is_own
+            && file.is_there()
         {
             // What is left of it is replaced by the next one.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&file.path);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {

@@ -80,6 +80,10 @@ pub struct Story {
     /// The token at a glance.
     #[serde(flatten)]
     pub token: TokenView,
+    /// Where its value comes from: the path of a file, `credential NAME` or `$VARIABLE`; `None` for
+    /// a line of an inventory.
+    #[serde(default)]
+    pub source: Option<String>,
     /// The time between the planned check and the reported end.
     pub retry_room_ms: Option<u64>,
     /// Failures in a row.

@@ -36,6 +36,7 @@ use crate::settings::Source;
 use crate::store::StoreReport;
 use crate::systemd;
 use crate::time::{Moment, whole_millis};
+use crate::token_file;
 
 /// The least time between turns that only the clock causes: a check can wait for this long.
 const TICK: Duration = Duration::from_millis(4);
@@ -295,8 +296,14 @@ impl Daemon {
         let server = &tokens.registry.server(config.server).settings.name;
         metrics.count_notice((config.server, server), config.reauth.as_deref(), notice);
         let hook_succeeded = matches!(notice, Notice::ReauthSucceeded { .. }) && entry.has_hook();
-        let fields =
-            Fields { exit_status: hook_succeeded.then_some(0), ..tokens.registry.names_of(entry) };
+        let is_missing = matches!(notice, Notice::Missing { .. });
+        let source = if is_missing { entry.source() } else { None };
+        let path = source.as_ref().map(token_file::describe);
+        let fields = Fields {
+            path: path.as_deref(),
+            exit_status: hook_succeeded.then_some(0),
+            ..tokens.registry.names_of(entry)
+        };
         notices::token(log, now, &fields, notice);
     }
 

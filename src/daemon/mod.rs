@@ -48,7 +48,7 @@ use self::service_manager::ServiceManager;
 use self::shutdown::Revocations;
 use self::tasks::Tasks;
 use self::tokens::{ServerClients, SourceRead, Tokens};
-use crate::control::Bound;
+use crate::control::Inherited;
 use crate::events::{self, Fields, Guard, Journal, Name, Severity};
 use crate::process;
 use crate::scheduler::TokenId;
@@ -176,9 +176,9 @@ impl Daemon {
         }
     }
 
-    /// Opens the control interface: on the socket that systemd has handed over, or on one of its
-    /// own, and on the address that is configured.
-    pub fn open_control(&mut self, inherited: Option<Bound>) {
+    /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
+    /// own, and on the address that is configured. Those that cannot be opened are tried again.
+    pub fn open_control(&mut self, inherited: Inherited) {
         self.control.open(&self.config.settings.control, inherited, &mut self.log);
     }
 

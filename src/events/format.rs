@@ -2,13 +2,12 @@
 //!
 //! Whatever a text holds, a record stays one line and cannot steer a terminal.
 
-use std::fmt::Write as _;
-
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tracing::Level;
 
 use super::journald;
 use super::record::{Record, Value};
+use crate::text::is_hidden;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -169,8 +168,9 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
     let name = |c: char| if c.is_ascii_graphic() && !matches!(c, '=' | '"') { c } else { '_' };
     line.extend(key.chars().map(name));
     line.push('=');
-    let one_word =
-        |c: char| c.is_alphanumeric() || (c.is_ascii_punctuation() && !"=\"\\".contains(c));
+    let one_word = |c: char| {
+        (c.is_alphanumeric() && !is_hidden(c)) || (c.is_ascii_punctuation() && !"=\"\\".contains(c))
+    };
     if !value.is_empty() && value.chars().all(one_word) {
         line.push_str(value);
     } else {
@@ -180,15 +180,12 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
     }
 }
 
-/// `text` with everything spelt out that could end a line, steer a terminal or reorder what
-/// is read; within quotation marks, these and the backslash too.
+/// `text` as [`crate::text::printable`] has it; within quotation marks, these and the backslash are escaped
+/// too.
 fn push_escaped(line: &mut String, text: &str, quoted: bool) {
     for c in text.chars() {
-        let steers = c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if steers || (quoted && matches!(c, '"' | '\\')) {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{}", c.escape_default());
+        if is_hidden(c) || (quoted && matches!(c, '"' | '\\')) {
+            line.extend(c.escape_default());
         } else {
             line.push(c);
         }

@@ -10,6 +10,7 @@ use tracing::Level;
 
 use super::format::plain;
 use super::record::Record;
+use crate::text::printable;
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -31,7 +32,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
         datagram.extend_from_slice(value.as_bytes());
         datagram.push(b'\n');
     };
-    put("MESSAGE", &message(record));
+    put("MESSAGE", &printable(&message(record)));
     put("PRIORITY", priority(record.level));
     put("SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
     put("SYSLOG_FACILITY", FACILITY_DAEMON);

@@ -4,7 +4,9 @@
 //! of files. A variable cannot define a server, re-auth, token or inventory, only change one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use config::{Value, ValueKind};
 use toml::de::DeValue;
@@ -26,6 +28,22 @@ const NEAR_PREFIX: &str = "TOKENKEEP_";
 pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";
 /// Set by systemd for a service with `StateDirectory=`.
 const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
+/// Set by systemd for a service with `RuntimeDirectory=`.
+const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
+
+/// The default socket of a service: in the first directory of `$RUNTIME_DIRECTORY`, if that is
+/// among these variables and names one.
+///
+/// ```
+/// use std::path::Path;
+///
+/// let variables = [("RUNTIME_DIRECTORY".into(), "/run/tokenkeep/a:/run/b".into())];
+/// let socket = tokenkeep::settings::runtime_socket(variables.into_iter());
+/// assert_eq!(socket.as_deref(), Some(Path::new("/run/tokenkeep/a/control.sock")));
+/// ```
+pub fn runtime_socket(environment: impl Iterator<Item = (OsString, OsString)>) -> Option<PathBuf> {
+    Environment::gather(environment).runtime_socket()
+}
 
 /// What of the process's environment concerns the configuration.
 #[derive(Default)]
@@ -34,6 +52,7 @@ pub(super) struct Environment {
     /// Names that begin almost as those of overrides do.
     near: Vec<String>,
     state_directory: Option<OsString>,
+    runtime_directory: Option<OsString>,
 }
 
 impl Environment {
@@ -48,11 +67,21 @@ impl Environment {
                 environment.near.push(name);
             } else if name == STATE_DIRECTORY {
                 environment.state_directory = Some(value);
+            } else if name == RUNTIME_DIRECTORY {
+                environment.runtime_directory = Some(value);
             }
         }
         environment.variables.sort();
         environment.near.sort();
         environment
+    }
+
+    /// See [`runtime_socket`].
+    pub(super) fn runtime_socket(&self) -> Option<PathBuf> {
+        let list = self.runtime_directory.as_ref()?.as_bytes();
+        let first = list.split(|byte| *byte == b':').next()?;
+        let directory = Path::new(OsStr::from_bytes(first));
+        directory.is_absolute().then(|| directory.join("control.sock"))
     }
 
     /// The first folder of `$STATE_DIRECTORY`, if it names one.

@@ -135,6 +135,15 @@ impl Faults {
         self.0.len()
     }
 
+    /// The first one on a line, with the number of the others.
+    pub fn first_line(&self) -> String {
+        let Some(Fault { place, message, .. }) = self.0.first() else { return self.summary() };
+        match self.count() {
+            1 => format!("{place}: {message}"),
+            count => format!("{place}: {message} (and {} more)", count - 1),
+        }
+    }
+
     /// Their number in words.
     pub fn summary(&self) -> String {
         match self.count() {

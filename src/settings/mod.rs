@@ -36,6 +36,7 @@ mod value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use environment::runtime_socket;
 pub use excerpt::Excerpt;
 pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
 pub use json_schema::json_schema;
@@ -55,6 +56,7 @@ use environment::Environment;
 use marks::Marks;
 use report::Report;
 use source::{Sources, Spot};
+use validate::Directories;
 
 /// Where the configuration is, unless another path is given.
 pub const DEFAULT_PATH: &str = "/etc/tokenkeep/tokenkeep.toml";
@@ -137,7 +139,12 @@ fn load_without(
         let state_directory = environment.state_directory(&mut sources, &mut report);
         match layers::merge(layers) {
             Ok(raw) => {
-                settings = Some(validate::validate(&raw, state_directory, &marks, &mut report));
+                settings = Some(validate::validate(
+                    &raw,
+                    Directories { state: state_directory, socket: environment.runtime_socket() },
+                    &marks,
+                    &mut report,
+                ));
             }
             // The error would show values; all of them passed the schema, so that only a
             // schema at odds with the raw form leads here.

@@ -14,7 +14,9 @@ mod watch;
 pub use leftovers::remove_leftovers;
 pub(crate) use mounts::is_mount_point;
 pub use replace::replace;
-pub use source::{Found, SourceFault, SourceFaultKind, SourceWarning, Variables, read, read_key};
+pub use source::{
+    Found, SourceFault, SourceFaultKind, SourceWarning, Variables, describe, read, read_key,
+};
 pub(crate) use store_fault::DISK_PATIENCE;
 pub use store_fault::StoreFault;
 pub use watch::{Touched, Watcher};

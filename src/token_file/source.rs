@@ -152,6 +152,22 @@ pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceFa
     }
 }
 
+/// `source` for people: the path of a file, or the kind and the name. A secret that was pasted in
+/// place of a name is masked.
+pub fn describe(source: &Source) -> String {
+    match source {
+        Source::File(path) => describe_file(path),
+        Source::Credential(name) => format!("credential {}", mask(name)),
+        Source::Env(name) => format!("${}", mask(name)),
+    }
+}
+
+/// A relative path may be a token that was pasted in place of one.
+fn describe_file(path: &Path) -> String {
+    let shown = path.display().to_string();
+    if path.is_absolute() { shown } else { mask(&shown).into_owned() }
+}
+
 /// The API key that `source` holds now, under the same rules as a token's value.
 ///
 /// # Errors
@@ -189,12 +205,7 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceFa
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceFault> {
-    let fault = |kind| {
-        let shown = path.display().to_string();
-        // A relative path may be a token that was pasted in place of one.
-        let place = if path.is_absolute() { shown } else { mask(&shown).into_owned() };
-        SourceFault { place: place.into(), kind }
-    };
+    let fault = |kind| SourceFault { place: describe_file(path).into(), kind };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
     let warnings =

@@ -35,6 +35,26 @@ fn row(name: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
+async fn characters_that_reorder_or_hide_text_are_spelled_out() {
+    let name = "quotes\u{202e}\u{200b}\u{2028}\u{3164}x";
+    let server = simulator().await;
+    let port = free_port();
+    let table = token_table("quotes", "sarus", "").replace("token.quotes]", "token.NAME]");
+    let table = table.replace("NAME", &serde_json::Value::from(name).to_string());
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &table + &control(port, "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    let browser = Browser::start().await;
+    browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.until("body.children.length === 1").await;
+    let spelled = r"quotes\\u{202e}\\u{200b}\\u{2028}\\u{3164}x";
+    browser.until(&format!("body.children[0].innerText.includes('{spelled}')")).await;
+    browser.until("!/[\\u202e\\u200b\\u2028\\u3164]/.test(document.body.innerText)").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; .ci/run runs it"]
 async fn a_token_is_seen_to_expire_and_to_come_back() {
     let server = mortal_simulator().await;
     let port = free_port();

@@ -119,6 +119,60 @@ async fn a_token_in_a_folder_that_is_made_later_is_taken_up() {
 }
 
 #[tokio::test]
+async fn a_second_source_without_a_value_is_an_event_with_its_path() {
+    let (server, stage) = staged().await;
+    let daemon = stage.start();
+    let good = configuration(&server, "");
+    let mut last = daemon.event("token_missing", "quotes").await;
+    daemon.event("daemon_ready", "").await;
+    let path = |name: &str| stage.path(name).to_str().expect("UTF-8").to_owned();
+    assert_eq!(last.text("path"), path("quotes.token"));
+    stage.write("empty.token", "\n");
+    // The third one is as bad as the second, and the last one is the first again.
+    for (n, name) in [(2, "empty.token"), (3, "none.token"), (4, "quotes.token")] {
+        stage.configure(&good.replace("quotes.token", name));
+        daemon.signal(Signal::HUP);
+        last = daemon.nth(n, "token_missing", "quotes").await;
+        assert_eq!(last.text("path"), path(name));
+        assert!(last.text("error").starts_with(&path(name)), "{last:?}");
+        assert_eq!(last.text("level"), "error");
+    }
+    // A reload that leaves the source as it is says nothing again.
+    stage.configure(&(good.clone() + "[schedule]\ncheck_after = 0.5\n"));
+    daemon.signal(Signal::HUP);
+    daemon.nth(4, "config_reloaded", "").await;
+    stage.token("quotes");
+    daemon.event("token_recovered", "quotes").await;
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("token_missing", "quotes"), 4);
+}
+
+#[tokio::test]
+async fn status_shows_the_whole_reason_and_the_path_of_the_source() {
+    let (server, stage) = staged().await;
+    let long = format!("{}/quotes.token", "a-long-name-of-a-directory".repeat(3));
+    stage.configure(&configuration(&server, "").replace("quotes.token", &long));
+    let daemon = stage.start();
+    let missing = daemon.event("token_missing", "quotes").await;
+    for columns in [60, 200] {
+        let mut status = stage.command("status");
+        status.arg("quotes");
+        let shown = crate::support::on_a_terminal(status, columns, false).await;
+        let path = stage.path(&long);
+        let path = path.to_str().expect("UTF-8");
+        let source = shown.lines().find(|line| line.starts_with("source ")).expect("a line");
+        assert!(source.contains(path), "{shown}");
+        let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(missing.text("error")), "{shown}");
+        let too_wide = shown
+            .lines()
+            .filter(|line| line.chars().count() > usize::from(columns) && !line.contains(path));
+        assert_eq!(too_wide.count(), 0, "{shown}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_source_that_goes_away_leaves_the_value_in_use() {
     let (server, stage) = staged().await;
     stage.token("quotes");

@@ -1,6 +1,6 @@
 //! Connections to one server, as the HTTP adapter promises to use them.
 //!
-//! The contract of the adapter, which the tests of the real one prove (see `docs/simulation.md`):
+//! The contract of the adapter, which the tests of the real one prove (see `docs/development/simulation.md`):
 //! a pooled request takes a connection that an earlier one has left open, or opens one; a fresh
 //! request always opens one, which nobody uses again. A query whose reused connection ends
 //! before the first byte of a response is resent once on a fresh connection. A pool is retired

@@ -181,3 +181,36 @@ async fn the_control_socket_is_the_group_s_and_can_be_one_that_systemd_keeps_ope
     assert!(Path::new(SOCKET).exists(), "it is systemd's");
     drop(machine);
 }
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn a_faulty_configuration_does_not_fail_the_socket_unit() {
+    const CONFIGURATION: &str = "/etc/tokenkeep/tokenkeep.toml";
+    let machine = Machine::keeping().await;
+    let unit = "/usr/share/doc/tokenkeep/examples/tokenkeep.socket";
+    fs::copy(unit, "/etc/systemd/system/tokenkeep.socket").expect("the example");
+    systemctl(&["daemon-reload"]).await;
+    systemctl(&["stop", "tokenkeep"]).await;
+    systemctl(&["enable", "--now", "tokenkeep.socket"]).await;
+    let good = fs::read_to_string(CONFIGURATION).expect("a configuration");
+    fs::write(CONFIGURATION, format!("chekc_after = 1\n{good}")).expect("written");
+    // More clients than systemd's default limit of starts.
+    for _ in 0..3 {
+        let clients = (0..25).map(|_| attempt("tokenkeep", &["status"]));
+        for told in futures_util::future::join_all(clients).await {
+            let told = String::from_utf8_lossy(&told.stderr).into_owned();
+            assert!(told.contains("the daemon cannot start"), "{told}");
+        }
+    }
+    let state = run("systemctl", &["show", "-P", "ActiveState", "tokenkeep.socket"]).await;
+    assert_eq!(state.trim(), "active");
+
+    // The process of the failed start ends after a second.
+    while property("SubState").await != "failed" {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    fs::write(CONFIGURATION, good).expect("written");
+    let told = attempt("tokenkeep", &["status", "quotes", "--json"]).await;
+    assert!(String::from_utf8_lossy(&told.stdout).contains("\"name\": \"quotes\""), "{told:?}");
+    drop(machine);
+}

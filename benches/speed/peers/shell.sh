@@ -1,5 +1,5 @@
 #!/bin/sh
-# What people write first: asks about COUNT tokens, one after the other, with curl and jq.
+# What people write first: checks COUNT tokens, one after the other, with curl and jq.
 # Usage: shell.sh URL COUNT
 set -eu
 n=0

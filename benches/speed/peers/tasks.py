@@ -1,7 +1,7 @@
-"""What people write next: a task for each token, that asks, reads the answer and sleeps.
+"""What people write next: one task for each token, which checks, reads the response and sleeps.
 
-Usage: tasks.py URL TOKENS CHECKS. Says `ready`, then `done` once each token was asked about
-CHECKS times, and ends with its input.
+Usage: tasks.py URL TOKENS CHECKS. Prints `ready`, then `done` when each token was checked CHECKS
+times. Exits when its input ends.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ use crate::cli::remote::{Where, paths};
 use crate::cli::{Failure, runtime};
 use crate::control::{Listing, Order, Page};
 use crate::settings::DEFAULT_PATH;
+use crate::text::is_hidden;
 
 /// Nobody waits longer at a prompt. It covers the reading of the configuration too.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -47,7 +48,10 @@ async fn page(place: &Place) -> Option<Page> {
 }
 
 fn offer(page: Page, place: &Place) -> Offer {
-    let fits = |name: &String| place.after_options || !name.starts_with('-');
+    // A name with characters that a terminal does not show cannot be told from another one.
+    let fits = |name: &String| {
+        (place.after_options || !name.starts_with('-')) && !name.contains(is_hidden)
+    };
     let names = page.tokens.into_iter().map(|token| token.name).filter(fits).collect();
     Offer { names, more: page.next.is_some() }
 }

@@ -24,7 +24,7 @@ use self::files::Value;
 use super::diagnostics::Look;
 use super::stocktaking;
 use super::wording::words;
-use super::{Failure, print, runtime, tell};
+use super::{Failure, print_text, runtime, tell};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
@@ -77,7 +77,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failur
         // A name lookup that hangs must not delay the end.
         runtime.shutdown_background();
     }
-    print(&diagnosis.to_string())?;
+    print_text(&diagnosis.to_string())?;
     match (diagnosis.errors(), diagnosis.warnings()) {
         (0, 0) => Ok(()),
         (0, _) => Err(Failure::Told { status: EX_WARNINGS }),

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use self::experiment::{End, Experiment};
 use super::wording::words;
-use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print, runtime};
+use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print_text, runtime};
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
@@ -89,14 +89,14 @@ pub(super) fn run(probe: Probe) -> Result<(), Failure> {
         Experiment::new(client, &server, (probe.token_file, found.value), prove, clock::now());
     let end = runtime()?.block_on(experiment.run())?;
     match end {
-        End::Alive(reading) => print(&format!("{}\n", alive(&reading))),
+        End::Alive(reading) => print_text(&format!("{}\n", alive(&reading))),
         End::Dead(word, fault) => {
-            print(&format!("{word}: {}\n", said(&fault)))?;
+            print_text(&format!("{word}: {}\n", said(&fault)))?;
             Err(Failure::Dead)
         }
-        End::RenewsBy(method) => print(&format!("{}\n", renews(method, server.renewal))),
+        End::RenewsBy(method) => print_text(&format!("{}\n", renews(method, server.renewal))),
         End::NothingRenews { reading, refused } => {
-            print(&format!("{}\n", nothing_renews(&reading, refused.as_ref(), server.renewal)))
+            print_text(&format!("{}\n", nothing_renews(&reading, refused.as_ref(), server.renewal)))
         }
         End::Misconfigured(fault) => Err(fail(EX_CONFIG)(said(&fault))),
         End::NoAnswer(fault) => Err(fail(EX_UNAVAILABLE)(said(&fault))),

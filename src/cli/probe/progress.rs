@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use super::super::wording::words;
-use super::super::{Failure, print};
+use super::super::{Failure, print_text};
 
 /// Back to the line's beginning, and the line gone.
 const CLEAR: &str = "\r\u{1b}[K";
@@ -24,7 +24,7 @@ impl Progress {
     /// Tells of a step, on a line that stays.
     pub(super) fn step(&self, text: &str) -> Result<(), Failure> {
         self.clear();
-        print(&format!("{text}\n"))
+        print_text(&format!("{text}\n"))
     }
 
     /// Tells how long a wait still takes, on a line that the next one replaces.

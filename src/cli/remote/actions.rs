@@ -14,6 +14,7 @@ use crate::cli::{EX_DEAD, EX_TEMPFAIL, Failure, complain, print};
 use crate::clock;
 use crate::control::client::{Client, ClientFault};
 use crate::control::{ProblemKind, Story};
+use crate::text::printable;
 use crate::time::Moment;
 
 /// Between two looks at what came of it.
@@ -127,7 +128,7 @@ impl Errand for Each {
             match progress.during(client.post(&path)).await {
                 Ok(()) => asked.push(Asked { name, at, timestamp }),
                 Err(fault) if is_his_own(&fault) => {
-                    progress.say(&format!("{name}: {fault}"));
+                    progress.say(told(&name, &fault.to_string()).trim_end());
                     failed = true;
                 }
                 Err(fault) => return Err(fault.into()),
@@ -137,7 +138,7 @@ impl Errand for Each {
         for one in asked {
             if !self.names.no_wait {
                 let line = progress.during(outcome(client, self.action, &one)).await?;
-                progress.hide(|| print(&format!("{}: {}\n", one.name, line.text)))?;
+                progress.hide(|| print(&told(&one.name, &line.text)))?;
                 failed |= line.end == End::Bad;
                 unknown |= line.end == End::Unknown;
             }
@@ -151,6 +152,11 @@ impl Errand for Each {
     }
 }
 
+/// What came of it for one token, on a line.
+fn told(name: &str, outcome: &str) -> String {
+    format!("{}: {}\n", printable(name), printable(outcome))
+}
+
 /// Asks on the terminal whether to go on, if `names` are not exactly those that were `given`:
 /// patterns match tokens that the operator may not have thought of.
 fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, Failure> {
@@ -158,7 +164,8 @@ fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result
         return Ok(true);
     }
     let (word, count) = (action.word(), names.len());
-    let mut shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(NAMED).map(|name| printable(name)).collect::<Vec<_>>();
+    let mut shown = shown.join(", ");
     if count > NAMED {
         shown += &format!(" and {} more", count - NAMED);
     }

@@ -63,22 +63,40 @@ impl Where {
                 .map(|loaded| loaded.settings.control.socket)
                 .map_err(|faults| (faults, settings::find_socket(&path, std::env::vars_os())))
         });
-        let default = Path::new(settings::DEFAULT_SOCKET);
         match timeout(READING, reading).await {
-            Ok(Ok(Ok(socket))) => (Client::new(&socket), None),
+            Ok(Ok(Ok(socket))) => (Client::new(&existing(socket)), None),
             Ok(Ok(Err((faults, socket)))) => {
-                let socket = socket.as_deref().unwrap_or(default);
-                (Client::new(socket), doubtful(config, &faults, socket))
+                let socket = socket.unwrap_or_else(default_socket);
+                (Client::new(&socket), doubtful(config, &faults, &socket))
             }
-            Ok(Err(_)) => (Client::new(default), None),
+            Ok(Err(_)) => (Client::new(&default_socket()), None),
             Err(_) => {
-                let (config, socket) = (config.display(), default.display());
-                let warning =
-                    format!("reading {config} hangs; the daemon is looked for at {socket}");
-                (Client::new(default), Some(warning))
+                let (config, socket) = (config.display(), default_socket());
+                let warning = format!(
+                    "reading {config} hangs; the daemon is looked for at {}",
+                    socket.display()
+                );
+                (Client::new(&socket), Some(warning))
             }
         }
     }
+}
+
+/// The socket of a daemon whose configuration names none.
+fn default_socket() -> PathBuf {
+    let socket = settings::runtime_socket(std::env::vars_os());
+    existing(socket.unwrap_or_else(|| settings::DEFAULT_SOCKET.into()))
+}
+
+/// `socket`, or the system's one if `socket` comes from the `$RUNTIME_DIRECTORY` of another
+/// service, which runs this command.
+fn existing(socket: PathBuf) -> PathBuf {
+    let default = Path::new(settings::DEFAULT_SOCKET);
+    let directory = socket.parent().unwrap_or(Path::new("")).to_string_lossy();
+    // A daemon's own one, which happens to be missing: no other daemon may get the command.
+    let is_own = directory.contains("tokenkeep");
+    let is_given = settings::runtime_socket(std::env::vars_os()).as_deref() == Some(&*socket);
+    if is_given && !is_own && !socket.exists() { default.to_owned() } else { socket }
 }
 
 /// The warning that the configuration has errors and `socket` may be wrong. Operators who may

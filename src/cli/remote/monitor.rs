@@ -3,6 +3,7 @@
 use super::table::{by_state, summary};
 use crate::control::client::ClientFault;
 use crate::control::{Counts, Page};
+use crate::text::printable;
 
 const OK: u8 = 0;
 const WARNING: u8 = 1;
@@ -21,7 +22,7 @@ pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
             let mut whom: Vec<_> = named
                 .iter()
                 .take(NAMED)
-                .map(|token| format!("{} is {}", token.name, token.state))
+                .map(|token| format!("{} is {}", printable(&token.name), printable(&token.state)))
                 .collect();
             if named.len() > NAMED {
                 whom.push("and more".to_owned());
@@ -38,7 +39,11 @@ pub(super) fn render(answer: &Result<Page, ClientFault>) -> (String, u8) {
             );
             (line, status)
         }
-        Err(fault) => (format!("TOKENKEEP UNKNOWN - {fault}\n").replace('|', " "), UNKNOWN),
+        Err(fault) => {
+            let fault = fault.to_string();
+            let line = format!("TOKENKEEP UNKNOWN - {}\n", printable(&fault));
+            (line.replace('|', " "), UNKNOWN)
+        }
     }
 }
 

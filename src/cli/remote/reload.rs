@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::progress::Progress;
 use super::{Errand, Where};
 use crate::cli::wording::words;
-use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print};
+use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print_text};
 use crate::control::Reloaded;
 use crate::control::client::{Client, ClientFault, Wanted};
 
@@ -61,7 +61,7 @@ impl Errand for Reload {
                 ));
                 Ok(EX_CONFIG)
             }
-            outcome => print(&told(&outcome)).map(|()| 0),
+            outcome => print_text(&told(&outcome)).map(|()| 0),
         }
     }
 }

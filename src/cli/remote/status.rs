@@ -11,9 +11,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::screen::Screen;
 use super::{Errand, Where, all, monitor, named, paths, story, table};
-use crate::cli::{Failure, complain, print, printed};
+use crate::cli::{Failure, complain, print, print_text, printed};
 use crate::control::client::{Client, ClientFault};
 use crate::control::{Counts, Listing, Page, Problem, Story, TokenView};
+use crate::text::printable_lines;
 
 /// Rows of a table without `--all`: what people read at once.
 const ROWS: usize = 50;
@@ -61,7 +62,7 @@ impl Errand for Status {
     async fn run(self, client: &mut Client) -> Result<u8, Failure> {
         if self.monitor {
             let (line, status) = monitor::render(&self.watched(client).await);
-            print(&line)?;
+            print_text(&line)?;
             return Ok(status);
         }
         if self.watch {
@@ -137,7 +138,7 @@ impl Status {
                 }
                 Err(fault) => {
                     status = Failure::status_of(&fault);
-                    format!("{fault}\n")
+                    format!("{}\n", printable_lines(&fault.to_string()))
                 }
             };
             if let Err(failure) = print(&over(&picture, screen)) {

@@ -3,6 +3,7 @@
 use super::screen::Screen;
 use super::table::short;
 use crate::control::{EventView, Story};
+use crate::text::printable;
 
 const RESET: &str = "\x1b[0m";
 const RED: &str = "\x1b[31m";
@@ -19,6 +20,9 @@ pub(super) fn render(story: &Story, screen: Screen) -> String {
     ];
     if let Some(inventory) = &token.inventory {
         lines.insert(2, ("inventory", inventory.clone()));
+    }
+    if let Some(source) = &story.source {
+        lines.push(("source", source.clone()));
     }
     lines.push(("life left", life(story)));
     if let Some(passed) = token.last_check_ms {
@@ -39,7 +43,7 @@ pub(super) fn render(story: &Story, screen: Screen) -> String {
     lines.push(("re-auth", reauth(story)));
     let mut text = String::new();
     for (name, fact) in lines {
-        text += &format!("{name:<11} {fact}\n");
+        text += &format!("{name:<11} {}\n", printable(&fact));
     }
     if !story.events.is_empty() {
         text.push('\n');
@@ -74,7 +78,13 @@ fn reauth(story: &Story) -> String {
     format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())
 }
 
-/// An event on one line, as much of it as fits.
+/// Columns that lines after the first are indented by.
+const INDENT: usize = 4;
+
+/// The least room for words, however narrow the screen is.
+const LEAST_ROOM: usize = 20;
+
+/// An event with its whole message, on as many lines as it takes.
 fn timeline(event: &EventView, screen: Screen) -> String {
     let paint = |style: &'static str| if screen.colour { style } else { "" };
     let hue = match event.level.as_str() {
@@ -82,14 +92,49 @@ fn timeline(event: &EventView, screen: Screen) -> String {
         "warn" => YELLOW,
         _ => "",
     };
-    let time = event.at.get(..19).unwrap_or(&event.at).replace('T', " ");
-    let before = time.chars().count() + event.event.chars().count() + 3;
-    let room = usize::from(screen.width).saturating_sub(before).max(20);
-    let mut message: String = event.message.chars().take(room).collect();
-    if event.message.chars().count() > room {
-        message.pop();
-        message.push('…');
-    }
+    let time = printable(event.at.get(..19).unwrap_or(&event.at)).replace('T', " ");
+    let name = printable(&event.event);
+    let before = time.chars().count() + name.chars().count() + 3;
+    let width = usize::from(screen.width);
+    let first = width.saturating_sub(before).max(LEAST_ROOM);
+    let others = width.saturating_sub(INDENT).max(LEAST_ROOM);
+    let message = wrapped(&printable(&event.message), first, others);
     let (dim, hue, reset) = (paint(DIM), paint(hue), paint(RESET));
-    format!("{dim}{time}{reset}  {hue}{}{reset} {message}\n", event.event)
+    format!("{dim}{time}{reset}  {hue}{name}{reset} {message}\n")
+}
+
+/// `text` in lines of at most `first` and then `others` characters, broken between words. Words
+/// that are longer, such as paths, stay whole, so that they can be copied.
+fn wrapped(text: &str, first: usize, others: usize) -> String {
+    let mut lines = String::with_capacity(text.len() + 16);
+    let (mut used, mut room) = (0, first);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(INDENT));
+            (used, room) = (0, others);
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_wrapped_between_words_and_nothing_is_cut() {
+        let text = "the source has no value: /a/very/long/path/to/the.token: it is empty";
+        assert_eq!(
+            wrapped(text, 12, 20),
+            "the source\n    has no value:\n    /a/very/long/path/to/the.token:\n    it is empty"
+        );
+        assert_eq!(wrapped("short", 20, 20), "short");
+    }
 }

@@ -9,6 +9,7 @@ use comfy_table::{LineStyle, TableStyle};
 use super::screen::Screen;
 use crate::control::{ConfigRejection, Counts, Page, TokenView};
 use crate::daemon::grouped;
+use crate::text::printable;
 
 /// Columns that are never shortened.
 const STATE: usize = 2;
@@ -48,7 +49,7 @@ fn cause(rejection: &ConfigRejection) -> String {
     let lines: Vec<_> = rejection.error.lines().map(str::trim).collect();
     let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
     let more = if lines[end..].iter().any(|line| !line.is_empty()) { " …" } else { "" };
-    lines[..end].join("; ") + more
+    printable(&lines[..end].join("; ")).into_owned() + more
 }
 
 /// The tokens as a table, which has no bars if there is no room for both them and the names.
@@ -106,13 +107,13 @@ fn row(token: &TokenView, bars: bool) -> Row {
         Cell::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
     };
     let mut row = Row::from([
-        Cell::new(&token.name),
-        Cell::new(&token.server),
-        Cell::new(&token.state).fg(colour),
+        Cell::new(printable(&token.name)),
+        Cell::new(printable(&token.server)),
+        Cell::new(printable(&token.state)).fg(colour),
         Cell::new(life(token, bars)).fg(colour),
         right(checked),
         right(next),
-        Cell::new(token.renews_by.as_deref().unwrap_or("-")),
+        Cell::new(printable(token.renews_by.as_deref().unwrap_or("-"))),
     ]);
     row.max_height(1);
     row

@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::{Document, Feed, Frame, Greeting, stream};
-use crate::control::activity::Activity;
+use crate::control::connection_activity::Activity;
 use crate::control::host::{Hosts, is_from_elsewhere};
 use crate::control::{Command, EventView};
 
-/// So many may watch, of the 16 connections that there are: others have a place even then.
+/// So many may watch, of the connections that there are, at least 16: others can connect even then.
 const WATCHERS: usize = 12;
 
 /// What every answer says: it is nothing to be kept, guessed at, or used by other pages.

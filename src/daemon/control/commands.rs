@@ -1,5 +1,6 @@
 //! Executes control commands: reads the daemon, or asks the scheduler for something.
 
+use super::listeners::report_socket;
 use super::queue::ControlQueue;
 use crate::clock;
 use crate::control::{Caller, Command, Handed, Health, Problem, ProblemKind, Reply};
@@ -52,6 +53,7 @@ impl ControlQueue {
                     self.queries.add(Query::List(list));
                 }
             }
+            Command::Socket(report) => report_socket(parts.log, &report),
             Command::Alive(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
                 self.queries.add(Query::Metrics(MetricsQuery::new(names, reply)));

@@ -1,7 +1,7 @@
 //! The listeners of the control interface: the socket, and the address of page, metrics and health.
 //!
-//! A listener that cannot be opened is a warning: tokens are kept alive all the same. The address
-//! is tried again until it works.
+//! A listener that cannot be opened is a warning: tokens are kept alive all the same. It is tried
+//! again until it works.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::control::{self, Bound, Command, Interface};
+use crate::control::{
+    self, Bound, Command, Inherited, Interface, SOCKET_RETRY, SocketReport, SocketState,
+};
 use crate::daemon::notices;
 use crate::events::{Fields, Journal, Name, Severity};
 use crate::settings::{Control, DEFAULT_SOCKET};
@@ -24,6 +26,8 @@ pub(crate) const GROUP: &str = "tokenkeep";
 /// the port in use.
 const LISTEN_RETRY: Duration = Duration::from_secs(3);
 
+const UNUSABLE: &str = "a socket that systemd handed over is not served";
+
 /// All listeners. They close when the daemon ends.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
@@ -35,22 +39,32 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the socket, which systemd may have `inherited` to the daemon, and the address.
+    /// Opens the sockets that systemd has handed over, or a socket of its own, and the address.
     pub(super) fn open(
         &mut self,
         settings: &Control,
-        inherited: Option<Bound>,
+        inherited: Inherited,
         sender: &mpsc::Sender<Command>,
         log: &mut Journal,
     ) {
         self.settings = Some(settings.clone());
-        self.open_socket(settings, inherited, sender.clone(), log);
+        let Inherited { sockets, listeners, unusable } = inherited;
+        for error in unusable {
+            warn(log, UNUSABLE, None, &error);
+        }
+        self.open_sockets(settings, sockets, sender, log);
+        for listener in listeners {
+            match control::serve_public(listener, settings, sender.clone()) {
+                Ok(interface) => self.open.push(interface),
+                Err(error) => warn(log, UNUSABLE, None, &error.to_string()),
+            }
+        }
         if let Err((listen, error)) = self.listen(sender.clone()) {
             let message = format!(
                 "page, metrics and health are not served; trying again every {} s",
                 LISTEN_RETRY.as_secs()
             );
-            warn(log, &message, &listen.to_string(), &error.to_string());
+            warn(log, &message, Some(&listen.to_string()), &error.to_string());
             self.retry = Some((clock::now() + LISTEN_RETRY, sender.clone()));
         }
     }
@@ -81,45 +95,79 @@ impl Listeners {
     fn listen(&mut self, sender: mpsc::Sender<Command>) -> Result<(), (SocketAddr, io::Error)> {
         let Some(settings) = &self.settings else { return Ok(()) };
         let Some(listen) = settings.listen else { return Ok(()) };
-        let interface = control::serve_public(listen, settings, sender);
+        let interface = control::listen(listen)
+            .and_then(|listener| control::serve_public(listener, settings, sender));
         self.open.push(interface.map_err(|error| (listen, error))?);
         Ok(())
     }
 
-    fn open_socket(
+    fn open_sockets(
         &mut self,
         settings: &Control,
-        inherited: Option<Bound>,
-        sender: mpsc::Sender<Command>,
+        mut sockets: Vec<Bound>,
+        sender: &mpsc::Sender<Command>,
         log: &mut Journal,
     ) {
         let path = &settings.socket;
         let place = path.display().to_string();
-        let bound = inherited.map_or_else(|| control::bind(path, GROUP), |bound| Ok((bound, None)));
-        let opened = bound.map_err(|error| error.to_string()).and_then(|(bound, remark)| {
-            let interface = control::serve(bound, sender).map_err(|error| error.to_string())?;
-            Ok((interface, remark))
-        });
-        match opened {
-            Ok((interface, remark)) => {
-                self.open.push(interface);
-                // With another path the operator has chosen the folder, and who may enter it.
-                if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
-                    let message = "the control socket is not for the group that it is meant for";
-                    warn(log, message, &place, &remark);
+        if sockets.is_empty() {
+            match control::bind(path, GROUP) {
+                Ok((bound, remark)) => {
+                    sockets.push(bound);
+                    // With another path the operator has chosen the folder, and who may enter it.
+                    if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
+                        let message =
+                            "the control socket is not for the group that it is meant for";
+                        warn(log, message, Some(&place), &remark);
+                    }
+                }
+                Err(error) => {
+                    warn_of_no_socket(log, &place, &error.to_string());
+                    self.open.push(control::serve_later(path, GROUP, sender.clone()));
                 }
             }
-            Err(error) => warn(
-                log,
-                "there is no control socket; `tokenkeep status` and the like cannot work",
-                &place,
-                &error,
-            ),
+        }
+        for bound in sockets {
+            match control::serve(bound, GROUP, sender.clone()) {
+                Ok(interface) => self.open.push(interface),
+                Err(error) => warn_of_no_socket(log, &place, &error.to_string()),
+            }
         }
     }
 }
 
-fn warn(log: &mut Journal, message: &str, place: &str, error: &str) {
-    let fields = Fields { error: Some(error), path: Some(place), ..Fields::default() };
+/// Logs that the control socket was created, created again, or lost.
+pub(super) fn report_socket(log: &mut Journal, report: &SocketReport) {
+    let path = report.path.display().to_string();
+    let (severity, message, error) = match &report.state {
+        SocketState::Made => (Severity::Info, "the control socket is served now".to_owned(), None),
+        SocketState::MadeAgain => {
+            let message = "the control socket was removed or replaced; it was created again";
+            (Severity::Warn, message.to_owned(), None)
+        }
+        SocketState::Lost(error) => {
+            let message = format!(
+                "the control socket was removed or replaced and cannot be created again; trying \
+                 again every {} s",
+                SOCKET_RETRY.as_secs()
+            );
+            (Severity::Warn, message, Some(error.as_str()))
+        }
+    };
+    let fields = Fields { path: Some(&path), error, ..Fields::default() };
+    notices::log(log, Name::ConfigWarning, severity, &message, fields);
+}
+
+fn warn_of_no_socket(log: &mut Journal, place: &str, error: &str) {
+    let message = format!(
+        "there is no control socket; `tokenkeep status` and the like cannot work; trying again \
+         every {} s",
+        SOCKET_RETRY.as_secs()
+    );
+    warn(log, &message, Some(place), error);
+}
+
+fn warn(log: &mut Journal, message: &str, place: Option<&str>, error: &str) {
+    let fields = Fields { error: Some(error), path: place, ..Fields::default() };
     notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
 }

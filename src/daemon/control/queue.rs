@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::commands::{Parts, ValueRequest};
 use super::listeners::Listeners;
 use crate::clock;
-use crate::control::{self, Bound, Command};
+use crate::control::{self, Command, Inherited};
 use crate::daemon::queries::ScanQueue;
 use crate::events::Journal;
 use crate::settings::Control;
@@ -58,7 +58,7 @@ impl ControlQueue {
     }
 
     /// Opens the control interface.
-    pub(crate) fn open(&mut self, settings: &Control, inherited: Option<Bound>, log: &mut Journal) {
+    pub(crate) fn open(&mut self, settings: &Control, inherited: Inherited, log: &mut Journal) {
         let sender = self.connect();
         self.listeners.open(settings, inherited, &sender, log);
     }

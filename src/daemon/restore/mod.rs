@@ -98,7 +98,7 @@ impl<'a> Restore<'a> {
                     None => tokens.recorder.load_count(&name, count),
                 },
                 CounterKey::Reauth(name) => {
-                    restore_reauth_failures(tokens, log, &name, &count, (now, wall))
+                    restore_reauth_failures(tokens, log, &name, &count, (now, wall));
                 }
             })
         });

@@ -43,7 +43,7 @@ use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::lifecycle::Policy;
+use crate::lifecycle::{Policy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
     TokenId, TokenSpec,
@@ -129,8 +129,14 @@ impl Tokens {
         if same_spec && same_config {
             return false;
         }
+        let was_missing = entry.in_source().is_none();
         if !same_origin {
             self.registry.forget_source(id);
+            if was_missing {
+                // That the new source has no value either is an event of its own.
+                let (change, now) = (SourceChange::Reappeared, clock::now());
+                self.scheduler.source_changed(id, change, now, &mut self.actions);
+            }
         }
         self.registry.set_config(id, config);
         if !same_spec {

@@ -13,6 +13,7 @@ mod upkeep;
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lifecycle::Schedule;
@@ -37,21 +38,29 @@ const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 const KEEP_REMOVED: Duration = Duration::from_secs(3_600);
 /// What `StateDirectory=tokenkeep` gives a service.
 const STATE_DIR: &str = "/var/lib/tokenkeep";
-/// The control socket, unless it is configured: in what `RuntimeDirectory=tokenkeep` gives a
-/// service.
+/// The control socket, unless it is configured or `$RUNTIME_DIRECTORY` is set: in what
+/// `RuntimeDirectory=tokenkeep` gives a service.
 pub const DEFAULT_SOCKET: &str = "/run/tokenkeep/control.sock";
 /// Enough to see each check, without the dependencies' chatter.
 const LEVEL: &str = "info";
 
+/// What systemd gives a service, for keys that are not configured.
+pub(super) struct Directories {
+    /// The state directory.
+    pub(super) state: Option<String>,
+    /// The control socket.
+    pub(super) socket: Option<PathBuf>,
+}
+
 /// Judges `raw`. Where faults are reported, what comes back has gaps.
 pub(super) fn validate(
     raw: &Raw,
-    state_directory: Option<String>,
+    given: Directories,
     marks: &Marks,
     report: &mut Report,
 ) -> Settings {
     let mut judge = Judge { marks, report };
-    let state_dir = raw.state_dir.clone().or(state_directory);
+    let state_dir = raw.state_dir.clone().or(given.state);
     let general = judge.schedule(&[("schedule", &raw.schedule)], Schedule::default());
     let schedules: BTreeMap<&str, Schedule> = raw
         .server
@@ -63,7 +72,7 @@ pub(super) fn validate(
         max_hooks: at_least_one(raw.max_hooks, MAX_HOOKS),
         keep_removed: duration_or(raw.keep_removed.as_deref(), KEEP_REMOVED),
         log: log(&raw.log),
-        control: control(&raw.control),
+        control: control(&raw.control, given.socket),
         servers: raw.server.iter().filter_map(|(name, raw)| judge.server(name, raw)).collect(),
         reauths: raw.reauth.iter().filter_map(|(name, raw)| judge.reauth(name, raw)).collect(),
         tokens: raw
@@ -88,9 +97,10 @@ fn log(raw: &RawLog) -> Log {
     }
 }
 
-fn control(raw: &RawControl) -> Control {
+fn control(raw: &RawControl, given: Option<PathBuf>) -> Control {
+    let socket = raw.socket.as_deref().map(PathBuf::from).or(given);
     Control {
-        socket: raw.socket.as_deref().unwrap_or(DEFAULT_SOCKET).into(),
+        socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         listen: raw.listen.as_deref().and_then(|address| address.parse().ok()),
         listen_names: raw.listen_names.unwrap_or(true),
         listen_hosts: raw.listen_hosts.clone().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! What goes on on a connection: who may have its place, and when.
+//! Activity of one connection: whether it is idle, and since when.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::clock;
 use crate::time::Moment;
 
-/// One connection's; all copies tell of the same.
+/// Activity of one connection, shared by its clones.
 #[derive(Debug, Clone)]
 pub(super) struct Activity(Arc<Facts>);
 
@@ -21,8 +21,8 @@ struct Facts {
     answering: AtomicBool,
     /// The connection is meant to last, and so is not cut off.
     lasting: AtomicBool,
-    /// When the connection began, the last answer was ready, or something of it was taken, in
-    /// milliseconds of the clock. What is only said, and is no request yet, does not count.
+    /// When the connection was opened, the last response was ready, or a part of it was written,
+    /// in milliseconds of the clock. Received bytes do not count.
     last: AtomicU64,
 }
 
