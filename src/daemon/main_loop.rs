@@ -20,22 +20,19 @@ use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
-use super::restore::warn_of_state;
 use super::service_manager::{self, ServiceManager};
 use super::shutdown::{self, GRACE, Revoked};
 use super::tasks::{Completion, TaskEnd, remove_leftovers};
-use super::tokens::{ServerHandle, SourceRead, TokenEntry};
+use super::tokens::{ServerHandle, SourceRead};
 use super::{Daemon, notices};
 use crate::clock::{self, Alarm, Stopwatch};
 use crate::events::{Fields, Name, Severity};
 use crate::lifecycle::{Action, CheckResult, Method, Notice};
-use crate::outcome::Outcome;
 use crate::process;
 use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
-use crate::settings::Source;
 use crate::store::StoreReport;
 use crate::systemd;
-use crate::time::{Moment, whole_millis};
+use crate::time::Moment;
 use crate::token_file;
 
 /// The least time between turns that only the clock causes: a check can wait for this long.
@@ -153,7 +150,9 @@ impl Daemon {
             Event::Signal(_) | Event::Stop => return Flow::Stop,
             Event::TaskEnded(ended) => self.on_tasks_ended(ended),
             Event::FilesChanged(keys) => tokens.on_files_changed(keys),
-            Event::StoreReport(report) => self.on_store_report(report),
+            Event::StoreReport(report) => {
+                self.restore.on_report(report, &config.settings.state_dir, tokens, log);
+            }
             Event::Inventory(event) => {
                 if let Some(read) = inventories.on_event(event, tokens, log) {
                     self.restore.on_inventory_read(read, tokens);
@@ -249,13 +248,12 @@ impl Daemon {
         match action {
             SchedulerOutput::Action(ticket, action) => self.start_action(ticket, action),
             SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
-                if let Some(reauth) = tokens.registry.reauth(reauth) {
+                if let Some(reauth) = tokens.reauths.get(reauth) {
                     notices::reauth(log, now, &reauth.name, failures, retry_in_ms);
                 }
             }
             SchedulerOutput::ServerNotice(id, notice) => {
-                let Some(ServerHandle { settings, client }) = tokens.registry.find_server(id)
-                else {
+                let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
                     return;
                 };
                 // Logged when its client could not be built.
@@ -293,7 +291,7 @@ impl Daemon {
         tokens.prune_values(id, notice);
         let Some(entry) = tokens.registry.token(id) else { return };
         let config = entry.config();
-        let server = &tokens.registry.server(config.server).settings.name;
+        let server = &tokens.servers[config.server].settings.name;
         metrics.count_notice((config.server, server), config.reauth.as_deref(), notice);
         let hook_succeeded = matches!(notice, Notice::ReauthSucceeded { .. }) && entry.has_hook();
         let is_missing = matches!(notice, Notice::Missing { .. });
@@ -302,7 +300,7 @@ impl Daemon {
         let fields = Fields {
             path: path.as_deref(),
             exit_status: hook_succeeded.then_some(0),
-            ..tokens.registry.names_of(entry)
+            ..tokens.names_of(entry)
         };
         notices::token(log, now, &fields, notice);
     }
@@ -322,17 +320,17 @@ impl Daemon {
     }
 
     fn on_completion(&mut self, completion: Completion) {
-        let Self { tokens, tasks, metrics, log, .. } = self;
+        let Self { tokens, tasks, inventories, metrics, log, .. } = self;
         match completion {
             Completion::Checked(ticket, mut answer, replaced) => {
                 log.count_check(clock::now(), &notices::check_end(ticket, &answer));
                 tokens.take_replaced_value(ticket, replaced, &mut answer);
                 if let Some(entry) = tokens.registry.token(ticket.token) {
                     let id = entry.config().server;
-                    let name = &tokens.registry.server(id).settings.name;
+                    let name = &tokens.servers[id].settings.name;
                     metrics.count_check((id, name), ticket, &answer);
                 }
-                self.on_check_result(ticket, answer);
+                inventories.on_check_result(ticket, answer, tokens, tasks);
             }
             Completion::SourceReread(ticket, answer, read) => {
                 self.on_source_reread(ticket, answer, read);
@@ -359,39 +357,13 @@ impl Daemon {
         }
     }
 
-    /// Acts on the result of a check. Before a death is acted on, the value's source is read again,
-    /// so that no re-authentication starts while the source holds a new value.
-    fn on_check_result(&mut self, ticket: Ticket, answer: CheckResult) {
-        let Self { tokens, tasks, inventories, config, .. } = self;
-        let is_death = matches!(answer.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
-        let is_checked_first = is_death && !answer.replaced && !config.is_stopping();
-        if !is_checked_first || !tokens.scheduler.expects(ticket) {
-            return tokens.on_checked(ticket, answer);
-        }
-        let id = ticket.token;
-        let inventory = tokens.registry.token(id).and_then(TokenEntry::inventory);
-        let death = match (tokens.read_request(id), inventory) {
-            // The environment of a process does not change.
-            (Some(request), _) if !matches!(request.source, Source::Env(_)) => {
-                return tasks.reread_source(ticket, answer, request);
-            }
-            (None, Some(inventory)) => {
-                inventories.check_before_death(inventory, (ticket, answer), tokens)
-            }
-            _ => Some((ticket, answer)),
-        };
-        if let Some((ticket, answer)) = death {
-            tokens.on_checked(ticket, answer);
-        }
-    }
-
     /// The source of a value that the server calls dead was read again.
     fn on_source_reread(&mut self, ticket: Ticket, answer: CheckResult, read: Option<SourceRead>) {
-        let Self { tokens, inventories, log, source_reads, .. } = self;
+        let Self { tokens, tasks, inventories, log, source_reads, .. } = self;
         if let Some(read) = read {
             let id = read.request.id;
             if tokens.registry.token(id).is_some() && !tokens.is_current(&read.request) {
-                return self.on_check_result(ticket, answer);
+                return inventories.on_check_result(ticket, answer, tokens, tasks);
             }
             tokens.on_source_read(read, log);
             if !source_reads.is_empty() {
@@ -401,30 +373,6 @@ impl Daemon {
             inventories.log_changes(tokens, log);
         }
         tokens.on_checked(ticket, answer);
-    }
-
-    fn on_store_report(&mut self, report: StoreReport) {
-        let Self { tokens, restore, config, log, .. } = self;
-        match report {
-            StoreReport::Failed { fault, retry_in } => {
-                let error = fault.to_string();
-                let fields = Fields {
-                    error: Some(&error),
-                    retry_in_ms: Some(whole_millis(retry_in)),
-                    ..Fields::default()
-                };
-                let message = "what a restart should know could not be stored";
-                notices::log(log, Name::StoreFailed, Severity::Error, message, fields);
-            }
-            StoreReport::StartedOver(fault) => {
-                let message = "the store is damaged and was begun anew";
-                warn_of_state(log, &config.settings.state_dir, message, &fault);
-                if let Some(writer) = tokens.recorder.writer() {
-                    writer.restart_compaction();
-                }
-            }
-            StoreReport::LivesLoaded(found) => restore.on_lives(found, tokens),
-        }
     }
 
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
@@ -440,7 +388,7 @@ impl Daemon {
         for write in tokens.take_file_writes(Moment::NEVER) {
             tasks.write_file(write, true);
         }
-        inventories.act_on_all_deaths(tokens);
+        inventories.stop(tokens);
         tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
         revocations.begin(tokens);
         let mut deadline = pin!(sleep(GRACE));

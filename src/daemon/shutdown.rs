@@ -48,7 +48,7 @@ impl Revocations {
     pub(crate) fn begin(&mut self, tokens: &mut Tokens) {
         let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
         let mut ids = Vec::new();
-        let Tokens { scheduler, registry, .. } = &*tokens;
+        let Tokens { scheduler, registry, servers, .. } = &*tokens;
         for (id, entry) in registry.ids().filter(|(_, entry)| entry.config().revoke_on_shutdown) {
             let Some(token) = scheduler.token(id) else { continue };
             let is_alive = match token.validity() {
@@ -63,7 +63,7 @@ impl Revocations {
         }
         let now = clock::now();
         for (server, values) in doomed {
-            let handle = registry.server(server).clone();
+            let handle = servers[server].clone();
             let throttled = scheduler.throttled_until(server).since(now);
             self.0.spawn(revoke(handle, values, throttled));
         }

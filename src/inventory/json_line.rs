@@ -63,10 +63,10 @@ impl<'de> Visitor<'de> for Object {
         while let Some(key) = map.next_key_seed(TextSeed(key))? {
             match key {
                 Some(LineKey::Name) => {
-                    put(&mut name, map.next_value_seed(TextSeed(named))?, "name")
+                    put(&mut name, map.next_value_seed(TextSeed(named))?, "name");
                 }
                 Some(LineKey::Token) => {
-                    put(&mut token, map.next_value_seed(TextSeed(value))?, "token")
+                    put(&mut token, map.next_value_seed(TextSeed(value))?, "token");
                 }
                 Some(LineKey::Other(key)) => {
                     map.next_value::<IgnoredAny>()?;

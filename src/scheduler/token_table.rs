@@ -337,7 +337,7 @@ mod tests {
             |active, far| active.scheduled = Some(far),
             |active, far| active.waiting = Some((far, 0)),
             |active, _| {
-                (active.waiting, active.waits_for_reauth) = (Some((Moment::NEVER, 0)), true)
+                (active.waiting, active.waits_for_reauth) = (Some((Moment::NEVER, 0)), true);
             },
         ];
         for spoil in spoil {

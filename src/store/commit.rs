@@ -156,7 +156,7 @@ impl Database {
             match mark {
                 CompactionMark::Begin => life_log.round = Some(life_log.next),
                 CompactionMark::End => {
-                    life_log.delete_below = life_log.round.take().or(life_log.delete_below)
+                    life_log.delete_below = life_log.round.take().or(life_log.delete_below);
                 }
             }
         }

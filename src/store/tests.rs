@@ -306,7 +306,7 @@ fn counts_and_lessons_are_found_again() {
     let address = |_: &str| Some("https://one".to_owned());
     store
         .renewal_methods(address, |server, renewing| {
-            renewal_methods.push((server.to_owned(), renewing))
+            renewal_methods.push((server.to_owned(), renewing));
         })
         .unwrap();
     assert_eq!(renewal_methods, [("sarus".to_owned(), true)], "another address is another server");

@@ -223,7 +223,7 @@ impl World {
             there.seen = Some(session);
         }
         self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.persist_finished(ticket, Ok(()), now, out)
+            scheduler.persist_finished(ticket, Ok(()), now, out);
         })?;
         if changed { self.look(subject) } else { Ok(()) }
     }

@@ -131,7 +131,7 @@ impl World {
         there.unconfirmed = boot.is_some();
         there.slots[scheduler.spare_slot(id) as usize] = Some(session);
         self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.restore(id, resumed, now, out)
+            scheduler.restore(id, resumed, now, out);
         })?;
         let token = self.scheduler.as_ref().and_then(|scheduler| scheduler.token(id));
         if boot.is_none() && token.is_some_and(|token| token.is_restored()) {

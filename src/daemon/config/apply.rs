@@ -153,8 +153,8 @@ fn put_own(
 /// pending, as these are logged with the names.
 pub(super) fn release_unused(settings: &Settings, tokens: &mut Tokens, metrics: &mut Metrics) {
     let Settings { servers, reauths, .. } = settings;
-    for id in tokens.registry.stale_servers(servers) {
-        let Some(ServerHandle { settings: server, .. }) = tokens.registry.find_server(id) else {
+    for id in tokens.servers.stale(|name| servers.iter().any(|server| server.name == name)) {
+        let Some(ServerHandle { settings: server, .. }) = tokens.servers.get(id) else {
             continue;
         };
         if tokens.scheduler.state_counts_of(id).total() > 0 {
@@ -168,8 +168,8 @@ pub(super) fn release_unused(settings: &Settings, tokens: &mut Tokens, metrics: 
         metrics.forget_server(id, is_renamed.then_some(&server.name));
         tokens.remove_server(id);
     }
-    for id in tokens.registry.stale_reauths(reauths) {
-        if let Some(reauth) = tokens.registry.reauth(id) {
+    for id in tokens.reauths.stale(|name| reauths.iter().any(|reauth| reauth.name == name)) {
+        if let Some(reauth) = tokens.reauths.get(id) {
             metrics.forget_reauth(&reauth.name);
         }
         tokens.remove_reauth(id);

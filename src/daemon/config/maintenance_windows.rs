@@ -19,7 +19,7 @@ const ROUNDING: Duration = Duration::from_millis(1);
 /// Closes each `[reauth]` method during its maintenance windows, and opens it where a reload has
 /// removed them.
 pub(crate) fn close(tokens: &mut Tokens, now: Moment) {
-    for (id, reauth) in tokens.registry.reauths() {
+    for (id, reauth) in tokens.reauths.iter() {
         let left = time_left(&reauth.quiet, clock::wall_clock()).unwrap_or_default();
         tokens.scheduler.pause_reauth(id, now + left.min(MAX_CLOSED));
     }

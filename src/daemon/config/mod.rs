@@ -134,7 +134,7 @@ impl Config {
     }
 
     fn build_missing_clients(&mut self, tokens: &Tokens) {
-        let servers = tokens.registry.servers().filter(|(_, server)| !server.client.is_built());
+        let servers = tokens.servers.iter().filter(|(_, server)| !server.client.is_built());
         let missing: Vec<_> = servers.map(|(id, server)| (id, server.settings.clone())).collect();
         if !missing.is_empty() {
             self.tasks.spawn(clients::build_missing(missing));
@@ -150,14 +150,14 @@ impl Config {
         for (id, settings, client) in built {
             let Ok(client) = client else { continue };
             // A reload may have replaced the server meanwhile.
-            let server = tokens.registry.find_server(id);
+            let server = tokens.servers.get(id);
             let is_missing =
                 |server: &ServerHandle| !server.client.is_built() && server.settings == settings;
             if server.is_some_and(is_missing) {
                 tokens.set_client(id, settings, ServerClient::Built(client), log);
             }
         }
-        if tokens.registry.servers().any(|(_, server)| !server.client.is_built()) {
+        if tokens.servers.iter().any(|(_, server)| !server.client.is_built()) {
             self.client_retry = Some(clock::now() + CLIENT_RETRY);
         }
     }

@@ -64,10 +64,9 @@ impl Config {
 
     /// The configured servers with their clients.
     pub(super) fn servers(&self, tokens: &Tokens) -> Vec<ServerHandle> {
-        let registry = &tokens.registry;
-        let servers = self.settings.servers.iter();
-        let known = servers.filter_map(|server| registry.server_of(&server.name));
-        known.map(|id| registry.server(id).clone()).collect()
+        let configured = self.settings.servers.iter();
+        let ids = configured.filter_map(|server| tokens.servers.id_of(&server.name));
+        ids.map(|id| tokens.servers[id].clone()).collect()
     }
 
     /// Reads the configuration, beside the loop.

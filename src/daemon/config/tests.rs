@@ -53,7 +53,7 @@ impl World {
     }
 
     fn has_servers(&self) -> [bool; 2] {
-        ["a", "b"].map(|name| self.tokens.registry.server_of(name).is_some())
+        ["a", "b"].map(|name| self.tokens.servers.id_of(name).is_some())
     }
 }
 
@@ -111,7 +111,7 @@ async fn reload_that_is_requested_during_another_begins_after_it() {
 async fn servers_are_released_only_when_no_action_is_pending() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = renaming(folder.path());
-    let server = world.tokens.registry.server_of("a").unwrap();
+    let server = world.tokens.servers.id_of("a").unwrap();
     let notice = crate::scheduler::ServerNotice::Recovered { tokens: 1 };
     world.tokens.actions.push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
     while world.step() {}
@@ -154,7 +154,7 @@ async fn servers_and_reauth_methods_known_are_the_configured_ones() {
             world.tokens.actions.clear();
         }
         assert_eq!(world.tokens.scheduler.server_count(), 1);
-        assert_eq!(world.tokens.registry.reauths().count(), 1);
+        assert_eq!(world.tokens.reauths.iter().count(), 1);
         // A command of the configuration before may still be running.
         assert!(world.tokens.scheduler.reauth_count() <= 2);
     }

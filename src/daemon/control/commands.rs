@@ -1,14 +1,15 @@
 //! Executes control commands: reads the daemon, or asks the scheduler for something.
 
+use tokio::task::JoinSet;
+
 use super::listeners::report_socket;
-use super::queue::ControlQueue;
 use crate::clock;
 use crate::control::{Caller, Command, Handed, Health, Problem, ProblemKind, Reply};
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notices;
-use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, View};
+use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View};
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
 use crate::events::{Fields, Journal, Name, Severity};
@@ -35,7 +36,22 @@ pub(crate) struct ValueRequest {
     reply: Reply<Handed>,
 }
 
-impl ControlQueue {
+/// Commands that cannot be answered at once.
+#[derive(Debug)]
+pub(super) struct PendingCommands {
+    pub(super) queries: ScanQueue,
+    /// Look-ups in the user database for requests of values.
+    pub(super) lookups: JoinSet<ValueRequest>,
+    /// When the daemon started.
+    since: Moment,
+}
+
+impl PendingCommands {
+    pub(super) fn new() -> Self {
+        let queries = ScanQueue::default();
+        Self { queries, lookups: JoinSet::new(), since: clock::now() }
+    }
+
     /// Executes a command. A client that is gone is not answered.
     pub(super) fn handle_command(&mut self, command: Command, parts: &mut Parts<'_>) {
         match command {

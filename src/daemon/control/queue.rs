@@ -5,13 +5,10 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use super::commands::{Parts, ValueRequest};
+use super::commands::{Parts, PendingCommands, ValueRequest};
 use super::listeners::Listeners;
-use crate::clock;
 use crate::control::{self, Command, Inherited};
-use crate::daemon::queries::ScanQueue;
 use crate::events::Journal;
 use crate::settings::Control;
 use crate::time::Moment;
@@ -26,12 +23,9 @@ pub(crate) struct ControlQueue {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
     listeners: Listeners,
-    pub(super) queries: ScanQueue,
-    /// Look-ups in the user database for requests of values.
-    pub(super) lookups: JoinSet<ValueRequest>,
+    pub(super) pending: PendingCommands,
     /// When the next turn is due, even if check results are waiting.
     due: Moment,
-    pub(super) since: Moment,
 }
 
 /// Something to do for a client.
@@ -50,10 +44,8 @@ impl ControlQueue {
         Self {
             commands: None,
             listeners: Listeners::default(),
-            queries: ScanQueue::default(),
-            lookups: JoinSet::new(),
+            pending: PendingCommands::new(),
             due: Moment::default(),
-            since: clock::now(),
         }
     }
 
@@ -82,7 +74,7 @@ impl ControlQueue {
 
     /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> ControlEvent {
-        let Self { commands, queries, lookups, .. } = self;
+        let Self { commands, pending: PendingCommands { queries, lookups, .. }, .. } = self;
         tokio::select! {
             biased;
             Some(Ok(request)) = lookups.join_next() => ControlEvent::LookedUp(request),
@@ -97,24 +89,24 @@ impl ControlQueue {
             return None;
         }
         self.due = now + TURN;
-        if let Some(Ok(request)) = self.lookups.try_join_next() {
+        if let Some(Ok(request)) = self.pending.lookups.try_join_next() {
             return Some(ControlEvent::LookedUp(request));
         }
         let commands = self.commands.as_mut();
         let command = commands.and_then(|commands| commands.try_recv().ok());
         command
             .map(ControlEvent::Command)
-            .or_else(|| self.queries.is_due(now).then_some(ControlEvent::Slice))
+            .or_else(|| self.pending.queries.is_due(now).then_some(ControlEvent::Slice))
     }
 
     /// Handles an event, and then runs a slice of the queries: neither delays the other.
     pub(crate) fn on_event(&mut self, event: ControlEvent, mut parts: Parts<'_>) {
         match event {
-            ControlEvent::Command(command) => self.handle_command(command, &mut parts),
+            ControlEvent::Command(command) => self.pending.handle_command(command, &mut parts),
             ControlEvent::LookedUp(request) => parts.issue_value(request),
             ControlEvent::Slice => {}
         }
-        self.queries.run_slice(&parts.view());
+        self.pending.queries.run_slice(&parts.view());
     }
 }
 

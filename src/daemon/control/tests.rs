@@ -65,7 +65,7 @@ async fn command_does_not_wait_for_the_end_of_all_queries() {
     let sender = queue.connect();
     let (replies, _responses): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
     for reply in replies {
-        queue.handle_command(Command::List(Listing::default(), reply), &mut world.parts());
+        queue.pending.handle_command(Command::List(Listing::default(), reply), &mut world.parts());
     }
     let (reply, _response) = oneshot::channel();
     sender.send(Command::Alive(reply)).await.unwrap();

@@ -1,9 +1,10 @@
-//! Deaths of tokens that inventory files list: before a death is acted on, the file's stat is
-//! compared, once for all tokens that die together, so that no re-authentication starts while the
-//! file holds a new value. Only if the stat has changed, the file is read as a whole.
+//! Deaths of token values: before a death is acted on, the value's source is read again, so that no
+//! re-authentication starts while the source holds a new value.
 //!
-//! Each response is passed on after [`DISK_PATIENCE`] at the latest, and occupies its place at the
-//! server until then.
+//! A file or credential is read by itself. Of an inventory file the stat is compared, once for all
+//! tokens that die together; only if it has changed, the file is read as a whole. Each response is
+//! passed on after [`DISK_PATIENCE`] at the latest, and occupies its place at the server until
+//! then.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,12 +12,14 @@ use std::path::PathBuf;
 use tokio::time::sleep;
 
 use super::{Inventories, InventoryEvent};
+use crate::daemon::tasks::Tasks;
 use crate::daemon::tasks::blocking::{REREADS, blocking_among, with_disk_timeout};
 use crate::daemon::tokens::{InventoryId, Tokens};
 use crate::inventory::FileStamp;
 use crate::lifecycle::CheckResult;
+use crate::outcome::Outcome;
 use crate::scheduler::Ticket;
-use crate::settings::InventorySource;
+use crate::settings::{InventorySource, Source};
 use crate::token_file::DISK_PATIENCE;
 
 /// A response that calls a value dead.
@@ -46,24 +49,36 @@ struct Waiting {
 }
 
 impl Inventories {
-    /// Compares the inventory's file before a death is acted on. Returns the death if it can be
-    /// acted on at once; otherwise it is acted on later.
-    pub(crate) fn check_before_death(
+    /// Acts on the result of a check: at once, or if it is a death after the source was read.
+    pub(crate) fn on_check_result(
         &mut self,
-        id: InventoryId,
-        death: Death,
+        ticket: Ticket,
+        result: CheckResult,
         tokens: &mut Tokens,
-    ) -> Option<Death> {
-        if self.file_of(id).is_none() {
-            return Some(death);
+        tasks: &mut Tasks,
+    ) {
+        let is_death = matches!(result.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
+        let is_final = self.is_stopping || result.replaced || !tokens.scheduler.expects(ticket);
+        let Some(entry) = tokens.registry.token(ticket.token).filter(|_| is_death && !is_final)
+        else {
+            return tokens.on_checked(ticket, result);
+        };
+        match (tokens.read_request(ticket.token), entry.inventory()) {
+            // The environment of a process does not change.
+            (Some(request), _) if !matches!(request.source, Source::Env(_)) => {
+                tasks.reread_source(ticket, result, request);
+            }
+            (None, Some(id)) if self.file_of(id).is_some() => {
+                self.death_checks.0.entry(id).or_default().next.push((ticket, result));
+                self.compare(id, tokens);
+            }
+            _ => tokens.on_checked(ticket, result),
         }
-        self.death_checks.0.entry(id).or_default().next.push(death);
-        self.compare(id, tokens);
-        None
     }
 
-    /// Acts on all deaths that wait: the daemon is stopping.
-    pub(crate) fn act_on_all_deaths(&mut self, tokens: &mut Tokens) {
+    /// The daemon stops: acts on all deaths that wait, and on others at once.
+    pub(crate) fn stop(&mut self, tokens: &mut Tokens) {
+        self.is_stopping = true;
         for (_, Waiting { comparing, next, reading }) in std::mem::take(&mut self.death_checks.0) {
             act_on(comparing.into_iter().chain(next), tokens);
             act_on(reading.into_iter().map(|(_, death)| death), tokens);

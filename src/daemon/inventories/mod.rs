@@ -136,6 +136,7 @@ pub(crate) struct Inventories {
     receiver: Receiver<InventoryEvent>,
     tasks: JoinSet<Option<InventoryEvent>>,
     death_checks: DeathChecks,
+    is_stopping: bool,
 }
 
 impl Inventories {
@@ -152,6 +153,7 @@ impl Inventories {
             receiver,
             tasks: JoinSet::new(),
             death_checks: DeathChecks::default(),
+            is_stopping: false,
         }
     }
 

@@ -47,7 +47,7 @@ async fn action_of_a_removed_token_is_cancelled_and_its_place_goes_to_the_next()
     // The server's rate limit allows for another request by now.
     sleep(Duration::from_millis(5)).await;
     daemon.execute_actions();
-    let server = daemon.tokens.registry.server_of("sarus").unwrap();
+    let server = daemon.tokens.servers.id_of("sarus").unwrap();
     assert_eq!(daemon.tasks.actions(), 1, "the other token is checked");
     assert_eq!(daemon.tokens.scheduler.in_flight(server), 1);
 }

@@ -109,7 +109,7 @@ fn frame(view: &View<'_>, rows: Vec<Row>, names: bool) -> Frame {
 fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
     let mut counts = Vec::new();
     for server in &view.settings.servers {
-        let Some(id) = view.tokens.registry.server_of(&server.name) else { continue };
+        let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
         if counts.len() <= id.index() {
             counts.resize_with(id.index() + 1, ServerCounts::default);
         }

@@ -148,7 +148,7 @@ impl MetricsQuery {
         let (tokens, available) = (Gauges::default(), Gauges::default());
         let (lives, shortest) = (Family::<Labels, Lives>::default(), FloatGauges::default());
         for server in &view.settings.servers {
-            let Some(id) = view.tokens.registry.server_of(&server.name) else { continue };
+            let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
             let labels = vec![("server", server.name.clone())];
             let state_counts = view.tokens.scheduler.state_counts_of(id);
             for state in State::ALL {

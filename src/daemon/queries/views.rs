@@ -38,7 +38,7 @@ impl View<'_> {
 
     /// One token, as a row of a list.
     pub(super) fn token(&self, id: TokenId) -> Option<TokenView> {
-        let Tokens { scheduler, registry, .. } = self.tokens;
+        let Tokens { scheduler, registry, servers, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
         let inventory = entry.inventory().and_then(|inventory| self.inventories.get(inventory));
@@ -46,7 +46,7 @@ impl View<'_> {
         let next_check = scheduler.next_check(id);
         Some(TokenView {
             name: entry.name().to_owned(),
-            server: registry.server(entry.config().server).settings.name.clone(),
+            server: servers[entry.config().server].settings.name.clone(),
             inventory: inventory.map(|inventory| inventory.settings.name.clone()),
             state: token.state().as_str().to_owned(),
             remaining_ms: token.expiry().map(|bound| signed(bound, now)),
@@ -84,9 +84,9 @@ impl View<'_> {
     /// The configured servers.
     pub(crate) fn servers(&self) -> Vec<ServerView> {
         let now = clock::now();
-        let Tokens { scheduler, registry, .. } = self.tokens;
-        let servers = self.settings.servers.iter().filter_map(|server| {
-            let id = registry.server_of(&server.name)?;
+        let Tokens { scheduler, servers, .. } = self.tokens;
+        let views = self.settings.servers.iter().filter_map(|server| {
+            let id = servers.id_of(&server.name)?;
             Some(ServerView {
                 name: server.name.clone(),
                 tokens: scheduler.state_counts_of(id).total(),
@@ -95,7 +95,7 @@ impl View<'_> {
                 renews_by: renews_by(scheduler.renews_by(id)),
             })
         });
-        servers.collect()
+        views.collect()
     }
 }
 

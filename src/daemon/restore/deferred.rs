@@ -3,12 +3,16 @@
 //! New values of such tokens are deferred until the inventory's first read has ended and the
 //! persisted check results were read once more, so that these tokens are restored as others are.
 
-use super::restore_lives;
+use std::path::Path;
+
+use super::{restore_lives, warn_of_state};
 use crate::clock;
+use crate::daemon::notices;
 use crate::daemon::tokens::{InventoryId, RestoreStage, TokenBitSet, Tokens};
+use crate::events::{Fields, Journal, Name, Severity};
 use crate::lifecycle::SourceChange;
-use crate::store::LifeBatch;
-use crate::time::Moment;
+use crate::store::{LifeBatch, StoreReport};
+use crate::time::{Moment, whole_millis};
 use crate::token_file::DISK_PATIENCE;
 
 /// How far the reading of check results is.
@@ -55,8 +59,38 @@ impl DeferredRestore {
         }
     }
 
+    /// Handles a report of the database's thread.
+    pub(crate) fn on_report(
+        &mut self,
+        report: StoreReport,
+        state_dir: &Path,
+        tokens: &mut Tokens,
+        log: &mut Journal,
+    ) {
+        match report {
+            StoreReport::Failed { fault, retry_in } => {
+                let error = fault.to_string();
+                let fields = Fields {
+                    error: Some(&error),
+                    retry_in_ms: Some(whole_millis(retry_in)),
+                    ..Fields::default()
+                };
+                let message = "what a restart should know could not be stored";
+                notices::log(log, Name::StoreFailed, Severity::Error, message, fields);
+            }
+            StoreReport::StartedOver(error) => {
+                let message = "the store is damaged and was begun anew";
+                warn_of_state(log, state_dir, message, &error);
+                if let Some(writer) = tokens.recorder.writer() {
+                    writer.restart_compaction();
+                }
+            }
+            StoreReport::LivesLoaded(found) => self.on_lives(found, tokens),
+        }
+    }
+
     /// Check results were read, with the row to continue at; `None`: all were read.
-    pub(crate) fn on_lives(&mut self, found: Option<(i64, LifeBatch)>, tokens: &mut Tokens) {
+    fn on_lives(&mut self, found: Option<(i64, LifeBatch)>, tokens: &mut Tokens) {
         if let (Some((row, part)), Some(writer)) = (found, tokens.recorder.shared_writer()) {
             writer.load_lives(Some(row));
             part.lives(|recalled| {

@@ -103,10 +103,10 @@ impl<'a> Restore<'a> {
             })
         });
         self.read(log, |store, _| {
-            let Tokens { registry, scheduler, .. } = tokens;
-            let server = |name: &str| registry.server_of(name);
+            let Tokens { servers, scheduler, .. } = tokens;
+            let server = |name: &str| servers.id_of(name);
             store.renewal_methods(
-                |name| Some(registry.server(server(name)?).settings.url.to_string()),
+                |name| Some(servers[server(name)?].settings.url.to_string()),
                 |name, renewing| {
                     if let Some(id) = server(name) {
                         let method = if renewing { Method::Renew } else { Method::Query };
@@ -167,8 +167,8 @@ fn restore_reauth_failures(
     count: &Counter,
     (now, wall): (Moment, Timestamp),
 ) {
-    let Some(id) = tokens.registry.reauth_of(name) else { return };
-    let Some(reauth) = tokens.registry.reauth(id) else { return };
+    let Some(id) = tokens.reauths.id_of(name) else { return };
+    let Some(reauth) = tokens.reauths.get(id) else { return };
     let Some(window_end) = window_end(count, reauth.policy.window, now, wall) else {
         return;
     };
@@ -180,12 +180,7 @@ fn restore_reauth_failures(
 }
 
 /// Warns that persisted state cannot be used.
-pub(crate) fn warn_of_state(
-    log: &mut Journal,
-    state_dir: &Path,
-    message: &str,
-    error: &StoreFault,
-) {
+fn warn_of_state(log: &mut Journal, state_dir: &Path, message: &str, error: &StoreFault) {
     let (error, path) = (error.to_string(), state_dir.display().to_string());
     let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
     notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);

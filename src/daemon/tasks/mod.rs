@@ -74,9 +74,9 @@ impl Tasks {
         action: Action,
         tokens: &mut Tokens,
     ) -> Option<()> {
-        let Tokens { registry, recorder, watcher, .. } = tokens;
+        let Tokens { registry, servers, recorder, watcher, .. } = tokens;
         let entry = registry.token(ticket.token)?;
-        let server = registry.server(entry.config().server);
+        let server = &servers[entry.config().server];
         let client = server.client.clone();
         match action {
             Action::Check { method, slot, timeout, connection } => {

@@ -126,7 +126,7 @@ impl Tokens {
     fn log_replaced(&mut self, id: TokenId, log: &mut Journal) {
         let Some(by) = self.file_retries.replaced.remove(&id) else { return };
         let Some(entry) = self.registry.token(id) else { return };
-        let names = self.registry.names_of(entry);
+        let names = self.names_of(entry);
         notices::token(log, clock::now(), &names, &Notice::Replaced(by));
     }
 
@@ -167,6 +167,7 @@ impl Tokens {
         let factor = 1 << failures.min(MAX_DOUBLINGS);
         let pause = schedule.retry_initial.saturating_mul(factor).min(schedule.retry_max);
         let now = clock::now();
+        let server = &self.servers[spec.server].settings.name;
         let retry = self.file_retries.schedule(id, now + pause);
         retry.failures = failures.saturating_add(1);
         let error = error.to_string();
@@ -175,10 +176,12 @@ impl Tokens {
         }
         let path = entry.file().map(|path| path.display().to_string());
         let fields = Fields {
+            token: Some(entry.name()),
+            server: Some(server),
             error: Some(&error),
             path: path.as_deref(),
             retry_in_ms: Some(whole_millis(pause)),
-            ..self.registry.names_of(entry)
+            ..Fields::default()
         };
         let message = "the new value cannot be written to the token's file; it is kept in \
                        `state_dir`, survives a restart, and the write is retried";

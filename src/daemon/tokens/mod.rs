@@ -6,15 +6,14 @@
 mod config_diff;
 mod config_table;
 mod deferred;
-mod entry;
 mod file_retries;
 mod inventory_counts;
+mod named_table;
 mod persistence;
 mod record;
 mod registry;
 mod results;
 mod server_client;
-mod servers;
 mod source_changes;
 mod source_read;
 mod token_bit_set;
@@ -27,15 +26,14 @@ use std::time::Duration;
 pub(crate) use self::config_diff::ConfigDiff;
 pub(crate) use self::config_table::{InventoryId, TokenConfig, TokenOrigin};
 pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
-pub(crate) use self::entry::TokenEntry;
 pub(crate) use self::file_retries::{FileRetries, FileWrite};
 pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
+pub(crate) use self::named_table::{NamedTable, ServerHandle};
 pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
-pub(crate) use self::registry::TokenRegistry;
+pub(crate) use self::registry::{TokenEntry, TokenRegistry};
 pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
 pub(crate) use self::server_client::{ServerClient, ServerClients, error_text};
-pub(crate) use self::servers::ServerHandle;
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
@@ -56,6 +54,8 @@ use crate::token_file::Watcher;
 pub(crate) struct Tokens {
     pub(crate) scheduler: Scheduler,
     pub(crate) registry: TokenRegistry,
+    pub(crate) servers: NamedTable<ServerHandle>,
+    pub(crate) reauths: NamedTable<Arc<Reauth>>,
     /// Actions and notices of the scheduler that the main loop has not executed yet.
     pub(crate) actions: Vec<SchedulerOutput>,
     /// Sources that are to be read; those of one list by one task.
@@ -74,6 +74,8 @@ impl Tokens {
         Self {
             scheduler: Scheduler::new(max_hooks, seed),
             registry: TokenRegistry::default(),
+            servers: NamedTable::default(),
+            reauths: NamedTable::default(),
             actions: Vec::new(),
             reads: Vec::new(),
             recorder: StateRecorder::new(keep_removed),
@@ -190,10 +192,10 @@ impl Tokens {
         origin: TokenOrigin,
         policies: &mut Vec<Arc<Policy>>,
     ) -> Option<(TokenConfig, TokenSpec)> {
-        let server = self.registry.server_of(&upkeep.server)?;
-        let method = upkeep.reauth.as_deref().and_then(|name| self.registry.reauth_of(name));
-        let reauth = method.and_then(|method| self.registry.reauth(method)).cloned();
-        let settings = &self.registry.server(server).settings;
+        let server = self.servers.id_of(&upkeep.server)?;
+        let method = upkeep.reauth.as_deref().and_then(|name| self.reauths.id_of(name));
+        let reauth = method.and_then(|method| self.reauths.get(method)).cloned();
+        let settings = &self.servers[server].settings;
         let policy = policy(upkeep, settings, reauth.as_deref(), policies);
         let revoke_on_shutdown = upkeep.revoke_on_shutdown;
         let spec = TokenSpec { server, policy, reauth: method };
@@ -214,9 +216,9 @@ impl Tokens {
             ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // A server at another address is another server: nothing is known of it yet.
         let same = self
-            .registry
-            .server_of(&server.name)
-            .filter(|id| self.registry.server(*id).settings.url == server.url);
+            .servers
+            .id_of(&server.name)
+            .filter(|id| self.servers[*id].settings.url == server.url);
         let id = match same {
             Some(id) => {
                 self.scheduler.set_limits(id, limits);
@@ -235,7 +237,7 @@ impl Tokens {
         client: ServerClient,
         log: &mut Journal,
     ) {
-        let had_none = self.registry.find_server(id).is_some_and(|old| !old.client.is_built());
+        let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
         let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
         // If its circuit breaker is open, the first conclusive response is logged.
         if recovers {
@@ -244,19 +246,25 @@ impl Tokens {
             let message = format!("{name}: requests can be sent now");
             notices::log(log, Name::ServerRecovered, Severity::Info, &message, fields);
         }
-        self.registry.put_server(id, ServerHandle { settings, client });
+        self.servers.put(id, ServerHandle { settings, client });
     }
 
     /// Removes a server that no token uses. Requests in flight own what they need.
     pub(crate) fn remove_server(&mut self, id: ServerId) {
         self.scheduler.remove_server(id);
-        self.registry.remove_server(id);
+        self.servers.remove(id);
+    }
+
+    /// The name of a token and of its server, as fields of an event.
+    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
+        let server = &self.servers[entry.config().server].settings.name;
+        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
     }
 
     /// Whether a server has a client and is not known to be unavailable.
     pub(crate) fn is_available(&self, id: ServerId) -> bool {
         self.scheduler.is_available(id)
-            && self.registry.find_server(id).is_some_and(|server| server.client.is_built())
+            && self.servers.get(id).is_some_and(|server| server.client.is_built())
     }
 
     /// Adds a `[reauth]` method, or replaces its settings.
@@ -269,21 +277,21 @@ impl Tokens {
             max_failures: reauth.max_failures_all,
             window: reauth.policy.window,
         };
-        let id = match self.registry.reauth_of(&reauth.name) {
-            Some(id) if self.registry.reauth(id).is_some_and(|known| **known == *reauth) => return,
+        let id = match self.reauths.id_of(&reauth.name) {
+            Some(id) if self.reauths.get(id).is_some_and(|known| **known == *reauth) => return,
             Some(id) => {
                 self.scheduler.set_reauth(id, spec);
                 id
             }
             None => self.scheduler.add_reauth(spec),
         };
-        self.registry.put_reauth(id, reauth.clone());
+        self.reauths.put(id, Arc::new(reauth.clone()));
     }
 
     /// Removes a `[reauth]` method that no token uses.
     pub(crate) fn remove_reauth(&mut self, id: ReauthId) {
         self.scheduler.remove_reauth(id);
-        self.registry.remove_reauth(id);
+        self.reauths.remove(id);
     }
 }
 

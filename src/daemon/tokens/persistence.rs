@@ -55,7 +55,7 @@ impl Tokens {
         match token.persisted_life() {
             Some((slot, resumed)) => {
                 let Some(value) = entry.value(slot) else { return false };
-                let url = self.registry.server(entry.config().server).settings.url.as_str();
+                let url = self.servers[entry.config().server].settings.url.as_str();
                 writer.persist_life(entry.name(), url, value, &life(&resumed));
             }
             None => writer.delete_life(entry.name()),
@@ -131,7 +131,7 @@ impl Tokens {
     }
 
     fn persist_failures(&self, id: ReauthId) {
-        if let Some(reauth) = self.registry.reauth(id)
+        if let Some(reauth) = self.reauths.get(id)
             && let Some(ReauthFailures { window_end, count }) = self.scheduler.reauth_failures(id)
         {
             self.recorder.keep_count(CounterKey::Reauth(reauth.name.clone()), window_end, count, 0);
@@ -189,7 +189,7 @@ impl Tokens {
     ) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let Some(value) = entry.value(self.scheduler.spare_slot(id)) else { return false };
-        let url = self.registry.server(entry.config().server).settings.url.as_str();
+        let url = self.servers[entry.config().server].settings.url.as_str();
         let Some(life) = recalled.life_of(url, value) else { return false };
         self.scheduler.restore(id, resumed(&life), now, &mut self.actions);
         !life.this_boot

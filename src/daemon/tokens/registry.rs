@@ -1,24 +1,24 @@
-//! Registry of all tokens and servers: names, values and configurations behind the scheduler's
-//! numbers.
+//! Registry of all tokens: names, values and configurations behind the scheduler's numbers.
 //!
 //! Owns the only copies of names and token values in the daemon, in an arena. It decides nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::config_table::{ConfigTable, InventoryId, TokenConfig};
-use super::entry::TokenEntry;
-use super::record::{ColdFields, TokenRecord};
-use super::servers::Servers;
+use super::config_table::{ConfigTable, InventoryId, TokenConfig, TokenOrigin};
+use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
 use crate::arena::{Arena, Handle};
-use crate::events::Fields;
+use crate::lifecycle::Slot;
 use crate::scheduler::TokenId;
+use crate::secret::ValueRef;
+use crate::settings::{ReauthMethod, Source};
 
-/// All tokens, servers and `[reauth]` methods, by number and by name.
+/// All tokens, by number and by name.
 #[derive(Debug, Default)]
 pub(crate) struct TokenRegistry {
     pub(super) arena: Arena,
@@ -31,7 +31,6 @@ pub(crate) struct TokenRegistry {
     /// may be outdated.
     pub(super) owners: Option<HashMap<u64, TokenId>>,
     pub(super) configs: ConfigTable,
-    pub(super) servers: Servers,
 }
 
 impl TokenRegistry {
@@ -109,12 +108,6 @@ impl TokenRegistry {
         id.index() < self.rows.len()
     }
 
-    /// The name of a token and of its server, as fields of an event.
-    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
-        let server = &self.server(entry.config().server).settings.name;
-        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
-    }
-
     /// Whether this inventory lists the token.
     pub(crate) fn is_listed_by(&self, token: TokenId, inventory: InventoryId) -> bool {
         self.token(token).is_some_and(|entry| entry.inventory() == Some(inventory))
@@ -138,6 +131,94 @@ impl TokenRegistry {
     pub(super) fn text(&self, handle: &Handle) -> &str {
         // Only text is put in.
         str::from_utf8(self.arena.get(handle)).unwrap_or_default()
+    }
+}
+
+/// One token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenEntry<'a> {
+    registry: &'a TokenRegistry,
+    id: TokenId,
+    row: &'a TokenRecord,
+}
+
+impl<'a> TokenEntry<'a> {
+    pub(crate) fn name(self) -> &'a str {
+        self.registry.text(&self.row.name)
+    }
+
+    pub(crate) fn config(self) -> &'a Arc<TokenConfig> {
+        self.registry.configs.of(self.id, self.row.config)
+    }
+
+    /// The token's line in its inventory; 0 for none.
+    pub(crate) fn line(self) -> u32 {
+        self.row.line
+    }
+
+    pub(crate) fn value(self, slot: Slot) -> Option<ValueRef<'a>> {
+        let first = self.row.value.as_ref()?;
+        if slot == self.row.first_slot() {
+            return Some(self.of(first));
+        }
+        Some(self.of(self.more()?.second.as_ref()?))
+    }
+
+    /// The value that the source held when it was last read.
+    pub(crate) fn in_source(self) -> Option<ValueRef<'a>> {
+        Some(self.of(match self.row.in_source() {
+            SourceMatch::Nothing => return None,
+            SourceMatch::First => self.row.value.as_ref()?,
+            SourceMatch::Second => self.more()?.second.as_ref()?,
+            SourceMatch::Other => self.more()?.in_source.as_ref()?,
+        }))
+    }
+
+    /// Changes when reads of the source that began before are outdated.
+    pub(crate) fn epoch(self) -> u8 {
+        self.row.epoch
+    }
+
+    /// What the server said of a dead value, for the re-auth command.
+    pub(crate) fn death_reason(self) -> Option<&'a DeathReason> {
+        self.more()?.death_reason.as_deref()
+    }
+
+    /// Whether the `[reauth]` method is a command.
+    pub(crate) fn has_hook(self) -> bool {
+        let method = self.config().reauth.as_ref().map(|reauth| &reauth.method);
+        matches!(method, Some(ReauthMethod::Command(_)))
+    }
+
+    /// The file of the value, if its source is a file.
+    pub(crate) fn file(self) -> Option<PathBuf> {
+        match &self.config().origin {
+            TokenOrigin::Own(Source::File(path)) => Some(path.clone()),
+            TokenOrigin::File(_, folder) => Some(folder.join(self.name())),
+            TokenOrigin::Own(Source::Credential(_) | Source::Env(_)) | TokenOrigin::Line(_) => None,
+        }
+    }
+
+    /// The source of this value alone; `None` for a line of an inventory.
+    pub(crate) fn source(self) -> Option<Source> {
+        match &self.config().origin {
+            TokenOrigin::Own(source) => Some(source.clone()),
+            TokenOrigin::File(..) => self.file().map(Source::File),
+            TokenOrigin::Line(_) => None,
+        }
+    }
+
+    /// The inventory that lists the token.
+    pub(crate) fn inventory(self) -> Option<InventoryId> {
+        self.config().origin.inventory()
+    }
+
+    fn more(self) -> Option<&'a ColdFields> {
+        if self.row.has_more() { self.registry.more.get(&self.id) } else { None }
+    }
+
+    fn of(self, handle: &Handle) -> ValueRef<'a> {
+        ValueRef::again(self.registry.text(handle))
     }
 }
 

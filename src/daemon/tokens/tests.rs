@@ -130,7 +130,7 @@ async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
 async fn action_that_has_not_started_is_cancelled_when_its_token_is_replaced() {
     let mut world = World::new();
     let before = world.add("quotes");
-    let old = world.tokens.registry.server_of("sarus").unwrap();
+    let old = world.tokens.servers.id_of("sarus").unwrap();
     let (config, spec) = world.config("quotes", "other");
     let new = spec.server;
     assert!(world.tokens.replace(before.token, &config, &spec));
