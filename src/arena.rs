@@ -1,52 +1,51 @@
-//! Byte strings by the million: in chunks that never move, each behind a handle of 32 bits.
+//! Arena for millions of byte strings, in chunks that never move. Each string has a 32-bit handle.
 //!
-//! A string is written once and never copied within, so nothing of it is left behind but what
-//! was freed, and that is cleared at once; the rest is cleared when the arena is dropped. A
-//! freed place serves a later string of the same size. What the strings are is no matter here.
+//! A string is written once and never copied within the arena, so no copy of a secret is left
+//! behind. Freed strings are cleared at once, the others when the arena is dropped. The space of a
+//! freed string is reused for one of the same size.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// What handles count in, in bytes: 32 bits then reach 8 GiB, and half a unit is lost on
-/// average for each string.
+/// The unit of handles, in bytes: 32 bits reach 8 GiB, and half a unit per string is wasted on
+/// average.
 const UNIT: usize = 2;
 
-/// The units of a chunk: 256 KiB, of which the system hands out only the pages that are used,
-/// and which the longest string leaves at most an eighth of unused.
+/// Units per chunk: 256 KiB. The system allocates only the pages that are written, and the longest
+/// string wastes at most an eighth of a chunk.
 const CHUNK: usize = 1 << 17;
 
-/// The least units of a place: when it is free, it holds the number of the next free one.
+/// The smallest space in units: a free one contains the number of the next free one.
 const LEAST: usize = size_of::<u32>() / UNIT;
 
-/// A length below this takes one byte before the string, any other two.
+/// A shorter length takes one byte before the string, any other two.
 const SHORT: usize = 0x80;
 
 /// The longest string, in bytes.
 pub(crate) const LONGEST: usize = 0x7fff;
 
-/// Where a string is kept. It is neither copied nor made anew, so that what was freed cannot be
-/// asked for.
+/// Handle of a string. Not `Copy` or `Clone`, so that a freed string cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Handle(NonZeroU32);
 
-/// A store of byte strings.
+/// Storage of byte strings.
 #[derive(Default)]
 pub(crate) struct Arena {
     chunks: Vec<Zeroizing<Box<[u8]>>>,
-    /// Units of the last chunk that are taken.
+    /// Used units of the last chunk.
     taken: usize,
-    /// The first free place of each size, in units; 0 for none.
+    /// The first free space of each size, in units; 0 for none.
     free: Vec<u32>,
 }
 
 impl Arena {
-    /// Keeps a copy of `text`.
+    /// Stores a copy of `text`.
     ///
     /// # Panics
     ///
-    /// When `text` is longer than [`LONGEST`], or 8 GiB are full.
+    /// If `text` is longer than [`LONGEST`], or 8 GiB are full.
     pub(crate) fn put(&mut self, text: &[u8]) -> Handle {
         assert!(text.len() <= LONGEST, "a string of {} bytes", text.len());
         let head = head_of(text.len());
@@ -63,7 +62,7 @@ impl Arena {
         handle
     }
 
-    /// The string behind a handle of this arena.
+    /// The string of a handle of this arena.
     pub(crate) fn get(&self, handle: &Handle) -> &[u8] {
         let (chunk, from) = position(handle.0.get());
         let place = &self.chunks[chunk][from..];
@@ -76,8 +75,8 @@ impl Arena {
         &place[head..head + len]
     }
 
-    /// Clears a string; its place is free.
-    #[expect(clippy::needless_pass_by_value, reason = "whoever gives it back has it no more")]
+    /// Clears a string and frees its space.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller must not use a freed handle")]
     pub(crate) fn free(&mut self, handle: Handle) {
         let len = self.get(&handle).len();
         let size = units(head_of(len) + len);
@@ -90,7 +89,7 @@ impl Arena {
         place[..size_of::<u32>()].copy_from_slice(&next.to_le_bytes());
     }
 
-    /// Whether these bytes stand anywhere, in use or not.
+    /// Whether the bytes occur anywhere, in used or free space.
     #[cfg(test)]
     pub(crate) fn holds(&self, text: &[u8]) -> bool {
         self.chunks.iter().any(|chunk| memchr::memmem::find(chunk, text).is_some())
@@ -106,7 +105,7 @@ impl Arena {
 
     fn grow(&mut self, size: usize) -> Handle {
         if self.chunks.is_empty() || self.taken + size > CHUNK {
-            // No string is at 0, where a handle would be none.
+            // No string is at unit 0, so that a handle is never zero.
             self.taken = usize::from(self.chunks.is_empty());
             self.chunks.push(Zeroizing::new(vec![0; CHUNK * UNIT].into_boxed_slice()));
         }
@@ -128,17 +127,17 @@ impl fmt::Debug for Arena {
     }
 }
 
-/// How many bytes stand before a string of this length.
+/// Bytes of the length before a string.
 const fn head_of(len: usize) -> usize {
     if len < SHORT { 1 } else { 2 }
 }
 
-/// How many units so many bytes take up.
+/// Units of a number of bytes.
 fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT).max(LEAST)
 }
 
-/// The chunk that a unit is in, and its first byte there.
+/// The chunk of a unit, and the first byte in it.
 const fn position(unit: u32) -> (usize, usize) {
     (unit as usize / CHUNK, unit as usize % CHUNK * UNIT)
 }
@@ -154,20 +153,19 @@ mod tests {
 
     use super::*;
 
-    /// What can be done with an arena.
+    /// An operation on an arena.
     #[derive(Debug, Clone)]
-    enum Deed {
+    enum Operation {
         Put(Vec<u8>),
-        /// Of those that are kept, the one with this number, modulo their count.
+        /// Frees the stored string with this number, modulo their count.
         Free(usize),
     }
 
-    fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    fn operations() -> impl Strategy<Value = Vec<Operation>> {
         let length = prop_oneof![8 => 0_usize..60, 2 => 120_usize..140, 1 => 0..=LONGEST];
         let text = length.prop_flat_map(|length| prop::collection::vec(1_u8.., length));
-        let deed =
-            prop_oneof![3 => text.prop_map(Deed::Put), 2 => any::<usize>().prop_map(Deed::Free)];
-        prop::collection::vec(deed, 0..200)
+        let operation = prop_oneof![3 => text.prop_map(Operation::Put), 2 => any::<usize>().prop_map(Operation::Free)];
+        prop::collection::vec(operation, 0..200)
     }
 
     fn bytes(arena: &Arena) -> impl Iterator<Item = u8> {
@@ -176,21 +174,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_string_stays_as_it_was_put_where_it_was_put(deeds in deeds()) {
+        fn every_string_stays_as_it_was_put_where_it_was_put(operations in operations()) {
             let mut arena = Arena::default();
             let mut kept: Vec<(Handle, Vec<u8>, *const u8)> = Vec::new();
-            for deed in deeds {
-                match deed {
-                    Deed::Put(text) => {
+            for operation in operations {
+                match operation {
+                    Operation::Put(text) => {
                         let handle = arena.put(&text);
                         let place = arena.get(&handle).as_ptr();
                         kept.push((handle, text, place));
                     }
-                    Deed::Free(which) if !kept.is_empty() => {
+                    Operation::Free(which) if !kept.is_empty() => {
                         let (handle, ..) = kept.swap_remove(which % kept.len());
                         arena.free(handle);
                     }
-                    Deed::Free(_) => {}
+                    Operation::Free(_) => {}
                 }
                 for (handle, text, place) in &kept {
                     prop_assert_eq!(arena.get(handle), &text[..]);

@@ -1,16 +1,17 @@
 //! tokenkeep keeps session tokens alive.
 //!
-//! The library behind the `tokenkeep` binary, and its map. Dependencies point down only:
+//! The library of the `tokenkeep` binary. Its map; a module uses only modules below it or to the
+//! right of it:
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
 //!             │           ├─ api · hook · inventory · token_file · store · systemd · clock · arena
 //!             │           └─ events
 //!             └─ settings
-//! simulator (the API's double: tests, `demo`)
+//! simulator (simulates the API for tests and `demo`)
 //! ```
 //!
-//! [`time`], [`outcome`] and [`secret`] are the words that all of them share.
+//! All of them share the types of [`time`], [`outcome`] and [`secret`].
 
 pub mod api;
 mod arena;
@@ -19,6 +20,10 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod events;
+mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hook;
 pub mod inventory;
 pub mod lifecycle;

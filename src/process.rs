@@ -13,6 +13,8 @@ use rustix::process::{
     set_dumpable_behavior, setrlimit, waitpid,
 };
 
+use crate::systemd;
+
 /// The exit status for an internal error (sysexits).
 const INTERNAL: i32 = 70;
 
@@ -96,7 +98,7 @@ fn exit_where_no_thread_can_be_created() {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
         if text.contains("thread") && (text.contains("spawn") || text.contains("WouldBlock")) {
-            let remedy = NO_THREAD;
+            let remedy = no_thread();
             eprintln!("tokenkeep: starting a thread: {text}; {remedy}");
             std::process::exit(INTERNAL);
         }
@@ -105,8 +107,20 @@ fn exit_where_no_thread_can_be_created() {
 }
 
 /// What to do where no thread can be created.
-pub const NO_THREAD: &str = "raise `TasksMax=` and `LimitNPROC=` of the unit, or the container's \
-                             limit of processes";
+pub fn no_thread() -> &'static str {
+    systemd::advice(
+        "raise `TasksMax=` and `LimitNPROC=` of the unit",
+        "raise `ulimit -u` or the container's limit of processes (`TasksMax=` in a systemd unit)",
+    )
+}
+
+/// How the limit of descriptors is raised.
+pub fn raise_descriptors() -> &'static str {
+    systemd::advice(
+        "raise `LimitNOFILE=` of the unit",
+        "raise `ulimit -n` (`LimitNOFILE=` in a systemd unit)",
+    )
+}
 
 /// Whether `error` says that there is no free descriptor, in the process or in the system.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
@@ -122,10 +136,10 @@ pub fn has_no_free_descriptor() -> bool {
 
 /// The sentence for a request that found no free descriptor.
 pub fn out_of_descriptors() -> String {
-    let limit = descriptor_limit();
+    let (limit, raise) = (descriptor_limit(), raise_descriptors());
     format!(
-        "tokenkeep has no free file descriptor (its limit is {limit}), so nothing was sent: raise \
-         `LimitNOFILE=` of the unit, or lower `max_in_flight`"
+        "tokenkeep has no free file descriptor (its limit is {limit}), so nothing was sent: \
+         {raise}, or lower `max_in_flight`"
     )
 }
 
@@ -133,16 +147,16 @@ pub fn out_of_descriptors() -> String {
 pub fn lacking(error: &io::Error) -> Option<String> {
     use rustix::io::Errno;
     if is_out_of_descriptors(error) {
-        let limit = descriptor_limit();
+        let (limit, raise) = (descriptor_limit(), raise_descriptors());
         return Some(format!(
             "tokenkeep has no free file descriptor to start the re-auth command (its limit is \
-             {limit}): raise `LimitNOFILE=` of the unit, or lower `max_in_flight`"
+             {limit}): {raise}, or lower `max_in_flight`"
         ));
     }
     let codes = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
     let is_lacking = error.raw_os_error().is_some_and(|code| codes.contains(&code));
     is_lacking.then(|| {
-        format!("no process can be started for the re-auth command ({error}); {NO_THREAD}")
+        format!("no process can be started for the re-auth command ({error}); {}", no_thread())
     })
 }
 

@@ -119,6 +119,32 @@ pub fn stdout_is_journal(journal_stream: Option<&str>) -> bool {
     fstat(io::stdout()).is_ok_and(|stdout| named == (stdout.st_dev, stdout.st_ino))
 }
 
+/// Whether systemd runs this process as a service, so that advice about "the unit" is of use.
+///
+/// `$INVOCATION_ID` alone does not prove that: a terminal of a desktop passes on its own. Such a
+/// process is in the control group of a scope.
+pub fn is_service() -> bool {
+    static IS_SERVICE: OnceLock<bool> = OnceLock::new();
+    *IS_SERVICE.get_or_init(|| {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        std::env::var_os("INVOCATION_ID").is_some() && !is_in_scope(&groups)
+    })
+}
+
+/// Whether a process with these lines in `/proc/PID/cgroup` belongs to a scope: a login session,
+/// or a program that a desktop has started.
+fn is_in_scope(groups: &str) -> bool {
+    groups.lines().any(|line| {
+        let is_systemd = line.starts_with("0::") || line.contains(":name=systemd:");
+        is_systemd && line.rsplit_once('.').is_some_and(|(_, kind)| kind == "scope")
+    })
+}
+
+/// `remedy` if a unit of systemd can follow it; `otherwise` for other processes.
+pub(crate) fn advice<'a>(remedy: &'a str, otherwise: &'a str) -> &'a str {
+    if is_service() { remedy } else { otherwise }
+}
+
 /// The parts of `DEVICE:INODE`, both decimal.
 fn device_and_inode(text: &str) -> Option<(u64, u64)> {
     let (device, inode) = text.split_once(':')?;
@@ -190,6 +216,21 @@ mod tests {
         let (device, inode) = (stdout.st_dev, stdout.st_ino);
         assert!(stdout_is_journal(Some(&format!("{device}:{inode}"))));
         assert!(!stdout_is_journal(Some(&format!("{device}:{}", inode + 1))));
+    }
+
+    #[test]
+    fn process_of_a_login_session_or_a_desktop_is_in_a_scope() {
+        for (groups, expected) in [
+            ("0::/system.slice/tokenkeep.service\n", false),
+            ("0::/user.slice/user-1000.slice/session-2.scope\n", true),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/vte-1.scope\n", true),
+            ("4:memory:/a.scope\n1:name=systemd:/system.slice/tokenkeep.service\n", false),
+            ("1:name=systemd:/user.slice/session-2.scope\n0::/\n", true),
+            ("0::/\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_in_scope(groups), expected, "{groups}");
+        }
     }
 
     #[test]

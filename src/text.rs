@@ -1,7 +1,11 @@
-//! Text for people: durations, and escapes for what a terminal would not show as it is.
+//! Text for people: durations, counts, colours, and escapes for characters that a terminal would
+//! not show as they are. Each form exists once.
 
 use std::borrow::Cow;
 use std::str;
+use std::time::Duration;
+
+use crate::time::whole_millis;
 
 /// `text` for one line of a terminal or a log, with escapes such as `\u{202e}` for characters that
 /// are invisible, end the line, steer the terminal, or reorder what is read.
@@ -64,6 +68,11 @@ fn is_printable(c: char) -> bool {
     text.escape_debug().nth(1) == Some(c)
 }
 
+/// [`span`] of a duration.
+pub(crate) fn words(duration: Duration) -> String {
+    span(whole_millis(duration))
+}
+
 /// A duration in milliseconds, in its two largest units: `29 min 55 s`, `2 d 4 h`, `850 ms`.
 /// Rounded down.
 pub(crate) fn span(millis: u64) -> String {
@@ -90,6 +99,45 @@ pub(crate) fn span(millis: u64) -> String {
         }
     }
     parts.join(" ")
+}
+
+/// The lines of `text` that are not blank, trimmed and joined with "; ".
+pub(crate) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// How many tokens are in which state, in one line; states without tokens are left out.
+pub(crate) fn token_counts(counts: &[(usize, &str)]) -> String {
+    let total = match counts.iter().map(|(count, _)| count).sum() {
+        0 => return "no tokens".to_owned(),
+        1 => "1 token".to_owned(),
+        total => format!("{} tokens", grouped(total)),
+    };
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> =
+        counts.map(|(count, state)| format!("{} {state}", grouped(*count))).collect();
+    format!("{total}: {}", counts.join(", "))
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Whether a terminal may be written to in colours: it knows them, and `NO_COLOR` is unset or
+/// empty (<https://no-color.org>).
+pub(crate) fn colours_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 #[cfg(test)]
@@ -174,6 +222,29 @@ mod tests {
     fn only_a_text_of_several_lines_keeps_its_line_breaks() {
         assert_eq!(printable("a\nb\r\u{202e}\u{1b}[2J"), "a\\nb\\r\\u{202e}\\u{1b}[2J");
         assert_eq!(printable_lines("a\nb\r"), "a\nb\\r");
+    }
+
+    #[test]
+    fn several_lines_become_one() {
+        let text = "a.toml:1:2: there is no key `b`\n    did you mean `c`?\n\n1 fault";
+        assert_eq!(one_line(text), "a.toml:1:2: there is no key `b`; did you mean `c`?; 1 fault");
+        assert_eq!(one_line("one"), "one");
+    }
+
+    #[test]
+    fn token_counts_leave_out_states_without_tokens() {
+        let counts = |counts| token_counts(counts);
+        assert_eq!(
+            counts(&[(1_020, "alive"), (3, "retrying"), (0, "missing"), (1, "expired")]),
+            "1,024 tokens: 1,020 alive, 3 retrying, 1 expired"
+        );
+        assert_eq!(counts(&[(0, "alive"), (1, "missing")]), "1 token: 1 missing");
+        assert_eq!(counts(&[(0, "alive")]), "no tokens");
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
     }
 
     #[test]

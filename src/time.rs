@@ -1,22 +1,21 @@
-//! Points in time as values: the core is handed `now`, it never asks for it.
+//! Moments on the daemon's clock. The pure cores take `now` as an argument and never read a clock.
 
 use std::fmt;
 use std::time::Duration;
 
 /// A point on the daemon's clock, in whole milliseconds since an arbitrary origin.
 ///
-/// The clock behind it never goes back and goes on while the machine sleeps
-/// (`CLOCK_BOOTTIME`). Arithmetic saturates: a point too far to be represented is
-/// as good as never.
+/// The clock never goes back and continues while the machine sleeps (`CLOCK_BOOTTIME`). Arithmetic
+/// saturates: an unrepresentable moment is the same as never.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tokenkeep::time::Moment;
 ///
 /// let sent = Moment::from_millis(1_000);
-/// let bound = sent + Duration::from_secs(30);
-/// assert_eq!(bound.since(sent), Duration::from_secs(30));
-/// assert_eq!(sent.since(bound), Duration::ZERO);
+/// let expiry = sent + Duration::from_secs(30);
+/// assert_eq!(expiry.since(sent), Duration::from_secs(30));
+/// assert_eq!(sent.since(expiry), Duration::ZERO);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(u64);
@@ -35,7 +34,7 @@ impl Moment {
         self.0
     }
 
-    /// The time that passed from `earlier` to `self`; zero if `earlier` is the later one.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

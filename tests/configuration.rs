@@ -350,6 +350,18 @@ fn keys_that_lack_or_contradict_each_other_are_refused() {
             &["`client_cert_file` without `client_key_file`"],
         ),
         (
+            "[server.s]\nurl = \"https://h\"\nclient_cert_credential = \"c\"",
+            "3:1",
+            Missing,
+            &["`client_cert_credential` without `client_key_file`", "or `client_key_credential`"],
+        ),
+        (
+            "[server.s]\nurl = \"https://h\"\nclient_cert_file = \"/c\"\nclient_key_file = \"/k\"\nclient_key_credential = \"k\"",
+            "5:1",
+            Conflict,
+            &["`client_key_file` and `client_key_credential`"],
+        ),
+        (
             "[server.s]\nurl = \"https://h\"\nproxy_credential = \"p\"",
             "3:1",
             Missing,
@@ -1092,7 +1104,7 @@ fn what_is_printed_loads_to_the_same_settings() {
         proxy = "http://proxy:3128"
         proxy_credentials_file = "/proxy credentials"
         client_cert_file = "/client.pem"
-        client_key_file = "/client.key"
+        client_key_credential = "client-key"
         renewal = "query"
         [reauth.r]
         command = ["/x", "with \"quotes\"", "and\nlines", ""]

@@ -1,6 +1,9 @@
 //! Re-auth commands as processes: what they are given, what is taken from them, and that
 //! nothing of them stays behind.
 
+#[path = "doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 #[path = "hooks/examples.rs"]
 mod examples;
 

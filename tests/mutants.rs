@@ -54,14 +54,14 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the backoff ignores the bound",
-        file: "src/lifecycle/check_timing.rs",
+        file: "src/lifecycle/backoff.rs",
         text: "let limit = reading.and_then(|reading| max_retry_pause(reading, now)).unwrap_or(Duration::MAX);",
         becomes: "let _ = (reading, now);\n    let limit = Duration::MAX;",
         caught_by: &[SURVIVAL],
     },
     Mutant {
         name: "a pause may take a third of any time that is left",
-        file: "src/lifecycle/check_timing.rs",
+        file: "src/lifecycle/backoff.rs",
         text: "(left / 3).min(share)",
         becomes: "(left / 3).max(share.min(left / 3))",
         caught_by: &[SURVIVAL],
@@ -133,7 +133,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "requests are not paced",
-        file: "src/scheduler/server_gate.rs",
+        file: "src/scheduler/rate_limiter.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ";",
         caught_by: &[LIMITS],
@@ -176,7 +176,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a value from the source is taken unverified",
-        file: "src/lifecycle/candidate.rs",
+        file: "src/lifecycle/source_change.rs",
         text: "Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),",
         becomes: "Validity::Missing
             | Validity::Expired
@@ -207,7 +207,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a cancelled action keeps its permit",
-        file: "src/scheduler/mod.rs",
+        file: "src/scheduler/completions.rs",
         text: "        self.report_health(ticket, HealthSignal::Unknown, None, now, out);\n        self.finish_action(ticket, Event::Cancelled, now, out);",
         becomes: "        self.finish_action(ticket, Event::Cancelled, now, out);",
         caught_by: &[LOST],
@@ -228,7 +228,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a server gets fewer requests than its rate limit allows",
-        file: "src/scheduler/server_gate.rs",
+        file: "src/scheduler/rate_limiter.rs",
         text: ".saturating_add(self.interval_us());",
         becomes: ".saturating_add(self.interval_us().max(20_000));",
         caught_by: &[RECOVERY, ORDER],
@@ -249,7 +249,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a candidate that takes its place is asked on a pooled connection",
-        file: "src/lifecycle/candidate.rs",
+        file: "src/lifecycle/values.rs",
         text: "            self.token.failures = candidate.failures;\n",
         becomes: "            let _ = candidate.failures;\n",
         caught_by: &[FRESH],

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokenkeep::clock;
+use tokenkeep::lifecycle::{Method, PersistedLife};
 use tokenkeep::secret::TokenValue;
-use tokenkeep::store::{Life, Store, Writer};
+use tokenkeep::store::{Store, Writer};
 
 use super::{COMMITS, UPDATES, measured, megabytes, size, written};
 
@@ -20,12 +21,12 @@ fn token(number: u64) -> (String, TokenValue) {
     (name, TokenValue::parse(&value).expect("digits"))
 }
 
-fn life() -> Life {
-    Life {
+fn life() -> PersistedLife {
+    PersistedLife {
         expiry: clock::now() + Duration::from_secs(1_800),
         remaining_ms: 1_800_000,
         life_ms: 1_800_000,
-        by_renewing: false,
+        by: Method::Query,
         proven: true,
         unrenewable: false,
         this_boot: true,

@@ -1,13 +1,13 @@
 //! Reads the validity of an X.509 certificate (RFC 5280, 4.1).
 //!
-//! Owns no verification: that is the TLS library's, which does not tell the dates of a client's
-//! own certificate.
+//! Verifies nothing: the TLS library does, but it does not expose the dates of a client's own
+//! certificate.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// The time in which a certificate is valid.
+/// Validity of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) not_before: Timestamp,
@@ -17,7 +17,7 @@ pub(super) struct Validity {
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The tag of the version, which may be left out.
+/// The tag of the optional version.
 const VERSION: u8 = 0xa0;
 
 impl Validity {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_validity() {
+    fn bytes_that_are_no_certificate_have_no_validity() {
         let certificate = certificate((2020, 2030));
         for end in 0..certificate.len().min(200) {
             assert_eq!(Validity::of(&certificate[..end]), None);

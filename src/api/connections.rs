@@ -1,13 +1,14 @@
-//! Connection pool of one server, and when it is not used or replaced.
+//! Connection pool of one server: when it is bypassed or replaced.
 //!
-//! Owns two HTTP clients: one keeps connections open, the other opens one for each request.
-//! A pool is replaced as a whole when
+//! Owns two HTTP clients: one keeps connections open, the other opens one for each request. A pool
+//! is replaced as a whole when
 //!
 //! - a fresh connection gets a conclusive response after a pooled one did not,
-//! - it is as old as a connection may become, or
-//! - it was not used for so long that all of its connections are idle for too long.
+//! - it has reached the maximum age of a connection, or
+//! - it was unused for so long that all of its connections are idle for too long.
 //!
-//! Requests under way finish on the pool that they began on, which is dropped after the last.
+//! Requests in flight finish on the pool on which they started, which is dropped after the last
+//! one.
 
 use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,8 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpInfo;
 use roaring::RoaringBitmap;
 
-use super::http_client::{ClientError, HttpClientFactory};
+use super::client_error::ClientError;
+use super::http_client::HttpClientFactory;
 use super::materials::Materials;
 use crate::clock;
 use crate::outcome::{Connection, Outcome};
@@ -28,9 +30,9 @@ use crate::time::Moment;
 /// How long connections are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// An idle connection is closed after this time at the latest, and reused for half of it.
+    /// An idle connection is closed after this time, and reused for half of it.
     pub idle: Duration,
-    /// The longest time from opening a connection to closing it, requests under way aside.
+    /// The maximum age of a connection, apart from requests in flight.
     pub age: Duration,
 }
 
@@ -43,16 +45,16 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// What a call says about the connection that it used.
+/// What a result says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The API has answered, and nothing contradicts it.
+    /// A conclusive response of the API.
     Conclusive,
     /// The API's own 401. Wrong if a fresh connection finds the token alive.
     Denied,
     /// The token is alive.
     Alive,
-    /// No conclusion: the connection may be the reason.
+    /// Inconclusive: the connection may be the reason.
     Inconclusive,
     /// The server asked for a pause: neither a failure nor a success.
     Throttled,
@@ -65,7 +67,7 @@ impl From<&Outcome> for Verdict {
             Outcome::Expired(_) => Self::Conclusive,
             Outcome::Rejected(_) => Self::Denied,
             Outcome::Throttled { .. } => Self::Throttled,
-            // A gateway that has lost its way answers 403 or 404 as well as 502.
+            // A misrouted gateway responds with 403 or 404 as well as 502.
             Outcome::Misconfigured(_) | Outcome::Unavailable(_) => Self::Inconclusive,
         }
     }
@@ -82,28 +84,28 @@ pub(super) struct Connections {
 /// A client that keeps connections open, and what is known about them.
 struct Pool {
     http: reqwest::Client,
-    /// Counts the pools of a server.
+    /// Number of the pool, counted per server.
     number: u64,
     opened: Moment,
     last_used: Moment,
-    /// Local ports of the connections that have served a request: one of them fails as a reused
-    /// connection. A new connection may get a port of an earlier one, and then counts as reused.
+    /// Local ports of connections that have served a request: their failure is that of a reused
+    /// connection. A new connection may get the port of an earlier one, and then counts as reused.
     served: RoaringBitmap,
     doubt: Doubt,
 }
 
-/// Whether a fresh connection must contradict a pool for it to be retired.
+/// Whether a conclusive response on a fresh connection retires the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Doubt {
     /// Each response was conclusive.
     None,
     /// A token was denied (401).
     Denied,
-    /// A request came to no conclusion.
+    /// A request was inconclusive.
     Failed,
 }
 
-/// The client that one request uses.
+/// The client of one request.
 pub(super) struct Lease {
     pub(super) http: reqwest::Client,
     /// The number of the pool; `None` for a fresh connection.
@@ -121,7 +123,7 @@ impl Connections {
         Ok(Self { fresh: factory.fresh()?, pool: Mutex::new(pool), factory, limits })
     }
 
-    /// What the connections are opened with.
+    /// What creates the HTTP clients.
     pub(super) const fn factory(&self) -> &HttpClientFactory {
         &self.factory
     }
@@ -143,7 +145,7 @@ impl Connections {
         Lease { http: pool.http.clone(), pool: Some(pool.number) }
     }
 
-    /// Notes that the connection of this response has served a request.
+    /// Records that the connection of this response has served a request.
     pub(super) fn note_response(&self, lease: &Lease, response: &reqwest::Response) {
         let Some(number) = lease.pool else { return };
         let Some(port) = local_port(response.extensions()) else { return };
@@ -153,8 +155,8 @@ impl Connections {
         }
     }
 
-    /// Whether `error` is the end of a reused connection before the head of a response. The
-    /// server may have closed it as the request was sent (RFC 9112, 9.3.1).
+    /// Whether `error` is the end of a reused connection before the head of a response. The server
+    /// may have closed it while the request was sent (RFC 9112, 9.3.1).
     pub(super) fn reused_connection_ended(&self, lease: &Lease, error: &reqwest::Error) -> bool {
         let Some(number) = lease.pool else { return false };
         let Some(error) = error.source().and_then(|source| source.downcast_ref::<legacy::Error>())
@@ -162,7 +164,7 @@ impl Connections {
             return false;
         };
         let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
-        // What cannot be parsed is a response.
+        // An unparsable response is a response.
         if error.is_connect() || cause.is_none_or(|cause| cause.is_parse() || cause.is_user()) {
             return false;
         }
@@ -171,13 +173,13 @@ impl Connections {
             connected.get_extras(&mut extensions);
         }
         let pool = self.pool();
-        // The connections of a pool that was replaced meanwhile are as good as reused.
+        // Connections of a pool that was replaced meanwhile count as reused.
         pool.number != number
             || local_port(&extensions).is_some_and(|port| pool.served.contains(port))
     }
 
-    /// Takes note of what a call says about its connection. Retires the pool if a fresh
-    /// connection contradicts it.
+    /// Records what a result says about its connection. Retires the pool if a fresh connection
+    /// contradicts it.
     pub(super) fn judge(&self, lease: &Lease, verdict: Verdict) {
         let doubt = match verdict {
             Verdict::Conclusive | Verdict::Alive | Verdict::Throttled => Doubt::None,
@@ -207,8 +209,8 @@ impl Connections {
     }
 
     fn replace(&self, pool: &mut Pool, now: Moment) {
-        // It was built once from the same parts. Without a pool, each request has a connection
-        // of its own.
+        // The same settings have worked before. Without a pool, each request has its own
+        // connection.
         let http = self.factory.pooled(self.limits.idle / 2);
         *pool = Pool::new(http.unwrap_or_else(|_| self.fresh.clone()), pool.number + 1, now);
     }
@@ -231,7 +233,7 @@ impl Pool {
     }
 }
 
-/// The local port of the connection that these extensions are from.
+/// The local port of the connection.
 fn local_port(extensions: &Extensions) -> Option<u32> {
     extensions.get::<HttpInfo>().map(|info| info.local_addr().port().into())
 }

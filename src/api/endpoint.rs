@@ -1,15 +1,15 @@
-//! The API's four endpoints and their addresses under one base URL.
+//! The API's four endpoints and their URLs.
 //!
-//! Owns how a request's URL is put together. Never prints one: its query is a secret.
+//! Owns the construction of request URLs. Never prints one, because its query contains a secret.
 
 use url::Url;
 
-/// One of the API's calls. All are `GET`.
+/// An API call. All are `GET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// Reads the life that is left.
+    /// Reads the remaining life.
     Query,
-    /// Extends the life, and reads it.
+    /// Renews the token, and reads the remaining life.
     Renew,
     /// Opens a session with an API key.
     Login,
@@ -18,7 +18,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// What the API calls it: the last part of its address.
+    /// The API's name of the endpoint: the last path segment.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Query => "QuerySessionToken",
@@ -29,7 +29,7 @@ impl Endpoint {
     }
 }
 
-/// The endpoints of one server, parsed once: a request only adds its query to a copy.
+/// The endpoints of one server, parsed once. A request adds its query to a copy.
 pub(super) struct EndpointUrls {
     query: Url,
     renew: Url,
@@ -38,7 +38,7 @@ pub(super) struct EndpointUrls {
 }
 
 impl EndpointUrls {
-    /// The endpoints under `base`, which may have a path, with or without a slash at its end.
+    /// The endpoints under `base`, which may have a path with or without a trailing slash.
     pub(super) fn under(base: &Url) -> Self {
         let at = |endpoint: Endpoint| {
             let mut url = base.clone();
@@ -55,7 +55,7 @@ impl EndpointUrls {
         }
     }
 
-    /// The address of `endpoint` with `parameters` percent-encoded as its query.
+    /// The URL of `endpoint` with `parameters` percent-encoded as its query.
     pub(super) fn with(&self, endpoint: Endpoint, parameters: &[(&str, &str)]) -> Url {
         let mut url = match endpoint {
             Endpoint::Query => &self.query,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_of_the_base_is_not_carried_along() {
+    fn query_of_the_base_url_is_dropped() {
         assert_eq!(
             query_under("http://h/?x=1#y", "t"),
             "http://h/QuerySessionToken?SessionToken=t"
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_percent_encoded_and_comes_back_as_it_was() {
+    fn value_is_percent_encoded_and_decodes_to_itself() {
         let value = "a+b/c=&d#e%20f?g\u{e9}";
         let url = Url::parse(&query_under("http://h/", value)).expect("a URL");
         let pairs: Vec<_> = url.query_pairs().into_owned().collect();

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_say_nothing_are_none() {
+    fn empty_errors_are_ignored() {
         let nothing = [
             json!(null),
             json!({}),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_is_no_whole_number_is_gibberish() {
+    fn status_that_is_no_integer_is_unreadable() {
         for value in [json!(410.5), json!(-1), json!("gone"), json!(true), json!(1e300)] {
             let read = errors(&json!({ "Status": value }));
             assert_eq!(read[0].status, Stated::Gibberish, "{value}");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keys_first_letter_may_be_in_any_case() {
+    fn first_letter_of_a_key_is_case_insensitive() {
         let body = br#"{"errors":{"status":410,"detail":"gone"},"result":{"remaining":1}}"#;
         let envelope = Envelope::read(body).expect("read");
         assert_eq!(envelope.errors[0].status, Stated::Status(410));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_does_not_hide_the_same_key_in_the_other_case() {
+    fn null_does_not_hide_the_same_key_in_the_other_case() {
         let object = json!({ "Errors": null, "errors": 1 });
         assert_eq!(field(object.as_object().expect("object"), "Errors"), Some(&json!(1)));
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_no_envelope() {
+    fn value_that_is_no_object_is_no_envelope() {
         for body in ["", " \n", "<html>", "[]", "\"x\"", "{\"Result\":{\"Rem", "{} {}"] {
             assert!(Envelope::read(body.as_bytes()).is_err(), "{body:?}");
         }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_may_be_an_integer_a_float_or_text_and_loses_its_fraction() {
+    fn life_may_be_an_integer_a_float_or_a_string_and_is_truncated() {
         let same = [json!(1_800_000), json!(1_800_000.0), json!(1_800_000.9)];
         for value in same.into_iter().chain([json!("1800000"), json!(" 1800000.5 ")]) {
             assert_eq!(life(&value), Some(Duration::from_secs(1800)), "{value}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_beyond_belief_is_none() {
+    fn implausible_life_is_rejected() {
         let absurd = [
             json!(-1),
             json!(-0.5),

@@ -1,8 +1,8 @@
-//! The answer that nearly every check gets, read without building anything: a life, and no
-//! errors.
+//! Fast path for the response of almost every check, without building a tree of values: a remaining
+//! life and no errors.
 //!
-//! Owns the shortcut only. Whatever is written in another way, or says more, is left to
-//! `envelope`, which reads everything; the two never disagree about a life.
+//! A body with any other content is left to `envelope`, which reads everything. The two never
+//! disagree about a remaining life.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 
 use super::envelope::MAX_REMAINING_MS;
 
-/// The life in a body that holds `Result` with a whole number as its `Remaining`, and no
-/// `Errors` but null; `None` for every other body, which may be as good.
+/// The remaining life, if the body contains a `Result` with an integer `Remaining`, and no `Errors`
+/// other than null; `None` for every other body, which may also be valid.
 pub(super) fn life(body: &[u8]) -> Option<Duration> {
     let RemainingLife(millis) = serde_json::from_slice::<QueryBody>(body).ok()?.0;
     (millis <= MAX_REMAINING_MS).then(|| Duration::from_millis(millis))
@@ -99,7 +99,7 @@ impl<'de> Visitor<'de> for RemainingLifeVisitor {
     }
 }
 
-/// Keeps what is found; of two it is not for a glance to say which one counts.
+/// Stores the first value of a key. Duplicate keys are left to `envelope`.
 fn only<T, E: Error>(place: &mut Option<T>, found: T) -> Result<(), E> {
     match place.replace(found) {
         None => Ok(()),
@@ -115,7 +115,7 @@ mod tests {
     use super::super::envelope::{self, Envelope, field};
     use super::*;
 
-    /// What the whole reading makes of a body.
+    /// The result of reading the complete envelope.
     fn read_whole(body: &[u8]) -> Option<Duration> {
         let envelope = Envelope::read(body).ok()?;
         envelope.errors.is_empty().then_some(())?;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_answer_is_read_at_a_glance() {
+    fn usual_response_takes_the_fast_path() {
         let body = json!({
             "ServerDateTime": "2026-01-05T09:30:00Z",
             "TimeStamp": 2_461_045.895_833_333,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_closer_look_is_left_alone() {
+    fn unusual_body_is_left_to_the_envelope() {
         let closer = [
             r#"{"Result":{"Remaining":5},"Errors":{"Status":410}}"#,
             r#"{"Result":{"Remaining":5},"errors":[]}"#,
@@ -185,14 +185,14 @@ mod tests {
         })
     }
 
-    /// Bytes that are put into a body: as good as invisible to a parser that skips texts.
+    /// Bytes inserted into a body that a parser could overlook when it skips strings.
     const ODD: [&[u8]; 14] = [
         b"\xe9", b"\xff", b"\x00", b"\n", b"\\ud800", b"\\udc00", b"\\x", b"\\", b"\"", b"1e400",
         b"[", b"]", b"{\"x\":", b"}",
     ];
 
     #[test]
-    fn texts_and_nesting_that_a_glance_skips_are_no_obstacle_to_the_whole_reading() {
+    fn envelope_reads_strings_and_nesting_that_the_fast_path_skips() {
         let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
         let odd: Vec<Vec<u8>> = [&b"\"caf\xe9\""[..], b"\"\\ud800\"", b"1e400", b"{\"\xff\":1}"]
             .iter()
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_glance_never_sees_what_is_not_there(result in values(), errors in values()) {
+        fn fast_path_never_invents_a_life(result in values(), errors in values()) {
             for body in [
                 json!({ "Result": result, "Errors": errors }),
                 json!({ "result": { "Remaining": result }, "errors": errors }),
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn a_glance_at_a_spoilt_body_agrees_with_the_whole_reading(
+        fn fast_path_agrees_with_the_envelope_on_modified_bodies(
             other in values(),
             spoilt in prop::collection::vec((any::<prop::sample::Index>(), 0..ODD.len()), 0..4),
         ) {

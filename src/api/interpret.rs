@@ -1,16 +1,16 @@
-//! What an answer means: pure functions from an answer to a conclusion.
+//! Interprets responses. Pure functions.
 //!
-//! Owns the strictness. A token is given up only on the API's own word, inside its
-//! envelope; whatever cannot be made out is transient. Never does I/O, never reads a clock.
+//! Strict: a token is only declared dead by the API itself, inside its envelope; anything unclear
+//! is transient. Never does I/O and never reads a clock.
 
 use std::time::Duration;
 
 use hyper::body::Bytes;
 
+use super::context::{ClientCertificateState, RequestContext};
 use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
-use super::http_client::ClientCertificateState;
 use super::redact::clean;
 use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
 use super::transport_error::lacks_certificate;
@@ -18,46 +18,37 @@ use super::{LoginError, LoginErrorKind, Renewed};
 use crate::outcome::{CallError, Outcome};
 use crate::secret::{Mistake, TokenValue};
 
-/// What was asked: decides the words of a fault, and what must not stand in them.
-pub(super) struct RequestContext<'a> {
-    /// The server's name in the configuration.
-    pub(super) server: &'a str,
-    pub(super) endpoint: Endpoint,
-    /// The token value or API key that was sent.
-    pub(super) secret: &'a str,
-}
-
-/// What came back.
+/// A response before interpretation.
 pub(super) struct RawResponse {
     /// The HTTP status.
     pub(super) status: u16,
-    /// What the `Retry-After` header asks for, or one that stands in for it.
+    /// The pause that `Retry-After` asks for, or a header in its place.
     pub(super) pause: Option<Duration>,
-    /// How long it takes until the quota of requests is renewed.
+    /// Time until the request quota is renewed.
     pub(super) quota_reset: Option<Duration>,
-    /// How the body is encoded, although `identity` was asked for.
+    /// Content encoding, although only `identity` was requested.
     pub(super) encoding: Option<Box<str>>,
-    /// What is known of TLS client authentication with the server.
+    /// What is known about TLS client authentication with the server.
     pub(super) certificate: ClientCertificateState,
     pub(super) body: Body,
 }
 
 impl RawResponse {
-    /// How long the server asks to be left alone if the response has this status.
+    /// The pause that the server asks for if the response has this status.
     fn pause(&self, status: u16) -> Option<Duration> {
         self.pause.or(self.quota_reset.filter(|_| status == 429))
     }
 }
 
-/// An answer's body.
+/// The body of a response.
 pub(super) enum Body {
     /// All of it.
     Whole(Bytes),
-    /// Longer than is read; its beginning is of no use.
+    /// Longer than the limit; its beginning is useless.
     TooLong,
 }
 
-/// The answer to `QuerySessionToken`.
+/// Interprets a response to `QuerySessionToken`.
 pub(super) fn query(context: &RequestContext<'_>, response: &RawResponse) -> Outcome {
     if let (200, Body::Whole(body)) = (response.status, &response.body)
         && let Some(remaining) = fast_path::life(body)
@@ -70,7 +61,7 @@ pub(super) fn query(context: &RequestContext<'_>, response: &RawResponse) -> Out
     }
 }
 
-/// The answer to `RenewSessionToken` with the value `sent`.
+/// Interprets a response to `RenewSessionToken` with the value `sent`.
 pub(super) fn renew(
     context: &RequestContext<'_>,
     response: &RawResponse,
@@ -84,8 +75,8 @@ pub(super) fn renew(
         None => Ok(None),
         Some(_) => session_token(&result).map(Some),
     };
-    // A new value is worth keeping even where the life beside it makes no sense: the old
-    // one may be dead by now.
+    // A new value is kept even if the remaining life beside it is invalid, because the old one may
+    // be dead.
     let (named, outcome) = match (named, remaining(&result)) {
         (Ok(named), Ok(remaining)) => (named, Outcome::Alive { remaining }),
         (Ok(named), Err(failure)) => (named, failure.into()),
@@ -94,8 +85,8 @@ pub(super) fn renew(
     Renewed { outcome, new_value: named.filter(|value| value != sent) }
 }
 
-/// The answer to `GetSessionToken`. Only two things conclude the attempt without a token: a
-/// refusal in the API's own envelope, and a success whose token cannot be used.
+/// Interprets a response to `GetSessionToken`. Without a token, only two responses are conclusive:
+/// a rejection in the API's own envelope, and a success with an unusable token.
 pub(super) fn login(
     context: &RequestContext<'_>,
     response: &RawResponse,
@@ -104,7 +95,7 @@ pub(super) fn login(
         let kind = match kind {
             ResponseErrorKind::Throttled(retry_after) => LoginErrorKind::Throttled { retry_after },
             ResponseErrorKind::Unavailable => LoginErrorKind::Unavailable,
-            // A proxy's 403 or a wrong address says nothing about the key.
+            // A proxy's 403 or a wrong URL says nothing about the key.
             _ if !has_api_status(response) => LoginErrorKind::Unavailable,
             ResponseErrorKind::Misconfigured => LoginErrorKind::Misconfigured,
             ResponseErrorKind::Rejected | ResponseErrorKind::Expired => LoginErrorKind::Refused,
@@ -122,7 +113,7 @@ pub(super) fn login(
     }
 }
 
-/// Whether the API itself speaks of an error, with a status of its own.
+/// Whether the API itself reports an error with a status of its own.
 fn has_api_status(response: &RawResponse) -> bool {
     let Body::Whole(body) = &response.body else { return false };
     Envelope::read(body).is_ok_and(|envelope| {
@@ -130,7 +121,7 @@ fn has_api_status(response: &RawResponse) -> bool {
     })
 }
 
-/// The answer to `RevokeSessionToken`: its `Result` repeats a status of its own.
+/// Interprets a response to `RevokeSessionToken`, whose `Result` repeats a status of its own.
 pub(super) fn revoke(
     context: &RequestContext<'_>,
     response: &RawResponse,
@@ -145,14 +136,14 @@ pub(super) fn revoke(
     }
 }
 
-/// The `Result` of an answer that is a success: HTTP 200, no errors, and a result.
+/// The `Result` of a success: HTTP 200, no errors, and a result.
 fn result(context: &RequestContext<'_>, response: &RawResponse) -> Result<Object, ResponseError> {
     let Body::Whole(body) = &response.body else {
         return Err(error_without_envelope(context, response, "is longer than 64 KiB"));
     };
     let envelope =
         Envelope::read(body).map_err(|reason| error_without_envelope(context, response, reason))?;
-    // The list may disagree with itself: the least final conclusion holds.
+    // The list may be contradictory: the least final error counts.
     let failures = envelope.errors.iter().map(|error| api_error(context, response, error));
     if let Some(failure) = failures.min_by_key(|failure| failure.kind) {
         return Err(failure);
@@ -165,8 +156,8 @@ fn result(context: &RequestContext<'_>, response: &RawResponse) -> Result<Object
     })
 }
 
-/// The failure in an answer whose body does not tell it: the HTTP status does, or, where
-/// that claims success, `reason` (to follow "the answer").
+/// The error of a response without `Errors`: the HTTP status, or if that claims success, `reason`
+/// (which continues "the answer").
 fn error_without_envelope(
     context: &RequestContext<'_>,
     response: &RawResponse,
@@ -189,7 +180,7 @@ fn error_without_envelope(
         )
         .into();
     }
-    // What a web server says that wants a client certificate and can still send a response.
+    // Responses of web servers that require a client certificate and can still respond.
     if response.certificate == ClientCertificateState::Lacking
         && matches!(status, 400 | 401 | 403 | 495 | 496)
     {
@@ -199,7 +190,7 @@ fn error_without_envelope(
     failure
 }
 
-/// The failure that one of the API's errors tells.
+/// The error of one entry of `Errors`.
 fn api_error(
     context: &RequestContext<'_>,
     response: &RawResponse,
@@ -244,7 +235,7 @@ fn session_token(result: &Object) -> Result<TokenValue, ResponseError> {
     )
 }
 
-/// A 200 that does not hold what the API would send. It never tells of a token's death.
+/// A 200 with unexpected content. It never declares a token dead.
 fn protocol_error(endpoint: Endpoint, reason: &str) -> ResponseError {
     ResponseError::unavailable(format!(
         "the answer to {} is not the API's: it {reason}",

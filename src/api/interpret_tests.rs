@@ -71,7 +71,7 @@ fn empty_errors_beside_a_result_are_none() {
 }
 
 #[test]
-fn the_bodys_status_wins_over_the_http_status() {
+fn status_in_the_body_has_priority_over_the_http_status() {
     for http in [200, 401, 410, 404, 429, 500, 503] {
         let outcome = queried(http, json!({ "Errors": { "Status": 410, "Detail": "over" } }));
         assert_eq!(kind(&outcome), "expired", "{http}");
@@ -109,7 +109,7 @@ fn an_unreadable_status_is_never_final() {
 }
 
 #[test]
-fn a_list_that_disagrees_gives_the_least_final_conclusion() {
+fn least_final_error_of_a_contradictory_list_counts() {
     let cases = [
         (json!([{ "Status": 410 }, { "Status": 410 }]), "expired"),
         (json!([{ "Status": 410 }, { "Status": 401 }]), "rejected"),
@@ -124,7 +124,7 @@ fn a_list_that_disagrees_gives_the_least_final_conclusion() {
 }
 
 #[test]
-fn a_401_or_410_without_the_apis_errors_is_no_conclusion() {
+fn status_401_or_410_without_the_apis_errors_is_inconclusive() {
     let bodies = [
         "<html>Unauthorized</html>".to_owned(),
         String::new(),
@@ -141,7 +141,7 @@ fn a_401_or_410_without_the_apis_errors_is_no_conclusion() {
 }
 
 #[test]
-fn a_401_from_a_proxy_says_what_is_missing() {
+fn status_401_from_a_proxy_names_what_is_missing() {
     let error = fault(queried(401, "<html>")).error;
     assert!(error.contains("without the API's envelope"), "{error}");
 }
@@ -155,7 +155,7 @@ fn only_a_200_can_be_alive() {
 }
 
 #[test]
-fn a_200_that_is_not_the_apis_is_unavailable() {
+fn status_200_that_is_not_the_apis_is_unavailable() {
     let bodies = [
         "",
         "<html>Welcome</html>",
@@ -181,7 +181,7 @@ fn a_200_that_is_not_the_apis_is_unavailable() {
 }
 
 #[test]
-fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
+fn http_status_decides_if_the_body_is_too_long() {
     for (status, expected) in [(200, "unavailable"), (410, "unavailable"), (404, "misconfigured")] {
         let response = RawResponse { body: Body::TooLong, ..response(status, "") };
         let outcome = query(&context(Endpoint::Query), &response);
@@ -190,7 +190,7 @@ fn a_body_that_is_too_long_leaves_the_conclusion_to_the_http_status() {
 }
 
 #[test]
-fn a_429_in_the_body_is_quiet_for_as_long_as_the_header_says() {
+fn status_429_in_the_body_pauses_for_the_time_in_the_header() {
     let pause = Some(Duration::from_secs(7));
     let response = RawResponse { pause, ..response(200, json!({ "Errors": { "Status": 429 } })) };
     let Outcome::Throttled { retry_after, .. } = query(&context(Endpoint::Query), &response) else {
@@ -200,7 +200,7 @@ fn a_429_in_the_body_is_quiet_for_as_long_as_the_header_says() {
 }
 
 #[test]
-fn reset_of_the_quota_counts_beside_a_429_only() {
+fn quota_reset_counts_with_a_429_only() {
     let quota_reset = Some(Duration::from_secs(40));
     for (status, expected) in [(429, Some(40)), (503, None), (500, None), (200, None)] {
         for (http, body) in [(status, json!({})), (200, json!({ "Errors": { "Status": status } }))]
@@ -222,14 +222,14 @@ fn reset_of_the_quota_counts_beside_a_429_only() {
 }
 
 #[test]
-fn the_detail_is_the_servers_without_the_secret() {
+fn detail_is_the_servers_without_the_secret() {
     let detail = "token s3cret+token (s3cret%2Btoken)\r\n is unknown";
     let outcome = queried(401, json!({ "Errors": { "Status": 401, "Detail": detail } }));
     assert_eq!(fault(outcome).detail.as_deref(), Some("token [redacted] ([redacted]) is unknown"));
 }
 
 #[test]
-fn a_renewal_that_names_the_same_value_brings_no_new_one() {
+fn renewal_that_names_the_same_value_returns_no_new_one() {
     let same = renewed(json!({ "Result": { "Remaining": 5, "SessionToken": SECRET } }));
     assert_eq!(same.new_value, None);
     let none = renewed(json!({ "Result": { "Remaining": 5 } }));
@@ -238,14 +238,14 @@ fn a_renewal_that_names_the_same_value_brings_no_new_one() {
 }
 
 #[test]
-fn a_renewal_that_names_another_value_brings_it() {
+fn renewal_that_names_another_value_returns_it() {
     let renewed = renewed(json!({ "result": { "remaining": 5, "sessionToken": "next" } }));
     assert_eq!(renewed.new_value.expect("a value").expose(), "next");
     assert_eq!(kind(&renewed.outcome), "alive");
 }
 
 #[test]
-fn a_new_value_is_kept_even_where_the_life_beside_it_makes_no_sense() {
+fn new_value_is_kept_even_if_the_life_beside_it_is_invalid() {
     let renewed = renewed(json!({ "Result": { "Remaining": -1, "SessionToken": "next" } }));
     assert_eq!(renewed.new_value.expect("a value").expose(), "next");
     assert_eq!(kind(&renewed.outcome), "unavailable");
@@ -261,26 +261,26 @@ fn a_renewal_with_an_unusable_value_is_a_protocol_error() {
 }
 
 #[test]
-fn a_login_gives_the_token() {
+fn login_returns_the_token() {
     let body = json!({ "Result": { "SessionToken": "fresh", "Remaining": 1000 } });
     assert_eq!(logged_in(200, body).expect("a token").expose(), "fresh");
 }
 
 #[test]
-fn a_login_with_a_bad_key_is_refused_and_says_what_to_check() {
+fn login_with_a_bad_key_is_rejected_with_a_remedy() {
     let refused = logged_in(401, json!({ "Errors": { "Status": 401 } })).expect_err("refused");
     assert_eq!(refused.kind, LoginErrorKind::Refused);
     assert!(refused.fault.error.contains("API key"), "{}", refused.fault.error);
 }
 
 #[test]
-fn a_throttled_login_tells_for_how_long() {
+fn throttled_login_returns_the_pause() {
     let throttled = logged_in(429, "").expect_err("throttled");
     assert_eq!(throttled.kind, LoginErrorKind::Throttled { retry_after: Duration::from_secs(1) });
 }
 
 #[test]
-fn only_a_refusal_in_the_api_s_envelope_concludes_a_login() {
+fn only_a_rejection_in_the_apis_envelope_is_conclusive_for_a_login() {
     for status in [400, 401, 403, 404, 405, 410, 422] {
         let body = json!({ "Errors": { "Status": status, "Detail": "no" } });
         for http in [200, status] {
@@ -297,7 +297,7 @@ fn only_a_refusal_in_the_api_s_envelope_concludes_a_login() {
 }
 
 #[test]
-fn an_outage_never_concludes_a_login() {
+fn outage_is_never_conclusive_for_a_login() {
     for status in [408, 425, 500, 502, 503, 504] {
         let own = json!({ "Errors": { "Status": status } }).to_string();
         for body in [own.as_str(), "", "<html>Maintenance</html>"] {
@@ -316,7 +316,7 @@ fn an_outage_never_concludes_a_login() {
 }
 
 #[test]
-fn a_success_without_a_usable_token_concludes_the_login() {
+fn success_without_a_usable_token_is_conclusive() {
     for token in
         [json!(null), json!(""), json!("a\nb"), json!(7), json!("null"), json!("{\"a\":1}")]
     {
@@ -332,7 +332,7 @@ fn a_success_without_a_usable_token_concludes_the_login() {
 }
 
 #[test]
-fn a_revocation_holds_unless_its_own_status_says_otherwise() {
+fn revocation_succeeds_unless_its_own_status_is_an_error() {
     let revoked =
         |result| revoke(&context(Endpoint::Revoke), &response(200, json!({ "Result": result })));
     assert_eq!(revoked(json!({ "Status": 200, "Detail": "revoked" })), Ok(()));

@@ -1,19 +1,19 @@
-//! Repairs JSON whose texts are not as they must be, so that the rest of it can be read: bytes that
-//! are not UTF-8, raw control characters and unknown escapes in strings, numbers beyond every
-//! range, and nesting deeper than a parser follows.
+//! Repairs JSON with invalid strings, so that the rest of it can be read: bytes that are not UTF-8,
+//! raw control characters and unknown escapes in strings, numbers out of range, and nesting deeper
+//! than the parser supports.
 //!
-//! Owns none of JSON's structure: what is cut short or no JSON at all stays so. No repair turns
-//! something into nothing, so that an error never looks like a success.
+//! Does not repair the structure: truncated or invalid JSON stays so. No repair removes a value, so
+//! that an error never looks like a success.
 
-/// The deepest nesting that is kept. The parser's own limit is 128.
+/// The deepest nesting that is kept. The parser's limit is 128.
 const MAX_DEPTH: usize = 100;
 
-/// Stands for what is nested deeper.
+/// Replaces deeper values.
 const DEEPER: &[u8] = b"\"...\"";
 
 /// `body` with valid strings, readable numbers and bounded nesting.
 pub(super) fn repair(body: &[u8]) -> Vec<u8> {
-    // Each byte that has a meaning in JSON is ASCII, and stays as it is.
+    // Every byte with a meaning in JSON is ASCII, and is kept.
     let text = String::from_utf8_lossy(body);
     let mut rest = text.as_bytes();
     let mut repaired = Vec::with_capacity(rest.len() + rest.len() / 8);
@@ -37,7 +37,7 @@ pub(super) fn repair(body: &[u8]) -> Vec<u8> {
         if depth > MAX_DEPTH {
             repaired.truncate(kept);
         } else if deeper {
-            // The bracket that closes the first level too many.
+            // The bracket that closes the first level beyond the limit.
             repaired.truncate(kept);
             repaired.extend_from_slice(DEEPER);
         }
@@ -45,7 +45,7 @@ pub(super) fn repair(body: &[u8]) -> Vec<u8> {
     repaired
 }
 
-/// Reads a string whose opening quotation mark has been read. Returns what follows it.
+/// Reads a string after its opening quotation mark. Returns the rest.
 fn string<'a>(mut rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
     repaired.push(b'"');
     while let Some((&first, after)) = rest.split_first() {
@@ -63,7 +63,7 @@ fn string<'a>(mut rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
     rest
 }
 
-/// Reads an escape whose backslash has been read. Returns what follows it.
+/// Reads an escape after its backslash. Returns the rest.
 fn escape<'a>(rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
     let keep = |repaired: &mut Vec<u8>, length: usize| {
         repaired.push(b'\\');
@@ -92,7 +92,7 @@ fn escape<'a>(rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
                 &rest[1..]
             }
         },
-        // A backslash that stands for itself, as in a path of Windows.
+        // A literal backslash, as in a Windows path.
         Some(_) => {
             repaired.extend_from_slice(b"\\\\");
             rest
@@ -101,12 +101,12 @@ fn escape<'a>(rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
     }
 }
 
-/// The number that four hexadecimal digits write.
+/// The value of four hexadecimal digits.
 fn unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Reads a number, as text if it is beyond the range of the parser. Returns what follows it.
+/// Reads a number, and converts it to a string if it is out of range. Returns the rest.
 fn number<'a>(rest: &'a [u8], repaired: &mut Vec<u8>) -> &'a [u8] {
     let part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
     let (number, after) = rest.split_at(rest.iter().take_while(|byte| part(byte)).count());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_not_valid_are_repaired() {
+    fn invalid_strings_are_repaired() {
         for (body, detail) in [
             (&b"caf\xe9 closed"[..], "caf\u{fffd} closed"),
             (b"\xff\xfe", "\u{fffd}\u{fffd}"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn number_beyond_every_range_becomes_a_text() {
+    fn number_out_of_range_becomes_a_string() {
         assert_eq!(
             repaired(br#"{"a":1e400,"b":-1e999,"c":1.5e3}"#),
             Some(json!({ "a": "1e400", "b": "-1e999", "c": 1500.0 }))
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_beyond_the_limit_becomes_a_text_and_the_rest_stays() {
+    fn nesting_beyond_the_limit_becomes_a_string_and_the_rest_is_kept() {
         for depth in [MAX_DEPTH - 1, MAX_DEPTH, 128, 10_000] {
             for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
                 let deep = format!("{}1{}", open.repeat(depth), close.repeat(depth));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_no_json_stays_so() {
+    fn truncated_or_invalid_json_stays_invalid() {
         for body in [
             "",
             "{",

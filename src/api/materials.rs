@@ -1,10 +1,9 @@
-//! Reads what the two ends of a connection authenticate each other with: the authorities that a
-//! server's certificate must come from, the client certificate, and the proxy's credentials.
+//! Reads what both ends of a connection authenticate with: certificate authorities, the client
+//! certificate, and the proxy's credentials.
 //!
-//! Owns the files of a `[server.NAME]` and what is wrong with them. Whether they have changed is
-//! seen from a fingerprint of all that was read.
+//! Owns the files and credentials of a `[server.NAME]` and their errors. A fingerprint of their
+//! content detects changes.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
@@ -16,41 +15,42 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::certificate::Validity;
-use super::http_client::ClientError;
+use super::client_error::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
+use crate::token_file::no_credentials;
 
-/// The longest file that is read, in bytes: some ten times what a whole system trusts.
+/// Maximum size of a file in bytes: about ten times the authorities of a whole system.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The client certificate with those behind it, and its key.
+/// The client certificate chain and its key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// All of it for one server.
+/// Everything that was read for one server.
 pub(super) struct Materials {
     pub(super) authorities: RootCertStore,
     pub(super) identity: Option<Identity>,
     /// User name and password for the proxy.
     pub(super) proxy: Option<(String, Zeroizing<String>)>,
-    /// Equal for equal contents, as long as the process runs.
+    /// Equal for equal content within this process.
     pub(super) fingerprint: u64,
-    /// What is valid and will fail all the same.
+    /// A valid certificate that servers will reject.
     pub(super) warning: Option<CertificateWarning>,
 }
 
-/// A client certificate that no server will accept at this time.
+/// A client certificate that servers will reject at this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateWarning {
     /// Its file.
     pub path: PathBuf,
-    /// What is the matter.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Materials {
-    /// Reads the files of `server`. The system's authorities are read if something is encrypted
+    /// Reads the files of `server`. The system's authorities are read if a connection is encrypted
     /// and no `ca_file` replaces them.
     pub(super) fn read(server: &Server) -> Result<Self, ClientError> {
         let mut hasher = DefaultHasher::new();
@@ -64,16 +64,16 @@ impl Materials {
                 })?
             }
             None if is_encrypted(server) => system_authorities(server, &mut hasher)?,
-            // Without TLS nothing needs to be trusted, and a machine without authorities will do.
+            // Without TLS no authority is needed, so a machine without any is fine.
             None => RootCertStore::empty(),
         };
         let (identity, warning) = match &server.client_certificate {
-            Some(files) => {
-                let cert = read(server, "client_cert_file", &files.cert_file)?;
-                let key = read(server, "client_key_file", &files.key_file)?;
+            Some(sources) => {
+                let (cert, path) = read_source(server, CERT_KEYS, &sources.cert)?;
+                let (key, _) = read_source(server, KEY_KEYS, &sources.key)?;
                 (&*cert, &*key).hash(&mut hasher);
-                let identity = identity(server, files, &cert, &key)?;
-                let warning = warning(server, files, &identity);
+                let identity = identity(server, sources, &cert, &key)?;
+                let warning = warning(server, sources, path, &identity);
                 (Some(identity), warning)
             }
             None => (None, None),
@@ -88,6 +88,62 @@ impl Materials {
         };
         Ok(Self { authorities, identity, proxy, fingerprint: hasher.finish(), warning })
     }
+}
+
+/// The keys of a configuration that name the source of one secret.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys {
+    file: &'static str,
+    credential: &'static str,
+}
+
+/// Those of the client certificate.
+pub(super) const CERT_KEYS: Keys =
+    Keys { file: "client_cert_file", credential: "client_cert_credential" };
+/// Those of its private key.
+pub(super) const KEY_KEYS: Keys =
+    Keys { file: "client_key_file", credential: "client_key_credential" };
+const PROXY_KEYS: Keys = Keys { file: "proxy_credentials_file", credential: "proxy_credential" };
+
+impl Keys {
+    /// The one of them that names this source.
+    pub(super) const fn of(self, source: &KeySource) -> &'static str {
+        match source {
+            KeySource::File(_) => self.file,
+            KeySource::Credential(_) => self.credential,
+        }
+    }
+}
+
+/// A source, for messages.
+pub(super) fn place(source: &KeySource) -> String {
+    match source {
+        KeySource::File(path) => path.display().to_string(),
+        KeySource::Credential(name) => format!("credential {name}"),
+    }
+}
+
+/// What a file or credential contains, and its path.
+fn read_source(
+    server: &Server,
+    keys: Keys,
+    source: &KeySource,
+) -> Result<(Zeroizing<Vec<u8>>, PathBuf), ClientError> {
+    let key = keys.of(source);
+    let path = match source {
+        KeySource::File(path) => path.clone(),
+        KeySource::Credential(name) => {
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let folder = folder.ok_or_else(|| ClientError::Invalid {
+                server: server.name.clone(),
+                key,
+                place: place(source),
+                reason: no_credentials().to_owned(),
+            })?;
+            Path::new(&folder).join(name)
+        }
+    };
+    Ok((read(server, key, &path)?, path))
 }
 
 fn is_encrypted(server: &Server) -> bool {
@@ -114,7 +170,7 @@ fn read(
         })
 }
 
-/// The certificates of a PEM file; `None` if there is none, or one that is no authority's.
+/// The certificates of a PEM file; `None` if there is none, or one that is not an authority's.
 fn authorities(pem: &[u8]) -> Option<RootCertStore> {
     let mut store = RootCertStore::empty();
     CertificateDer::pem_slice_iter(pem)
@@ -143,35 +199,41 @@ fn system_authorities(
 
 fn identity(
     server: &Server,
-    files: &ClientCertificate,
+    sources: &ClientCertificate,
     cert: &[u8],
     key: &[u8],
 ) -> Result<Identity, ClientError> {
-    let invalid = |key, path: &Path, reason| ClientError::Invalid {
+    let invalid = |keys: Keys, source: &KeySource, reason| ClientError::Invalid {
         server: server.name.clone(),
-        key,
-        place: path.display().to_string(),
+        key: keys.of(source),
+        place: place(source),
         reason,
     };
     let chain: Option<Vec<_>> = CertificateDer::pem_slice_iter(cert).map(Result::ok).collect();
     let chain = chain.filter(|chain| !chain.is_empty()).ok_or_else(|| {
         let reason = "it contains no usable certificate: it must contain the client's certificate \
                       in PEM form (BEGIN CERTIFICATE)";
-        invalid("client_cert_file", &files.cert_file, reason.to_owned())
+        invalid(CERT_KEYS, &sources.cert, reason.to_owned())
     })?;
     if is_encrypted_key(key) {
-        let path = files.key_file.display();
+        let file = match &sources.key {
+            KeySource::File(path) => path.display().to_string(),
+            KeySource::Credential(_) => "FILE".to_owned(),
+        };
         let reason = format!(
             "its private key is encrypted, and a service has nobody to ask for the passphrase: \
-             write a decrypted copy with `umask 077; openssl pkey -in {path} -out NEW_FILE`, \
+             write a decrypted copy with `umask 077; openssl pkey -in {file} -out NEW_FILE`, \
              readable by the service's user alone"
         );
-        return Err(invalid("client_key_file", &files.key_file, reason));
+        return Err(invalid(KEY_KEYS, &sources.key, reason));
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-        let reason = "it contains no usable private key: it must contain the key of \
-                      `client_cert_file` in PEM form (BEGIN PRIVATE KEY)";
-        invalid("client_key_file", &files.key_file, reason.to_owned())
+        let cert = CERT_KEYS.of(&sources.cert);
+        let reason = format!(
+            "it contains no usable private key: it must contain the key of `{cert}` in PEM form \
+             (BEGIN PRIVATE KEY)"
+        );
+        invalid(KEY_KEYS, &sources.key, reason)
     })?;
     Ok((chain, key))
 }
@@ -182,21 +244,28 @@ fn is_encrypted_key(pem: &[u8]) -> bool {
     contains("BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED")
 }
 
-/// What makes servers refuse this certificate at this time.
+/// Why servers reject this certificate at this time.
 fn warning(
     server: &Server,
-    files: &ClientCertificate,
+    sources: &ClientCertificate,
+    path: PathBuf,
     (chain, _): &Identity,
 ) -> Option<CertificateWarning> {
     let Validity { not_before, not_after } = Validity::of(chain.first()?)?;
     let now = wall_clock();
-    let (name, path) = (&server.name, files.cert_file.clone());
+    let name = &server.name;
     if now > not_after {
         let message = format!("the client certificate of [server.{name}] expired at {not_after}");
+        // systemd replaces the credentials of a service when it starts.
+        let then = match &sources.cert {
+            KeySource::File(_) => "reload",
+            KeySource::Credential(_) => "restart",
+        };
         let remedy = format!(
-            "put a new one into `client_cert_file` ({}), and reload; until then the server will \
-             refuse the connections",
-            path.display()
+            "put a new one into `{}` ({}), and {then}; until then the server will refuse the \
+             connections",
+            CERT_KEYS.of(&sources.cert),
+            place(&sources.cert)
         );
         return Some(CertificateWarning { path, message, remedy });
     }
@@ -213,26 +282,7 @@ fn proxy_credentials(
     server: &Server,
     source: &KeySource,
 ) -> Result<(String, Zeroizing<String>), ClientError> {
-    let (key, place, path) = match source {
-        KeySource::File(path) => {
-            ("proxy_credentials_file", path.display().to_string(), path.clone())
-        }
-        KeySource::Credential(name) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-            let place = format!("credential {name}");
-            let path = folder.as_ref().map(|folder: &OsString| Path::new(folder).join(name));
-            let path = path.ok_or_else(|| ClientError::Invalid {
-                server: server.name.clone(),
-                key: "proxy_credential",
-                place: place.clone(),
-                reason: "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or \
-                         `SetCredentialEncrypted=` for this name"
-                    .to_owned(),
-            })?;
-            ("proxy_credential", place, path)
-        }
-    };
-    let content = read(server, key, &path)?;
+    let (content, _) = read_source(server, PROXY_KEYS, source)?;
     let pair = std::str::from_utf8(&content)
         .ok()
         .map(|text| text.trim_end_matches(['\r', '\n']))
@@ -243,8 +293,8 @@ fn proxy_credentials(
         Some((user, password)) => Ok((user.to_owned(), Zeroizing::new(password.to_owned()))),
         None => Err(ClientError::Invalid {
             server: server.name.clone(),
-            key,
-            place,
+            key: PROXY_KEYS.of(source),
+            place: place(source),
             reason: "it must contain USER:PASSWORD on one line".to_owned(),
         }),
     }

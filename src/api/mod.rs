@@ -1,13 +1,26 @@
-//! The session API of Sarus market data, seen from the daemon.
+//! Client of the Sarus market data session API.
 //!
-//! Owns everything that is this API's own: addresses, envelope, statuses. What leaves the
-//! module are outcomes and faults. Never lets out a type of the HTTP library, a URL with
-//! a query, or a secret.
+//! Owns everything specific to this API: URLs, envelope, statuses. It returns outcomes and errors,
+//! and never a type of the HTTP library, a URL with a query, or a secret.
 //!
-//! Sending (`request`) and concluding (`interpret`) are apart, and the latter is pure.
+//! Sending (`request`) and interpreting (`interpret`) are separate; the latter is pure.
+//!
+//! From top to bottom; a file uses only files below it:
+//!
+//! ```text
+//! request                 sends, reads the body, resends once
+//! interpret  connections  meaning of a response; pools
+//! http_client  fast_path  settings of the HTTP library; reads the usual response
+//! transport_error  tunnel
+//! envelope  materials  status  context
+//! client_error  retry_after  redact  json_repair  certificate
+//! endpoint
+//! ```
 
 mod certificate;
+mod client_error;
 mod connections;
+mod context;
 mod endpoint;
 mod envelope;
 mod fast_path;
@@ -15,6 +28,8 @@ mod http_client;
 mod interpret;
 mod json_repair;
 mod materials;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod redact;
 mod request;
 mod retry_after;
@@ -29,11 +44,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::client_error::ClientError;
 pub use self::connections::ConnectionLimits;
 use self::connections::{Connections, Lease, Verdict};
+use self::context::RequestContext;
 use self::endpoint::{Endpoint, EndpointUrls};
-pub use self::http_client::ClientError;
-use self::interpret::{RawResponse, RequestContext};
+use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
 use self::request::OnEnd;
@@ -43,10 +59,10 @@ use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
 
-/// One server's API. A clone shares the connections.
+/// Client of one server. Clones share the connections.
 ///
-/// Each call takes the longest time that it may last, from connecting to the last byte of
-/// the answer. How many calls run at once, and how often, is the caller's to limit.
+/// Each call has a time-out, from connecting to the last byte of the response. The caller limits
+/// the rate and the number of concurrent calls.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -59,17 +75,17 @@ struct Inner {
     replaces_values: AtomicBool,
 }
 
-/// The answer to [`Client::renew`].
+/// Result of [`Client::renew`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewed {
-    /// The conclusion about the token, [`Outcome::Alive`] if it was renewed.
+    /// The outcome; [`Outcome::Alive`] if the token was renewed.
     pub outcome: Outcome,
-    /// The value that the server gave in place of the one sent, if it names another. It is
-    /// there even when the rest of the answer made no sense: the old value may be dead.
+    /// The new value, if the server replaced the one sent. It is set even if the rest of the
+    /// response is invalid, because the old value may be dead.
     pub new_value: Option<TokenValue>,
 }
 
-/// Why [`Client::login`] gave no token.
+/// Why [`Client::login`] returned no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", fault.error)]
 pub struct LoginError {
@@ -79,7 +95,7 @@ pub struct LoginError {
     pub fault: CallError,
 }
 
-/// What follows from a failed login.
+/// What a failed login means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginErrorKind {
     /// The API does not accept the key.
@@ -93,12 +109,12 @@ pub enum LoginErrorKind {
     Misconfigured,
     /// The API reports success without a usable token. A session was probably opened.
     Useless,
-    /// No conclusion: no response, a 5xx, or a response that is not the API's own.
+    /// Inconclusive: no response, a 5xx, or a response that is not the API's own.
     Unavailable,
 }
 
 impl LoginErrorKind {
-    /// Whether the attempt came to no conclusion, so that it counts toward no limit.
+    /// Whether the attempt was inconclusive, so that it counts toward no limit.
     pub const fn is_inconclusive(self) -> bool {
         match self {
             Self::Throttled { .. } | Self::Unavailable => true,
@@ -108,17 +124,17 @@ impl LoginErrorKind {
 }
 
 impl Client {
-    /// A client for `server`. Reads the files that it names; connects to nothing yet.
+    /// A client for `server`. Reads the files that it names, and opens no connection yet.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or used, `proxy` cannot be used, or this machine trusts no
-    /// certificate authority at all.
+    /// If a file cannot be read or used, `proxy` is invalid, or this machine trusts no certificate
+    /// authority.
     pub fn new(server: &Server) -> Result<Self, ClientError> {
         Self::with_limits(server, ConnectionLimits::default())
     }
 
-    /// The same with other limits for its connections than the default ones.
+    /// A client with other connection limits than the default ones.
     ///
     /// # Errors
     ///
@@ -127,8 +143,8 @@ impl Client {
         Self::from_materials(server, Materials::read(server)?, limits)
     }
 
-    /// Reads the files of `server` again: another client if one of them has changed, or the
-    /// system's authorities have. `server` is what this client was made for.
+    /// Reads the files of `server` again. Returns a new client if one of them or the system's
+    /// authorities have changed. `server` is what this client was created for.
     ///
     /// # Errors
     ///
@@ -141,7 +157,7 @@ impl Client {
         Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
     }
 
-    /// What is wrong with the client certificate although it can be used.
+    /// A problem of the client certificate that does not prevent its use.
     pub fn certificate_warning(&self) -> Option<&CertificateWarning> {
         self.0.connections.factory().warning()
     }
@@ -160,8 +176,8 @@ impl Client {
         })))
     }
 
-    /// Asks for the token's remaining life (`QuerySessionToken`). If a reused connection ends
-    /// before the response, the query is sent once more on a fresh one, in the same time.
+    /// Reads the token's remaining life (`QuerySessionToken`). If a reused connection ends before
+    /// the response, the query is sent once more on a fresh one, within the same time-out.
     pub async fn query(
         &self,
         token: &TokenValue,
@@ -180,9 +196,9 @@ impl Client {
         outcome
     }
 
-    /// Extends the token's life (`RenewSessionToken`). Sent once more as a query is, but not on
-    /// a server that has replaced a value in a renewal: the second renewal would then name a
-    /// value that the first has ended.
+    /// Renews the token (`RenewSessionToken`). It is resent like a query, unless the server has
+    /// replaced a value in a renewal: the second request would then name a value that the first has
+    /// ended.
     pub async fn renew(
         &self,
         token: &TokenValue,
@@ -206,11 +222,11 @@ impl Client {
     }
 
     /// Opens a session of `minutes`, 1 to 1440, with an API key (`GetSessionToken`), on a fresh
-    /// connection. It is sent once: each request that arrives may open a session.
+    /// connection. It is sent once, because each request that arrives may open a session.
     ///
     /// # Errors
     ///
-    /// When no usable token came back; [`LoginError::kind`] tells what follows.
+    /// If the response contains no usable token; [`LoginError::kind`] tells what that means.
     pub async fn login(
         &self,
         api_key: &SecretString,
@@ -238,13 +254,13 @@ impl Client {
         login
     }
 
-    /// Ends the token's session (`RevokeSessionToken`), on a fresh connection: it is rare, and
-    /// nothing tries it again.
+    /// Ends the token's session (`RevokeSessionToken`) on a fresh connection, because it is rare
+    /// and is not retried.
     ///
     /// # Errors
     ///
-    /// When the server did not confirm it. [`CallError::status`] is 401 or 410 where the token
-    /// was dead already.
+    /// If the server did not confirm it. [`CallError::status`] is 401 or 410 if the token was
+    /// already dead.
     pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), CallError> {
         let context = self.context(Endpoint::Revoke, token.expose());
         let parameters = [("SessionToken", token.expose())];
@@ -262,7 +278,7 @@ impl Client {
         RequestContext { server: &self.0.server, endpoint, secret }
     }
 
-    /// Sends a request. The lease that comes with the response is what it came from.
+    /// Sends a request. The returned lease is the one that the response came from.
     async fn call(
         &self,
         context: &RequestContext<'_>,

@@ -5,6 +5,8 @@
 //! escaped, as HTML entities, in Base64 or in hexadecimal digits.
 
 mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod properties;
 
 use std::collections::HashSet;
 
@@ -67,9 +69,10 @@ fn hide(text: &str, secret: &str) -> String {
     for view in views {
         needles.find(&view, &mut found);
         if secret.len() >= SHORTEST_ENCODED {
-            for decoded in base64(&view).into_iter().chain(hexadecimal(&view)) {
+            for decoded in base64(&view) {
                 needles.find(&decoded, &mut found);
             }
+            needles.find_hexadecimal(&view, &mut found);
         }
     }
     for range in &mut found {
@@ -162,15 +165,30 @@ impl Needles {
         let bytes: Vec<u8> = view.bytes.iter().map(|byte| fold(*byte)).collect();
         for (at, window) in bytes.windows(self.length).enumerate() {
             if self.runs.contains(window) {
-                let range = view.range(at, self.length);
-                match found.last_mut() {
-                    Some(last) if last.0 <= range.0 && range.0 <= last.1 => {
-                        last.1 = last.1.max(range.1);
-                    }
-                    _ => found.push(range),
-                }
+                add(view.range(at, self.length), found);
             }
         }
+    }
+
+    /// The same for runs that are written in hexadecimal digits, wherever these begin.
+    fn find_hexadecimal(&self, view: &View, found: &mut Vec<(usize, usize)>) {
+        for at in 0..view.bytes.len() {
+            let Some((bytes, width)) = hexadecimal(&view.bytes[at..], self.length) else {
+                continue;
+            };
+            let bytes: Vec<u8> = bytes.into_iter().map(fold).collect();
+            if self.runs.contains(&*bytes) {
+                add(view.range(at, width), found);
+            }
+        }
+    }
+}
+
+/// Adds a range, to the last one if that reaches so far.
+fn add(range: (usize, usize), found: &mut Vec<(usize, usize)>) {
+    match found.last_mut() {
+        Some(last) if last.0 <= range.0 && range.0 <= last.1 => last.1 = last.1.max(range.1),
+        _ => found.push(range),
     }
 }
 
@@ -248,6 +266,36 @@ mod tests {
                 "abcdef-123456".chars().flat_map(|c| [c.to_string(), between.to_owned()]).collect();
             let cleaned = clean(&format!("no {echoed}\r\n x"), "abcdef-123456");
             assert_eq!(cleaned.replace(';', ""), "no [redacted] x");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_found_wherever_their_pairs_begin() {
+        let secret = "Zk3v9QpL";
+        let pairs: Vec<String> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for between in ["", ":", "-", " ", ", ", "\\x", " 0x"] {
+            for before in ["", "a", "ab", "abc", "x1x1", "fac ", "fac e", "1:", "0", "0x"] {
+                let text = format!("no {before}{} here", pairs.join(between));
+                let cleaned = clean(&text, secret);
+                assert!(cleaned.contains(REDACTED), "{text}: {cleaned}");
+                assert!(cleaned.ends_with(" here"), "{text}: {cleaned}");
+            }
+        }
+    }
+
+    #[test]
+    fn backslash_in_front_of_an_escaped_echo_does_not_take_its_first_character() {
+        for echo in ["\\bTU4\\u005azN0ZmE=", "\\bTU4ZzN0\\u005amE="] {
+            assert_eq!(clean(&format!("no {echo} here"), "m58g3tfa"), "no [redacted] here");
+        }
+        assert_eq!(clean("no \\n3ws\\u002dt0k3 here", "n3ws-t0k3"), "no [redacted] here");
+    }
+
+    #[test]
+    fn open_entity_in_front_of_an_escaped_echo_does_not_take_its_first_characters() {
+        for open in ["&#", "&#x", "&lt"] {
+            let text = format!("no {open}56STUVW&#x58; here");
+            assert_eq!(clean(&text, "56STUVWX"), "no [redacted] here", "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! One request and the response to it, or the sentence why there is none.
+//! Sends one request, and reads the response.
 //!
-//! Owns the reading of a body within its limit, and the resending of a request whose reused
-//! connection ended. Concludes nothing from a response.
+//! Owns the body limit, and the resending of a request whose reused connection ended. Interprets
+//! nothing.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
-use super::interpret::{Body, RawResponse, RequestContext};
+use super::context::RequestContext;
+use super::interpret::{Body, RawResponse};
 use super::redact::clean;
 use super::retry_after;
 use super::status::ResponseError;
@@ -21,21 +22,21 @@ use crate::clock::wall_clock;
 use crate::outcome::{CallError, Connection};
 use crate::process;
 
-/// The longest body that is read, in bytes. An envelope takes a few hundred.
+/// Maximum size of a body in bytes. An envelope takes a few hundred.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What happens to a request whose reused connection ended before the response began. The server
-/// may have processed it.
+/// What to do if a reused connection ends before the response starts. The server may have processed
+/// the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnEnd {
-    /// It is sent once more, on a fresh connection.
+    /// Send it once more on a fresh connection.
     Resend,
-    /// It has failed: a second one might do more than the first.
+    /// Fail: a second request might do more than the first.
     Fail,
 }
 
-/// Sends a `GET` for `url` and reads the response. On return, `lease` is what the response, or
-/// the error, came from.
+/// Sends a `GET` for `url` and reads the response. On return, `lease` is the one that the response
+/// or the error came from.
 pub(super) async fn get(
     connections: &Connections,
     lease: &mut Lease,
@@ -63,7 +64,7 @@ pub(super) async fn get(
         let body = body(response).await?;
         Ok(RawResponse { status, pause, quota_reset, encoding, certificate, body })
     };
-    // The library's own limit would be a timer and a wrapper more for each request.
+    // The library's own time-out would need another timer and wrapper per request.
     match timeout(timeouts.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
@@ -87,7 +88,7 @@ pub(super) async fn get(
 }
 
 async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
-    // An envelope comes in one piece, which is then taken as it is.
+    // An envelope usually arrives in one piece, which is not copied.
     let (mut whole, mut pieces) = (Bytes::new(), Vec::new());
     while let Some(chunk) = response.chunk().await? {
         if whole.len() + pieces.len() + chunk.len() > MAX_BODY_BYTES {
@@ -103,14 +104,14 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
     Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
 }
 
-/// How long the server asks for a pause, and how long it takes until the quota is renewed.
+/// The pause that the server asks for, and the time until the quota is renewed.
 fn pauses(headers: &HeaderMap) -> (Option<Duration>, Option<Duration>) {
     let answered =
         headers.get(DATE).and_then(retry_after::date).unwrap_or_else(|| wall_clock().into());
     (retry_after::pause(headers, answered), retry_after::quota_reset(headers, answered))
 }
 
-/// The content coding of a body, if it has one: `identity` is none.
+/// The content encoding of a body, unless it is `identity`.
 fn encoding(headers: &HeaderMap, context: &RequestContext<'_>) -> Option<Box<str>> {
     let coding = headers.get(CONTENT_ENCODING)?;
     let coding = clean(&String::from_utf8_lossy(coding.as_bytes()), context.secret);

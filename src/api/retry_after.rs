@@ -1,8 +1,6 @@
-//! The headers with which a server says when it may be asked again: `Retry-After` in both of its
-//! forms, and those that stand in for it where it is missing.
+//! `Retry-After` in both forms, and the headers that some servers send instead.
 //!
-//! Owns the reading of it; how long a server is really left alone is `status`'s to say.
-//! Never reads a clock.
+//! Only parses them; the limits of a pause are those of `status`. Never reads a clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,23 +8,22 @@ use headers::{Date, Header, HeaderValue};
 use hyper::http::HeaderMap;
 use hyper::http::header::RETRY_AFTER;
 
-/// What some servers send in place of `Retry-After`: a number of milliseconds.
+/// Sent by some servers instead of `Retry-After`: a number of milliseconds.
 const IN_MILLISECONDS: [&str; 2] = ["retry-after-ms", "x-ms-retry-after-ms"];
 
-/// When the quota of requests is renewed, in seconds: from now on, or since 1970.
+/// When the request quota is renewed, in seconds from now or since 1970.
 const RESETS: [&str; 3] = ["ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"];
 
 /// The same as a parameter: `"name";r=0;t=30`, or `limit=10, remaining=0, reset=30`.
 const POLICY: &str = "ratelimit";
 
-/// From here on a number is a time of the clock, not a wait: 10^9 s are the year 2001.
+/// From here on a number is a point in time and not a duration: 10^9 s are the year 2001.
 const FIRST_TIME: f64 = 1e9;
 
-/// From here on a time of the clock is in milliseconds.
+/// From here on a point in time is in milliseconds.
 const FIRST_TIME_MS: f64 = 1e12;
 
-/// How long a response asks for a pause, counted from `answered`: its own `Date`, or else the
-/// wall clock's.
+/// The pause that a response asks for, from `answered`: its own `Date`, or else the wall clock.
 pub(super) fn pause(headers: &HeaderMap, answered: SystemTime) -> Option<Duration> {
     let asked_for = headers.get(RETRY_AFTER).and_then(|value| asked(value, answered));
     asked_for.or_else(|| {
@@ -35,8 +32,8 @@ pub(super) fn pause(headers: &HeaderMap, answered: SystemTime) -> Option<Duratio
     })
 }
 
-/// How long it takes until the quota of requests is renewed. Servers send it with each response,
-/// so it asks for a pause only beside a 429.
+/// Time until the request quota is renewed. Servers send it with each response, so it asks for a
+/// pause only with a 429.
 pub(super) fn quota_reset(headers: &HeaderMap, answered: SystemTime) -> Option<Duration> {
     let from_now = |number: Duration| {
         if number.as_secs_f64() < FIRST_TIME {
@@ -55,7 +52,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The time of a `RateLimit` header until the quota is renewed.
+/// The reset time of a `RateLimit` header.
 fn parameter(text: &str) -> Option<&str> {
     text.split([';', ',']).find_map(|part| {
         let (name, value) = part.split_once('=')?;
@@ -63,8 +60,8 @@ fn parameter(text: &str) -> Option<&str> {
     })
 }
 
-/// How long `retry_after` asks for, counted from `answered`. A date in the past asks for nothing; what is neither a number of
-/// seconds nor an HTTP date is as good as no header.
+/// The duration of `retry_after`, from `answered`. A date in the past is no pause; anything but a
+/// number of seconds or an HTTP date is ignored.
 fn asked(retry_after: &HeaderValue, answered: SystemTime) -> Option<Duration> {
     if let Some(delay) = retry_after.to_str().ok().and_then(seconds) {
         return Some(delay);
@@ -78,8 +75,8 @@ pub(super) fn date(value: &HeaderValue) -> Option<SystemTime> {
     Date::decode(&mut std::iter::once(value)).ok().map(SystemTime::from)
 }
 
-/// A number of seconds. A fraction is against the standard but clear; a number too large
-/// to be kept is as good as the largest.
+/// A number of seconds. A fraction violates the standard but is unambiguous; a number that is too
+/// large counts as the largest.
 fn seconds(text: &str) -> Option<Duration> {
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -113,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_stand_in_for_retry_after() {
+    fn headers_in_milliseconds_replace_retry_after() {
         let pause = |pairs: &[_]| pause(&headers(pairs), noon()).map(|pause| pause.as_millis());
         assert_eq!(pause(&[("retry-after-ms", "1500")]), Some(1_500));
         assert_eq!(pause(&[("x-ms-retry-after-ms", "20")]), Some(20));
@@ -124,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn reset_of_the_quota_is_read_in_each_of_its_forms() {
+    fn quota_reset_is_parsed_in_each_form() {
         for (name, value, seconds) in [
             ("ratelimit-reset", "30", 30),
             ("ratelimit-reset", " 0 ", 0),
@@ -148,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn large_reset_is_a_time_of_the_clock_in_seconds_or_milliseconds() {
+    fn large_reset_is_a_point_in_time_in_seconds_or_milliseconds() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         for (value, seconds) in
             [("1800000060", 60), ("1800000060000", 60), ("1799999999", 0), ("1000000000", 0)]
@@ -168,23 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn a_number_beyond_every_clock_is_the_longest_time() {
+    fn number_out_of_range_is_the_longest_time() {
         assert_eq!(asked_at_noon("99999999999999999999999"), Some(Duration::MAX));
     }
 
     #[test]
-    fn a_date_counts_from_the_answers_own() {
+    fn date_counts_from_the_date_of_the_response() {
         assert_eq!(asked_at_noon("Sun, 06 Nov 1994 12:02:00 GMT"), Some(Duration::from_secs(120)));
         assert_eq!(asked_at_noon("Sunday, 06-Nov-94 12:00:30 GMT"), Some(Duration::from_secs(30)));
     }
 
     #[test]
-    fn a_date_that_has_passed_asks_for_nothing() {
+    fn past_date_is_no_pause() {
         assert_eq!(asked_at_noon("Sun, 06 Nov 1994 11:00:00 GMT"), Some(Duration::ZERO));
     }
 
     #[test]
-    fn what_is_neither_is_no_header() {
+    fn header_in_another_form_is_ignored() {
         for value in ["", "-1", "soon", "1e3", "1.2.3", "Sun, 99 Nov 1994 12:00:00 GMT"] {
             assert_eq!(asked_at_noon(value), None, "{value:?}");
         }

@@ -1,36 +1,36 @@
-//! What a status means, and how it is said.
+//! Meaning of a status, and its error message.
 //!
-//! Owns the table from statuses to kinds of failure, and the sentence with its remedy for
-//! each. Never sees a body, and never quotes anything but numbers and configured names.
+//! Owns the table from statuses to kinds of errors, and a sentence with a remedy for each. Never
+//! sees a body, and quotes only numbers and configured names.
 
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use crate::outcome::{CallError, Outcome};
 
-/// The shortest and the longest that a server is left alone on its own word: less would
-/// not heed it, more would let tokens die on a slip of its clock.
+/// The shortest and the longest pause that a server can ask for. Less would ignore it; more would
+/// let tokens die because of its wrong clock.
 const PAUSE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
 
-/// A call that did not end well.
+/// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResponseError {
     pub(super) kind: ResponseErrorKind,
     pub(super) fault: CallError,
 }
 
-/// What follows from a failure; the later in this list, the more final.
+/// Kind of an error; later ones are more final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ResponseErrorKind {
-    /// The server asks for quiet, this long: 1 s to 15 min.
+    /// The server asks for a pause of this duration: 1 s to 15 min.
     Throttled(Duration),
-    /// No conclusion.
+    /// Inconclusive.
     Unavailable,
-    /// The request is refused for what it is.
+    /// The request was rejected as such.
     Misconfigured,
     /// The API does not know the secret.
     Rejected,
-    /// The API says that the token's life is over.
+    /// The API reports that the token has expired.
     Expired,
 }
 
@@ -39,7 +39,7 @@ impl ResponseError {
         Self { kind: ResponseErrorKind::Unavailable, fault: CallError::new(error) }
     }
 
-    /// The same failure, with the status that decided.
+    /// The same error with the decisive status.
     pub(super) fn with_status(self, status: u16) -> Self {
         Self { fault: self.fault.with_status(status), ..self }
     }
@@ -57,16 +57,16 @@ impl From<ResponseError> for Outcome {
     }
 }
 
-/// What a status that is no success comes from.
+/// Where an error status comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatusSource {
     /// The API's own `Errors`.
     Api,
-    /// Nothing but the HTTP status: a proxy or a gateway may speak.
+    /// Only the HTTP status, which may be a proxy's or a gateway's.
     Http,
 }
 
-/// What `status` means when `source` says it; `retry_after` is the header's, if there is one.
+/// The meaning of `status` from `source`; `retry_after` is that of the header.
 pub(super) fn kind_of(
     status: u16,
     source: StatusSource,
@@ -87,7 +87,7 @@ pub(super) fn kind_of(
     }
 }
 
-/// The sentence for `status`, with a remedy where there is one.
+/// The error message for `status`, with a remedy where there is one.
 pub(super) fn sentence(
     status: u16,
     source: StatusSource,
@@ -155,7 +155,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn only_the_apis_own_words_are_final() {
+    fn only_the_apis_own_errors_are_final() {
         assert_eq!(kind_of(410, StatusSource::Api, None), ResponseErrorKind::Expired);
         assert_eq!(kind_of(401, StatusSource::Api, None), ResponseErrorKind::Rejected);
         assert_eq!(kind_of(410, StatusSource::Http, None), ResponseErrorKind::Unavailable);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_of_the_request_itself_is_a_misconfiguration() {
+    fn each_rejection_of_the_request_itself_is_a_misconfiguration() {
         for status in [300, 301, 302, 307, 308, 400, 403, 404, 405, 407, 418, 451, 499] {
             for source in [StatusSource::Api, StatusSource::Http] {
                 assert_eq!(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_by_itself_is_unavailable() {
+    fn transient_status_is_unavailable() {
         for status in [0, 100, 200, 204, 299, 408, 421, 425, 500, 502, 503, 504, 599, 600, 999] {
             for source in [StatusSource::Api, StatusSource::Http] {
                 assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_429_quiets_for_what_it_asks_or_for_a_second() {
+    fn status_429_pauses_for_the_requested_time_or_a_second() {
         assert_eq!(
             kind_of(429, StatusSource::Http, Some(MINUTE)),
             ResponseErrorKind::Throttled(MINUTE)
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_503_quiets_only_with_a_retry_after_and_a_500_never() {
+    fn status_503_pauses_only_with_retry_after_and_500_never() {
         assert_eq!(
             kind_of(503, StatusSource::Api, Some(MINUTE)),
             ResponseErrorKind::Throttled(MINUTE)
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn quiet_lasts_from_a_second_to_a_quarter_of_an_hour() {
+    fn pause_is_limited_to_1_s_to_15_min() {
         let asked = |secs| kind_of(429, StatusSource::Http, Some(Duration::from_secs(secs)));
         assert_eq!(asked(0), ResponseErrorKind::Throttled(Duration::from_secs(1)));
         assert_eq!(asked(u64::MAX), ResponseErrorKind::Throttled(Duration::from_secs(900)));
     }
 
     #[test]
-    fn a_redirect_is_told_with_its_remedy() {
+    fn redirect_is_reported_with_a_remedy() {
         let error_for_status = sentence(302, StatusSource::Http, Endpoint::Query, "sarus");
         assert!(
             error_for_status.contains("(302)")

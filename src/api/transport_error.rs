@@ -1,7 +1,6 @@
-//! Why no answer came, said from the HTTP library's errors.
+//! Error messages for requests without a response, from the errors of the HTTP library.
 //!
-//! Owns the reading of those errors. Never shows one as it is: they print the URL, and
-//! with it the token.
+//! Never prints such an error itself, because it contains the URL, and with it the token.
 
 use std::error::Error;
 use std::io;
@@ -11,21 +10,21 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::http_client::ClientCertificateState;
-use super::interpret::RequestContext;
+use super::context::{ClientCertificateState, RequestContext};
 use super::redact::clean;
 use crate::process;
+use crate::text::words;
 
-/// How long a request and its parts may take.
+/// Time-outs of a request and its parts.
 #[derive(Clone, Copy)]
 pub(super) struct RequestTimeouts {
-    /// From connecting to the last byte of the answer.
+    /// From connecting to the last byte of the response.
     pub(super) timeout: Duration,
-    /// Connecting alone.
+    /// Connecting only.
     pub(super) connect_timeout: Duration,
 }
 
-/// The sentence for a request that got no whole answer, with a remedy where there is one.
+/// The message for a request without a complete response, with a remedy where there is one.
 pub(super) fn explain(
     error: &reqwest::Error,
     timeouts: RequestTimeouts,
@@ -37,7 +36,7 @@ pub(super) fn explain(
     if error.is_timeout() {
         if error.is_connect() {
             let limit = timeouts.connect_timeout.min(timeouts.timeout);
-            return format!("no connection within {}", readable(limit));
+            return format!("no connection within {}", words(limit));
         }
         return no_answer_within(timeouts.timeout);
     }
@@ -62,7 +61,8 @@ pub(super) fn explain(
     }
 }
 
-/// The sentence for a server that requires a client certificate, to follow another one.
+/// The clause about a server that requires a client certificate, to be appended to another
+/// sentence.
 pub(super) fn lacks_certificate(server: &str) -> String {
     format!(
         "the server asked for a client certificate, and none is configured: set \
@@ -70,7 +70,7 @@ pub(super) fn lacks_certificate(server: &str) -> String {
     )
 }
 
-/// The sentence for a certificate of the server that is not accepted.
+/// The message for a server certificate that is not accepted.
 fn certificate_sentence(
     error: &CertificateError,
     reason: &str,
@@ -102,7 +102,7 @@ fn certificate_sentence(
                 expected.to_str()
             )
         }
-        // A new authority may have the name of an old one, which then seems to have signed wrongly.
+        // A new authority may have the name of an old one, whose signature then seems wrong.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "the certificate of the server is from an authority that is not trusted ({reason}): if \
              it is a private authority, set `ca_file` of [server.{server}] to its certificate"
@@ -128,7 +128,7 @@ fn certificate_sentence(
     }
 }
 
-/// The sentence for a TLS connection that failed for another reason than the server's certificate.
+/// The message for a TLS connection that failed for another reason than the server's certificate.
 fn tls_sentence(
     error: &rustls::Error,
     reason: &str,
@@ -141,21 +141,7 @@ fn tls_sentence(
         _ => None,
     };
     match (alert, certificate) {
-        (Some(AlertDescription::CertificateRequired), _)
-        | (
-            Some(
-                AlertDescription::HandshakeFailure
-                | AlertDescription::BadCertificate
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-                | AlertDescription::DecryptError,
-            ),
-            ClientCertificateState::Lacking,
-        ) => {
+        (Some(AlertDescription::CertificateRequired), _) => {
             format!("no TLS connection ({reason}): {}", lacks_certificate(server))
         }
         (
@@ -170,12 +156,19 @@ fn tls_sentence(
                 | AlertDescription::AccessDenied
                 | AlertDescription::DecryptError,
             ),
-            ClientCertificateState::Configured,
-        ) => format!(
-            "no TLS connection ({reason}): the server does not accept the client certificate; \
-             check that `client_cert_file` of [server.{server}] is valid, and from an authority \
-             that the server trusts"
-        ),
+            ClientCertificateState::Lacking | ClientCertificateState::Configured,
+        ) => {
+            let why = if certificate == ClientCertificateState::Lacking {
+                lacks_certificate(server)
+            } else {
+                format!(
+                    "the server does not accept the client certificate; check that \
+                     `client_cert_file` of [server.{server}] is valid, and from an authority that \
+                     the server trusts"
+                )
+            };
+            format!("no TLS connection ({reason}): {why}")
+        }
         (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
         _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
         _ => format!(
@@ -191,13 +184,13 @@ fn old_protocol(reason: &str, server: &str) -> String {
     )
 }
 
-/// A name as the TLS library shows it, without the kind around it: `DnsName("a.example")`.
+/// A name as the TLS library prints it, without the surrounding kind: `DnsName("a.example")`.
 fn bare_name(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
-/// Whether a certificate was refused because it is an authority's.
+/// Whether a certificate was rejected because it is an authority's.
 fn is_authority_s(error: &OtherError) -> bool {
     error.0.to_string().contains("CaUsedAsEndEntity")
 }
@@ -208,19 +201,20 @@ fn date(time: UnixTime) -> String {
     time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
 }
 
-/// Whether the request was not sent because no descriptor was free. A name lookup does not say so.
+/// Whether the request was not sent because no descriptor was free. Name lookups do not report
+/// that.
 pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
     let mut causes = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(process::is_out_of_descriptors)
         || (error.is_connect() || error.is_dns()) && process::has_no_free_descriptor()
 }
 
-/// The sentence for a request that has taken as long as it may.
+/// The message for a request that timed out.
 pub(super) fn no_answer_within(limit: Duration) -> String {
-    format!("no answer within {}", readable(limit))
+    format!("no answer within {}", words(limit))
 }
 
-/// The innermost reason, which tells most. The URL stands in the outermost one.
+/// The innermost error, which is the most specific. The URL is in the outermost one.
 pub(super) fn reason(error: &reqwest::Error) -> String {
     let innermost = causes(error).filter(|cause| !cause.is::<reqwest::Error>()).last();
     innermost.map_or_else(|| "no reason is known".to_owned(), ToString::to_string)
@@ -230,7 +224,7 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// All that lies behind `error`, up to a TLS error, which says it best.
+/// The causes of `error`, up to a TLS error, which is the most specific.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| {
         if cause.is::<rustls::Error>() {
@@ -242,13 +236,4 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
             None => cause.source(),
         }
     })
-}
-
-/// A duration as people write it: milliseconds below a second.
-fn readable(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs_f64())
-    }
 }

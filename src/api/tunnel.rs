@@ -1,7 +1,7 @@
 //! Tunnels through an HTTP proxy (`CONNECT`, RFC 9110, 9.3.6) that the proxy refuses.
 //!
-//! Owns the reading of the refusal. The tunnels themselves are made by the HTTP library, which
-//! does not tell with which status one was refused: the status is learned from a second attempt.
+//! The HTTP library opens the tunnels, but does not expose the status of a refusal. This module
+//! learns it with a second attempt.
 
 use std::error::Error;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::status::{ResponseError, StatusSource, kind_of};
 use crate::outcome::CallError;
 use crate::settings::Server;
 
-/// The longest that the second attempt may take.
+/// Time-out of the second attempt.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The longest head of a response that is read, in bytes.
+/// Maximum size of a response head in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// A tunnel through an HTTP proxy.
@@ -46,7 +46,7 @@ impl Tunnel {
         Some(Self { proxy, target: format!("{}:{port}", server.url.host_str()?), authorization })
     }
 
-    /// Why the proxy refused the tunnel, if `error` says that it did.
+    /// Why the proxy refused the tunnel, if `error` is such a refusal.
     pub(super) async fn refusal(
         &self,
         error: &reqwest::Error,
@@ -96,9 +96,9 @@ impl Tunnel {
         }
     }
 
-    /// The status with which the proxy answers `CONNECT`, if it can be learned.
+    /// The status of the proxy's response to `CONNECT`, if it can be learned.
     async fn status(&self) -> Option<u16> {
-        // To learn it from an encrypted proxy would take a TLS client of its own.
+        // An encrypted proxy would require a TLS client here.
         let host = self.proxy.host_str().filter(|_| self.proxy.scheme() == "http")?;
         let host = host.trim_matches(['[', ']']);
         let mut proxy =
@@ -123,7 +123,7 @@ impl Tunnel {
     }
 }
 
-/// What the HTTP library says of a tunnel that was refused.
+/// What the HTTP library reports about a refused tunnel.
 enum Refused {
     Authorization,
     Otherwise,
@@ -132,7 +132,7 @@ enum Refused {
 fn refused(error: &reqwest::Error) -> Option<Refused> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        // The library does not make its type known.
+        // The library does not export the type.
         match error.to_string().as_str() {
             "tunnel error: proxy authorization required" => return Some(Refused::Authorization),
             "tunnel error: unsuccessful" => return Some(Refused::Otherwise),

@@ -10,7 +10,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::settings::{Excerpt, Faults, Finding, Place, Warning};
-use crate::text::{escaped, printable};
+use crate::text::{colours_wanted, escaped, printable};
 
 /// How findings are shown on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,8 @@ pub(super) enum Look {
 impl Look {
     /// For what standard error is; `drawn`: whatever it is, not in single lines.
     pub(super) fn choose(drawn: bool) -> Self {
-        // https://no-color.org: any value but an empty one counts.
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_terminal = io::stderr().is_terminal();
-        match (is_terminal, drawn) {
-            (true, _) if !unwanted => Self::Coloured,
+        match (io::stderr().is_terminal(), drawn) {
+            (true, _) if colours_wanted() => Self::Coloured,
             (true, _) | (false, true) => Self::Drawn,
             (false, false) => Self::Lines,
         }

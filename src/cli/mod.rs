@@ -11,7 +11,7 @@ mod plan;
 mod probe;
 mod remote;
 mod stocktaking;
-mod wording;
+mod unit;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -246,7 +246,8 @@ fn run(path: PathBuf) -> Result<(), Failure> {
 /// Runs the daemon; `inherited` is left if it cannot start.
 fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Failure> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
-    let (loaded, unread) = loaded.inspect_err(log_faults)?;
+    let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
+    loaded.warnings.extend(control::unmapped_readers(&loaded));
     let Loaded { settings, warnings, .. } = loaded;
     let log = events::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
@@ -289,7 +290,7 @@ const FAULTS_IN_A_LINE: usize = 10;
 
 /// `error` with its remedy.
 fn thread_error(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{error}; {}", process::NO_THREAD))
+    io::Error::new(error.kind(), format!("{error}; {}", process::no_thread()))
 }
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.
@@ -301,7 +302,13 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
-    let loaded = settings::load(path, std::env::vars_os())?;
+    let overrides = unit::overrides(path);
+    if !overrides.is_empty() {
+        let names = overrides.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let unit = unit::UNIT;
+        complain(&format!("{unit} sets these variables, which are checked as well: {names}"));
+    }
+    let loaded = settings::load(path, unit::environment(&overrides))?;
     warn(&loaded.warnings, look);
     for server in &loaded.settings.servers {
         let name = server.name.clone();

@@ -11,7 +11,7 @@ use crate::settings::{
 };
 
 use super::stocktaking::{self, Brought};
-use super::wording::words;
+use crate::text::words;
 
 /// The lives that the plan is told for; the API grants 1 minute to 24 hours.
 const LIVES: [(&str, Duration); 3] = [
@@ -54,12 +54,13 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
     for reauth in reauths {
         line(&mut text, &describe_reauth(reauth));
     }
-    let mut paragraph = |what: &str, upkeep: &Upkeep, remarks: &[String], kept: &str| {
+    let mut paragraph = |described: &Described, upkeep: &Upkeep, remarks: &[String]| {
         let Some(server) = servers.iter().find(|server| server.name == upkeep.server) else {
             return;
         };
         let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == upkeep.reauth.as_ref());
         let count = crowd.get(upkeep.server.as_str()).copied().unwrap_or(1);
+        let what = &described.what;
         line(&mut text, &format!("\n{what}, server {}; {}", server.name, check(server)));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
@@ -69,16 +70,15 @@ pub(super) fn tell(loaded: &Loaded, warnings: usize, all: bool) -> String {
             let before = format!("  before its end {}", early(before));
             line(&mut text, &before);
         }
-        line(&mut text, &format!("  when it dies   {}", on_death(reauth, kept)));
+        line(&mut text, &format!("  when it dies   {}", on_death(reauth, described)));
     };
     let told = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..told] {
-        let (what, kept) = describe_token(token);
-        paragraph(&what, &token.upkeep, &[], &kept);
+        paragraph(&describe_token(token), &token.upkeep, &[]);
     }
     for brought in &stock {
-        let (what, kept) = describe_inventory(brought);
-        paragraph(&what, &brought.inventory.upkeep, &brought.remarks, kept);
+        let described = describe_inventory(brought);
+        paragraph(&described, &brought.inventory.upkeep, &brought.remarks);
     }
     if told < tokens.len() {
         let rest = tokens.len() - told;
@@ -123,31 +123,59 @@ fn counted(tokens: u32) -> String {
 
 const IN_STATE: &str = "in the state directory";
 
-/// What a token is and where from, and where a new value of it is kept.
-fn describe_token(token: &Token) -> (String, String) {
-    let (source, kept) = match &token.source {
-        Source::File(path) => {
-            (format!("file {}", path.display()), format!("in {}", path.display()))
-        }
-        Source::Credential(name) => (format!("systemd credential {name}"), IN_STATE.to_owned()),
-        Source::Env(name) => (format!("environment variable {name}"), IN_STATE.to_owned()),
-    };
-    (format!("token {}: {source}", token.name), kept)
+const WATCHED: &str = "the source is watched for a new value";
+
+/// A token, or the tokens of an inventory, in words.
+struct Described {
+    /// Which, and from which source.
+    what: String,
+    /// Where a new value is kept.
+    kept: String,
+    /// How a new value gets from the source to the daemon.
+    renewed: &'static str,
 }
 
-/// The same of an inventory's tokens.
-fn describe_inventory(brought: &Brought<'_>) -> (String, &'static str) {
+fn describe_token(token: &Token) -> Described {
+    let (source, kept, renewed) = match &token.source {
+        Source::File(path) => {
+            (format!("file {}", path.display()), format!("in {}", path.display()), WATCHED)
+        }
+        Source::Credential(name) => (
+            format!("systemd credential {name}"),
+            IN_STATE.to_owned(),
+            "a new value needs `systemctl restart tokenkeep`: a credential does not change while \
+             the service runs",
+        ),
+        Source::Env(name) => (
+            format!("environment variable {name}"),
+            IN_STATE.to_owned(),
+            "a new value needs a restart: an environment variable does not change while the \
+             daemon runs",
+        ),
+    };
+    Described { what: format!("token {}: {source}", token.name), kept, renewed }
+}
+
+fn describe_inventory(brought: &Brought<'_>) -> Described {
     let whole = brought.inventory.whole();
-    let (source, kept) = match &brought.inventory.source {
-        InventorySource::File { .. } => (format!("file {whole}"), IN_STATE),
-        InventorySource::Dir(_) => (format!("folder {whole}"), "in the token's file"),
-        InventorySource::Command { .. } => (format!("output of {whole}"), IN_STATE),
+    let (source, kept, renewed) = match &brought.inventory.source {
+        InventorySource::File { .. } => (format!("file {whole}"), IN_STATE, WATCHED),
+        InventorySource::Dir(_) => (format!("folder {whole}"), "in the token's file", WATCHED),
+        InventorySource::Command { .. } => (
+            format!("output of {whole}"),
+            IN_STATE,
+            "the command runs again at each reload and restart",
+        ),
     };
     let tokens = match brought.tokens {
         Some(tokens) => format!("{} now", counted(tokens)),
         None => "tokens as it prints them when it is run".to_owned(),
     };
-    (format!("inventory {}: {source}, {tokens}", brought.inventory.name), kept)
+    Described {
+        what: format!("inventory {}: {source}, {tokens}", brought.inventory.name),
+        kept: kept.to_owned(),
+        renewed,
+    }
 }
 
 fn check(server: &Server) -> &'static str {
@@ -217,9 +245,10 @@ fn early(before: Duration) -> String {
     )
 }
 
-fn on_death(reauth: Option<&Reauth>, kept: &str) -> String {
+fn on_death(reauth: Option<&Reauth>, described: &Described) -> String {
+    let Described { kept, renewed, .. } = described;
     let Some(reauth) = reauth else {
-        return "it is logged, and the source is watched for a new value".to_owned();
+        return format!("it is logged, and {renewed}");
     };
     let how = match &reauth.method {
         ReauthMethod::Command(command) => {

@@ -17,10 +17,13 @@ pub mod client;
 mod connection_activity;
 mod connection_limit;
 mod host;
+mod id_map;
 mod metrics;
 pub mod page;
 mod peer;
 mod problem;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod routes;
 mod serve;
 mod socket;
@@ -30,6 +33,7 @@ mod view;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::id_map::unmapped_readers;
 pub use self::peer::{Caller, outsiders};
 pub use self::problem::{Problem, ProblemKind};
 pub use self::serve::{

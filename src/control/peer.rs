@@ -41,7 +41,7 @@ impl Caller {
     }
 }
 
-fn uid_of(user: &str) -> Option<u32> {
+pub(super) fn uid_of(user: &str) -> Option<u32> {
     user.parse().ok().or_else(|| Some(User::from_name(user).ok()??.uid.as_raw()))
 }
 

@@ -5,6 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::text::printable;
+
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,9 +42,10 @@ pub(super) struct Enveloped {
 }
 
 impl Problem {
-    /// A problem of this kind.
+    /// A problem of this kind. `message` may quote the request: characters that a terminal
+    /// would not show as they are, are escaped.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: printable(&message.into()).into_owned() }
     }
 
     /// There is no token called `name`.
@@ -72,5 +75,16 @@ impl ProblemKind {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.kind.status(), Json(Enveloped { error: self })).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_that_is_quoted_in_an_error_does_not_change_a_terminal() {
+        let problem = Problem::new(ProblemKind::BadRequest, "unknown field `\u{1b}[2J\u{202e}`");
+        assert_eq!(problem.message, "unknown field `\\u{1b}[2J\\u{202e}`");
     }
 }

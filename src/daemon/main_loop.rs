@@ -149,7 +149,10 @@ impl Daemon {
             Event::Signal(Some(SIGCHLD)) => process::reap_orphans(),
             Event::Signal(_) | Event::Stop => return Flow::Stop,
             Event::TaskEnded(ended) => self.on_tasks_ended(ended),
-            Event::FilesChanged(keys) => tokens.on_files_changed(keys),
+            Event::FilesChanged(keys) => {
+                config.warn_of_watches(tokens, inventories, log);
+                tokens.on_files_changed(keys);
+            }
             Event::StoreReport(report) => {
                 self.restore.on_report(report, &config.settings.state_dir, tokens, log);
             }
@@ -288,7 +291,7 @@ impl Daemon {
             return;
         }
         tokens.persist_notice(id, notice);
-        tokens.prune_values(id, notice);
+        tokens.prune_values(id, notice, log);
         let Some(entry) = tokens.registry.token(id) else { return };
         let config = entry.config();
         let server = &tokens.servers[config.server].settings.name;
@@ -390,7 +393,7 @@ impl Daemon {
         }
         inventories.stop(tokens);
         tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
-        revocations.begin(tokens);
+        revocations.begin(tokens, log);
         let mut deadline = pin!(sleep(GRACE));
         let mut is_closed = false;
         loop {

@@ -35,7 +35,8 @@ use signal_hook_tokio::Signals;
 
 pub use self::config::Loader;
 pub use self::error::DaemonError;
-pub(crate) use self::service_manager::grouped;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::queries::check_filter;
 pub use self::shutdown::GRACE;
 
 use self::config::{Application, Config, certificate_warnings, first_clients};
@@ -157,11 +158,11 @@ impl Daemon {
         clients: ServerClients,
         mut restore: Restore<'_>,
     ) {
-        let Self { tokens, inventories, log, .. } = self;
+        let Self { tokens, inventories, config, log, .. } = self;
         restore.load_values(tokens, log);
         let (old, new) = (Arc::clone(settings), Arc::clone(settings));
         let mut application = Application::new(old, new, clients, tokens, log);
-        while application.step(tokens, inventories) {}
+        while application.step(tokens, inventories, log) {}
         restore.restore_counts(tokens, log);
         tokens.deferred.begin_startup();
         let mut ids: Vec<TokenId> = tokens.registry.ids().map(|(id, _)| id).collect();
@@ -174,6 +175,7 @@ impl Daemon {
         if inventories.are_all_read() {
             tokens.recorder.expire_orphans();
         }
+        config.warn_of_watches(tokens, inventories, log);
     }
 
     /// Opens the control interface: on the sockets that systemd has handed over, or on one of its

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::clock;
 use crate::events::{CheckEnd, Fields, Journal, Name, Severity};
-use crate::lifecycle::{CheckResult, DeadlineStage, Method, Notice, ReplacedBy};
+use crate::lifecycle::{CheckResult, DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{ServerNotice, Ticket};
 use crate::text::span;
@@ -43,44 +43,6 @@ pub(crate) fn source_warnings<'a>(
     }
 }
 
-/// Logs a notice of a token.
-pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
-    if let Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } = *notice {
-        return check(journal, now, names, (remaining_ms, next_check_ms), renewed, is_step);
-    }
-    let (name, severity, message, fields) = describe(names, notice);
-    journal.write(now, name, severity, &message, fields);
-}
-
-/// Logs that a check found a token alive. The message is built only if the line is written: there
-/// can be tens of thousands of checks a second.
-fn check(
-    journal: &mut Journal,
-    now: Moment,
-    names: &Fields<'_>,
-    (remaining_ms, next_check_ms): (u64, u64),
-    renewed: Option<bool>,
-    is_step: bool,
-) {
-    // A check that is due at once has not been made yet.
-    let next = (!is_step).then(|| next_check_ms.max(1));
-    let fields =
-        Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
-    let severity = if is_step { Severity::Debug } else { Severity::Info };
-    journal.write_check(now, severity, fields, || {
-        let renewal = match renewed {
-            Some(true) => ", renewed",
-            Some(false) => ", not renewed",
-            None => "",
-        };
-        let left = span(remaining_ms);
-        match next {
-            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
-            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
-        }
-    });
-}
-
 /// A check that has ended, whatever its outcome, for the summary of checks.
 pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
     let failed = match answer.outcome {
@@ -96,9 +58,10 @@ pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
 
 type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
 
+/// Logs a notice of a token.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
-fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
-    match notice {
+pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
+    let (name, severity, message, fields): Line<'_> = match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
             Name::CheckFailed,
             if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
@@ -116,8 +79,10 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
                 .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
-        // `check` logs these.
-        Notice::Checked { .. } => (Name::TokenChecked, Severity::Info, "alive".into(), *names),
+        Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
+            let lives = (*remaining_ms, *next_check_ms);
+            return check(journal, now, names, lives, *renewed, *is_step);
+        }
         Notice::Replaced(by) => {
             let message = match by {
                 ReplacedBy::Reauth => "token value replaced by re-authentication",
@@ -130,8 +95,8 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
         Notice::RenewsBy(method) => (
             Name::RenewalLearned,
             Severity::Info,
-            format!("renewal proven: {} requests renew this token", word(*method)).into(),
-            Fields { renews_by: Some(word(*method)), ..*names },
+            format!("renewal proven: {} requests renew this token", method.as_str()).into(),
+            Fields { renews_by: Some(method.as_str()), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             Name::TokenExpiring,
@@ -254,7 +219,37 @@ fn describe<'a>(names: &Fields<'a>, notice: &'a Notice) -> Line<'a> {
             .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
-    }
+    };
+    journal.write(now, name, severity, &message, fields);
+}
+
+/// Logs that a check found a token alive. The message is built only if the line is written: there
+/// can be tens of thousands of checks a second.
+fn check(
+    journal: &mut Journal,
+    now: Moment,
+    names: &Fields<'_>,
+    (remaining_ms, next_check_ms): (u64, u64),
+    renewed: Option<bool>,
+    is_step: bool,
+) {
+    // A check that is due at once has not been made yet.
+    let next = (!is_step).then(|| next_check_ms.max(1));
+    let fields =
+        Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
+    let severity = if is_step { Severity::Debug } else { Severity::Info };
+    journal.write_check(now, severity, fields, || {
+        let renewal = match renewed {
+            Some(true) => ", renewed",
+            Some(false) => ", not renewed",
+            None => "",
+        };
+        let left = span(remaining_ms);
+        match next {
+            None => format!("alive, {left} left{renewal}; checking how it is renewed"),
+            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
+        }
+    });
 }
 
 /// The fields with what a server, or the connection to it, has said.
@@ -264,13 +259,6 @@ pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields
         detail: fault.detail.as_deref(),
         error: Some(&fault.error),
         ..*names
-    }
-}
-
-const fn word(method: Method) -> &'static str {
-    match method {
-        Method::Query => "query",
-        Method::Renew => "renew",
     }
 }
 
@@ -306,7 +294,7 @@ pub(crate) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, severity, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
-            let renews_by = word(*method);
+            let renews_by = method.as_str();
             (
                 Name::RenewalLearned,
                 Severity::Info,

@@ -10,8 +10,10 @@ use super::notices;
 use crate::clock;
 use crate::control::ConfigRejection;
 use crate::events::{Fields, Journal, Name, Severity};
-use crate::scheduler::{Scheduler, StateCounts};
+use crate::lifecycle::State;
+use crate::scheduler::Scheduler;
 use crate::systemd;
+use crate::text::token_counts;
 use crate::time::Moment;
 
 /// Time between two status lines.
@@ -157,7 +159,10 @@ fn status_line_at(
     scheduler: &Scheduler,
     rejected: Option<&ConfigRejection>,
 ) -> String {
-    let mut line = counts(&scheduler.state_counts());
+    let state_counts = scheduler.state_counts();
+    let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
+    counts.reverse();
+    let mut line = token_counts(&counts);
     if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.
@@ -167,46 +172,6 @@ fn status_line_at(
         let _ = write!(line, "; {rejected}");
     }
     line
-}
-
-fn counts(state_counts: &StateCounts) -> String {
-    let StateCounts { alive, retrying, unverified, expired, rejected, missing, paused } =
-        *state_counts;
-    let total = alive + retrying + unverified + expired + rejected + missing + paused;
-    let mut line = match total {
-        0 => return "no tokens".into(),
-        1 => "1 token: ".to_owned(),
-        _ => format!("{} tokens: ", grouped(total)),
-    };
-    let parts = [
-        (alive, "alive"),
-        (retrying, "retrying"),
-        (unverified, "without an answer"),
-        (expired, "expired"),
-        (rejected, "rejected"),
-        (missing, "missing"),
-        (paused, "paused"),
-    ];
-    let told: Vec<_> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{} {word}", grouped(*count)))
-        .collect();
-    line += &told.join(", ");
-    line
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -221,27 +186,6 @@ mod tests {
 
     fn watchdog() -> Watchdog {
         Watchdog { interval: Some(INTERVAL), pinged: None }
-    }
-
-    #[test]
-    fn status_line_names_only_states_that_tokens_are_in() {
-        let state_counts =
-            StateCounts { alive: 1_020, retrying: 3, expired: 1, ..StateCounts::default() };
-        assert_eq!(counts(&state_counts), "1,024 tokens: 1,020 alive, 3 retrying, 1 expired");
-    }
-
-    #[test]
-    fn status_line_of_one_token_and_of_none() {
-        assert_eq!(
-            counts(&StateCounts { missing: 1, ..StateCounts::default() }),
-            "1 token: 1 missing"
-        );
-        assert_eq!(counts(&StateCounts::default()), "no tokens");
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
     }
 
     #[test]

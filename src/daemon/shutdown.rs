@@ -45,7 +45,7 @@ pub(crate) struct Revocations(JoinSet<Revoked>);
 impl Revocations {
     /// Starts to revoke the tokens that are not to outlive the daemon, and removes them: nothing
     /// else is done with these tokens any more.
-    pub(crate) fn begin(&mut self, tokens: &mut Tokens) {
+    pub(crate) fn begin(&mut self, tokens: &mut Tokens, log: &mut Journal) {
         let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
         let mut ids = Vec::new();
         let Tokens { scheduler, registry, servers, .. } = &*tokens;
@@ -68,7 +68,7 @@ impl Revocations {
             self.0.spawn(revoke(handle, values, throttled));
         }
         for id in ids {
-            tokens.remove(id);
+            tokens.remove(id, log);
         }
     }
 

@@ -2,11 +2,14 @@
 //!
 //! Whatever a text holds, a record stays one line and cannot steer a terminal.
 
+use std::borrow::Cow;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
 use tracing::Level;
 
 use super::journald;
-use super::record::{Record, Value};
+use super::record::Record;
 use crate::text::is_hidden;
 
 const RESET: &str = "\x1b[0m";
@@ -37,18 +40,6 @@ impl Format {
             Self::Logfmt => logfmt(record).into_bytes(),
             Self::Text { colour } => text(record, colour).into_bytes(),
             Self::Journald => journald::render(record),
-        }
-    }
-}
-
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(value) => serializer.serialize_str(value),
-            Self::Unsigned(value) => serializer.serialize_u64(*value),
-            Self::Signed(value) => serializer.serialize_i64(*value),
-            Self::Float(value) => serializer.serialize_f64(*value),
-            Self::Flag(value) => serializer.serialize_bool(*value),
         }
     }
 }
@@ -152,14 +143,8 @@ fn level(record: &Record) -> &'static str {
 }
 
 /// A value as it reads outside JSON.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Text(value) => value.clone(),
-        Value::Unsigned(value) => value.to_string(),
-        Value::Signed(value) => value.to_string(),
-        Value::Float(value) => value.to_string(),
-        Value::Flag(value) => value.to_string(),
-    }
+pub(super) fn plain(value: &Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::Borrowed)
 }
 
 /// ` key=value`, in quotation marks where the value would not read as one word.

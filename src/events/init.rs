@@ -10,11 +10,12 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::format::Format;
 use super::journald::{self, JournalSocket};
-use super::layer::{layer, loss};
+use super::lines::{Lines, loss};
 use super::queue::{Queue, queue};
 use super::{Fields, Name, emit, filter};
 use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
+use crate::text::colours_wanted;
 
 /// What standard output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Guard {
 pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     let filter = filter::parse(&log.level).map_err(InitError::Filter)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let wanted = choose(log.format, stdout, colour_wanted());
+    let wanted = choose(log.format, stdout, colours_wanted());
     let mut refused = None;
     let (format, writer): (Format, Box<dyn Write + Send>) = match wanted {
         Format::Journald => match JournalSocket::connect(Path::new(journald::SOCKET)) {
@@ -110,7 +111,7 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
     };
     let report = move |lost| format.render(&loss(lost, wall_clock()));
     let (front, queue) = queue(writer, Box::new(report)).map_err(InitError::Thread)?;
-    let lines = layer(format, wall_clock, move |line| front.add(line));
+    let lines = Lines::new(format, wall_clock, move |line| front.add(line));
     tracing::subscriber::set_global_default(Registry::default().with(filter).with(lines))
         .map_err(|_| InitError::Twice)?;
     if let Some(error) = refused {
@@ -134,12 +135,6 @@ fn choose(format: LogFormat, stdout: StdoutKind, colour: bool) -> Format {
         (LogFormat::Text, _) | (LogFormat::Auto, StdoutKind::Terminal) => Format::Text { colour },
         (LogFormat::Journald, _) | (LogFormat::Auto, StdoutKind::Journal) => Format::Journald,
     }
-}
-
-/// Colours are for a terminal that knows them, and for people who have not said no.
-fn colour_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Standard output without the library's lock and buffer: a `println!` elsewhere must not

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::format::plain;
 use super::record::Record;
-use crate::text::printable;
+use crate::text::{one_line, printable};
 
 /// Where the journal listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -50,7 +50,8 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
 }
 
 /// What `journalctl` shows of a record without being asked for fields: whom it concerns, what
-/// happened, and why, where the sentence does not say so itself.
+/// happened, and why, where the sentence does not say so itself. One line, as `journalctl` indents
+/// further lines as if they were other messages.
 fn message(record: &Record) -> String {
     let mut message = record.message.clone();
     if let Some(whom) = record.text("token").or_else(|| record.text("server")) {
@@ -61,7 +62,7 @@ fn message(record: &Record) -> String {
         message.push_str(": ");
         message.push_str(why);
     }
-    message
+    if message.contains('\n') { one_line(&message) } else { message }
 }
 
 /// syslog's number for a level.
@@ -119,10 +120,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use jiff::Timestamp;
+    use serde_json::Value;
 
     use super::*;
     use crate::events::Name;
-    use crate::events::record::Value;
 
     /// Reads a datagram as the journal does.
     fn read(mut datagram: &[u8]) -> BTreeMap<String, String> {
@@ -142,18 +143,16 @@ mod tests {
     }
 
     fn record(fields: Vec<(&'static str, Value)>) -> Record {
+        let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
         let message = "the token has expired".to_owned();
-        let mut record =
-            Record::own(Name::TokenExpired, Level::ERROR, Timestamp::UNIX_EPOCH, message);
-        record.fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        record
+        Record::own(Name::TokenExpired, Level::ERROR, Timestamp::UNIX_EPOCH, message, fields)
     }
 
     #[test]
     fn fields_stand_in_the_journal_under_their_own_names() {
         let fields = read(&render(&record(vec![
-            ("token", Value::Text("quotes".to_owned())),
-            ("remaining_ms", Value::Unsigned(0)),
+            ("token", "quotes".into()),
+            ("remaining_ms", Value::from(0)),
         ])));
         assert_eq!(fields["EVENT"], "token_expired");
         assert_eq!(fields["MESSAGE_ID"], Name::TokenExpired.message_id());
@@ -167,7 +166,7 @@ mod tests {
     }
 
     fn text(value: &str) -> Value {
-        Value::Text(value.to_owned())
+        value.into()
     }
 
     #[test]
@@ -187,9 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn the_message_is_one_line_whatever_the_reason_is() {
+        assert_eq!(
+            told(vec![("error", text("a:\n    b\n\nc"))]),
+            "the token has expired: a:; b; c"
+        );
+    }
+
+    #[test]
     fn a_line_break_in_a_value_forges_no_field() {
-        let fields =
-            read(&render(&record(vec![("detail", Value::Text("gone\nPRIORITY=7".to_owned()))])));
+        let fields = read(&render(&record(vec![("detail", "gone\nPRIORITY=7".into())])));
         assert_eq!(fields["DETAIL"], "gone\nPRIORITY=7");
         assert_eq!(fields["PRIORITY"], "3");
     }

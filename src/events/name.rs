@@ -140,6 +140,19 @@ mod tests {
     }
 
     #[test]
+    fn the_catalog_says_of_each_warning_and_error_what_it_means_and_then_what_to_do() {
+        let catalog = include_str!("../../systemd/tokenkeep.catalog");
+        let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
+        for name in Name::ALL.iter().filter(|name| name.severity() >= Severity::Warn) {
+            let entry = entries.iter().find(|entry| entry.starts_with(name.message_id()));
+            let (header, body) = entry.and_then(|entry| entry.split_once("\n\n")).expect("a text");
+            assert!(header.contains("\nSubject: "), "{}", name.as_str());
+            let paragraphs = body.trim_end().split("\n\n").count();
+            assert!(paragraphs >= 2, "{}: {body}", name.as_str());
+        }
+    }
+
+    #[test]
     fn what_somebody_must_act_on_is_an_error() {
         let errors: Vec<_> = Name::ALL
             .iter()

@@ -1,16 +1,17 @@
-//! One event as values, on its way from tracing to a line.
+//! One event as values, before a format makes a line of it.
 //!
-//! Keys are unique here, so that no format has to look for duplicates. Events that are not
-//! the contract's (dependencies, plain debug lines) lose the query of every URL they mention.
+//! Keys are unique here, so that no format has to look for duplicates. Events of libraries
+//! lose the query of every URL they mention.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use super::{Name, TARGET};
+use super::Name;
 
 /// Keys with a meaning of their own in a line, or in the journal's protocol.
 const RESERVED: &[&str] = &[
@@ -27,15 +28,8 @@ const RESERVED: &[&str] = &[
 /// What stands where a URL's query was.
 const NO_QUERY: &str = "?[left out]";
 
-/// A field's value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    Text(String),
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Flag(bool),
-}
+/// Fields with their values, in the order of the line, each key once.
+pub(super) type Values = Vec<(Cow<'static, str>, Value)>;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,47 +38,45 @@ pub(super) struct Record {
     pub(super) level: Level,
     /// The contract's name of it.
     pub(super) event: Option<Name>,
-    /// Where it comes from, if it is not the contract's.
+    /// The library that it comes from, if it is not the contract's.
     pub(super) target: Option<&'static str>,
     pub(super) message: String,
-    /// In the order in which they were given, each key once.
-    pub(super) fields: Vec<(Cow<'static, str>, Value)>,
+    pub(super) fields: Values,
 }
 
 impl Record {
-    /// What tracing was given, at that time.
+    /// A library's event, at that time.
     pub(super) fn of(event: &Event<'_>, timestamp: Timestamp) -> Self {
         let metadata = event.metadata();
-        let name = (metadata.target() == TARGET).then(|| contracted(event)).flatten();
         let mut record = Self {
             timestamp,
             level: *metadata.level(),
-            event: name,
-            target: name.is_none().then(|| metadata.target()),
+            event: None,
+            target: Some(metadata.target()),
             message: String::new(),
-            fields: Vec::new(),
+            fields: Values::new(),
         };
         event.record(&mut record);
         record
     }
 
-    /// An event of the contract that does not come through tracing.
-    pub(super) fn own(name: Name, level: Level, timestamp: Timestamp, message: String) -> Self {
-        Self { timestamp, level, event: Some(name), target: None, message, fields: Vec::new() }
+    /// An event of the contract.
+    pub(super) fn own(
+        name: Name,
+        level: Level,
+        timestamp: Timestamp,
+        message: String,
+        fields: Values,
+    ) -> Self {
+        Self { timestamp, level, event: Some(name), target: None, message, fields }
     }
 
     /// The value of `key`, if it is a text.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
-        self.fields.iter().find_map(|(name, value)| match value {
-            Value::Text(text) if name == key => Some(text.as_str()),
-            _ => None,
-        })
+        self.fields.iter().find(|(name, _)| name == key)?.1.as_str()
     }
 
     fn push(&mut self, field: &Field, value: Value) {
-        if self.event.is_some() && field.name() == "event" {
-            return;
-        }
         let mut key = Cow::Borrowed(field.name().trim_start_matches("r#"));
         while RESERVED.contains(&&*key) || self.fields.iter().any(|(taken, _)| *taken == key) {
             key = Cow::Owned(format!("field_{key}"));
@@ -93,11 +85,11 @@ impl Record {
     }
 
     fn take_text(&mut self, field: &Field, text: String) {
-        let text = if self.event.is_some() { text } else { without_queries(text) };
+        let text = without_queries(text);
         if field.name() == "message" && self.message.is_empty() {
             self.message = text;
         } else {
-            self.push(field, Value::Text(text));
+            self.push(field, text.into());
         }
     }
 }
@@ -112,37 +104,20 @@ impl Visit for Record {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.push(field, Value::Unsigned(value));
+        self.push(field, value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.push(field, Value::Signed(value));
+        self.push(field, value.into());
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.push(field, Value::Float(value));
+        self.push(field, value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.push(field, Value::Flag(value));
+        self.push(field, value.into());
     }
-}
-
-/// The contract's name that an event carries.
-fn contracted(event: &Event<'_>) -> Option<Name> {
-    struct Finder(Option<Name>);
-    impl Visit for Finder {
-        fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
-
-        fn record_str(&mut self, field: &Field, value: &str) {
-            if field.name() == "event" {
-                self.0 = Name::ALL.iter().copied().find(|name| name.as_str() == value);
-            }
-        }
-    }
-    let mut finder = Finder(None);
-    event.record(&mut finder);
-    finder.0
 }
 
 /// `text` with every `?key=value…` of a URL taken out: dependencies log what they ask for,

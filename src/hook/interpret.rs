@@ -1,89 +1,96 @@
-//! What the end of a command means. Pure: it sees how the command ended and what it printed.
+//! Interprets how a command ended and what it printed. Pure.
 
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::run::MAX_OUTPUT_BYTES;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault};
+use crate::token_file::sandbox_remark;
 
-/// The exit status of a command that came to no conclusion: `EX_TEMPFAIL` of sysexits.
+/// Maximum output of a command. A token has at most 4 KiB; the rest is for messages of tools. More
+/// is a mistake, and the command is killed.
+pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Exit status of an inconclusive command: `EX_TEMPFAIL` of sysexits.
 pub const EXIT_TRY_AGAIN: i32 = 75;
 
-/// How a command ended, before any conclusion.
+/// How a command ended.
 pub enum HookExit {
-    /// There was no process.
+    /// The process could not be started.
     NotStarted {
         /// The program as configured.
         program: Box<str>,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// It was killed, as it was still running after this time.
+    /// It was killed because it was still running after this time.
     TimedOut(Duration),
-    /// It was killed, as it printed more than [`MAX_OUTPUT_BYTES`].
+    /// It was killed because it printed more than [`MAX_OUTPUT_BYTES`].
     TooMuchOutput,
-    /// How it ended or what it printed could not be read; it was killed.
+    /// Its end or its output could not be read; it was killed.
     WaitFailed(io::Error),
     /// It ended by itself.
     Exited {
         /// Exit status or signal.
         status: ExitStatus,
-        /// Its standard output; cleared on drop, as it may hold a token.
+        /// Its standard output; cleared on drop because it may contain a token.
         output: Zeroizing<Vec<u8>>,
     },
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub enum HookResult {
     /// It printed a new token value.
     NewValue(TokenValue),
-    /// It printed nothing and says that it wrote the token's file.
+    /// It printed nothing: it wrote the token's file itself.
     WroteFile,
-    /// There is no new value.
+    /// No new value.
     Failed(HookError),
 }
 
-/// Why a command brought no new value. Holds nothing that the command printed.
+/// Why a command returned no new value. Contains nothing that the command printed.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// The program, or the interpreter that its first line names, does not exist.
+    /// The program or its interpreter does not exist.
     #[error(
-        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it"
+        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotFound {
         /// The program as configured.
         program: Box<str>,
     },
-    /// The program may not be run.
+    /// The program is not executable for the service's user.
     #[error(
-        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec"
+        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
+        sandbox_remark(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
         /// The program as configured.
         program: Box<str>,
     },
-    /// The system could not start the program, for another reason.
+    /// The system could not start the program for another reason.
     #[error(
         "the re-auth command {program} could not be started ({error}); a script begins with `#!` and its interpreter"
     )]
     CannotStart {
         /// The program as configured.
         program: Box<str>,
-        /// What the system said.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// This process has no free descriptor, process or memory for it.
+    /// This process has no free descriptor, process or memory for the command.
     #[error("{remedy}")]
     NoResources {
-        /// What is lacking, and what to do about it.
+        /// What is missing, and the remedy.
         remedy: Box<str>,
     },
     /// It ended with [`EXIT_TRY_AGAIN`].
@@ -91,7 +98,7 @@ pub enum HookError {
         "the re-auth command came to no conclusion (exit status {EXIT_TRY_AGAIN}); it runs again later, and the attempt does not count"
     )]
     NoConclusion,
-    /// It ended with another exit status than 0 and [`EXIT_TRY_AGAIN`].
+    /// It ended with a status other than 0 and [`EXIT_TRY_AGAIN`].
     #[error(
         "the re-auth command ended with exit status {code}; run it by hand as the service's user to see why"
     )]
@@ -99,7 +106,7 @@ pub enum HookError {
         /// The status, 1 to 255 without [`EXIT_TRY_AGAIN`].
         code: i32,
     },
-    /// A signal ended it, and not one of ours.
+    /// A signal ended it that this process did not send.
     #[error(
         "signal {signal} ended the re-auth command; look for a crash, a memory limit or somebody's kill"
     )]
@@ -107,12 +114,12 @@ pub enum HookError {
         /// The signal's number.
         signal: i32,
     },
-    /// It took too long.
+    /// It timed out.
     #[error(
         "the re-auth command was still running after {after:?} and was killed with all that it had started; give it a longer `timeout`, or find out what it waits for"
     )]
     TimedOut {
-        /// The time that it had.
+        /// The time-out.
         after: Duration,
     },
     /// It printed more than a token.
@@ -120,7 +127,7 @@ pub enum HookError {
         "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it is to print the token alone"
     )]
     TooMuchOutput,
-    /// It was killed, as waiting for its end had become useless or impossible.
+    /// It was killed because its end could not be awaited.
     #[error("the re-auth command was killed before its end: {0}")]
     WaitFailed(#[source] io::Error),
     /// Its first line is not text.
@@ -129,13 +136,13 @@ pub enum HookError {
     /// Its first line is not a token.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     NotAToken(#[source] ValueFault),
-    /// Its first line is obviously something else than a token.
+    /// Its first line is obviously not a token, such as JSON or HTML.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     Mistaken(#[source] Mistake),
 }
 
 impl HookError {
-    /// The exit status of the command, where it came to one that was not 0.
+    /// The exit status of the command, if it ended by itself and not with 0.
     pub const fn exit_status(&self) -> Option<i32> {
         match self {
             Self::Exit { code } => Some(*code),
@@ -154,16 +161,16 @@ impl HookError {
         }
     }
 
-    /// Whether the command said nothing about the login: the attempt counts toward no budget.
-    /// Exit status [`EXIT_TRY_AGAIN`] means that, and that this process lacked what it takes to start a
-    /// command. Every other failure may have cost a login.
+    /// Whether the result says nothing about the login, so that the attempt counts toward no
+    /// budget: exit status [`EXIT_TRY_AGAIN`], or a lack of resources in this process. Every other
+    /// failure may have cost a login.
     pub const fn is_inconclusive(&self) -> bool {
         matches!(self, Self::NoConclusion | Self::NoResources { .. })
     }
 }
 
 impl HookExit {
-    /// The conclusion from a command's end.
+    /// Interprets how the command ended.
     pub fn interpret(self) -> HookResult {
         match self {
             Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
@@ -191,7 +198,7 @@ impl HookExit {
     }
 }
 
-/// What a command that succeeded printed.
+/// Interprets the output of a successful command.
 fn interpret_output(output: &[u8]) -> HookResult {
     if output.trim_ascii().is_empty() {
         return HookResult::WroteFile;
@@ -200,8 +207,8 @@ fn interpret_output(output: &[u8]) -> HookResult {
     let Ok(line) = str::from_utf8(line) else {
         return HookResult::Failed(HookError::NotText);
     };
-    // Before the general rules: JSON or HTML usually breaks those as well, and this error says
-    // what to change.
+    // Checked before the general rules, because JSON or HTML usually breaks those too, and this
+    // error names the remedy.
     if let Some(mistake) = Mistake::of(line).filter(|mistake| mistake.is_certain()) {
         return HookResult::Failed(HookError::Mistaken(mistake));
     }
@@ -233,7 +240,7 @@ impl fmt::Debug for HookExit {
 mod tests {
     use super::*;
 
-    /// A wait status as the kernel encodes it: an exit code.
+    /// A wait status as the kernel encodes it, for an exit code.
     fn exited(code: i32, output: &[u8]) -> HookResult {
         ended(code << 8, output)
     }
@@ -258,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_the_new_token() {
+    fn first_line_is_the_new_token() {
         for output in ["new-1", "new-1\n", "new-1\r\n\n\n", " new-1 \nnoise of a tool\n"] {
             assert_eq!(value(exited(0, output.as_bytes())), "new-1", "{output:?}");
         }
@@ -272,19 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_exit_counts_whatever_was_printed() {
+    fn failed_exit_counts_regardless_of_the_output() {
         let fault = fault(exited(3, b"new-1\n"));
         assert_eq!(fault.exit_status(), Some(3));
         assert!(!format!("{fault} {fault:?}").contains("new-1"));
     }
 
     #[test]
-    fn a_signal_is_told_from_an_exit() {
+    fn signal_is_distinguished_from_an_exit() {
         assert!(matches!(fault(ended(9, b"new-1")), HookError::Signal { signal: 9 }));
     }
 
     #[test]
-    fn a_first_line_that_is_no_token_is_refused_and_not_repeated() {
+    fn invalid_first_line_is_rejected_and_not_repeated() {
         for (output, expected) in [
             (&b"\nnew-1\n"[..], ValueFault::Empty),
             (b"two words\n", ValueFault::NotOneWord),
@@ -313,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_obviously_no_token_is_refused_with_the_remedy_and_not_repeated() {
+    fn output_that_is_obviously_no_token_is_rejected_with_a_remedy_and_not_repeated() {
         for (output, remedy) in [
             ("null\n", "jq -er"),
             ("OK\n", "print the token alone"),
@@ -333,24 +340,24 @@ mod tests {
     }
 
     #[test]
-    fn output_that_may_be_a_token_is_taken() {
+    fn output_that_may_be_a_token_is_accepted() {
         for output in ["KEY=new-1", "sv=1&sig=2", "new\u{200b}1", "nullable", "QUJD=="] {
             assert_eq!(value(exited(0, output.as_bytes())), output);
         }
     }
 
     #[test]
-    fn a_first_line_that_is_not_text_is_refused() {
+    fn first_line_that_is_not_utf8_is_rejected() {
         assert!(matches!(fault(exited(0, b"\xff\xfe\n")), HookError::NotText));
     }
 
     #[test]
-    fn bytes_that_are_not_text_after_the_first_line_do_no_harm() {
+    fn invalid_utf8_after_the_first_line_is_harmless() {
         assert_eq!(value(exited(0, b"new-1\n\xff\xfe")), "new-1");
     }
 
     #[test]
-    fn a_command_that_could_not_start_is_named_with_the_remedy() {
+    fn error_names_the_command_that_could_not_start_and_the_remedy() {
         for (kind, remedy) in [
             (io::ErrorKind::NotFound, "install it"),
             (io::ErrorKind::PermissionDenied, "chmod +x"),
@@ -363,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_printed_shows_no_output() {
+    fn debug_output_of_an_exit_contains_no_output() {
         let output = Zeroizing::new(b"new-1".to_vec());
         let end = HookExit::Exited { status: ExitStatus::from_raw(0), output };
         assert!(!format!("{end:?}").contains("new-1"));

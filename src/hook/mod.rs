@@ -1,30 +1,28 @@
-//! External commands: how one is run, and what its end means.
+//! External commands: runs them and interprets the result.
 //!
 //! # What a command may rely on
 //!
-//! * Its environment holds `PATH`, `HOME` and `LANG` as the daemon has them, where it has them,
-//!   and the `TOKENKEEP_` variables of [`Invocation`]. A variable of which nothing is known is
-//!   not set. No token value is ever among them.
-//! * It runs in `/`, with nothing to read on standard input.
-//! * The first line of its standard output is the new token; the lines after it are not looked
-//!   at. No output, with exit status 0, means that it wrote the token's file itself. At most
-//!   [`MAX_OUTPUT_BYTES`] are taken.
-//! * Its standard error goes to `/dev/null`: tools are known to print secrets there, so none
-//!   of it may reach the log. A command that has something to say keeps its own log.
-//! * It is the leader of a process group of its own. When it ends, times out or is no longer
-//!   wanted, what is left of the group is killed; a helper that is to live on has to leave the
-//!   group (`setsid`).
+//! * Its environment contains `PATH`, `HOME` and `LANG` of the daemon, if set, and the `TOKENKEEP_`
+//!   variables of [`Invocation`]. A variable whose content is unknown is not set. No variable
+//!   contains a token value.
+//! * Its working directory is `/`, and its standard input is empty.
+//! * The first line of its standard output is the new token; later lines are ignored. No output
+//!   with exit status 0 means that it wrote the token's file itself. It may print at most
+//!   [`MAX_OUTPUT_BYTES`].
+//! * Its standard error goes to `/dev/null`, because tools print secrets there, and none may reach
+//!   the log. A command that has something to report must write a log of its own.
+//! * It is the leader of its own process group. When it ends, times out or is cancelled, the rest
+//!   of the group is killed. A helper that must survive has to leave the group (`setsid`).
 //!
-//! [`run`] does the I/O, [`HookExit::interpret`] draws the conclusion. Neither prints anything,
-//! and neither decides whether there is another attempt. [`stream`] runs a command for all that
-//! it prints, such as the tokens of an inventory, under the same rules; it gets none of the
-//! variables that speak of one token.
+//! [`run`] does the I/O, and [`HookExit::interpret`] is pure. Neither prints anything, and neither
+//! decides whether there is another attempt. [`stream`] runs a command under the same rules and
+//! streams its output, such as the tokens of an inventory, without the variables of one token.
 
 mod interpret;
 mod process_group;
 mod run;
 mod stream;
 
-pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult};
-pub use run::{Invocation, MAX_OUTPUT_BYTES, run};
+pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult, MAX_OUTPUT_BYTES};
+pub use run::{Invocation, run};
 pub use stream::{Chunk, StreamExit, stream};

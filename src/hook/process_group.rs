@@ -1,4 +1,4 @@
-//! A process group: the command and whatever it starts, followed to its end and never left behind.
+//! Process group of a command: waits for the command and kills everything that it started.
 
 use std::fs::File;
 use std::io;
@@ -16,23 +16,23 @@ use tokio::time::timeout;
 
 use crate::process;
 
-/// How long a killed process is waited for. Longer takes only one that the kernel itself holds
-/// (a dead network file system); tokio then reaps it whenever it ends.
+/// How long a killed process is awaited. Only a process blocked in the kernel (a dead network file
+/// system) takes longer; tokio reaps it whenever it ends.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a command is checked for a stop, if there is a terminal that could stop it.
+/// How often a command is checked for a stop if a terminal could stop it.
 const TERMINAL_CHECK: Duration = Duration::from_millis(500);
 
-/// A running command as the leader of its own process group. Dropping it kills the group.
+/// A running command, leader of its own process group. Dropping it kills the group.
 pub(super) struct ProcessGroup {
     child: Child,
-    /// Readable once the leader has ended. It is reaped only after the rest of the group was
-    /// killed: until then its number cannot be given to another process, so that the kill
-    /// cannot hit a stranger.
+    /// Readable once the leader has ended. The leader is reaped only after the rest of the group
+    /// was killed: until then its process id cannot be reused, so that the kill cannot hit an
+    /// unrelated process.
     leader: AsyncFd<OwnedFd>,
     id: Pid,
     reaped: bool,
-    /// The daemon has a controlling terminal, and so has the group: a service never has one.
+    /// The daemon and the group have a controlling terminal; a service never has one.
     has_terminal: bool,
 }
 
@@ -66,16 +66,16 @@ impl ProcessGroup {
         }
     }
 
-    /// The command's standard output, once.
+    /// Takes the command's standard output.
     pub(super) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
     /// Waits until the leader has ended. Cancel-safe.
     ///
-    /// Fails if the leader tries to use the terminal that the daemon was started from: the kernel
-    /// stops it for that, and it would never end by itself. A session of its own would prevent
-    /// the stop, but only `fork` can make one, which copies the daemon's address space.
+    /// Fails if the leader uses the terminal that the daemon was started from: the kernel stops it
+    /// for that, and it would never end by itself. A session of its own would prevent the stop, but
+    /// only `fork` can create one, which copies the daemon's address space.
     pub(super) async fn leader_ended(&self) -> io::Result<()> {
         loop {
             let ended = self.leader.readable();
@@ -104,7 +104,7 @@ impl ProcessGroup {
         })
     }
 
-    /// Kills what is left of the group and tells how the leader ended.
+    /// Kills the rest of the group and returns how the leader ended.
     pub(super) async fn end(mut self) -> io::Result<ExitStatus> {
         kill(self.id);
         let status = timeout(REAP_TIMEOUT, self.child.wait()).await;
@@ -122,8 +122,8 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// Kills all of the group `id`, whose leader must not have been reaped.
+/// Kills the group `id`, whose leader must not have been reaped.
 fn kill(id: Pid) {
-    // It fails when nobody is left, which is what is wanted.
+    // Fails if no process is left, which is the goal.
     let _ = kill_process_group(id, Signal::KILL);
 }

@@ -1,4 +1,4 @@
-//! Running a command: starting, reading, bounding, killing. What the end means is not known here.
+//! Runs a command: starts it, reads its output, limits it, kills it. Does not interpret the result.
 
 use std::io;
 use std::path::Path;
@@ -11,26 +11,22 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::interpret::HookExit;
+use super::interpret::{HookExit, MAX_OUTPUT_BYTES};
 use super::process_group::ProcessGroup;
 
-/// The most that a command may print: a token has at most 4 KiB, the rest is for the chatter
-/// of tools. More is a mistake, and is not waited for.
-pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
-
-/// How long the output of a command that has ended may stay open. What it printed itself is in
-/// the pipe already; only a process that it left behind can hold the pipe, perhaps for ever.
+/// How long the output of an ended command may stay open. Its own output is already in the pipe;
+/// only a process that it left behind can keep the pipe open, perhaps for ever.
 pub(super) const OUTPUT_GRACE: Duration = Duration::from_millis(250);
 
-/// What the command takes over from the daemon's environment, where it is set.
+/// Environment variables that the command inherits, if they are set.
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
 
 /// One run of a re-auth command.
 #[derive(Debug, Clone, Copy)]
 pub struct Invocation<'a> {
-    /// The program, then its arguments. A program without a slash is looked for in `PATH`.
+    /// The program and its arguments. A program without a slash is searched for in `PATH`.
     pub command: &'a [String],
-    /// The longest that it may take.
+    /// Time-out.
     pub timeout: Duration,
     /// `TOKENKEEP_NAME`: the token's name.
     pub name: &'a str,
@@ -40,28 +36,28 @@ pub struct Invocation<'a> {
     pub url: &'a str,
     /// `TOKENKEEP_REASON`: `expired`, `rejected`, `missing`, `expiring` or `requested`.
     pub reason: &'a str,
-    /// `TOKENKEEP_STATUS`: the status that decided, if an answer did.
+    /// `TOKENKEEP_STATUS`: the decisive status, if there was a response.
     pub status: Option<u16>,
-    /// `TOKENKEEP_DETAIL`: the server's own explanation, if it gave one; free of secrets.
-    /// Control characters reach the command as spaces.
+    /// `TOKENKEEP_DETAIL`: the server's own explanation, without secrets. Control characters are
+    /// replaced by spaces.
     pub detail: Option<&'a str>,
-    /// `TOKENKEEP_ATTEMPT`: which attempt this is, from 1.
+    /// `TOKENKEEP_ATTEMPT`: number of the attempt, from 1.
     pub attempt: u32,
-    /// `TOKENKEEP_FILE`: the token's file, if its source is one.
+    /// `TOKENKEEP_FILE`: the token's file, if its source is a file.
     pub file: Option<&'a Path>,
 }
 
-/// Runs a command to its end, its time-out or its excess; nothing of it is left then.
+/// Runs a command until it ends, times out or prints too much. Afterwards no process of it is left.
 ///
-/// Never fails otherwise than in what it returns. When the future is dropped, the command and
-/// all that it started are killed. To be called within a tokio runtime.
+/// Errors are part of the result. If the future is dropped, the command and everything that it
+/// started are killed. Must be called in a tokio runtime.
 pub async fn run(invocation: Invocation<'_>) -> HookExit {
     let program = || invocation.command.first().map_or("", String::as_str).into();
     let mut group = match ProcessGroup::start(command(&invocation)) {
         Ok(group) => group,
         Err(error) => return HookExit::NotStarted { program: program(), error },
     };
-    // The last byte tells "just as much as allowed" from "more".
+    // One more byte distinguishes the maximum from too much output.
     let mut output = Zeroizing::new(vec![0; MAX_OUTPUT_BYTES + 1]);
     let watched = timeout(invocation.timeout, watch(&mut group, &mut output)).await;
     let status = group.end().await;
@@ -76,11 +72,10 @@ pub async fn run(invocation: Invocation<'_>) -> HookExit {
     }
 }
 
-/// A command with what every one of them gets: an almost empty environment, and only its
-/// standard output connected.
+/// A command with an almost empty environment, of which only standard output is connected.
 pub(super) fn base_command(words: &[String]) -> Command {
     let mut words = words.iter();
-    // An empty program, as an empty command has, is one that is not found.
+    // An empty command fails like a missing program.
     let mut command = Command::new(words.next().map_or("", String::as_str));
     command
         .args(words)
@@ -93,7 +88,7 @@ pub(super) fn base_command(words: &[String]) -> Command {
     command
 }
 
-/// The command of a re-auth with its whole environment.
+/// A re-auth command with its environment.
 fn command(invocation: &Invocation<'_>) -> Command {
     let mut command = base_command(invocation.command);
     command
@@ -106,7 +101,7 @@ fn command(invocation: &Invocation<'_>) -> Command {
         command.env("TOKENKEEP_STATUS", status.to_string());
     }
     if let Some(detail) = invocation.detail {
-        // A server's text may hold anything, and a NUL would keep the command from starting.
+        // A server's text may contain a NUL, which would prevent the command from starting.
         command.env("TOKENKEEP_DETAIL", detail.replace(char::is_control, " "));
     }
     if let Some(file) = invocation.file {
@@ -115,8 +110,8 @@ fn command(invocation: &Invocation<'_>) -> Command {
     command
 }
 
-/// Reads the command's output until the command has ended and the output too, or until
-/// `output` is full; returns how much was read. Cancel-safe in that nothing is left running.
+/// Reads the output until the command and its output have ended, or `output` is full. Returns the
+/// number of bytes read. If cancelled, no process is left running.
 async fn watch(group: &mut ProcessGroup, output: &mut [u8]) -> io::Result<usize> {
     let Some(mut stdout) = group.take_stdout() else {
         return Err(io::Error::other("its output is not connected"));
@@ -140,7 +135,7 @@ async fn watch(group: &mut ProcessGroup, output: &mut [u8]) -> io::Result<usize>
     Ok(length)
 }
 
-/// Reads until the end of the output or of `buffer`; `length` is true at every instant.
+/// Reads until the end of the output or of `buffer`; `length` is always up to date.
 async fn fill(stdout: &mut ChildStdout, buffer: &mut [u8], length: &mut usize) -> io::Result<()> {
     while *length < buffer.len() {
         match stdout.read(&mut buffer[*length..]).await? {

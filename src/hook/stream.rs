@@ -1,5 +1,5 @@
-//! Running a command for all that it prints: under the rules of a re-auth command, but with its
-//! output passed on while it comes, and without the variables that speak of one token.
+//! Streams the output of a command, under the rules of a re-auth command, but without the variables
+//! of one token.
 
 use std::io;
 use std::process::ExitStatus;
@@ -13,30 +13,30 @@ use zeroize::Zeroizing;
 use super::process_group::ProcessGroup;
 use super::run::{OUTPUT_GRACE, base_command};
 
-/// What is read at once: as much as a pipe holds.
+/// Size of a read: the capacity of a pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A piece of what a command prints; cleared on drop, as it may hold tokens.
+/// A piece of output; cleared on drop because it may contain tokens.
 pub type Chunk = Zeroizing<Vec<u8>>;
 
-/// How a command ended whose output was passed on.
+/// How a streamed command ended.
 #[derive(Debug)]
 pub enum StreamExit {
-    /// There was no process.
+    /// The process could not be started.
     NotStarted(io::Error),
-    /// It was killed, as it was still running, or its output was not taken, after its time.
+    /// It was killed because it was still running, or its output not consumed, after the time-out.
     TimedOut,
-    /// It was killed, as nobody wanted more of its output.
-    Unwanted,
-    /// How it ended or what it printed could not be read; it was killed.
-    Lost(io::Error),
+    /// It was killed because the receiver was dropped.
+    Cancelled,
+    /// Its end or its output could not be read; it was killed.
+    WaitFailed(io::Error),
     /// It ended by itself.
     Exited(ExitStatus),
 }
 
-/// Runs `command` to its end or for `limit`, and passes what it prints to `chunks`; nothing of
-/// it is left then. When the future is dropped, it is killed with all that it started. To be
-/// called within a tokio runtime.
+/// Runs `command` for at most `limit` and sends its output to `chunks`. Afterwards no process of it
+/// is left. If the future is dropped, the command and everything that it started are killed. Must
+/// be called in a tokio runtime.
 pub async fn stream(command: &[String], limit: Duration, chunks: Sender<Chunk>) -> StreamExit {
     let mut group = match ProcessGroup::start(base_command(command)) {
         Ok(group) => group,
@@ -46,13 +46,14 @@ pub async fn stream(command: &[String], limit: Duration, chunks: Sender<Chunk>) 
     let status = group.end().await;
     match (passed, status) {
         (Err(_), _) => StreamExit::TimedOut,
-        (Ok(Ok(false)), _) => StreamExit::Unwanted,
-        (Ok(Err(error)), _) | (Ok(Ok(true)), Err(error)) => StreamExit::Lost(error),
+        (Ok(Ok(false)), _) => StreamExit::Cancelled,
+        (Ok(Err(error)), _) | (Ok(Ok(true)), Err(error)) => StreamExit::WaitFailed(error),
         (Ok(Ok(true)), Ok(status)) => StreamExit::Exited(status),
     }
 }
 
-/// Passes the output on until it ends and the command too; false if nobody wants more of it.
+/// Sends the output until the command and its output have ended. Returns false if the receiver was
+/// dropped.
 async fn pass_on(group: &mut ProcessGroup, chunks: Sender<Chunk>) -> io::Result<bool> {
     let Some(mut stdout) = group.take_stdout() else {
         return Err(io::Error::other("its output is not connected"));
@@ -61,7 +62,7 @@ async fn pass_on(group: &mut ProcessGroup, chunks: Sender<Chunk>) -> io::Result<
     loop {
         let mut chunk = Zeroizing::new(vec![0; CHUNK_BYTES]);
         let read = if ended {
-            // Only what it left behind can hold the pipe open now, perhaps for ever.
+            // Only a process that it left behind can keep the pipe open now, perhaps for ever.
             timeout(OUTPUT_GRACE, stdout.read(&mut chunk)).await.unwrap_or(Ok(0))?
         } else {
             tokio::select! {

@@ -1,37 +1,35 @@
-//! Tokens of an inventory in one piece of memory, to be handed on or held back.
+//! Batch of inventory entries in one allocation.
 //!
-//! Two allocations for a thousand tokens instead of two for each. It never grows, so that no
-//! value is left behind where it was, and it is cleared when it is dropped.
+//! Two allocations per thousand tokens instead of two per token. The buffer never grows, so that no
+//! copy of a value is left behind, and it is cleared on drop.
 
 use std::ops::ControlFlow;
 
 use zeroize::Zeroizing;
 
-use super::file::expected;
 use super::{EntrySink, InventoryEntry};
 use crate::secret::{MAX_VALUE_BYTES, ValueRef};
 use crate::token_file::{SourceFault, SourceWarning};
 
-/// The text that a bundle holds, in bytes: a thousand tokens, and a millisecond of the time of
-/// whoever takes them.
+/// Size of the text in bytes: about a thousand tokens, which take a millisecond to process.
 const ROOM: usize = 64 * 1024;
 
-/// What a line has besides the name and the value, in bytes, at the least: where there turn out
-/// to be more tokens than there is room for, all of them are moved.
+/// Minimum bytes of a JSON line besides name and value. An estimate that is too low would move all
+/// tokens.
 const JSON_OVERHEAD: u64 = 23;
 
-/// No file's name is longer.
+/// The longest file name.
 const LONGEST_NAME: usize = 255;
 
-/// Some tokens of an inventory.
+/// Entries of an inventory.
 pub struct Batch {
     text: Zeroizing<String>,
     tokens: Vec<BatchEntry>,
-    /// Of tokens without a value, or with one that there is more to say of.
+    /// Entries without a value or with warnings.
     others: Vec<Result<Vec<SourceWarning>, SourceFault>>,
 }
 
-/// One token: its name stands in the text after that of the token before, then its value.
+/// An entry. Its name follows the text of the previous entry, then its value.
 #[derive(Clone, Copy)]
 struct BatchEntry {
     line: u32,
@@ -54,11 +52,11 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Batch {
-    /// Adds a token.
+    /// Adds an entry.
     ///
     /// # Panics
     ///
-    /// When the bundle is full.
+    /// If the batch is full.
     pub fn add(&mut self, listed: InventoryEntry<'_>) {
         assert!(!self.is_full());
         let InventoryEntry { name, value, warnings, line } = listed;
@@ -75,12 +73,12 @@ impl Batch {
         self.tokens.push(BatchEntry { line, name: short(name), value: short(text), is_other });
     }
 
-    /// Whether there might be no room for another token.
+    /// Whether another entry might not fit.
     pub fn is_full(&self) -> bool {
         self.text.len() + LONGEST_NAME + MAX_VALUE_BYTES > ROOM
     }
 
-    /// The names, in the order in which they were added.
+    /// The names in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let mut at = 0;
         self.tokens.iter().map(move |row| {
@@ -90,13 +88,13 @@ impl Batch {
         })
     }
 
-    /// How many tokens a file of JSON lines of so many bytes holds, if they are like these.
+    /// Estimates the number of tokens in a file of JSON lines of that size.
     pub fn estimate(&self, file_bytes: u64) -> u64 {
         let tokens = self.tokens.len() as u64;
         expected(tokens, self.text.len() as u64 + tokens * JSON_OVERHEAD, file_bytes)
     }
 
-    /// Hands every token to `sink`, in the order in which they were added.
+    /// Passes every entry to `sink`, in order.
     pub fn pass_on(mut self, sink: EntrySink<'_>) -> ControlFlow<()> {
         let (mut at, mut others) = (0, self.others.drain(..));
         self.tokens.iter().try_for_each(|row| {
@@ -114,12 +112,12 @@ impl Batch {
     }
 }
 
-/// Tokens that are held back, however many.
+/// Any number of entries.
 #[derive(Debug, Default)]
 pub struct Batches(Vec<Batch>);
 
 impl Batches {
-    /// Adds a token.
+    /// Adds an entry.
     pub fn add(&mut self, listed: InventoryEntry<'_>) {
         match self.0.last_mut() {
             Some(batch) if !batch.is_full() => batch.add(listed),
@@ -145,13 +143,19 @@ impl IntoIterator for Batches {
     }
 }
 
+/// Estimates the number of tokens in `size` bytes if `used` bytes contain `tokens`.
+pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
+    let product = u128::from(tokens) * u128::from(size) / u128::from(used.max(1));
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::token_file::SourceFaultKind;
 
     #[test]
-    fn what_is_put_into_bundles_comes_out_as_it_was_and_in_order() {
+    fn batches_return_their_entries_unchanged_and_in_order() {
         let value = "v".repeat(MAX_VALUE_BYTES);
         let mut bundles = Batches::default();
         for line in 0..100 {
@@ -159,7 +163,11 @@ mod tests {
             let value = match line % 3 {
                 0 => Ok(ValueRef::again(&value)),
                 1 => Ok(ValueRef::again("short")),
-                _ => Err(SourceFault { place: "x".into(), kind: SourceFaultKind::Empty }),
+                _ => Err(SourceFault {
+                    place: "x".into(),
+                    kind: SourceFaultKind::Empty,
+                    remark: "".into(),
+                }),
             };
             let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
             let warnings = if line % 5 == 0 { vec![warning] } else { Vec::new() };
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_tells_how_many_tokens_there_are_to_come() {
+    fn batch_estimates_the_number_of_tokens_in_a_file() {
         let (mut batch, mut bytes) = (Batch::default(), 0);
         for line in 0..500 {
             let name = format!("t{line}");
@@ -197,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_shows_none_of_its_values() {
+    fn debug_output_of_a_batch_contains_no_value() {
         let mut batch = Batch::default();
         let value = Ok(ValueRef::again("S3CR3T"));
         batch.add(InventoryEntry { name: "a", value, warnings: Vec::new(), line: 1 });

@@ -1,7 +1,7 @@
-//! An inventory that a command prints.
+//! Inventory that a command prints.
 //!
-//! Its output is parsed on a thread of its own while it comes, so that neither the runtime is
-//! held up nor the text kept. Nothing of it is used before the command has ended well.
+//! The output is parsed on another thread while it arrives, so that neither the runtime is blocked
+//! nor the text kept in memory. No entry is used before the command has succeeded.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -17,16 +17,16 @@ use super::file::read_lines;
 use super::{InventoryError, ReadSummary};
 use crate::hook::{Chunk, StreamExit, stream};
 
-/// Chunks that may wait to be parsed; the command then waits as well.
+/// Chunks in the queue of the parser; the command waits if it is full.
 const WAITING_CHUNKS: usize = 4;
 
-/// Runs `command` for at most `limit`, and gives every good line that it prints; with `strict`,
-/// all of them must be. To be called within a tokio runtime.
+/// Runs `command` for at most `limit`, and returns every valid line of its output. If `strict`, an
+/// invalid line is an error. Must be called in a tokio runtime.
 ///
 /// # Errors
 ///
-/// When the command does not start, does not end in time or not with status 0, prints more than
-/// [`super::MAX_BYTES`], or is strict and not good.
+/// If the command does not start, times out, fails or prints more than [`super::MAX_BYTES`], or if
+/// it is strict and a line is invalid.
 pub async fn read_command(
     command: &[String],
     limit: Duration,
@@ -44,20 +44,20 @@ pub async fn read_command(
         reading.map(|reading| (held, reading))
     });
     let end = stream(command, limit, sender).await;
-    // Only a panic or the runtime's end makes it fail: the one aborts, the other stops us too.
+    // It fails only by a panic, which aborts, or when the runtime ends.
     let parsed = parsing.await.unwrap_or(Err(InventoryError::Cancelled));
     match end {
         StreamExit::NotStarted(error) => {
             return Err(InventoryError::NotStarted { program, error });
         }
         StreamExit::TimedOut => return Err(InventoryError::TimedOut { program, timeout: limit }),
-        StreamExit::Lost(error) => {
+        StreamExit::WaitFailed(error) => {
             return Err(InventoryError::Failed { program, how: error.to_string() });
         }
         StreamExit::Exited(status) if !status.success() => {
             return Err(InventoryError::Failed { program, how: words(status) });
         }
-        StreamExit::Exited(_) | StreamExit::Unwanted => {}
+        StreamExit::Exited(_) | StreamExit::Cancelled => {}
     }
     parsed
 }
@@ -103,7 +103,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// What a shell script brings, by name.
+    /// The names that a shell script prints, and the summary.
     async fn run(
         script: &str,
         limit: Duration,
@@ -121,13 +121,13 @@ mod tests {
     const PRINT: &str = r#"printf '{"name":"quotes","token":"abc-1"}\n'"#;
 
     #[tokio::test]
-    async fn what_a_command_prints_is_an_inventory() {
+    async fn output_of_a_command_is_an_inventory() {
         let (names, reading) = run(PRINT, LIMIT).await.unwrap();
         assert_eq!((names, reading.good), (vec!["quotes".to_owned()], 1));
     }
 
     #[tokio::test]
-    async fn more_than_a_pipe_holds_arrives_whole() {
+    async fn output_larger_than_a_pipe_arrives_complete() {
         let script = r#"i=0; while [ $i -lt 5000 ]; do
             echo "{\"name\":\"t$i\",\"token\":\"abc-$i-0123456789012345678901234567890\"}"; i=$((i+1)); done"#;
         let (names, reading) = run(script, LIMIT).await.unwrap();
@@ -135,25 +135,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_of_a_command_that_failed_is_used() {
+    async fn output_of_a_failed_command_is_not_used() {
         let fault = run(&format!("{PRINT}; exit 3"), LIMIT).await.unwrap_err();
         assert!(fault.to_string().contains("exit status 3"), "{fault}");
     }
 
     #[tokio::test]
-    async fn a_command_that_hangs_is_killed_after_its_time() {
+    async fn hanging_command_is_killed_after_its_time_out() {
         let end = run(&format!("{PRINT}; sleep 1000"), Duration::from_millis(200)).await;
         assert!(matches!(end, Err(InventoryError::TimedOut { .. })));
     }
 
     #[tokio::test]
-    async fn a_helper_that_holds_the_output_open_is_not_waited_for() {
+    async fn helper_that_keeps_the_output_open_is_not_awaited() {
         let (names, _) = run(&format!("setsid sleep 5 & {PRINT}"), LIMIT).await.unwrap();
         assert_eq!(names.len(), 1);
     }
 
     #[tokio::test]
-    async fn a_command_that_is_not_there_is_told() {
+    async fn missing_command_is_reported() {
         let command = ["/nonexistent/export".to_owned()];
         let fault = read_command(&command, LIMIT, false).await.unwrap_err();
         assert!(fault.to_string().starts_with("/nonexistent/export: it cannot be started"));

@@ -1,4 +1,4 @@
-//! A folder with a file for each token, called as the token.
+//! Directory with one file per token, named like the token.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -9,19 +9,20 @@ use super::{EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError,
 use crate::settings::{Source, name_fault};
 use crate::token_file::{SourceFaultKind, read};
 
-/// Whether a file of this name is no token's: hidden ones, such as what is being written, and
-/// the copies that editors leave behind (`NAME~`).
+/// Whether a file of this name is ignored: hidden files, such as temporary ones, and backup copies
+/// of editors (`NAME~`).
 pub fn is_ignored(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") || name.ends_with(b"~")
 }
 
-/// Reads every file of the folder at `path`, and hands each to `sink`, one that holds no value
-/// too. Folders, pipes and the like are passed by, as are the names of [`is_ignored`].
+/// Reads every file of the directory at `path` and passes each to `sink`, including files without a
+/// value. Subdirectories, pipes and the like are ignored, and so are the names of [`is_ignored`].
 ///
 /// # Errors
 ///
-/// When the folder cannot be opened or read to its end; what came before has been handed over.
+/// If the directory cannot be opened or read to its end. Entries before the error have been passed
+/// on.
 pub fn read_directory(path: &Path, sink: EntrySink<'_>) -> Result<ReadSummary, InventoryError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => InventoryError::Missing(path.to_owned()),
@@ -35,12 +36,12 @@ pub fn read_directory(path: &Path, sink: EntrySink<'_>) -> Result<ReadSummary, I
     Ok(reading)
 }
 
-/// Reads the files called `names` of the folder at `path`, in the way of [`read_directory`]; one
-/// that is not there is passed by.
+/// Reads the files `names` of the directory at `path` like [`read_directory`]. Missing files are
+/// ignored.
 ///
 /// # Errors
 ///
-/// When `sink` wants no more.
+/// If `sink` cancels.
 pub fn read_names<'a>(
     path: &Path,
     names: impl IntoIterator<Item = &'a OsString>,
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_a_token_of_its_name() {
+    fn each_file_is_a_token_with_its_name() {
         let folder = folder(&[("quotes", "abc-1\n"), ("orders.eu", "abc-2")]);
         let (all, reading) = listed(folder.path());
         let expected = [("orders.eu", "abc-2"), ("quotes", "abc-1")];
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_s_file_is_passed_by() {
+    fn files_that_are_no_tokens_are_ignored() {
         let folder = folder(&[(".hidden", "x"), (".tokenkeep-1", "x"), ("quotes~", "x")]);
         fs::create_dir(folder.path().join("sub")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("sock")).unwrap();
@@ -146,20 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_a_file_is_followed() {
+    fn symbolic_link_to_a_file_is_followed() {
         let folder = folder(&[(".data", "abc-1")]);
         symlink(".data", folder.path().join("quotes")).unwrap();
         assert_eq!(listed(folder.path()).0, [("quotes".to_owned(), Some("abc-1".to_owned()))]);
     }
 
     #[test]
-    fn a_file_without_a_value_is_a_token_without_one() {
+    fn file_without_a_value_is_a_token_without_a_value() {
         let folder = folder(&[("quotes", "")]);
         assert_eq!(listed(folder.path()).0, [("quotes".to_owned(), None)]);
     }
 
     #[test]
-    fn a_name_that_no_token_can_have_is_told() {
+    fn invalid_name_is_reported() {
         let folder = folder(&[("a\nb", "x")]);
         fs::write(folder.path().join(OsString::from_vec(vec![b'a', 0xff])), "x").unwrap();
         let (all, reading) = listed(folder.path());
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_none_is_a_fault_with_its_remedy() {
+    fn path_that_is_no_directory_is_an_error_with_a_remedy() {
         let folder = folder(&[("quotes", "abc-1")]);
         let fault = |name: &str| {
             read_directory(&folder.path().join(name), &mut |_| ControlFlow::Continue(()))

@@ -1,4 +1,4 @@
-//! What can be wrong with an inventory, and with a line of it. Nothing here holds any content.
+//! Errors in an inventory or in one of its lines. They contain no content.
 
 use std::fmt;
 use std::io;
@@ -7,49 +7,52 @@ use std::time::Duration;
 
 use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::ValueFault;
+use crate::systemd::advice;
+use crate::token_file::sandbox_remark;
 
-/// How many bad lines are told one by one; a file of another kind has nothing but bad lines.
+/// How many invalid lines are listed individually. A file of another format consists of invalid
+/// lines.
 pub const MAX_DETAILED: usize = 20;
 
-/// What is wrong with a line. Reads on after "line 7: ".
+/// Why a line is invalid. Continues "line 7: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// Longer than [`MAX_LINE_BYTES`].
     #[error("it is longer than {MAX_LINE_BYTES} bytes")]
     TooLong,
-    /// Not text.
+    /// Not UTF-8.
     #[error("it is not UTF-8 text")]
     NotUtf8,
-    /// Not JSON, or cut off.
+    /// Not JSON, or truncated.
     #[error(
         "it is not JSON, from column {column} on; write {{\"name\": \"...\", \"token\": \"...\"}}"
     )]
     NotJson {
-        /// The byte where it stops making sense, counted from 1.
+        /// The byte of the syntax error, counted from 1.
         column: usize,
     },
-    /// Something else than an object.
+    /// JSON, but not an object.
     #[error("it is no JSON object; write {{\"name\": \"...\", \"token\": \"...\"}}")]
     NotAnObject,
-    /// A key that is neither `name` nor `token`; shown where it cannot be a secret.
+    /// A key other than `name` and `token`; shown only if it cannot be a secret.
     #[error("it has {}; known are `name` and `token`", key(.0.as_deref()))]
     UnknownKey(Option<Box<str>>),
-    /// A key that is not there.
+    /// A missing key.
     #[error("it lacks `{0}`")]
     Lacks(&'static str),
-    /// A key that is there twice.
+    /// A duplicate key.
     #[error("it has `{0}` twice")]
     Twice(&'static str),
-    /// Another type than text.
+    /// Not a string.
     #[error("its `{0}` must be text in quotes")]
     NotText(&'static str),
-    /// A name that cannot be one.
+    /// An invalid name.
     #[error("it {0}")]
     Name(&'static str),
-    /// A value that cannot be one.
+    /// An invalid value.
     #[error("its `token` is no token: {0}")]
     Value(ValueFault),
-    /// A name that an earlier line has.
+    /// A name of an earlier line.
     #[error("its name stands on line {line} already")]
     Duplicate {
         /// The earlier line.
@@ -64,12 +67,12 @@ fn key(key: Option<&str>) -> String {
     }
 }
 
-/// Where in an inventory something stands.
+/// Location of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryLocation {
     /// A line, counted from 1.
     Line(u32),
-    /// A file of a folder, as text that can be printed.
+    /// A file of a directory, as printable text.
     File(String),
 }
 
@@ -82,12 +85,12 @@ impl fmt::Display for EntryLocation {
     }
 }
 
-/// Something that was skipped.
+/// An entry that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadEntry {
-    /// Where.
+    /// Its location.
     pub place: EntryLocation,
-    /// Why.
+    /// The error.
     pub fault: LineError,
 }
 
@@ -97,17 +100,17 @@ impl fmt::Display for BadEntry {
     }
 }
 
-/// What was skipped: the first of it, and how much in all.
+/// The skipped entries: the first ones, and their number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BadEntries {
-    /// At most [`MAX_DETAILED`], in their order.
+    /// At most [`MAX_DETAILED`], in order.
     pub first: Vec<BadEntry>,
-    /// All of them, these included.
+    /// Number of all of them, including the first.
     pub count: u64,
 }
 
 impl BadEntries {
-    /// Adds something that was skipped.
+    /// Adds a skipped entry.
     pub fn add(&mut self, place: EntryLocation, fault: LineError) {
         self.count += 1;
         if self.first.len() < MAX_DETAILED {
@@ -115,7 +118,7 @@ impl BadEntries {
         }
     }
 
-    /// Adds what else was found to be bad, each in its place.
+    /// Adds other skipped entries in order.
     pub fn append(&mut self, others: Self) {
         self.count += others.count;
         self.first.extend(others.first);
@@ -129,27 +132,33 @@ impl BadEntries {
     }
 }
 
-/// Why an inventory could not be read, or not to its end.
+/// Why an inventory could not be read completely.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    /// There is no such file or folder.
-    #[error("{}: there is no such file or folder; put the inventory there", .0.display())]
-    Missing(PathBuf),
-    /// It may not be opened or read.
+    /// No such file or directory.
     #[error(
-        "{}: it cannot be read ({error}); check that the service's user may read it and enter its folders",
-        path.display()
+        "{}: there is no such file or folder; put the inventory there{}",
+        .0.display(),
+        sandbox_remark(.0).unwrap_or_default()
+    )]
+    Missing(PathBuf),
+    /// No permission to open or read it.
+    #[error(
+        "{}: it cannot be read ({error}); check that {} may read it and enter its folders{}",
+        path.display(),
+        advice("the service's user", "the user of this process"),
+        sandbox_remark(path).unwrap_or_default()
     )]
     Unreadable {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A folder, a pipe, a socket or a device in the place of a file.
+    /// A directory, pipe, socket or device instead of a file.
     #[error("{}: it is not a regular file; for a folder with a file for each token, write `dir`", .0.display())]
     NotAFile(PathBuf),
-    /// Something else than a folder.
+    /// Not a directory.
     #[error("{}: it is not a folder; for a file of JSON lines, write `file`", .0.display())]
     NotAFolder(PathBuf),
     /// Longer than [`MAX_BYTES`].
@@ -158,12 +167,12 @@ pub enum InventoryError {
         /// The file, or the command's program.
         place: String,
     },
-    /// It is `strict`, and not all of it is good.
+    /// It is `strict`, and contains invalid lines.
     #[error("{place}: it is refused whole, as it is `strict` and {} of its lines are bad", .bad.count)]
     Refused {
         /// The file, or the command's program.
         place: String,
-        /// What is bad.
+        /// The invalid lines.
         bad: BadEntries,
     },
     /// The command did not start.
@@ -171,32 +180,32 @@ pub enum InventoryError {
     NotStarted {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The command took too long and was killed.
+    /// The command timed out and was killed.
     #[error("{program}: it did not end within {timeout:?} and was killed, and what it started too")]
     TimedOut {
         /// The program.
         program: String,
-        /// What it was given.
+        /// The time-out.
         timeout: Duration,
     },
-    /// The command failed; what it printed is not used.
+    /// The command failed; its output is not used.
     #[error("{program}: it failed ({how}); what it printed is not used")]
     Failed {
         /// The program.
         program: String,
-        /// Its exit status, its signal, or what the system said.
+        /// Its exit status, its signal, or the system's error.
         how: String,
     },
-    /// Whoever asked for it does not want it any more.
+    /// The caller has cancelled.
     #[error("it is not wanted any more")]
     Cancelled,
 }
 
 impl InventoryError {
-    /// What makes a strict inventory unusable; nothing for any other fault.
+    /// The invalid lines of a strict inventory; `None` for any other error.
     pub fn bad(&self) -> Option<&BadEntries> {
         match self {
             Self::Refused { bad, .. } => Some(bad),

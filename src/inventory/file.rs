@@ -1,64 +1,37 @@
-//! JSON lines, from a file or from a stream.
+//! JSON lines from a file or a stream.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{File, Metadata};
 use std::hash::BuildHasher as _;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hashbrown::HashTable;
-use rustix::fs::OFlags;
 
-use super::batch::Batches;
+use super::batch::{Batches, expected};
 use super::json_line::parse;
 use super::line_reader::{Line, LineReader};
 use super::{
     DuplicatePolicy, EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError,
     ReadSummary,
 };
+use crate::file::{FileStamp, open};
 use crate::token_file::SourceWarning;
 
-/// After so many tokens it is known well enough how long a line is.
+/// After this many tokens the average line length is known well enough.
 const SAMPLE: u64 = 1_024;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl FileStamp {
-    /// The stamp of the file at `path` now; `None` if there is none to be seen.
-    pub fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().as_ref().map(Self::from)
-    }
-}
-
-impl From<&Metadata> for FileStamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
-/// Reads the JSON lines of the file at `path`, and hands every good one to `sink`; with
-/// `strict`, only once all of them were found good: names that repeat are always bad then.
+/// Reads the JSON lines of the file at `path` and passes every valid one to `sink`. If `strict`,
+/// entries are passed on only after all lines were found valid, and duplicate names are always
+/// invalid.
 ///
 /// # Errors
 ///
-/// When the file cannot be opened or read to its end, or is strict and not good. Without
-/// `strict`, what came before the fault has been handed over.
+/// If the file cannot be opened or read to its end, or is strict and contains invalid lines. Unless
+/// `strict`, entries before the error have been passed on.
 pub fn read_file(
     path: &Path,
     strict: bool,
@@ -69,13 +42,7 @@ pub fn read_file(
         io::ErrorKind::NotFound => InventoryError::Missing(path.to_owned()),
         _ => InventoryError::Unreadable { path: path.to_owned(), error },
     };
-    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
+    let file = open(path).map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
         return Err(InventoryError::NotAFile(path.to_owned()));
@@ -88,21 +55,21 @@ pub fn read_file(
         scan(&file, &place, None, sink)?
     };
     let after = file.metadata().map_err(unreadable)?;
-    reading.changed = FileStamp::from(&after) != stamp;
+    reading.changed = !FileStamp::from(&after).is_unwritten_since(&stamp);
     reading.stamp = Some(stamp);
     reading.warnings.extend(SourceWarning::of(path, before.mode()));
     Ok(reading)
 }
 
-/// Reads JSON lines from `reader` to its end, in the way of [`read_file`]; `place` is what it
-/// is called in faults.
+/// Reads JSON lines from `reader` to its end like [`read_file`]; `place` is the name in error
+/// messages.
 ///
-/// Blank lines are passed by, and so are a byte-order mark and carriage returns. A name counts
-/// where it stands first.
+/// Blank lines, a byte-order mark and carriage returns are ignored. The first line with a name
+/// counts.
 ///
 /// # Errors
 ///
-/// As [`read_file`].
+/// As for [`read_file`].
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -151,7 +118,7 @@ fn read(
     }
 }
 
-/// `size`: how many bytes there are, as far as that is known, where names that repeat are bad.
+/// `size`: the size in bytes, as far as known, if duplicate names are invalid.
 fn scan(
     reader: impl Read,
     place: &str,
@@ -208,29 +175,23 @@ fn scan(
     Ok(reading)
 }
 
-/// The names so far, with their lines: by a keyed hash of 64 bits rather than by themselves,
-/// which takes a quarter of the memory. Among a million names two have the same hash once in
-/// thirty million readings; the second of them is then called a duplicate.
+/// The names so far and their lines. Stores a keyed 64-bit hash instead of the name, which takes a
+/// quarter of the memory. Among a million names two have the same hash once in thirty million
+/// reads; the second one is then reported as a duplicate.
 #[derive(Default)]
 struct SeenNames {
     keys: RandomState,
     lines: HashTable<(u64, u32)>,
 }
 
-/// How many tokens `size` bytes hold, if they are like those that the first `used` bytes held.
-pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
-    let product = u128::from(tokens) * u128::from(size) / u128::from(used.max(1));
-    u64::try_from(product).unwrap_or(u64::MAX)
-}
-
 impl SeenNames {
-    /// Makes room for so many names: a table that grows is built anew each time.
+    /// Reserves memory at once, because a growing table is rebuilt each time.
     fn reserve(&mut self, count: u64) {
         let more = usize::try_from(count).unwrap_or(0).saturating_sub(self.lines.len());
         self.lines.reserve(more, |(known, _)| *known);
     }
 
-    /// The line that has `name` already; `None` if it is `line`, from now on.
+    /// The earlier line with `name`; `None` if `line` is the first.
     fn first_line_of(&mut self, name: &str, line: u32) -> Option<u32> {
         let hash = self.keys.hash_one(name);
         match self.lines.entry(hash, |(known, _)| *known == hash, |(known, _)| *known) {

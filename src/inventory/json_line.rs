@@ -1,4 +1,4 @@
-//! One line: `{"name": "...", "token": "..."}`, and nothing else.
+//! One line: `{"name": "...", "token": "..."}`, without other keys.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +9,10 @@ use super::LineError;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::name_fault;
 
-/// The longest unknown key that is shown; together with [`is_harmless`], no token looks so.
+/// The longest unknown key that is shown. Together with [`is_harmless`] this excludes tokens.
 const LONGEST_SHOWN: usize = 24;
 
-/// The name and the value on a line; where one is written with escapes, by itself.
+/// Name and value of a line; owned if they were written with escapes.
 pub(super) struct ParsedLine<'a> {
     name: Cow<'a, str>,
     value: LineValue<'a>,
@@ -36,7 +36,7 @@ impl ParsedLine<'_> {
     }
 }
 
-/// What stands on a line that is not blank.
+/// Parses a line that is not blank.
 pub(super) fn parse(line: &[u8]) -> Result<ParsedLine<'_>, LineError> {
     let line = str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
     if !line.trim_start().starts_with('{') {
@@ -44,7 +44,7 @@ pub(super) fn parse(line: &[u8]) -> Result<ParsedLine<'_>, LineError> {
     }
     let mut parser = serde_json::Deserializer::from_str(line);
     let object = parser.deserialize_map(Object).and_then(|object| parser.end().map(|()| object));
-    // The parser's own words could show a part of the line.
+    // The parser's message could contain a part of the line.
     object.map_err(|error| LineError::NotJson { column: error.column() })?
 }
 
@@ -86,10 +86,10 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-/// What a key of an object says, or why it cannot be used.
+/// The value of a key, or why it is invalid.
 type Field<T> = Option<Result<T, LineError>>;
 
-/// Takes note of what `key` says; a text that is `None` is of another type.
+/// Stores what was found for `key`; `None` is a value of another type.
 fn put<T>(place: &mut Field<T>, found: Field<T>, key: &'static str) {
     let found = found.unwrap_or(Err(LineError::NotText(key)));
     *place = Some(if place.is_some() { Err(LineError::Twice(key)) } else { found });
@@ -98,7 +98,7 @@ fn put<T>(place: &mut Field<T>, found: Field<T>, key: &'static str) {
 enum LineKey {
     Name,
     Token,
-    /// With its text, where that can be shown.
+    /// The key, if it can be shown.
     Other(Option<Box<str>>),
 }
 
@@ -110,7 +110,7 @@ fn key(text: JsonText<'_, '_>) -> LineKey {
     }
 }
 
-/// Whether `key` is a word that people call things by, and no secret in a wrong place.
+/// Whether `key` looks like an identifier and not like a secret in the wrong place.
 fn is_harmless(key: &str) -> bool {
     let in_words = |c: char| c.is_ascii_lowercase() || c == '_' || c == '-';
     (1..=LONGEST_SHOWN).contains(&key.len()) && key.chars().all(in_words)
@@ -134,7 +134,7 @@ fn value<'a>(text: JsonText<'a, '_>) -> Result<LineValue<'a>, LineError> {
     value.map_err(LineError::Value)
 }
 
-/// A text: as it stands on the line, or without its escapes in the parser's own memory.
+/// A string: borrowed from the line, or unescaped in the parser's buffer.
 #[derive(Clone, Copy)]
 enum JsonText<'de, 'a> {
     Plain(&'de str),
@@ -151,7 +151,7 @@ impl<'a, 'de: 'a> JsonText<'de, 'a> {
     }
 }
 
-/// Makes something of a text without a copy of it; `None` of anything else.
+/// Converts a string without copying it; `None` for other types.
 struct TextSeed<'de, T>(fn(JsonText<'de, '_>) -> T);
 
 impl<'de, T> DeserializeSeed<'de> for TextSeed<'de, T> {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_a_token_and_its_value() {
+    fn line_contains_a_name_and_a_value() {
         for line in [
             r#"{"name":"quotes","token":"abc-123"}"#,
             r#" { "token" : "abc-123" , "name" : "quotes" } "#,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_told_from_a_broken_one() {
+    fn value_that_is_no_object_is_distinguished_from_broken_json() {
         assert_eq!(fault("quotes abc-123"), LineError::NotAnObject);
         assert_eq!(fault(r#"["quotes", "abc-123"]"#), LineError::NotAnObject);
         assert_eq!(fault(r#"{"name": "quotes", "tok"#), LineError::NotJson { column: 23 });
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_unless_it_could_be_a_secret() {
+    fn unknown_key_is_named_unless_it_could_be_a_secret() {
         let unknown = |key: &str| fault(&format!(r#"{{"name":"a","token":"b","{key}":[{{}}]}}"#));
         assert_eq!(unknown("server"), LineError::UnknownKey(Some("server".into())));
         for key in ["S3CR3T", "7f3d-11", "averyveryveryverylongword", ""] {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_lacks_or_stands_twice_or_is_no_text_is_named() {
+    fn missing_duplicate_or_mistyped_key_is_named() {
         for (line, expected) in [
             (r#"{"token":"b"}"#, LineError::Lacks("name")),
             (r#"{"name":"a"}"#, LineError::Lacks("token")),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_values_keep_to_the_rules_of_all_tokens() {
+    fn names_and_values_follow_the_rules_of_all_tokens() {
         assert_eq!(
             fault(r#"{"name":"a/b","token":"c"}"#),
             LineError::Name("has a slash in its name")
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn no_fault_shows_a_part_of_the_line() {
+    fn no_error_contains_a_part_of_the_line() {
         for line in [
             r#"{"name":"S3CR3T/","token":"S3CR3T S3CR3T"}"#,
             r#"{"name":"a","token":"S3CR3T S3CR3T"}"#,

@@ -1,4 +1,4 @@
-//! A stream cut into lines, with one buffer of fixed size: a line never grows the memory.
+//! Reads lines from a stream with a buffer of fixed size.
 
 use std::io::{self, Read};
 
@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 /// The longest line: sixteen of the longest tokens, or one with every character escaped.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// The most that one inventory may hold in JSON lines, 1 GiB: ten million tokens. A device or
-/// a command without end is not read for ever.
+/// Maximum size of an inventory in JSON lines, 1 GiB: ten million tokens. An endless device or
+/// command is not read for ever.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 /// Lines of a stream, numbered from 1.
 pub(super) struct LineReader<R> {
     reader: R,
-    /// Lines are handed out of it as they are, so it never holds more than was read at once.
+    /// Lines are borrowed from it, so it never contains more than one read.
     buffer: Zeroizing<Vec<u8>>,
     start: usize,
     end: usize,
@@ -23,7 +23,7 @@ pub(super) struct LineReader<R> {
     at_end: bool,
 }
 
-/// One line, without its end.
+/// A line without its line ending.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Text(&'a [u8]),
@@ -44,17 +44,17 @@ impl<R: Read> LineReader<R> {
         }
     }
 
-    /// How many bytes the lines took up that were handed out.
+    /// Bytes of the lines returned so far.
     pub(super) fn used(&self) -> u64 {
         self.taken - (self.end - self.start) as u64
     }
 
-    /// Whether more than [`MAX_BYTES`] were there.
+    /// Whether the stream is larger than [`MAX_BYTES`].
     pub(super) fn is_too_large(&self) -> bool {
         self.taken > MAX_BYTES
     }
 
-    /// The next line with its number; `None` at the end.
+    /// The next line and its number; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<(u32, Line<'_>)>> {
         let (mut searched, mut too_long) = (self.start, false);
         let text = loop {
@@ -105,7 +105,7 @@ impl<R: Read> LineReader<R> {
 mod tests {
     use super::*;
 
-    /// Hands out at most so many bytes at once.
+    /// Returns at most this many bytes per read.
     struct Trickle<'a>(&'a [u8], usize);
 
     impl Read for Trickle<'_> {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_cut_at_line_ends_however_it_comes() {
+    fn stream_is_split_into_lines_whatever_the_read_sizes() {
         let content = b"one\n\ntwo\r\nthree";
         let cut: Vec<_> =
             content.split(|byte| *byte == b'\n').map(|line| Some(line.to_vec())).collect();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_costs_only_itself() {
+    fn line_that_is_too_long_affects_no_other_line() {
         let fits = vec![b'x'; MAX_LINE_BYTES - 1];
         for (length, expected) in [
             (MAX_LINE_BYTES - 1, Some(&fits)),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_end_is_left() {
+    fn endless_stream_is_abandoned() {
         let mut lines = LineReader::new(io::repeat(b'x'));
         lines.taken = MAX_BYTES - 100;
         assert!(matches!(lines.next().unwrap(), Some((1, Line::Text(_)))));

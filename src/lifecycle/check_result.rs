@@ -1,14 +1,13 @@
-//! Answers about the value in use: alive, dead, or no conclusion, and what is done next.
+//! Results of checks: the value is alive, dead or undecided, and what follows.
 
 use std::time::Duration;
 
-use super::check_timing::{SHORTEST_TIMEOUT, check_wait, short_reading_wait};
-use super::event::{CheckResult, DeadlineStage, Notice, ReplacedBy};
-use super::operator_request::PendingRequest;
-use super::policy::Renewal;
+use super::check_timing::SHORTEST_TIMEOUT;
+use super::context::Transition;
+use super::event::{CheckResult, Notice};
 use super::reading::{Method, Reading};
-use super::token::{Candidate, InFlight, PendingWrite, Task, Validity};
-use super::transition::Transition;
+use super::token::{Candidate, InFlight, Task, Validity};
+use super::types::DeadlineStage;
 use crate::outcome::{CallError, Outcome};
 use crate::time::whole_millis;
 
@@ -65,8 +64,8 @@ impl Transition<'_> {
         }
     }
 
-    /// A 401: final when a second query says so too. Where that contradicts one to a renewing
-    /// call that was only tried, it is this call that the server does not permit.
+    /// A 401. It is final once a second query confirms it. If the query contradicts a 401 to a
+    /// trial renewal, the server does not permit the renewing call.
     fn rejected(&mut self, fault: CallError) {
         self.token.task = match self.token.task {
             Task::ConfirmRejection { .. } | Task::ConfirmRefusal => {
@@ -76,13 +75,13 @@ impl Transition<'_> {
             Task::ConfirmGrowth | Task::ConfirmRenewal => Task::ConfirmRejection { in_proof: true },
             Task::Watch | Task::Check | Task::Reauth => Task::ConfirmRejection { in_proof: false },
         };
-        // The server has responded, so the second query need not wait for it to be back.
+        // The server has responded, so the second query need not wait for a recovery.
         self.token.backoff_level = 0;
         self.failed(fault, false, Duration::ZERO);
     }
 
-    /// The renewing call itself is refused: where it was only tried, or queries are
-    /// permitted instead, that is an answer too.
+    /// The server refuses the renewing call. This concludes a trial renewal, and a check where
+    /// queries are permitted instead.
     fn renew_refused(&mut self, fault: CallError) {
         self.token.renew_refused = true;
         if !self.abandon_proof() {
@@ -90,9 +89,9 @@ impl Transition<'_> {
         }
     }
 
-    /// No answer: the same is tried again; but a renewing call that was only tried may have
-    /// renewed all the same, or never answer, so a query comes next. One that is known to renew
-    /// elsewhere on this server is not given up for that: it becomes the check.
+    /// No response: the same call is retried. A trial renewal without a response may have renewed
+    /// the token, so a query follows. If renewals are known to work on this server, renewing
+    /// becomes the check.
     fn unanswered(&mut self, fault: CallError, at_least: Duration) {
         let known = self.context.renews_by == Some(Method::Renew);
         let exhaustion_reported = self.token.task == Task::RetryRenew && !known;
@@ -107,7 +106,7 @@ impl Transition<'_> {
         }
     }
 
-    /// A renewing call that was only tried brought nothing: the regular checks go on.
+    /// A trial renewal gave no result: regular checks continue.
     fn abandon_proof(&mut self) -> bool {
         let (
             Task::TryRenew | Task::RetryRenew,
@@ -117,13 +116,13 @@ impl Transition<'_> {
             return false;
         };
         self.plan_check(&reading);
-        // Past its expiry it is late already, however soon the next check is.
+        // Past the expiry the retry room has already begun, however soon the next check is.
         self.token.retry_room_start = self.token.retry_room_start.min(reading.expiry());
         self.renewal_not_observed(&reading);
         true
     }
 
-    /// No conclusion: the same is tried again after a pause of at least `at_least`.
+    /// An inconclusive result: retries after a pause of at least `at_least`.
     fn failed(&mut self, fault: CallError, misconfigured: bool, at_least: Duration) {
         self.token.failures = self.token.failures.saturating_add(1);
         self.token.unrecovered = true;
@@ -140,14 +139,14 @@ impl Transition<'_> {
         });
     }
 
-    /// The value in use was reported as alive: judge, report, and plan what follows.
+    /// The current value is alive: evaluates the renewal, reports, and plans the next check.
     pub(super) fn alive(&mut self, reading: Reading) {
         let earlier = match self.token.validity {
             Validity::Alive(earlier) | Validity::Unverified(earlier) => Some(earlier),
             Validity::Missing | Validity::Unknown | Validity::Expired | Validity::Rejected => None,
         };
         let task = std::mem::replace(&mut self.token.task, Task::Check);
-        // No life left is no life that was confirmed.
+        // No remaining life does not confirm a life.
         let lives = reading.remaining_ms > 0;
         self.token.validity =
             if lives { Validity::Alive(reading) } else { Validity::Unverified(reading) };
@@ -161,7 +160,7 @@ impl Transition<'_> {
         self.plan_check(&reading);
         let renewed = earlier.and_then(|earlier| self.evaluate_renewal(task, &earlier, &reading));
         match renewed {
-            // Whether queries do instead stays open, and there may be no time to find out.
+            // Whether queries renew is still open, and there may be no time to find out.
             None => self.token.renew_refused = false,
             Some(_) if self.token.task == Task::Check => self.token.renew_unanswered = false,
             Some(_) => {}
@@ -183,72 +182,7 @@ impl Transition<'_> {
         });
     }
 
-    /// Plans the regular check that follows a reading.
-    pub(super) fn plan_check(&mut self, reading: &Reading) {
-        let schedule = &self.context.policy.schedule;
-        let wait = if reading.remaining() < SHORTEST_TIMEOUT {
-            short_reading_wait(self.token.short_readings, schedule)
-        } else {
-            check_wait(reading.remaining(), schedule, self.context.draw)
-        };
-        self.token.task = Task::Check;
-        self.token.due = (reading.sent + wait).max(self.now);
-        self.token.retry_room_start = self.token.due;
-    }
-
-    /// The policy changed: the next check of a token that waits for it follows the new one.
-    pub(super) fn policy_changed(&mut self) {
-        if self.context.policy.renewal != Renewal::Auto
-            && matches!(self.token.task, Task::TryRenew | Task::RetryRenew)
-        {
-            self.token.task = Task::Check;
-        }
-        if self.token.in_flight.is_none()
-            && self.token.failures == 0
-            && self.token.task == Task::Check
-            && self.token.due > self.now
-            && let Validity::Alive(reading) = self.token.validity
-        {
-            self.plan_check(&reading);
-        }
-        if self.context.policy.reauth.is_none() {
-            self.token.pending_request =
-                self.token.pending_request.filter(|wish| *wish != PendingRequest::Reauth);
-        }
-        match self.token.validity {
-            Validity::Alive(reading) | Validity::Unverified(reading) => {
-                self.plan_early_reauth(&reading);
-            }
-            Validity::Unknown => {}
-            Validity::Missing | Validity::Expired | Validity::Rejected => {
-                if self.token.in_flight.is_none() {
-                    self.schedule_reauth();
-                }
-            }
-        }
-    }
-
-    /// Another server is asked from now on: what the one before it has said of the values, and
-    /// what it may still answer, does not count. An attempt under way decides as it would have.
-    pub(super) fn server_changed(&mut self) {
-        match self.token.in_flight {
-            Some(InFlight::Reauth(_)) => return,
-            Some(InFlight::Current(_) | InFlight::Revoke) => {
-                self.token.in_flight = Some(InFlight::Discarded(self.token.active));
-            }
-            Some(InFlight::Candidate(_)) => self.discard_candidate_check(),
-            Some(InFlight::Discarded(_) | InFlight::Persist) | None => {}
-        }
-        if let Some(candidate) = &mut self.token.candidate {
-            let obtained = candidate.obtained;
-            *candidate = Candidate::new(self.now, obtained);
-        }
-        if self.token.validity != Validity::Missing {
-            self.reset_value();
-        }
-    }
-
-    /// The value in use is dead.
+    /// The current value is dead.
     fn mark_dead(&mut self, validity: Validity, fault: CallError) {
         self.token.validity = validity;
         self.token.forget_failures();
@@ -279,34 +213,73 @@ impl Transition<'_> {
         }
     }
 
-    /// A renewing call answered with another value: that is the token from now on.
-    pub(super) fn adopt_renewed_value(&mut self) {
-        self.notify(Notice::Replaced(ReplacedBy::Renewal));
-        self.token.pending_write = Some(PendingWrite { due: self.now, failures: 0 });
-        self.token.unrenewable = false;
-        self.token.doubts = 0;
+    pub(super) fn candidate_checked(&mut self, method: Method, result: CheckResult) {
+        let Some(mut candidate) = self.token.candidate else { return };
+        match result.outcome {
+            Outcome::Alive { remaining } => {
+                // An attempt whose own value was not verified is judged by this value.
+                let pending_reauth = self.token.pending_reauth;
+                self.promote_candidate();
+                self.token.pending_reauth = self.token.pending_reauth.or(pending_reauth);
+                if result.replaced {
+                    self.adopt_renewed_value();
+                }
+                self.alive(Reading {
+                    sent: result.sent,
+                    received: result.received,
+                    remaining_ms: whole_millis(remaining),
+                    by: method,
+                });
+            }
+            Outcome::Expired(fault) => {
+                self.token.candidate = None;
+                match candidate.obtained {
+                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
+                    None => self.notify(Notice::Expired { fault, candidate: true }),
+                }
+            }
+            Outcome::Rejected(fault) if candidate.suspected => {
+                self.token.candidate = None;
+                match candidate.obtained {
+                    Some((pending_reauth, _)) => self.new_value_rejected(pending_reauth, &fault),
+                    None => self.notify(Notice::Rejected { fault, candidate: true }),
+                }
+            }
+            Outcome::Rejected(fault) => {
+                candidate.suspected = true;
+                candidate.backoff_level = 0;
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+            Outcome::Misconfigured(fault) => {
+                self.candidate_failed(candidate, fault, true, Duration::ZERO);
+            }
+            Outcome::Throttled { retry_after, fault } => {
+                self.candidate_failed(candidate, fault, false, retry_after);
+            }
+            Outcome::Unavailable(fault) => {
+                self.candidate_failed(candidate, fault, false, Duration::ZERO);
+            }
+        }
     }
 
-    /// The value in use is another one, of which nothing is known yet.
-    pub(super) fn reset_value(&mut self) {
-        self.token.validity = Validity::Unknown;
-        self.token.task = Task::Check;
-        self.token.due = self.now;
-        self.token.retry_room_start = self.now;
-        self.token.stage = DeadlineStage::Calm;
-        self.token.forget_failures();
-        self.token.short_readings = 0;
-        self.token.doubts = 0;
-        self.token.lagging = None;
-        self.token.restored = false;
-        self.token.baseline = None;
-        self.token.budget.reset_value();
-        self.token.life_ms = 0;
-        self.token.proven = false;
-        self.token.unrenewable = false;
-        self.token.renew_refused = false;
-        self.token.renew_unanswered = false;
-        self.token.early_reauth_at = None;
-        self.token.pending_request = None;
+    fn candidate_failed(
+        &mut self,
+        candidate: Candidate,
+        fault: CallError,
+        misconfigured: bool,
+        at_least: Duration,
+    ) {
+        let attempt = candidate.failures.saturating_add(1);
+        let (pause, backoff_level) = self.retry_pause(candidate.backoff_level);
+        let pause = pause.max(at_least);
+        let due = self.now + pause;
+        self.token.candidate =
+            Some(Candidate { due, failures: attempt, backoff_level, ..candidate });
+        self.notify(Notice::CheckFailed {
+            fault,
+            misconfigured,
+            attempt,
+            retry_in_ms: whole_millis(pause),
+        });
     }
 }

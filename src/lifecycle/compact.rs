@@ -1,44 +1,42 @@
-//! A token in few bytes, for the long time between two checks.
+//! Compact form of a token, for the long time between two checks.
 //!
-//! Never decides anything: what [`Token::compact`] takes comes back from [`CompactToken::expand`] as it
-//! was, bit by bit, and what does not fit is not taken.
+//! Makes no decision: [`CompactToken::expand`] restores exactly what [`Token::compact`] stored, and
+//! a token that does not fit is not compacted.
 
 use std::time::Duration;
 
-use super::event::{DeadlineStage, Slot};
 use super::reading::{Method, Reading};
 use super::state::{State, TokenSummary};
 use super::token::{Task, Token, Validity};
+use super::types::{DeadlineStage, Slot};
 use crate::time::Moment;
 
-/// A token with nothing under way and little to be told of it: it lives and its next check is
-/// planned, it was not asked about yet, or it is dead or missing. One that was being retried,
-/// or that has attempts at a new value behind it, is none.
+/// A token without an action in flight: alive with a planned check, not yet checked, dead, or
+/// missing. A token with failures, re-auth attempts or a candidate is never compacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompactToken {
     kind: CompactValidity,
-    /// Eight facts, a bit each.
+    /// Eight booleans.
     facts: u8,
-    /// Five things of up to three values each, as digits.
+    /// Five values of up to three states each, as base-3 digits.
     digits: u8,
-    /// The moment that `due` counts from: when the reading's request was sent, or without a
-    /// reading, where the retry room begins. 34 years of uptime.
+    /// The moment from which `due` counts: when the request of the reading was sent, or without a
+    /// reading, the start of the retry room. Up to 34 years of uptime.
     origin: [u8; 5],
-    /// From the reading's request to its answer, up to a minute.
+    /// From the request of the reading to its response, up to a minute.
     latency_ms: [u8; 2],
-    /// This and what follows go up to 49 days.
+    /// This field and the next ones go up to 49 days.
     remaining_ms: [u8; 4],
     life_ms: [u8; 4],
     due_ms: [u8; 4],
 }
 
-/// What some tokens at rest have besides, in eight bytes: the reading that the next is compared
-/// with, where checks come so often that it is not the last one, or when a new value is to be
-/// obtained for one that lives.
+/// Rare fields of an idle token, in eight bytes: the baseline of the next evaluation, where checks
+/// are so frequent that it is not the last reading; or when an early re-authentication is due.
 ///
-/// In the two lowest bits what it is, 0 for nothing; in the others the time from that reading's
-/// answer to the origin (30 bits: twelve days) and what it said, or the time from the origin to
-/// the attempt.
+/// The two lowest bits tell which, 0 for neither. The others contain the time from the baseline's
+/// response to the origin (30 bits: twelve days) and its remaining life, or the time from the
+/// origin to the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompactExtra(u64);
 
@@ -54,7 +52,7 @@ enum CompactValidity {
 }
 
 impl Token {
-    /// The token in its short form; `None` for one that does not fit into that.
+    /// The compact form; `None` if the token does not fit.
     pub fn compact(&self) -> Option<(CompactToken, CompactExtra)> {
         if self.in_flight.is_some() {
             return None;
@@ -108,18 +106,19 @@ impl Token {
             due_ms: short::<u32>(self.due, reading.sent)?.to_le_bytes(),
         };
         let extra = CompactExtra::of(self, reading.sent)?;
-        // Whatever has no place in it shows here, a fact that is added one day as well.
+        // Comparison detects every field that has no place in the compact form, including future
+        // ones.
         (compact.expand(extra) == *self).then_some((compact, extra))
     }
 }
 
-/// The milliseconds from `origin` to `moment`, where they fit.
+/// The milliseconds from `origin` to `moment`, if they fit.
 fn short<T: TryFrom<u64>>(moment: Moment, origin: Moment) -> Option<T> {
     T::try_from(moment.as_millis().checked_sub(origin.as_millis())?).ok()
 }
 
 impl CompactToken {
-    /// The token as it was.
+    /// Restores the token.
     pub fn expand(&self, extra: CompactExtra) -> Token {
         let origin = self.origin();
         let due = origin + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
@@ -172,12 +171,12 @@ impl CompactToken {
         }
     }
 
-    /// [`Token::active_slot`], without all the rest.
+    /// [`Token::active_slot`] without expanding the token.
     pub fn active_slot(&self) -> Slot {
         if self.digit(3) == 0 { Slot::A } else { Slot::B }
     }
 
-    /// Whether there is no value, without all the rest.
+    /// Whether the token has no value, without expanding it.
     pub fn is_missing(&self) -> bool {
         self.kind == CompactValidity::Missing
     }
@@ -186,8 +185,7 @@ impl CompactToken {
         self.digits / 3_u8.pow(place) % 3
     }
 
-    /// The token's [glance](Token::glance), without waking it: one that is paused, or that was
-    /// retried, does not rest.
+    /// [`Token::summary`] without expanding the token. A paused or failing token is never compact.
     pub fn summary(&self) -> TokenSummary {
         let expiry =
             || self.origin() + Duration::from_millis(u32::from_le_bytes(self.remaining_ms).into());
@@ -202,7 +200,7 @@ impl CompactToken {
         TokenSummary { state, expiry }
     }
 
-    /// A moment before everything that it remembers, to count others from.
+    /// A moment before all stored ones, from which they count.
     pub fn origin(&self) -> Moment {
         let mut bytes = [0; 8];
         bytes[..self.origin.len()].copy_from_slice(&self.origin);
@@ -218,10 +216,10 @@ const EARLY: u64 = 3;
 const AGE: u32 = 30;
 
 impl CompactExtra {
-    /// What most have.
+    /// No rare fields.
     pub const NOTHING: Self = Self(0);
 
-    /// What `token` has besides, its times counted from `origin`; `None` if that does not fit.
+    /// The rare fields of `token`, with times relative to `origin`; `None` if they do not fit.
     fn of(token: &Token, origin: Moment) -> Option<Self> {
         let from_origin = |moment: Moment| moment.as_millis().checked_sub(origin.as_millis());
         match (token.baseline, token.early_reauth_at) {

@@ -1,159 +1,120 @@
-//! What can happen to a token, what its rules ask for, and what they report.
+//! Events, actions and notices of one token.
 
 use std::time::Duration;
 
-use super::next_action::Resource;
-use super::operator_request::OperatorRequest;
 use super::reading::Method;
-use super::restore::PersistedLife;
+use super::types::{
+    DeadlineStage, OperatorRequest, PersistedLife, ReauthError, ReauthReason, ReplacedBy, Resource,
+    Slot,
+};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::time::Moment;
-
-/// One of the two places that a token's values are kept in. The value in use is in one,
-/// a newcomer is put into the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Slot {
-    /// The first place.
-    #[default]
-    A,
-    /// The second place.
-    B,
-}
-
-impl Slot {
-    /// The other place.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
 
 /// Something that happened to a token.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Time has passed; nothing else is known.
+    /// A timer fired.
     TimerFired,
-    /// An action with this need that is due may start now.
+    /// The action that is due and needs this resource may start now.
     Admitted(Resource),
-    /// A call on the token was answered, or failed.
+    /// A check has finished.
     CheckFinished(CheckResult),
-    /// A re-auth attempt ended.
+    /// A re-auth attempt has finished.
     ReauthFinished(ReauthResult),
-    /// Writing the value in use to its store ended; the sentence says why it failed.
+    /// Writing the current value to its store has finished; the error says why it failed.
     PersistFinished(Result<(), Box<str>>),
     /// The configured source was read again.
     SourceChanged(SourceChange),
-    /// The source's value has been put into the spare slot, and an earlier run knew this of it.
+    /// The source's value is in the spare slot, and an earlier run persisted its life.
     Restored {
-        /// What it knew.
+        /// What the earlier run persisted.
         persisted: PersistedLife,
-        /// It is asked about at once all the same.
+        /// Checks the token at once all the same.
         spot_check: bool,
     },
-    /// What an earlier run knew of the server's tokens has proven wrong too often.
+    /// Persisted lives of the server's tokens are unreliable.
     RecheckRestored,
-    /// The policy is another one from now on.
+    /// The policy changed.
     PolicyChanged,
-    /// Another server is asked about the token from now on.
+    /// The token moved to another server.
     ServerChanged,
-    /// The server is left alone until then, whatever is due.
+    /// The server asked for a pause until then.
     Throttled(Moment),
-    /// There is reason to try again now what would be tried later.
+    /// A retry that is planned for later is worth trying now.
     RetryNow,
-    /// A person asks for something.
+    /// An operator requested something.
     OperatorRequested(OperatorRequest),
-    /// A revocation ended.
+    /// A revocation has finished.
     RevokeFinished(Result<(), CallError>),
-    /// The server responds again after an outage: what waits for a retry is tried now, logins
-    /// without a conclusion included.
+    /// The server responds again after an outage: planned retries start now, and so do logins after
+    /// an inconclusive one.
     ServerRecovered,
-    /// The action under way was not begun, or will never complete.
+    /// The action in flight did not start, or will never complete.
     Cancelled,
-    /// Nobody will be there later: what is not stored yet is to be written now.
+    /// The daemon is shutting down: pending writes start now.
     ShuttingDown,
 }
 
-/// The end of one call on a token.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckResult {
     /// Before the request was sent.
     pub sent: Moment,
-    /// After the answer came.
+    /// After the response arrived.
     pub received: Moment,
-    /// What it means.
+    /// What the response means.
     pub outcome: Outcome,
-    /// The answer named another value, which has been put into the slot of the one that was
-    /// asked about: it is known by that from now on, and the reading is the new value's.
+    /// The response named a new value, which is in the slot of the checked one. The reading belongs
+    /// to the new value.
     pub replaced: bool,
 }
 
-/// The end of one re-auth attempt.
+/// Result of one re-auth attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReauthResult {
-    /// What came of it.
+    /// What it came to.
     pub result: ReauthOutcome,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// What a re-auth attempt brought.
+/// What a re-auth attempt came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReauthOutcome {
-    /// A new value; it has been put into the spare slot.
+    /// A new value, which is in the spare slot.
     NewValue {
-        /// It already stands in the token's own store.
+        /// The token's store already contains it.
         stored: bool,
     },
-    /// The value that it should have replaced.
+    /// The value that was to be replaced.
     SameValue,
-    /// Nothing.
+    /// No value.
     Failed(ReauthError),
 }
 
-/// Why a re-auth attempt brought nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ReauthError {
-    /// One sentence for people; holds no secret.
-    pub error: Box<str>,
-    /// The hook's exit status, where it ended by itself.
-    pub exit_status: Option<i32>,
-    /// The status in the server's answer, where a server was asked.
-    pub status: Option<u16>,
-    /// The server's wish for quiet, where it had one.
-    pub retry_after: Option<Duration>,
-    /// A server was asked, and came to no conclusion or did not answer.
-    pub unavailable: bool,
-    /// The attempt came to no conclusion: neither the API's refusal nor a useless value. It
-    /// counts toward no budget and is repeated.
-    pub inconclusive: bool,
-}
-
-/// What a fresh look at a token's source found.
+/// What reading a token's source again found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceChange {
-    /// Another value than the one in use, put into the spare slot.
+    /// Another value than the current one, which is in the spare slot.
     NewValue,
-    /// No value; the sentence says why.
+    /// No value; the text says why.
     Lost(Box<str>),
-    /// A value, and it is the one that was offered before.
+    /// The same value as before it was missing.
     Reappeared,
-    /// The value in use: a candidate is not offered any more.
+    /// The current value: the source no longer offers a candidate.
     Reverted,
 }
 
-/// Something to be done in the world. Its end comes back as an [`Event`].
+/// Something to execute. Its result comes back as an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Call the server about the value in `slot`.
+    /// Check the value in `slot`.
     Check {
         /// Which call.
         method: Method,
         /// Which value.
         slot: Slot,
-        /// The longest that it may take.
+        /// The longest time that it may take.
         timeout: Duration,
         /// Which connection the request uses.
         connection: Connection,
@@ -165,11 +126,11 @@ pub enum Action {
         /// The attempt's number in the current window, from 1.
         attempt: u32,
     },
-    /// Have the server end the life of the value in `slot`.
+    /// Revoke the value in `slot` on the server.
     Revoke {
         /// Which value.
         slot: Slot,
-        /// The longest that it may take.
+        /// The longest time that it may take.
         timeout: Duration,
     },
     /// Write the value in `slot` to the token's store, durably.
@@ -179,111 +140,83 @@ pub enum Action {
     },
 }
 
-/// Why a new value is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReauthReason {
-    /// The life is over.
-    Expired,
-    /// The server does not know the value.
-    Rejected,
-    /// There is no value.
-    Missing,
-    /// The life is about to end, and nothing extends it.
-    Expiring,
-    /// A person has asked for it.
-    Requested,
-}
-
-impl ReauthReason {
-    /// The word that hooks and logs get.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Rejected => "rejected",
-            Self::Missing => "missing",
-            Self::Expiring => "expiring",
-            Self::Requested => "requested",
-        }
-    }
-}
-
-/// Something to be told to people. Each is reported when it becomes true, once.
+/// Something to report. Each notice is emitted once, when it becomes true.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// A check found the token alive.
     Checked {
-        /// The reported life.
+        /// Reported remaining life.
         remaining_ms: u64,
         /// Time until the next check.
         next_check_ms: u64,
-        /// Whether the token was renewed since the reading before; `None`: cannot be judged.
+        /// Whether the token was renewed since the reading before; `None` if that cannot be
+        /// evaluated.
         renewed: Option<bool>,
-        /// A step of a proof of renewal: the next call follows at once, and concludes it or is a
-        /// step too.
+        /// A step of the proof of renewal: the next call follows at once.
         is_step: bool,
     },
-    /// A check came to no conclusion and will be retried.
+    /// A check was inconclusive and will be retried.
     CheckFailed {
         /// Why.
         fault: CallError,
-        /// The configuration or the server has to be mended by somebody.
+        /// The configuration or the server must be corrected.
         misconfigured: bool,
         /// Failures in a row, this one included.
         attempt: u16,
         /// Time until the retry.
         retry_in_ms: u64,
     },
-    /// A good part of the retry room is gone without an answer.
+    /// A large part of the retry room has passed without a response.
     Expiring {
         /// How much of it.
         stage: DeadlineStage,
         /// Time until the expiry.
         dies_in_ms: u64,
     },
-    /// The server says that the life is over.
+    /// The server reports that the token has expired.
     Expired {
         /// What the server said.
         fault: CallError,
-        /// The value is one that the source offered; the one in use is not concerned.
+        /// The value is a candidate; the current value is not affected.
         candidate: bool,
     },
-    /// The server says, twice, that it does not know the value.
+    /// The server reports twice that it does not know the value.
     Rejected {
         /// What the server said.
         fault: CallError,
-        /// The value is one that the source offered; the one in use is not concerned.
+        /// The value is a candidate; the current value is not affected.
         candidate: bool,
     },
     /// The source has no value.
     Missing {
         /// Why.
         error: Box<str>,
-        /// An earlier value is still in use.
+        /// An earlier value remains current.
         in_use: bool,
     },
-    /// The server has ended the life of the value, as a person asked for.
+    /// The server has revoked the value, as an operator requested.
     Revoked,
-    /// The server did not confirm that it has.
+    /// The server did not confirm the revocation.
     RevokeFailed {
         /// Why.
         fault: CallError,
     },
-    /// The expiry has passed without an answer.
+    /// The expiry has passed without a response.
     Unverified,
-    /// The token is alive again, after trouble was reported.
+    /// The token is alive again after an error was reported.
     Recovered {
-        /// The reported life.
+        /// Reported remaining life.
         remaining_ms: u64,
     },
-    /// No permitted call extends this value's life.
+    /// No permitted call renews this value.
     RenewalNotObserved {
-        /// Time until it dies.
+        /// Time until the expiry.
         dies_in_ms: u64,
     },
-    /// Another value is the current one from now on. A first value from the source is not
-    /// reported, unless it was reported to be missing.
+    /// The current value was replaced. The first value from a source is not reported, unless it was
+    /// reported as missing.
     Replaced(ReplacedBy),
-    /// A reading proved that this call extends lives on the token's server.
+    /// A reading proved that this call renews tokens on the token's server.
     RenewsBy(Method),
     /// A re-auth attempt starts.
     ReauthStarted {
@@ -292,18 +225,18 @@ pub enum Notice {
         /// Its number in the current window, from 1.
         attempt: u32,
     },
-    /// A re-auth attempt brought a value that was found alive.
+    /// The value of a re-auth attempt was verified.
     ReauthSucceeded {
-        /// Its number.
+        /// Number of the attempt.
         attempt: u32,
         /// How long it took.
         duration_ms: u64,
     },
-    /// A re-auth attempt brought nothing, or nothing that lives.
+    /// A re-auth attempt obtained no value, or a dead one.
     ReauthFailed {
-        /// Its number.
+        /// Number of the attempt.
         attempt: u32,
-        /// How long it took; `None` where that was told before.
+        /// How long it took; `None` if it was reported before.
         duration_ms: Option<u64>,
         /// Why.
         fault: ReauthError,
@@ -312,50 +245,16 @@ pub enum Notice {
     },
     /// No attempt is left in this window.
     ReauthExhausted {
-        /// Attempts made in it.
+        /// Attempts made in this window.
         attempt: u32,
         /// Time until the window ends.
         retry_in_ms: u64,
     },
-    /// A value could not be written to its store; it is used from memory.
+    /// The current value could not be written to its store; it is used from memory.
     StoreFailed {
         /// Why.
         error: Box<str>,
-        /// Time until the next try.
+        /// Time until the retry.
         retry_in_ms: u64,
     },
-}
-
-/// Where a new current value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ReplacedBy {
-    /// A re-auth attempt.
-    Reauth,
-    /// The response to a renewing call.
-    Renewal,
-    /// The token's source.
-    Source,
-}
-
-impl ReplacedBy {
-    /// The word that the event log uses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reauth => "reauth",
-            Self::Renewal => "renewal",
-            Self::Source => "source",
-        }
-    }
-}
-
-/// How much of the retry room is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum DeadlineStage {
-    /// Less than half.
-    #[default]
-    Calm,
-    /// Half.
-    Half,
-    /// Nine tenths.
-    NineTenths,
 }

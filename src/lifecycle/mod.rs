@@ -1,44 +1,64 @@
-//! The rules of one token's life.
+//! State machine of one token.
 //!
-//! Pure: no I/O, no clock, no random numbers, no runtime. [`step`] takes a [`Token`], an
-//! [`Event`] and the time, and gives the next state and at most one [`Action`]; while that
-//! is under way there is no other. When a token next wants something is derived from its
-//! state ([`Token::due_for`], [`Token::next_deadline_warning`]), so no timer can go stale.
+//! Pure: no I/O, no clock, no random numbers, no runtime. [`transition`] takes a [`Token`], an
+//! [`Event`] and the time. It returns the next state and at most one [`Action`], and no other
+//! action starts until that one has finished. When a token needs attention next is derived from
+//! its state ([`Token::due_for`], [`Token::next_deadline_warning`]), so no timer can become stale.
+//!
+//! From top to bottom; a file uses only files below it:
+//!
+//! ```text
+//! transition                      dispatches an event, starts actions
+//! check_result  restore           operator_request  config_change
+//! source_change  renewal_proof
+//! reauth
+//! values
+//! context                         a transition in progress
+//! next_action  state  compact     views of a token
+//! event  token
+//! reauth_budget  backoff  check_timing
+//! types  policy  reading
+//! ```
 
-mod candidate;
+mod backoff;
 mod check_result;
 mod check_timing;
 mod compact;
+mod config_change;
+mod context;
 mod event;
 mod next_action;
 mod operator_request;
 mod policy;
 mod reading;
+mod reauth;
 mod reauth_budget;
 mod renewal_proof;
 mod restore;
+mod source_change;
 mod state;
 mod token;
 mod transition;
+mod types;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
+pub use backoff::{SHORTEST_RETRY, backoff, max_retry_pause};
 pub use check_timing::{
-    RandomFraction, SHORTEST_RETRY, SHORTEST_ROOM, SHORTEST_TIMEOUT, backoff, check_wait,
-    effective_timeout, max_retry_pause,
+    RandomFraction, SHORTEST_ROOM, SHORTEST_TIMEOUT, check_wait, effective_timeout,
 };
 pub use compact::{CompactExtra, CompactToken};
-pub use event::{
-    Action, CheckResult, DeadlineStage, Event, Notice, ReauthError, ReauthOutcome, ReauthReason,
-    ReauthResult, ReplacedBy, Slot, SourceChange,
-};
-pub use next_action::Resource;
-pub use operator_request::{OperatorRequest, RequestError};
+pub use context::Context;
+pub use event::{Action, CheckResult, Event, Notice, ReauthOutcome, ReauthResult, SourceChange};
 pub use policy::{Fraction, NotAFraction, Policy, ReauthPolicy, Renewal, Schedule, ScheduleError};
 pub use reading::{Method, Reading};
 pub use reauth_budget::ReauthAttempts;
-pub use restore::PersistedLife;
 pub use state::{State, TokenSummary};
 pub use token::{Token, Validity};
-pub use transition::{Context, transition};
+pub use transition::transition;
+pub use types::{
+    DeadlineStage, OperatorRequest, PersistedLife, ReauthError, ReauthReason, ReplacedBy,
+    RequestError, Resource, Slot,
+};

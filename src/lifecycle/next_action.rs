@@ -1,22 +1,10 @@
-//! What a token is to do next, and what it needs for that. Derived from its state, so that
-//! nobody has to keep a list.
+//! Derives a token's next action from its state. Nothing is stored, so nothing can become stale.
 
-use super::operator_request::PendingRequest;
-use super::token::{Task, Token, Validity};
+use super::token::{PendingRequest, Task, Token, Validity};
+use super::types::Resource;
 use crate::time::Moment;
 
-/// What an action of a token needs before it may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
-    /// A place among its server's requests.
-    Server,
-    /// A re-auth attempt's place.
-    Reauth,
-    /// Nothing.
-    None,
-}
-
-/// What a token may have to do, whichever way it is admitted.
+/// The next action of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextAction {
     Persist,
@@ -27,13 +15,14 @@ pub(super) enum NextAction {
 }
 
 impl Token {
-    /// When the next action with this need is due; `None` while another one is under way
-    /// or there is none.
+    /// When the next action that needs this resource is due; `None` while an action is in flight or
+    /// none is planned.
     pub fn due_for(&self, resource: Resource) -> Option<Moment> {
         self.next_action(resource).map(|(due, _)| due)
     }
 
-    /// The earliest errand with this need; at a tie the value in use goes before a candidate.
+    /// The earliest action that needs this resource. If both are due, the current value precedes
+    /// the candidate.
     pub(super) fn next_action(&self, resource: Resource) -> Option<(Moment, NextAction)> {
         if self.in_flight.is_some() {
             return None;
@@ -48,7 +37,7 @@ impl Token {
                 Some((Moment::default(), NextAction::Reauth))
             }
             Resource::Reauth if self.task == Task::Reauth => Some((self.due, NextAction::Reauth)),
-            // A value that waits to be judged may make it needless, and has the slot.
+            // A candidate may make the attempt unnecessary, and occupies the slot.
             Resource::Reauth if self.candidate.is_none() => {
                 self.early_reauth_at.map(|early| (early, NextAction::Reauth))
             }
@@ -60,7 +49,7 @@ impl Token {
                 let current = match self.task {
                     Task::Watch | Task::Reauth => None,
                     _ if self.paused => None,
-                    _ if self.is_to_be_stored_first() => None,
+                    _ if self.must_be_written_first() => None,
                     Task::Check
                     | Task::ConfirmRejection { .. }
                     | Task::ConfirmRefusal
@@ -69,7 +58,8 @@ impl Token {
                     | Task::ConfirmRenewal
                     | Task::RetryRenew => Some((self.due, NextAction::CheckCurrent)),
                 };
-                // One that nobody keeps yet is judged even in a pause, so that it is not lost.
+                // A candidate that is not persisted is verified even while the token is paused, so
+                // that it is not lost.
                 let judged = !self.paused || self.has_unpersisted_candidate();
                 let candidate = self.candidate.filter(|_| judged);
                 let candidate = candidate.map(|c| (c.due, NextAction::CheckCandidate));
@@ -78,10 +68,10 @@ impl Token {
         }
     }
 
-    /// Whether the value in use came for a dead one and nobody has tried to store it yet.
-    /// While the source offers another value nothing is stored: that must not be
-    /// overwritten before it has been judged.
-    fn is_to_be_stored_first(&self) -> bool {
+    /// Whether the current value replaced a dead one and writing it was not tried yet. While the
+    /// source offers another value nothing is written: that value must not be overwritten before it
+    /// has been verified.
+    fn must_be_written_first(&self) -> bool {
         self.validity == Validity::Unknown
             && self.candidate.is_none()
             && self.pending_write.is_some_and(|pending_write| pending_write.failures == 0)

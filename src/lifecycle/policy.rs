@@ -1,9 +1,10 @@
-//! What the rules of one token's life are tuned by. Invalid policies cannot be built.
+//! Policy of one token: schedule, renewal, re-authentication. An invalid policy cannot be
+//! constructed.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A share of something: a number from 0 to 1.
+/// A number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Fraction(f64);
 
@@ -13,11 +14,11 @@ pub struct Fraction(f64);
 pub struct NotAFraction(pub f64);
 
 impl Fraction {
-    /// Takes `value` as a share.
+    /// Takes `value` as a fraction.
     ///
     /// # Errors
     ///
-    /// When it is not a number from 0 to 1, both included.
+    /// If it is not a number from 0 to 1, both included.
     pub fn try_new(value: f64) -> Result<Self, NotAFraction> {
         if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(NotAFraction(value)) }
     }
@@ -27,25 +28,25 @@ impl Fraction {
         self.0
     }
 
-    /// This share of `whole`.
+    /// This fraction of `whole`.
     pub fn of(self, whole: Duration) -> Duration {
         whole.mul_f64(self.0)
     }
 }
 
-/// Which call reads a token's life and extends it.
+/// Which call reads the remaining life and renews the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Renewal {
-    /// Query, prove from the readings that it extends the life, renew where it does not.
+    /// Query. If the readings prove that queries do not renew the token, renew.
     #[default]
     Auto,
-    /// Only query; warn where that does not extend the life.
+    /// Only query, and warn if that does not renew the token.
     Query,
     /// Renewing is the check; never query.
     Renew,
 }
 
-/// When to check and how to retry. Built by [`Schedule::try_new`] only.
+/// When to check and how to retry. Constructed by [`Schedule::try_new`] only.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     pub(crate) check_after: Fraction,
@@ -56,22 +57,22 @@ pub struct Schedule {
     pub(crate) retry_max: Duration,
 }
 
-/// Why a [`Schedule`] cannot be built: which value, and what it must be.
+/// Why a [`Schedule`] is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// `check_after` at its ends would check without pause, or leave no time to retry.
+    /// `check_after` of 0 would check without pause, and 1 would leave no time for retries.
     #[error("check_after must lie between 0 and 1, both excluded")]
     CheckAfter,
-    /// An interval of nothing is a busy loop.
+    /// A minimum interval of zero is a busy loop.
     #[error("min_interval must be at least 1ms")]
     MinInterval,
-    /// The intervals cross.
+    /// The maximum interval is below the minimum.
     #[error("max_interval must be at least min_interval")]
     MaxInterval,
-    /// A pause of nothing is a busy loop.
+    /// A retry pause of zero is a busy loop.
     #[error("retry_initial must be at least 10ms")]
     RetryInitial,
-    /// The pauses cross.
+    /// The maximum retry pause is below the initial one.
     #[error("retry_max must be at least retry_initial")]
     RetryMax,
 }
@@ -93,12 +94,12 @@ impl Schedule {
     /// The shortest `retry_initial`: below it, doubling starts from a busy loop.
     pub const SHORTEST_RETRY_INITIAL: Duration = Duration::from_millis(10);
 
-    /// A schedule that can be kept.
+    /// A valid schedule.
     ///
     /// # Errors
     ///
-    /// When `check_after` is 0 or 1, an interval or a pause is (nearly) nothing, or a
-    /// maximum lies below its minimum.
+    /// If `check_after` is 0 or 1, an interval or a pause is (almost) zero, or a maximum is below
+    /// its minimum.
     pub fn try_new(
         check_after: Fraction,
         jitter: Fraction,
@@ -126,7 +127,7 @@ impl Schedule {
     }
 }
 
-/// How often a new value may be asked for, and how long before death.
+/// Limits of re-auth attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReauthPolicy {
     /// Pause before the second attempt; doubles with each further one.
@@ -135,22 +136,22 @@ pub struct ReauthPolicy {
     pub delay_max: Duration,
     /// Attempts that may count within one window.
     pub max_attempts: NonZeroU32,
-    /// The length of a window; it begins with its first attempt.
+    /// The length of a window, which starts with its first attempt.
     pub window: Duration,
 }
 
-/// Everything that one token's rules depend on.
+/// Everything that is configured for one token's state machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
     /// When to check and how to retry.
     pub schedule: Schedule,
-    /// The longest that a request may take.
+    /// The longest time that a request may take.
     pub timeout: Duration,
     /// Which call is the check.
     pub renewal: Renewal,
-    /// How a new value may be had; `None`: not at all, the source is watched.
+    /// How a new value is obtained; `None`: not at all, the source is watched.
     pub reauth: Option<ReauthPolicy>,
-    /// How long before the end of a life that nothing extends a new value is obtained;
-    /// `None`: only once it has ended.
+    /// How long before the expiry of a token that cannot be renewed a new value is obtained;
+    /// `None`: only once it has expired.
     pub reauth_before: Option<Duration>,
 }

@@ -1,18 +1,17 @@
-//! How many re-auth attempts a token has left, and when the next one may start.
+//! Budget of re-auth attempts of one token: how many are left, and when the next one may start.
 //!
-//! An attempt counts from its start, so that a crash cannot hide it. It is taken back when it
-//! came to no conclusion, or when its value was verified and lived at least half of its
-//! reported life.
+//! An attempt counts from its start, so that a crash cannot hide it. It is refunded if it was
+//! inconclusive, or if its value was verified and lived for at least half of its reported life.
 
-use super::event::ReauthError;
 use super::policy::ReauthPolicy;
 use super::reading::Reading;
+use super::types::ReauthError;
 use crate::time::Moment;
 
-/// What of a token's re-auth attempts must outlive a restart.
+/// The re-auth attempts of a token that are persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReauthAttempts {
-    /// When the window ends in which they were made.
+    /// When their window ends.
     pub window_end: Moment,
     /// Attempts that count in it.
     pub counted: u32,
@@ -20,21 +19,20 @@ pub struct ReauthAttempts {
     pub in_a_row: u32,
 }
 
-/// The counted attempts of one token in the current window.
+/// Attempts of one token in the current window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ReauthBudget {
-    /// When the window ends that began with its first attempt.
+    /// When the window ends, which started with its first attempt.
     window_end: Moment,
     /// Attempts that count in this window.
     counted: u32,
-    /// Attempts since a value last lived through its probation; the pause doubles with them.
+    /// Attempts since a value last survived its probation. The pause doubles with each.
     in_a_row: u32,
-    /// Attempts without a conclusion since the last one with a conclusion; the pause doubles
-    /// with them too.
+    /// Inconclusive attempts since the last conclusive one. The pause doubles with each.
     inconclusive: u32,
-    /// When the newest attempt came to nothing, if it has: from then on the pause counts.
+    /// When the last attempt failed; the pause starts then.
     failed_at: Option<Moment>,
-    /// Until when the newest value must live for its attempt to be taken back.
+    /// Until when the newest value must live for its attempt to be refunded.
     probation: Option<Moment>,
 }
 
@@ -51,8 +49,8 @@ impl ReauthBudget {
         }
     }
 
-    /// When an attempt may start, for a token that needs one at `now`: at once, after the
-    /// pause that doubles with each attempt in a row, or when the window ends.
+    /// When an attempt may start for a token that needs one at `now`: at once, after the pause, or
+    /// when the window ends.
     pub(super) fn next_attempt_at(&self, policy: &ReauthPolicy, now: Moment) -> Moment {
         if self.is_exhausted(policy, now) {
             return self.window_end;
@@ -69,7 +67,7 @@ impl ReauthBudget {
         self.counted >= policy.max_attempts.get() && now < self.window_end
     }
 
-    /// How many attempts are left at `now`.
+    /// Attempts left at `now`.
     pub(super) fn remaining(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
         let used = if now < self.window_end { self.counted } else { 0 };
         policy.max_attempts.get().saturating_sub(used)
@@ -80,7 +78,7 @@ impl ReauthBudget {
         self.counted
     }
 
-    /// Counts an attempt that starts at `now`, and tells its number in the window.
+    /// Counts an attempt that starts at `now`. Returns its number in the window.
     pub(super) fn start_attempt(&mut self, policy: &ReauthPolicy, now: Moment) -> u32 {
         if self.counted == 0 || now >= self.window_end {
             let (window_end, inconclusive) = (now + policy.window, self.inconclusive);
@@ -93,13 +91,13 @@ impl ReauthBudget {
         self.counted
     }
 
-    /// The newest attempt came to nothing, or its value died too young.
+    /// The newest attempt failed, or its value died early.
     pub(super) const fn failed(&mut self, now: Moment) {
         self.failed_at = Some(now);
         self.inconclusive = 0;
     }
 
-    /// The newest attempt ended so.
+    /// The newest attempt ended with this error.
     pub(super) fn attempt_ended(&mut self, fault: &ReauthError, now: Moment) {
         let inconclusive = self.inconclusive.saturating_add(1);
         self.failed(now);
@@ -115,19 +113,19 @@ impl ReauthBudget {
         self.in_a_row = self.in_a_row.saturating_sub(1);
     }
 
-    /// Whether the newest attempt came to no conclusion.
+    /// Whether the newest attempt was inconclusive.
     pub(super) const fn is_inconclusive(&self) -> bool {
         self.inconclusive > 0
     }
 
-    /// The newest value was found alive; from now on it is on probation.
+    /// The newest value was verified: its probation starts.
     pub(super) fn start_probation(&mut self, reading: &Reading) {
         self.probation = Some(reading.sent + reading.remaining() / 2);
         self.inconclusive = 0;
     }
 
-    /// The value in use was alive at `when`: once it has lived through its probation, its
-    /// attempt no longer counts. Where nothing counts any more, nothing is remembered.
+    /// The current value was alive at `when`. Once it has survived its probation, its attempt no
+    /// longer counts. A budget that counts nothing is reset.
     pub(super) fn on_alive(&mut self, when: Moment) {
         if self.probation.is_some_and(|half| when >= half) {
             self.probation = None;
@@ -140,12 +138,12 @@ impl ReauthBudget {
         }
     }
 
-    /// Whether the value in use came from an attempt and dies too young at `when`.
+    /// Whether the current value came from an attempt and dies before the end of its probation.
     pub(super) fn dies_early(&self, when: Moment) -> bool {
         self.probation.is_some_and(|half| when < half)
     }
 
-    /// What of it must outlive a restart.
+    /// The part of the budget that is persisted.
     pub(super) const fn attempts(&self) -> ReauthAttempts {
         ReauthAttempts {
             window_end: self.window_end,
@@ -154,13 +152,13 @@ impl ReauthBudget {
         }
     }
 
-    /// The budget that an earlier run left.
+    /// The budget that an earlier run persisted.
     pub(super) const fn restored(attempts: ReauthAttempts) -> Self {
         let ReauthAttempts { window_end, counted, in_a_row } = attempts;
         Self { window_end, counted, in_a_row, ..Self::new() }
     }
 
-    /// The newest value is out of use: it can no longer live through its probation.
+    /// The newest value was replaced: it can no longer survive its probation.
     pub(super) fn reset_value(&mut self) {
         self.probation = None;
         self.inconclusive = 0;
@@ -191,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_attempt_may_start_at_once() {
+    fn first_attempt_may_start_at_once() {
         assert_eq!(ReauthBudget::default().next_attempt_at(&POLICY, at(7)), at(7));
     }
 
     #[test]
-    fn the_pause_doubles_up_to_its_maximum_and_then_the_window_must_end() {
+    fn pause_doubles_up_to_its_maximum_and_then_the_window_must_end() {
         let mut budget = ReauthBudget::default();
         let starts: Vec<_> = (0..4)
             .map(|_| {
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_window_starts_with_a_full_budget() {
+    fn new_window_starts_with_a_full_budget() {
         let mut budget = ReauthBudget::default();
         for _ in 0..4 {
             budget.start_attempt(&POLICY, at(100));
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_whose_value_lived_half_its_life_does_not_count() {
+    fn attempt_whose_value_lived_half_its_life_does_not_count() {
         let mut budget = ReauthBudget::default();
         budget.start_attempt(&POLICY, at(100));
         budget.start_probation(&lives_a_minute_from(at(101)));
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_whose_value_died_young_counts() {
+    fn attempt_whose_value_died_early_counts() {
         let mut budget = ReauthBudget::default();
         budget.start_attempt(&POLICY, at(100));
         budget.start_probation(&lives_a_minute_from(at(101)));
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_lived_does_not_forgive_the_attempts_before_it() {
+    fn value_that_lived_does_not_forgive_the_attempts_before_it() {
         let mut budget = ReauthBudget::default();
         budget.start_attempt(&POLICY, at(100));
         budget.start_attempt(&POLICY, at(101));

@@ -1,24 +1,23 @@
-//! The proof that something extends a life, from readings alone.
+//! Proof of renewal, from readings alone.
 //!
-//! A reading that did not grow is followed up at once: a second call, for a server that
-//! reports the life from before; then the renewing call; then a query, for a server whose
-//! renewing call reports the life from before.
+//! If the expiry has not moved, follow-up calls start at once: a second call, for a server that
+//! reports the life before the renewal; then the renewing call; then a query, for a server whose
+//! renewing call reports the life before it.
 
 use std::time::Duration;
 
+use super::context::Transition;
 use super::event::Notice;
 use super::policy::Renewal;
 use super::reading::{Method, Reading};
 use super::token::{DOUBTS_TO_CONCLUDE, Task};
-use super::transition::Transition;
 
-/// Below this a life that the server tells in whole seconds cannot be judged; a doubt
-/// never makes a life that is known to be longer count as one so short.
+/// A shorter life cannot be evaluated if the server reports whole seconds. A longer known life is
+/// never reduced below this.
 const SHORTEST_JUDGED_MS: u64 = 2_000;
 
 impl Transition<'_> {
-    /// Compares two readings, and decides what the comparison asks for; `None`: nothing can
-    /// be said.
+    /// Compares two readings and plans what the result requires; `None` if it cannot be evaluated.
     pub(super) fn evaluate_renewal(
         &mut self,
         task: Task,
@@ -26,8 +25,8 @@ impl Transition<'_> {
         reading: &Reading,
     ) -> Option<bool> {
         let restored = std::mem::take(&mut self.token.restored);
-        // A life that was never there is as good as one that is not extended: what renews it is
-        // still to be tried.
+        // A life of zero is as good as one that is not renewed: the renewing call is still to be
+        // tried.
         let unknown = self.token.life_ms == 0 && reading.remaining_ms > 0;
         if restored || unknown {
             return None;
@@ -89,7 +88,8 @@ impl Transition<'_> {
                 if renewed && earlier.by == Method::Renew {
                     self.renewal_proven_with_lag(Method::Renew, reading);
                 } else if renewed {
-                    // The answer to the renewing call was lost: this is not one from before.
+                    // The response to the renewing call was lost, so this reading is not from
+                    // before it.
                     self.renewal_proven(Method::Renew, reading);
                 } else if earlier.by == Method::Query
                     && self.context.policy.renewal == Renewal::Auto
@@ -104,9 +104,9 @@ impl Transition<'_> {
         Some(renewed)
     }
 
-    /// Too little of the life has passed for a judgement. The earlier reading is kept for the
-    /// next one, or checks that come often would never be judged at all; but a life that the
-    /// server has cut short meanwhile is measured by what is left of it.
+    /// Too little of the life has passed for an evaluation. The baseline is kept for the next
+    /// reading; otherwise frequent checks could never be evaluated. If the server has shortened the
+    /// life meanwhile, the remaining life is the new measure.
     fn too_early(&mut self, baseline: Reading, earlier: &Reading, reading: &Reading) {
         if reading.shrank_since(earlier, Duration::from_millis(self.token.life_ms)) {
             self.token.proven = false;
@@ -116,9 +116,9 @@ impl Transition<'_> {
         }
     }
 
-    /// The life grew, and `by` is the only call that can have done it (if no other client
-    /// did, which is why every later reading is judged too). A renewing call whose answer was
-    /// lost can have done it instead of a query.
+    /// The expiry moved, and `by` is the only call that can have caused it, unless another client
+    /// did; therefore every later reading is evaluated too. A renewing call whose response was lost
+    /// can have caused it instead of a query.
     fn renewal_proven(&mut self, by: Method, reading: &Reading) {
         self.mark_proven(reading);
         if by == Method::Query && self.token.renew_unanswered {
@@ -132,9 +132,9 @@ impl Transition<'_> {
         }
     }
 
-    /// Only the call after the one that renewed showed it: the server reports the life from
-    /// before. This reading shows a whole life, and no life from before the next renewal can
-    /// be longer; so that one shows no growth, and only the one after it can be judged.
+    /// The renewal became visible only with the next call: the server reports the life before the
+    /// renewal. This reading shows a full life, so the next one by this call cannot show growth;
+    /// the one after it can.
     fn renewal_proven_with_lag(&mut self, by: Method, reading: &Reading) {
         self.renewal_proven(by, reading);
         self.token.lagging = Some(by);
@@ -146,8 +146,8 @@ impl Transition<'_> {
         self.token.doubts = 0;
     }
 
-    /// Nothing that is permitted made the life grow. If something does all the same, then
-    /// what is left now is a whole life, and the next readings are judged by that.
+    /// No permitted call moved the expiry. In case something does, what is left now counts as a
+    /// full life for the next readings.
     pub(super) fn renewal_not_observed(&mut self, reading: &Reading) {
         self.token.doubts = (self.token.doubts + 1).min(DOUBTS_TO_CONCLUDE);
         if self.token.doubts < DOUBTS_TO_CONCLUDE {
@@ -162,8 +162,8 @@ impl Transition<'_> {
         self.plan_early_reauth(reading);
     }
 
-    /// Where a new value is wanted before the end, whether anything extends this life has to
-    /// be known by then: the next check comes no later, but not before it can be judged.
+    /// If early re-authentication is configured, it must be known by then whether the token can be
+    /// renewed. The next check is not later than that, but not before an evaluation is possible.
     fn expedite_verdict(&mut self, reading: &Reading) {
         let Some(wanted) = self.early_reauth_wanted(reading) else { return };
         let judgeable = reading.received + Duration::from_millis(self.token.life_ms.div_ceil(5));

@@ -1,33 +1,13 @@
-//! A life that goes on after a restart, from what an earlier run knew of it.
+//! Restores a life after a restart.
 
-use super::event::{DeadlineStage, Slot};
-use super::reading::{Method, Reading};
+use super::context::Transition;
+use super::reading::Reading;
 use super::token::{DOUBTS_TO_CONCLUDE, Token, Validity};
-use super::transition::Transition;
+use super::types::{DeadlineStage, PersistedLife, Slot};
 use crate::time::Moment;
 
-/// What of a life must outlive a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PersistedLife {
-    /// The moment until which the value is known to live.
-    pub expiry: Moment,
-    /// What was left of its life when it was asked about, in milliseconds.
-    pub remaining_ms: u64,
-    /// A whole life, in milliseconds; 0 if unknown.
-    pub life_ms: u64,
-    /// The call that was answered.
-    pub by: Method,
-    /// A renewal of the value has been proven.
-    pub proven: bool,
-    /// It was told that no call extends the value's life.
-    pub unrenewable: bool,
-    /// The response came in this boot of the machine, so `expiry` was measured by this clock.
-    pub this_boot: bool,
-}
-
 impl Token {
-    /// What of the life of the value in use must outlive a restart; `None` while the last
-    /// answer is not that it lives.
+    /// The life of the current value that is persisted; `None` unless the value is alive.
     pub fn persisted_life(&self) -> Option<(Slot, PersistedLife)> {
         let Validity::Alive(reading) = self.validity else { return None };
         let persisted = PersistedLife {
@@ -42,19 +22,13 @@ impl Token {
         Some((self.active, persisted))
     }
 
-    /// Whether all that is known of the value in use comes from an earlier run.
+    /// Whether everything known about the current value comes from an earlier run.
     pub const fn is_restored(&self) -> bool {
         self.restored
     }
 
-    /// Whether the expiry of the value in use was measured in an earlier boot of the machine. It
-    /// orders the wait queue and nothing else.
-    pub(super) const fn is_from_earlier_boot(&self) -> bool {
-        self.restored && matches!(self.validity, Validity::Unverified(_))
-    }
-
-    /// The next check comes at `now`, for what an earlier run knew is in doubt. One that has been
-    /// found dead since has none; its next attempt at a new value keeps to its budget.
+    /// Checks a restored token at `now`, because persisted lives are unreliable. A token that was
+    /// found dead since has no check; its next attempt obeys its budget.
     pub(super) fn recheck_restored(&mut self, now: Moment) {
         if self.restored && matches!(self.validity, Validity::Alive(_)) {
             self.due = self.due.min(now);
@@ -63,9 +37,9 @@ impl Token {
 }
 
 impl Transition<'_> {
-    /// An earlier boot of the machine knew this of the value. How much time has passed since is
-    /// not known, as the wall clock may have stood still or jumped: the token is unverified and
-    /// is checked at once. The remembered expiry only orders the wait queue.
+    /// The life was persisted in an earlier boot. How much time has passed is unknown, because the
+    /// wall clock may have stopped or jumped: the token is unverified and is checked at once. The
+    /// persisted expiry only orders the wait queue.
     fn restore_from_earlier_boot(&mut self, persisted: &PersistedLife) {
         let remaining_ms = persisted.expiry.as_millis() - self.now.as_millis();
         let (sent, by) = (self.now, persisted.by);
@@ -74,12 +48,12 @@ impl Transition<'_> {
         self.token.restored = true;
     }
 
-    /// The source's value stands in the spare slot, and an earlier run knew this of it. The
-    /// schedule goes on where it was; a spot check comes at once.
+    /// The source's value is in the spare slot and its life was persisted. The schedule continues;
+    /// a spot check is due at once.
     ///
-    /// The clock of an earlier boot may lie before the origin of this one: what was left then
-    /// counts from the origin, so the expiry stays and the check comes sooner. The reading is
-    /// never compared with the next one: what was asked between the two is not known.
+    /// The request may have been sent before the origin of this boot's clock. Then the reading
+    /// starts at the origin, so that the expiry stays and the check is earlier. The reading is
+    /// never compared with the next one, because requests between the two are unknown.
     pub(super) fn restored(&mut self, persisted: PersistedLife, spot_check: bool) {
         let first = self.token.validity == Validity::Missing && self.token.in_flight.is_none();
         self.new_value_in_source();

@@ -1,34 +1,33 @@
-//! How a token looks from outside: one word for its state, and what is ahead of it.
+//! State of a token as reported to operators.
 
 use std::time::Duration;
 
-use super::event::DeadlineStage;
-use super::next_action::Resource;
 use super::policy::ReauthPolicy;
 use super::token::{Token, Validity};
+use super::types::{DeadlineStage, Resource};
 use crate::time::Moment;
 
-/// One word for how a token is, the worst first.
+/// State of a token, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// There is no value.
     Missing,
     /// The server does not know the value, or it was revoked.
     Rejected,
-    /// The value's life is over.
+    /// The token has expired.
     Expired,
-    /// No answer yet, or none before the expiry.
+    /// No response yet, or none before the expiry.
     Unverified,
-    /// Known to live, but the last call came to no conclusion.
+    /// Not expired, but the last check was inconclusive.
     Retrying,
-    /// A person has asked for it to be left alone.
+    /// Paused by an operator.
     Paused,
-    /// The last answer said so, and the expiry is ahead.
+    /// The last response confirmed the token, and its expiry is in the future.
     Alive,
 }
 
 impl State {
-    /// All of them, the worst first.
+    /// All states, worst first.
     pub const ALL: [Self; 7] = [
         Self::Missing,
         Self::Rejected,
@@ -39,7 +38,7 @@ impl State {
         Self::Alive,
     ];
 
-    /// The word for it.
+    /// The state as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -53,22 +52,22 @@ impl State {
     }
 }
 
-/// What there is to be seen of a token in passing, when a million of them are looked at.
+/// State and expiry of a token, cheap enough for reading a million of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenSummary {
-    /// One word for how it is.
+    /// State.
     pub state: State,
     /// Its [expiry](Token::expiry).
     pub expiry: Option<Moment>,
 }
 
 impl Token {
-    /// What there is to be seen of it in passing.
+    /// State and expiry.
     pub fn summary(&self) -> TokenSummary {
         TokenSummary { state: self.state(), expiry: self.expiry() }
     }
 
-    /// One word for how it is.
+    /// The state.
     pub fn state(&self) -> State {
         match self.validity {
             _ if self.paused => State::Paused,
@@ -81,34 +80,34 @@ impl Token {
         }
     }
 
-    /// A whole life of the value in use, in milliseconds; 0 while none is known.
+    /// A full life of the current value, in milliseconds; 0 if unknown.
     pub const fn life_ms(&self) -> u64 {
         self.life_ms
     }
 
-    /// When it is asked about next; `None` while a call is under way or none is planned.
+    /// When the next check is due; `None` while an action is in flight or no check is planned.
     pub fn next_check(&self) -> Option<Moment> {
         self.due_for(Resource::Server)
     }
 
-    /// Calls in a row that came to no conclusion.
+    /// Inconclusive checks in a row.
     pub const fn failures(&self) -> u16 {
         self.failures
     }
 
-    /// When a new value is obtained next; `None` while none is to be.
+    /// When the next re-auth attempt is due; `None` if none is planned.
     pub fn next_attempt(&self) -> Option<Moment> {
         self.due_for(Resource::Reauth)
     }
 
-    /// The time between the planned check and the expiry, which is there for retries, and how
-    /// much of that is gone; `None` while the token is not known to live.
+    /// The retry room: time between the planned check and the expiry, and how much of it has
+    /// passed; `None` unless the token is alive.
     pub fn retry_room(&self) -> Option<(Duration, DeadlineStage)> {
         let Validity::Alive(reading) = self.validity else { return None };
         Some((reading.expiry().since(self.retry_room_start), self.stage))
     }
 
-    /// How many attempts at a new value are left at `now` in the current window.
+    /// Re-auth attempts left at `now` in the current window.
     pub fn attempts_left(&self, policy: &ReauthPolicy, now: Moment) -> u32 {
         self.budget.remaining(policy, now)
     }

@@ -1,7 +1,5 @@
-//! The specification of one token's life: what follows from what, on a clock that the
-//! tests move and against a server that follows a script.
+//! Specification of one token's state machine, with virtual time and a scripted server.
 
-mod candidate;
 mod check_result;
 mod compact;
 mod early;
@@ -17,5 +15,6 @@ mod renewal_scale;
 mod renewal_trouble;
 mod restore;
 mod server;
+mod source_change;
 mod stale;
 mod world;

@@ -1,21 +1,20 @@
-//! What is known of one token, and when it next wants something.
+//! State of one token.
 
 use std::time::Duration;
 
 use super::check_timing::SHORTEST_TIMEOUT;
-use super::event::{DeadlineStage, Slot};
-use super::operator_request::PendingRequest;
 use super::reading::{Method, Reading};
 use super::reauth_budget::{ReauthAttempts, ReauthBudget};
+use super::types::{DeadlineStage, Slot};
 use crate::outcome::Connection;
 use crate::time::Moment;
 
-/// Failed proofs in a row after which a life counts as one that nothing extends. One is
-/// not enough: a life that the server has just shortened to what an old one would have
-/// left looks the same, until time passes.
+/// Failed proofs in a row after which a value counts as not renewable. One is not enough: a life
+/// that the server has just shortened to what the old one would have left looks the same until time
+/// passes.
 pub(super) const DOUBTS_TO_CONCLUDE: u8 = 2;
 
-/// One token's state. Its values are kept elsewhere, by [`Slot`].
+/// State of one token. Its values are stored elsewhere, by [`Slot`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state in disguise")]
 pub struct Token {
@@ -24,158 +23,163 @@ pub struct Token {
     /// When the task is due.
     pub(super) due: Moment,
     pub(super) in_flight: Option<InFlight>,
-    /// Where the value in use is kept.
+    /// The slot of the current value.
     pub(super) active: Slot,
     pub(super) candidate: Option<Candidate>,
     pub(super) pending_write: Option<PendingWrite>,
     pub(super) pending_reauth: Option<PendingReauth>,
     pub(super) budget: ReauthBudget,
-    /// When a new value is to be obtained although the one in use still lives.
+    /// When a new value is obtained although the current one is alive.
     pub(super) early_reauth_at: Option<Moment>,
     /// `Remaining` at the last proven renewal; before the first, the longest one reported.
     pub(super) life_ms: u64,
-    /// The reading that the next is compared with, where that is not the last one: too little
-    /// of the life had passed since to judge by the last one.
+    /// The reading that the next one is compared with, if that is not the last one because too
+    /// little of the life had passed.
     pub(super) baseline: Option<Reading>,
-    /// A renewal of the value in use has been proven.
+    /// A renewal of the current value has been proven.
     pub(super) proven: bool,
-    /// When the next check was due as of the last reading: there the retry room begins.
+    /// When the next check was due as of the last reading. The retry room starts there.
     pub(super) retry_room_start: Moment,
-    /// What of the retry room's end has been reported.
+    /// The part of the retry room that was reported as passed.
     pub(super) stage: DeadlineStage,
     /// Failures in a row.
     pub(super) failures: u16,
-    /// Those of them that raise the backoff: not the retries that only fill the time before
-    /// the expiry.
+    /// Failures that raise the backoff: not the retries that only fill the time before the expiry.
     pub(super) backoff_level: u16,
     /// Readings in a row that left no room for a check before the expiry.
     pub(super) short_readings: u16,
-    /// Times in a row that no call was seen to extend the life, up to the verdict.
+    /// Evaluations in a row that saw no renewal, up to [`DOUBTS_TO_CONCLUDE`].
     pub(super) doubts: u8,
-    /// The server reports the life from before a renewal by this call, and the last reading
-    /// showed a whole one: the next by this call cannot show growth.
+    /// The server reports the life before a renewal by this call, and the last reading showed a
+    /// full life: the next one by this call cannot show growth.
     pub(super) lagging: Option<Method>,
-    /// All that is known of the value in use comes from an earlier run.
+    /// Everything known about the current value comes from an earlier run.
     pub(super) restored: bool,
-    /// Trouble was reported, and the token has not been found alive since.
+    /// An error was reported, and the token has not been alive since.
     pub(super) unrecovered: bool,
-    /// It was reported that no call extends this value's life.
+    /// It was reported that no call renews this value.
     pub(super) unrenewable: bool,
-    /// The renewing call was refused for this token; the next check queries.
+    /// The server refused the renewing call; the next check is a query.
     pub(super) renew_refused: bool,
-    /// The answer to a renewing call did not come, and no proof has been concluded since: it may
-    /// have extended the life all the same, so growth says nothing of queries.
+    /// A renewing call had no response, and no proof has been concluded since. It may have renewed
+    /// the token, so growth proves nothing about queries.
     pub(super) renew_unanswered: bool,
     /// It was reported that the source has no value.
     pub(super) source_lost: bool,
-    /// A person wants it to be left alone.
+    /// An operator paused the token.
     pub(super) paused: bool,
-    /// What a person has asked for and did not begin yet.
+    /// What an operator requested and has not started yet.
     pub(super) pending_request: Option<PendingRequest>,
     /// It was reported that no re-auth attempt is left, and none has started since.
     pub(super) exhaustion_reported: bool,
 }
 
-/// What is known of the value in use.
+/// What is known about the current value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// There is no value.
     Missing,
-    /// No answer about the value has come yet.
+    /// No response about the value yet.
     Unknown,
-    /// The last answer said that it lives, and its expiry is ahead.
+    /// The last response confirmed it, and its expiry is in the future.
     Alive(Reading),
-    /// The last answer said that it lived, but its expiry has passed since.
+    /// The last response confirmed it, but its expiry has passed since.
     Unverified(Reading),
-    /// The server said that its life is over.
+    /// The server reported that it has expired.
     Expired,
-    /// The server said, twice, that it does not know the value.
+    /// The server reported twice that it does not know the value, or it was revoked.
     Rejected,
 }
 
-/// What is to be done next about the value in use.
+/// What is planned for the current value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Nothing, until the source offers a value.
+    /// Nothing until the source offers a value.
     Watch,
     /// The regular check.
     Check,
-    /// A second query, after a 401. If that came amid a proof, the proof goes on from its
-    /// start once the token turns out to live.
+    /// A second query after a 401. If the 401 interrupted a proof, the proof restarts once the
+    /// token is alive.
     ConfirmRejection { in_proof: bool },
-    /// A query, after a 401 to a renewing call that was only tried.
+    /// A query after a 401 to a trial renewal.
     ConfirmRefusal,
-    /// A second call at once, after a reading that did not grow.
+    /// A second call at once, after a reading without growth.
     ConfirmGrowth,
-    /// A renewing call, after two readings that did not grow.
+    /// A trial renewal, after two readings without growth.
     TryRenew,
-    /// A query, after a renewing call whose own answer showed no growth or did not come.
+    /// A query after a renewing call that showed no growth or had no response.
     ConfirmRenewal,
-    /// A renewing call once more, after one whose answer did not come and a query that
-    /// showed no growth.
+    /// A second trial renewal, after one without a response and a query without growth.
     RetryRenew,
     /// Obtain a new value.
     Reauth,
 }
 
-/// What is under way for a token.
+/// The action in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InFlight {
-    /// A call about the value in use.
+    /// A check of the current value.
     Current(Method),
-    /// A call about the candidate.
+    /// A check of the candidate.
     Candidate(Method),
-    /// A call about the value in this slot, whose answer does not count any more.
+    /// A check of the value in this slot, whose result is discarded.
     Discarded(Slot),
-    /// A re-auth attempt with its number.
+    /// A re-auth attempt, by number.
     Reauth(u32),
-    /// The value in use is being written.
+    /// A write of the current value.
     Persist,
-    /// The value in use is being revoked.
+    /// A revocation of the current value.
     Revoke,
 }
 
-/// A value that the source offers, or re-auth has brought, while the one in use has not been
-/// found dead.
+/// A value from the source or from re-auth that is not verified, while the current one may be
+/// alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
-    /// When it is to be asked about.
+    /// When its check is due.
     pub(super) due: Moment,
     /// Failures in a row.
     pub(super) failures: u16,
-    /// Those of them that raise the backoff.
+    /// Failures that raise the backoff.
     pub(super) backoff_level: u16,
-    /// A first 401 has come.
+    /// The first 401 was received.
     pub(super) suspected: bool,
-    /// It came from re-auth: the attempt, and whether it stands in the store already.
+    /// If it came from re-auth: the attempt, and whether the store already contains the value.
     pub(super) obtained: Option<(PendingReauth, bool)>,
 }
 
-/// The value in use is not in its store yet.
+/// The current value is not persisted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PendingWrite {
-    /// When it is to be written.
+    /// When the write is due.
     pub(super) due: Moment,
     /// Failures in a row.
     pub(super) failures: u16,
 }
 
-/// The value in use came from re-auth and has not been found alive or dead yet.
+/// The current value came from re-auth and is not verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PendingReauth {
     pub(super) attempt: u32,
     pub(super) duration_ms: u64,
 }
 
+/// An operator request that waits for its resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PendingRequest {
+    Reauth,
+    Revoke,
+}
+
 impl Candidate {
-    /// A value that has just come.
+    /// A new candidate.
     pub(super) const fn new(due: Moment, obtained: Option<(PendingReauth, bool)>) -> Self {
         Self { due, failures: 0, backoff_level: 0, suspected: false, obtained }
     }
 }
 
 impl Token {
-    /// A token whose value has been put into [`Slot::A`], to be checked from `now` on.
+    /// A token whose value is in [`Slot::A`], checked from `now` on.
     pub const fn with_value(now: Moment) -> Self {
         Self {
             validity: Validity::Unknown,
@@ -210,8 +214,8 @@ impl Token {
         }
     }
 
-    /// A token without a value. The reason is still to be told by
-    /// [`SourceChange::Lost`](super::SourceChange::Lost).
+    /// A token without a value. [`SourceChange::Lost`](super::SourceChange::Lost) must follow with
+    /// the reason.
     pub const fn without_value(now: Moment) -> Self {
         let mut token = Self::with_value(now);
         token.validity = Validity::Missing;
@@ -219,44 +223,44 @@ impl Token {
         token
     }
 
-    /// What is known of the value in use.
+    /// What is known about the current value.
     pub const fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// Where the value in use is kept.
+    /// The slot of the current value.
     pub const fn active_slot(&self) -> Slot {
         self.active
     }
 
-    /// Whether another value than the one in use is to be judged.
+    /// Whether a candidate waits for verification.
     pub const fn has_candidate(&self) -> bool {
         self.candidate.is_some()
     }
 
-    /// Whether an effect is under way.
+    /// Whether an action is in flight.
     pub const fn is_busy(&self) -> bool {
         self.in_flight.is_some()
     }
 
-    /// Whether a re-auth attempt is under way.
+    /// Whether a re-auth attempt is in flight.
     pub const fn is_reauthenticating(&self) -> bool {
         matches!(self.in_flight, Some(InFlight::Reauth(_)))
     }
 
-    /// Whether a value that re-auth has brought is yet to be verified, and kept nowhere else.
+    /// Whether a value from re-auth is neither verified nor persisted.
     pub fn has_unpersisted_candidate(&self) -> bool {
         let obtained = self.candidate.and_then(|candidate| candidate.obtained);
         obtained.is_some_and(|(_, stored)| !stored)
     }
 
-    /// The moment until which the token is known to live, past or ahead; `None` while
-    /// nothing is known, or the value is known to be dead.
+    /// The expiry of the current value, past or future; `None` if it is unknown, or the value is
+    /// dead.
     pub fn expiry(&self) -> Option<Moment> {
         self.reading().map(|reading| reading.expiry())
     }
 
-    /// The reading that the expiry comes from.
+    /// The reading of the expiry.
     pub fn reading(&self) -> Option<Reading> {
         match self.validity {
             Validity::Alive(reading) | Validity::Unverified(reading) => Some(reading),
@@ -264,7 +268,7 @@ impl Token {
         }
     }
 
-    /// Whether the last call on the value in use, or on a candidate, came to no conclusion.
+    /// Whether the last check of the current value or of a candidate was inconclusive.
     pub fn is_failing(&self) -> bool {
         self.failures > 0 || self.candidate.is_some_and(|candidate| candidate.failures > 0)
     }
@@ -274,9 +278,9 @@ impl Token {
         self.backoff_level = 0;
     }
 
-    /// The connection for the next call on the value in use: a fresh one after a call without
-    /// a conclusion, for the second query after a 401, and past the expiry, as what the pool
-    /// holds may be what is broken.
+    /// The connection for the next check of the current value. A fresh one after an inconclusive
+    /// check, for the second query after a 401, and past the expiry, because the pooled connections
+    /// may be the cause.
     pub(super) fn current_connection(&self, now: Moment) -> Connection {
         let is_overdue = self.expiry().is_some_and(|expiry| expiry <= now);
         if self.failures > 0 || is_overdue { Connection::Fresh } else { Connection::Pooled }
@@ -288,36 +292,36 @@ impl Token {
         if failed { Connection::Fresh } else { Connection::Pooled }
     }
 
-    /// Whether the server has said anything of the value in use since this boot of the machine.
+    /// Whether the server has responded about the current value since this boot.
     pub const fn had_response(&self) -> bool {
         !matches!(self.validity, Validity::Missing | Validity::Unknown)
             && !self.is_from_earlier_boot()
     }
 
-    /// Whether it waits to log in once more after an attempt without a conclusion.
+    /// Whether it waits for another login after an inconclusive one.
     pub fn is_reauth_inconclusive(&self) -> bool {
         self.budget.is_inconclusive()
             && (self.task == Task::Reauth || self.early_reauth_at.is_some())
     }
 
-    /// Whether something was said to be wrong with it, and nothing since that it lives.
+    /// Whether an error was reported, and no recovery since.
     pub const fn is_unrecovered(&self) -> bool {
         self.unrecovered
     }
 
-    /// The re-auth attempts that must outlive a restart; `None` if there are none.
+    /// The re-auth attempts that are persisted; `None` if there are none.
     pub fn attempts(&self) -> Option<ReauthAttempts> {
         let attempts = self.budget.attempts();
         (attempts.counted > 0).then_some(attempts)
     }
 
-    /// Takes over the attempts that an earlier run has made.
+    /// Restores the attempts of an earlier run.
     pub fn restore_attempts(&mut self, attempts: ReauthAttempts) {
         self.budget = ReauthBudget::restored(attempts);
     }
 
-    /// Brings the calls that wait for a retry forward to `now`. Not a write: that a response
-    /// can be expected again says nothing of the disk.
+    /// Starts planned retries at `now`. Not a write: a response of the server says nothing about
+    /// the disk.
     pub(super) fn expedite_retries(&mut self, now: Moment) {
         if self.failures > 0 {
             self.due = self.due.min(now);
@@ -327,17 +331,17 @@ impl Token {
         }
     }
 
-    /// Brings a write that waits for a retry forward to `now`.
+    /// Starts a planned retry of a write at `now`.
     pub(super) fn expedite_write(&mut self, now: Moment) {
         if let Some(pending_write) = &mut self.pending_write {
             pending_write.due = pending_write.due.min(now);
         }
     }
 
-    /// When the passing of time alone becomes worth a report.
+    /// When the next deadline warning is due.
     pub fn next_deadline_warning(&self) -> Option<Moment> {
         let Validity::Alive(reading) = self.validity else { return None };
-        // Who holds a token back knows that its life runs out.
+        // The operator who paused the token knows that it expires.
         if self.paused {
             return None;
         }
@@ -348,7 +352,7 @@ impl Token {
         })
     }
 
-    /// How much of the retry room is gone at `now`.
+    /// How much of the retry room has passed at `now`.
     pub(super) fn stage_at(&self, reading: &Reading, now: Moment) -> DeadlineStage {
         match self.room(reading) {
             Some(room) if now >= self.retry_room_start + room * 9 / 10 => DeadlineStage::NineTenths,
@@ -357,16 +361,34 @@ impl Token {
         }
     }
 
-    /// When a token without an answer stops being called alive: at its expiry, or where the
-    /// last check was due too late for that, once it had the shortest time-out to answer.
+    /// When an alive token without a response becomes unverified: at its expiry, or if the last
+    /// check was due too late for that, after the shortest time-out.
     pub(super) fn unverified_at(&self, reading: &Reading) -> Moment {
         reading.expiry().max(self.retry_room_start + SHORTEST_TIMEOUT)
     }
 
-    /// The time from the planned check to the expiry, where it is worth a warning: a life
-    /// that nothing extends is meant to be used up.
+    /// The retry room, if it is worth a warning: a token that cannot be renewed is meant to be used
+    /// up.
     fn room(&self, reading: &Reading) -> Option<Duration> {
         let room = reading.expiry().since(self.retry_room_start);
         (room >= SHORTEST_TIMEOUT && self.doubts < DOUBTS_TO_CONCLUDE).then_some(room)
+    }
+
+    /// Whether the expiry was measured in an earlier boot. Then it only orders the wait queue.
+    pub(super) const fn is_from_earlier_boot(&self) -> bool {
+        self.restored && matches!(self.validity, Validity::Unverified(_))
+    }
+
+    /// Whether a re-auth attempt was requested and may start: not before the current value was
+    /// checked, because the result is compared with it.
+    pub(super) fn wants_new_value(&self) -> bool {
+        self.pending_request == Some(PendingRequest::Reauth)
+            && self.candidate.is_none()
+            && self.validity != Validity::Unknown
+    }
+
+    /// Whether an operator paused the token.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
     }
 }

@@ -1,39 +1,26 @@
-//! The transition: a state, an event and the time give a state, and at most one effect.
+//! The transition function, and the start of actions.
 
-use std::time::Duration;
-
-use super::check_timing::{
-    LONGEST_PAUSE_IN_DOUBT, PAUSE_AFTER_CANCELLATION, RandomFraction, backoff, effective_timeout,
-};
-use super::event::{Action, DeadlineStage, Event, Notice, ReauthReason, Slot};
-use super::next_action::{NextAction, Resource};
-use super::operator_request::PendingRequest;
-use super::policy::{Policy, Renewal};
+use super::backoff::PAUSE_AFTER_CANCELLATION;
+use super::check_timing::effective_timeout;
+use super::context::{Context, Transition};
+use super::event::{Action, Event, Notice};
+use super::next_action::NextAction;
+use super::policy::Renewal;
 use super::reading::Method;
-use super::token::{InFlight, Task, Token, Validity};
+use super::token::{InFlight, PendingRequest, Task, Token, Validity};
+use super::types::{DeadlineStage, ReauthReason, Resource, Slot};
 use crate::outcome::Connection;
-use crate::time::{Moment, whole_millis};
+use crate::time::Moment;
 
-/// What a transition depends on besides the state, the event and the time.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The token's policy.
-    pub policy: &'a Policy,
-    /// The call that is known to extend lives on the token's server.
-    pub renews_by: Option<Method>,
-    /// One random draw.
-    pub draw: RandomFraction,
-    /// The server may be unavailable: it has answered no token since this one's calls fail.
-    pub server_in_doubt: bool,
-}
-
-/// One transition. What people should hear of is added to `notices`.
+/// Applies an event. Appends what is to be reported to `notices`.
 ///
-/// An event that the state does not wait for (an answer that comes too late, a wake-up
-/// that comes twice) changes nothing.
+/// An event that the state does not wait for, such as a duplicate completion or timer, changes
+/// nothing.
 ///
 /// ```
-/// use tokenkeep::lifecycle::{Context, RandomFraction, Action, Event, Resource, Policy, Schedule, Token, transition};
+/// use tokenkeep::lifecycle::{
+///     Action, Context, Event, Policy, RandomFraction, Resource, Schedule, Token, transition,
+/// };
 /// # use tokenkeep::time::Moment;
 /// # let policy = Policy {
 /// #     schedule: Schedule::default(),
@@ -42,8 +29,8 @@ pub struct Context<'a> {
 /// #     reauth: None,
 /// #     reauth_before: None,
 /// # };
-/// let context =
-///     Context { policy: &policy, renews_by: None, draw: RandomFraction::new(0.5), server_in_doubt: false };
+/// let draw = RandomFraction::new(0.5);
+/// let context = Context { policy: &policy, renews_by: None, draw, server_in_doubt: false };
 /// let now = Moment::from_millis(1_000);
 /// let token = Token::with_value(now);
 /// let mut notices = Vec::new();
@@ -130,41 +117,8 @@ pub fn transition(
     (transition.token, action)
 }
 
-/// A transition under way.
-pub(super) struct Transition<'a> {
-    pub(super) token: Token,
-    pub(super) now: Moment,
-    pub(super) context: &'a Context<'a>,
-    pub(super) notices: &'a mut Vec<Notice>,
-}
-
 impl Transition<'_> {
-    pub(super) fn notify(&mut self, notice: Notice) {
-        self.notices.push(notice);
-    }
-
-    /// Whole milliseconds from now until `moment`.
-    pub(super) fn ms_until(&self, moment: Moment) -> u64 {
-        whole_millis(moment.since(self.now))
-    }
-
-    /// The pause after one more failure at this level of the backoff, and the next level. A
-    /// pause that the expiry cuts short only fills the time before it, and raises nothing.
-    pub(super) fn retry_pause(&self, level: u16) -> (Duration, u16) {
-        let (schedule, draw) = (&self.context.policy.schedule, self.context.draw);
-        let raised = level.saturating_add(1);
-        let full = backoff(raised, schedule, None, self.now, draw);
-        let reading = self.token.reading().filter(|_| !self.token.is_from_earlier_boot());
-        if reading.is_some_and(|reading| reading.expiry() > self.now) {
-            let cut = backoff(raised, schedule, reading.as_ref(), self.now, draw);
-            return (cut, if cut < full { level } else { raised });
-        }
-        let limit =
-            if self.context.server_in_doubt { LONGEST_PAUSE_IN_DOUBT } else { Duration::MAX };
-        (full.min(limit), raised)
-    }
-
-    /// Reports what the passing of time has made true.
+    /// Emits the warnings that are due because time has passed.
     fn emit_deadline_warnings(&mut self) {
         if self.token.paused {
             return;
@@ -183,8 +137,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The server is left alone until `until`: a life that ends before is as good as lost,
-    /// and that is said at once.
+    /// The server asked for a pause: warns at once if the token expires before its end.
     fn throttled(&mut self, until: Moment) {
         let Validity::Alive(reading) = self.token.validity else { return };
         if self.token.paused {
@@ -199,7 +152,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Starts the errand with this need, if one is due.
+    /// Starts the action that needs this resource, if one is due.
     fn start_action(&mut self, resource: Resource) -> Option<Action> {
         let (due, next_action) = self.token.next_action(resource)?;
         if due > self.now {
@@ -251,13 +204,13 @@ impl Transition<'_> {
 
     fn check(&self, method: Method, slot: Slot, connection: Connection) -> Action {
         let configured = self.context.policy.timeout;
-        // An expiry from an earlier boot of the machine says nothing of this one's clock.
+        // An expiry from an earlier boot does not relate to this boot's clock.
         let expiry = self.token.expiry().filter(|_| !self.token.is_from_earlier_boot());
         let timeout = effective_timeout(configured, expiry, self.now);
         Action::Check { method, slot, timeout, connection }
     }
 
-    /// The action under way was not begun, or will never complete: it is due again shortly.
+    /// The action in flight did not start, or will never complete: it is due again shortly.
     fn cancelled(&mut self) {
         let retry = self.now + PAUSE_AFTER_CANCELLATION;
         match self.token.in_flight.take() {
@@ -291,7 +244,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The call that the task needs, as far as the server's configuration permits it.
+    /// The call that the task needs, as far as the configuration permits it.
     fn check_method(&self) -> Method {
         match self.token.task {
             Task::Check if self.renewing_is_the_check() => Method::Renew,
@@ -306,8 +259,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Past the expiry every second call is a query: where only the renewing call fails, that
-    /// still tells whether the token lives.
+    /// Past the expiry every second check is a query, which tells whether the token is alive even
+    /// if only the renewing call fails.
     fn renewing_is_the_check(&self) -> bool {
         let past_bound = matches!(self.token.validity, Validity::Unverified(_));
         self.context.renews_by == Some(Method::Renew)
@@ -316,7 +269,8 @@ impl Transition<'_> {
             && !(past_bound && self.token.failures % 2 == 1)
     }
 
-    /// The call that only reads the life; where queries are not permitted, the renewing one.
+    /// The call that only reads the remaining life, or the renewing one if queries are not
+    /// permitted.
     fn query_method(&self) -> Method {
         match self.context.policy.renewal {
             Renewal::Auto | Renewal::Query => Method::Query,

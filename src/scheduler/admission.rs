@@ -1,19 +1,19 @@
-//! Who may start: those that have come due wait for a place, and the most urgent get it.
+//! Admission: starts the actions that are due, as far as limits permit, most urgent first.
 
 use std::time::Duration;
 
 use super::Scheduler;
 use super::reauth_limiter::{ReauthLimiter, ReauthRoute};
-use super::types::{SchedulerOutput, TokenId};
+use super::types::{SchedulerOutput, Ticket, TokenId};
 use crate::lifecycle::{Event, Resource};
 use crate::time::Moment;
 
 impl Scheduler {
-    /// Does what is due at `now`: whoever has come due waits for a place, and those are let in
-    /// for whom there is one. Coming too early or twice does no harm.
+    /// Does what is due at `now`: due tokens enter the wait queues, and actions start as far as
+    /// there is capacity. Calling it too early or twice is harmless.
     ///
-    /// Every other event ends with this too, so that a place that it sets free goes to the most
-    /// urgent of all that are due, not of those that were at the last wake-up.
+    /// Every other event ends with this call, so that freed capacity goes to the most urgent token
+    /// that is due by then, not by the last wake-up.
     pub fn wake(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
         if self.is_admission_stopped {
             return self.admit_checks(now, out);
@@ -26,7 +26,7 @@ impl Scheduler {
             let Some((active, _)) = self.table.activate(id.0) else { continue };
             active.scheduled = None;
             if active.next_deadline().is_some_and(|next| next > now) {
-                // It was answered since it was listed.
+                // The token was checked after the timer was set.
                 self.schedule_wake(id, now);
                 continue;
             }
@@ -40,8 +40,8 @@ impl Scheduler {
         self.admit_checks(now, out);
     }
 
-    /// Lets requests start, as far as their servers' gates allow. After the scheduler was closed
-    /// only those that a new value may depend on, which nobody keeps yet.
+    /// Starts requests as far as the server gates permit. After [`Scheduler::stop_admitting`], only
+    /// requests that verify a candidate value that is not persisted.
     fn admit_checks(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
         for index in 0..self.servers.len() {
             loop {
@@ -69,7 +69,7 @@ impl Scheduler {
         }
     }
 
-    /// Lets attempts at new values start, or go on to wait for their server.
+    /// Starts re-auth attempts, or moves them to the wait queue of their server.
     fn admit_reauths(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
         for index in 0..self.reauths.len() {
             while self.reauths[index].route() == ReauthRoute::Server
@@ -86,8 +86,8 @@ impl Scheduler {
         }
     }
 
-    /// The `reauth` method whose turn it is to start a command: of those that wait the one that
-    /// runs the fewest, round-robin among equals. `None` while none of them may have a slot.
+    /// The `reauth` method that starts the next command: of those with waiting tokens the one with
+    /// the fewest running commands, round-robin among equals. `None` if no slot is free for any.
     fn next_with_slot(&self, now: Moment) -> Option<usize> {
         let turns = self.reauths.len();
         let in_turn = (0..turns).map(|step| (self.next_reauth + step) % turns);
@@ -99,8 +99,8 @@ impl Scheduler {
         methods.filter(waits).min_by_key(|index| self.reauths[*index].running)
     }
 
-    /// Whether a method may start one more command. A slot is reserved for each method that runs
-    /// none, so that commands that hang use up the slots of their own method only.
+    /// Whether a method may start one more command. A slot is reserved for each method without a
+    /// running command, so that hanging commands use up only the slots of their own method.
     pub(super) fn has_slot(&self, reauth: &ReauthLimiter) -> bool {
         let free = self.max_hooks.get().saturating_sub(self.running_hooks);
         if reauth.running == 0 {
@@ -112,7 +112,7 @@ impl Scheduler {
         free as usize > self.reauths.iter().filter(is_idle).count()
     }
 
-    /// Lets the attempt of a token start that its method has let through.
+    /// Starts the re-auth attempt of a token that its method has admitted.
     fn admit_reauth(
         &mut self,
         index: usize,
@@ -149,9 +149,9 @@ impl Scheduler {
         self.schedule_wake(id, now);
     }
 
-    /// Commands for dead tokens wait while their server is down: what they do would most likely
-    /// fail with it, and use up the attempts. They start when it is back, when no check is left
-    /// that could find it back, or after `delay_max`.
+    /// While a server is down, re-auth commands for its dead tokens are delayed: they would most
+    /// likely fail and use up the attempts. They start when the server is back, when no check is
+    /// left that could notice it, or after `delay_max`.
     fn release_delayed_reauths(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
@@ -174,10 +174,24 @@ impl Scheduler {
         }
     }
 
-    /// Whether a token's way to a new value is left alone at `now`.
+    /// Whether the token's `reauth` method admits no attempt at `now`.
     fn is_reauth_blocked(&self, id: TokenId, now: Moment) -> bool {
         let reauth = self.spec(id).and_then(|spec| spec.reauth);
         self.is_reauth_stopped
             || reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
+    }
+
+    pub(super) fn finish_action(
+        &mut self,
+        ticket: Ticket,
+        event: Event,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        if self.expects(ticket) {
+            self.apply_event(ticket.token, event, now, out);
+            self.requeue(ticket.token, now, out);
+        }
+        self.wake(now, out);
     }
 }

@@ -1,15 +1,15 @@
-//! What some tokens at rest have besides their rows: in a shop where checks come often, each
-//! token, in most others next to none.
+//! Sparse table of the rare fields of idle tokens. If checks come often, every token has them;
+//! usually almost none does.
 //!
-//! Places come and go for a few neighbours at once: so one token alone costs no more than as
-//! a whole entry, and a million of them eight bytes each.
+//! Memory is allocated for 32 neighbours at once: one token alone costs no more than an active one,
+//! and a million tokens cost eight bytes each.
 
 use crate::lifecycle::CompactExtra;
 
-/// Neighbours whose places come at once.
+/// Neighbours whose memory is allocated at once.
 const ROW: usize = 32;
 
-/// What tokens have besides, by number.
+/// The rare fields, by token id.
 #[derive(Debug, Default)]
 pub(super) struct ExtraTable(Vec<Option<Box<[CompactExtra; ROW]>>>);
 
@@ -37,7 +37,7 @@ impl ExtraTable {
         }
     }
 
-    /// Bytes that it takes up, unused ones included.
+    /// Allocated bytes.
     pub(super) fn footprint(&self) -> usize {
         let rows = self.0.iter().flatten().count();
         self.0.capacity() * size_of::<usize>() + rows * size_of::<[CompactExtra; ROW]>()

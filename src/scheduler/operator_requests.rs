@@ -1,18 +1,17 @@
-//! What people ask for: the scheduler holds it to the same gates as everything else.
+//! Operator requests. They obey the same limits as every other action.
 
 use super::Scheduler;
-use super::types::{HealthSignal, SchedulerOutput, Ticket, TokenId};
+use super::types::{SchedulerOutput, TokenId};
 use crate::lifecycle::{Event, OperatorRequest, RequestError};
-use crate::outcome::CallError;
 use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
-    /// A person asks for something that concerns a token. A check or an attempt may still have
-    /// to wait for its server, or for a place.
+    /// An operator requests something for a token. A check or an attempt may still have to wait for
+    /// its server or for a slot.
     ///
     /// # Errors
     ///
-    /// Why it changes nothing.
+    /// If the request cannot be executed in the token's state.
     pub fn request(
         &mut self,
         id: TokenId,
@@ -38,22 +37,5 @@ impl Scheduler {
         self.requeue(id, now, out);
         self.wake(now, out);
         Ok(())
-    }
-
-    /// The end of a revocation.
-    pub fn revoke_finished(
-        &mut self,
-        ticket: Ticket,
-        result: Result<(), CallError>,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        let signal = match &result {
-            Err(fault) if fault.local => HealthSignal::Unknown,
-            Err(fault) if fault.status.is_none() => HealthSignal::Unavailable(fault.clone()),
-            Err(_) | Ok(()) => HealthSignal::Available,
-        };
-        self.report_health(ticket, signal, None, now, out);
-        self.finish_action(ticket, Event::RevokeFinished(result), now, out);
     }
 }

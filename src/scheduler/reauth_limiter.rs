@@ -1,7 +1,6 @@
-//! One way to new values, as all tokens that use it share it: who waits for it, and when it
-//! is left alone.
+//! Limiter of one `reauth` method: its waiting tokens, and when it admits no attempt.
 //!
-//! A token has a budget of its own. This one is for the way as a whole: where it fails for
+//! Each token has a budget of its own. This limit is for the method as a whole: if it fails for
 //! many tokens, it is not tried for each of them until an account is locked.
 
 use std::collections::VecDeque;
@@ -10,49 +9,49 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// How a token gets a new value.
+/// How a `reauth` method obtains a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReauthRoute {
     /// By an external command, limited in number.
     Hook,
-    /// By a request to its server, under that server's limits.
+    /// By a request to the token's server, under that server's limits.
     Server,
 }
 
-/// What the scheduler must know of a way to new values.
+/// The configuration of a `reauth` method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReauthSpec {
-    /// How it is gone.
+    /// Command or request.
     pub route: ReauthRoute,
-    /// Failures, all tokens together, that are borne within one window: attempts that
-    /// brought nothing, and values that died before half of their reported life.
+    /// Failures of all tokens together that are tolerated within one window: attempts without a new
+    /// value, and values that died before half of their reported life.
     pub max_failures: NonZeroU32,
-    /// The length of a window; it begins with its first failure.
+    /// The length of a window, which starts with its first failure.
     pub window: Duration,
 }
 
-/// What of a way's failures must outlive a restart.
+/// The failures of a method that are persisted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReauthFailures {
-    /// When the window ends in which they happened.
+    /// When their window ends.
     pub window_end: Moment,
-    /// How many there were.
+    /// Number of failures in it.
     pub count: u32,
 }
 
-/// The gate of one way.
+/// Limiter of one method.
 #[derive(Debug)]
 pub(super) struct ReauthLimiter {
     spec: ReauthSpec,
     failures: ReauthFailures,
-    /// No login before this, whatever the budget allows.
+    /// A maintenance window: no attempt before this, whatever the budget.
     paused_until: Moment,
     queue: VecDeque<u32>,
-    /// Commands of this method under way.
+    /// Running commands of this method.
     pub(super) running: u32,
-    /// An attempt came to no conclusion, and none has succeeded since.
+    /// An attempt was inconclusive, and none has succeeded since.
     pub(super) is_repeated: bool,
-    /// It is not configured any more, and waits for its last command to end.
+    /// The method is no longer configured; its last command has not finished.
     pub(super) is_removed: bool,
 }
 
@@ -97,7 +96,7 @@ impl ReauthLimiter {
         !self.queue.is_empty()
     }
 
-    /// When attempts may start, as far as this way is concerned.
+    /// When attempts of this method may start.
     pub(super) fn opens_at(&self) -> Moment {
         if self.failures.count >= self.spec.max_failures.get() {
             self.paused_until.max(self.failures.window_end)
@@ -106,12 +105,13 @@ impl ReauthLimiter {
         }
     }
 
-    /// Takes the next in the queue out, if attempts may start at `now`.
+    /// Removes and returns the next waiting token if attempts may start at `now`.
     pub(super) fn pop(&mut self, now: Moment) -> Option<u32> {
         if now < self.opens_at() { None } else { self.queue.pop_front() }
     }
 
-    /// An attempt failed, or its value died young; tells whether that was one too many.
+    /// Counts a failed attempt, or a value that died early. Returns whether the limit is reached by
+    /// it.
     pub(super) fn record_failure(&mut self, now: Moment) -> bool {
         if now >= self.failures.window_end {
             self.failures = ReauthFailures { window_end: now + self.spec.window, count: 0 };
@@ -140,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_go_in_the_order_in_which_they_came() {
+    fn waiting_tokens_are_served_first_in_first_out() {
         let mut reauth = reauth(2);
         assert_eq!([reauth.pop(at(0)), reauth.pop(at(0))], [Some(0), Some(1)]);
     }
 
     #[test]
-    fn too_many_failures_close_it_until_the_window_ends() {
+    fn too_many_failures_pause_the_method_until_the_window_ends() {
         let mut reauth = reauth(2);
         assert_eq!([reauth.record_failure(at(10)), reauth.record_failure(at(20))], [false, true]);
         assert_eq!(reauth.pop(at(3_609)), None);
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_in_a_window_that_it_is_closed() {
+    fn exhaustion_is_reported_once_per_window() {
         let mut reauth = reauth(1);
         let told = [10, 20, 3_610, 3_620].map(|second| reauth.record_failure(at(second)));
         assert_eq!(told, [true, false, true, false]);
     }
 
     #[test]
-    fn a_quiet_time_holds_everybody_back() {
+    fn maintenance_window_pauses_every_token() {
         let mut reauth = reauth(2);
         reauth.pause_until(at(60));
         assert_eq!(reauth.pop(at(59)), None);

@@ -1,63 +1,18 @@
-//! Going on after a restart: few are asked at once, and what they say is weighed.
+//! Restores tokens after a restart from what an earlier run persisted.
 //!
-//! A small share of the tokens that an earlier run found alive is asked about first. Where too
-//! many of those turn out dead, what that run knew of the server is not relied upon any more.
+//! A few restored tokens are checked at once, to test whether the persisted state is reliable; see
+//! [`spot_checks`](super::spot_checks). The others keep their schedule.
 
 use super::Scheduler;
 use super::types::{SchedulerOutput, ServerId, TokenId};
-use crate::lifecycle::{Event, Method, PersistedLife, Token, Validity};
+use crate::lifecycle::{Event, Method, PersistedLife};
 use crate::time::Moment;
 
-/// The share of the resumed tokens that is asked about at once; at least one of each server. Five
-/// thousand of a million find out about a useless store as surely as more would.
-const SPOT_CHECKED: f64 = 0.005;
-
-/// The share of the spot checks, as a divisor, that may find a token dead: single ones are
-/// ended by their users, or by another login.
-const TOLERATED: u32 = 10;
-
-/// A life is clearly shorter than remembered where this share of it is missing, as a divisor.
-const CLEARLY_LESS: u32 = 10;
-
-/// How what an earlier run knew of a server's tokens stands the test.
-#[derive(Debug, Default)]
-pub(super) struct SpotChecks {
-    started: u32,
-    dead: u32,
-    /// A life was clearly shorter than remembered.
-    is_refuted: bool,
-}
-
-impl SpotChecks {
-    /// Weighs a step of one of the server's tokens. True once it is too much: when one lives
-    /// clearly shorter than remembered, or a tenth as many tokens as were spot-checked are dead
-    /// that should have lived.
-    pub(super) fn judge(&mut self, earlier: &Token, token: &Token, now: Moment) -> bool {
-        let should_live =
-            earlier.is_restored() && earlier.expiry().is_some_and(|expiry| expiry > now);
-        if !self.is_refuted
-            && let (Validity::Alive(earlier), Validity::Alive(reading), true, false) =
-                (earlier.validity(), token.validity(), earlier.is_restored(), token.is_restored())
-            && reading.latest_end() + earlier.remaining() / CLEARLY_LESS < earlier.expiry()
-        {
-            self.is_refuted = true;
-            return true;
-        }
-        let is_dead = matches!(token.validity(), Validity::Expired | Validity::Rejected);
-        let was_dead = matches!(earlier.validity(), Validity::Expired | Validity::Rejected);
-        if !should_live || !is_dead || was_dead {
-            return false;
-        }
-        self.dead += 1;
-        self.dead == (self.started / TOLERATED).max(1)
-    }
-}
-
 impl Scheduler {
-    /// Goes on with a token where an earlier run left it, in place of
-    /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue): its value has been
-    /// put into the [spare slot](Scheduler::spare_slot). One that is known already, or whose
-    /// expiry has passed, is taken as a new value.
+    /// Restores a token from its persisted life, in place of
+    /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue). The value is in the
+    /// [spare slot](Scheduler::spare_slot). If the token already has a value, or the expiry has
+    /// passed, the value counts as a new one.
     pub fn restore(
         &mut self,
         id: TokenId,
@@ -67,30 +22,15 @@ impl Scheduler {
     ) {
         let Some(spec) = self.table.spec(id.0) else { return };
         let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
-        let spot_check =
-            persisted.this_boot && (spot_checks.started == 0 || self.chance.f64() < SPOT_CHECKED);
-        spot_checks.started += u32::from(spot_check);
+        let spot_check = persisted.this_boot && spot_checks.start(&mut self.chance);
         self.apply_event(id, Event::Restored { persisted, spot_check }, now, out);
         self.requeue(id, now, out);
         self.wake(now, out);
     }
 
-    /// Takes over which call an earlier run found to extend lives on a server.
+    /// Restores which call an earlier run found to renew tokens on a server.
     pub fn restore_renewal_method(&mut self, server: ServerId, renews_by: Method) {
         self.servers[server.index()].renews_by = Some(renews_by);
-    }
-
-    /// Everything that an earlier run knew of a server's tokens is asked about anew.
-    pub(super) fn recheck_all_restored(
-        &mut self,
-        server: ServerId,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_restored()) {
-            self.apply_event(TokenId(id), Event::RecheckRestored, now, out);
-            self.enqueue(TokenId(id), now, out);
-        }
     }
 }
 
@@ -101,13 +41,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lifecycle::{Action, CheckResult, Policy, Renewal, Resource, Schedule};
+    use crate::lifecycle::{Action, CheckResult, Policy, Renewal, Resource, Schedule, Token};
     use crate::outcome::{CallError, Outcome};
     use crate::scheduler::{ServerLimits, TokenSpec};
 
     const NOW: Moment = Moment::from_millis(10_000_000);
 
-    /// A scheduler that has resumed so many tokens with 50 of their 60 min left, and its effects.
+    /// A scheduler with `count` restored tokens that have 50 of 60 minutes left, and its outputs.
     fn restored(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
         let number = |number| NonZeroU32::new(number).unwrap();
         let mut scheduler = Scheduler::new(number(4), 7);
@@ -144,7 +84,7 @@ mod tests {
             .count()
     }
 
-    /// Answers the first calls that were made so.
+    /// Responds to all checks: the first `dead` ones find the token expired.
     fn answer(
         scheduler: &mut Scheduler,
         out: Vec<SchedulerOutput>,
@@ -167,24 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_is_asked_about_first() {
+    fn small_share_of_restored_tokens_is_checked_at_once() {
         let (_, out) = restored(10_000);
         assert!((20..=90).contains(&asked(&out)), "{}", asked(&out));
     }
 
     #[test]
-    fn at_least_one_is_asked_about() {
+    fn at_least_one_restored_token_is_checked_at_once() {
         assert_eq!(asked(&restored(1).1), 1);
     }
 
     #[test]
-    fn single_dead_ones_change_nothing() {
+    fn few_dead_tokens_change_nothing() {
         let (mut scheduler, out) = restored(10_000);
         assert_eq!(asked(&answer(&mut scheduler, out, 2)), 0);
     }
 
     #[test]
-    fn too_many_dead_ones_have_all_asked_about() {
+    fn too_many_dead_tokens_cause_all_to_be_checked() {
         let (mut scheduler, out) = restored(10_000);
         let dead = asked(&out) / 10;
         answer(&mut scheduler, out, dead);

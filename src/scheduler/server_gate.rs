@@ -1,35 +1,32 @@
-//! One server's gate: which of the tokens that are due may be asked about now.
+//! Server gate: decides which waiting token may send a request to one server now.
 //!
-//! It holds back for the rate limit, the places in flight, the server's wish for quiet,
-//! and the breaker. Whoever waits is admitted by urgency.
+//! It combines the rate limit, the in-flight limit, the pause that the server asked for, and the
+//! circuit breaker. Waiting tokens are admitted by urgency.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::circuit_breaker::CircuitBreaker;
+use super::rate_limiter::RateLimiter;
 use super::wait_queue::{WaitKey, WaitQueue};
 use crate::time::Moment;
 
-/// How much one server is asked at most.
+/// Limits of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Requests started in any second.
     pub rate_limit: NonZeroU32,
-    /// Requests under way at once.
+    /// Requests in flight at once.
     pub max_in_flight: NonZeroU32,
 }
 
-/// How far ahead of an even pace a request may start: the wake-ups are that coarse, and
-/// requests that they delay are to be made up for.
-const PACE_TOLERANCE_US: u64 = 4_000;
-
-/// A quiet is only told of again when it is this much longer: a server that turns away whole
-/// crowds says so to each, and all of its tokens are looked at to tell them. Those that die in
-/// between have their own alarms.
+/// A longer pause is reported to the tokens only if it is longer by this much. An overloaded server
+/// asks each request for a pause, and reporting one examines all tokens of the server. A token that
+/// expires in between has its own deadline warning.
 const RENOTIFY: Duration = Duration::from_secs(1);
 
-/// How many of the waiting tokens are looked at for a probe, from the most urgent on: an outage
-/// has far fewer probes.
+/// How many waiting tokens are considered for a probe, most urgent first. An outage has far fewer
+/// probes.
 const PROBE_CANDIDATES: usize = 4_096;
 
 /// The gate of one server.
@@ -37,10 +34,9 @@ const PROBE_CANDIDATES: usize = 4_096;
 pub(super) struct ServerGate {
     limits: ServerLimits,
     in_flight: u32,
-    /// When the next request would start at an even pace, in microseconds.
-    pace_us: u64,
+    rate_limiter: RateLimiter,
     throttled_until: Moment,
-    /// The end of the quiet that the tokens were told of.
+    /// The end of the pause that was reported to the tokens.
     notified_until: Moment,
     waiting: WaitQueue,
     pub(super) breaker: CircuitBreaker,
@@ -51,7 +47,7 @@ impl ServerGate {
         Self {
             limits,
             in_flight: 0,
-            pace_us: 0,
+            rate_limiter: RateLimiter::new(limits.rate_limit),
             throttled_until: Moment::default(),
             notified_until: Moment::default(),
             waiting: WaitQueue::default(),
@@ -61,9 +57,10 @@ impl ServerGate {
 
     pub(super) fn set_limits(&mut self, limits: ServerLimits) {
         self.limits = limits;
+        self.rate_limiter.set_rate_limit(limits.rate_limit);
     }
 
-    /// A token waits, and its next try must not come later than after `max_retry_pause`.
+    /// Adds a waiting token, which must be tried within `max_retry_pause`.
     pub(super) fn wait(&mut self, waiting: WaitKey, now: Moment, max_retry_pause: Duration) {
         self.waiting.add(waiting);
         self.breaker.expedite(waiting.1, now, max_retry_pause);
@@ -73,13 +70,12 @@ impl ServerGate {
         self.waiting.remove(waiting);
     }
 
-    /// About how many bytes those that wait take up.
+    /// Allocated bytes of the wait queue, approximately.
     pub(super) fn footprint(&self) -> usize {
         self.waiting.footprint()
     }
 
-    /// The server wants to be left alone. Gives the moment until which it does, if its tokens
-    /// are to be told.
+    /// The server asks for a pause. Returns its end if the tokens have to be notified.
     pub(super) fn throttle(&mut self, now: Moment, wish: Duration) -> Option<Moment> {
         self.throttled_until = self.throttled_until.max(now + wish);
         if self.notified_until + RENOTIFY > self.throttled_until {
@@ -89,12 +85,12 @@ impl ServerGate {
         Some(self.throttled_until)
     }
 
-    /// Until when the server has asked to be left alone.
+    /// Until when the server has asked for a pause.
     pub(super) const fn throttled_until(&self) -> Moment {
         self.throttled_until
     }
 
-    /// A request has ended.
+    /// A request has finished.
     pub(super) fn on_request_finished(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
@@ -103,28 +99,26 @@ impl ServerGate {
     pub(super) fn on_request_started(&mut self, now: Moment) {
         self.in_flight += 1;
         self.waiting.commit_pop();
-        let now_us = now.as_millis().saturating_mul(1_000);
-        self.pace_us = self.pace_us.max(now_us).saturating_add(self.interval_us());
+        self.rate_limiter.on_request(now);
     }
 
-    /// The tokens that wait and still have an expiry ahead.
+    /// Waiting tokens with a future expiry.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = u32> {
         self.waiting.urgent(now).map(|(_, id)| id)
     }
 
-    /// When the gate opens for the next token that waits; `None` while none does, or an
-    /// answer has to come first.
+    /// When the next waiting token is admitted; `None` if none waits, or a request has to finish
+    /// first.
     pub(super) fn opens_at(&self) -> Option<Moment> {
         if self.waiting.is_empty() || self.in_flight >= self.limits.max_in_flight.get() {
             return None;
         }
-        let paced =
-            Moment::from_millis(self.pace_us.saturating_sub(PACE_TOLERANCE_US).div_ceil(1_000));
+        let paced = self.rate_limiter.opens_at();
         Some(self.breaker.opens_at()?.max(self.throttled_until).max(paced))
     }
 
-    /// Takes the next token that may be asked about out of the queue. `logs_in` says of a token
-    /// whether it waits to log in.
+    /// Removes and returns the next token that may send a request. `logs_in` tells whether a token
+    /// waits to log in.
     pub(super) fn admit(
         &mut self,
         now: Moment,
@@ -142,10 +136,9 @@ impl ServerGate {
         Some(probe.1)
     }
 
-    /// The best token for the next probe: checks before logins, tokens that have not failed in
-    /// this outage before those that have, and of those the ones that had no turn in this round.
-    /// Every other time one is drawn, so that many tokens that fail do not stand before all
-    /// others by their names.
+    /// The best token for the next probe: checks before logins, then tokens that have not failed in
+    /// this outage, then those not probed in this round. Every second time a random token is tried
+    /// first, so that many failing tokens do not precede all others by their ids.
     fn next_probe(
         &self,
         now: Moment,
@@ -179,15 +172,9 @@ impl ServerGate {
         waiting.any(|(_, id)| !self.breaker.has_failed(id))
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub(super) const fn in_flight(&self) -> u32 {
         self.in_flight
-    }
-
-    /// Time between two requests at an even pace. The tolerance is spread over the second,
-    /// so that with it no second sees more than the limit.
-    fn interval_us(&self) -> u64 {
-        (1_000_000 + PACE_TOLERANCE_US).div_ceil(u64::from(self.limits.rate_limit.get()))
     }
 }
 
@@ -215,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn future_bounds_go_first_then_unknown_ones_then_those_that_passed() {
+    fn future_expiries_go_first_then_unknown_ones_then_past_ones() {
         let mut gate = gate(1_000, 10);
         for waiting in [(at(50), 1), (at(900), 2), (Moment::NEVER, 3), (at(300), 4), (at(20), 5)] {
             gate.wait(waiting, at(100), PATIENCE);
@@ -226,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_crowd_of_wishes_for_quiet_only_those_that_prolong_it_are_told_of() {
+    fn only_pauses_that_are_longer_are_reported() {
         let mut gate = gate(1_000, 10);
         let second = Duration::from_secs(1);
         let told = [0, 400, 999, 1_000, 1_500].map(|now| gate.throttle(at(now), 60 * second));
@@ -235,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn no_second_sees_more_requests_than_the_rate_limit() {
+    fn no_second_exceeds_the_rate_limit() {
         for rate in [1, 7, 50, 500, 5_000] {
             let mut gate = gate(rate, u32::MAX);
             for id in 0..20_000 {
@@ -257,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_in_flight_than_there_are_places() {
+    fn requests_in_flight_stay_within_the_limit() {
         let mut gate = gate(1_000, 2);
         (0..5).for_each(|id| gate.wait((Moment::NEVER, id), at(0), PATIENCE));
         assert!(admit(&mut gate, at(0)).is_some() && admit(&mut gate, at(10)).is_some());
@@ -268,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_for_quiet_holds_everybody_back_and_is_never_shortened() {
+    fn pause_applies_to_every_token_and_is_never_shortened() {
         let mut gate = gate(1_000, 2);
         gate.wait((at(500), 1), at(0), PATIENCE);
         gate.throttle(at(0), Duration::from_secs(3));

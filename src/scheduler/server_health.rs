@@ -1,4 +1,5 @@
-//! What the end of a request says of its server, and what follows for the server's tokens.
+//! Server health: what a finished request says about its server, and what that changes for the
+//! server's tokens.
 
 use std::time::Duration;
 
@@ -11,13 +12,12 @@ use super::types::{
 use crate::lifecycle::{Event, Token, backoff, max_retry_pause};
 use crate::time::Moment;
 
-/// How many of those that wait, from the most urgent on, have a say in how often a server that
-/// is down is probed: of a million, the first have so little time left that all others come
-/// often enough with them.
+/// How many waiting tokens, most urgent first, influence how often a server that is down is probed.
+/// Of a million, the first have so little time left that the others are probed often enough.
 const URGENT_CONSIDERED: usize = 256;
 
 impl Scheduler {
-    /// What the end of a request says of its server.
+    /// Reports to a server's gate what a finished request says about the server.
     pub(super) fn report_health(
         &mut self,
         ticket: Ticket,
@@ -28,7 +28,7 @@ impl Scheduler {
     ) {
         let Permit::Server { server: id, probe: is_probe } = ticket.permit else { return };
         let draw = self.random_fraction();
-        // The number of a token that was removed may be another's by now.
+        // The id of a removed token may belong to another one by now.
         let asked = self.table.spec(ticket.token.0).filter(|_| self.expects(ticket));
         let schedule = asked.map(|spec| spec.policy.schedule);
         self.servers[id.index()].gate.on_request_finished();
@@ -86,7 +86,7 @@ impl Scheduler {
                 out.push(SchedulerOutput::ServerNotice(id, ServerNotice::Recovered { tokens }));
                 self.notify_failing_tokens(id, &Event::ServerRecovered, now, out);
             }
-            BreakerChange::Answered(failed) => {
+            BreakerChange::RetryFailed(failed) => {
                 for id in failed {
                     self.apply_event(TokenId(id), Event::RetryNow, now, out);
                     self.enqueue(TokenId(id), now, out);
@@ -95,7 +95,7 @@ impl Scheduler {
         }
     }
 
-    /// A server wants quiet until then: the tokens that will not live so long are told of.
+    /// The server asked for a pause until `until`: notifies tokens that expire before.
     fn server_throttled(
         &mut self,
         server: ServerId,
@@ -111,8 +111,8 @@ impl Scheduler {
         }
     }
 
-    /// A server is down, or back: those of its tokens that wait out a pause of their own now
-    /// follow its breaker, or need not wait any longer. Not those whose own calls fail.
+    /// A server is down, or is back. Its tokens that wait for a retry now follow the circuit
+    /// breaker, or retry at once, except tokens with failures of their own.
     fn notify_failing_tokens(
         &mut self,
         server: ServerId,

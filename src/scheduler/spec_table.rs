@@ -1,19 +1,20 @@
-//! What tokens have in common: each distinct spec is kept once, and dropped with its last token.
+//! Interning table of token configurations: each distinct [`TokenSpec`] is stored once and dropped
+//! with its last token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::types::{ReauthId, ServerId, TokenSpec};
 
-/// A spec that holds for so many tokens.
+/// A spec, and how many tokens use it.
 #[derive(Debug)]
 struct SharedSpec {
     spec: TokenSpec,
     tokens: u32,
 }
 
-/// What makes two specs the same one: a policy is known by where it lies, and it lies there as
-/// long as the spec is kept.
+/// Identity of a spec. A policy is identified by its address, which is stable as long as the spec
+/// is stored.
 type Key = (ServerId, usize, Option<ReauthId>);
 
 fn key(spec: &TokenSpec) -> Key {
@@ -29,7 +30,7 @@ pub(super) struct SpecTable {
 }
 
 impl SpecTable {
-    /// The number of a spec that holds for one token more.
+    /// Returns the number of a spec for one more token.
     pub(super) fn acquire(&mut self, spec: TokenSpec) -> u32 {
         let key = key(&spec);
         if let Some(number) = self.known.get(&key)
@@ -50,7 +51,7 @@ impl SpecTable {
         number
     }
 
-    /// A spec holds for one token less.
+    /// Releases a spec for one token.
     pub(super) fn release(&mut self, number: u32) {
         let place = &mut self.list[number as usize];
         let Some(shared) = place else { return };

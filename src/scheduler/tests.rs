@@ -1,6 +1,6 @@
-//! The specification of the scheduler: who is let through, when, and what is told of it.
+//! Specification of the scheduler: what starts when, and what is reported.
 //!
-//! One token's rules are specified beside them; whole days of thousands of tokens are
+//! The state machine of one token is specified in `lifecycle`. Days of thousands of tokens are
 //! simulated in `tests/simulation`.
 
 mod changes;
@@ -13,8 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::lifecycle::{Action, Policy, ReauthError, ReauthPolicy, Renewal, Schedule, Validity};
-use crate::outcome::CallError;
+use crate::lifecycle::{
+    Action, CheckResult, Policy, ReauthError, ReauthOutcome, ReauthPolicy, ReauthResult, Renewal,
+    Schedule, SourceChange, Validity,
+};
+use crate::outcome::{CallError, Outcome};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -26,7 +29,7 @@ fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
 }
 
-/// A scheduler with what it has put out since one last looked.
+/// A scheduler and its outputs since the last query.
 struct Fixture {
     scheduler: Scheduler,
     server: ServerId,
@@ -80,7 +83,7 @@ impl Fixture {
         self.wake();
     }
 
-    /// The effects put out since the last time.
+    /// The actions since the last call.
     fn actions(&mut self) -> Vec<(Ticket, Action)> {
         let actions = self.out.iter().filter_map(|output| match output {
             SchedulerOutput::Action(ticket, action) => Some((*ticket, *action)),
@@ -93,8 +96,8 @@ impl Fixture {
         actions
     }
 
-    /// Goes from wake-up to wake-up until effects are put out.
-    fn next_effects(&mut self) -> Vec<(Ticket, Action)> {
+    /// Advances from wake-up to wake-up until an action starts.
+    fn next_actions(&mut self) -> Vec<(Ticket, Action)> {
         for _ in 0..100 {
             self.now = self.scheduler.next_wake().expect("somebody waits");
             self.wake();
@@ -130,7 +133,7 @@ fn unavailable() -> Outcome {
     Outcome::Unavailable(CallError::new("connection refused"))
 }
 
-/// The notice of a server that refuses connections.
+/// The notice about a server that refuses connections.
 fn down(tokens: usize) -> ServerNotice {
     ServerNotice::Unavailable { tokens, fault: CallError::new("connection refused") }
 }
@@ -139,8 +142,12 @@ fn expired() -> Outcome {
     Outcome::Expired(CallError::new("expired").with_status(410))
 }
 
-/// A desk on which `count` tokens have expired, each with a way to a new value.
-fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Fixture, ReauthId) {
+/// A scheduler with `count` expired tokens that have a `reauth` method.
+fn fixture_with_dead_tokens(
+    count: usize,
+    route: ReauthRoute,
+    max_failures: u32,
+) -> (Fixture, ReauthId) {
     let mut fixture = Fixture::new(1_000_000, 1_000);
     let spec = ReauthSpec { route, max_failures: number(max_failures), window: 60 * MINUTE };
     let reauth = fixture.scheduler.add_reauth(spec);
@@ -152,7 +159,7 @@ fn desk_of_the_dead(count: usize, route: ReauthRoute, max_failures: u32) -> (Fix
     (fixture, reauth)
 }
 
-/// The re-auth attempts that have started since one last looked.
+/// The re-auth attempts that started since the last query.
 fn attempts(fixture: &mut Fixture) -> Vec<Ticket> {
     let actions = fixture.actions().into_iter();
     actions
@@ -166,7 +173,8 @@ fn end(fixture: &mut Fixture, ticket: Ticket, result: ReauthOutcome) {
     fixture.scheduler.reauth_finished(ticket, end, fixture.now, &mut fixture.out);
 }
 
-/// Ends all attempts, those too that start meanwhile, with this result; how many there were.
+/// Finishes all attempts with this result, including those that start meanwhile. Returns their
+/// number.
 fn end_all(fixture: &mut Fixture, result: &ReauthOutcome) -> usize {
     let mut ended = 0;
     loop {
@@ -195,7 +203,7 @@ fn move_token(fixture: &mut Fixture, id: TokenId) {
 }
 
 #[test]
-fn first_checks_start_at_once_within_the_places_in_flight() {
+fn first_checks_start_at_once_within_the_in_flight_limit() {
     let mut fixture = Fixture::new(1_000_000, 3);
     fixture.tokens(10, None);
     fixture.wake();
@@ -203,7 +211,7 @@ fn first_checks_start_at_once_within_the_places_in_flight() {
 }
 
 #[test]
-fn the_end_of_a_request_makes_room_for_the_next_one() {
+fn finished_request_admits_the_next_one() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(2, None);
     fixture.wake();
@@ -214,7 +222,7 @@ fn the_end_of_a_request_makes_room_for_the_next_one() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_does_nothing_the_second_time() {
+fn duplicate_completion_is_ignored() {
     let mut fixture = Fixture::new(1_000_000, 4);
     fixture.tokens(1, None);
     fixture.wake();
@@ -226,7 +234,7 @@ fn an_answer_that_comes_twice_does_nothing_the_second_time() {
 }
 
 #[test]
-fn what_one_token_has_taught_of_a_server_is_told_once() {
+fn learned_renewal_method_is_reported_once() {
     let mut fixture = Fixture::new(1_000_000, 10);
     let spec = TokenSpec {
         policy: Arc::new(Policy { renewal: Renewal::Auto, ..Fixture::policy() }),
@@ -247,7 +255,7 @@ fn what_one_token_has_taught_of_a_server_is_told_once() {
 }
 
 #[test]
-fn with_nothing_to_do_nobody_is_woken() {
+fn idle_scheduler_needs_no_wake_up() {
     let mut fixture = Fixture::new(1_000_000, 10);
     assert_eq!(fixture.scheduler.next_wake(), None);
     fixture.tokens(1, None);
@@ -259,7 +267,7 @@ fn with_nothing_to_do_nobody_is_woken() {
 }
 
 #[test]
-fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
+fn freed_capacity_goes_to_the_most_urgent_token_that_is_due_by_then() {
     let mut fixture = Fixture::new(1_000_000, 1);
     let tokens = fixture.tokens(3, None);
     fixture.wake();
@@ -267,8 +275,8 @@ fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
         let (ticket, _) = fixture.actions()[0];
         fixture.answer(ticket, alive(Duration::from_secs(life)));
     }
-    // The first is asked about when its check is due; the others come due while it is.
-    let (first, _) = fixture.next_effects()[0];
+    // The first one is checked when it is due; the others become due meanwhile.
+    let (first, _) = fixture.next_actions()[0];
     assert_eq!(first.token, tokens[0]);
     fixture.now = fixture.now + Duration::from_secs(60);
     fixture.answer(first, alive(Duration::from_secs(100)));
@@ -276,8 +284,8 @@ fn a_place_goes_to_the_most_urgent_of_all_that_have_come_due_by_then() {
 }
 
 #[test]
-fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
-    let (mut fixture, _) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+fn stopped_scheduler_starts_no_action_and_reports_none() {
+    let (mut fixture, _) = fixture_with_dead_tokens(8, ReauthRoute::Hook, 20);
     let under_way = attempts(&mut fixture);
     fixture.scheduler.stop_admitting();
     fixture.out.clear();
@@ -294,7 +302,7 @@ fn once_closed_it_begins_nothing_and_says_so_of_nothing() {
     assert!(!fixture.out.iter().any(begun), "{:?}", fixture.out);
 }
 
-/// The census, counted one by one.
+/// State counts, counted token by token.
 fn counted(fixture: &Fixture) -> StateCounts {
     let mut counts = StateCounts::default();
     for token in (0..200).filter_map(|key| fixture.scheduler.token(fixture.scheduler.id_of(key)?)) {
@@ -304,7 +312,7 @@ fn counted(fixture: &Fixture) -> StateCounts {
 }
 
 #[test]
-fn the_census_is_what_a_count_would_give_whatever_happens() {
+fn state_counts_equal_a_full_count_after_any_event() {
     let mut fixture = Fixture::new(1_000_000, 50);
     let ids = fixture.tokens(100, None);
     fixture.scheduler.source_changed(ids[0], SourceChange::NewValue, fixture.now, &mut fixture.out);
@@ -328,7 +336,7 @@ fn the_census_is_what_a_count_would_give_whatever_happens() {
 }
 
 #[test]
-fn retries_leave_no_trail_in_the_schedule() {
+fn retries_leave_no_outdated_timers() {
     let mut fixture = Fixture::new(1_000_000, 2_000);
     fixture.tokens(1_000, None);
     fixture.wake();
@@ -336,7 +344,7 @@ fn retries_leave_no_trail_in_the_schedule() {
         fixture.answer(ticket, alive(60 * MINUTE));
     }
     for _ in 0..5_000 {
-        for (ticket, _) in fixture.next_effects() {
+        for (ticket, _) in fixture.next_actions() {
             fixture.answer(
                 ticket,
                 Outcome::Misconfigured(CallError::new("not found").with_status(404)),

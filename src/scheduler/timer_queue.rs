@@ -1,31 +1,31 @@
-//! The schedule of all tokens: who next wants something, and when.
+//! Timer queue: the deadlines of all tokens.
 //!
-//! What comes soon is in a heap, everything later in buckets of a second each, in no order. So
-//! an entry costs the same, a push and a move, whether there are a thousand or a million; only
-//! the few of one second are ever sorted. Buckets are made of pieces of one size, so that what
-//! one leaves behind fits into any other, and memory does not fray.
+//! Deadlines that come soon are in a binary heap, later ones in unordered buckets of about a
+//! second. An entry costs one push and one move, whatever the number of tokens, and only the
+//! entries of one bucket are ever sorted. Buckets consist of pieces of one size, so that freed
+//! memory fits the next bucket and does not fragment.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::time::Moment;
 
-/// The width of a bucket is 2 to this in milliseconds.
+/// Binary logarithm of a bucket's width in milliseconds.
 const WIDTH: u32 = 10;
 
-/// An entry of a bucket: milliseconds since it begins, and the token.
+/// An entry of a bucket: milliseconds since its start, and the token.
 type BucketEntry = (u32, u32);
 
 /// Entries of a piece: 128 bytes.
 const PIECE: usize = 16;
 
-/// What falls into one bucket.
+/// The entries of one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
     /// The earliest of them.
     first: u32,
     len: u32,
-    /// All full but the last one.
+    /// All full except the last one.
     #[expect(clippy::vec_box, reason = "a piece must not move, or memory frays: see above")]
     pieces: Vec<Box<[BucketEntry; PIECE]>>,
 }
@@ -48,13 +48,13 @@ impl Bucket {
     }
 }
 
-/// Pairs of (moment, token). One may be outdated: whoever takes it out compares it with what
-/// is known of the token, so nothing has to be searched for or removed.
+/// Pairs of (moment, token). An entry may be outdated: the caller compares it with the token's
+/// current deadline, so that no entry has to be searched for or removed.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue {
-    /// All before the horizon.
+    /// All entries before the horizon.
     soon: BinaryHeap<Reverse<(Moment, u32)>>,
-    /// The first bucket that is not in the heap; it lies a bucket ahead of the time at most.
+    /// The first bucket that is not in the heap, at most one bucket ahead of the time.
     horizon: u64,
     later: BTreeMap<u64, Bucket>,
     len: usize,
@@ -70,7 +70,7 @@ impl TimerQueue {
         self.later.entry(number).or_default().push((offset(at), id));
     }
 
-    /// The earliest moment in it.
+    /// The earliest moment.
     pub(super) fn next(&self) -> Option<Moment> {
         if let Some(Reverse((at, _))) = self.soon.peek() {
             return Some(*at);
@@ -78,14 +78,14 @@ impl TimerQueue {
         self.later.first_key_value().map(|(number, bucket)| at(*number, bucket.first))
     }
 
-    /// Takes the earliest entry out, if it is due.
+    /// Removes and returns the earliest entry if it is due.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, u32)> {
         if self.next()? > now {
             return None;
         }
         if self.soon.is_empty() {
             let (number, bucket) = self.later.pop_first()?;
-            // What it took is kept for the next ones, unless this was a crowd.
+            // The capacity is kept, unless it is far larger than needed.
             let mut soon = std::mem::take(&mut self.soon).into_vec();
             soon.shrink_to(bucket.len as usize * 4);
             soon.extend(bucket.entries().map(|(ms, id)| Reverse((at(number, ms), id))));
@@ -97,12 +97,12 @@ impl TimerQueue {
         Some(entry)
     }
 
-    /// Whether a good part of it must be outdated, where there are so many tokens.
+    /// Whether many entries must be outdated, given the number of tokens.
     pub(super) fn needs_sweep(&self, tokens: usize) -> bool {
         self.len > tokens + tokens / 4 + 1_024
     }
 
-    /// Drops what is outdated or there twice.
+    /// Removes outdated and duplicate entries.
     pub(super) fn sweep(&mut self, scheduled: impl Fn(u32) -> Option<Moment>) {
         let mut seen = Vec::new();
         let mut counts = |at: Moment, id: u32| {
@@ -126,9 +126,9 @@ impl TimerQueue {
         self.len = self.soon.len() + self.later.values().map(|b| b.len as usize).sum::<usize>();
     }
 
-    /// Bytes that it takes up, unused ones included.
+    /// Allocated bytes.
     pub(super) fn footprint(&self) -> usize {
-        /// A key and a bucket in a node that is two thirds full, as most are.
+        /// A key and a bucket in a tree node that is two thirds full, as most are.
         const BUCKET: usize = (size_of::<u64>() + size_of::<Bucket>()) * 3 / 2;
         let of_pieces = |bucket: &Bucket| {
             bucket.pieces.len() * size_of::<[BucketEntry; PIECE]>()
@@ -174,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_come_out_by_their_moments(
+        fn entries_are_popped_in_order_of_time(
             steps in prop::collection::vec((0_u64..20_000, any::<bool>()), 1..200),
         ) {
             let mut timers = TimerQueue::default();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_moment_that_there_is_has_a_place() {
+    fn last_possible_moment_can_be_stored() {
         let mut timers = TimerQueue::default();
         timers.add(Moment::NEVER, 1);
         timers.add(at(0), 2);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_leaves_one_entry_where_the_token_is_listed() {
+    fn sweep_leaves_the_current_entry_of_each_token() {
         let mut timers = TimerQueue::default();
         for (moment, id) in [(1, 0), (9_002, 0), (9_002, 0), (5_003, 1), (8_004, 7)] {
             timers.add(at(moment), id);

@@ -1,6 +1,6 @@
-//! One token's place in the scheduler: as a whole while something goes on with it, and short.
+//! One token in the scheduler: active with all fields, or idle in 28 bytes.
 //!
-//! Never decides anything: [`IdleToken::expand`] gives back what [`IdleToken::new`] took.
+//! Makes no decision: [`IdleToken::expand`] restores exactly what [`IdleToken::new`] stored.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use super::wait_queue::{FAILED_BEFORE, NEW, WaitKey};
 use crate::lifecycle::{CompactExtra, CompactToken, Resource, Token, TokenSummary};
 use crate::time::Moment;
 
-/// A token as a whole, with its place in the scheduler.
+/// A token with all fields.
 #[derive(Debug, Clone)]
 pub(super) struct ActiveToken {
     pub(super) token: Token,
-    /// The serial of the effect under way; 0 for none.
+    /// Serial number of the action in flight; 0 for none.
     pub(super) serial: u64,
-    /// The earliest entry for it in the agenda that still counts.
+    /// Its earliest entry in the timer queue that is not outdated.
     pub(super) scheduled: Option<Moment>,
-    /// Its place among those that wait for the server.
+    /// Its key in the server's wait queue.
     pub(super) waiting: Option<WaitKey>,
-    /// It waits for its way to new values.
+    /// It waits in the queue of its `reauth` method.
     pub(super) waits_for_reauth: bool,
     pub(super) id: u32,
-    /// The number of its spec.
+    /// Number of its spec.
     pub(super) spec: u32,
 }
 
 impl ActiveToken {
-    /// A token that has just come.
+    /// A token without timer and queue entries.
     pub(super) fn new(id: u32, token: &Token, spec: u32) -> Self {
         Self {
             token: *token,
@@ -39,7 +39,7 @@ impl ActiveToken {
         }
     }
 
-    /// When it next wants to be looked at, as far as nobody sees to that already.
+    /// When it needs a timer next. What it already waits for in a queue needs none.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let token = &self.token;
         let server = if self.waiting.is_none() { token.due_for(Resource::Server) } else { None };
@@ -54,14 +54,14 @@ impl ActiveToken {
         self.token.due_for(resource).is_some_and(|due| due <= now)
     }
 
-    /// Its place among those that wait for the server, had it begun to wait as it is.
+    /// The key with which it would enter the server's wait queue in its present state.
     pub(super) fn wait_key(&self) -> WaitKey {
         let unbounded = if self.token.is_unrecovered() { FAILED_BEFORE } else { NEW };
         (self.token.expiry().unwrap_or(unbounded), self.id)
     }
 }
 
-/// A token that is at rest, and its place in the scheduler. In bytes, for 28 of them hold it all.
+/// An idle token. Byte arrays, so that it takes 28 bytes without padding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IdleToken {
     token: CompactToken,
@@ -69,9 +69,9 @@ pub(super) struct IdleToken {
     timer: PackedTimer,
 }
 
-/// Where the token is listed and whether it waits: [`Queue`] in the two highest bits, and in
-/// the others the time from the token's origin to its entry in the agenda, in milliseconds up
-/// to twelve days.
+/// Timer and queue of an idle token. Two bits: 0 for no queue, 1 for the server's, 2 for that of
+/// the `reauth` method. Thirty bits: milliseconds from the token's origin to its timer, up to
+/// twelve days.
 #[derive(Debug, Clone, Copy)]
 struct PackedTimer([u8; 4]);
 
@@ -106,7 +106,7 @@ impl PackedTimer {
 }
 
 impl IdleToken {
-    /// The entry in short, and what it has besides; `None` for one that does not fit.
+    /// Compacts a token; `None` if it does not fit.
     pub(super) fn new(active: &ActiveToken) -> Option<(Self, CompactExtra)> {
         if active.serial != 0 {
             return None;

@@ -1,8 +1,8 @@
-//! The state of every token: nearly all in a few bytes each, and those that something goes on
-//! with, or is wrong with, as a whole.
+//! Table of all tokens: most are idle and take a few bytes; those with an action in flight or with
+//! an error are active.
 //!
-//! Never decides anything. A token is opened to be stepped, and closed afterwards; what is
-//! known of it is the same before and after, however it is kept.
+//! Makes no decision. A token is activated to apply an event and compacted afterwards, which
+//! changes nothing in its state.
 
 use super::extra_table::ExtraTable;
 use super::spec_table::SpecTable;
@@ -11,48 +11,48 @@ use super::types::TokenSpec;
 use crate::lifecycle::{CompactExtra, Slot, Token, TokenSummary, Validity};
 use crate::time::Moment;
 
-/// Below this the room for whole entries is not given back.
+/// Below this capacity, memory for active tokens is not released.
 const MIN_CAPACITY: usize = 1_024;
 
 #[derive(Debug, Clone, Copy)]
 enum TokenRow {
-    /// Nobody has this number.
+    /// The id is free.
     Free,
-    /// At rest.
+    /// An idle token.
     Idle(IdleToken),
-    /// Where its entry stands.
+    /// Index of an active token.
     Active(u32),
 }
 
-/// All tokens, by number.
+/// All tokens, by id.
 #[derive(Debug, Default)]
 pub(super) struct TokenTable {
     rows: Vec<TokenRow>,
-    /// Of those that are at rest; of others it is outdated.
+    /// Rare fields of idle tokens; outdated for active ones.
     extras: ExtraTable,
     free: Vec<u32>,
-    /// In no order.
+    /// Active tokens, unordered.
     active: Vec<ActiveToken>,
     specs: SpecTable,
-    /// The newest of those that came without a value: others of the same time and spec are as
-    /// it was, and a million come at once.
+    /// The newest token that was added without a value. Others of the same moment and spec are
+    /// copies of it, and a million may come at once.
     newest: Option<(Moment, IdleToken)>,
 }
 
 impl TokenTable {
-    /// Makes room for so many more tokens at once.
+    /// Reserves memory for `more` tokens at once.
     pub(super) fn reserve(&mut self, more: usize) {
         self.rows.reserve_exact(more);
     }
 
-    /// Adds a token, which stays open.
+    /// Adds a token, which stays active.
     pub(super) fn add(&mut self, token: &Token, spec: TokenSpec) -> u32 {
         let (id, spec) = (self.number(), self.specs.acquire(spec));
         self.push_active(ActiveToken::new(id, token, spec));
         id
     }
 
-    /// Adds a token without a value, which is at rest.
+    /// Adds an idle token without a value.
     pub(super) fn add_missing(&mut self, now: Moment, spec: TokenSpec) -> u32 {
         let (id, spec) = (self.number(), self.specs.acquire(spec));
         let alike = self.newest.filter(|(came, idle)| *came == now && idle.spec() == spec);
@@ -69,11 +69,11 @@ impl TokenTable {
         id
     }
 
-    /// A number that nobody has.
+    /// A free id.
     fn number(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             if self.rows.len() == self.rows.capacity() {
-                // By an eighth, not by as much again: this is the largest thing there is.
+                // Grows by an eighth instead of doubling: this is the largest allocation.
                 self.rows.reserve_exact(self.rows.len() / 8 + 16);
             }
             self.rows.push(TokenRow::Free);
@@ -95,7 +95,8 @@ impl TokenTable {
         self.free.push(id);
     }
 
-    /// The token as a whole, to be changed, and its spec; it is to be [closed](Self::close).
+    /// The token with all fields, to be changed, and its spec. The caller must
+    /// [compact](Self::compact) it afterwards.
     pub(super) fn activate(&mut self, id: u32) -> Option<(&mut ActiveToken, &TokenSpec)> {
         let index = match self.row(id) {
             TokenRow::Free => return None,
@@ -110,7 +111,7 @@ impl TokenTable {
         Some((active, spec))
     }
 
-    /// Puts a token that is at rest back into its row.
+    /// Compacts a token if it is idle.
     pub(super) fn compact(&mut self, id: u32) {
         if let TokenRow::Active(index) = self.row(id)
             && let Some((idle, extra)) = IdleToken::new(&self.active[index as usize])
@@ -121,7 +122,7 @@ impl TokenTable {
         }
     }
 
-    /// What `what` makes of a token; `None` for one that is not there.
+    /// Applies `what` to a token; `None` if it does not exist.
     pub(super) fn inspect<R>(&self, id: u32, what: impl FnOnce(&ActiveToken) -> R) -> Option<R> {
         match self.row(id) {
             TokenRow::Free => None,
@@ -130,7 +131,7 @@ impl TokenTable {
         }
     }
 
-    /// Where the value in use is kept.
+    /// The slot of the current value.
     pub(super) fn active_slot(&self, id: u32) -> Option<Slot> {
         match self.row(id) {
             TokenRow::Free => None,
@@ -139,7 +140,7 @@ impl TokenTable {
         }
     }
 
-    /// Whether a token is there, and has no value.
+    /// Whether the token exists and has no value.
     pub(super) fn is_missing(&self, id: u32) -> bool {
         match self.row(id) {
             TokenRow::Free => false,
@@ -150,8 +151,7 @@ impl TokenTable {
         }
     }
 
-    /// What there is to be seen of a token in passing, and its spec: its row is all that is read
-    /// of one at rest.
+    /// Summary and spec of a token. For an idle token, only its row is read.
     pub(super) fn summary(&self, id: u32) -> Option<(TokenSummary, &TokenSpec)> {
         let (summary, spec) = match self.rows.get(id as usize)? {
             TokenRow::Free => return None,
@@ -172,7 +172,7 @@ impl TokenTable {
         }
     }
 
-    /// Gives an open token another spec.
+    /// Changes the spec of an active token.
     pub(super) fn set_spec(&mut self, id: u32, spec: TokenSpec) {
         if let TokenRow::Active(index) = self.row(id) {
             let number = self.specs.acquire(spec);
@@ -181,7 +181,7 @@ impl TokenTable {
         }
     }
 
-    /// Where in the agenda the token's entry is that counts.
+    /// When the token's timer fires.
     pub(super) fn scheduled(&self, id: u32) -> Option<Moment> {
         match self.row(id) {
             TokenRow::Free => None,
@@ -190,7 +190,7 @@ impl TokenTable {
         }
     }
 
-    /// The serial of the effect under way; 0 for none.
+    /// Serial number of the action in flight; 0 for none.
     pub(super) fn serial(&self, id: u32) -> u64 {
         match self.row(id) {
             TokenRow::Free | TokenRow::Idle(_) => 0,
@@ -198,13 +198,12 @@ impl TokenTable {
         }
     }
 
-    /// How many numbers there are, free ones included.
+    /// Number of ids, free ones included.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Those of the tokens that are not at rest of which `which` holds, with their specs. What
-    /// is being retried or written is among them, whatever else is not.
+    /// Active tokens that match. Tokens with a retry or a write pending are always active.
     pub(super) fn active_where(
         &self,
         which: impl Fn(&ActiveToken, &TokenSpec) -> bool,
@@ -217,7 +216,7 @@ impl TokenTable {
         ids
     }
 
-    /// Those of all tokens of which `which` holds. A look at each: for what is rare.
+    /// All tokens that match. Reads every token: for rare events only.
     pub(super) fn ids_where(&self, which: impl Fn(&Token, &TokenSpec) -> bool) -> Vec<u32> {
         let ids = (0..self.rows.len()).filter_map(|index| u32::try_from(index).ok());
         let matches = |id: &u32| {
@@ -229,7 +228,7 @@ impl TokenTable {
         ids.filter(matches).collect()
     }
 
-    /// Bytes that it takes up, unused ones included, without the specs.
+    /// Allocated bytes, without the specs.
     pub(super) fn footprint(&self) -> usize {
         self.rows.capacity() * size_of::<TokenRow>()
             + self.active.capacity() * size_of::<ActiveToken>()
@@ -248,7 +247,7 @@ impl TokenTable {
         index
     }
 
-    /// Takes an entry out; the last one takes its place.
+    /// Removes an active token; the last one takes its index.
     fn remove_active(&mut self, index: u32) -> ActiveToken {
         let active = self.active.swap_remove(index as usize);
         if let Some(moved) = self.active.get(index as usize) {
@@ -289,7 +288,7 @@ mod tests {
         TokenSpec { server: server(), policy: Arc::new(policy), reauth: None }
     }
 
-    /// A table of so many tokens at rest, with one spec.
+    /// A table of `count` idle tokens with one spec.
     fn table(count: u32) -> TokenTable {
         let mut table = TokenTable::default();
         let spec = spec(10);
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_is_as_it_was_when_it_is_opened() {
+    fn compacted_token_expands_to_the_same_state() {
         let hour = NOW + Duration::from_secs(3_600);
         let never = (Moment::NEVER, 0);
         for scheduled in [None, Some(NOW), Some(hour)] {
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_stays_whole() {
+    fn token_that_does_not_fit_stays_active() {
         let far = NOW + Duration::from_secs(86_400 * 13);
         let spoil: [fn(&mut ActiveToken, Moment); 4] = [
             |active, _| active.serial = 9,
@@ -349,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn others_stay_where_they_are_when_one_is_removed() {
+    fn removing_a_token_keeps_the_others() {
         let mut table = table(5);
         for id in 1..5 {
             table.activate(id).unwrap().0.serial = id.into();
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_kept_once_and_goes_with_its_last_token() {
+    fn spec_is_stored_once_and_dropped_with_its_last_token() {
         let mut table = table(2);
         let (first, other) = (Arc::clone(&table.spec(0).unwrap().policy), spec(20));
         assert_eq!(Arc::strong_count(&first), 2, "the table's, and this one");
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_a_crowd_needed_for_a_while_is_given_back() {
+    fn memory_of_many_active_tokens_is_released() {
         let mut table = table(20_000);
         for id in 0..20_000 {
             table.activate(id);

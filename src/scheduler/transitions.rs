@@ -1,8 +1,9 @@
-//! The scheduler at work: stepping tokens, and queueing them for what they need.
+//! Applies an event to one token, turns the result into outputs, and queues the token for what it
+//! needs next.
 
 use super::Scheduler;
 use super::reauth_limiter::ReauthRoute;
-use super::types::{Permit, SchedulerOutput, ServerNotice, Ticket, TokenId};
+use super::types::{Permit, SchedulerOutput, ServerId, ServerNotice, Ticket, TokenId};
 use crate::lifecycle::{
     Action, Context, Event, Notice, RandomFraction, Resource, max_retry_pause, transition,
 };
@@ -10,21 +11,7 @@ use crate::outcome::Connection;
 use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
-    pub(super) fn finish_action(
-        &mut self,
-        ticket: Ticket,
-        event: Event,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        if self.expects(ticket) {
-            self.apply_event(ticket.token, event, now, out);
-            self.requeue(ticket.token, now, out);
-        }
-        self.wake(now, out);
-    }
-
-    /// Steps one token, and passes on what comes of it.
+    /// Applies an event to a token and emits its notices and its action.
     pub(super) fn apply_event(
         &mut self,
         id: TokenId,
@@ -57,7 +44,7 @@ impl Scheduler {
         active.token = token;
         server.counts.remove(&earlier);
         server.counts.add(&token);
-        let is_refuted = server.spot_checks.judge(&earlier, &token, now);
+        let is_refuted = server.spot_checks.refutes(&earlier, &token, now);
         if !token.is_busy() {
             active.serial = 0;
         }
@@ -109,7 +96,7 @@ impl Scheduler {
             Permit::Server { server: server_id, .. } => {
                 server.gate.on_request_started(now);
                 let probe = server.gate.breaker.on_request(id.0, now);
-                // A probe that used a connection from before the outage would not find its end.
+                // A probe on a connection from before the outage would not notice its end.
                 if probe && let Action::Check { connection, .. } = &mut action {
                     *connection = Connection::Fresh;
                 }
@@ -129,13 +116,13 @@ impl Scheduler {
         out.push(SchedulerOutput::Action(ticket, action));
     }
 
-    /// After an event: the token waits where it has to, and the agenda knows of it.
+    /// Updates queues and timer of a token after an event.
     pub(super) fn requeue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
         self.leave_queue(id);
         self.enqueue(id, now, out);
     }
 
-    /// The token waits where it has to, or writes what it has to, and goes to rest.
+    /// Adds the token to the queue that it needs, or starts a pending write, and sets its timer.
     pub(super) fn enqueue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
         let Some((active, spec)) = self.table.activate(id.0) else { return };
         let breaker = &self.servers[spec.server.index()].gate.breaker;
@@ -183,8 +170,7 @@ impl Scheduler {
         }
     }
 
-    /// Makes sure that the token is looked at when it next wants to be; until then it rests, if
-    /// nothing goes on with it.
+    /// Sets the token's timer, and compacts the token if it is idle.
     pub(super) fn schedule_wake(&mut self, id: TokenId, now: Moment) {
         let Some((active, _)) = self.table.activate(id.0) else { return };
         let next = active.next_deadline().map(|next| next.max(now));
@@ -202,5 +188,18 @@ impl Scheduler {
 
     pub(super) fn random_fraction(&mut self) -> RandomFraction {
         RandomFraction::new(self.chance.f64())
+    }
+
+    /// Checks all restored tokens of a server again.
+    pub(super) fn recheck_all_restored(
+        &mut self,
+        server: ServerId,
+        now: Moment,
+        out: &mut Vec<SchedulerOutput>,
+    ) {
+        for id in self.table.ids_where(|token, spec| spec.server == server && token.is_restored()) {
+            self.apply_event(TokenId(id), Event::RecheckRestored, now, out);
+            self.enqueue(TokenId(id), now, out);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes into the scheduler and what comes out of it.
+//! Input and output types of the scheduler.
 
 use std::sync::Arc;
 
@@ -6,52 +6,52 @@ use crate::lifecycle::{Action, Method, Notice, Policy, State, Token};
 use crate::outcome::CallError;
 use crate::time::Moment;
 
-/// One token's number in the scheduler; given anew once the token is removed.
+/// Id of a token; reused after the token is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(pub(super) u32);
 
-/// One server's number in the scheduler.
+/// Id of a server; reused after the server is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub(super) u32);
 
 impl TokenId {
-    /// The number as a key for others to know the token by; see [`Scheduler::id_of`](super::Scheduler::id_of).
+    /// The id as a key for other modules; see [`Scheduler::id_of`](super::Scheduler::id_of).
     pub const fn key(self) -> u32 {
         self.0
     }
 
-    /// The number as an index: they are dense.
+    /// The id as an index; ids are dense.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// One way to new values, by its number in the scheduler.
+/// Id of a `reauth` method; reused after the method is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReauthId(pub(super) u32);
 
 impl ReauthId {
-    /// The number as an index: they are dense.
+    /// The id as an index; ids are dense.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 impl ServerId {
-    /// The number as an index: they are dense.
+    /// The id as an index; ids are dense.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What an effect takes up while it is under way, to be given back with its end.
+/// Identifies an action in flight and its permit. It is handed back with the completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
-    /// Whom the effect is for.
+    /// The token of the action.
     pub token: TokenId,
-    /// When it was due, if it is a check.
+    /// When the action was due, if it is a check.
     pub due: Moment,
-    /// Until when the token was known to live then.
+    /// The token's expiry when the action started.
     pub expiry: Option<Moment>,
     pub(super) serial: u64,
     pub(super) permit: Permit,
@@ -66,162 +66,112 @@ pub(super) enum Permit {
 
 #[cfg(test)]
 impl Ticket {
-    /// A ticket that no scheduler has handed out.
+    /// A ticket that no scheduler has issued.
     pub(crate) fn for_tests() -> Self {
         let due = Moment::default();
         Self { token: TokenId(0), due, expiry: None, serial: 1, permit: Permit::None }
     }
 }
 
-/// What the end of an effect says of the server in whose place it ran.
+/// What a finished action says about its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HealthSignal {
-    /// It answered, whatever it said.
+    /// The server responded.
     Available,
-    /// It did not answer, or without a conclusion.
+    /// The server did not respond, or not conclusively.
     Unavailable(CallError),
-    /// It was not asked at all.
+    /// No request was sent.
     Unknown,
 }
 
-/// What the scheduler must know of a token.
+/// The configuration of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSpec {
     /// Its server.
     pub server: ServerId,
-    /// Its rules.
+    /// Its policy.
     pub policy: Arc<Policy>,
-    /// Its way to a new value, if it has one.
+    /// Its `reauth` method, if it has one.
     pub reauth: Option<ReauthId>,
 }
 
-/// What the scheduler wants done, or told.
+/// What the scheduler wants done or reported.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchedulerOutput {
-    /// To be done; its end is to be handed back with the ticket.
+    /// An action to start. Its completion is handed back with the ticket.
     Action(Ticket, Action),
-    /// To be told of a token.
+    /// A notice about a token.
     TokenNotice(TokenId, Notice),
-    /// To be told of a server.
+    /// A notice about a server.
     ServerNotice(ServerId, ServerNotice),
-    /// To be told of a way to new values: it failed too often, and is left alone.
+    /// A `reauth` method failed too often and starts no attempt for a while.
     ReauthExhausted {
-        /// Which way.
+        /// The method.
         reauth: ReauthId,
-        /// How often it failed in this window.
+        /// Failures in this window.
         failures: u32,
         /// Time until the window ends.
         retry_in_ms: u64,
     },
 }
 
-/// Something to be told of a server.
+/// A notice about a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerNotice {
-    /// Which call extends lives here is known, or known anew.
+    /// The call that renews tokens on this server was found out, or changed.
     RenewalLearned(Method),
-    /// It is down; the checks of its tokens are held back.
+    /// The server is down; its tokens are probed with single requests.
     Unavailable {
-        /// How many tokens depend on it.
+        /// Number of its tokens.
         tokens: usize,
-        /// The failure that showed it.
+        /// The failure that opened the circuit breaker.
         fault: CallError,
     },
-    /// It answers again.
+    /// The server responds again.
     Recovered {
-        /// How many tokens depend on it.
+        /// Number of its tokens.
         tokens: usize,
     },
 }
 
-/// How many tokens are in which state.
+/// Number of tokens in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StateCounts {
-    /// The last answer said so, and the expiry is ahead.
-    pub alive: usize,
-    /// Known to live, but the last call came to no conclusion.
-    pub retrying: usize,
-    /// No answer yet, or none before the expiry.
-    pub unverified: usize,
-    /// Found expired.
-    pub expired: usize,
-    /// Found unknown to the server.
-    pub rejected: usize,
-    /// Without a value.
-    pub missing: usize,
-    /// Held back by a person.
-    pub paused: usize,
-}
+pub struct StateCounts([usize; State::ALL.len()]);
 
 impl StateCounts {
-    /// How many tokens are in `state`.
+    /// Number of tokens in `state`.
     pub const fn of(&self, state: State) -> usize {
-        match state {
-            State::Alive => self.alive,
-            State::Retrying => self.retrying,
-            State::Unverified => self.unverified,
-            State::Expired => self.expired,
-            State::Rejected => self.rejected,
-            State::Missing => self.missing,
-            State::Paused => self.paused,
-        }
+        self.0[state as usize]
     }
 
-    /// How many are asked about, as far as nothing holds them back: not the dead, missing and
-    /// paused ones.
+    /// Number of tokens that are being checked: all but dead, missing and paused ones.
     pub const fn asked(&self) -> usize {
-        self.alive + self.retrying + self.unverified
+        self.of(State::Alive) + self.of(State::Retrying) + self.of(State::Unverified)
     }
 
-    /// Whether the token is one of those [`asked`](Self::asked) about.
+    /// Whether the token is among those [`asked`](Self::asked) about.
     pub(super) fn asks(token: &Token) -> bool {
         matches!(token.state(), State::Alive | State::Retrying | State::Unverified)
     }
 
-    pub(super) const fn of_mut(&mut self, state: State) -> &mut usize {
-        match state {
-            State::Alive => &mut self.alive,
-            State::Retrying => &mut self.retrying,
-            State::Unverified => &mut self.unverified,
-            State::Expired => &mut self.expired,
-            State::Rejected => &mut self.rejected,
-            State::Missing => &mut self.missing,
-            State::Paused => &mut self.paused,
-        }
-    }
-}
-
-impl StateCounts {
-    /// All of them.
-    pub const fn total(&self) -> usize {
-        self.alive
-            + self.retrying
-            + self.unverified
-            + self.expired
-            + self.rejected
-            + self.missing
-            + self.paused
+    /// Number of all tokens.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
     }
 
     pub(super) fn add(&mut self, token: &Token) {
-        *self.of_mut(token.state()) += 1;
+        self.0[token.state() as usize] += 1;
     }
 
     pub(super) fn remove(&mut self, token: &Token) {
-        *self.of_mut(token.state()) -= 1;
+        self.0[token.state() as usize] -= 1;
     }
 }
 
 impl std::iter::Sum for StateCounts {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            alive: sum.alive + one.alive,
-            retrying: sum.retrying + one.retrying,
-            unverified: sum.unverified + one.unverified,
-            expired: sum.expired + one.expired,
-            rejected: sum.rejected + one.rejected,
-            missing: sum.missing + one.missing,
-            paused: sum.paused + one.paused,
+        all.fold(Self::default(), |sum, one| {
+            Self(std::array::from_fn(|state| sum.0[state] + one.0[state]))
         })
     }
 }

@@ -1,15 +1,13 @@
-//! Who waits for one server, by urgency.
+//! Wait queue of one server: tokens that are due, by urgency.
 //!
-//! Bounds that are still ahead come first, the earliest of them first, then tokens of which
-//! none is known, then expiries that have passed. But every fourth place goes to a token without
-//! a known expiry, while one waits, or else to one whose expiry has passed: where more is due all
-//! the time than a server takes, those would never be asked at all, and one of them may be
-//! about to die. By turns, so that those
-//! whose own calls fail do not keep the others from it; and every other of these places is for
-//! the few that something was wrong with: at a cold start a new value would otherwise be asked
-//! about after a million others, when its life may be over.
+//! Order: (1) future expiry, earliest first; (2) unknown expiry; (3) past expiry. To prevent
+//! starvation under overload, every fourth request is reserved for groups 2 and 3. Group 2 is
+//! served round-robin, so that tokens that keep failing do not starve the others. Half of its
+//! requests go to tokens that failed before: at a cold start, a new value would otherwise wait
+//! behind a million unchecked tokens until it has expired.
 //!
-//! A million tokens may wait at once: at a cold start without expiries, which are a bit each.
+//! A million tokens may wait at once. At a cold start they have no known expiry and take one bit
+//! each.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -18,16 +16,17 @@ use roaring::RoaringBitmap;
 
 use crate::time::Moment;
 
-/// A token that waits, by urgency: its expiry, or [`NEW`] or [`FAILED_BEFORE`] where none is known.
+/// Key of a waiting token: its expiry, or [`NEW`] or [`FAILED_BEFORE`] if none is known; and its
+/// id.
 pub(super) type WaitKey = (Moment, u32);
 
-/// Nothing was said of the token yet.
+/// The token was never checked.
 pub(super) const NEW: Moment = Moment::NEVER;
 
-/// The token was dead, missing or failing when it was last heard of. No clock gets there.
+/// The token was dead, missing or failing at its last check. No clock reaches this moment.
 pub(super) const FAILED_BEFORE: Moment = Moment::from_millis(u64::MAX - 1);
 
-/// One of so many places goes to a token without an expiry ahead, while both kinds wait.
+/// One of this many requests is reserved for tokens without a future expiry, while both kinds wait.
 const RESERVED_SHARE: u32 = 4;
 
 /// The tokens that wait for one server.
@@ -36,24 +35,25 @@ pub(super) struct WaitQueue {
     bounded: BTreeSet<PackedKey>,
     new: RoundRobin,
     failed_before: RoundRobin,
-    /// Of these two, the new ones had the last place.
+    /// Of `new` and `failed_before`, `new` was served last.
     was_new_served_last: bool,
-    /// Places since either had one, or an expiry that has passed.
+    /// Requests since the last reserved one.
     since_reserved: u32,
-    /// What this is once the place that was given last is used: it may turn out to be needless.
+    /// The next `since_reserved`, if the token that was popped last sends a request: it may not
+    /// have to.
     since_reserved_if_used: u32,
 }
 
-/// Tokens without a known expiry, by turns.
+/// Tokens without a known expiry, served in turn.
 #[derive(Debug, Default)]
 struct RoundRobin {
     ids: RoaringBitmap,
-    /// Those before this one have had their turn.
+    /// The first id that is served next.
     turn: u32,
 }
 
 impl RoundRobin {
-    /// All of them, from the one on whose turn it is.
+    /// All ids, starting with the one that is served next.
     fn in_order(&self) -> impl Iterator<Item = u32> {
         self.ids.range(self.turn..).chain(self.ids.range(..self.turn))
     }
@@ -65,7 +65,7 @@ impl RoundRobin {
         Some(id)
     }
 
-    /// Bytes that they take up.
+    /// Allocated bytes.
     fn footprint(&self) -> usize {
         let bits = self.ids.statistics();
         let bytes = bits.n_bytes_array_containers
@@ -75,8 +75,8 @@ impl RoundRobin {
     }
 }
 
-/// A [`WaitKey`] with an expiry in nine bytes, so ordered as it is. Bounds beyond 34 years of
-/// uptime are all the same.
+/// A [`WaitKey`] with a known expiry, packed into nine bytes with the same order. All expiries
+/// beyond 34 years of uptime are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PackedKey([u8; 5], [u8; 4]);
 
@@ -116,14 +116,14 @@ impl WaitQueue {
         self.bounded.is_empty() && self.new.ids.is_empty() && self.failed_before.ids.is_empty()
     }
 
-    /// About how many bytes it takes up.
+    /// Allocated bytes, approximately.
     pub(super) fn footprint(&self) -> usize {
-        /// A place in a node that is two thirds full, as most are.
+        /// A key in a tree node that is two thirds full, as most are.
         const EACH: usize = size_of::<PackedKey>() * 3 / 2 + 2;
         self.bounded.len() * EACH + self.new.footprint() + self.failed_before.footprint()
     }
 
-    /// Takes out who has the next place.
+    /// Removes and returns the token that is served next.
     pub(super) fn pop(&mut self, now: Moment) -> Option<u32> {
         let owed = self.since_reserved + 1 >= RESERVED_SHARE;
         let (urgent, past) = (self.urgent(now).next(), self.past(now).next());
@@ -142,7 +142,7 @@ impl WaitQueue {
         Some(self.pop_with_expiry(urgent.or(past)?))
     }
 
-    /// The place that was given last is used.
+    /// The token that was popped last has sent a request.
     pub(super) fn commit_pop(&mut self) {
         self.since_reserved = self.since_reserved_if_used;
     }
@@ -160,20 +160,20 @@ impl WaitQueue {
         failed_before.or(new).or_else(|| self.failed_before.pop())
     }
 
-    /// Those whose expiry is ahead, the earliest first.
+    /// Tokens with a future expiry, earliest first.
     pub(super) fn urgent(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
         let now = PackedKey::new((now, u32::MAX));
         self.bounded.range((Excluded(now), Unbounded)).map(|place| place.key())
     }
 
-    /// All of them, the most urgent first.
+    /// All tokens, most urgent first.
     pub(super) fn by_urgency(&self, now: Moment) -> impl Iterator<Item = WaitKey> {
         let failed_before = self.failed_before.in_order().map(|id| (FAILED_BEFORE, id));
         let new = self.new.in_order().map(|id| (NEW, id));
         self.urgent(now).chain(failed_before).chain(new).chain(self.past(now))
     }
 
-    /// Draws one of the tokens without a known expiry.
+    /// A random token without a known expiry.
     pub(super) fn draw(&self, chance: &mut fastrand::Rng) -> Option<WaitKey> {
         let (new, failed_before) = (self.new.ids.len(), self.failed_before.ids.len());
         let at = chance.u64(0..(new + failed_before).max(1));
@@ -198,14 +198,14 @@ mod tests {
 
     const NOW: Moment = Moment::from_millis(1_000);
 
-    /// Gives the next place, and uses it.
+    /// Pops a token and lets it send a request.
     fn pop(queue: &mut WaitQueue) -> Option<u32> {
         let id = queue.pop(NOW)?;
         queue.commit_pop();
         Some(id)
     }
 
-    /// The next so many that have a place, of a line in which everyone waits again at once.
+    /// The next tokens served, in a queue that each of them enters again at once.
     fn served(queue: &mut WaitQueue, since_reserved: usize) -> Vec<u32> {
         let mut served = Vec::new();
         for _ in 0..since_reserved {
@@ -216,7 +216,7 @@ mod tests {
         served
     }
 
-    /// A token with an expiry ahead.
+    /// A token with a future expiry.
     fn ahead(id: u32) -> WaitKey {
         (Moment::from_millis(u64::from(id) * 1_000), id)
     }
@@ -229,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn where_too_many_bounds_are_ahead_every_fourth_place_goes_to_a_token_without_one() {
+    fn every_fourth_request_is_reserved_for_tokens_without_an_expiry() {
         let served = served(&mut queue(50, 1_000), 8);
         assert_eq!(served, [100, 100, 100, 0, 100, 100, 100, 1]);
     }
 
     #[test]
-    fn tokens_without_a_bound_take_turns_however_often_one_comes_back() {
+    fn tokens_without_an_expiry_are_served_round_robin() {
         let served = served(&mut queue(3, 1_000), 4 * 7);
         let unbounded: Vec<_> = served.into_iter().filter(|id| *id < 100).collect();
         assert_eq!(unbounded, [0, 1, 2, 0, 1, 2, 0]);
     }
 
     #[test]
-    fn of_a_crowd_of_new_ones_every_other_gives_way_to_one_that_was_in_trouble() {
+    fn new_tokens_alternate_with_tokens_that_failed_before() {
         let mut queue = queue(50, 0);
         (60..62).for_each(|id| queue.add((FAILED_BEFORE, id)));
         let order: Vec<_> = (0..6).filter_map(|_| pop(&mut queue)).collect();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_without_a_bound_share_every_fourth_place() {
+    fn both_groups_without_an_expiry_share_the_reserved_requests() {
         let mut queue = queue(50, 1_000);
         queue.add((FAILED_BEFORE, 60));
         let order: Vec<_> = (0..12).filter_map(|_| pop(&mut queue)).collect();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_when_only_bounds_were_ahead_for_long_goes_first() {
+    fn token_without_an_expiry_goes_first_if_the_reserved_request_is_overdue() {
         let mut queue = queue(0, 1_000);
         served(&mut queue, 100);
         queue.add((NEW, 7));
@@ -267,19 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_used_does_not_count() {
+    fn request_that_is_not_sent_does_not_count() {
         let mut queue = queue(1, 1_000);
         (0..10).for_each(|_| assert!(queue.pop(NOW).is_some_and(|id| id >= 100)));
         assert_eq!(served(&mut queue, 4)[3], 0);
     }
 
     #[test]
-    fn where_nobody_waits_without_a_bound_none_of_the_places_is_lost() {
+    fn reserved_requests_are_not_lost_if_no_token_needs_them() {
         assert_eq!(served(&mut queue(0, 3), 8), [100; 8]);
     }
 
     #[test]
-    fn where_only_bounds_wait_every_fourth_place_goes_to_one_that_has_passed() {
+    fn every_fourth_request_goes_to_a_past_expiry_if_none_is_unknown() {
         let mut queue = queue(0, 1_000);
         (98..100).for_each(|id| queue.add((Moment::from_millis(10), id)));
         let order: Vec<_> = (0..9).filter_map(|_| pop(&mut queue)).collect();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_that_has_passed_comes_after_all_others() {
+    fn past_expiry_comes_last() {
         let mut queue = queue(2, 2);
         queue.add((Moment::from_millis(10), 99));
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue)).collect();
@@ -297,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_in_the_order_of_bounds(
+        fn packed_keys_have_the_order_of_expiries(
             one in (0_u64..1 << 40, any::<u32>()), other in (0_u64..1 << 40, any::<u32>()),
         ) {
             let [one, other] =
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_too_far_to_be_told_from_others_can_be_taken_out_again() {
+    fn expiry_beyond_the_packed_range_can_be_removed() {
         let (mut queue, far) = (WaitQueue::default(), Moment::from_millis(u64::MAX - 2));
         queue.add((far, 7));
         assert_eq!(queue.urgent(NOW).count(), 1);

@@ -104,6 +104,8 @@ pub enum WarningKind {
     ClientCertificate,
     /// A token is revoked at each stop, and nothing gets it a new value.
     RevokedForGood,
+    /// Readers whom the user namespace of the process does not map.
+    UnmappedReaders,
     /// A value that looks like a secret, where the name of something belongs.
     LooksSecret,
     /// A path that depends on the directory in which the daemon is started.

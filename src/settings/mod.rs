@@ -21,6 +21,8 @@ mod lone;
 mod marks;
 mod model;
 mod print;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod quiet;
 mod raw;
 mod report;
@@ -128,9 +130,19 @@ fn load_without(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Faults> {
+    let mut report = Report::default();
+    let sources = Sources::read(path, skipped, &mut report);
+    load_sources(sources, environment, report)
+}
+
+/// `report`: what is wrong with the sources themselves.
+fn load_sources(
+    mut sources: Sources,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    mut report: Report,
+) -> Result<Loaded, Faults> {
     let environment = Environment::gather(environment);
-    let (mut report, mut marks) = (Report::default(), Marks::default());
-    let mut sources = Sources::read(path, skipped, &mut report);
+    let mut marks = Marks::default();
     let mut layers = strict::check(&sources, &mut marks, &mut report);
     let overrides = environment.check(&layers, &mut sources, &mut marks, &mut report);
     layers.push(overrides);

@@ -100,13 +100,13 @@ pub struct Server {
     pub proxy_credentials: Option<KeySource>,
 }
 
-/// A certificate for TLS client authentication, in PEM files.
+/// A certificate for TLS client authentication, in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The certificate, and the intermediate ones behind it.
-    pub cert_file: PathBuf,
-    /// Its private key, not encrypted. May be the same file.
-    pub key_file: PathBuf,
+    pub cert: KeySource,
+    /// Its private key, not encrypted. May be the same file or credential.
+    pub key: KeySource,
 }
 
 impl fmt::Debug for Server {

@@ -53,12 +53,17 @@ pub fn print(settings: &Settings) -> String {
 }
 
 fn raw_server(server: &Server) -> RawServer {
-    let certificate = server.client_certificate.as_ref();
-    let (proxy_credentials_file, proxy_credential) = match &server.proxy_credentials {
+    let source = |source: Option<&KeySource>| match source {
         None => (None, None),
         Some(KeySource::File(file)) => (Some(text(file)), None),
         Some(KeySource::Credential(name)) => (None, Some(name.clone())),
     };
+    let certificate = server.client_certificate.as_ref();
+    let (client_cert_file, client_cert_credential) =
+        source(certificate.map(|certificate| &certificate.cert));
+    let (client_key_file, client_key_credential) =
+        source(certificate.map(|certificate| &certificate.key));
+    let (proxy_credentials_file, proxy_credential) = source(server.proxy_credentials.as_ref());
     RawServer {
         url: Some(server.url.to_string()),
         allow_http: is_plain_http(&server.url).then_some(true),
@@ -68,8 +73,10 @@ fn raw_server(server: &Server) -> RawServer {
         max_in_flight: Some(server.max_in_flight.get()),
         rate_limit: Some(server.rate_limit.get()),
         ca_file: server.ca_file.as_deref().map(text),
-        client_cert_file: certificate.map(|certificate| text(&certificate.cert_file)),
-        client_key_file: certificate.map(|certificate| text(&certificate.key_file)),
+        client_cert_file,
+        client_cert_credential,
+        client_key_file,
+        client_key_credential,
         proxy: server.proxy.as_ref().map(ToString::to_string),
         proxy_credentials_file,
         proxy_credential,

@@ -3,16 +3,15 @@
 //! Owns the texts and turns a position in one into a [`Place`]. It never looks into a text.
 
 use std::cell::OnceCell;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::excerpt::Excerpt;
 use super::fault::Place;
 use super::report::Report;
+use crate::file::open;
 
 /// The largest file that is read: some forty times the 10,000 tokens that a folder is
 /// meant for, and a device or a wrong file named by mistake does not fill the memory.
@@ -89,8 +88,23 @@ impl Sources {
         sources
     }
 
+    /// What [`read`](Self::read) would find in files with these contents.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn of_contents(
+        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+        report: &mut Report,
+    ) -> Self {
+        let mut sources = Self::default();
+        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), report));
+        sources
+    }
+
     fn read_file(&mut self, path: PathBuf, report: &mut Report) {
         let result = read_text(&path);
+        self.take(path, result, report);
+    }
+
+    fn take(&mut self, path: PathBuf, result: Result<String, Unreadable>, report: &mut Report) {
         let spot = self.add(Origin::File(path), String::new());
         let text = &mut self.list[spot.source].text;
         match result {
@@ -202,10 +216,8 @@ enum Unreadable {
 
 fn read_text(path: &Path) -> Result<String, Unreadable> {
     let mut bytes = Vec::new();
-    // Not waiting for a pipe's other end: a reload that hangs would be the last one.
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        File::options().read(true).custom_flags(nonblocking).open(path).map_err(Unreadable::Io)?;
+    // A reload that waits for a FIFO's writer would be the last one.
+    let file = open(path).map_err(Unreadable::Io)?;
     if file.metadata().map_err(Unreadable::Io)?.file_type().is_fifo() {
         return Err(Unreadable::NotRegular);
     }
@@ -213,6 +225,10 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(Unreadable::TooLarge);
     }
+    decode(bytes)
+}
+
+fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();

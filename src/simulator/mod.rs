@@ -5,10 +5,9 @@
 
 mod behaviour;
 mod envelope;
-pub mod raw;
+mod fault;
 mod serve;
 mod shared;
-mod trouble;
 mod world;
 
 use std::io;
@@ -20,9 +19,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use self::behaviour::{Behaviour, Endpoint, ErrorStyle, RenewsBy, Reports};
+pub use self::fault::{Fault, Interceptor};
 pub use self::shared::Recorded;
 use self::shared::Shared;
-pub use self::trouble::{Plan, RetryAfter, Trouble};
 
 /// Below what Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`).
 const LASTING_PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -120,14 +119,14 @@ impl Simulator {
         self.shared.with_world(|world, _| world.behaviour = behaviour);
     }
 
-    /// Lets something go wrong. Plans count in the order in which they were made.
-    pub fn plan_fault(&self, plan: Plan) {
-        self.shared.with_world(|world, _| world.plans.push(plan));
+    /// Adds an interceptor. For each call, the first that returns a fault decides.
+    pub fn intercept(&self, interceptor: Interceptor) {
+        self.shared.with_world(|world, _| world.interceptors.push(interceptor));
     }
 
-    /// Calls off all that was to go wrong.
-    pub fn clear_faults(&self) {
-        self.shared.with_world(|world, _| world.plans.clear());
+    /// Removes all interceptors.
+    pub fn clear_interceptors(&self) {
+        self.shared.with_world(|world, _| world.interceptors.clear());
     }
 
     /// All requests so far, in the order in which they were answered.

@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 
 use super::behaviour::{Behaviour, Endpoint};
 use super::envelope;
+use super::fault::Fault;
 use super::shared::Shared;
-use super::trouble::Trouble;
-use super::world::Call;
+use super::world::{Call, Complaint};
 
 /// The pause after a failed accept (no free file descriptors, mostly): long enough not to
 /// spin, short enough not to be noticed.
@@ -72,62 +72,31 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answered {
         parameters: &parameters,
         server_time: shared.server_time(),
     };
-    let trouble = shared.trouble(&call);
+    let fault = shared.fault(&call);
     tokio::time::sleep(behaviour.latency / 2).await;
-    let answer = match trouble {
-        None => Ok(obey(&call, &shared, &behaviour, arrived)),
-        Some(trouble) => misbehave(trouble, &call, &shared, &behaviour, arrived).await,
+    let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+    let enveloped = |answer| {
+        let took = shared.now().saturating_sub(arrived);
+        envelope::enveloped(answer, behaviour.errors, shared.server_time(), took)
+    };
+    let obey = || enveloped(shared.with_world(|world, now| world.answer(&call, now)));
+    let answer = match fault {
+        None => Ok(obey()),
+        Some(Fault::Error { status, detail }) => Ok(enveloped(Err(Complaint { status, detail }))),
+        Some(Fault::Response(response)) => Ok(response),
+        Some(Fault::Silence) => {
+            shared.record(&call, arrived, None);
+            std::future::pending().await
+        }
+        Some(Fault::Reset) => Err(reset()),
+        Some(Fault::AnswerLost) => {
+            obey();
+            Err(reset())
+        }
     };
     shared.record(&call, arrived, answer.as_ref().ok().map(|answer| answer.status().as_u16()));
     tokio::time::sleep(behaviour.latency / 2).await;
     answer
-}
-
-/// The answer of a server that is well.
-fn obey(
-    call: &Call<'_>,
-    shared: &Shared,
-    behaviour: &Behaviour,
-    arrived: Duration,
-) -> Response<Body> {
-    let answer = shared.with_world(|world, now| world.answer(call, now));
-    let took = shared.now().saturating_sub(arrived);
-    envelope::enveloped(answer, behaviour.errors, shared.server_time(), took)
-}
-
-async fn misbehave(
-    trouble: Trouble,
-    call: &Call<'_>,
-    shared: &Shared,
-    behaviour: &Behaviour,
-    arrived: Duration,
-) -> Answered {
-    let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
-    match trouble {
-        Trouble::Error { status, detail } => {
-            let complaint = super::world::Complaint { status, detail };
-            let took = shared.now().saturating_sub(arrived);
-            let server_time = shared.server_time();
-            Ok(envelope::enveloped(Err(complaint), behaviour.errors, server_time, took))
-        }
-        Trouble::Quiet { status, retry_after } => {
-            Ok(envelope::quiet(status, retry_after, shared.server_time()))
-        }
-        Trouble::Html { status } => Ok(envelope::html(status)),
-        Trouble::Body { status, body } => Ok(envelope::with_body(status, "application/json", body)),
-        Trouble::Redirect { to } => Ok(envelope::redirect(&to)),
-        Trouble::EndlessBody => Ok(envelope::endless()),
-        Trouble::ResetAfterHeaders => Ok(envelope::broken_off()),
-        Trouble::Silence => {
-            shared.record(call, arrived, None);
-            std::future::pending().await
-        }
-        Trouble::Reset => Err(reset()),
-        Trouble::AnswerLost => {
-            obey(call, shared, behaviour, arrived);
-            Err(reset())
-        }
-    }
 }
 
 fn endpoint(uri: &Uri, behaviour: &Behaviour) -> Option<Endpoint> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::behaviour::{Behaviour, Endpoint};
-use super::trouble::{self, Trouble};
+use super::fault::Fault;
 use super::world::{Call, World};
 use crate::secret::TokenValue;
 
@@ -60,9 +60,11 @@ impl Shared {
         self.world().behaviour.clone()
     }
 
-    /// What goes wrong for `call`, if anything is planned to.
-    pub(super) fn trouble(&self, call: &Call<'_>) -> Option<Trouble> {
-        trouble::take(&mut self.world().plans, call.endpoint, call.value())
+    /// What goes wrong for `call`, if anything does.
+    pub(super) fn fault(&self, call: &Call<'_>) -> Option<Fault> {
+        let mut world = self.world();
+        let mut interceptors = world.interceptors.iter_mut();
+        interceptors.find_map(|fault| fault(call.endpoint, call.value(), call.server_time))
     }
 
     pub(super) fn with_world<T>(&self, act: impl FnOnce(&mut World, Duration) -> T) -> T {

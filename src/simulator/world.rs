@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, Endpoint, RenewsBy, Reports};
-use super::trouble::Plan;
+use super::fault::Interceptor;
 
 /// A call, as far as the rules care.
 pub(super) struct Call<'a> {
@@ -41,7 +41,7 @@ pub(super) struct Complaint {
 /// The server's state.
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
-    pub(super) plans: Vec<Plan>,
+    pub(super) interceptors: Vec<Interceptor>,
     /// Tokens given out so far, by login or rotation: numbers their values.
     given_out: u32,
     tokens: HashMap<String, Token>,
@@ -58,7 +58,7 @@ struct Token {
 impl World {
     /// A server without tokens.
     pub(super) fn new(behaviour: Behaviour) -> Self {
-        Self { behaviour, plans: Vec::new(), given_out: 0, tokens: HashMap::new() }
+        Self { behaviour, interceptors: Vec::new(), given_out: 0, tokens: HashMap::new() }
     }
 
     /// The outcome of `call` at `now`: the `Result`, or the `Errors`.

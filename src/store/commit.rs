@@ -1,60 +1,60 @@
-//! What is written in one commit, and what of a damaged database is carried over.
+//! Commits: what one transaction writes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Error, params};
 
 use super::database::{Database, LifeLog};
 use super::model::{ClockReading, Counter, CounterKey, StoredValue, WriteContext};
-use super::reader::{
-    KIND_REAUTH, KIND_TOKEN, SELECT_COUNTERS, SELECT_VALUES, counter_in, header_mac,
-    renewal_method_mac, scan, value_in, value_mac,
-};
+use super::rows::{KIND_REAUTH, KIND_TOKEN, header_mac, renewal_method_mac, value_mac};
 use crate::secret::TokenValue;
-use crate::time::Moment;
 
-/// What is known of lives, packed: one entry after the other.
+/// Encoded lives, one entry after the other.
 #[derive(Debug, Default)]
 pub(super) struct LifeBuffer {
-    /// Each is a row.
+    /// Each element becomes a row.
     pub(super) packed: Vec<Vec<u8>>,
     pub(super) marks: Vec<CompactionMark>,
 }
 
-/// About how many bytes a row of lives has at the most: what is copied at once, and what a
-/// start unpacks at once.
+/// Pause between two attempts to write to a failing disk. A new token value is written at once
+/// regardless.
+pub(super) const RETRY: Duration = Duration::from_secs(20);
+
+/// Maximum size of a row of lives in bytes, approximately: what is copied and decoded at once.
 const ROW: usize = 64 << 10;
 
-/// The longest that an entry can be; a name has 255 bytes at the most.
+/// Maximum size of an entry; a name has at most 255 bytes.
 const ENTRY: usize = 512;
 
-/// Where a round of writing everything anew stands.
+/// Start or end of a compaction pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompactionMark {
-    /// What is in this commit and later ones is part of it.
+    /// This commit and later ones belong to the pass.
     Begin,
-    /// All is written: what came before it can go.
+    /// The pass is complete: rows from before it can be deleted.
     End,
 }
 
-/// Rows that one commit takes away at the most, 16 MB: more would hold up a value that waits. No
+/// Maximum number of rows that one commit deletes, 16 MB: more would delay a waiting value. No
 /// commit adds half as many.
 const MAX_DELETED_ROWS: i64 = 256;
 
-/// What is to be written next. The last word on each name counts.
+/// What is written next. The last write for a name replaces earlier ones.
 #[derive(Default)]
 pub(super) struct WriteBatch {
     pub(super) lives: LifeBuffer,
-    /// `None`: the value that was kept is deleted.
+    /// `None`: delete the value.
     pub(super) values: BTreeMap<Box<str>, Option<StoredValue>>,
-    /// Tokens that were removed: until when their value is kept, on the wall clock. `None`: the
-    /// token is configured again.
+    /// Removed tokens, and until when their values are kept (wall clock). `None`: the token is
+    /// configured again.
     pub(super) removed: BTreeMap<Box<str>, Option<i64>>,
     pub(super) counts: BTreeMap<CounterKey, Counter>,
-    /// For each server its address, and whether the renewing call extends lives there. `None`: the
-    /// server is not configured any more.
+    /// For each server its URL, and whether the renewing call renews. `None`: the server is no
+    /// longer configured.
     pub(super) renewal_methods: BTreeMap<Box<str>, Option<(String, bool)>>,
-    /// A value that was kept is deleted or replaced.
+    /// A stored value is deleted or replaced.
     pub(super) erases: bool,
 }
 
@@ -63,7 +63,7 @@ impl LifeBuffer {
         self.packed.is_empty() && self.marks.is_empty()
     }
 
-    /// Where the next entry goes.
+    /// The row that the next entry is appended to.
     pub(super) fn open_row(&mut self) -> &mut Vec<u8> {
         let has_room = |row: &Vec<u8>| row.len() + ENTRY <= ROW;
         if !self.packed.last().is_some_and(has_room) {
@@ -73,14 +73,14 @@ impl LifeBuffer {
         &mut self.packed[last]
     }
 
-    /// About how many bytes it takes up.
+    /// Size in bytes, approximately.
     pub(super) fn size(&self) -> usize {
         self.packed.len() * ROW
     }
 }
 
 impl WriteBatch {
-    /// Deletes the value that is kept for a token.
+    /// Deletes the stored value of a token.
     pub(super) fn delete_value(&mut self, name: &str) {
         self.values.insert(name.into(), None);
         self.removed.insert(name.into(), None);
@@ -95,7 +95,7 @@ impl WriteBatch {
             && self.renewal_methods.is_empty()
     }
 
-    /// Puts what was not written back behind what has come since.
+    /// Returns unwritten changes to the batch. Newer changes have priority.
     pub(super) fn put_back(&mut self, unwritten: Self) {
         let LifeBuffer { mut packed, mut marks } = unwritten.lives;
         packed.append(&mut self.lives.packed);
@@ -118,7 +118,7 @@ impl WriteBatch {
 }
 
 impl Database {
-    /// Writes `batch` whole, or not at all. When this returns, it outlives a power failure.
+    /// Writes `batch` in one transaction. After it returns, the changes survive a power failure.
     pub(super) fn commit(&mut self, batch: &WriteBatch, at: ClockReading) -> Result<(), Error> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let written =
@@ -128,22 +128,22 @@ impl Database {
             Ok(life_log)
         });
         if written.is_err() && !self.connection.is_autocommit() {
-            // The error is what counts; where even this fails, the next BEGIN tells.
+            // The first error is reported; if the rollback fails too, the next BEGIN reports it.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         self.life_log = written?;
         Ok(())
     }
 
-    /// Adds the lives of one commit, in rows of a size that nobody minds, and takes away some of those that are not needed any more.
-    /// The oldest go first, so that none comes to light again that a later one has replaced.
+    /// Appends the lives of one commit in rows of limited size, and deletes some obsolete rows. The
+    /// oldest are deleted first, so that no older entry for a token reappears.
     fn append_lives(&self, lives: &LifeBuffer, at: ClockReading) -> Result<LifeLog, Error> {
         let mut life_log = self.life_log;
         let prepare = |sql| self.connection.prepare_cached(sql);
         if life_log.delete_below.is_some() {
             let sql = "DELETE FROM lives WHERE number IN \
                        (SELECT number FROM lives WHERE number < ? ORDER BY number LIMIT ?)";
-            // No secret is among them, and overwriting megabytes would delay a value that waits.
+            // These rows contain no secret, and overwriting megabytes would delay a waiting value.
             self.connection.execute_batch("PRAGMA secure_delete = FAST")?;
             let cleared = prepare(sql)?.execute(params![life_log.delete_below, MAX_DELETED_ROWS]);
             self.connection.execute_batch("PRAGMA secure_delete = ON")?;
@@ -219,32 +219,5 @@ impl Database {
             ])?;
         }
         Ok(())
-    }
-
-    /// What can still be read of what cannot be asked for again.
-    pub(super) fn salvage(&self) -> WriteBatch {
-        let mut saved = WriteBatch::default();
-        // Each scan ends where the damage begins; what came before it is kept.
-        let _ = scan(self, SELECT_VALUES, |database, row| {
-            if let Some(stored) = value_in(database, row)? {
-                let name: Box<str> = row.get_ref(0)?.as_str()?.into();
-                if let Some(until) = row.get(4)? {
-                    saved.removed.insert(name.clone(), Some(until));
-                }
-                saved.values.insert(name, Some(stored));
-            }
-            Ok(())
-        });
-        let _ = scan(self, SELECT_COUNTERS, |_, row| {
-            let (counted, count) = counter_in(row)?;
-            saved.counts.insert(counted, count);
-            Ok(())
-        });
-        saved
-    }
-
-    pub(super) fn restore(&mut self, saved: &WriteBatch) -> Result<(), Error> {
-        let now = Moment::from_millis(0);
-        self.commit(saved, ClockReading { now, wall_ms: self.written_ms })
     }
 }

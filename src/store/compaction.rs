@@ -1,64 +1,65 @@
-//! When what is known of lives is written anew, so that what was written before can go.
+//! Compaction of the append-only log of lives: when live entries are written again, so that older
+//! rows can be deleted.
 //!
-//! Every check adds an entry, and none is ever changed. Once there are too many for the number
-//! of tokens, a round begins: with every entry that a check adds, those of a few other tokens
-//! are written again. When all have been, everything from before the round can go. So no page
-//! is written at random, nothing is held for it in memory, and the work is where the checks
-//! are. Pure: it counts, and never writes.
+//! Every check appends an entry, and no entry is ever changed. Once there are too many for the
+//! number of tokens, a pass starts: with every entry of a check, the entries of a few other tokens
+//! are written again. After all tokens, everything from before the pass can be deleted. So writes
+//! are sequential, no memory is needed, and the work is proportional to the checks. Pure: it only
+//! counts.
 
-/// Entries for each token that a round is begun at: it writes one for each, so that half of
-/// what is written is written anew.
+/// Entries per token at which a pass starts. A pass writes one entry per token, so half of all
+/// writes are rewrites.
 const ENTRIES_PER_TOKEN: u64 = 2;
 
-/// Fewer entries are left alone: a few pages.
+/// Fewer entries are not compacted: they take a few pages.
 const FEW_ENTRIES: u64 = 1_000;
 
-/// With so many tokens at the most, all are written anew at a start: a fifth of a megabyte.
+/// Up to this many tokens, all are rewritten at startup: a fifth of a megabyte.
 const FEW_TOKENS: u64 = 5_000;
 
-/// Tokens that are looked at in a round with each check: it is over before a quarter as many
-/// entries have come on top, and a check never waits for more than microseconds.
+/// Tokens that are rewritten with each check. A pass ends before the entries have grown by a
+/// quarter, and a check waits only for microseconds.
 const STEPS: u32 = 4;
 
-/// Counts the entries.
+/// Counts entries and passes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Compaction {
     entries: u64,
-    /// The entries from before the round that is under way.
+    /// The entries from before the current pass.
     entries_before_pass: Option<u64>,
-    /// Something has been lost: only a round makes it whole.
+    /// Entries were lost: only a complete pass restores them.
     is_incomplete: bool,
 }
 
-/// What is to be done with an entry that was added.
+/// What to do after an entry was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompactionStep {
     /// Nothing.
     None,
-    /// A round begins with it.
+    /// A pass starts.
     Begin,
-    /// The round under way goes on.
+    /// The current pass continues.
     Continue,
 }
 
 impl Compaction {
-    /// With so many entries from earlier runs.
+    /// Starts with the entries of earlier runs.
     pub(super) const fn new(entries: u64) -> Self {
         Self { entries, entries_before_pass: None, is_incomplete: false }
     }
 
-    /// An entry was added.
+    /// An entry was appended.
     pub(super) fn add(&mut self) {
         self.entries += 1;
     }
 
-    /// What has gathered was lost, or what was written before.
+    /// Queued or written entries were lost.
     pub(super) fn lose(&mut self) {
         self.is_incomplete = true;
         self.entries_before_pass = None;
     }
 
-    /// What to do now that something was written, with so many tokens in all.
+    /// The next step after a write, with `tokens` tokens in all.
     pub(super) fn step(&mut self, tokens: u64) -> CompactionStep {
         if self.entries_before_pass.is_some() {
             CompactionStep::Continue
@@ -71,8 +72,8 @@ impl Compaction {
         }
     }
 
-    /// Whether all of so many tokens are to be written anew at a start, at once: a daemon that is
-    /// restarted more often than a round takes would never finish one.
+    /// Whether all tokens are rewritten at startup. A daemon that restarts more often than a pass
+    /// takes would never finish one.
     pub(super) fn starts_at_open(&mut self, tokens: u64) -> bool {
         let begins =
             tokens <= FEW_TOKENS && self.entries > tokens && self.entries_before_pass.is_none();
@@ -82,14 +83,14 @@ impl Compaction {
         begins
     }
 
-    /// All tokens have been written anew. Whether a round was under way.
+    /// Ends the current pass. Returns whether there was one.
     pub(super) fn end(&mut self) -> bool {
         let entries_before_pass = self.entries_before_pass.take();
         self.entries -= entries_before_pass.unwrap_or(0);
         entries_before_pass.is_some()
     }
 
-    /// How many tokens are looked at with each check.
+    /// How many tokens are rewritten with each check.
     pub(super) const fn steps() -> u32 {
         STEPS
     }
@@ -99,8 +100,8 @@ impl Compaction {
 mod tests {
     use super::*;
 
-    /// Adds the entries of so many checks; in a round those of its steps too, and ends it when
-    /// all are through. The most entries that there were, and how many were written in all.
+    /// Runs `checks` checks and all passes. Returns the maximum number of entries, and the number
+    /// of writes.
     fn run(tokens: u64, checks: u64) -> (u64, u64) {
         let mut compaction = Compaction::new(0);
         let (mut most, mut written, mut cursor) = (0, 0, 0);
@@ -127,26 +128,26 @@ mod tests {
     }
 
     #[test]
-    fn the_entries_stay_within_three_and_a_third_for_each_token() {
+    fn entries_stay_within_three_and_a_third_per_token() {
         let (most, _) = run(100_000, 2_000_000);
         assert!(most < 100_000 * 10 / 3, "{most}");
     }
 
     #[test]
-    fn what_is_written_anew_is_about_as_much_as_what_the_checks_bring() {
+    fn compaction_writes_about_as_much_as_the_checks() {
         let (_, written) = run(100_000, 2_000_000);
         assert!((3_500_000..4_200_000).contains(&written), "{written}");
     }
 
     #[test]
-    fn few_tokens_are_written_anew_at_a_start_if_there_are_outdated_entries() {
+    fn few_tokens_are_compacted_at_startup_if_entries_are_obsolete() {
         for (entries, tokens, begins) in [(3, 3, false), (4, 3, true), (9_000, 5_001, false)] {
             assert_eq!(Compaction::new(entries).starts_at_open(tokens), begins);
         }
     }
 
     #[test]
-    fn few_entries_are_left_alone() {
+    fn few_entries_are_not_compacted() {
         let mut compaction = Compaction::new(FEW_ENTRIES);
         assert_eq!(compaction.step(3), CompactionStep::None);
         compaction.add();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_begins_a_round_and_ends_the_one_under_way() {
+    fn lost_entries_start_a_new_pass_and_end_the_current_one() {
         let mut compaction = Compaction::new(FEW_ENTRIES + 1);
         assert_eq!(
             [compaction.step(3), compaction.step(3)],

@@ -1,27 +1,29 @@
-//! The database file: its layout, how it is opened, and how a useless one is set aside.
+//! The database file: its layout, and how it is opened.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, ffi};
 
+use super::aside::{self, set_aside};
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
 use crate::token_file::StoreFault;
 
-/// Says in the file's header whose it is: "tkkp".
+/// Identifies the application in the file's header: "tkkp".
 const APPLICATION: i32 = 0x746b_6b70;
 
-/// The layout below. It is raised with every change that an older program could not read.
+/// Version of the layout below. It is incremented with every change that an older version could not
+/// read.
 const VERSION: i32 = 2;
 
 /// The layout that [`upgrade`] knows.
 const FIRST_VERSION: i32 = 1;
 
-/// Opened for this process alone, which spares the shared memory file. A commit is on the disk
-/// when it returns. What is deleted is overwritten. Hardly any page is read twice, so few are kept.
+/// Exclusive locking avoids the shared memory file. A commit is durable when it returns. Deleted
+/// content is overwritten. Hardly any page is read twice, so the cache is small.
 const SETTINGS: &str = "
     PRAGMA page_size = 4096;
     PRAGMA locking_mode = EXCLUSIVE;
@@ -62,8 +64,8 @@ const LAYOUT: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// What the checks bring, a row or a few for each commit, with the clocks at that time; see
-/// [`packed`](super::packed). Nothing in it is changed, and the oldest rows go first.
+/// Results of checks: one or a few rows per commit, with the clocks at that time; see
+/// [`encoding`](super::encoding). Rows are never changed, and the oldest are deleted first.
 pub(super) const LIVES: &str = "
     CREATE TABLE lives (
         number INTEGER PRIMARY KEY,
@@ -75,8 +77,8 @@ pub(super) const LIVES: &str = "
     ) STRICT;
 ";
 
-/// Tokens that are not configured any more, and until when their values are kept, on the wall
-/// clock. An older program leaves the table alone, so it does not change the [`VERSION`].
+/// Removed tokens, and until when their values are kept (wall clock). Older versions ignore the
+/// table, so it does not change [`VERSION`].
 const REMOVED: &str = "
     CREATE TABLE IF NOT EXISTS removed (
         name TEXT PRIMARY KEY,
@@ -84,7 +86,7 @@ const REMOVED: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// In its place where a full disk does not take it: what was kept can still be read.
+/// Replaces the table if the disk is full, so that stored values can still be read.
 const REMOVED_IN_MEMORY: &str = "
     CREATE TEMP TABLE removed (
         name TEXT PRIMARY KEY,
@@ -92,30 +94,30 @@ const REMOVED_IN_MEMORY: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Where the table of lives is being written to.
+/// Write position in the table of lives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LifeLog {
-    /// The number of its next row.
+    /// Number of the next row.
     pub(super) next: i64,
-    /// The first row of the round that is under way.
+    /// First row of the current compaction pass.
     pub(super) round: Option<i64>,
-    /// The rows below this one are still to be taken away.
+    /// Rows below this one are to be deleted.
     pub(super) delete_below: Option<i64>,
 }
 
-/// The open database.
+/// An open database.
 pub(super) struct Database {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) salt: Salt,
-    /// The number of the present boot.
+    /// Number of the current boot.
     pub(super) boot: i64,
-    /// When something was last written by an earlier run, on the wall clock.
+    /// Last write of an earlier run (wall clock).
     pub(super) written_ms: i64,
     pub(super) life_log: LifeLog,
 }
 
-/// Why a file could not be used.
+/// Why a file cannot be used.
 enum OpenError {
     Foreign(i32),
     Sqlite(Error),
@@ -128,16 +130,16 @@ impl From<Error> for OpenError {
 }
 
 impl Database {
-    /// Opens the database at `path`, creating it if it is missing. One that is of no use is
-    /// set aside, and a new one begun: the fault then tells of it.
+    /// Opens or creates the database at `path`. An unusable one is set aside and replaced; then the
+    /// error says why.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<StoreFault>), StoreFault> {
         match Self::connect(path) {
             Ok(database) => Ok((database, None)),
             Err(OpenError::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
             Err(refusal) => {
-                let told = match refusal {
+                let report = match refusal {
                     OpenError::Foreign(version) => {
-                        let aside = set_aside(path, &format!("version-{version}"))?;
+                        let aside = set_aside(path, &format!("{}{version}", aside::VERSION))?;
                         StoreFault::Foreign { path: path.to_owned(), aside, version }
                     }
                     OpenError::Sqlite(_) => damaged(path)?,
@@ -149,28 +151,19 @@ impl Database {
                         StoreFault::new(path, "creating it", error)
                     }
                 })?;
-                Ok((again, Some(told)))
+                Ok((again, Some(report)))
             }
         }
     }
 
-    /// Sets the database aside, keeps of it what can still be read of the values and counts,
-    /// and begins a new one.
-    pub(super) fn start_over(&mut self) -> Result<StoreFault, StoreFault> {
-        let saved = self.salvage();
-        // The file is let go of before it is moved.
-        self.connection = Connection::open_in_memory().map_err(|e| fault(&self.path, &e))?;
-        let told = damaged(&self.path)?;
-        let (new, _) = Self::open(&self.path)?;
-        *self = new;
-        self.restore(&saved).map_err(|error| fault(&self.path, &error))?;
-        Ok(told)
-    }
-
     fn connect(path: &Path) -> Result<Self, OpenError> {
-        // SQLite gives its other files the mode of this one.
+        // SQLite creates its other files with the mode of this one.
         let created = File::options().create(true).append(true).mode(0o600).open(path);
         created.map_err(|_| Error::InvalidPath(path.to_owned()))?;
+        if has_unknown_format(path) {
+            let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+            return Err(Error::SqliteFailure(corrupt, None).into());
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.execute_batch(SETTINGS)?;
@@ -205,6 +198,16 @@ impl Database {
     }
 }
 
+/// Whether the header names a file format that the library cannot write. It would open the file
+/// read-only, which looks like a missing permission.
+fn has_unknown_format(path: &Path) -> bool {
+    /// The place of the version that a writer must know, and the newest one there is (WAL).
+    const WRITE_VERSION: (usize, u8) = (18, 2);
+    let mut header = [0; WRITE_VERSION.0 + 1];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[WRITE_VERSION.0] > WRITE_VERSION.1
+}
+
 fn create(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(LAYOUT)?;
@@ -219,8 +222,8 @@ fn create(connection: &mut Connection) -> Result<(), Error> {
     transaction.commit()
 }
 
-/// The number of the next row of [`LIVES`]. Damage to that table is left to whoever reads it:
-/// values are carried over then.
+/// Number of the next row of [`LIVES`]. Damage in that table is handled by its readers, which save
+/// the values.
 fn next_number(connection: &Connection) -> Result<i64, Error> {
     let sql = "SELECT ifnull(max(number), 0) + 1 FROM lives";
     match connection.query_row(sql, [], |row| row.get(0)) {
@@ -229,8 +232,8 @@ fn next_number(connection: &Connection) -> Result<i64, Error> {
     }
 }
 
-/// The first layout had a row for each token in place of [`LIVES`]. Those cost a check of each;
-/// what cannot be asked for again stays where it is.
+/// The first layout had one row per token instead of [`LIVES`]. Dropping them costs one check per
+/// token; everything that cannot be requested again is kept.
 fn upgrade(connection: &mut Connection) -> Result<(), Error> {
     let transaction = connection.transaction()?;
     transaction.execute_batch("DROP TABLE token;")?;
@@ -239,7 +242,7 @@ fn upgrade(connection: &mut Connection) -> Result<(), Error> {
     transaction.commit()
 }
 
-/// The number by which rows name the present boot. A boot that cannot be told is a new one.
+/// Number of the current boot. An unidentifiable boot counts as a new one.
 fn boot_number(connection: &Connection) -> Result<i64, Error> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_else(|_| format!("unknown-{:016x}", fastrand::u64(..)));
@@ -252,12 +255,12 @@ fn boot_number(connection: &Connection) -> Result<i64, Error> {
     match connection.execute("INSERT INTO boot (id) VALUES (?)", [id.trim()]) {
         Ok(_) => Ok(connection.last_insert_rowid()),
         Err(error) if is_damage(&error) => Err(error),
-        // On a full disk what was kept can still be read.
+        // With a full disk, stored values can still be read.
         Err(_) => Ok(UNKNOWN_BOOT),
     }
 }
 
-/// Whether `error` speaks of what the file holds, and not of the world around it.
+/// Whether `error` is caused by the content of the file and not by its environment.
 pub(super) fn is_damage(error: &Error) -> bool {
     match error {
         Error::SqliteFailure(failure, _) => !matches!(
@@ -280,7 +283,8 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
-/// `error` as a fault of the file at `path`. Its text names no value: none is in a statement.
+/// Converts `error` to an error that names the file. Its text contains no value, because no
+/// statement does.
 pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
@@ -292,27 +296,7 @@ pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
     StoreFault::new(path, "using the database", io::Error::new(kind, error.to_string()))
 }
 
-fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
-    let aside = set_aside(path, "damaged")?;
+pub(super) fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
+    let aside = set_aside(path, aside::DAMAGED)?;
     Ok(StoreFault::Damaged { path: path.to_owned(), aside })
-}
-
-/// Moves the database out of the way, together with its log.
-fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault> {
-    let with = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = with(path, &format!(".{suffix}"));
-    let log = with(path, "-wal");
-    match fs::rename(&log, with(&aside, "-wal")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreFault::new(log, "setting the damaged file aside", error));
-        }
-        _ => {}
-    }
-    fs::rename(path, &aside)
-        .map_err(|error| StoreFault::new(path, "setting the damaged file aside", error))?;
-    Ok(aside)
 }

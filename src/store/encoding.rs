@@ -1,40 +1,43 @@
-//! What is known of lives as packed bytes: one entry after the other, the later the newer.
+//! Encoding of lives: entries one after the other, the newest last.
 //!
-//! An entry is a byte of flags, the name with its length before it, and, unless it says that a
-//! life is over, three numbers and the tag over all that. Numbers are written in groups of
-//! seven bits, the lowest first. Nothing here decides what an entry is worth; what cannot be
-//! read ends the part that it stands in.
+//! An entry is a byte of flags, the name with its length, and, unless the life has ended, three
+//! numbers and a MAC. Numbers are encoded in groups of seven bits, lowest first (LEB128). Decoding
+//! stops at the first unreadable entry of a batch.
 
 use super::mac::Salt;
-use super::model::{ClockContext, Life, StoredExpiry, WriteContext};
+use super::model::{ClockContext, StoredExpiry, WriteContext};
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::ValueRef;
 use crate::time::Moment;
 
 const BY_RENEWING: u8 = 1;
 const PROVEN: u8 = 2;
 const UNRENEWABLE: u8 = 4;
-/// The life is over, or nothing is known of it any more: no numbers and no tag follow.
+/// The life has ended or is unknown: no numbers and no MAC follow.
 const OVER: u8 = 8;
 
-/// Bytes of a tag.
+/// Size of a MAC in bytes.
 const MAC_BYTES: usize = 8;
 
-/// Entries that are handed over at once, so that whoever looks for their tokens can look for
-/// all of these before the first is dealt with.
+/// Entries per call, so that the callback can look up all their tokens before it processes the
+/// first.
 const ENTRIES_PER_CALL: usize = 1_024;
 
-/// Adds what is known of the life of `value`, the value in use of the token `name`, on the
-/// server at `url`; `boot` is the present one.
+/// Appends the life of `value`, the current value of the token `name`, on the server at `url`;
+/// `boot` is the current boot.
 pub(super) fn add_life(
     packed: &mut Vec<u8>,
     (salt, boot): (&Salt, i64),
     [name, url]: [&str; 2],
     value: ValueRef<'_>,
-    life: &Life,
+    life: &PersistedLife,
 ) {
     let start = packed.len();
-    let flags =
-        [(life.by_renewing, BY_RENEWING), (life.proven, PROVEN), (life.unrenewable, UNRENEWABLE)];
+    let flags = [
+        (life.by == Method::Renew, BY_RENEWING),
+        (life.proven, PROVEN),
+        (life.unrenewable, UNRENEWABLE),
+    ];
     packed.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     add_name(packed, name);
     for number in [life.expiry.as_millis(), life.remaining_ms, life.life_ms] {
@@ -44,7 +47,7 @@ pub(super) fn add_life(
     packed.extend_from_slice(&tag);
 }
 
-/// Adds that the life of the token `name` is over.
+/// Appends that the life of the token `name` has ended.
 pub(super) fn add_end(packed: &mut Vec<u8>, name: &str) {
     packed.push(OVER);
     add_name(packed, name);
@@ -66,7 +69,7 @@ fn add_number(packed: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// Covers the entry up to its tag, and what the entry does not hold.
+/// Authenticates the entry, and what it does not contain: URL, value and boot.
 fn life_mac(
     salt: &Salt,
     boot: i64,
@@ -78,7 +81,7 @@ fn life_mac(
     salt.fast_mac(&parts).to_le_bytes()
 }
 
-/// The lives that were written in one commit.
+/// The lives that one commit has written.
 pub struct LifeBatch {
     pub(super) clocks: ClockContext,
     pub(super) salt: Salt,
@@ -93,8 +96,8 @@ impl std::fmt::Debug for LifeBatch {
 }
 
 impl LifeBatch {
-    /// Hands the entries over, the newest first, `ENTRIES_PER_CALL` at a time; whether all of it could
-    /// be read.
+    /// Passes the entries to `some`, newest first, up to `ENTRIES_PER_CALL` at a time. Returns
+    /// whether all of them could be read.
     pub fn lives(&self, mut some: impl FnMut(&[StoredLife<'_>])) -> bool {
         let mut entries = Vec::new();
         let mut rest = &*self.packed;
@@ -108,7 +111,7 @@ impl LifeBatch {
             at_once.clear();
             at_once.extend(newest.iter().rev().map(|(entry, bytes)| {
                 let Entry { flags, name, numbers } = *entry;
-                StoredLife { name, part: self, flags, numbers, bytes }
+                StoredLife { name, batch: self, flags, numbers, bytes }
             }));
             some(&at_once);
         }
@@ -119,7 +122,7 @@ impl LifeBatch {
 struct Entry<'a> {
     flags: u8,
     name: &'a str,
-    /// Bound, remaining, life.
+    /// Expiry, remaining life, full life.
     numbers: Option<[u64; 3]>,
 }
 
@@ -147,12 +150,12 @@ fn take_number(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// What was known of one token's life when it was written down.
+/// The persisted life of one token.
 #[derive(Clone, Copy)]
 pub struct StoredLife<'a> {
     /// The token's name.
     pub name: &'a str,
-    part: &'a LifeBatch,
+    batch: &'a LifeBatch,
     flags: u8,
     numbers: Option<[u64; 3]>,
     bytes: &'a [u8],
@@ -165,19 +168,19 @@ impl std::fmt::Debug for StoredLife<'_> {
 }
 
 impl StoredLife<'_> {
-    /// What is left of the life of `value` on the server at `url`; `None` where it is over, or
-    /// was another value's or server's.
-    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<Life> {
+    /// What is left of the life of `value` on the server at `url`; `None` if it has ended, or
+    /// belongs to another value or server.
+    pub fn life_of(&self, url: &str, value: ValueRef<'_>) -> Option<PersistedLife> {
         let [bound_ms, remaining_ms, life_ms] = self.numbers?;
-        let LifeBatch { clocks, salt, written, .. } = self.part;
+        let LifeBatch { clocks, salt, written, .. } = self.batch;
         let expiry = StoredExpiry::new(Moment::from_millis(bound_ms), written);
         let (expiry, this_boot) = expiry.at(clocks, remaining_ms)?;
         let (entry, tag) = self.bytes.split_at_checked(self.bytes.len().checked_sub(MAC_BYTES)?)?;
-        (life_mac(salt, written.boot, entry, url, value) == *tag).then_some(Life {
+        (life_mac(salt, written.boot, entry, url, value) == *tag).then_some(PersistedLife {
             expiry,
             remaining_ms,
             life_ms,
-            by_renewing: self.flags & BY_RENEWING != 0,
+            by: if self.flags & BY_RENEWING == 0 { Method::Query } else { Method::Renew },
             proven: self.flags & PROVEN != 0,
             unrenewable: self.flags & UNRENEWABLE != 0,
             this_boot,
@@ -192,13 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_of_a_usual_token_takes_less_than_forty_bytes() {
+    fn typical_entry_takes_less_than_forty_bytes() {
         let mut packed = Vec::new();
-        let life = Life {
+        let life = PersistedLife {
             expiry: Moment::from_millis(90 * 24 * 3_600_000),
             remaining_ms: 1_800_000,
             life_ms: 1_800_000,
-            by_renewing: false,
+            by: Method::Query,
             proven: true,
             unrenewable: false,
             this_boot: true,
@@ -220,7 +223,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_strange_to_be_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_can_be_decoded(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut rest = &*bytes;
             while take_entry(&mut rest).is_some() {}
         }

@@ -1,20 +1,19 @@
-//! Tags: eight bytes that tell whether what is kept belongs together and is as it was written.
+//! Message authentication codes: eight bytes that detect changed or unrelated rows.
 //!
-//! A tag covers what the row itself does not hold as well, such as a token's value and the
-//! server's address: what was kept for an older value or another server does not fit, nor does
-//! what a disk has changed.
+//! A MAC also covers what the row does not contain, such as the token's value and the server's URL.
+//! Rows for an older value or another server do not match, nor do rows that a disk has corrupted.
 
 use std::hash::Hasher as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use siphasher::sip::SipHasher24;
 
-/// Goes into every tag of one store, so that tags of different stores cannot be compared.
+/// Part of every MAC of one database, so that MACs of different databases cannot be compared.
 #[derive(Clone, Copy)]
 pub(super) struct Salt(pub(super) [u8; 16]);
 
 impl Salt {
-    /// The tag of `parts`, in this order. Each part's end counts.
+    /// The MAC of `parts` in this order. Boundaries between parts matter.
     pub(super) fn mac(&self, parts: &[&[u8]]) -> i64 {
         let mut context = Context::new(&SHA256);
         context.update(&self.0);
@@ -26,8 +25,8 @@ impl Salt {
         digest.as_ref().iter().take(8).fold(0, |tag, byte| (tag << 8) | i64::from(*byte))
     }
 
-    /// A tag for what is written with every check: SipHash-2-4 under the salt as its key, at a
-    /// third of the time that SHA-256 takes. Each part's end counts.
+    /// A MAC for the result of every check: SipHash-2-4 with the salt as its key, in a third of the
+    /// time of SHA-256. Boundaries between parts matter.
     pub(super) fn fast_mac(&self, parts: &[&[u8]]) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         for part in parts {
@@ -43,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_depends_on_the_salt_and_on_where_each_part_ends() {
+    fn mac_depends_on_the_salt_and_on_part_boundaries() {
         let salt = Salt([1; 16]);
         let tag = salt.mac(&[b"ab", b"c"]);
         assert_eq!(tag, salt.mac(&[b"ab", b"c"]));
@@ -52,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_tag_does_so_too() {
+    fn fast_mac_depends_on_the_salt_and_on_part_boundaries() {
         let salt = Salt([1; 16]);
         let tag = salt.fast_mac(&[b"ab", b"c"]);
         assert_eq!(tag, salt.fast_mac(&[b"ab", b"c"]));

@@ -1,34 +1,34 @@
 //! Deletion of expired rows: values of removed tokens, attempts after their window, boots that no
-//! row refers to. Deleted and replaced values are also erased from the write-ahead log.
+//! row refers to, copies of damaged databases. Deleted and replaced values are also erased from the write-ahead log.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Error, params};
 
-use super::commit::WriteBatch;
+use super::aside::{KEPT, delete_expired};
+use super::commit::{RETRY, WriteBatch};
 use super::database::Database;
 use super::model::{ClockReading, Counter};
-use super::writer_thread::RETRY;
 use crate::time::Moment;
 
-/// Between two runs, at least: what expires in between waits.
+/// Minimum time between two runs.
 const PACE: Duration = Duration::from_secs(1);
 
-/// So many pages are copied in a few milliseconds: 8 MB.
+/// This many pages are copied in a few milliseconds: 8 MB.
 const FEW_PAGES: i64 = 2_048;
 
-/// When expired rows are deleted next, and what else is to be done then.
+/// When the next maintenance is due, and what it includes.
 pub(super) struct Maintenance {
     due: Option<Moment>,
-    /// The log may hold values that are deleted or replaced.
+    /// The log may contain deleted or replaced values.
     erase: bool,
-    /// The boots of earlier runs have not been looked at.
+    /// Rows of earlier boots were not checked yet.
     boots: bool,
     last: Option<Moment>,
 }
 
 impl Maintenance {
-    /// At the start everything is due: an earlier run may have been killed.
+    /// At startup everything is due, because an earlier run may have been killed.
     pub(super) const fn new() -> Self {
         Self { due: Some(Moment::from_millis(0)), erase: true, boots: true, last: None }
     }
@@ -37,7 +37,7 @@ impl Maintenance {
         self.due
     }
 
-    /// This batch is being written.
+    /// Plans the maintenance that a batch causes.
     pub(super) fn expect(&mut self, batch: &WriteBatch, at: ClockReading) {
         if batch.erases {
             self.erase = true;
@@ -48,6 +48,11 @@ impl Maintenance {
         if let Some(end) = removed.chain(windows).min() {
             self.plan(after(at, end));
         }
+    }
+
+    /// The database was set aside.
+    pub(super) fn expect_copy(&mut self, at: ClockReading) {
+        self.plan(at.now + KEPT);
     }
 
     /// Deletes what has expired.
@@ -66,6 +71,10 @@ impl Maintenance {
         if let Some(end) = database.next_expiry()? {
             self.plan(after(at, end));
         }
+        let now = UNIX_EPOCH + Duration::from_millis(at.wall_ms.max(0).unsigned_abs());
+        if let Some(left) = delete_expired(&database.path, now) {
+            self.plan(at.now + left);
+        }
         Ok(())
     }
 
@@ -75,15 +84,14 @@ impl Maintenance {
     }
 }
 
-/// The moment of that time on the wall clock.
+/// Converts a wall clock time to a moment.
 fn after(at: ClockReading, wall_ms: i64) -> Moment {
     let left = wall_ms.saturating_sub(at.wall_ms).max(0).unsigned_abs();
     at.now + Duration::from_millis(left)
 }
 
 impl Database {
-    /// Deletes the values of removed tokens and the attempts whose time is over; whether there
-    /// was such a value.
+    /// Deletes expired values of removed tokens and counters. Returns whether a value was deleted.
     fn delete_expired(&self, wall_ms: i64) -> Result<bool, Error> {
         let delete = |sql| self.connection.execute(sql, params![wall_ms]);
         let values =
@@ -94,7 +102,7 @@ impl Database {
         Ok(values > 0)
     }
 
-    /// When the next of them expires, on the wall clock.
+    /// When the next of them expires (wall clock).
     fn next_expiry(&self) -> Result<Option<i64>, Error> {
         let sql = "SELECT min(at) FROM (SELECT min(until_ms) AS at FROM removed \
                    UNION ALL SELECT min(window_end_ms) FROM attempt)";
@@ -107,7 +115,7 @@ impl Database {
         self.connection.execute(sql, [self.boot]).map(drop)
     }
 
-    /// At the end: gives the pages back that are not used any more, if there are few pages.
+    /// At shutdown: releases unused pages if the file is small.
     pub(super) fn shrink(&self) -> Result<(), Error> {
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get(0));
         let pages: i64 = number("page_count")?;
@@ -122,7 +130,8 @@ impl Database {
         if unused > 0 { self.connection.execute_batch("VACUUM") } else { Ok(()) }
     }
 
-    /// Moves the log into the database and empties it: it still holds what was overwritten.
+    /// Moves the log into the database and truncates it, because it still contains overwritten
+    /// values.
     fn truncate_log(&self) -> Result<(), Error> {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }

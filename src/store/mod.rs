@@ -1,11 +1,25 @@
-//! The store: what must outlive a restart, in one crash-safe database in the state directory.
+//! State database: what must survive a restart, in one crash-safe `SQLite` file in `state_dir`.
 //!
-//! It keeps what is known of each token's life, values that their sources cannot hold, what
-//! re-auth has cost, and what servers have taught. It is opened and read once at the start
-//! ([`Store`]), and from then on only written, by a thread of its own ([`Writer`]). It never
-//! decides what a row is worth beyond this: whether it belongs to the value in use, and what
-//! of its life is certainly left. Whatever is missing or damaged only costs extra checks.
+//! It contains the life of each token, values that their sources cannot store, the counters of
+//! re-auth attempts, and the renewal method of each server. It is opened and read once at startup
+//! ([`Store`]); from then on a thread of its own only writes it ([`Writer`]). It decides only
+//! whether a row belongs to the current value, and how much of its life is certainly left. Missing
+//! or damaged rows only cost extra checks.
+//!
+//! From top to bottom; a file uses only files below it:
+//!
+//! ```text
+//! writer                 queues writes, answers with receipts
+//! writer_thread          commits what is queued
+//! maintenance  reader    deletes expired rows; reads at startup
+//! recovery  open         a damaged database; lock and directory
+//! commit                 one transaction
+//! rows                   conversion between rows and model
+//! database  compaction
+//! encoding  model  mac
+//! ```
 
+mod aside;
 mod commit;
 mod compaction;
 mod database;
@@ -14,7 +28,11 @@ mod mac;
 mod maintenance;
 mod model;
 mod open;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod properties;
 mod reader;
+mod recovery;
+mod rows;
 mod writer;
 mod writer_thread;
 
@@ -22,7 +40,7 @@ mod writer_thread;
 mod tests;
 
 pub use encoding::{LifeBatch, StoredLife};
-pub use model::{Counter, CounterKey, Life, StoredValue};
+pub use model::{Counter, CounterKey, StoredValue};
 pub use open::Store;
 pub use writer::Writer;
 pub use writer_thread::{StoreReport, WriteReceipt};

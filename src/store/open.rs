@@ -1,4 +1,4 @@
-//! Opening the state directory: for this process alone, and for its user alone.
+//! Opens the state directory for this process and its user alone.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -11,27 +11,25 @@ use rustix::io::Errno;
 
 use super::commit::WriteBatch;
 use super::database::Database;
-use super::writer::Writer;
 use crate::token_file::StoreFault;
 
 /// The database in the state directory.
 const DATABASE: &str = "tokenkeep.db";
 
-/// The file whose lock says that the directory is in use. It stays when the daemon ends; the
-/// lock does not, however the daemon ends.
+/// The lock file. The file stays when the daemon ends; the lock is always released.
 const LOCK: &str = "lock";
 
-/// How often the lock is tried for, and the time between: half a second is long for a process
-/// to start in, and short for who waits to hear of another daemon.
+/// Attempts to lock, and the pause between them. Half a second is enough for a child process to
+/// start, and short for an operator who waits for the error about another daemon.
 const LOCK_ATTEMPTS: u32 = 11;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// The store of one state directory, held for this process alone, to be read.
+/// The state database of one directory, open for reading and locked by this process.
 pub struct Store {
     pub(super) database: Database,
-    /// Entries of the lives, once they have been read.
+    /// Number of life entries, once they have been read.
     pub(super) entries: u64,
-    /// What was read and is not needed any more.
+    /// Obsolete rows that were read.
     pub(super) stale: WriteBatch,
     set_aside: Option<StoreFault>,
     pub(super) lock: File,
@@ -44,13 +42,13 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in `state_dir`, and creates what is missing (0700, its files 0600).
-    /// One that is damaged or of another version is set aside and begun anew.
+    /// Opens the database in `state_dir`, and creates what is missing (directory 0700, files 0600).
+    /// A database that is damaged or of another version is set aside and replaced.
     ///
     /// # Errors
     ///
-    /// [`StoreFault::Locked`] when another process has it; otherwise when it cannot be created
-    /// or written to.
+    /// [`StoreFault::Locked`] if another process uses it; other errors if it cannot be created or
+    /// written.
     pub fn open(state_dir: &Path) -> Result<Self, StoreFault> {
         DirBuilder::new()
             .recursive(true)
@@ -74,7 +72,7 @@ impl Store {
         Ok(Self { database, entries: 0, stale, set_aside, lock })
     }
 
-    /// What was of no use and has been set aside, since this was last asked.
+    /// Takes the report about a database that was set aside.
     pub fn set_aside(&mut self) -> Option<StoreFault> {
         self.set_aside.take()
     }
@@ -83,20 +81,10 @@ impl Store {
         self.set_aside = Some(self.database.start_over()?);
         Ok(())
     }
-
-    /// Ends the reading, and begins to write.
-    ///
-    /// # Errors
-    ///
-    /// When there is no thread to be had.
-    pub fn into_writer(self) -> Result<Writer, StoreFault> {
-        Writer::start(self)
-    }
 }
 
-/// Takes the lock, if need be with a few tries: a process that is being started has all that
-/// its parent holds, for the moment until it becomes another program, and so keeps the lock of
-/// one that has just let go of it.
+/// Takes the lock, with retries. A child process inherits the parent's lock until it executes its
+/// program, so a released lock can stay locked for a moment.
 fn take(lock: &File) -> Result<(), Errno> {
     for _ in 1..LOCK_ATTEMPTS {
         match flock(lock, FlockOperation::NonBlockingLockExclusive) {
@@ -112,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_is_let_go_of_a_moment_later_is_waited_for() {
+    fn lock_that_is_released_soon_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let other = std::thread::spawn(move || {

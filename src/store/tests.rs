@@ -1,4 +1,4 @@
-//! The store from its two ends: what was handed to one is found at the other.
+//! The state database as its users see it: what was written is read after a restart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Counter, CounterKey, Life, Store, StoreReport, StoredValue, WriteReceipt, Writer};
+use super::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::clock;
+use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::TokenValue;
 use crate::token_file::StoreFault;
 
@@ -20,12 +21,12 @@ fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
-fn life() -> Life {
-    Life {
+fn life() -> PersistedLife {
+    PersistedLife {
         expiry: clock::now() + Duration::from_millis(LIFE),
         remaining_ms: LIFE,
         life_ms: 700_000,
-        by_renewing: true,
+        by: Method::Renew,
         proven: true,
         unrenewable: false,
         this_boot: true,
@@ -46,7 +47,7 @@ fn done(receipt: WriteReceipt) -> Result<(), StoreFault> {
     receipt.written.blocking_recv().unwrap()
 }
 
-/// Opens the store once the last one has let go of it.
+/// Opens the database once the previous owner has released it.
 fn opened(path: &Path) -> Store {
     loop {
         match Store::open(path) {
@@ -56,7 +57,7 @@ fn opened(path: &Path) -> Store {
     }
 }
 
-fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<Life>> {
+fn lives(store: &mut Store, token: &TokenValue) -> BTreeMap<String, Option<PersistedLife>> {
     let mut lives = BTreeMap::new();
     store
         .lives(|stored_lives| {
@@ -79,7 +80,7 @@ fn values(store: &mut Store) -> BTreeMap<String, StoredValue> {
     values
 }
 
-/// Fills a store, and ends it.
+/// Fills a database and closes it.
 fn fill(path: &Path, count: usize) {
     let mut writer = writer(path);
     for n in 0..count {
@@ -96,7 +97,7 @@ fn database(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_life_is_found_after_a_restart_as_it_was_remembered() {
+fn life_is_restored_exactly_after_a_restart() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let remembered = life();
@@ -108,7 +109,7 @@ fn a_life_is_found_after_a_restart_as_it_was_remembered() {
 }
 
 #[test]
-fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
+fn life_reported_by_another_server_is_ignored() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     writer.persist_life("quotes", "https://elsewhere.example.net/", value("v-1").by_ref(), &life());
@@ -118,14 +119,14 @@ fn what_another_server_said_of_a_value_is_not_known_of_this_one() {
 }
 
 #[test]
-fn a_life_of_another_value_is_not_taken_for_this_one_s() {
+fn life_of_another_value_is_ignored() {
     let (_folder, path) = folder();
     fill(&path, 1);
     assert_eq!(lives(&mut opened(&path), &value("v-2"))["t00000"], None);
 }
 
 #[test]
-fn a_life_that_was_changed_does_not_fit_any_more_and_others_do() {
+fn tampered_life_fails_authentication_and_others_do_not() {
     let (_folder, path) = folder();
     fill(&path, 3);
     let store = opened(&path);
@@ -143,7 +144,7 @@ fn a_life_that_was_changed_does_not_fit_any_more_and_others_do() {
 }
 
 #[test]
-fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
+fn unreadable_commit_affects_only_its_own_tokens() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let mut writer = writer(&path);
@@ -161,10 +162,10 @@ fn what_cannot_be_read_of_a_commit_costs_the_tokens_of_that_commit_alone() {
 }
 
 #[test]
-fn of_what_was_said_of_a_token_the_last_counts() {
+fn last_life_of_a_token_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
-    let last = Life { remaining_ms: LIFE + 1, ..life() };
+    let last = PersistedLife { remaining_ms: LIFE + 1, ..life() };
     for pause in [true, false] {
         writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
         if pause {
@@ -178,7 +179,7 @@ fn of_what_was_said_of_a_token_the_last_counts() {
 }
 
 #[test]
-fn lives_are_written_without_being_asked_for_within_a_second() {
+fn lives_are_durable_within_a_second() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
@@ -192,7 +193,7 @@ fn lives_are_written_without_being_asked_for_within_a_second() {
 }
 
 #[test]
-fn a_life_that_is_over_is_not_found() {
+fn ended_life_is_not_restored() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     writer.persist_life("quotes", URL, value("v-1").by_ref(), &life());
@@ -204,7 +205,7 @@ fn a_life_that_is_over_is_not_found() {
 }
 
 #[test]
-fn what_was_written_before_a_round_goes_when_it_has_ended() {
+fn rows_from_before_a_pass_are_deleted_after_it() {
     let (_folder, path) = folder();
     fill(&path, 3);
     let mut writer = writer(&path);
@@ -225,7 +226,7 @@ fn what_was_written_before_a_round_goes_when_it_has_ended() {
 }
 
 #[test]
-fn lives_can_be_asked_for_while_the_store_is_written_to() {
+fn lives_can_be_loaded_while_writing() {
     let (_folder, path) = folder();
     for _ in 0..3 {
         fill(&path, 2);
@@ -251,7 +252,7 @@ fn lives_can_be_asked_for_while_the_store_is_written_to() {
 }
 
 #[test]
-fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
+fn database_of_the_first_version_keeps_values_and_counters() {
     let (_folder, path) = folder();
     fill(&path, 2);
     let store = opened(&path);
@@ -270,7 +271,7 @@ fn a_store_of_the_first_version_keeps_what_cannot_be_asked_for_again() {
 }
 
 #[test]
-fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
+fn stored_value_is_durable_with_its_receipt_and_the_last_one_counts() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     done(writer.persist_value("quotes", value("new-1"), Some(value("old-1")))).unwrap();
@@ -288,7 +289,7 @@ fn a_kept_value_is_durable_with_its_receipt_and_the_last_one_counts() {
 }
 
 #[test]
-fn counts_and_lessons_are_found_again() {
+fn counters_and_renewal_methods_are_restored() {
     let (_folder, path) = folder();
     let writer = writer(&path);
     let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
@@ -313,7 +314,7 @@ fn counts_and_lessons_are_found_again() {
 }
 
 #[test]
-fn directories_and_files_are_for_the_user_alone() {
+fn directories_and_files_are_private() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     done(writer.persist_value("quotes", value("new-1"), None)).unwrap();
@@ -328,7 +329,7 @@ fn directories_and_files_are_for_the_user_alone() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_directory_is_refused() {
+fn second_daemon_in_the_same_directory_is_refused() {
     let (_folder, path) = folder();
     let writer = writer(&path);
     let fault = Store::open(&path).unwrap_err();
@@ -338,7 +339,7 @@ fn a_second_daemon_on_the_same_directory_is_refused() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_created_is_a_fault_that_names_it() {
+fn error_names_the_directory_that_cannot_be_created() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -349,7 +350,7 @@ fn a_directory_that_cannot_be_created_is_a_fault_that_names_it() {
 }
 
 #[test]
-fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
+fn damaged_database_is_set_aside_and_replaced() {
     let (_folder, path) = folder();
     for damage in [
         "",
@@ -375,7 +376,18 @@ fn a_damaged_store_is_set_aside_and_a_new_one_begun() {
 }
 
 #[test]
-fn a_store_of_a_later_version_is_set_aside_whole() {
+fn unknown_write_version_in_the_header_is_damage_and_not_a_missing_permission() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let mut content = fs::read(database(&path)).unwrap();
+    content[18] = 3;
+    fs::write(database(&path), content).unwrap();
+    let fault = opened(&path).set_aside().expect("a warning");
+    assert!(matches!(fault, StoreFault::Damaged { .. }), "{fault}");
+}
+
+#[test]
+fn database_of_a_later_version_is_set_aside() {
     let (_folder, path) = folder();
     fill(&path, 1);
     let store = opened(&path);
@@ -389,7 +401,7 @@ fn a_store_of_a_later_version_is_set_aside_whole() {
 }
 
 #[test]
-fn damage_among_the_lives_does_not_cost_the_values() {
+fn damaged_lives_do_not_affect_the_values() {
     let (_folder, path) = folder();
     fill(&path, 3_000);
     let store = opened(&path);
@@ -408,7 +420,7 @@ fn damage_among_the_lives_does_not_cost_the_values() {
 }
 
 #[test]
-fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
+fn database_damaged_while_writing_is_replaced() {
     let (_folder, path) = folder();
     fill(&path, 3_000);
     let mut content = fs::read(database(&path)).unwrap();
@@ -432,7 +444,7 @@ fn a_store_that_is_damaged_while_it_is_written_to_is_begun_anew() {
 }
 
 #[test]
-fn nothing_that_is_printed_shows_a_value() {
+fn debug_output_contains_no_value() {
     let (_folder, path) = folder();
     fill(&path, 1);
     let mut store = opened(&path);
@@ -442,13 +454,13 @@ fn nothing_that_is_printed_shows_a_value() {
     assert!(!printed.contains("new-1") && !printed.contains("old-1"), "{printed}");
 }
 
-/// All that the state directory holds, as text.
+/// The content of all files in the state directory, as text.
 fn on_disk(path: &Path) -> String {
     let files = fs::read_dir(path).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
     files.map(|content| String::from_utf8_lossy(&content).into_owned()).collect()
 }
 
-/// Waits until the files in the state directory hold none of these.
+/// Waits until no file in the state directory contains any of these texts.
 fn erased(path: &Path, texts: &[String]) {
     let end = clock::now() + Duration::from_secs(40);
     loop {
@@ -462,7 +474,7 @@ fn erased(path: &Path, texts: &[String]) {
     }
 }
 
-/// Values that fill a page each, or a fraction of one, or several.
+/// Values that fill a page each, a fraction of one, or several.
 fn values_of(length: usize, count: usize) -> Vec<String> {
     let pad = "x".repeat(length);
     (0..count).map(|n| format!("secret-{n:04}-{pad}-end-{n:04}")).collect()
@@ -491,7 +503,7 @@ fn replaced_and_deleted_values_are_erased_from_database_and_log() {
 }
 
 #[test]
-fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
+fn value_of_a_removed_token_is_erased_after_its_retention() {
     let (_folder, path) = folder();
     let mut writer = writer(&path);
     let wall_ms = || clock::wall_clock().as_millisecond();
@@ -510,7 +522,7 @@ fn value_of_a_removed_token_is_erased_when_its_time_is_over() {
 }
 
 #[test]
-fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
+fn value_that_expired_while_no_daemon_ran_is_not_restored_and_is_erased() {
     let (_folder, path) = folder();
     let mut first = writer(&path);
     done(first.persist_value("gone", value("secret-gone"), None)).unwrap();
@@ -525,7 +537,7 @@ fn value_whose_time_ended_while_no_daemon_ran_is_not_found_and_is_erased() {
 }
 
 #[test]
-fn attempts_servers_and_boots_that_are_gone_leave_no_rows() {
+fn removed_attempts_servers_and_boots_leave_no_rows() {
     let (_folder, path) = folder();
     let first = writer(&path);
     let count = |window_end_ms| Counter { window_end_ms, count: 1, in_a_row: 1 };

@@ -1,8 +1,8 @@
-//! The writing side: a thread that commits what has gathered, once a second, or at once.
+//! Writes to the state database through a queue that a thread commits once per second, or at once
+//! on demand.
 //!
-//! Nobody waits for the disk to hand something over: it is put where the thread finds it, the
-//! last word on each name in place of the one before, so that a disk that hangs costs no more
-//! than that. What cannot be written stays, and is tried again.
+//! Callers never wait for the disk: a newer write for a name replaces the queued one, so a hanging
+//! disk costs only the queue. Failed writes stay queued and are retried.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -17,40 +17,52 @@ use super::compaction::{Compaction, CompactionStep};
 use super::encoding::{add_end, add_life};
 use super::mac::Salt;
 use super::maintenance::Maintenance;
-use super::model::{Counter, CounterKey, Life, StoredValue};
+use super::model::{Counter, CounterKey, StoredValue};
 use super::open::Store;
 use super::writer_thread::{PendingWrites, StoreReport, WriteQueue, WriteReceipt, WriterThread};
 use crate::clock;
+use crate::lifecycle::PersistedLife;
 use crate::secret::{TokenValue, ValueRef};
 use crate::token_file::StoreFault;
 
-/// How long lives gather before they are written: with the commit itself, a second.
+/// How long lives are queued before they are written: with the commit itself, a second.
 const BATCH_DELAY: Duration = Duration::from_millis(900);
 
-/// Bytes of lives that gather at the most. As much as 20 s of 5,000 checks a second bring while
-/// a disk refuses it. What is lost beyond is written anew once the disk takes it.
+/// Maximum size of queued lives in bytes, as much as 5,000 checks per second produce in 20 s while
+/// the disk fails. Lives dropped beyond that are rewritten by a compaction pass.
 const MAX_PENDING_BYTES: usize = 8 << 20;
 
-/// The store of one state directory, to be written to. It ends when this is dropped; what has
-/// gathered is written then if [`Writer::flush`] is asked for before.
+/// The state database of one directory, open for writing. Dropping it stops the thread; queued
+/// writes are committed only if [`Writer::flush`] was called before.
 pub struct Writer {
     queue: Arc<WriteQueue>,
     reports: mpsc::UnboundedReceiver<StoreReport>,
-    /// For what a receipt has to tell.
+    /// For reports of receipts.
     sender: mpsc::UnboundedSender<StoreReport>,
-    /// Ends when the thread does.
+    /// Closed when the thread has ended.
     closed: oneshot::Receiver<()>,
     path: PathBuf,
     salt: Salt,
     boot: i64,
     compaction: Compaction,
-    /// The tokens whose value is kept.
+    /// Tokens with a stored value.
     names: HashSet<Box<str>>,
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Ends reading and starts writing.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started.
+    pub fn into_writer(self) -> Result<Writer, StoreFault> {
+        Writer::start(self)
     }
 }
 
@@ -84,14 +96,20 @@ impl Writer {
         Ok(Self { queue, reports, sender, closed, path, salt, boot, compaction, names })
     }
 
-    /// The last answer about `value`, the token's value in use, said this of its life; `url` is
-    /// the address of the server that gave it. It is on the disk within a second.
-    pub fn persist_life(&mut self, name: &str, url: &str, value: ValueRef<'_>, life: &Life) {
+    /// Writes the life of `value`, the token's current value, as reported by the server at `url`.
+    /// It is durable within a second.
+    pub fn persist_life(
+        &mut self,
+        name: &str,
+        url: &str,
+        value: ValueRef<'_>,
+        life: &PersistedLife,
+    ) {
         let key = (self.salt, self.boot);
         self.append_life(|packed| add_life(packed, (&key.0, key.1), [name, url], value, life));
     }
 
-    /// The token's life is over, or nothing is known of it any more.
+    /// The token's life has ended or is unknown.
     pub fn delete_life(&mut self, name: &str) {
         self.append_life(|packed| add_end(packed, name));
     }
@@ -108,9 +126,9 @@ impl Writer {
         self.announce(&mut pending, BATCH_DELAY);
     }
 
-    /// How many tokens are to be looked at now, and those that live remembered again, for the
-    /// sake of what was written long ago: to be asked after each check that was remembered or
-    /// forgotten, with the number of all tokens. `true`: from the first token on.
+    /// Advances compaction; called after each [`persist_life`](Self::persist_life) or
+    /// [`delete_life`](Self::delete_life) with the number of all tokens. Returns how many tokens to
+    /// visit now, persisting those that are alive, and whether to start with the first one.
     pub fn compaction_step(&mut self, tokens: usize) -> (u32, bool) {
         let step = self.compaction.step(u64::try_from(tokens).unwrap_or(u64::MAX));
         if step == CompactionStep::Begin {
@@ -122,27 +140,27 @@ impl Writer {
         )
     }
 
-    /// All tokens have been looked at.
+    /// All tokens were visited.
     pub fn finish_compaction_pass(&mut self) {
         if self.compaction.end() {
             self.queue.lock().batch.lives.marks.push(CompactionMark::End);
         }
     }
 
-    /// What was written before is lost: with the next check all tokens are looked at anew.
+    /// Written lives were lost: with the next check a new pass starts.
     pub fn restart_compaction(&mut self) {
         self.compaction.lose();
     }
 
-    /// Asks for the newest of the lives that stand before the row of this number, or of all; they
-    /// come as a [`StoreReport::LivesLoaded`].
+    /// Requests the newest batch of lives before this row number, or the newest of all. It arrives
+    /// as [`StoreReport::LivesLoaded`].
     pub fn load_lives(&self, before: Option<i64>) {
         self.queue.lock().load_before = Some(before.unwrap_or(i64::MAX));
         self.queue.changed.notify_one();
     }
 
-    /// Keeps `value` for the token `name`, in place of what was kept for it; `replaces` is
-    /// what the token's source holds now.
+    /// Stores `value` for the token `name`, and replaces the stored one. `replaces` is the value
+    /// that the token's source contains now.
     pub fn persist_value(
         &mut self,
         name: &str,
@@ -158,8 +176,7 @@ impl Writer {
         self.receipt(&mut pending)
     }
 
-    /// Deletes and overwrites the value that is kept for the token `name`, if there is one,
-    /// within a second or two.
+    /// Deletes and overwrites the stored value of the token `name` within about two seconds.
     pub fn delete_value(&mut self, name: &str) {
         if self.names.remove(name) {
             let mut pending = self.queue.lock();
@@ -186,30 +203,30 @@ impl Writer {
         }
     }
 
-    /// Keeps a count, in place of the one before. It is on the disk within a second.
+    /// Stores a counter, and replaces the stored one. It is durable within a second.
     pub fn persist_counter(&self, counted: CounterKey, count: Counter) {
         let mut pending = self.queue.lock();
         pending.batch.counts.insert(counted, count);
         self.announce(&mut pending, BATCH_DELAY);
     }
 
-    /// Which call extends lives on the server of this name, at this address.
+    /// Stores which call renews on this server at this URL.
     pub fn persist_renewal_method(&self, server: &str, url: &str, renewing: bool) {
         let mut pending = self.queue.lock();
         pending.batch.renewal_methods.insert(server.into(), Some((url.to_owned(), renewing)));
         self.announce(&mut pending, BATCH_DELAY);
     }
 
-    /// The server of this name is not configured any more.
+    /// The server is no longer configured.
     pub fn delete_renewal_method(&self, server: &str) {
         let mut pending = self.queue.lock();
         pending.batch.renewal_methods.insert(server.into(), None);
         self.announce(&mut pending, BATCH_DELAY);
     }
 
-    /// Begins to write all lives anew if there are few tokens and many outdated entries: to be
-    /// asked at the start. `true`: each token that lives is to be remembered now, and then
-    /// [`finish_compaction_pass`](Self::went_round).
+    /// Starts a compaction pass at startup if there are few tokens and many obsolete entries. If it
+    /// returns `true`, the caller persists each live token and then calls
+    /// [`finish_compaction_pass`](Self::finish_compaction_pass).
     pub fn compact_at_start(&mut self, tokens: usize) -> bool {
         let begins = self.compaction.starts_at_open(u64::try_from(tokens).unwrap_or(u64::MAX));
         if begins {
@@ -218,31 +235,32 @@ impl Writer {
         begins
     }
 
-    /// Has everything written that has gathered.
+    /// Commits all queued writes now.
     pub fn flush(&self) -> WriteReceipt {
         self.receipt(&mut self.queue.lock())
     }
 
-    /// Has everything written that has gathered, and lets go of the state directory.
+    /// Commits all queued writes and releases the state directory.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If they cannot be written.
     pub async fn close(mut self) -> Result<(), StoreFault> {
         let written = self.flush().durable().await;
         self.queue.end();
         if written.is_ok() {
-            // It ends with an error: nothing is ever sent.
+            // The channel closes without a message.
             let _ = (&mut self.closed).await;
         }
         written
     }
 
-    /// Waits for something to be told. Cancel-safe.
+    /// Waits for the next report. Cancel-safe.
     pub async fn report(&mut self) -> StoreReport {
         match self.reports.recv().await {
             Some(report) => report,
-            // The thread ends after this does; before, only by a panic, which aborts.
+            // The thread ends after this object; before that only by a panic, which aborts the
+            // process.
             None => std::future::pending().await,
         }
     }

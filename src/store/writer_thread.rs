@@ -1,4 +1,4 @@
-//! The thread that writes: it commits what has gathered, once a second, or at once.
+//! The thread that commits queued writes, once per second or at once on demand.
 
 use std::fs::File;
 use std::mem;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::commit::WriteBatch;
+use super::commit::{RETRY, WriteBatch};
 use super::database::{Database, fault, is_damage};
 use super::encoding::LifeBatch;
 use super::maintenance::Maintenance;
@@ -18,11 +18,7 @@ use crate::clock;
 use crate::time::Moment;
 use crate::token_file::{DISK_PATIENCE, StoreFault};
 
-/// Between two tries to write to a disk that refuses it. A value that is to be kept is tried
-/// at once all the same.
-pub(super) const RETRY: Duration = Duration::from_secs(20);
-
-/// Comes true when what was handed over is durable, or could not be written.
+/// Resolves when the queued writes are durable or have failed.
 #[derive(Debug)]
 pub struct WriteReceipt {
     pub(super) written: oneshot::Receiver<Result<(), StoreFault>>,
@@ -31,50 +27,50 @@ pub struct WriteReceipt {
 }
 
 impl WriteReceipt {
-    /// Waits until what was handed over is durable, but no longer than 10 s.
+    /// Waits until the writes are durable, for at most 10 s.
     ///
     /// # Errors
     ///
-    /// When it could not be written, or not in time; then it may yet be.
+    /// If they failed, or did not finish in time; then they may still succeed.
     pub async fn durable(self) -> Result<(), StoreFault> {
         match timeout(DISK_PATIENCE, self.written).await {
             Ok(Ok(result)) => result,
-            // It is only lost with the thread, and that is as good as no store.
+            // The sender is dropped only with the thread, which is the same as no database.
             Ok(Err(_)) => Err(StoreFault::NoStateDir),
             Err(_) => Err(StoreFault::hangs(self.path, WRITING)),
         }
     }
 
-    /// Waits as [`durable`](Self::durable) does, for who goes on whatever comes of it: the
-    /// writer tells of what fails, and this of a disk that hangs.
+    /// Waits like [`durable`](Self::durable), for callers that continue in any case. The writer
+    /// reports failures, and this reports a hanging disk.
     pub async fn settled(self) {
         if timeout(DISK_PATIENCE, self.written).await.is_err() {
             let fault = StoreFault::hangs(self.path, WRITING);
-            // Nobody listens any more at the end.
+            // At shutdown the receiver is gone.
             let _ = self.reports.send(StoreReport::Failed { fault, retry_in: Duration::ZERO });
         }
     }
 }
 
-/// What a disk that hangs was asked for.
+/// The operation named in the error about a hanging disk.
 const WRITING: &str = "writing to it";
 
 pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
 
-/// Something to be told of the writing.
+/// A report of the writer.
 #[derive(Debug)]
 pub enum StoreReport {
-    /// What is known of lives and counts could not be written; it is tried again.
+    /// Lives and counters could not be written; the write is retried.
     Failed {
-        /// Why.
+        /// The error.
         fault: StoreFault,
-        /// When it is tried again; zero: it is still being tried.
+        /// Time until the retry; zero if the write still hangs.
         retry_in: Duration,
     },
-    /// The store was damaged, was set aside, and has been begun anew.
+    /// The database was damaged, set aside and replaced.
     StartedOver(StoreFault),
-    /// Lives that an earlier run knew of, as they were asked for, and where to go on from;
-    /// `None` where there are no more.
+    /// Requested lives of an earlier run, and the row to continue with; `None` if there are no
+    /// more.
     LivesLoaded(Option<(i64, LifeBatch)>),
 }
 
@@ -82,9 +78,9 @@ pub enum StoreReport {
 pub(super) struct PendingWrites {
     pub(super) batch: WriteBatch,
     pub(super) receipts: Vec<Sender>,
-    /// When it is to be written at the latest.
+    /// When to commit at the latest.
     pub(super) due: Option<Moment>,
-    /// The lives before this row are asked for.
+    /// Lives before this row were requested.
     pub(super) load_before: Option<i64>,
     pub(super) ending: bool,
 }
@@ -106,30 +102,30 @@ impl WriteQueue {
     }
 }
 
-/// What the thread is to do next.
+/// The next task of the thread.
 enum Job {
     Write(WriteBatch, Vec<Sender>),
     LoadLives(i64),
     Maintain,
 }
 
-/// What came of a batch, with what is left of it and why.
+/// The result of a batch, with what is left of it and the error.
 enum CommitOutcome {
     Complete,
-    /// All but the lives.
+    /// Everything except the lives was written.
     WithoutLives(WriteBatch, StoreFault),
     Failed(WriteBatch, StoreFault),
 }
 
-/// What the thread holds.
+/// State of the thread.
 pub(super) struct WriterThread {
     pub(super) queue: Arc<WriteQueue>,
     pub(super) reports: mpsc::UnboundedSender<StoreReport>,
     pub(super) database: Database,
     pub(super) maintenance: Maintenance,
-    /// Held as long as the database is.
+    /// Released after the database.
     pub(super) _lock: File,
-    /// Let go of when all else is.
+    /// Dropped last.
     pub(super) _closes: oneshot::Sender<()>,
 }
 
@@ -163,21 +159,21 @@ impl WriterThread {
                 let retry = clock::now() + RETRY;
                 pending.due = Some(pending.due.map_or(retry, |due| due.min(retry)));
                 drop(pending);
-                self.tell(StoreReport::Failed { fault, retry_in: RETRY });
+                self.send(StoreReport::Failed { fault, retry_in: RETRY });
             }
             for receipt in receipts {
-                // Who gave up waiting need not know.
+                // The caller may have stopped waiting.
                 let _ = receipt.send(match &result {
                     Ok(()) => Ok(()),
                     Err(fault) => Err(fault.again()),
                 });
             }
         }
-        // A file that stays larger than it must be does no harm.
+        // A larger file is harmless.
         let _ = self.database.shrink();
     }
 
-    /// Waits until something is due, and takes all of it; `None` at the end.
+    /// Waits for the next job; `None` at the end.
     fn next(&self) -> Option<Job> {
         let mut pending = self.queue.lock();
         loop {
@@ -209,8 +205,8 @@ impl WriterThread {
         }
     }
 
-    /// Writes what can be written. A value that cannot is not left over: who handed it over
-    /// is told, and tries again.
+    /// Writes as much as possible. A value that cannot be written is not queued again: the caller
+    /// gets the error and retries.
     fn write(&mut self, mut batch: WriteBatch) -> CommitOutcome {
         if batch.is_empty() {
             return CommitOutcome::Complete;
@@ -220,14 +216,17 @@ impl WriterThread {
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
             match self.database.start_over() {
-                Ok(told) => self.tell(StoreReport::StartedOver(told)),
+                Ok(report) => {
+                    self.maintenance.expect_copy(at);
+                    self.send(StoreReport::StartedOver(report));
+                }
                 Err(fault) => return CommitOutcome::Failed(batch, fault),
             }
             result = self.database.commit(&batch, at);
         }
         let Err(error) = result else { return CommitOutcome::Complete };
         let fault = fault(&self.database.path, &error);
-        // Lives take the most room and cost the least: what else there is may fit without.
+        // Lives take the most space and are the least important: the rest may fit without them.
         let lives = mem::take(&mut batch.lives);
         if !lives.is_empty() && !batch.is_empty() && self.database.commit(&batch, at).is_ok() {
             return CommitOutcome::WithoutLives(
@@ -239,17 +238,17 @@ impl WriterThread {
         CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
     }
 
-    /// Deletes what is kept no longer, and what is left of it in the log of the database.
+    /// Deletes expired rows and erases them from the log.
     fn maintain(&mut self) {
         let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
         if let Err(fault) = self.maintenance.run(&self.database, at) {
             let fault = super::database::fault(&self.database.path, &fault);
-            self.tell(StoreReport::Failed { fault, retry_in: RETRY });
+            self.send(StoreReport::Failed { fault, retry_in: RETRY });
         }
     }
 
-    /// Hands over the next lives before that row that can be read. What cannot be read is no
-    /// more than not known: whoever writes next meets the damage and deals with it.
+    /// Sends the next readable batch of lives before that row. Unreadable lives count as unknown;
+    /// the next write detects the damage and recovers.
     fn load_lives(&self, mut before: i64) {
         let found = loop {
             match self.database.life_batch_before(before) {
@@ -258,11 +257,11 @@ impl WriterThread {
                 Ok(None) | Err(_) => break None,
             }
         };
-        self.tell(StoreReport::LivesLoaded(found));
+        self.send(StoreReport::LivesLoaded(found));
     }
 
-    fn tell(&self, report: StoreReport) {
-        // Nobody listens any more at the end.
+    fn send(&self, report: StoreReport) {
+        // At shutdown the receiver is gone.
         let _ = self.reports.send(report);
     }
 }
@@ -271,32 +270,32 @@ impl WriterThread {
 mod tests {
     use super::*;
 
-    /// The receipt for a write to a disk that does not answer, and what it tells.
-    fn of_a_disk_that_hangs() -> (WriteReceipt, Sender, mpsc::UnboundedReceiver<StoreReport>) {
+    /// The receipt of a write to a hanging disk, and its reports.
+    fn receipt_of_a_hanging_disk() -> (WriteReceipt, Sender, mpsc::UnboundedReceiver<StoreReport>) {
         let (sender, written) = oneshot::channel();
-        let (reports, told) = mpsc::unbounded_channel();
-        (WriteReceipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, told)
+        let (reports, reported) = mpsc::unbounded_channel();
+        (WriteReceipt { written, reports, path: "/state/tokenkeep.db".into() }, sender, reported)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_needs_a_value_to_be_durable_hears_of_a_disk_that_hangs() {
-        let (receipt, _sender, _told) = of_a_disk_that_hangs();
+    async fn hanging_disk_is_an_error_for_a_caller_that_needs_durability() {
+        let (receipt, _sender, _reported) = receipt_of_a_hanging_disk();
         let fault = receipt.durable().await.unwrap_err().to_string();
         assert!(fault.contains("/state/tokenkeep.db") && fault.contains("10 s"), "{fault}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_goes_on_all_the_same_leaves_word_of_a_disk_that_hangs() {
-        let (receipt, _sender, mut told) = of_a_disk_that_hangs();
+    async fn hanging_disk_is_reported_by_a_caller_that_continues() {
+        let (receipt, _sender, mut reported) = receipt_of_a_hanging_disk();
         receipt.settled().await;
-        assert!(matches!(told.try_recv(), Ok(StoreReport::Failed { .. })));
+        assert!(matches!(reported.try_recv(), Ok(StoreReport::Failed { .. })));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_fails_in_time_is_told_of_once_by_who_failed() {
-        let (receipt, sender, mut told) = of_a_disk_that_hangs();
+    async fn write_that_fails_in_time_is_reported_once_by_the_writer() {
+        let (receipt, sender, mut reported) = receipt_of_a_hanging_disk();
         sender.send(Err(StoreFault::NoStateDir)).unwrap();
         receipt.settled().await;
-        assert!(told.try_recv().is_err());
+        assert!(reported.try_recv().is_err());
     }
 }

@@ -5,17 +5,19 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use super::sandbox_remark;
+use crate::file;
+use crate::process;
 use crate::secret::{Mistake, TokenValue, ValueFault, mask};
 use crate::settings::{KeySource, Source};
+use crate::systemd::advice;
 
 /// The most that is read: sixteen times the longest token. A bigger file is not one.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -74,12 +76,20 @@ impl SourceWarning {
 
 /// Why a source holds no value, and where it is.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}: {kind}")]
+#[error("{place}: {kind}{remark}")]
 pub struct SourceFault {
     /// The file's path, or the variable's or credential's name.
     pub place: Box<str>,
     /// What is the matter.
     pub kind: SourceFaultKind,
+    /// What else may be the reason, beginning with "; "; empty for nothing.
+    pub remark: Box<str>,
+}
+
+impl SourceFault {
+    fn new(place: impl Into<Box<str>>, kind: SourceFaultKind) -> Self {
+        Self { place: place.into(), kind, remark: Box::default() }
+    }
 }
 
 /// What keeps a source from holding a value.
@@ -90,7 +100,8 @@ pub enum SourceFaultKind {
     Missing,
     /// The file may not be opened or read.
     #[error(
-        "it cannot be read ({0}); check that the service's user may read it and enter its folders"
+        "it cannot be read ({0}); {remedy}",
+        remedy = remedy_for_unreadable(.0)
     )]
     Unreadable(io::Error),
     /// The file is empty, or only white space; perhaps it is just being written.
@@ -115,16 +126,38 @@ pub enum SourceFaultKind {
     #[error("its content is no token: {0}")]
     Mistaken(Mistake),
     /// systemd handed no credentials over.
-    #[error(
-        "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or `SetCredentialEncrypted=` for this name"
-    )]
+    #[error("{}", no_credentials())]
     NoCredentialsDirectory,
     /// A credential's name leads out of the credentials directory.
     #[error("this is no name of a credential; it is a file name, without a folder")]
     NotACredentialName,
     /// The environment variable is not set.
-    #[error("the environment variable is not set; set it for the service, and restart it")]
+    #[error(
+        "the environment variable is not set; {}",
+        advice("set it for the service, and restart it", "set it, and restart tokenkeep")
+    )]
     VariableUnset,
+}
+
+/// What to do about a file that cannot be opened or read.
+fn remedy_for_unreadable(error: &io::Error) -> &'static str {
+    if process::is_out_of_descriptors(error) {
+        return process::raise_descriptors();
+    }
+    advice(
+        "check that the service's user may read it and enter its folders",
+        "check that the user of this process may read it and enter its folders",
+    )
+}
+
+/// Why no credential can be read, and the remedy.
+pub(crate) fn no_credentials() -> &'static str {
+    advice(
+        "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or \
+         `SetCredentialEncrypted=` for this name",
+        "$CREDENTIALS_DIRECTORY is not set, as systemd does not run this process as a service; put \
+         the secret into a file instead, or start a unit that has `LoadCredential=` for this name",
+    )
 }
 
 /// The token value that `source` holds now.
@@ -148,7 +181,7 @@ pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceFa
         Source::File(path) => read_file(path),
         Source::Credential(name) => read_credential(name, variables),
         Source::Env(name) => read_variable(name, variables)
-            .map_err(|kind| SourceFault { place: format!("${}", mask(name)).into(), kind }),
+            .map_err(|kind| SourceFault::new(format!("${}", mask(name)), kind)),
     }
 }
 
@@ -185,7 +218,7 @@ pub fn read_key(
 }
 
 fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceFault> {
-    let fault = |kind| SourceFault { place: format!("credential {}", mask(name)).into(), kind };
+    let fault = |kind| SourceFault::new(format!("credential {}", mask(name)), kind);
     if Path::new(name).file_name() != Some(name.as_ref()) {
         return Err(fault(SourceFaultKind::NotACredentialName));
     }
@@ -205,7 +238,12 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceFa
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceFault> {
-    let fault = |kind| SourceFault { place: describe_file(path).into(), kind };
+    let fault = |kind| {
+        let is_hidden = matches!(kind, SourceFaultKind::Missing | SourceFaultKind::Unreadable(_));
+        let remark = if is_hidden { sandbox_remark(path) } else { None };
+        let fault = SourceFault::new(describe_file(path), kind);
+        SourceFault { remark: remark.unwrap_or_default().into(), ..fault }
+    };
     let (content, mode) = content(path).map_err(fault)?;
     let value = token(&content).map_err(fault)?;
     let warnings =
@@ -215,13 +253,7 @@ fn read_file(path: &Path) -> Result<Found, SourceFault> {
 
 /// What the file at `path` holds, and its permission bits.
 fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SourceFaultKind> {
-    // Without NONBLOCK, opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = File::options()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(not_opened)?;
+    let file = file::open(path).map_err(not_opened)?;
     let metadata = file.metadata().map_err(SourceFaultKind::Unreadable)?;
     if metadata.is_dir() {
         return Err(SourceFaultKind::IsDirectory);

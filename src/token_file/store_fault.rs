@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::links::parent;
 use super::mounts::Mounts;
+use super::sandbox::remark;
+use crate::systemd::advice;
 
 /// How long somebody waits for the disk. One that hangs must not keep a token from its next
 /// step: it would die for the sake of a write.
@@ -15,15 +17,20 @@ pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreFault {
     /// The folder that the file is to be in does not exist.
-    #[error("{}: there is no such folder; create it, for the service's user to write to", folder.display())]
+    #[error(
+        "{}: there is no such folder; create it, for the service's user to write to{}",
+        folder.display(),
+        remark(folder).unwrap_or_default()
+    )]
     NoFolder {
         /// The folder.
         folder: PathBuf,
     },
     /// The service may not write there.
     #[error(
-        "{}: nothing can be written there ({error}); check owner and mode, and `ReadWritePaths=` and `ProtectSystem=` of the unit",
-        path.display()
+        "{}: nothing can be written there ({error}); check owner and mode{}",
+        path.display(),
+        advice(", and `ReadWritePaths=` and `ProtectSystem=` of the unit", "")
     )]
     Denied {
         /// The folder or the file.
@@ -34,9 +41,10 @@ pub enum StoreFault {
     },
     /// The file system is read-only.
     #[error(
-        "{}: the file system mounted at {} is read-only ({error}); mount it read-write, or if the unit's `ProtectSystem=` makes it read-only, add the folder to `ReadWritePaths=`",
+        "{}: the file system mounted at {} is read-only ({error}); mount it read-write{}",
         path.display(),
-        mount.display()
+        mount.display(),
+        advice(", or if the unit's `ProtectSystem=` makes it read-only, add the folder to `ReadWritePaths=`", "")
     )]
     ReadOnly {
         /// The folder or the file.
@@ -99,7 +107,7 @@ pub enum StoreFault {
     NoStateDir,
     /// What was kept could not be understood, and was set aside.
     #[error(
-        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about",
+        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
@@ -111,7 +119,7 @@ pub enum StoreFault {
     },
     /// What was kept is not of this program, or of a version of it that is not known here.
     #[error(
-        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about",
+        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
@@ -212,9 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_names_the_unit_s_settings() {
+    fn a_refused_write_names_the_settings_of_a_unit_to_a_service_only() {
         for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
-            assert!(sentence(kind).contains("ReadWritePaths="), "{kind}");
+            let said = sentence(kind);
+            assert_eq!(said.contains("ReadWritePaths="), crate::systemd::is_service(), "{said}");
         }
     }
 }

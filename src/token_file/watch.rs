@@ -17,6 +17,7 @@ mod file;
 mod folders;
 mod mount_table;
 mod route;
+mod shortage;
 mod whole;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -31,14 +32,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use self::compare::{Passes, Seen, SeenFile};
-use self::file::{Stamp, Watched, links};
+use self::file::{Watched, links};
 use self::folders::Folders;
 use self::mount_table::MountTable;
+pub use self::shortage::Shortage;
 pub use self::whole::Touched;
 use self::whole::Whole;
 use super::TEMPORARY_PREFIX;
 use super::links::parent;
 use super::mounts::Mounts;
+use crate::file::FileStamp;
 
 /// From the first sign of a change until files are looked at: a replacement is a burst of
 /// events, and ten thousand replacements are one batch.
@@ -70,7 +73,8 @@ const FOLDER_GONE: EventMask =
 pub struct Watcher {
     /// `None` where inotify is not to be had: then everything is polled.
     events: Option<EventStream<Vec<u8>>>,
-    fault: Option<io::Error>,
+    /// Why there is none.
+    no_inotify: Option<Shortage>,
     /// `None` where the mount table cannot be read: then a change of it is not noticed.
     mount_table: Option<MountTable>,
     folders: Folders,
@@ -95,20 +99,20 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher of nothing. To be called within a tokio runtime.
     ///
-    /// Without inotify it works all the same, by polling; see [`Watcher::fault`].
+    /// Without inotify it works all the same, by polling; see [`Watcher::shortage`].
     pub fn new() -> Self {
         let events =
             Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER_BYTES]));
-        let (events, fault) = match events {
+        let (events, no_inotify) = match events {
             Ok(events) => (Some(events), None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(Shortage::of_instance(&error))),
         };
         // Before the table is read: a change in between is seen twice rather than never.
         let mount_table = MountTable::open().ok();
         Self {
             folders: Folders::new(events.as_ref().map(EventStream::watches)),
             events,
-            fault,
+            no_inotify,
             mount_table,
             files: HashMap::new(),
             wholes: HashMap::new(),
@@ -125,9 +129,10 @@ impl Watcher {
         }
     }
 
-    /// Why there is no inotify, if there is none: most often `fs.inotify.max_user_instances`.
-    pub const fn fault(&self) -> Option<&io::Error> {
-        self.fault.as_ref()
+    /// What is lacking to have every file watched that inotify could watch. Files that are not
+    /// watched are compared instead.
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.no_inotify.or_else(|| self.folders.lacks_watches().then_some(Shortage::Watches))
     }
 
     /// How many folders are watched.
@@ -172,7 +177,7 @@ impl Watcher {
         let mut file = Watched { links: links(&path), path, stamp: None };
         self.folders.attach(key, &file.steps());
         // After the watch began: a change in between is seen twice rather than never.
-        file.stamp = Stamp::of(&file.path);
+        file.stamp = FileStamp::of(&file.path);
         self.files.insert(key, file);
     }
 
@@ -255,7 +260,7 @@ impl Watcher {
                 }
                 event = next(&mut self.events) => match event {
                     Ok(event) => self.note(&event),
-                    Err(error) => self.do_without_inotify(error),
+                    Err(error) => self.do_without_inotify(&error),
                 },
                 changed = mounts_changed(self.mount_table.as_ref()), if !self.is_idle() => {
                     if changed.is_err() {
@@ -328,9 +333,9 @@ impl Watcher {
         }
     }
 
-    fn do_without_inotify(&mut self, error: io::Error) {
+    fn do_without_inotify(&mut self, error: &io::Error) {
         self.events = None;
-        self.fault = Some(error);
+        self.no_inotify = Some(Shortage::of_instance(error));
         self.folders.do_without_inotify();
     }
 
@@ -455,7 +460,7 @@ impl Watcher {
                 self.compare_soon(key, certain);
                 continue;
             }
-            let stamp = Stamp::of(&file.path);
+            let stamp = FileStamp::of(&file.path);
             if certain || stamp != file.stamp {
                 file.stamp = stamp;
                 changed.push(key);

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use tokenkeep::simulator::{Behaviour, Plan, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::firewall::{self, Verdict};
 use crate::namespace::{bind_mount, isolated, report};
 use crate::observe::{assert_no_death, secs, settled, story, takes};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use tokenkeep::simulator::{Behaviour, Plan, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::namespace::{isolated, report};
 use crate::observe::{assert_no_death, check, story, takes};
 use crate::support::{Daemon, Stage, seconds, secret, server_table, simulator_with};

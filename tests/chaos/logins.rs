@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::namespace::{isolated, report};
 use crate::observe::{check, is_alive, secs, story, takes};
 use crate::support::{

@@ -10,6 +10,9 @@
 //! examples of `docs/hooks.md` have tests of their own in `tests/hooks.rs` and `tests/systemd`.
 
 mod connections;
+#[path = "../doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 mod files;
 mod firewall;
 mod inventories;

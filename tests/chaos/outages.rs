@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokenkeep::clock;
-use tokenkeep::simulator::{Behaviour, Plan, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::firewall::{self, Verdict};
 use crate::namespace::{isolated, report};
 use crate::observe::{assert_no_death, is_alive, secs, story, takes, token};

@@ -1,9 +1,9 @@
 //! Answers that are not as the reference has them: what is read all the same, and what must
 //! never be taken for a verdict on a token.
 
-use tokenkeep::simulator::raw::{RawServer, Script};
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 
+use crate::doubles::{Plan, PlanFaults as _, RawServer, Script, Trouble};
 use crate::support::{Daemon, Line, Stage, seconds, secret, server_table, simulator, token_table};
 
 /// Tokens named after what happens to them, each on a server of its own.

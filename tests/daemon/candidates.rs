@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{Stage, about, seconds, secret, served, server_table, simulator, token_table};
 
 /// Long enough for a loaded machine to start the daemon in.

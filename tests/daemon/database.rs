@@ -1,12 +1,14 @@
 //! What the state database holds: no value that is not current, and no more of it with time.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::time::SystemTime;
 
 use rustix::process::Signal;
+use tokenkeep::clock;
 use tokenkeep::simulator::Simulator;
 
-use crate::support::{Daemon, Stage, about, post, seconds, secret, served, simulator, until};
+use crate::support::{Daemon, Stage, about, mode, post, seconds, secret, served, simulator, until};
 
 /// Tokens of an inventory, whose file cannot take a new value; `keys` are general ones.
 fn configuration(server: &Simulator, keys: &str) -> String {
@@ -276,4 +278,33 @@ async fn database_does_not_grow_with_restarts_reloads_and_replaced_names() {
     let last = size(&stage, daemon).await;
     println!("{first} bytes after 10 rounds, {last} after {ROUNDS}");
     assert!(last <= first + PARTLY_FILLED, "{last} bytes after {first}");
+}
+
+#[tokio::test]
+async fn copy_of_a_damaged_database_is_private_and_deleted_after_a_week() {
+    let (_server, stage) = world("").await;
+    let daemon = stage.start();
+    kept(&daemon, &stage, "first").await;
+    daemon.stop().await;
+    let mut content = fs::read(stage.path("state/tokenkeep.db")).expect("a database");
+    let half = content.len() / 2;
+    content.truncate(half);
+    fs::write(stage.path("state/tokenkeep.db"), &content).expect("room");
+    let daemon = stage.start();
+    let warning = daemon.event("config_warning", "").await;
+    assert!(warning.text("error").contains("deleted after 7 days"), "{warning:?}");
+    daemon.stop().await;
+
+    let copy = stage.path("state/tokenkeep.db.damaged");
+    assert_eq!(mode(&copy), 0o600);
+    // A start before its time leaves it there.
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    daemon.stop().await;
+    let file = File::open(&copy).expect("it is kept");
+    let week = seconds(7 * 24 * 3600 + 60);
+    file.set_modified(SystemTime::from(clock::wall_clock()) - week).expect("own file");
+    let daemon = stage.start();
+    until("it is deleted", || !copy.exists()).await;
+    daemon.stop().await;
 }

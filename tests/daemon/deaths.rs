@@ -1,7 +1,8 @@
 //! Tokens that die: what counts as a death, and how often it is said.
 
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, Ended, Stage, about, millis, mortal_simulator, seconds, secret, server_table,
     simulator, token_table,

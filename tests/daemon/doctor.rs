@@ -7,10 +7,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
-use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, Simulator};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::support::{
     Hung, PATIENCE, Stage, calls, free_port, mortal_simulator, seconds, secret, server_table,
     simulator_with, token_table, with_mounts,

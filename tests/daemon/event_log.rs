@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tokenkeep::clock;
-use tokenkeep::simulator::{Behaviour, Plan, RenewsBy, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, RenewsBy, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, Ended, Line, Stage, about, expired, post, prints_new, seconds, secret, served,
     server_table, simulator, simulator_with, token_table, until,

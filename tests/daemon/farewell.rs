@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokenkeep::clock;
 use tokenkeep::daemon::GRACE;
-use tokenkeep::simulator::{Endpoint, Plan, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Endpoint, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::support::{Stage, calls, millis, seconds, secret, simulator};
 
 /// `count` tokens that are not to outlive the daemon, on a server with more `keys`.

@@ -1,7 +1,8 @@
 //! New values of tokens whose source cannot be written to: kept in the state directory.
 
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{Daemon, Stage, about, mode, seconds, secret, simulator};
 
 /// Where a token's value comes from, other than a file of its own.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokenkeep::clock;
-use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::support::{
     Daemon, Line, MARK, Stage, Terminal, about, calls, configuration, expired, login_simulator,
     millis, prints_new, seconds, secret, server_table, simulator, token_table, until,

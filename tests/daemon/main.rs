@@ -19,8 +19,12 @@ mod database;
 mod deaths;
 mod diagnostics;
 mod doctor;
+#[path = "../doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 mod event_log;
 mod farewell;
+mod foreign_values;
 mod grace;
 mod idle;
 mod inventories;
@@ -31,6 +35,7 @@ mod listen;
 mod logins;
 mod manager;
 mod memory;
+mod messages;
 mod metrics;
 mod multitude;
 mod page;
@@ -59,3 +64,4 @@ mod stopping;
 mod support;
 mod surroundings;
 mod tls;
+mod unwatched;

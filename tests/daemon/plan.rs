@@ -253,3 +253,61 @@ async fn a_set_up_that_cannot_work_is_warned_of() {
     let said = self::said(&stage, "check-config").await;
     assert!(said.contains("empty.jsonl: it has no tokens"), "{said}");
 }
+
+/// `check-config` of this stage beside a `systemctl` that prints this of any unit.
+async fn beside_systemd(stage: &Stage, shown: &str) -> std::process::Output {
+    stage.script("bin/systemctl", &format!("cat <<'END'\n{shown}\nEND"));
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", stage.path("bin").display());
+    stage.command("check-config").env("PATH", path).output().await.expect("it starts")
+}
+
+#[tokio::test]
+async fn overrides_of_the_unit_are_checked_as_well() {
+    let token = "[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\n";
+    let stage = Stage::new(&format!("{WAYS}{token}"));
+    let file = stage.write("default", "# comment\nTOKENKEEP__SERVER__SARUS__RATE_LIMIT=9\n");
+    for (shown, status, parts) in [
+        (
+            "Environment=LANG=C \"TOKENKEEP__SCHEDULE__JITTER=a lot\"".to_owned(),
+            78,
+            vec!["TOKENKEEP__SCHEDULE__JITTER", "`schedule.jitter`", "tokenkeep.service sets"],
+        ),
+        (
+            format!(
+                "Environment=TOKENKEEP__SERVER__SARUS__RATE_LIMIT=8\nEnvironmentFiles={} (ignore_errors=yes)",
+                file.display()
+            ),
+            0,
+            vec!["at most 9 requests a second", "TOKENKEEP__SERVER__SARUS__RATE_LIMIT"],
+        ),
+        ("Environment=".to_owned(), 0, vec!["at most 500 requests a second"]),
+        (
+            "ExecStart={ path=/usr/bin/tokenkeep ; argv[]=/usr/bin/tokenkeep run ; }\n\
+             Environment=TOKENKEEP__SCHEDULE__JITTER=7"
+                .to_owned(),
+            0,
+            vec!["at most 500 requests a second"],
+        ),
+    ] {
+        let output = beside_systemd(&stage, &shown).await;
+        let said =
+            [output.stdout, output.stderr].map(|said| String::from_utf8(said).expect("UTF-8"));
+        let said = said.concat();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn systemd_that_does_not_respond_delays_the_check_but_does_not_fail_it() {
+    let stage = Stage::new(WAYS);
+    stage.script("bin/systemctl", "exec sleep 60");
+    let path =
+        format!("{}:{}", stage.path("bin").display(), std::env::var("PATH").expect("a path"));
+    let output = stage.command("check-config").env("PATH", path).output();
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("it starts");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -4,10 +4,11 @@
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, PATIENCE, Stage, Terminal, get, seconds, secret, server_table, simulator, until,
 };

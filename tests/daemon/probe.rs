@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Reports, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Reports, Simulator};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     ISSUED, MARK, PATIENCE, Stage, calls, millis, mortal_simulator, seconds, served, simulator,
     simulator_with,

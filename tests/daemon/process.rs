@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use rustix::process::Signal;
-use tokenkeep::simulator::{Plan, Trouble};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tokio::process::Command;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
-    Daemon, Stage, of_process, seconds, secret, server_table, simulator, token_table, until,
+    Daemon, Stage, mortal_simulator, of_process, seconds, secret, server_table, simulator,
+    token_table, until,
 };
 
 /// The daemon of this stage, started by a shell that does something before.
@@ -105,6 +106,48 @@ async fn lack_of_descriptors_is_the_daemons_error_and_the_watchdog_is_still_ping
     assert_eq!(ours(&daemon), 0);
     daemon.signal(Signal::KILL);
     daemon.ended().await;
+}
+
+/// Sets the soft limit of descriptors of a running daemon; returns the one before.
+fn limit_descriptors(daemon: &Daemon, current: Option<u64>) -> Option<u64> {
+    let before = prlimit(
+        Pid::from_raw(daemon.pid().cast_signed()),
+        Resource::Nofile,
+        Rlimit { current, maximum: HARD },
+    );
+    before.expect("own process").current
+}
+
+/// The hard limit, which stays.
+const HARD: Option<u64> = Some(1_024);
+
+#[tokio::test]
+async fn command_that_lacks_a_descriptor_is_the_daemons_error_and_costs_no_attempt() {
+    let server = mortal_simulator().await;
+    let stage = Stage::new(&format!(
+        "{}[reauth.relogin]\ncommand = [\"$DIR/hook\"]\nmax_attempts = 1\ndelay = \"50ms\"\n\
+         delay_max = \"200ms\"\n[token.quotes]\nserver = \"sarus\"\nenv = \"QUOTES\"\n\
+         reauth = \"relogin\"\n",
+        server_table("sarus", &server, "")
+    ));
+    stage.script("hook", &format!("echo >> $DIR/runs; echo '{}'", secret("new")));
+    server.add_token(&secret("quotes"), seconds(4));
+    server.add_token(&secret("new"), seconds(600));
+    let daemon = started_by_shell(&stage, "ulimit -n 1024; exec", &[("QUOTES", &secret("quotes"))]);
+    daemon.event("token_checked", "quotes").await;
+    // The open connection is used for the next check. Nothing can be opened any more.
+    let before = limit_descriptors(&daemon, Some(4));
+    server.expire(&secret("quotes"));
+    let failed = daemon.event("reauth_failed", "quotes").await;
+    assert!(failed.text("error").contains("LimitNOFILE="), "{failed:?}");
+    assert!(failed.text("error").contains("no free file descriptor"), "{failed:?}");
+    assert_eq!(stage.lines_in("runs"), 0);
+    limit_descriptors(&daemon, before);
+    let succeeded = daemon.event("reauth_succeeded", "quotes").await;
+    assert_eq!(succeeded.number("attempt"), 1, "{succeeded:?}");
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("reauth_exhausted", ""), 0);
+    assert_eq!(stage.lines_in("runs"), 1);
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ use tokenkeep::api::Client;
 use tokenkeep::clock;
 use tokenkeep::secret::TokenValue;
 use tokenkeep::settings;
-use tokenkeep::simulator::{
-    Behaviour, Endpoint, Plan, RenewsBy, Reports, RetryAfter, Simulator, Trouble,
-};
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Reports, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::support::{
     Daemon, Line, Stage, calls, login_simulator, millis, seconds, secret, served, simulator,
     simulator_with,

@@ -1,8 +1,9 @@
 //! A reboot: nothing that is remembered of a life postpones a check, and nothing else is lost.
 
 use rusqlite::Connection;
-use tokenkeep::simulator::{Plan, Simulator, Trouble};
+use tokenkeep::simulator::Simulator;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, Stage, about, get, seconds, secret, server_table, simulator, token_table, until,
 };

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use tokenkeep::simulator::{Plan, Trouble};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{Stage, seconds, server_table, simulator, token_table, until};
 
 /// Names a form and writes a value in it.

@@ -1,7 +1,8 @@
 //! Which call is the check, and what is said where it does not extend a life.
 
-use tokenkeep::simulator::{Behaviour, Endpoint, Plan, RenewsBy, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Line, Stage, about, calls, get, seconds, secret, server_table, simulator_with, token_table,
 };

@@ -6,8 +6,9 @@
 use std::fs;
 
 use rustix::process::Signal;
-use tokenkeep::simulator::{Behaviour, Plan, RenewsBy, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, RenewsBy, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Daemon, ISSUED, Line, MARK, Stage, mode, of_process, seconds, secret, server_table,
     simulator_with, token_table,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokenkeep::simulator::{Behaviour, Plan, Recorded, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Recorded, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 use crate::support::{
     Stage, about, millis, seconds, served, server_table, simulator, simulator_with, token_table,
 };

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokenkeep::clock;
 use tokenkeep::daemon::GRACE;
-use tokenkeep::simulator::{Endpoint, Plan, Simulator, Trouble};
+use tokenkeep::simulator::{Endpoint, Simulator};
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::support::{
     Ended, Line, Stage, calls, millis, mortal_simulator, of_process, running, seconds, secret,
     served, simulator, simulator_with, token_table, until,

@@ -120,6 +120,33 @@ async fn client_certificate_is_presented_and_read_again_at_a_reload() {
 }
 
 #[tokio::test]
+async fn client_certificate_may_be_a_systemd_credential() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let server = TlsServer::start(server_config(&TLS13, &ours.issue(), Some(&theirs))).await;
+    let pair = theirs.issue();
+    for cert in ["client_cert_credential = \"cert\"", "client_cert_file = \"$DIR/client.pem\""] {
+        let keys = format!("ca_file = \"$DIR/ca.pem\"\n{cert}\nclient_key_credential = \"key\"");
+        let stage = stage(server.url(), &keys);
+        stage.write("ca.pem", &ours.pem());
+        stage.write("client.pem", &pair.cert);
+        stage.write("credentials/cert", &pair.cert);
+        stage.write("credentials/key", &pair.key);
+        let folder = stage.path("credentials");
+        let variables = [("CREDENTIALS_DIRECTORY", folder.to_str().expect("UTF-8"))];
+        let daemon = stage.start_with(&variables);
+        daemon.event("token_checked", "quotes").await;
+        // A key of another certificate is named by its credential.
+        stage.replace("credentials/key", &theirs.issue().key);
+        let error = reload(&daemon, "config_rejected").await;
+        assert!(
+            error.contains("`client_key_credential` of [server.main], credential key"),
+            "{error}"
+        );
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn unusable_client_certificates_and_credentials_are_refused_with_place_and_remedy() {
     let authority = Authority::new("ours");
     let server = TlsServer::start(server_config(&TLS13, &authority.issue(), None)).await;

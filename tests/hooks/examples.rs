@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokenkeep::hook::{HookError, HookResult, Invocation, run};
-use tokenkeep::simulator::{Behaviour, Plan, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Simulator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::PATIENCE;
+use crate::doubles::{Plan, PlanFaults as _, RetryAfter, Trouble};
 
 const HOOKS: &str = include_str!("../../docs/hooks.md");
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokenkeep::lifecycle::{Action, Method, Notice, Resource, SHORTEST_TIMEOUT, Validity};
+use tokenkeep::lifecycle::{Action, Method, Notice, Resource, SHORTEST_TIMEOUT, State, Validity};
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::scheduler::{ReauthFailures, ServerNotice, StateCounts};
 use tokenkeep::time::Moment;
@@ -509,5 +509,5 @@ impl World {
 
 /// How many tokens have a value that may live.
 fn asked(counts: StateCounts) -> usize {
-    counts.alive + counts.retrying + counts.unverified
+    [State::Alive, State::Retrying, State::Unverified].map(|state| counts.of(state)).iter().sum()
 }

@@ -3,6 +3,9 @@
 //! These tests change the machine that they run on, so each gets one of its own:
 //! `tests/systemd/run` boots a private systemd for it. Plain `cargo test` leaves them out.
 
+#[path = "../doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 mod hooks;
 mod machine;
 mod package;

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokenkeep::clock;
-use tokenkeep::simulator::{Endpoint, Plan, Trouble};
+use tokenkeep::simulator::Endpoint;
 
+use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::machine::{
     Machine, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
     systemctl, until,

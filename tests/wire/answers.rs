@@ -8,12 +8,10 @@ use secrecy::SecretString;
 use tokenkeep::api::LoginErrorKind;
 use tokenkeep::clock::wall_clock;
 use tokenkeep::outcome::{Connection, Outcome};
-use tokenkeep::simulator::raw::{RawServer, Script};
-use tokenkeep::simulator::{
-    Behaviour, Endpoint, ErrorStyle, Plan, RenewsBy, RetryAfter, Simulator, Trouble,
-};
+use tokenkeep::simulator::{Behaviour, Endpoint, ErrorStyle, RenewsBy, Simulator};
 
 use super::{AMPLE, VALUE, client, misconfigured, unavailable, value};
+use crate::doubles::{Plan, PlanFaults as _, RawServer, RetryAfter, Script, Trouble};
 
 const LIFE: Duration = Duration::from_secs(3600);
 

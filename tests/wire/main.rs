@@ -2,6 +2,9 @@
 
 mod answers;
 mod connections;
+#[path = "../doubles/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each suite uses a part")]
+mod doubles;
 mod frames;
 #[expect(dead_code, reason = "what tests/daemon needs beyond these tests")]
 mod server;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokenkeep::outcome::{Connection, Outcome};
-use tokenkeep::simulator::raw::{RawServer, Script};
-use tokenkeep::simulator::{Behaviour, Plan, RetryAfter, Simulator, Trouble};
+use tokenkeep::simulator::{Behaviour, Endpoint, Simulator};
 
 use super::{AMPLE, SHORT, VALUE, alive_for_a_minute, client, misconfigured, unavailable, value};
+use crate::doubles::{Plan, PlanFaults as _, RawServer, RetryAfter, Script, Trouble};
 
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -244,4 +244,25 @@ async fn no_fault_of_a_dead_address_holds_the_value() {
         let told = format!("{:?}", client(&url).query(&value(), AMPLE, Connection::Pooled).await);
         assert!(!told.contains("t0ken") && !told.contains("SessionToken="), "{told}");
     }
+}
+
+#[test]
+fn plan_for_one_call_applies_to_one_call() {
+    let mut plan = Plan::once(Trouble::Reset);
+    assert!(plan.take(Some(Endpoint::Query), None));
+    assert!(!plan.take(Some(Endpoint::Query), None));
+}
+
+#[test]
+fn plan_without_an_end_applies_to_every_call() {
+    let mut plan = Plan::always(Trouble::Silence);
+    assert!((0..3).all(|_| plan.take(None, None)));
+}
+
+#[test]
+fn plan_leaves_other_tokens_and_endpoints_alone() {
+    let mut plan = Plan::once(Trouble::Reset).for_token("a").at(Endpoint::Renew);
+    assert!(!plan.take(Some(Endpoint::Renew), Some("b")));
+    assert!(!plan.take(Some(Endpoint::Query), Some("a")));
+    assert!(plan.take(Some(Endpoint::Renew), Some("a")));
 }

@@ -8,7 +8,6 @@ use tempfile::NamedTempFile;
 use tokenkeep::api::{Client, ClientError};
 use tokenkeep::outcome::{Connection, Outcome};
 use tokenkeep::settings::Server;
-use tokenkeep::simulator::raw::{RawServer, Script};
 use tokenkeep::simulator::{Behaviour, Simulator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -18,6 +17,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::{AMPLE, alive_for_a_minute, client, server, unavailable, value};
+use crate::doubles::{RawServer, Script};
 
 /// An address that no host may have: only a proxy can answer for it.
 const NOWHERE: &str = "http://192.0.2.1:9";

@@ -17,7 +17,8 @@ pub(super) struct View {
 pub(super) type Decoder = fn(&View) -> Option<View>;
 
 /// The decoders whose results may need decoding again.
-pub(super) const ESCAPES: [Decoder; 4] = [percent, string, entities, every_escape];
+pub(super) const ESCAPES: [Decoder; 6] =
+    [percent, string, letters, entities, closed_entities, every_escape];
 
 impl View {
     /// The text itself.
@@ -113,8 +114,32 @@ fn string(view: &View) -> Option<View> {
     unescape(view, string_escape)
 }
 
+/// As [`string`], where a backslash in front of a letter belongs to the text before it: what would
+/// be `\b` or `\n` may be the first character of an echo.
+fn letters(view: &View) -> Option<View> {
+    let is_control = |bytes: &[u8]| matches!(bytes, [b'\\', b'b' | b'f' | b'n' | b'r' | b't', ..]);
+    if !view.bytes.windows(2).any(is_control) {
+        return None;
+    }
+    unescape(view, |bytes| match bytes {
+        [b'\\', letter, ..] if is_control(bytes) => Some((Escaped::Byte(*letter), 2)),
+        _ => string_escape(bytes),
+    })
+}
+
 fn entities(view: &View) -> Option<View> {
     unescape(view, entity)
+}
+
+/// As [`entities`], where each must end in a semicolon: what would be one without it may be the
+/// first characters of an echo.
+fn closed_entities(view: &View) -> Option<View> {
+    let closed = |bytes: &[u8]| entity(bytes).filter(|(_, width)| bytes[width - 1] == b';');
+    let has_open = |at| entity(&view.bytes[at..]).is_some() && closed(&view.bytes[at..]).is_none();
+    if !(0..view.bytes.len()).any(has_open) {
+        return None;
+    }
+    unescape(view, closed)
 }
 
 fn every_escape(view: &View) -> Option<View> {
@@ -276,39 +301,31 @@ fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// The runs of hexadecimal digits in a view, decoded from both places where a pair may begin.
-/// Single separators between the pairs (`41:42`) are skipped.
-pub(super) fn hexadecimal(view: &View) -> Vec<View> {
-    (0..2).map(|skip| hexadecimal_from(view, skip)).collect()
+/// The `count` bytes that the hexadecimal digits at the beginning of `text` stand for, and how many
+/// bytes of it they take. Between two of them may stand what separates them where they are listed
+/// (`41:42`, `0x41, 0x42`, `\x41\x42`).
+pub(super) fn hexadecimal(text: &[u8], count: usize) -> Option<(Vec<u8>, usize)> {
+    let mut rest = text;
+    let mut decoded = Vec::with_capacity(count);
+    while decoded.len() < count {
+        if !decoded.is_empty() {
+            let at = rest.iter().take(MOST_BETWEEN).take_while(|byte| separates(**byte)).count();
+            rest = &rest[at..];
+            // A zero is a digit too: it separates in front of an `x` only.
+            rest = rest.strip_prefix(b"0x").or(rest.strip_prefix(b"0X")).unwrap_or(rest);
+        }
+        let [high, low, after @ ..] = rest else { return None };
+        decoded.push(digit(*high)? << 4 | digit(*low)?);
+        rest = after;
+    }
+    Some((decoded, text.len() - rest.len()))
 }
 
-fn hexadecimal_from(view: &View, skip: usize) -> View {
-    let mut decoded = View::new();
-    let (mut at, mut skipped) = (0, 0);
-    while at < view.bytes.len() {
-        let here = digit(view.bytes[at]);
-        match (here, view.bytes.get(at + 1).copied().and_then(digit)) {
-            (Some(_), _) if skipped < skip => {
-                (at, skipped) = (at + 1, skipped + 1);
-            }
-            (Some(high), Some(low)) => {
-                decoded.push(high << 4 | low, view.range(at, 2));
-                at += 2;
-                if matches!(view.bytes.get(at), Some(b':' | b'-' | b' ')) {
-                    at += 1;
-                }
-            }
-            _ => {
-                // `0x` and `\x` may stand before each pair.
-                if !matches!(view.bytes[at], b'x' | b'X' | b'\\' | b'0') {
-                    decoded.push(0, view.ranges[at]);
-                    skipped = 0;
-                }
-                at += 1;
-            }
-        }
-    }
-    decoded
+/// The most signs that separate two bytes.
+const MOST_BETWEEN: usize = 2;
+
+const fn separates(byte: u8) -> bool {
+    matches!(byte, b':' | b'-' | b' ' | b',' | b'.' | b'_' | b'\\' | b'x' | b'X')
 }
 
 fn digit(byte: u8) -> Option<u8> {

@@ -1,6 +1,5 @@
 //! The names of tokens, from the running daemon: quickly, or not at all.
 
-use std::path::Path;
 use std::time::Duration;
 
 use glob::Pattern;
@@ -10,7 +9,6 @@ use super::place::Place;
 use crate::cli::remote::{Where, paths};
 use crate::cli::{Failure, runtime};
 use crate::control::{Listing, Order, Page};
-use crate::settings::DEFAULT_PATH;
 use crate::text::is_hidden;
 
 /// Nobody waits longer at a prompt. It covers the reading of the configuration too.
@@ -40,8 +38,7 @@ pub(super) fn ask(place: &Place) -> Result<Offer, Failure> {
 
 async fn page(place: &Place) -> Option<Page> {
     let socket = Where { socket: place.socket.clone() };
-    let config = place.config.clone().unwrap_or_else(|| Path::new(DEFAULT_PATH).to_owned());
-    let (mut client, _) = socket.find(&config).await;
+    let (mut client, _) = socket.find(&place.config).await;
     let filter = Some(format!("{}*", Pattern::escape(&place.prefix)));
     let listing = Listing { filter, order: Order::Any, limit: Some(MOST), ..Listing::default() };
     client.get(&paths::tokens(&listing)).await.ok()

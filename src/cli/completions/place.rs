@@ -1,5 +1,5 @@
 //! Whether the name of a token belongs where the cursor is, and which daemon knows it. Pure:
-//! it goes by the program's own definition of its arguments.
+//! the program's own parser decides.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,16 @@ use clap::{Arg, Command};
 /// What arguments that name tokens are called in the help.
 const NAME: &str = "NAME";
 
+/// Stands for the word at the cursor while the line is parsed. A shell cannot pass it.
+const CURSOR: &str = "\0";
+
 /// A place where the name of a token belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// What is typed of the name.
     pub(super) prefix: String,
-    /// The configuration that the line names.
-    pub(super) config: Option<PathBuf>,
+    /// The configuration that the line names, or the default one.
+    pub(super) config: PathBuf,
     /// The socket that the line names.
     pub(super) socket: Option<PathBuf>,
     /// A name may begin with a hyphen here: it is not taken for an option.
@@ -26,54 +29,28 @@ impl Place {
     /// typed.
     pub(super) fn find(program: &Command, words: &[String]) -> Option<Self> {
         let (prefix, before) = words.split_last()?;
-        let mut place =
-            Self { prefix: prefix.clone(), config: None, socket: None, after_options: false };
-        let (mut command, mut names) = (program, 0);
-        let mut before = before.iter().skip(1);
-        while let Some(word) = before.next() {
-            if place.after_options || !word.starts_with('-') {
-                if command.has_subcommands() {
-                    command = command.find_subcommand(word)?;
-                } else {
-                    names += 1;
-                }
-            } else if word == "--" {
-                place.after_options = true;
-            } else if let Some(option) = word.strip_prefix("--") {
-                let (option, value) = match option.split_once('=') {
-                    Some((option, value)) => (option, Some(value)),
-                    None => (option, None),
-                };
-                if takes_value(command, option) {
-                    // Where the line ends with the option, its value is being typed.
-                    let value = value.or_else(|| before.next().map(String::as_str))?;
-                    match option {
-                        "config" => place.config = Some(value.into()),
-                        "socket" => place.socket = Some(value.into()),
-                        _ => {}
-                    }
-                }
-            }
+        let after_options = before.iter().any(|word| word == "--");
+        if prefix.starts_with('-') && !after_options {
+            return None;
         }
-        let is_option = prefix.starts_with('-') && !place.after_options;
-        (!is_option && command.get_positionals().any(|argument| takes(argument, names)))
-            .then_some(place)
+        let line = before.iter().map(String::as_str).chain([CURSOR]);
+        let matches = program.clone().try_get_matches_from(line).ok()?;
+        let (command, matches) = matches.subcommand()?;
+        let takes_cursor = |argument: &Arg| {
+            let values = matches.try_get_many::<String>(argument.get_id().as_str());
+            values.ok().flatten().is_some_and(|mut values| values.any(|value| value == CURSOR))
+        };
+        let mut arguments = program.find_subcommand(command)?.get_positionals();
+        arguments.any(|argument| is_name(argument) && takes_cursor(argument)).then_some(())?;
+        let path = |option| matches.try_get_one::<PathBuf>(option).ok().flatten().cloned();
+        let (config, socket) = (path("config")?, path("socket"));
+        Some(Self { prefix: prefix.clone(), config, socket, after_options })
     }
-}
-
-fn takes_value(command: &Command, option: &str) -> bool {
-    let mut options = command.get_arguments();
-    options.any(|known| known.get_long() == Some(option) && known.get_action().takes_values())
 }
 
 /// Whether an argument names a token.
 pub(super) fn is_name(argument: &Arg) -> bool {
     argument.is_positional() && argument.get_value_names().is_some_and(|known| known == [NAME])
-}
-
-/// Whether a token's name is still wanted after so many of them.
-fn takes(argument: &Arg, names: usize) -> bool {
-    is_name(argument) && argument.get_num_args().is_some_and(|number| names < number.max_values())
 }
 
 #[cfg(test)]
@@ -82,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Arguments;
+    use crate::settings::DEFAULT_PATH;
 
     fn find(line: &str) -> Option<Place> {
         let mut program = Arguments::command();
@@ -121,12 +99,13 @@ mod tests {
     fn the_daemon_that_the_line_names_is_told_wherever_it_stands_in_it() {
         let paths = |line: &str| {
             let place = find(line).expect("a place");
-            [place.config, place.socket].map(|path| path.map(|path| path.display().to_string()))
+            (place.config, place.socket)
         };
-        let [config, socket] = ["c.toml", "s.sock"].map(|path| Some(path.to_owned()));
-        assert_eq!(paths("tokenkeep --config c.toml check quo"), [config.clone(), None]);
-        assert_eq!(paths("tokenkeep check --socket s.sock quo"), [None, socket.clone()]);
-        assert_eq!(paths("tokenkeep status --config=c.toml --socket=s.sock "), [config, socket]);
+        let [default, config, socket] = [DEFAULT_PATH, "c.toml", "s.sock"].map(PathBuf::from);
+        let socket = Some(socket);
+        assert_eq!(paths("tokenkeep --config c.toml check quo"), (config.clone(), None));
+        assert_eq!(paths("tokenkeep check --socket s.sock quo"), (default, socket.clone()));
+        assert_eq!(paths("tokenkeep status --config=c.toml --socket=s.sock "), (config, socket));
     }
 
     #[test]

@@ -23,13 +23,13 @@ use self::diagnosis::Diagnosis;
 use self::files::Value;
 use super::diagnostics::Look;
 use super::stocktaking;
-use super::wording::words;
-use super::{Failure, print_text, runtime, tell};
+use super::{Failure, print_text, runtime, tell, unit};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
     self, DEFAULT_PATH, Faults, InventorySource, KeySource, Loaded, Reauth, ReauthMethod, Settings,
 };
+use crate::text::words;
 use crate::token_file::{DISK_PATIENCE, Found, read_key};
 
 /// Exit status if there are only warnings.
@@ -161,10 +161,12 @@ fn on_this_machine(
 /// Loads the configuration and then takes the rights of the service's user, if it can. Whether
 /// that user can read the configuration shows in a second load.
 fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), Faults> {
-    let loaded = settings::load(path, std::env::vars_os())?;
+    let overrides = unit::overrides(path);
+    let load = || settings::load(path, unit::environment(&overrides));
+    let loaded = load()?;
     let user = user::become_service_user(&loaded.settings.state_dir, path);
     let loaded = match user {
-        user::ServiceUser::Switched { .. } => settings::load(path, std::env::vars_os())?,
+        user::ServiceUser::Switched { .. } => load()?,
         _ => loaded,
     };
     Ok((loaded, user))

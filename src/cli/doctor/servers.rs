@@ -9,10 +9,10 @@ use url::Url;
 use super::diagnosis::Diagnosis;
 use super::files::Value;
 use crate::api::Client;
-use crate::cli::wording::words;
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
+use crate::text::words;
 
 /// The longest that a name lookup may take.
 const LOOKUP: Duration = Duration::from_secs(10);

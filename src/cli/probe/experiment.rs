@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::super::Failure;
-use super::super::wording::words;
 use super::progress::Progress;
 use super::said;
 use crate::api::Client;
@@ -22,6 +21,7 @@ use crate::lifecycle::{
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;
+use crate::text::words;
 use crate::time::Moment;
 use crate::token_file::replace;
 

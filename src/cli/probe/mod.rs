@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use self::experiment::{End, Experiment};
-use super::wording::words;
 use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print_text, runtime};
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
 use crate::outcome::CallError;
 use crate::settings::{Source, lone_server};
+use crate::text::words;
 use crate::token_file::read;
 
 /// What the server is called in what is said of it; nobody has given it a name.

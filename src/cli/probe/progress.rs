@@ -4,8 +4,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use super::super::wording::words;
 use super::super::{Failure, print_text};
+use crate::text::words;
 
 /// Back to the line's beginning, and the line gone.
 const CLEAR: &str = "\r\u{1b}[K";

@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 use super::{Errand, Where};
-use crate::cli::wording::words;
 use crate::cli::{EX_CONFIG, EX_TEMPFAIL, Failure, complain, print_text};
 use crate::control::Reloaded;
 use crate::control::client::{Client, ClientFault, Wanted};
+use crate::text::words;
 
 /// Have the daemon read its configuration again
 #[derive(Debug, Args)]

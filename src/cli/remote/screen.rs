@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use rustix::termios::tcgetwinsize;
 
+use crate::text::colours_wanted;
+
 /// Where nothing tells how wide lines may be: what people and scripts expect.
 const WIDTH: u16 = 80;
 
@@ -24,13 +26,10 @@ impl Screen {
             return Self { width: WIDTH, height: None, colour: false };
         }
         let size = tcgetwinsize(&stdout).ok().filter(|size| size.ws_col > 0);
-        // https://no-color.org: any value but an empty one counts.
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             width: size.map_or(WIDTH, |size| size.ws_col),
             height: size.map(|size| size.ws_row),
-            colour: !unwanted,
+            colour: colours_wanted(),
         }
     }
 }

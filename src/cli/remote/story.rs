@@ -10,6 +10,9 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 
+/// What stands for a `reauth` where there is none.
+const NO_REAUTH: &str = "none; a new value can only come from the source";
+
 /// A line for each fact, then a timeline.
 pub(super) fn render(story: &Story, screen: Screen) -> String {
     let token = &story.token;
@@ -72,7 +75,7 @@ fn life(story: &Story) -> String {
 }
 
 fn reauth(story: &Story) -> String {
-    let Some(reauth) = &story.reauth else { return "none; the source is watched".to_owned() };
+    let Some(reauth) = &story.reauth else { return NO_REAUTH.to_owned() };
     let next = reauth.next_attempt_ms.map(|next| format!(", the next in {}", short(next)));
     let (name, left, most) = (&reauth.name, reauth.attempts_left, reauth.max_attempts);
     format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())

@@ -8,8 +8,7 @@ use comfy_table::{LineStyle, TableStyle};
 
 use super::screen::Screen;
 use crate::control::{ConfigRejection, Counts, Page, TokenView};
-use crate::daemon::grouped;
-use crate::text::printable;
+use crate::text::{grouped, printable, token_counts};
 
 /// Columns that are never shortened.
 const STATE: usize = 2;
@@ -157,16 +156,7 @@ pub(super) fn short(millis: u64) -> String {
 
 /// How many tokens are in which state, in one line.
 pub(super) fn summary(counts: &Counts) -> String {
-    let told: Vec<_> = by_state(counts)
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, state)| format!("{} {state}", grouped(count)))
-        .collect();
-    match counts.total {
-        0 => "no tokens".to_owned(),
-        1 => format!("1 token: {}", told.join(", ")),
-        total => format!("{} tokens: {}", grouped(total), told.join(", ")),
-    }
+    token_counts(&by_state(counts))
 }
 
 /// Each state with its number of tokens.
@@ -198,12 +188,5 @@ mod tests {
     fn times_are_told_in_their_largest_unit() {
         let told = [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short);
         assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
-    }
-
-    #[test]
-    fn the_summary_names_only_what_there_is() {
-        let counts = Counts { total: 1_002, alive: 1_000, expired: 2, ..Counts::default() };
-        assert_eq!(summary(&counts), "1,002 tokens: 1,000 alive, 2 expired");
-        assert_eq!(summary(&Counts::default()), "no tokens");
     }
 }

@@ -70,14 +70,19 @@ impl Application {
     }
 
     /// Applies a little more. Returns false once all is applied.
-    pub(crate) fn step(&mut self, tokens: &mut Tokens, inventories: &mut Inventories) -> bool {
+    pub(crate) fn step(
+        &mut self,
+        tokens: &mut Tokens,
+        inventories: &mut Inventories,
+        log: &mut Journal,
+    ) -> bool {
         match self.stage {
             Stage::Remove(next) => {
                 if let Some(token) = self.old.tokens.get(next) {
                     self.stage = Stage::Remove(next + 1);
                     let name = &token.name;
                     if self.new.tokens.binary_search_by(|token| token.name.cmp(name)).is_err() {
-                        remove_own(name, tokens, &mut self.diff);
+                        remove_own(name, tokens, &mut self.diff, log);
                     }
                 } else {
                     self.new.reauths.iter().for_each(|reauth| tokens.put_reauth(reauth));
@@ -91,7 +96,7 @@ impl Application {
                     self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
                     if let Some(config) = tokens.config_for(&token.upkeep, origin, policies) {
-                        put_own(&token.name, config, tokens, diff);
+                        put_own(&token.name, config, tokens, diff, log);
                     }
                 } else {
                     self.rollouts = inventories.apply(&new.inventories, policies, tokens, diff);
@@ -101,7 +106,7 @@ impl Application {
             Stage::RollOut => match self.rollouts.last_mut() {
                 None => return false,
                 Some(rollout) => {
-                    if !rollout.step(tokens) {
+                    if !rollout.step(tokens, log) {
                         self.rollouts.pop();
                     }
                 }
@@ -112,13 +117,13 @@ impl Application {
 }
 
 /// A `[token.NAME]` is not configured any more.
-fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff) {
+fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff, log: &mut Journal) {
     let is_own = |entry: TokenEntry<'_>| entry.inventory().is_none();
     if let Some(id) = tokens.registry.id_of(name)
         && tokens.registry.token(id).is_some_and(is_own)
     {
         diff.removed.push(name.to_owned());
-        tokens.remove(id);
+        tokens.remove(id, log);
     }
 }
 
@@ -128,12 +133,13 @@ fn put_own(
     (config, spec): (TokenConfig, TokenSpec),
     tokens: &mut Tokens,
     diff: &mut ConfigDiff,
+    log: &mut Journal,
 ) {
     // A token of an inventory ends where a [token.NAME] begins.
     if let Some(id) = tokens.registry.id_of(name)
         && tokens.registry.token(id).is_some_and(|entry| entry.inventory().is_some())
     {
-        tokens.remove(id);
+        tokens.remove(id, log);
     }
     let config = Arc::new(config);
     if let Some(id) = tokens.registry.id_of(name) {

@@ -2,6 +2,7 @@
 
 use crate::process;
 use crate::settings::Settings;
+use crate::systemd;
 
 /// Descriptors for everything but connections to servers and commands: standard streams, the log,
 /// the state database, timers, control clients, inventories and files that are being read.
@@ -20,10 +21,14 @@ fn needed(settings: &Settings) -> u64 {
 pub(super) fn exceeded(settings: &Settings) -> Option<(u64, String)> {
     let (needed, limit) = (needed(settings), process::descriptor_limit());
     let error = || {
+        let raise = if systemd::is_service() {
+            format!("set `LimitNOFILE={needed}` in the unit")
+        } else {
+            format!("raise `ulimit -Hn` to {needed} (`LimitNOFILE={needed}` in a systemd unit)")
+        };
         format!(
             "up to {needed} are needed for the `max_in_flight` of all servers and `max_hooks`, and \
-             the limit is {limit}: set `LimitNOFILE={needed}` in the unit (`ulimit -Hn` elsewhere), \
-             or lower `max_in_flight`"
+             the limit is {limit}: {raise}, or lower `max_in_flight`"
         )
     };
     (needed > limit).then(|| (needed, error()))

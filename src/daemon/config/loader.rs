@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::clients::{certificate_warnings, changed_clients};
+use crate::control::unmapped_readers;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerClients, ServerHandle};
 use crate::settings::{Faults, Loaded, Settings};
@@ -39,6 +40,7 @@ impl LoadedConfig {
     pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
         let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
         loaded.warnings.extend(certificate_warnings(&clients));
+        loaded.warnings.extend(unmapped_readers(&loaded));
         Ok(Self { loaded, clients, is_unchanged: false })
     }
 

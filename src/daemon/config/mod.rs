@@ -27,6 +27,7 @@ use self::loader::{ConfigLoader, LoadedConfig};
 use self::reload::Reload;
 use self::reload_queue::ReloadQueue;
 use self::unread_files::UnreadFiles;
+use super::inventories::Inventories;
 use super::notices;
 use super::tokens::{ServerClient, ServerHandle, Tokens, error_text};
 use crate::api::ClientError;
@@ -35,6 +36,7 @@ use crate::control::{ConfigRejection, Reloaded, Reply};
 use crate::events::{Fields, Given, Guard, Journal, Name, Severity};
 use crate::settings::{Fault, Server, Settings, Token, Warning, WarningKind};
 use crate::time::{Moment, whole_millis};
+use crate::token_file::Shortage;
 
 /// Time between two attempts to build the clients that are missing.
 const CLIENT_RETRY: Duration = Duration::from_secs(2);
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     given: Given,
     /// The number of descriptors that a warning was logged for.
     warned_descriptors: Option<u64>,
+    /// Why files cannot be watched, if a warning was logged.
+    warned_shortage: Option<Shortage>,
     /// Sets the log level.
     filter: Option<Guard>,
     is_stopping: bool,
@@ -84,6 +88,7 @@ impl Config {
             client_retry: None,
             given: Given::default(),
             warned_descriptors: None,
+            warned_shortage: None,
             filter: None,
             is_stopping: false,
         }
@@ -230,6 +235,25 @@ impl Config {
                 let fields = Fields { path: Some(&place), error: Some(error), ..Fields::default() };
                 notices::log(log, Name::ConfigWarning, severity, &warning.message, fields);
             }
+        }
+    }
+
+    /// Warns if the kernel refuses to watch files, once for each limit.
+    pub(crate) fn warn_of_watches(
+        &mut self,
+        tokens: &Tokens,
+        inventories: &Inventories,
+        log: &mut Journal,
+    ) {
+        let shortage = tokens.watcher.shortage().or_else(|| inventories.shortage());
+        if std::mem::replace(&mut self.warned_shortage, shortage) == shortage {
+            return;
+        }
+        if let Some(shortage) = shortage {
+            let error = shortage.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            let message = "files cannot be watched, so that they are compared every 2 s";
+            notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
         }
     }
 

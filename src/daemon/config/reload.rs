@@ -18,6 +18,7 @@ use crate::daemon::{notices, service_manager};
 use crate::events::{self, Fields, Journal, Name, Severity};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
+use crate::text::one_line;
 
 /// Sources that are read by one task.
 const CHUNK: usize = 256;
@@ -98,7 +99,7 @@ impl Config {
         // The files that were left out at startup were logged then.
         if !is_retry {
             let message = "configuration reload failed; the previous configuration stays active";
-            let fields = Fields { error: Some(&error), ..Fields::default() };
+            let fields = Fields { error: Some(&one_line(&error)), ..Fields::default() };
             notices::log(log, Name::ConfigRejected, Severity::Error, message, fields);
             let at = clock::wall_clock();
             self.rejected = Some(ConfigRejection { at, error: error.clone() });
@@ -152,7 +153,7 @@ impl Config {
         let Some(reload) = &mut self.reload else { return false };
         match reload.stage {
             Stage::Apply => {
-                if !reload.application.step(tokens, inventories) {
+                if !reload.application.step(tokens, inventories, log) {
                     reload.stage = Stage::Release;
                 }
             }
@@ -190,6 +191,7 @@ impl Config {
         self.unread.clear();
         self.rejected = None;
         self.warn(&warnings, log);
+        self.warn_of_watches(tokens, inventories, log);
         inventories.read_all();
         let diff = &application.diff;
         let [added, removed, changed] =

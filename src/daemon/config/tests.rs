@@ -30,7 +30,7 @@ impl World {
         let (mut inventories, mut log) = (Inventories::new(), Journal::new());
         let (old, new) = (Arc::clone(&config.settings), Arc::clone(&config.settings));
         let mut application = Application::new(old, new, clients, &mut tokens, &mut log);
-        while application.step(&mut tokens, &mut inventories) {}
+        while application.step(&mut tokens, &mut inventories, &mut log) {}
         Self { config, tokens, inventories, metrics: Metrics::new(), log }
     }
 

@@ -25,13 +25,13 @@ pub(crate) struct InventoryRollout {
 
 impl InventoryRollout {
     /// Replaces or removes the next token. Returns whether there was one.
-    pub(crate) fn step(&mut self, tokens: &mut Tokens) -> bool {
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, log: &mut Journal) -> bool {
         let Some(token) = self.tokens.pop() else { return false };
         // The token may have left the inventory meanwhile, and its number be another token's.
         if tokens.registry.is_listed_by(token, self.inventory) {
             match &self.config {
                 Some((config, spec)) => drop(tokens.replace(token, config, spec)),
-                None => tokens.remove(token),
+                None => tokens.remove(token, log),
             }
         }
         true

@@ -29,7 +29,7 @@ use crate::events::{Given, Journal};
 use crate::inventory::{BadEntries, Batch, FileStamp, InventoryError, ReadSummary, is_ignored};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
-use crate::token_file::{Touched, Watcher};
+use crate::token_file::{Shortage, Touched, Watcher};
 
 /// Parts that wait for the loop; the read then waits as well.
 const WAITING_PARTS: usize = 2;
@@ -244,6 +244,11 @@ impl Inventories {
         }
         self.watcher.set_paths(files);
         self.watcher.set_folders(folders);
+    }
+
+    /// What is missing to have all files and directories watched.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.watcher.shortage()
     }
 
     /// All numbers and sources in order of the names: the first inventory by name wins a name

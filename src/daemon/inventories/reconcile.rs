@@ -70,7 +70,8 @@ impl Inventories {
             return pass.repeats.add(EntryLocation::Line(line), error);
         }
         pass.seen.insert(token);
-        let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value));
+        let is_same = value.as_ref().is_ok_and(|value| entry.in_source() == Some(*value))
+            && !tokens.has_refused_value(token);
         let is_file = matches!(entry.config().origin, TokenOrigin::File(..));
         if entry.line() != line {
             tokens.registry.set_line(token, line);
@@ -219,7 +220,7 @@ impl Inventories {
                     } else if reading.bad.count == 0 {
                         tokens.inventory_counts.of(id).changes.removed += gone.len() as u64;
                         for token in gone {
-                            tokens.remove(token);
+                            tokens.remove(token, report.journal);
                         }
                     }
                 }

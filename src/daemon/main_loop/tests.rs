@@ -43,7 +43,8 @@ fn pending_action(daemon: &Daemon) -> Ticket {
 async fn action_of_a_removed_token_is_cancelled_and_its_place_goes_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = daemon(folder.path(), 2);
-    daemon.tokens.remove(pending_action(&daemon).token);
+    let id = pending_action(&daemon).token;
+    daemon.tokens.remove(id, &mut daemon.log);
     // The server's rate limit allows for another request by now.
     sleep(Duration::from_millis(5)).await;
     daemon.execute_actions();
@@ -59,7 +60,7 @@ async fn action_of_a_removed_token_does_not_start_for_the_next_token_with_its_nu
     let id = pending_action(&daemon).token;
     let config = Arc::clone(daemon.tokens.registry.token(id).unwrap().config());
     let spec = daemon.tokens.scheduler.spec(id).unwrap().clone();
-    daemon.tokens.remove(id);
+    daemon.tokens.remove(id, &mut daemon.log);
     assert_eq!(daemon.tokens.add("second", &config, spec, 0), id);
     daemon.execute_actions();
     assert_eq!(daemon.tasks.actions(), 0);

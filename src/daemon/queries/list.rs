@@ -182,3 +182,45 @@ fn parse_cursor(text: &str) -> Result<SeverityRank, Problem> {
 fn bad(message: &str) -> Problem {
     Problem::new(ProblemKind::BadRequest, message)
 }
+
+/// For every `listing`: its filter fits the names that it should, and fits each in bounded time; a
+/// cursor is read as it was written. See `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_filter(listing: &Listing) {
+    let filter = listing.filter.as_deref().unwrap_or_default();
+    let longest = "a".repeat(64);
+    let wanted = TokenFilter::parse(listing);
+    for name in ["quotes-1", "a.b", "\u{e4}\u{f6}", "[x]", &*longest, filter] {
+        if let Ok(TokenFilter { name: Some(pattern), .. }) = &wanted {
+            let fits = pattern.matches(name);
+            if !filter.contains('[') && !filter.contains('/') && !name.contains('/') {
+                assert_eq!(fits, fits_simply(filter, name), "{filter:?} {name:?}");
+            }
+        }
+        // What completes a name asks for all that begin with it.
+        let escaped = Pattern::new(&format!("{}*", Pattern::escape(name))).expect("escaped");
+        assert!(escaped.matches(name), "{name:?}");
+    }
+    if let Ok(rank) = parse_cursor(listing.cursor.as_deref().unwrap_or_default()) {
+        assert_eq!(parse_cursor(&write_cursor(rank)), Ok(rank));
+    }
+}
+
+/// Whether `name` fits `filter`, in which `*` is any text and `?` any character: the plain rule.
+#[cfg(any(test, feature = "fuzzing"))]
+fn fits_simply(filter: &str, name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
+    // The lengths of the beginnings of the name that fit so far.
+    let mut ends = vec![false; name.len() + 1];
+    ends[0] = true;
+    for sign in filter.chars() {
+        let mut next = vec![false; ends.len()];
+        for end in 0..ends.len() {
+            let fits_one = end > 0 && ends[end - 1] && (sign == '?' || sign == name[end - 1]);
+            let fits_any = sign == '*' && (ends[end] || (end > 0 && next[end - 1]));
+            next[end] = if sign == '*' { fits_any } else { fits_one };
+        }
+        ends = next;
+    }
+    ends[name.len()]
+}

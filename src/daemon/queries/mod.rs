@@ -11,6 +11,8 @@ mod views;
 
 pub(crate) use self::dashboard::DashboardQuery;
 pub(crate) use self::list::ListQuery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::list::check_filter;
 pub(crate) use self::metrics::MetricsQuery;
 pub(crate) use self::scan::{Query, ScanQueue};
 pub(crate) use self::views::View;

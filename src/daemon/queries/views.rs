@@ -132,10 +132,7 @@ fn signed(bound: Moment, now: Moment) -> i64 {
 }
 
 fn renews_by(method: Option<Method>) -> Option<String> {
-    method.map(|method| match method {
-        Method::Query => "query".to_owned(),
-        Method::Renew => "renew".to_owned(),
-    })
+    method.map(|method| method.as_str().to_owned())
 }
 
 fn event(event: &Happened) -> EventView {

@@ -260,7 +260,9 @@ impl Tokens {
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
                 self.end_file_retry(id);
-                self.offer_candidate(id, value.by_ref());
+                if !self.is_refused(id, value.by_ref(), log) {
+                    self.offer_candidate(id, value.by_ref());
+                }
             }
             Ok(WriteOutcome::NotInFile(_, error) | WriteOutcome::InStateDir(error))
             | Err(error) => self.retry_file_later(id, &error, log),

@@ -7,6 +7,7 @@ mod config_diff;
 mod config_table;
 mod deferred;
 mod file_retries;
+mod foreign_values;
 mod inventory_counts;
 mod named_table;
 mod persistence;
@@ -17,6 +18,7 @@ mod server_client;
 mod source_changes;
 mod source_read;
 mod token_bit_set;
+mod value_owners;
 mod values;
 
 use std::num::NonZeroU32;
@@ -37,6 +39,7 @@ pub(crate) use self::server_client::{ServerClient, ServerClients, error_text};
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
+use self::foreign_values::RefusedValues;
 use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
@@ -66,6 +69,7 @@ pub(crate) struct Tokens {
     pub(crate) inventory_counts: InventoryCounts,
     pub(crate) deferred: DeferredSourceChanges,
     file_retries: FileRetries,
+    refused: RefusedValues,
 }
 
 impl Tokens {
@@ -83,6 +87,7 @@ impl Tokens {
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
             file_retries: FileRetries::default(),
+            refused: RefusedValues::default(),
         }
     }
 
@@ -134,6 +139,7 @@ impl Tokens {
         let was_missing = entry.in_source().is_none();
         if !same_origin {
             self.registry.forget_source(id);
+            self.refused.remove(id);
             if was_missing {
                 // That the new source has no value either is an event of its own.
                 let (change, now) = (SourceChange::Reappeared, clock::now());
@@ -150,8 +156,9 @@ impl Tokens {
     }
 
     /// Removes a token. A value that its source cannot hold is kept for a time.
-    pub(crate) fn remove(&mut self, id: TokenId) {
+    pub(crate) fn remove(&mut self, id: TokenId, log: &mut Journal) {
         self.stash_value(id);
+        self.refused.remove(id);
         if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
             let count = self.inventory_counts.of(inventory);
             count.tokens = count.tokens.saturating_sub(1);
@@ -161,6 +168,7 @@ impl Tokens {
         self.watcher.remove_path(id.key());
         self.scheduler.remove_token(id);
         self.registry.remove(id);
+        self.reconsider_refused(id, log);
     }
 
     /// Returns an action that did not start, or will never complete, to the scheduler.

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::Tokens;
 use crate::clock;
-use crate::lifecycle::{Method, Notice, PersistedLife, ReauthAttempts};
+use crate::lifecycle::{Notice, ReauthAttempts};
 use crate::scheduler::{ReauthFailures, ReauthId, TokenId};
 use crate::secret::ValueRef;
-use crate::store::{Counter, CounterKey, Life, StoredLife, StoredValue, WriteReceipt, Writer};
+use crate::store::{Counter, CounterKey, StoredLife, StoredValue, WriteReceipt, Writer};
 use crate::time::Moment;
 
 impl Tokens {
@@ -53,10 +53,10 @@ impl Tokens {
         let Some(token) = self.scheduler.token(id) else { return false };
         let Some(entry) = self.registry.token(id) else { return false };
         match token.persisted_life() {
-            Some((slot, resumed)) => {
+            Some((slot, life)) => {
                 let Some(value) = entry.value(slot) else { return false };
                 let url = self.servers[entry.config().server].settings.url.as_str();
-                writer.persist_life(entry.name(), url, value, &life(&resumed));
+                writer.persist_life(entry.name(), url, value, &life);
             }
             None => writer.delete_life(entry.name()),
         }
@@ -191,22 +191,9 @@ impl Tokens {
         let Some(value) = entry.value(self.scheduler.spare_slot(id)) else { return false };
         let url = self.servers[entry.config().server].settings.url.as_str();
         let Some(life) = recalled.life_of(url, value) else { return false };
-        self.scheduler.restore(id, resumed(&life), now, &mut self.actions);
+        self.scheduler.restore(id, life, now, &mut self.actions);
         !life.this_boot
     }
-}
-
-fn life(resumed: &PersistedLife) -> Life {
-    let PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot } =
-        *resumed;
-    let by_renewing = by == Method::Renew;
-    Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot }
-}
-
-fn resumed(life: &Life) -> PersistedLife {
-    let Life { expiry, remaining_ms, life_ms, by_renewing, proven, unrenewable, this_boot } = *life;
-    let by = if by_renewing { Method::Renew } else { Method::Query };
-    PersistedLife { expiry, remaining_ms, life_ms, by, proven, unrenewable, this_boot }
 }
 
 /// When a persisted window ends on the daemon's clock; `None` if it has ended. A wall clock that

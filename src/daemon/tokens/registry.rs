@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use super::config_table::{ConfigTable, InventoryId, TokenConfig, TokenOrigin};
 use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
+use super::value_owners::ValueOwners;
 use crate::arena::{Arena, Handle};
 use crate::lifecycle::Slot;
 use crate::scheduler::TokenId;
@@ -27,9 +28,7 @@ pub(crate) struct TokenRegistry {
     /// By the hash of their names, which are in the arena.
     pub(super) names: HashTable<TokenId>,
     pub(super) keys: RandomState,
-    /// The token that has a value, by the value's hash: built when it is first needed. Entries
-    /// may be outdated.
-    pub(super) owners: Option<HashMap<u64, TokenId>>,
+    pub(super) owners: ValueOwners,
     pub(super) configs: ConfigTable,
 }
 
@@ -85,6 +84,7 @@ impl TokenRegistry {
     }
 
     pub(crate) fn remove(&mut self, id: TokenId) {
+        self.owners.forget(id);
         let hash = self.keys.hash_one(self.name(id));
         if let Ok(entry) = self.names.find_entry(hash, |other| *other == id) {
             entry.remove();

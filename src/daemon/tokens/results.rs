@@ -78,7 +78,8 @@ impl Tokens {
         replaced: &ReplacedValue,
         answer: &mut CheckResult,
     ) -> bool {
-        let Some(owner) = self.registry.owner_of(replaced.to.by_ref(), ticket.token) else {
+        let owner = self.registry.owner_of(replaced.to.by_ref(), ticket.token);
+        let Some(owner) = owner.and_then(|owner| Some(self.registry.token(owner)?.name())) else {
             return true;
         };
         let error = format!(
@@ -157,6 +158,9 @@ impl Tokens {
                 Some(_) | None => ReauthOutcome::SameValue,
             };
         }
+        if let Some(error) = self.foreign_login(id, value.by_ref()) {
+            return ReauthOutcome::Failed(error);
+        }
         self.registry.put(id, spare, value.by_ref());
         if stored {
             self.is_in_source(id, &value);
@@ -189,7 +193,9 @@ impl Tokens {
                 self.is_in_source(id, &value);
                 self.end_file_retry(id);
                 self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
-                self.offer_candidate(id, value.by_ref());
+                if !self.is_refused(id, value.by_ref(), log) {
+                    self.offer_candidate(id, value.by_ref());
+                }
             }
             Ok(WriteOutcome::NotInFile(value, error)) => {
                 return self.keep_in_state_dir(ticket, value, error);
@@ -208,7 +214,7 @@ impl Tokens {
 
     /// Frees values that are not needed any more, and keeps what the server said of a dead one
     /// for the re-auth command.
-    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice) {
+    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice, log: &mut Journal) {
         match notice {
             Notice::Expired { fault, candidate: false }
             | Notice::Rejected { fault, candidate: false } => {
@@ -220,6 +226,7 @@ impl Tokens {
                     && !token.has_candidate()
                 {
                     self.registry.settle(id, token.active_slot());
+                    self.reconsider_refused(id, log);
                 }
             }
             _ => {}

@@ -67,7 +67,7 @@ impl Tokens {
         }
         match result {
             Ok(found) => self.on_value_found(id, found.value.by_ref(), &found.warnings, log),
-            Err(error) if self.has_left_its_folder(id, &error) => {}
+            Err(error) if self.has_left_its_folder(id, &error, log) => {}
             Err(error) => self.on_value_missing(id, &error),
         }
     }
@@ -106,9 +106,10 @@ impl Tokens {
                 if restored.is_some() {
                     self.forget_stored_value(id);
                 }
-                if is_same {
+                // Considered again: the owner of a refused value may have another value by now.
+                if is_same && !self.has_refused_value(id) {
                     self.source_changed(id, SourceChange::Reappeared);
-                } else {
+                } else if !self.is_refused(id, value, log) {
                     self.forget_superseded(id);
                     self.offer_candidate(id, value);
                 }
@@ -120,6 +121,7 @@ impl Tokens {
     /// A source holds no usable value.
     pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceFault) {
         self.registry.set_in_source(id, None);
+        self.refused.remove(id);
         if let Some(stored) = self.registry.take_restored_value(id) {
             self.offer_candidate(id, stored.value.by_ref());
             self.resume_file_retry(id);
@@ -157,12 +159,13 @@ impl Tokens {
     /// The source holds this value, whatever a read that began before has found.
     pub(super) fn is_in_source(&mut self, id: TokenId, value: &TokenValue) {
         self.registry.set_in_source(id, Some(value.by_ref()));
+        self.refused.remove(id);
         self.registry.outdate_reads(id);
     }
 
     /// Whether the token's file is gone from the folder of its inventory. If the folder itself is
     /// there, the token is removed.
-    fn has_left_its_folder(&mut self, id: TokenId, error: &SourceFault) -> bool {
+    fn has_left_its_folder(&mut self, id: TokenId, error: &SourceFault, log: &mut Journal) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let TokenOrigin::File(inventory, folder) = &entry.config().origin else { return false };
         if !matches!(error.kind, SourceFaultKind::Missing) {
@@ -171,7 +174,7 @@ impl Tokens {
         let inventory = *inventory;
         if folder.is_dir() {
             self.inventory_counts.of(inventory).changes.removed += 1;
-            self.remove(id);
+            self.remove(id, log);
         }
         true
     }

@@ -73,7 +73,7 @@ impl World {
         let mut world = Self::new();
         let ticket = world.add("first");
         world.tokens.actions.clear();
-        world.tokens.remove(ticket.token);
+        world.tokens.remove(ticket.token, &mut world.log);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
         (world, ticket)
     }
@@ -120,7 +120,7 @@ async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
     let id = world.add("first").token;
     let notice = SchedulerOutput::TokenNotice(id, crate::lifecycle::Notice::Unverified);
     world.tokens.actions = vec![notice];
-    world.tokens.remove(id);
+    world.tokens.remove(id, &mut world.log);
     let (config, spec) = world.config("second", "sarus");
     assert_eq!(world.tokens.add("second", &config, spec, 0), id);
     assert_eq!(world.tokens.actions, []);

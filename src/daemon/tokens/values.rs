@@ -1,6 +1,5 @@
 //! Token values: the values in the slots, and the values in the sources. Equal values are kept once.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 
 use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
@@ -11,36 +10,11 @@ use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
 use crate::store::StoredValue;
 
-/// Outdated entries that are kept beyond twice the number of tokens.
-const OUTDATED: usize = 1_000;
-
 impl TokenRegistry {
-    /// The name of another token than `id` that has this value, if there is one.
-    pub(crate) fn owner_of(&mut self, value: ValueRef<'_>, id: TokenId) -> Option<&str> {
-        // Outdated entries are bounded by building the table again.
-        let limit = 2 * self.len() + OUTDATED;
-        if self.owners.as_ref().is_none_or(|owners| owners.len() > limit) {
-            let mut owners = HashMap::new();
-            for (id, kept) in self.ids() {
-                for value in [Slot::A, Slot::B].into_iter().filter_map(|slot| kept.value(slot)) {
-                    owners.insert(self.keys.hash_one(value.expose().as_bytes()), id);
-                }
-            }
-            self.owners = Some(owners);
-        }
-        let hash = self.keys.hash_one(value.expose().as_bytes());
-        let owner = *self.owners.as_ref()?.get(&hash)?;
-        let kept = self.token(owner).filter(|_| owner != id)?;
-        let has_it = [Slot::A, Slot::B].into_iter().any(|slot| kept.value(slot) == Some(value));
-        has_it.then(|| kept.name())
-    }
-
     /// Puts a value into a slot, in place of the value there.
     pub(crate) fn put(&mut self, id: TokenId, slot: Slot, value: ValueRef<'_>) {
         let value = value.expose().as_bytes();
-        if let Some(owners) = &mut self.owners {
-            owners.insert(self.keys.hash_one(value), id);
-        }
+        self.owners.add(self.keys.hash_one(value), id);
         self.change(id, |row, more, arena| {
             let is_second = row.value.is_some() && slot != row.first_slot();
             let (place, what) = if is_second {

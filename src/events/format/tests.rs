@@ -1,5 +1,4 @@
 use jiff::Timestamp;
-use serde_json::Value as Json;
 
 use super::*;
 use crate::events::Name;
@@ -8,15 +7,19 @@ const HOSTILE: &str = "gone\nlevel=info \x1b[2J\u{9b}31m \u{202e}\"\\";
 
 fn record(fields: Vec<(&'static str, Value)>) -> Record {
     let timestamp = Timestamp::from_millisecond(1_767_225_600_123).unwrap();
-    let message = "the token has expired".to_owned();
-    let mut record = Record::own(Name::TokenExpired, Level::ERROR, timestamp, message);
-    record.fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
-    record
+    let fields = fields.into_iter().map(|(key, value)| (key.into(), value)).collect();
+    Record::own(
+        Name::TokenExpired,
+        Level::ERROR,
+        timestamp,
+        "the token has expired".to_owned(),
+        fields,
+    )
 }
 
 fn hostile() -> Record {
-    let mut record = record(vec![("detail", Value::Text(HOSTILE.to_owned()))]);
-    record.message = HOSTILE.to_owned();
+    let mut record = record(vec![("detail", Value::from(HOSTILE))]);
+    record.message = HOSTILE.into();
     record
 }
 
@@ -33,7 +36,7 @@ fn is_harmless(line: &str) -> bool {
 
 #[test]
 fn a_json_line_starts_with_when_how_bad_and_what() {
-    let line = rendered(Format::Json, &record(vec![("status", Value::Unsigned(410))]));
+    let line = rendered(Format::Json, &record(vec![("status", Value::from(410))]));
     assert_eq!(
         line,
         "{\"timestamp\":\"2026-01-01T00:00:00.123Z\",\"level\":\"error\",\"event\":\"token_expired\",\
@@ -45,20 +48,20 @@ fn a_json_line_starts_with_when_how_bad_and_what() {
 fn json_keeps_a_hostile_text_whole_on_one_line() {
     let line = rendered(Format::Json, &hostile());
     assert_eq!(line.matches('\n').count(), 1);
-    let object: Json = serde_json::from_str(&line).unwrap();
+    let object: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(object["detail"], HOSTILE);
 }
 
 #[test]
 fn a_number_that_is_none_does_not_break_a_json_line() {
-    let line = rendered(Format::Json, &record(vec![("share", Value::Float(f64::NAN))]));
-    let object: Json = serde_json::from_str(&line).unwrap();
-    assert_eq!(object["share"], Json::Null);
+    let line = rendered(Format::Json, &record(vec![("share", Value::from(f64::NAN))]));
+    let object: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(object["share"], Value::Null);
 }
 
 #[test]
 fn a_logfmt_line_quotes_what_is_more_than_a_word() {
-    let line = rendered(Format::Logfmt, &record(vec![("token", Value::Text("quotes".into()))]));
+    let line = rendered(Format::Logfmt, &record(vec![("token", Value::from("quotes"))]));
     assert_eq!(
         line,
         "timestamp=2026-01-01T00:00:00.123Z level=error event=token_expired \
@@ -69,9 +72,9 @@ fn a_logfmt_line_quotes_what_is_more_than_a_word() {
 #[test]
 fn a_text_line_names_the_token_and_then_the_rest() {
     let fields = vec![
-        ("token", Value::Text("quotes".into())),
-        ("status", Value::Unsigned(410)),
-        ("renewed", Value::Flag(false)),
+        ("token", Value::from("quotes")),
+        ("status", Value::from(410)),
+        ("renewed", Value::from(false)),
     ];
     assert_eq!(
         rendered(Format::Text { colour: false }, &record(fields)),
@@ -105,6 +108,6 @@ fn colours_end_with_their_line() {
 
 #[test]
 fn a_key_of_a_dependency_cannot_forge_a_pair() {
-    let line = rendered(Format::Logfmt, &record(vec![("a b=\"c", Value::Unsigned(1))]));
+    let line = rendered(Format::Logfmt, &record(vec![("a b=\"c", Value::from(1))]));
     assert!(line.ends_with(" a_b__c=1\n"), "{line}");
 }

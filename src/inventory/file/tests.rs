@@ -6,7 +6,7 @@ use super::*;
 const QUOTES: &str = r#"{"name":"quotes","token":"abc-1"}"#;
 const ORDERS: &str = r#"{"name":"orders","token":"abc-2"}"#;
 
-/// What is handed over of `text`, as `LINE NAME VALUE`, and what is told of the rest.
+/// The entries of `text` as `LINE NAME VALUE`, and the errors.
 fn read(text: &[u8]) -> (Vec<String>, Vec<String>) {
     let mut good = Vec::new();
     let reading = read_lines(text, "tokens.jsonl", false, &mut |listed| {
@@ -23,21 +23,21 @@ fn said(listed: InventoryEntry<'_>) -> String {
 }
 
 #[test]
-fn every_good_line_is_handed_over_with_its_number() {
+fn every_valid_line_is_passed_on_with_its_number() {
     let (good, bad) = read(format!("{QUOTES}\n{ORDERS}\n").as_bytes());
     assert_eq!(good, ["1 quotes abc-1", "2 orders abc-2"]);
     assert!(bad.is_empty(), "{bad:?}");
 }
 
 #[test]
-fn a_byte_order_mark_blank_lines_and_carriage_returns_are_passed_by() {
+fn byte_order_mark_blank_lines_and_carriage_returns_are_ignored() {
     let (good, bad) = read(format!("\u{feff}{QUOTES}\r\n\r\n  \n{ORDERS}").as_bytes());
     assert_eq!(good, ["1 quotes abc-1", "4 orders abc-2"]);
     assert!(bad.is_empty(), "{bad:?}");
 }
 
 #[test]
-fn a_bad_line_is_told_by_its_number_and_the_rest_is_used() {
+fn invalid_line_is_reported_by_its_number_and_the_rest_is_used() {
     let (good, bad) = read(format!("{QUOTES}\nnonsense\n{ORDERS}\n").as_bytes());
     assert_eq!(good, ["1 quotes abc-1", "3 orders abc-2"]);
     assert_eq!(
@@ -47,7 +47,7 @@ fn a_bad_line_is_told_by_its_number_and_the_rest_is_used() {
 }
 
 #[test]
-fn a_name_counts_where_it_stands_first() {
+fn first_line_with_a_name_counts() {
     let again = r#"{"name":"quotes","token":"abc-3"}"#;
     let (good, bad) = read(format!("{QUOTES}\n{ORDERS}\n{again}\n").as_bytes());
     assert_eq!(good, ["1 quotes abc-1", "2 orders abc-2"]);
@@ -55,14 +55,14 @@ fn a_name_counts_where_it_stands_first() {
 }
 
 #[test]
-fn a_line_that_was_cut_off_is_bad() {
+fn truncated_line_is_invalid() {
     let (good, bad) = read(&format!("{QUOTES}\n{ORDERS}").as_bytes()[..QUOTES.len() + 20]);
     assert_eq!(good, ["1 quotes abc-1"]);
     assert!(bad[0].starts_with("line 2: it is not JSON"), "{bad:?}");
 }
 
 #[test]
-fn of_many_bad_lines_the_first_are_told_and_the_others_counted() {
+fn first_invalid_lines_are_listed_and_the_others_counted() {
     let text = "x\n".repeat(super::super::MAX_DETAILED + 5);
     let reading = read_lines(text.as_bytes(), "tokens.jsonl", false, &mut |_| unreachable!());
     let bad = reading.unwrap().bad;
@@ -70,7 +70,7 @@ fn of_many_bad_lines_the_first_are_told_and_the_others_counted() {
 }
 
 #[test]
-fn a_strict_inventory_is_refused_whole_for_one_bad_line() {
+fn strict_inventory_is_rejected_for_one_invalid_line() {
     let text = format!("{QUOTES}\nnonsense\n{ORDERS}\n");
     let fault = read_lines(text.as_bytes(), "tokens.jsonl", true, &mut |_| unreachable!());
     let fault = fault.unwrap_err();
@@ -79,7 +79,7 @@ fn a_strict_inventory_is_refused_whole_for_one_bad_line() {
 }
 
 #[test]
-fn a_strict_inventory_that_is_good_is_handed_over() {
+fn valid_strict_inventory_is_passed_on() {
     let mut good = Vec::new();
     let text = format!("{QUOTES}\n{ORDERS}\n");
     read_lines(text.as_bytes(), "tokens.jsonl", true, &mut |listed| {
@@ -91,7 +91,7 @@ fn a_strict_inventory_that_is_good_is_handed_over() {
 }
 
 #[test]
-fn reading_stops_when_nobody_wants_it() {
+fn read_stops_when_the_sink_cancels() {
     let text = format!("{QUOTES}\n{ORDERS}\n");
     let mut taken = 0;
     let fault = read_lines(text.as_bytes(), "tokens.jsonl", false, &mut |_| {
@@ -103,7 +103,7 @@ fn reading_stops_when_nobody_wants_it() {
 }
 
 #[test]
-fn what_breaks_off_is_a_fault_after_what_came_before() {
+fn read_error_is_reported_after_the_entries_before_it() {
     struct Breaks<'a>(&'a [u8]);
     impl Read for Breaks<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -122,7 +122,7 @@ fn what_breaks_off_is_a_fault_after_what_came_before() {
     assert_eq!(taken, 1);
 }
 
-/// A file with these lines, and what `during` does to its path when the first was read.
+/// Reads a file with these lines; `during` modifies it after the first entry.
 fn while_reading(during: impl Fn(&Path)) -> (Vec<String>, ReadSummary) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens.jsonl");
@@ -139,7 +139,7 @@ fn while_reading(during: impl Fn(&Path)) -> (Vec<String>, ReadSummary) {
 }
 
 #[test]
-fn a_file_that_is_replaced_while_it_is_read_is_read_to_its_end() {
+fn file_replaced_during_the_read_is_read_to_its_end() {
     let (good, reading) = while_reading(|path| {
         let new = path.with_extension("new");
         fs::write(&new, "other").unwrap();
@@ -150,7 +150,7 @@ fn a_file_that_is_replaced_while_it_is_read_is_read_to_its_end() {
 }
 
 #[test]
-fn a_file_that_is_written_to_while_it_is_read_is_known_to_be() {
+fn file_written_to_during_the_read_is_detected() {
     let (_, reading) = while_reading(|path| {
         let mut file = fs::File::options().append(true).open(path).unwrap();
         file.write_all(b"more").unwrap();
@@ -159,7 +159,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_known_to_be() {
 }
 
 #[test]
-fn a_file_that_is_none_is_a_fault_with_its_remedy() {
+fn path_that_is_no_file_is_an_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let fault = |name: &str| {
         read_file(
@@ -175,7 +175,7 @@ fn a_file_that_is_none_is_a_fault_with_its_remedy() {
 }
 
 #[test]
-fn a_file_that_is_open_to_all_is_warned_of() {
+fn world_readable_file_causes_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     for (mode, warnings) in [(0o600, 0), (0o644, 1)] {
         let file = tempfile::NamedTempFile::new().unwrap();

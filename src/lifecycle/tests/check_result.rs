@@ -1,4 +1,4 @@
-//! What each answer to a check means, and when the token is asked again.
+//! Results of checks, and when the next check is due.
 
 use super::world::{
     Life, START, alive, answer, asks, expired, ms, not_allowed, rejected, secs, throttled,
@@ -10,7 +10,7 @@ use crate::lifecycle::{
 use crate::outcome::Connection;
 
 #[test]
-fn a_token_is_asked_about_at_once() {
+fn token_is_checked_at_once() {
     let mut life = Life::new();
     let ask = Action::Check {
         method: Method::Query,
@@ -22,13 +22,13 @@ fn a_token_is_asked_about_at_once() {
 }
 
 #[test]
-fn the_next_check_is_due_at_check_after_of_the_reported_life() {
+fn next_check_is_due_at_check_after_of_the_reported_life() {
     let life = Life::new().alive();
     assert_eq!(life.token.due_for(Resource::Server), Some(START + secs(67)));
 }
 
 #[test]
-fn waits_and_bound_count_from_sending_not_from_receipt() {
+fn waits_and_expiry_count_from_sending_not_from_receipt() {
     let mut life = Life::new();
     life.admit();
     life.advance(secs(8));
@@ -38,7 +38,7 @@ fn waits_and_bound_count_from_sending_not_from_receipt() {
 }
 
 #[test]
-fn an_answer_that_took_longer_than_the_wait_makes_the_next_check_due_at_once() {
+fn response_that_took_longer_than_the_wait_makes_the_next_check_due_at_once() {
     let mut life = Life::new();
     life.admit();
     life.advance(secs(5));
@@ -47,7 +47,7 @@ fn an_answer_that_took_longer_than_the_wait_makes_the_next_check_due_at_once() {
 }
 
 #[test]
-fn a_check_tells_the_reported_life_and_the_time_to_the_next_one() {
+fn check_reports_the_reported_life_and_the_time_to_the_next_one() {
     let mut life = Life::new();
     life.check(alive(100_000));
     let checked = Notice::Checked {
@@ -60,7 +60,7 @@ fn a_check_tells_the_reported_life_and_the_time_to_the_next_one() {
 }
 
 #[test]
-fn a_410_is_final_and_told_once() {
+fn status_410_is_final_and_reported_once() {
     let mut life = Life::new().alive();
     life.check(expired());
     assert_eq!(life.token.validity(), Validity::Expired);
@@ -70,7 +70,7 @@ fn a_410_is_final_and_told_once() {
 }
 
 #[test]
-fn a_first_401_is_not_believed() {
+fn first_401_is_not_final() {
     let mut life = Life::new().alive();
     life.check(rejected());
     assert!(matches!(life.token.validity(), Validity::Alive(_)));
@@ -78,7 +78,7 @@ fn a_first_401_is_not_believed() {
 }
 
 #[test]
-fn a_second_401_is_final_and_told_once() {
+fn second_401_is_final_and_reported_once() {
     let mut life = Life::new().alive();
     life.check(rejected());
     let second = life.check(rejected());
@@ -88,7 +88,7 @@ fn a_second_401_is_final_and_told_once() {
 }
 
 #[test]
-fn a_401_that_the_second_query_contradicts_is_forgotten() {
+fn status_401_that_the_second_query_contradicts_is_cleared() {
     let mut life = Life::new().alive();
     life.check(rejected());
     life.check(alive(90_000));
@@ -98,7 +98,7 @@ fn a_401_that_the_second_query_contradicts_is_forgotten() {
 }
 
 #[test]
-fn a_time_out_between_does_not_make_a_401_forgotten() {
+fn time_out_in_between_does_not_clear_a_401() {
     let mut life = Life::new().alive();
     life.check(rejected());
     life.check(timed_out());
@@ -108,7 +108,7 @@ fn a_time_out_between_does_not_make_a_401_forgotten() {
 }
 
 #[test]
-fn a_401_is_not_confirmed_by_anything_but_another() {
+fn status_401_is_confirmed_by_another_401_only() {
     for outcome in [timed_out(), not_allowed(), throttled(1)] {
         let mut life = Life::new().alive();
         life.check(rejected());
@@ -118,7 +118,7 @@ fn a_401_is_not_confirmed_by_anything_but_another() {
 }
 
 #[test]
-fn a_410_after_a_401_is_an_expiry() {
+fn status_410_after_a_401_is_an_expiry() {
     let mut life = Life::new().alive();
     life.check(rejected());
     life.check(expired());
@@ -127,7 +127,7 @@ fn a_410_after_a_401_is_an_expiry() {
 }
 
 #[test]
-fn a_throttled_token_is_left_alone_as_long_as_the_server_wishes() {
+fn throttled_token_waits_as_long_as_the_server_asked() {
     let mut life = Life::new().alive();
     life.check(throttled(17));
     assert_eq!(life.token.due_for(Resource::Server), Some(life.now + secs(17)));
@@ -136,7 +136,7 @@ fn a_throttled_token_is_left_alone_as_long_as_the_server_wishes() {
 }
 
 #[test]
-fn a_misconfigured_server_is_retried_like_an_unavailable_one_but_told_apart() {
+fn misconfigured_server_is_retried_like_an_unavailable_one_but_distinguished() {
     let mut life = Life::new().alive();
     life.check(not_allowed());
     assert_eq!(life.token.due_for(Resource::Server), Some(life.now + secs(1)));
@@ -171,7 +171,7 @@ fn retries_back_off_by_doubling_while_nothing_is_known() {
 }
 
 #[test]
-fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound() {
+fn retry_waits_at_most_a_third_of_the_time_to_the_expiry() {
     let mut life = Life::new().alive();
     while life.now < START + secs(99) {
         life.check(timed_out());
@@ -182,7 +182,7 @@ fn a_retry_waits_at_most_a_third_of_the_time_to_the_bound() {
 }
 
 #[test]
-fn a_request_gets_at_most_a_quarter_of_the_time_to_the_bound() {
+fn request_gets_at_most_a_quarter_of_the_time_to_the_expiry() {
     let mut life = Life::new();
     life.check(alive(20_000));
     let Action::Check { timeout, .. } = life.check(timed_out()) else { panic!("not a call") };
@@ -190,7 +190,7 @@ fn a_request_gets_at_most_a_quarter_of_the_time_to_the_bound() {
 }
 
 #[test]
-fn the_attempts_of_failures_in_a_row_are_counted_and_begin_anew_after_an_answer() {
+fn attempts_of_failures_in_a_row_are_counted_and_restart_after_a_response() {
     let mut life = Life::new().alive();
     for outcome in [timed_out(), timed_out(), alive(90_000), timed_out()] {
         life.check(outcome);
@@ -207,9 +207,9 @@ fn the_attempts_of_failures_in_a_row_are_counted_and_begin_anew_after_an_answer(
 }
 
 #[test]
-fn a_server_that_always_reports_no_life_left_is_not_asked_without_pause() {
+fn server_that_always_reports_zero_causes_no_busy_loop() {
     let mut life = Life::new();
-    // Each check is followed by the three calls of a proof at once.
+    // Each check is followed at once by the three calls of a proof.
     for _ in 0..200 {
         life.check(alive(0));
     }
@@ -218,7 +218,7 @@ fn a_server_that_always_reports_no_life_left_is_not_asked_without_pause() {
 }
 
 #[test]
-fn a_new_schedule_counts_from_the_last_reading() {
+fn new_schedule_counts_from_the_last_reading() {
     let mut life = Life::new().alive();
     life.advance(secs(10));
     life.policy.schedule = Schedule::try_new(
@@ -233,7 +233,7 @@ fn a_new_schedule_counts_from_the_last_reading() {
 }
 
 #[test]
-fn an_answer_that_says_when_it_was_late_is_a_reading_like_any_other() {
+fn late_response_is_an_ordinary_reading() {
     let mut life = Life::new().alive();
     life.advance(secs(67));
     life.admit();
@@ -252,7 +252,7 @@ fn connection(action: Action) -> Connection {
 }
 
 #[test]
-fn an_attempt_after_an_inconclusive_one_uses_a_fresh_connection() {
+fn attempt_after_an_inconclusive_one_uses_a_fresh_connection() {
     for outcome in [timed_out(), throttled(5), not_allowed()] {
         let mut life = Life::new().alive();
         assert_eq!(connection(life.check(outcome.clone())), Connection::Pooled);
@@ -263,21 +263,21 @@ fn an_attempt_after_an_inconclusive_one_uses_a_fresh_connection() {
 }
 
 #[test]
-fn the_second_query_after_a_401_uses_a_fresh_connection() {
+fn second_query_after_a_401_uses_a_fresh_connection() {
     let mut life = Life::new().alive();
     life.check(rejected());
     assert_eq!(connection(life.check(rejected())), Connection::Fresh);
 }
 
 #[test]
-fn a_check_past_the_expiry_uses_a_fresh_connection() {
+fn check_past_the_expiry_uses_a_fresh_connection() {
     let mut life = Life::new().alive();
     life.advance(secs(200));
     assert_eq!(connection(life.check(alive(100_000))), Connection::Fresh);
 }
 
 #[test]
-fn the_second_query_about_a_candidate_uses_a_fresh_connection() {
+fn second_query_about_a_candidate_uses_a_fresh_connection() {
     for outcome in [timed_out(), rejected()] {
         let mut life = Life::new().alive();
         life.source(SourceChange::NewValue);
@@ -287,7 +287,7 @@ fn the_second_query_about_a_candidate_uses_a_fresh_connection() {
 }
 
 #[test]
-fn a_check_that_was_cancelled_is_due_again_shortly() {
+fn check_that_was_cancelled_is_due_again_shortly() {
     let mut life = Life::new();
     life.admit().expect("a check");
     life.step(Event::Cancelled);
@@ -297,7 +297,7 @@ fn a_check_that_was_cancelled_is_due_again_shortly() {
 }
 
 #[test]
-fn the_second_query_after_a_401_follows_soon_however_long_the_server_was_away() {
+fn second_query_after_a_401_follows_soon_however_long_the_server_was_away() {
     let mut life = Life::new();
     for _ in 0..12 {
         life.check(timed_out());
@@ -308,7 +308,7 @@ fn the_second_query_after_a_401_follows_soon_however_long_the_server_was_away() 
 }
 
 #[test]
-fn a_candidate_that_failed_and_takes_the_place_of_a_dead_value_uses_a_fresh_connection() {
+fn candidate_that_failed_and_replaces_a_dead_value_uses_a_fresh_connection() {
     let mut life = Life::new().alive();
     life.source(SourceChange::NewValue);
     assert_eq!(connection(life.check(timed_out())), Connection::Pooled);

@@ -1,4 +1,4 @@
-//! The short form of a token between two checks: what it is for, and that it loses nothing.
+//! The compact form of a token: when it exists, and that it loses nothing.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::lifecycle::{
     SourceChange, Token,
 };
 
-/// Whether it is at rest, looks as it does awake, and comes back as it was.
+/// Whether it can be compacted, has the same summary, and expands to the same state.
 fn rests(token: &Token) -> bool {
     token.compact().is_some_and(|(resting, extra)| {
         assert_eq!(resting.summary(), token.summary());
@@ -20,7 +20,7 @@ fn rests(token: &Token) -> bool {
     })
 }
 
-/// Keeps a token for twenty lives on a server that renews by `renews`.
+/// Keeps a token alive for twenty lives on a server that renews by `renews`.
 fn kept(renewal: Renewal, renews_by: Option<Method>, mut server: Server) -> Life {
     let mut life = Life::with_renewal(renewal);
     life.renews_by = renews_by;
@@ -36,7 +36,7 @@ fn it_takes_22_bytes() {
 }
 
 #[test]
-fn a_token_that_is_kept_alive_rests_between_its_checks() {
+fn live_token_is_compacted_between_checks() {
     for span in [secs(3), secs(1_800), secs(86_400)] {
         for whole_seconds in [false, true] {
             for (renewal, renews_by, renews) in [
@@ -55,7 +55,7 @@ fn a_token_that_is_kept_alive_rests_between_its_checks() {
 }
 
 #[test]
-fn a_token_on_a_server_that_reports_the_life_from_before_rests_too() {
+fn token_on_a_server_that_reports_the_previous_life_is_compacted() {
     for renews_by in [Method::Query, Method::Renew] {
         let renews = if renews_by == Method::Query { Renews::Query } else { Renews::Renew };
         let server = Server::new(renews, Reports::Before, secs(1_800));
@@ -65,7 +65,7 @@ fn a_token_on_a_server_that_reports_the_life_from_before_rests_too() {
 }
 
 #[test]
-fn a_token_that_is_asked_about_again_and_again_in_a_long_life_rests() {
+fn frequently_checked_token_with_a_long_life_is_compacted() {
     for (renews_by, renews) in [(Method::Query, Renews::Query), (Method::Renew, Renews::Renew)] {
         let mut life = Life::with_renewal(Renewal::Auto);
         life.renews_by = Some(renews_by);
@@ -81,7 +81,7 @@ fn a_token_that_is_asked_about_again_and_again_in_a_long_life_rests() {
 }
 
 #[test]
-fn a_token_that_waits_for_a_new_value_although_it_lives_rests() {
+fn live_token_with_a_planned_early_reauth_is_compacted() {
     let mut life = Life::with_reauth();
     life.policy.reauth_before = Some(secs(30));
     let mut server = Server::new(Renews::Neither, Reports::After, secs(1_800));
@@ -91,7 +91,7 @@ fn a_token_that_waits_for_a_new_value_although_it_lives_rests() {
 }
 
 #[test]
-fn a_token_that_goes_on_after_a_restart_rests() {
+fn restored_token_is_compacted() {
     let mut life = Life::new();
     life.token = Token::without_value(START);
     let expiry = START + secs(600);
@@ -113,7 +113,7 @@ fn a_token_that_goes_on_after_a_restart_rests() {
 }
 
 #[test]
-fn a_token_that_waits_for_its_first_check_rests() {
+fn token_before_its_first_check_is_compacted() {
     assert!(rests(&Token::with_value(START)));
     let mut life = Life::new();
     life.token = Token::without_value(START);
@@ -122,7 +122,7 @@ fn a_token_that_waits_for_its_first_check_rests() {
 }
 
 #[test]
-fn a_token_whose_check_is_overdue_rests_through_its_alarms() {
+fn token_with_an_overdue_check_is_compacted_between_warnings() {
     let mut life = Life::new().alive();
     for _ in 0..3 {
         let alarm = life.token.next_deadline_warning().unwrap();
@@ -133,7 +133,7 @@ fn a_token_whose_check_is_overdue_rests_through_its_alarms() {
 }
 
 #[test]
-fn dead_and_missing_ones_rest_as_long_as_nothing_was_tried() {
+fn dead_and_missing_tokens_without_attempts_are_compacted() {
     let mut dead = Life::new().alive();
     dead.check(expired());
     let mut unknown = Life::with_reauth().alive();
@@ -147,7 +147,7 @@ fn dead_and_missing_ones_rest_as_long_as_nothing_was_tried() {
 }
 
 #[test]
-fn once_a_new_value_has_lived_long_enough_nothing_is_left_of_the_attempts() {
+fn value_that_survives_its_probation_resets_the_budget() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
     life.reauth(ReauthOutcome::NewValue { stored: true });
@@ -158,7 +158,7 @@ fn once_a_new_value_has_lived_long_enough_nothing_is_left_of_the_attempts() {
 }
 
 #[test]
-fn what_is_under_way_or_wrong_does_not_rest() {
+fn token_with_an_action_in_flight_or_an_error_is_not_compacted() {
     let mut asked = Life::new().alive();
     asked.advance(secs(80));
     asked.admit();
@@ -176,7 +176,7 @@ fn what_is_under_way_or_wrong_does_not_rest() {
 
 proptest! {
     #[test]
-    fn a_life_that_fits_is_kept_to_the_millisecond(
+    fn compact_form_is_exact_to_the_millisecond(
         sent in 0_u64..1 << 40, latency in 0_u64..1 << 16, remaining in 0_u64..1 << 32,
     ) {
         let mut life = Life::new();
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_fit_is_not_taken(more in 1_u64..1 << 40) {
+    fn token_that_does_not_fit_is_not_compacted(more in 1_u64..1 << 40) {
         let mut life = Life::new();
         life.check(alive(u64::from(u32::MAX) + more));
         prop_assert!(!rests(&life.token));

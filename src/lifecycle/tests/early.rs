@@ -1,4 +1,5 @@
-//! A new value before the end of a life that nothing extends: `reauth_before`.
+//! Early re-authentication: a new value before the expiry of a token that cannot be renewed
+//! (`reauth_before`).
 
 use super::server::{Renews, Reports, Server};
 use super::world::{
@@ -12,14 +13,14 @@ use crate::lifecycle::{
 
 const NEW: ReauthOutcome = ReauthOutcome::NewValue { stored: false };
 
-/// A token of 300 s that nothing extends, to be replaced `before` seconds ahead of its end.
+/// A token of 300 s that cannot be renewed, to be replaced `before` seconds before its expiry.
 fn mortal(before: u64) -> (Life, Server) {
     let mut life = Life::with_reauth();
     life.policy.reauth_before = Some(secs(before));
     (life, Server::new(Renews::Neither, Reports::After, secs(300)))
 }
 
-/// It lives, nothing extends it, and an attempt is due in its last 30 s; nothing said is kept.
+/// Alive and not renewable, with an attempt due in its last 30 s; notices are cleared.
 fn about_to_be_replaced() -> Life {
     let mut life = Life::with_reauth();
     life.policy.renewal = Renewal::Query;
@@ -33,14 +34,14 @@ fn about_to_be_replaced() -> Life {
     life
 }
 
-/// An attempt is under way.
+/// With an attempt in flight.
 fn replacing() -> Life {
     let mut life = about_to_be_replaced();
     assert!(matches!(life.step(Event::Admitted(Resource::Reauth)), Some(Action::Reauth { .. })));
     life
 }
 
-/// An attempt has brought a value, of which nothing is known yet.
+/// With a new value from an attempt that was not checked yet.
 fn replaced() -> Life {
     let mut life = replacing();
     life.step(reauthenticated(NEW));
@@ -48,7 +49,7 @@ fn replaced() -> Life {
 }
 
 #[test]
-fn an_attempt_starts_that_long_before_the_end() {
+fn early_attempt_starts_reauth_before_ahead_of_the_expiry() {
     for before in [10, 30, 45, 75] {
         let (mut life, mut server) = mortal(before);
         life.run(&mut server, START + secs(300 - before - 1));
@@ -59,7 +60,7 @@ fn an_attempt_starts_that_long_before_the_end() {
 }
 
 #[test]
-fn a_server_that_refuses_to_renew_does_not_delay_it() {
+fn server_that_refuses_to_renew_does_not_delay_it() {
     for before in [10, 30, 45] {
         let (mut life, mut server) = mortal(before);
         server.refuses_renewal = Some(not_allowed);
@@ -69,14 +70,14 @@ fn a_server_that_refuses_to_renew_does_not_delay_it() {
 }
 
 #[test]
-fn its_reason_is_expiring() {
+fn reason_of_an_early_attempt_is_expiring() {
     let mut life = about_to_be_replaced();
     let started = life.step(Event::Admitted(Resource::Reauth));
     assert_eq!(started, Some(Action::Reauth { reason: ReauthReason::Expiring, attempt: 1 }));
 }
 
 #[test]
-fn a_life_that_something_extends_is_never_replaced() {
+fn renewable_token_is_never_replaced_early() {
     for renews in [Renews::Query, Renews::Renew] {
         for reports in [Reports::After, Reports::Before] {
             let (mut life, _) = mortal(250);
@@ -88,7 +89,7 @@ fn a_life_that_something_extends_is_never_replaced() {
 }
 
 #[test]
-fn without_it_a_life_is_used_up_in_full() {
+fn without_reauth_before_the_token_expires() {
     let (mut life, mut server) = mortal(30);
     life.policy.reauth_before = None;
     life.run(&mut server, START + secs(299));
@@ -98,7 +99,7 @@ fn without_it_a_life_is_used_up_in_full() {
 }
 
 #[test]
-fn the_old_value_stays_in_use_until_the_new_one_is_found_alive() {
+fn old_value_stays_current_until_the_new_one_is_alive() {
     let mut life = replaced();
     assert_eq!(life.token.active_slot(), Slot::A);
     assert!(asks(life.admit(), Slot::B).is_some());
@@ -109,7 +110,7 @@ fn the_old_value_stays_in_use_until_the_new_one_is_found_alive() {
 }
 
 #[test]
-fn the_new_value_is_verified_first_and_then_stored() {
+fn new_value_is_verified_first_and_then_persisted() {
     let mut life = replaced();
     assert_eq!(life.token.due_for(Resource::None), None);
     life.check(alive(300_000));
@@ -117,7 +118,7 @@ fn the_new_value_is_verified_first_and_then_stored() {
 }
 
 #[test]
-fn a_new_value_that_is_dead_on_arrival_leaves_the_old_one_in_use() {
+fn dead_new_value_leaves_the_current_one_in_place() {
     let mut life = replaced();
     life.check(expired());
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
@@ -128,7 +129,7 @@ fn a_new_value_that_is_dead_on_arrival_leaves_the_old_one_in_use() {
 }
 
 #[test]
-fn when_the_old_value_dies_meanwhile_the_new_one_is_stored_and_then_verified() {
+fn when_the_old_value_dies_meanwhile_the_new_one_is_persisted_and_then_verified() {
     let mut life = replaced();
     while life.count("expired") == 0 {
         life.sleep();
@@ -147,7 +148,7 @@ fn when_the_old_value_dies_meanwhile_the_new_one_is_stored_and_then_verified() {
 }
 
 #[test]
-fn a_bound_that_passes_during_an_attempt_changes_nothing_for_the_new_value() {
+fn expiry_that_passes_during_an_attempt_changes_nothing_for_the_new_value() {
     let mut life = replacing();
     life.advance(secs(60));
     assert!(matches!(life.token.validity(), Validity::Unverified(_)));
@@ -182,7 +183,7 @@ fn attempts_that_fail_are_repeated_within_the_budget() {
 }
 
 #[test]
-fn a_reading_between_two_attempts_does_not_put_the_next_one_off() {
+fn reading_between_two_attempts_does_not_put_the_next_one_off() {
     let mut life = about_to_be_replaced();
     life.policy.reauth.as_mut().unwrap().delay = secs(25);
     life.reauth(hook_failed());
@@ -197,7 +198,7 @@ fn a_reading_between_two_attempts_does_not_put_the_next_one_off() {
 }
 
 #[test]
-fn the_pause_after_a_failure_does_not_begin_anew_with_the_death() {
+fn pause_after_a_failure_does_not_restart_with_the_death() {
     let mut life = about_to_be_replaced();
     life.policy.reauth.as_mut().unwrap().delay = secs(60);
     life.reauth(hook_failed());
@@ -209,7 +210,7 @@ fn the_pause_after_a_failure_does_not_begin_anew_with_the_death() {
 }
 
 #[test]
-fn a_value_from_the_source_has_precedence_over_an_attempt() {
+fn value_from_the_source_has_precedence_over_an_attempt() {
     let mut life = about_to_be_replaced();
     life.source(SourceChange::NewValue);
     assert_eq!(life.token.due_for(Resource::Reauth), None);
@@ -219,7 +220,7 @@ fn a_value_from_the_source_has_precedence_over_an_attempt() {
 }
 
 #[test]
-fn a_value_from_the_source_that_is_dead_lets_the_attempt_start() {
+fn value_from_the_source_that_is_dead_lets_the_attempt_start() {
     let mut life = about_to_be_replaced();
     life.source(SourceChange::NewValue);
     life.check(expired());
@@ -227,8 +228,8 @@ fn a_value_from_the_source_that_is_dead_lets_the_attempt_start() {
 }
 
 #[test]
-fn an_attempt_whose_value_the_source_replaces_still_comes_to_its_end() {
-    // A command that prints the new value and writes the file as well is seen there too.
+fn attempt_whose_value_the_source_replaces_still_comes_to_its_end() {
+    // A command may print the new value and write the file as well.
     let mut life = replaced();
     life.source(SourceChange::NewValue);
     life.check(alive(300_000));
@@ -247,7 +248,7 @@ fn values_replaced_in_time_never_die_and_never_use_the_budget_up() {
 }
 
 #[test]
-fn a_reload_that_takes_it_away_lets_the_life_be_used_up() {
+fn reload_that_removes_reauth_before_lets_the_token_expire() {
     let mut life = about_to_be_replaced();
     life.policy.reauth_before = None;
     life.step(Event::PolicyChanged);
@@ -255,7 +256,7 @@ fn a_reload_that_takes_it_away_lets_the_life_be_used_up() {
 }
 
 #[test]
-fn a_reload_that_brings_it_is_followed_at_once() {
+fn reload_that_adds_reauth_before_applies_at_once() {
     let mut life = about_to_be_replaced();
     life.policy.reauth_before = None;
     life.step(Event::PolicyChanged);
@@ -265,7 +266,7 @@ fn a_reload_that_brings_it_is_followed_at_once() {
 }
 
 #[test]
-fn a_reload_that_takes_re_auth_away_past_the_bound_leaves_nothing_due() {
+fn reload_that_takes_re_auth_away_past_the_expiry_leaves_nothing_due() {
     let mut life = about_to_be_replaced();
     life.advance(secs(60));
     life.policy.reauth = None;
@@ -274,7 +275,7 @@ fn a_reload_that_takes_re_auth_away_past_the_bound_leaves_nothing_due() {
 }
 
 #[test]
-fn a_reload_during_an_attempt_leaves_that_one_alone() {
+fn reload_during_an_attempt_keeps_the_attempt() {
     let mut life = replacing();
     life.policy.reauth = Some(reauth_policy());
     life.policy.reauth_before = Some(secs(5));

@@ -1,17 +1,18 @@
-//! What is told when answers stay away, and when they come back.
+//! Deadline warnings without responses, and recoveries.
 
 use super::world::{
     Life, START, alive, expired, ms, not_allowed, rejected, secs, throttled, timed_out,
 };
 use crate::lifecycle::{DeadlineStage, Event, Notice, Resource, Validity};
 
-/// The check is due at 67 s of 100; half of the room is gone at 83.5 s, nine tenths at 96.7 s.
+/// The check is due at 67 of 100 s; half of the retry room has passed at 83.5 s, nine tenths at
+/// 96.7 s.
 fn unanswered() -> Life {
     Life::new().alive()
 }
 
 #[test]
-fn half_of_the_retry_room_without_an_answer_is_told() {
+fn half_of_the_retry_room_without_a_response_is_reported() {
     let mut life = unanswered();
     life.advance(secs(83));
     assert_eq!(life.said(), [""; 0]);
@@ -21,7 +22,7 @@ fn half_of_the_retry_room_without_an_answer_is_told() {
 }
 
 #[test]
-fn nine_tenths_of_the_retry_room_are_told_too() {
+fn nine_tenths_of_the_retry_room_are_reported_too() {
     let mut life = unanswered();
     life.advance(secs(84));
     life.advance(secs(12));
@@ -31,14 +32,14 @@ fn nine_tenths_of_the_retry_room_are_told_too() {
 }
 
 #[test]
-fn who_wakes_late_hears_of_the_later_stage_only() {
+fn late_wake_up_reports_the_later_stage_only() {
     let mut life = unanswered();
     life.advance(secs(97));
     assert_eq!(life.said(), ["expiring: nine tenths"]);
 }
 
 #[test]
-fn a_bound_that_passes_without_an_answer_makes_a_token_unverified_once() {
+fn expiry_that_passes_without_a_response_makes_a_token_unverified_once() {
     let mut life = unanswered();
     life.advance(secs(100));
     assert!(matches!(life.token.validity(), Validity::Unverified(_)));
@@ -48,7 +49,7 @@ fn a_bound_that_passes_without_an_answer_makes_a_token_unverified_once() {
 }
 
 #[test]
-fn each_stage_is_told_once_through_a_whole_outage() {
+fn each_stage_is_reported_once_through_a_whole_outage() {
     let mut life = unanswered();
     while life.now < START + secs(2_000) {
         life.sleep();
@@ -61,7 +62,7 @@ fn each_stage_is_told_once_through_a_whole_outage() {
 }
 
 #[test]
-fn past_the_expiry_the_pause_of_a_token_with_trouble_of_its_own_grows_to_retry_max() {
+fn past_the_expiry_the_pause_of_a_token_with_failures_of_its_own_grows_to_retry_max() {
     let mut life = unanswered();
     life.advance(secs(100));
     let pauses: Vec<_> = (0..12)
@@ -104,7 +105,7 @@ fn retries_that_only_fill_the_time_before_the_expiry_do_not_raise_the_backoff() 
 }
 
 #[test]
-fn an_unverified_token_that_answers_lives() {
+fn unverified_token_is_alive_after_a_response() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(alive(100_000));
@@ -113,7 +114,7 @@ fn an_unverified_token_that_answers_lives() {
 }
 
 #[test]
-fn an_unverified_token_that_the_server_calls_expired_is_dead() {
+fn unverified_token_that_the_server_calls_expired_is_dead() {
     let mut life = unanswered();
     life.advance(secs(100));
     life.check(expired());
@@ -122,7 +123,7 @@ fn an_unverified_token_that_the_server_calls_expired_is_dead() {
 }
 
 #[test]
-fn recovery_is_told_exactly_once_after_any_trouble() {
+fn recovery_is_reported_exactly_once_after_any_error() {
     for trouble in [timed_out(), not_allowed(), throttled(2), rejected()] {
         let mut life = unanswered();
         life.check(trouble.clone());
@@ -133,7 +134,7 @@ fn recovery_is_told_exactly_once_after_any_trouble() {
 }
 
 #[test]
-fn recovery_is_told_exactly_once_after_a_warning() {
+fn recovery_is_reported_exactly_once_after_a_warning() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.check(alive(100_000));
@@ -142,7 +143,7 @@ fn recovery_is_told_exactly_once_after_a_warning() {
 }
 
 #[test]
-fn a_token_without_trouble_never_recovers() {
+fn token_without_an_error_reports_no_recovery() {
     let mut life = unanswered();
     for _ in 0..5 {
         life.check(alive(100_000));
@@ -151,7 +152,7 @@ fn a_token_without_trouble_never_recovers() {
 }
 
 #[test]
-fn the_stages_begin_anew_after_an_answer() {
+fn stages_restart_after_a_response() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.check(alive(100_000));
@@ -161,7 +162,7 @@ fn the_stages_begin_anew_after_an_answer() {
 }
 
 #[test]
-fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
+fn warning_is_not_repeated_because_the_configuration_was_read_again() {
     let mut life = unanswered();
     life.advance(secs(90));
     life.step(Event::PolicyChanged);
@@ -169,13 +170,13 @@ fn a_warning_is_not_repeated_because_the_configuration_was_read_again() {
     assert_eq!(life.said(), ["expiring: half"]);
 }
 
-/// A server wants quiet until `after` this moment.
+/// The server asks for a pause of `after`.
 fn quieted(life: &mut Life, after: u64) {
     life.step(Event::Throttled(life.now + secs(after)));
 }
 
 #[test]
-fn a_wish_for_quiet_past_the_bound_is_told_at_once_and_as_an_error() {
+fn pause_beyond_the_expiry_is_reported_at_once_as_an_error() {
     let mut life = unanswered();
     quieted(&mut life, 100);
     let told = Notice::Expiring { stage: DeadlineStage::NineTenths, dies_in_ms: 100_000 };
@@ -183,14 +184,14 @@ fn a_wish_for_quiet_past_the_bound_is_told_at_once_and_as_an_error() {
 }
 
 #[test]
-fn a_wish_for_quiet_that_the_life_outlasts_is_not_worth_a_word() {
+fn pause_that_ends_before_the_expiry_is_not_reported() {
     let mut life = unanswered();
     quieted(&mut life, 99);
     assert_eq!(life.said(), [""; 0]);
 }
 
 #[test]
-fn a_wish_for_quiet_past_the_bound_is_told_once_however_often_it_comes() {
+fn repeated_pause_beyond_the_expiry_is_reported_once() {
     let mut life = unanswered();
     quieted(&mut life, 100);
     quieted(&mut life, 200);
@@ -201,7 +202,7 @@ fn a_wish_for_quiet_past_the_bound_is_told_once_however_often_it_comes() {
 }
 
 #[test]
-fn who_was_given_up_to_a_wish_for_quiet_and_lives_has_recovered() {
+fn token_reported_for_a_pause_recovers_when_alive() {
     let mut life = unanswered();
     quieted(&mut life, 100);
     life.check(alive(33_000));
@@ -209,7 +210,7 @@ fn who_was_given_up_to_a_wish_for_quiet_and_lives_has_recovered() {
 }
 
 #[test]
-fn a_wish_for_quiet_tells_nothing_of_what_is_dead_or_past_its_bound() {
+fn pause_reports_nothing_for_dead_or_unverified_tokens() {
     let mut dead = unanswered();
     dead.check(expired());
     let mut overdue = unanswered();

@@ -1,9 +1,9 @@
-//! A server that reports no remaining life: nothing is confirmed, and what renews is tried.
+//! A server that reports no remaining life: it confirms nothing, and the renewing call is tried.
 
 use super::world::{Life, START, alive, secs, timed_out};
 use crate::lifecycle::{Action, Method, Notice, Renewal, State};
 
-/// Checks for `span` with the answer that `remaining` gives to a method, in milliseconds.
+/// Checks for `span`; `remaining` gives the reported milliseconds by method.
 fn run(
     life: &mut Life,
     span: std::time::Duration,
@@ -43,7 +43,7 @@ fn token_without_remaining_life_is_unverified() {
 }
 
 #[test]
-fn renewal_is_tried_and_its_absence_reported_once_if_nothing_is_ever_left() {
+fn renewal_is_tried_and_its_absence_reported_once_if_nothing_is_left() {
     for (renewal, renews) in
         [(Renewal::Auto, true), (Renewal::Query, false), (Renewal::Renew, true)]
     {

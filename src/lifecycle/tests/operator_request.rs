@@ -1,4 +1,4 @@
-//! What people ask for: it is done when it may be, and counts like anything else.
+//! Operator requests: when they are executed, and that they count like any other action.
 
 use super::world::{
     Life, alive, asks, expired, hook_failed, reauthenticated, rejected, secs, timed_out,
@@ -17,7 +17,7 @@ fn validate_request(life: &Life, request: OperatorRequest) -> Result<(), Request
     life.token.validate_request(request, &life.policy, life.now)
 }
 
-/// A life in each standing but missing, with what is to be asked next well ahead.
+/// A token in each validity except missing, whose next action is not due yet.
 fn dead() -> [Life; 3] {
     let mut expired_one = Life::with_reauth().alive();
     expired_one.check(expired());
@@ -32,7 +32,7 @@ fn dead() -> [Life; 3] {
 }
 
 #[test]
-fn a_check_that_is_asked_for_is_due_at_once_and_judged_like_any_other() {
+fn check_on_request_is_due_at_once_and_evaluated_like_any_other() {
     let mut life = Life::new().alive();
     life.advance(secs(50));
     ask_for(&mut life, OperatorRequest::Check);
@@ -42,7 +42,7 @@ fn a_check_that_is_asked_for_is_due_at_once_and_judged_like_any_other() {
 }
 
 #[test]
-fn a_retry_does_not_wait_out_its_pause_where_a_check_is_asked_for() {
+fn retry_does_not_wait_out_its_pause_if_a_check_is_requested() {
     let mut life = Life::new().alive();
     life.check(timed_out());
     ask_for(&mut life, OperatorRequest::Check);
@@ -50,7 +50,7 @@ fn a_retry_does_not_wait_out_its_pause_where_a_check_is_asked_for() {
 }
 
 #[test]
-fn a_check_that_comes_too_early_to_judge_says_nothing_of_the_renewal() {
+fn check_that_comes_too_early_to_evaluate_says_nothing_about_the_renewal() {
     let mut life = Life::new().alive();
     life.advance(secs(1));
     ask_for(&mut life, OperatorRequest::Check);
@@ -59,7 +59,7 @@ fn a_check_that_comes_too_early_to_judge_says_nothing_of_the_renewal() {
 }
 
 #[test]
-fn a_value_that_is_dead_or_missing_is_not_asked_about_whoever_wants_it() {
+fn check_of_a_dead_or_missing_value_is_refused() {
     for mut life in dead() {
         for request in [OperatorRequest::Check, OperatorRequest::Revoke] {
             assert_eq!(validate_request(&life, request), Err(RequestError::NoValue));
@@ -70,7 +70,7 @@ fn a_value_that_is_dead_or_missing_is_not_asked_about_whoever_wants_it() {
 }
 
 #[test]
-fn a_new_value_is_obtained_for_a_token_that_lives_and_replaces_it_once_it_is_found_alive() {
+fn new_value_is_obtained_for_a_token_that_is_alive_and_replaces_it_once_it_is_alive() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Reauth);
     let action = life.admit();
@@ -83,7 +83,7 @@ fn a_new_value_is_obtained_for_a_token_that_lives_and_replaces_it_once_it_is_fou
 }
 
 #[test]
-fn an_attempt_that_is_asked_for_does_not_wait_out_a_pause_but_counts() {
+fn attempt_on_request_does_not_wait_out_a_pause_but_counts() {
     for mut life in dead() {
         ask_for(&mut life, OperatorRequest::Reauth);
         let action = life.admit();
@@ -98,7 +98,7 @@ fn an_attempt_that_is_asked_for_does_not_wait_out_a_pause_but_counts() {
 }
 
 #[test]
-fn a_request_is_answered_once() {
+fn second_completion_of_a_check_changes_nothing() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Reauth);
     ask_for(&mut life, OperatorRequest::Reauth);
@@ -108,7 +108,7 @@ fn a_request_is_answered_once() {
 }
 
 #[test]
-fn an_attempt_waits_until_something_is_known_of_the_value_in_use() {
+fn attempt_waits_until_something_is_known_of_the_current_value() {
     let mut life = Life::with_reauth();
     ask_for(&mut life, OperatorRequest::Reauth);
     assert_eq!(life.token.due_for(Resource::Reauth), None);
@@ -117,7 +117,7 @@ fn an_attempt_waits_until_something_is_known_of_the_value_in_use() {
 }
 
 #[test]
-fn without_a_way_to_new_values_none_is_obtained() {
+fn without_a_reauth_method_none_is_obtained() {
     let mut life = Life::new().alive();
     assert_eq!(validate_request(&life, OperatorRequest::Reauth), Err(RequestError::NoReauth));
     ask_for(&mut life, OperatorRequest::Reauth);
@@ -125,7 +125,7 @@ fn without_a_way_to_new_values_none_is_obtained() {
 }
 
 #[test]
-fn a_way_that_a_reload_takes_away_takes_the_request_with_it() {
+fn reload_that_removes_the_method_cancels_the_request() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Reauth);
     life.policy.reauth = None;
@@ -134,7 +134,7 @@ fn a_way_that_a_reload_takes_away_takes_the_request_with_it() {
 }
 
 #[test]
-fn a_token_that_is_paused_wants_nothing_and_says_nothing_until_it_is_resumed() {
+fn paused_token_starts_and_reports_nothing_until_resumed() {
     let lives = [Life::new().alive(), Life::new(), Life::with_reauth().without_value()];
     for mut life in lives.into_iter().chain(dead()) {
         life.notices.clear();
@@ -151,7 +151,7 @@ fn a_token_that_is_paused_wants_nothing_and_says_nothing_until_it_is_resumed() {
 }
 
 #[test]
-fn a_bound_that_passed_in_a_pause_is_reported_when_it_ends() {
+fn expiry_that_passes_in_a_pause_is_reported_when_it_ends() {
     let mut life = Life::new().alive();
     ask_for(&mut life, OperatorRequest::Pause);
     life.advance(secs(101));
@@ -161,7 +161,7 @@ fn a_bound_that_passed_in_a_pause_is_reported_when_it_ends() {
 }
 
 #[test]
-fn a_value_that_nobody_keeps_yet_is_judged_in_a_pause_too() {
+fn unpersisted_candidate_is_verified_even_while_paused() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Reauth);
     life.admit();
@@ -171,7 +171,7 @@ fn a_value_that_nobody_keeps_yet_is_judged_in_a_pause_too() {
 }
 
 #[test]
-fn a_pause_takes_back_what_was_asked_for_and_did_not_begin() {
+fn pause_cancels_a_request_that_has_not_started() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Revoke);
     ask_for(&mut life, OperatorRequest::Pause);
@@ -180,7 +180,7 @@ fn a_pause_takes_back_what_was_asked_for_and_did_not_begin() {
 }
 
 #[test]
-fn what_was_revoked_is_dead_and_a_new_value_is_obtained_where_there_is_a_way() {
+fn revoked_token_is_dead_and_reauthenticated_if_configured() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Revoke);
     assert!(matches!(life.admit(), Some(Action::Revoke { slot: Slot::A, .. })));
@@ -193,7 +193,7 @@ fn what_was_revoked_is_dead_and_a_new_value_is_obtained_where_there_is_a_way() {
 }
 
 #[test]
-fn what_was_revoked_in_a_pause_stays_so() {
+fn token_revoked_while_paused_stays_revoked() {
     let mut life = Life::with_reauth().alive();
     ask_for(&mut life, OperatorRequest::Pause);
     ask_for(&mut life, OperatorRequest::Revoke);
@@ -203,7 +203,7 @@ fn what_was_revoked_in_a_pause_stays_so() {
 }
 
 #[test]
-fn a_token_that_could_not_be_revoked_goes_on() {
+fn token_that_could_not_be_revoked_stays_alive() {
     let mut life = Life::new().alive();
     let next = life.token.due_for(Resource::Server);
     ask_for(&mut life, OperatorRequest::Revoke);
@@ -214,7 +214,7 @@ fn a_token_that_could_not_be_revoked_goes_on() {
 }
 
 #[test]
-fn a_revocation_at_the_server_before_says_nothing_of_the_one_after() {
+fn revocation_at_the_previous_server_says_nothing_about_the_one_after() {
     let mut life = Life::new().alive();
     ask_for(&mut life, OperatorRequest::Revoke);
     life.admit();
@@ -224,7 +224,7 @@ fn a_revocation_at_the_server_before_says_nothing_of_the_one_after() {
 }
 
 #[test]
-fn a_new_value_that_waits_takes_the_place_of_the_one_that_was_revoked() {
+fn new_value_that_waits_replaces_the_one_that_was_revoked() {
     let mut life = Life::new().alive();
     ask_for(&mut life, OperatorRequest::Revoke);
     life.admit();
@@ -234,7 +234,7 @@ fn a_new_value_that_waits_takes_the_place_of_the_one_that_was_revoked() {
 }
 
 #[test]
-fn an_attempt_that_was_asked_for_and_failed_is_not_followed_by_one_that_was_not() {
+fn failed_attempt_on_request_is_not_followed_by_an_unrequested_one() {
     let mut life = Life::with_reauth().alive();
     life.policy.reauth_before = Some(secs(30));
     life.step(Event::OperatorRequested(OperatorRequest::Reauth));

@@ -1,4 +1,4 @@
-//! New values are kept: in which order, and what if they cannot be.
+//! Persisting new values: in which order, and what follows a failure.
 
 use super::world::{Life, alive, asks, expired, secs, timed_out};
 use crate::lifecycle::{
@@ -8,7 +8,7 @@ use crate::lifecycle::{
 
 const UNSTORED: ReauthOutcome = ReauthOutcome::NewValue { stored: false };
 
-/// A new value from re-auth, not written yet.
+/// A new value from re-auth that is not persisted.
 fn unstored() -> Life {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
@@ -18,7 +18,7 @@ fn unstored() -> Life {
 }
 
 #[test]
-fn a_new_value_for_a_dead_token_is_stored_first_and_verified_then() {
+fn new_value_for_a_dead_token_is_persisted_first_and_verified_then() {
     let mut life = unstored();
     assert_eq!(life.step(Event::Admitted(Resource::Server)), None);
     assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
@@ -27,14 +27,14 @@ fn a_new_value_for_a_dead_token_is_stored_first_and_verified_then() {
 }
 
 #[test]
-fn a_stored_value_is_not_written_again() {
+fn persisted_value_is_not_written_again() {
     let mut life = unstored();
     life.store(Ok(()));
     assert_eq!(life.token.due_for(Resource::None), None);
 }
 
 #[test]
-fn a_value_that_its_hook_has_stored_is_not_written_again() {
+fn value_that_its_hook_has_persisted_is_not_written_again() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
     life.reauth(ReauthOutcome::NewValue { stored: true });
@@ -42,7 +42,7 @@ fn a_value_that_its_hook_has_stored_is_not_written_again() {
 }
 
 #[test]
-fn a_value_that_cannot_be_stored_is_used_from_memory() {
+fn value_that_cannot_be_persisted_is_used_from_memory() {
     let mut life = unstored();
     life.store(Err("no space left on device"));
     assert_eq!(life.said(), ["store failed"]);
@@ -52,7 +52,7 @@ fn a_value_that_cannot_be_stored_is_used_from_memory() {
 }
 
 #[test]
-fn a_failed_write_is_retried_with_growing_pauses_until_it_succeeds() {
+fn failed_write_is_retried_with_growing_pauses_until_it_succeeds() {
     let mut life = unstored();
     let pauses: Vec<_> = (0..4)
         .map(|_| {
@@ -69,7 +69,7 @@ fn a_failed_write_is_retried_with_growing_pauses_until_it_succeeds() {
 }
 
 #[test]
-fn a_dead_value_is_not_written_any_more() {
+fn dead_value_is_not_written() {
     let mut life = unstored();
     life.store(Err("no space left on device"));
     life.check(expired());
@@ -77,7 +77,7 @@ fn a_dead_value_is_not_written_any_more() {
 }
 
 #[test]
-fn a_value_that_could_not_be_written_does_not_overwrite_a_changed_source() {
+fn value_that_could_not_be_written_does_not_overwrite_a_changed_source() {
     let mut life = unstored();
     life.store(Err("no space left on device"));
     life.source(SourceChange::NewValue);
@@ -86,7 +86,7 @@ fn a_value_that_could_not_be_written_does_not_overwrite_a_changed_source() {
 }
 
 #[test]
-fn a_waiting_write_and_a_candidate_out_of_reach_do_not_block_the_value_in_use() {
+fn waiting_write_and_a_candidate_out_of_reach_do_not_block_the_current_value() {
     let mut life = unstored();
     life.source(SourceChange::NewValue);
     let mut asked = Vec::new();
@@ -98,7 +98,7 @@ fn a_waiting_write_and_a_candidate_out_of_reach_do_not_block_the_value_in_use() 
 }
 
 #[test]
-fn a_write_that_a_dropped_candidate_held_back_is_made_up_for() {
+fn write_that_a_dropped_candidate_held_back_is_made_up_for() {
     let mut life = unstored();
     life.source(SourceChange::NewValue);
     while life.token.due_for(Resource::None).is_none() {
@@ -112,7 +112,7 @@ fn a_write_that_a_dropped_candidate_held_back_is_made_up_for() {
     assert_eq!(life.admit(), Some(Action::Persist { slot: Slot::B }));
 }
 
-/// The answer to a renewing check, which names another value.
+/// The response to a renewing check that names a new value.
 fn renamed() -> Life {
     let mut life = Life::with_renewal(Renewal::Renew).alive();
     life.sleep();
@@ -123,7 +123,7 @@ fn renamed() -> Life {
 }
 
 #[test]
-fn a_value_that_a_renewing_call_named_is_in_use_and_stored() {
+fn value_that_a_renewing_call_named_is_current_and_persisted() {
     let mut life = renamed();
     assert_eq!(life.token.expiry(), Some(life.now + secs(100)));
     assert_eq!(life.last_renewed(), Some(true));
@@ -134,7 +134,7 @@ fn a_value_that_a_renewing_call_named_is_in_use_and_stored() {
 }
 
 #[test]
-fn a_value_that_a_renewing_call_named_leaves_a_candidate_its_place() {
+fn value_that_a_renewing_call_named_leaves_a_candidate_its_place() {
     let mut life = Life::with_renewal(Renewal::Renew).alive();
     life.sleep();
     life.admit();
@@ -146,7 +146,7 @@ fn a_value_that_a_renewing_call_named_leaves_a_candidate_its_place() {
 }
 
 #[test]
-fn what_could_not_be_stored_is_tried_once_more_at_the_end() {
+fn failed_write_is_retried_at_shutdown() {
     let mut life = unstored();
     life.store(Err("disk full"));
     assert!(life.token.due_for(Resource::None).is_some_and(|due| due > life.now));
@@ -155,7 +155,7 @@ fn what_could_not_be_stored_is_tried_once_more_at_the_end() {
 }
 
 #[test]
-fn the_end_starts_nothing_where_all_is_stored() {
+fn shutdown_starts_nothing_if_everything_is_persisted() {
     let mut life = unstored();
     life.store(Ok(()));
     life.check(alive(60_000));

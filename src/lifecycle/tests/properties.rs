@@ -1,4 +1,4 @@
-//! Random events, random servers, random faults: what holds whatever happens.
+//! Properties that hold for random events, servers and errors.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -17,19 +17,18 @@ use crate::lifecycle::{
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
-/// Wake-ups at one instant, however little time everything takes: a store, a check with
-/// the four calls of its proof, and an alarm.
+/// The most wake-ups at one instant if nothing takes any time: a write, a check with the four calls
+/// of its proof, and a warning.
 const MOST_AT_ONCE: u32 = 8;
 
-/// Calls on a token in any minute, for lives from half a second up and random draws. A life
-/// of a second is checked every half second or so, with up to four calls of proof when it
-/// does not grow; a long one costs nearly nothing but the retries towards its expiry, which
-/// a third of the time that is left keeps apart: some forty from a minute down to a
-/// millisecond, for the value in use and for a candidate. The most that 15,000 random lives
-/// came to is 138 (84 where a life is a minute or more).
+/// The most calls for a token in any minute, for lives of at least half a second and random draws.
+/// A life of a second is checked about every half second, with up to four calls of proof if it does
+/// not grow. A long life costs little but the retries towards its expiry, spaced by a third of the
+/// time left: about forty from a minute down to a millisecond, for the current value and for a
+/// candidate. The maximum of 15,000 random lives is 138 (84 for lives of a minute or more).
 const MOST_A_MINUTE: usize = 200;
 
-/// What befalls the next call, or happens instead of it.
+/// What happens to the next call, or instead of it.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     Served,
@@ -43,7 +42,7 @@ enum Turn {
     NewAndDead,
     Vanished,
     Reloaded(Renewal),
-    /// Whether there is a way to new values from now on, where there was one at first.
+    /// Whether re-auth is configured from now on, if it was at first.
     ReauthPermitted(bool),
     Moved,
     Ending,
@@ -126,14 +125,14 @@ fn lives() -> impl Strategy<Value = Life> {
     )
 }
 
-/// A random life, and what is being watched while it goes on.
+/// A random token and what is observed.
 struct Watched {
     life: Life,
     server: Server,
-    /// What the server has said of the value in each slot: final, or a first 401.
+    /// What the server has reported about the value in each slot: final, or a first 401.
     dead: [bool; 2],
     rejections: [u32; 2],
-    /// The way to new values that there was at first.
+    /// The `reauth` policy at the start.
     way: Option<ReauthPolicy>,
     at_once: (Moment, u32),
 }
@@ -175,7 +174,7 @@ impl Watched {
         }
     }
 
-    /// One turn: what befalls is applied to whatever the token does next.
+    /// Applies one turn to whatever the token does next.
     fn turn(&mut self, turn: Turn) {
         match turn {
             Turn::NewInSource | Turn::NewAndDead => {
@@ -338,7 +337,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_rules_hold(life in lives(), server in servers(), turns in turns()) {
+    fn invariants_hold_for_random_events(life in lives(), server in servers(), turns in turns()) {
         let mut watched = Watched::new(life, server);
         for (turn, draw) in turns {
             watched.life.draw = draw;

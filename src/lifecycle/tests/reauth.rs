@@ -1,4 +1,4 @@
-//! Re-auth: when it starts, what counts as success, and how often it is tried.
+//! Re-authentication: when it starts, what counts as success, and how often it is tried.
 
 use super::world::{
     Life, START, alive, asks, expired, hook_failed, ms, not_allowed, reauth_policy,
@@ -11,7 +11,7 @@ use crate::lifecycle::{
 
 const NEW: ReauthOutcome = ReauthOutcome::NewValue { stored: true };
 
-/// A token that has just been found expired, with a way to a new value.
+/// A token that has just expired, with a `reauth` method.
 fn dead() -> Life {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
@@ -24,14 +24,14 @@ fn attempt(reason: ReauthReason, attempt: u32) -> Action {
 }
 
 #[test]
-fn an_expired_token_is_re_authenticated_at_once() {
+fn expired_token_is_reauthenticated_at_once() {
     let mut life = dead();
     assert_eq!(life.admit(), Some(attempt(ReauthReason::Expired, 1)));
     assert_eq!(life.said(), ["reauth started"]);
 }
 
 #[test]
-fn a_rejected_token_is_re_authenticated_after_the_second_401() {
+fn rejected_token_is_reauthenticated_after_the_second_401() {
     let mut life = Life::with_reauth().alive();
     life.check(rejected());
     assert_eq!(life.token.due_for(Resource::Reauth), None);
@@ -40,13 +40,13 @@ fn a_rejected_token_is_re_authenticated_after_the_second_401() {
 }
 
 #[test]
-fn a_missing_value_is_obtained() {
+fn missing_value_is_obtained() {
     let mut life = Life::with_reauth().without_value();
     assert_eq!(life.admit(), Some(attempt(ReauthReason::Missing, 1)));
 }
 
 #[test]
-fn no_failure_ever_starts_re_auth() {
+fn no_failure_ever_starts_reauth() {
     for outcome in [timed_out(), throttled(5), not_allowed()] {
         let mut life = Life::with_reauth().alive();
         for _ in 0..100 {
@@ -57,7 +57,7 @@ fn no_failure_ever_starts_re_auth() {
 }
 
 #[test]
-fn a_new_value_that_lives_is_a_success() {
+fn live_new_value_is_a_success() {
     let mut life = dead();
     life.reauth(NEW);
     assert!(asks(Some(life.check(alive(60_000))), Slot::B).is_some());
@@ -66,7 +66,7 @@ fn a_new_value_that_lives_is_a_success() {
 }
 
 #[test]
-fn a_new_value_that_cannot_be_verified_yet_is_neither_success_nor_failure() {
+fn new_value_that_cannot_be_verified_yet_is_neither_success_nor_failure() {
     let mut life = dead();
     life.reauth(NEW);
     life.check(timed_out());
@@ -78,7 +78,7 @@ fn a_new_value_that_cannot_be_verified_yet_is_neither_success_nor_failure() {
 }
 
 #[test]
-fn a_value_dead_on_arrival_is_a_failure_and_tried_again_after_the_delay() {
+fn dead_new_value_is_a_failure_and_retried_after_the_delay() {
     let mut life = dead();
     life.reauth(NEW);
     life.check(expired());
@@ -88,7 +88,7 @@ fn a_value_dead_on_arrival_is_a_failure_and_tried_again_after_the_delay() {
 }
 
 #[test]
-fn the_old_value_once_more_is_a_failure() {
+fn old_value_once_more_is_a_failure() {
     let mut life = dead();
     life.reauth(ReauthOutcome::SameValue);
     assert_eq!(life.said(), ["reauth started", "reauth failed"]);
@@ -97,7 +97,7 @@ fn the_old_value_once_more_is_a_failure() {
 }
 
 #[test]
-fn the_pause_doubles_with_each_failure() {
+fn pause_doubles_with_each_failure() {
     let mut life = dead();
     life.reauth(hook_failed());
     assert_eq!(life.token.due_for(Resource::Reauth), Some(life.now + secs(1)));
@@ -106,7 +106,7 @@ fn the_pause_doubles_with_each_failure() {
 }
 
 #[test]
-fn a_server_that_wants_quiet_is_not_logged_in_to_earlier() {
+fn login_waits_for_the_pause_that_the_server_asked_for() {
     let mut life = dead();
     let fault =
         ReauthError { retry_after: Some(secs(90)), status: Some(429), ..ReauthError::default() };
@@ -116,7 +116,7 @@ fn a_server_that_wants_quiet_is_not_logged_in_to_earlier() {
 }
 
 #[test]
-fn after_max_attempts_it_is_given_up_until_the_window_ends() {
+fn after_max_attempts_it_is_abandoned_until_the_window_ends() {
     let mut life = dead();
     let began = life.now;
     for number in 1..=3 {
@@ -131,7 +131,7 @@ fn after_max_attempts_it_is_given_up_until_the_window_ends() {
 }
 
 #[test]
-fn the_next_window_begins_with_a_full_budget() {
+fn next_window_begins_with_a_full_budget() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(hook_failed());
@@ -144,7 +144,7 @@ fn the_next_window_begins_with_a_full_budget() {
 }
 
 #[test]
-fn an_exhausted_budget_is_told_once_for_each_window() {
+fn exhausted_budget_is_reported_once_for_each_window() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(hook_failed());
@@ -157,7 +157,7 @@ fn an_exhausted_budget_is_told_once_for_each_window() {
 }
 
 #[test]
-fn a_value_from_the_source_ends_the_exhaustion() {
+fn value_from_the_source_ends_the_exhaustion() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(hook_failed());
@@ -169,7 +169,7 @@ fn a_value_from_the_source_ends_the_exhaustion() {
 }
 
 #[test]
-fn values_that_die_young_use_the_budget_up() {
+fn values_that_die_early_use_the_budget_up() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(NEW);
@@ -181,7 +181,7 @@ fn values_that_die_young_use_the_budget_up() {
 }
 
 #[test]
-fn a_value_that_lived_half_of_its_life_gives_its_attempt_back() {
+fn value_that_lived_half_of_its_life_gives_its_attempt_back() {
     let mut life = dead();
     for _ in 0..20 {
         let action = life.reauth(NEW);
@@ -198,7 +198,7 @@ fn a_value_that_lived_half_of_its_life_gives_its_attempt_back() {
 }
 
 #[test]
-fn a_value_from_the_source_does_not_give_the_hooks_attempt_back() {
+fn value_from_the_source_does_not_give_the_hooks_attempt_back() {
     let mut life = dead();
     life.reauth(NEW);
     life.check(alive(100_000));
@@ -211,7 +211,7 @@ fn a_value_from_the_source_does_not_give_the_hooks_attempt_back() {
 }
 
 #[test]
-fn a_value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails() {
+fn value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails() {
     let mut life = dead();
     life.admit();
     life.source(SourceChange::NewValue);
@@ -222,7 +222,7 @@ fn a_value_that_the_source_offers_during_an_attempt_counts_even_when_that_fails(
 }
 
 #[test]
-fn a_changed_source_wins_over_the_value_of_an_attempt_under_way() {
+fn changed_source_has_priority_over_an_attempt_in_flight() {
     let stored = ReauthOutcome::NewValue { stored: false };
     for result in [stored, NEW, ReauthOutcome::SameValue] {
         let mut life = dead();
@@ -240,14 +240,14 @@ fn a_changed_source_wins_over_the_value_of_an_attempt_under_way() {
 }
 
 #[test]
-fn without_a_way_to_a_new_value_the_source_is_watched() {
+fn without_a_reauth_method_the_source_is_watched() {
     let mut life = Life::new().alive();
     life.check(expired());
     assert_eq!(life.wakes_at(), None);
 }
 
 #[test]
-fn a_way_to_a_new_value_that_comes_with_a_reload_is_used_at_once() {
+fn method_added_by_a_reload_is_used_at_once() {
     for mut life in [Life::new().without_value(), {
         let mut life = Life::new().alive();
         life.check(expired());
@@ -260,7 +260,7 @@ fn a_way_to_a_new_value_that_comes_with_a_reload_is_used_at_once() {
 }
 
 #[test]
-fn a_way_to_a_new_value_that_goes_with_a_reload_is_not_used_any_more() {
+fn method_removed_by_a_reload_is_not_used() {
     let mut life = dead();
     life.policy.reauth = None;
     life.step(Event::PolicyChanged);
@@ -274,7 +274,7 @@ fn a_way_to_a_new_value_that_goes_with_a_reload_is_not_used_any_more() {
 }
 
 #[test]
-fn an_attempt_whose_value_the_source_overtakes_still_comes_to_its_end() {
+fn attempt_whose_value_the_source_overtakes_still_comes_to_its_end() {
     let mut life = dead();
     life.reauth(NEW);
     life.check(timed_out());
@@ -294,7 +294,7 @@ fn on_probation() -> Life {
 }
 
 #[test]
-fn a_value_that_dies_young_is_told_as_a_failure_once_after_its_death() {
+fn early_death_is_reported_as_a_failure_once() {
     let mut life = on_probation();
     life.check(expired());
     assert_eq!(life.said(), ["expired", "reauth failed"]);
@@ -304,7 +304,7 @@ fn a_value_that_dies_young_is_told_as_a_failure_once_after_its_death() {
 }
 
 #[test]
-fn a_value_that_dies_young_with_the_last_attempt_ends_in_exhaustion() {
+fn early_death_after_the_last_attempt_exhausts_the_budget() {
     let mut life = on_probation();
     for _ in 0..2 {
         life.check(expired());
@@ -317,7 +317,7 @@ fn a_value_that_dies_young_with_the_last_attempt_ends_in_exhaustion() {
 }
 
 #[test]
-fn a_value_that_dies_in_its_later_half_is_no_failure() {
+fn value_that_dies_in_its_later_half_is_no_failure() {
     let mut life = on_probation();
     for remaining in [80_000, 60_000, 40_000] {
         life.check(alive(remaining));
@@ -332,7 +332,7 @@ fn a_value_that_dies_in_its_later_half_is_no_failure() {
 }
 
 #[test]
-fn a_value_that_lives_shorter_than_any_check_interval_is_a_failure() {
+fn value_that_lives_shorter_than_any_check_interval_is_a_failure() {
     let mut life = dead();
     life.reauth(NEW);
     life.check(alive(80));
@@ -343,7 +343,7 @@ fn a_value_that_lives_shorter_than_any_check_interval_is_a_failure() {
 }
 
 #[test]
-fn such_values_cause_no_more_attempts_than_the_budget_has() {
+fn short_lived_values_stay_within_the_budget() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(NEW);
@@ -367,7 +367,7 @@ fn attempts_of_an_earlier_run_count() {
 }
 
 #[test]
-fn a_budget_that_an_earlier_run_used_up_is_told_and_kept() {
+fn budget_used_up_by_an_earlier_run_is_restored_and_reported() {
     let window_end = START + secs(500);
     let mut life = Life::with_reauth();
     life.token.restore_attempts(ReauthAttempts { window_end, counted: 3, in_a_row: 3 });
@@ -378,7 +378,7 @@ fn a_budget_that_an_earlier_run_used_up_is_told_and_kept() {
 }
 
 #[test]
-fn what_is_restored_is_what_was_to_be_kept() {
+fn restored_attempts_equal_the_persisted_ones() {
     let mut life = dead();
     life.reauth(hook_failed());
     life.reauth(hook_failed());
@@ -390,7 +390,7 @@ fn what_is_restored_is_what_was_to_be_kept() {
 }
 
 #[test]
-fn a_reload_that_permits_more_attempts_ends_the_exhaustion() {
+fn reload_that_permits_more_attempts_ends_the_exhaustion() {
     let mut life = dead();
     for _ in 0..3 {
         life.reauth(hook_failed());
@@ -401,7 +401,7 @@ fn a_reload_that_permits_more_attempts_ends_the_exhaustion() {
 }
 
 #[test]
-fn a_reload_does_not_shorten_the_pause_before_the_next_attempt() {
+fn reload_does_not_shorten_the_pause_before_the_next_attempt() {
     let mut life = dead();
     life.reauth(hook_failed());
     let due = life.token.due_for(Resource::Reauth);
@@ -416,7 +416,7 @@ fn inconclusive() -> ReauthOutcome {
 }
 
 #[test]
-fn attempts_without_a_conclusion_use_up_no_budget() {
+fn inconclusive_attempts_use_up_no_budget() {
     let mut life = dead();
     for _ in 0..50 {
         assert_eq!(life.reauth(inconclusive()), attempt(ReauthReason::Expired, 1));
@@ -426,7 +426,7 @@ fn attempts_without_a_conclusion_use_up_no_budget() {
 }
 
 #[test]
-fn the_pause_after_attempts_without_a_conclusion_doubles_from_delay_to_delay_max() {
+fn pause_after_inconclusive_attempts_doubles_from_delay_to_delay_max() {
     let mut life = dead();
     let pauses: Vec<_> = (0..11)
         .map(|_| {
@@ -438,7 +438,7 @@ fn the_pause_after_attempts_without_a_conclusion_doubles_from_delay_to_delay_max
 }
 
 #[test]
-fn an_attempt_without_a_conclusion_takes_back_no_other() {
+fn inconclusive_attempt_takes_back_no_other() {
     let mut life = dead();
     life.reauth(hook_failed());
     life.reauth(inconclusive());
@@ -448,7 +448,7 @@ fn an_attempt_without_a_conclusion_takes_back_no_other() {
 }
 
 #[test]
-fn when_the_server_is_back_an_attempt_without_a_conclusion_is_repeated_at_once() {
+fn when_the_server_is_back_an_inconclusive_attempt_is_repeated_at_once() {
     let mut life = dead();
     for _ in 0..6 {
         life.reauth(inconclusive());
@@ -470,7 +470,7 @@ fn when_the_server_is_back_an_exhausted_budget_stays_exhausted() {
 }
 
 #[test]
-fn an_attempt_that_was_cancelled_does_not_count() {
+fn attempt_that_was_cancelled_does_not_count() {
     let mut life = dead();
     for _ in 0..10 {
         let due = life.token.due_for(Resource::Reauth).expect("an attempt to come");

@@ -1,4 +1,4 @@
-//! The proof of renewal on servers that behave: what is learned, and what it costs.
+//! Proof of renewal on correct servers: what is learned, and at what cost.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, ms, secs};
 use crate::lifecycle::{Method, Notice, Renewal, Slot, Validity};
 
-/// Every kind of server that renews, with the call that does it there.
+/// Every kind of server that renews, with the call that renews there.
 const RENEWING: [(Renews, Reports, Method); 4] = [
     (Renews::Query, Reports::After, Method::Query),
     (Renews::Query, Reports::Before, Method::Query),
@@ -16,7 +16,7 @@ const RENEWING: [(Renews, Reports, Method); 4] = [
 
 const LIVES: [Duration; 4] = [secs(3), secs(10), secs(1_800), secs(86_400)];
 
-/// Keeps the token for so many lives, as a scheduler would that passes on what was learned.
+/// Keeps the token alive for `lives` lives, and passes on what was learned, as a scheduler does.
 fn keep(life: &mut Life, server: &mut Server, lives: u32) {
     let until = life.now + server.life * lives;
     while life.now < until && life.wakes_at().is_some_and(|at| at <= until) {
@@ -34,7 +34,7 @@ fn lives_on(life: &Life) -> bool {
 }
 
 #[test]
-fn a_token_lives_on_wherever_a_call_renews_it() {
+fn token_stays_alive_on_every_server_that_renews() {
     for (renews, reports, method) in RENEWING {
         for span in LIVES {
             let mut server = Server::new(renews, reports, span);
@@ -49,7 +49,7 @@ fn a_token_lives_on_wherever_a_call_renews_it() {
 }
 
 #[test]
-fn nothing_else_is_ever_learned_on_such_a_server() {
+fn nothing_else_is_learned_on_a_server_that_reports_the_previous_life() {
     for (renews, reports, method) in RENEWING {
         let mut server = Server::new(renews, reports, secs(10));
         let mut life = Life::new();
@@ -63,7 +63,7 @@ fn nothing_else_is_ever_learned_on_such_a_server() {
 }
 
 #[test]
-fn the_steady_state_costs_one_call_a_check_on_every_renewing_kind() {
+fn steady_state_costs_one_call_a_check_on_every_renewing_kind() {
     for (renews, reports, method) in RENEWING {
         for draw in [0.0, 0.5, 0.99] {
             let mut server = Server::new(renews, reports, secs(1_800));
@@ -83,7 +83,7 @@ fn the_steady_state_costs_one_call_a_check_on_every_renewing_kind() {
 }
 
 #[test]
-fn on_a_server_that_reports_the_life_from_before_the_interval_settles_near_four_tenths() {
+fn on_a_server_that_reports_the_previous_life_the_interval_settles_near_four_tenths() {
     for renews in [Renews::Query, Renews::Renew] {
         let mut server = Server::new(renews, Reports::Before, secs(1_000));
         let mut life = Life::new();
@@ -95,7 +95,7 @@ fn on_a_server_that_reports_the_life_from_before_the_interval_settles_near_four_
 }
 
 #[test]
-fn a_query_that_renews_is_learned_with_the_second_call() {
+fn query_that_renews_is_learned_with_the_second_call() {
     let mut server = Server::new(Renews::Query, Reports::After, secs(100));
     let mut life = Life::new();
     life.run(&mut server, START + secs(70));
@@ -104,7 +104,7 @@ fn a_query_that_renews_is_learned_with_the_second_call() {
 }
 
 #[test]
-fn a_query_that_does_not_renew_is_followed_by_the_whole_proof_at_once() {
+fn query_without_renewal_starts_the_whole_proof_at_once() {
     let mut server = Server::new(Renews::Renew, Reports::After, secs(100));
     let mut life = Life::new();
     life.run(&mut server, START + secs(70));
@@ -115,7 +115,7 @@ fn a_query_that_does_not_renew_is_followed_by_the_whole_proof_at_once() {
 }
 
 #[test]
-fn a_check_tells_whether_it_was_seen_to_renew() {
+fn check_reports_whether_it_was_seen_to_renew() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
     let mut life = Life::new();
     life.run(&mut server, START + secs(60));
@@ -129,7 +129,7 @@ fn a_check_tells_whether_it_was_seen_to_renew() {
 }
 
 #[test]
-fn a_life_that_nothing_extends_is_told_once_with_its_death_and_used_up_in_full() {
+fn unrenewable_token_is_reported_once_with_its_expiry_and_used_up() {
     for span in LIVES {
         let mut server = Server::new(Renews::Neither, Reports::After, span);
         let mut life = Life::new();
@@ -152,7 +152,7 @@ fn a_life_that_nothing_extends_is_told_once_with_its_death_and_used_up_in_full()
 }
 
 #[test]
-fn the_announced_death_is_the_real_one() {
+fn announced_death_is_the_real_one() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(1_800));
     let mut life = Life::new();
     let death = server.death(Slot::A).unwrap();
@@ -169,7 +169,7 @@ fn the_announced_death_is_the_real_one() {
 }
 
 #[test]
-fn a_life_that_nothing_extends_ends_without_other_alarms_and_is_followed_by_re_auth() {
+fn unrenewable_token_expires_without_other_warnings_and_is_reauthenticated() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(1_800));
     let mut life = Life::with_reauth();
     let death = server.death(Slot::A).unwrap();
@@ -180,19 +180,19 @@ fn a_life_that_nothing_extends_ends_without_other_alarms_and_is_followed_by_re_a
 }
 
 #[test]
-fn the_budget_lasts_for_ever_where_every_value_lives_its_whole_life() {
+fn budget_lasts_for_ever_where_every_value_lives_its_whole_life() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(600));
     let mut life = Life::with_reauth();
     keep(&mut life, &mut server, 100);
     assert!(life.count("reauth succeeded") >= 98);
     assert_eq!(life.count("reauth exhausted") + life.count("reauth failed"), 0);
-    // The last value has been told of, but lives yet.
+    // The last value has been reported, but is alive.
     let values = life.count("expired")..=life.count("expired") + 1;
     assert!(values.contains(&life.count("renewal not observed")), "once for each value");
 }
 
 #[test]
-fn where_only_queries_are_permitted_nothing_is_ever_renewed() {
+fn where_only_queries_are_permitted_nothing_is_renewed() {
     for renews in [Renews::Query, Renews::Renew, Renews::Neither] {
         let mut server = Server::new(renews, Reports::After, secs(100));
         let mut life = Life::with_renewal(Renewal::Query);
@@ -205,7 +205,7 @@ fn where_only_queries_are_permitted_nothing_is_ever_renewed() {
 }
 
 #[test]
-fn where_only_renewing_is_permitted_nothing_is_ever_queried() {
+fn where_only_renewing_is_permitted_nothing_is_queried() {
     for renews in [Renews::Query, Renews::Renew, Renews::Neither] {
         let mut server = Server::new(renews, Reports::After, secs(100));
         let mut life = Life::with_renewal(Renewal::Renew);
@@ -237,7 +237,7 @@ fn whole_seconds_hide_no_renewal_and_fake_none() {
 }
 
 #[test]
-fn whole_seconds_fake_no_renewal_for_who_comes_late_in_a_life() {
+fn whole_seconds_fake_no_renewal_late_in_a_life() {
     for left in (110..10_000).step_by(130) {
         let mut server = Server::new(Renews::Neither, Reports::After, secs(10)).in_whole_seconds();
         server.dies_at[0] = Some(START + ms(left));
@@ -248,7 +248,7 @@ fn whole_seconds_fake_no_renewal_for_who_comes_late_in_a_life() {
 }
 
 #[test]
-fn a_token_that_is_found_late_in_its_life_is_kept_too() {
+fn token_that_is_found_late_in_its_life_is_kept_too() {
     for (renews, reports, _) in RENEWING {
         let mut server = Server::new(renews, reports, secs(1_800));
         server.dies_at[0] = Some(START + secs(90));

@@ -1,10 +1,10 @@
-//! The proof of renewal where single answers are lost or wrong: what was not seen is put down
-//! to nobody, and the proof goes on.
+//! Proof of renewal when responses are lost or wrong: nothing is concluded from what was not seen,
+//! and the proof continues.
 
 use super::world::{Life, alive, asks, not_allowed, rejected, secs, throttled, timed_out};
 use crate::lifecycle::{Method, Resource, Slot};
 
-/// A token on a server whose renewing call is known to extend lives, with a check due.
+/// A token on a server where the renewing call is known to renew, with a check due.
 fn renewing() -> Life {
     let mut life = Life::new();
     life.renews_by = Some(Method::Renew);
@@ -13,13 +13,13 @@ fn renewing() -> Life {
     life
 }
 
-/// Whether a call on the value in use is due now.
+/// Whether a check of the current value is due now.
 fn goes_on_at_once(life: &Life) -> bool {
     life.token.due_for(Resource::Server) == Some(life.now)
 }
 
 #[test]
-fn a_renewal_whose_answer_was_lost_is_not_put_down_to_the_query_after_it() {
+fn renewal_with_a_lost_response_is_not_credited_to_the_next_query() {
     let mut life = renewing();
     life.check(timed_out());
     life.check(not_allowed());
@@ -29,7 +29,7 @@ fn a_renewal_whose_answer_was_lost_is_not_put_down_to_the_query_after_it() {
 }
 
 #[test]
-fn a_server_that_answers_nothing_is_not_taken_for_one_that_reports_the_life_from_before() {
+fn server_that_answers_nothing_is_not_taken_for_one_that_reports_the_previous_life() {
     let mut life = Life::new().alive();
     life.check(alive(33_000));
     life.check(alive(33_000));
@@ -41,7 +41,7 @@ fn a_server_that_answers_nothing_is_not_taken_for_one_that_reports_the_life_from
 }
 
 #[test]
-fn after_a_life_from_before_another_call_is_judged_like_any_other() {
+fn after_a_life_from_before_another_call_is_evaluated_like_any_other() {
     let mut life = renewing();
     life.check(alive(33_000));
     life.check(alive(100_000));
@@ -51,7 +51,7 @@ fn after_a_life_from_before_another_call_is_judged_like_any_other() {
 }
 
 #[test]
-fn a_wrong_401_amid_the_proof_does_not_end_it() {
+fn wrong_401_amid_the_proof_does_not_end_it() {
     let mut life = Life::new().alive();
     life.check(alive(33_000));
     life.check(rejected());
@@ -63,7 +63,7 @@ fn a_wrong_401_amid_the_proof_does_not_end_it() {
 }
 
 #[test]
-fn a_stage_is_told_once_though_the_proof_is_given_up_meanwhile() {
+fn stage_is_reported_once_although_the_proof_is_abandoned_meanwhile() {
     let mut life = Life::new().alive();
     life.check(alive(33_000));
     life.check(alive(33_000));

@@ -1,12 +1,12 @@
-//! The proof of renewal where lives change their length, and where checks come often.
+//! Proof of renewal when lives change their length, and when checks are frequent.
 
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, secs};
 use crate::lifecycle::Validity;
 
 #[test]
-fn a_life_that_the_server_shortens_is_no_sign_of_a_renewal_that_failed() {
-    // 34 s is what the old life has left when the next check comes.
+fn life_that_the_server_shortens_is_no_sign_of_a_renewal_that_failed() {
+    // 34 s is what the old life has left when the next check is due.
     for shortened in [60, 40, 34, 33, 32, 20, 5] {
         let mut server = Server::new(Renews::Query, Reports::After, secs(100));
         let mut life = Life::new();
@@ -20,7 +20,7 @@ fn a_life_that_the_server_shortens_is_no_sign_of_a_renewal_that_failed() {
 }
 
 #[test]
-fn a_life_that_the_server_lengthens_is_kept() {
+fn life_that_the_server_lengthens_is_kept() {
     let mut server = Server::new(Renews::Renew, Reports::After, secs(100));
     let mut life = Life::new();
     life.run(&mut server, START + secs(300));
@@ -38,7 +38,7 @@ fn often(life: &mut Life) {
 }
 
 #[test]
-fn checks_that_come_often_are_judged_together() {
+fn checks_that_come_often_are_evaluated_together() {
     for renews in [Renews::Query, Renews::Renew] {
         for reports in [Reports::After, Reports::Before] {
             let mut server = Server::new(renews, reports, secs(3_000));
@@ -53,7 +53,7 @@ fn checks_that_come_often_are_judged_together() {
 }
 
 #[test]
-fn a_life_cut_short_between_two_such_checks_is_kept() {
+fn life_cut_short_between_two_such_checks_is_kept() {
     for renews in [Renews::Query, Renews::Renew] {
         let mut server = Server::new(renews, Reports::After, secs(3_000));
         let mut life = Life::new();
@@ -68,7 +68,7 @@ fn a_life_cut_short_between_two_such_checks_is_kept() {
 }
 
 #[test]
-fn a_life_that_runs_down_is_never_called_renewed_however_often_it_is_checked() {
+fn life_that_runs_down_is_never_called_renewed_however_often_it_is_checked() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(3_000));
     let mut life = Life::new();
     often(&mut life);

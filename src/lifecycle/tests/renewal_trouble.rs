@@ -1,18 +1,17 @@
-//! The proof of renewal where something is in its way: no wrong conclusion, and nothing
-//! dies that could have lived.
+//! Proof of renewal despite errors: no wrong conclusion, and no token dies that could have lived.
 
 use super::server::{Renews, Reports, Server};
 use super::world::{Life, START, alive, asks, expired, ms, not_allowed, rejected, secs, timed_out};
 use crate::lifecycle::{Action, Event, Method, Renewal, Resource, Slot, Validity};
 
-/// A token of 100 s on a server where only the renewing call renews, that being known.
+/// A token of 100 s on a server where only the renewing call renews, which is known.
 fn renewing() -> (Life, Server) {
     let mut life = Life::new();
     life.renews_by = Some(Method::Renew);
     (life, Server::new(Renews::Renew, Reports::After, secs(100)))
 }
 
-/// Has taken two readings that did not grow; the renewing call is due.
+/// After two readings without growth; the renewing call is due.
 fn about_to_renew() -> Life {
     let mut life = Life::new().alive();
     life.check(alive(33_000));
@@ -34,7 +33,7 @@ fn another_client_that_stops_renewing_is_noticed_in_time() {
 }
 
 #[test]
-fn another_client_that_stops_where_nothing_else_renews_is_told() {
+fn another_client_that_stops_where_nothing_else_renews_is_reported() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
     server.other_client_until = START + secs(500);
     let mut life = Life::new();
@@ -44,7 +43,7 @@ fn another_client_that_stops_where_nothing_else_renews_is_told() {
 }
 
 #[test]
-fn what_other_tokens_taught_is_not_believed_blindly() {
+fn renewal_method_learned_from_other_tokens_is_still_verified() {
     let mut server = Server::new(Renews::Renew, Reports::After, secs(100));
     let mut life = Life::new();
     life.renews_by = Some(Method::Query);
@@ -58,7 +57,7 @@ fn what_other_tokens_taught_is_not_believed_blindly() {
 }
 
 #[test]
-fn a_slow_first_connection_fakes_no_growth() {
+fn slow_first_connection_fakes_no_growth() {
     for (there, back) in [(0, 8_000), (8_000, 0), (4_000, 4_000)] {
         let mut server = Server::new(Renews::Neither, Reports::After, secs(60));
         server.latency = (ms(there), ms(back));
@@ -72,7 +71,7 @@ fn a_slow_first_connection_fakes_no_growth() {
 }
 
 #[test]
-fn a_lost_answer_to_a_call_that_renewed_teaches_nothing_wrong() {
+fn lost_response_to_a_call_that_renewed_teaches_nothing_wrong() {
     for renews in [Renews::Query, Renews::Renew] {
         for reports in [Reports::After, Reports::Before] {
             for from in 0..40 {
@@ -89,7 +88,7 @@ fn a_lost_answer_to_a_call_that_renewed_teaches_nothing_wrong() {
 }
 
 #[test]
-fn a_lost_answer_to_the_first_renewing_call_still_shows_that_it_renewed() {
+fn lost_response_to_the_first_renewing_call_still_shows_that_it_renewed() {
     let mut life = about_to_renew();
     assert_eq!(asks(Some(life.check(timed_out())), Slot::A), Some(Method::Renew));
     life.check(alive(99_000));
@@ -98,7 +97,7 @@ fn a_lost_answer_to_the_first_renewing_call_still_shows_that_it_renewed() {
 }
 
 #[test]
-fn a_renewing_call_that_never_answers_does_not_keep_the_death_from_being_seen() {
+fn renewing_call_that_never_responds_does_not_keep_the_death_from_being_seen() {
     let mut life = about_to_renew();
     while life.now < START + secs(2_000) && life.token.validity() != Validity::Expired {
         life.sleep();
@@ -117,7 +116,7 @@ fn a_renewing_call_that_never_answers_does_not_keep_the_death_from_being_seen() 
 }
 
 #[test]
-fn a_renewing_check_that_never_answers_does_not_keep_the_death_from_being_seen() {
+fn renewing_check_that_never_responds_does_not_keep_the_death_from_being_seen() {
     let (mut life, _) = renewing();
     life.check(alive(100_000));
     for _ in 0..60 {
@@ -135,7 +134,7 @@ fn a_renewing_check_that_never_answers_does_not_keep_the_death_from_being_seen()
 }
 
 #[test]
-fn an_outage_in_the_middle_of_the_proof_costs_no_life() {
+fn outage_in_the_middle_of_the_proof_costs_no_life() {
     for renews in [Renews::Query, Renews::Renew] {
         for began in 0..40 {
             let began = START + secs(66) + ms(began * 50);
@@ -150,7 +149,7 @@ fn an_outage_in_the_middle_of_the_proof_costs_no_life() {
 }
 
 #[test]
-fn an_answer_lost_over_and_over_in_the_proof_is_retried_with_pauses() {
+fn response_lost_over_and_over_in_the_proof_is_retried_with_pauses() {
     let mut life = about_to_renew();
     let before = life.now;
     for _ in 0..20 {
@@ -168,7 +167,7 @@ fn an_answer_lost_over_and_over_in_the_proof_is_retried_with_pauses() {
 }
 
 #[test]
-fn a_refused_renewing_call_leaves_queries_to_go_on() {
+fn refused_renewing_call_leaves_queries_to_go_on() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
     server.refuses_renewal = Some(not_allowed);
     let mut life = Life::new();
@@ -179,7 +178,7 @@ fn a_refused_renewing_call_leaves_queries_to_go_on() {
 }
 
 #[test]
-fn a_refused_renewing_check_falls_back_to_queries() {
+fn refused_renewing_check_falls_back_to_queries() {
     let (mut life, mut server) = renewing();
     server.renews = Renews::Query;
     server.refuses_renewal = Some(not_allowed);
@@ -189,7 +188,7 @@ fn a_refused_renewing_check_falls_back_to_queries() {
 }
 
 #[test]
-fn a_renewing_call_refused_past_the_bound_does_not_keep_queries_away() {
+fn renewing_call_refused_past_the_expiry_does_not_keep_queries_away() {
     let mut life = about_to_renew();
     while life.count("unverified") == 0 {
         life.sleep();
@@ -206,7 +205,7 @@ fn a_renewing_call_refused_past_the_bound_does_not_keep_queries_away() {
 }
 
 #[test]
-fn a_mended_renewing_call_is_found_again_without_a_restart() {
+fn repaired_renewing_call_is_used_again_without_a_restart() {
     let (mut life, mut server) = renewing();
     server.refuses_renewal = Some(not_allowed);
     server.other_client_until = START + secs(500);
@@ -219,7 +218,7 @@ fn a_mended_renewing_call_is_found_again_without_a_restart() {
 }
 
 #[test]
-fn a_refused_call_is_retried_where_it_is_the_only_permitted_one() {
+fn refused_call_is_retried_where_it_is_the_only_permitted_one() {
     let mut life = Life::with_renewal(Renewal::Renew);
     for _ in 0..5 {
         assert_eq!(asks(Some(life.check(not_allowed())), Slot::A), Some(Method::Renew));
@@ -228,7 +227,7 @@ fn a_refused_call_is_retried_where_it_is_the_only_permitted_one() {
 }
 
 #[test]
-fn a_401_in_the_middle_of_the_proof_needs_a_second_one_too() {
+fn status_401_in_the_middle_of_the_proof_needs_a_second_one_too() {
     let mut life = about_to_renew();
     life.check(rejected());
     assert!(matches!(life.token.validity(), Validity::Alive(_)));
@@ -237,7 +236,7 @@ fn a_401_in_the_middle_of_the_proof_needs_a_second_one_too() {
 }
 
 #[test]
-fn a_reload_that_forbids_renewing_ends_the_proof() {
+fn reload_that_forbids_renewing_ends_the_proof() {
     let mut life = about_to_renew();
     life.policy.renewal = Renewal::Query;
     life.step(Event::PolicyChanged);
@@ -247,7 +246,7 @@ fn a_reload_that_forbids_renewing_ends_the_proof() {
 }
 
 #[test]
-fn a_warning_before_the_bound_is_given_again_once_a_doubted_value_was_proven() {
+fn warning_before_the_expiry_is_given_again_once_a_doubted_value_was_proven() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
     let mut life = Life::new();
     while life.count("renewal not observed") == 0 {
@@ -263,7 +262,7 @@ fn a_warning_before_the_bound_is_given_again_once_a_doubted_value_was_proven() {
 }
 
 #[test]
-fn a_bound_is_only_ever_a_reported_one() {
+fn expiry_is_never_later_than_reported() {
     let mut life = Life::new().alive();
     life.advance(secs(67));
     life.check(alive(33_000));
@@ -272,7 +271,7 @@ fn a_bound_is_only_ever_a_reported_one() {
 }
 
 #[test]
-fn a_renewing_call_that_is_always_rejected_is_told_as_no_renewal() {
+fn renewing_call_that_is_always_rejected_is_reported_as_no_renewal() {
     let mut server = Server::new(Renews::Neither, Reports::After, secs(100));
     server.refuses_renewal = Some(rejected);
     let mut life = Life::new();
@@ -284,7 +283,7 @@ fn a_renewing_call_that_is_always_rejected_is_told_as_no_renewal() {
 }
 
 #[test]
-fn a_renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
+fn renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
     let mut server = Server::new(Renews::Query, Reports::Before, secs(100));
     server.refuses_renewal = Some(rejected);
     let mut life = Life::new();
@@ -294,7 +293,7 @@ fn a_renewing_call_that_is_rejected_where_queries_renew_harms_nothing() {
 }
 
 #[test]
-fn a_renewing_call_that_is_known_to_renew_is_not_given_up_for_lost_answers() {
+fn renewing_call_that_is_known_to_renew_is_not_given_up_for_lost_responses() {
     let mut life = about_to_renew();
     life.renews_by = Some(Method::Renew);
     for _ in 0..6 {

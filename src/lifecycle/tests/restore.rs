@@ -1,4 +1,4 @@
-//! A life that goes on after a restart.
+//! Restoring a token after a restart.
 
 use super::world::{Life, START, alive, asks, expired, ms, not_allowed, secs};
 use crate::lifecycle::{
@@ -7,7 +7,7 @@ use crate::lifecycle::{
 };
 use crate::time::Moment;
 
-/// A life of 100 s of which that much has passed, as of the start.
+/// A life of 100 s of which `passed` have passed at the start.
 fn known(passed: u64) -> PersistedLife {
     PersistedLife {
         expiry: START + ms(100_000 - passed),
@@ -32,36 +32,36 @@ fn restored(passed: u64) -> Life {
 }
 
 #[test]
-fn its_bound_is_the_one_that_was_known_and_nothing_is_said() {
+fn restored_expiry_is_the_persisted_one_and_nothing_is_reported() {
     let life = restored(20_000);
     assert_eq!(life.token.expiry(), Some(START + secs(80)));
     assert!(matches!(life.token.validity(), Validity::Alive(_)) && life.notices.is_empty());
 }
 
 #[test]
-fn its_check_comes_when_it_would_have_come() {
+fn restored_token_keeps_its_schedule() {
     assert_eq!(restored(20_000).token.due_for(Resource::Server), Some(START + secs(47)));
 }
 
 #[test]
-fn a_check_that_was_missed_comes_at_once() {
+fn check_that_was_missed_comes_at_once() {
     assert_eq!(restored(90_000).token.due_for(Resource::Server), Some(START));
 }
 
 #[test]
-fn a_spot_check_comes_at_once_about_the_value_that_was_found() {
+fn spot_check_is_due_at_once() {
     let mut life = restored_with(known(20_000), true);
     let action = life.step(Event::Admitted(Resource::Server));
     assert_eq!(asks(action, Slot::B), Some(Method::Query));
 }
 
 #[test]
-fn a_bound_that_has_passed_is_a_value_of_which_nothing_is_known() {
+fn restored_value_past_its_expiry_is_unknown() {
     assert_eq!(restored(100_000).token.validity(), Validity::Unknown);
 }
 
 #[test]
-fn a_bound_before_which_the_clock_did_not_run_stays_where_it_was() {
+fn expiry_of_a_life_older_than_the_boot_is_kept() {
     let expiry = START + ms(1);
     let long = PersistedLife { expiry, remaining_ms: 90_000_000, ..known(0) };
     let life = restored_with(long, false);
@@ -69,7 +69,7 @@ fn a_bound_before_which_the_clock_did_not_run_stays_where_it_was() {
 }
 
 #[test]
-fn the_first_reading_is_not_judged_but_the_next_is() {
+fn first_reading_is_not_evaluated_but_the_next_is() {
     let mut life = restored(60_000);
     life.advance(secs(20));
     life.check(alive(100_000));
@@ -80,7 +80,7 @@ fn the_first_reading_is_not_judged_but_the_next_is() {
 }
 
 #[test]
-fn what_an_earlier_run_knew_is_known_until_the_first_answer() {
+fn restored_state_is_kept_until_the_first_response() {
     let mut life = restored(20_000);
     assert!(life.token.is_restored());
     life.advance(secs(47));
@@ -89,14 +89,14 @@ fn what_an_earlier_run_knew_is_known_until_the_first_answer() {
 }
 
 #[test]
-fn in_doubt_it_is_asked_about_at_once() {
+fn recheck_makes_a_restored_token_due_at_once() {
     let mut life = restored(20_000);
     life.step(Event::RecheckRestored);
     assert_eq!(life.token.due_for(Resource::Server), Some(START));
 }
 
 #[test]
-fn doubt_does_not_hurry_an_attempt_past_its_budget() {
+fn recheck_of_restored_tokens_does_not_bypass_the_budget() {
     let mut life = Life::with_reauth();
     life.token = Token::without_value(START);
     life.token.restore_attempts(ReauthAttempts {
@@ -112,7 +112,7 @@ fn doubt_does_not_hurry_an_attempt_past_its_budget() {
 }
 
 #[test]
-fn doubt_does_not_hurry_what_was_found_alive_by_this_run() {
+fn recheck_of_restored_tokens_skips_tokens_found_alive_by_this_run() {
     let mut life = Life::new().alive();
     let due = life.token.due_for(Resource::Server);
     life.step(Event::RecheckRestored);
@@ -120,7 +120,7 @@ fn doubt_does_not_hurry_what_was_found_alive_by_this_run() {
 }
 
 #[test]
-fn a_life_that_nothing_extends_is_not_told_of_again() {
+fn unrenewable_token_is_reported_once() {
     let mut life = restored_with(PersistedLife { unrenewable: true, ..known(20_000) }, false);
     life.advance(secs(47));
     life.check(alive(33_000));
@@ -128,7 +128,7 @@ fn a_life_that_nothing_extends_is_not_told_of_again() {
 }
 
 #[test]
-fn where_a_value_is_in_use_already_it_is_a_candidate_like_any_other() {
+fn restored_value_beside_a_current_one_is_a_candidate() {
     let mut life = Life::new().alive();
     let expiry = life.token.expiry();
     life.step(Event::Restored { persisted: known(0), spot_check: false });
@@ -137,7 +137,7 @@ fn where_a_value_is_in_use_already_it_is_a_candidate_like_any_other() {
 }
 
 #[test]
-fn what_is_known_of_a_living_token_can_be_resumed_and_of_a_dead_one_not() {
+fn live_token_has_a_persisted_life_and_a_dead_one_has_none() {
     let mut life = Life::new().alive();
     let (slot, known) = life.token.persisted_life().unwrap();
     assert_eq!((slot, Some(known.expiry)), (Slot::A, life.token.expiry()));
@@ -147,14 +147,14 @@ fn what_is_known_of_a_living_token_can_be_resumed_and_of_a_dead_one_not() {
 }
 
 #[test]
-fn a_source_that_is_lost_after_that_costs_nothing() {
+fn missing_source_after_that_changes_nothing() {
     let mut life = restored(20_000);
     life.source(SourceChange::Lost("gone".into()));
     assert_eq!(life.token.expiry(), Some(Moment::from_millis(1_080_000)));
 }
 
 #[test]
-fn a_refused_renewing_call_is_tried_again_after_a_query_that_cannot_be_judged() {
+fn refused_renewing_call_is_tried_again_after_a_query_that_cannot_be_judged() {
     let mut life = restored(85_000);
     life.renews_by = Some(Method::Renew);
     assert_eq!(asks(Some(life.check(not_allowed())), Slot::B), Some(Method::Renew));
@@ -163,7 +163,7 @@ fn a_refused_renewing_call_is_tried_again_after_a_query_that_cannot_be_judged() 
 }
 
 #[test]
-fn a_life_from_an_earlier_boot_postpones_no_check() {
+fn life_from_an_earlier_boot_delays_no_check() {
     let life = restored_with(PersistedLife { this_boot: false, ..known(10_000) }, false);
     assert_eq!(life.token.state(), State::Unverified);
     assert_eq!(life.token.due_for(Resource::Server), Some(life.now));
@@ -171,7 +171,7 @@ fn a_life_from_an_earlier_boot_postpones_no_check() {
 }
 
 #[test]
-fn a_life_from_an_earlier_boot_shortens_no_time_out_and_proves_nothing() {
+fn life_from_an_earlier_boot_shortens_no_time_out_and_proves_nothing() {
     let soon = START + ms(400);
     let known = PersistedLife { this_boot: false, expiry: soon, ..known(10_000) };
     let mut life = restored_with(known, false);

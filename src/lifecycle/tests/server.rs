@@ -1,5 +1,5 @@
-//! The remote side by script: whose life each value has, which call extends it, what is
-//! reported, and what goes wrong on the way.
+//! A scripted server: expiry of each value, which call renews, what is reported, and which errors
+//! occur.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::lifecycle::{Method, Slot};
 use crate::outcome::Outcome;
 use crate::time::{Moment, whole_millis};
 
-/// Which calls start a life anew.
+/// Which calls renew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renews {
     Query,
@@ -16,41 +16,41 @@ pub(super) enum Renews {
     Neither,
 }
 
-/// Which life an extending call reports.
+/// Which remaining life a renewing call reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reports {
-    /// The one that it gave.
+    /// After the renewal.
     After,
-    /// The one that was left before it.
+    /// Before the renewal.
     Before,
 }
 
-/// A server with two values at most: those in the token's slots.
+/// A server with at most two values: those in the token's slots.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     pub(super) life: Duration,
     pub(super) renews: Renews,
     pub(super) reports: Reports,
-    /// From sending to the server's work, and from there to the answer's arrival.
+    /// From the request to the server's work, and from there to the response.
     pub(super) latency: (Duration, Duration),
-    /// `Remaining` is told in whole seconds, rounded down.
+    /// `Remaining` is reported in whole seconds, rounded down.
     pub(super) whole_seconds: bool,
-    /// What the renewing call is refused with, where it is.
+    /// The outcome with which the renewing call is refused, if it is.
     pub(super) refuses_renewal: Option<fn() -> Outcome>,
-    /// When the value in each slot dies; `None`: the server does not know it.
+    /// When the value in each slot expires; `None`: unknown to the server.
     pub(super) dies_at: [Option<Moment>; 2],
-    /// No request gets through in this time.
+    /// No request gets through during this time.
     pub(super) outage: Option<(Moment, Moment)>,
-    /// The work of calls in this time is done, but the answer is lost.
+    /// Calls during this time are executed, but their responses are lost.
     pub(super) loses_answers: Option<(Moment, Moment)>,
-    /// Another client renews every value right before each of our calls until then.
+    /// Until then, another client renews every value right before each call.
     pub(super) other_client_until: Moment,
-    /// Every call that was made, and what it was.
+    /// Every call, with its method.
     pub(super) calls: Vec<(Moment, Method)>,
 }
 
 impl Server {
-    /// A server that gave the value in use its whole life at the start.
+    /// A server where the current value has its full life at the start.
     pub(super) fn new(renews: Renews, reports: Reports, life: Duration) -> Self {
         Self {
             life,
@@ -72,17 +72,17 @@ impl Server {
         self
     }
 
-    /// When the value in `slot` really dies.
+    /// When the value in `slot` expires.
     pub(super) fn death(&self, slot: Slot) -> Option<Moment> {
         self.dies_at[index(slot)]
     }
 
-    /// Gives the value in `slot` a whole life from `now` on.
+    /// Gives the value in `slot` a full life from `now`.
     pub(super) fn log_in(&mut self, slot: Slot, now: Moment) {
         self.dies_at[index(slot)] = Some(now + self.life);
     }
 
-    /// One call: when its answer came (or was given up) and what it was.
+    /// Executes one call. Returns when it finished, and the outcome.
     pub(super) fn ask(
         &mut self,
         method: Method,

@@ -1,5 +1,5 @@
-//! Every standing meets every event that it does not wait for: nothing changes, nothing is
-//! said, nothing starts.
+//! Stale events: in any state, an event that the state does not wait for changes nothing, reports
+//! nothing and starts nothing.
 
 use super::world::{
     Life, alive, answer, expired, hook_failed, not_allowed, reauthenticated, rejected, secs,
@@ -8,7 +8,7 @@ use super::world::{
 use crate::lifecycle::{Event, ReauthOutcome, Resource, SourceChange, Validity};
 use crate::outcome::{CallError, Outcome};
 
-/// One life in each standing, with nothing under way and nothing due.
+/// A token in each validity, with no action in flight or due.
 fn idle() -> Vec<(&'static str, Life)> {
     let mut retrying = Life::new();
     retrying.check(timed_out());
@@ -36,7 +36,7 @@ fn idle() -> Vec<(&'static str, Life)> {
         ("expired, watching", dead),
         ("expired, before an attempt", pausing),
         ("rejected, watching", unknown),
-        // Overdue by the clock, but held back by nothing here: only what is not due is idle.
+        // The scheduler would fire its timer; here only what is not due is idle.
         ("unverified", {
             overdue.check(timed_out());
             overdue
@@ -44,7 +44,7 @@ fn idle() -> Vec<(&'static str, Life)> {
     ]
 }
 
-/// One life for each thing that can be under way.
+/// A token for each action in flight.
 fn busy() -> Vec<(&'static str, Life)> {
     let mut check = Life::new().alive();
     check.advance(secs(67));
@@ -95,7 +95,7 @@ fn nothing_happens(name: &str, life: &Life, event: Event) {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_changes_nothing() {
+fn unexpected_check_result_changes_nothing() {
     for (name, life) in idle() {
         for outcome in outcomes() {
             nothing_happens(name, &life, answer(life.now, life.now, outcome));
@@ -104,7 +104,7 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
-fn the_end_of_an_attempt_that_nobody_waits_for_changes_nothing() {
+fn unexpected_reauth_result_changes_nothing() {
     for (name, life) in idle() {
         for end in ends_of_attempts() {
             nothing_happens(name, &life, end);
@@ -113,7 +113,7 @@ fn the_end_of_an_attempt_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
-fn the_end_of_a_store_that_nobody_waits_for_changes_nothing() {
+fn unexpected_write_result_changes_nothing() {
     for (name, life) in idle() {
         for end in ends_of_stores() {
             nothing_happens(name, &life, end);
@@ -122,7 +122,7 @@ fn the_end_of_a_store_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
-fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
+fn completion_of_another_kind_changes_nothing() {
     for (name, life) in busy() {
         if name != "an attempt" {
             for end in ends_of_attempts() {
@@ -143,7 +143,7 @@ fn an_end_of_another_kind_than_what_is_under_way_changes_nothing() {
 }
 
 #[test]
-fn the_end_of_a_revocation_that_nobody_waits_for_changes_nothing() {
+fn unexpected_revocation_result_changes_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         nothing_happens(name, &life, Event::RevokeFinished(Ok(())));
         nothing_happens(name, &life, Event::RevokeFinished(Err(CallError::new("no answer"))));
@@ -160,7 +160,7 @@ fn nothing_starts_before_it_is_due() {
 }
 
 #[test]
-fn nothing_starts_while_something_is_under_way() {
+fn nothing_starts_while_something_is_in_flight() {
     for (name, mut life) in busy() {
         life.advance(secs(86_400));
         for resource in [Resource::Server, Resource::Reauth, Resource::None] {
@@ -170,7 +170,7 @@ fn nothing_starts_while_something_is_under_way() {
 }
 
 #[test]
-fn a_wake_up_that_comes_twice_changes_nothing() {
+fn duplicate_timer_changes_nothing() {
     for (name, mut life) in idle().into_iter().chain(busy()) {
         for seconds in [0, 33, 20, 14, 86_400] {
             life.advance(secs(seconds));
@@ -180,7 +180,7 @@ fn a_wake_up_that_comes_twice_changes_nothing() {
 }
 
 #[test]
-fn a_source_that_still_offers_the_same_disturbs_nothing() {
+fn unchanged_source_changes_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         let mut after = life.clone();
         after.notices.clear();
@@ -191,14 +191,14 @@ fn a_source_that_still_offers_the_same_disturbs_nothing() {
 }
 
 #[test]
-fn a_new_policy_that_says_the_same_disturbs_nothing() {
+fn identical_policy_changes_nothing() {
     for (name, life) in idle().into_iter().chain(busy()) {
         nothing_happens(name, &life, Event::PolicyChanged);
     }
 }
 
 #[test]
-fn a_summons_brings_forward_nothing_but_retries() {
+fn retry_now_expedites_retries_only() {
     for (name, life) in idle().into_iter().chain(busy()) {
         if !life.token.is_failing() {
             nothing_happens(name, &life, Event::RetryNow);
@@ -207,7 +207,7 @@ fn a_summons_brings_forward_nothing_but_retries() {
 }
 
 #[test]
-fn a_summoned_retry_is_due_at_once() {
+fn retry_now_makes_a_retry_due_at_once() {
     for (name, mut life) in idle().into_iter().filter(|(_, life)| life.token.is_failing()) {
         life.step(Event::RetryNow);
         assert_eq!(life.token.due_for(Resource::Server), Some(life.now), "{name}");
@@ -215,7 +215,7 @@ fn a_summoned_retry_is_due_at_once() {
 }
 
 #[test]
-fn every_token_with_a_value_or_a_way_to_one_waits_for_something() {
+fn every_token_with_a_value_or_a_method_has_a_next_action() {
     for (name, life) in idle() {
         let watches = life.policy.reauth.is_none()
             && matches!(
@@ -227,7 +227,7 @@ fn every_token_with_a_value_or_a_way_to_one_waits_for_something() {
 }
 
 #[test]
-fn a_value_that_the_server_before_named_instead_is_kept_although_its_answer_does_not_count() {
+fn value_that_the_previous_server_named_instead_is_kept_although_its_response_does_not_count() {
     let mut life = Life::new().alive();
     life.advance(secs(67));
     life.admit();
@@ -239,7 +239,7 @@ fn a_value_that_the_server_before_named_instead_is_kept_although_its_answer_does
 }
 
 #[test]
-fn an_attempt_under_way_outlasts_a_change_of_its_server() {
+fn attempt_in_flight_outlasts_a_change_of_its_server() {
     let mut life = Life::with_reauth().alive();
     life.check(expired());
     life.admit();

@@ -1,5 +1,4 @@
-//! A token with its clock, its policy and what was said of it: one line for each thing
-//! that can happen.
+//! A token with its clock, its policy and its notices; one method for each thing that can happen.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -13,11 +12,10 @@ use crate::lifecycle::{
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
 
-/// When every test world begins.
+/// When every test starts.
 pub(super) const START: Moment = Moment::from_millis(1_000_000);
 
-/// More transitions than this at one instant are a busy loop: a check, its proof and a
-/// store make six.
+/// More transitions at one instant are a busy loop: a check, its proof and a write make six.
 const MOST_STEPS_AT_ONCE: u32 = 8;
 
 pub(super) const fn secs(seconds: u64) -> Duration {
@@ -28,7 +26,7 @@ pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Three attempts an hour, one second apart at first.
+/// Three attempts per hour, with a first pause of one second.
 pub(super) fn reauth_policy() -> ReauthPolicy {
     ReauthPolicy {
         delay: secs(1),
@@ -44,20 +42,20 @@ pub(super) struct Life {
     pub(super) token: Token,
     pub(super) policy: Policy,
     pub(super) renews_by: Option<Method>,
-    /// No token of the server has had a response since this one's calls fail.
+    /// No token of the server has had a response since this one's checks fail.
     pub(super) server_in_doubt: bool,
     pub(super) now: Moment,
-    /// Every random draw; at 0 no jitter is taken off and a pause has its full length.
+    /// Every random draw; at 0 jitter is zero and pauses have their full length.
     pub(super) draw: f64,
     pub(super) notices: Vec<Notice>,
     /// What replaced the current value, each time.
     pub(super) replaced: Vec<ReplacedBy>,
-    /// The effect under way, and when it began.
+    /// The action in flight, and when it started.
     pub(super) flight: Option<(Moment, Action)>,
 }
 
 impl Life {
-    /// A token with a value and the default schedule, about which nothing is known.
+    /// A token with a value and the default schedule, not checked yet.
     pub(super) fn new() -> Self {
         Self {
             token: Token::with_value(START),
@@ -90,14 +88,14 @@ impl Life {
         life
     }
 
-    /// Without a value, and told why.
+    /// Without a value; the reason was reported.
     pub(super) fn without_value(mut self) -> Self {
         self.token = Token::without_value(self.now);
         self.source(SourceChange::Lost("no such file".into()));
         self
     }
 
-    /// Found alive at once, with 100 s left; nothing said is kept.
+    /// Found alive at once with 100 s left; notices are cleared.
     pub(super) fn alive(mut self) -> Self {
         self.check(alive(100_000));
         self.notices.clear();
@@ -131,21 +129,21 @@ impl Life {
         action
     }
 
-    /// Whatever is due now starts: a store first, then a call, then re-auth.
+    /// Starts what is due: a write first, then a check, then re-auth.
     pub(super) fn admit(&mut self) -> Option<Action> {
         [Resource::None, Resource::Server, Resource::Reauth]
             .into_iter()
             .find_map(|resource| self.step(Event::Admitted(resource)))
     }
 
-    /// When the token next wants something, or has something to say.
+    /// When the token next needs an action or a warning.
     pub(super) fn wakes_at(&self) -> Option<Moment> {
         let due = [Resource::None, Resource::Server, Resource::Reauth]
             .map(|resource| self.token.due_for(resource));
         due.into_iter().chain([self.token.next_deadline_warning()]).flatten().min()
     }
 
-    /// Time passes until the next wake-up.
+    /// Advances to the next wake-up.
     pub(super) fn sleep(&mut self) {
         self.wake_at(self.wakes_at().expect("a token that waits for something"));
     }
@@ -159,13 +157,13 @@ impl Life {
         self.step(Event::TimerFired);
     }
 
-    /// The call under way ends, now.
+    /// Finishes the check in flight now.
     pub(super) fn answer(&mut self, outcome: Outcome) {
         let (sent, _) = self.flight.expect("a call under way");
         self.step(answer(sent, self.now, outcome));
     }
 
-    /// Sleeps until a call is due, lets it start, and answers it at the same instant.
+    /// Advances until a check is due, starts it, and finishes it at the same instant.
     pub(super) fn check(&mut self, outcome: Outcome) -> Action {
         let due = self.token.due_for(Resource::Server).expect("a check to come");
         self.wake_at(due);
@@ -178,7 +176,7 @@ impl Life {
         self.step(Event::SourceChanged(change));
     }
 
-    /// Sleeps until an attempt is due, lets it start, and ends it two seconds later.
+    /// Advances until an attempt is due, starts it, and finishes it two seconds later.
     pub(super) fn reauth(&mut self, result: ReauthOutcome) -> Action {
         let due = self.token.due_for(Resource::Reauth).expect("an attempt to come");
         self.wake_at(due);
@@ -188,13 +186,13 @@ impl Life {
         action
     }
 
-    /// Lets the write that is due now start, and ends it.
+    /// Starts the write that is due now, and finishes it.
     pub(super) fn store(&mut self, result: Result<(), &str>) {
         self.step(Event::Admitted(Resource::None)).expect("a write that is due");
         self.step(Event::PersistFinished(result.map_err(Into::into)));
     }
 
-    /// Runs on until `until`, with the server answering, hooks logging in and stores working.
+    /// Runs until `until` with a responding server, working hooks and working stores.
     pub(super) fn run(&mut self, server: &mut Server, until: Moment) {
         let mut steps_at_once = (self.now, 0);
         while let Some(at) = self.wakes_at().filter(|at| *at <= until) {
@@ -233,12 +231,12 @@ impl Life {
         self.wake_at(until);
     }
 
-    /// The names of the events said so far, which are then forgotten.
+    /// Names of the notices so far, which are then cleared.
     pub(super) fn said(&mut self) -> Vec<&'static str> {
         self.notices.drain(..).map(|notice| word(&notice)).collect()
     }
 
-    /// How often an event has been said so far.
+    /// Number of notices with this name.
     pub(super) fn count(&self, name: &str) -> usize {
         self.notices.iter().filter(|notice| word(notice) == name).count()
     }
@@ -290,7 +288,7 @@ pub(super) fn hook_failed() -> ReauthOutcome {
     ReauthOutcome::Failed(ReauthError { error, exit_status: Some(1), ..ReauthError::default() })
 }
 
-/// A call about the value in `slot`, whatever its time-out.
+/// The method of a check of the value in `slot`, whatever its time-out.
 pub(super) fn asks(action: Option<Action>, about: Slot) -> Option<Method> {
     match action {
         Some(Action::Check { method, slot, .. }) if slot == about => Some(method),
@@ -304,7 +302,7 @@ pub(super) fn asks(action: Option<Action>, about: Slot) -> Option<Method> {
     }
 }
 
-/// The event's name as people read it, with what tells its variants apart.
+/// The name of the notice, with what distinguishes its variants.
 pub(super) fn word(notice: &Notice) -> &'static str {
     match notice {
         Notice::Checked { .. } => "checked",

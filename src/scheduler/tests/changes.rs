@@ -1,9 +1,9 @@
-//! Tokens that are moved, changed or removed: what was known of them, and what still comes.
+//! Tokens that are moved, reconfigured or removed, and completions that arrive afterwards.
 
 use super::*;
 
 #[test]
-fn an_answer_for_a_token_that_was_removed_frees_its_place_and_does_nothing_else() {
+fn completion_for_a_removed_token_releases_its_permit_only() {
     let mut fixture = Fixture::new(1_000_000, 1);
     let tokens = fixture.tokens(2, None);
     fixture.wake();
@@ -20,7 +20,7 @@ fn an_answer_for_a_token_that_was_removed_frees_its_place_and_does_nothing_else(
 }
 
 #[test]
-fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
+fn token_called_dead_by_a_wrong_server_is_checked_at_the_right_one() {
     let mut fixture = Fixture::new(1_000_000, 5);
     let id = fixture.tokens(1, None)[0];
     fixture.wake();
@@ -36,7 +36,7 @@ fn a_token_that_a_wrong_server_called_dead_is_asked_about_at_the_right_one() {
 }
 
 #[test]
-fn what_the_server_before_still_answers_does_not_count() {
+fn response_of_the_previous_server_is_ignored() {
     let mut fixture = Fixture::new(1_000_000, 5);
     let id = fixture.tokens(1, None)[0];
     fixture.wake();
@@ -54,8 +54,8 @@ fn what_the_server_before_still_answers_does_not_count() {
 }
 
 #[test]
-fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
-    let (mut fixture, reauth) = desk_of_the_dead(8, ReauthRoute::Hook, 20);
+fn reload_starts_no_action_before_all_tokens_are_reconfigured() {
+    let (mut fixture, reauth) = fixture_with_dead_tokens(8, ReauthRoute::Hook, 20);
     let ids: Vec<_> = attempts(&mut fixture).into_iter().map(|ticket| ticket.token).collect();
     assert_eq!(ids.len(), 4);
     fixture.scheduler.set_max_hooks(number(8));
@@ -67,14 +67,14 @@ fn a_change_starts_nothing_before_every_token_has_its_new_rules() {
 }
 
 #[test]
-fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_number() {
+fn failed_probe_of_a_removed_token_does_not_count_for_the_token_that_reuses_its_id() {
     let mut fixture = Fixture::new(1_000, 100);
     fixture.tokens(1, None);
     fixture.wake();
     let (check, _) = fixture.actions().remove(0);
     fixture.answer(check, unavailable());
     assert_eq!(fixture.server_notices(), [down(1)]);
-    let (probe, _) = fixture.next_effects().remove(0);
+    let (probe, _) = fixture.next_actions().remove(0);
     fixture.scheduler.remove_token(probe.token);
     fixture.out.clear();
     let slow =
@@ -93,7 +93,7 @@ fn the_failed_probe_of_a_removed_token_says_nothing_of_the_one_that_has_its_numb
 }
 
 #[test]
-fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() {
+fn removed_server_keeps_its_id_until_its_last_request_has_finished() {
     let mut fixture = Fixture::new(1_000, 5);
     let ids = fixture.tokens(2, None);
     fixture.wake();
@@ -113,7 +113,7 @@ fn a_server_that_is_removed_keeps_its_number_until_its_last_request_has_ended() 
 }
 
 #[test]
-fn servers_renamed_again_and_again_leave_nothing_behind() {
+fn repeatedly_renamed_servers_leak_no_ids() {
     let mut fixture = Fixture::new(1_000, 5);
     let id = fixture.tokens(1, None)[0];
     for _ in 0..200 {
@@ -132,7 +132,7 @@ fn servers_renamed_again_and_again_leave_nothing_behind() {
 }
 
 #[test]
-fn a_cancelled_action_gives_back_what_it_occupied() {
+fn cancelled_action_releases_its_permit() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(2, None);
     fixture.wake();

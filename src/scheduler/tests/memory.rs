@@ -1,12 +1,12 @@
-//! How much memory tokens take up, whatever they do at the time.
+//! Memory use of tokens under load.
 
 use super::*;
 
 const COUNT: usize = 20_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A desk with many tokens that are asked about every so often, or as often as its server
-/// takes, and each of which lives for a day.
+/// Many tokens that live for a day and are checked at `max_interval`, or as often as their server
+/// permits.
 fn fixture(max_interval: Duration, max_in_flight: u32) -> Fixture {
     let mut fixture = Fixture::new(1_000_000, max_in_flight);
     let mut spec = fixture.spec(None);
@@ -19,7 +19,7 @@ fn fixture(max_interval: Duration, max_in_flight: u32) -> Fixture {
     fixture
 }
 
-/// Answers so many calls, a crowd at a time, each a second after it began.
+/// Responds to `calls` checks, many at a time, each a second after it started.
 fn answer(fixture: &mut Fixture, calls: usize) {
     let mut answered = 0;
     while answered < calls {
@@ -42,7 +42,7 @@ fn bytes_a_token(fixture: &Fixture) -> usize {
 }
 
 #[test]
-fn checks_that_come_often_in_a_long_life_take_eight_bytes_more_for_each_token() {
+fn frequent_checks_in_a_long_life_take_eight_more_bytes_per_token() {
     let mut fixture = fixture(5 * MINUTE, 64);
     answer(&mut fixture, COUNT);
     let before = bytes_a_token(&fixture);
@@ -53,7 +53,7 @@ fn checks_that_come_often_in_a_long_life_take_eight_bytes_more_for_each_token() 
 }
 
 #[test]
-fn what_a_crowd_that_always_waits_took_is_given_back_when_it_has_passed() {
+fn memory_of_a_long_wait_queue_is_released_afterwards() {
     let mut fixture = fixture(Duration::from_secs(1), 64);
     answer(&mut fixture, COUNT * 3);
     let in_the_crowd = bytes_a_token(&fixture);

@@ -1,10 +1,10 @@
-//! New values: how many attempts at once, and when a way to them is left alone.
+//! Re-auth attempts: how many run at once, and when a method admits none.
 
 use super::*;
 
 #[test]
-fn no_more_hooks_run_at_once_than_there_are_places() {
-    let (mut fixture, _) = desk_of_the_dead(10, ReauthRoute::Hook, 20);
+fn running_hooks_stay_within_max_hooks() {
+    let (mut fixture, _) = fixture_with_dead_tokens(10, ReauthRoute::Hook, 20);
     let running = attempts(&mut fixture);
     assert_eq!(running.len(), 4);
     end(&mut fixture, running[0], ReauthOutcome::NewValue { stored: true });
@@ -12,14 +12,14 @@ fn no_more_hooks_run_at_once_than_there_are_places() {
 }
 
 #[test]
-fn logins_by_the_server_take_its_places_and_not_the_hooks() {
-    let (mut fixture, _) = desk_of_the_dead(10, ReauthRoute::Server, 20);
+fn login_requests_use_server_capacity_and_no_hook_slots() {
+    let (mut fixture, _) = fixture_with_dead_tokens(10, ReauthRoute::Server, 20);
     assert_eq!(attempts(&mut fixture).len(), 10);
 }
 
 #[test]
-fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
-    let (mut fixture, reauth) = desk_of_the_dead(50, ReauthRoute::Hook, 6);
+fn method_that_fails_for_many_tokens_pauses_until_its_window_ends() {
+    let (mut fixture, reauth) = fixture_with_dead_tokens(50, ReauthRoute::Hook, 6);
     let started = end_all(&mut fixture, &failed());
     assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
     let told = fixture.out.iter().filter(|output| {
@@ -33,14 +33,14 @@ fn a_way_that_fails_for_many_tokens_is_left_alone_until_its_window_ends() {
 }
 
 #[test]
-fn a_thousand_tokens_that_expire_together_are_all_served() {
-    let (mut fixture, _) = desk_of_the_dead(1_000, ReauthRoute::Hook, 20);
+fn thousand_tokens_that_expire_together_are_all_reauthenticated() {
+    let (mut fixture, _) = fixture_with_dead_tokens(1_000, ReauthRoute::Hook, 20);
     let served = end_all(&mut fixture, &ReauthOutcome::NewValue { stored: true });
     assert_eq!(served, 1_000);
 }
 
 #[test]
-fn nothing_logs_in_while_it_is_quiet() {
+fn no_login_starts_in_a_maintenance_window() {
     for route in [ReauthRoute::Hook, ReauthRoute::Server] {
         let mut fixture = Fixture::new(1_000_000, 10);
         let spec = ReauthSpec { route, max_failures: number(20), window: 60 * MINUTE };
@@ -59,7 +59,7 @@ fn nothing_logs_in_while_it_is_quiet() {
 }
 
 #[test]
-fn failures_that_an_earlier_run_has_seen_still_count() {
+fn restored_failures_of_a_method_count() {
     let mut fixture = Fixture::new(1_000_000, 10);
     let spec =
         ReauthSpec { route: ReauthRoute::Hook, max_failures: number(3), window: 60 * MINUTE };
@@ -76,8 +76,8 @@ fn failures_that_an_earlier_run_has_seen_still_count() {
 }
 
 #[test]
-fn a_token_that_gets_another_way_does_not_wait_for_the_old_one() {
-    let (mut fixture, closed) = desk_of_the_dead(1, ReauthRoute::Hook, 1);
+fn token_with_a_new_method_does_not_wait_for_the_old_one() {
+    let (mut fixture, closed) = fixture_with_dead_tokens(1, ReauthRoute::Hook, 1);
     let ticket = attempts(&mut fixture)[0];
     end(&mut fixture, ticket, failed());
     fixture.advance(MINUTE);
@@ -95,8 +95,8 @@ fn a_token_that_gets_another_way_does_not_wait_for_the_old_one() {
 }
 
 #[test]
-fn a_login_that_never_asked_the_server_says_nothing_of_it() {
-    let (mut fixture, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+fn login_that_sent_no_request_says_nothing_about_the_server() {
+    let (mut fixture, _) = fixture_with_dead_tokens(5, ReauthRoute::Server, 20);
     for ticket in attempts(&mut fixture) {
         end(&mut fixture, ticket, failed());
     }
@@ -104,8 +104,8 @@ fn a_login_that_never_asked_the_server_says_nothing_of_it() {
 }
 
 #[test]
-fn logins_that_the_server_does_not_answer_show_that_it_is_down() {
-    let (mut fixture, _) = desk_of_the_dead(5, ReauthRoute::Server, 20);
+fn logins_without_a_response_open_the_circuit_breaker() {
+    let (mut fixture, _) = fixture_with_dead_tokens(5, ReauthRoute::Server, 20);
     for ticket in attempts(&mut fixture) {
         let error = "connection refused".into();
         let fault = ReauthError { error, unavailable: true, ..ReauthError::default() };
@@ -135,7 +135,7 @@ fn method_of(fixture: &Fixture, ticket: Ticket) -> Option<ReauthId> {
 }
 
 #[test]
-fn commands_that_hang_leave_a_slot_to_every_other_method() {
+fn hanging_commands_leave_a_slot_to_every_other_method() {
     let mut fixture = Fixture::new(1_000_000, 1_000);
     let spec =
         ReauthSpec { route: ReauthRoute::Hook, max_failures: number(20), window: 60 * MINUTE };
@@ -158,7 +158,7 @@ fn commands_that_hang_leave_a_slot_to_every_other_method() {
 
 #[test]
 fn free_slots_go_to_the_method_that_runs_the_fewest_commands() {
-    let (mut fixture, first) = desk_of_the_dead(10, ReauthRoute::Hook, 20);
+    let (mut fixture, first) = fixture_with_dead_tokens(10, ReauthRoute::Hook, 20);
     let under_way = attempts(&mut fixture);
     let second = more_dead(&mut fixture, 10);
     let mut methods = Vec::new();
@@ -170,8 +170,8 @@ fn free_slots_go_to_the_method_that_runs_the_fewest_commands() {
 }
 
 #[test]
-fn a_method_that_is_removed_keeps_its_number_until_its_last_command_has_ended() {
-    let (mut fixture, reauth) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+fn removed_method_keeps_its_id_until_its_last_command_has_finished() {
+    let (mut fixture, reauth) = fixture_with_dead_tokens(1, ReauthRoute::Hook, 20);
     let ticket = attempts(&mut fixture)[0];
     fixture.scheduler.remove_token(ticket.token);
     fixture.scheduler.remove_reauth(reauth);
@@ -189,8 +189,8 @@ fn inconclusive() -> ReauthOutcome {
 }
 
 #[test]
-fn attempts_without_a_conclusion_never_close_the_method() {
-    let (mut fixture, _) = desk_of_the_dead(1, ReauthRoute::Server, 2);
+fn inconclusive_attempts_never_pause_the_method() {
+    let (mut fixture, _) = fixture_with_dead_tokens(1, ReauthRoute::Server, 2);
     for _ in 0..20 {
         let ticket = attempts(&mut fixture)[0];
         end(&mut fixture, ticket, inconclusive());
@@ -201,9 +201,9 @@ fn attempts_without_a_conclusion_never_close_the_method() {
 }
 
 #[test]
-fn a_login_that_succeeds_is_followed_by_those_that_came_to_no_conclusion() {
+fn successful_login_starts_the_ones_that_were_inconclusive() {
     for route in [ReauthRoute::Hook, ReauthRoute::Server] {
-        let (mut fixture, _) = desk_of_the_dead(4, route, 20);
+        let (mut fixture, _) = fixture_with_dead_tokens(4, route, 20);
         for _ in 0..8 {
             for ticket in attempts(&mut fixture) {
                 end(&mut fixture, ticket, inconclusive());
@@ -222,8 +222,8 @@ fn a_login_that_succeeds_is_followed_by_those_that_came_to_no_conclusion() {
 }
 
 #[test]
-fn commands_for_dead_tokens_wait_while_their_server_is_down() {
-    let (mut fixture, reauth) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+fn commands_for_dead_tokens_are_delayed_while_their_server_is_down() {
+    let (mut fixture, reauth) = fixture_with_dead_tokens(1, ReauthRoute::Hook, 20);
     let ticket = attempts(&mut fixture)[0];
     fixture.tokens(1, None);
     fixture.wake();
@@ -241,8 +241,8 @@ fn commands_for_dead_tokens_wait_while_their_server_is_down() {
 }
 
 #[test]
-fn commands_wait_for_their_server_no_longer_than_the_longest_delay() {
-    let (mut fixture, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+fn commands_are_delayed_for_delay_max_at_most() {
+    let (mut fixture, _) = fixture_with_dead_tokens(1, ReauthRoute::Hook, 20);
     let ticket = attempts(&mut fixture)[0];
     fixture.tokens(1, None);
     fixture.wake();
@@ -251,7 +251,7 @@ fn commands_wait_for_their_server_no_longer_than_the_longest_delay() {
     end(&mut fixture, ticket, failed());
     let failed_at = fixture.now;
     loop {
-        let (ticket, action) = fixture.next_effects()[0];
+        let (ticket, action) = fixture.next_actions()[0];
         match action {
             Action::Reauth { .. } => break,
             _ => fixture.answer(ticket, unavailable()),
@@ -262,8 +262,8 @@ fn commands_wait_for_their_server_no_longer_than_the_longest_delay() {
 }
 
 #[test]
-fn commands_start_at_once_where_no_check_could_find_the_server_back() {
-    let (mut fixture, _) = desk_of_the_dead(2, ReauthRoute::Hook, 20);
+fn commands_start_at_once_if_no_check_could_notice_the_recovery() {
+    let (mut fixture, _) = fixture_with_dead_tokens(2, ReauthRoute::Hook, 20);
     let under_way = attempts(&mut fixture);
     for ticket in under_way {
         end(&mut fixture, ticket, ReauthOutcome::NewValue { stored: true });
@@ -271,9 +271,9 @@ fn commands_start_at_once_where_no_check_could_find_the_server_back() {
     for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, unavailable());
     }
-    let (probe, _) = fixture.next_effects()[0];
+    let (probe, _) = fixture.next_actions()[0];
     fixture.answer(probe, expired());
     assert_eq!(fixture.scheduler.running_hooks(), 0, "after the delay");
-    let found = std::iter::repeat_with(|| fixture.next_effects()).take(10).flatten();
+    let found = std::iter::repeat_with(|| fixture.next_actions()).take(10).flatten();
     assert!(found.into_iter().any(|(_, action)| matches!(action, Action::Reauth { .. })));
 }

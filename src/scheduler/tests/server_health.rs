@@ -1,10 +1,10 @@
-//! Servers that are down or want quiet: what their tokens are spared, and what they are not.
+//! Servers that are down or ask for a pause.
 
 use super::*;
 use crate::outcome::Connection;
 
 #[test]
-fn a_failing_server_does_not_delay_another_servers_tokens() {
+fn failing_server_does_not_delay_tokens_of_another_server() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(5, None);
     let other = fixture
@@ -17,7 +17,7 @@ fn a_failing_server_does_not_delay_another_servers_tokens() {
 }
 
 #[test]
-fn a_wish_for_quiet_holds_for_every_token_of_the_server() {
+fn retry_after_applies_to_every_token_of_the_server() {
     let mut fixture = Fixture::new(1_000_000, 1);
     fixture.tokens(3, None);
     fixture.wake();
@@ -31,7 +31,7 @@ fn a_wish_for_quiet_holds_for_every_token_of_the_server() {
 }
 
 #[test]
-fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
+fn pause_beyond_an_expiry_is_reported_at_once_for_each_affected_token() {
     let mut fixture = Fixture::new(1_000_000, 2);
     fixture.tokens(2, None);
     fixture.wake();
@@ -50,7 +50,7 @@ fn a_wish_for_quiet_past_a_bound_is_told_at_once_of_every_token_concerned() {
 }
 
 #[test]
-fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
+fn outage_is_reported_once_and_probed_with_single_requests() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(10, None);
     fixture.wake();
@@ -60,7 +60,7 @@ fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
     assert_eq!(fixture.server_notices(), [down(10)]);
     assert_eq!(fixture.actions().len(), 0);
     for _ in 0..20 {
-        let probes = fixture.next_effects();
+        let probes = fixture.next_actions();
         assert_eq!(probes.len(), 1);
         fixture.answer(probes[0].0, unavailable());
     }
@@ -68,14 +68,14 @@ fn a_server_that_is_down_is_told_of_once_and_probed_one_at_a_time() {
 }
 
 #[test]
-fn when_a_server_is_back_everybody_who_waited_follows() {
+fn recovery_admits_all_waiting_tokens() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(10, None);
     fixture.wake();
     for (ticket, _) in fixture.actions() {
         fixture.answer(ticket, unavailable());
     }
-    let probes = fixture.next_effects();
+    let probes = fixture.next_actions();
     assert_eq!(probes.len(), 1);
     fixture.answer(probes[0].0, alive(MINUTE));
     assert_eq!(fixture.actions().len(), 9);
@@ -83,8 +83,8 @@ fn when_a_server_is_back_everybody_who_waited_follows() {
 }
 
 #[test]
-fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
-    let (mut fixture, _) = desk_of_the_dead(1, ReauthRoute::Hook, 20);
+fn outage_does_not_expedite_a_failing_write() {
+    let (mut fixture, _) = fixture_with_dead_tokens(1, ReauthRoute::Hook, 20);
     let ticket = attempts(&mut fixture)[0];
     end(&mut fixture, ticket, ReauthOutcome::NewValue { stored: false });
     let mut writes = 0;
@@ -107,7 +107,7 @@ fn a_server_that_is_down_does_not_hurry_a_write_that_fails() {
 }
 
 #[test]
-fn probes_come_often_enough_for_the_shortest_life_that_waits() {
+fn probes_are_frequent_enough_for_the_shortest_waiting_life() {
     let mut fixture = Fixture::new(1_000_000, 4);
     let start = fixture.now;
     fixture.tokens(4, None);
@@ -117,12 +117,12 @@ fn probes_come_often_enough_for_the_shortest_life_that_waits() {
     for (ticket, _) in actions {
         fixture.answer(ticket, alive(Duration::from_secs(100)));
     }
-    // Its check is due after 81 to 86 s, its expiry comes after 105 s: the others' come first.
+    // Its check is due after 81 to 86 s and its expiry is after 105 s, later than the others'.
     fixture.now = start + Duration::from_secs(45);
     fixture.answer(short, alive(MINUTE));
     let mut probes = Vec::new();
     while fixture.now < start + Duration::from_secs(97) {
-        for (ticket, _) in fixture.next_effects() {
+        for (ticket, _) in fixture.next_actions() {
             probes.push(fixture.now);
             fixture.answer(ticket, unavailable());
         }
@@ -135,7 +135,7 @@ fn probes_come_often_enough_for_the_shortest_life_that_waits() {
 }
 
 #[test]
-fn a_server_that_answers_one_token_well_is_no_outage_for_those_that_fail() {
+fn response_to_one_token_keeps_failures_of_others_from_being_an_outage() {
     let mut fixture = Fixture::new(1_000, 100);
     let tokens = fixture.tokens(4, None);
     let (healthy, poisoned) = (tokens[0], &tokens[1..]);
@@ -146,7 +146,7 @@ fn a_server_that_answers_one_token_well_is_no_outage_for_those_that_fail() {
     while fixture.now < end {
         for (ticket, _) in fixture.actions() {
             if ticket.token == healthy {
-                // So short a life that it shows again and again that the server is well.
+                // A life so short that it proves again and again that the server is up.
                 fixture.answer(ticket, alive(Duration::from_millis(500)));
             } else {
                 assert!(poisoned.contains(&ticket.token));
@@ -165,7 +165,7 @@ fn a_server_that_answers_one_token_well_is_no_outage_for_those_that_fail() {
 }
 
 #[test]
-fn dead_tokens_do_not_keep_an_outage_from_being_seen() {
+fn dead_tokens_do_not_hide_an_outage() {
     let mut fixture = Fixture::new(1_000_000, 10);
     fixture.tokens(3, None);
     fixture.wake();
@@ -174,7 +174,7 @@ fn dead_tokens_do_not_keep_an_outage_from_being_seen() {
     fixture.answer(calls[1].0, alive(MINUTE));
     fixture.answer(calls[2].0, expired());
     for _ in 0..20 {
-        for (ticket, _) in fixture.next_effects() {
+        for (ticket, _) in fixture.next_actions() {
             fixture.answer(ticket, unavailable());
         }
     }
@@ -192,7 +192,7 @@ fn every_probe_uses_a_fresh_connection() {
     fixture.tokens(1, None);
     fixture.wake();
     for _ in 0..20 {
-        for (ticket, action) in fixture.next_effects() {
+        for (ticket, action) in fixture.next_actions() {
             let fresh = matches!(action, Action::Check { connection: Connection::Fresh, .. });
             assert!(fresh, "{action:?}");
             fixture.answer(ticket, unavailable());
@@ -211,7 +211,7 @@ fn a_server_that_is_down_is_probed_at_least_every_5_s_and_at_most_5_times_a_seco
         }
         let mut last = fixture.now;
         for _ in 0..200 {
-            let probes = fixture.next_effects();
+            let probes = fixture.next_actions();
             let gap = fixture.now.since(last);
             assert!(gap >= Duration::from_millis(200), "{gap:?}");
             assert!(gap <= Duration::from_secs(5), "{gap:?}");
@@ -222,9 +222,9 @@ fn a_server_that_is_down_is_probed_at_least_every_5_s_and_at_most_5_times_a_seco
     }
 }
 
-/// A server that answers some tokens well and fails for `poisoned` others, from a cold start for
-/// a minute. Returns how many of the healthy tokens, which live for 30 s, died, and how many
-/// notices there were of the server.
+/// A server that responds for some tokens and fails for `poisoned` others, for a minute from a cold
+/// start. Returns how many of the healthy tokens, which live for 30 s, died, and the number of
+/// notices about the server.
 fn partial_outage(
     poisoned: usize,
     healthy: usize,
@@ -262,7 +262,7 @@ fn partial_outage(
 }
 
 #[test]
-fn healthy_tokens_live_beside_many_that_fail_whatever_their_order() {
+fn healthy_tokens_survive_among_many_failing_ones_in_any_order() {
     for poisoned_first in [true, false] {
         for limits in [(500, 64), (20, 1), (1_000_000, 1_000)] {
             let (died, notices) = partial_outage(50, 10, poisoned_first, limits);

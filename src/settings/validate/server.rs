@@ -48,18 +48,27 @@ impl Judge<'_> {
     }
 
     fn client_certificate(&mut self, table: &str, raw: &RawServer) -> Option<ClientCertificate> {
-        for (key, other) in
-            [("client_key_file", "client_cert_file"), ("client_cert_file", "client_key_file")]
-        {
-            if self.is_written(table, key) && !self.is_written(table, other) {
+        const CERT: [&str; 2] = ["client_cert_file", "client_cert_credential"];
+        const KEY: [&str; 2] = ["client_key_file", "client_key_credential"];
+        for (keys, others) in [(CERT, KEY), (KEY, CERT)] {
+            let first =
+                |keys: [&'static str; 2]| keys.into_iter().find(|key| self.is_written(table, key));
+            if let (Some(key), None) = (first(keys), first(others)) {
+                let other = others[0];
                 let message = format!("[{table}] has `{key}` without `{other}`");
-                let remedy =
-                    format!("add `{other}`; both may name one PEM file that contains both parts");
+                let remedy = format!(
+                    "add `{other}` or `{}`; both may name one PEM file that contains both parts",
+                    others[1]
+                );
                 self.report.fault(self.marks.near(table, key), FaultKind::Missing, message, remedy);
             }
+            if keys.into_iter().all(|key| self.is_written(table, key)) {
+                self.exactly_one(table, &keys);
+            }
         }
-        let (cert, key) = (raw.client_cert_file.as_ref()?, raw.client_key_file.as_ref()?);
-        Some(ClientCertificate { cert_file: cert.into(), key_file: key.into() })
+        let cert = source(raw.client_cert_file.as_ref(), raw.client_cert_credential.as_ref())?;
+        let key = source(raw.client_key_file.as_ref(), raw.client_key_credential.as_ref())?;
+        Some(ClientCertificate { cert, key })
     }
 
     fn proxy_credentials(&mut self, table: &str, raw: &RawServer) -> Option<KeySource> {
@@ -76,11 +85,7 @@ impl Judge<'_> {
         if written.len() > 1 {
             self.exactly_one(table, &KEYS);
         }
-        match (&raw.proxy_credentials_file, &raw.proxy_credential) {
-            (Some(file), _) => Some(KeySource::File(file.into())),
-            (None, Some(name)) => Some(KeySource::Credential(name.clone())),
-            (None, None) => None,
-        }
+        source(raw.proxy_credentials_file.as_ref(), raw.proxy_credential.as_ref())
     }
 
     fn plain_http(&mut self, table: &str, allowed: bool) {
@@ -98,6 +103,15 @@ impl Judge<'_> {
             let remedy = "use https; or write allow_http = true beside the URL, if that is meant";
             self.report.fault(spot, FaultKind::BadValue, message, remedy);
         }
+    }
+}
+
+/// Where a secret is, of which a configuration names the file or the credential.
+fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySource> {
+    match (file, credential) {
+        (Some(file), _) => Some(KeySource::File(file.into())),
+        (None, Some(name)) => Some(KeySource::Credential(name.clone())),
+        (None, None) => None,
     }
 }
 

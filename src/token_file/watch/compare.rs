@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::file::{Stamp, links};
+use super::file::links;
 use super::folders::{Part, Place};
 use crate::clock::Stopwatch;
+use crate::file::FileStamp;
 
 /// What one pass looks at.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub(super) struct Pass {
 }
 
 /// The stamps of files by name.
-pub(super) type Stamps = HashMap<OsString, Stamp>;
+pub(super) type Stamps = HashMap<OsString, FileStamp>;
 
 /// What one pass has found.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub(super) struct SeenFile {
     pub(super) key: u32,
     pub(super) path: PathBuf,
     pub(super) links: Vec<PathBuf>,
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStamp>,
 }
 
 impl Pass {
@@ -68,10 +69,10 @@ impl Pass {
 }
 
 /// What the file at `path` is, and the links that lead to it: one system call for a plain file.
-fn look_at(path: &Path) -> (Vec<PathBuf>, Option<Stamp>) {
+fn look_at(path: &Path) -> (Vec<PathBuf>, Option<FileStamp>) {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => (links(path), Stamp::of(path)),
-        Ok(metadata) => (Vec::new(), Some(Stamp::from(&metadata))),
+        Ok(metadata) if metadata.is_symlink() => (links(path), FileStamp::of(path)),
+        Ok(metadata) => (Vec::new(), Some(FileStamp::from(&metadata))),
         Err(_) => (Vec::new(), None),
     }
 }
@@ -86,7 +87,7 @@ fn stamps(path: &Path, part: &Part) -> Stamps {
         }
     };
     let stamped = names.into_iter().filter_map(|name| {
-        let stamp = Stamp::of(&path.join(&name))?;
+        let stamp = FileStamp::of(&path.join(&name))?;
         Some((name, stamp))
     });
     stamped.collect()

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use inotify::{WatchDescriptor, WatchMask, Watches};
 
 use super::route::{Route, is_local};
+use super::shortage::Shortage;
 use crate::token_file::links::parent;
 use crate::token_file::mounts::Mounts;
 
@@ -42,6 +43,8 @@ pub(super) struct Folders {
     unwatched: BTreeSet<PathBuf>,
     /// Folders of which inotify does not report every change.
     polled: BTreeSet<PathBuf>,
+    /// No watch was left when one was last asked for.
+    lacks_watches: bool,
     /// Folders that are to be watched again: where their paths lead may have changed.
     lost: BTreeSet<PathBuf>,
 }
@@ -118,6 +121,7 @@ impl Folders {
             by_descriptor: HashMap::new(),
             unwatched: BTreeSet::new(),
             polled: BTreeSet::new(),
+            lacks_watches: false,
             lost: BTreeSet::new(),
         }
     }
@@ -130,6 +134,11 @@ impl Folders {
     /// How many folders have none.
     pub(super) fn unwatched(&self) -> usize {
         self.unwatched.len()
+    }
+
+    /// Whether no watch was left when one was last asked for.
+    pub(super) const fn lacks_watches(&self) -> bool {
+        self.lacks_watches
     }
 
     /// Watches the folders of all `steps` for the file `key`.
@@ -380,9 +389,17 @@ impl Folders {
         let (Some(watches), Some(route)) = (&mut self.watches, Route::of(path)) else { return };
         folder.mounted = self.mounts.inside(&route.end).map(OsStr::to_owned).collect();
         folder.route = route;
-        let Ok(descriptor) = watches.add(path, SIGNS) else { return };
+        let descriptor = match watches.add(path, SIGNS) {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
+                self.lacks_watches |= Shortage::is_of_watches(&error);
+                return;
+            }
+        };
         let steps = folder.route.steps.iter();
         let added: Vec<_> = steps.map(|step| watches.add(step, ROUTE_SIGNS)).collect();
+        let errors = added.iter().filter_map(|added| added.as_ref().err());
+        self.lacks_watches = errors.into_iter().any(Shortage::is_of_watches);
         let is_complete = added.iter().all(Result::is_ok);
         let route: Vec<WatchDescriptor> = added.into_iter().flatten().collect();
         let id = descriptor.get_watch_descriptor_id();

@@ -86,7 +86,7 @@ async fn a_removal_is_reported_and_so_is_the_new_file() {
 async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
     let mut world = World::new(1, &[1]);
     let (end, ended) = std::sync::mpsc::channel();
-    let device = Stamp::of(world.folder.path()).unwrap().device();
+    let device = FileStamp::of(world.folder.path()).unwrap().device();
     world.watcher.busy.insert(device);
     world.watcher.passes.spawn_blocking(move || ended.recv().unwrap());
     world.watcher.check(1);
@@ -284,10 +284,10 @@ async fn ten_thousand_changes_are_all_reported_though_the_queue_overflows() {
 #[tokio::test]
 async fn without_inotify_changes_are_noticed_by_looking() {
     let mut world = World::new(2, &[1, 2]);
-    world.watcher.do_without_inotify(io::ErrorKind::QuotaExceeded.into());
+    world.watcher.do_without_inotify(&io::ErrorKind::QuotaExceeded.into());
     fs::write(world.path("2"), "newer").unwrap();
     assert_eq!(world.changed().await, [2]);
-    assert!(world.watcher.fault().is_some());
+    assert!(world.watcher.shortage().is_some());
 }
 
 /// A folder with the files 1 and 2 that is watched as a whole.
@@ -405,7 +405,7 @@ async fn what_happens_in_the_folders_above_is_not_reported() {
 #[tokio::test]
 async fn without_inotify_a_write_in_place_in_a_whole_folder_is_noticed() {
     let mut world = whole();
-    world.watcher.do_without_inotify(io::ErrorKind::QuotaExceeded.into());
+    world.watcher.do_without_inotify(&io::ErrorKind::QuotaExceeded.into());
     assert_eq!(world.changed().await, [7]);
     assert_eq!(world.watcher.take_touched(7), names(["1", "2"]), "before the first pass");
     fs::write(world.path("2"), "newer").unwrap();

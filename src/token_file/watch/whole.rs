@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::compare::{Stamps, differences};
-use super::file::Stamp;
+use crate::file::FileStamp;
 
 /// What may have changed in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Touched {
 pub(super) struct Whole {
     pub(super) path: PathBuf,
     /// What the folder itself was when it was last looked at; `None` if it was not there.
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     touched: Touched,
     /// Where inotify does not report every change: what the files were in the last pass.
     stamps: Option<Stamps>,
@@ -29,7 +29,7 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn new(path: PathBuf) -> Self {
-        let stamp = Stamp::of(&path);
+        let stamp = FileStamp::of(&path);
         Self { path, stamp, touched: Touched::Names(BTreeSet::new()), stamps: None }
     }
 
@@ -54,7 +54,7 @@ impl Whole {
     /// Looks at the folder itself, unless it is known which files to look at; returns whether
     /// anything may have changed.
     pub(super) fn compare(&mut self) -> bool {
-        let stamp = Stamp::of(&self.path);
+        let stamp = FileStamp::of(&self.path);
         let same = stamp == self.stamp;
         self.stamp = stamp;
         match &self.touched {

@@ -23,7 +23,7 @@ pub(crate) use self::control::{Answer, get, post, read};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::hung::Hung;
 pub(crate) use self::line::Line;
-pub(crate) use self::mounts::with_mounts;
+pub(crate) use self::mounts::{in_user_namespace, with_mounts};
 pub(crate) use self::processes::{context_switches, descriptors, of_process, running, threads};
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};

@@ -1,0 +1,86 @@
+//! Why there is no HTTP client for a server.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::token_file::sandbox_remark;
+
+/// Why there is no client for a server.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A file cannot be read.
+    #[error(
+        "`{key}` of [server.{server}], {}, cannot be read: check its path and mode{}",
+        path.display(),
+        sandbox_remark(path).unwrap_or_default()
+    )]
+    Unreadable {
+        /// The server's name.
+        server: String,
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A file has the wrong content or format.
+    #[error("`{key}` of [server.{server}], {place}, cannot be used: {reason}")]
+    Invalid {
+        /// The server's name.
+        server: String,
+        /// The key that names the file.
+        key: &'static str,
+        /// The file, or the credential.
+        place: String,
+        /// The problem and the remedy.
+        reason: String,
+    },
+    /// `ca_file` contains no usable certificate.
+    #[error(
+        "`ca_file` of [server.{server}], {}, holds no usable certificate: it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)",
+        path.display()
+    )]
+    CaFileInvalid {
+        /// The server's name.
+        server: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// `proxy` is not the URL of a proxy.
+    #[error("`proxy` of [server.{server}] cannot be used ({reason}): give it as http://HOST:PORT")]
+    Proxy {
+        /// The server's name.
+        server: String,
+        /// The problem.
+        reason: String,
+    },
+    /// The TLS library cannot be set up, for example without any authority.
+    #[error(
+        "no connections can be made to [server.{server}] ({reason}): install this system's certificate authorities (the package is usually `ca-certificates`), or set `ca_file`"
+    )]
+    Unusable {
+        /// The server's name.
+        server: String,
+        /// The library's error.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether it can disappear without a configuration change: a file appears, or is completed.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => true,
+            Self::Invalid { .. } | Self::Proxy { .. } => false,
+        }
+    }
+
+    /// The affected file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
+            Self::Invalid { .. } | Self::Proxy { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}

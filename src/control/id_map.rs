@@ -1,0 +1,97 @@
+//! The user namespace of this process: which users and groups it can tell apart.
+//!
+//! The kernel reports every peer outside the map as the overflow user (65534), so that a reader
+//! outside it can never be recognised. `PrivateUsers=` of a unit makes such a namespace.
+
+use std::fs;
+
+use super::peer::{gid_of, uid_of};
+use crate::settings::{Loaded, Place, Reader, Settings, Warning, WarningKind};
+use crate::systemd;
+
+/// The ids that are mapped: the first one and their number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct IdMap(Vec<(u64, u64)>);
+
+impl IdMap {
+    /// The map of this process in this file. One that cannot be read maps everything.
+    fn read(path: &str) -> Self {
+        fs::read_to_string(path).map_or(Self(vec![(0, u64::MAX)]), |text| Self::parse(&text))
+    }
+
+    /// Reads lines of: first id inside, first id outside, count.
+    fn parse(text: &str) -> Self {
+        let ranges = text.lines().filter_map(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse);
+            let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some((first.ok()?, count.ok()?))
+        });
+        Self(ranges.collect())
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        let id = u64::from(id);
+        self.0.iter().any(|(first, count)| (*first..first.saturating_add(*count)).contains(&id))
+    }
+
+    /// Whether it maps every id but the one that means none.
+    fn is_complete(&self) -> bool {
+        self.0.iter().any(|(first, count)| *first == 0 && *count >= u64::from(u32::MAX))
+    }
+}
+
+/// The warning about `readers` whom the user namespace of this process does not map: each of their
+/// requests will be denied. Asks the user database if the map is not complete, which may block.
+pub fn unmapped_readers(loaded: &Loaded) -> Option<Warning> {
+    let (users, groups) = (IdMap::read("/proc/self/uid_map"), IdMap::read("/proc/self/gid_map"));
+    if users.is_complete() && groups.is_complete() {
+        return None;
+    }
+    let readers = unmapped(&loaded.settings, &users, &groups);
+    let remedy = systemd::advice(
+        "set `PrivateUsers=no` with `systemctl edit tokenkeep`, or remove these `readers`",
+        "run tokenkeep in a user namespace that maps them, or remove these `readers`",
+    );
+    (!readers.is_empty()).then(|| Warning {
+        kind: WarningKind::UnmappedReaders,
+        place: Place::File(loaded.files.first().cloned().unwrap_or_default()),
+        message: format!(
+            "requests of these readers will be denied, because the user namespace of this process \
+             does not map them (/proc/self/uid_map): {}",
+            readers.join(", ")
+        ),
+        remedy: remedy.to_owned(),
+        excerpt: None,
+    })
+}
+
+/// The readers of a configuration that are not mapped, each once. Unknown users and groups are
+/// warned of elsewhere.
+fn unmapped(settings: &Settings, users: &IdMap, groups: &IdMap) -> Vec<String> {
+    let tokens = settings.tokens.iter().map(|token| &token.upkeep);
+    let inventories = settings.inventories.iter().map(|inventory| &inventory.upkeep);
+    let mut readers: Vec<&Reader> =
+        tokens.chain(inventories).flat_map(|upkeep| &upkeep.readers).collect();
+    readers.sort_by_key(ToString::to_string);
+    readers.dedup();
+    let is_unmapped = |reader: &&Reader| match reader {
+        Reader::User(user) => uid_of(user).is_some_and(|uid| !users.contains(uid)),
+        Reader::Group(group) => gid_of(group).is_some_and(|gid| !groups.contains(gid)),
+    };
+    readers.into_iter().filter(is_unmapped).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_initial_namespace_maps_everyone_and_private_users_only_root_and_the_service() {
+        assert!(IdMap::parse("         0          0 4294967295\n").is_complete());
+        let private = IdMap::parse("0 0 1\n972 972 1\n");
+        assert!(!private.is_complete());
+        for (id, expected) in [(0, true), (972, true), (1, false), (1000, false), (65_534, false)] {
+            assert_eq!(private.contains(id), expected, "{id}");
+        }
+    }
+}

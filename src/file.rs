@@ -1,0 +1,57 @@
+//! Reading files that others write: opening without waiting, and noticing changes.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a file for reading. Never blocks on a FIFO that has no writer, and never takes a terminal
+/// as the controlling one.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
+/// Identifies one state of a file, without reading it. The time of the last status change is part
+/// of it, so that a write that restores the modification time is noticed too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    /// The stamp of the file at `path`; `None` if it does not exist or cannot be seen.
+    pub fn of(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().as_ref().map(Self::from)
+    }
+
+    /// Whether nothing was written since `earlier`. The time of the status change is left out: it
+    /// also changes when another file takes over the name.
+    pub(crate) fn is_unwritten_since(&self, earlier: &Self) -> bool {
+        Self { changed: earlier.changed, ..*self } == *earlier
+    }
+
+    /// The device that the file is on.
+    #[cfg(test)]
+    pub(crate) const fn device(&self) -> u64 {
+        self.device
+    }
+}
+
+impl From<&Metadata> for FileStamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

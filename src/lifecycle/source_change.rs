@@ -1,0 +1,54 @@
+//! Source changes: the source offers another value, the current one, or none.
+
+use super::context::Transition;
+use super::event::{Notice, SourceChange};
+use super::token::{Candidate, Task, Validity};
+
+impl Transition<'_> {
+    pub(super) fn source_changed(&mut self, change: SourceChange) {
+        match change {
+            SourceChange::NewValue => {
+                self.token.source_lost = false;
+                self.new_value_in_source();
+            }
+            SourceChange::Reappeared => self.token.source_lost = false,
+            SourceChange::Reverted => {
+                self.token.source_lost = false;
+                if self.token.candidate.is_some_and(|candidate| candidate.obtained.is_none()) {
+                    self.discard_candidate_check();
+                    self.token.candidate = None;
+                }
+            }
+            SourceChange::Lost(error) => self.source_lost(error),
+        }
+    }
+
+    pub(super) fn new_value_in_source(&mut self) {
+        self.discard_candidate_check();
+        match self.token.validity {
+            Validity::Missing | Validity::Expired | Validity::Rejected => self.promote_candidate(),
+            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
+                // An attempt whose own value was not verified is judged by this value.
+                let obtained = self.token.candidate.and_then(|candidate| candidate.obtained);
+                let obtained = obtained.map(|(pending_reauth, _)| (pending_reauth, true));
+                self.token.candidate = Some(Candidate::new(self.now, obtained));
+            }
+        }
+    }
+
+    fn source_lost(&mut self, error: Box<str>) {
+        let in_use = match self.token.validity {
+            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
+            Validity::Missing | Validity::Expired | Validity::Rejected => false,
+        };
+        if !std::mem::replace(&mut self.token.source_lost, true) {
+            self.notify(Notice::Missing { error, in_use });
+        }
+        if !in_use {
+            self.token.unrecovered = true;
+            if self.token.task == Task::Watch {
+                self.schedule_reauth();
+            }
+        }
+    }
+}
