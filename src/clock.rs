@@ -61,13 +61,6 @@ fn since_boot() -> Duration {
     Duration::from_secs(secs) + Duration::from_nanos(nanos)
 }
 
-/// The CPU time that this thread has taken so far: what others take meanwhile is not in it.
-#[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
-pub fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 /// Seconds and nanoseconds since the machine was started.
 #[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
 fn boottime() -> (u64, u64) {
@@ -208,14 +201,6 @@ mod tests {
     fn a_stopwatch_tells_less_than_a_millisecond() {
         let shortest = (0..1_000).map(|_| Stopwatch::start().elapsed()).min();
         assert!(shortest < Some(Duration::from_millis(1)), "{shortest:?}");
-    }
-
-    #[test]
-    fn the_time_that_a_thread_sleeps_is_none_of_its_cpu_time() {
-        let (before, whole) = (cpu_time(), Stopwatch::start());
-        std::thread::sleep(SILENCE);
-        let spent = cpu_time().saturating_sub(before);
-        assert!(spent < whole.elapsed() / 2, "{spent:?}");
     }
 
     #[tokio::test]

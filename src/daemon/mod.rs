@@ -1,194 +1,88 @@
-//! The daemon: one loop over the timer, answers, hooks, files and signals.
+//! The daemon: the only place where the scheduler's actions meet the world.
 //!
-//! The only place where effects meet the world. It owns the token values and the clock's
-//! readings; every decision is the scheduler's. There is no task for each token: a future for
-//! each effect under way, and those are limited by the scheduler's gates.
+//! One loop over tasks, files, signals and the clock. There is no task and no timer for each
+//! token: a task for each action in flight, which the scheduler's server gates limit. Each part
+//! owns its state, and takes the parts below it as arguments:
+//!
+//! - [`main_loop`]: the next event, its handler, the execution of actions
+//! - [`control`]: commands of clients
+//! - [`config`]: reads, applies and reloads the configuration
+//! - [`queries`], [`inventories`], [`restore`], [`shutdown`]
+//! - [`tasks`]: actions being executed
+//! - [`tokens`]: the aggregate of scheduler, registry and pending actions
+//! - [`state`], [`service_manager`], [`notices`], [`metrics`]
 
-mod absent;
-mod application;
-mod apply;
-mod beside;
+mod config;
 pub(crate) mod control;
-mod deaths;
-mod deeds;
-mod desk;
-mod ends;
-mod farewell;
-mod figures;
-mod foreign;
+mod error;
 mod inventories;
-mod late;
-mod leisure;
-mod limits;
-mod logins;
-mod memory;
-mod picture;
-mod quiet;
-mod reading;
-mod recall;
-mod reload;
-mod reloads;
-mod report;
-mod restock;
-mod roster;
-mod round;
-mod scrape;
-mod search;
-mod server_client;
-mod sources;
-mod status;
-mod stock_report;
-mod stocks;
-mod storing;
-mod survey;
+mod main_loop;
+mod metrics;
+mod notices;
+mod queries;
+mod restore;
+mod service_manager;
+mod shutdown;
+mod state;
 mod tasks;
-mod terms;
-mod turns;
-mod unread;
-mod unwritten;
-mod views;
-mod watchdog;
-mod worst;
+mod tokens;
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-use self::deaths::Deaths;
-use self::desk::Desk;
-use self::figures::Figures;
-use self::foreign::Refused;
-use self::late::Late;
-use self::memory::Memory;
-use self::reading::Reader;
-use self::reload::Backlog;
-use self::reloads::Reloads;
-use self::roster::{Remote, Roster};
+pub use self::config::Loader;
+pub use self::error::DaemonError;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use self::search::check_filter;
-use self::server_client::ClientRetries;
-use self::status::StatusLine;
-use self::stocks::Stocks;
+pub(crate) use self::queries::check_filter;
+pub use self::shutdown::GRACE;
+
+use self::config::{Application, Config, certificate_warnings, first_clients};
+use self::control::ControlQueue;
+use self::error::system;
+use self::inventories::Inventories;
+use self::metrics::Metrics;
+use self::restore::{DeferredRestore, Restore};
+use self::service_manager::ServiceManager;
+use self::shutdown::Revocations;
 use self::tasks::Tasks;
-use self::turns::Turns;
-use self::unread::UnreadFiles;
-use self::unwritten::Unwritten;
-use self::watchdog::Watchdog;
-use crate::api::ClientError;
-use crate::clock::{self, Alarm};
-use crate::control::ConfigRejection;
-use crate::event_log::{self, EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
-use crate::lifecycle::{Action, Method, Notice};
+use self::tokens::{ServerClients, SourceRead, Tokens};
+use crate::control::InheritedSockets;
+use crate::event_log::{self, EventLog, EventName, Fields, Guard, Severity};
 use crate::process;
-use crate::scheduler::{Scheduler, SchedulerOutput, ServerNotice, Ticket};
-use crate::secret::{TokenValue, ValueRef};
-use crate::settings::{Faults, Loaded, Settings};
-use crate::store::{Store, Writer};
+use crate::scheduler::TokenId;
+use crate::settings::{Fault, Settings, Warning};
+use crate::store::Store;
 use crate::time::Moment;
-use crate::token_file::{self, StoreFault, Watcher};
+use crate::token_file::StoreFault;
 
-/// How long after a signal to stop the daemon waits for what must not be lost: a value that
-/// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
-pub const GRACE: Duration = Duration::from_secs(10);
-
-/// Passes over what the scheduler hands out in one go. What cancelled actions lead to is done in
-/// the next pass, and what is left after the last one in the next round.
-const PASSES: usize = 8;
-
-/// How a round of the loop ended.
-enum Round {
-    /// Something happened and was handled.
-    Worked,
-    /// A signal came; `None` if no more can come.
-    Signal(Option<i32>),
-    /// The loop is to end.
-    Over,
-}
-
-/// Reads the configuration again, for a reload.
-pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
-
-/// Why the daemon cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// A server cannot be spoken to as it is configured.
-    #[error("[server.{name}]: {error}")]
-    Client {
-        /// The server's name.
-        name: String,
-        /// Why.
-        #[source]
-        error: ClientError,
-    },
-    /// Another daemon keeps the same state directory.
-    #[error(transparent)]
-    Locked(StoreFault),
-    /// The system refused something that nothing works without.
-    #[error("{doing}: {error}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
-}
-
-/// The daemon and all that it holds.
+/// The daemon: its parts, and where its loop is.
 pub struct Daemon {
-    settings: Arc<Settings>,
-    reader: Reader,
-    log: Option<Guard>,
-    scheduler: Scheduler,
-    roster: Roster,
-    store: Option<Writer>,
-    watcher: Watcher,
-    stocks: Stocks,
-    event_log: EventLog,
-    /// Warnings about the configuration that were given.
-    given: ReportedWarnings,
-    status: StatusLine,
-    watchdog: Watchdog,
-    memory: Memory,
-    control: Desk,
-    figures: Figures,
-    late: Late,
+    tokens: Tokens,
+    tasks: Tasks,
+    inventories: Inventories,
+    restore: DeferredRestore,
+    config: Config,
+    control: ControlQueue,
+    revocations: Revocations,
+    metrics: Metrics,
+    service_manager: ServiceManager,
+    log: EventLog,
     signals: Signals,
-    /// Tasks that lose nothing when they are dropped: queries, and looks at files.
-    queries: Tasks,
-    /// Renewing calls: the response may name another value, so they are not dropped.
-    renewals: Tasks,
-    /// Tasks that can produce or persist a token value. Shutdown waits for them.
-    deeds: Tasks,
-    /// Actions that the scheduler has handed out and that have not ended.
-    open_actions: usize,
-    /// Attempts at new values, by token.
-    logins: Turns,
-    /// Writes of token files, by path, with the value of one that was given up.
-    writes: Turns<Option<TokenValue>>,
-    unwritten: Unwritten,
-    refused: Refused,
-    deaths: Deaths,
-    client_retries: ClientRetries,
-    unread: UnreadFiles,
-    outputs: Vec<SchedulerOutput>,
-    /// The last round of the loop.
+    /// Sources that were read, and are handled in slices, in order.
+    source_reads: VecDeque<SourceRead>,
+    /// The last turn of the loop.
     woke: Moment,
-    reloads: Reloads,
-    /// Why the daemon does not run by the configuration on disk, if it does not.
-    config_rejected: Option<ConfigRejection>,
-    backlog: Backlog,
-    stopping: bool,
+    /// The last event was not a slice of the backlog.
+    is_slice_due: bool,
 }
 
 impl Daemon {
-    /// A daemon that is ready to keep what `settings` say. To be called within a runtime.
+    /// A daemon that is ready to run with these settings. To be called within a runtime.
     ///
-    /// `log` lets a reload change the filter.
+    /// `filter` lets a reload change the log level.
     ///
     /// # Errors
     ///
@@ -197,10 +91,14 @@ impl Daemon {
     pub fn new(
         settings: Settings,
         loader: Arc<Loader>,
-        log: Option<Guard>,
+        filter: Option<Guard>,
     ) -> Result<Self, DaemonError> {
+        // The guard is alive when a failed start is logged: dropping it ends the log.
         match Self::build(settings, loader) {
-            Ok(daemon) => Ok(Self { log, ..daemon }),
+            Ok(mut daemon) => {
+                daemon.config.set_filter(filter);
+                Ok(daemon)
+            }
             Err(error) => {
                 event_log::emit_failed_start(&error.to_string());
                 Err(error)
@@ -209,267 +107,97 @@ impl Daemon {
     }
 
     fn build(settings: Settings, loader: Arc<Loader>) -> Result<Self, DaemonError> {
-        // First of all: reading many sources takes its time, and a SIGHUP that nobody catches kills.
+        // First: reading many sources takes time, and a SIGHUP without a handler kills.
         let mut caught = vec![SIGHUP, SIGTERM, SIGINT];
         if process::is_init() {
             caught.push(SIGCHLD);
         }
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
-        let mut daemon = Self {
-            scheduler: Scheduler::new(settings.max_hooks, fastrand::u64(..)),
-            roster: Roster::default(),
-            store: None,
-            watcher: Watcher::new(),
-            stocks: Stocks::new(),
-            event_log: EventLog::new(),
-            given: ReportedWarnings::default(),
-            status: StatusLine::new(),
-            watchdog: Watchdog::new(),
-            memory: Memory::default(),
-            control: Desk::new(),
-            figures: Figures::new(),
-            late: Late::default(),
-            signals,
-            queries: Tasks::default(),
-            renewals: Tasks::default(),
-            deeds: Tasks::default(),
-            open_actions: 0,
-            logins: Turns::default(),
-            writes: Turns::default(),
-            unwritten: Unwritten::default(),
-            refused: Refused::default(),
-            deaths: Deaths::default(),
-            client_retries: ClientRetries::default(),
-            unread: UnreadFiles::default(),
-            outputs: Vec::new(),
-            woke: Moment::default(),
-            reloads: Reloads::default(),
-            config_rejected: None,
-            backlog: Backlog::default(),
-            stopping: false,
-            reader: Reader::new(loader),
-            log: None,
-            settings: Arc::new(settings),
-        };
-        let settings = Arc::clone(&daemon.settings);
-        let (clients, unusable) = server_client::first_clients(&settings.servers)?;
+        let (clients, unusable) = first_clients(&settings.servers)?;
         let store = match Store::open(&settings.state_dir) {
-            Err(fault @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(fault)),
+            Err(error @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(error)),
             store => store,
         };
-        let tokens = u64::try_from(settings.tokens.len()).ok();
+        let seed = fastrand::u64(..);
+        let mut daemon = Self {
+            tokens: Tokens::new(settings.max_hooks, settings.keep_removed, seed),
+            tasks: Tasks::default(),
+            inventories: Inventories::new(),
+            restore: DeferredRestore::default(),
+            config: Config::new(settings, loader),
+            control: ControlQueue::new(),
+            revocations: Revocations::default(),
+            metrics: Metrics::new(),
+            service_manager: ServiceManager::new(),
+            log: EventLog::new(),
+            signals,
+            source_reads: VecDeque::new(),
+            woke: Moment::default(),
+            is_slice_due: false,
+        };
+        let Self { config, log, .. } = &mut daemon;
+        let tokens = u64::try_from(config.settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
-        daemon.say(EventName::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        notices::log(
+            log,
+            EventName::DaemonStarted,
+            Severity::Info,
+            "tokenkeep has started",
+            fields,
+        );
         for (server, error) in &unusable {
-            daemon.report_unusable_server(server, error);
+            config.report_unusable_server(server, error, log);
         }
-        daemon.warn_of_limits();
-        let store = daemon.opened(store);
-        daemon.warn(&apply::certificate_warnings(&clients));
-        daemon.apply_first(clients, store);
-        daemon.warn_of_watches();
+        config.warn_of_descriptor_limit(log);
+        let settings = Arc::clone(&config.settings);
+        let restore = Restore::new(store, &settings.state_dir, log);
+        config.warn(&certificate_warnings(&clients), log);
+        daemon.apply_first(&settings, clients, restore);
         Ok(daemon)
     }
 
-    /// Runs until SIGTERM or SIGINT, or until `until` comes true, and then winds down.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses timers.
-    pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
-        let mut until = std::pin::pin!(until);
-        self.wake();
-        self.ready();
-        self.remove_leftovers();
-        if process::take_early_hangup() {
-            self.reload();
-        }
-        loop {
-            match self.round(&mut alarm, &mut until).await? {
-                Round::Worked => {}
-                Round::Signal(Some(SIGHUP)) => drop(self.reload()),
-                Round::Signal(Some(SIGCHLD)) => process::reap_orphans(),
-                Round::Signal(_) | Round::Over => break,
-            }
-        }
-        Box::pin(self.wind_down(alarm)).await;
-        Ok(())
-    }
-
-    /// Waits for something to happen, and does what comes of it.
-    async fn round(
+    /// Applies the first configuration, reads every source, and restores persisted state.
+    fn apply_first(
         &mut self,
-        alarm: &mut Alarm,
-        until: impl Future<Output = ()>,
-    ) -> Result<Round, DaemonError> {
-        alarm.set_by(self.next_wake()).map_err(system("setting a timer"))?;
-        tokio::select! {
-            biased;
-            signal = self.signals.next() => return Ok(Round::Signal(signal)),
-            () = until => return Ok(Round::Over),
-            Some(ended) = self.queries.next() => self.queries_ended(ended),
-            Some(ended) = self.renewals.next() => self.ended_task(ended),
-            Some(ended) = self.deeds.next() => self.ended_task(ended),
-            changed = self.watcher.changed() => self.look_at(changed),
-            report = memory::report(&mut self.store) => self.reported(report),
-            news = self.stocks.news(), if !self.stopping => self.restock(news),
-            _ = alarm.rings() => {}
-            () = self.backlog.wants_a_turn() => {}
-            command = self.control.next() => self.attend(command),
+        settings: &Arc<Settings>,
+        clients: ServerClients,
+        mut restore: Restore<'_>,
+    ) {
+        let Self { tokens, inventories, config, log, .. } = self;
+        restore.load_values(tokens, log);
+        let (old, new) = (Arc::clone(settings), Arc::clone(settings));
+        let mut application = Application::new(old, new, clients, tokens, log);
+        while application.step(tokens, inventories, log) {}
+        restore.restore_counts(tokens, log);
+        tokens.deferred.begin_startup();
+        let mut ids: Vec<TokenId> = tokens.registry.ids().map(|(id, _)| id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            tokens.read_source_now(id, log);
         }
-        self.wake();
-        self.attend_in_turn();
-        self.work();
-        Ok(Round::Worked)
-    }
-
-    /// Starts the actions and writes the notices that the scheduler has handed out. Each action is
-    /// started, or cancelled if it cannot be; what the scheduler hands out for a cancelled one is
-    /// performed as well.
-    fn perform(&mut self) {
-        for _ in 0..PASSES {
-            if self.outputs.is_empty() {
-                break;
-            }
-            let now = clock::now();
-            for output in std::mem::take(&mut self.outputs) {
-                self.perform_one(output, now);
-            }
+        inventories.read_at_startup(tokens, log);
+        restore.finish(tokens, log);
+        if inventories.are_all_read() {
+            tokens.recorder.expire_orphans();
         }
-        debug_assert_eq!(
-            self.open_actions,
-            self.queries.actions() + self.renewals.actions() + self.deeds.actions(),
-            "in flight = started - ended"
-        );
+        config.warn_of_watches(tokens, inventories, log);
     }
 
-    fn perform_one(&mut self, output: SchedulerOutput, now: Moment) {
-        match output {
-            SchedulerOutput::Action(ticket, action) => {
-                self.open_actions += 1;
-                // The token may have been removed since, and its number given to another one.
-                if !self.scheduler.expects(ticket) || self.start(ticket, action).is_none() {
-                    self.cancel(ticket);
-                }
-            }
-            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
-                if let Some(reauth) = self.roster.reauth(reauth) {
-                    report::reauth(&mut self.event_log, now, &reauth.name, failures, retry_in_ms);
-                }
-            }
-            SchedulerOutput::ServerNotice(id, notice) => {
-                let Some(Remote { settings: server, client }) = self.roster.find_remote(id) else {
-                    return;
-                };
-                let name = &server.name;
-                // Reported when its client could not be built.
-                if matches!(notice, ServerNotice::Unavailable { .. }) && !client.is_built() {
-                    return;
-                }
-                if let (ServerNotice::RenewalLearned(method), Some(store)) = (&notice, &self.store)
-                {
-                    store.persist_renewal_method(
-                        name,
-                        server.url.as_str(),
-                        *method == Method::Renew,
-                    );
-                }
-                report::server(&mut self.event_log, now, name, &notice);
-            }
-            SchedulerOutput::TokenNotice(id, notice) if self.waits_for_file(id, &notice) => {}
-            SchedulerOutput::TokenNotice(id, notice) => {
-                self.note(id, &notice);
-                self.heed(id, &notice);
-                self.count_notice(id, &notice);
-                let Some(kept) = self.roster.token(id) else { return };
-                let hook_succeeded =
-                    matches!(notice, Notice::ReauthSucceeded { .. }) && kept.has_hook();
-                let is_missing = matches!(notice, Notice::Missing { .. });
-                let source = kept.source().filter(|_| is_missing);
-                let path = source.as_ref().map(token_file::describe);
-                let fields = Fields {
-                    token: Some(kept.name()),
-                    path: path.as_deref(),
-                    server: Some(&self.roster.remote(kept.terms().server).settings.name),
-                    exit_status: hook_succeeded.then_some(0),
-                    ..Fields::default()
-                };
-                report::token(&mut self.event_log, now, &fields, &notice);
-            }
-        }
+    /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
+    /// own, and on the address that is configured. Those that cannot be opened are tried again.
+    pub fn open_control(&mut self, inherited: InheritedSockets) {
+        self.control.open(&self.config.settings.control, inherited, &mut self.log);
     }
 
-    /// An action was not begun, or will never complete: the scheduler gets back what it occupies.
-    fn cancel(&mut self, ticket: Ticket) {
-        self.open_actions -= 1;
-        self.scheduler.cancel(ticket, clock::now(), &mut self.outputs);
+    /// Logs the warnings about a configuration.
+    pub fn warn(&mut self, warnings: &[Warning]) {
+        self.config.warn(warnings, &mut self.log);
     }
 
-    /// Starts an action; `None` if what it needs is not there.
-    fn start(&mut self, ticket: Ticket, action: Action) -> Option<()> {
-        let kept = self.roster.token(ticket.token)?;
-        let remote = self.roster.remote(kept.terms().server);
-        let client = remote.client.clone();
-        match action {
-            Action::Check { method, slot, timeout, connection } => {
-                let value = kept.value(slot).map(ValueRef::to_value)?;
-                if kept.stock().is_none() {
-                    self.watcher.check(ticket.token.key());
-                }
-                let set = match method {
-                    Method::Query => &mut self.queries,
-                    Method::Renew => &mut self.renewals,
-                };
-                let about = ((slot, value), (timeout, connection));
-                set.start(ticket, deeds::ask(ticket, client, method, about.0, about.1));
-            }
-            Action::Reauth { reason, attempt } => {
-                let reauth = kept.terms().reauth.clone()?;
-                let need = logins::Need::of(kept, remote, reason, attempt);
-                let (method, timeout) = (reauth.method.clone(), reauth.timeout);
-                let counted = self.count_attempts_now(ticket.token);
-                let turn = self.logins.take(&*need.name);
-                let first = (turn, counted);
-                let login = logins::reauth(ticket, client, method, timeout, need, first);
-                self.deeds.start(ticket, login);
-            }
-            Action::Revoke { slot, timeout } => {
-                let value = kept.value(slot).map(ValueRef::to_value)?;
-                self.deeds.start(ticket, deeds::revoke(ticket, client, value, timeout));
-            }
-            Action::Persist { slot } => {
-                let value = kept.value(slot).map(ValueRef::to_value)?;
-                let in_source = kept.in_source().map(ValueRef::to_value);
-                match (kept.file(), &mut self.store) {
-                    (Some(path), _) => {
-                        let turn = self.writes.take(&path);
-                        let write = storing::store_in_file(ticket, turn, path, value, in_source);
-                        self.deeds.start(ticket, write);
-                    }
-                    (None, store) => {
-                        let kept = store.as_mut().map(|store| {
-                            store.persist_value(kept.name(), value.clone(), in_source)
-                        });
-                        self.deeds.start(ticket, storing::store_by_name(ticket, value, kept));
-                    }
-                }
-            }
-        }
-        Some(())
+    /// Logs the files that the configuration is incomplete without. They are read again until
+    /// that succeeds.
+    pub fn report_unread(&mut self, unread: &[Fault]) {
+        self.config.report_unread(unread, &mut self.log);
     }
-
-    #[expect(
-        clippy::large_types_passed_by_value,
-        reason = "most callers build the fields in place"
-    )]
-    fn say(&mut self, name: EventName, severity: Severity, message: &str, fields: Fields<'_>) {
-        self.event_log.write(clock::now(), name, severity, message, fields);
-    }
-}
-
-/// The error of a system that refuses to do this.
-const fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
-    move |error| DaemonError::System { doing, error }
 }

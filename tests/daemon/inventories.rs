@@ -78,21 +78,22 @@ fn asked(server: &Simulator) -> Vec<String> {
 async fn two_thousand_tokens_of_a_file_are_kept_alive() {
     let names: Vec<String> = (0..CROWD).map(|n| format!("t{n}")).collect();
     let names = || names.iter().map(String::as_str);
-    let server = server_of(names(), 6).await;
+    let life = 12;
+    let server = server_of(names(), life).await;
     let stage = stage(&server, FILE, &lines(names()));
     let daemon = stage.start();
     assert_eq!(daemon.event("daemon_ready", "").await.number("tokens"), CROWD as u64);
     assert_eq!(tally(&loaded(&daemon, 1).await), [CROWD as u64, CROWD as u64, 0, 0]);
     let ready = tokenkeep::clock::now();
     until("each was asked about again and again", || {
-        server.requests().len() >= 3 * CROWD && tokenkeep::clock::now().since(ready) > seconds(8)
+        server.requests().len() >= 3 * CROWD && tokenkeep::clock::now().since(ready) > seconds(life)
     })
     .await;
-    daemon.stop().await;
     for name in names() {
         let left = server.remaining(&secret(name));
         assert!(left.is_some_and(|left| !left.is_zero()), "{name} has died");
     }
+    daemon.stop().await;
 }
 
 #[tokio::test]

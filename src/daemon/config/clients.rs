@@ -1,0 +1,84 @@
+//! Builds the API clients of the configured servers. Reads the files that their settings name.
+
+use super::ConfigEvent;
+use crate::api::{Client, ClientError};
+use crate::daemon::DaemonError;
+use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, error_text};
+use crate::scheduler::ServerId;
+use crate::settings::{Place, Server, Settings, Warning, WarningKind};
+
+/// An attempt to build a client: for which server, as it was configured then.
+pub(crate) type BuiltClient = (ServerId, Server, Result<Client, ClientError>);
+
+/// Builds the clients of the first configuration. Servers whose error may pass have none for now,
+/// and are returned as well.
+pub(crate) fn first_clients(
+    servers: &[Server],
+) -> Result<(ServerClients, Vec<(Server, ClientError)>), DaemonError> {
+    let (mut clients, mut unusable) = (ServerClients::new(), Vec::new());
+    for server in servers {
+        let client = match Client::new(server) {
+            Ok(client) => ServerClient::Built(client),
+            Err(error) if error.may_pass() => {
+                let client = ServerClient::Unusable(error_text(&error).into());
+                unusable.push((server.clone(), error));
+                client
+            }
+            Err(error) => {
+                return Err(DaemonError::Client { name: server.name.clone(), error });
+            }
+        };
+        clients.insert(server.name.clone(), client);
+    }
+    Ok((clients, unusable))
+}
+
+/// Builds the clients of servers that differ from the `old` ones: in their settings, or in a file
+/// that these name.
+pub(super) fn changed_clients(
+    settings: &Settings,
+    old: &[ServerHandle],
+) -> Result<ServerClients, DaemonError> {
+    let build = |server: &Server| {
+        let name = server.name.clone();
+        let old = old.iter().find(|old| old.settings == *server);
+        let client = match old.map(|old| &old.client) {
+            Some(ServerClient::Built(client)) => client.reread(server),
+            Some(ServerClient::Unusable(_)) | None => Client::new(server).map(Some),
+        };
+        match client {
+            Ok(client) => client.map(|client| Ok((name, ServerClient::Built(client)))),
+            Err(error) => Some(Err(DaemonError::Client { name, error })),
+        }
+    };
+    settings.servers.iter().filter_map(build).collect()
+}
+
+/// Builds clients that are missing.
+pub(super) async fn build_missing(missing: Vec<(ServerId, Server)>) -> ConfigEvent {
+    let built = with_disk_timeout(blocking_among(&DISK, move || {
+        let build = |(id, server): (_, Server)| {
+            let client = Client::new(&server);
+            (id, server, client)
+        };
+        missing.into_iter().map(build).collect::<Vec<BuiltClient>>()
+    }));
+    ConfigEvent::ClientsBuilt(built.await.unwrap_or_default())
+}
+
+/// Warnings about client certificates that servers do not accept at this time.
+pub(crate) fn certificate_warnings(clients: &ServerClients) -> Vec<Warning> {
+    let warning = |client: &ServerClient| {
+        let ServerClient::Built(client) = client else { return None };
+        let warning = client.certificate_warning()?;
+        Some(Warning {
+            kind: WarningKind::ClientCertificate,
+            place: Place::File(warning.path.clone()),
+            message: warning.message.clone(),
+            remedy: warning.remedy.clone(),
+            excerpt: None,
+        })
+    };
+    clients.values().filter_map(warning).collect()
+}

@@ -1,0 +1,148 @@
+//! Reads the configuration on a thread, with a time limit and a limited number of threads: nothing
+//! can stop a thread that waits for a disk which hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::clients::{certificate_warnings, changed_clients};
+use crate::control::unmapped_readers;
+use crate::daemon::tasks::blocking::blocking;
+use crate::daemon::tokens::{ServerClients, ServerHandle};
+use crate::settings::{Faults, Loaded, Settings};
+
+/// Reads the configuration again, for a reload.
+pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
+
+/// The longest that a read may take: a hundred times the read of ten thousand tokens.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Reads at once: the current one, and earlier ones that hang.
+const THREADS: usize = 4;
+
+const REMEDY: &str = "does a file or folder of it, or a ca_file, lie on a network disk that is gone, \
+                      or is it a pipe? Mend that, and reload again";
+
+/// A configuration that can be applied.
+#[derive(Debug)]
+pub(crate) struct LoadedConfig {
+    pub(super) loaded: Loaded,
+    /// The clients of servers that are new or changed.
+    pub(super) clients: ServerClients,
+    /// It equals the current configuration.
+    pub(super) is_unchanged: bool,
+}
+
+impl LoadedConfig {
+    /// Builds the clients of servers that differ from the `old` ones. Blocks.
+    pub(crate) fn new(mut loaded: Loaded, old: &[ServerHandle]) -> Result<Self, String> {
+        let clients = changed_clients(&loaded.settings, old).map_err(|error| error.to_string())?;
+        loaded.warnings.extend(certificate_warnings(&clients));
+        loaded.warnings.extend(unmapped_readers(&loaded));
+        Ok(Self { loaded, clients, is_unchanged: false })
+    }
+
+    /// Compares it with the current settings. Blocks for some milliseconds if it is large.
+    pub(super) fn compare_with(&mut self, current: &Settings) {
+        // A file that the settings name may have changed although they have not.
+        self.is_unchanged = self.clients.is_empty() && self.loaded.settings == *current;
+    }
+}
+
+/// Reads the configuration.
+pub(crate) struct ConfigLoader {
+    loader: Arc<Loader>,
+    threads: Arc<Semaphore>,
+}
+
+impl ConfigLoader {
+    pub(super) fn new(loader: Arc<Loader>) -> Self {
+        Self { loader, threads: Arc::new(Semaphore::new(THREADS)) }
+    }
+
+    /// Reads the configuration that is to replace the `old` servers. The error is for people.
+    pub(super) fn read(
+        &self,
+        old: Vec<ServerHandle>,
+    ) -> impl Future<Output = Result<LoadedConfig, String>> + Send + use<> {
+        let thread = Arc::clone(&self.threads).try_acquire_owned();
+        let loader = Arc::clone(&self.loader);
+        async move {
+            let Ok(thread) = thread else {
+                return Err(format!(
+                    "{THREADS} earlier readings of the configuration still hang; {REMEDY}"
+                ));
+            };
+            let read = blocking(move || {
+                // Held until the read has ended, even if it has timed out before.
+                let _thread = thread;
+                loader()
+                    .map_err(|errors| errors.to_string())
+                    .and_then(|loaded| LoadedConfig::new(loaded, &old))
+            });
+            timeout(LIMIT, read).await.unwrap_or_else(|_| {
+                Err(format!(
+                    "reading the configuration has not ended within {} s; {REMEDY}",
+                    LIMIT.as_secs()
+                ))
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::sync::{Mutex, PoisonError};
+
+    use futures_util::FutureExt as _;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::settings::{Faults, load};
+
+    /// A loader whose reads hang until the sender is dropped.
+    fn hanging() -> (ConfigLoader, mpsc::Sender<()>) {
+        let (release, hangs) = mpsc::channel();
+        let hangs = Mutex::new(hangs);
+        let loader = move || -> Result<Loaded, Faults> {
+            let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            load(std::path::Path::new("/nonexistent.toml"), std::iter::empty())
+        };
+        (ConfigLoader::new(Arc::new(loader)), release)
+    }
+
+    /// The error of a read that has timed out.
+    async fn timed_out(reader: &ConfigLoader) -> String {
+        let mut reading = std::pin::pin!(reader.read(Vec::new()));
+        assert!(reading.as_mut().now_or_never().is_none(), "it is running");
+        advance(LIMIT).await;
+        reading.await.expect_err("no configuration")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn read_that_hangs_times_out_and_the_next_one_begins() {
+        let (reader, _release) = hanging();
+        for _ in 0..THREADS {
+            assert!(timed_out(&reader).await.contains("not ended within 30 s"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn number_of_reads_that_hang_is_limited() {
+        let (reader, release) = hanging();
+        for _ in 0..THREADS {
+            timed_out(&reader).await;
+        }
+        let refused = reader.read(Vec::new()).await.expect_err("no thread");
+        assert!(refused.contains("4 earlier readings"), "{refused}");
+        drop(release);
+        while reader.threads.available_permits() < THREADS {
+            tokio::task::yield_now().await;
+        }
+        let fault = reader.read(Vec::new()).await.expect_err("no file");
+        assert!(fault.contains("/nonexistent.toml"), "{fault}");
+    }
+}

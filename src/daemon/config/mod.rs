@@ -1,0 +1,298 @@
+//! The configuration: read, applied, reloaded.
+//!
+//! Owns the current settings and everything that is known about reloads. A configuration that
+//! cannot be applied whole is not applied at all.
+
+mod apply;
+mod clients;
+mod descriptor_limit;
+mod loader;
+pub(crate) mod maintenance_windows;
+mod reload;
+mod reload_queue;
+mod unread_files;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+pub(crate) use self::apply::Application;
+pub(crate) use self::clients::{certificate_warnings, first_clients};
+pub use self::loader::Loader;
+
+use self::clients::BuiltClient;
+use self::loader::{ConfigLoader, LoadedConfig};
+use self::reload::Reload;
+use self::reload_queue::ReloadQueue;
+use self::unread_files::UnreadFiles;
+use super::inventories::Inventories;
+use super::notices;
+use super::tokens::{ServerClient, ServerHandle, Tokens, error_text};
+use crate::api::ClientError;
+use crate::clock;
+use crate::control::{ConfigRejection, Reloaded, Reply};
+use crate::event_log::{EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
+use crate::settings::{Fault, Server, Settings, Token, Warning, WarningKind};
+use crate::time::{Moment, whole_millis};
+use crate::token_file::Shortage;
+
+/// Time between two attempts to build the clients that are missing.
+const CLIENT_RETRY: Duration = Duration::from_secs(2);
+
+/// The result of work beside the loop.
+#[derive(Debug)]
+pub(crate) enum ConfigEvent {
+    /// The configuration was read, or why it was not.
+    Loaded(Box<Result<LoadedConfig, String>>),
+    /// Clients of servers without one were built, or not.
+    ClientsBuilt(Vec<BuiltClient>),
+}
+
+/// The current configuration, and its reloads.
+pub(crate) struct Config {
+    pub(crate) settings: Arc<Settings>,
+    /// Why the configuration on disk is not the current one, if it is not.
+    pub(crate) rejected: Option<ConfigRejection>,
+    loader: ConfigLoader,
+    tasks: JoinSet<ConfigEvent>,
+    reloads: ReloadQueue,
+    /// The reload that is being applied.
+    reload: Option<Box<Reload>>,
+    unread: UnreadFiles,
+    /// When the clients that are missing are built again.
+    client_retry: Option<Moment>,
+    /// Warnings that were logged.
+    given: ReportedWarnings,
+    /// The number of descriptors that a warning was logged for.
+    warned_descriptors: Option<u64>,
+    /// Why files cannot be watched, if a warning was logged.
+    warned_shortage: Option<Shortage>,
+    /// Sets the log level.
+    filter: Option<Guard>,
+    is_stopping: bool,
+}
+
+impl Config {
+    /// A configuration that is not applied yet. To be called within a runtime.
+    pub(crate) fn new(settings: Settings, loader: Arc<Loader>) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            rejected: None,
+            loader: ConfigLoader::new(loader),
+            tasks: JoinSet::new(),
+            reloads: ReloadQueue::default(),
+            reload: None,
+            unread: UnreadFiles::default(),
+            client_retry: None,
+            given: ReportedWarnings::default(),
+            warned_descriptors: None,
+            warned_shortage: None,
+            filter: None,
+            is_stopping: false,
+        }
+    }
+
+    /// Lets reloads change the log level.
+    pub(crate) fn set_filter(&mut self, filter: Option<Guard>) {
+        self.filter = filter;
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> ConfigEvent {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(event)) => return event,
+                Some(Err(_)) => {}
+                None => return pending().await,
+            }
+        }
+    }
+
+    /// Handles an event.
+    pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens, log: &mut EventLog) {
+        match event {
+            ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens, log),
+            ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens, log),
+        }
+    }
+
+    /// When [`retry`](Self::retry) has something to do.
+    pub(crate) fn next_retry(&self) -> Option<Moment> {
+        [self.client_retry, self.unread.due()].into_iter().flatten().min()
+    }
+
+    /// Repeats what has failed at startup: building clients, and reading files of `conf.d`.
+    pub(crate) fn retry(&mut self, now: Moment, tokens: &Tokens) {
+        if self.is_stopping {
+            return;
+        }
+        if self.client_retry.is_some_and(|due| due <= now) {
+            self.client_retry = None;
+            self.build_missing_clients(tokens);
+        }
+        if self.unread.take_due(now) && self.reloads.begin_if_idle() {
+            self.unread.begin_attempt();
+            self.read(tokens);
+        }
+    }
+
+    fn build_missing_clients(&mut self, tokens: &Tokens) {
+        let servers = tokens.servers.iter().filter(|(_, server)| !server.client.is_built());
+        let missing: Vec<_> = servers.map(|(id, server)| (id, server.settings.clone())).collect();
+        if !missing.is_empty() {
+            self.tasks.spawn(clients::build_missing(missing));
+        }
+    }
+
+    fn on_clients_built(
+        &mut self,
+        built: Vec<BuiltClient>,
+        tokens: &mut Tokens,
+        log: &mut EventLog,
+    ) {
+        for (id, settings, client) in built {
+            let Ok(client) = client else { continue };
+            // A reload may have replaced the server meanwhile.
+            let server = tokens.servers.get(id);
+            let is_missing =
+                |server: &ServerHandle| !server.client.is_built() && server.settings == settings;
+            if server.is_some_and(is_missing) {
+                tokens.set_client(id, settings, ServerClient::Built(client), log);
+            }
+        }
+        if tokens.servers.iter().any(|(_, server)| !server.client.is_built()) {
+            self.client_retry = Some(clock::now() + CLIENT_RETRY);
+        }
+    }
+
+    /// Logs that a server has no client at startup, and schedules the next attempt to build it.
+    pub(crate) fn report_unusable_server(
+        &mut self,
+        server: &Server,
+        error: &ClientError,
+        log: &mut EventLog,
+    ) {
+        let on_it = |token: &&Token| token.upkeep.server == server.name;
+        let tokens = self.settings.tokens.iter().filter(on_it).count();
+        let text = error_text(error);
+        let path = error.path().map(|path| path.display().to_string());
+        let message = format!(
+            "{}: no request can be sent, and no token of this server is checked: {text}; trying \
+             again every {} s",
+            server.name,
+            CLIENT_RETRY.as_secs(),
+        );
+        let fields = Fields {
+            server: Some(&server.name),
+            error: Some(&text),
+            path: path.as_deref(),
+            tokens: u64::try_from(tokens).ok(),
+            retry_in_ms: Some(whole_millis(CLIENT_RETRY)),
+            ..Fields::default()
+        };
+        notices::log(log, EventName::ServerUnavailable, Severity::Error, &message, fields);
+        self.client_retry = Some(clock::now() + CLIENT_RETRY);
+    }
+
+    /// Logs the files that the configuration is incomplete without, and schedules the next
+    /// attempt to read them.
+    pub(crate) fn report_unread(&mut self, unread: &[Fault], log: &mut EventLog) {
+        for fault in unread {
+            let path = fault.place.to_string();
+            let error = format!("{}; {}", fault.message, fault.remedy);
+            let message = format!(
+                "started without {path}, and its tokens are not checked: {error}; trying again \
+                 every {} s",
+                unread_files::RETRY.as_secs()
+            );
+            let fields = Fields {
+                path: Some(&path),
+                error: Some(&error),
+                retry_in_ms: Some(whole_millis(unread_files::RETRY)),
+                ..Fields::default()
+            };
+            notices::log(log, EventName::ConfigRejected, Severity::Error, &message, fields);
+        }
+        if let Some(fault) = unread.first() {
+            let error = format!("{}: {}", fault.place, fault.message);
+            self.rejected = Some(ConfigRejection { at: clock::wall_clock(), error });
+            self.unread.schedule(clock::now());
+        }
+    }
+
+    /// Logs the warnings about a configuration, except those that the one before had too.
+    pub(crate) fn warn(&mut self, warnings: &[Warning], log: &mut EventLog) {
+        self.given.begin();
+        for warning in warnings {
+            // The configuration of a new package is empty, and nothing is wrong yet.
+            let is_fresh =
+                warning.kind == WarningKind::NoTokens && self.settings.servers.is_empty();
+            let severity = if is_fresh { Severity::Info } else { Severity::Warn };
+            let (place, error) = (warning.place.to_string(), &warning.remedy);
+            if self.given.add((&place, &warning.message, error)) {
+                let fields = Fields { path: Some(&place), error: Some(error), ..Fields::default() };
+                notices::log(log, EventName::ConfigWarning, severity, &warning.message, fields);
+            }
+        }
+    }
+
+    /// Warns if the kernel refuses to watch files, once for each limit.
+    pub(crate) fn warn_of_watches(
+        &mut self,
+        tokens: &Tokens,
+        inventories: &Inventories,
+        log: &mut EventLog,
+    ) {
+        let shortage = tokens.watcher.shortage().or_else(|| inventories.shortage());
+        if std::mem::replace(&mut self.warned_shortage, shortage) == shortage {
+            return;
+        }
+        if let Some(shortage) = shortage {
+            let error = shortage.to_string();
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            let message = "files cannot be watched, so that they are compared every 2 s";
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+        }
+    }
+
+    /// Warns if the limit of descriptors does not fit the configuration, once for each need.
+    pub(crate) fn warn_of_descriptor_limit(&mut self, log: &mut EventLog) {
+        let Some((needed, error)) = descriptor_limit::exceeded(&self.settings) else { return };
+        if self.warned_descriptors.replace(needed) != Some(needed) {
+            let fields = Fields { error: Some(&error), ..Fields::default() };
+            let message = "the process may not open enough files";
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+        }
+    }
+
+    /// A client waits for the end of a reload.
+    pub(crate) fn wait_for_reload(&mut self, number: u64, reply: Reply<Reloaded>) {
+        self.reloads.wait(number, reply);
+    }
+
+    /// The daemon stops: a reload that is not complete ends, and no other begins.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopping = true;
+        self.reload = None;
+        self.tasks.abort_all();
+        let error = Some("tokenkeep is stopping".to_owned());
+        while self.reloads.is_running() {
+            self.reloads.end(Reloaded { error: error.clone(), ..Reloaded::default() });
+        }
+    }
+
+    /// Whether the daemon is stopping.
+    pub(crate) const fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// Lines that the log has dropped.
+    pub(crate) fn dropped_lines(&self) -> u64 {
+        self.filter.as_ref().map_or(0, Guard::dropped_lines)
+    }
+}
+
+#[cfg(test)]
+mod tests;

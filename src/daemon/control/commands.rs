@@ -1,0 +1,270 @@
+//! Executes control commands: reads the daemon, or asks the scheduler for something.
+
+use tokio::task::JoinSet;
+
+use super::listeners::report_socket;
+use crate::clock;
+use crate::control::{ApiError, ApiErrorKind, Caller, Command, Health, IssuedValue, Reply};
+use crate::daemon::config::Config;
+use crate::daemon::inventories::Inventories;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::notices;
+use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View};
+use crate::daemon::tasks::blocking::{USERS, blocking_among};
+use crate::daemon::tokens::Tokens;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::{OperatorRequest, Validity};
+use crate::secret::ValueRef;
+use crate::settings::Reader;
+use crate::time::{Moment, whole_millis};
+
+/// The parts of the daemon that commands read and change.
+pub(crate) struct Parts<'a> {
+    pub(crate) tokens: &'a mut Tokens,
+    pub(crate) inventories: &'a Inventories,
+    pub(crate) config: &'a mut Config,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) log: &'a mut EventLog,
+}
+
+/// A client requests a token's value, and it is known whether it may read it.
+#[derive(Debug)]
+pub(crate) struct ValueRequest {
+    name: String,
+    caller: Caller,
+    is_permitted: bool,
+    reply: Reply<IssuedValue>,
+}
+
+/// Commands that cannot be answered at once.
+#[derive(Debug)]
+pub(super) struct PendingCommands {
+    pub(super) queries: ScanQueue,
+    /// Look-ups in the user database for requests of values.
+    pub(super) lookups: JoinSet<ValueRequest>,
+    /// When the daemon started.
+    since: Moment,
+}
+
+impl PendingCommands {
+    pub(super) fn new() -> Self {
+        let queries = ScanQueue::default();
+        Self { queries, lookups: JoinSet::new(), since: clock::now() }
+    }
+
+    /// Executes a command. A client that is gone is not answered.
+    pub(super) fn handle_command(&mut self, command: Command, parts: &mut Parts<'_>) {
+        match command {
+            Command::Act { request: OperatorRequest::Reauth, reply, .. }
+                if parts.config.is_stopping() =>
+            {
+                drop(reply.send(Err(stopping())));
+            }
+            Command::Reload { reply, .. } if parts.config.is_stopping() => {
+                drop(reply.send(Err(stopping())));
+            }
+            Command::Health(reply) => drop(reply.send(Ok(parts.health(self.since)))),
+            Command::List(listing, reply) => {
+                if let Some(list) = ListQuery::begin(&listing, reply) {
+                    self.queries.add(Query::List(list));
+                }
+            }
+            Command::Socket(report) => report_socket(parts.log, &report),
+            Command::Ping(reply) => drop(reply.send(Ok(()))),
+            Command::Metrics { names, reply } => {
+                self.queries.add(Query::Metrics(MetricsQuery::new(names, reply)));
+            }
+            Command::Dashboard { names, reply } => {
+                self.queries.add(Query::Dashboard(DashboardQuery::new(names, reply)));
+            }
+            Command::Token(name, reply) => {
+                let id = parts.tokens.registry.id_of(&name);
+                let detail = id.and_then(|id| parts.view().token_detail(id));
+                drop(reply.send(detail.ok_or_else(|| ApiError::no_token(&name))));
+            }
+            Command::Act { name, request, caller, reply } => {
+                let result = parts.act(&name, request, caller);
+                let action = (Some(&*name), word(request));
+                log_action(parts.log, action, caller, result.as_ref().err());
+                drop(reply.send(result));
+            }
+            Command::Value { name, caller, reply } => {
+                self.request_value(name, caller, reply, parts);
+            }
+            Command::Reload { caller, reply } => {
+                let error = (!caller.may_act()).then(forbidden);
+                log_action(parts.log, (None, "reload"), caller, error.as_ref());
+                let result = match error {
+                    None => Ok(parts.config.request_reload(parts.tokens, parts.log)),
+                    Some(error) => Err(error),
+                };
+                drop(reply.send(result));
+            }
+            // A client that may not reload must not occupy a connection for the length of one.
+            Command::ReloadOutcome { caller, reply, .. } if !caller.may_act() => {
+                drop(reply.send(Err(forbidden())));
+            }
+            Command::ReloadOutcome { number, reply, .. } => {
+                parts.config.wait_for_reload(number, reply)
+            }
+        }
+    }
+
+    /// A value is issued to root, the daemon's user and the token's readers. Whether a client is
+    /// a reader is looked up beside the loop.
+    fn request_value(
+        &mut self,
+        name: String,
+        caller: Caller,
+        reply: Reply<IssuedValue>,
+        parts: &mut Parts<'_>,
+    ) {
+        if parts.tokens.registry.id_of(&name).is_none() {
+            // A client that may not act is not told by this path which names there are.
+            return drop(reply.send(Err(ApiError::no_token(&name))));
+        }
+        if caller.may_act() {
+            return parts.issue_value(ValueRequest { name, caller, is_permitted: true, reply });
+        }
+        let readers = parts.readers(&name);
+        self.lookups.spawn(async move {
+            let is_permitted = blocking_among(&USERS, move || caller.is_among(&readers)).await;
+            ValueRequest { name, caller, is_permitted, reply }
+        });
+    }
+}
+
+impl Parts<'_> {
+    /// A read-only view.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            tokens: self.tokens,
+            inventories: self.inventories,
+            settings: &self.config.settings,
+            config_rejected: self.config.rejected.as_ref(),
+            metrics: self.metrics,
+            log: self.log,
+            dropped_lines: self.config.dropped_lines(),
+        }
+    }
+
+    fn act(
+        &mut self,
+        name: &str,
+        request: OperatorRequest,
+        caller: Caller,
+    ) -> Result<(), ApiError> {
+        if !caller.may_act() {
+            return Err(forbidden());
+        }
+        let Tokens { scheduler, registry, actions, .. } = self.tokens;
+        let id = registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
+        let result = scheduler.request(id, request, clock::now(), actions);
+        result.map_err(|error| ApiError::new(ApiErrorKind::Conflict, error.to_string()))
+    }
+
+    /// Sends a token's value to a client, if that is permitted.
+    pub(super) fn issue_value(&mut self, request: ValueRequest) {
+        let ValueRequest { name, caller, is_permitted, reply } = request;
+        let result = if is_permitted { self.value_of(&name) } else { Err(forbidden()) };
+        match &result {
+            Ok(_) => {
+                let fields =
+                    Fields { token: Some(&name), uid: Some(caller.uid), ..Fields::default() };
+                let message = "the value was handed out";
+                notices::log(self.log, EventName::ValueRead, Severity::Info, message, fields);
+            }
+            Err(error) => log_action(self.log, (Some(&name), "value"), caller, Some(error)),
+        }
+        drop(reply.send(result));
+    }
+
+    /// The current value, unless it is known to be dead: the server would refuse it.
+    fn value_of(&self, name: &str) -> Result<IssuedValue, ApiError> {
+        let Tokens { scheduler, registry, .. } = &*self.tokens;
+        let known = registry.id_of(name).and_then(|id| {
+            let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
+            Some((token, entry.value(token.active_slot()).map(ValueRef::to_value)))
+        });
+        let (token, value) = known.ok_or_else(|| ApiError::no_token(name))?;
+        let lack = match (token.validity(), value) {
+            (Validity::Expired, _) => "the token has expired",
+            (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
+            (_, None) => "the token has no value",
+            (_, Some(value)) => {
+                let verified = token.expiry().is_some_and(|bound| bound > clock::now());
+                return Ok(IssuedValue { value, verified });
+            }
+        };
+        let is_coming = token.is_reauthenticating() || token.has_candidate();
+        let next = if is_coming { "; a new value is on its way" } else { "" };
+        Err(ApiError::new(ApiErrorKind::Conflict, format!("{lack}{next}")))
+    }
+
+    fn readers(&self, name: &str) -> Vec<Reader> {
+        let registry = &self.tokens.registry;
+        let entry = registry.id_of(name).and_then(|id| registry.token(id));
+        let Some(entry) = entry else { return Vec::new() };
+        let upkeep = if let Some(inventory) = entry.inventory() {
+            self.inventories.get(inventory).map(|inventory| &inventory.settings.upkeep)
+        } else {
+            let tokens = &self.config.settings.tokens;
+            let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
+            found.ok().map(|index| &tokens[index].upkeep)
+        };
+        upkeep.map(|upkeep| upkeep.readers.clone()).unwrap_or_default()
+    }
+
+    fn health(&self, since: Moment) -> Health {
+        let view = self.view();
+        Health {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: whole_millis(clock::now().since(since)),
+            counts: view.counts(),
+            servers: view.servers(),
+            config_rejected: view.config_rejected.cloned(),
+        }
+    }
+}
+
+fn log_action(
+    log: &mut EventLog,
+    (token, action): (Option<&str>, &str),
+    caller: Caller,
+    error: Option<&ApiError>,
+) {
+    let uid = Some(caller.uid);
+    let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
+    match error {
+        None => {
+            let message = format!("user {} asks for: {action}", caller.uid);
+            notices::log(log, EventName::ActionRequested, Severity::Info, &message, fields);
+        }
+        Some(error) => {
+            let fields = Fields { error: Some(&error.message), ..fields };
+            let message = format!("user {} was refused: {action}", caller.uid);
+            notices::log(log, EventName::ActionRefused, Severity::Warn, &message, fields);
+        }
+    }
+}
+
+fn forbidden() -> ApiError {
+    let message = "only root and the daemon's own user may do that; those whom a token's \
+                   `readers` name may fetch its value";
+    ApiError::new(ApiErrorKind::Forbidden, message)
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(ApiErrorKind::Conflict, "tokenkeep is stopping")
+}
+
+const fn word(request: OperatorRequest) -> &'static str {
+    match request {
+        OperatorRequest::Check => "check",
+        OperatorRequest::Reauth => "reauth",
+        OperatorRequest::Pause => "pause",
+        OperatorRequest::Resume => "resume",
+        OperatorRequest::Revoke => "revoke",
+    }
+}

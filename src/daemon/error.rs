@@ -1,0 +1,37 @@
+//! Why the daemon cannot run.
+
+use std::io;
+
+use crate::api::ClientError;
+use crate::token_file::StoreFault;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The client of a server cannot be built as it is configured.
+    #[error("[server.{name}]: {error}")]
+    Client {
+        /// The server's name.
+        name: String,
+        /// Why.
+        #[source]
+        error: ClientError,
+    },
+    /// Another daemon uses the state directory.
+    #[error(transparent)]
+    Locked(StoreFault),
+    /// A system call failed that nothing works without.
+    #[error("{doing}: {error}")]
+    System {
+        /// What failed.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// The error of a system call that failed.
+pub(super) const fn system(doing: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |error| DaemonError::System { doing, error }
+}

@@ -1,0 +1,163 @@
+//! Applies a configuration to the inventories, and reads them at startup.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, read, table_name};
+use crate::daemon::tokens::{ConfigDiff, InventoryId, TokenConfig, TokenOrigin, Tokens};
+use crate::event_log::EventLog;
+use crate::inventory::Batch;
+use crate::lifecycle::Policy;
+use crate::scheduler::{TokenId, TokenSpec};
+use crate::settings::{Inventory, InventorySource};
+
+/// Tokens of an inventory that a reload replaces or removes, one by one.
+#[derive(Debug)]
+pub(crate) struct InventoryRollout {
+    inventory: InventoryId,
+    tokens: Vec<TokenId>,
+    /// Their new configuration; `None` if they are removed.
+    config: Option<(Arc<TokenConfig>, TokenSpec)>,
+}
+
+impl InventoryRollout {
+    /// Replaces or removes the next token. Returns whether there was one.
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, log: &mut EventLog) -> bool {
+        let Some(token) = self.tokens.pop() else { return false };
+        // The token may have left the inventory meanwhile, and its number be another token's.
+        if tokens.registry.is_listed_by(token, self.inventory) {
+            match &self.config {
+                Some((config, spec)) => drop(tokens.replace(token, config, spec)),
+                None => tokens.remove(token, log),
+            }
+        }
+        true
+    }
+}
+
+impl Inventories {
+    /// Applies a configuration. The inventories are to be read afterwards. Returns the changes of
+    /// their tokens that are still to be made.
+    pub(crate) fn apply(
+        &mut self,
+        settings: &[Inventory],
+        policies: &mut Vec<Arc<Policy>>,
+        tokens: &mut Tokens,
+        diff: &mut ConfigDiff,
+    ) -> Vec<InventoryRollout> {
+        let mut rollouts = Vec::new();
+        let is_gone = |inventory: &InventoryState| {
+            !settings.iter().any(|settings| settings.name == inventory.settings.name)
+        };
+        let all = self.by_id.iter();
+        let gone: Vec<_> = all.filter(|(_, it)| is_gone(it)).map(|(id, _)| *id).collect();
+        for (id, inventory) in gone.into_iter().filter_map(|id| self.by_id.remove_entry(&id)) {
+            let listed = tokens.registry.listed_by(id, |_| true);
+            rollouts.push(InventoryRollout { inventory: id, tokens: listed, config: None });
+            tokens.deferred.forget_inventory(id);
+            diff.removed.push(table_name(&inventory.settings.name));
+        }
+        for settings in settings {
+            rollouts.extend(self.apply_one(settings, policies, tokens, diff));
+        }
+        self.watch();
+        rollouts
+    }
+
+    fn apply_one(
+        &mut self,
+        settings: &Inventory,
+        policies: &mut Vec<Arc<Policy>>,
+        tokens: &Tokens,
+        diff: &mut ConfigDiff,
+    ) -> Option<InventoryRollout> {
+        let id = self.id_of(&settings.name);
+        let origin = match &settings.source {
+            InventorySource::Dir(path) => TokenOrigin::File(id, path.clone()),
+            InventorySource::File { .. } | InventorySource::Command { .. } => TokenOrigin::Line(id),
+        };
+        let (config, spec) = tokens.config_for(&settings.upkeep, origin, policies)?;
+        let Some(inventory) = self.by_id.get_mut(&id) else {
+            let inventory = InventoryState::new(settings.clone(), Arc::new(config), spec);
+            self.by_id.insert(id, inventory);
+            diff.added.push(table_name(&settings.name));
+            return None;
+        };
+        let has_other_source = inventory.settings.source != settings.source;
+        if !has_other_source && inventory.spec == spec && *inventory.config == config {
+            return None;
+        }
+        if *inventory.config != config {
+            inventory.config = Arc::new(config);
+        }
+        inventory.settings = settings.clone();
+        inventory.spec = spec.clone();
+        // A read that is running is of the inventory before.
+        inventory.pass = None;
+        let config = Arc::clone(&inventory.config);
+        diff.changed.push(table_name(&settings.name));
+        let listed = tokens.registry.listed_by(id, |_| true);
+        Some(InventoryRollout { inventory: id, tokens: listed, config: Some((config, spec)) })
+    }
+
+    /// Reads the inventories for the startup, which needs all values first. Commands are only
+    /// started, as none of them may delay the startup. Parts are applied while a thread reads on.
+    pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+        let mut wanted = Vec::new();
+        for (id, source) in self.sources() {
+            if matches!(source, InventorySource::Command { .. }) {
+                tokens.deferred.await_inventory(id);
+                self.read(id, None);
+            } else if let Some(pass) = self.begin(id, false) {
+                wanted.push((id, pass, source));
+            }
+        }
+        thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(WAITING_PARTS);
+            scope.spawn(move || {
+                for (id, pass, source) in wanted {
+                    let end = read::read_in_parts(&source, |part| {
+                        match sender.send(InventoryEvent::Part(id, pass, part)) {
+                            Ok(()) => ControlFlow::Continue(()),
+                            Err(_) => ControlFlow::Break(()),
+                        }
+                    });
+                    // The receiver outlives this thread.
+                    let _ = sender.send(InventoryEvent::End(id, pass, end));
+                }
+            });
+            for event in receiver {
+                match event {
+                    InventoryEvent::Part(id, _, part) => {
+                        self.reserve(id, &part, tokens);
+                        self.apply_part(id, part, tokens, log);
+                    }
+                    InventoryEvent::End(id, pass, end) => {
+                        self.on_end(id, pass, end);
+                        self.finish_pass(id, true, tokens, log);
+                    }
+                    InventoryEvent::Touched(..)
+                    | InventoryEvent::Settled(..)
+                    | InventoryEvent::Compared(..)
+                    | InventoryEvent::DeathsDue(..) => {}
+                }
+            }
+        });
+    }
+
+    /// Makes room for all tokens of an inventory at once, by its first part.
+    fn reserve(&self, id: InventoryId, part: &Batch, tokens: &mut Tokens) {
+        if let Some(inventory) = self.by_id.get(&id)
+            && tokens.inventory_counts.tokens(id) == 0
+            && let InventorySource::File { path, .. } = &inventory.settings.source
+            && let Ok(file) = fs::metadata(path)
+        {
+            let more = part.estimate(file.len());
+            tokens.registry.reserve(more);
+            tokens.scheduler.reserve(usize::try_from(more).unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The main loop: waits for the next event, handles it, and executes the actions that follow.
+//!
+//! - All tasks that have ended are handled in one turn: at some hundred checks a second it is the
+//!   turns that cost.
+//! - A turn that only the clock causes comes at most every [`TICK`].
+//! - Work without a due time (reloads, sources that were read) is done in slices of [`SLICE`], one
+//!   after each other event.
+//! - Control commands get a turn every 4 ms, even if checks end without a pause.
+
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGCHLD, SIGHUP};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use super::config::{ConfigEvent, maintenance_windows};
+use super::control::{ControlEvent, Parts};
+use super::error::{DaemonError, system};
+use super::inventories::InventoryEvent;
+use super::service_manager::{self, ServiceManager};
+use super::shutdown::{self, GRACE, Revoked};
+use super::tasks::{Completion, TaskEnd, remove_leftovers};
+use super::tokens::{ServerHandle, SourceRead};
+use super::{Daemon, notices};
+use crate::clock::{self, Alarm, Stopwatch};
+use crate::event_log::{EventName, Fields, Severity};
+use crate::lifecycle::{Action, CheckResult, Method, Notice};
+use crate::process;
+use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
+use crate::store::StoreReport;
+use crate::systemd;
+use crate::time::Moment;
+use crate::token_file;
+
+/// The least time between turns that only the clock causes: a check can wait for this long.
+const TICK: Duration = Duration::from_millis(4);
+
+/// How long the loop works on its backlog before it handles another event.
+const SLICE: Duration = Duration::from_millis(2);
+
+/// Passes over the pending actions in one turn. What a cancelled action leads to is executed in
+/// the next pass, and what is left after the last pass in the next turn.
+const PASSES: usize = 8;
+
+/// What the loop waits for.
+#[derive(Debug)]
+enum Event {
+    /// A signal; `None` if no more can come.
+    Signal(Option<i32>),
+    /// The caller wants the loop to end.
+    Stop,
+    TaskEnded(TaskEnd),
+    /// The watched files with these keys may have changed.
+    FilesChanged(Vec<u32>),
+    StoreReport(StoreReport),
+    Inventory(InventoryEvent),
+    Config(ConfigEvent),
+    Revocation(Revoked),
+    Control(ControlEvent),
+    /// A slice of the backlog.
+    Slice,
+    Timer,
+}
+
+/// Whether the loop continues after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Daemon {
+    /// Runs until SIGTERM or SIGINT, or until `until` is ready, and then shuts down.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses timers.
+    pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
+        let mut until = pin!(until);
+        self.begin_turn();
+        self.report_ready();
+        remove_leftovers(&self.config.settings);
+        if process::take_early_hangup() {
+            self.config.request_reload(&self.tokens, &mut self.log);
+        }
+        loop {
+            let event = self.next_event(&mut alarm, &mut until).await?;
+            if self.handle_event(event) == Flow::Stop {
+                break;
+            }
+            self.begin_turn();
+        }
+        Box::pin(self.shut_down(alarm)).await;
+        Ok(())
+    }
+
+    fn report_ready(&mut self) {
+        let Self { tokens, config, log, .. } = self;
+        ServiceManager::ready(&tokens.scheduler, config.rejected.as_ref(), log);
+        let tokens = u64::try_from(tokens.registry.len()).ok();
+        let fields = Fields { tokens, ..Fields::default() };
+        let message = "the first checks are under way";
+        notices::log(log, EventName::DaemonReady, Severity::Info, message, fields);
+    }
+
+    /// Waits for the next event.
+    async fn next_event(
+        &mut self,
+        alarm: &mut Alarm,
+        until: impl Future<Output = ()>,
+    ) -> Result<Event, DaemonError> {
+        let has_backlog = !self.source_reads.is_empty() || self.config.is_reloading();
+        if std::mem::take(&mut self.is_slice_due) && has_backlog {
+            return Ok(Event::Slice);
+        }
+        self.is_slice_due = true;
+        if let Some(event) = self.control.take_turn(self.woke) {
+            return Ok(Event::Control(event));
+        }
+        alarm.set_by(self.next_deadline()).map_err(system("setting a timer"))?;
+        let is_stopping = self.config.is_stopping();
+        Ok(tokio::select! {
+            biased;
+            signal = self.signals.next() => Event::Signal(signal),
+            () = until => Event::Stop,
+            ended = self.tasks.next() => Event::TaskEnded(ended),
+            changed = self.tokens.watcher.changed() => Event::FilesChanged(changed),
+            report = self.tokens.recorder.report() => Event::StoreReport(report),
+            event = self.inventories.next(), if !is_stopping => Event::Inventory(event),
+            event = self.config.next() => Event::Config(event),
+            revoked = self.revocations.next() => Event::Revocation(revoked),
+            _ = alarm.rings() => Event::Timer,
+            () = yield_if(has_backlog) => Event::Slice,
+            event = self.control.next() => Event::Control(event),
+        })
+    }
+
+    /// Handles an event.
+    fn handle_event(&mut self, event: Event) -> Flow {
+        let Self { tokens, inventories, config, metrics, log, .. } = self;
+        match event {
+            Event::Signal(Some(SIGHUP)) => {
+                config.request_reload(tokens, log);
+            }
+            Event::Signal(Some(SIGCHLD)) => process::reap_orphans(),
+            Event::Signal(_) | Event::Stop => return Flow::Stop,
+            Event::TaskEnded(ended) => self.on_tasks_ended(ended),
+            Event::FilesChanged(keys) => {
+                config.warn_of_watches(tokens, inventories, log);
+                tokens.on_files_changed(keys);
+            }
+            Event::StoreReport(report) => {
+                self.restore.on_report(report, &config.settings.state_dir, tokens, log);
+            }
+            Event::Inventory(event) => {
+                if let Some(read) = inventories.on_event(event, tokens, log) {
+                    self.restore.on_inventory_read(read, tokens);
+                }
+            }
+            Event::Config(event) => config.on_event(event, tokens, log),
+            Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens, log),
+            Event::Control(event) => {
+                let parts = Parts { tokens, inventories, config, metrics, log };
+                self.control.on_event(event, parts);
+            }
+            Event::Slice => self.work_off_backlog(),
+            Event::Timer => {}
+        }
+        Flow::Continue
+    }
+
+    /// Does what is due, and executes the actions.
+    fn begin_turn(&mut self) {
+        let now = clock::now();
+        let Self { tokens, tasks, config, control, restore, log, .. } = self;
+        maintenance_windows::close(tokens, now);
+        restore.end_if_due(now, tokens);
+        tokens.scheduler.wake(now, &mut tokens.actions);
+        for write in tokens.take_file_writes(now) {
+            tasks.write_file(write, config.is_stopping());
+        }
+        config.retry(now, tokens);
+        control.retry_listen(now, log);
+        self.execute_actions();
+        self.log.write_due_summaries(now);
+        let rejected = self.config.rejected.as_ref();
+        self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
+        self.woke = now;
+    }
+
+    /// When the next turn comes at the latest.
+    fn next_deadline(&self) -> Option<Moment> {
+        let due = [
+            self.tokens.scheduler.next_wake(),
+            self.tokens.next_file_retry(),
+            self.restore.due(),
+            self.config.next_retry(),
+            self.control.next_retry(),
+            self.log.due(),
+            self.service_manager.due(),
+            (!self.tokens.actions.is_empty()).then_some(self.woke),
+        ];
+        Some(due.into_iter().flatten().min()?.max(self.woke + TICK))
+    }
+
+    /// Works off a slice of the backlog: sources that were read, then the reload.
+    fn work_off_backlog(&mut self) {
+        let Self { tokens, inventories, config, metrics, log, source_reads, .. } = self;
+        let slice = Stopwatch::start();
+        let mut has_read = false;
+        while slice.elapsed() < SLICE {
+            if let Some(read) = source_reads.pop_front() {
+                tokens.on_source_read(read, log);
+                has_read = true;
+            } else if !config.reload_step(tokens, inventories, metrics, log) {
+                break;
+            }
+        }
+        if has_read {
+            inventories.log_changes(tokens, log);
+        }
+    }
+
+    /// Executes the pending actions: the only place where tasks for them are started. Each action
+    /// is started, or cancelled if it cannot be.
+    fn execute_actions(&mut self) {
+        for requests in self.tokens.reads.drain(..) {
+            self.tasks.read_sources(requests);
+        }
+        for _ in 0..PASSES {
+            if self.tokens.actions.is_empty() {
+                break;
+            }
+            let now = clock::now();
+            let mut actions = std::mem::take(&mut self.tokens.actions);
+            for action in actions.drain(..) {
+                self.execute_action(action, now);
+            }
+            if self.tokens.actions.is_empty() {
+                self.tokens.actions = actions;
+            }
+        }
+    }
+
+    fn execute_action(&mut self, action: SchedulerOutput, now: Moment) {
+        let Self { tokens, log, .. } = self;
+        match action {
+            SchedulerOutput::Action(ticket, action) => self.start_action(ticket, action),
+            SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
+                if let Some(reauth) = tokens.reauths.get(reauth) {
+                    notices::reauth(log, now, &reauth.name, failures, retry_in_ms);
+                }
+            }
+            SchedulerOutput::ServerNotice(id, notice) => {
+                let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
+                    return;
+                };
+                // Logged when its client could not be built.
+                if matches!(notice, ServerNotice::Unavailable { .. }) && !client.is_built() {
+                    return;
+                }
+                if let (ServerNotice::RenewalLearned(method), Some(writer)) =
+                    (&notice, tokens.recorder.shared_writer())
+                {
+                    let is_renew = *method == Method::Renew;
+                    writer.persist_renewal_method(&settings.name, settings.url.as_str(), is_renew);
+                }
+                notices::server(log, now, &settings.name, &notice);
+            }
+            SchedulerOutput::TokenNotice(id, notice) => self.execute_notice(id, &notice, now),
+        }
+    }
+
+    fn start_action(&mut self, ticket: Ticket, action: Action) {
+        let Self { tokens, tasks, .. } = self;
+        // The token may have been removed meanwhile, and its number be another token's.
+        let is_expected = tokens.scheduler.expects(ticket);
+        if !is_expected || tasks.run_action(ticket, action, tokens).is_none() {
+            tokens.cancel(ticket);
+        }
+    }
+
+    /// Persists, counts and logs what the scheduler says about a token.
+    fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
+        let Self { tokens, metrics, log, .. } = self;
+        if tokens.waits_for_file(id, notice, log) {
+            return;
+        }
+        tokens.persist_notice(id, notice);
+        tokens.prune_values(id, notice, log);
+        let Some(entry) = tokens.registry.token(id) else { return };
+        let config = entry.config();
+        let server = &tokens.servers[config.server].settings.name;
+        metrics.count_notice((config.server, server), config.reauth.as_deref(), notice);
+        let hook_succeeded = matches!(notice, Notice::ReauthSucceeded { .. }) && entry.has_hook();
+        let is_missing = matches!(notice, Notice::Missing { .. });
+        let source = if is_missing { entry.source() } else { None };
+        let path = source.as_ref().map(token_file::describe);
+        let fields = Fields {
+            path: path.as_deref(),
+            exit_status: hook_succeeded.then_some(0),
+            ..tokens.names_of(entry)
+        };
+        notices::token(log, now, &fields, notice);
+    }
+
+    /// A task has ended, and perhaps others with it.
+    fn on_tasks_ended(&mut self, first: TaskEnd) {
+        maintenance_windows::close(&mut self.tokens, clock::now());
+        let mut next = Some(first);
+        while let Some(TaskEnd { ticket, completion }) = next {
+            match (ticket, completion) {
+                (_, Some(completion)) => self.on_completion(completion),
+                (Some(ticket), None) => self.tokens.cancel(ticket),
+                (None, None) => {}
+            }
+            next = self.tasks.try_next();
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        let Self { tokens, tasks, inventories, metrics, log, .. } = self;
+        match completion {
+            Completion::Checked(ticket, mut answer, replaced) => {
+                log.count_check(clock::now(), &notices::check_end(ticket, &answer));
+                tokens.take_replaced_value(ticket, replaced, &mut answer);
+                if let Some(entry) = tokens.registry.token(ticket.token) {
+                    let id = entry.config().server;
+                    let name = &tokens.servers[id].settings.name;
+                    metrics.count_check((id, name), ticket, &answer);
+                }
+                inventories.on_check_result(ticket, answer, tokens, tasks);
+            }
+            Completion::SourceReread(ticket, answer, read) => {
+                self.on_source_reread(ticket, answer, read);
+            }
+            Completion::ReauthFinished { ticket, duration, output } => {
+                let entry = tokens.registry.token(ticket.token).filter(|entry| entry.has_hook());
+                if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
+                    metrics.count_command(&reauth.name, duration);
+                }
+                tokens.on_reauthenticated(ticket, duration, output, log);
+            }
+            Completion::Revoked(ticket, result) => {
+                tokens.scheduler.revoke_finished(ticket, result, clock::now(), &mut tokens.actions);
+            }
+            Completion::Stored(ticket, result) => {
+                if let Some((receipt, error)) = tokens.on_stored(ticket, result, log) {
+                    tasks.store_in_state_dir(ticket, receipt, error);
+                }
+            }
+            Completion::FileWritten { id, name, result } => {
+                tokens.on_file_written(id, &name, result, log);
+            }
+            Completion::SourcesRead(reads) => self.source_reads.extend(reads),
+        }
+    }
+
+    /// The source of a value that the server calls dead was read again.
+    fn on_source_reread(&mut self, ticket: Ticket, answer: CheckResult, read: Option<SourceRead>) {
+        let Self { tokens, tasks, inventories, log, source_reads, .. } = self;
+        if let Some(read) = read {
+            let id = read.request.id;
+            if tokens.registry.token(id).is_some() && !tokens.is_current(&read.request) {
+                return inventories.on_check_result(ticket, answer, tokens, tasks);
+            }
+            tokens.on_source_read(read, log);
+            if !source_reads.is_empty() {
+                // Earlier reads of this source that are not handled yet are outdated.
+                tokens.registry.outdate_reads(id);
+            }
+            inventories.log_changes(tokens, log);
+        }
+        tokens.on_checked(ticket, answer);
+    }
+
+    /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
+    /// with a short life would not survive a pause of that length.
+    async fn shut_down(mut self, mut alarm: Alarm) {
+        let Self { tokens, tasks, inventories, config, revocations, log, .. } = &mut self;
+        notices::log(log, EventName::DaemonStopping, Severity::Info, "stopping", Fields::default());
+        service_manager::report_error(systemd::stopping(), log);
+        let longest = shutdown::LONGEST + Duration::from_secs(1);
+        service_manager::report_error(systemd::extend_timeout(longest), log);
+        config.stop();
+        tokens.scheduler.stop_reauth();
+        for write in tokens.take_file_writes(Moment::NEVER) {
+            tasks.write_file(write, true);
+        }
+        inventories.stop(tokens);
+        tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
+        revocations.begin(tokens, log);
+        let mut deadline = pin!(sleep(GRACE));
+        let mut is_closed = false;
+        loop {
+            self.begin_turn();
+            if !is_closed
+                && self.has_finished()
+                && !self.tokens.scheduler.has_unpersisted_candidates()
+            {
+                is_closed = true;
+                self.end_checks().await;
+            }
+            if is_closed && self.has_finished() && self.tasks.has_no_renewals() {
+                break;
+            }
+            let Ok(event) = self.next_event(&mut alarm, &mut deadline).await else { break };
+            if self.handle_event(event) == Flow::Stop {
+                break;
+            }
+        }
+        self.tokens.scheduler.stop_admitting();
+        self.tasks.abort_all().await;
+        shutdown::close_store(&mut self.tokens, &mut self.log).await;
+        let (name, fields) = (EventName::DaemonStopped, Fields::default());
+        notices::log(&mut self.log, name, Severity::Info, "stopped", fields);
+    }
+
+    /// Whether no task is running that can produce or persist a value, renewals aside.
+    fn has_finished(&self) -> bool {
+        self.tasks.has_finished() && self.revocations.are_complete()
+    }
+
+    /// Ends all checks. Only renewal requests in flight, and the last attempt to store values that
+    /// could not be stored, are still waited for.
+    async fn end_checks(&mut self) {
+        self.tokens.scheduler.stop_admitting();
+        for ticket in self.tasks.abort_checks().await {
+            self.tokens.cancel(ticket);
+        }
+        self.tokens.scheduler.flush_pending_writes(clock::now(), &mut self.tokens.actions);
+        self.execute_actions();
+    }
+}
+
+/// Ready once everything else that is ready has had its turn, if `condition` holds.
+async fn yield_if(condition: bool) {
+    if condition {
+        yield_now().await;
+    } else {
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Queries of the dashboard: the most urgent tokens as rows, and counts of the others.
+
+use std::sync::Arc;
+
+use super::top_k::{TopK, rank};
+use super::views::{View, counted, level};
+use crate::control::Reply;
+use crate::control::dashboard::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
+use crate::daemon::tokens::Tokens;
+use crate::lifecycle::TokenSummary;
+
+/// Rows that are written in one step: each copies a name.
+const ROWS: usize = 1_024;
+
+/// The last events that are shown: more than fit on a screen.
+const NOTES: usize = 100;
+
+/// A query of the dashboard.
+#[derive(Debug)]
+pub(crate) struct DashboardQuery {
+    names: bool,
+    reply: Reply<Snapshot>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Finding the tokens that are shown.
+    Finding(TopK),
+    /// Writing their rows.
+    Writing {
+        /// The keys without a row so far, the highest first.
+        keys: Vec<u32>,
+        rows: Vec<TokenRow>,
+    },
+}
+
+impl DashboardQuery {
+    /// A query that begins.
+    pub(crate) const fn new(names: bool, reply: Reply<Snapshot>) -> Self {
+        Self { names, reply, stage: Stage::Finding(TopK::new(MAX_ROWS)) }
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    pub(crate) fn visit(&mut self, summary: TokenSummary, key: u32) {
+        if let Stage::Finding(worst) = &mut self.stage {
+            worst.visit(rank(summary, key));
+        }
+    }
+}
+
+impl DashboardQuery {
+    /// Answers the query, or writes a part of its rows and returns the rest.
+    pub(super) fn answer(self, view: &View<'_>) -> Option<Self> {
+        let Self { names, reply, stage } = self;
+        let (mut keys, mut rows) = match stage {
+            Stage::Finding(worst) => {
+                let mut keys: Vec<_> = worst.found().into_iter().map(|(.., key)| key).collect();
+                keys.sort_unstable_by(|a, b| b.cmp(a));
+                let rows = Vec::with_capacity(keys.len());
+                return Some(Self { names, reply, stage: Stage::Writing { keys, rows } });
+            }
+            Stage::Writing { keys, rows } => (keys, rows),
+        };
+        let now = keys.split_off(keys.len().saturating_sub(ROWS));
+        rows.extend(now.iter().rev().filter_map(|key| row(view, *key, names)));
+        if !keys.is_empty() {
+            return Some(Self { names, reply, stage: Stage::Writing { keys, rows } });
+        }
+        // The client may be gone.
+        let _ = reply.send(Ok(snapshot(view, rows, names)));
+        None
+    }
+}
+
+fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
+    let Tokens { scheduler, registry, .. } = view.tokens;
+    let id = scheduler.id_of(key)?;
+    let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
+    Some(TokenRow {
+        id: key,
+        name: names.then(|| Arc::from(entry.name())),
+        server: entry.config().server.index(),
+        state: token.state().as_str(),
+        until: token.expiry(),
+        life_ms: Some(token.life_ms()).filter(|life| *life > 0),
+        next_check: scheduler.next_check(id),
+    })
+}
+
+fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, names: bool) -> Snapshot {
+    let states = view.counts();
+    let rest = states.total.saturating_sub(rows.len());
+    Snapshot {
+        rows,
+        rest,
+        states,
+        servers: server_counts(view),
+        next_check: view.tokens.scheduler.next_wake(),
+        notes: notes(view, names),
+        config_rejected: view.config_rejected.map(|rejection| rejection.at),
+    }
+}
+
+/// The servers by their numbers, as rows refer to them; without a name where a server is gone.
+fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
+    let mut counts = Vec::new();
+    for server in &view.settings.servers {
+        let Some(id) = view.tokens.servers.id_of(&server.name) else { continue };
+        if counts.len() <= id.index() {
+            counts.resize_with(id.index() + 1, ServerCounts::default);
+        }
+        counts[id.index()] = ServerCounts {
+            name: server.name.as_str().into(),
+            down: !view.tokens.is_available(id),
+            states: counted(&view.tokens.scheduler.state_counts_of(id)),
+        };
+    }
+    counts
+}
+
+fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {
+    let latest = view.log.history().latest(NOTES);
+    let notes = latest.map(|(seq, event)| EventNote {
+        seq,
+        at_ms: event.at.as_millisecond(),
+        event: event.name.as_str(),
+        level: level(event.severity),
+        token: (names && !event.token.is_empty()).then(|| Arc::from(&*event.token)),
+        server: event.server.as_deref().map(Arc::from),
+    });
+    notes.collect()
+}

@@ -1,0 +1,18 @@
+//! Read-only queries of clients: pages of tokens, metrics, the dashboard, single tokens.
+//!
+//! Owns the queries that are waiting. Reads the daemon through a [`View`], and changes nothing.
+
+mod dashboard;
+mod list;
+mod metrics;
+mod scan;
+mod top_k;
+mod views;
+
+pub(crate) use self::dashboard::DashboardQuery;
+pub(crate) use self::list::ListQuery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::list::check_filter;
+pub(crate) use self::metrics::MetricsQuery;
+pub(crate) use self::scan::{Query, ScanQueue};
+pub(crate) use self::views::View;

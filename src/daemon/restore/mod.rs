@@ -1,0 +1,187 @@
+//! Restores persisted state at startup. State that cannot be read costs a warning and checks, and
+//! nothing else.
+
+mod deferred;
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+pub(crate) use self::deferred::DeferredRestore;
+
+use super::notices;
+use super::tokens::{TokenBitSet, Tokens, window_end};
+use crate::clock;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::{Method, SourceChange};
+use crate::scheduler::ReauthFailures;
+use crate::store::{Counter, CounterKey, Store, StoredLife};
+use crate::time::{Moment, whole_millis};
+use crate::token_file::StoreFault;
+
+/// The state of an earlier run, while the daemon starts.
+#[derive(Debug)]
+pub(crate) struct Restore<'a> {
+    pub(crate) store: Option<Store>,
+    pub(crate) state_dir: &'a Path,
+}
+
+impl<'a> Restore<'a> {
+    /// Begins with the result of opening the database: an unusable one is a warning.
+    pub(crate) fn new(
+        store: Result<Store, StoreFault>,
+        state_dir: &'a Path,
+        log: &mut EventLog,
+    ) -> Self {
+        let mut restore = Self { store: None, state_dir };
+        match store {
+            Ok(store) => {
+                restore.store = Some(store);
+                restore.warn_of_damage(log);
+            }
+            Err(error) => restore.warn(
+                log,
+                "the state directory cannot be used; a restart begins anew, and loses new values \
+                 of tokens that have no file, and the count of re-auth attempts",
+                &error,
+            ),
+        }
+        restore
+    }
+
+    fn warn(&self, log: &mut EventLog, message: &str, error: &StoreFault) {
+        warn_of_state(log, self.state_dir, message, error);
+    }
+
+    fn warn_of_damage(&mut self, log: &mut EventLog) {
+        if let Some(error) = self.store.as_mut().and_then(Store::set_aside) {
+            self.warn(log, "what an earlier run has left cannot be used", &error);
+        }
+    }
+
+    /// Reads one part of the database; the startup continues without what cannot be read.
+    fn read(
+        &mut self,
+        log: &mut EventLog,
+        part: impl FnOnce(&mut Store, &mut EventLog) -> Result<(), StoreFault>,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        if let Err(error) = part(store, log) {
+            self.warn(log, "what an earlier run has left cannot be read", &error);
+        }
+        self.warn_of_damage(log);
+    }
+
+    /// Loads the persisted values. To be called before tokens are added.
+    pub(crate) fn load_values(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+        self.read(log, |store, _| {
+            let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
+            let longest = tokens.recorder.keep_removed;
+            store.values(|name, stored, until_ms| {
+                let until = until_ms.map(|until_ms| {
+                    let left = until_ms.saturating_sub(wall).max(0).unsigned_abs();
+                    now + Duration::from_millis(left).min(longest)
+                });
+                tokens.recorder.load_value(name, stored, until);
+            })
+        });
+    }
+
+    /// Restores attempt counts and renewal methods.
+    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+        let (now, wall) = (clock::now(), clock::wall_clock());
+        self.read(log, |store, log| {
+            store.counters(|counted, count| match counted {
+                CounterKey::Token(name) => match tokens.registry.id_of(&name) {
+                    Some(id) => tokens.restore_reauth_attempts(id, &count),
+                    None => tokens.recorder.load_count(&name, count),
+                },
+                CounterKey::Reauth(name) => {
+                    restore_reauth_failures(tokens, log, &name, &count, (now, wall));
+                }
+            })
+        });
+        self.read(log, |store, _| {
+            let Tokens { servers, scheduler, .. } = tokens;
+            let server = |name: &str| servers.id_of(name);
+            store.renewal_methods(
+                |name| Some(servers[server(name)?].settings.url.to_string()),
+                |name, renewing| {
+                    if let Some(id) = server(name) {
+                        let method = if renewing { Method::Renew } else { Method::Query };
+                        scheduler.restore_renewal_method(id, method);
+                    }
+                },
+            )
+        });
+    }
+
+    /// Restores check results, then tells the scheduler of all values that the sources hold, and
+    /// opens the database for writing.
+    pub(crate) fn finish(mut self, tokens: &mut Tokens, log: &mut EventLog) {
+        let mut has_rebooted = false;
+        self.read(log, |store, _| {
+            let mut seen = TokenBitSet::default();
+            store.lives(|recalled| has_rebooted |= restore_lives(tokens, &mut seen, recalled))
+        });
+        // One reading of the clock for all: a million of them would take time.
+        let now = clock::now();
+        let changes = tokens.deferred.end_startup();
+        for id in changes.new_values {
+            if tokens.scheduler.is_missing(id) {
+                let change = SourceChange::NewValue;
+                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+            }
+        }
+        for (id, change) in changes.others {
+            tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+        }
+        match tokens.recorder.open(self.store.take()) {
+            Ok(()) => tokens.compact_at_startup(has_rebooted),
+            Err(error) => self.warn(log, "nothing will outlive a restart", &error),
+        }
+    }
+}
+
+/// Restores check results. They come with the newest first: results of tokens that were `seen` are
+/// outdated. Returns whether any is of an earlier boot.
+fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[StoredLife<'_>]) -> bool {
+    let now = clock::now();
+    let mut has_rebooted = false;
+    let ids = tokens.registry.ids_of(recalled.iter().map(|recalled| recalled.name));
+    for (id, recalled) in ids.into_iter().zip(recalled) {
+        let Some(id) = id.filter(|id| !seen.contains(*id)) else { continue };
+        seen.insert(id);
+        if tokens.scheduler.is_missing(id) {
+            has_rebooted |= tokens.restore_life(id, recalled, now);
+        }
+    }
+    has_rebooted
+}
+
+fn restore_reauth_failures(
+    tokens: &mut Tokens,
+    log: &mut EventLog,
+    name: &str,
+    count: &Counter,
+    (now, wall): (Moment, Timestamp),
+) {
+    let Some(id) = tokens.reauths.id_of(name) else { return };
+    let Some(reauth) = tokens.reauths.get(id) else { return };
+    let Some(window_end) = window_end(count, reauth.policy.window, now, wall) else {
+        return;
+    };
+    let count = count.count;
+    tokens.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
+    if count >= reauth.max_failures_all.get() {
+        notices::reauth(log, now, name, count, whole_millis(window_end.since(now)));
+    }
+}
+
+/// Warns that persisted state cannot be used.
+fn warn_of_state(log: &mut EventLog, state_dir: &Path, message: &str, error: &StoreFault) {
+    let (error, path) = (error.to_string(), state_dir.display().to_string());
+    let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
+    notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+}

@@ -1,0 +1,156 @@
+//! Shutdown: revokes tokens that are not to outlive the daemon, and closes the state database.
+//!
+//! Revocations keep the limits of every other request to a server. The main loop decides what is
+//! waited for, and for how long.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::notices;
+use super::tokens::{ServerHandle, Tokens};
+use crate::clock;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::Validity;
+use crate::outcome::CallError;
+use crate::scheduler::ServerId;
+use crate::secret::TokenValue;
+
+/// How long after a signal to stop the daemon waits for what must not be lost: a value that
+/// is being obtained, renewed or written. Well within the unit's `TimeoutStopSec`.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How long revocations may take: their results are logged within the grace period.
+const REVOCATION_TIME: Duration = GRACE.saturating_sub(Duration::from_secs(1));
+
+/// How long the last write to the state database may take after the grace period.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// The longest that a shutdown takes, for the service manager.
+pub(crate) const LONGEST: Duration = GRACE.saturating_add(LAST_WRITE);
+
+/// The results of revoking the tokens of one server, by name.
+pub(crate) type Revoked = Vec<(Box<str>, Result<(), CallError>)>;
+
+/// The revocations that are running: one task for each server.
+#[derive(Debug, Default)]
+pub(crate) struct Revocations(JoinSet<Revoked>);
+
+impl Revocations {
+    /// Starts to revoke the tokens that are not to outlive the daemon, and removes them: nothing
+    /// else is done with these tokens any more.
+    pub(crate) fn begin(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+        let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
+        let mut ids = Vec::new();
+        let Tokens { scheduler, registry, servers, .. } = &*tokens;
+        for (id, entry) in registry.ids().filter(|(_, entry)| entry.config().revoke_on_shutdown) {
+            let Some(token) = scheduler.token(id) else { continue };
+            let is_alive = match token.validity() {
+                Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => true,
+                Validity::Missing | Validity::Expired | Validity::Rejected => false,
+            };
+            if is_alive && let Some(value) = entry.value(token.active_slot()) {
+                let of_server = doomed.entry(entry.config().server).or_default();
+                of_server.push((entry.name().into(), value.to_value()));
+                ids.push(id);
+            }
+        }
+        let now = clock::now();
+        for (server, values) in doomed {
+            let handle = servers[server].clone();
+            let throttled = scheduler.throttled_until(server).since(now);
+            self.0.spawn(revoke(handle, values, throttled));
+        }
+        for id in ids {
+            tokens.remove(id, log);
+        }
+    }
+
+    /// Whether no revocation is running.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for the next revocations to end. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Revoked {
+        match self.0.join_next().await {
+            Some(revoked) => revoked.unwrap_or_default(),
+            None => pending().await,
+        }
+    }
+}
+
+/// Logs the results of revocations, and deletes the persisted state of revoked tokens.
+pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut EventLog) {
+    for (name, result) in revoked {
+        let fields = Fields { token: Some(&name), ..Fields::default() };
+        match &result {
+            Ok(()) => {
+                if let Some(writer) = tokens.recorder.writer() {
+                    writer.delete_life(&name);
+                    writer.delete_value(&name);
+                }
+                let message = "the token is revoked";
+                notices::log(log, EventName::TokenRevoked, Severity::Info, message, fields);
+            }
+            Err(fault) => {
+                let message = "the token could not be revoked; it ends by itself";
+                let fields = notices::with_fault(&fields, fault);
+                notices::log(log, EventName::TokenRevoked, Severity::Warn, message, fields);
+            }
+        }
+    }
+}
+
+/// Writes what is left to the state database, if the disk takes it in time.
+pub(crate) async fn close_store(tokens: &mut Tokens, log: &mut EventLog) {
+    let Some(writer) = tokens.recorder.take_writer() else { return };
+    if let Ok(Err(error)) = timeout(LAST_WRITE, writer.close()).await {
+        let error = error.to_string();
+        let fields = Fields { error: Some(&error), ..Fields::default() };
+        notices::log(log, EventName::StoreFailed, Severity::Error, "the last write failed", fields);
+    }
+}
+
+/// Revokes `tokens` once the server's pause is over. Returns a result for each within
+/// [`REVOCATION_TIME`].
+async fn revoke(
+    server: ServerHandle,
+    tokens: Vec<(Box<str>, TokenValue)>,
+    throttled: Duration,
+) -> Revoked {
+    let mut end = pin!(sleep(REVOCATION_TIME));
+    sleep(throttled.min(REVOCATION_TIME)).await;
+    let limit = usize::try_from(server.settings.max_in_flight.get()).unwrap_or(usize::MAX);
+    let mut pace = interval(Duration::from_secs(1) / server.settings.rate_limit.get());
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut open: BTreeSet<Box<str>> = tokens.iter().map(|(name, _)| name.clone()).collect();
+    let mut tokens = tokens.into_iter();
+    let mut in_flight = FuturesUnordered::new();
+    let mut revoked = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        tokio::select! {
+            biased;
+            () = &mut end => break,
+            Some((name, result)) = in_flight.next() => {
+                open.remove(&name);
+                revoked.push((name, result));
+            }
+            _ = pace.tick(), if tokens.len() > 0 && in_flight.len() < limit => {
+                let client = server.client.clone();
+                in_flight.extend(tokens.next().map(|(name, value)| async move {
+                    (name, client.revoke(&value, server.settings.timeout).await)
+                }));
+            }
+        }
+    }
+    let too_late = || CallError::new("the daemon had to stop before the server confirmed it");
+    revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
+    revoked
+}

@@ -1,0 +1,46 @@
+//! Runs blocking work (disk I/O, user database lookups) on a bounded number of threads, so that a
+//! hung file system delays only the tokens that depend on it.
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::token_file::DISK_PATIENCE;
+
+/// Threads for writes of values and for files that an attempt reads. The runtime has 512 threads,
+/// and needs some for name lookups of servers.
+pub(crate) static DISK: Semaphore = Semaphore::const_new(64);
+
+/// Threads for reads of sources before a death is acted on.
+pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
+
+/// Threads for lookups in the user database, which may need the network.
+pub(crate) static USERS: Semaphore = Semaphore::const_new(8);
+
+/// Waits for work that needs the disk; `None` if that takes longer than [`DISK_PATIENCE`].
+pub(crate) async fn with_disk_timeout<T>(work: impl Future<Output = T>) -> Option<T> {
+    timeout(DISK_PATIENCE, work).await.ok()
+}
+
+/// Runs blocking work on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        // A panic aborts the process, and the end of the runtime ends this task too.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Runs blocking work once a permit is free. Work that hangs keeps its permit.
+pub(crate) async fn blocking_among<T: Send + 'static>(
+    permits: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    // The semaphores are never closed.
+    let permit = permits.acquire().await;
+    blocking(move || {
+        let _permit = permit;
+        work()
+    })
+    .await
+}

@@ -1,0 +1,202 @@
+//! Tasks: the scheduler's actions being executed, and reads and writes of value sources.
+//!
+//! Owns the running tasks and the locks between them. A task owns all that it needs and ends in a
+//! [`Completion`]. Each action that is started here ends in exactly one completion, or its ticket
+//! comes back, and the caller cancels it.
+
+pub(crate) mod blocking;
+mod check;
+mod keyed_lock;
+mod read_sources;
+mod reauth;
+mod task_set;
+mod write_back;
+
+use std::time::Duration;
+
+pub(crate) use self::read_sources::SECOND_READ_DELAY;
+pub(crate) use self::task_set::TaskEnd;
+pub(crate) use self::write_back::remove_leftovers;
+
+use self::keyed_lock::KeyedLocks;
+use self::reauth::ReauthRequest;
+use self::task_set::TaskSet;
+use super::tokens::{FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead};
+use super::tokens::{Tokens, WriteOutcome};
+use crate::lifecycle::{Action, CheckResult, Method};
+use crate::outcome::CallError;
+use crate::scheduler::{Ticket, TokenId};
+use crate::secret::{TokenValue, ValueRef};
+use crate::store::WriteReceipt;
+use crate::token_file::StoreFault;
+
+/// The result of a task.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// A check has ended, with the new value that the response names.
+    Checked(Ticket, CheckResult, Option<ReplacedValue>),
+    /// A re-authentication attempt has ended.
+    ReauthFinished { ticket: Ticket, duration: Duration, output: ReauthOutput },
+    /// A revocation that an operator requested has ended.
+    Revoked(Ticket, Result<(), CallError>),
+    /// A new value was stored, or not.
+    Stored(Ticket, Result<WriteOutcome, StoreFault>),
+    /// The file of a value that is kept in the state directory was written, or not.
+    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, StoreFault> },
+    /// Sources were read.
+    SourcesRead(Vec<SourceRead>),
+    /// The source of a value that the server calls dead was read again, before that is acted on.
+    /// `None`: the disk did not respond in time.
+    SourceReread(Ticket, CheckResult, Option<SourceRead>),
+}
+
+/// All running tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    /// Tasks that lose nothing when they are dropped: checks by query, and reads of sources.
+    checks: TaskSet,
+    /// Checks by a renewal request: the response may name a new value, so they are not dropped.
+    renewals: TaskSet,
+    /// Tasks that can produce or persist a token value. Shutdown waits for them.
+    must_finish: TaskSet,
+    /// One re-authentication attempt at a time for each token name.
+    reauth_locks: KeyedLocks,
+    /// One write at a time for each file; with the value of a write that has timed out.
+    file_locks: KeyedLocks<Option<TokenValue>>,
+}
+
+impl Tasks {
+    /// Starts an action of the scheduler. Returns `None` if it cannot start, as a value or setting
+    /// that it needs is gone: the caller cancels it.
+    pub(crate) fn run_action(
+        &mut self,
+        ticket: Ticket,
+        action: Action,
+        tokens: &mut Tokens,
+    ) -> Option<()> {
+        let Tokens { registry, servers, recorder, watcher, .. } = tokens;
+        let entry = registry.token(ticket.token)?;
+        let server = &servers[entry.config().server];
+        let client = server.client.clone();
+        match action {
+            Action::Check { method, slot, timeout, connection } => {
+                let value = entry.value(slot).map(ValueRef::to_value)?;
+                if entry.inventory().is_none() {
+                    watcher.check(ticket.token.key());
+                }
+                let set = match method {
+                    Method::Query => &mut self.checks,
+                    Method::Renew => &mut self.renewals,
+                };
+                let value = (slot, value);
+                let check = check::check(ticket, client, method, value, (timeout, connection));
+                set.start(ticket, check);
+            }
+            Action::Reauth { reason, attempt } => {
+                let reauth = entry.config().reauth.clone()?;
+                let request = ReauthRequest::new(entry, server, reason, attempt);
+                let lock = self.reauth_locks.get(&*request.name);
+                let persisted = tokens.persist_attempts_now(ticket.token);
+                let attempt = reauth::attempt(ticket, client, reauth, request, (lock, persisted));
+                self.must_finish.start(ticket, attempt);
+            }
+            Action::Revoke { slot, timeout } => {
+                let value = entry.value(slot).map(ValueRef::to_value)?;
+                self.must_finish.start(ticket, check::revoke(ticket, client, value, timeout));
+            }
+            Action::Persist { slot } => {
+                let value = entry.value(slot)?.to_value();
+                let in_source = entry.in_source();
+                if let Some(path) = entry.file() {
+                    let lock = self.file_locks.get(&path);
+                    let in_source = in_source.map(ValueRef::to_value);
+                    let write = write_back::store_in_file(ticket, lock, path, value, in_source);
+                    self.must_finish.start(ticket, write);
+                } else {
+                    let receipt = recorder.keep_value(entry.name(), value.clone(), in_source);
+                    let write = write_back::store_by_name(ticket, value, receipt);
+                    self.must_finish.start(ticket, write);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Reads these sources, by one task.
+    pub(crate) fn read_sources(&mut self, requests: Vec<ReadRequest>) {
+        self.checks.spawn(read_sources::read_sources(requests));
+    }
+
+    /// Reads the source of a value that the server calls dead. The action has not ended before
+    /// its response is acted on.
+    pub(crate) fn reread_source(
+        &mut self,
+        ticket: Ticket,
+        answer: CheckResult,
+        request: ReadRequest,
+    ) {
+        self.checks.start(ticket, read_sources::reread_source(ticket, answer, request));
+    }
+
+    /// Waits until a value whose file cannot be replaced is durable in the state directory.
+    pub(crate) fn store_in_state_dir(
+        &mut self,
+        ticket: Ticket,
+        receipt: WriteReceipt,
+        error: StoreFault,
+    ) {
+        self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));
+    }
+
+    /// Retries a write to a token's file. At shutdown the write must finish.
+    pub(crate) fn write_file(&mut self, write: FileWrite, must_finish: bool) {
+        let lock = self.file_locks.get(&write.path);
+        let set = if must_finish { &mut self.must_finish } else { &mut self.checks };
+        set.spawn(write_back::rewrite(write, lock));
+    }
+
+    /// Waits for the next task to end. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> TaskEnd {
+        tokio::select! {
+            biased;
+            Some(end) = self.checks.next() => end,
+            Some(end) = self.renewals.next() => end,
+            Some(end) = self.must_finish.next() => end,
+            else => std::future::pending().await,
+        }
+    }
+
+    /// A task that has ended already.
+    pub(crate) fn try_next(&mut self) -> Option<TaskEnd> {
+        let sets = [&mut self.checks, &mut self.renewals, &mut self.must_finish];
+        sets.into_iter().find_map(TaskSet::try_next)
+    }
+
+    /// Whether no task is running that can produce or persist a value, renewals aside.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.must_finish.is_empty()
+    }
+
+    /// Whether no renewal request is running.
+    pub(crate) fn has_no_renewals(&self) -> bool {
+        self.renewals.is_empty()
+    }
+
+    /// Drops the tasks that lose nothing by that. Returns the tickets of their actions.
+    pub(crate) async fn abort_checks(&mut self) -> Vec<Ticket> {
+        self.checks.abort_all().await
+    }
+
+    /// Drops all tasks.
+    pub(crate) async fn abort_all(&mut self) {
+        for set in [&mut self.checks, &mut self.renewals, &mut self.must_finish] {
+            set.abort_all().await;
+        }
+    }
+
+    /// How many actions are running.
+    #[cfg(test)]
+    pub(crate) fn actions(&self) -> usize {
+        self.checks.actions() + self.renewals.actions() + self.must_finish.actions()
+    }
+}

@@ -1,0 +1,167 @@
+//! Re-authentication attempts: by a command, or by a login request with an API key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Completion;
+use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::keyed_lock::KeyedLock;
+use crate::api::{LoginError, LoginErrorKind};
+use crate::clock;
+use crate::daemon::tokens::read_source;
+use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
+use crate::hook::{self, HookResult, Invocation};
+use crate::lifecycle::{ReauthError, ReauthReason};
+use crate::scheduler::Ticket;
+use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
+use crate::store::WriteReceipt;
+use crate::token_file::{StoreFault, read_key};
+
+/// What an attempt needs to know about its token.
+#[derive(Debug)]
+pub(super) struct ReauthRequest {
+    pub(super) name: Box<str>,
+    server: String,
+    url: String,
+    /// The file of the value, if its source is a file.
+    file: Option<PathBuf>,
+    reason: ReauthReason,
+    attempt: u32,
+    status: Option<u16>,
+    detail: Option<Box<str>>,
+}
+
+impl ReauthRequest {
+    pub(super) fn new(
+        entry: TokenEntry<'_>,
+        server: &ServerHandle,
+        reason: ReauthReason,
+        attempt: u32,
+    ) -> Self {
+        let death = match reason {
+            ReauthReason::Expired | ReauthReason::Rejected => {
+                entry.death_reason().cloned().unwrap_or_default()
+            }
+            // What the server said of an earlier value is not why this value is replaced.
+            ReauthReason::Missing | ReauthReason::Expiring | ReauthReason::Requested => {
+                DeathReason::default()
+            }
+        };
+        Self {
+            name: entry.name().into(),
+            server: server.settings.name.clone(),
+            url: server.settings.url.to_string(),
+            file: entry.file(),
+            reason,
+            attempt,
+            status: death.status,
+            detail: death.detail,
+        }
+    }
+}
+
+/// Makes an attempt once its lock is free and it is persisted. If it cannot be persisted, the
+/// store reports that, and the attempt is made all the same.
+pub(super) async fn attempt(
+    ticket: Ticket,
+    client: ServerClient,
+    reauth: Arc<Reauth>,
+    request: ReauthRequest,
+    (lock, persisted): (KeyedLock, Option<WriteReceipt>),
+) -> Completion {
+    let _held = lock.acquire().await;
+    if let Some(persisted) = persisted {
+        persisted.settled().await;
+    }
+    let (began, timeout) = (clock::now(), reauth.timeout);
+    let output = match &reauth.method {
+        ReauthMethod::Command(command) => run_hook(command, timeout, &request).await,
+        ReauthMethod::ApiKey { key, minutes } => {
+            log_in(&client, key.clone(), *minutes, timeout).await
+        }
+    };
+    Completion::ReauthFinished { ticket, duration: clock::now_ceil().since(began), output }
+}
+
+async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest) -> ReauthOutput {
+    let end = hook::run(Invocation {
+        command,
+        timeout,
+        name: &request.name,
+        server: &request.server,
+        url: &request.url,
+        reason: request.reason.as_str(),
+        status: request.status,
+        detail: request.detail.as_deref(),
+        attempt: request.attempt,
+        file: request.file.as_deref(),
+    })
+    .await;
+    match (end.interpret(), &request.file) {
+        (HookResult::NewValue(value), _) => ReauthOutput::NewValue(value),
+        (HookResult::WroteFile, Some(file)) => {
+            let source = Source::File(file.clone());
+            match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
+                Some(found) => ReauthOutput::InSource(found),
+                None => {
+                    no_value(&StoreFault::hangs(file, "reading what the command wrote").to_string())
+                }
+            }
+        }
+        (HookResult::WroteFile, None) => no_value(
+            "the re-auth command printed nothing; only for a token that has a file of its own \
+             may it write that itself, otherwise it is to print the new token",
+        ),
+        (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthError {
+            exit_status: fault.exit_status(),
+            inconclusive: fault.is_inconclusive(),
+            error: fault.to_string().into(),
+            ..ReauthError::default()
+        }),
+    }
+}
+
+fn no_value(error: &str) -> ReauthOutput {
+    ReauthOutput::Failed(ReauthError { error: error.into(), ..ReauthError::default() })
+}
+
+async fn log_in(
+    client: &ServerClient,
+    key: KeySource,
+    minutes: u16,
+    timeout: Duration,
+) -> ReauthOutput {
+    let key = blocking_among(&DISK, move || read_key(&key, &|name| std::env::var_os(name)));
+    // Nothing was sent, so the attempt says nothing about the key.
+    let no_key = |error: &str| {
+        let error = format!("the API key cannot be read: {error}").into();
+        ReauthOutput::Failed(ReauthError { error, inconclusive: true, ..ReauthError::default() })
+    };
+    let key = match with_disk_timeout(key).await {
+        Some(Ok(found)) => found.value,
+        Some(Err(fault)) => return no_key(&fault.to_string()),
+        None => return no_key("its file cannot be read, the disk hangs"),
+    };
+    match client.login(&key, minutes, timeout).await {
+        Ok(value) => ReauthOutput::NewValue(value),
+        Err(fault) => ReauthOutput::Failed(failed_login(fault)),
+    }
+}
+
+fn failed_login(LoginError { kind, fault }: LoginError) -> ReauthError {
+    ReauthError {
+        status: fault.status,
+        error: fault.error,
+        exit_status: None,
+        unavailable: kind == LoginErrorKind::Unavailable && !fault.local,
+        inconclusive: kind.is_inconclusive(),
+        retry_after: match kind {
+            LoginErrorKind::Throttled { retry_after } => Some(retry_after),
+            LoginErrorKind::Refused
+            | LoginErrorKind::Misconfigured
+            | LoginErrorKind::Useless
+            | LoginErrorKind::Unavailable => None,
+        },
+    }
+}

@@ -1,0 +1,271 @@
+//! New values whose file cannot be replaced: a mount point, a read-only or full file system.
+//!
+//! Such a value is kept in the state directory, where it wins over the file as long as the file
+//! still holds the value that it replaced. The write is retried with an exponential backoff; once
+//! the file is written, or holds another value, the copy in the state directory is deleted.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use super::{TokenEntry, Tokens, WriteOutcome};
+use crate::clock;
+use crate::daemon::notices;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::{Notice, ReplacedBy};
+use crate::scheduler::{Ticket, TokenId};
+use crate::secret::{TokenValue, ValueRef};
+use crate::store::WriteReceipt;
+use crate::time::{Moment, whole_millis};
+use crate::token_file::StoreFault;
+
+/// Doublings of the first pause, at most.
+const MAX_DOUBLINGS: u32 = 16;
+
+/// Tokens whose value is kept in the state directory until their file can be written.
+#[derive(Debug, Default)]
+pub(crate) struct FileRetries {
+    by_token: HashMap<TokenId, Retry>,
+    /// Those for which no write is running, by the time when the next one is due.
+    queue: BTreeSet<(Moment, TokenId)>,
+    /// Tokens with a new value that is not in their file yet, and where it comes from:
+    /// `token_replaced` is logged once the file is written.
+    replaced: HashMap<TokenId, ReplacedBy>,
+}
+
+/// The retries of one file.
+#[derive(Debug, Default)]
+struct Retry {
+    /// When the next one is due; outdated while a write is running.
+    due: Moment,
+    failures: u32,
+    /// The error that was logged last.
+    logged: Option<String>,
+}
+
+/// A write to a token's file that is to be retried.
+#[derive(Debug)]
+pub(crate) struct FileWrite {
+    pub(crate) id: TokenId,
+    pub(crate) name: Box<str>,
+    pub(crate) path: PathBuf,
+    pub(crate) value: TokenValue,
+    pub(crate) in_source: Option<TokenValue>,
+}
+
+impl FileRetries {
+    /// Whether the token's value is kept in the state directory although it has a file.
+    pub(super) fn has(&self, id: TokenId) -> bool {
+        self.by_token.contains_key(&id)
+    }
+
+    /// A token is removed.
+    pub(super) fn forget_token(&mut self, id: TokenId) {
+        self.remove(id);
+        self.replaced.remove(&id);
+    }
+
+    /// Ends the retries of a token's file. Returns whether there were any.
+    fn remove(&mut self, id: TokenId) -> bool {
+        let retry = self.by_token.remove(&id);
+        retry.is_some_and(|retry| {
+            self.queue.remove(&(retry.due, id));
+            true
+        })
+    }
+
+    /// Schedules the next write to the token's file.
+    fn schedule(&mut self, id: TokenId, due: Moment) -> &mut Retry {
+        let retry = self.by_token.entry(id).or_default();
+        self.queue.remove(&(retry.due, id));
+        retry.due = due;
+        self.queue.insert((due, id));
+        retry
+    }
+
+    /// The tokens whose write is due. The caller begins a write for each, or ends its retries.
+    fn take_due(&mut self, now: Moment) -> Vec<TokenId> {
+        let mut ids = Vec::new();
+        while let Some((due, id)) = self.queue.pop_first() {
+            if due > now {
+                self.queue.insert((due, id));
+                break;
+            }
+            ids.push(id);
+        }
+        ids
+    }
+}
+
+impl Tokens {
+    /// When the next file write is to be retried.
+    pub(crate) fn next_file_retry(&self) -> Option<Moment> {
+        self.file_retries.queue.first().map(|(due, _)| *due)
+    }
+
+    /// Whether `token_replaced` is logged later, when the token's file holds the new value. An
+    /// earlier one that waits is logged now.
+    pub(crate) fn waits_for_file(
+        &mut self,
+        id: TokenId,
+        notice: &Notice,
+        log: &mut EventLog,
+    ) -> bool {
+        let Notice::Replaced(by) = notice else { return false };
+        self.log_replaced(id, log);
+        let slot = self.scheduler.spare_slot(id).other();
+        let entry = self.registry.token(id);
+        let waits = entry
+            .is_some_and(|entry| entry.file().is_some() && entry.in_source() != entry.value(slot));
+        if waits {
+            self.file_retries.replaced.insert(id, *by);
+        }
+        waits
+    }
+
+    /// Logs `token_replaced` if it has waited for the token's file.
+    fn log_replaced(&mut self, id: TokenId, log: &mut EventLog) {
+        let Some(by) = self.file_retries.replaced.remove(&id) else { return };
+        let Some(entry) = self.registry.token(id) else { return };
+        let names = self.names_of(entry);
+        notices::token(log, clock::now(), &names, &Notice::Replaced(by));
+    }
+
+    /// The token's file holds this value, whatever a read that began before has found.
+    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut EventLog) {
+        self.is_in_source(id, value);
+        self.end_file_retry(id);
+        self.log_replaced(id, log);
+    }
+
+    /// The file of a new value cannot be replaced: persists the value in the state directory.
+    /// Returns the receipt that is to be waited for; without a state directory the write failed.
+    pub(super) fn keep_in_state_dir(
+        &mut self,
+        ticket: Ticket,
+        value: TokenValue,
+        error: StoreFault,
+    ) -> Option<(WriteReceipt, StoreFault)> {
+        let entry = self.registry.token(ticket.token)?;
+        let in_source = entry.in_source();
+        let receipt = self.recorder.keep_value(entry.name(), value, in_source);
+        if receipt.is_none() {
+            let error = error.to_string().into();
+            self.scheduler.persist_finished(ticket, Err(error), clock::now(), &mut self.actions);
+            return None;
+        }
+        receipt.map(|receipt| (receipt, error))
+    }
+
+    /// Schedules the next write to the token's file, and logs why the last one failed unless
+    /// that error was logged before.
+    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &StoreFault, log: &mut EventLog) {
+        let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
+            return;
+        };
+        let schedule = &spec.policy.schedule;
+        let failures = self.file_retries.by_token.get(&id).map_or(0, |retry| retry.failures);
+        let factor = 1 << failures.min(MAX_DOUBLINGS);
+        let pause = schedule.retry_initial.saturating_mul(factor).min(schedule.retry_max);
+        let now = clock::now();
+        let server = &self.servers[spec.server].settings.name;
+        let retry = self.file_retries.schedule(id, now + pause);
+        retry.failures = failures.saturating_add(1);
+        let error = error.to_string();
+        if retry.logged.as_ref() == Some(&error) {
+            return;
+        }
+        let path = entry.file().map(|path| path.display().to_string());
+        let fields = Fields {
+            token: Some(entry.name()),
+            server: Some(server),
+            error: Some(&error),
+            path: path.as_deref(),
+            retry_in_ms: Some(whole_millis(pause)),
+            ..Fields::default()
+        };
+        let message = "the new value cannot be written to the token's file; it is kept in \
+                       `state_dir`, survives a restart, and the write is retried";
+        log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
+        retry.logged = Some(error);
+    }
+
+    /// An earlier run has kept a value because the token's file could not be replaced: the write
+    /// is retried at once.
+    pub(super) fn resume_file_retry(&mut self, id: TokenId) {
+        if self.registry.token(id).and_then(TokenEntry::file).is_some() {
+            self.file_retries.schedule(id, clock::now());
+        }
+    }
+
+    /// The token's file holds the current value, or another value that wins over the one in the
+    /// state directory, which is deleted.
+    pub(super) fn end_file_retry(&mut self, id: TokenId) {
+        if self.file_retries.remove(id) {
+            self.forget_stored_value(id);
+        }
+    }
+
+    /// The token's source holds another value, which wins over the one in the state directory.
+    /// While the daemon starts, that one is deleted where it is refused.
+    pub(super) fn forget_superseded(&mut self, id: TokenId) {
+        if self.file_retries.remove(id) || self.recorder.shared_writer().is_some() {
+            self.forget_stored_value(id);
+        }
+    }
+
+    /// Takes the file writes whose time has come. [`Moment::NEVER`] takes all: at shutdown.
+    pub(crate) fn take_file_writes(&mut self, now: Moment) -> Vec<FileWrite> {
+        if self.next_file_retry().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let mut writes = Vec::new();
+        for id in self.file_retries.take_due(now) {
+            let slot = self.scheduler.spare_slot(id).other();
+            let Some(entry) = self.registry.token(id) else { continue };
+            let (Some(path), Some(value)) = (entry.file(), entry.value(slot)) else {
+                self.file_retries.remove(id);
+                continue;
+            };
+            let in_source = entry.in_source();
+            if in_source == Some(value) {
+                self.end_file_retry(id);
+                continue;
+            }
+            let (name, value) = (entry.name().into(), value.to_value());
+            let in_source = in_source.map(ValueRef::to_value);
+            writes.push(FileWrite { id, name, path, value, in_source });
+        }
+        writes
+    }
+
+    /// A write to a token's file was retried. The number may be another token's by now, so the
+    /// name is compared too.
+    pub(crate) fn on_file_written(
+        &mut self,
+        id: TokenId,
+        name: &str,
+        result: Result<WriteOutcome, StoreFault>,
+        log: &mut EventLog,
+    ) {
+        let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);
+        if !is_same || !self.file_retries.has(id) {
+            return;
+        }
+        match result {
+            Ok(WriteOutcome::Written(value)) => {
+                // The value of an earlier run, which did not log it.
+                self.file_retries.replaced.entry(id).or_insert(ReplacedBy::Reauth);
+                self.is_in_file(id, &value, log);
+            }
+            Ok(WriteOutcome::SourceChanged(value)) => {
+                self.is_in_source(id, &value);
+                self.end_file_retry(id);
+                if !self.is_refused(id, value.by_ref(), log) {
+                    self.offer_candidate(id, value.by_ref());
+                }
+            }
+            Ok(WriteOutcome::NotInFile(_, error) | WriteOutcome::InStateDir(error))
+            | Err(error) => self.retry_file_later(id, &error, log),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! All tokens: the scheduler, the registry and the pending actions, which agree on every token.
+//!
+//! A token is added, replaced and removed by one method each, so that no part keeps anything of a
+//! token that is gone. The main loop executes the pending actions; nothing here starts a task.
+
+mod config_diff;
+mod config_table;
+mod deferred;
+mod file_retries;
+mod foreign_values;
+mod inventory_counts;
+mod named_table;
+mod persistence;
+mod record;
+mod registry;
+mod results;
+mod server_client;
+mod source_changes;
+mod source_read;
+mod token_bit_set;
+mod value_owners;
+mod values;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use self::config_diff::ConfigDiff;
+pub(crate) use self::config_table::{InventoryId, TokenConfig, TokenOrigin};
+pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
+pub(crate) use self::file_retries::{FileRetries, FileWrite};
+pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
+pub(crate) use self::named_table::{NamedTable, ServerHandle};
+pub(crate) use self::persistence::window_end;
+pub(crate) use self::record::DeathReason;
+pub(crate) use self::registry::{TokenEntry, TokenRegistry};
+pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
+pub(crate) use self::server_client::{ServerClient, ServerClients, error_text};
+pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
+pub(crate) use self::token_bit_set::TokenBitSet;
+
+use self::foreign_values::RefusedValues;
+use super::notices;
+use super::state::StateRecorder;
+use crate::clock;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::{Policy, SourceChange};
+use crate::scheduler::{
+    ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
+    TokenId, TokenSpec,
+};
+use crate::settings::{Reauth, ReauthMethod, Server, Upkeep};
+use crate::token_file::Watcher;
+
+/// All tokens, with everything that is kept by a token's number.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) registry: TokenRegistry,
+    pub(crate) servers: NamedTable<ServerHandle>,
+    pub(crate) reauths: NamedTable<Arc<Reauth>>,
+    /// Actions and notices of the scheduler that the main loop has not executed yet.
+    pub(crate) actions: Vec<SchedulerOutput>,
+    /// Sources that are to be read; those of one list by one task.
+    pub(crate) reads: Vec<Vec<ReadRequest>>,
+    pub(crate) recorder: StateRecorder,
+    /// Watches the files of `[token.NAME]` tables.
+    pub(crate) watcher: Watcher,
+    pub(crate) inventory_counts: InventoryCounts,
+    pub(crate) deferred: DeferredSourceChanges,
+    file_retries: FileRetries,
+    refused: RefusedValues,
+}
+
+impl Tokens {
+    /// No tokens. To be called within a runtime.
+    pub(crate) fn new(max_hooks: NonZeroU32, keep_removed: Duration, seed: u64) -> Self {
+        Self {
+            scheduler: Scheduler::new(max_hooks, seed),
+            registry: TokenRegistry::default(),
+            servers: NamedTable::default(),
+            reauths: NamedTable::default(),
+            actions: Vec::new(),
+            reads: Vec::new(),
+            recorder: StateRecorder::new(keep_removed),
+            watcher: Watcher::new(),
+            inventory_counts: InventoryCounts::default(),
+            deferred: DeferredSourceChanges::default(),
+            file_retries: FileRetries::default(),
+            refused: RefusedValues::default(),
+        }
+    }
+
+    /// Adds a token whose name no token has, with its line in its inventory (0: none). It gets
+    /// the value and the attempts that were kept for this name.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        config: &Arc<TokenConfig>,
+        spec: TokenSpec,
+        line: u32,
+    ) -> TokenId {
+        let id = self.scheduler.add_token(spec, false, clock::now());
+        if self.registry.has_had(id) {
+            // Notices of the token that had the number before are not this token's.
+            self.actions.retain(
+                |output| !matches!(output, SchedulerOutput::TokenNotice(of, _) if *of == id),
+            );
+        }
+        self.registry.add(id, name, config, line);
+        if let Some(inventory) = config.origin.inventory() {
+            let count = self.inventory_counts.of(inventory);
+            count.tokens += 1;
+            count.changes.added += 1;
+        }
+        if let Some(stored) = self.recorder.adopt_value(name) {
+            self.registry.keep_restored_value(id, stored);
+        }
+        if let Some(count) = self.recorder.adopt_count(name) {
+            self.restore_reauth_attempts(id, &count);
+        }
+        id
+    }
+
+    /// Gives a token another configuration. Returns whether it differs from the current one.
+    pub(crate) fn replace(
+        &mut self,
+        id: TokenId,
+        config: &Arc<TokenConfig>,
+        spec: &TokenSpec,
+    ) -> bool {
+        let same_spec = self.scheduler.spec(id) == Some(spec);
+        let Some(entry) = self.registry.token(id) else { return false };
+        let (same_config, same_origin) =
+            (entry.config() == config, entry.config().origin == config.origin);
+        if same_spec && same_config {
+            return false;
+        }
+        let was_missing = entry.in_source().is_none();
+        if !same_origin {
+            self.registry.forget_source(id);
+            self.refused.remove(id);
+            if was_missing {
+                // That the new source has no value either is an event of its own.
+                let (change, now) = (SourceChange::Reappeared, clock::now());
+                self.scheduler.source_changed(id, change, now, &mut self.actions);
+            }
+        }
+        self.registry.set_config(id, config);
+        if !same_spec {
+            self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
+        }
+        // An action that has not started was meant for the configuration before.
+        self.cancel_pending(id);
+        true
+    }
+
+    /// Removes a token. A value that its source cannot hold is kept for a time.
+    pub(crate) fn remove(&mut self, id: TokenId, log: &mut EventLog) {
+        self.stash_value(id);
+        self.refused.remove(id);
+        if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
+            let count = self.inventory_counts.of(inventory);
+            count.tokens = count.tokens.saturating_sub(1);
+        }
+        self.deferred.forget_token(id);
+        self.file_retries.forget_token(id);
+        self.watcher.remove_path(id.key());
+        self.scheduler.remove_token(id);
+        self.registry.remove(id);
+        self.reconsider_refused(id, log);
+    }
+
+    /// Returns an action that did not start, or will never complete, to the scheduler.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        self.scheduler.cancel(ticket, clock::now(), &mut self.actions);
+    }
+
+    fn cancel_pending(&mut self, id: TokenId) {
+        let pending = |output: &mut SchedulerOutput| match output {
+            SchedulerOutput::Action(ticket, _) => ticket.token == id,
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => false,
+        };
+        let cancelled: Vec<_> = self.actions.extract_if(.., pending).collect();
+        for output in cancelled {
+            if let SchedulerOutput::Action(ticket, _) = output {
+                self.cancel(ticket);
+            }
+        }
+    }
+
+    /// The configuration of a token with these settings, for the registry and the scheduler;
+    /// `None` if its server is unknown, which validation rules out. `policies` are known ones:
+    /// tokens with equal policies share them.
+    pub(crate) fn config_for(
+        &self,
+        upkeep: &Upkeep,
+        origin: TokenOrigin,
+        policies: &mut Vec<Arc<Policy>>,
+    ) -> Option<(TokenConfig, TokenSpec)> {
+        let server = self.servers.id_of(&upkeep.server)?;
+        let method = upkeep.reauth.as_deref().and_then(|name| self.reauths.id_of(name));
+        let reauth = method.and_then(|method| self.reauths.get(method)).cloned();
+        let settings = &self.servers[server].settings;
+        let policy = policy(upkeep, settings, reauth.as_deref(), policies);
+        let revoke_on_shutdown = upkeep.revoke_on_shutdown;
+        let spec = TokenSpec { server, policy, reauth: method };
+        Some((TokenConfig { origin, server, reauth, revoke_on_shutdown }, spec))
+    }
+
+    /// Watches the file of a `[token.NAME]`, if its value is in a file.
+    pub(crate) fn watch_file(&mut self, id: TokenId) {
+        match self.registry.token(id).and_then(TokenEntry::file) {
+            Some(path) => self.watcher.set_path(id.key(), path),
+            None => self.watcher.remove_path(id.key()),
+        }
+    }
+
+    /// Adds a server, or replaces its settings and client.
+    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut EventLog) {
+        let limits =
+            ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
+        // A server at another address is another server: nothing is known of it yet.
+        let same = self
+            .servers
+            .id_of(&server.name)
+            .filter(|id| self.servers[*id].settings.url == server.url);
+        let id = match same {
+            Some(id) => {
+                self.scheduler.set_limits(id, limits);
+                id
+            }
+            None => self.scheduler.add_server(limits),
+        };
+        self.set_client(id, server, client, log);
+    }
+
+    /// Gives a server a client, and logs if it had none.
+    pub(crate) fn set_client(
+        &mut self,
+        id: ServerId,
+        settings: Server,
+        client: ServerClient,
+        log: &mut EventLog,
+    ) {
+        let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
+        let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
+        // If its circuit breaker is open, the first conclusive response is logged.
+        if recovers {
+            let name = &settings.name;
+            let fields = Fields { server: Some(name), ..Fields::default() };
+            let message = format!("{name}: requests can be sent now");
+            notices::log(log, EventName::ServerRecovered, Severity::Info, &message, fields);
+        }
+        self.servers.put(id, ServerHandle { settings, client });
+    }
+
+    /// Removes a server that no token uses. Requests in flight own what they need.
+    pub(crate) fn remove_server(&mut self, id: ServerId) {
+        self.scheduler.remove_server(id);
+        self.servers.remove(id);
+    }
+
+    /// The name of a token and of its server, as fields of an event.
+    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
+        let server = &self.servers[entry.config().server].settings.name;
+        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
+    }
+
+    /// Whether a server has a client and is not known to be unavailable.
+    pub(crate) fn is_available(&self, id: ServerId) -> bool {
+        self.scheduler.is_available(id)
+            && self.servers.get(id).is_some_and(|server| server.client.is_built())
+    }
+
+    /// Adds a `[reauth]` method, or replaces its settings.
+    pub(crate) fn put_reauth(&mut self, reauth: &Reauth) {
+        let spec = ReauthSpec {
+            route: match reauth.method {
+                ReauthMethod::ApiKey { .. } => ReauthRoute::Server,
+                ReauthMethod::Command(_) => ReauthRoute::Hook,
+            },
+            max_failures: reauth.max_failures_all,
+            window: reauth.policy.window,
+        };
+        let id = match self.reauths.id_of(&reauth.name) {
+            Some(id) if self.reauths.get(id).is_some_and(|known| **known == *reauth) => return,
+            Some(id) => {
+                self.scheduler.set_reauth(id, spec);
+                id
+            }
+            None => self.scheduler.add_reauth(spec),
+        };
+        self.reauths.put(id, Arc::new(reauth.clone()));
+    }
+
+    /// Removes a `[reauth]` method that no token uses.
+    pub(crate) fn remove_reauth(&mut self, id: ReauthId) {
+        self.scheduler.remove_reauth(id);
+        self.reauths.remove(id);
+    }
+}
+
+/// A token's policy; tokens with equal policies share one.
+fn policy(
+    upkeep: &Upkeep,
+    server: &Server,
+    reauth: Option<&Reauth>,
+    known: &mut Vec<Arc<Policy>>,
+) -> Arc<Policy> {
+    let policy = Policy {
+        schedule: upkeep.schedule,
+        timeout: server.timeout,
+        renewal: server.renewal,
+        reauth: reauth.map(|reauth| reauth.policy),
+        reauth_before: upkeep.reauth_before,
+    };
+    known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
+        let policy = Arc::new(policy);
+        known.push(Arc::clone(&policy));
+        policy
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Reads of value sources: requested from [`Tokens`](super::Tokens), executed as tasks.
+
+use crate::scheduler::TokenId;
+use crate::settings::Source;
+use crate::token_file::{Found, SourceFault, SourceFaultKind, read};
+
+/// A request to read a token's source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadRequest {
+    pub(crate) id: TokenId,
+    /// The token's epoch when the read was requested.
+    pub(crate) epoch: u8,
+    pub(crate) source: Source,
+}
+
+/// The result of reading a token's source.
+#[derive(Debug)]
+pub(crate) struct SourceRead {
+    pub(crate) request: ReadRequest,
+    pub(crate) result: Result<Found, SourceFault>,
+}
+
+impl ReadRequest {
+    /// Reads the source. Blocks.
+    pub(crate) fn read(self) -> SourceRead {
+        let result = read_source(&self.source);
+        SourceRead { request: self, result }
+    }
+}
+
+/// Reads a source. Blocks.
+pub(crate) fn read_source(source: &Source) -> Result<Found, SourceFault> {
+    read(source, &|name| std::env::var_os(name))
+}
+
+/// Whether the source may be in the middle of being written: a program that writes a file in
+/// place empties it first.
+pub(crate) fn may_be_half_written(result: &Result<Found, SourceFault>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| matches!(error.kind, SourceFaultKind::Empty | SourceFaultKind::Missing))
+}

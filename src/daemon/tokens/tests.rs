@@ -1,0 +1,188 @@
+use std::fs;
+
+use super::*;
+use crate::api::Client;
+use crate::lifecycle::Slot;
+use crate::secret::{TokenValue, ValueRef};
+use crate::settings::{Token, load};
+use crate::store::StoredValue;
+
+/// Tokens without a daemon: all of one server, each in a file of its name.
+struct World {
+    folder: tempfile::TempDir,
+    tokens: Tokens,
+    log: EventLog,
+}
+
+fn value(text: &str) -> TokenValue {
+    TokenValue::parse(text).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let tokens = Tokens::new(NonZeroU32::MIN, Duration::from_secs(60), 1);
+        Self { folder: tempfile::tempdir().unwrap(), tokens, log: EventLog::new() }
+    }
+
+    /// The settings of a token whose file holds `NAME-1`.
+    fn settings(&mut self, name: &str, server: &str) -> Token {
+        let dir = self.folder.path();
+        let text = format!(
+            "[server.{server}]\nurl = \"http://127.0.0.1:1\"\n\
+             [token.{name}]\nserver = \"{server}\"\nfile = \"{}/{name}.token\"\n",
+            dir.display()
+        );
+        fs::write(dir.join("tokenkeep.toml"), text).unwrap();
+        let settings = load(&dir.join("tokenkeep.toml"), std::iter::empty()).unwrap().settings;
+        let server = settings.servers[0].clone();
+        let client = ServerClient::Built(Client::new(&server).unwrap());
+        self.tokens.put_server(server, client, &mut self.log);
+        settings.tokens[0].clone()
+    }
+
+    fn config(&mut self, name: &str, server: &str) -> (Arc<TokenConfig>, TokenSpec) {
+        let token = self.settings(name, server);
+        let origin = TokenOrigin::Own(token.source);
+        let config = self.tokens.config_for(&token.upkeep, origin, &mut Vec::new());
+        let (config, spec) = config.unwrap();
+        (Arc::new(config), spec)
+    }
+
+    /// Adds a token. Returns the ticket of its first check, which is pending.
+    fn add(&mut self, name: &str) -> Ticket {
+        fs::write(self.folder.path().join(format!("{name}.token")), format!("{name}-1")).unwrap();
+        let (config, spec) = self.config(name, "sarus");
+        let id = self.tokens.add(name, &config, spec, 0);
+        self.tokens.read_source_now(id, &mut self.log);
+        self.pending(id).last().copied().expect("a first check")
+    }
+
+    fn pending(&self, id: TokenId) -> Vec<Ticket> {
+        let pending = self.tokens.actions.iter().filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, _) => Some(*ticket).filter(|ticket| ticket.token == id),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
+        });
+        pending.collect()
+    }
+
+    /// Removes the token `first` whose action is running, and adds `second` with its number.
+    /// Returns the ticket of the action.
+    fn with_stale_ticket() -> (Self, Ticket) {
+        let mut world = Self::new();
+        let ticket = world.add("first");
+        world.tokens.actions.clear();
+        world.tokens.remove(ticket.token, &mut world.log);
+        assert_eq!(world.add("second").token, ticket.token, "the number is reused");
+        (world, ticket)
+    }
+
+    fn value_in(&self, id: TokenId, slot: Slot) -> Option<TokenValue> {
+        self.tokens.registry.token(id)?.value(slot).map(ValueRef::to_value)
+    }
+
+    /// Whether the token has `second-1` only, and its source was not touched.
+    fn is_untouched(&self, id: TokenId) -> bool {
+        let spare = self.tokens.scheduler.spare_slot(id);
+        let own = value("second-1");
+        let entry = self.tokens.registry.token(id).unwrap();
+        entry.value(spare.other()) == Some(own.by_ref())
+            && entry.value(spare).is_none()
+            && entry.in_source() == Some(own.by_ref())
+            && entry.epoch() == 0
+    }
+}
+
+#[tokio::test]
+async fn stale_write_does_not_change_the_next_token_with_the_number() {
+    let foreign = || value("first-2");
+    for outcome in [WriteOutcome::Written(foreign()), WriteOutcome::SourceChanged(foreign())] {
+        let (mut world, ticket) = World::with_stale_ticket();
+        assert!(world.tokens.on_stored(ticket, Ok(outcome), &mut world.log).is_none());
+        assert!(world.is_untouched(ticket.token));
+    }
+}
+
+#[tokio::test]
+async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
+    let found = || crate::token_file::Found { value: value("first-2"), warnings: Vec::new() };
+    for output in [ReauthOutput::NewValue(found().value), ReauthOutput::InSource(Ok(found()))] {
+        let (mut world, ticket) = World::with_stale_ticket();
+        world.tokens.on_reauthenticated(ticket, Duration::ZERO, output, &mut world.log);
+        assert!(world.is_untouched(ticket.token));
+    }
+}
+
+#[tokio::test]
+async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
+    let mut world = World::new();
+    let id = world.add("first").token;
+    let notice = SchedulerOutput::TokenNotice(id, crate::lifecycle::Notice::Unverified);
+    world.tokens.actions = vec![notice];
+    world.tokens.remove(id, &mut world.log);
+    let (config, spec) = world.config("second", "sarus");
+    assert_eq!(world.tokens.add("second", &config, spec, 0), id);
+    assert_eq!(world.tokens.actions, []);
+}
+
+#[tokio::test]
+async fn action_that_has_not_started_is_cancelled_when_its_token_is_replaced() {
+    let mut world = World::new();
+    let before = world.add("quotes");
+    let old = world.tokens.servers.id_of("sarus").unwrap();
+    let (config, spec) = world.config("quotes", "other");
+    let new = spec.server;
+    assert!(world.tokens.replace(before.token, &config, &spec));
+    assert_eq!(world.tokens.scheduler.in_flight(old), 0);
+    let pending = world.pending(before.token);
+    assert!(!pending.contains(&before), "{pending:?}");
+    assert_eq!(usize::try_from(world.tokens.scheduler.in_flight(new)), Ok(pending.len()));
+}
+
+#[tokio::test]
+async fn replacing_a_token_by_the_same_configuration_changes_nothing() {
+    let mut world = World::new();
+    let ticket = world.add("quotes");
+    let (config, spec) = world.config("quotes", "sarus");
+    assert!(!world.tokens.replace(ticket.token, &config, &spec));
+    assert_eq!(world.pending(ticket.token), [ticket]);
+}
+
+#[tokio::test]
+async fn token_that_is_added_gets_the_value_that_was_kept_for_its_name() {
+    let mut world = World::new();
+    let stored = StoredValue { value: value("quotes-2"), replaces: Some(value("quotes-1")) };
+    world.tokens.recorder.stash_value("quotes", stored);
+    let id = world.add("quotes").token;
+    let spare = world.tokens.scheduler.spare_slot(id);
+    assert_eq!(world.value_in(id, spare.other()), Some(value("quotes-2")));
+}
+
+#[tokio::test]
+async fn read_that_began_before_a_write_is_repeated() {
+    let mut world = World::new();
+    let id = world.add("first").token;
+    let request = world.tokens.read_request(id).unwrap();
+    world.tokens.registry.outdate_reads(id);
+    fs::write(world.folder.path().join("first.token"), "first-2").unwrap();
+    world.tokens.on_source_read(request.read(), &mut world.log);
+    let again = world.tokens.reads.pop().expect("another read").pop().unwrap();
+    world.tokens.on_source_read(again.read(), &mut world.log);
+    let spare = world.tokens.scheduler.spare_slot(id);
+    assert_eq!(world.value_in(id, spare), Some(value("first-2")));
+}
+
+#[tokio::test]
+async fn value_that_a_response_names_is_taken_only_for_the_value_that_was_checked() {
+    let mut world = World::new();
+    let ticket = world.add("first");
+    let slot = world.tokens.scheduler.spare_slot(ticket.token).other();
+    let mut replaced = |from, to| {
+        let replaced = ReplacedValue { slot, from: value(from), to: value(to) };
+        world.tokens.replace_value(ticket, replaced)
+    };
+    assert!(!replaced("another", "new-1"));
+    assert!(replaced("first-1", "new-2"));
+    assert_eq!(world.value_in(ticket.token, slot), Some(value("new-2")));
+}
