@@ -77,23 +77,23 @@ fn boottime() -> (u64, u64) {
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use std::time::Duration;
-/// use tokenkeep::clock::{self, Alarm};
+/// use tokenkeep::clock::{self, Timer};
 ///
-/// let mut alarm = Alarm::new()?;
+/// let mut timer = Timer::new()?;
 /// let at = clock::now() + Duration::from_millis(5);
-/// alarm.set(Some(at))?;
-/// alarm.rings().await?;
+/// timer.set(Some(at))?;
+/// timer.expired().await?;
 /// assert!(clock::now() >= at);
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[derive(Debug)]
-pub struct Alarm {
+pub struct Timer {
     timer: AsyncFd<OwnedFd>,
     /// What the kernel was told last, until it has rung.
     set_to: Option<Moment>,
 }
 
-impl Alarm {
+impl Timer {
     /// An alarm that is not set. To be called within a tokio runtime.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl Alarm {
     /// # Errors
     ///
     /// As for [`set`](Self::set).
-    pub fn set_by(&mut self, at: Option<Moment>) -> io::Result<()> {
+    pub fn set_at_latest(&mut self, at: Option<Moment>) -> io::Result<()> {
         match (at, self.set_to) {
             (None, _) => Ok(()),
             (Some(at), Some(set_to)) if set_to <= at => Ok(()),
@@ -147,7 +147,7 @@ impl Alarm {
     /// # Errors
     ///
     /// When the runtime is shutting down.
-    pub async fn rings(&mut self) -> io::Result<()> {
+    pub async fn expired(&mut self) -> io::Result<()> {
         let mut expirations = [0; 8];
         loop {
             let mut ready = self.timer.readable().await?;
@@ -205,68 +205,68 @@ mod tests {
 
     #[tokio::test]
     async fn an_alarm_rings_at_its_moment_and_not_before() {
-        let mut alarm = Alarm::new().unwrap();
+        let mut timer = Timer::new().unwrap();
         let at = now() + Duration::from_millis(30);
-        alarm.set(Some(at)).unwrap();
-        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+        timer.set(Some(at)).unwrap();
+        timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
         assert!(now() >= at);
     }
 
     #[tokio::test]
     async fn a_moment_that_is_past_rings_at_once() {
-        let mut alarm = Alarm::new().unwrap();
+        let mut timer = Timer::new().unwrap();
         for past in [Moment::default(), now()] {
-            alarm.set(Some(past)).unwrap();
-            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+            timer.set(Some(past)).unwrap();
+            timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
         }
     }
 
     #[tokio::test]
     async fn an_alarm_rings_once_for_each_time_that_it_is_set() {
-        let mut alarm = Alarm::new().unwrap();
-        alarm.set(Some(now())).unwrap();
-        alarm.rings().await.unwrap();
-        assert!(timeout(SILENCE, alarm.rings()).await.is_err());
+        let mut timer = Timer::new().unwrap();
+        timer.set(Some(now())).unwrap();
+        timer.expired().await.unwrap();
+        assert!(timeout(SILENCE, timer.expired()).await.is_err());
     }
 
     #[tokio::test]
     async fn an_alarm_that_is_taken_back_stays_silent() {
-        let mut alarm = Alarm::new().unwrap();
+        let mut timer = Timer::new().unwrap();
         for never in [None, Some(Moment::NEVER), Some(Moment::from_millis(u64::MAX - 1))] {
-            alarm.set(Some(now())).unwrap();
-            alarm.set(never).unwrap();
-            assert!(timeout(SILENCE, alarm.rings()).await.is_err(), "{never:?}");
+            timer.set(Some(now())).unwrap();
+            timer.set(never).unwrap();
+            assert!(timeout(SILENCE, timer.expired()).await.is_err(), "{never:?}");
         }
     }
 
     #[tokio::test]
     async fn an_alarm_that_is_to_ring_by_a_moment_rings_then_at_the_latest() {
-        let mut alarm = Alarm::new().unwrap();
+        let mut timer = Timer::new().unwrap();
         let soon = now() + Duration::from_millis(20);
         for (first, second) in [(soon, soon + PATIENCE), (soon + PATIENCE, soon)] {
-            alarm.set_by(Some(first)).unwrap();
-            alarm.set_by(Some(second)).unwrap();
-            timeout(PATIENCE / 2, alarm.rings()).await.unwrap().unwrap();
-            alarm.set(None).unwrap();
+            timer.set_at_latest(Some(first)).unwrap();
+            timer.set_at_latest(Some(second)).unwrap();
+            timeout(PATIENCE / 2, timer.expired()).await.unwrap().unwrap();
+            timer.set(None).unwrap();
         }
     }
 
     #[tokio::test]
     async fn an_alarm_that_has_rung_can_be_set_to_a_later_moment() {
-        let mut alarm = Alarm::new().unwrap();
+        let mut timer = Timer::new().unwrap();
         for _ in 0..2 {
             let at = now() + Duration::from_millis(5);
-            alarm.set_by(Some(at)).unwrap();
-            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+            timer.set_at_latest(Some(at)).unwrap();
+            timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
             assert!(now() >= at);
         }
     }
 
     #[tokio::test]
     async fn a_wait_that_was_given_up_loses_no_ring() {
-        let mut alarm = Alarm::new().unwrap();
-        alarm.set(Some(now() + Duration::from_millis(20))).unwrap();
-        assert!(timeout(Duration::from_millis(1), alarm.rings()).await.is_err());
-        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+        let mut timer = Timer::new().unwrap();
+        timer.set(Some(now() + Duration::from_millis(20))).unwrap();
+        assert!(timeout(Duration::from_millis(1), timer.expired()).await.is_err());
+        timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
     }
 }

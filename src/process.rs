@@ -29,7 +29,7 @@ const THREADS: usize = 4;
 static EARLY_HANGUP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// The processes that the daemon has started and waits for itself.
-static OWN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static CHILDREN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Catches the signals of a daemon that would end the process otherwise: SIGHUP, which is seen
 /// by [`take_early_hangup`], and those that mean nothing to it. Commands get them as usual. To be
@@ -63,7 +63,7 @@ pub fn prepare() -> io::Result<()> {
     // Where one of them is refused, the daemon works all the same.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     raise_descriptor_limit();
-    exit_where_no_thread_can_be_created();
+    exit_if_no_thread_can_be_created();
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let threads: Vec<_> = (0..THREADS)
@@ -91,14 +91,14 @@ pub fn descriptor_limit() -> u64 {
 }
 
 /// Libraries panic when a thread cannot be created, which would look like a crash.
-fn exit_where_no_thread_can_be_created() {
+fn exit_if_no_thread_can_be_created() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
         if text.contains("thread") && (text.contains("spawn") || text.contains("WouldBlock")) {
-            let remedy = no_thread();
+            let remedy = thread_limit_remedy();
             eprintln!("tokenkeep: starting a thread: {text}; {remedy}");
             std::process::exit(INTERNAL);
         }
@@ -107,7 +107,7 @@ fn exit_where_no_thread_can_be_created() {
 }
 
 /// What to do where no thread can be created.
-pub fn no_thread() -> &'static str {
+pub fn thread_limit_remedy() -> &'static str {
     systemd::advice(
         "raise `TasksMax=` and `LimitNPROC=` of the unit",
         "raise `ulimit -u` or the container's limit of processes (`TasksMax=` in a systemd unit)",
@@ -115,7 +115,7 @@ pub fn no_thread() -> &'static str {
 }
 
 /// How the limit of descriptors is raised.
-pub fn raise_descriptors() -> &'static str {
+pub fn descriptor_limit_remedy() -> &'static str {
     systemd::advice(
         "raise `LimitNOFILE=` of the unit",
         "raise `ulimit -n` (`LimitNOFILE=` in a systemd unit)",
@@ -135,8 +135,8 @@ pub fn has_no_free_descriptor() -> bool {
 }
 
 /// The sentence for a request that found no free descriptor.
-pub fn out_of_descriptors() -> String {
-    let (limit, raise) = (descriptor_limit(), raise_descriptors());
+pub fn out_of_descriptors_message() -> String {
+    let (limit, raise) = (descriptor_limit(), descriptor_limit_remedy());
     format!(
         "tokenkeep has no free file descriptor (its limit is {limit}), so nothing was sent: \
          {raise}, or lower `max_in_flight`"
@@ -144,10 +144,10 @@ pub fn out_of_descriptors() -> String {
 }
 
 /// What this process lacked to start another one, if `error` says that, with a remedy.
-pub fn lacking(error: &io::Error) -> Option<String> {
+pub fn spawn_limit_error(error: &io::Error) -> Option<String> {
     use rustix::io::Errno;
     if is_out_of_descriptors(error) {
-        let (limit, raise) = (descriptor_limit(), raise_descriptors());
+        let (limit, raise) = (descriptor_limit(), descriptor_limit_remedy());
         return Some(format!(
             "tokenkeep has no free file descriptor to start the re-auth command (its limit is \
              {limit}): {raise}, or lower `max_in_flight`"
@@ -156,7 +156,10 @@ pub fn lacking(error: &io::Error) -> Option<String> {
     let codes = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
     let is_lacking = error.raw_os_error().is_some_and(|code| codes.contains(&code));
     is_lacking.then(|| {
-        format!("no process can be started for the re-auth command ({error}); {}", no_thread())
+        format!(
+            "no process can be started for the re-auth command ({error}); {}",
+            thread_limit_remedy()
+        )
     })
 }
 
@@ -166,13 +169,13 @@ pub fn is_init() -> bool {
 }
 
 /// The process of this number is waited for by the task that started it.
-pub fn own(pid: Pid) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
+pub fn register_child(pid: Pid) {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
 }
 
 /// The process of this number has been reaped.
-pub fn disown(pid: Pid) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
+pub fn unregister_child(pid: Pid) {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
 }
 
 /// Reaps orphans that have ended. To be called as the init process of a PID namespace, between
@@ -181,7 +184,7 @@ pub fn reap_orphans() {
     let Ok(processes) = fs::read_dir("/proc") else { return };
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for number in numbers {
-        let own = OWN.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
+        let own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
         if !own && is_zombie_of_init(number) {
             let _ = waitpid(Pid::from_raw(number), WaitOptions::NOHANG);
         }

@@ -21,7 +21,7 @@ pub struct TokenValue(SecretString);
 
 /// Why a text cannot be a token's value. Says nothing of the text itself but its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ValueFault {
+pub enum TokenValueError {
     /// Nothing but white space.
     #[error("it is empty")]
     Empty,
@@ -47,14 +47,14 @@ impl TokenValue {
     /// When what is left is empty, longer than [`MAX_VALUE_BYTES`], or not a single word.
     ///
     /// ```
-    /// use tokenkeep::secret::{TokenValue, ValueFault};
+    /// use tokenkeep::secret::{TokenValue, TokenValueError};
     ///
     /// assert_eq!(TokenValue::parse(" abc-123\n").unwrap().expose(), "abc-123");
-    /// assert_eq!(TokenValue::parse("\n").unwrap_err(), ValueFault::Empty);
-    /// assert_eq!(TokenValue::parse("a\nb").unwrap_err(), ValueFault::NotOneWord);
+    /// assert_eq!(TokenValue::parse("\n").unwrap_err(), TokenValueError::Empty);
+    /// assert_eq!(TokenValue::parse("a\nb").unwrap_err(), TokenValueError::NotOneWord);
     /// assert_eq!(format!("{:?}", TokenValue::parse("abc").unwrap()), "[redacted]");
     /// ```
-    pub fn parse(text: &str) -> Result<Self, ValueFault> {
+    pub fn parse(text: &str) -> Result<Self, TokenValueError> {
         ValueRef::parse(text).map(ValueRef::to_value)
     }
 
@@ -75,22 +75,22 @@ impl<'a> ValueRef<'a> {
     /// # Errors
     ///
     /// As [`TokenValue::parse`].
-    pub fn parse(text: &'a str) -> Result<Self, ValueFault> {
+    pub fn parse(text: &'a str) -> Result<Self, TokenValueError> {
         let value = text.trim_start_matches('\u{feff}').trim();
         if value.is_empty() {
-            return Err(ValueFault::Empty);
+            return Err(TokenValueError::Empty);
         }
         if value.len() > MAX_VALUE_BYTES {
-            return Err(ValueFault::TooLong);
+            return Err(TokenValueError::TooLong);
         }
         if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(ValueFault::NotOneWord);
+            return Err(TokenValueError::NotOneWord);
         }
         Ok(Self(value))
     }
 
     /// What was parsed before, from where it has been put since.
-    pub(crate) const fn again(text: &'a str) -> Self {
+    pub(crate) const fn from_parsed(text: &'a str) -> Self {
         Self(text)
     }
 

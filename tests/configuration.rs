@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokenkeep::settings::{
-    Fault, FaultKind, Faults, InventorySource, KeySource, Loaded, LogFormat, Place, ReauthMethod,
-    Settings, Source, WarningKind, load, print,
+    ConfigError, ConfigErrorKind, ConfigErrors, InventorySource, KeySource, Loaded, Location,
+    LogFormat, ReauthMethod, Settings, Source, WarningKind, load, print,
 };
 
 /// A configuration folder of its own, and an environment.
@@ -39,33 +39,33 @@ impl Setup {
         self.folder.path().join(name)
     }
 
-    fn load(&self) -> Result<Loaded, Faults> {
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
         load(&self.path("tokenkeep.toml"), self.environment.iter().cloned())
     }
 
     fn settings(&self) -> Settings {
-        self.load().unwrap_or_else(|faults| panic!("{faults}")).settings
+        self.load().unwrap_or_else(|errors| panic!("{errors}")).settings
     }
 
     /// Each fault as `PLACE KIND MESSAGE / REMEDY`, with paths relative to the folder.
-    fn faults(&self) -> Vec<String> {
-        let faults = self.load().expect_err("this configuration should be refused");
+    fn errors(&self) -> Vec<String> {
+        let errors = self.load().expect_err("this configuration should be refused");
         let folder = format!("{}/", self.folder.path().display());
-        let line = |Fault { place, kind, message, remedy, .. }: &Fault| {
+        let line = |ConfigError { location: place, kind, message, remedy, .. }: &ConfigError| {
             format!("{place} {kind:?} {message} / {remedy}").replace(&folder, "")
         };
-        faults.iter().map(line).collect()
+        errors.iter().map(line).collect()
     }
 
     /// The only fault.
-    fn fault(&self) -> String {
-        let mut faults = self.faults();
-        assert_eq!(faults.len(), 1, "one fault was expected: {faults:#?}");
-        faults.remove(0)
+    fn error(&self) -> String {
+        let mut errors = self.errors();
+        assert_eq!(errors.len(), 1, "one fault was expected: {errors:#?}");
+        errors.remove(0)
     }
 
     fn warnings(&self) -> Vec<(WarningKind, String)> {
-        let loaded = self.load().unwrap_or_else(|faults| panic!("{faults}"));
+        let loaded = self.load().unwrap_or_else(|errors| panic!("{errors}"));
         loaded.warnings.into_iter().map(|warning| (warning.kind, warning.to_string())).collect()
     }
 }
@@ -101,20 +101,20 @@ fn shipped_uncommented() -> String {
 /// Checks a table of: what is written; the place of the one fault that it leads to, its
 /// kind, and words of it.
 #[track_caller]
-fn refused(table: &[(&str, &str, FaultKind, &[&str])]) {
+fn refused(table: &[(&str, &str, ConfigErrorKind, &[&str])]) {
     for (text, place, kind, words) in table {
-        let fault = Setup::new(text).fault();
+        let error = Setup::new(text).error();
         let start = format!("tokenkeep.toml:{place} {kind:?} ");
-        assert!(fault.starts_with(&start), "{text:?} should begin with {start:?}: {fault}");
+        assert!(error.starts_with(&start), "{text:?} should begin with {start:?}: {error}");
         for word in *words {
-            assert!(fault.contains(word), "{text:?} should say {word:?}: {fault}");
+            assert!(error.contains(word), "{text:?} should say {word:?}: {error}");
         }
     }
 }
 
 #[test]
 fn an_unknown_key_is_refused_with_what_was_meant() {
-    use FaultKind::UnknownKey;
+    use ConfigErrorKind::UnknownKey;
     refused(&[
         ("jitter = 0.1", "1:1", UnknownKey, &["`jitter`", "it belongs to [schedule]"]),
         ("[schedule]\njitterr = 0.1", "2:1", UnknownKey, &["[schedule]", "did you mean `jitter`?"]),
@@ -125,7 +125,7 @@ fn an_unknown_key_is_refused_with_what_was_meant() {
 
 #[test]
 fn a_value_of_another_type_is_refused_rather_than_bent() {
-    use FaultKind::WrongType;
+    use ConfigErrorKind::WrongType;
     refused(&[
         ("max_hooks = \"3\"", "1:1", WrongType, &["\"3\"", "leave the quotes out: max_hooks = 3"]),
         ("max_hooks = 3.7", "1:1", WrongType, &["a whole number", "3.7"]),
@@ -168,7 +168,7 @@ fn a_value_of_another_type_is_refused_rather_than_bent() {
 
 #[test]
 fn a_duration_needs_a_unit_and_a_sensible_length() {
-    use FaultKind::{BadValue, WrongType};
+    use ConfigErrorKind::{BadValue, WrongType};
     refused(&[
         ("[schedule]\nretry_max = 90", "2:1", WrongType, &["90", "write retry_max = \"90s\""]),
         (
@@ -210,7 +210,7 @@ fn a_duration_needs_a_unit_and_a_sensible_length() {
 
 #[test]
 fn a_number_out_of_its_range_is_refused_with_the_range() {
-    use FaultKind::BadValue;
+    use ConfigErrorKind::BadValue;
     refused(&[
         ("[schedule]\ncheck_after = 1.5", "2:1", BadValue, &["between 0 and 1", "1.5"]),
         ("[schedule]\ncheck_after = 1", "2:1", BadValue, &["both excluded"]),
@@ -240,7 +240,7 @@ fn a_number_out_of_its_range_is_refused_with_the_range() {
 
 #[test]
 fn a_text_that_cannot_be_is_refused_with_one_that_can() {
-    use FaultKind::BadValue;
+    use ConfigErrorKind::BadValue;
     refused(&[
         ("[log]\nformat = \"jsn\"", "2:1", BadValue, &["did you mean \"json\"?"]),
         ("[log]\nlevel = \"infoo\"", "2:1", BadValue, &["did you mean \"info\"?"]),
@@ -270,21 +270,21 @@ fn a_quiet_window_that_cannot_be_is_refused_with_what_is_wrong() {
         ("\"01:00-02:00 Europe/Berln\"", ["time zone is unknown", "did you mean Europe/Berlin?"]),
         ("\"01:00-02:00 UTC\", \"03:00\"", ["\"03:00\"", "not of the form"]),
     ] {
-        let fault =
-            Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).fault();
+        let error =
+            Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).error();
         assert!(
-            fault.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
-            "{fault}"
+            error.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
+            "{error}"
         );
         for word in words {
-            assert!(fault.contains(word), "{windows} should say {word:?}: {fault}");
+            assert!(error.contains(word), "{windows} should say {word:?}: {error}");
         }
     }
 }
 
 #[test]
 fn a_url_is_https_or_loopback_and_bare() {
-    use FaultKind::BadValue;
+    use ConfigErrorKind::BadValue;
     refused(&[
         ("[server.s]\nurl = \"api.example.net\"", "2:1", BadValue, &["not a URL", "https://"]),
         ("[server.s]\nurl = \"ftp://api.example.net\"", "2:1", BadValue, &["https:// or http://"]),
@@ -321,7 +321,7 @@ fn a_url_is_https_or_loopback_and_bare() {
 
 #[test]
 fn a_name_that_makes_no_file_name_is_refused() {
-    use FaultKind::BadValue;
+    use ConfigErrorKind::BadValue;
     let long = format!("[server.{}]\nurl = \"https://h\"", "a".repeat(65));
     refused(&[
         ("[server.\"\"]\nurl = \"https://h\"", "1:9", BadValue, &["empty name"]),
@@ -334,7 +334,7 @@ fn a_name_that_makes_no_file_name_is_refused() {
 
 #[test]
 fn keys_that_lack_or_contradict_each_other_are_refused() {
-    use FaultKind::{Conflict, Missing};
+    use ConfigErrorKind::{Conflict, Missing};
     refused(&[
         ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] lacks `url`", "https://"]),
         (
@@ -426,7 +426,7 @@ fn keys_that_lack_or_contradict_each_other_are_refused() {
 
 #[test]
 fn what_is_not_toml_is_refused_at_its_place() {
-    use FaultKind::Syntax;
+    use ConfigErrorKind::Syntax;
     refused(&[
         ("max_hooks = ", "1:13", Syntax, &["a value is missing here"]),
         ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "a second time"]),
@@ -459,11 +459,11 @@ fn one_typo_is_one_error() {
         ("file =", "fiel =", "`file`"),
         ("server =", "sever =", "`server`"),
     ] {
-        let fault = Setup::new(&COMPLETE.replacen(from, to, 1)).fault();
-        assert!(fault.contains(&format!("did you mean {meant}?")), "{to}: {fault}");
+        let error = Setup::new(&COMPLETE.replacen(from, to, 1)).error();
+        assert!(error.contains(&format!("did you mean {meant}?")), "{to}: {error}");
     }
     let two = COMPLETE.replace("[server.sarus]", "[sever.sarus]").replace("[reauth.", "[reuth.");
-    assert_eq!(Setup::new(&two).faults().len(), 2);
+    assert_eq!(Setup::new(&two).errors().len(), 2);
 }
 
 #[test]
@@ -473,9 +473,9 @@ fn curly_quotes_are_named() {
     {
         for line in ["url = %https://h%", "url = %https://h\"", "\"url% = 1"] {
             let line = line.replacen('%', &open.to_string(), 1).replace('%', &close.to_string());
-            let fault = Setup::new(&format!("[server.s]\n{line}\n")).fault();
-            assert!(fault.starts_with("tokenkeep.toml:2:"), "{line}: {fault}");
-            assert!(fault.contains("write straight quotation marks"), "{line}: {fault}");
+            let error = Setup::new(&format!("[server.s]\n{line}\n")).error();
+            assert!(error.starts_with("tokenkeep.toml:2:"), "{line}: {error}");
+            assert!(error.contains("write straight quotation marks"), "{line}: {error}");
         }
     }
 }
@@ -488,9 +488,9 @@ fn a_second_table_or_key_names_the_line_of_the_first() {
         ("max_hooks = 4\n\nmax_hooks = 5\n", 1),
         ("[log]\nlevel = \"info\"\n[schedule]\njitter = 0\nmin_interval = \"1s\"\njitter = 0\n", 4),
     ] {
-        let fault = Setup::new(text).fault();
+        let error = Setup::new(text).error();
         let words = format!("a second time in this file; the first is on line {first}");
-        assert!(fault.contains(&words), "{text:?}: {fault}");
+        assert!(error.contains(&words), "{text:?}: {error}");
     }
 }
 
@@ -550,22 +550,22 @@ fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
         ),
         ("server = \"sarus\"\nfile = \"/t\"\nschedule.jitter = 2", "4:10", "from 0 to 1"),
     ] {
-        let fault =
-            Setup::new(COMPLETE).file("conf.d/a.toml", format!("[token.new]\n{token}")).fault();
+        let error =
+            Setup::new(COMPLETE).file("conf.d/a.toml", format!("[token.new]\n{token}")).error();
         let start = format!("conf.d/a.toml:{place} ");
-        assert!(fault.starts_with(&start), "{token:?} should begin with {start:?}: {fault}");
-        assert!(fault.contains(words), "{token:?} should say {words:?}: {fault}");
+        assert!(error.starts_with(&start), "{token:?} should begin with {start:?}: {error}");
+        assert!(error.contains(words), "{token:?} should say {words:?}: {error}");
     }
 }
 
 #[test]
 fn all_faults_of_all_sources_come_at_once_and_in_order() {
     let main = "max_hooks = 0\n[log]\nlevl = \"info\"\n[server.s]\nurl = \"http://h\"\n";
-    let faults = Setup::new(main)
+    let errors = Setup::new(main)
         .file("conf.d/20.toml", "[token.b]\nserver = \"x\"\nenv = \"B\"\n")
         .file("conf.d/10.toml", "[token.a]\nserver = \"s\"\n")
         .var("TOKENKEEP__SCHEDULE__JITTER", "2")
-        .faults();
+        .errors();
     let expected = [
         "tokenkeep.toml:1:1 BadValue ",
         "tokenkeep.toml:3:1 UnknownKey ",
@@ -574,9 +574,9 @@ fn all_faults_of_all_sources_come_at_once_and_in_order() {
         "conf.d/20.toml:2:1 UnknownName ",
         "environment variable TOKENKEEP__SCHEDULE__JITTER BadValue ",
     ];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, expected) in faults.iter().zip(expected) {
-        assert!(fault.starts_with(expected), "{fault} should begin with {expected}");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(expected), "{error} should begin with {expected}");
     }
 }
 
@@ -589,11 +589,11 @@ fn faults_print_as_paragraphs_and_a_count() {
 
 #[test]
 fn a_line_that_is_not_toml_hides_no_fault_of_other_lines() {
-    let faults = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").faults();
+    let errors = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").errors();
     let expected = ["1:13 Syntax", "3:1 BadValue", "4:1 UnknownKey"];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, expected) in faults.iter().zip(expected) {
-        assert!(fault.starts_with(&format!("tokenkeep.toml:{expected}")), "{fault}");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(&format!("tokenkeep.toml:{expected}")), "{error}");
     }
 }
 
@@ -603,7 +603,7 @@ fn nothing_seems_missing_because_its_file_could_not_be_read() {
         .file("conf.d/a.toml", "[server.other\nurl = \"https://h\"\n")
         .file("conf.d/b.toml", "[token.b]\nserver = \"other\"\nfile = \"/b\"\n")
         .var("TOKENKEEP__SERVER__OTHER__TIMEOUT", "5s");
-    assert!(setup.fault().starts_with("conf.d/a.toml:1"));
+    assert!(setup.error().starts_with("conf.d/a.toml:1"));
 }
 
 #[test]
@@ -638,9 +638,9 @@ fn no_secret_put_in_the_wrong_place_is_said_again() {
         "[server.s]\nurl = \"https://h\"\nproxy = \"http://u:S3CR3T@p\"",
         "[control]\nsocket = [\"S3CR3T\"]",
     ] {
-        let faults = Setup::new(text).load().expect_err(text);
-        let said = format!("{faults} {faults:?}");
-        assert!(!said.contains("S3CR3T"), "{text:?} gives itself away: {faults}");
+        let errors = Setup::new(text).load().expect_err(text);
+        let said = format!("{errors} {errors:?}");
+        assert!(!said.contains("S3CR3T"), "{text:?} gives itself away: {errors}");
     }
 }
 
@@ -648,7 +648,7 @@ fn no_secret_put_in_the_wrong_place_is_said_again() {
 fn a_secret_in_a_variable_is_not_said_again() {
     for name in ["VALUE", "FILE__X", "CREDENTIAL", "ENV"] {
         let name = format!("TOKENKEEP__TOKEN__QUOTES__{name}");
-        let said = Setup::new(COMPLETE).var(&name, "/S3CR3T=").faults().join("\n");
+        let said = Setup::new(COMPLETE).var(&name, "/S3CR3T=").errors().join("\n");
         assert!(!said.contains("S3CR3T"), "{said}");
     }
 }
@@ -660,7 +660,7 @@ fn a_secret_is_told_where_it_belongs() {
         ("token = \"x\"", "(`env`) of a [token.NAME]"),
         ("[reauth.r]\napi_key = \"x\"", "(`api_key_credential`) of a [reauth.NAME]"),
     ] {
-        let said = Setup::new(text).faults().join("\n");
+        let said = Setup::new(text).errors().join("\n");
         assert!(said.contains(words), "{text:?} should say {words:?}: {said}");
     }
 }
@@ -669,36 +669,36 @@ fn a_secret_is_told_where_it_belongs() {
 fn a_missing_file_is_named_with_the_way_to_make_one() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("none.toml");
-    let faults = load(&path, std::iter::empty()).unwrap_err();
-    assert_eq!(faults.count(), 1, "{faults}");
-    let fault = faults.into_iter().next().unwrap();
-    assert_eq!((fault.kind, &fault.place), (FaultKind::Unreadable, &Place::File(path)));
-    assert!(fault.remedy.contains("--config"), "{fault}");
+    let errors = load(&path, std::iter::empty()).unwrap_err();
+    assert_eq!(errors.count(), 1, "{errors}");
+    let error = errors.into_iter().next().unwrap();
+    assert_eq!((error.kind, &error.location), (ConfigErrorKind::Unreadable, &Location::File(path)));
+    assert!(error.remedy.contains("--config"), "{error}");
 }
 
 #[test]
 fn a_file_that_is_not_utf_8_is_refused_at_its_first_bad_byte() {
     let setup = Setup::new("").file("tokenkeep.toml", b"# ok\nstate_dir = \"\xff\"\n");
-    assert!(setup.fault().starts_with("tokenkeep.toml:2:14 Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("tokenkeep.toml:2:14 Unreadable"), "{}", setup.error());
 }
 
 #[test]
 fn a_folder_where_a_file_should_be_is_refused() {
     let setup = Setup::new("");
     fs::create_dir_all(setup.path("conf.d/a.toml")).unwrap();
-    assert!(setup.fault().starts_with("conf.d/a.toml Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("conf.d/a.toml Unreadable"), "{}", setup.error());
 }
 
 #[test]
 fn a_file_where_a_folder_should_be_is_refused() {
     let setup = Setup::new("").file("conf.d", "");
-    assert!(setup.fault().starts_with("conf.d Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("conf.d Unreadable"), "{}", setup.error());
 }
 
 #[test]
 fn a_file_without_end_is_not_read_to_the_end() {
-    let faults = load(Path::new("/dev/zero"), std::iter::empty()).unwrap_err().to_string();
-    assert!(faults.contains("larger than 64 MiB"), "{faults}");
+    let errors = load(Path::new("/dev/zero"), std::iter::empty()).unwrap_err().to_string();
+    assert!(errors.contains("larger than 64 MiB"), "{errors}");
 }
 
 #[test]
@@ -728,9 +728,15 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((reauth.timeout, policy.window), (seconds(60), seconds(3600)));
     assert_eq!((policy.delay, policy.delay_max), (seconds(1), seconds(300)));
     assert_eq!(policy.max_attempts.get(), 5);
-    assert_eq!((reauth.max_failures_all.get(), reauth.quiet.as_slice()), (20, [].as_slice()));
+    assert_eq!(
+        (reauth.max_failures_all.get(), reauth.maintenance_windows.as_slice()),
+        (20, [].as_slice())
+    );
     let token = &settings.tokens[0];
-    assert_eq!((token.upkeep.reauth_before, token.upkeep.revoke_on_shutdown), (None, false));
+    assert_eq!(
+        (token.keep_alive.reauth_before, token.keep_alive.revoke_on_shutdown),
+        (None, false)
+    );
 }
 
 #[test]
@@ -762,10 +768,13 @@ fn the_nearest_schedule_wins_key_by_key() {
     let flat = |retry_max: &str| {
         let schedule = format!("check_after = 0.5\njitter = 0.3\nretry_max = \"{retry_max}\"");
         let text = format!("{COMPLETE}\n[schedule]\n{schedule}");
-        Setup::new(&text).settings().tokens[0].upkeep.schedule
+        Setup::new(&text).settings().tokens[0].keep_alive.schedule
     };
     let tokens = Setup::new(nested).settings().tokens;
-    assert_eq!((tokens[0].upkeep.schedule, tokens[1].upkeep.schedule), (flat("2m"), flat("3m")));
+    assert_eq!(
+        (tokens[0].keep_alive.schedule, tokens[1].keep_alive.schedule),
+        (flat("2m"), flat("3m"))
+    );
 }
 
 #[test]
@@ -801,7 +810,7 @@ fn the_nearest_reauth_before_wins() {
         env = "E"
     "#;
     let tokens = Setup::new(text).settings().tokens;
-    let before: Vec<_> = tokens.iter().map(|token| token.upkeep.reauth_before).collect();
+    let before: Vec<_> = tokens.iter().map(|token| token.keep_alive.reauth_before).collect();
     let millis = |millis| Some(Duration::from_millis(millis));
     assert_eq!(before, [millis(30_000), millis(1_500), millis(120_000), None, None]);
 }
@@ -810,11 +819,11 @@ fn the_nearest_reauth_before_wins() {
 fn a_later_list_of_quiet_windows_replaces_the_earlier_one() {
     let quiet = "[reauth.relogin]\nquiet = [\"23:45-00:15 America/New_York\", \"05:00-06:00 UTC\"]";
     let setup = Setup::new(COMPLETE).file("conf.d/10.toml", quiet);
-    let windows = setup.settings().reauths.remove(0).quiet;
+    let windows = setup.settings().reauths.remove(0).maintenance_windows;
     let texts: Vec<_> = windows.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["23:45-00:15 America/New_York", "05:00-06:00 UTC"]);
     let setup = setup.var("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[]");
-    assert_eq!(setup.settings().reauths[0].quiet, []);
+    assert_eq!(setup.settings().reauths[0].maintenance_windows, []);
 }
 
 #[test]
@@ -840,18 +849,18 @@ fn drop_ins_add_and_change_single_keys_in_the_order_of_their_names() {
 #[test]
 fn a_token_in_two_files_names_both_places() {
     let again = "\n[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\n";
-    let fault = Setup::new(COMPLETE).file("conf.d/a.toml", again).fault();
-    assert!(fault.starts_with("conf.d/a.toml:2:8 Duplicate"), "{fault}");
-    assert!(fault.contains("tokenkeep.toml:8:8"), "{fault}");
+    let error = Setup::new(COMPLETE).file("conf.d/a.toml", again).error();
+    assert!(error.starts_with("conf.d/a.toml:2:8 Duplicate"), "{error}");
+    assert!(error.contains("tokenkeep.toml:8:8"), "{error}");
 }
 
 #[test]
 fn two_drop_ins_may_not_define_the_same_server_or_reauth() {
     for table in ["[server.sarus]\ntimeout = \"3s\"", "[reauth.relogin]\ndelay = \"3s\""] {
         let setup = Setup::new(COMPLETE).file("conf.d/a.toml", table).file("conf.d/b.toml", table);
-        let fault = setup.fault();
-        assert!(fault.starts_with("conf.d/b.toml:1:9 Duplicate"), "{fault}");
-        assert!(fault.contains("conf.d/a.toml:1:9"), "{fault}");
+        let error = setup.error();
+        assert!(error.starts_with("conf.d/b.toml:1:9 Duplicate"), "{error}");
+        assert!(error.contains("conf.d/a.toml:1:9"), "{error}");
     }
 }
 
@@ -884,10 +893,10 @@ fn variables_override_files_and_keep_to_the_types() {
     assert_eq!(settings.tokens[0].source, Source::File("/c".into()));
     let reauth = &settings.reauths[0];
     assert_eq!(reauth.max_failures_all.get(), 3);
-    assert_eq!(reauth.quiet, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
+    assert_eq!(reauth.maintenance_windows, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
     let quotes = &settings.tokens[1];
-    assert_eq!(quotes.upkeep.reauth_before, Some(Duration::from_secs(45)));
-    assert!(quotes.upkeep.revoke_on_shutdown);
+    assert_eq!(quotes.keep_alive.reauth_before, Some(Duration::from_secs(45)));
+    assert!(quotes.keep_alive.revoke_on_shutdown);
     let printed = print(&settings);
     assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
 }
@@ -915,17 +924,17 @@ fn a_variable_that_leads_nowhere_or_holds_nonsense_is_named() {
         ("TOKENKEEP__TOKEN__QUOTES__REVOKE_ON_SHUTDOWN", "yes", "true or false"),
         ("TOKENKEEP__TOKEN__QUOTES__ENV", "QUOTES", "both `file` and `env`"),
     ] {
-        let fault = Setup::new(COMPLETE).var(name, value).fault();
-        assert!(fault.starts_with(&format!("environment variable {name} ")), "{fault}");
-        assert!(fault.contains(words), "{name}={value} should say {words:?}: {fault}");
+        let error = Setup::new(COMPLETE).var(name, value).error();
+        assert!(error.starts_with(&format!("environment variable {name} ")), "{error}");
+        assert!(error.contains(words), "{name}={value} should say {words:?}: {error}");
     }
 }
 
 #[test]
 fn a_variable_that_fits_two_names_is_refused() {
     let servers = "[server.a-b]\nurl = \"https://h\"\n[server.a_b]\nurl = \"https://h\"\n";
-    let fault = Setup::new(servers).var("TOKENKEEP__SERVER__A_B__TIMEOUT", "5s").fault();
-    assert!(fault.contains("[server.a-b] and [server.a_b]"), "{fault}");
+    let error = Setup::new(servers).var("TOKENKEEP__SERVER__A_B__TIMEOUT", "5s").error();
+    assert!(error.contains("[server.a-b] and [server.a_b]"), "{error}");
 }
 
 #[test]
@@ -1002,7 +1011,7 @@ fn inventory(keys: &str) -> String {
 
 #[test]
 fn an_inventory_has_one_source_and_only_the_keys_that_belong_to_it() {
-    use FaultKind::{Conflict, Missing, UnknownKey, UnknownName};
+    use ConfigErrorKind::{Conflict, Missing, UnknownKey, UnknownName};
     let command = inventory("command = [\"/x\"]\nstrict = true\ntimeout = \"5s\"");
     assert_eq!(Setup::new(&command).warnings(), []);
     refused(&[
@@ -1031,7 +1040,7 @@ fn an_inventory_says_what_a_token_says_of_its_upkeep() {
     let text = COMPLETE.replace("[token.quotes]", "[inventory.quotes]");
     let inventories = Setup::new(&text).settings().inventories;
     let token = &Setup::new(COMPLETE).settings().tokens[0];
-    assert_eq!(inventories[0].upkeep, token.upkeep);
+    assert_eq!(inventories[0].keep_alive, token.keep_alive);
     let path = "/var/lib/tokenkeep/quotes.token".into();
     assert_eq!(inventories[0].source, InventorySource::File { path, strict: false });
 }
@@ -1054,8 +1063,8 @@ fn two_inventories_of_the_same_file_are_warned_of() {
 fn an_inventory_stands_in_one_file_and_a_variable_changes_a_key_of_it() {
     let text = inventory("file = \"/f\"");
     let twice = "[inventory.i]\nserver = \"s\"\nfile = \"/g\"\n";
-    let fault = Setup::new(&text).file("conf.d/a.toml", twice).fault();
-    assert!(fault.starts_with("conf.d/a.toml:1:12 Duplicate"), "{fault}");
+    let error = Setup::new(&text).file("conf.d/a.toml", twice).error();
+    assert!(error.starts_with("conf.d/a.toml:1:12 Duplicate"), "{error}");
     let settings = Setup::new(&text).var("TOKENKEEP__INVENTORY__I__STRICT", "true").settings();
     let path = "/f".into();
     assert_eq!(settings.inventories[0].source, InventorySource::File { path, strict: true });

@@ -7,7 +7,7 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DurationFault {
+pub(super) enum DurationError {
     /// A number, and nothing that says of what.
     NoUnit,
     /// Less than nothing.
@@ -17,20 +17,20 @@ pub(super) enum DurationFault {
 }
 
 /// Reads `"90s"`, `"2h 30m"`, `"1.5h"`, `"7d"`; a day has 24 hours.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationFault> {
+pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if text.parse::<f64>().is_ok_and(f64::is_finite) {
-        return Err(DurationFault::NoUnit);
+        return Err(DurationError::NoUnit);
     }
     // A clock's 01:30 would pass for a duration, but names no unit.
     if text.contains(':') {
-        return Err(DurationFault::Unreadable);
+        return Err(DurationError::Unreadable);
     }
-    let span = SpanParser::new().parse_span(text).map_err(|_| DurationFault::Unreadable)?;
+    let span = SpanParser::new().parse_span(text).map_err(|_| DurationError::Unreadable)?;
     let duration = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| DurationFault::Unreadable)?;
-    Duration::try_from(duration).map_err(|_| DurationFault::Negative)
+        .map_err(|_| DurationError::Unreadable)?;
+    Duration::try_from(duration).map_err(|_| DurationError::Negative)
 }
 
 /// `duration` in the form that [`parse`] reads, exactly.
@@ -60,21 +60,21 @@ mod tests {
     #[test]
     fn a_bare_number_lacks_its_unit() {
         for text in ["90", "1.5", " 3 ", "-1"] {
-            assert_eq!(parse(text), Err(DurationFault::NoUnit), "{text}");
+            assert_eq!(parse(text), Err(DurationError::NoUnit), "{text}");
         }
     }
 
     #[test]
     fn less_than_nothing_is_refused() {
         for text in ["-5s", "5s ago"] {
-            assert_eq!(parse(text), Err(DurationFault::Negative), "{text}");
+            assert_eq!(parse(text), Err(DurationError::Negative), "{text}");
         }
     }
 
     #[test]
     fn what_has_no_fixed_length_or_no_sense_is_refused() {
         for text in ["", "soon", "1 month", "2y", "00:01:30", "5 s s", "99999999999999999999s"] {
-            assert_eq!(parse(text), Err(DurationFault::Unreadable), "{text}");
+            assert_eq!(parse(text), Err(DurationError::Unreadable), "{text}");
         }
     }
 

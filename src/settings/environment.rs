@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use config::{Value, ValueKind};
 use toml::de::DeValue;
 
-use super::fault::{FaultKind, WarningKind};
-use super::marks::{Marks, join};
-use super::report::Report;
+use super::collector::Collector;
+use super::finding::{ConfigErrorKind, WarningKind};
+use super::key_positions::{KeyPositions, join};
 use super::schema::{self, Field, Kind, ROOT, Shape};
-use super::source::Sources;
-use super::strict::Layer;
-use super::{advice, value};
+use super::schema_check::Layer;
+use super::source::ConfigSources;
+use super::{suggestions, value};
 
 const PREFIX: &str = "TOKENKEEP__";
 /// Between the parts of a name: keys have single underscores themselves.
@@ -87,13 +87,13 @@ impl Environment {
     /// The first folder of `$STATE_DIRECTORY`, if it names one.
     pub(super) fn state_directory(
         &self,
-        sources: &mut Sources,
-        report: &mut Report,
+        sources: &mut ConfigSources,
+        collector: &mut Collector,
     ) -> Option<String> {
         let Some(list) = self.state_directory.as_ref()?.to_str() else {
-            let spot = sources.add_variable(STATE_DIRECTORY);
+            let position = sources.add_variable(STATE_DIRECTORY);
             let remedy = "let it name a folder in UTF-8, or set `state_dir` in the file";
-            report.fault(spot, FaultKind::BadValue, "its value is not UTF-8", remedy);
+            collector.error(position, ConfigErrorKind::BadValue, "its value is not UTF-8", remedy);
             return None;
         };
         list.split(':').next().filter(|first| !first.is_empty()).map(str::to_owned)
@@ -103,27 +103,27 @@ impl Environment {
     pub(super) fn check(
         &self,
         files: &[Layer],
-        sources: &mut Sources,
-        marks: &mut Marks,
-        report: &mut Report,
+        sources: &mut ConfigSources,
+        positions: &mut KeyPositions,
+        collector: &mut Collector,
     ) -> Layer {
         for name in &self.near {
             let Some(meant) = meant(name) else { continue };
-            let spot = sources.add_variable(name);
+            let position = sources.add_variable(name);
             let message = "it is ignored: two underscores separate the parts of a name";
             let remedy = format!("did you mean {meant}?");
-            report.warning(spot, WarningKind::IgnoredVariable, message, remedy);
+            collector.warning(position, WarningKind::IgnoredVariable, message, remedy);
         }
         let mut right = Layer::new();
         let mut names = Names { files, known: HashMap::new() };
         for (variable, value) in &self.variables {
-            let spot = sources.add_variable(variable);
+            let position = sources.add_variable(variable);
             let target = match names.resolve(&variable[PREFIX.len()..]) {
                 Ok(target) => target,
-                Err(Unknown::Name { .. }) if report.is_incomplete() => continue,
+                Err(Unknown::Name { .. }) if collector.is_incomplete() => continue,
                 Err(unknown) => {
                     let (message, remedy) = unknown.explain();
-                    report.fault(spot, FaultKind::UnknownKey, message, remedy);
+                    collector.error(position, ConfigErrorKind::UnknownKey, message, remedy);
                     continue;
                 }
             };
@@ -131,37 +131,38 @@ impl Environment {
             let value = value.to_str().map(|text| as_toml(target.kind, text));
             let checked = value.as_ref().map(|value| value::check(variable, target.kind, value));
             if let (Some(Ok(_)), Some(value)) = (&checked, &value)
-                && let Some((kind, message, remedy)) = advice::doubt(&path, target.kind, value)
+                && let Some((kind, message, remedy)) =
+                    suggestions::likely_mistake(&path, target.kind, value)
             {
-                report.warning(spot, kind, message, remedy);
+                collector.warning(position, kind, message, remedy);
             }
             match checked {
                 Some(Ok(checked)) => put(&mut right, &target.path, checked),
-                Some(Err(problem)) => {
+                Some(Err(error)) => {
                     // A shell takes no blanks around the equals sign.
-                    let remedy = problem.remedy.replace(" = ", "=");
+                    let remedy = error.remedy.replace(" = ", "=");
                     let pasted = value
                         .as_ref()
-                        .and_then(|value| advice::pasted_secret(&path, target.kind, value));
+                        .and_then(|value| suggestions::pasted_secret(&path, target.kind, value));
                     let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
                     let remedy = remedy + &more;
-                    report.fault(
-                        spot,
-                        problem.kind,
-                        format!("`{path}` {}", problem.message),
+                    collector.error(
+                        position,
+                        error.kind,
+                        format!("`{path}` {}", error.message),
                         remedy,
                     );
                 }
                 None => {
-                    report.fault(
-                        spot,
-                        FaultKind::BadValue,
+                    collector.error(
+                        position,
+                        ConfigErrorKind::BadValue,
                         "its value is not UTF-8",
                         "write it in UTF-8",
                     );
                 }
             }
-            marks.value(path, spot);
+            positions.record_value(path, position);
         }
         right
     }
@@ -258,7 +259,9 @@ enum Unknown {
 impl Unknown {
     fn explain(self) -> (String, String) {
         match self {
-            Self::Key { table, key, fields } => advice::unknown_key(&key, &table, fields, false),
+            Self::Key { table, key, fields } => {
+                suggestions::unknown_key(&key, &table, fields, false)
+            }
             Self::Name { section, near } => {
                 let message = format!("it leads to no [{section}.NAME] of the files");
                 let remedy = near.map_or_else(

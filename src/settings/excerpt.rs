@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::advice::names_a_secret;
 use super::schema::{self, Kind};
+use super::suggestions::names_a_secret;
 use crate::secret::{MASK, mask as mask_secrets};
 
 /// Long enough for every value that fits the schema, too short for most tokens.
@@ -101,7 +101,7 @@ fn mask(line: &str, shown: &mut String) -> Option<usize> {
         match piece {
             Piece::Sign(sign) => shown.push_str(sign),
             Piece::Word(word) => {
-                shown.push_str(if schema::is_word(word) { word } else { MASK });
+                shown.push_str(if schema::is_schema_name(word) { word } else { MASK });
                 end.get_or_insert(shown.len());
             }
             Piece::Open => shown.push_str(MASK),
@@ -162,7 +162,7 @@ fn value(name: &str, line: &str) -> String {
 
 /// What may be shown of `value`, as it is written, behind the key `name`.
 fn shown_value(name: &str, value: &str) -> String {
-    let kinds = schema::kinds(name);
+    let kinds = schema::kinds_of_key(name);
     let masked = mask_secrets(value);
     let is_masked = masked.trim_matches(['"', '\'']) == MASK;
     let is_short = value.chars().count() <= LONGEST_VALUE;

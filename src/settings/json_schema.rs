@@ -12,7 +12,7 @@ use super::schema::{Field, Kind, ROOT, Shape};
 
 const SHIPPED: &str = include_str!("../../config/tokenkeep.toml");
 
-/// What a name must be: see [`name_fault`](super::name_fault).
+/// What a name must be: see [`name_error`](super::name_fault).
 const NAME: &str = r"^[^./\x00-\x1f\x7f-\x9f][^/\x00-\x1f\x7f-\x9f]{0,63}$";
 
 /// The schema (JSON Schema, draft 7: what editors know) as text, with a line break at its end.
@@ -73,16 +73,18 @@ fn value(kind: Kind) -> Map<String, Value> {
             command.insert("minItems".to_owned(), json!(1));
             Value::Object(command)
         }
-        Kind::QuietWindows => texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$")),
+        Kind::MaintenanceWindows => {
+            texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$"))
+        }
         Kind::Readers => texts(text(r"\S")),
         Kind::Hosts => texts(text("^[A-Za-z0-9._-]+$")),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Duration(..) => text(r"[0-9]\s*[A-Za-zµ]"),
-        Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
-        Kind::OpenShare => {
+        Kind::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Kind::OpenFraction => {
             json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
         }
-        Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Boolean => json!({ "type": "boolean" }),
     })
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
 
-use super::quiet::QuietWindow;
+use super::maintenance_window::MaintenanceWindow;
 
 /// Everything that the daemon needs to know, checked and with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,7 +164,7 @@ pub struct Reauth {
     /// then nothing logs in by it until the window ends.
     pub max_failures_all: NonZeroU32,
     /// When nothing logs in by it; one window may overlap another.
-    pub quiet: Vec<QuietWindow>,
+    pub maintenance_windows: Vec<MaintenanceWindow>,
 }
 
 /// How a new token value is had.
@@ -198,14 +198,14 @@ pub struct Token {
     /// Where its value comes from.
     pub source: Source,
     /// How it is kept alive.
-    pub upkeep: Upkeep,
+    pub keep_alive: KeepAlive,
     /// Whether the metrics have gauges of its own.
     pub metrics: bool,
 }
 
 /// How tokens are kept alive: what a `[token.NAME]` and an `[inventory.NAME]` say alike.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Upkeep {
+pub struct KeepAlive {
     /// The name of the server; it exists in [`Settings::servers`].
     pub server: String,
     /// The name of the way to a new value; it exists in [`Settings::reauths`].
@@ -262,7 +262,7 @@ pub struct Inventory {
     /// Where its tokens come from.
     pub source: InventorySource,
     /// How each of them is kept alive.
-    pub upkeep: Upkeep,
+    pub keep_alive: KeepAlive,
 }
 
 impl Inventory {
@@ -279,7 +279,7 @@ impl Inventory {
     }
 
     /// Where the token called `name` stands, which is on `line` if it is on any (0: on none).
-    pub fn place(&self, name: &str, line: u32) -> String {
+    pub fn location(&self, name: &str, line: u32) -> String {
         match &self.source {
             InventorySource::Dir(path) => path.join(name).display().to_string(),
             InventorySource::File { .. } | InventorySource::Command { .. } => {

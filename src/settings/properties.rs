@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::fault::{Finding, Place};
-use super::report::Report;
-use super::source::Sources;
+use super::collector::Collector;
+use super::finding::{Finding, Location};
+use super::source::ConfigSources;
 use super::{Loaded, load_sources, print};
 
 /// Stands in an input for a secret that was pasted there.
@@ -35,8 +35,8 @@ pub(crate) fn configuration(input: &[u8]) {
     let lines: Vec<Vec<String>> = files.iter().map(|(_, text)| shown_lines(text)).collect();
     let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
     let is_word = is_pasted_as_a_word(input);
-    let check = |place: &Place, texts: [&str; 3]| {
-        check_place(place, &paths, &lines);
+    let check = |location: &Location, texts: [&str; 3]| {
+        check_place(location, &paths, &lines);
         for text in texts {
             let run = |run: &[u8]| text.as_bytes().windows(RUN).any(|window| window == run);
             let is_shown = is_word && secret.as_bytes().windows(RUN).any(run);
@@ -44,9 +44,9 @@ pub(crate) fn configuration(input: &[u8]) {
         }
     };
     match load(files, environment) {
-        Err(faults) => {
-            for fault in &faults {
-                check_finding(fault, check);
+        Err(errors) => {
+            for error in &errors {
+                check_finding(error, check);
             }
         }
         Ok(Loaded { settings, warnings, .. }) => {
@@ -57,7 +57,7 @@ pub(crate) fn configuration(input: &[u8]) {
             let file = ("printed.toml".into(), printed.clone().into_bytes());
             match load(vec![file], Vec::new()) {
                 Ok(again) => assert_eq!(again.settings, settings, "printed: {printed}"),
-                Err(faults) => panic!("printed, but not to be read again: {faults}\n{printed}"),
+                Err(errors) => panic!("printed, but not to be read again: {errors}\n{printed}"),
             }
         }
     }
@@ -66,10 +66,10 @@ pub(crate) fn configuration(input: &[u8]) {
 type Files = Vec<(PathBuf, Vec<u8>)>;
 type Variables = Vec<(OsString, OsString)>;
 
-fn load(files: Files, environment: Variables) -> Result<Loaded, super::Faults> {
-    let mut report = Report::default();
-    let sources = Sources::of_contents(files, &mut report);
-    load_sources(sources, environment.into_iter(), report)
+fn load(files: Files, environment: Variables) -> Result<Loaded, super::ConfigErrors> {
+    let mut collector = Collector::default();
+    let sources = ConfigSources::of_contents(files, &mut collector);
+    load_sources(sources, environment.into_iter(), collector)
 }
 
 /// Files and environment variables of an input, with the secret in them.
@@ -128,25 +128,25 @@ fn shown_lines(text: &[u8]) -> Vec<String> {
     valid.split('\n').map(str::to_owned).collect()
 }
 
-fn check_finding<K>(finding: &Finding<K>, check: impl Fn(&Place, [&str; 3])) {
+fn check_finding<K>(finding: &Finding<K>, check: impl Fn(&Location, [&str; 3])) {
     assert!(!finding.message.is_empty() && !finding.remedy.is_empty(), "nothing to be said");
     let excerpt = finding.excerpt.as_ref();
     let shown = excerpt.map_or("", |excerpt| &excerpt.text);
-    check(&finding.place, [&finding.message, &finding.remedy, shown]);
+    check(&finding.location, [&finding.message, &finding.remedy, shown]);
     if let Some(excerpt) = excerpt {
         assert!(excerpt.text.get(excerpt.mark.clone()).is_some(), "{excerpt:?}");
-        assert!(matches!(finding.place, Place::Text { .. }), "an excerpt of no line");
+        assert!(matches!(finding.location, Location::Text { .. }), "an excerpt of no line");
     }
 }
 
-fn check_place(place: &Place, paths: &[PathBuf], lines: &[Vec<String>]) {
-    match place {
-        Place::Text { file, line, column } => {
+fn check_place(location: &Location, paths: &[PathBuf], lines: &[Vec<String>]) {
+    match location {
+        Location::Text { file, line, column } => {
             let at = paths.iter().position(|path| path == file).expect("a file of the input");
             let text = lines[at].get(line - 1).expect("a line of the file");
             assert!((1..=text.chars().count() + 1).contains(column), "{line}:{column}: {text:?}");
         }
-        Place::File(file) => assert!(paths.contains(file)),
-        Place::Variable(name) => assert!(!name.is_empty()),
+        Location::File(file) => assert!(paths.contains(file)),
+        Location::Variable(name) => assert!(!name.is_empty()),
     }
 }

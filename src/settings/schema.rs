@@ -48,7 +48,7 @@ pub(super) enum Kind {
     /// A program and its arguments.
     Command,
     /// Daily windows in which nothing logs in.
-    QuietWindows,
+    MaintenanceWindows,
     /// Users and groups.
     Readers,
     /// Names of hosts.
@@ -58,11 +58,11 @@ pub(super) enum Kind {
     /// A duration within these, both included.
     Duration(Duration, Duration),
     /// A number from 0 to 1.
-    Share,
+    Fraction,
     /// A number between 0 and 1.
-    OpenShare,
+    OpenFraction,
     /// A whole number within these, both included.
-    Whole(i64, i64),
+    Integer(i64, i64),
     /// True or false.
     Boolean,
 }
@@ -115,7 +115,7 @@ const fn words<T: Copy, const N: usize>(table: &[(&'static str, T); N]) -> [&'st
 pub(super) const ROOT: &[Field] = &[
     value("state_dir", Kind::Path),
     // More processes at once than this is no longer keeping tokens alive.
-    value("max_hooks", Kind::Whole(1, 1_000)),
+    value("max_hooks", Kind::Integer(1, 1_000)),
     value("keep_removed", Kind::Duration(Duration::ZERO, LONGEST_KEPT)),
     Field { name: "log", shape: Shape::Table(LOG) },
     Field { name: "control", shape: Shape::Table(CONTROL) },
@@ -137,8 +137,8 @@ const CONTROL: &[Field] = &[
 ];
 
 const SCHEDULE: &[Field] = &[
-    value("check_after", Kind::OpenShare),
-    value("jitter", Kind::Share),
+    value("check_after", Kind::OpenFraction),
+    value("jitter", Kind::Fraction),
     value("min_interval", Kind::Duration(MILLISECOND, LONGEST)),
     value("max_interval", Kind::Duration(MILLISECOND, LONGEST)),
     value("retry_initial", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
@@ -152,9 +152,9 @@ const SERVER: &[Field] = &[
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
     value("connect_timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
     // There are no more ports than this to connect from.
-    value("max_in_flight", Kind::Whole(1, 65_535)),
+    value("max_in_flight", Kind::Integer(1, 65_535)),
     // Ten times what one core can send.
-    value("rate_limit", Kind::Whole(1, 1_000_000)),
+    value("rate_limit", Kind::Integer(1, 1_000_000)),
     value("ca_file", Kind::Path),
     value("client_cert_file", Kind::Path),
     value("client_cert_credential", Kind::Credential),
@@ -171,15 +171,15 @@ const REAUTH: &[Field] = &[
     value("api_key_file", Kind::Path),
     value("api_key_credential", Kind::Credential),
     // The API's own limits.
-    value("minutes", Kind::Whole(1, 1_440)),
+    value("minutes", Kind::Integer(1, 1_440)),
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_HOOK)),
     value("delay", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
     value("delay_max", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
     // Unlimited for all purposes, and still a number that a log line can show.
-    value("max_attempts", Kind::Whole(1, 1_000_000)),
+    value("max_attempts", Kind::Integer(1, 1_000_000)),
     value("window", Kind::Duration(SECOND, LONGEST)),
-    value("max_failures_all", Kind::Whole(1, 1_000_000)),
-    value("quiet", Kind::QuietWindows),
+    value("max_failures_all", Kind::Integer(1, 1_000_000)),
+    value("quiet", Kind::MaintenanceWindows),
     REAUTH_BEFORE,
 ];
 
@@ -219,7 +219,7 @@ pub(super) fn find(fields: &'static [Field], name: &str) -> Option<&'static Fiel
 }
 
 /// The tables that know the key `name`, as people write them: `[schedule]`, `[server.NAME]`.
-pub(super) fn homes(name: &str) -> Vec<String> {
+pub(super) fn tables_with_key(name: &str) -> Vec<String> {
     let mut homes = Vec::new();
     if find(ROOT, name).is_some_and(|field| matches!(field.shape, Shape::Value(_))) {
         homes.push("the top of the file".to_owned());
@@ -239,7 +239,7 @@ pub(super) fn homes(name: &str) -> Vec<String> {
 }
 
 /// Every kind of value that a key called `name` has somewhere.
-pub(super) fn kinds(name: &str) -> Vec<Kind> {
+pub(super) fn kinds_of_key(name: &str) -> Vec<Kind> {
     fn collect(fields: &[Field], name: &str, kinds: &mut Vec<Kind>) {
         for field in fields {
             match field.shape {
@@ -255,8 +255,8 @@ pub(super) fn kinds(name: &str) -> Vec<Kind> {
 }
 
 /// Whether some key or table is called `name`.
-pub(super) fn is_word(name: &str) -> bool {
-    find(ROOT, name).is_some() || !kinds(name).is_empty()
+pub(super) fn is_schema_name(name: &str) -> bool {
+    find(ROOT, name).is_some() || !kinds_of_key(name).is_empty()
 }
 
 impl Kind {
@@ -265,11 +265,11 @@ impl Kind {
         !matches!(
             self,
             Self::Command
-                | Self::QuietWindows
+                | Self::MaintenanceWindows
                 | Self::Readers
-                | Self::Share
-                | Self::OpenShare
-                | Self::Whole(..)
+                | Self::Fraction
+                | Self::OpenFraction
+                | Self::Integer(..)
                 | Self::Boolean
         )
     }

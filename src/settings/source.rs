@@ -1,6 +1,6 @@
 //! Where the configuration comes from: files, each read once, and environment variables.
 //!
-//! Owns the texts and turns a position in one into a [`Place`]. It never looks into a text.
+//! Owns the texts and turns a position in one into a [`Location`]. It never looks into a text.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use super::collector::Collector;
 use super::excerpt::Excerpt;
-use super::fault::Place;
-use super::report::Report;
+use super::finding::Location;
 use crate::file::open;
 
 /// The largest file that is read: some forty times the 10,000 tokens that a folder is
@@ -19,12 +19,12 @@ const LARGEST_FILE: u64 = 64 << 20;
 
 /// A position: which source, and where in it; `None` for the source as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
+pub(super) struct Position {
     source: usize,
     offset: Option<usize>,
 }
 
-impl Spot {
+impl Position {
     /// The configuration's main file as a whole.
     pub(super) const MAIN: Self = Self::whole(0);
 
@@ -46,7 +46,7 @@ enum Origin {
     Variable(String),
 }
 
-struct Source {
+struct ConfigSource {
     origin: Origin,
     text: String,
     line_starts: OnceCell<Vec<usize>>,
@@ -54,18 +54,18 @@ struct Source {
 
 /// All sources, in the order in which later ones win.
 #[derive(Default)]
-pub(super) struct Sources {
-    list: Vec<Source>,
+pub(super) struct ConfigSources {
+    list: Vec<ConfigSource>,
     read: Vec<usize>,
 }
 
-impl Sources {
+impl ConfigSources {
     /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their
     /// names, except what `skipped` names. What cannot be read is reported, and the rest is
     /// read all the same.
-    pub(super) fn read(main: &Path, skipped: &[PathBuf], report: &mut Report) -> Self {
+    pub(super) fn read(main: &Path, skipped: &[PathBuf], collector: &mut Collector) -> Self {
         let mut sources = Self::default();
-        sources.read_file(main.to_owned(), report);
+        sources.read_file(main.to_owned(), collector);
         let folder = main.with_file_name("conf.d");
         if skipped.contains(&folder) {
             return sources;
@@ -73,13 +73,13 @@ impl Sources {
         match drop_ins(&folder) {
             Ok(files) => {
                 let files = files.into_iter().filter(|file| !skipped.contains(file));
-                files.for_each(|file| sources.read_file(file, report));
+                files.for_each(|file| sources.read_file(file, collector));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                let spot = sources.add(Origin::File(folder), String::new());
-                report.unreadable(
-                    spot,
+                let position = sources.add(Origin::File(folder), String::new());
+                collector.unreadable(
+                    position,
                     format!("the folder of further configuration cannot be read: {error}"),
                     "make it a folder that the service's user may read, or remove it",
                 );
@@ -92,55 +92,60 @@ impl Sources {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn of_contents(
         files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
-        report: &mut Report,
+        collector: &mut Collector,
     ) -> Self {
         let mut sources = Self::default();
-        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), report));
+        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), collector));
         sources
     }
 
-    fn read_file(&mut self, path: PathBuf, report: &mut Report) {
+    fn read_file(&mut self, path: PathBuf, collector: &mut Collector) {
         let result = read_text(&path);
-        self.take(path, result, report);
+        self.take(path, result, collector);
     }
 
-    fn take(&mut self, path: PathBuf, result: Result<String, Unreadable>, report: &mut Report) {
-        let spot = self.add(Origin::File(path), String::new());
-        let text = &mut self.list[spot.source].text;
+    fn take(
+        &mut self,
+        path: PathBuf,
+        result: Result<String, Unreadable>,
+        collector: &mut Collector,
+    ) {
+        let position = self.add(Origin::File(path), String::new());
+        let text = &mut self.list[position.source].text;
         match result {
             Ok(content) => {
                 *text = content;
-                self.read.push(spot.source);
+                self.read.push(position.source);
             }
             Err(Unreadable::NotUtf8 { valid }) => {
-                let at = Spot::at(spot.source, valid.len());
+                let at = Position::at(position.source, valid.len());
                 *text = valid;
-                report.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
+                collector.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
             }
-            Err(Unreadable::NotRegular) => report.unreadable(
-                spot,
+            Err(Unreadable::NotRegular) => collector.unreadable(
+                position,
                 "it is a pipe, which cannot be read again at a reload",
                 "put the configuration into a regular file",
             ),
-            Err(Unreadable::TooLarge) => report.unreadable(
-                spot,
+            Err(Unreadable::TooLarge) => collector.unreadable(
+                position,
                 format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
                 "is it the right file? If so, split it up",
             ),
             Err(Unreadable::Io(error)) => {
-                let (message, remedy) = explain(&error, spot == Spot::MAIN);
-                report.unreadable(spot, message, remedy);
+                let (message, remedy) = explain(&error, position == Position::MAIN);
+                collector.unreadable(position, message, remedy);
             }
         }
     }
 
-    fn add(&mut self, origin: Origin, text: String) -> Spot {
-        self.list.push(Source { origin, text, line_starts: OnceCell::new() });
-        Spot::whole(self.list.len() - 1)
+    fn add(&mut self, origin: Origin, text: String) -> Position {
+        self.list.push(ConfigSource { origin, text, line_starts: OnceCell::new() });
+        Position::whole(self.list.len() - 1)
     }
 
     /// Adds an environment variable, and says where it now stands.
-    pub(super) fn add_variable(&mut self, name: &str) -> Spot {
+    pub(super) fn add_variable(&mut self, name: &str) -> Position {
         self.add(Origin::Variable(name.to_owned()), String::new())
     }
 
@@ -158,40 +163,41 @@ impl Sources {
         self.read.iter().filter_map(file).collect()
     }
 
-    /// What people call `spot`.
-    pub(super) fn place(&self, spot: Spot) -> Place {
-        let source = &self.list[spot.source];
-        match (&source.origin, spot.offset) {
-            (Origin::Variable(name), _) => Place::Variable(name.clone()),
-            (Origin::File(file), None) => Place::File(file.clone()),
+    /// What people call `position`.
+    pub(super) fn location(&self, position: Position) -> Location {
+        let source = &self.list[position.source];
+        match (&source.origin, position.offset) {
+            (Origin::Variable(name), _) => Location::Variable(name.clone()),
+            (Origin::File(file), None) => Location::File(file.clone()),
             (Origin::File(file), Some(offset)) => {
                 let (line, column) = source.line_and_column(offset);
-                Place::Text { file: file.clone(), line, column }
+                Location::Text { file: file.clone(), line, column }
             }
         }
     }
 
-    /// The line that `spot` stands on, without what may be a secret; `is_key`: a key or a
+    /// The line that `position` stands on, without what may be a secret; `is_key`: a key or a
     /// table's name begins there.
-    pub(super) fn excerpt(&self, spot: Spot, is_key: bool) -> Option<Excerpt> {
-        let before = spot.offset? - self.list[spot.source].line_starts()[self.line(spot) - 1];
-        Some(Excerpt::of(self.line_text(spot), before, is_key))
+    pub(super) fn excerpt(&self, position: Position, is_key: bool) -> Option<Excerpt> {
+        let before =
+            position.offset? - self.list[position.source].line_starts()[self.line(position) - 1];
+        Some(Excerpt::of(self.line_text(position), before, is_key))
     }
 
-    /// The number of the line, from 1, that `spot` stands on.
-    pub(super) fn line(&self, spot: Spot) -> usize {
-        self.list[spot.source].line_and_column(spot.offset.unwrap_or(0)).0
+    /// The number of the line, from 1, that `position` stands on.
+    pub(super) fn line(&self, position: Position) -> usize {
+        self.list[position.source].line_and_column(position.offset.unwrap_or(0)).0
     }
 
-    /// The text of the line that `spot` stands on.
-    pub(super) fn line_text(&self, spot: Spot) -> &str {
-        let source = &self.list[spot.source];
-        let start = source.line_starts()[self.line(spot) - 1];
+    /// The text of the line that `position` stands on.
+    pub(super) fn line_text(&self, position: Position) -> &str {
+        let source = &self.list[position.source];
+        let start = source.line_starts()[self.line(position) - 1];
         source.text[start..].lines().next().unwrap_or("")
     }
 }
 
-impl Source {
+impl ConfigSource {
     fn line_starts(&self) -> &[usize] {
         self.line_starts.get_or_init(|| {
             let after_breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
@@ -270,8 +276,8 @@ fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Sources {
-        let mut sources = Sources::default();
+    fn source(text: &str) -> ConfigSources {
+        let mut sources = ConfigSources::default();
         sources.add(Origin::File("a.toml".into()), text.to_owned());
         sources
     }
@@ -280,13 +286,13 @@ mod tests {
     fn a_place_counts_lines_and_characters_from_one() {
         let sources = source("ä = 1\nöö = 2\n");
         let column = "ä = 1\nöö".len();
-        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 3 };
-        assert_eq!(sources.place(Spot::at(0, column)), expected);
+        let expected = Location::Text { file: "a.toml".into(), line: 2, column: 3 };
+        assert_eq!(sources.location(Position::at(0, column)), expected);
     }
 
     #[test]
     fn the_end_of_a_text_has_a_place_too() {
-        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 1 };
-        assert_eq!(source("a = 1\n").place(Spot::at(0, 6)), expected);
+        let expected = Location::Text { file: "a.toml".into(), line: 2, column: 1 };
+        assert_eq!(source("a = 1\n").location(Position::at(0, 6)), expected);
     }
 }

@@ -30,9 +30,9 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Address
         | Kind::Choice(_)
         | Kind::Duration(..) => "\"text\"",
-        Kind::Command | Kind::QuietWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
-        Kind::Share | Kind::OpenShare => "0.5",
-        Kind::Whole(..) => "1",
+        Kind::Command | Kind::MaintenanceWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
+        Kind::Fraction | Kind::OpenFraction => "0.5",
+        Kind::Integer(..) => "1",
         Kind::Boolean => "true",
     }
 }

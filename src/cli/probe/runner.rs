@@ -23,7 +23,7 @@ use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::text::format_duration;
 use crate::time::Moment;
-use crate::token_file::replace;
+use crate::token_source::replace;
 
 /// Readings can be judged when a fifth of the life has passed from the end of one call to the
 /// beginning of the other: a little more, as the planned time is never met exactly.
