@@ -1,7 +1,8 @@
 //! Collects what is found, so that everything can be said at once and in order.
 
 use super::finding::{ConfigError, ConfigErrorKind, Finding, Warning, WarningKind};
-use super::source::{ConfigSources, Position};
+use super::position::Position;
+use super::source::ConfigSources;
 use crate::secret::mask;
 
 /// What was found so far, by position.

@@ -16,6 +16,7 @@ use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::schema::{self, Field, Kind, ROOT, Shape};
 use super::schema_check::Layer;
+use super::similarity::suggest;
 use super::source::ConfigSources;
 use super::{suggestions, value};
 
@@ -335,7 +336,7 @@ impl Names<'_> {
             return Ok(Target { path, kind });
         }
         let known = self.known[section].keys().map(String::as_str);
-        let near = schema::suggest(&before.join(SEPARATOR), known);
+        let near = suggest(&before.join(SEPARATOR), known);
         let near = near.and_then(|near| self.known[section][near].first().cloned());
         Err(Unknown::Name { section, near })
     }

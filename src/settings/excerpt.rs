@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use super::schema::{self, Kind};
-use super::suggestions::names_a_secret;
+use super::schema::{self, Kind, names_a_secret};
 use crate::secret::{MASK, mask as mask_secrets};
 
 /// Long enough for every value that fits the schema, too short for most tokens.

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::collector::Collector;
 use super::environment::SOCKET;
-use super::source::ConfigSources;
+use super::read_files::read_files;
 
 /// The value of `control.socket` in the file at `path`, in `conf.d`, or in `environment`, as far
 /// as they are legible; the later wins. `None` if none of them sets it.
@@ -31,7 +31,7 @@ pub fn find_socket(
     let variable = environment.next().map(|(_, value)| PathBuf::from(value));
     variable.or_else(|| {
         // What cannot be read is no matter here.
-        let sources = ConfigSources::read(path, &[], &mut Collector::default());
+        let sources = read_files(path, &[], &mut Collector::default());
         sources.texts().filter_map(|(_, text)| in_text(text)).last().map(PathBuf::from)
     })
 }

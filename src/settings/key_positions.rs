@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::source::Position;
+use super::position::Position;
 
 /// The place of every known key and table that was seen, a refused one too, by path.
 #[derive(Default)]

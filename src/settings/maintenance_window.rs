@@ -10,7 +10,7 @@ use jiff::civil::Time;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
-use super::schema;
+use super::similarity::suggest;
 
 /// Files beside the zones that are none: what they hold depends on the machine.
 const NO_ZONES: [&str; 3] = ["localtime", "posixrules", "Factory"];
@@ -164,7 +164,7 @@ fn find_zone(name: &str) -> Result<TimeZone, MaintenanceWindowError> {
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let location = |zone: &'a str| zone.rsplit('/').next().unwrap_or(zone);
     let same = known.clone().find(|zone| location(zone).eq_ignore_ascii_case(name));
-    same.or_else(|| schema::suggest(name, known))
+    same.or_else(|| suggest(name, known))
 }
 
 #[cfg(test)]

@@ -21,12 +21,16 @@ mod key_positions;
 mod maintenance_window;
 mod merge;
 mod model;
+mod position;
 mod print;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod raw;
+mod read_files;
 mod schema;
 mod schema_check;
+mod setting_error;
+mod similarity;
 mod source;
 mod suggestions;
 #[cfg(test)]
@@ -59,7 +63,9 @@ pub use validate::DEFAULT_SOCKET;
 use collector::Collector;
 use environment::Environment;
 use key_positions::KeyPositions;
-use source::{ConfigSources, Position};
+use position::Position;
+use read_files::read_files;
+use source::ConfigSources;
 use validate::ServiceDirectories;
 
 /// Where the configuration is, unless another path is given.
@@ -133,7 +139,7 @@ fn load_without(
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, ConfigErrors> {
     let mut collector = Collector::default();
-    let sources = ConfigSources::read(path, skipped, &mut collector);
+    let sources = read_files(path, skipped, &mut collector);
     load_sources(sources, environment, collector)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::collector::Collector;
 use super::finding::{Finding, Location};
-use super::source::ConfigSources;
+use super::read_files::sources_of_contents;
 use super::{Loaded, load_sources, print};
 
 /// Stands in an input for a secret that was pasted there.
@@ -68,7 +68,7 @@ type Variables = Vec<(OsString, OsString)>;
 
 fn load(files: Files, environment: Variables) -> Result<Loaded, super::ConfigErrors> {
     let mut collector = Collector::default();
-    let sources = ConfigSources::of_contents(files, &mut collector);
+    let sources = sources_of_contents(files, &mut collector);
     load_sources(sources, environment.into_iter(), collector)
 }
 

@@ -259,6 +259,14 @@ pub(super) fn is_schema_name(name: &str) -> bool {
     find(ROOT, name).is_some() || !kinds_of_key(name).is_empty()
 }
 
+/// Whether people would put a secret behind a key of this name.
+pub(super) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["token", "key", "passw", "secret", "value", "credential", "bearer"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
 impl Kind {
     /// Whether environment variables give the value as it is, rather than as TOML.
     pub(super) const fn is_text(self) -> bool {
@@ -286,23 +294,4 @@ impl Kind {
                 | Self::Command
         )
     }
-}
-
-/// The best of `candidates` that `word` may have been meant for.
-pub(super) fn suggest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    /// Below it, suggestions confuse more often than they help.
-    const ALIKE: f64 = 0.55;
-    let word = word.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            let alike = strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase());
-            (alike, candidate)
-        })
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
 }

@@ -13,8 +13,10 @@ use toml::de::{DeTable, DeValue};
 use super::collector::Collector;
 use super::finding::ConfigErrorKind;
 use super::key_positions::{KeyPositions, join};
+use super::position::Position;
 use super::schema::{self, Field, Kind, ROOT, Shape};
-use super::source::{ConfigSources, Position};
+use super::similarity::suggest;
+use super::source::ConfigSources;
 use super::suggestions;
 use super::{text, value};
 
@@ -188,7 +190,7 @@ impl SchemaCheck<'_> {
         path: &str,
         position: Position,
     ) {
-        let Some(near) = schema::suggest(name, fields.iter().map(|field| field.name)) else {
+        let Some(near) = suggest(name, fields.iter().map(|field| field.name)) else {
             return;
         };
         let meant = join(path, near);

@@ -3,43 +3,11 @@
 //! Owns the texts and turns a position in one into a [`Location`]. It never looks into a text.
 
 use std::cell::OnceCell;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::collector::Collector;
 use super::excerpt::Excerpt;
 use super::finding::Location;
-use crate::file::open;
-
-/// The largest file that is read: some forty times the 10,000 tokens that a folder is
-/// meant for, and a device or a wrong file named by mistake does not fill the memory.
-const LARGEST_FILE: u64 = 64 << 20;
-
-/// A position: which source, and where in it; `None` for the source as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    source: usize,
-    offset: Option<usize>,
-}
-
-impl Position {
-    /// The configuration's main file as a whole.
-    pub(super) const MAIN: Self = Self::whole(0);
-
-    pub(super) const fn whole(source: usize) -> Self {
-        Self { source, offset: None }
-    }
-
-    pub(super) const fn at(source: usize, offset: usize) -> Self {
-        Self { source, offset: Some(offset) }
-    }
-
-    pub(super) const fn source(self) -> usize {
-        self.source
-    }
-}
+use super::position::Position;
 
 enum Origin {
     File(PathBuf),
@@ -60,83 +28,19 @@ pub(super) struct ConfigSources {
 }
 
 impl ConfigSources {
-    /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their
-    /// names, except what `skipped` names. What cannot be read is reported, and the rest is
-    /// read all the same.
-    pub(super) fn read(main: &Path, skipped: &[PathBuf], collector: &mut Collector) -> Self {
-        let mut sources = Self::default();
-        sources.read_file(main.to_owned(), collector);
-        let folder = main.with_file_name("conf.d");
-        if skipped.contains(&folder) {
-            return sources;
-        }
-        match drop_ins(&folder) {
-            Ok(files) => {
-                let files = files.into_iter().filter(|file| !skipped.contains(file));
-                files.for_each(|file| sources.read_file(file, collector));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let position = sources.add(Origin::File(folder), String::new());
-                collector.unreadable(
-                    position,
-                    format!("the folder of further configuration cannot be read: {error}"),
-                    "make it a folder that the service's user may read, or remove it",
-                );
-            }
-        }
-        sources
+    /// Adds the file at `path`, without its text.
+    pub(super) fn add_file(&mut self, path: PathBuf) -> Position {
+        self.add(Origin::File(path), String::new())
     }
 
-    /// What [`read`](Self::read) would find in files with these contents.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn of_contents(
-        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
-        collector: &mut Collector,
-    ) -> Self {
-        let mut sources = Self::default();
-        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), collector));
-        sources
+    /// Sets the text of the file at `position`, so that locations in it have lines.
+    pub(super) fn set_text(&mut self, position: Position, text: String) {
+        self.list[position.source].text = text;
     }
 
-    fn read_file(&mut self, path: PathBuf, collector: &mut Collector) {
-        let result = read_text(&path);
-        self.take(path, result, collector);
-    }
-
-    fn take(
-        &mut self,
-        path: PathBuf,
-        result: Result<String, Unreadable>,
-        collector: &mut Collector,
-    ) {
-        let position = self.add(Origin::File(path), String::new());
-        let text = &mut self.list[position.source].text;
-        match result {
-            Ok(content) => {
-                *text = content;
-                self.read.push(position.source);
-            }
-            Err(Unreadable::NotUtf8 { valid }) => {
-                let at = Position::at(position.source, valid.len());
-                *text = valid;
-                collector.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
-            }
-            Err(Unreadable::NotRegular) => collector.unreadable(
-                position,
-                "it is a pipe, which cannot be read again at a reload",
-                "put the configuration into a regular file",
-            ),
-            Err(Unreadable::TooLarge) => collector.unreadable(
-                position,
-                format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
-                "is it the right file? If so, split it up",
-            ),
-            Err(Unreadable::Io(error)) => {
-                let (message, remedy) = explain(&error, position == Position::MAIN);
-                collector.unreadable(position, message, remedy);
-            }
-        }
+    /// Marks the file at `position` as read completely: [`Self::texts`] has its text.
+    pub(super) fn mark_read(&mut self, position: Position) {
+        self.read.push(position.source);
     }
 
     fn add(&mut self, origin: Origin, text: String) -> Position {
@@ -211,65 +115,6 @@ impl ConfigSource {
         let before = self.text.get(starts[line - 1]..offset).unwrap_or("");
         (line, before.chars().count() + 1)
     }
-}
-
-enum Unreadable {
-    Io(io::Error),
-    NotRegular,
-    TooLarge,
-    NotUtf8 { valid: String },
-}
-
-fn read_text(path: &Path) -> Result<String, Unreadable> {
-    let mut bytes = Vec::new();
-    // A reload that waits for a FIFO's writer would be the last one.
-    let file = open(path).map_err(Unreadable::Io)?;
-    if file.metadata().map_err(Unreadable::Io)?.file_type().is_fifo() {
-        return Err(Unreadable::NotRegular);
-    }
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(Unreadable::TooLarge);
-    }
-    decode(bytes)
-}
-
-fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
-        Unreadable::NotUtf8 { valid }
-    })
-}
-
-/// `*.toml` in `folder`, sorted by name; hidden files (an editor's, say) are passed over.
-fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound if is_main => {
-            return (
-                "there is no such configuration file".to_owned(),
-                "copy the commented config/tokenkeep.toml to this path, or name another with --config",
-            );
-        }
-        io::ErrorKind::NotFound => "a link to nowhere? Mend or remove it",
-        io::ErrorKind::PermissionDenied => "let the service's user read it (chown, chmod)",
-        io::ErrorKind::IsADirectory => "a file belongs here: name a file, or move the folder away",
-        _ => "make it a file that the service's user may read",
-    };
-    (format!("the file cannot be read: {error}"), remedy)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use toml::de::DeValue;
 
 use super::finding::WarningKind;
 use super::key_positions::join;
-use super::schema::{self, Field, Kind};
-use super::value::shortened;
+use super::schema::{self, Field, Kind, names_a_secret};
+use super::setting_error::shortened;
+use super::similarity::suggest;
 use crate::secret::{looks_secret, mask};
 
 /// Sentence and remedy for the key `name` that the table at `path` does not know.
@@ -24,7 +25,7 @@ pub(super) fn unknown_key(
         remedy.push(where_secrets_belong(name, path).to_owned());
     }
     let homes = schema::tables_with_key(name);
-    if let Some(near) = schema::suggest(name, fields.iter().map(|field| field.name)) {
+    if let Some(near) = suggest(name, fields.iter().map(|field| field.name)) {
         remedy.push(format!("did you mean `{near}`?"));
     } else if !homes.is_empty() {
         remedy.push(format!("it belongs to {}", homes.join(" or ")));
@@ -72,14 +73,6 @@ fn named_remedy(section: &str) -> String {
         return format!("{}; {write}", where_secrets_belong("token", section));
     }
     write
-}
-
-/// Whether people would put a secret behind a key of this name.
-pub(super) fn names_a_secret(name: &str) -> bool {
-    let name = name.to_lowercase();
-    ["token", "key", "passw", "secret", "value", "credential", "bearer"]
-        .iter()
-        .any(|part| name.contains(part))
 }
 
 /// Where a secret belongs that was found behind the key `name` of the table at `path`.

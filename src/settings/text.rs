@@ -9,8 +9,9 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::duration::{self, DurationError};
-use super::schema::{self, Kind};
-use super::value::{SettingError, expected, invalid_value, quoted_list, shortened};
+use super::schema::Kind;
+use super::setting_error::{SettingError, expected, invalid_value, quoted_list, shortened};
+use super::similarity::suggest;
 
 /// Takes `text` for the value of a key called `key` that wants `kind`.
 pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingError> {
@@ -31,7 +32,7 @@ pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingErro
             )
         }),
         Kind::Choice(words) if !words.contains(&text) => {
-            let remedy = match schema::suggest(text, words.iter().copied()) {
+            let remedy = match suggest(text, words.iter().copied()) {
                 Some(word) => format!("did you mean {word:?}?"),
                 None => format!("write one of {}", quoted_list(words)),
             };
@@ -136,7 +137,7 @@ fn filter(text: &str) -> Result<(), SettingError> {
     let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
     // A lone word that is no level would pass for the name of a module, and silence the rest.
     if text.is_empty() || (is_word && !is_level) {
-        let remedy = match schema::suggest(text, LEVELS) {
+        let remedy = match suggest(text, LEVELS) {
             Some(level) => format!("did you mean {level:?}?"),
             None => format!(
                 "write one of {}, or a filter like \"info,hyper=debug\"",

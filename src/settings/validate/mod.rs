@@ -24,9 +24,10 @@ use super::duration;
 use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::model::{Control, Log, LogFormat, Settings};
+use super::position::Position;
 use super::raw::{Raw, RawControl, RawLog, RawSchedule};
-use super::schema::{self, LOG_FORMATS};
-use super::source::Position;
+use super::schema::LOG_FORMATS;
+use super::similarity::suggest;
 use super::suggestions::where_secrets_belong;
 use keep_alive::SharedKeys;
 
@@ -196,7 +197,7 @@ impl Validator<'_> {
             join(table, key),
             join(section, name)
         );
-        let remedy = match schema::suggest(name, known.map(String::as_str)) {
+        let remedy = match suggest(name, known.map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
             None if looks_secret(name) => where_secrets_belong(key, table).to_owned(),
             None => format!("define [{}], or name another", join(section, name)),
