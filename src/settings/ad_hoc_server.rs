@@ -1,15 +1,15 @@
-//! A server that no configuration tells of, with what a `[server.NAME]` would have by default.
+//! A server from command-line options, with the defaults of a `[server.NAME]`.
 
 use super::model::Server;
 use super::schema::{self, ROOT, Shape};
 use super::{duration, text, validate};
 
-/// The server at `url`, under the same rules as that of a `[server.NAME]`, with `timeout` for
-/// its requests if one is given. Its name stands in what is said of it.
+/// A server at `url`, under the rules for a `[server.NAME]`. `timeout` limits each request. `name`
+/// appears in messages.
 ///
 /// # Errors
 ///
-/// A sentence with its remedy that begins with the option at fault, `--url` or `--timeout`.
+/// A message with its remedy. It begins with the invalid option, `--url` or `--timeout`.
 ///
 /// ```
 /// use tokenkeep::settings::ad_hoc_server;
@@ -40,7 +40,7 @@ pub fn ad_hoc_server(
     Ok(server)
 }
 
-/// Takes `value` for what `key` of a `[server.NAME]` may be.
+/// Checks `value` against the schema of `key` in `[server.NAME]`.
 fn check(key: &str, value: &str) -> Result<(), String> {
     let Some(Shape::Named(keys)) = schema::find(ROOT, "server").map(|field| &field.shape) else {
         return Ok(());
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_configuration_would_refuse_is_refused() {
+    fn options_are_validated_like_configuration_keys() {
         for (url, timeout, words) in [
             ("api.example.net", None, "--url is not a URL"),
             ("http://api.example.net", None, "--allow-http"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_or_for_who_asks_for_it() {
+    fn plain_http_is_accepted_for_loopback_or_with_allow_http() {
         assert!(ad_hoc_server("s", "http://127.0.0.1:80/api", false, None).is_ok());
         assert!(ad_hoc_server("s", "http://api.example.net", true, None).is_ok());
     }

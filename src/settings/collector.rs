@@ -1,11 +1,11 @@
-//! Collects what is found, so that everything can be said at once and in order.
+//! Collects errors and warnings, so that all of them are reported together and in order.
 
 use super::finding::{ConfigError, ConfigErrorKind, Finding, Warning, WarningKind};
 use super::position::Position;
 use super::source::ConfigSources;
 use crate::secret::mask;
 
-/// What was found so far, by position.
+/// Errors and warnings found so far.
 #[derive(Default)]
 pub(super) struct Collector {
     errors: Vec<Entry<ConfigErrorKind>>,
@@ -21,11 +21,12 @@ struct Entry<K> {
 }
 
 impl<K> Entry<K> {
-    /// `is_key`: it stands at a key or a table's name.
+    /// `is_key`: a key or table name begins at the position.
     fn into_finding(self, sources: &ConfigSources, is_key: bool) -> Finding<K> {
         let Self { position, kind, message, remedy } = self;
         let (location, excerpt) = (sources.location(position), sources.excerpt(position, is_key));
-        // Names and values are part of both; a token pasted in place of one is not shown.
+        // Message and remedy quote names and values, which could be a token pasted in the wrong
+        // place.
         let (message, remedy) = (mask(&message).into_owned(), mask(&remedy).into_owned());
         Finding { kind, location, message, remedy, excerpt }
     }
@@ -43,7 +44,7 @@ impl Collector {
         self.errors.push(Entry { position, kind, message, remedy });
     }
 
-    /// A fault that keeps a part of the configuration from being seen at all.
+    /// Adds an error that hides a part of the configuration.
     pub(super) fn unreadable(
         &mut self,
         position: Position,
@@ -54,7 +55,7 @@ impl Collector {
         self.error(position, ConfigErrorKind::Unreadable, message, remedy);
     }
 
-    /// As [`Self::unreadable`], for text that is not TOML.
+    /// Like [`Self::unreadable`], for text that is not TOML.
     pub(super) fn syntax(
         &mut self,
         position: Position,
@@ -76,13 +77,13 @@ impl Collector {
         self.warnings.push(Entry { position, kind, message, remedy });
     }
 
-    /// Whether a part of the configuration could not be seen, so that what seems missing
-    /// may stand there.
+    /// Whether a part of the configuration is unknown. Keys that seem to be missing may be in that
+    /// part.
     pub(super) const fn is_incomplete(&self) -> bool {
         self.incomplete
     }
 
-    /// All that was found, in the order of the sources and of the lines in them.
+    /// All errors and warnings, in the order of the sources and of the lines in them.
     pub(super) fn finish(mut self, sources: &ConfigSources) -> (Vec<ConfigError>, Vec<Warning>) {
         self.errors.sort_by_key(|entry| entry.position);
         self.warnings.sort_by_key(|entry| entry.position);

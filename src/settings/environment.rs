@@ -1,7 +1,7 @@
-//! Environment variables that override single keys: `TOKENKEEP__SCHEDULE__JITTER=0.2`.
+//! Environment variables that override single keys, such as `TOKENKEEP__SCHEDULE__JITTER=0.2`.
 //!
-//! Owns how a variable's name leads to a key. Values go through the same check as those
-//! of files. A variable cannot define a server, re-auth, token or inventory, only change one.
+//! Maps the name of a variable to a key. Values are checked like those in files. A variable can
+//! change a server, re-auth, token or inventory, but not define one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -21,9 +21,9 @@ use super::source::ConfigSources;
 use super::{suggestions, value};
 
 const PREFIX: &str = "TOKENKEEP__";
-/// Between the parts of a name: keys have single underscores themselves.
+/// Separates the parts of a name; keys contain single underscores.
 const SEPARATOR: &str = "__";
-/// What names begin with that are close to ours, but may belong to another program.
+/// Prefix of names that are similar to overrides, but may belong to another program.
 const NEAR_PREFIX: &str = "TOKENKEEP_";
 /// The variable of `control.socket`.
 pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";
@@ -32,8 +32,8 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 /// Set by systemd for a service with `RuntimeDirectory=`.
 const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 
-/// The default socket of a service: in the first directory of `$RUNTIME_DIRECTORY`, if that is
-/// among these variables and names one.
+/// The default socket of a service: in the first directory of `$RUNTIME_DIRECTORY`, if the variable
+/// is set.
 ///
 /// ```
 /// use std::path::Path;
@@ -46,11 +46,11 @@ pub fn runtime_socket(environment: impl Iterator<Item = (OsString, OsString)>) -
     Environment::gather(environment).runtime_socket()
 }
 
-/// What of the process's environment concerns the configuration.
+/// The environment variables that concern the configuration.
 #[derive(Default)]
 pub(super) struct Environment {
     variables: Vec<(String, OsString)>,
-    /// Names that begin almost as those of overrides do.
+    /// Names similar to those of overrides.
     near: Vec<String>,
     state_directory: Option<OsString>,
     runtime_directory: Option<OsString>,
@@ -85,7 +85,7 @@ impl Environment {
         directory.is_absolute().then(|| directory.join("control.sock"))
     }
 
-    /// The first folder of `$STATE_DIRECTORY`, if it names one.
+    /// The first directory in `$STATE_DIRECTORY`, if there is one.
     pub(super) fn state_directory(
         &self,
         sources: &mut ConfigSources,
@@ -100,7 +100,7 @@ impl Environment {
         list.split(':').next().filter(|first| !first.is_empty()).map(str::to_owned)
     }
 
-    /// Checks all variables. Gives what is right, as the layer above all `files`.
+    /// Checks all variables and returns the valid keys as a layer above all `files`.
     pub(super) fn check(
         &self,
         files: &[Layer],
@@ -140,7 +140,7 @@ impl Environment {
             match checked {
                 Some(Ok(checked)) => put(&mut right, &target.path, checked),
                 Some(Err(error)) => {
-                    // A shell takes no blanks around the equals sign.
+                    // A shell allows no spaces around the equals sign.
                     let remedy = error.remedy.replace(" = ", "=");
                     let pasted = value
                         .as_ref()
@@ -169,13 +169,13 @@ impl Environment {
     }
 }
 
-/// Text is taken as it is; numbers, lists and the like are read as TOML.
+/// Text is used unchanged; numbers, lists and other kinds are parsed as TOML.
 fn as_toml(kind: Kind, text: &str) -> DeValue<'_> {
     let parsed = if kind.is_text() { None } else { DeValue::parse(text.trim()).ok() };
     parsed.map_or_else(|| DeValue::String(text.into()), toml::Spanned::into_inner)
 }
 
-/// The override that a variable was probably meant for whose name has too few underscores.
+/// The override that a variable with too few underscores was probably meant to be.
 fn meant(name: &str) -> Option<String> {
     let name = name.get(NEAR_PREFIX.len()..)?.to_lowercase().replace(SEPARATOR, "_");
     let parts = ROOT.iter().find_map(|field| match field.shape {
@@ -194,7 +194,7 @@ fn meant(name: &str) -> Option<String> {
     Some(format!("{PREFIX}{}", parts.join(SEPARATOR).to_uppercase()))
 }
 
-/// Takes `NAME_key` or `NAME_schedule_key` apart.
+/// Splits `NAME_key` or `NAME_schedule_key`.
 fn named_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
     let parts = |field: &Field, before: &str| {
         let name = before.strip_suffix('_').filter(|name| !name.is_empty())?;
@@ -209,7 +209,7 @@ fn named_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
         let parts = [name, "schedule", field.name].map(str::to_owned).to_vec();
         (!name.is_empty()).then_some(parts)
     });
-    // Of several keys that the text ends in, the longest is meant: `connect_timeout`.
+    // If the text ends in several keys, the longest counts: `connect_timeout`, not `timeout`.
     let values = keys.iter().filter(|field| matches!(field.shape, Shape::Value(_)));
     let fitting = values.filter(|field| text.ends_with(field.name));
     in_schedule.or_else(|| {
@@ -238,19 +238,19 @@ struct Target {
     kind: Kind,
 }
 
-/// Why a variable leads to no key.
+/// Why a variable does not name a key.
 enum Unknown {
     Key {
         table: String,
         key: String,
         fields: &'static [Field],
     },
-    /// No table of this section is called so.
+    /// No table in this section has this name.
     Name {
         section: &'static str,
         near: Option<String>,
     },
-    /// Several tables of this section look alike in a variable's name.
+    /// Several tables in this section have the same name in the notation of variables.
     Ambiguous {
         section: &'static str,
         names: Vec<String>,
@@ -281,14 +281,14 @@ impl Unknown {
     }
 }
 
-/// The names that the files define, as they look in a variable's name.
+/// The table names in the files, in the notation of variables.
 struct Names<'a> {
     files: &'a [Layer],
     known: HashMap<&'static str, HashMap<String, BTreeSet<String>>>,
 }
 
 impl Names<'_> {
-    /// The key that `name` leads to, without regard to letter case.
+    /// The key that `name` stands for, case-insensitive.
     fn resolve(&mut self, name: &str) -> Result<Target, Unknown> {
         let name = name.to_lowercase();
         let parts: Vec<&str> = name.split(SEPARATOR).collect();
@@ -310,7 +310,7 @@ impl Names<'_> {
         }
     }
 
-    /// The key in `[section.NAME]`, or in its `schedule`; NAME may hold separators too.
+    /// The key in `[section.NAME]` or in its `schedule`. NAME may contain separators.
     fn resolve_named(
         &mut self,
         section: &'static str,
@@ -362,7 +362,7 @@ impl Names<'_> {
     }
 }
 
-/// As `name` can stand in a variable's: `api-eu.1` is `API_EU_1` there.
+/// `name` in the notation of variables: `api-eu.1` becomes `API_EU_1`.
 fn folded(name: &str) -> String {
     let fold = |c: char| if c.is_alphanumeric() { c } else { '_' };
     name.to_lowercase().chars().map(fold).collect()

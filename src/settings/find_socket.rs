@@ -1,7 +1,7 @@
-//! The control socket of a configuration that has errors: for commands that only need to find
-//! the daemon.
+//! Finds the control socket in a configuration that has errors, for commands that only need to
+//! reach the daemon.
 //!
-//! Reads as much as is legible. What it finds is not checked against anything.
+//! Reads whatever can be parsed and validates nothing.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::collector::Collector;
 use super::environment::SOCKET;
 use super::read_files::read_files;
 
-/// The value of `control.socket` in the file at `path`, in `conf.d`, or in `environment`, as far
-/// as they are legible; the later wins. `None` if none of them sets it.
+/// The value of `control.socket` in the file at `path`, in `conf.d` or in `environment`, as far as
+/// they can be parsed. Later sources win. `None` if no source sets it.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -30,7 +30,7 @@ pub fn find_socket(
     let mut environment = environment.filter(|(name, _)| name.eq_ignore_ascii_case(SOCKET));
     let variable = environment.next().map(|(_, value)| PathBuf::from(value));
     variable.or_else(|| {
-        // What cannot be read is no matter here.
+        // Errors are ignored.
         let sources = read_files(path, &[], &mut Collector::default());
         sources.texts().filter_map(|(_, text)| in_text(text)).last().map(PathBuf::from)
     })
@@ -41,7 +41,7 @@ fn in_text(text: &str) -> Option<String> {
     let control =
         document.get_ref().get("control").and_then(|control| control.get_ref().as_table());
     let socket = control.and_then(|control| control.get("socket")?.get_ref().as_str());
-    // No other table has a key of this name, so a broken header above it does not matter.
+    // No other table has a key of this name, so an invalid header above it does not matter.
     socket.map(str::to_owned).or_else(|| text.lines().rev().find_map(in_line))
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_found_in_broken_text() {
+    fn socket_is_found_in_text_with_errors() {
         for text in [
             "[control]\nsocket = \"/s\"\n[log\nlevel = 1\n",
             "[control\nsocket = \"/s\" # here\n",

@@ -1,14 +1,13 @@
-//! What is wrong with a configuration, said so that it can be mended.
+//! Errors and warnings about a configuration, with location, message and remedy.
 //!
-//! Owns the words of a finding: kind, place, sentence, remedy. It never holds the value of a
-//! key that may carry a secret.
+//! No finding contains the value of a key that may hold a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::excerpt::Excerpt;
 
-/// Where something stands in the configuration.
+/// A location in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
     /// A key or a table in a file.
@@ -20,7 +19,7 @@ pub enum Location {
         /// The column in characters, from 1.
         column: usize,
     },
-    /// A file or folder as a whole.
+    /// A file or directory as a whole.
     File(PathBuf),
     /// An environment variable, by name.
     Variable(String),
@@ -36,48 +35,49 @@ impl fmt::Display for Location {
     }
 }
 
-/// One thing found in a configuration: a [`ConfigError`] or a [`Warning`].
+/// A [`ConfigError`] or a [`Warning`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding<K> {
-    /// What code may match on.
+    /// The kind, for code to match on.
     pub kind: K,
-    /// Where it stands.
+    /// The location.
     pub location: Location,
-    /// What is the matter, in one sentence, with the value unless that may be a secret.
+    /// What is wrong, in one sentence. Quotes the value unless it may be a secret.
     pub message: String,
-    /// What to do about it.
+    /// How to correct it.
     pub remedy: String,
-    /// The line that it stands on, fit to be shown; `None` where it stands on none.
+    /// The line at the location, with possible secrets masked; `None` if the location has no line.
     pub excerpt: Option<Excerpt>,
 }
 
 impl<K> fmt::Display for Finding<K> {
-    /// Two lines: place and sentence, then the remedy.
+    /// Two lines: location and message, then the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}\n    {}", self.location, self.message, self.remedy)
     }
 }
 
-/// Something that makes a configuration unusable.
+/// An error that makes the configuration invalid.
 pub type ConfigError = Finding<ConfigErrorKind>;
 
-/// Something that a working configuration should do without.
+/// A probable mistake in a valid configuration.
 pub type Warning = Finding<WarningKind>;
 
-/// What kind of fault it is.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConfigErrorKind {
-    /// A file or folder is missing, not permitted, of the wrong kind, too large or not UTF-8.
+    /// A file or directory that is missing, not readable, of the wrong kind, too large or not
+    /// UTF-8.
     Unreadable,
-    /// The text is not TOML; a key that stands twice in a file is one of these.
+    /// The text is not TOML. Includes a key that occurs twice in a file.
     Syntax,
-    /// A key, table or variable that does not exist.
+    /// An unknown key, table or variable.
     UnknownKey,
     /// A value of the wrong type.
     WrongType,
-    /// A value of the right type that cannot be.
+    /// An invalid value of the right type.
     BadValue,
-    /// A key that must be there is not.
+    /// A required key is missing.
     Missing,
     /// Two keys that exclude or contradict each other.
     Conflict,
@@ -87,7 +87,7 @@ pub enum ConfigErrorKind {
     UnknownName,
 }
 
-/// What kind of warning it is.
+/// The kind of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WarningKind {
     /// No token is configured.
@@ -96,48 +96,49 @@ pub enum WarningKind {
     Unused,
     /// Two tokens take their value from the same source.
     SharedSource,
-    /// So late a check leaves little time for retries.
+    /// The check is so late that little time is left for retries.
     LittleRetryRoom,
     /// Token values travel over plain http.
     PlainHttp,
-    /// A client certificate that is not valid at this time.
+    /// A client certificate that has expired or is not yet valid.
     ClientCertificate,
-    /// A token is revoked at each stop, and nothing gets it a new value.
+    /// A token is revoked at each shutdown and has no re-authentication.
     RevokedForGood,
     /// Readers whom the user namespace of the process does not map.
     UnmappedReaders,
-    /// A value that looks like a secret, where the name of something belongs.
+    /// A value that looks like a secret in a key that takes a name.
     LooksSecret,
-    /// A path that depends on the directory in which the daemon is started.
+    /// A relative path, which depends on the working directory of the daemon.
     RelativePath,
     /// A URL that ends in the name of an API call.
     EndpointInUrl,
-    /// An environment variable whose name is almost that of an override.
+    /// An environment variable with a name similar to an override.
     IgnoredVariable,
 }
 
-/// Every fault of a configuration; at least one.
+/// All errors of a configuration; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Takes all `errors` together; there must be one.
+    /// Panics in debug builds if `errors` is empty.
     pub(super) fn new(errors: Vec<ConfigError>) -> Self {
         debug_assert!(!errors.is_empty(), "without a fault there is a configuration");
         Self(errors)
     }
 
-    /// The faults, in the order of the files and of the lines in them, then the environment's.
+    /// The errors, in the order of the files and of the lines in them, then those of environment
+    /// variables.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }
 
-    /// How many there are; at least 1.
+    /// The number of errors; at least 1.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The first one on a line, with the number of the others.
+    /// The first error on one line, with the number of other errors.
     pub fn first_line(&self) -> String {
         let Some(ConfigError { location, message, .. }) = self.0.first() else {
             return self.summary();
@@ -148,7 +149,7 @@ impl ConfigErrors {
         }
     }
 
-    /// Their number in words.
+    /// The number of errors, as a sentence.
     pub fn summary(&self) -> String {
         match self.count() {
             1 => "1 fault in the configuration".to_owned(),
@@ -158,7 +159,7 @@ impl ConfigErrors {
 }
 
 impl fmt::Display for ConfigErrors {
-    /// Every fault in a paragraph of its own, then their number.
+    /// One paragraph for each error, then the number of errors.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in self {
             write!(f, "{error}\n\n")?;

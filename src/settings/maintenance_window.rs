@@ -1,7 +1,6 @@
-//! The hours of a day in which nothing logs in, such as a server's known maintenance.
+//! Daily maintenance windows, `quiet` in the configuration: no logins during a window.
 //!
-//! Owns how such a window is written and when it ends. It is told what time it is, and
-//! knows nothing of what keeps quiet in it.
+//! Pure: parses a window and computes its end for a given time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +11,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::similarity::suggest;
 
-/// Files beside the zones that are none: what they hold depends on the machine.
+/// Files in the time zone directory whose meaning depends on the machine; not zones.
 const NO_ZONES: [&str; 3] = ["localtime", "posixrules", "Factory"];
 
 /// A daily window by the clocks of a time zone, such as `23:45-00:15 America/New_York`.
 ///
-/// Its start belongs to it, its end does not; an end before the start lies on the next day.
-/// When clocks change, what they show decides: a time that they skip is not quiet, one that
-/// they show twice is quiet twice.
+/// The start is included, the end is not. An end before the start is on the next day.
+///
+/// If the clocks change during a window, local time decides: a local time that is skipped is not in
+/// the window, and a local time that occurs twice is in it twice.
 ///
 /// ```
 /// let window: tokenkeep::settings::MaintenanceWindow = "23:45-00:15 UTC".parse().unwrap();
@@ -35,7 +35,7 @@ pub struct MaintenanceWindow {
 }
 
 impl MaintenanceWindow {
-    /// The end of the window that `now` lies in, always later than `now`; `None` outside.
+    /// End of the window that contains `now`, always later than `now`; `None` outside.
     pub fn until(&self, now: Timestamp) -> Option<Timestamp> {
         let mut at = now;
         while let Some(left) = self.left(self.zone.to_datetime(at).time()) {
@@ -45,58 +45,59 @@ impl MaintenanceWindow {
                 at = end;
                 break;
             };
-            // The clocks change first: what they show then has to be asked anew.
+            // The clocks change before the end, so the local time must be computed again.
             at = change;
         }
         (at > now).then_some(at)
     }
 
-    /// How long after `time` the window ends if no clock changes; `None` outside.
+    /// Time from `time` to the end of the window, if no clock changes; `None` outside.
     fn left(&self, time: Time) -> Option<SignedDuration> {
         let inside = forward(self.start, time) < forward(self.start, self.end);
         inside.then(|| forward(time, self.end))
     }
 }
 
-/// From `from` until clocks next show `to`; less than a day.
+/// Time from `from` until the next `to`; less than a day.
 fn forward(from: Time, to: Time) -> SignedDuration {
     let distance = from.duration_until(to);
     if distance.is_negative() { distance + SignedDuration::from_hours(24) } else { distance }
 }
 
 impl fmt::Display for MaintenanceWindow {
-    /// As it is written in the configuration.
+    /// In the notation of the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (self.start, self.end);
         write!(f, "{:02}:{:02}-", start.hour(), start.minute())?;
         write!(f, "{:02}:{:02} ", end.hour(), end.minute())?;
-        // Zones come from their names, and so always have one.
+        // Every zone was found by its name, so it has one.
         f.write_str(self.zone.iana_name().unwrap_or("UTC"))
     }
 }
 
-/// Why a text is no [`MaintenanceWindow`]; the sentence goes on after the text.
+/// Why a text is not a [`MaintenanceWindow`]. The message continues a sentence that begins with the
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaintenanceWindowError {
-    /// It does not consist of two times and a zone.
+    /// Not two times and a zone.
     #[error("which is not of the form \"HH:MM-HH:MM ZONE\"")]
     Form,
-    /// A time that no day has.
+    /// Not a time of day.
     #[error("with a time that no day has")]
     Time,
-    /// Two times, and no zone.
+    /// The time zone is missing.
     #[error("which lacks its time zone")]
     NoZone,
-    /// A zone that nobody knows; with one that may have been meant.
+    /// An unknown time zone, with a similar known one.
     #[error("whose time zone is unknown")]
     UnknownZone(Option<String>),
-    /// It ends as it begins.
+    /// Start and end are equal.
     #[error("which ends when it begins")]
     Empty,
 }
 
 impl MaintenanceWindowError {
-    /// What to do about it.
+    /// How to correct it.
     pub(super) fn remedy(&self) -> String {
         match self {
             Self::Form => {
@@ -118,7 +119,7 @@ impl MaintenanceWindowError {
 impl FromStr for MaintenanceWindow {
     type Err = MaintenanceWindowError;
 
-    /// Reads `HH:MM-HH:MM ZONE`, the zone by its IANA name or `UTC`.
+    /// Parses `HH:MM-HH:MM ZONE`, with an IANA zone name or `UTC`.
     fn from_str(text: &str) -> Result<Self, MaintenanceWindowError> {
         let (times, zone) = match text.split_whitespace().collect::<Vec<_>>()[..] {
             [times] => (times, None),
@@ -146,8 +147,8 @@ fn time(text: &str) -> Result<Time, MaintenanceWindowError> {
     Time::new(hour, minute, 0, 0).map_err(|_| MaintenanceWindowError::Time)
 }
 
-/// The zone called `name`, as this machine knows it; failing that, as it was known when
-/// this program was built: some machines have no time zones, or not the old names.
+/// The zone called `name` from this machine's database, else from the built-in one: some machines
+/// have no time zones, or not the old names.
 fn find_zone(name: &str) -> Result<TimeZone, MaintenanceWindowError> {
     let bundled = TimeZoneDatabase::bundled();
     let is_zone = !NO_ZONES.iter().any(|other| other.eq_ignore_ascii_case(name));
@@ -160,7 +161,7 @@ fn find_zone(name: &str) -> Result<TimeZone, MaintenanceWindowError> {
     })
 }
 
-/// The zone that `name` was meant for: often its region is all that is missing.
+/// The zone that `name` was probably meant to be. Often only the region is missing.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let location = |zone: &'a str| zone.rsplit('/').next().unwrap_or(zone);
     let same = known.clone().find(|zone| location(zone).eq_ignore_ascii_case(name));

@@ -1,13 +1,13 @@
-//! The layers laid over each other: files in their order, the environment on top.
+//! Merges the layers: files in their order, then environment variables.
 //!
-//! Only checked layers get here, so that no value is bent into a type that it has not.
+//! All layers have been checked against the schema, so no value is converted to another type.
 
 use config::{Config, ConfigError, Map, Source, Value};
 
 use super::raw::Raw;
 use super::schema_check::Layer;
 
-/// The configuration that `layers` make together; a later one wins, key by key.
+/// Merges `layers` key by key; later layers win.
 pub(super) fn merge(layers: Vec<Layer>) -> Result<Raw, ConfigError> {
     let mut builder = Config::builder();
     for layer in layers {

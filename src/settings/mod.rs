@@ -1,13 +1,17 @@
-//! The configuration: read, merged, validated.
+//! Loads the configuration: reads, checks, merges and validates the files and environment
+//! variables.
 //!
-//! Owns everything between the files an operator writes and the [`Settings`] the daemon
-//! runs by. It reads each file once, opens nothing that a file names but the data of a
-//! time zone, and never shows a value that could be a secret.
+//! The result is [`Settings`]. Each file is read once. Files that the configuration names are not
+//! opened, except time zone data. Values that could be secrets are never shown.
 //!
-//! The stages, in order: `source` reads texts; `strict` holds each against the `schema`,
-//! key by key, and `environment` does the same for variables; `layers` lays over each
-//! other what is right; `validate` compares keys with each other and fills in defaults.
-//! What is wrong is collected through all of them and said at once.
+//! Stages, in order:
+//! 1. `read_files` reads the files into a `source::ConfigSources`.
+//! 2. `schema_check` checks each file against the `schema`, key by key. `environment` does the same
+//!    for environment variables.
+//! 3. `merge` merges the checked layers; later layers win.
+//! 4. `validate` compares keys with each other and fills in defaults.
+//!
+//! Errors and warnings of all stages are collected (`collector`) and reported together.
 
 mod ad_hoc_server;
 mod collector;
@@ -68,28 +72,27 @@ use read_files::read_files;
 use source::ConfigSources;
 use validate::ServiceDirectories;
 
-/// Where the configuration is, unless another path is given.
+/// Default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/tokenkeep/tokenkeep.toml";
 
-/// A configuration that can be run by.
+/// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// What it says.
+    /// The validated settings.
     pub settings: Settings,
-    /// What it should do without, in the order of the files and of the lines in them.
+    /// Warnings, in the order of the files and of the lines in them.
     pub warnings: Vec<Warning>,
-    /// The files that were read, the main one first.
+    /// The files that were read, main file first.
     pub files: Vec<PathBuf>,
 }
 
-/// Loads the file at `path`, `conf.d/*.toml` beside it in the order of their names, and
-/// what `environment` (as of [`std::env::vars_os`]) overrides; the later wins.
+/// Loads the file at `path`, then `conf.d/*.toml` beside it in the order of their names, then the
+/// overrides in `environment` (as returned by [`std::env::vars_os`]). Later sources win.
 ///
 /// # Errors
 ///
-/// Every fault that there is, in the order of the sources. Where a file cannot be read or
-/// is not TOML, faults that lie between the keys of several places are left for the next
-/// time, as what seems missing may stand in that file.
+/// All errors, in the order of the sources. If a file cannot be read or is not TOML, errors that
+/// depend on several keys are not reported, because a missing key may be in that file.
 ///
 /// ```
 /// let path = std::path::Path::new("/nonexistent/tokenkeep.toml");
@@ -104,13 +107,13 @@ pub fn load(
     load_without(&[], path, environment)
 }
 
-/// As [`load`], but goes without files of `conf.d` that cannot be read, and returns what is wrong
-/// with them. For a start: one file must not keep the tokens of all others from being checked.
+/// Like [`load`], but skips files in `conf.d` that cannot be read and returns their errors. Used at
+/// startup: one unreadable file must not prevent the tokens of all other files from being checked.
 ///
 /// # Errors
 ///
-/// As for [`load`], unless unreadable files of `conf.d` are all that is wrong and the rest is a
-/// valid configuration without them.
+/// See [`load`]. Not an error: unreadable files in `conf.d`, if the configuration is valid without
+/// them.
 pub fn load_readable(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -143,7 +146,7 @@ fn load_without(
     load_sources(sources, environment, collector)
 }
 
-/// `collector`: what is wrong with the sources themselves.
+/// `collector`: errors found while the sources were read.
 fn load_sources(
     mut sources: ConfigSources,
     environment: impl Iterator<Item = (OsString, OsString)>,
@@ -169,8 +172,8 @@ fn load_sources(
                     &mut collector,
                 ));
             }
-            // The error would show values; all of them passed the schema, so that only a
-            // schema at odds with the raw form leads here.
+            // The error would show values. Every value has passed the schema, so this happens only
+            // if the schema and the raw form disagree.
             Err(_) => collector.unreadable(
                 Position::MAIN,
                 "the layers of the configuration do not fit together",

@@ -1,6 +1,6 @@
 //! Positions in the configuration: a source and a byte offset.
 
-/// A position: which source, and where in it; `None` for the source as a whole.
+/// A source and the byte offset in it; no offset means the source as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) source: usize,
@@ -8,7 +8,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// The configuration's main file as a whole.
+    /// The main file as a whole.
     pub(super) const MAIN: Self = Self::whole(0);
 
     pub(super) const fn whole(source: usize) -> Self {

@@ -1,4 +1,4 @@
-//! The effective configuration, written as one that can be read again.
+//! Prints the effective configuration as TOML that can be loaded again.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use super::raw::{
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
-/// `settings` as TOML, every key with its effective value.
+/// `settings` as TOML, with the effective value of every key.
 ///
-/// Loading the text gives equal settings. The schedule that stands at its top is the one
-/// of the first token; that of another token or of an inventory has the keys that differ.
+/// Loading the text results in equal settings. The top-level schedule is that of the first token.
+/// Schedules of other tokens and inventories contain only the keys that differ.
 #[expect(clippy::missing_panics_doc, reason = "numbers, text and tables are always TOML")]
 pub fn print(settings: &Settings) -> String {
     let general =
@@ -157,13 +157,13 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
     raw
 }
 
-/// The keys of a schedule that `general` has not got the same already; `None` for no such key.
+/// The keys of the schedule that differ from `general`; `None` if none does.
 fn own_schedule(keep_alive: &KeepAlive, general: &Schedule) -> Option<RawSchedule> {
     let differs = keep_alive.schedule != *general;
     differs.then(|| raw_schedule(&keep_alive.schedule, Some(general)))
 }
 
-/// The keys of `schedule` that `general` has not got the same already.
+/// The keys of `schedule` that differ from `general`.
 fn raw_schedule(schedule: &Schedule, general: Option<&Schedule>) -> RawSchedule {
     fn own<T: PartialEq>(
         schedule: &Schedule,
@@ -187,7 +187,7 @@ fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> Option<String> {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned())
 }
 
-/// Paths come from text, and so can always be written as it again.
+/// Paths were read from text, so the conversion is lossless.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! Properties of how a configuration is read, for arbitrary input. See `crate::fuzzing`.
+//! Properties of configuration loading, for arbitrary input. See `crate::fuzzing`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use super::finding::{Finding, Location};
 use super::read_files::sources_of_contents;
 use super::{Loaded, load_sources, print};
 
-/// Stands in an input for a secret that was pasted there.
+/// Placeholder for a secret in an input.
 const PASTED: &[u8] = b"@@";
 
-/// Secrets of several shapes; the length of the input says which one is pasted.
+/// Secrets of several formats. The length of the input selects one.
 const SECRETS: [&str; 5] = [
     "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77",
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c",
@@ -20,15 +20,16 @@ const SECRETS: [&str; 5] = [
     "q7X-2v9Lk_4ZpT8mW1-c6Nd3Rb_5Hy0S",
 ];
 
-/// Characters of a secret that no message may show in a row.
+/// No message may show this many consecutive characters of a secret.
 const RUN: usize = 8;
 
-/// Begins a further file, or the environment with a variable on each line.
+/// Starts another file, or the environment with one variable per line.
 const PART: &str = "#### ";
 
-/// For every `input`, read as the files of a configuration and environment variables: each error
-/// has its place, a sentence and a remedy; no pasted secret is shown; what can
-/// be used is read from its printed form again.
+/// Reads `input` as configuration files and environment variables. Checks:
+/// - Each error has a location, a message and a remedy.
+/// - No pasted secret is shown.
+/// - A valid configuration can be loaded from its printed form.
 pub(crate) fn configuration(input: &[u8]) {
     let secret = SECRETS[input.len() % SECRETS.len()];
     let (files, environment) = parts(input, secret);
@@ -72,7 +73,7 @@ fn load(files: Files, environment: Variables) -> Result<Loaded, super::ConfigErr
     load_sources(sources, environment.into_iter(), collector)
 }
 
-/// Files and environment variables of an input, with the secret in them.
+/// The files and environment variables of an input, with the secret inserted.
 fn parts(input: &[u8], secret: &str) -> (Files, Variables) {
     let (mut files, mut environment) = (Files::new(), Variables::new());
     let mut in_environment = false;
@@ -110,8 +111,8 @@ fn pasted(line: &[u8], secret: &str) -> Vec<u8> {
     text
 }
 
-/// Whether the secret stands by itself wherever it stands: as a part of another word it may look
-/// like something else.
+/// Whether the secret is always a separate word. As a part of a longer word it may look like
+/// something else.
 fn is_pasted_as_a_word(input: &[u8]) -> bool {
     let ends_a_word =
         |byte: Option<&u8>| byte.is_none_or(|byte| b" \t\r\n\"'=,[]{}".contains(byte));
@@ -122,7 +123,7 @@ fn is_pasted_as_a_word(input: &[u8]) -> bool {
     })
 }
 
-/// The lines of a file as far as it is text, and what follows the last of them.
+/// The lines of the valid UTF-8 at the start of a file.
 fn shown_lines(text: &[u8]) -> Vec<String> {
     let valid = text.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     valid.split('\n').map(str::to_owned).collect()

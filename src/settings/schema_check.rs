@@ -1,8 +1,7 @@
-//! The files' texts against the schema, key by key, with the place of everything.
+//! Checks the texts of all files against the schema, key by key, and records key positions.
 //!
-//! Owns the rule that nothing unknown and nothing of a wrong type gets past. It hands on
-//! what is right, so that one fault does not hide another; nothing here compares keys
-//! with each other.
+//! Unknown keys and values of the wrong type are errors. Valid keys are kept, so that one error
+//! does not hide another. Keys are not compared with each other here.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -20,10 +19,10 @@ use super::source::ConfigSources;
 use super::suggestions;
 use super::{text, value};
 
-/// What one source contributes to the configuration.
+/// The valid keys of one source.
 pub(super) type Layer = Map<String, Value>;
 
-/// Checks all files. Gives what is right in each, in their order.
+/// Checks all files and returns the valid keys of each, in their order.
 pub(super) fn check(
     sources: &ConfigSources,
     positions: &mut KeyPositions,
@@ -50,16 +49,16 @@ pub(super) fn check(
     layers
 }
 
-/// What of a file cannot be trusted, because it is not TOML.
+/// The parts of a file that are not TOML.
 struct Damage {
     lines: HashSet<usize>,
-    /// A header is broken: its keys would pass for another table's.
+    /// A table header is invalid, so its keys would be assigned to another table.
     structure: bool,
 }
 
 impl Damage {
-    /// Reports the errors, but not those that only follow from another, and says how far
-    /// they reach.
+    /// Reports the syntax errors, except those that follow from another one, and returns the extent
+    /// of the damage.
     fn assess(
         sources: &ConfigSources,
         source: usize,
@@ -77,7 +76,7 @@ impl Damage {
                 continue;
             }
             let is_header = sources.line_text(position).trim_start().starts_with('[');
-            // Nothing but `message` is used: the error as a whole would print the line.
+            // Only `message` is used: displaying the error would print the line.
             let message = error.message();
             let follows = in_open_list;
             in_open_list = message.starts_with(suggestions::MISSING_COMMA);
@@ -111,15 +110,15 @@ impl Damage {
     }
 }
 
-/// The header whose last key is at `key`, without what else may stand on its line.
+/// The header whose last key is at `key`, without the rest of its line.
 fn header(content: &str, key: &Range<usize>) -> Option<String> {
     let before = content.get(..key.end)?;
     let line = before.rsplit('\n').next()?.trim_start();
     (line.starts_with('[') && !line.contains(['=', '{', ','])).then(|| format!("{line}]"))
 }
 
-/// The line, from 1, on which `what`, a header or a key that stands again on line `second`, stands
-/// first. A key is looked for in its own table only.
+/// Line number, from 1, of the first occurrence of `what`, a header or key that occurs again on
+/// line `second`. A key is searched only in its own table.
 fn first_line(content: &str, what: &str, second: usize) -> Option<usize> {
     let starts_with_it = |line: &str| {
         let line = line.trim_start();
@@ -138,7 +137,7 @@ struct SchemaCheck<'a> {
     sources: &'a ConfigSources,
     source: usize,
     damage: Damage,
-    /// Where each named table of the whole configuration was defined last.
+    /// Position of the last definition of each named table, over all files.
     definitions: &'a mut HashMap<String, Position>,
     positions: &'a mut KeyPositions,
     collector: &'a mut Collector,
@@ -149,7 +148,7 @@ impl SchemaCheck<'_> {
         Position::at(self.source, span.start)
     }
 
-    /// What is right in `table`, which stands at `path` and may have these `fields`.
+    /// The valid keys of `table` at `path`, which may have these `fields`.
     fn table(&mut self, table: &DeTable<'_>, fields: &'static [Field], path: &str) -> Layer {
         let mut right = Layer::new();
         for (key, value) in table {
@@ -180,8 +179,8 @@ impl SchemaCheck<'_> {
         right
     }
 
-    /// Notes what an unknown key was probably meant for, so that this is not reported as missing
-    /// too.
+    /// Records the key that an unknown key was probably meant to be, so that it is not reported as
+    /// missing too.
     fn record_intended_key(
         &mut self,
         name: &str,
@@ -280,7 +279,8 @@ impl SchemaCheck<'_> {
                     right.insert(name.to_owned(), checked);
                 }
             } else {
-                // Its own faults are said too, but its keys do not mix with the first one's.
+                // Errors in the second table are reported, but its keys are not merged with those
+                // of the first.
                 let positions = std::mem::take(self.positions);
                 self.child(&path, keys, value.get_ref(), position);
                 *self.positions = positions;
@@ -289,8 +289,10 @@ impl SchemaCheck<'_> {
         Some(Value::from(right))
     }
 
-    /// A token or inventory is defined in one file; of a server or re-auth, `conf.d` may change what
-    /// the main file says, but not two files of `conf.d` each other's.
+    /// Whether `[section.NAME]` may be defined at `position`; reports an error if not.
+    /// - A token or inventory may be defined in one file only.
+    /// - For a server or re-auth, files in `conf.d` may change keys of the main file, but not of
+    ///   each other.
     fn may_define(&mut self, section: &str, path: &str, position: Position) -> bool {
         let Some(earlier) = self.definitions.insert(path.to_owned(), position) else { return true };
         let whole = matches!(section, "token" | "inventory");

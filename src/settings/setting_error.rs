@@ -4,7 +4,7 @@ use super::finding::ConfigErrorKind;
 use super::schema::Kind;
 use crate::secret::mask;
 
-/// What is wrong with a value; `message` goes on after the key's name.
+/// An invalid value. `message` continues a sentence that begins with the key's name.
 #[derive(Debug)]
 pub(super) struct SettingError {
     pub(super) kind: ConfigErrorKind,
@@ -43,7 +43,8 @@ pub(super) fn expected(kind: Kind) -> String {
     }
 }
 
-/// Long enough for every value that fits the schema, too short for most tokens.
+/// `text` in quotes, with secrets masked, shortened. The limit fits every valid value and is too
+/// short for most tokens.
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 24;
     let text = mask(text);

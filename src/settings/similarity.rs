@@ -1,11 +1,11 @@
 //! Finds the known word that a misspelled one was probably meant to be.
 
-/// The best of `candidates` that `word` may have been meant for.
+/// The candidate that is most similar to `word`; `None` if none is similar enough.
 pub(super) fn suggest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    /// Below it, suggestions confuse more often than they help.
+    /// Minimum similarity. Below it, suggestions confuse more often than they help.
     const ALIKE: f64 = 0.55;
     let word = word.to_lowercase();
     candidates

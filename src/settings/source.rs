@@ -1,6 +1,6 @@
-//! Where the configuration comes from: files, each read once, and environment variables.
+//! The sources of the configuration: the texts of files, and environment variables.
 //!
-//! Owns the texts and turns a position in one into a [`Location`]. It never looks into a text.
+//! Converts a [`Position`] to a [`Location`] that people can read. Does not parse the texts.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ struct ConfigSource {
     line_starts: OnceCell<Vec<usize>>,
 }
 
-/// All sources, in the order in which later ones win.
+/// All sources. Later sources win.
 #[derive(Default)]
 pub(super) struct ConfigSources {
     list: Vec<ConfigSource>,
@@ -48,17 +48,17 @@ impl ConfigSources {
         Position::whole(self.list.len() - 1)
     }
 
-    /// Adds an environment variable, and says where it now stands.
+    /// Adds an environment variable and returns its position.
     pub(super) fn add_variable(&mut self, name: &str) -> Position {
         self.add(Origin::Variable(name.to_owned()), String::new())
     }
 
-    /// The texts that could be read, with the number of their source.
+    /// Texts of the files that were read, with their source numbers.
     pub(super) fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
         self.read.iter().map(|&source| (source, self.list[source].text.as_str()))
     }
 
-    /// The files that could be read.
+    /// Paths of the files that were read.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let file = |&source: &usize| match &self.list[source].origin {
             Origin::File(path) => Some(path.clone()),
@@ -67,7 +67,7 @@ impl ConfigSources {
         self.read.iter().filter_map(file).collect()
     }
 
-    /// What people call `position`.
+    /// `position` for people: file, line and column, or the name of a variable.
     pub(super) fn location(&self, position: Position) -> Location {
         let source = &self.list[position.source];
         match (&source.origin, position.offset) {
@@ -80,20 +80,20 @@ impl ConfigSources {
         }
     }
 
-    /// The line that `position` stands on, without what may be a secret; `is_key`: a key or a
-    /// table's name begins there.
+    /// The line at `position`, with possible secrets masked. `is_key`: a key or table name begins
+    /// there.
     pub(super) fn excerpt(&self, position: Position, is_key: bool) -> Option<Excerpt> {
         let before =
             position.offset? - self.list[position.source].line_starts()[self.line(position) - 1];
         Some(Excerpt::of(self.line_text(position), before, is_key))
     }
 
-    /// The number of the line, from 1, that `position` stands on.
+    /// Line number of `position`, from 1.
     pub(super) fn line(&self, position: Position) -> usize {
         self.list[position.source].line_and_column(position.offset.unwrap_or(0)).0
     }
 
-    /// The text of the line that `position` stands on.
+    /// Text of the line at `position`.
     pub(super) fn line_text(&self, position: Position) -> &str {
         let source = &self.list[position.source];
         let start = source.line_starts()[self.line(position) - 1];
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
+    fn lines_and_columns_count_from_one() {
         let sources = source("ä = 1\nöö = 2\n");
         let column = "ä = 1\nöö".len();
         let expected = Location::Text { file: "a.toml".into(), line: 2, column: 3 };
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_text_has_a_place_too() {
+    fn end_of_a_text_has_a_location() {
         let expected = Location::Text { file: "a.toml".into(), line: 2, column: 1 };
         assert_eq!(source("a = 1\n").location(Position::at(0, 6)), expected);
     }

@@ -1,6 +1,6 @@
-//! What to tell people about a key that does not belong where it stands.
+//! Messages and remedies for keys, tables and values in the wrong place.
 //!
-//! Owns the words. It never sees a value, and so cannot give one away.
+//! Messages never quote a value that may be a secret.
 
 use toml::de::DeValue;
 
@@ -11,7 +11,7 @@ use super::setting_error::shortened;
 use super::similarity::suggest;
 use crate::secret::{looks_secret, mask};
 
-/// Sentence and remedy for the key `name` that the table at `path` does not know.
+/// Message and remedy for the unknown key `name` in the table at `path`.
 pub(super) fn unknown_key(
     name: &str,
     path: &str,
@@ -36,12 +36,12 @@ pub(super) fn unknown_key(
     (message, remedy.join("; "))
 }
 
-/// For something else than a table at `path`, where a table with fixed keys belongs.
+/// Message and remedy for a value at `path`, where a table is required.
 pub(super) fn expected_table(path: &str) -> (String, String) {
     (format!("`{path}` must be a table"), format!("write [{path}] on a line, and its keys below"))
 }
 
-/// For something else than tables under a section.
+/// Message and remedy for a section that does not consist of named tables.
 pub(super) fn expected_named_tables(section: &str, is_list: bool) -> (String, String) {
     if is_list {
         let message = format!("`{section}` must not be a list of tables");
@@ -51,7 +51,7 @@ pub(super) fn expected_named_tables(section: &str, is_list: bool) -> (String, St
     (message, named_remedy(section))
 }
 
-/// For something else than a table as `[section.NAME]`.
+/// Message and remedy for a `[section.NAME]` that is not a table.
 pub(super) fn expected_named_table(
     section: &str,
     name: &str,
@@ -59,7 +59,7 @@ pub(super) fn expected_named_table(
 ) -> (String, String) {
     let path = join(section, name);
     let message = format!("`{path}` must be a table");
-    // [token] with `server = ...` below it: the name was forgotten, `server` is none.
+    // `[token]` with `server = ...` below it: `server` is a key, and the name is missing.
     if schema::find(keys, name).is_some() {
         let remedy = format!("[{section}] lacks a name: write [{section}.NAME] above its keys");
         return (message, remedy);
@@ -75,7 +75,7 @@ fn named_remedy(section: &str) -> String {
     write
 }
 
-/// Where a secret belongs that was found behind the key `name` of the table at `path`.
+/// Where to put a secret that was found in the key `name` of the table at `path`.
 pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     let name = name.to_lowercase();
     if path.starts_with("reauth") || name.contains("api") || name == "key" {
@@ -87,8 +87,7 @@ pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     }
 }
 
-/// Sentence and remedy for the value of the key at `path`, if it is of a `kind` that no secret
-/// belongs to and looks like one all the same.
+/// Message and remedy for a value that looks like a secret in a key whose `kind` allows none.
 pub(super) fn pasted_secret(
     path: &str,
     kind: Kind,
@@ -120,13 +119,13 @@ pub(super) fn pasted_secret(
     found.then(|| (message, where_secrets_belong(name, path).to_owned()))
 }
 
-/// Warning for the value of the key at `path` that is valid, but probably a mistake.
+/// Warning for a valid value that is probably a mistake.
 pub(super) fn likely_mistake(
     path: &str,
     kind: Kind,
     value: &DeValue<'_>,
 ) -> Option<(WarningKind, String, String)> {
-    // Tenants in a URL and machines are often numbered at random.
+    // Tenant names in URLs and host names are often random.
     let is_often_random = matches!(kind, Kind::Url | Kind::Hosts);
     if let Some((message, remedy)) = pasted_secret(path, kind, value).filter(|_| !is_often_random) {
         return Some((WarningKind::LooksSecret, message, remedy));
@@ -158,11 +157,11 @@ pub(super) fn likely_mistake(
     })
 }
 
-/// How the parser's message begins where a list is not closed; it comes again for each
-/// line until something closes it.
+/// Start of the parser's message for a list that is not closed. The parser repeats it for each line
+/// until something closes the list.
 pub(super) const MISSING_COMMA: &str = "missing comma between array elements";
 
-/// Sentence and remedy for a line that is not TOML because of the quotes of a word processor.
+/// Message and remedy for typographic quotation marks, which word processors insert.
 pub(super) fn typographic_quotes(line: &str) -> Option<(String, &'static str)> {
     let quotes = [
         '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}',
@@ -173,8 +172,9 @@ pub(super) fn typographic_quotes(line: &str) -> Option<(String, &'static str)> {
     Some((message, "write straight quotation marks: \" or '"))
 }
 
-/// Sentence and remedy for a line that is not TOML. `message` is the parser's, which speaks
-/// of the form and never of the text; `nothing_there`: it stumbled over the lack of something.
+/// Message and remedy for a line that is not TOML. `message` is the parser's; it describes the
+/// syntax and never quotes the text. `nothing_there`: the parser expected something and found
+/// nothing.
 pub(super) fn syntax(message: &str, nothing_there: bool) -> (String, &'static str) {
     let unquoted = message.starts_with("string values must be quoted");
     let (message, remedy) = if unquoted && nothing_there {

@@ -1,4 +1,4 @@
-//! The schema, the raw form and the shipped file know the same keys.
+//! The schema, the raw form and the shipped file have the same keys.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn example(kind: Kind) -> &'static str {
 }
 
 #[test]
-fn the_raw_form_takes_every_key_of_the_schema() {
+fn raw_form_accepts_every_key_of_the_schema() {
     for (table, key, value) in keys(ROOT, "") {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
         let text = format!("{header}{key} = {value}\n");

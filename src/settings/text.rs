@@ -1,6 +1,6 @@
-//! One text against what its key wants: paths, names, URLs, filters, durations.
+//! Checks one text against the kind that its key requires: path, name, URL, filter, duration.
 //!
-//! Never shows a text that could be a secret put in the wrong place.
+//! Texts that could be secrets in the wrong place are never shown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, quoted_list, shortened};
 use super::similarity::suggest;
 
-/// Takes `text` for the value of a key called `key` that wants `kind`.
+/// Checks `text` for a key called `key` of this `kind`.
 pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingError> {
     match kind {
         Kind::Path => path(text),
@@ -71,14 +71,14 @@ fn socket_path(text: &str) -> Result<(), SettingError> {
     Ok(())
 }
 
-/// What a name must be: it becomes a part of file names, of log lines, and of commands.
+/// Checks a name. Names become parts of file names, log lines and commands.
 pub(super) fn name(text: &str) -> Result<(), SettingError> {
     let remedy = "names become file names: write a short one, like \"quotes-1\"";
     name_error(text).map_or(Ok(()), |error| Err(invalid_value(error, remedy)))
 }
 
-/// Why `text` cannot be the name of a token, a server, a re-auth or an inventory: the rest of
-/// a sentence that begins with what it should have named; `None` if it can.
+/// Why `text` is not a valid name of a token, server, re-auth or inventory; `None` if it is valid.
+/// The result continues a sentence that begins with the named thing.
 ///
 /// ```
 /// use tokenkeep::settings::name_error;
@@ -87,7 +87,7 @@ pub(super) fn name(text: &str) -> Result<(), SettingError> {
 /// assert_eq!(name_error("a/b"), Some("has a slash in its name"));
 /// ```
 pub fn name_error(text: &str) -> Option<&'static str> {
-    /// With a suffix of ours it must still pass for a file's name, which ends at 255 bytes.
+    /// A file name has at most 255 bytes. The difference is for suffixes.
     const LONGEST_BYTES: usize = 200;
     const LONGEST: usize = 64;
     if text.is_empty() {
@@ -135,7 +135,8 @@ fn filter(text: &str) -> Result<(), SettingError> {
     let text = text.trim();
     let is_word = !text.is_empty() && !text.contains(['=', ',', '[', '/']);
     let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
-    // A lone word that is no level would pass for the name of a module, and silence the rest.
+    // A single word that is not a level would be parsed as the name of a module and silence the
+    // rest.
     if text.is_empty() || (is_word && !is_level) {
         let remedy = match suggest(text, LEVELS) {
             Some(level) => format!("did you mean {level:?}?"),

@@ -1,7 +1,7 @@
-//! One value against what its key wants.
+//! Checks one value against the kind that its key requires.
 //!
-//! Stricter than the crate that merges the layers, which would take `"3"` for 3, 3.7 for 4
-//! and `'yes'` for true. It never shows a value that could be a secret.
+//! Stricter than the `config` crate, which accepts `"3"` for 3, 3.7 for 4 and `'yes'` for true.
+//! Values that could be secrets are never shown.
 
 use config::{Value, ValueKind};
 use toml::de::DeValue;
@@ -13,7 +13,7 @@ use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, setting_error, shortened};
 use super::text;
 
-/// Takes `value` for a key called `key` that wants `kind`.
+/// Checks `value` for a key called `key` of this `kind`.
 pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, SettingError> {
     let checked: ValueKind = match (kind, value) {
         (Kind::Boolean, DeValue::Boolean(value)) => (*value).into(),
@@ -113,7 +113,7 @@ fn example_of_hosts(key: &str) -> String {
     format!("write names without a port, like {key} = [\"tokens.example.net\"]")
 }
 
-/// The texts of a list that must hold nothing else.
+/// The items of a list that may contain text only.
 fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, SettingError> {
     let texts = value.as_array().into_iter().flatten();
     let texts = texts.map(|text| text.get_ref().as_str().map(str::to_owned));

@@ -1,4 +1,4 @@
-//! When a window is quiet, on ordinary days and when the clocks change.
+//! Maintenance windows on ordinary days and at clock changes.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn instant(text: &str) -> Timestamp {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Checks for instants whether `text` is quiet then, and until when.
+/// Checks the end of the window `text` for each instant; `None` means outside.
 #[track_caller]
 fn quiet(text: &str, table: &[(&str, Option<&str>)]) {
     let window = window(text);
@@ -48,14 +48,14 @@ fn a_window_that_crosses_midnight_ends_on_the_next_day() {
 }
 
 #[test]
-fn midnight_may_begin_and_end_a_window() {
+fn window_may_start_or_end_at_midnight() {
     quiet("22:00-00:00 UTC", &[("2025-06-15T23:59:59Z", Some("2025-06-16T00:00:00Z"))]);
     quiet("22:00-00:00 UTC", &[("2025-06-16T00:00:00Z", None)]);
     quiet("00:00-01:00 UTC", &[("2025-06-16T00:00:00Z", Some("2025-06-16T01:00:00Z"))]);
 }
 
 #[test]
-fn a_window_all_but_a_minute_long_ends_once_a_day() {
+fn window_of_23_h_59_min_ends_once_a_day() {
     quiet(
         "00:01-00:00 UTC",
         &[
@@ -67,7 +67,7 @@ fn a_window_all_but_a_minute_long_ends_once_a_day() {
 }
 
 #[test]
-fn the_clocks_of_the_zone_decide_the_whole_year_round() {
+fn window_follows_the_local_time_of_its_zone_all_year() {
     quiet(
         "12:00-12:30 America/New_York",
         &[
@@ -82,7 +82,7 @@ fn the_clocks_of_the_zone_decide_the_whole_year_round() {
 // On 9 March 2025 the clocks of New York went from 02:00 EST (07:00Z) to 03:00 EDT.
 
 #[test]
-fn a_window_that_the_clocks_skip_is_not_quiet() {
+fn skipped_window_has_no_effect() {
     quiet(
         "02:15-02:45 America/New_York",
         &[("2025-03-09T06:59:59Z", None), ("2025-03-09T07:00:00Z", None)],
@@ -91,7 +91,7 @@ fn a_window_that_the_clocks_skip_is_not_quiet() {
 }
 
 #[test]
-fn a_window_whose_end_the_clocks_skip_ends_as_they_go_forward() {
+fn window_with_skipped_end_ends_when_clocks_go_forward() {
     let forward = Some("2025-03-09T07:00:00Z");
     for text in ["01:30-02:30 America/New_York", "01:30-02:00 America/New_York"] {
         quiet(text, &[("2025-03-09T06:45:00Z", forward), ("2025-03-09T07:00:00Z", None)]);
@@ -99,7 +99,7 @@ fn a_window_whose_end_the_clocks_skip_ends_as_they_go_forward() {
 }
 
 #[test]
-fn a_window_whose_start_the_clocks_skip_begins_as_they_go_forward() {
+fn window_with_skipped_start_starts_when_clocks_go_forward() {
     let end = Some("2025-03-09T07:30:00Z");
     quiet(
         "02:30-03:30 America/New_York",
@@ -108,7 +108,7 @@ fn a_window_whose_start_the_clocks_skip_begins_as_they_go_forward() {
 }
 
 #[test]
-fn a_window_around_the_skipped_hour_is_an_hour_shorter() {
+fn window_around_the_skipped_hour_is_an_hour_shorter() {
     quiet(
         "23:45-04:00 America/New_York",
         &[
@@ -122,7 +122,7 @@ fn a_window_around_the_skipped_hour_is_an_hour_shorter() {
 // On 2 November 2025 they went from 02:00 EDT (06:00Z) back to 01:00 EST.
 
 #[test]
-fn a_window_that_the_clocks_show_twice_is_quiet_twice() {
+fn repeated_window_applies_twice() {
     quiet(
         "01:15-01:45 America/New_York",
         &[
@@ -135,7 +135,7 @@ fn a_window_that_the_clocks_show_twice_is_quiet_twice() {
 }
 
 #[test]
-fn a_window_that_the_clocks_leave_by_going_back_ends_there() {
+fn window_ends_when_clocks_go_back_out_of_it() {
     let back = Some("2025-11-02T06:00:00Z");
     for text in ["01:30-02:30 America/New_York", "01:30-02:00 America/New_York"] {
         quiet(text, &[("2025-11-02T05:40:00Z", back), ("2025-11-02T06:00:00Z", None)]);
@@ -143,7 +143,7 @@ fn a_window_that_the_clocks_leave_by_going_back_ends_there() {
 }
 
 #[test]
-fn a_window_around_the_repeated_hour_is_an_hour_longer() {
+fn window_around_the_repeated_hour_is_an_hour_longer() {
     quiet(
         "23:45-04:00 America/New_York",
         &[
@@ -162,7 +162,7 @@ fn a_window_around_the_repeated_hour_is_an_hour_longer() {
 // 2 November from 01:00 (05:00Z) back to 00:00.
 
 #[test]
-fn clocks_that_change_at_midnight_end_a_window_that_crosses_it() {
+fn window_across_midnight_ends_when_clocks_change_at_midnight() {
     quiet(
         "23:45-00:15 America/Havana",
         &[
@@ -176,7 +176,7 @@ fn clocks_that_change_at_midnight_end_a_window_that_crosses_it() {
 }
 
 #[test]
-fn the_end_is_the_first_moment_that_is_not_quiet_whatever_clocks_do() {
+fn end_is_the_first_instant_outside_the_window_at_every_clock_change() {
     let minutes = |from: &str, days: i64| {
         let from = instant(from);
         (0..days * 24 * 60).map(move |minute| from + SignedDuration::from_mins(minute))
@@ -205,7 +205,7 @@ fn the_end_is_the_first_moment_that_is_not_quiet_whatever_clocks_do() {
 }
 
 #[test]
-fn the_ends_of_time_are_no_trouble() {
+fn first_and_last_timestamp_do_not_panic() {
     let always = window("00:01-00:00 UTC");
     for now in [Timestamp::MIN, Timestamp::MAX] {
         assert!(always.until(now).is_none_or(|end| end > now));
@@ -213,21 +213,21 @@ fn the_ends_of_time_are_no_trouble() {
 }
 
 #[test]
-fn it_is_written_as_it_was_read() {
+fn window_prints_as_parsed() {
     for text in ["23:45-00:15 America/New_York", "00:00-09:05 UTC", "05:00-06:00 Etc/GMT+5"] {
         assert_eq!(window(text).to_string(), text);
     }
 }
 
 #[test]
-fn blanks_around_and_the_case_of_a_zone_do_not_matter() {
+fn white_space_and_letter_case_of_the_zone_are_ignored() {
     for text in [" 23:45-00:15   America/New_York ", "23:45-00:15 america/new_york"] {
         assert_eq!(window(text), window("23:45-00:15 America/New_York"), "{text:?}");
     }
 }
 
 #[test]
-fn a_machine_without_time_zones_knows_them_all_the_same() {
+fn zones_are_known_without_a_system_database() {
     let bundled = TimeZoneDatabase::bundled();
     for zone in ["America/New_York", "US/Eastern", "Europe/Berlin", "UTC"] {
         assert!(bundled.get(zone).is_ok(), "{zone}");
@@ -235,7 +235,7 @@ fn a_machine_without_time_zones_knows_them_all_the_same() {
 }
 
 #[test]
-fn what_is_no_window_is_refused_with_its_kind() {
+fn invalid_window_is_rejected_with_its_kind_of_error() {
     use MaintenanceWindowError::{Empty, Form, NoZone, Time};
     for (text, expected) in [
         ("", Form),
@@ -257,7 +257,7 @@ fn what_is_no_window_is_refused_with_its_kind() {
 }
 
 #[test]
-fn a_zone_is_an_iana_name_and_nothing_else() {
+fn only_iana_names_are_zones() {
     for zone in ["localtime", "posixrules", "Etc/Unknown", "EST5EDT4", "+02:00", "../UTC", "/UTC"] {
         let error = format!("23:45-00:15 {zone}").parse::<MaintenanceWindow>().expect_err(zone);
         assert!(matches!(error, MaintenanceWindowError::UnknownZone(_)), "{zone}: {error:?}");
@@ -265,7 +265,7 @@ fn a_zone_is_an_iana_name_and_nothing_else() {
 }
 
 #[test]
-fn a_zone_slightly_wrong_is_told_the_right_one() {
+fn misspelled_zone_gets_a_suggestion() {
     for (zone, meant) in [
         ("New_York", "America/New_York"),
         ("America/NewYork", "America/New_York"),

@@ -12,11 +12,11 @@ use super::super::model::{Inventory, InventorySource};
 use super::super::raw::{Raw, RawInventory};
 use super::{Validator, duration_or};
 
-/// As long as a re-auth command gets.
+/// The same as for a re-auth command.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Validator<'_> {
-    /// `schedules`: what holds for each server's tokens.
+    /// `schedules`: the schedule of each server.
     pub(super) fn inventory(
         &mut self,
         name: &str,
@@ -43,7 +43,7 @@ impl Validator<'_> {
         Some(Inventory { name: name.to_owned(), source, keep_alive })
     }
 
-    /// Reports `key` where none of `homes`, the sources that it speaks of, stands beside it.
+    /// Reports `key` if none of `homes`, the sources to which it applies, is present.
     fn reject_unless_beside(&mut self, table: &str, key: &str, homes: &[&str]) {
         if !self.is_present(table, key) || homes.iter().any(|home| self.is_present(table, home)) {
             return;
@@ -57,7 +57,7 @@ impl Validator<'_> {
         );
     }
 
-    /// Warns of inventories that bring the same tokens.
+    /// Warns about inventories with the same source.
     pub(super) fn warn_shared_inventories(&mut self, inventories: &[Inventory]) {
         let mut first = HashMap::new();
         for inventory in inventories {

@@ -1,4 +1,4 @@
-//! What a `[token.NAME]` and an `[inventory.NAME]` say alike: server, re-auth, schedule.
+//! The keys that `[token.NAME]` and `[inventory.NAME]` have in common: server, re-auth, schedule.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::super::raw::{Raw, RawInventory, RawSchedule, RawToken};
 use super::Validator;
 use super::schedule::schedule_path;
 
-/// The keys that both tables have, as they are written.
+/// The common keys as written.
 pub(super) struct SharedKeys<'a> {
     section: &'static str,
     pub(super) server: Option<&'a String>,
@@ -53,7 +53,7 @@ impl<'a> From<&'a RawInventory> for SharedKeys<'a> {
 }
 
 impl Validator<'_> {
-    /// `schedules`: what holds for each server's tokens.
+    /// `schedules`: the schedule of each server.
     pub(super) fn keep_alive(
         &mut self,
         name: &str,
@@ -102,7 +102,7 @@ impl Validator<'_> {
         })
     }
 
-    /// How long before its end a token is replaced: the nearest such key counts.
+    /// How long before its expiry a token is replaced. The nearest such key counts.
     fn reauth_before(
         &mut self,
         table: &str,
@@ -123,7 +123,7 @@ impl Validator<'_> {
         text.and_then(|text| duration::parse(text).ok())
     }
 
-    /// Warns where tokens are revoked at a stop and nothing makes up for that.
+    /// Warns if tokens are revoked at shutdown and have no re-authentication.
     fn warn_revoked_without_reauth(&mut self, table: &str, written: &SharedKeys<'_>) {
         if written.revoke_on_shutdown && !self.is_present(table, "reauth") {
             self.collector.warning(

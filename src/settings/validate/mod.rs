@@ -1,8 +1,7 @@
-//! From what is written to what the daemon may rely on: keys compared with each other,
-//! references followed, defaults filled in.
+//! Validates the merged configuration: compares keys, resolves references, fills in defaults.
 //!
-//! Each value on its own has been checked before; here it is only converted. A key that
-//! was refused there counts as present, so that nobody is told to add it.
+//! Single values have been checked by `schema_check`; here they are only converted. A key whose
+//! value was rejected counts as present, so that it is not reported as missing.
 
 mod inventory;
 mod keep_alive;
@@ -33,19 +32,19 @@ use keep_alive::SharedKeys;
 
 pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 
-/// As many hooks at once as a small machine bears without starving the checks.
+/// As many concurrent commands as a small machine can run without delaying the checks.
 const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
-/// Long enough to put back a configuration that was removed by mistake.
+/// Long enough to restore a configuration that was removed by mistake.
 const KEEP_REMOVED: Duration = Duration::from_secs(3_600);
-/// What `StateDirectory=tokenkeep` gives a service.
+/// The directory that `StateDirectory=tokenkeep` provides.
 const STATE_DIR: &str = "/var/lib/tokenkeep";
-/// The control socket, unless it is configured or `$RUNTIME_DIRECTORY` is set: in what
-/// `RuntimeDirectory=tokenkeep` gives a service.
+/// The default control socket, in the directory that `RuntimeDirectory=tokenkeep` provides. Not
+/// used if `control.socket` is configured or `$RUNTIME_DIRECTORY` is set.
 pub const DEFAULT_SOCKET: &str = "/run/tokenkeep/control.sock";
-/// Enough to see each check, without the dependencies' chatter.
+/// Shows each check, without the details of dependencies.
 const LEVEL: &str = "info";
 
-/// What systemd gives a service, for keys that are not configured.
+/// Directories that systemd provides, for keys that are not configured.
 pub(super) struct ServiceDirectories {
     /// The state directory.
     pub(super) state: Option<String>,
@@ -53,7 +52,7 @@ pub(super) struct ServiceDirectories {
     pub(super) socket: Option<PathBuf>,
 }
 
-/// Judges `raw`. Where faults are reported, what comes back has gaps.
+/// Validates `raw`. If errors are reported, the result is incomplete.
 pub(super) fn validate(
     raw: &Raw,
     given: ServiceDirectories,
@@ -122,13 +121,13 @@ fn chosen<T: Copy>(word: Option<&str>, words: &[(&str, T)]) -> Option<T> {
     words.iter().find(|(known, _)| Some(*known) == word).map(|(_, value)| *value)
 }
 
-/// What all parts of the validation need at hand.
+/// The state of the validation.
 struct Validator<'a> {
     positions: &'a KeyPositions,
     collector: &'a mut Collector,
 }
 
-/// A `[schedule]` and the path at which it stands; lists of them have the nearest first.
+/// A `[schedule]` and its path. Lists of schedules have the nearest first.
 type ScheduleLevel<'a> = (&'a str, &'a RawSchedule);
 
 impl Validator<'_> {
@@ -140,7 +139,7 @@ impl Validator<'_> {
         self.positions.get(&join(table, key)).is_some()
     }
 
-    /// Reports `key` as missing in `table`, unless it is there and was refused.
+    /// Reports `key` as missing in `table`, unless it is present with a rejected value.
     fn report_missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
         if !self.is_present(table, key) {
             let message = format!("[{table}] lacks `{key}`");
@@ -153,7 +152,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reports unless exactly one of `keys` stands in `table`.
+    /// Reports an error unless exactly one of `keys` is present in `table`.
     fn require_exactly_one(&mut self, table: &str, keys: &[&str]) -> bool {
         let written: Vec<&str> =
             keys.iter().copied().filter(|key| self.is_present(table, key)).collect();
@@ -182,7 +181,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reports that `table.key` refers to `name`, which is no table of `section`.
+    /// Reports that `table.key` refers to `name`, but `section` has no such table.
     fn report_unknown_name<'a>(
         &mut self,
         (table, key): (&str, &str),
@@ -210,7 +209,7 @@ impl Validator<'_> {
         );
     }
 
-    /// Warns of what is there for nothing.
+    /// Warns about tables that no token uses, and about a configuration without tokens.
     fn warn_unused(&mut self, raw: &Raw, settings: &Settings) {
         if raw.token.is_empty() && raw.inventory.is_empty() {
             self.collector.warning(

@@ -17,10 +17,9 @@ const MINUTES: u16 = 30;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(300);
-/// Few enough that no account is locked for wrong credentials.
+/// Few enough that no account is locked because of wrong credentials.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
-/// Enough that many tokens can fail for reasons of their own, and still few enough that
-/// no account is locked.
+/// Enough for many tokens to fail independently, and few enough that no account is locked.
 const MAX_FAILURES_ALL: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const WINDOW: Duration = Duration::from_secs(3_600);
 

@@ -1,4 +1,4 @@
-//! `[schedule]`, which may stand in three places: for each key the nearest wins.
+//! `[schedule]`, which may occur in three places. For each key, the nearest one counts.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::super::key_positions::join;
 use super::super::raw::{Raw, RawSchedule, RawServer};
 use super::{ScheduleLevel, Validator, duration_or};
 
-/// Above this share less than a tenth of a life is left for retries.
+/// Above this fraction, less than a tenth of a token's life is left for retries.
 const LATE: f64 = 0.9;
 
 impl Validator<'_> {
-    /// The schedule that holds for all tokens of a server without one of their own.
+    /// The schedule of a server's tokens that have none of their own.
     pub(super) fn server_schedule(
         &mut self,
         name: &str,
@@ -27,8 +27,8 @@ impl Validator<'_> {
         self.schedule(&[(&path, own), ("schedule", &raw.schedule)], general)
     }
 
-    /// The schedule that `levels` make, the nearest first. Faults of the nearest are
-    /// reported; those that lie further off have been, and are passed over with `fallback`.
+    /// Combines `levels`, nearest first. Reports errors of the nearest level. Errors of other
+    /// levels have been reported before; `fallback` is used instead.
     pub(super) fn schedule(
         &mut self,
         levels: &[ScheduleLevel<'_>],
@@ -53,7 +53,7 @@ impl Validator<'_> {
             time(|level| level.retry_initial.as_deref(), default.retry_initial),
             time(|level| level.retry_max.as_deref(), default.retry_max),
         );
-        // Each round ends with one fault less to be found.
+        // Each iteration removes one error, so the loop ends.
         loop {
             match Schedule::try_new(check_after, jitter, intervals, retries) {
                 Ok(schedule) => return schedule,
@@ -88,7 +88,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Reports a maximum below its minimum, if the nearest level has a part in it.
+    /// Reports a maximum below its minimum, if the nearest level contains one of the two.
     fn report_inverted_range(
         &mut self,
         (table, _): ScheduleLevel<'_>,
@@ -132,7 +132,7 @@ impl Validator<'_> {
     }
 }
 
-/// Where the schedule of `[section.name]` stands.
+/// The path of the schedule of `[section.name]`.
 pub(super) fn schedule_path(section: &str, name: &str) -> String {
     join(&join(section, name), "schedule")
 }

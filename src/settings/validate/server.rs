@@ -16,9 +16,9 @@ use super::{Validator, at_least_one, chosen, duration_or};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// More requests at once cost more time each, not less.
+/// More concurrent requests make each of them slower.
 const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(64).unwrap();
-/// What a healthy server bears from one client.
+/// A rate that a healthy server can handle from one client.
 const RATE_LIMIT: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 impl Validator<'_> {
@@ -116,7 +116,7 @@ impl Validator<'_> {
     }
 }
 
-/// Where a secret is, of which a configuration names the file or the credential.
+/// The source of a secret, from the two keys that can name it.
 fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySource> {
     match (file, credential) {
         (Some(file), _) => Some(KeySource::File(file.into())),
@@ -125,7 +125,7 @@ fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySourc
     }
 }
 
-/// A server of which nothing but the address is written.
+/// A server with defaults for everything but its URL.
 pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
     Server {
         name: name.to_owned(),
@@ -142,7 +142,7 @@ pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
     }
 }
 
-/// Whether what is sent to `url` leaves this machine in the clear.
+/// Whether requests to `url` leave this machine unencrypted.
 pub(in super::super) fn is_plain_http(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_only_what_leaves_the_machine() {
+    fn plain_http_to_loopback_is_not_reported() {
         for (url, plain) in [
             ("http://127.0.0.1:80/x", false),
             ("http://127.9.9.9", false),

@@ -11,7 +11,7 @@ use super::super::raw::{Raw, RawToken};
 use super::Validator;
 
 impl Validator<'_> {
-    /// `schedules`: what holds for each server's tokens.
+    /// `schedules`: the schedule of each server.
     pub(super) fn token(
         &mut self,
         name: &str,
@@ -31,7 +31,7 @@ impl Validator<'_> {
         Some(Token { name: name.to_owned(), source, keep_alive, metrics })
     }
 
-    /// Warns of tokens that take their value from the same place.
+    /// Warns about tokens with the same source.
     pub(super) fn warn_shared_sources(&mut self, tokens: &[Token]) {
         let mut first = HashMap::new();
         for token in tokens {
