@@ -1,7 +1,7 @@
-//! Replacing a file so that whoever reads it finds the old content or the new one, never a part.
+//! Replaces files atomically: readers see the old content or the new one, never a part.
 //!
-//! The new content is written beside the file, made durable, and renamed. What cannot be
-//! replaced is left as it was, and nothing is left behind beside it.
+//! The new content is written to a temporary file in the same directory, synced and renamed. On an
+//! error, the file is unchanged and the temporary file is removed.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
@@ -16,19 +16,19 @@ use super::symlinks::{MAX_LINKS, chain, parent};
 use super::{PersistError, temporary_files};
 use crate::secret::TokenValue;
 
-/// For the service's user alone: the mode of a file that did not exist before.
+/// Mode of a new file: only for the service's user.
 const PRIVATE: u32 = 0o600;
 
-/// Makes `value`, on a line of its own, the content of the file at `path`.
+/// Replaces the content of the file at `path` with `value` and a line break.
 ///
-/// The file keeps its mode and owner; a new one is for the service's user alone (0600). Where
-/// `path` is a symbolic link, what it leads to is replaced. When this returns, the content
-/// outlives a power failure.
+/// - Mode and owner of the file are kept. A new file is for the service's user only (0600).
+/// - If `path` is a symbolic link, its target is replaced.
+/// - After a successful return, the content survives a power failure.
 ///
 /// # Errors
 ///
-/// When the file cannot be replaced; it is then as it was. After a failure of the very last
-/// step, making the folder durable, it has the new content all the same. Repeating does no harm.
+/// The file cannot be replaced; it is unchanged. Exception: if the last step fails, the sync of the
+/// directory, the file has the new content. Repeating the call is harmless.
 ///
 /// ```
 /// use tokenkeep::secret::TokenValue;
@@ -48,10 +48,10 @@ pub fn replace(path: &Path, value: &TokenValue) -> Result<(), PersistError> {
     write_atomically(path, &content)
 }
 
-/// Makes `content` all that the file at `path` holds, in the way of [`replace`].
+/// Replaces the content of the file at `path` like [`replace`].
 pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), PersistError> {
     let target = follow_links(path)?;
-    let fault = |doing: &'static str| {
+    let failed = |doing: &'static str| {
         let target = target.clone();
         move |error: io::Error| PersistError::new(target, doing, error)
     };
@@ -59,7 +59,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
         Ok(metadata) if !metadata.is_file() => return Err(PersistError::NotAFile { path: target }),
         Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(fault("looking at it")(error)),
+        Err(error) => return Err(failed("looking at it")(error)),
     };
     let folder = parent(&target);
     temporary_files::remove_stale_once(folder, old.as_ref());
@@ -72,35 +72,35 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
             }
         })?;
     let written = temporary.write_all(content).map_err(|error| without_path(&error));
-    written.map_err(fault("writing"))?;
+    written.map_err(failed("writing"))?;
     if let Some(old) = old {
         copy_owner_and_mode(temporary.as_file(), &old, &target)?;
     }
-    temporary.as_file().sync_all().map_err(fault("making the content durable"))?;
+    temporary.as_file().sync_all().map_err(failed("making the content durable"))?;
     temporary.persist(&target).map_err(|error| match error.error.kind() {
         io::ErrorKind::ResourceBusy => {
             PersistError::MountPoint { path: target.clone(), error: error.error }
         }
-        _ => fault("replacing")(error.error),
+        _ => failed("replacing")(error.error),
     })?;
     sync_folder(folder)
 }
 
-/// `error` without the name of a temporary file, which is another one each time.
+/// `error` without the name of the temporary file, which is random.
 fn without_path(error: &io::Error) -> io::Error {
     let text = error.to_string();
     let said = text.split(" at path ").next().unwrap_or_default();
     io::Error::new(error.kind(), said)
 }
 
-/// Makes what was created, renamed or removed in `folder` durable.
+/// Makes created, renamed and removed files in `folder` durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), PersistError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| PersistError::new(folder, "making the folder durable", error))
 }
 
-/// Where `path` leads in the end, whether something is there or not.
+/// The target of `path` after all symbolic links, whether it exists or not.
 fn follow_links(path: &Path) -> Result<PathBuf, PersistError> {
     let steps: Vec<PathBuf> = chain(path).collect();
     if steps.len() > MAX_LINKS {
@@ -110,10 +110,10 @@ fn follow_links(path: &Path) -> Result<PathBuf, PersistError> {
     Ok(steps.into_iter().next_back().unwrap_or_else(|| path.to_owned()))
 }
 
-/// Gives `new` the owner and the mode of `old`, which is the file at `path`.
+/// Gives `new` the owner and mode of `old`, the file at `path`.
 fn copy_owner_and_mode(new: &File, old: &Metadata, path: &Path) -> Result<(), PersistError> {
-    let fault = |doing| move |error| PersistError::new(path, doing, error);
-    let created = new.metadata().map_err(fault("looking at the new file"))?;
+    let failed = |doing| move |error| PersistError::new(path, doing, error);
+    let created = new.metadata().map_err(failed("looking at the new file"))?;
     let mut mode = old.mode() & 0o777;
     if created.uid() != old.uid() {
         fchown(new, Some(Uid::from_raw(old.uid())), None)
@@ -122,12 +122,12 @@ fn copy_owner_and_mode(new: &File, old: &Metadata, path: &Path) -> Result<(), Pe
     if created.gid() != old.gid() {
         match fchown(new, None, Some(Gid::from_raw(old.gid()))) {
             Ok(()) => {}
-            // The group that it has instead was not meant to have any rights.
+            // The group that the file has instead gets no permissions.
             Err(Errno::PERM) => mode &= 0o707,
-            Err(error) => return Err(fault("keeping the file's group")(error.into())),
+            Err(error) => return Err(failed("keeping the file's group")(error.into())),
         }
     }
-    new.set_permissions(Permissions::from_mode(mode)).map_err(fault("keeping the file's mode"))
+    new.set_permissions(Permissions::from_mode(mode)).map_err(failed("keeping the file's mode"))
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_holds_the_value_on_one_line_for_the_user_alone() {
+    fn new_file_contains_the_value_on_one_line_with_mode_0600() {
         let (folder, path) = folder();
         replace(&path, &value("new-1")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new-1\n");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_keeps_its_owner_where_the_service_may_give_it() {
+    fn a_replaced_file_keeps_its_owner_if_permitted() {
         let (_folder, path) = folder();
         fs::write(&path, "old-1").unwrap();
         let other = (Uid::from_raw(12_345), Gid::from_raw(23_456));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_holds_the_old_file_open_goes_on_reading_it() {
+    fn open_reader_continues_to_read_the_old_content() {
         let (_folder, path) = folder();
         fs::write(&path, "old-1\n").unwrap();
         let old = File::open(&path).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_symbolic_link_the_target_is_replaced() {
+    fn target_of_a_symbolic_link_is_replaced() {
         let (folder, path) = folder();
         let target = folder.path().join("target");
         fs::write(&target, "old-1").unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_dangling_link_the_target_is_created() {
+    fn target_of_a_dangling_link_is_created() {
         let (folder, path) = folder();
         symlink("target", &path).unwrap();
         replace(&path, &value("new-1")).unwrap();
@@ -232,39 +232,39 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_in_a_circle_are_a_fault() {
+    fn cycle_of_links_is_an_error() {
         let (folder, path) = folder();
         symlink("quotes.token", folder.path().join("other")).unwrap();
         symlink("other", &path).unwrap();
-        let fault = replace(&path, &value("new-1")).unwrap_err();
-        assert!(matches!(fault, PersistError::Failed { .. }), "{fault}");
+        let error = replace(&path, &value("new-1")).unwrap_err();
+        assert!(matches!(error, PersistError::Failed { .. }), "{error}");
     }
 
     #[test]
-    fn a_missing_folder_is_a_fault_that_names_it() {
+    fn missing_directory_is_named_in_the_error() {
         let (folder, _) = folder();
         let missing = folder.path().join("missing");
-        let fault = replace(&missing.join("quotes.token"), &value("new-1")).unwrap_err();
+        let error = replace(&missing.join("quotes.token"), &value("new-1")).unwrap_err();
         assert!(
-            matches!(&fault, PersistError::NoFolder { folder } if *folder == missing),
-            "{fault}"
+            matches!(&error, PersistError::NoFolder { folder } if *folder == missing),
+            "{error}"
         );
     }
 
     #[test]
-    fn a_folder_that_takes_no_files_is_a_fault_that_names_it() {
+    fn directory_that_rejects_files_is_named_in_the_error() {
         // Not even root may create a file here.
-        let fault = replace(Path::new("/proc/quotes.token"), &value("new-1")).unwrap_err();
-        assert!(fault.to_string().starts_with("/proc: "), "{fault}");
+        let error = replace(Path::new("/proc/quotes.token"), &value("new-1")).unwrap_err();
+        assert!(error.to_string().starts_with("/proc: "), "{error}");
     }
 
     #[test]
-    fn what_is_no_regular_file_is_not_replaced() {
+    fn only_regular_files_are_replaced() {
         let (folder, path) = folder();
         fs::create_dir(&path).unwrap();
         for location in [&path, Path::new("/dev/null")] {
-            let fault = replace(location, &value("new-1")).unwrap_err();
-            assert!(matches!(fault, PersistError::NotAFile { .. }), "{fault}");
+            let error = replace(location, &value("new-1")).unwrap_err();
+            assert!(matches!(error, PersistError::NotAFile { .. }), "{error}");
         }
         assert_eq!(names(&folder), ["quotes.token"]);
     }
@@ -272,20 +272,20 @@ mod tests {
     #[test]
     fn a_failure_leaves_no_temporary_file_behind() {
         let (folder, _) = folder();
-        // Too long for a name, which shows only when the file is renamed.
+        // The name is too long, which causes an error only at the rename.
         let path = folder.path().join("n".repeat(256));
-        let Err(fault) = replace(&path, &value("new-1")) else { panic!("it was replaced") };
-        assert!(matches!(fault, PersistError::Failed { .. }), "{fault}");
+        let Err(error) = replace(&path, &value("new-1")) else { panic!("it was replaced") };
+        assert!(matches!(error, PersistError::Failed { .. }), "{error}");
         assert_eq!(names(&folder), [""; 0]);
     }
 
     #[test]
-    fn no_fault_shows_the_value() {
+    fn no_error_contains_the_value() {
         let (folder, path) = folder();
         fs::create_dir(&path).unwrap();
         for location in [path, folder.path().join("missing/quotes.token")] {
-            let fault = replace(&location, &value("new-1")).unwrap_err();
-            assert!(!format!("{fault} {fault:?}").contains("new-1"));
+            let error = replace(&location, &value("new-1")).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("new-1"));
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Where token values come from and where they are kept: files, credentials, the environment.
+//! Token value sources: files, systemd credentials and environment variables. Also writes values
+//! back to files and watches files for changes.
 //!
-//! Everything here blocks on the file system, and none of it decides which value counts.
-//! No content of a file, and no value, is part of any error.
+//! All functions block on the file system, and none decides which value counts. Errors never
+//! contain a value or the content of a file.
 
 mod atomic_replace;
 mod mount_table;
@@ -24,6 +25,6 @@ pub(crate) use sandbox::hint as sandbox_hint;
 pub use temporary_files::remove_stale_temporary_files;
 pub use watch::{ChangedNames, InotifyError, Watcher};
 
-/// What the name of every file begins with that is written here and not yet renamed to its
-/// final name: whoever watches a folder passes such files by.
+/// Prefix of the temporary files that are created before a rename. Readers of a directory skip
+/// files with this prefix.
 pub const TEMPORARY_PREFIX: &str = ".tokenkeep-";

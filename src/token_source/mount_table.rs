@@ -1,4 +1,4 @@
-//! The mount table of this process: where file systems are mounted, from `/proc/self/mountinfo`.
+//! The mount table of this process, from `/proc/self/mountinfo`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -7,15 +7,15 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-/// The mount table as the kernel shows it. It can be polled for changes.
+/// Path of the mount table. It can be polled for changes.
 pub(super) const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
-/// Whether something is mounted at `path`, which must be absolute and free of symbolic links.
+/// Whether `path` is a mount point. `path` must be absolute and free of symbolic links.
 pub(crate) fn is_mount_point(path: &Path) -> bool {
     MountTable::read().is_ok_and(|mounts| mounts.of(path) == Some(path))
 }
 
-/// The mount points at one moment.
+/// A snapshot of all mount points.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct MountTable(Vec<PathBuf>);
 
@@ -31,14 +31,14 @@ impl MountTable {
         Self(table.split(|byte| *byte == b'\n').filter_map(point).collect())
     }
 
-    /// The mount point of the file system that `path` is on. `path` must be absolute and free of
+    /// The mount point of the file system that contains `path`. `path` must be absolute and free of
     /// symbolic links.
     pub(super) fn of(&self, path: &Path) -> Option<&Path> {
         let points = self.0.iter().filter(|point| path.starts_with(point));
         points.max_by_key(|point| point.as_os_str().len()).map(PathBuf::as_path)
     }
 
-    /// The mount points that are in one of two tables only, or that something was mounted over.
+    /// The mount points that were added, removed or mounted over between two snapshots.
     pub(super) fn changes(&self, now: &Self) -> BTreeSet<PathBuf> {
         let mut balance = BTreeMap::<&PathBuf, i32>::new();
         self.0.iter().for_each(|point| *balance.entry(point).or_default() -= 1);
@@ -47,14 +47,15 @@ impl MountTable {
         changed.map(|(point, _)| point.clone()).collect()
     }
 
-    /// The names of the mount points directly in `folder`.
+    /// Names of the mount points directly in `folder`.
     pub(super) fn inside(&self, folder: &Path) -> impl Iterator<Item = &OsStr> {
         let points = self.0.iter().filter(move |point| point.parent() == Some(folder));
         points.filter_map(|point| point.file_name())
     }
 }
 
-/// A path in the mount table: the kernel writes white space and backslashes as `\ooo`, octal.
+/// Decodes a path of the mount table. The kernel writes white space and backslashes as octal
+/// `\ooo`.
 fn unescape(text: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_over_a_mount_point_is_a_change_of_it() {
+    fn mount_over_a_mount_point_is_a_change() {
         let before = MountTable::parse(TABLE);
         let now = MountTable::parse(&[TABLE, b"40 27 0:50 / /proc rw - tmpfs tmpfs rw\n"].concat());
         assert_eq!(before.changes(&now), BTreeSet::from([PathBuf::from("/proc")]));

@@ -1,4 +1,4 @@
-//! Why something could not be kept.
+//! Errors of writing a token value or the state database.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::sandbox::hint;
 use super::symlinks::parent;
 use crate::systemd::advice;
 
-/// How long somebody waits for the disk. One that hangs must not keep a token from its next
-/// step: it would die for the sake of a write.
+/// Maximum time to wait for a disk operation. A disk that hangs must not prevent the next check of
+/// a token.
 pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a value could not be kept, or a kept one not be had. Holds no value.
+/// A value could not be written, or persisted state could not be read. Contains no value.
 #[derive(Debug, thiserror::Error)]
 pub enum PersistError {
-    /// The folder that the file is to be in does not exist.
+    /// The directory of the file does not exist.
     #[error(
         "{}: there is no such folder; create it, for the service's user to write to{}",
         folder.display(),
@@ -26,7 +26,7 @@ pub enum PersistError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The service may not write there.
+    /// Permission denied.
     #[error(
         "{}: nothing can be written there ({error}); check owner and mode{}",
         path.display(),
@@ -35,7 +35,7 @@ pub enum PersistError {
     Denied {
         /// The folder or the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the system.
         #[source]
         error: io::Error,
     },
@@ -49,13 +49,13 @@ pub enum PersistError {
     ReadOnly {
         /// The folder or the file.
         path: PathBuf,
-        /// Where its file system is mounted.
+        /// Mount point of its file system.
         mount: PathBuf,
-        /// What the system said.
+        /// The error from the system.
         #[source]
         error: io::Error,
     },
-    /// The file itself is a mount point, which cannot be replaced.
+    /// The file is a mount point, so it cannot be replaced.
     #[error(
         "{}: it is a mount point by itself, so it cannot be replaced ({error}); mount its folder instead of the single file (a file in `docker run -v`, or `subPath` in Kubernetes)",
         path.display()
@@ -63,26 +63,26 @@ pub enum PersistError {
     MountPoint {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the system.
         #[source]
         error: io::Error,
     },
-    /// There is no room.
+    /// The disk is full or a quota is exhausted.
     #[error("{}: there is no room for it ({error}); free some, the write is repeated", path.display())]
     NoRoom {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error from the system.
         #[source]
         error: io::Error,
     },
-    /// What is to be replaced is something else than a regular file.
+    /// The path is not a regular file.
     #[error("{}: it is not a regular file, so it is not replaced; check the path", path.display())]
     NotAFile {
-        /// What stands there.
+        /// The path.
         path: PathBuf,
     },
-    /// The file belongs to somebody else, and the new one cannot be given to them.
+    /// The file belongs to another user, and the new file cannot be given to that user.
     #[error(
         "{}: it belongs to user {owner}, and a new file cannot be given to them; `chown` it to the service's user",
         path.display()
@@ -90,10 +90,10 @@ pub enum PersistError {
     Owner {
         /// The file.
         path: PathBuf,
-        /// The user id that it belongs to.
+        /// User id of the owner.
         owner: u32,
     },
-    /// Another daemon keeps its state in this directory.
+    /// Another daemon uses this state directory.
     #[error(
         "{}: another tokenkeep is using this directory; stop it, or give this one a `state_dir` of its own",
         path.display()
@@ -102,22 +102,22 @@ pub enum PersistError {
         /// The state directory.
         path: PathBuf,
     },
-    /// There is no state directory to keep it in.
+    /// There is no writable state directory.
     #[error("there is no state directory that can be written to; see the warning at the start")]
     NoStateDir,
-    /// What was kept could not be understood, and was set aside.
+    /// The database is damaged and was set aside.
     #[error(
         "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
     Damaged {
-        /// The file that was damaged.
+        /// The damaged file.
         path: PathBuf,
-        /// Where it is now.
+        /// Its new path.
         aside: PathBuf,
     },
-    /// What was kept is not of this program, or of a version of it that is not known here.
+    /// The database has an unknown format or version and was set aside.
     #[error(
         "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about; the copy contains token values and is deleted after 7 days",
         path.display(),
@@ -126,26 +126,26 @@ pub enum PersistError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Where it is now.
+        /// Its new path.
         aside: PathBuf,
-        /// The version that it says it has.
+        /// The version in the file.
         version: i32,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("{}: {doing} failed ({error})", path.display())]
     Failed {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done, as a noun phrase.
+        /// The operation, as a noun phrase.
         doing: &'static str,
-        /// What the system said.
+        /// The error from the system.
         #[source]
         error: io::Error,
     },
 }
 
 impl PersistError {
-    /// The fault behind `error`, met at `path` while `doing` something.
+    /// Classifies `error`, which occurred at `path` during the operation `doing`.
     pub(crate) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
         let path = path.into();
         match error.kind() {
@@ -161,13 +161,13 @@ impl PersistError {
         }
     }
 
-    /// The disk has not answered within [`DISK_TIMEOUT`]; what was asked of it may yet happen.
+    /// The operation did not finish within [`DISK_TIMEOUT`]. It may still succeed later.
     pub(crate) fn timed_out(path: impl Into<PathBuf>, doing: &'static str) -> Self {
         let text = format!("no answer from the disk within {} s", DISK_TIMEOUT.as_secs());
         Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
     }
 
-    /// The same fault once more, for another who waits for the same write.
+    /// A copy of the error, for another task that waits for the same write.
     pub(crate) fn duplicate(&self) -> Self {
         let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
@@ -197,7 +197,7 @@ impl PersistError {
     }
 }
 
-/// Where the file system is mounted that `path` is on, or its folder if it does not exist.
+/// Mount point of the file system of `path`, or of its directory if `path` does not exist.
 fn mount_of(path: &Path) -> Option<PathBuf> {
     let real = path.canonicalize().or_else(|_| parent(path).canonicalize()).ok()?;
     MountTable::read().ok()?.of(&real).map(Path::to_owned)
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_quota_are_told_apart_from_other_faults() {
+    fn full_disk_and_exhausted_quota_have_their_own_error() {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
             assert!(sentence(kind).contains("there is no room"), "{kind}");
         }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_write_names_the_settings_of_a_unit_to_a_service_only() {
+    fn permission_error_names_unit_settings_only_in_a_service() {
         for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
             let said = sentence(kind);
             assert_eq!(said.contains("ReadWritePaths="), crate::systemd::is_service(), "{said}");

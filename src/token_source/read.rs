@@ -1,7 +1,7 @@
-//! Reading a token's value, or an API key, from where the configuration says it is.
+//! Reads a token value or an API key from its source.
 //!
-//! A source may be empty, half written, a directory or a pipe without end: each is a fault with
-//! its remedy, and none of them blocks. Nothing is written here.
+//! A source may be empty, incomplete, a directory or a pipe without a writer. Each case is an error
+//! with its remedy, and none blocks. Nothing is written.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,28 +19,28 @@ use crate::secret::{Mistake, TokenValue, TokenValueError, mask};
 use crate::settings::{KeySource, Source};
 use crate::systemd::advice;
 
-/// The most that is read: sixteen times the longest token. A bigger file is not one.
+/// Maximum size of a source: sixteen times the longest token.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Readable or writable by everybody.
+/// Permission bits: readable or writable by other users.
 const OTHERS_READ_OR_WRITE: u32 = 0o006;
 
-/// How environment variables are looked up: `&|name| std::env::var_os(name)`, or a test's own.
+/// Looks up environment variables: `&|name| std::env::var_os(name)`, or a replacement in tests.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// What a source holds.
+/// A value that was read from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<T = TokenValue> {
     /// The value.
     pub value: T,
-    /// What should be mended all the same.
+    /// Warnings about the source.
     pub warnings: Vec<SourceWarning>,
 }
 
-/// What is wrong with a source that can be read.
+/// A problem of a source that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceWarning {
-    /// Every user of the machine may read the secret, or write it.
+    /// Every user of the machine can read or write the secret.
     #[error(
         "{}: it is open to every user of this machine (mode {mode:04o}); run `chmod 600` on it, and replace the secret if that may have been used",
         path.display()
@@ -56,7 +56,7 @@ pub enum SourceWarning {
     Mistaken {
         /// The file's path, or the variable's name.
         location: Box<str>,
-        /// What it looks like instead.
+        /// What it looks like.
         mistake: Mistake,
     },
 }
@@ -67,22 +67,22 @@ impl SourceWarning {
         Some(Self::Mistaken { location: location.to_string().into(), mistake })
     }
 
-    /// What is to be said of a file with a secret at `path` that has this mode.
+    /// The warning for a file with a secret at `path` that has this mode, if any.
     pub(crate) fn of(path: &Path, mode: u32) -> Option<Self> {
         let mode = mode & 0o7777;
         (mode & OTHERS_READ_OR_WRITE != 0).then(|| Self::OpenToAll { path: path.to_owned(), mode })
     }
 }
 
-/// Why a source holds no value, and where it is.
+/// A source without a usable value.
 #[derive(Debug, thiserror::Error)]
 #[error("{location}: {kind}{hint}")]
 pub struct SourceError {
     /// The file's path, or the variable's or credential's name.
     pub location: Box<str>,
-    /// What is the matter.
+    /// The reason.
     pub kind: SourceErrorKind,
-    /// What else may be the reason, beginning with "; "; empty for nothing.
+    /// A hint at another possible reason, beginning with "; "; may be empty.
     pub hint: Box<str>,
 }
 
@@ -92,43 +92,43 @@ impl SourceError {
     }
 }
 
-/// What keeps a source from holding a value.
+/// Why a source has no usable value.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceErrorKind {
     /// There is no such file.
     #[error("there is no such file; put the secret there, alone on one line")]
     Missing,
-    /// The file may not be opened or read.
+    /// The file cannot be opened or read.
     #[error(
         "it cannot be read ({0}); {remedy}",
         remedy = remedy_for_unreadable(.0)
     )]
     Unreadable(io::Error),
-    /// The file is empty, or only white space; perhaps it is just being written.
+    /// The file is empty or contains only white space. It may be in the middle of a write.
     #[error("it is empty; put the secret there, alone on one line")]
     Empty,
-    /// A directory stands in its place.
+    /// The path is a directory.
     #[error("it is a directory; name the file within it that holds the secret")]
     IsDirectory,
     /// A pipe, a socket or a device.
     #[error("it is not a regular file; put the secret into one")]
     NotRegular,
-    /// Longer than any secret is.
+    /// Longer than any secret.
     #[error("it is longer than {MAX_BYTES} bytes, so it is no secret; check the path")]
     TooLarge,
-    /// What it holds is not text.
+    /// The content is not text.
     #[error("its content is not UTF-8 text; put the secret there, alone on one line")]
     NotUtf8,
-    /// What it holds is not one word on one line.
+    /// The content is not one word on one line.
     #[error("its content is no token: {0}")]
     NotAToken(TokenValueError),
-    /// What it holds is not one word on one line, but something else.
+    /// The content is not one word on one line, but something recognizable.
     #[error("its content is no token: {0}")]
     Mistaken(Mistake),
-    /// systemd handed no credentials over.
+    /// systemd provided no credentials.
     #[error("{}", no_credentials())]
     NoCredentialsDirectory,
-    /// A credential's name leads out of the credentials directory.
+    /// The name of a credential is not a plain file name.
     #[error("this is no name of a credential; it is a file name, without a folder")]
     NotACredentialName,
     /// The environment variable is not set.
@@ -139,7 +139,7 @@ pub enum SourceErrorKind {
     VariableUnset,
 }
 
-/// What to do about a file that cannot be opened or read.
+/// Remedy for a file that cannot be opened or read.
 fn remedy_for_unreadable(error: &io::Error) -> &'static str {
     if process::is_out_of_descriptors(error) {
         return process::descriptor_limit_remedy();
@@ -150,7 +150,7 @@ fn remedy_for_unreadable(error: &io::Error) -> &'static str {
     )
 }
 
-/// Why no credential can be read, and the remedy.
+/// Message and remedy if there is no credentials directory.
 pub(crate) fn no_credentials() -> &'static str {
     advice(
         "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or \
@@ -160,11 +160,11 @@ pub(crate) fn no_credentials() -> &'static str {
     )
 }
 
-/// The token value that `source` holds now.
+/// Reads the token value of `source`.
 ///
 /// # Errors
 ///
-/// When there is none, or it cannot be had: see [`SourceErrorKind`].
+/// See [`SourceErrorKind`].
 ///
 /// ```
 /// use tokenkeep::settings::Source;
@@ -173,8 +173,8 @@ pub(crate) fn no_credentials() -> &'static str {
 /// let found = read(&Source::Env("QUOTES".into()), &|_| Some("abc-123\n".into())).unwrap();
 /// assert_eq!(found.value.expose(), "abc-123");
 ///
-/// let fault = read(&Source::Env("QUOTES".into()), &|_| None).unwrap_err();
-/// assert!(matches!(fault.kind, SourceErrorKind::VariableUnset));
+/// let error = read(&Source::Env("QUOTES".into()), &|_| None).unwrap_err();
+/// assert!(matches!(error.kind, SourceErrorKind::VariableUnset));
 /// ```
 pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceError> {
     match source {
@@ -185,8 +185,8 @@ pub fn read(source: &Source, variables: Variables<'_>) -> Result<Found, SourceEr
     }
 }
 
-/// `source` for people: the path of a file, or the kind and the name. A secret that was pasted in
-/// place of a name is masked.
+/// `source` for people: the path of a file, or kind and name. A secret that was pasted in place of
+/// a name is masked.
 pub fn describe(source: &Source) -> String {
     match source {
         Source::File(path) => describe_file(path),
@@ -195,17 +195,17 @@ pub fn describe(source: &Source) -> String {
     }
 }
 
-/// A relative path may be a token that was pasted in place of one.
+/// A relative path may be a token that was pasted in its place.
 fn describe_file(path: &Path) -> String {
     let shown = path.display().to_string();
     if path.is_absolute() { shown } else { mask(&shown).into_owned() }
 }
 
-/// The API key that `source` holds now, under the same rules as a token's value.
+/// Reads the API key of `source`. The rules are those for token values.
 ///
 /// # Errors
 ///
-/// When there is none, or it cannot be had: see [`SourceErrorKind`].
+/// See [`SourceErrorKind`].
 pub fn read_key(
     source: &KeySource,
     variables: Variables<'_>,
@@ -218,12 +218,12 @@ pub fn read_key(
 }
 
 fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceError> {
-    let fault = |kind| SourceError::new(format!("credential {}", mask(name)), kind);
+    let error = |kind| SourceError::new(format!("credential {}", mask(name)), kind);
     if Path::new(name).file_name() != Some(name.as_ref()) {
-        return Err(fault(SourceErrorKind::NotACredentialName));
+        return Err(error(SourceErrorKind::NotACredentialName));
     }
     let folder = variables("CREDENTIALS_DIRECTORY")
-        .ok_or_else(|| fault(SourceErrorKind::NoCredentialsDirectory))?;
+        .ok_or_else(|| error(SourceErrorKind::NoCredentialsDirectory))?;
     read_file(&Path::new(&folder).join(name))
 }
 
@@ -238,20 +238,20 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceEr
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceError> {
-    let fault = |kind| {
+    let error = |kind| {
         let is_hidden = matches!(kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable(_));
         let hint = if is_hidden { sandbox_hint(path) } else { None };
-        let fault = SourceError::new(describe_file(path), kind);
-        SourceError { hint: hint.unwrap_or_default().into(), ..fault }
+        let error = SourceError::new(describe_file(path), kind);
+        SourceError { hint: hint.unwrap_or_default().into(), ..error }
     };
-    let (content, mode) = content(path).map_err(fault)?;
-    let value = token(&content).map_err(fault)?;
+    let (content, mode) = content(path).map_err(error)?;
+    let value = token(&content).map_err(error)?;
     let warnings =
         [SourceWarning::of(path, mode), SourceWarning::of_value(&path.display(), &value)];
     Ok(Found { value, warnings: warnings.into_iter().flatten().collect() })
 }
 
-/// What the file at `path` holds, and its permission bits.
+/// Content and permission bits of the file at `path`.
 fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SourceErrorKind> {
     let file = file::open(path).map_err(open_error)?;
     let metadata = file.metadata().map_err(SourceErrorKind::Unreadable)?;
@@ -264,10 +264,10 @@ fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), SourceErrorKind> {
     if metadata.len() > MAX_BYTES {
         return Err(SourceErrorKind::TooLarge);
     }
-    // Room for all of it at once: a buffer that grew would leave copies of the secret behind.
+    // The full capacity from the start: reallocation would leave copies of the secret in memory.
     let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
     let mut content = Zeroizing::new(Vec::with_capacity(room));
-    // The size is no promise: the file may be growing.
+    // The file may be growing, so its size is not reliable.
     file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(SourceErrorKind::Unreadable)?;
     if content.len() as u64 > MAX_BYTES {
         return Err(SourceErrorKind::TooLarge);
@@ -279,7 +279,7 @@ fn open_error(error: io::Error) -> SourceErrorKind {
     if error.kind() == io::ErrorKind::NotFound {
         SourceErrorKind::Missing
     } else if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) {
-        // So says the kernel of a socket, and of a device that is not there.
+        // The kernel's error for a socket, and for a device that does not exist.
         SourceErrorKind::NotRegular
     } else {
         SourceErrorKind::Unreadable(error)
@@ -288,11 +288,11 @@ fn open_error(error: io::Error) -> SourceErrorKind {
 
 fn token(content: &[u8]) -> Result<TokenValue, SourceErrorKind> {
     let text = str::from_utf8(content).map_err(|_| SourceErrorKind::NotUtf8)?;
-    TokenValue::parse(text).map_err(|fault| match (fault, Mistake::of(text)) {
+    TokenValue::parse(text).map_err(|error| match (error, Mistake::of(text)) {
         (TokenValueError::Empty, _) => SourceErrorKind::Empty,
         (_, Some(mistake)) => SourceErrorKind::Mistaken(mistake),
         (TokenValueError::NotOneWord | TokenValueError::TooLong, None) => {
-            SourceErrorKind::NotAToken(fault)
+            SourceErrorKind::NotAToken(error)
         }
     })
 }

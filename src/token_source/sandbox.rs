@@ -1,8 +1,8 @@
-//! What the sandbox of a systemd unit hides from the service: home directories (`ProtectHome=`) and
-//! the temporary files of other processes (`PrivateTmp=`).
+//! Hints about the sandbox of a systemd unit, which hides home directories (`ProtectHome=`) and the
+//! temporary files of other processes (`PrivateTmp=`).
 //!
-//! Says so in messages about files that are missing or unreadable. The mount table is the evidence;
-//! without it, a service is told on condition, and any other process nothing.
+//! The hints are part of messages about missing or unreadable files. The mount table is the
+//! evidence. Without evidence, a service gets a conditional hint, and other processes get none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::systemd;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Setting {
     name: &'static str,
-    /// What it does, as a sentence.
+    /// The effect, as a sentence.
     effect: &'static str,
     folders: &'static [&'static str],
-    /// What the root of the mount contains that systemd puts over such a directory.
+    /// Text in the root of the mount that systemd puts over such a directory.
     trace: &'static str,
 }
 
@@ -37,8 +37,8 @@ const SETTINGS: [Setting; 2] = [
     },
 ];
 
-/// What to add to the message that the file at `path` is missing or unreadable, if the sandbox of
-/// the unit may be the reason. Begins with "; ".
+/// Addition to a message that `path` is missing or unreadable, if the sandbox may be the reason.
+/// Begins with "; ".
 pub(crate) fn hint(path: &Path) -> Option<String> {
     let table = fs::read_to_string(MOUNT_TABLE).unwrap_or_default();
     hint_for(chain(path), &table, systemd::is_service())
@@ -70,7 +70,7 @@ fn is_hidden(setting: &Setting, folder: &str, table: &str) -> bool {
         let mut fields = line.split(' ').skip(3);
         Some((fields.next()?, fields.next()?))
     });
-    // Of several mounts on one another, the last one counts.
+    // The last one of several mounts on the same directory counts.
     let over = mounts.find(|(_, point)| *point == folder);
     over.is_some_and(|(root, _)| root.contains(setting.trace))
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn mount_of_the_sandbox_over_a_directory_is_named_with_its_setting() {
+    fn mount_of_the_sandbox_is_named_with_its_unit_setting() {
         for (path, setting) in [
             ("/home/trader/quotes.token", "ProtectHome="),
             ("/root/quotes.token", "ProtectHome="),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn without_such_a_mount_a_service_is_told_on_condition_and_others_nothing() {
+    fn without_such_a_mount_only_a_service_gets_a_conditional_hint() {
         let table = "22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:40 / /tmp rw - tmpfs tmpfs rw\n";
         for path in ["/home/a", "/root/a", "/run/user/1000/a", "/tmp/a", "/var/tmp/a"] {
             assert_eq!(said(path, table, false), "", "{path}");
@@ -125,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn link_into_a_hidden_directory_is_followed() {
+    fn symbolic_link_into_a_hidden_directory_is_followed() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("quotes.token");
         std::os::unix::fs::symlink("/root/quotes.token", &link).unwrap();
-        // The directory for temporary files may be one of those that are hidden.
+        // The temporary directory may itself be hidden.
         let said = hint_for(chain(&link).skip(1), SANDBOX, false).unwrap_or_default();
         assert!(said.contains("ProtectHome="), "{said}");
     }

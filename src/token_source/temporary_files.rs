@@ -1,7 +1,7 @@
-//! Temporary files of [`replace`](super::replace): created here, and removed if an earlier process
-//! was killed before it could rename or remove its own.
+//! Temporary files of [`replace`](super::replace): creates them, and removes stale ones of
+//! processes that were killed before the rename.
 //!
-//! A file that a write is using is locked, so no other process removes it.
+//! A file in use is locked, so no other process removes it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, Permissions};
@@ -17,25 +17,25 @@ use tempfile::NamedTempFile;
 use super::TEMPORARY_PREFIX;
 use crate::secret::TokenValue;
 
-/// Random characters in a name; earlier versions had fewer.
+/// Lengths of the random part of a name, earlier versions first.
 const RANDOM_LENGTHS: [usize; 2] = [6, 10];
 
-/// A token value and the end of its line are no longer than that.
+/// Maximum length of a token value with its line break.
 const MAX_LEFTOVER_BYTES: u64 = 4_097;
 
-/// How often a file is created that another process removes before it is locked.
+/// Maximum number of attempts if another process removes the file before it is locked.
 const CREATE_ATTEMPTS: usize = 8;
 
-/// Folders in which this process has looked for leftovers.
+/// Directories that this process has already searched.
 static SEARCHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Creates a temporary file in `folder`, locked.
+/// Creates and locks a temporary file in `folder`.
 pub(super) fn create(folder: &Path, permissions: Permissions) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY_PREFIX).rand_bytes(RANDOM_LENGTHS[1]).permissions(permissions);
     for _ in 1..CREATE_ATTEMPTS {
         let file = builder.tempfile_in(folder)?;
-        // Where a file system knows no locks, no other process gets one either.
+        // Without support for locks in the file system, other processes get none either.
         let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
         if file.as_file().metadata()?.nlink() > 0 {
             return Ok(file);
@@ -44,8 +44,7 @@ pub(super) fn create(folder: &Path, permissions: Permissions) -> io::Result<Name
     builder.tempfile_in(folder)
 }
 
-/// Removes the leftovers in `folder`, unless this process has done so. `old` is the file that is
-/// to be replaced.
+/// Removes stale temporary files in `folder`, once per process. `old` is the file to be replaced.
 pub(super) fn remove_stale_once(folder: &Path, old: Option<&Metadata>) {
     let mut searched = SEARCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_new = searched.insert(folder.to_owned());
@@ -55,7 +54,7 @@ pub(super) fn remove_stale_once(folder: &Path, old: Option<&Metadata>) {
     }
 }
 
-/// Removes the leftovers in the folders of these token files.
+/// Removes stale temporary files in the directories of these token files.
 pub fn remove_stale_temporary_files(files: impl IntoIterator<Item = PathBuf>) {
     for file in files {
         if let Ok(target) = fs::canonicalize(&file).or_else(|_| std::path::absolute(&file))
@@ -67,7 +66,7 @@ pub fn remove_stale_temporary_files(files: impl IntoIterator<Item = PathBuf>) {
 }
 
 fn remove(folder: &Path, old: Option<&Metadata>) {
-    // A folder that cannot be read has none that could be removed.
+    // In a directory that cannot be read, nothing can be removed.
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_ours_by_name) {
@@ -76,7 +75,7 @@ fn remove(folder: &Path, old: Option<&Metadata>) {
     }
 }
 
-/// Whether the name is one that [`create`] could have given. A word, such as `backup`, is not.
+/// Whether [`create`] could have made this name. A word such as `backup` is not random.
 fn is_ours_by_name(name: &str) -> bool {
     name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|random| {
         RANDOM_LENGTHS.contains(&random.len())
@@ -85,14 +84,14 @@ fn is_ours_by_name(name: &str) -> bool {
     })
 }
 
-/// Removes the file if it was written by [`replace`](super::replace) as this user, is not being
-/// written, and holds a token value or the beginning of one.
+/// Removes the file if [`replace`](super::replace) created it as this user, no process is writing
+/// it, and it contains a token value or the beginning of one.
 fn remove_leftover(path: &Path, old: Option<&Metadata>) {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let Ok(file) = File::options().read(true).custom_flags(flags).open(path) else { return };
     let Ok(found) = file.metadata() else { return };
     let user = geteuid().as_raw();
-    // Root has given the file to the owner of the file that it replaces.
+    // Root gives the new file to the owner of the file to be replaced.
     let is_own =
         found.uid() == user || user == 0 && old.is_some_and(|old| old.uid() == found.uid());
     let is_leftover =
@@ -101,7 +100,7 @@ fn remove_leftover(path: &Path, old: Option<&Metadata>) {
         && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         && io::read_to_string(&file).is_ok_and(|text| is_value(text.trim_end_matches('\n')))
     {
-        // Another process may have been faster.
+        // Another process may have removed it already.
         let _ = fs::remove_file(path);
     }
 }
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_this_version_and_earlier_ones_are_removed() {
+    fn stale_temporary_files_of_all_versions_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in [
             (".tokenkeep-aB3dEf", "abc-123\n"),
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_others_and_files_that_a_write_is_using_stay() {
+    fn other_files_and_temporary_files_in_use_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let long = "x".repeat(5_000);

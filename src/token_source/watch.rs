@@ -1,16 +1,16 @@
-//! Noticing that a token's file has changed, without being told.
+//! Watches token files and directories for changes.
 //!
-//! Watched: folders on local file systems, by inotify. A file is usually replaced, and a watch on
-//! the file itself would stay with the old one. Besides each folder, every directory and link
-//! that its path leads through is watched for being moved or removed, and the mount table for
-//! changes, so nothing is polled there. There is one inotify descriptor for all.
+//! Directories on local file systems are watched by inotify. Files are usually replaced, and a
+//! watch on the file itself would stay with the old one, so the directory is watched. In addition,
+//! every directory and symbolic link on the way to it is watched for moves and removals, and the
+//! mount table for changes. One inotify descriptor serves all watches.
 //!
-//! Polled: what inotify does not report. A file that is a mount point of its own, a folder on a
-//! network or FUSE file system, one that does not exist, or one that no watch can be had for, is
-//! compared every [`POLL_INTERVAL`] by device, inode, times and size. One pass beside the loop serves
-//! all of them.
+//! Everything that inotify does not report is polled: a file that is a mount point, and a directory
+//! that is on a network or FUSE file system, does not exist or cannot be watched. Every
+//! [`POLL_INTERVAL`], device, inode, times and size are compared. One pass on a separate thread
+//! serves all files of a device.
 //!
-//! What a file holds is not looked at here.
+//! The content of files is not read.
 
 mod directory;
 mod directory_watches;
@@ -43,63 +43,63 @@ use super::mount_table::MountTable;
 use super::symlinks::parent;
 use crate::file::FileStamp;
 
-/// From the first sign of a change until files are looked at: a replacement is a burst of
-/// events, and ten thousand replacements are one batch.
+/// Delay between the first event and the comparison of files: a replacement is a burst of events,
+/// and ten thousand replacements are one batch.
 const SETTLE_DELAY: Duration = Duration::from_millis(100);
 
-/// Between two passes over what inotify does not report.
+/// Interval between two polling passes.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A pause is at least so many times as long as the pass before it: comparing a million files
-/// takes seconds, and a twentieth of a core at the most.
+/// Minimum ratio of the pause to the duration of the pass before it. Comparing a million files
+/// takes seconds; this limits polling to a twentieth of a core.
 const MIN_PAUSE_PER_PASS: u32 = 20;
 
-/// Stands for the device of a folder that was not seen yet, or may be on another one now.
+/// Device of a directory that was not seen yet, or may be on another device now.
 const UNKNOWN_DEVICE: u64 = 0;
 
-/// Room for some two hundred events a read.
+/// Size of the read buffer: about two hundred events.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Signs that a file's content was written, whatever its stamp says: two writes within one tick
-/// of the file system's clock leave the same stamp.
+/// Events that mean that the content was written, even if the stamp is unchanged: two writes within
+/// one tick of the file system's clock have the same stamp.
 const WRITTEN: EventMask = EventMask::CLOSE_WRITE.union(EventMask::MOVED_TO);
 
-/// Signs that a watch has ended or no longer belongs to its path.
+/// Events that mean that a watch has ended or no longer belongs to its path.
 const WATCH_ENDED: EventMask =
     EventMask::IGNORED.union(EventMask::MOVE_SELF).union(EventMask::UNMOUNT);
 
-/// Watches files, and folders as a whole, each known by a key of the caller's.
+/// Watches files, and directories with all files in them. The caller identifies each by a key.
 #[derive(Debug)]
 pub struct Watcher {
-    /// `None` where inotify is not to be had: then everything is polled.
+    /// `None` if inotify is not available; everything is polled then.
     events: Option<EventStream<Vec<u8>>>,
-    /// Why there is none.
+    /// Why inotify is not available.
     inotify_error: Option<InotifyError>,
-    /// `None` where the mount table cannot be read: then a change of it is not noticed.
+    /// `None` if the mount table cannot be polled; changes of it are not noticed then.
     mount_events: Option<MountEvents>,
-    folders: DirectoryWatches,
+    watches: DirectoryWatches,
     files: HashMap<u32, WatchedFile>,
     directories: HashMap<u32, WatchedDirectory>,
-    /// Files that may have changed, and whether that is certain.
+    /// Files that may have changed, and whether the change is certain.
     suspects: BTreeMap<u32, bool>,
     settling: Option<Pin<Box<Sleep>>>,
-    /// Files that are compared once, beside the loop, and whether they have certainly changed.
+    /// Files to compare once on another thread, and whether their change is certain.
     checks: BTreeMap<u32, bool>,
     checking: Option<Pin<Box<Sleep>>>,
     polling: Option<Pin<Box<Sleep>>>,
     pause: Duration,
-    /// Folders that the mount table says may be others now.
+    /// Directories whose paths may lead elsewhere since a change of the mount table.
     moved: Vec<PathBuf>,
     mounting: Option<Pin<Box<Sleep>>>,
-    /// Passes on threads of their own, at most one for each device.
+    /// Running passes, at most one for each device.
     passes: JoinSet<PollResult>,
     busy: BTreeSet<u64>,
 }
 
 impl Watcher {
-    /// A watcher of nothing. To be called within a tokio runtime.
+    /// Creates a watcher without files. Must be called within a tokio runtime.
     ///
-    /// Without inotify it works all the same, by polling; see [`Watcher::inotify_error`].
+    /// Without inotify, the watcher polls; see [`Watcher::inotify_error`].
     pub fn new() -> Self {
         let events =
             Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; BUFFER_BYTES]));
@@ -107,10 +107,11 @@ impl Watcher {
             Ok(events) => (Some(events), None),
             Err(error) => (None, Some(InotifyError::from_instance_error(&error))),
         };
-        // Before the table is read: a change in between is seen twice rather than never.
+        // Opened before the table is read, so that a change in between is seen twice and not
+        // missed.
         let mount_events = MountEvents::open().ok();
         Self {
-            folders: DirectoryWatches::new(events.as_ref().map(EventStream::watches)),
+            watches: DirectoryWatches::new(events.as_ref().map(EventStream::watches)),
             events,
             inotify_error,
             mount_events,
@@ -129,28 +130,27 @@ impl Watcher {
         }
     }
 
-    /// What is lacking to have every file watched that inotify could watch. Files that are not
-    /// watched are compared instead.
+    /// Why some files are polled although inotify could watch them; `None` if all are watched.
     pub fn inotify_error(&self) -> Option<InotifyError> {
         self.inotify_error
-            .or_else(|| self.folders.lacks_watches().then_some(InotifyError::WatchLimit))
+            .or_else(|| self.watches.lacks_watches().then_some(InotifyError::WatchLimit))
     }
 
-    /// How many folders are watched.
+    /// The number of watched directories.
     pub fn watched_directories(&self) -> usize {
-        self.folders.watched()
+        self.watches.watched()
     }
 
-    /// How many folders are polled as a whole, as they do not exist, are on a network or FUSE file
-    /// system, or a limit (`fs.inotify.max_user_watches`) is used up.
+    /// The number of polled directories: missing, on a network or FUSE file system, or beyond a
+    /// limit such as `fs.inotify.max_user_watches`.
     pub fn unwatched_directories(&self) -> usize {
-        self.folders.unwatched()
+        self.watches.unwatched()
     }
 
-    /// Watches the files in `paths`, and no others from now on. Files that were watched before
-    /// under the same key are not disturbed.
+    /// Watches exactly the files in `paths` from now on. A file that was watched under the same key
+    /// is not disturbed.
     ///
-    /// To be called before the files are read: a change after this is reported, one before is not.
+    /// Must be called before the files are read: only later changes are reported.
     pub fn set_paths(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
         self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
@@ -168,69 +168,67 @@ impl Watcher {
         }
     }
 
-    /// Watches the file at `path` under this key, in place of another one. As
-    /// [`Watcher::set_paths`], for one file.
+    /// Watches the file at `path` under this key instead of another file. Like
+    /// [`Watcher::set_paths`] for one file.
     pub fn set_path(&mut self, key: u32, path: PathBuf) {
         if self.files.get(&key).is_some_and(|file| file.path == path) {
             return;
         }
         self.remove_path(key);
         let mut file = WatchedFile { links: links(&path), path, stamp: None };
-        self.folders.attach(key, &file.steps());
-        // After the watch began: a change in between is seen twice rather than never.
+        self.watches.attach(key, &file.steps());
+        // Taken after the watch began, so that a change in between is seen twice and not missed.
         file.stamp = FileStamp::of(&file.path);
         self.files.insert(key, file);
     }
 
-    /// Does not watch the file of this key any more.
+    /// Stops watching the file of this key.
     pub fn remove_path(&mut self, key: u32) {
         self.suspects.remove(&key);
         self.checks.remove(&key);
         if let Some(file) = self.files.remove(&key) {
-            self.folders.detach(key, &file.steps());
+            self.watches.detach(key, &file.steps());
         }
     }
 
-    /// Watches the folders in `paths` as a whole, and no others from now on: every file in
-    /// them, the ones to come as well. Their keys must not be those of files. Otherwise as
-    /// [`Watcher::set_paths`].
+    /// Watches exactly the directories in `paths` from now on, with all present and future files in
+    /// them. The keys must differ from those of files. Otherwise like [`Watcher::set_paths`].
     pub fn set_directories(&mut self, paths: impl IntoIterator<Item = (u32, PathBuf)>) {
         self.read_mounts();
         let wanted: HashMap<u32, PathBuf> = paths.into_iter().collect();
-        let folders = &mut self.folders;
+        let watches = &mut self.watches;
         self.directories.retain(|key, directory| {
             let stays = directory.is_at(wanted.get(key));
             if !stays {
-                folders.detach_directory(*key, &directory.path);
+                watches.detach_directory(*key, &directory.path);
             }
             stays
         });
         for (key, path) in wanted {
             self.directories.entry(key).or_insert_with(|| {
-                folders.attach_directory(key, &path);
+                watches.attach_directory(key, &path);
                 WatchedDirectory::new(path)
             });
         }
     }
 
-    /// What may have changed in the folder of this key, since this was last called.
+    /// The changed names in the directory of this key since the last call.
     pub fn take_changed_names(&mut self, key: u32) -> ChangedNames {
         self.directories.get_mut(&key).map_or(ChangedNames::All, WatchedDirectory::take)
     }
 
-    /// Has the file of this key compared beside the loop, for the case that inotify has missed a
-    /// change.
+    /// Compares the file of this key on another thread, in case inotify has missed a change.
     pub fn check(&mut self, key: u32) {
         if self.files.contains_key(&key) {
             self.compare_soon(key, false);
         }
     }
 
-    /// Waits until files may have changed, and returns their keys, or those of the folders that
-    /// are watched as a whole, in order: at least one.
+    /// Waits until files may have changed and returns their keys, or those of their directories, in
+    /// order; at least one.
     ///
-    /// Cancel-safe: what was noticed and not returned is returned the next time. A file that
-    /// was written with the same content is among them, and so is one that was removed.
+    /// Cancel-safe: changes that were not returned are returned by the next call. A file that was
+    /// rewritten with the same content, or removed, is included.
     pub async fn changed(&mut self) -> Vec<u32> {
         loop {
             if self.polling.is_none() && self.needs_polling() {
@@ -278,14 +276,14 @@ impl Watcher {
     }
 
     fn needs_polling(&self) -> bool {
-        self.folders.has_polled() || !self.moved.is_empty()
+        self.watches.has_polled() || !self.moved.is_empty()
     }
 
     fn is_idle(&self) -> bool {
         self.files.is_empty() && self.directories.is_empty()
     }
 
-    /// Concludes from an event which files to look at.
+    /// Determines the files that an event concerns.
     fn on_event(&mut self, event: &EventOwned) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
             self.directories.values_mut().for_each(WatchedDirectory::set_all);
@@ -297,34 +295,34 @@ impl Watcher {
             Some(name) if name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) => {}
             Some(name) => {
                 let written = event.mask.intersects(WRITTEN);
-                for key in self.folders.directories(descriptor) {
+                for key in self.watches.whole_keys(descriptor) {
                     if let Some(directory) = self.directories.get_mut(&key) {
                         directory.add_name(name);
                         self.suspect([key], true);
                     }
                 }
-                let named = self.folders.named(descriptor, name);
+                let named = self.watches.named(descriptor, name);
                 if named.is_empty() {
-                    // Something that a link may lead through, such as Kubernetes' `..data`.
-                    let linked = self.folders.linked(descriptor);
+                    // The name may be a part of the target of a link, such as Kubernetes' `..data`.
+                    let linked = self.watches.linked(descriptor);
                     self.suspect(linked, false);
                 } else {
                     self.suspect(named, written);
                 }
             }
             None if event.mask.intersects(WATCH_ENDED) => {
-                let inside = self.folders.on_watch_lost(descriptor);
+                let inside = self.watches.on_watch_lost(descriptor);
                 self.suspect(inside, false);
             }
             None => {}
         }
     }
 
-    /// Reads the mount table: files may be mount points now, and paths may lead elsewhere.
-    /// To be called before [`Watcher::set_path`] at a change of the configuration.
+    /// Reads the mount table: files may have become mount points, and paths may lead elsewhere.
+    /// Must be called before [`Watcher::set_path`] at a reload.
     pub fn read_mounts(&mut self) {
         let Ok(mounts) = MountTable::read() else { return };
-        let (files, moved) = self.folders.apply_mount_table(mounts);
+        let (files, moved) = self.watches.apply_mount_table(mounts);
         for key in files {
             self.compare_soon(key, false);
         }
@@ -337,7 +335,7 @@ impl Watcher {
     fn stop_using_inotify(&mut self, error: &io::Error) {
         self.events = None;
         self.inotify_error = Some(InotifyError::from_instance_error(error));
-        self.folders.stop_using_inotify();
+        self.watches.stop_using_inotify();
     }
 
     fn suspect(&mut self, keys: impl IntoIterator<Item = u32>, certain: bool) {
@@ -349,7 +347,7 @@ impl Watcher {
         }
     }
 
-    /// Has a file compared beside the loop.
+    /// Schedules the comparison of a file on another thread.
     fn compare_soon(&mut self, key: u32, certain: bool) {
         *self.checks.entry(key).or_default() |= certain;
         if self.checking.is_none() {
@@ -357,7 +355,7 @@ impl Watcher {
         }
     }
 
-    /// Starts to compare the files that are to be compared once.
+    /// Starts the scheduled comparisons.
     fn start_comparisons(&mut self) {
         let mut passes = PollPasses::default();
         for key in self.checks.keys() {
@@ -366,22 +364,22 @@ impl Watcher {
         self.start_passes(passes);
     }
 
-    /// Starts a pass over what inotify does not report.
+    /// Starts a pass over everything that inotify does not report.
     fn start_poll(&mut self) {
         let mut passes = PollPasses::default();
-        for path in self.folders.polled() {
-            passes.on(self.folders.device(path)).folders.push(path.clone());
+        for path in self.watches.polled() {
+            passes.on(self.watches.device(path)).directories.push(path.clone());
         }
         if !self.moved.is_empty() && !self.busy.contains(&UNKNOWN_DEVICE) {
-            passes.on(UNKNOWN_DEVICE).folders.append(&mut self.moved);
+            passes.on(UNKNOWN_DEVICE).directories.append(&mut self.moved);
         }
-        for key in self.folders.polled_files() {
+        for key in self.watches.polled_files() {
             self.add_file(&mut passes, key);
         }
-        for (key, part) in self.folders.polled_directories() {
+        for (key, part) in self.watches.polled_directories() {
             let Some(directory) = self.directories.get(&key) else { continue };
-            let device = self.folders.device(&directory.path);
-            passes.on(device).directories.push((key, directory.path.clone(), part));
+            let device = self.watches.device(&directory.path);
+            passes.on(device).listings.push((key, directory.path.clone(), part));
         }
         self.start_passes(passes);
     }
@@ -389,27 +387,29 @@ impl Watcher {
     fn add_file(&self, passes: &mut PollPasses, key: u32) {
         let Some(file) = self.files.get(&key) else { return };
         let end = file.links.last().unwrap_or(&file.path);
-        let device = self.folders.device(parent(end));
+        let device = self.watches.device(parent(end));
         passes.on(device).files.push((key, file.path.clone()));
     }
 
     fn start_passes(&mut self, passes: PollPasses) {
         for (device, pass) in passes.into_iter() {
-            // One that hangs, or still runs, is not begun twice: the next pass makes up for it.
+            // A pass that is still running, or hangs, is not started twice. The next pass covers
+            // its files.
             if self.busy.insert(device) {
                 self.passes.spawn_blocking(move || pass.run(device));
             }
         }
     }
 
-    /// What a pass has found; returns the keys of what has changed.
+    /// Applies the result of a pass and returns the keys of the changed files.
     fn on_poll_result(&mut self, seen: PollResult) -> Vec<u32> {
         self.busy.remove(&seen.device);
         self.pause = POLL_INTERVAL.max(seen.took * MIN_PAUSE_PER_PASS);
-        let suspects = self.folders.on_directories_polled(seen.folders);
+        let suspects = self.watches.on_directories_polled(seen.directories);
         for key in &suspects {
             if let Some(directory) = self.directories.get_mut(key) {
-                // It is another folder, or watched again: files may have come since this pass.
+                // The directory was replaced or is watched again, so files may have been added
+                // since this pass.
                 directory.set_all();
             }
         }
@@ -428,10 +428,10 @@ impl Watcher {
             }
         }
         if let Some((key, certain)) = self.checks.pop_first() {
-            // Added meanwhile, or of a device that was busy.
+            // The file was added during the pass, or its device was busy.
             self.compare_soon(key, certain);
         }
-        for (key, path, stamps) in seen.directories {
+        for (key, path, stamps) in seen.listings {
             let is_same = |directory: &&mut WatchedDirectory| {
                 directory.path == path && !suspects.contains(&key)
             };
@@ -443,13 +443,13 @@ impl Watcher {
         changed.into_iter().collect()
     }
 
-    /// Looks at the files that are suspected; returns those that have changed. What is polled is
-    /// compared beside the loop instead.
+    /// Compares the files that may have changed and returns those that have. Polled files are
+    /// compared on another thread instead.
     fn compare(&mut self) -> Vec<u32> {
-        self.folders.rewatch_lost();
+        self.watches.rewatch_lost();
         let mut suspects = std::mem::take(&mut self.suspects);
-        let folders = self.refresh_symlinks(suspects.keys().copied());
-        for key in folders.iter().flat_map(|folder| self.folders.ensure_watched(folder)) {
+        let directories = self.refresh_symlinks(suspects.keys().copied());
+        for key in directories.iter().flat_map(|directory| self.watches.ensure_watched(directory)) {
             suspects.entry(key).or_default();
         }
         let mut changed = Vec::new();
@@ -459,7 +459,7 @@ impl Watcher {
             }
             let Some(file) = self.files.get_mut(&key) else { continue };
             let mut steps = file.steps().into_iter();
-            if steps.any(|step| self.folders.is_polled(step)) {
+            if steps.any(|step| self.watches.is_polled(step)) {
                 self.compare_soon(key, certain);
                 continue;
             }
@@ -472,20 +472,20 @@ impl Watcher {
         changed
     }
 
-    /// Follows the links of `keys` anew, and returns the folders that they lead through.
+    /// Follows the symbolic links of `keys` again and returns the directories on the way.
     fn refresh_symlinks(&mut self, keys: impl Iterator<Item = u32>) -> HashSet<PathBuf> {
-        let mut folders = HashSet::new();
+        let mut directories = HashSet::new();
         for key in keys {
             let Some(file) = self.files.get_mut(&key) else { continue };
             let links = links(&file.path);
             if links != file.links {
-                self.folders.detach(key, &file.steps());
+                self.watches.detach(key, &file.steps());
                 file.links = links;
-                self.folders.attach(key, &file.steps());
+                self.watches.attach(key, &file.steps());
             }
-            folders.extend(file.steps().into_iter().map(parent).map(Path::to_owned));
+            directories.extend(file.steps().into_iter().map(parent).map(Path::to_owned));
         }
-        folders
+        directories
     }
 }
 
@@ -495,7 +495,7 @@ impl Default for Watcher {
     }
 }
 
-/// The end of a timer that may not be running.
+/// Completes when the timer expires; never if there is none.
 async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
     match timer {
         Some(timer) => timer.as_mut().await,
@@ -503,7 +503,7 @@ async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// A change of the mount table, if that can be watched.
+/// Completes at the next change of the mount table; never if it cannot be polled.
 async fn mounts_changed(table: Option<&MountEvents>) -> io::Result<()> {
     match table {
         Some(table) => table.changed().await,
@@ -511,7 +511,7 @@ async fn mounts_changed(table: Option<&MountEvents>) -> io::Result<()> {
     }
 }
 
-/// The next event, from a stream that may not exist.
+/// The next event; never completes if there is no stream.
 async fn next(events: &mut Option<EventStream<Vec<u8>>>) -> io::Result<EventOwned> {
     match events {
         Some(events) => {

@@ -34,20 +34,20 @@ impl Folder {
         read(&Source::File(self.path()), NO_VARIABLES)
     }
 
-    fn fault(&self) -> SourceErrorKind {
+    fn error(&self) -> SourceErrorKind {
         self.read().unwrap_err().kind
     }
 }
 
 #[test]
-fn a_file_with_one_word_on_one_line_holds_a_token() {
+fn file_with_one_word_on_one_line_is_a_token() {
     let found = Folder::holding(b"\xef\xbb\xbf abc-123\r\n").read().unwrap();
     assert_eq!(found.value.expose(), "abc-123");
     assert_eq!(found.warnings, []);
 }
 
 #[test]
-fn a_file_that_every_user_may_read_is_read_with_a_warning() {
+fn world_readable_file_is_read_with_a_warning() {
     for mode in [0o604, 0o602] {
         let folder = Folder::holding(b"abc-123");
         fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
@@ -58,18 +58,18 @@ fn a_file_that_every_user_may_read_is_read_with_a_warning() {
 }
 
 #[test]
-fn a_file_that_its_group_may_read_is_no_cause_for_a_warning() {
+fn group_readable_file_is_read_without_a_warning() {
     let folder = Folder::holding(b"abc-123");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o640)).unwrap();
     assert_eq!(folder.read().unwrap().warnings, []);
 }
 
 #[test]
-fn a_missing_file_is_told_with_its_path_and_the_remedy() {
+fn missing_file_error_has_path_and_remedy() {
     let folder = Folder::new();
-    let fault = folder.read().unwrap_err();
-    assert!(matches!(fault.kind, SourceErrorKind::Missing));
-    let sentence = fault.to_string();
+    let error = folder.read().unwrap_err();
+    assert!(matches!(error.kind, SourceErrorKind::Missing));
+    let sentence = error.to_string();
     assert!(sentence.starts_with(folder.path().to_str().unwrap()), "{sentence}");
     assert!(sentence.contains("put the secret there"), "{sentence}");
 }
@@ -77,57 +77,57 @@ fn a_missing_file_is_told_with_its_path_and_the_remedy() {
 #[test]
 fn white_space_alone_is_an_empty_file() {
     for content in ["", " \r\n\n"] {
-        let fault = Folder::holding(content.as_bytes()).fault();
-        assert!(matches!(fault, SourceErrorKind::Empty), "{fault}");
+        let error = Folder::holding(content.as_bytes()).error();
+        assert!(matches!(error, SourceErrorKind::Empty), "{error}");
     }
 }
 
 #[test]
-fn two_lines_are_no_token_and_are_not_repeated() {
-    let fault = Folder::holding(b"abc-123\ndef-456\n").read().unwrap_err();
-    assert!(matches!(fault.kind, SourceErrorKind::NotAToken(TokenValueError::NotOneWord)));
-    assert!(!format!("{fault} {fault:?}").contains("abc"));
+fn two_lines_are_rejected_and_not_quoted() {
+    let error = Folder::holding(b"abc-123\ndef-456\n").read().unwrap_err();
+    assert!(matches!(error.kind, SourceErrorKind::NotAToken(TokenValueError::NotOneWord)));
+    assert!(!format!("{error} {error:?}").contains("abc"));
 }
 
 #[test]
-fn bytes_that_are_not_text_are_no_token() {
-    assert!(matches!(Folder::holding(b"abc\xff").fault(), SourceErrorKind::NotUtf8));
+fn bytes_that_are_not_text_are_rejected() {
+    assert!(matches!(Folder::holding(b"abc\xff").error(), SourceErrorKind::NotUtf8));
 }
 
 #[test]
 fn a_file_of_more_than_64_kib_is_not_read() {
-    assert!(matches!(Folder::holding(&vec![b'x'; 65_537]).fault(), SourceErrorKind::TooLarge));
+    assert!(matches!(Folder::holding(&vec![b'x'; 65_537]).error(), SourceErrorKind::TooLarge));
 }
 
 #[test]
-fn a_directory_in_its_place_is_told_as_one() {
+fn directory_in_place_of_a_file_is_rejected() {
     let folder = Folder::new();
     fs::create_dir(folder.path()).unwrap();
-    assert!(matches!(folder.fault(), SourceErrorKind::IsDirectory));
+    assert!(matches!(folder.error(), SourceErrorKind::IsDirectory));
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_does_not_hold_the_reader_up() {
+fn pipe_without_a_writer_does_not_block() {
     let folder = Folder::new();
     mknodat(CWD, folder.path(), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-    assert!(matches!(folder.fault(), SourceErrorKind::NotRegular));
+    assert!(matches!(folder.error(), SourceErrorKind::NotRegular));
 }
 
 #[test]
 fn a_socket_and_a_device_are_not_regular_files() {
     let folder = Folder::new();
     let _socket = UnixListener::bind(folder.path()).unwrap();
-    assert!(matches!(folder.fault(), SourceErrorKind::NotRegular));
+    assert!(matches!(folder.error(), SourceErrorKind::NotRegular));
     let zeros = read_file(Path::new("/dev/zero")).unwrap_err().kind;
     assert!(matches!(zeros, SourceErrorKind::NotRegular));
 }
 
 #[test]
-fn a_path_through_a_file_is_unreadable_for_a_reason() {
+fn path_through_a_file_is_unreadable_with_the_reason() {
     let folder = Folder::holding(b"abc-123");
-    let fault = read_file(&folder.path().join("deeper")).unwrap_err();
-    assert!(matches!(fault.kind, SourceErrorKind::Unreadable(_)), "{fault}");
-    assert!(fault.to_string().contains("Not a directory"), "{fault}");
+    let error = read_file(&folder.path().join("deeper")).unwrap_err();
+    assert!(matches!(error.kind, SourceErrorKind::Unreadable(_)), "{error}");
+    assert!(error.to_string().contains("Not a directory"), "{error}");
 }
 
 #[test]
@@ -141,22 +141,22 @@ fn a_credential_is_a_file_in_the_credentials_directory() {
 }
 
 #[test]
-fn without_a_credentials_directory_the_remedy_is_in_the_unit() {
-    let fault = read(&Source::Credential("quotes".into()), NO_VARIABLES).unwrap_err();
-    assert!(matches!(fault.kind, SourceErrorKind::NoCredentialsDirectory));
-    assert!(fault.to_string().contains("LoadCredential="), "{fault}");
+fn error_without_a_credentials_directory_names_the_remedy() {
+    let error = read(&Source::Credential("quotes".into()), NO_VARIABLES).unwrap_err();
+    assert!(matches!(error.kind, SourceErrorKind::NoCredentialsDirectory));
+    assert!(error.to_string().contains("LoadCredential="), "{error}");
 }
 
 #[test]
-fn a_credential_s_name_does_not_lead_out_of_its_directory() {
+fn credential_name_cannot_leave_its_directory() {
     for name in ["../shadow", "/etc/shadow", "..", ".", "", "a/b", "a/"] {
-        let fault = read(&Source::Credential(name.into()), &|_| Some("/".into())).unwrap_err();
-        assert!(matches!(fault.kind, SourceErrorKind::NotACredentialName), "{name}: {fault}");
+        let error = read(&Source::Credential(name.into()), &|_| Some("/".into())).unwrap_err();
+        assert!(matches!(error.kind, SourceErrorKind::NotACredentialName), "{name}: {error}");
     }
 }
 
 #[test]
-fn a_variable_holds_a_token_under_the_same_rules() {
+fn variable_follows_the_rules_of_files() {
     let source = Source::Env("QUOTES".into());
     let read_as = |value: &[u8]| {
         let value = OsStr::from_bytes(value).to_owned();
@@ -170,16 +170,16 @@ fn a_variable_holds_a_token_under_the_same_rules() {
 }
 
 #[test]
-fn a_key_is_read_as_a_token_is() {
+fn api_key_is_read_like_a_token() {
     let folder = Folder::holding(b"key-1\n");
     let key = read_key(&KeySource::File(folder.path()), NO_VARIABLES).unwrap();
     assert_eq!(key.value.expose_secret(), "key-1");
-    let fault = read_key(&KeySource::Credential("key".into()), NO_VARIABLES).unwrap_err();
-    assert!(matches!(fault.kind, SourceErrorKind::NoCredentialsDirectory));
+    let error = read_key(&KeySource::Credential("key".into()), NO_VARIABLES).unwrap_err();
+    assert!(matches!(error.kind, SourceErrorKind::NoCredentialsDirectory));
 }
 
 #[test]
-fn a_value_that_is_probably_no_token_is_read_with_a_warning_that_does_not_quote_it() {
+fn probable_mistake_is_read_with_a_warning_that_does_not_quote_it() {
     for (content, expected) in [
         ("null\n", Mistake::Word("null")),
         ("{\"a\":\"abc-123\"}", Mistake::JsonObject),
@@ -199,9 +199,9 @@ fn a_value_that_is_probably_no_token_is_read_with_a_warning_that_does_not_quote_
 }
 
 #[test]
-fn json_of_several_words_or_lines_is_no_token_and_is_named() {
+fn multi_word_json_is_rejected_and_named() {
     for content in ["{\n \"a\": \"abc\"\n}\n", "{\"a\": \"abc\"}", "[ \"abc\" ]"] {
-        let kind = Folder::holding(content.as_bytes()).fault();
+        let kind = Folder::holding(content.as_bytes()).error();
         assert!(matches!(kind, SourceErrorKind::Mistaken(_)), "{content}: {kind}");
         assert!(kind.to_string().contains("JSON"), "{kind}");
     }

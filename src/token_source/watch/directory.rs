@@ -1,4 +1,4 @@
-//! A folder of which every file is of interest, the ones to come as well.
+//! A directory that is watched with all present and future files in it.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use super::polling::{Stamps, differences};
 use crate::file::FileStamp;
 
-/// What may have changed in a folder.
+/// The files of a directory that may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedNames {
-    /// The files of these names: written, replaced, created or removed.
+    /// Files with these names were written, replaced, created or removed.
     Names(BTreeSet<OsString>),
-    /// Any of them.
+    /// Any file may have changed.
     All,
 }
 
-/// A folder that is watched as a whole.
+/// A watched directory.
 #[derive(Debug)]
 pub(super) struct WatchedDirectory {
     pub(super) path: PathBuf,
-    /// What the folder itself was when it was last looked at; `None` if it was not there.
+    /// Stamp of the directory at the last comparison; `None` if it did not exist.
     stamp: Option<FileStamp>,
     changed_names: ChangedNames,
-    /// Where inotify does not report every change: what the files were in the last pass.
+    /// If the directory is polled: the stamps of its files in the last pass.
     stamps: Option<Stamps>,
 }
 
@@ -37,7 +37,7 @@ impl WatchedDirectory {
         path.is_some_and(|path| path == Path::new(&self.path))
     }
 
-    /// Takes note of a file.
+    /// Adds the name of a changed file.
     pub(super) fn add_name(&mut self, name: &OsStr) {
         if let ChangedNames::Names(names) = &mut self.changed_names
             && !names.contains(name)
@@ -46,13 +46,13 @@ impl WatchedDirectory {
         }
     }
 
-    /// Takes note that something was missed.
+    /// Marks all files as possibly changed.
     pub(super) fn set_all(&mut self) {
         self.changed_names = ChangedNames::All;
     }
 
-    /// Looks at the folder itself, unless it is known which files to look at; returns whether
-    /// anything may have changed.
+    /// Compares the stamp of the directory, unless changed names are known. Returns whether any
+    /// file may have changed.
     pub(super) fn compare(&mut self) -> bool {
         let stamp = FileStamp::of(&self.path);
         let same = stamp == self.stamp;
@@ -66,8 +66,8 @@ impl WatchedDirectory {
         true
     }
 
-    /// Takes what the files are in a pass; returns whether any has changed since the last one.
-    /// Before the first one, each may have.
+    /// Stores the stamps of a pass and returns whether a file has changed since the last one.
+    /// Before the first pass, every file counts as changed.
     pub(super) fn take_stamps(&mut self, stamps: Stamps) -> bool {
         let changed = match &self.stamps {
             Some(old) => differences(old, &stamps),
@@ -80,7 +80,7 @@ impl WatchedDirectory {
         !changed.is_empty()
     }
 
-    /// What was noticed since it was last taken.
+    /// Returns and clears the changed names.
     pub(super) fn take(&mut self) -> ChangedNames {
         std::mem::replace(&mut self.changed_names, ChangedNames::Names(BTreeSet::new()))
     }

@@ -1,4 +1,4 @@
-//! Why the kernel refuses to watch files: which limit is used up, and how it is raised.
+//! Why inotify cannot watch files: which limit is exhausted, and how to raise it.
 
 use std::fmt;
 use std::fs;
@@ -8,40 +8,40 @@ use rustix::io::Errno;
 
 use crate::process;
 
-/// What is lacking to have files watched. They are compared instead.
+/// Why files cannot be watched. They are polled instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InotifyError {
-    /// No inotify instance is left for this user.
+    /// The user's limit of inotify instances is exhausted.
     InstanceLimit,
-    /// No inotify watch is left for this user.
+    /// The user's limit of inotify watches is exhausted.
     WatchLimit,
-    /// This process, or the system, has no free file descriptor.
+    /// The process or the system has no free file descriptor.
     DescriptorLimit,
-    /// The system does not offer inotify to this process.
+    /// The system does not provide inotify to this process.
     Unavailable,
 }
 
 impl InotifyError {
-    /// What `error` says, which prevented an inotify instance.
+    /// Classifies an error of creating an inotify instance.
     pub(super) fn from_instance_error(error: &io::Error) -> Self {
         if !process::is_out_of_descriptors(error) {
             Self::Unavailable
         } else if process::has_no_free_descriptor() {
             Self::DescriptorLimit
         } else {
-            // The kernel uses the same code for the limit of instances.
+            // The kernel uses the same error code for the limit of instances.
             Self::InstanceLimit
         }
     }
 
-    /// Whether `error`, which prevented a watch, says that none is left.
+    /// Whether an error of adding a watch means that the limit is exhausted.
     pub(super) fn is_watch_limit(error: &io::Error) -> bool {
         error.raw_os_error() == Some(Errno::NOSPC.raw_os_error())
     }
 }
 
 impl fmt::Display for InotifyError {
-    /// What is lacking, with the present limit, then the remedy.
+    /// The exhausted limit with its current value, then the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InstanceLimit => {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn error_that_is_no_limit_means_that_there_is_no_inotify() {
+    fn error_that_is_not_a_limit_means_inotify_is_unavailable() {
         let error = io::Error::from_raw_os_error(Errno::NOSYS.raw_os_error());
         assert_eq!(InotifyError::from_instance_error(&error), InotifyError::Unavailable);
         let error = io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());

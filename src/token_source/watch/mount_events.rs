@@ -1,4 +1,4 @@
-//! Hearing of changes of the mount table.
+//! Notifies about changes of the mount table.
 
 use std::fs::File;
 use std::io;
@@ -8,12 +8,12 @@ use tokio::io::unix::AsyncFd;
 
 use crate::token_source::mount_table::MOUNT_TABLE;
 
-/// The mount table of this process, which the kernel marks as changed with `POLLPRI`.
+/// The mount table of this process. The kernel signals a change with `POLLPRI`.
 #[derive(Debug)]
 pub(super) struct MountEvents(AsyncFd<File>);
 
 impl MountEvents {
-    /// To be called within a tokio runtime.
+    /// Must be called within a tokio runtime.
     #[expect(
         deprecated,
         reason = "its successor is unsafe for the sake of types that change the descriptor they \
@@ -24,7 +24,7 @@ impl MountEvents {
         AsyncFd::with_interest(file, Interest::PRIORITY).map(Self)
     }
 
-    /// Waits until something was mounted or unmounted. Cancel-safe.
+    /// Waits until a file system is mounted or unmounted. Cancel-safe.
     pub(super) async fn changed(&self) -> io::Result<()> {
         self.0.ready(Interest::PRIORITY).await?.clear_ready();
         Ok(())

@@ -1,5 +1,6 @@
-//! Comparing files and folders on a thread beside the loop, where inotify cannot be trusted and
-//! at checks. One pass serves all files of a device, so a disk that hangs delays only its own.
+//! Compares files and directories on a separate thread, where inotify is not reliable and at each
+//! check of a token. One pass serves all files of a device, so that a disk that hangs delays only
+//! its own files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -12,28 +13,28 @@ use super::watched_file::links;
 use crate::clock::Stopwatch;
 use crate::file::FileStamp;
 
-/// What one pass looks at.
+/// The paths that one pass examines.
 #[derive(Debug, Default)]
 pub(super) struct PollPass {
-    pub(super) folders: Vec<PathBuf>,
+    pub(super) directories: Vec<PathBuf>,
     pub(super) files: Vec<(u32, PathBuf)>,
-    pub(super) directories: Vec<(u32, PathBuf, PolledNames)>,
+    pub(super) listings: Vec<(u32, PathBuf, PolledNames)>,
 }
 
-/// The stamps of files by name.
+/// Stamps of files by name.
 pub(super) type Stamps = HashMap<OsString, FileStamp>;
 
-/// What one pass has found.
+/// The result of one pass.
 #[derive(Debug, Default)]
 pub(super) struct PollResult {
     pub(super) device: u64,
     pub(super) took: Duration,
-    pub(super) folders: Vec<(PathBuf, Option<DirectoryState>)>,
+    pub(super) directories: Vec<(PathBuf, Option<DirectoryState>)>,
     pub(super) files: Vec<PolledFile>,
-    pub(super) directories: Vec<(u32, PathBuf, Stamps)>,
+    pub(super) listings: Vec<(u32, PathBuf, Stamps)>,
 }
 
-/// What was found of one file.
+/// The result for one file.
 #[derive(Debug)]
 pub(super) struct PolledFile {
     pub(super) key: u32,
@@ -43,10 +44,10 @@ pub(super) struct PolledFile {
 }
 
 impl PollPass {
-    /// Looks at everything. It takes as long as the disk, which may be gone.
+    /// Examines all paths. Blocks as long as the disk does.
     pub(super) fn run(self, device: u64) -> PollResult {
         let watch = Stopwatch::start();
-        let folders = self.folders.into_iter().map(|path| {
+        let directories = self.directories.into_iter().map(|path| {
             let location = DirectoryState::of(&path);
             (path, location)
         });
@@ -54,21 +55,21 @@ impl PollPass {
             let (links, stamp) = stat_file(&path);
             PolledFile { key, path, links, stamp }
         });
-        let directories = self.directories.into_iter().map(|(key, path, part)| {
+        let listings = self.listings.into_iter().map(|(key, path, part)| {
             let stamps = stamps(&path, &part);
             (key, path, stamps)
         });
         PollResult {
             device,
-            folders: folders.collect(),
-            files: files.collect(),
             directories: directories.collect(),
+            files: files.collect(),
+            listings: listings.collect(),
             took: watch.elapsed(),
         }
     }
 }
 
-/// What the file at `path` is, and the links that lead to it: one system call for a plain file.
+/// Stamp of the file at `path`, and its symbolic links. One system call for a plain file.
 fn stat_file(path: &Path) -> (Vec<PathBuf>, Option<FileStamp>) {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => (links(path), FileStamp::of(path)),
@@ -77,7 +78,7 @@ fn stat_file(path: &Path) -> (Vec<PathBuf>, Option<FileStamp>) {
     }
 }
 
-/// The stamps of these files in the folder at `path`.
+/// Stamps of these files in the directory at `path`.
 fn stamps(path: &Path, part: &PolledNames) -> Stamps {
     let names: Vec<OsString> = match part {
         PolledNames::Names(names) => names.iter().cloned().collect(),
@@ -93,24 +94,24 @@ fn stamps(path: &Path, part: &PolledNames) -> Stamps {
     stamped.collect()
 }
 
-/// The names whose stamps differ.
+/// Names with different stamps.
 pub(super) fn differences(old: &Stamps, new: &Stamps) -> BTreeSet<OsString> {
     let changed = new.iter().filter(|(name, stamp)| old.get(*name) != Some(*stamp));
     let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
     changed.chain(gone).map(|(name, _)| name.clone()).collect()
 }
 
-/// What is to be looked at, by device.
+/// The passes by device.
 #[derive(Debug, Default)]
 pub(super) struct PollPasses(BTreeMap<u64, PollPass>);
 
 impl PollPasses {
-    /// The pass over the files of a device.
+    /// The pass for a device.
     pub(super) fn on(&mut self, device: u64) -> &mut PollPass {
         self.0.entry(device).or_default()
     }
 
-    /// All of them, with their devices.
+    /// All passes with their devices.
     pub(super) fn into_iter(self) -> impl Iterator<Item = (u64, PollPass)> {
         self.0.into_iter()
     }

@@ -1,4 +1,4 @@
-//! What the path of a folder leads through, and whether inotify can be trusted there.
+//! The directories and links on the way to a directory, and whether inotify is reliable there.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,9 +9,9 @@ use rustix::fs::statfs;
 
 use crate::token_source::symlinks::MAX_LINKS;
 
-/// File systems whose content changes only through this kernel, by the types of statfs(2). On
-/// any other one, such as NFS, SMB, 9P or FUSE, another machine or process may change a file
-/// without an inotify event.
+/// File systems that only this kernel changes, by the types of statfs(2). On other file systems,
+/// such as NFS, SMB, 9P or FUSE, another machine or process can change a file without an inotify
+/// event.
 const LOCAL: &[u32] = &[
     0xEF53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
@@ -33,18 +33,18 @@ const LOCAL: &[u32] = &[
     0x2011_BAB0, // exFAT
 ];
 
-/// Everything that the path of a folder leads through.
+/// All steps on the way to a directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Route {
-    /// Directories and symbolic links, each once, without the folder itself. If none of them is
-    /// moved, removed or mounted over, the path leads to the same folder.
+    /// Directories and symbolic links, each once, without the directory itself. If none of them is
+    /// moved, removed or mounted over, the path leads to the same directory.
     pub(super) steps: Vec<PathBuf>,
-    /// The folder, by a path without symbolic links.
+    /// The directory, as a path without symbolic links.
     pub(super) end: PathBuf,
 }
 
 impl Route {
-    /// Follows `path`; `None` if its symbolic links lead in a circle.
+    /// Follows `path`; `None` if its symbolic links form a cycle.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut rest: VecDeque<OsString> = names(&std::path::absolute(path).ok()?).collect();
         let root = PathBuf::from("/");
@@ -78,7 +78,7 @@ impl Route {
     }
 }
 
-/// The names that a path consists of, and `..`.
+/// The names in a path, including `..`.
 fn names(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -87,7 +87,7 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// Whether the folder at `path` is on a file system that only this kernel changes.
+/// Whether the directory at `path` is on a file system that only this kernel changes.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_holds_every_directory_and_link_once_but_not_the_folder() {
+    fn route_contains_every_directory_and_link_once_without_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("real/deep")).unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_in_a_circle_are_no_route() {
+    fn cycle_of_links_has_no_route() {
         let folder = tempfile::tempdir().unwrap();
         symlink("b", folder.path().join("a")).unwrap();
         symlink("a", folder.path().join("b")).unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_file_system_is_not_trusted_and_that_of_the_tests_is() {
+    fn proc_is_not_a_local_file_system() {
         assert!(!is_local(Path::new("/proc")));
         assert!(is_local(Path::new(env!("CARGO_MANIFEST_DIR"))));
     }

@@ -12,7 +12,7 @@ use crate::token_source::replace;
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Longer than a change takes to be reported: settling, and a probe.
+/// Longer than the delay of a report: settling and one poll.
 const SILENCE: Duration = Duration::from_millis(1500);
 
 struct World {
@@ -21,7 +21,7 @@ struct World {
 }
 
 impl World {
-    /// Files named 1, 2, 3, ... of which those in `watched` are watched.
+    /// Files named 1, 2, 3, ...; those in `watched` are watched.
     fn new(files: u32, watched: &[u32]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for key in 1..=files {
@@ -66,7 +66,7 @@ async fn a_write_in_place_is_reported() {
 }
 
 #[tokio::test]
-async fn a_writer_that_keeps_the_file_open_is_noticed() {
+async fn write_by_a_writer_that_keeps_the_file_open_is_reported() {
     let mut world = World::new(1, &[1]);
     let mut file = File::options().append(true).open(world.path("1")).unwrap();
     file.write_all(b"more").unwrap();
@@ -83,7 +83,7 @@ async fn a_removal_is_reported_and_so_is_the_new_file() {
 }
 
 #[tokio::test]
-async fn a_look_at_a_disk_that_hangs_holds_no_other_sign_up() {
+async fn polling_of_a_disk_that_hangs_does_not_delay_other_changes() {
     let mut world = World::new(1, &[1]);
     let (end, ended) = std::sync::mpsc::channel();
     let device = FileStamp::of(world.folder.path()).unwrap().device();
@@ -111,7 +111,7 @@ async fn a_change_of_permissions_is_reported() {
 }
 
 #[tokio::test]
-async fn other_files_in_the_folder_and_mere_reading_are_passed_by() {
+async fn other_files_and_reads_are_ignored() {
     let mut world = World::new(3, &[1, 2]);
     fs::write(world.path("3"), "new").unwrap();
     fs::write(world.path(".tokenkeep-abc"), "new").unwrap();
@@ -120,7 +120,7 @@ async fn other_files_in_the_folder_and_mere_reading_are_passed_by() {
 }
 
 #[tokio::test]
-async fn changes_that_come_together_are_reported_together() {
+async fn simultaneous_changes_are_reported_together() {
     let mut world = World::new(3, &[1, 2, 3]);
     fs::write(world.path("3"), "new").unwrap();
     fs::write(world.path("1"), "new").unwrap();
@@ -137,12 +137,12 @@ async fn two_tokens_may_have_the_same_file() {
 }
 
 #[tokio::test]
-async fn a_wait_that_was_given_up_loses_no_change() {
+async fn cancelled_wait_loses_no_change() {
     let mut world = World::new(1, &[1]);
     fs::write(world.path("1"), "new").unwrap();
     let mut changed = None;
     for _ in 0..5 {
-        // On a machine that is slow enough one of these waits is long enough.
+        // One of these waits is long enough on any machine.
         changed = changed.or(timeout(Duration::from_millis(1), world.watcher.changed()).await.ok());
     }
     let changed = match changed {
@@ -153,7 +153,7 @@ async fn a_wait_that_was_given_up_loses_no_change() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_created_later_is_taken_up() {
+async fn directory_created_later_is_watched() {
     let mut world = World::new(0, &[]);
     let path = world.path("later/folder/1");
     world.watcher.set_paths([(1, path.clone())]);
@@ -165,7 +165,7 @@ async fn a_folder_that_is_created_later_is_taken_up() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_removed_and_created_anew_is_taken_up() {
+async fn directory_removed_and_created_again_is_watched() {
     let mut world = World::new(0, &[]);
     let path = world.path("folder/1");
     fs::create_dir(path.parent().unwrap()).unwrap();
@@ -179,7 +179,7 @@ async fn a_folder_that_is_removed_and_created_anew_is_taken_up() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_replaced_with_its_parent_is_taken_up() {
+async fn directory_replaced_with_its_parent_is_watched() {
     let mut world = World::new(0, &[]);
     for (parent, content) in [("a", "old"), ("b", "newer")] {
         fs::create_dir_all(world.path(parent).join("folder")).unwrap();
@@ -195,7 +195,7 @@ async fn a_folder_that_is_replaced_with_its_parent_is_taken_up() {
 }
 
 #[tokio::test]
-async fn behind_a_symbolic_link_a_change_of_the_target_is_reported() {
+async fn change_of_the_target_of_a_symbolic_link_is_reported() {
     let mut world = World::new(0, &[]);
     fs::create_dir(world.path("elsewhere")).unwrap();
     fs::write(world.path("elsewhere/target"), "old").unwrap();
@@ -206,7 +206,7 @@ async fn behind_a_symbolic_link_a_change_of_the_target_is_reported() {
 }
 
 #[tokio::test]
-async fn a_link_that_leads_elsewhere_is_followed_anew() {
+async fn changed_link_is_followed_again() {
     let mut world = World::new(3, &[]);
     fs::create_dir(world.path("elsewhere")).unwrap();
     fs::write(world.path("elsewhere/target"), "other").unwrap();
@@ -220,7 +220,7 @@ async fn a_link_that_leads_elsewhere_is_followed_anew() {
 }
 
 #[tokio::test]
-async fn a_folder_of_links_that_is_swapped_as_kubernetes_does_is_reported() {
+async fn swap_of_a_directory_of_links_like_in_kubernetes_is_reported() {
     let mut world = World::new(0, &[]);
     for (version, content) in [("..1", "old"), ("..2", "newer")] {
         fs::create_dir(world.path(version)).unwrap();
@@ -237,7 +237,7 @@ async fn a_folder_of_links_that_is_swapped_as_kubernetes_does_is_reported() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_longer_wanted_is_not_reported_and_the_others_are() {
+async fn removed_path_is_not_reported_and_others_are() {
     let mut world = World::new(3, &[1, 2]);
     fs::write(world.path("2"), "new").unwrap();
     world.watch(&[2, 3]);
@@ -247,7 +247,7 @@ async fn a_file_that_is_no_longer_wanted_is_not_reported_and_the_others_are() {
 }
 
 #[tokio::test]
-async fn the_last_file_of_a_folder_takes_the_watch_with_it() {
+async fn watch_ends_with_the_last_file_of_its_directory() {
     let mut world = World::new(2, &[1, 2]);
     world.watch(&[2]);
     assert_eq!(world.watcher.watched_directories(), 1);
@@ -259,7 +259,7 @@ async fn the_last_file_of_a_folder_takes_the_watch_with_it() {
 }
 
 #[tokio::test]
-async fn ten_thousand_files_in_a_folder_take_one_watch() {
+async fn ten_thousand_files_in_a_directory_need_one_watch() {
     let mut world = World::new(0, &[]);
     let keys: Vec<u32> = (1..=10_000).collect();
     world.watch(&keys);
@@ -269,7 +269,7 @@ async fn ten_thousand_files_in_a_folder_take_one_watch() {
 }
 
 #[tokio::test]
-async fn ten_thousand_changes_are_all_reported_though_the_queue_overflows() {
+async fn ten_thousand_changes_are_reported_despite_a_queue_overflow() {
     let mut world = World::new(0, &[]);
     let keys: Vec<u32> = (1..=10_000).collect();
     world.watch(&keys);
@@ -285,7 +285,7 @@ async fn ten_thousand_changes_are_all_reported_though_the_queue_overflows() {
 }
 
 #[tokio::test]
-async fn without_inotify_changes_are_noticed_by_looking() {
+async fn without_inotify_changes_are_found_by_polling() {
     let mut world = World::new(2, &[1, 2]);
     world.watcher.stop_using_inotify(&io::ErrorKind::QuotaExceeded.into());
     fs::write(world.path("2"), "newer").unwrap();
@@ -293,7 +293,7 @@ async fn without_inotify_changes_are_noticed_by_looking() {
     assert!(world.watcher.inotify_error().is_some());
 }
 
-/// A folder with the files 1 and 2 that is watched as a whole.
+/// A watched directory with the files 1 and 2.
 fn directory() -> World {
     let mut world = World::new(2, &[]);
     let path = world.folder.path().to_owned();
@@ -306,7 +306,7 @@ fn names<const N: usize>(names: [&str; N]) -> ChangedNames {
 }
 
 #[tokio::test]
-async fn in_a_whole_folder_what_is_written_created_or_removed_is_reported_by_name() {
+async fn changes_in_a_directory_are_reported_by_name() {
     let mut world = directory();
     fs::write(world.path("1"), "new").unwrap();
     fs::write(world.path("3"), "new").unwrap();
@@ -319,7 +319,7 @@ async fn in_a_whole_folder_what_is_written_created_or_removed_is_reported_by_nam
 }
 
 #[tokio::test]
-async fn a_whole_folder_that_is_replaced_has_changed_altogether() {
+async fn replaced_directory_reports_all_files() {
     let mut world = directory();
     let path = world.folder.path().join("sub");
     world.watcher.set_directories([(8, path.clone())]);
@@ -333,7 +333,7 @@ async fn a_whole_folder_that_is_replaced_has_changed_altogether() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_no_longer_wanted_whole_is_silent() {
+async fn directory_that_is_no_longer_watched_is_not_reported() {
     let mut world = directory();
     world.watcher.set_directories([]);
     assert_eq!(world.watcher.watched_directories(), 0);
@@ -348,7 +348,7 @@ async fn on_a_local_file_system_nothing_is_polled() {
 }
 
 #[tokio::test]
-async fn a_missed_change_is_found_by_the_next_check() {
+async fn missed_change_is_found_at_the_next_check() {
     let mut world = World::new(2, &[1, 2]);
     world.watcher.files.get_mut(&2).unwrap().stamp = None;
     world.watcher.check(1);
@@ -360,7 +360,7 @@ async fn a_missed_change_is_found_by_the_next_check() {
 }
 
 #[tokio::test]
-async fn a_link_among_the_folders_that_leads_elsewhere_is_followed_anew() {
+async fn changed_link_among_parent_directories_is_followed_again() {
     let mut world = World::new(0, &[]);
     for (folder, content) in [("a", "old"), ("b", "newer")] {
         fs::create_dir_all(world.path(folder).join("deep")).unwrap();
@@ -377,7 +377,7 @@ async fn a_link_among_the_folders_that_leads_elsewhere_is_followed_anew() {
 }
 
 #[tokio::test]
-async fn a_folder_whose_parent_is_removed_and_made_again_is_taken_up() {
+async fn directory_is_watched_after_its_parent_is_created_again() {
     let mut world = World::new(0, &[]);
     let path = world.path("a/b/c/1");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -393,7 +393,7 @@ async fn a_folder_whose_parent_is_removed_and_made_again_is_taken_up() {
 }
 
 #[tokio::test]
-async fn what_happens_in_the_folders_above_is_not_reported() {
+async fn changes_in_parent_directories_are_not_reported() {
     let mut world = World::new(1, &[]);
     fs::create_dir_all(world.path("deep/er")).unwrap();
     fs::write(world.path("deep/er/1"), "old").unwrap();
@@ -406,7 +406,7 @@ async fn what_happens_in_the_folders_above_is_not_reported() {
 }
 
 #[tokio::test]
-async fn without_inotify_a_write_in_place_in_a_whole_folder_is_noticed() {
+async fn without_inotify_a_write_in_a_directory_is_reported() {
     let mut world = directory();
     world.watcher.stop_using_inotify(&io::ErrorKind::QuotaExceeded.into());
     assert_eq!(world.changed().await, [7]);
