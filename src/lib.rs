@@ -6,7 +6,7 @@
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
 //!             │           ├─ api · hook · inventory · token_file · store · systemd · clock · arena
-//!             │           └─ events
+//!             │           └─ event_log
 //!             └─ settings
 //! simulator (simulates the API for tests and `demo`)
 //! ```
@@ -19,7 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod daemon;
-pub mod events;
+pub mod event_log;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

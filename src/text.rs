@@ -23,7 +23,7 @@ pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
 
 /// As [`printable`], without escapes for characters that are to be kept.
 pub(crate) fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let is_kept = |c| keep(c) || !is_hidden(c);
+    let is_kept = |c| keep(c) || !is_invisible(c);
     if text.chars().all(&is_kept) {
         return text.into();
     }
@@ -39,7 +39,7 @@ pub(crate) fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Whether a character is escaped by [`printable`].
-pub(crate) fn is_hidden(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     match c {
         _ if c.is_ascii() => c.is_ascii_control(),
         // White space that ends a line.
@@ -68,14 +68,14 @@ fn is_printable(c: char) -> bool {
     text.escape_debug().nth(1) == Some(c)
 }
 
-/// [`span`] of a duration.
-pub(crate) fn words(duration: Duration) -> String {
-    span(whole_millis(duration))
+/// [`format_millis`] of a duration.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    format_millis(whole_millis(duration))
 }
 
 /// A duration in milliseconds, in its two largest units: `29 min 55 s`, `2 d 4 h`, `850 ms`.
 /// Rounded down.
-pub(crate) fn span(millis: u64) -> String {
+pub(crate) fn format_millis(millis: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     if millis < 1_000 {
@@ -108,20 +108,20 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// How many tokens are in which state, in one line; states without tokens are left out.
-pub(crate) fn token_counts(counts: &[(usize, &str)]) -> String {
+pub(crate) fn format_token_counts(counts: &[(usize, &str)]) -> String {
     let total = match counts.iter().map(|(count, _)| count).sum() {
         0 => return "no tokens".to_owned(),
         1 => "1 token".to_owned(),
-        total => format!("{} tokens", grouped(total)),
+        total => format!("{} tokens", group_digits(total)),
     };
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     let counts: Vec<_> =
-        counts.map(|(count, state)| format!("{} {state}", grouped(*count))).collect();
+        counts.map(|(count, state)| format!("{} {state}", group_digits(*count))).collect();
     format!("{total}: {}", counts.join(", "))
 }
 
 /// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: usize) -> String {
+pub(crate) fn group_digits(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -135,7 +135,7 @@ pub(crate) fn grouped(number: usize) -> String {
 
 /// Whether a terminal may be written to in colours: it knows them, and `NO_COLOR` is unset or
 /// empty (<https://no-color.org>).
-pub(crate) fn colours_wanted() -> bool {
+pub(crate) fn colors_enabled() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn token_counts_leave_out_states_without_tokens() {
-        let counts = |counts| token_counts(counts);
+        let counts = |counts| format_token_counts(counts);
         assert_eq!(
             counts(&[(1_020, "alive"), (3, "retrying"), (0, "missing"), (1, "expired")]),
             "1,024 tokens: 1,020 alive, 3 retrying, 1 expired"
@@ -244,7 +244,10 @@ mod tests {
 
     #[test]
     fn large_numbers_are_grouped() {
-        assert_eq!([grouped(7), grouped(1_000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
+        assert_eq!(
+            [group_digits(7), group_digits(1_000), group_digits(1_234_567)],
+            ["7", "1,000", "1,234,567"]
+        );
     }
 
     #[test]
@@ -262,7 +265,7 @@ mod tests {
             (7_500_000, "2 h 5 min"),
             (187_200_000, "2 d 4 h"),
         ] {
-            assert_eq!(span(millis), expected, "{millis}");
+            assert_eq!(format_millis(millis), expected, "{millis}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
-use tokenkeep::events::{Fields, Guard, Name, StdoutKind, emit, init};
+use tokenkeep::event_log::{EventName, Fields, Guard, StdoutKind, emit, init};
 use tokenkeep::settings::{Log, LogFormat};
 
 /// Names the part that the child plays.
@@ -39,16 +39,21 @@ fn child() {
 fn say(lines: u64) -> bool {
     for tokens in 0..lines {
         let fields = Fields { tokens: Some(tokens), ..Fields::default() };
-        emit(Name::TokenExpired, Name::TokenExpired.severity(), "the token has expired", &fields);
+        emit(
+            EventName::TokenExpired,
+            EventName::TokenExpired.severity(),
+            "the token has expired",
+            &fields,
+        );
     }
     true
 }
 
 fn reload(guard: &Guard) -> bool {
     guard.reload_filter("error").unwrap();
-    emit(Name::DaemonReady, Name::DaemonReady.severity(), "hidden", &Fields::default());
+    emit(EventName::DaemonReady, EventName::DaemonReady.severity(), "hidden", &Fields::default());
     let refused = guard.reload_filter("loud").is_err();
-    emit(Name::TokenMissing, Name::TokenMissing.severity(), "shown", &Fields::default());
+    emit(EventName::TokenMissing, EventName::TokenMissing.severity(), "shown", &Fields::default());
     refused
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use tokenkeep::events::Name;
+use tokenkeep::event_log::EventName;
 use tokenkeep::hook::{Invocation, run};
 use tokenkeep::settings::load;
 
@@ -140,10 +140,10 @@ fn the_table_of_lives_says_what_check_config_says() {
 fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
     let rows = rows(EVENTS, "| event |");
     let mut told: Vec<_> = rows.iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
-    let contracted = |name: &Name| {
+    let contracted = |name: &EventName| {
         (format!("`{}`", name.as_str()), format!("{:?}", name.severity()).to_lowercase())
     };
-    let mut contract: Vec<_> = Name::ALL.iter().map(contracted).collect();
+    let mut contract: Vec<_> = EventName::ALL.iter().map(contracted).collect();
     contract.sort();
     told.sort();
     assert_eq!(told, contract);

@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 use super::context::{ClientCertificateState, RequestContext};
 use super::redact::clean;
 use crate::process;
-use crate::text::words;
+use crate::text::format_duration;
 
 /// Time-outs of a request and its parts.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ pub(super) fn explain(
     if error.is_timeout() {
         if error.is_connect() {
             let limit = timeouts.connect_timeout.min(timeouts.timeout);
-            return format!("no connection within {}", words(limit));
+            return format!("no connection within {}", format_duration(limit));
         }
         return no_answer_within(timeouts.timeout);
     }
@@ -211,7 +211,7 @@ pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
 
 /// The message for a request that timed out.
 pub(super) fn no_answer_within(limit: Duration) -> String {
-    format!("no answer within {}", words(limit))
+    format!("no answer within {}", format_duration(limit))
 }
 
 /// The innermost error, which is the most specific. The URL is in the outermost one.

@@ -16,22 +16,22 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::{Failure, print, runtime};
+use super::{CliError, print, runtime};
 use crate::api::Client;
 use crate::daemon::{Daemon, Loader};
-use crate::events::{self, StdoutKind};
+use crate::event_log::{self, StdoutKind};
 use crate::settings::{self, KeySource, Loaded};
 use crate::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
 use crate::token_file::{read, read_key};
 
 /// How long the demo runs.
-const LENGTH: Duration = Duration::from_secs(20);
+const DEMO_DURATION: Duration = Duration::from_secs(20);
 
 /// When the server forgets the token that is to be rejected.
-const FORGETS_AT: Duration = Duration::from_secs(8);
+const FORGET_AFTER: Duration = Duration::from_secs(8);
 
 /// The life of a token from the demo's login: several deaths fit into the demo.
-const LOGIN_LIFE: Duration = Duration::from_secs(5);
+const LOGIN_LIFETIME: Duration = Duration::from_secs(5);
 
 const INTRODUCTION: &str = "\
 tokenkeep demo: four tokens with lives of seconds, on three simulated servers in this process.
@@ -50,33 +50,33 @@ It takes 20 s; Ctrl-C ends it before. No token value is ever printed.
 ";
 
 /// Runs the demo.
-pub(super) fn run() -> Result<(), Failure> {
+pub(super) fn run() -> Result<(), CliError> {
     print(INTRODUCTION)?;
-    let failed = |error: io::Error| Failure::Demo(error.to_string());
+    let failed = |error: io::Error| CliError::Demo(error.to_string());
     let folder = tempfile::tempdir().map_err(failed)?;
     runtime()?.block_on(async {
-        let stage = Stage::set(&folder).await.map_err(failed)?;
+        let servers = DemoServers::start(&folder).await.map_err(failed)?;
         let path = folder.path().join("tokenkeep.toml");
         let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::iter::empty()));
         let Loaded { settings, .. } = loader()?;
-        let log = events::init(&settings.log, StdoutKind::detect())?;
+        let log = event_log::init(&settings.log, StdoutKind::detect())?;
         let daemon = Daemon::new(settings, loader, Some(log))?;
         let forget = async {
-            sleep(FORGETS_AT).await;
-            stage.queries.forget(REJECTED);
+            sleep(FORGET_AFTER).await;
+            servers.queries.forget(REJECTED);
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = forget => {}
-            ended = daemon.run(sleep(LENGTH)) => ended?,
+            ended = daemon.run(sleep(DEMO_DURATION)) => ended?,
         }
-        print(&stage.table(folder.path()))
+        print(&servers.table(folder.path()))
     })
 }
 
 /// The re-auth command: logs in at the server that the daemon names, and prints the token.
-pub(super) fn log_in(key_file: PathBuf) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::Demo(error.to_string());
+pub(super) fn log_in(key_file: PathBuf) -> Result<(), CliError> {
+    let failed = |error: &dyn std::error::Error| CliError::Demo(error.to_string());
     let name = "simulated";
     let url = std::env::var("TOKENKEEP_URL").map_err(|error| failed(&error))?;
     let folder = tempfile::tempdir().map_err(|error| failed(&error))?;
@@ -99,7 +99,7 @@ const REJECTED: &str = "c7716ab3-rejected";
 const API_KEY: &str = "f81d4fae-demo-key";
 
 /// The simulated servers.
-struct Stage {
+struct DemoServers {
     /// Any call renews.
     queries: Simulator,
     /// `RenewSessionToken` alone renews.
@@ -108,24 +108,24 @@ struct Stage {
     nothing: Simulator,
 }
 
-impl Stage {
+impl DemoServers {
     /// Starts the servers and writes what a user would: tokens, key and configuration.
-    async fn set(folder: &TempDir) -> io::Result<Self> {
+    async fn start(folder: &TempDir) -> io::Result<Self> {
         let renewing = |renews_by| Behaviour { renews_by, ..Behaviour::default() };
-        let stage = Self {
+        let servers = Self {
             queries: Simulator::start(renewing(RenewsBy::Query)).await?,
             renewals: Simulator::start(renewing(RenewsBy::Renew)).await?,
             nothing: Simulator::start(Behaviour {
                 api_key: Some(SecretString::from(API_KEY)),
-                login_life: Some(LOGIN_LIFE),
+                login_life: Some(LOGIN_LIFETIME),
                 ..renewing(RenewsBy::Neither)
             })
             .await?,
         };
-        stage.queries.add_token(QUERIED, Duration::from_secs(4));
-        stage.queries.add_token(REJECTED, Duration::from_secs(4));
-        stage.renewals.add_token(RENEWED, Duration::from_secs(5));
-        stage.nothing.add_token(RELOGGED, LOGIN_LIFE);
+        servers.queries.add_token(QUERIED, Duration::from_secs(4));
+        servers.queries.add_token(REJECTED, Duration::from_secs(4));
+        servers.renewals.add_token(RENEWED, Duration::from_secs(5));
+        servers.nothing.add_token(RELOGGED, LOGIN_LIFETIME);
         for (name, value) in [
             ("queried.token", QUERIED),
             ("renewed.token", RENEWED),
@@ -137,8 +137,8 @@ impl Stage {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             writeln!(file?, "{value}")?;
         }
-        fs::write(folder.path().join("tokenkeep.toml"), stage.configuration(folder.path())?)?;
-        Ok(stage)
+        fs::write(folder.path().join("tokenkeep.toml"), servers.configuration(folder.path())?)?;
+        Ok(servers)
     }
 
     fn configuration(&self, folder: &Path) -> io::Result<String> {
@@ -204,7 +204,7 @@ reauth = "login"
             let source = settings::Source::File(folder.join(format!("{name}.token")));
             let value = read(&source, &|_| None).ok().map(|found| found.value);
             let left = value.as_ref().and_then(|value| server.remaining(value.expose()));
-            let fate = left.map_or("dead".to_owned(), |left| {
+            let result = left.map_or("dead".to_owned(), |left| {
                 format!("alive, {:.1} s left", left.as_secs_f64())
             });
             let requests = server.requests();
@@ -216,7 +216,7 @@ reauth = "login"
                 ours.count().to_string()
             };
             let calls = [Endpoint::Query, Endpoint::Renew, Endpoint::Login].map(count);
-            table.add_row([name.to_owned(), fate].into_iter().chain(calls));
+            table.add_row([name.to_owned(), result].into_iter().chain(calls));
         }
         format!("\nWhat the servers saw:\n{table}\n")
     }

@@ -10,26 +10,26 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::settings::{Excerpt, Faults, Finding, Place, Warning};
-use crate::text::{colours_wanted, escaped, printable};
+use crate::text::{colors_enabled, escaped, printable};
 
 /// How findings are shown on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum DiagnosticStyle {
     /// One line for each, as a log wants it.
-    Lines,
+    Line,
     /// With the line that it is about.
-    Drawn,
+    Snippet,
     /// The same in colours.
-    Coloured,
+    ColoredSnippet,
 }
 
-impl Look {
+impl DiagnosticStyle {
     /// For what standard error is; `drawn`: whatever it is, not in single lines.
     pub(super) fn choose(drawn: bool) -> Self {
         match (io::stderr().is_terminal(), drawn) {
-            (true, _) if colours_wanted() => Self::Coloured,
-            (true, _) | (false, true) => Self::Drawn,
-            (false, false) => Self::Lines,
+            (true, _) if colors_enabled() => Self::ColoredSnippet,
+            (true, _) | (false, true) => Self::Snippet,
+            (false, false) => Self::Line,
         }
     }
 
@@ -52,11 +52,11 @@ impl Look {
         let place = printable(&place.to_string()).into_owned();
         let message = printable(message);
         let remedy = printable(remedy);
-        let excerpt = excerpt.as_ref().map(shown);
+        let excerpt = excerpt.as_ref().map(escape_excerpt);
         let renderer = match self {
-            Self::Lines => return format!("{place}: {severity}{message}; {remedy}\n"),
-            Self::Drawn => Renderer::plain(),
-            Self::Coloured => Renderer::styled(),
+            Self::Line => return format!("{place}: {severity}{message}; {remedy}\n"),
+            Self::Snippet => Renderer::plain(),
+            Self::ColoredSnippet => Renderer::styled(),
         };
         let title = format!("{place}: {severity}{message}");
         let snippet = match (&excerpt, &finding.place) {
@@ -72,7 +72,7 @@ impl Look {
 }
 
 /// The text and the mark of an excerpt, with escapes for what a terminal does not show as it is.
-fn shown(excerpt: &Excerpt) -> (String, Range<usize>) {
+fn escape_excerpt(excerpt: &Excerpt) -> (String, Range<usize>) {
     let Excerpt { text, mark } = excerpt;
     let escape = |part: &str| escaped(part, |c| matches!(c, '\n' | '\t')).into_owned();
     let before = escape(&text[..mark.start]);
@@ -86,12 +86,12 @@ mod tests {
     use super::*;
     use crate::settings::load;
 
-    fn looks(text: &str, look: Look) -> String {
+    fn rendered(text: &str, style: DiagnosticStyle) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
         std::fs::write(&path, text).unwrap();
         let faults = load(&path, std::iter::empty()).unwrap_err();
-        look.faults(&faults).replace(folder.path().to_str().unwrap(), "DIR")
+        style.faults(&faults).replace(folder.path().to_str().unwrap(), "DIR")
     }
 
     #[test]
@@ -105,32 +105,35 @@ DIR/tokenkeep.toml:2:1: there is no key `jitterr` in [schedule]
   = help: did you mean `jitter`?
 
 tokenkeep: 1 fault in the configuration";
-        assert_eq!(looks("[schedule]\njitterr = 0.1 # much\n", Look::Drawn), expected);
+        assert_eq!(
+            rendered("[schedule]\njitterr = 0.1 # much\n", DiagnosticStyle::Snippet),
+            expected
+        );
     }
 
     #[test]
     fn a_log_gets_one_line_for_each_fault() {
-        let said = looks("jitter = 0.1\nmax_hooks = 0\n", Look::Lines);
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines.len(), 3, "{said}");
+        let output = rendered("jitter = 0.1\nmax_hooks = 0\n", DiagnosticStyle::Line);
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(lines.len(), 3, "{output}");
         let first = "DIR/tokenkeep.toml:1:1: there is no key `jitter`; it belongs to [schedule]";
         assert_eq!(lines[0], first);
-        assert!(lines[1].starts_with("DIR/tokenkeep.toml:2:1: `max_hooks` must be"), "{said}");
+        assert!(lines[1].starts_with("DIR/tokenkeep.toml:2:1: `max_hooks` must be"), "{output}");
         assert_eq!(lines[2], "tokenkeep: 2 faults in the configuration");
     }
 
     #[test]
     fn colours_are_there_only_where_they_are_wanted() {
         let text = "max_hooks = 0\n";
-        assert!(looks(text, Look::Coloured).contains('\u{1b}'));
-        assert!(!looks(text, Look::Drawn).contains('\u{1b}'));
+        assert!(rendered(text, DiagnosticStyle::ColoredSnippet).contains('\u{1b}'));
+        assert!(!rendered(text, DiagnosticStyle::Snippet).contains('\u{1b}'));
     }
 
     #[test]
     fn a_place_without_a_line_is_told_without_one() {
         let faults = load(std::path::Path::new("/none.toml"), std::iter::empty()).unwrap_err();
-        let said = Look::Drawn.faults(&faults);
-        assert!(said.starts_with("/none.toml: there is no such"), "{said}");
-        assert!(said.contains("= help: copy"), "{said}");
+        let output = DiagnosticStyle::Snippet.faults(&faults);
+        assert!(output.starts_with("/none.toml: there is no such"), "{output}");
+        assert!(output.contains("= help: copy"), "{output}");
     }
 }

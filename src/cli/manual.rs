@@ -14,7 +14,7 @@ const CONFIGURATION: &str = include_str!("../../config/tokenkeep.toml");
 
 /// A manual page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Page {
+pub(super) enum ManPage {
     /// The program
     Tokenkeep,
     /// Its configuration
@@ -22,7 +22,7 @@ pub(super) enum Page {
     Configuration,
 }
 
-impl Page {
+impl ManPage {
     /// The page's source, for `man -l`.
     pub(super) fn render(self, command: Command) -> io::Result<String> {
         let mut page = Vec::new();
@@ -182,14 +182,14 @@ mod tests {
     use super::super::Arguments;
     use super::*;
 
-    fn rendered(page: Page) -> String {
+    fn rendered(page: ManPage) -> String {
         // As a reader sees it: roff's escapes stand for hyphens and the like.
         page.render(Arguments::command()).unwrap().replace('\\', "")
     }
 
     #[test]
     fn the_program_s_page_tells_every_command_but_hidden_ones() {
-        let page = rendered(Page::Tokenkeep);
+        let page = rendered(ManPage::Tokenkeep);
         for command in Arguments::command().get_subcommands() {
             let tag = format!(".TP\nfB{}fR", command.get_name());
             assert_eq!(page.contains(&tag), !command.is_hide_set(), "{}", command.get_name());
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_configuration_s_page_tells_every_key_with_its_remark() {
-        let page = rendered(Page::Configuration);
+        let page = rendered(ManPage::Configuration);
         let keys = CONFIGURATION.lines().filter_map(|line| line.strip_prefix('#'));
         for key in keys.filter(|key| !key.is_empty() && !key.starts_with(' ')) {
             assert!(page.contains(key), "{key}\n{page}");

@@ -2,15 +2,15 @@
 //!
 //! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
 
+mod check_config;
+mod client;
 mod completions;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod inventory_summary;
 mod manual;
-mod plan;
 mod probe;
-mod remote;
-mod stocktaking;
 mod unit;
 
 use std::ffi::OsString;
@@ -23,13 +23,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
-use self::diagnostics::Look;
-use self::remote::Action;
+use self::client::Action;
+use self::diagnostics::DiagnosticStyle;
 use crate::api::Client;
-use crate::control::{self, Inherited, client::ClientFault};
+use crate::control::{self, InheritedSockets, client::ControlClientError};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
-use crate::events::{self, InitError, StdoutKind};
+use crate::event_log::{self, InitError, StdoutKind};
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
@@ -59,21 +59,21 @@ enum Command {
     },
     Doctor(doctor::Doctor),
     /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
-    Status(remote::Status),
+    Status(client::Status),
     /// Ask about tokens now, and tell what came of it
-    Check(remote::Names),
+    Check(client::TokenArgs),
     /// Obtain new values for tokens now; the attempts count
-    Reauth(remote::Names),
+    Reauth(client::TokenArgs),
     /// Neither check tokens nor log in for them, until `resume` or the daemon's restart
-    Pause(remote::Names),
+    Pause(client::TokenArgs),
     /// Go on with tokens that were paused, with a check at once
-    Resume(remote::Names),
-    Revoke(remote::Revoke),
+    Resume(client::TokenArgs),
+    Revoke(client::Revoke),
     /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
     /// not printed, which is said and ends with 1
-    Token(remote::Token),
+    Token(client::Token),
     /// Have the daemon read its configuration again
-    Reload(remote::Reload),
+    Reload(client::Reload),
     /// Ask a server about one token, without a daemon, and tell what it has left
     Probe(probe::Probe),
     /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
@@ -89,12 +89,12 @@ enum Command {
     },
     /// What those call: prints the names of tokens that may stand at the cursor
     #[command(hide = true)]
-    CompleteNames(completions::Typed),
+    CompleteNames(completions::CompletionArgs),
     /// Print a manual page, for `man -l -` to show
     Man {
         /// Which one
         #[arg(default_value = "tokenkeep")]
-        page: manual::Page,
+        page: manual::ManPage,
     },
     /// The demo's re-auth command: logs in at the simulated API and prints the token
     #[command(hide = true)]
@@ -107,7 +107,7 @@ enum Command {
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CliError {
     #[error("{0}")]
     Configuration(#[from] Faults),
     #[error("{0}")]
@@ -119,25 +119,25 @@ enum Failure {
     #[error("{sentence}")]
     Probe { sentence: String, status: u8 },
     #[error("{0}")]
-    Control(#[from] ClientFault),
+    Control(#[from] ControlClientError),
     #[error("{0}")]
     Usage(String),
     /// It has been told why.
     #[error("not all is well")]
-    Told { status: u8 },
+    AlreadyReported { status: u8 },
     /// The token is, which has been told.
     #[error("the token is dead")]
-    Dead,
+    TokenDead,
     #[error("{doing}: {error}")]
     System { doing: &'static str, error: io::Error },
 }
 
-impl Failure {
+impl CliError {
     /// The exit status after `sysexits.h`.
     const fn status(&self) -> u8 {
         match self {
-            Self::Dead => EX_DEAD,
-            Self::Probe { status, .. } | Self::Told { status } => *status,
+            Self::TokenDead => EX_DEAD,
+            Self::Probe { status, .. } | Self::AlreadyReported { status } => *status,
             Self::Control(fault) => Self::status_of(fault),
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
@@ -172,43 +172,43 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    let look = Look::choose(matches!(arguments.command, Command::CheckConfig { .. }));
-    match obey(arguments, look) {
+    let style = DiagnosticStyle::choose(matches!(arguments.command, Command::CheckConfig { .. }));
+    match dispatch(arguments, style) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            match &failure {
-                Failure::Configuration(faults) => tell(&look.faults(faults)),
-                Failure::Dead | Failure::Told { .. } => {}
+        Err(error) => {
+            match &error {
+                CliError::Configuration(faults) => eprint_text(&style.faults(faults)),
+                CliError::TokenDead | CliError::AlreadyReported { .. } => {}
                 // What a name of the configuration leads to may be a secret in its place.
-                Failure::Daemon(_) | Failure::Log(_) => complain(&mask(&failure.to_string())),
-                _ => complain(&failure.to_string()),
+                CliError::Daemon(_) | CliError::Log(_) => eprint_message(&mask(&error.to_string())),
+                _ => eprint_message(&error.to_string()),
             }
-            failure.status().into()
+            error.status().into()
         }
     }
 }
 
-fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
+fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError> {
     let path = arguments.config;
     match arguments.command {
         Command::Run => run(path),
-        Command::CheckConfig { all } => check_config(&path, all, look),
-        Command::Doctor(doctor) => doctor::run(&doctor, &path, look),
-        Command::Status(status) => remote::run(status, &path),
-        Command::Check(names) => remote::run(names.each(Action::Check), &path),
-        Command::Reauth(names) => remote::run(names.each(Action::Reauth), &path),
-        Command::Pause(names) => remote::run(names.each(Action::Pause), &path),
-        Command::Resume(names) => remote::run(names.each(Action::Resume), &path),
-        Command::Revoke(revoke) => remote::run(revoke.each(), &path),
-        Command::Token(token) => remote::run(token, &path),
-        Command::Reload(reload) => remote::run(reload, &path),
+        Command::CheckConfig { all } => run_check_config(&path, all, style),
+        Command::Doctor(doctor) => doctor::run(&doctor, &path, style),
+        Command::Status(status) => client::run(status, &path),
+        Command::Check(names) => client::run(names.with_action(Action::Check), &path),
+        Command::Reauth(names) => client::run(names.with_action(Action::Reauth), &path),
+        Command::Pause(names) => client::run(names.with_action(Action::Pause), &path),
+        Command::Resume(names) => client::run(names.with_action(Action::Resume), &path),
+        Command::Revoke(revoke) => client::run(revoke.with_action(), &path),
+        Command::Token(token) => client::run(token, &path),
+        Command::Reload(reload) => client::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),
         Command::Demo => demo::run(),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
-            warn(&loaded.warnings, look);
-            let text = masked_values(&settings::print(&loaded.settings));
+            warn(&loaded.warnings, style);
+            let text = mask_values(&settings::print(&loaded.settings));
             // A file of it is to be read again as it is.
             if io::stdout().is_terminal() { print_text(&text) } else { print(&text) }
         }
@@ -217,13 +217,13 @@ fn obey(arguments: Arguments, look: Look) -> Result<(), Failure> {
         Command::CompleteNames(typed) => completions::run(&typed),
         Command::Man { page } => {
             let page = page.render(Arguments::command());
-            print(&page.map_err(|error| Failure::System { doing: "making the page", error })?)
+            print(&page.map_err(|error| CliError::System { doing: "making the page", error })?)
         }
     }
 }
 
-fn run(path: PathBuf) -> Result<(), Failure> {
-    process::prepare().map_err(|error| Failure::System {
+fn run(path: PathBuf) -> Result<(), CliError> {
+    process::prepare().map_err(|error| CliError::System {
         doing: "starting a thread",
         error: thread_error(&error),
     })?;
@@ -231,27 +231,28 @@ fn run(path: PathBuf) -> Result<(), Failure> {
     // Before there are threads, which the log brings.
     let mut inherited = Some(control::inherited());
     let ended = run_daemon(path, &mut inherited);
-    if let (Err(failure), Some(inherited)) = (&ended, inherited)
+    if let (Err(error), Some(inherited)) = (&ended, inherited)
         && let Ok(runtime) = runtime()
     {
-        let cause = match failure {
-            Failure::Configuration(faults) => faults.first_line(),
+        let cause = match error {
+            CliError::Configuration(faults) => faults.first_line(),
             other => other.to_string(),
         };
-        runtime.block_on(control::refuse(inherited, &mask(&cause)));
+        runtime.block_on(control::serve_startup_error(inherited, &mask(&cause)));
     }
     ended
 }
 
 /// Runs the daemon; `inherited` is left if it cannot start.
-fn run_daemon(path: PathBuf, inherited: &mut Option<Inherited>) -> Result<(), Failure> {
+fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result<(), CliError> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
     let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
     loaded.warnings.extend(control::unmapped_readers(&loaded));
     let Loaded { settings, warnings, .. } = loaded;
-    let log = events::init(&settings.log, StdoutKind::detect())?;
+    let log = event_log::init(&settings.log, StdoutKind::detect())?;
     let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
-    let runtime = runtime().inspect_err(|error| events::emit_failed_start(&error.to_string()))?;
+    let runtime =
+        runtime().inspect_err(|error| event_log::emit_failed_start(&error.to_string()))?;
     let ended = runtime.block_on(async {
         let mut daemon = Daemon::new(settings, loader, Some(log))?;
         daemon.warn(&warnings);
@@ -273,20 +274,20 @@ fn log_faults(faults: &Faults) {
         return;
     }
     // Standard error has it in any case.
-    let Ok(_log) = events::init(&log, stdout) else { return };
-    let told = faults.iter().take(FAULTS_IN_A_LINE).map(|fault| {
+    let Ok(_log) = event_log::init(&log, stdout) else { return };
+    let reported = faults.iter().take(MAX_LOGGED_ERRORS).map(|fault| {
         let Fault { place, message, remedy, .. } = fault;
         format!("{place}: {message}; {remedy}")
     });
-    let mut error = told.collect::<Vec<_>>().join(" | ");
-    if let more @ 1.. = faults.count().saturating_sub(FAULTS_IN_A_LINE) {
+    let mut error = reported.collect::<Vec<_>>().join(" | ");
+    if let more @ 1.. = faults.count().saturating_sub(MAX_LOGGED_ERRORS) {
         error = format!("{error} | and {more} more");
     }
-    events::emit_failed_start(&error);
+    event_log::emit_failed_start(&error);
 }
 
 /// How many errors of a configuration a log line lists before it only counts.
-const FAULTS_IN_A_LINE: usize = 10;
+const MAX_LOGGED_ERRORS: usize = 10;
 
 /// `error` with its remedy.
 fn thread_error(error: &io::Error) -> io::Error {
@@ -294,39 +295,39 @@ fn thread_error(error: &io::Error) -> io::Error {
 }
 
 /// One thread does it all: the work is waiting, and a second one costs more than it brings.
-fn runtime() -> Result<Runtime, Failure> {
+fn runtime() -> Result<Runtime, CliError> {
     Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::System { doing: "starting the runtime", error })
+        .map_err(|error| CliError::System { doing: "starting the runtime", error })
 }
 
-fn check_config(path: &Path, all: bool, look: Look) -> Result<(), Failure> {
+fn run_check_config(path: &Path, all: bool, style: DiagnosticStyle) -> Result<(), CliError> {
     let overrides = unit::overrides(path);
     if !overrides.is_empty() {
         let names = overrides.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let unit = unit::UNIT;
-        complain(&format!("{unit} sets these variables, which are checked as well: {names}"));
+        eprint_message(&format!("{unit} sets these variables, which are checked as well: {names}"));
     }
     let loaded = settings::load(path, unit::environment(&overrides))?;
-    warn(&loaded.warnings, look);
+    warn(&loaded.warnings, style);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
         let client = Client::new(server).map_err(|error| DaemonError::Client { name, error })?;
         if let Some(warning) = client.certificate_warning() {
-            complain(&format!("warning: {}; {}", warning.message, warning.remedy));
+            eprint_message(&format!("warning: {}; {}", warning.message, warning.remedy));
         }
     }
-    let mut more = doctor::absent(&loaded.settings);
-    more.extend(control::outsiders(&loaded.settings, GROUP));
+    let mut more = doctor::missing_files(&loaded.settings);
+    more.extend(control::unusable_readers(&loaded.settings, GROUP));
     for warning in &more {
-        complain(&mask(&format!("warning: {warning}")));
+        eprint_message(&mask(&format!("warning: {warning}")));
     }
-    print_text(&plan::tell(&loaded, loaded.warnings.len() + more.len(), all))
+    print_text(&check_config::describe(&loaded, loaded.warnings.len() + more.len(), all))
 }
 
 /// TOML as it is, but without values that look like secrets. Names are shown.
-fn masked_values(toml: &str) -> String {
+fn mask_values(toml: &str) -> String {
     let line = |line: &str| match line.split_once(" = ") {
         Some((key, value)) => format!("{key} = {}\n", mask(value)),
         None => format!("{line}\n"),
@@ -335,36 +336,36 @@ fn masked_values(toml: &str) -> String {
 }
 
 /// Prints lines for people. Characters that a terminal does not show as they are are escaped.
-fn print_text(text: &str) -> Result<(), Failure> {
+fn print_text(text: &str) -> Result<(), CliError> {
     print(&printable_lines(text))
 }
 
 /// Prints `text` as it is.
-fn print(text: &str) -> Result<(), Failure> {
-    printed(io::stdout().lock().write_all(text.as_bytes()))
+fn print(text: &str) -> Result<(), CliError> {
+    ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
 }
 
 /// What came of printing: whoever has read enough may go.
-fn printed(result: io::Result<()>) -> Result<(), Failure> {
+fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), CliError> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::System { doing: "writing to standard output", error })
+            Err(CliError::System { doing: "writing to standard output", error })
         }
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn warn(warnings: &[Warning], look: Look) {
+fn warn(warnings: &[Warning], style: DiagnosticStyle) {
     if !warnings.is_empty() {
-        tell(look.warnings(warnings).trim_end());
+        eprint_text(style.warnings(warnings).trim_end());
     }
 }
 
-fn complain(text: &str) {
-    tell(&format!("tokenkeep: {}", printable_lines(text)));
+fn eprint_message(text: &str) {
+    eprint_text(&format!("tokenkeep: {}", printable_lines(text)));
 }
 
-fn tell(text: &str) {
+fn eprint_text(text: &str) {
     // Nobody is left to tell if even this cannot be printed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -1,7 +1,7 @@
 //! The environment that the systemd unit gives the daemon. Its overrides are part of the
 //! configuration, and a shell that `check-config` is started from does not have them.
 //!
-//! Asks `systemctl show`, within [`PATIENCE`]. Where there is no systemd, no unit, or no response,
+//! Asks `systemctl show`, within [`SYSTEMCTL_TIMEOUT`]. Where there is no systemd, no unit, or no response,
 //! there are no variables.
 
 use std::collections::BTreeMap;
@@ -24,13 +24,13 @@ pub(super) const UNIT: &str = "tokenkeep.service";
 const PREFIX: &str = "TOKENKEEP_";
 
 /// The longest that systemd may take to respond.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The overrides that the unit sets for a daemon with the configuration at `config`, by name.
 pub(super) fn overrides(config: &Path) -> BTreeMap<String, String> {
     let Some(shown) = show() else { return BTreeMap::new() };
     let mut overrides = BTreeMap::new();
-    if !concerns(&shown, config) {
+    if !applies_to(&shown, config) {
         return overrides;
     }
     // Files win over Environment=, and later ones over earlier ones.
@@ -68,13 +68,13 @@ fn show() -> Option<String> {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let runtime = runtime().ok()?;
-    let output = runtime.block_on(async { timeout(PATIENCE, command.output()).await });
+    let output = runtime.block_on(async { timeout(SYSTEMCTL_TIMEOUT, command.output()).await });
     let output = output.ok()?.ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok()
 }
 
 /// Whether the unit starts a daemon with this configuration, as far as is known.
-fn concerns(shown: &str, config: &Path) -> bool {
+fn applies_to(shown: &str, config: &Path) -> bool {
     let command = shown.lines().find_map(|line| line.strip_prefix("ExecStart="));
     let Some(command) = command.filter(|command| !command.is_empty()) else { return true };
     let arguments = command.split("argv[]=").nth(1).unwrap_or(command);
@@ -165,7 +165,7 @@ mod tests {
             ("ExecStart=\n".to_owned(), "/srv/a.toml", true),
             (String::new(), "/srv/a.toml", true),
         ] {
-            assert_eq!(concerns(&shown, Path::new(config)), expected, "{shown} {config}");
+            assert_eq!(applies_to(&shown, Path::new(config)), expected, "{shown} {config}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The other end: one request over the Unix socket, for the command line.
+//! Client of the control socket, for the command line: HTTP over a Unix socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::problem::{Enveloped, Problem, ProblemKind};
-use super::routes::{STATE, UNVERIFIED};
-use super::view::{Reloaded, Reloading};
+use super::error::{ApiError, ApiErrorKind, ErrorEnvelope};
+use super::routes::{STATE_HEADER, UNVERIFIED};
+use super::types::{Reloaded, Reloading};
 use crate::clock;
 use crate::time::Moment;
 
-/// The longest that an answer may take: what the daemon gives a connection, and some.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Response timeout: longer than the daemon serves one connection.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest answer, in bytes: a page of a thousand tokens with the longest names is a
-/// thirtieth of it.
-const LONGEST: usize = 32 * 1024 * 1024;
+/// Maximum size of a response, in bytes: 30 times a page of a thousand tokens with the longest
+/// names.
+const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
 
-/// How long a connection is used: well before the daemon cuts it off, in the midst of a request
-/// perhaps, of which nobody could tell then whether it was fulfilled.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long a connection is reused. The daemon closes older connections, possibly during a request
+/// whose outcome would then be unknown.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(2);
 
-/// Why there is no answer.
+/// Errors of a request to the daemon.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientFault {
-    /// Nobody answers.
+pub enum ControlClientError {
+    /// No daemon responds.
     #[error(
         "no daemon answers on {}: {error}; start it, or name its socket with --socket",
         path.display()
@@ -43,47 +43,47 @@ pub enum ClientFault {
     NoDaemon {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         error: io::Error,
     },
-    /// The socket may not be opened.
+    /// The user may not open the socket.
     #[error(
         "{} may not be opened: be root, or a member of the group that it belongs to",
         .0.display()
     )]
-    NotAllowed(PathBuf),
-    /// The answer is not what the interface promises.
+    PermissionDenied(PathBuf),
+    /// The response does not have the documented form.
     #[error("the daemon's answer cannot be read: {0}")]
-    Answer(String),
-    /// The daemon says why it does not do it.
+    InvalidResponse(String),
+    /// The daemon returned an error.
     #[error("{0}")]
-    Refused(Problem),
+    Api(ApiError),
 }
 
-impl ClientFault {
-    /// The daemon's own word for why it does not do it.
-    pub const fn kind(&self) -> Option<ProblemKind> {
+impl ControlClientError {
+    /// The kind of the error that the daemon returned, if it returned one.
+    pub const fn kind(&self) -> Option<ApiErrorKind> {
         match self {
-            Self::Refused(problem) => Some(problem.kind),
-            Self::NoDaemon { .. } | Self::NotAllowed(_) | Self::Answer(_) => None,
+            Self::Api(error) => Some(error.kind),
+            Self::NoDaemon { .. } | Self::PermissionDenied(_) | Self::InvalidResponse(_) => None,
         }
     }
 }
 
-/// What is wanted of a reload.
+/// A request about a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// That there is one; its end is waited for a while, if `wait`.
-    Another {
-        /// Whether the end matters.
+pub enum ReloadRequest {
+    /// Starts a reload.
+    New {
+        /// Whether to wait for its outcome, up to a timeout.
         wait: bool,
     },
-    /// The end of one that has begun.
-    EndOf(Reloading),
+    /// Waits for the outcome of a reload in progress.
+    Wait(Reloading),
 }
 
-/// A daemon, by its socket. It is connected to anew where the daemon has closed a connection.
+/// A client of one daemon. Reconnects if the daemon has closed the connection.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
@@ -104,55 +104,56 @@ impl Drop for Connection {
 }
 
 impl Client {
-    /// The daemon that listens on `path`.
+    /// A client of the daemon that listens on `path`. Does not connect yet.
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), connection: None }
     }
 
-    /// Asks for what is at `path`.
+    /// Gets the JSON document at `path`.
     ///
     /// # Errors
     ///
-    /// See [`ClientFault`].
-    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientFault> {
+    /// See [`ControlClientError`].
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ControlClientError> {
         read(&self.request(Method::GET, path).await?.1)
     }
 
-    /// Asks for the value at `path`, and tells beside it whether it is known to live.
+    /// Gets the token value at `path`, and whether the token is known to be alive.
     ///
     /// # Errors
     ///
-    /// See [`ClientFault`].
-    pub async fn get_value(&mut self, path: &str) -> Result<(String, bool), ClientFault> {
+    /// See [`ControlClientError`].
+    pub async fn get_value(&mut self, path: &str) -> Result<(String, bool), ControlClientError> {
         let (head, body) = self.request(Method::GET, path).await?;
-        let verified = head.headers.get(STATE).is_none_or(|state| state != UNVERIFIED);
+        let verified = head.headers.get(STATE_HEADER).is_none_or(|state| state != UNVERIFIED);
         let text = String::from_utf8(body);
-        let text = text.map_err(|_| ClientFault::Answer("it is no text".to_owned()))?;
+        let text =
+            text.map_err(|_| ControlClientError::InvalidResponse("it is no text".to_owned()))?;
         Ok((text, verified))
     }
 
-    /// Has something done; that it is done is not waited for.
+    /// Posts an action. Returns when the daemon has accepted it, not when it is done.
     ///
     /// # Errors
     ///
-    /// See [`ClientFault`].
-    pub async fn post(&mut self, path: &str) -> Result<(), ClientFault> {
+    /// See [`ControlClientError`].
+    pub async fn post(&mut self, path: &str) -> Result<(), ControlClientError> {
         self.request(Method::POST, path).await.map(drop)
     }
 
-    /// Has the configuration read again, or waits for the end of a reload that was asked for: what
-    /// came of it, if it ends in time.
+    /// Starts a reload or waits for one. Returns `Ok(Err(_))` if the reload is still in progress
+    /// after the daemon's timeout.
     ///
     /// # Errors
     ///
-    /// See [`ClientFault`].
+    /// See [`ControlClientError`].
     pub async fn reload(
         &mut self,
-        wanted: Wanted,
-    ) -> Result<Result<Reloaded, Reloading>, ClientFault> {
-        let (method, path) = match wanted {
-            Wanted::Another { wait } => (Method::POST, format!("/v1/reload?wait={wait}")),
-            Wanted::EndOf(Reloading { number }) => {
+        request: ReloadRequest,
+    ) -> Result<Result<Reloaded, Reloading>, ControlClientError> {
+        let (method, path) = match request {
+            ReloadRequest::New { wait } => (Method::POST, format!("/v1/reload?wait={wait}")),
+            ReloadRequest::Wait(Reloading { number }) => {
                 (Method::GET, format!("/v1/reload?number={number}"))
             }
         };
@@ -164,76 +165,81 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-    ) -> Result<(Parts, Vec<u8>), ClientFault> {
-        let answer = timeout(PATIENCE, self.exchange(method, path)).await;
-        let (head, body) = answer.unwrap_or_else(|_| Err(self.gone("it is silent")))?;
+    ) -> Result<(Parts, Vec<u8>), ControlClientError> {
+        let response = timeout(RESPONSE_TIMEOUT, self.send(method, path)).await;
+        let (head, body) = response.unwrap_or_else(|_| Err(self.unavailable("it is silent")))?;
         if head.status.is_success() {
             return Ok((head, body));
         }
-        let enveloped: Enveloped = read(&body)?;
-        Err(ClientFault::Refused(enveloped.error))
+        let envelope: ErrorEnvelope = read(&body)?;
+        Err(ControlClientError::Api(envelope.error))
     }
 
-    async fn exchange(
+    async fn send(
         &mut self,
         method: Method,
         path: &str,
-    ) -> Result<(Parts, Vec<u8>), ClientFault> {
+    ) -> Result<(Parts, Vec<u8>), ControlClientError> {
         loop {
-            let fresh = |connection: &Connection| clock::now().since(connection.since) < FRESH;
-            let kept = self.connection.take().filter(fresh);
-            let reused = kept.is_some();
-            let mut connection = match kept {
+            let is_fresh =
+                |connection: &Connection| clock::now().since(connection.since) < MAX_CONNECTION_AGE;
+            let pooled = self.connection.take().filter(is_fresh);
+            let reused = pooled.is_some();
+            let mut connection = match pooled {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
             let request = Request::builder().method(method.clone()).uri(path);
             let request = request.header("host", "tokenkeep").body(Body::empty());
-            let request = request.map_err(|error| ClientFault::Answer(error.to_string()))?;
+            let request =
+                request.map_err(|error| ControlClientError::InvalidResponse(error.to_string()))?;
             let sent = match connection.sender.ready().await {
                 Ok(()) => connection.sender.try_send_request(request).await.map_err(|error| {
-                    // What was not sent may be sent again.
+                    // A request that was not sent can be retried.
                     (error.message().is_some(), error.into_error())
                 }),
                 Err(error) => Err((true, error)),
             };
             match sent {
-                Ok(answer) => {
-                    let (head, body) = answer.into_parts();
-                    let body = Limited::new(body, LONGEST).collect().await;
-                    let body = body.map_err(|error| ClientFault::Answer(error.to_string()))?;
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+                    let body = body
+                        .map_err(|error| ControlClientError::InvalidResponse(error.to_string()))?;
                     self.connection = Some(connection);
                     return Ok((head, body.to_bytes().to_vec()));
                 }
                 Err((true, _)) if reused => {}
-                Err((_, error)) => return Err(self.gone(&error.to_string())),
+                Err((_, error)) => return Err(self.unavailable(&error.to_string())),
             }
         }
     }
 
-    async fn connect(&self) -> Result<Connection, ClientFault> {
+    async fn connect(&self) -> Result<Connection, ControlClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| {
             let path = self.path.clone();
             match error.kind() {
-                io::ErrorKind::PermissionDenied => ClientFault::NotAllowed(path),
-                _ => ClientFault::NoDaemon { path, error },
+                io::ErrorKind::PermissionDenied => ControlClientError::PermissionDenied(path),
+                _ => ControlClientError::NoDaemon { path, error },
             }
         })?;
-        let shaken = handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| self.gone(&error.to_string()))?;
+        let connected = handshake(TokioIo::new(stream)).await;
+        let (sender, connection) =
+            connected.map_err(|error| self.unavailable(&error.to_string()))?;
         let driver = tokio::spawn(async move {
-            // Its end is seen by whoever sends the next request.
+            // The next request notices that the connection is closed.
             let _ = connection.await;
         });
         Ok(Connection { sender, driver, since: clock::now() })
     }
 
-    fn gone(&self, why: &str) -> ClientFault {
+    fn unavailable(&self, why: &str) -> ControlClientError {
         let error = io::Error::other(why.to_owned());
-        ClientFault::NoDaemon { path: self.path.clone(), error }
+        ControlClientError::NoDaemon { path: self.path.clone(), error }
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientFault> {
-    serde_json::from_slice(body).map_err(|error| ClientFault::Answer(error.to_string()))
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlClientError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ControlClientError::InvalidResponse(error.to_string()))
 }

@@ -13,90 +13,90 @@ use crate::time::Moment;
 
 /// Activity of one connection, shared by its clones.
 #[derive(Debug, Clone)]
-pub(super) struct Activity(Arc<Facts>);
+pub(super) struct ConnectionActivity(Arc<ActivityState>);
 
 #[derive(Debug)]
-struct Facts {
-    /// A request is being answered; there is one at a time.
+struct ActivityState {
+    /// A request is in progress. HTTP/1.1 has one request at a time per connection.
     answering: AtomicBool,
-    /// The connection is meant to last, and so is not cut off.
-    lasting: AtomicBool,
+    /// The connection is an event stream, which has no maximum duration.
+    streaming: AtomicBool,
     /// When the connection was opened, the last response was ready, or a part of it was written,
     /// in milliseconds of the clock. Received bytes do not count.
     last: AtomicU64,
 }
 
-impl Activity {
-    /// Of a connection that begins now.
+impl ConnectionActivity {
+    /// The activity of a new connection.
     pub(super) fn new() -> Self {
         let last = AtomicU64::new(clock::now().as_millis());
-        let (answering, lasting) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Facts { answering, lasting, last }))
+        let (answering, streaming) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(ActivityState { answering, streaming, last }))
     }
 
-    /// A request has come; its answer is ready when what is returned is dropped.
-    pub(super) fn answering(&self) -> Answering {
+    /// Marks the begin of a request. Dropping the guard marks its end.
+    pub(super) fn begin_request(&self) -> RequestGuard {
         self.0.answering.store(true, Ordering::Relaxed);
-        Answering(self.clone())
+        RequestGuard(self.clone())
     }
 
-    /// The answer goes on for as long as somebody listens.
-    pub(super) fn lasts(&self) {
-        self.0.lasting.store(true, Ordering::Relaxed);
+    /// Marks the connection as an event stream.
+    pub(super) fn mark_streaming(&self) {
+        self.0.streaming.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_lasting(&self) -> bool {
-        self.0.lasting.load(Ordering::Relaxed)
+    pub(super) fn is_streaming(&self) -> bool {
+        self.0.streaming.load(Ordering::Relaxed)
     }
 
-    /// When the last thing has happened.
-    pub(super) fn last(&self) -> Moment {
+    /// The moment of the last activity.
+    pub(super) fn last_activity(&self) -> Moment {
         Moment::from_millis(self.0.last.load(Ordering::Relaxed))
     }
 
-    /// Since when it has nothing to say; `None` while it is being answered.
+    /// Since when the connection is idle; `None` while a request is in progress.
     pub(super) fn idle_since(&self) -> Option<Moment> {
-        let is_answered = self.is_lasting() || self.0.answering.load(Ordering::Relaxed);
-        (!is_answered).then(|| self.last())
+        let is_busy = self.is_streaming() || self.0.answering.load(Ordering::Relaxed);
+        (!is_busy).then(|| self.last_activity())
     }
 
-    fn note(&self) {
+    fn record(&self) {
         self.0.last.store(clock::now().as_millis(), Ordering::Relaxed);
     }
 }
 
-/// A request that is being answered.
+/// Marks a request as in progress until it is dropped.
 #[derive(Debug)]
-pub(super) struct Answering(Activity);
+pub(super) struct RequestGuard(ConnectionActivity);
 
-impl Drop for Answering {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.0.answering.store(false, Ordering::Relaxed);
-        self.0.note();
+        self.0.record();
     }
 }
 
-/// A connection that notes when something of an answer was taken.
+/// A stream that records when bytes of a response were written.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct TrackedStream<S> {
     stream: S,
-    activity: Activity,
+    activity: ConnectionActivity,
 }
 
-impl<S> Watched<S> {
-    pub(super) const fn new(stream: S, activity: Activity) -> Self {
+impl<S> TrackedStream<S> {
+    pub(super) const fn new(stream: S, activity: ConnectionActivity) -> Self {
         Self { stream, activity }
     }
 
-    fn noted(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.activity.note();
+            self.activity.record();
         }
         written
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -106,14 +106,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.noted(written)
+        self.record_write(written)
     }
 
     fn poll_write_vectored(
@@ -122,7 +122,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.noted(written)
+        self.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Connection limit of one listener, with eviction of idle connections.
 //!
-//! Every connection is accepted and served at once. Where the limit is reached, the connection
-//! that has been idle for the longest time is closed. A connection is idle unless the daemon works
-//! on its request or it receives an event stream; incomplete requests count as idle, so a client
-//! cannot keep its connection by sending single bytes.
+//! Every connection is accepted and served at once. If the limit is reached, the connection that
+//! has been idle longest is closed. A connection is idle unless its request is in progress or it
+//! receives an event stream. Incomplete requests count as idle, so a client cannot keep its
+//! connection by sending single bytes.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tower_service::Service as _;
 
-use super::connection_activity::{Activity, Watched};
+use super::connection_activity::{ConnectionActivity, TrackedStream};
 use super::peer::Caller;
 use crate::clock;
 use crate::process;
 
-/// How many connections there may be, and for how long.
+/// Limits on the number and the duration of connections.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Connections at once.
+struct ConnectionLimits {
+    /// Maximum number of concurrent connections.
     connections: usize,
     /// The longest duration of a connection, however many requests it makes. Event streams are
     /// exempt.
@@ -39,7 +39,7 @@ struct Limits {
     stalled: Duration,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// A flood of idle connections is evicted at a rate of `connections` in each `grace`: 12,800 a
     /// second, so a new client waits for a fraction of a second behind thousands of them.
     fn new() -> Self {
@@ -57,14 +57,14 @@ impl Limits {
 /// The connections of one listener.
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
-    limits: Limits,
-    connections: Vec<(AbortHandle, Activity)>,
+    limits: ConnectionLimits,
+    connections: Vec<(AbortHandle, ConnectionActivity)>,
     tasks: JoinSet<()>,
 }
 
 impl ConnectionLimit {
     pub(super) fn new() -> Self {
-        Self { limits: Limits::new(), connections: Vec::new(), tasks: JoinSet::new() }
+        Self { limits: ConnectionLimits::new(), connections: Vec::new(), tasks: JoinSet::new() }
     }
 
     /// Waits until there is room for another connection. If the limit is reached, evicts the one
@@ -109,7 +109,7 @@ impl ConnectionLimit {
         routes: Router,
         caller: Option<Caller>,
     ) {
-        let activity = Activity::new();
+        let activity = ConnectionActivity::new();
         let task =
             self.tasks.spawn(connection(stream, routes, caller, activity.clone(), self.limits));
         self.connections.push((task, activity));
@@ -120,29 +120,29 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: Router,
     caller: Option<Caller>,
-    activity: Activity,
-    limits: Limits,
+    activity: ConnectionActivity,
+    limits: ConnectionLimits,
 ) {
-    let answering = activity.clone();
+    let request_activity = activity.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let under_way = answering.answering();
-        request.extensions_mut().insert(answering.clone());
+        let guard = request_activity.begin_request();
+        request.extensions_mut().insert(request_activity.clone());
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
         let answer = routes.clone().call(request);
         async move {
             let answer = answer.await;
-            drop(under_way);
+            drop(guard);
             answer
         }
     });
-    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let stream = TokioIo::new(TrackedStream::new(stream, activity.clone()));
     let mut connection = std::pin::pin!(http1::Builder::new().serve_connection(stream, service));
     // A connection that ends with an error has no client left to report it to.
     let mut duration = limits.duration;
-    while timeout(duration, &mut connection).await.is_err() && activity.is_lasting() {
-        duration = (activity.last() + limits.stalled).since(clock::now());
+    while timeout(duration, &mut connection).await.is_err() && activity.is_streaming() {
+        duration = (activity.last_activity() + limits.stalled).since(clock::now());
         if duration.is_zero() {
             return;
         }
@@ -163,20 +163,20 @@ mod tests {
     use super::*;
 
     /// Two connections, and no grace.
-    const FEW: Limits = Limits {
+    const FEW: ConnectionLimits = ConnectionLimits {
         connections: 2,
         duration: Duration::from_secs(60),
         grace: Duration::ZERO,
         stalled: Duration::from_millis(20),
     };
 
-    fn limited(limits: Limits) -> ConnectionLimit {
+    fn limited(limits: ConnectionLimits) -> ConnectionLimit {
         ConnectionLimit { limits, ..ConnectionLimit::new() }
     }
 
     fn routes() -> Router {
-        let for_ever = |Extension(activity): Extension<Activity>| async move {
-            activity.lasts();
+        let for_ever = |Extension(activity): Extension<ConnectionActivity>| async move {
+            activity.mark_streaming();
             Body::from_stream(repeat(Ok::<_, Infallible>("more\n")))
         };
         Router::new()
@@ -213,7 +213,7 @@ mod tests {
     async fn the_connection_that_is_idle_for_the_longest_time_is_evicted() {
         let mut limit = limited(FEW);
         let mut first = connect(&mut limit, None).await;
-        while clock::now() == limit.connections[0].1.last() {
+        while clock::now() == limit.connections[0].1.last_activity() {
             tokio::task::yield_now().await;
         }
         let mut second = connect(&mut limit, Some("/")).await;
@@ -247,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_stream_whose_client_reads_nothing_is_closed() {
-        let mut limit = limited(Limits { duration: Duration::from_millis(1), ..FEW });
+        let mut limit = limited(ConnectionLimits { duration: Duration::from_millis(1), ..FEW });
         let mut stalled = connect(&mut limit, Some("/for-ever")).await;
         assert!(limit.tasks.join_next().await.is_some_and(|ended| ended.is_ok()));
         assert!(is_closed(&mut stalled).await);
@@ -255,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_stream_whose_client_reads_stays_open() {
-        let mut limit = limited(Limits { duration: Duration::from_millis(1), ..FEW });
+        let mut limit = limited(ConnectionLimits { duration: Duration::from_millis(1), ..FEW });
         let mut listening = connect(&mut limit, Some("/for-ever")).await;
         let end = clock::now() + FEW.stalled * 5;
         let mut some = [0; 256];

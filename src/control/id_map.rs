@@ -1,7 +1,7 @@
-//! The user namespace of this process: which users and groups it can tell apart.
+//! User namespace check: warns about `readers` that this process cannot identify.
 //!
-//! The kernel reports every peer outside the map as the overflow user (65534), so that a reader
-//! outside it can never be recognised. `PrivateUsers=` of a unit makes such a namespace.
+//! The kernel reports every client outside the id map as the overflow user (65534). The unit option
+//! `PrivateUsers=` creates such a namespace.
 
 use std::fs;
 
@@ -9,17 +9,17 @@ use super::peer::{gid_of, uid_of};
 use crate::settings::{Loaded, Place, Reader, Settings, Warning, WarningKind};
 use crate::systemd;
 
-/// The ids that are mapped: the first one and their number.
+/// The mapped id ranges: first id and count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct IdMap(Vec<(u64, u64)>);
 
 impl IdMap {
-    /// The map of this process in this file. One that cannot be read maps everything.
+    /// Reads the map from a file in `/proc`. An unreadable map is taken as complete.
     fn read(path: &str) -> Self {
         fs::read_to_string(path).map_or(Self(vec![(0, u64::MAX)]), |text| Self::parse(&text))
     }
 
-    /// Reads lines of: first id inside, first id outside, count.
+    /// Parses lines of: first id inside, first id outside, count.
     fn parse(text: &str) -> Self {
         let ranges = text.lines().filter_map(|line| {
             let mut numbers = line.split_ascii_whitespace().map(str::parse);
@@ -34,14 +34,14 @@ impl IdMap {
         self.0.iter().any(|(first, count)| (*first..first.saturating_add(*count)).contains(&id))
     }
 
-    /// Whether it maps every id but the one that means none.
+    /// Whether all ids are mapped, except for the invalid id 4294967295.
     fn is_complete(&self) -> bool {
         self.0.iter().any(|(first, count)| *first == 0 && *count >= u64::from(u32::MAX))
     }
 }
 
-/// The warning about `readers` whom the user namespace of this process does not map: each of their
-/// requests will be denied. Asks the user database if the map is not complete, which may block.
+/// The warning about `readers` that the user namespace of this process does not map: their requests
+/// will be denied. Queries the user database if the map is incomplete, which may block.
 pub fn unmapped_readers(loaded: &Loaded) -> Option<Warning> {
     let (users, groups) = (IdMap::read("/proc/self/uid_map"), IdMap::read("/proc/self/gid_map"));
     if users.is_complete() && groups.is_complete() {
@@ -65,8 +65,8 @@ pub fn unmapped_readers(loaded: &Loaded) -> Option<Warning> {
     })
 }
 
-/// The readers of a configuration that are not mapped, each once. Unknown users and groups are
-/// warned of elsewhere.
+/// The unmapped readers of a configuration, without duplicates. [`super::unusable_readers`] warns
+/// about unknown users and groups.
 fn unmapped(settings: &Settings, users: &IdMap, groups: &IdMap) -> Vec<String> {
     let tokens = settings.tokens.iter().map(|token| &token.upkeep);
     let inventories = settings.inventories.iter().map(|inventory| &inventory.upkeep);

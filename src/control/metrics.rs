@@ -1,4 +1,4 @@
-//! Metrics as text: `OpenMetrics`, or the classic format where only that is understood.
+//! Encodes metrics as `OpenMetrics`, or in the Prometheus text format for older scrapers.
 
 use std::fmt;
 
@@ -6,30 +6,29 @@ use axum::http::{HeaderMap, header};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-/// How metrics are written.
+/// Format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum MetricsFormat {
     OpenMetrics,
-    Classic,
+    Prometheus,
 }
 
-impl Format {
-    /// What whoever asks understands. Whoever says nothing gets what all of them have always
-    /// understood.
-    pub(super) fn wanted_by(headers: &HeaderMap) -> Self {
+impl MetricsFormat {
+    /// Selects the format by the `Accept` header. The default is the Prometheus text format.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT).into_iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             Self::OpenMetrics
         } else {
-            Self::Classic
+            Self::Prometheus
         }
     }
 
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
 
@@ -38,15 +37,15 @@ impl Format {
         encode(&mut text, registry)?;
         Ok(match self {
             Self::OpenMetrics => text,
-            Self::Classic => classic(&text),
+            Self::Prometheus => prometheus_text(&text),
         })
     }
 }
 
-/// The classic format knows neither units nor an end, and calls a counter by the name of its
-/// samples.
-fn classic(text: &str) -> String {
-    let mut classic = String::with_capacity(text.len());
+/// Converts `OpenMetrics` to the Prometheus text format, which has no units and no end marker, and
+/// declares a counter with its `_total` suffix.
+fn prometheus_text(text: &str) -> String {
+    let mut prometheus_text = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         if line == "# EOF" || line.starts_with("# UNIT ") {
@@ -54,8 +53,8 @@ fn classic(text: &str) -> String {
         }
         let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
         else {
-            classic += line;
-            classic.push('\n');
+            prometheus_text += line;
+            prometheus_text.push('\n');
             continue;
         };
         let kind = lines.next_if(|next| next.starts_with("# TYPE ")).unwrap_or_default();
@@ -65,9 +64,9 @@ fn classic(text: &str) -> String {
             Some(kind) if !kind.is_empty() => (name.to_owned(), kind),
             Some(_) | None => (name.to_owned(), "untyped"),
         };
-        classic += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        prometheus_text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
-    classic
+    prometheus_text
 }
 
 #[cfg(test)]
@@ -80,12 +79,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_classic_format_knows_no_units_and_no_end() {
+    fn the_prometheus_format_has_no_units_and_no_end_marker() {
         let mut registry = Registry::with_prefix("t");
         registry.register("checks", "Checks", Counter::<u64>::default());
         registry.register_with_unit("life", "Life", Unit::Seconds, Gauge::<i64>::default());
         registry.register("build", "Build", Info::new([("version", "1")]));
-        let text = Format::Classic.write(&registry).unwrap();
+        let text = MetricsFormat::Prometheus.write(&registry).unwrap();
         assert_eq!(
             text,
             "# HELP t_checks_total Checks.\n# TYPE t_checks_total counter\nt_checks_total 0\n\
@@ -95,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn whoever_understands_openmetrics_gets_it() {
+    fn clients_that_accept_openmetrics_get_it() {
         let mut headers = HeaderMap::new();
-        assert_eq!(Format::wanted_by(&headers), Format::Classic);
+        assert_eq!(MetricsFormat::negotiate(&headers), MetricsFormat::Prometheus);
         let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1,*/*;q=0.1";
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        assert_eq!(Format::wanted_by(&headers), Format::OpenMetrics);
+        assert_eq!(MetricsFormat::negotiate(&headers), MetricsFormat::OpenMetrics);
     }
 }

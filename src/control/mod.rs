@@ -1,137 +1,137 @@
-//! The control interface: how tokens are seen and steered, as HTTP with JSON on a Unix socket.
+//! Control interface: an HTTP API with JSON on a Unix socket, and the dashboard.
 //!
-//! Owns the socket, who may do what, and the shape of every answer (docs/openapi.json). It
-//! holds nothing of a token: each request goes to the daemon's loop as a [`Command`], and only
-//! that loop answers. A token's value leaves by [`Command::Value`] alone.
+//! Owns the socket, permissions, and the types of all responses (docs/openapi.json). It has no token
+//! state: each request is sent to the main loop as a [`Command`], and the main loop responds. Only
+//! [`Command::Value`] returns a token value.
 //!
 //! ```text
-//! socket ── serve ── routes ── Command ──> the daemon's loop
-//!             ├─ connection_limit  evicts idle connections where there are too many
-//!             ├─ socket_watch      makes the socket again when its file is removed
-//!             └─ peer              what the kernel says of who is calling
-//! client                           the other end, for the command line
-//! page ── host                     what browsers see on the listening address
+//! socket ── server ── routes ── Command ──> main loop
+//!              ├─ connection_limit  evicts idle connections if there are too many
+//!              ├─ socket_watch      detects that the socket file was removed
+//!              └─ peer              user and group of the client, from the kernel
+//! dashboard ── host_check           what browsers see on the public listener
+//! client                            client side, for the command line
 //! ```
 
 pub mod client;
 mod connection_activity;
 mod connection_limit;
-mod host;
+pub mod dashboard;
+mod error;
+mod host_check;
 mod id_map;
 mod metrics;
-pub mod page;
 mod peer;
-mod problem;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod routes;
-mod serve;
+mod server;
 mod socket;
 mod socket_watch;
-mod view;
+mod types;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::error::{ApiError, ApiErrorKind};
 pub use self::id_map::unmapped_readers;
-pub use self::peer::{Caller, outsiders};
-pub use self::problem::{Problem, ProblemKind};
-pub use self::serve::{
-    Interface, SocketReport, SocketState, listen, refuse, serve, serve_later, serve_public,
+pub use self::peer::{Caller, unusable_readers};
+pub use self::server::{
+    ControlServer, SocketReport, SocketState, listen, serve, serve_public, serve_startup_error,
+    serve_when_available,
 };
-pub use self::socket::{Bound, Inherited, SocketFault, bind, inherited};
-pub use self::socket_watch::POLLING as SOCKET_RETRY;
-pub use self::view::{
-    ConfigRejection, Counts, EventView, Health, Listing, Order, Page, ReauthView, Reloaded,
-    Reloading, ServerView, Story, TokenView,
+pub use self::socket::{BoundSocket, InheritedSockets, SocketError, bind, inherited};
+pub use self::socket_watch::POLL_INTERVAL as SOCKET_RETRY;
+pub use self::types::{
+    ConfigRejection, Counts, EventView, Health, ListParams, Order, ReauthView, Reloaded, Reloading,
+    ServerView, TokenDetail, TokenPage, TokenView,
 };
 
-use self::page::Frame;
+use self::dashboard::Snapshot;
 use crate::lifecycle::OperatorRequest;
 use crate::secret::TokenValue;
 
-/// Where an answer is awaited.
-pub type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+/// The channel for the response to a command.
+pub type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 
-/// A token's value on its way to whoever may have it. It is not known to be dead.
+/// A token value for a client that may read it. The token is not known to be dead.
 #[derive(Debug)]
-pub struct Handed {
+pub struct IssuedValue {
     /// The value.
     pub value: TokenValue,
-    /// The last answer said that it lives, and its bound is ahead.
+    /// The last response reported the token as alive, and its expiry is in the future.
     pub verified: bool,
 }
 
-/// Requests that wait for the daemon's loop, all connections together. Further ones wait on their
-/// connections.
-const WAITING: usize = 16;
+/// Capacity of the command queue. Further requests wait on their connections.
+const COMMAND_QUEUE_LEN: usize = 16;
 
-/// Something that the daemon's loop is asked for.
+/// A command for the main loop. This enum is the whole control interface.
 #[derive(Debug)]
 pub enum Command {
-    /// How the daemon is.
+    /// Health of the daemon and its servers.
     Health(Reply<Health>),
-    /// Tokens, a page at a time.
-    List(Listing, Reply<Page>),
-    /// What the page shows.
-    Look {
-        /// Whether with the tokens' names.
+    /// One page of tokens.
+    List(ListParams, Reply<TokenPage>),
+    /// A snapshot for the dashboard.
+    Dashboard {
+        /// Whether to include token names.
         names: bool,
-        /// Where it is awaited.
-        reply: Reply<Frame>,
+        /// Receives the snapshot.
+        reply: Reply<Snapshot>,
     },
-    /// One token in full.
-    Token(String, Reply<Story>),
-    /// Something to be done for one token.
+    /// Details of one token.
+    Token(String, Reply<TokenDetail>),
+    /// An operator's request for one token.
     Act {
         /// The token's name.
         name: String,
-        /// What.
+        /// The request.
         request: OperatorRequest,
-        /// Who asks.
+        /// The client.
         caller: Caller,
-        /// Told once it is accepted or refused, not when it is done.
+        /// Receives whether the request was accepted. Does not wait until it is done.
         reply: Reply<()>,
     },
     /// A token's value.
     Value {
         /// The token's name.
         name: String,
-        /// Who asks.
+        /// The client.
         caller: Caller,
-        /// Where the value goes.
-        reply: Reply<Handed>,
+        /// Receives the value.
+        reply: Reply<IssuedValue>,
     },
-    /// Something that happened to the socket, for the event log.
+    /// A change of the socket file, for the event log.
     Socket(SocketReport),
-    /// Nothing but a sign of life from the loop.
-    Alive(Reply<()>),
+    /// Liveness probe of the main loop.
+    Ping(Reply<()>),
     /// The metrics.
     Metrics {
-        /// Whether tokens may be named.
+        /// Whether to include token names.
         names: bool,
-        /// Where they go.
+        /// Receives the metrics.
         reply: Reply<Registry>,
     },
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload {
-        /// Who asks.
+        /// The client.
         caller: Caller,
-        /// Told the reload's number at once.
+        /// Receives the number of the reload at once.
         reply: Reply<u64>,
     },
-    /// What came of a reload.
-    Outcome {
+    /// Wait for the outcome of a reload.
+    ReloadOutcome {
         /// The reload's number.
         number: u64,
-        /// Who asks.
+        /// The client.
         caller: Caller,
-        /// Told once it has ended.
+        /// Receives the outcome when the reload has ended.
         reply: Reply<Reloaded>,
     },
 }
 
-/// The loop's end of the interface, and the requests' end.
+/// Creates the command queue.
 pub fn channel() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
-    mpsc::channel(WAITING)
+    mpsc::channel(COMMAND_QUEUE_LEN)
 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of the socket, as the kernel knows it, and what it may do.
+//! Peer credentials and permissions of a client of the control socket.
 
 use std::ffi::CString;
 
@@ -7,12 +7,12 @@ use tokio::net::unix::UCred;
 
 use crate::settings::{Reader, Settings};
 
-/// The process at the other end.
+/// Credentials of a client, as reported by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// Its user.
+    /// User id.
     pub uid: u32,
-    /// Its group.
+    /// Group id.
     pub gid: u32,
 }
 
@@ -23,13 +23,13 @@ impl From<UCred> for Caller {
 }
 
 impl Caller {
-    /// Whether it may do what changes something, and read every value: root, and the user that
-    /// this process runs as. Whoever can connect at all may look.
+    /// Whether the client may change state and read all values: root and the daemon's own user may.
+    /// Every client that can connect may read states.
     pub fn may_act(self) -> bool {
         self.uid == 0 || self.uid == Uid::effective().as_raw()
     }
 
-    /// Whether it is one of `readers`. Asks the system's user database, which may block.
+    /// Whether the client is one of `readers`. Queries the user database, which may block.
     pub fn is_among(self, readers: &[Reader]) -> bool {
         let mut groups = None;
         readers.iter().any(|reader| match reader {
@@ -49,7 +49,7 @@ pub(super) fn gid_of(group: &str) -> Option<u32> {
     group.parse().ok().or_else(|| Some(Group::from_name(group).ok()??.gid.as_raw()))
 }
 
-/// The groups that the database knows a user to be in.
+/// The groups of a user, from the user database.
 fn groups_of(uid: u32) -> Vec<u32> {
     let groups = || {
         let user = User::from_uid(Uid::from_raw(uid)).ok()??;
@@ -58,17 +58,17 @@ fn groups_of(uid: u32) -> Vec<u32> {
     groups().unwrap_or_default().into_iter().map(Gid::as_raw).collect()
 }
 
-/// What is wrong with the `readers` of a configuration, in sentences: those that the system does
-/// not know, and those that cannot open the socket for want of `group`.
-pub fn outsiders(settings: &Settings, group: &str) -> Vec<String> {
+/// Warnings about `readers` that cannot read values: unknown users and groups, and users who cannot
+/// open the socket because they are not in `group`.
+pub fn unusable_readers(settings: &Settings, group: &str) -> Vec<String> {
     let tokens = settings.tokens.iter().map(|token| ("token", &token.name, &token.upkeep));
     let inventories = settings.inventories.iter();
     let inventories = inventories.map(|one| ("inventory", &one.name, &one.upkeep));
     let socket_group = gid_of(group);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (section, name, upkeep) in tokens.chain(inventories) {
         for reader in &upkeep.readers {
-            let fault = match reader {
+            let error = match reader {
                 Reader::User(user) => match uid_of(user) {
                     None => Some("there is no such user".to_owned()),
                     Some(0) => None,
@@ -79,14 +79,14 @@ pub fn outsiders(settings: &Settings, group: &str) -> Vec<String> {
                 Reader::Group(named) if gid_of(named).is_none() => {
                     Some("there is no such group".to_owned())
                 }
-                // Whoever of a group is in the other one too may read; nothing tells who that is.
+                // Members of both groups can read; whether there are any is unknown.
                 Reader::Group(_) => None,
             };
-            let told = fault.map(|fault| format!("[{section}.{name}] readers: {reader}: {fault}"));
-            faults.extend(told);
+            let told = error.map(|error| format!("[{section}.{name}] readers: {reader}: {error}"));
+            errors.extend(told);
         }
     }
-    faults
+    errors
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_a_user_or_a_group_by_name_or_number() {
+    fn readers_are_users_or_groups_by_name_or_number() {
         let caller = Caller { uid: 4_000_001, gid: 4_000_002 };
         assert!(caller.is_among(&readers(&["root", "4000001"])));
         assert!(caller.is_among(&readers(&["@root", "@4000002"])));

@@ -1,4 +1,4 @@
-//! Properties of what control requests lead to, for arbitrary input. See `crate::fuzzing`.
+//! Properties of the control API for arbitrary requests. See `crate::fuzzing`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,26 +9,26 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 use tower_service::Service as _;
 
-use super::connection_activity::Activity;
-use super::host::Hosts;
-use super::problem::Enveloped;
-use super::{Caller, Command, Handed, Listing, channel, page, routes};
+use super::connection_activity::ConnectionActivity;
+use super::error::ErrorEnvelope;
+use super::host_check::AllowedHosts;
+use super::{Caller, Command, IssuedValue, ListParams, channel, dashboard, routes};
 use crate::daemon::check_filter;
 use crate::secret::TokenValue;
 use crate::text::printable;
 
-/// The value that is handed out.
+/// The token value that the test server returns.
 const VALUE: &str = "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77";
 
-/// What the public address is called, besides `127.0.0.1` and `localhost`.
+/// The configured name of the public address, besides `127.0.0.1` and `localhost`.
 const HOST: &str = "keep.example";
 
-/// What a request has asked the daemon's loop for.
+/// A command that a request has sent to the main loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    /// Something that tells nothing of a single token.
+enum Recorded {
+    /// A command that reveals nothing about a single token.
     Overview,
-    Tokens(Listing),
+    Tokens(ListParams),
     /// One token's state.
     Token(String),
     Value(String),
@@ -37,26 +37,26 @@ enum Asked {
 }
 
 thread_local! {
-    static DOUBLE: Double = Double::new();
+    static TEST_SERVER: TestServer = TestServer::new();
 }
 
-/// Both routers in front of a loop that notes what it is asked for.
-struct Double {
+/// Both routers, and a main loop that records its commands.
+struct TestServer {
     runtime: Runtime,
     socket: Router,
     public: Router,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    recorded: Arc<Mutex<Vec<Recorded>>>,
 }
 
-/// For every `input`, read as a request line, headers and a body: the socket answers with a status
-/// and an error of its contract; only `POST` changes anything, only the path of a value hands one
-/// out, and a name arrives as it was sent. The public address changes nothing, hands nothing out,
-/// and answers only under its own names.
+/// For every `input`, parsed as a request line, headers and a body: the socket responds with a
+/// documented status and error; only `POST` changes state, only the path of a value returns one,
+/// and a token name arrives as it was sent. The public address changes nothing, returns no values,
+/// and responds only to its own host names.
 pub(crate) fn control(input: &[u8]) {
     let Some((request, again)) = request(input).zip(request(input)) else { return };
-    DOUBLE.with(|double| {
-        double.check_socket(request);
-        double.check_public(again);
+    TEST_SERVER.with(|server| {
+        server.check_socket(request);
+        server.check_public(again);
     });
 }
 
@@ -75,35 +75,40 @@ fn request(input: &[u8]) -> Option<Request<Body>> {
     let body: Vec<&[u8]> = lines.collect();
     *request.body_mut() = Body::from(body.join(&b'\n'));
     request.extensions_mut().insert(Caller { uid: 0, gid: 0 });
-    request.extensions_mut().insert(Activity::new());
+    request.extensions_mut().insert(ConnectionActivity::new());
     Some(request)
 }
 
-impl Double {
+impl TestServer {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let recorded = Arc::new(Mutex::new(Vec::new()));
         let (commands, mut inbox) = channel();
-        let (page, _) = {
+        let (dashboard, _) = {
             let _entered = runtime.enter();
-            page::routes(true, commands.clone())
+            dashboard::routes(true, commands.clone())
         };
-        let noted = Arc::clone(&asked);
+        let log = Arc::clone(&recorded);
         runtime.spawn(async move {
             while let Some(command) = inbox.recv().await {
-                let asked = answer(command);
-                noted.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+                let recorded = answer(command);
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
             }
         });
         let listen = "127.0.0.1:9464".parse().expect("an address");
-        let public = routes::public(commands.clone(), true).merge(page);
-        let public = page::guarded(public, Hosts::new(listen, [HOST.to_owned()]));
-        Self { runtime, socket: routes::socket(commands), public, asked }
+        let public = routes::public(commands.clone(), true).merge(dashboard);
+        let public =
+            dashboard::with_host_check(public, AllowedHosts::new(listen, [HOST.to_owned()]));
+        Self { runtime, socket: routes::socket(commands), public, recorded }
     }
 
-    /// The response, its body (not of a stream), and what the loop was asked for.
-    fn call(&self, router: &Router, request: Request<Body>) -> (Response<()>, Vec<u8>, Vec<Asked>) {
+    /// The response, its body (except for a stream), and the recorded commands.
+    fn call(
+        &self,
+        router: &Router,
+        request: Request<Body>,
+    ) -> (Response<()>, Vec<u8>, Vec<Recorded>) {
         self.runtime.block_on(async {
             let answered = router.clone().call(request).await;
             let (parts, body) = answered.expect("a router always answers").into_parts();
@@ -114,103 +119,105 @@ impl Double {
             } else {
                 body.collect().await.expect("a body in memory").to_bytes().to_vec()
             };
-            let asked = std::mem::take(&mut *self.asked.lock().expect("nothing has panicked"));
-            (Response::from_parts(parts, ()), body, asked)
+            let recorded =
+                std::mem::take(&mut *self.recorded.lock().expect("nothing has panicked"));
+            (Response::from_parts(parts, ()), body, recorded)
         })
     }
 
     fn check_socket(&self, request: Request<Body>) {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let (response, body, asked) = self.call(&self.socket, request);
+        let (response, body, recorded) = self.call(&self.socket, request);
         let status = response.status();
         let is_known = matches!(status.as_u16(), 200 | 202 | 400 | 403 | 404 | 405 | 409 | 503);
         assert!(is_known, "{method} {path}: {status}");
         if !status.is_success() && method != Method::HEAD {
-            let problem: Enveloped = serde_json::from_slice(&body).expect("an error envelope");
-            let message = problem.error.message;
+            let error: ErrorEnvelope = serde_json::from_slice(&body).expect("an error envelope");
+            let message = error.error.message;
             assert_eq!(printable(&message), message, "not fit for a terminal");
         }
-        for asked in &asked {
-            match asked {
-                Asked::Overview => {}
-                Asked::Tokens(listing) => check_filter(listing),
-                Asked::Token(name) => check_path(&path, &["tokens", name]),
-                Asked::Value(name) => {
+        for recorded in &recorded {
+            match recorded {
+                Recorded::Overview => {}
+                Recorded::Tokens(params) => check_filter(params),
+                Recorded::Token(name) => check_path(&path, &["tokens", name]),
+                Recorded::Value(name) => {
                     check_path(&path, &["tokens", name, "value"]);
                     assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
                 }
-                Asked::Act(name) => {
+                Recorded::Act(name) => {
                     assert_eq!(method, Method::POST);
                     let action = path.rsplit('/').next().unwrap_or_default();
                     check_path(&path, &["tokens", name, &decoded(action)]);
                 }
-                Asked::Reload => assert_eq!(method, Method::POST),
+                Recorded::Reload => assert_eq!(method, Method::POST),
             }
         }
         let has_value = String::from_utf8_lossy(&body).contains(VALUE);
-        let may_have = asked.iter().any(|asked| matches!(asked, Asked::Value(_)));
+        let may_have = recorded.iter().any(|recorded| matches!(recorded, Recorded::Value(_)));
         assert!(!has_value || may_have || path.contains(VALUE), "{method} {path} has the value");
     }
 
     fn check_public(&self, request: Request<Body>) {
         let hosts: Vec<_> = request.headers().get_all(header::HOST).iter().cloned().collect();
         let authority = request.uri().authority().map(ToString::to_string);
-        let (response, _, asked) = self.call(&self.public, request);
+        let (response, _, recorded) = self.call(&self.public, request);
         let status = response.status();
         let is_known = matches!(status.as_u16(), 200 | 400 | 403 | 404 | 405 | 421 | 503);
         assert!(is_known, "{status}");
         let kept = response.headers().get_all(header::CACHE_CONTROL);
         assert!(kept.iter().any(|kept| kept == "no-store"), "{kept:?}");
-        let acts = |asked: &Asked| !matches!(asked, Asked::Overview | Asked::Token(_));
-        assert!(!asked.iter().any(acts), "{asked:?}");
+        let acts =
+            |recorded: &Recorded| !matches!(recorded, Recorded::Overview | Recorded::Token(_));
+        assert!(!recorded.iter().any(acts), "{recorded:?}");
         if status != StatusCode::MISDIRECTED_REQUEST {
             let hosts = hosts.iter().map(|host| host.to_str().expect("a host's name").to_owned());
             let names: Vec<_> = hosts.chain(authority).collect();
-            assert!(!names.is_empty() && names.iter().all(|name| is_ours(name)), "{names:?}");
+            assert!(!names.is_empty() && names.iter().all(|name| is_allowed(name)), "{names:?}");
         }
     }
 }
 
 /// Whether `host` is one of the names of the public address, whatever the port.
-fn is_ours(host: &str) -> bool {
+fn is_allowed(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     ["127.0.0.1", "[127.0.0.1]", "localhost", HOST].contains(&&*name)
 }
 
-/// Notes what a command asks for, and answers where that needs no daemon. What is not answered is
-/// a daemon that is stopping.
-fn answer(command: Command) -> Asked {
+/// Records a command, and responds if that needs no daemon. A command without a response means that
+/// the daemon is stopping.
+fn answer(command: Command) -> Recorded {
     match command {
-        Command::List(listing, _) => Asked::Tokens(listing),
-        Command::Token(name, _) => Asked::Token(name),
+        Command::List(params, _) => Recorded::Tokens(params),
+        Command::Token(name, _) => Recorded::Token(name),
         Command::Value { name, reply, .. } => {
             let value = TokenValue::parse(VALUE).expect("a value");
-            // The one who asks may have gone.
-            let _ = reply.send(Ok(Handed { value, verified: true }));
-            Asked::Value(name)
+            // The client may have disconnected.
+            let _ = reply.send(Ok(IssuedValue { value, verified: true }));
+            Recorded::Value(name)
         }
         Command::Act { name, reply, .. } => {
             let _ = reply.send(Ok(()));
-            Asked::Act(name)
+            Recorded::Act(name)
         }
-        Command::Reload { .. } => Asked::Reload,
-        Command::Alive(reply) => {
+        Command::Reload { .. } => Recorded::Reload,
+        Command::Ping(reply) => {
             let _ = reply.send(Ok(()));
-            Asked::Overview
+            Recorded::Overview
         }
         Command::Metrics { reply, .. } => {
             let _ = reply.send(Ok(prometheus_client::registry::Registry::default()));
-            Asked::Overview
+            Recorded::Overview
         }
         Command::Socket(_)
         | Command::Health(_)
-        | Command::Look { .. }
-        | Command::Outcome { .. } => Asked::Overview,
+        | Command::Dashboard { .. }
+        | Command::ReloadOutcome { .. } => Recorded::Overview,
     }
 }
 
-/// Whether a path has these parts behind the version, percent-decoded.
+/// Checks that a path has these segments after the version, percent-decoded.
 fn check_path(path: &str, parts: &[&str]) {
     let known: Vec<String> = path.split('/').skip(2).map(decoded).collect();
     assert_eq!(known, parts, "{path}");

@@ -1,4 +1,4 @@
-//! The paths, and what each asks the daemon's loop for.
+//! Routes of the control API: parses requests and forwards them to the main loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::metrics::Format;
-use super::view::{Health, Listing, Page, Reloading, Story};
-use super::{Caller, Command, Handed, Problem, ProblemKind, Reply};
+use super::metrics::MetricsFormat;
+use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
+use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply};
 use crate::clock;
 use crate::lifecycle;
 use crate::time::Moment;
 
-/// How long a request waits for the end of a reload: within the time of its connection.
-const RELOAD: Duration = Duration::from_millis(4_500);
+/// How long a request waits for a reload: less than the maximum duration of a connection.
+const RELOAD_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// A loop that does not answer by then is stalled: it does nothing that takes so long.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// If the main loop does not respond within this time, it is stalled.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Answer<T> = Result<T, Problem>;
+type ApiResult<T> = Result<T, ApiError>;
 
-/// What is served on the socket.
+/// The routes of the control socket.
 pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
     Router::new()
         .route("/v1/health", get(health))
@@ -38,117 +38,116 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}/{action}", post(act))
         .route("/v1/reload", post(reload).get(reloaded))
         .merge(health_and_metrics(true))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(no_method)
-        .with_state(Loop::new(commands))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(MainLoop::new(commands))
 }
 
-/// What is served on `control.listen`, for anybody who can connect.
+/// The routes of `control.listen`, for any client.
 pub(super) fn public(commands: mpsc::Sender<Command>, names: bool) -> Router {
     health_and_metrics(names)
-        .fallback(nowhere)
-        .method_not_allowed_fallback(no_method)
-        .with_state(Loop::new(commands))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(MainLoop::new(commands))
 }
 
-fn health_and_metrics(names: bool) -> Router<Loop> {
-    let metrics = move |the_loop, headers| metrics(the_loop, headers, names);
+fn health_and_metrics(names: bool) -> Router<MainLoop> {
+    let metrics = move |main_loop, headers| metrics(main_loop, headers, names);
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(alive))
-        .route("/readyz", get(alive))
+        .route("/healthz", get(health_check))
+        .route("/readyz", get(health_check))
 }
 
-/// The loop makes progress; and it only goes round once the first checks are under way, and
-/// until the daemon stops.
-async fn alive(State(the_loop): State<Loop>) -> Answer<&'static str> {
-    let sign = timeout(SIGN_OF_LIFE, the_loop.ask(Command::Alive)).await;
-    let stalled = |_| Problem::new(ProblemKind::Unavailable, "the daemon's loop is stalled");
-    sign.map_err(stalled)?.map(|()| "ok\n")
+/// Liveness and readiness: the main loop responds from the first checks until shutdown.
+async fn health_check(State(main_loop): State<MainLoop>) -> ApiResult<&'static str> {
+    let reply = timeout(PING_TIMEOUT, main_loop.ask(Command::Ping)).await;
+    let stalled = |_| ApiError::new(ApiErrorKind::Unavailable, "the daemon's loop is stalled");
+    reply.map_err(stalled)?.map(|()| "ok\n")
 }
 
 async fn metrics(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     headers: HeaderMap,
     names: bool,
-) -> Answer<Response> {
-    let registry = the_loop.scan(|reply| Command::Metrics { names, reply }).await?;
-    let format = Format::wanted_by(&headers);
+) -> ApiResult<Response> {
+    let registry = main_loop.scan(|reply| Command::Metrics { names, reply }).await?;
+    let format = MetricsFormat::negotiate(&headers);
     let text = format
         .write(&registry)
-        .map_err(|_| Problem::new(ProblemKind::Unavailable, "the metrics cannot be written"))?;
+        .map_err(|_| ApiError::new(ApiErrorKind::Unavailable, "the metrics cannot be written"))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))], text)
         .into_response())
 }
 
-/// Requests about all tokens that the daemon's loop works on at once, for each listener. Each makes
-/// every step of the scan longer, which delays checks.
-const SCANS: usize = 16;
+/// Maximum number of concurrent scans of all tokens, for each listener. Each scan makes the steps
+/// longer, which delays checks.
+const MAX_SCANS: usize = 16;
 
-/// The daemon's loop, as requests know it.
+/// Handle on the main loop.
 #[derive(Clone)]
-struct Loop {
+struct MainLoop {
     commands: mpsc::Sender<Command>,
     scans: Arc<Semaphore>,
 }
 
-impl Loop {
+impl MainLoop {
     fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands, scans: Arc::new(Semaphore::new(SCANS)) }
+        Self { commands, scans: Arc::new(Semaphore::new(MAX_SCANS)) }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> ApiResult<T> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Problem::stopping())?;
-        answer.await.map_err(|_| Problem::stopping())?
+        self.commands.send(command(reply)).await.map_err(|_| ApiError::stopping())?;
+        answer.await.map_err(|_| ApiError::stopping())?
     }
 
-    /// As [`Self::ask`], for what takes a scan of all tokens.
-    async fn scan<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
-        // It is never closed.
+    /// As [`Self::ask`], for a command that scans all tokens.
+    async fn scan<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> ApiResult<T> {
+        // The semaphore is never closed.
         let _permit = self.scans.acquire().await;
         self.ask(command).await
     }
 }
 
-async fn health(State(the_loop): State<Loop>) -> Answer<Json<Health>> {
-    the_loop.ask(Command::Health).await.map(Json)
+async fn health(State(main_loop): State<MainLoop>) -> ApiResult<Json<Health>> {
+    main_loop.ask(Command::Health).await.map(Json)
 }
 
 async fn list(
-    State(the_loop): State<Loop>,
-    query: Result<Query<Listing>, QueryRejection>,
-) -> Answer<Json<Page>> {
-    let Query(listing) = query.map_err(|error| bad(&error.body_text()))?;
-    the_loop.scan(|reply| Command::List(listing, reply)).await.map(Json)
+    State(main_loop): State<MainLoop>,
+    query: Result<Query<ListParams>, QueryRejection>,
+) -> ApiResult<Json<TokenPage>> {
+    let Query(params) = query.map_err(|error| bad_request(&error.body_text()))?;
+    main_loop.scan(|reply| Command::List(params, reply)).await.map(Json)
 }
 
 async fn token(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     name: Result<Path<String>, PathRejection>,
-) -> Answer<Json<Story>> {
-    let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
-    the_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
+) -> ApiResult<Json<TokenDetail>> {
+    let Path(name) = name.map_err(|error| bad_request(&error.body_text()))?;
+    main_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
 }
 
-/// Tells of a value whether an answer says that it lives.
-pub(super) const STATE: HeaderName = HeaderName::from_static("tokenkeep-state");
+/// Response header: whether the token of a value is known to be alive.
+pub(super) const STATE_HEADER: HeaderName = HeaderName::from_static("tokenkeep-state");
 
-/// What that says where no answer does.
+/// Value of [`STATE_HEADER`] if the token's state is unverified.
 pub(super) const UNVERIFIED: &str = "unverified";
 
-/// The value as plain text with a line break: what a file of it would hold.
+/// The token value as plain text with a line break, like a token file.
 async fn value(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     Extension(caller): Extension<Caller>,
     name: Result<Path<String>, PathRejection>,
-) -> Answer<Response> {
-    let Path(name) = name.map_err(|error| bad(&error.body_text()))?;
-    let Handed { value, verified } =
-        the_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
+) -> ApiResult<Response> {
+    let Path(name) = name.map_err(|error| bad_request(&error.body_text()))?;
+    let IssuedValue { value, verified } =
+        main_loop.ask(|reply| Command::Value { name, caller, reply }).await?;
     let state = HeaderValue::from_static(if verified { "alive" } else { UNVERIFIED });
     let headers = [
-        (STATE, state),
+        (STATE_HEADER, state),
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
@@ -156,77 +155,77 @@ async fn value(
 }
 
 async fn act(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Answer<Response> {
-    let Path((name, action)) = path.map_err(|error| bad(&error.body_text()))?;
+) -> ApiResult<Response> {
+    let Path((name, action)) = path.map_err(|error| bad_request(&error.body_text()))?;
     let request = match action.as_str() {
         "check" => lifecycle::OperatorRequest::Check,
         "reauth" => lifecycle::OperatorRequest::Reauth,
         "pause" => lifecycle::OperatorRequest::Pause,
         "resume" => lifecycle::OperatorRequest::Resume,
         "revoke" => lifecycle::OperatorRequest::Revoke,
-        _ => return Err(Problem::new(ProblemKind::NotFound, "there is no such action")),
+        _ => return Err(ApiError::new(ApiErrorKind::NotFound, "there is no such action")),
     };
-    the_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;
+    main_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Waiting {
-    #[serde(default = "patient")]
+struct ReloadParams {
+    #[serde(default = "wait_by_default")]
     wait: bool,
 }
 
-const fn patient() -> bool {
+const fn wait_by_default() -> bool {
     true
 }
 
 async fn reload(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<Waiting>, QueryRejection>,
-) -> Answer<Response> {
-    let Query(Waiting { wait }) = query.map_err(|error| bad(&error.body_text()))?;
-    let until = clock::now() + if wait { RELOAD } else { Duration::from_millis(100) };
-    let number = the_loop.ask(|reply| Command::Reload { caller, reply }).await?;
-    end_of_reload(&the_loop, number, caller, until).await
+    query: Result<Query<ReloadParams>, QueryRejection>,
+) -> ApiResult<Response> {
+    let Query(ReloadParams { wait }) = query.map_err(|error| bad_request(&error.body_text()))?;
+    let until = clock::now() + if wait { RELOAD_TIMEOUT } else { Duration::from_millis(100) };
+    let number = main_loop.ask(|reply| Command::Reload { caller, reply }).await?;
+    wait_for_reload(&main_loop, number, caller, until).await
 }
 
 async fn reloaded(
-    State(the_loop): State<Loop>,
+    State(main_loop): State<MainLoop>,
     Extension(caller): Extension<Caller>,
     query: Result<Query<Reloading>, QueryRejection>,
-) -> Answer<Response> {
-    let Query(Reloading { number }) = query.map_err(|error| bad(&error.body_text()))?;
-    end_of_reload(&the_loop, number, caller, clock::now() + RELOAD).await
+) -> ApiResult<Response> {
+    let Query(Reloading { number }) = query.map_err(|error| bad_request(&error.body_text()))?;
+    wait_for_reload(&main_loop, number, caller, clock::now() + RELOAD_TIMEOUT).await
 }
 
-async fn end_of_reload(
-    the_loop: &Loop,
+async fn wait_for_reload(
+    main_loop: &MainLoop,
     number: u64,
     caller: Caller,
     until: Moment,
-) -> Answer<Response> {
-    let asked = the_loop.ask(|reply| Command::Outcome { number, caller, reply });
+) -> ApiResult<Response> {
+    let asked = main_loop.ask(|reply| Command::ReloadOutcome { number, caller, reply });
     match timeout(until.since(clock::now()), asked).await {
         Ok(outcome) => Ok(Json(outcome?).into_response()),
         Err(_) => Ok((StatusCode::ACCEPTED, Json(Reloading { number })).into_response()),
     }
 }
 
-async fn nowhere(request: Request) -> Problem {
+async fn not_found(request: Request) -> ApiError {
     let message = format!("there is nothing at {}", request.uri().path());
-    Problem::new(ProblemKind::NotFound, message)
+    ApiError::new(ApiErrorKind::NotFound, message)
 }
 
-async fn no_method(request: Request) -> Problem {
+async fn method_not_allowed(request: Request) -> ApiError {
     let (method, path) = (request.method(), request.uri().path());
-    Problem::new(ProblemKind::MethodNotAllowed, format!("{path} knows no {method}"))
+    ApiError::new(ApiErrorKind::MethodNotAllowed, format!("{path} knows no {method}"))
 }
 
-fn bad(message: &str) -> Problem {
-    Problem::new(ProblemKind::BadRequest, message)
+fn bad_request(message: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::BadRequest, message)
 }

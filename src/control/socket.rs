@@ -1,4 +1,4 @@
-//! The Unix socket: made by the daemon, or handed over by systemd.
+//! The Unix socket: created by the daemon or inherited from systemd (socket activation).
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -14,12 +14,12 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::peer::gid_of;
 
-/// For the owner and the group: whoever may open it may look.
-const MODE: u32 = 0o660;
+/// Mode of the socket file. Every user who can open it may read states.
+const SOCKET_MODE: u32 = 0o660;
 
-/// A socket that is listened on. One that the daemon has made is removed when this is dropped.
+/// A listening socket. Dropping it removes the file if the daemon created it.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     pub(super) listener: UnixListener,
     /// `None` for a socket without a name in the file system.
     pub(super) file: Option<SocketFile>,
@@ -39,8 +39,8 @@ impl SocketFile {
         Self { path: path.to_owned(), id: file_id(path), is_own }
     }
 
-    /// Whether the path still leads to this socket.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the path still refers to this socket.
+    pub(super) fn exists(&self) -> bool {
         self.id.is_some() && file_id(&self.path) == self.id
     }
 }
@@ -50,45 +50,45 @@ fn file_id(path: &Path) -> Option<(u64, u64)> {
     found.file_type().is_socket().then(|| (found.dev(), found.ino()))
 }
 
-/// The sockets that systemd has handed over for `tokenkeep.socket`.
+/// The sockets that systemd passed for `tokenkeep.socket`.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedSockets {
     /// Control sockets.
-    pub sockets: Vec<Bound>,
-    /// Listeners for page, metrics and health.
+    pub sockets: Vec<BoundSocket>,
+    /// Listeners for dashboard, metrics and health.
     pub listeners: Vec<TcpListener>,
-    /// What else was handed over and cannot be served, in sentences.
+    /// Sentences about passed sockets that cannot be served.
     pub unusable: Vec<String>,
 }
 
-/// Why there is no socket.
+/// Reasons why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketFault {
-    /// Somebody else answers there.
+pub enum SocketError {
+    /// Another process listens on the path.
     #[error("another process listens on {}; give each daemon a control.socket of its own", .0.display())]
-    Taken(PathBuf),
-    /// Something else is there, which nobody may lose.
+    InUse(PathBuf),
+    /// The path is another kind of file, which must not be removed.
     #[error("{} is there and is no socket; name another place in control.socket", .0.display())]
-    NoSocket(PathBuf),
-    /// The system refuses it.
+    NotASocket(PathBuf),
+    /// The operating system returned an error.
     #[error(
         "{}: {error}; make its folder, or name another place in control.socket",
         path.display()
     )]
     System {
-        /// Where it was to be.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         #[source]
         error: io::Error,
     },
 }
 
-/// Takes the sockets that systemd has handed over. To be called before there are threads: it
+/// Takes the sockets that systemd passed. Must be called before any thread is started, because it
 /// removes systemd's variables from the environment.
-pub fn inherited() -> Inherited {
+pub fn inherited() -> InheritedSockets {
     let mut passed = ListenFd::from_env();
-    let mut inherited = Inherited::default();
+    let mut inherited = InheritedSockets::default();
     for index in 0..passed.len() {
         if let Ok(Some(listener)) = passed.take_unix_listener(index)
             && socket_acceptconn(&listener).unwrap_or_default()
@@ -96,13 +96,13 @@ pub fn inherited() -> Inherited {
             let address = listener.local_addr().ok();
             let path = address.as_ref().and_then(|address| address.as_pathname());
             let file = path.map(|path| SocketFile::new(path, false));
-            inherited.sockets.push(Bound { listener, file });
+            inherited.sockets.push(BoundSocket { listener, file });
         } else if let Ok(Some(listener)) = passed.take_tcp_listener(index)
             && socket_acceptconn(&listener).unwrap_or_default()
         {
             inherited.listeners.push(listener);
         } else {
-            // Closed, so that no re-auth command inherits them.
+            // Close them, so that no reauth command inherits them.
             drop((passed.take_unix_datagram(index), passed.take_udp_socket(index)));
             let ordinal = index + 1;
             inherited.unusable.push(format!(
@@ -115,32 +115,32 @@ pub fn inherited() -> Inherited {
     inherited
 }
 
-/// Makes the socket at `path`, in one step and in the place of one that nobody answers on any
-/// more. It belongs to `group` where there is one; else that is told beside it.
+/// Creates the socket at `path` atomically, replacing a stale one. Gives it to `group`; if that
+/// fails, also returns a warning.
 ///
 /// # Errors
 ///
-/// When somebody else listens there, or the system refuses it.
-pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketFault> {
-    let failed = |error| SocketFault::System { path: path.to_owned(), error };
+/// If another process listens on the path, the path is not a socket, or the system returns an error.
+pub fn bind(path: &Path, group: &str) -> Result<(BoundSocket, Option<String>), SocketError> {
+    let failed = |error| SocketError::System { path: path.to_owned(), error };
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     for place in [path, &new] {
         let there = fs::symlink_metadata(place);
         if there.is_ok_and(|there| !there.file_type().is_socket()) {
-            return Err(SocketFault::NoSocket(place.to_owned()));
+            return Err(SocketError::NotASocket(place.to_owned()));
         }
     }
-    if answers(path) {
-        return Err(SocketFault::Taken(path.to_owned()));
+    if is_listening(path) {
+        return Err(SocketError::InUse(path.to_owned()));
     }
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&new).map_err(failed)?;
-    let remark = match gid_of(group) {
+    let warning = match gid_of(group) {
         None => Some(format!("there is no group {group}: the socket is for its owner's group")),
         // The unit's system call filter refuses chown, which is not needed under its Group=.
         Some(gid) if fs::symlink_metadata(&new).map_err(failed)?.gid() == gid => None,
@@ -148,14 +148,13 @@ pub fn bind(path: &Path, group: &str) -> Result<(Bound, Option<String>), SocketF
             .err()
             .map(|error| format!("the socket cannot be given to the group {group}: {error}")),
     };
-    fs::set_permissions(&new, Permissions::from_mode(MODE)).map_err(failed)?;
+    fs::set_permissions(&new, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     fs::rename(&new, path).map_err(failed)?;
-    Ok((Bound { listener, file: Some(SocketFile::new(path, true)) }, remark))
+    Ok((BoundSocket { listener, file: Some(SocketFile::new(path, true)) }, warning))
 }
 
-/// Whether a process listens on the socket at `path`. Does not wait where the process is too busy
-/// to accept the connection.
-fn answers(path: &Path) -> bool {
+/// Whether a process listens on the socket at `path`. Does not block if its backlog is full.
+fn is_listening(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let connected = SocketAddrUnix::new(path).and_then(|address| {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -164,14 +163,14 @@ fn answers(path: &Path) -> bool {
     matches!(connected, Ok(()) | Err(Errno::AGAIN))
 }
 
-impl Drop for Bound {
-    /// Removes the socket, unless another one is there by now.
+impl Drop for BoundSocket {
+    /// Removes the socket file, unless it was replaced.
     fn drop(&mut self) {
         if let Some(file) = &self.file
             && file.is_own
-            && file.is_there()
+            && file.exists()
         {
-            // What is left of it is replaced by the next one.
+            // The next daemon replaces a stale file.
             let _ = fs::remove_file(&file.path);
         }
     }
@@ -188,47 +187,47 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
+    fn the_socket_is_accessible_to_owner_and_group_and_removed_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let (bound, _) = bind(&path, "root").unwrap();
-        assert_eq!(mode(&path), MODE);
+        assert_eq!(mode(&path), SOCKET_MODE);
         drop(bound);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn one_that_nobody_answers_on_is_replaced_and_one_in_use_is_not() {
+    fn a_stale_socket_is_replaced_and_a_listening_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         drop(UnixListener::bind(&path).unwrap());
         let (_bound, _) = bind(&path, "root").unwrap();
-        assert!(matches!(bind(&path, "root"), Err(SocketFault::Taken(_))));
+        assert!(matches!(bind(&path, "root"), Err(SocketError::InUse(_))));
         assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["quotes.token", "control.sock.new"] {
             let file = folder.path().join(name);
             fs::write(&file, "3f0c1d5e").unwrap();
             let socket = file.with_file_name(name.trim_end_matches(".new"));
-            assert!(matches!(bind(&socket, "root"), Err(SocketFault::NoSocket(_))), "{name}");
+            assert!(matches!(bind(&socket, "root"), Err(SocketError::NotASocket(_))), "{name}");
             assert_eq!(fs::read_to_string(&file).unwrap(), "3f0c1d5e");
         }
     }
 
     #[test]
-    fn a_group_that_is_not_there_is_told_of() {
+    fn an_unknown_group_causes_a_warning() {
         let folder = tempfile::tempdir().unwrap();
-        let (_bound, remark) = bind(&folder.path().join("s"), "no-such-group").unwrap();
-        assert!(remark.unwrap().contains("no-such-group"));
+        let (_bound, warning) = bind(&folder.path().join("s"), "no-such-group").unwrap();
+        assert!(warning.unwrap().contains("no-such-group"));
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
-        let fault = bind(Path::new("/nonexistent/control.sock"), "root").unwrap_err();
-        assert!(fault.to_string().contains("/nonexistent/control.sock"), "{fault}");
+    fn the_error_names_a_missing_directory() {
+        let error = bind(Path::new("/nonexistent/control.sock"), "root").unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/control.sock"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Watches the file of the control socket by inotify, so that nothing is polled while it is there.
+//! Watches the file of the control socket with inotify. Polls only if that is impossible.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use futures_util::StreamExt as _;
 use inotify::{EventStream, Inotify, WatchMask};
 use tokio::time::{Sleep, sleep};
 
-/// Time between two looks at the file where it cannot be watched.
-pub const POLLING: Duration = Duration::from_secs(5);
+/// Polling interval if the file cannot be watched.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// From the first event until the file is looked at: a replacement is several events.
-const SETTLING: Duration = Duration::from_millis(200);
+/// Time from the first event to the examination of the file: a replacement causes several events.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 /// Room for a few events without a name.
 const BUFFER_BYTES: usize = 1_024;
@@ -20,14 +20,14 @@ const BUFFER_BYTES: usize = 1_024;
 /// A watch on the file and on its directory.
 #[derive(Debug)]
 pub(super) struct SocketWatch {
-    /// `None` where the file cannot be watched.
+    /// `None` if the file cannot be watched.
     events: Option<EventStream<Vec<u8>>>,
-    /// Until the file is looked at.
+    /// Time until the file is examined.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl SocketWatch {
-    /// A watch on the socket at `path`. To be called within a runtime, before the file is compared.
+    /// Watches the socket at `path`. Must be called within a runtime, before the file is examined.
     pub(super) fn new(path: &Path) -> Self {
         let events = Inotify::init().and_then(|inotify| {
             // A bound socket keeps its inode, so its removal is a change of the number of links.
@@ -42,18 +42,18 @@ impl SocketWatch {
         Self { events: events.ok(), pause: None }
     }
 
-    /// No watch: the file is looked at every [`POLLING`].
+    /// Polls every [`POLL_INTERVAL`] instead of watching.
     pub(super) const fn polling() -> Self {
         Self { events: None, pause: None }
     }
 
-    /// Waits until the file may have been removed or replaced. Loses nothing when it is cancelled.
-    pub(super) async fn suspicion(&mut self) {
+    /// Waits until the file may have been removed or replaced. Cancel safe.
+    pub(super) async fn maybe_changed(&mut self) {
         if let (None, Some(events)) = (&self.pause, &mut self.events) {
             let _ = events.next().await;
-            self.pause = Some(Box::pin(sleep(SETTLING)));
+            self.pause = Some(Box::pin(sleep(SETTLE_TIME)));
         }
-        self.pause.get_or_insert_with(|| Box::pin(sleep(POLLING))).await;
+        self.pause.get_or_insert_with(|| Box::pin(sleep(POLL_INTERVAL))).await;
         self.pause = None;
     }
 }

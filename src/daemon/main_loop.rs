@@ -26,7 +26,7 @@ use super::tasks::{Completion, TaskEnd, remove_leftovers};
 use super::tokens::{ServerHandle, SourceRead};
 use super::{Daemon, notices};
 use crate::clock::{self, Alarm, Stopwatch};
-use crate::events::{Fields, Name, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::process;
 use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
@@ -104,7 +104,7 @@ impl Daemon {
         let tokens = u64::try_from(tokens.registry.len()).ok();
         let fields = Fields { tokens, ..Fields::default() };
         let message = "the first checks are under way";
-        notices::log(log, Name::DaemonReady, Severity::Info, message, fields);
+        notices::log(log, EventName::DaemonReady, Severity::Info, message, fields);
     }
 
     /// Waits for the next event.
@@ -186,7 +186,7 @@ impl Daemon {
         config.retry(now, tokens);
         control.retry_listen(now, log);
         self.execute_actions();
-        self.log.say_due(now);
+        self.log.write_due_summaries(now);
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
         self.woke = now;
@@ -382,7 +382,7 @@ impl Daemon {
     /// with a short life would not survive a pause of that length.
     async fn shut_down(mut self, mut alarm: Alarm) {
         let Self { tokens, tasks, inventories, config, revocations, log, .. } = &mut self;
-        notices::log(log, Name::DaemonStopping, Severity::Info, "stopping", Fields::default());
+        notices::log(log, EventName::DaemonStopping, Severity::Info, "stopping", Fields::default());
         service_manager::report_error(systemd::stopping(), log);
         let longest = shutdown::LONGEST + Duration::from_secs(1);
         service_manager::report_error(systemd::extend_timeout(longest), log);
@@ -416,7 +416,7 @@ impl Daemon {
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
         shutdown::close_store(&mut self.tokens, &mut self.log).await;
-        let (name, fields) = (Name::DaemonStopped, Fields::default());
+        let (name, fields) = (EventName::DaemonStopped, Fields::default());
         notices::log(&mut self.log, name, Severity::Info, "stopped", fields);
     }
 

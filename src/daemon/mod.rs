@@ -49,8 +49,8 @@ use self::service_manager::ServiceManager;
 use self::shutdown::Revocations;
 use self::tasks::Tasks;
 use self::tokens::{ServerClients, SourceRead, Tokens};
-use crate::control::Inherited;
-use crate::events::{self, Fields, Guard, Journal, Name, Severity};
+use crate::control::InheritedSockets;
+use crate::event_log::{self, EventLog, EventName, Fields, Guard, Severity};
 use crate::process;
 use crate::scheduler::TokenId;
 use crate::settings::{Fault, Settings, Warning};
@@ -69,7 +69,7 @@ pub struct Daemon {
     revocations: Revocations,
     metrics: Metrics,
     service_manager: ServiceManager,
-    log: Journal,
+    log: EventLog,
     signals: Signals,
     /// Sources that were read, and are handled in slices, in order.
     source_reads: VecDeque<SourceRead>,
@@ -100,7 +100,7 @@ impl Daemon {
                 Ok(daemon)
             }
             Err(error) => {
-                events::emit_failed_start(&error.to_string());
+                event_log::emit_failed_start(&error.to_string());
                 Err(error)
             }
         }
@@ -129,7 +129,7 @@ impl Daemon {
             revocations: Revocations::default(),
             metrics: Metrics::new(),
             service_manager: ServiceManager::new(),
-            log: Journal::new(),
+            log: EventLog::new(),
             signals,
             source_reads: VecDeque::new(),
             woke: Moment::default(),
@@ -139,7 +139,13 @@ impl Daemon {
         let tokens = u64::try_from(config.settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
-        notices::log(log, Name::DaemonStarted, Severity::Info, "tokenkeep has started", fields);
+        notices::log(
+            log,
+            EventName::DaemonStarted,
+            Severity::Info,
+            "tokenkeep has started",
+            fields,
+        );
         for (server, error) in &unusable {
             config.report_unusable_server(server, error, log);
         }
@@ -180,7 +186,7 @@ impl Daemon {
 
     /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
     /// own, and on the address that is configured. Those that cannot be opened are tried again.
-    pub fn open_control(&mut self, inherited: Inherited) {
+    pub fn open_control(&mut self, inherited: InheritedSockets) {
         self.control.open(&self.config.settings.control, inherited, &mut self.log);
     }
 

@@ -3,29 +3,29 @@
 use std::borrow::Cow;
 
 use crate::clock;
-use crate::events::{CheckEnd, Fields, Journal, Name, Severity};
+use crate::event_log::{CompletedCheck, EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{CheckResult, DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{ServerNotice, Ticket};
-use crate::text::span;
+use crate::text::format_millis;
 use crate::time::Moment;
 use crate::token_file::SourceWarning;
 
 /// Logs an event that happens now.
 #[expect(clippy::large_types_passed_by_value, reason = "most callers build the fields in place")]
 pub(crate) fn log(
-    journal: &mut Journal,
-    name: Name,
+    event_log: &mut EventLog,
+    name: EventName,
     severity: Severity,
     message: &str,
     fields: Fields<'_>,
 ) {
-    journal.write(clock::now(), name, severity, message, fields);
+    event_log.write(clock::now(), name, severity, message, fields);
 }
 
 /// Logs warnings about a source that has a value.
 pub(crate) fn source_warnings<'a>(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     token: Option<&str>,
     warnings: impl IntoIterator<Item = &'a SourceWarning>,
 ) {
@@ -39,33 +39,34 @@ pub(crate) fn source_warnings<'a>(
         };
         let path = path.as_deref();
         let fields = Fields { token, error: Some(&error), path, ..Fields::default() };
-        log(journal, Name::ConfigWarning, Severity::Warn, message, fields);
+        log(event_log, EventName::ConfigWarning, Severity::Warn, message, fields);
     }
 }
 
 /// A check that has ended, whatever its outcome, for the summary of checks.
-pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CheckEnd {
+pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CompletedCheck {
     let failed = match answer.outcome {
         Outcome::Alive { .. } | Outcome::Expired(_) | Outcome::Rejected(_) => false,
         Outcome::Throttled { .. } | Outcome::Misconfigured(_) | Outcome::Unavailable(_) => true,
     };
-    CheckEnd {
+    CompletedCheck {
         lateness: answer.sent.since(ticket.due),
         life_left: ticket.expiry.map(|bound| bound.since(answer.sent)),
         failed,
     }
 }
 
-type Line<'a> = (Name, Severity, Cow<'static, str>, Fields<'a>);
+type Line<'a> = (EventName, Severity, Cow<'static, str>, Fields<'a>);
 
 /// Logs a notice of a token.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
-pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, notice: &Notice) {
+pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, notice: &Notice) {
     let (name, severity, message, fields): Line<'_> = match notice {
         Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
-            Name::CheckFailed,
+            EventName::CheckFailed,
             if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
-            format!("check failed: {}; retry in {}", fault.error, span(*retry_in_ms)).into(),
+            format!("check failed: {}; retry in {}", fault.error, format_millis(*retry_in_ms))
+                .into(),
             Fields {
                 attempt: Some(u32::from(*attempt)),
                 retry_in_ms: Some(*retry_in_ms),
@@ -73,15 +74,18 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             },
         ),
         Notice::RenewalNotObserved { dies_in_ms } => (
-            Name::RenewalNotObserved,
+            EventName::RenewalNotObserved,
             Severity::Warn,
-            format!("no permitted request renews this token; it expires in {}", span(*dies_in_ms))
-                .into(),
+            format!(
+                "no permitted request renews this token; it expires in {}",
+                format_millis(*dies_in_ms)
+            )
+            .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Checked { remaining_ms, next_check_ms, renewed, is_step } => {
             let lives = (*remaining_ms, *next_check_ms);
-            return check(journal, now, names, lives, *renewed, *is_step);
+            return check(event_log, now, names, lives, *renewed, *is_step);
         }
         Notice::Replaced(by) => {
             let message = match by {
@@ -90,16 +94,16 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
                 ReplacedBy::Source => "token value replaced by the value in its source",
             };
             let fields = Fields { by: Some(by.as_str()), ..*names };
-            (Name::TokenReplaced, Severity::Info, message.into(), fields)
+            (EventName::TokenReplaced, Severity::Info, message.into(), fields)
         }
         Notice::RenewsBy(method) => (
-            Name::RenewalLearned,
+            EventName::RenewalLearned,
             Severity::Info,
             format!("renewal proven: {} requests renew this token", method.as_str()).into(),
             Fields { renews_by: Some(method.as_str()), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
-            Name::TokenExpiring,
+            EventName::TokenExpiring,
             if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
@@ -107,13 +111,13 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
                     DeadlineStage::NineTenths => "nine tenths",
                     DeadlineStage::Calm | DeadlineStage::Half => "half",
                 },
-                span(*dies_in_ms)
+                format_millis(*dies_in_ms)
             )
             .into(),
             Fields { dies_in_ms: Some(*dies_in_ms), ..*names },
         ),
         Notice::Expired { fault, candidate } => (
-            Name::TokenExpired,
+            EventName::TokenExpired,
             Severity::Error,
             if *candidate {
                 "the new value in the source has expired; the current value stays in service".into()
@@ -123,7 +127,7 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             with_fault(names, fault),
         ),
         Notice::Rejected { fault, candidate } => (
-            Name::TokenRejected,
+            EventName::TokenRejected,
             Severity::Error,
             if *candidate {
                 "the server rejected the new value in the source; the current value stays in service"
@@ -134,7 +138,7 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             with_fault(names, fault),
         ),
         Notice::Missing { error, in_use } => (
-            Name::TokenMissing,
+            EventName::TokenMissing,
             Severity::Error,
             if *in_use {
                 "the source has no value; the current value stays in service".into()
@@ -144,47 +148,50 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             Fields { error: Some(error), ..*names },
         ),
         Notice::Recovered { remaining_ms } => (
-            Name::TokenRecovered,
+            EventName::TokenRecovered,
             Severity::Info,
-            format!("alive again, {} left", span(*remaining_ms)).into(),
+            format!("alive again, {} left", format_millis(*remaining_ms)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
-        Notice::Revoked => {
-            (Name::TokenRevoked, Severity::Info, "the token was revoked on request".into(), *names)
-        }
+        Notice::Revoked => (
+            EventName::TokenRevoked,
+            Severity::Info,
+            "the token was revoked on request".into(),
+            *names,
+        ),
         Notice::RevokeFailed { fault } => (
-            Name::TokenRevoked,
+            EventName::TokenRevoked,
             Severity::Warn,
             format!("revocation failed, the token stays in service: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
-            Name::TokenUnverified,
+            EventName::TokenUnverified,
             Severity::Error,
             "no response before the token's last known expiry; still retrying".into(),
             *names,
         ),
         Notice::ReauthStarted { reason, attempt } => (
-            Name::ReauthStarted,
+            EventName::ReauthStarted,
             Severity::Info,
             format!("re-authentication started: {}, attempt {attempt}", reason.as_str()).into(),
             Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..*names },
         ),
         Notice::ReauthSucceeded { attempt, duration_ms } => (
-            Name::ReauthSucceeded,
+            EventName::ReauthSucceeded,
             Severity::Info,
-            format!("re-authentication succeeded after {}", span(*duration_ms)).into(),
+            format!("re-authentication succeeded after {}", format_millis(*duration_ms)).into(),
             Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
-            Name::ReauthFailed,
+            EventName::ReauthFailed,
             Severity::Error,
             match retry_in_ms {
                 0 => format!("re-authentication failed: {}", fault.error),
                 ms => format!(
                     "re-authentication failed: {}; next attempt in {}",
                     fault.error,
-                    span(*ms)
+                    format_millis(*ms)
                 ),
             }
             .into(),
@@ -199,34 +206,34 @@ pub(crate) fn token(journal: &mut Journal, now: Moment, names: &Fields<'_>, noti
             },
         ),
         Notice::ReauthExhausted { attempt, retry_in_ms } => (
-            Name::ReauthExhausted,
+            EventName::ReauthExhausted,
             Severity::Error,
             format!(
                 "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
                  the source is used at once",
-                span(*retry_in_ms)
+                format_millis(*retry_in_ms)
             )
             .into(),
             Fields { attempt: Some(*attempt), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
         Notice::StoreFailed { error, retry_in_ms } => (
-            Name::StoreFailed,
+            EventName::StoreFailed,
             Severity::Error,
             format!(
                 "the new token value could not be stored; it is kept in memory, retry in {}",
-                span(*retry_in_ms)
+                format_millis(*retry_in_ms)
             )
             .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
     };
-    journal.write(now, name, severity, &message, fields);
+    event_log.write(now, name, severity, &message, fields);
 }
 
 /// Logs that a check found a token alive. The message is built only if the line is written: there
 /// can be tens of thousands of checks a second.
 fn check(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     names: &Fields<'_>,
     (remaining_ms, next_check_ms): (u64, u64),
@@ -238,16 +245,18 @@ fn check(
     let fields =
         Fields { remaining_ms: Some(remaining_ms), next_check_ms: next, renewed, ..*names };
     let severity = if is_step { Severity::Debug } else { Severity::Info };
-    journal.write_check(now, severity, fields, || {
+    event_log.write_check(now, severity, fields, || {
         let renewal = match renewed {
             Some(true) => ", renewed",
             Some(false) => ", not renewed",
             None => "",
         };
-        let left = span(remaining_ms);
+        let left = format_millis(remaining_ms);
         match next {
             None => format!("alive, {left} left{renewal}; checking how it is renewed"),
-            Some(next) => format!("alive, {left} left{renewal}; next check in {}", span(next)),
+            Some(next) => {
+                format!("alive, {left} left{renewal}; next check in {}", format_millis(next))
+            }
         }
     });
 }
@@ -264,7 +273,7 @@ pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields
 
 /// Logs that a `[reauth]` method has failed too often.
 pub(crate) fn reauth(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     name: &str,
     failures: u32,
@@ -272,11 +281,11 @@ pub(crate) fn reauth(
 ) {
     let message = format!(
         "[reauth.{name}] stopped after {failures} failed attempts of all its tokens, for {}",
-        span(retry_in_ms)
+        format_millis(retry_in_ms)
     );
-    journal.write(
+    event_log.write(
         now,
-        Name::ReauthExhausted,
+        EventName::ReauthExhausted,
         Severity::Error,
         &message,
         Fields {
@@ -289,31 +298,31 @@ pub(crate) fn reauth(
 }
 
 /// Logs a notice of a server.
-pub(crate) fn server(journal: &mut Journal, now: Moment, server: &str, notice: &ServerNotice) {
+pub(crate) fn server(event_log: &mut EventLog, now: Moment, server: &str, notice: &ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
     let (name, severity, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
             let renews_by = method.as_str();
             (
-                Name::RenewalLearned,
+                EventName::RenewalLearned,
                 Severity::Info,
                 format!("renewal proven: {renews_by} requests renew tokens of this server"),
                 Fields { renews_by: Some(renews_by), ..names },
             )
         }
         ServerNotice::Unavailable { tokens, fault } => (
-            Name::ServerUnavailable,
+            EventName::ServerUnavailable,
             Severity::Error,
             format!("server unavailable: {}; probing with single requests", fault.error),
             Fields { tokens: count(tokens), ..with_fault(&names, fault) },
         ),
         ServerNotice::Recovered { tokens } => (
-            Name::ServerRecovered,
+            EventName::ServerRecovered,
             Severity::Info,
             format!("server available again, {tokens} tokens"),
             Fields { tokens: count(tokens), ..names },
         ),
     };
-    journal.write(now, name, severity, &message, fields);
+    event_log.write(now, name, severity, &message, fields);
 }

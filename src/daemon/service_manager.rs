@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::notices;
 use crate::clock;
 use crate::control::ConfigRejection;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::State;
 use crate::scheduler::Scheduler;
 use crate::systemd;
-use crate::text::token_counts;
+use crate::text::format_token_counts;
 use crate::time::Moment;
 
 /// Time between two status lines.
@@ -35,7 +35,7 @@ impl ServiceManager {
     pub(crate) fn ready(
         scheduler: &Scheduler,
         rejected: Option<&ConfigRejection>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         report_error(systemd::ready(&status_line(scheduler, rejected)), log);
     }
@@ -139,12 +139,12 @@ impl Watchdog {
 }
 
 /// Logs that systemd could not be notified.
-pub(crate) fn report_error(result: io::Result<()>, log: &mut Journal) {
+pub(crate) fn report_error(result: io::Result<()>, log: &mut EventLog) {
     if let Err(error) = result {
         let error = error.to_string();
         let fields = Fields { error: Some(&error), ..Fields::default() };
         let message = "systemd cannot be told";
-        notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+        notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
     }
 }
 
@@ -162,7 +162,7 @@ fn status_line_at(
     let state_counts = scheduler.state_counts();
     let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
     counts.reverse();
-    let mut line = token_counts(&counts);
+    let mut line = format_token_counts(&counts);
     if let Some(next) = scheduler.next_wake() {
         let seconds = next.since(now).as_secs_f64().ceil();
         // Writing to a string cannot fail.

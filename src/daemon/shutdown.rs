@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::notices;
 use super::tokens::{ServerHandle, Tokens};
 use crate::clock;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::Validity;
 use crate::outcome::CallError;
 use crate::scheduler::ServerId;
@@ -45,7 +45,7 @@ pub(crate) struct Revocations(JoinSet<Revoked>);
 impl Revocations {
     /// Starts to revoke the tokens that are not to outlive the daemon, and removes them: nothing
     /// else is done with these tokens any more.
-    pub(crate) fn begin(&mut self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn begin(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
         let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
         let mut ids = Vec::new();
         let Tokens { scheduler, registry, servers, .. } = &*tokens;
@@ -87,7 +87,7 @@ impl Revocations {
 }
 
 /// Logs the results of revocations, and deletes the persisted state of revoked tokens.
-pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut Journal) {
+pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut EventLog) {
     for (name, result) in revoked {
         let fields = Fields { token: Some(&name), ..Fields::default() };
         match &result {
@@ -97,24 +97,24 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut Journa
                     writer.delete_value(&name);
                 }
                 let message = "the token is revoked";
-                notices::log(log, Name::TokenRevoked, Severity::Info, message, fields);
+                notices::log(log, EventName::TokenRevoked, Severity::Info, message, fields);
             }
             Err(fault) => {
                 let message = "the token could not be revoked; it ends by itself";
                 let fields = notices::with_fault(&fields, fault);
-                notices::log(log, Name::TokenRevoked, Severity::Warn, message, fields);
+                notices::log(log, EventName::TokenRevoked, Severity::Warn, message, fields);
             }
         }
     }
 }
 
 /// Writes what is left to the state database, if the disk takes it in time.
-pub(crate) async fn close_store(tokens: &mut Tokens, log: &mut Journal) {
+pub(crate) async fn close_store(tokens: &mut Tokens, log: &mut EventLog) {
     let Some(writer) = tokens.recorder.take_writer() else { return };
     if let Ok(Err(error)) = timeout(LAST_WRITE, writer.close()).await {
         let error = error.to_string();
         let fields = Fields { error: Some(&error), ..Fields::default() };
-        notices::log(log, Name::StoreFailed, Severity::Error, "the last write failed", fields);
+        notices::log(log, EventName::StoreFailed, Severity::Error, "the last write failed", fields);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokenkeep::clock;
 use tokenkeep::daemon::Daemon;
-use tokenkeep::events::{self, StdoutKind};
+use tokenkeep::event_log::{self, StdoutKind};
 use tokenkeep::settings::{self, DEFAULT_PATH};
 use tokenkeep::time::Moment;
 
@@ -31,7 +31,7 @@ async fn stalls_when_told() {
     let Some(path) = std::env::var_os(STALL) else { return };
     let load = || settings::load(Path::new(DEFAULT_PATH), std::iter::empty());
     let loaded = load().expect("a configuration");
-    let log = events::init(&loaded.settings.log, StdoutKind::detect()).expect("a log");
+    let log = event_log::init(&loaded.settings.log, StdoutKind::detect()).expect("a log");
     let daemon = Daemon::new(loaded.settings, Arc::new(load), Some(log)).expect("a daemon");
     let stall = async move {
         while !Path::new(&path).exists() {

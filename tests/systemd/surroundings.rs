@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use tokenkeep::events::Name;
+use tokenkeep::event_log::EventName;
 
 use crate::machine::{
     MARK, Machine, QUOTES, RELOGGED, attempt, entries, property, run, systemctl, until, write,
@@ -16,7 +16,7 @@ async fn the_journal_has_fields_priority_id_and_an_explanation() {
     machine.server.expire(QUOTES);
     until("its end is told of", async || !entries("token_expired").await.is_empty()).await;
     let entry = entries("token_expired").await.swap_remove(0);
-    let id = Name::TokenExpired.message_id();
+    let id = EventName::TokenExpired.message_id();
     for (field, value) in [
         ("TOKEN", "quotes"),
         ("SERVER", "sarus"),

@@ -6,34 +6,34 @@
 //!
 //! Nothing that a script calls may complain, or take longer than a prompt may.
 
+mod cursor;
 mod line;
 mod names;
-mod place;
 
 use clap::{Args, Command, CommandFactory as _};
 use clap_complete::{Shell, generate};
 
+use self::cursor::{CursorContext, is_name};
 use self::line::{Line, quoted};
-use self::place::{Place, is_name};
-use super::{Arguments, EX_DEAD, Failure, print};
+use super::{Arguments, CliError, EX_DEAD, print};
 
 const PROGRAM: &str = "tokenkeep";
 
 /// The completions for a shell.
 pub(super) fn script(shell: Shell) -> String {
     let mut script = Vec::new();
-    generate(shell, &mut shown(), PROGRAM, &mut script);
+    generate(shell, &mut visible_commands(), PROGRAM, &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     match shell {
         Shell::Bash => script + include_str!("names.bash"),
-        Shell::Zsh => in_zsh(&script),
+        Shell::Zsh => zsh_script(&script),
         Shell::Fish => script + include_str!("names.fish"),
         _ => script,
     }
 }
 
 /// The program without what only programs call.
-fn shown() -> Command {
+fn visible_commands() -> Command {
     let program = Arguments::command();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
     Command::new(PROGRAM)
@@ -44,7 +44,7 @@ fn shown() -> Command {
 
 /// Has the generated function ask for names where one belongs, by the words as they are before
 /// that function shifts them.
-fn in_zsh(script: &str) -> String {
+fn zsh_script(script: &str) -> String {
     const BEGIN: &str = "_tokenkeep() {";
     const WORDS: &str = "    local tokenkeep_words=\"${words[1,CURRENT-1]}\"";
     let program = Arguments::command();
@@ -69,7 +69,7 @@ fn in_zsh(script: &str) -> String {
 
 /// What a script knows.
 #[derive(Debug, Args)]
-pub(super) struct Typed {
+pub(super) struct CompletionArgs {
     /// Only tell by the exit status whether a token's name belongs at the cursor
     #[arg(long)]
     place: bool,
@@ -80,21 +80,22 @@ pub(super) struct Typed {
 }
 
 /// Prints the names of tokens that may be typed, a line for each; fails where none belongs.
-pub(super) fn run(typed: &Typed) -> Result<(), Failure> {
+pub(super) fn run(typed: &CompletionArgs) -> Result<(), CliError> {
     let Line { words, open } = Line::parse(&typed.line, std::env::var("HOME").ok().as_deref());
     let mut program = Arguments::command();
     program.build();
-    let place = Place::find(&program, &words).ok_or(Failure::Told { status: EX_DEAD })?;
+    let cursor = CursorContext::find(&program, &words)
+        .ok_or(CliError::AlreadyReported { status: EX_DEAD })?;
     if typed.place {
         return Ok(());
     }
-    let offer = names::ask(&place)?;
+    let candidates = names::fetch(&cursor)?;
     // What is typed so far stands for names that are not told: no shell may take what the
     // others have in common for what all of them have.
-    let more = offer.more.then(|| place.prefix.clone());
-    let lines = more.iter().chain(&offer.names).map(|name| match &typed.replaced {
+    let more = candidates.more.then(|| cursor.prefix.clone());
+    let lines = more.iter().chain(&candidates.names).map(|name| match &typed.replaced {
         Some(replaced) => {
-            let rest = name.strip_prefix(&place.prefix).unwrap_or_default();
+            let rest = name.strip_prefix(&cursor.prefix).unwrap_or_default();
             format!("{replaced}{}\n", quoted(rest, open))
         }
         None => format!("{name}\n"),

@@ -5,21 +5,21 @@ use std::time::Duration;
 use glob::Pattern;
 use tokio::time::timeout;
 
-use super::place::Place;
-use crate::cli::remote::{Where, paths};
-use crate::cli::{Failure, runtime};
-use crate::control::{Listing, Order, Page};
-use crate::text::is_hidden;
+use super::cursor::CursorContext;
+use crate::cli::client::{SocketArgs, urls};
+use crate::cli::{CliError, runtime};
+use crate::control::{ListParams, Order, TokenPage};
+use crate::text::is_invisible;
 
 /// Nobody waits longer at a prompt. It covers the reading of the configuration too.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most names that are offered: as many as fit on a page of the control interface.
-const MOST: usize = 1_000;
+const MAX_NAMES: usize = 1_000;
 
 /// What may be typed at a place.
 #[derive(Debug, Default)]
-pub(super) struct Offer {
+pub(super) struct NameCandidates {
     /// Names that begin with what is typed.
     pub(super) names: Vec<String>,
     /// There are more of them.
@@ -27,28 +27,29 @@ pub(super) struct Offer {
 }
 
 /// What the daemon has to offer; nothing where none answers in time.
-pub(super) fn ask(place: &Place) -> Result<Offer, Failure> {
+pub(super) fn fetch(cursor: &CursorContext) -> Result<NameCandidates, CliError> {
     let runtime = runtime()?;
-    let answer = runtime.block_on(async { timeout(PATIENCE, page(place)).await });
+    let answer = runtime.block_on(async { timeout(TIMEOUT, page(cursor)).await });
     // A configuration that hangs must not hold up the prompt.
     runtime.shutdown_background();
     let page = answer.ok().flatten();
-    Ok(page.map_or_else(Offer::default, |page| offer(page, place)))
+    Ok(page.map_or_else(NameCandidates::default, |page| candidates(page, cursor)))
 }
 
-async fn page(place: &Place) -> Option<Page> {
-    let socket = Where { socket: place.socket.clone() };
-    let (mut client, _) = socket.find(&place.config).await;
-    let filter = Some(format!("{}*", Pattern::escape(&place.prefix)));
-    let listing = Listing { filter, order: Order::Any, limit: Some(MOST), ..Listing::default() };
-    client.get(&paths::tokens(&listing)).await.ok()
+async fn page(cursor: &CursorContext) -> Option<TokenPage> {
+    let socket = SocketArgs { socket: cursor.socket.clone() };
+    let (mut client, _) = socket.connect(&cursor.config).await;
+    let filter = Some(format!("{}*", Pattern::escape(&cursor.prefix)));
+    let params =
+        ListParams { filter, order: Order::Any, limit: Some(MAX_NAMES), ..ListParams::default() };
+    client.get(&urls::tokens(&params)).await.ok()
 }
 
-fn offer(page: Page, place: &Place) -> Offer {
+fn candidates(page: TokenPage, cursor: &CursorContext) -> NameCandidates {
     // A name with characters that a terminal does not show cannot be told from another one.
     let fits = |name: &String| {
-        (place.after_options || !name.starts_with('-')) && !name.contains(is_hidden)
+        (cursor.after_options || !name.starts_with('-')) && !name.contains(is_invisible)
     };
     let names = page.tokens.into_iter().map(|token| token.name).filter(fits).collect();
-    Offer { names, more: page.next.is_some() }
+    NameCandidates { names, more: page.next.is_some() }
 }

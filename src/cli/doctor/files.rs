@@ -12,7 +12,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::io::Errno;
 
 use super::diagnosis::Diagnosis;
-use super::{Steps, is_outside_unit, variable};
+use super::{CheckProgress, is_outside_unit, variable};
 use crate::lifecycle::Renewal;
 use crate::secret::TokenValue;
 use crate::settings::{Settings, Source, Token};
@@ -33,7 +33,7 @@ pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match uncreatable(path) {
+            match why_not_creatable(path) {
                 None => diagnosis.warning(format!(
                     "{name}: it does not exist; the daemon will create it, or create it now for \
                      the service's user with mode 0700"
@@ -57,7 +57,7 @@ pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
         diagnosis.error(format!("{name}: it is not a directory; name a directory"));
         return;
     }
-    if let Some(reason) = unwritable(path) {
+    if let Some(reason) = why_not_writable(path) {
         diagnosis.error(format!(
             "{name}: {reason}: state and new token values would be lost at a restart; give it to \
              the service's user, mode 0700"
@@ -100,7 +100,7 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
         _ => {}
     }
     let Some(folder) = path.parent() else { return };
-    let reason = if folder.exists() { unwritable(folder) } else { uncreatable(folder) };
+    let reason = if folder.exists() { why_not_writable(folder) } else { why_not_creatable(folder) };
     let Some(reason) = reason else { return };
     // systemd creates the directory of the unit when it starts it.
     let text = format!(
@@ -115,7 +115,7 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
 pub(super) fn tokens(
     settings: &Settings,
     is_shipped_unit: bool,
-    steps: &Steps,
+    steps: &CheckProgress,
     diagnosis: &Diagnosis,
 ) -> Vec<Value> {
     let mut values = Vec::new();
@@ -199,7 +199,7 @@ fn replaceable(token: &Token, path: &Path, checked: &mut BTreeSet<PathBuf>, diag
     if !checked.insert(folder.to_owned()) {
         return;
     }
-    if let Some(reason) = unwritable(folder) {
+    if let Some(reason) = why_not_writable(folder) {
         diagnosis.warning(format!(
             "[token.{}] {}: {reason}, so that {kept}; let the service's user write to this \
              directory",
@@ -266,7 +266,7 @@ fn is_permitted(unit: &str, setting: &str, path: &Path) -> bool {
 }
 
 /// Why the process may not create files in `folder`; `None` if it may.
-fn unwritable(folder: &Path) -> Option<String> {
+fn why_not_writable(folder: &Path) -> Option<String> {
     let error = access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err()?;
     let is_read_only =
         statvfs(folder).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY));
@@ -280,9 +280,9 @@ fn unwritable(folder: &Path) -> Option<String> {
 }
 
 /// Why the process may not create the directory `path`; `None` if it may.
-fn uncreatable(path: &Path) -> Option<String> {
+fn why_not_creatable(path: &Path) -> Option<String> {
     let existing = path.ancestors().skip(1).find(|folder| folder.exists())?;
-    unwritable(existing).map(|reason| format!("{}: {reason}", existing.display()))
+    why_not_writable(existing).map(|reason| format!("{}: {reason}", existing.display()))
 }
 
 /// The bytes that are free for the process.

@@ -21,15 +21,15 @@ use nix::unistd::Uid;
 
 use self::diagnosis::Diagnosis;
 use self::files::Value;
-use super::diagnostics::Look;
-use super::stocktaking;
-use super::{Failure, print_text, runtime, tell, unit};
+use super::diagnostics::DiagnosticStyle;
+use super::inventory_summary;
+use super::{CliError, eprint_text, print_text, runtime, unit};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
     self, DEFAULT_PATH, Faults, InventorySource, KeySource, Loaded, Reauth, ReauthMethod, Settings,
 };
-use crate::text::words;
+use crate::text::format_duration;
 use crate::token_file::{DISK_PATIENCE, Found, read_key};
 
 /// Exit status if there are only warnings.
@@ -54,13 +54,13 @@ pub(super) struct Doctor {
 }
 
 /// Runs all checks and prints the findings.
-pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failure> {
+pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Result<(), CliError> {
     let diagnosis = Arc::new(Diagnosis::default());
     let (loaded, service_user) = match load(path) {
         Ok(loaded) => loaded,
         Err(faults) => {
-            tell(&look.faults(&faults));
-            return Err(Failure::Told { status: EX_ERRORS });
+            eprint_text(&style.faults(&faults));
+            return Err(CliError::AlreadyReported { status: EX_ERRORS });
         }
     };
     for warning in &loaded.warnings {
@@ -70,7 +70,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failur
     user::report(service_user, &diagnosis);
     let loaded = Arc::new(loaded);
     let is_shipped_unit = path == Path::new(DEFAULT_PATH);
-    if let Some(values) = on_this_machine(&loaded, is_shipped_unit, &diagnosis)? {
+    if let Some(values) = check_locally(&loaded, is_shipped_unit, &diagnosis)? {
         let runtime = runtime()?;
         let settings = &loaded.settings;
         runtime.block_on(servers::check(settings, &values, doctor.offline, &diagnosis));
@@ -80,8 +80,8 @@ pub(super) fn run(doctor: &Doctor, path: &Path, look: Look) -> Result<(), Failur
     print_text(&diagnosis.to_string())?;
     match (diagnosis.errors(), diagnosis.warnings()) {
         (0, 0) => Ok(()),
-        (0, _) => Err(Failure::Told { status: EX_WARNINGS }),
-        _ => Err(Failure::Told { status: EX_ERRORS }),
+        (0, _) => Err(CliError::AlreadyReported { status: EX_WARNINGS }),
+        _ => Err(CliError::AlreadyReported { status: EX_ERRORS }),
     }
 }
 
@@ -94,9 +94,9 @@ enum Progress {
 }
 
 /// Tells which check has begun, so that one that hangs can be named.
-struct Steps(Sender<Progress>);
+struct CheckProgress(Sender<Progress>);
 
-impl Steps {
+impl CheckProgress {
     fn begin(&self, what: impl Into<String>) {
         // The receiver is gone once a check has hung.
         let _ = self.0.send(Progress::Begun(what.into()));
@@ -106,16 +106,16 @@ impl Steps {
 /// Runs the checks that ask no server, on a thread of their own: a file system that does not
 /// respond hangs that thread only. Gives the token values that are readable; `None` if a check
 /// hangs.
-fn on_this_machine(
+fn check_locally(
     loaded: &Arc<Loaded>,
     is_shipped_unit: bool,
     diagnosis: &Arc<Diagnosis>,
-) -> Result<Option<Vec<Value>>, Failure> {
+) -> Result<Option<Vec<Value>>, CliError> {
     let (sender, receiver) = channel();
     let checks = {
         let (loaded, diagnosis) = (Arc::clone(loaded), Arc::clone(diagnosis));
         move || {
-            let steps = Steps(sender);
+            let steps = CheckProgress(sender);
             let settings = &loaded.settings;
             steps.begin("`state_dir`");
             files::state_directory(&settings.state_dir, &diagnosis);
@@ -129,8 +129,8 @@ fn on_this_machine(
                 check_reauth(reauth, &diagnosis);
             }
             steps.begin("`readers`");
-            for outsider in control::outsiders(settings, GROUP) {
-                diagnosis.warning(outsider);
+            for warning in control::unusable_readers(settings, GROUP) {
+                diagnosis.warning(warning);
             }
             steps.begin("limits and clock");
             system::limits(settings, &diagnosis);
@@ -140,7 +140,7 @@ fn on_this_machine(
     };
     std::thread::Builder::new()
         .spawn(checks)
-        .map_err(|error| Failure::System { doing: "starting a thread", error })?;
+        .map_err(|error| CliError::System { doing: "starting a thread", error })?;
     let mut step = String::new();
     loop {
         match receiver.recv_timeout(DISK_PATIENCE) {
@@ -150,7 +150,7 @@ fn on_this_machine(
                 diagnosis.error(format!(
                     "{step}: the check has not ended within {}: a disk or the user database does \
                      not respond; make it available. What comes after it was not checked",
-                    words(DISK_PATIENCE)
+                    format_duration(DISK_PATIENCE)
                 ));
                 return Ok(None);
             }
@@ -188,13 +188,13 @@ fn is_outside_unit() -> bool {
 }
 
 fn inventories(settings: &Settings, diagnosis: &Diagnosis) {
-    for brought in stocktaking::take(settings) {
-        let name = &brought.inventory.name;
-        for remark in &brought.remarks {
+    for summary in inventory_summary::summarize(settings) {
+        let name = &summary.inventory.name;
+        for remark in &summary.remarks {
             let text = format!("[inventory.{name}] {remark}");
-            if brought.failed { diagnosis.error(text) } else { diagnosis.warning(text) }
+            if summary.failed { diagnosis.error(text) } else { diagnosis.warning(text) }
         }
-        if let InventorySource::Command { command, .. } = &brought.inventory.source {
+        if let InventorySource::Command { command, .. } = &summary.inventory.source {
             programs::check(&format!("inventory.{name}.command"), command, diagnosis);
         }
     }
@@ -220,8 +220,8 @@ fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
 
 /// Programs, key files and directories of `settings` that do not exist, in sentences: as much as
 /// `check-config` can say, which may run as any user and before the service does.
-pub(super) fn absent(settings: &Settings) -> Vec<String> {
-    let mut absent = Vec::new();
+pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
+    let mut missing_files = Vec::new();
     // Where a relative path leads to is warned of as such.
     let is_absent = |path: &Path| path.is_absolute() && !path.try_exists().unwrap_or(true);
     for reauth in &settings.reauths {
@@ -229,10 +229,11 @@ pub(super) fn absent(settings: &Settings) -> Vec<String> {
         match &reauth.method {
             ReauthMethod::Command(command) => {
                 let missing = programs::missing_program(command);
-                absent.extend(missing.map(|text| format!("`reauth.{name}.command`, {text}")));
+                missing_files
+                    .extend(missing.map(|text| format!("`reauth.{name}.command`, {text}")));
             }
             ReauthMethod::ApiKey { key: KeySource::File(path), .. } if is_absent(path) => {
-                absent.push(format!(
+                missing_files.push(format!(
                     "`reauth.{name}.api_key_file`, {}: there is no such file; put the key there, \
                      alone on one line",
                     path.display()
@@ -245,18 +246,18 @@ pub(super) fn absent(settings: &Settings) -> Vec<String> {
         if let InventorySource::Command { command, .. } = &inventory.source {
             let missing = programs::missing_program(command);
             let key = format!("`inventory.{}.command`", inventory.name);
-            absent.extend(missing.map(|text| format!("{key}, {text}")));
+            missing_files.extend(missing.map(|text| format!("{key}, {text}")));
         }
     }
     let state_dir = &settings.state_dir;
     if is_absent(state_dir) {
-        absent.push(format!(
+        missing_files.push(format!(
             "`state_dir`, {}: there is no such directory; the daemon tries to create it, or create \
              it for the service's user with mode 0700",
             state_dir.display()
         ));
     }
-    absent
+    missing_files
 }
 
 /// The name and number of a user, for messages.

@@ -12,7 +12,7 @@ use crate::api::Client;
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
-use crate::text::words;
+use crate::text::format_duration;
 
 /// The longest that a name lookup may take.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ async fn resolves(server: &Server, url: &Url, diagnosis: &Diagnosis) -> bool {
             None => "it has no address".to_owned(),
         },
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no response within {}", words(LOOKUP)),
+        Err(_) => format!("no response within {}", format_duration(LOOKUP)),
     };
     diagnosis.error(format!(
         "[server.{}] the name {host} cannot be resolved ({reason}); check `{key}` and this \
@@ -78,7 +78,7 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
     let name = &server.name;
     let fault = match (outcome, value) {
         (Outcome::Alive { remaining }, Some(value)) => {
-            let left = words(remaining);
+            let left = format_duration(remaining);
             diagnosis
                 .ok(format!("[server.{name}] token {} is alive, {left} left", value.token.name));
             return;
@@ -92,26 +92,26 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
             return;
         }
         (Outcome::Rejected(fault) | Outcome::Expired(fault), Some(value)) => {
-            dead(name, value, &fault, diagnosis);
+            report_dead(name, value, &fault, diagnosis);
             return;
         }
         (Outcome::Throttled { retry_after, fault }, _) => {
             diagnosis.warning(format!(
                 "[server.{name}] {}; it asks for a pause of {}: try again later",
-                said(&fault),
-                words(retry_after)
+                error_text(&fault),
+                format_duration(retry_after)
             ));
             return;
         }
         (Outcome::Misconfigured(fault) | Outcome::Unavailable(fault), _) => fault,
     };
-    diagnosis.error(format!("[server.{name}] {}", said(&fault)));
+    diagnosis.error(format!("[server.{name}] {}", error_text(&fault)));
 }
 
 /// Reports a token that the server does not accept.
-fn dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagnosis) {
+fn report_dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagnosis) {
     let (token, upkeep) = (&value.token.name, &value.token.upkeep);
-    let text = format!("[server.{server}] token {token}: {}", said(fault));
+    let text = format!("[server.{server}] token {token}: {}", error_text(fault));
     match (&value.token.source, &upkeep.reauth) {
         (_, Some(reauth)) => diagnosis.warning(format!(
             "{text}; the daemon will get a new value from [reauth.{reauth}], or has one already: \
@@ -128,7 +128,7 @@ fn dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagnosis) {
 }
 
 /// What the server said, or why there was no response.
-fn said(fault: &CallError) -> String {
+fn error_text(fault: &CallError) -> String {
     let detail = fault.detail.as_ref().map(|detail| format!(" (the server says: {detail})"));
     format!("{}{}", fault.error, detail.unwrap_or_default())
 }

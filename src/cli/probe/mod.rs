@@ -3,21 +3,21 @@
 //! Owns the words. What is concluded from the answers is for the rules that the daemon goes
 //! by as well.
 
-mod experiment;
 mod progress;
+mod runner;
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use self::experiment::{End, Experiment};
-use super::{EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, Failure, complain, print_text, runtime};
+use self::runner::{ProbeResult, ProbeRunner};
+use super::{CliError, EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, eprint_message, print_text, runtime};
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
 use crate::outcome::CallError;
 use crate::settings::{Source, lone_server};
-use crate::text::words;
+use crate::text::format_duration;
 use crate::token_file::read;
 
 /// What the server is called in what is said of it; nobody has given it a name.
@@ -38,7 +38,7 @@ pub(super) struct Probe {
     prove_renewal: bool,
     /// Which calls are permitted, as in a [server.NAME]
     #[arg(long, value_enum, default_value = "auto")]
-    renewal: Permitted,
+    renewal: RenewalArg,
     /// The longest that a request may take [default: 10s]
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
@@ -52,7 +52,7 @@ pub(super) struct Probe {
 
 /// The words of `renewal` in a configuration.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Permitted {
+enum RenewalArg {
     /// Queries, and `RenewSessionToken` where they do not renew
     Auto,
     /// Queries only
@@ -61,19 +61,19 @@ enum Permitted {
     Renew,
 }
 
-impl From<Permitted> for Renewal {
-    fn from(permitted: Permitted) -> Self {
+impl From<RenewalArg> for Renewal {
+    fn from(permitted: RenewalArg) -> Self {
         match permitted {
-            Permitted::Auto => Self::Auto,
-            Permitted::Query => Self::Query,
-            Permitted::Renew => Self::Renew,
+            RenewalArg::Auto => Self::Auto,
+            RenewalArg::Query => Self::Query,
+            RenewalArg::Renew => Self::Renew,
         }
     }
 }
 
 /// Probes, and tells the result.
-pub(super) fn run(probe: Probe) -> Result<(), Failure> {
-    let fail = |status: u8| move |sentence: String| Failure::Probe { sentence, status };
+pub(super) fn run(probe: Probe) -> Result<(), CliError> {
+    let fail = |status: u8| move |sentence: String| CliError::Probe { sentence, status };
     let mut server = lone_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
         .map_err(fail(EX_USAGE))?;
     server.renewal = probe.renewal.into();
@@ -82,30 +82,32 @@ pub(super) fn run(probe: Probe) -> Result<(), Failure> {
     let found = read(&Source::File(probe.token_file.clone()), &|_| None)
         .map_err(|fault| fail(EX_CONFIG)(fault.to_string()))?;
     for warning in &found.warnings {
-        complain(&format!("warning: {warning}"));
+        eprint_message(&format!("warning: {warning}"));
     }
     let prove = probe.prove_renewal;
-    let mut experiment =
-        Experiment::new(client, &server, (probe.token_file, found.value), prove, clock::now());
-    let end = runtime()?.block_on(experiment.run())?;
+    let mut runner =
+        ProbeRunner::new(client, &server, (probe.token_file, found.value), prove, clock::now());
+    let end = runtime()?.block_on(runner.run())?;
     match end {
-        End::Alive(reading) => print_text(&format!("{}\n", alive(&reading))),
-        End::Dead(word, fault) => {
-            print_text(&format!("{word}: {}\n", said(&fault)))?;
-            Err(Failure::Dead)
+        ProbeResult::Alive(reading) => print_text(&format!("{}\n", alive(&reading))),
+        ProbeResult::Dead(word, fault) => {
+            print_text(&format!("{word}: {}\n", error_text(&fault)))?;
+            Err(CliError::TokenDead)
         }
-        End::RenewsBy(method) => print_text(&format!("{}\n", renews(method, server.renewal))),
-        End::NothingRenews { reading, refused } => {
+        ProbeResult::RenewsBy(method) => {
+            print_text(&format!("{}\n", renews(method, server.renewal)))
+        }
+        ProbeResult::NothingRenews { reading, refused } => {
             print_text(&format!("{}\n", nothing_renews(&reading, refused.as_ref(), server.renewal)))
         }
-        End::Misconfigured(fault) => Err(fail(EX_CONFIG)(said(&fault))),
-        End::NoAnswer(fault) => Err(fail(EX_UNAVAILABLE)(said(&fault))),
-        End::OutOfTime => Err(fail(EX_UNAVAILABLE)(
+        ProbeResult::Misconfigured(fault) => Err(fail(EX_CONFIG)(error_text(&fault))),
+        ProbeResult::NoAnswer(fault) => Err(fail(EX_UNAVAILABLE)(error_text(&fault))),
+        ProbeResult::OutOfTime => Err(fail(EX_UNAVAILABLE)(
             "no answer came before the end of the last reported life: nothing is known of the \
              token any more; is the server up?"
                 .to_owned(),
         )),
-        End::Undecided => Err(fail(EX_UNAVAILABLE)(
+        ProbeResult::Undecided => Err(fail(EX_UNAVAILABLE)(
             "what renews here could not be told: the answers contradict each other; does \
              somebody else use the token?"
                 .to_owned(),
@@ -120,11 +122,11 @@ fn alive(reading: &Reading) -> String {
     let end =
         jiff::SignedDuration::try_from(left).ok().and_then(|left| wall.checked_add(left).ok());
     let until = end.map(|end| format!(", until {}", end.strftime("%Y-%m-%dT%H:%M:%SZ")));
-    format!("alive: {} left{}", words(reading.remaining()), until.unwrap_or_default())
+    format!("alive: {} left{}", format_duration(reading.remaining()), until.unwrap_or_default())
 }
 
 /// What the server said, or why it said nothing.
-fn said(fault: &CallError) -> String {
+fn error_text(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
     let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));
     error + &detail.unwrap_or_default()
@@ -147,7 +149,7 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
 }
 
 fn nothing_renews(reading: &Reading, refused: Option<&CallError>, renewal: Renewal) -> String {
-    let left = words(reading.expiry().since(clock::now()));
+    let left = format_duration(reading.expiry().since(clock::now()));
     let end = format!(
         "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \
          end with `reauth_before`)"
@@ -158,7 +160,7 @@ fn nothing_renews(reading: &Reading, refused: Option<&CallError>, renewal: Renew
         }
         (Renewal::Auto, Some(fault)) => format!(
             "queries do not renew tokens on this server, and RenewSessionToken is refused: {}; {end}",
-            said(fault)
+            error_text(fault)
         ),
         (Renewal::Query, _) => format!(
             "queries do not renew tokens on this server; RenewSessionToken was not permitted. \

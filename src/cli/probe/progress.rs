@@ -4,8 +4,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use super::super::{Failure, print_text};
-use crate::text::words;
+use super::super::{CliError, print_text};
+use crate::text::format_duration;
 
 /// Back to the line's beginning, and the line gone.
 const CLEAR: &str = "\r\u{1b}[K";
@@ -22,14 +22,14 @@ impl Progress {
     }
 
     /// Tells of a step, on a line that stays.
-    pub(super) fn step(&self, text: &str) -> Result<(), Failure> {
+    pub(super) fn step(&self, text: &str) -> Result<(), CliError> {
         self.clear();
         print_text(&format!("{text}\n"))
     }
 
     /// Tells how long a wait still takes, on a line that the next one replaces.
     pub(super) fn waiting(&self, left: Duration) {
-        self.overwrite(&format!("asking again in {}", words(left)));
+        self.overwrite(&format!("asking again in {}", format_duration(left)));
     }
 
     /// Takes that line away.

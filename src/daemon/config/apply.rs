@@ -13,7 +13,7 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::{
     ConfigDiff, ServerClients, ServerHandle, TokenConfig, TokenEntry, TokenOrigin, Tokens,
 };
-use crate::events::Journal;
+use crate::event_log::EventLog;
 use crate::lifecycle::Policy;
 use crate::scheduler::TokenSpec;
 use crate::settings::Settings;
@@ -49,7 +49,7 @@ impl Application {
         new: Arc<Settings>,
         mut clients: ServerClients,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> Self {
         tokens.scheduler.set_max_hooks(new.max_hooks);
         tokens.recorder.keep_removed = new.keep_removed;
@@ -74,7 +74,7 @@ impl Application {
         &mut self,
         tokens: &mut Tokens,
         inventories: &mut Inventories,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> bool {
         match self.stage {
             Stage::Remove(next) => {
@@ -117,7 +117,7 @@ impl Application {
 }
 
 /// A `[token.NAME]` is not configured any more.
-fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff, log: &mut Journal) {
+fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff, log: &mut EventLog) {
     let is_own = |entry: TokenEntry<'_>| entry.inventory().is_none();
     if let Some(id) = tokens.registry.id_of(name)
         && tokens.registry.token(id).is_some_and(is_own)
@@ -133,7 +133,7 @@ fn put_own(
     (config, spec): (TokenConfig, TokenSpec),
     tokens: &mut Tokens,
     diff: &mut ConfigDiff,
-    log: &mut Journal,
+    log: &mut EventLog,
 ) {
     // A token of an inventory ends where a [token.NAME] begins.
     if let Some(id) = tokens.registry.id_of(name)

@@ -33,7 +33,7 @@ use super::tokens::{ServerClient, ServerHandle, Tokens, error_text};
 use crate::api::ClientError;
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded, Reply};
-use crate::events::{Fields, Given, Guard, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
 use crate::settings::{Fault, Server, Settings, Token, Warning, WarningKind};
 use crate::time::{Moment, whole_millis};
 use crate::token_file::Shortage;
@@ -64,7 +64,7 @@ pub(crate) struct Config {
     /// When the clients that are missing are built again.
     client_retry: Option<Moment>,
     /// Warnings that were logged.
-    given: Given,
+    given: ReportedWarnings,
     /// The number of descriptors that a warning was logged for.
     warned_descriptors: Option<u64>,
     /// Why files cannot be watched, if a warning was logged.
@@ -86,7 +86,7 @@ impl Config {
             reload: None,
             unread: UnreadFiles::default(),
             client_retry: None,
-            given: Given::default(),
+            given: ReportedWarnings::default(),
             warned_descriptors: None,
             warned_shortage: None,
             filter: None,
@@ -111,7 +111,7 @@ impl Config {
     }
 
     /// Handles an event.
-    pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens, log: &mut EventLog) {
         match event {
             ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens, log),
             ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens, log),
@@ -150,7 +150,7 @@ impl Config {
         &mut self,
         built: Vec<BuiltClient>,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         for (id, settings, client) in built {
             let Ok(client) = client else { continue };
@@ -172,7 +172,7 @@ impl Config {
         &mut self,
         server: &Server,
         error: &ClientError,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let on_it = |token: &&Token| token.upkeep.server == server.name;
         let tokens = self.settings.tokens.iter().filter(on_it).count();
@@ -192,13 +192,13 @@ impl Config {
             retry_in_ms: Some(whole_millis(CLIENT_RETRY)),
             ..Fields::default()
         };
-        notices::log(log, Name::ServerUnavailable, Severity::Error, &message, fields);
+        notices::log(log, EventName::ServerUnavailable, Severity::Error, &message, fields);
         self.client_retry = Some(clock::now() + CLIENT_RETRY);
     }
 
     /// Logs the files that the configuration is incomplete without, and schedules the next
     /// attempt to read them.
-    pub(crate) fn report_unread(&mut self, unread: &[Fault], log: &mut Journal) {
+    pub(crate) fn report_unread(&mut self, unread: &[Fault], log: &mut EventLog) {
         for fault in unread {
             let path = fault.place.to_string();
             let error = format!("{}; {}", fault.message, fault.remedy);
@@ -213,7 +213,7 @@ impl Config {
                 retry_in_ms: Some(whole_millis(unread_files::RETRY)),
                 ..Fields::default()
             };
-            notices::log(log, Name::ConfigRejected, Severity::Error, &message, fields);
+            notices::log(log, EventName::ConfigRejected, Severity::Error, &message, fields);
         }
         if let Some(fault) = unread.first() {
             let error = format!("{}: {}", fault.place, fault.message);
@@ -223,7 +223,7 @@ impl Config {
     }
 
     /// Logs the warnings about a configuration, except those that the one before had too.
-    pub(crate) fn warn(&mut self, warnings: &[Warning], log: &mut Journal) {
+    pub(crate) fn warn(&mut self, warnings: &[Warning], log: &mut EventLog) {
         self.given.begin();
         for warning in warnings {
             // The configuration of a new package is empty, and nothing is wrong yet.
@@ -233,7 +233,7 @@ impl Config {
             let (place, error) = (warning.place.to_string(), &warning.remedy);
             if self.given.add((&place, &warning.message, error)) {
                 let fields = Fields { path: Some(&place), error: Some(error), ..Fields::default() };
-                notices::log(log, Name::ConfigWarning, severity, &warning.message, fields);
+                notices::log(log, EventName::ConfigWarning, severity, &warning.message, fields);
             }
         }
     }
@@ -243,7 +243,7 @@ impl Config {
         &mut self,
         tokens: &Tokens,
         inventories: &Inventories,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let shortage = tokens.watcher.shortage().or_else(|| inventories.shortage());
         if std::mem::replace(&mut self.warned_shortage, shortage) == shortage {
@@ -253,17 +253,17 @@ impl Config {
             let error = shortage.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "files cannot be watched, so that they are compared every 2 s";
-            notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
     }
 
     /// Warns if the limit of descriptors does not fit the configuration, once for each need.
-    pub(crate) fn warn_of_descriptor_limit(&mut self, log: &mut Journal) {
+    pub(crate) fn warn_of_descriptor_limit(&mut self, log: &mut EventLog) {
         let Some((needed, error)) = descriptor_limit::exceeded(&self.settings) else { return };
         if self.warned_descriptors.replace(needed) != Some(needed) {
             let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "the process may not open enough files";
-            notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerHandle, Tokens};
 use crate::daemon::{notices, service_manager};
-use crate::events::{self, Fields, Journal, Name, Severity};
+use crate::event_log::{self, EventLog, EventName, Fields, Severity};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
 use crate::text::one_line;
@@ -50,7 +50,7 @@ enum Stage {
 impl Config {
     /// Reads the configuration again while the daemon continues (SIGHUP). Returns the reload's
     /// number.
-    pub(crate) fn request_reload(&mut self, tokens: &Tokens, log: &mut Journal) -> u64 {
+    pub(crate) fn request_reload(&mut self, tokens: &Tokens, log: &mut EventLog) -> u64 {
         let (number, begins) = self.reloads.request();
         if begins && !self.is_stopping {
             self.begin_reload(tokens, log);
@@ -58,7 +58,7 @@ impl Config {
         number
     }
 
-    fn begin_reload(&mut self, tokens: &Tokens, log: &mut Journal) {
+    fn begin_reload(&mut self, tokens: &Tokens, log: &mut EventLog) {
         service_manager::report_error(systemd::reloading(), log);
         self.read(tokens);
     }
@@ -91,7 +91,7 @@ impl Config {
         &mut self,
         loaded: Result<LoadedConfig, String>,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let is_retry = self.unread.end_attempt();
         let accepted = loaded.and_then(|loaded| self.accept(loaded, tokens, log));
@@ -100,7 +100,7 @@ impl Config {
         if !is_retry {
             let message = "configuration reload failed; the previous configuration stays active";
             let fields = Fields { error: Some(&one_line(&error)), ..Fields::default() };
-            notices::log(log, Name::ConfigRejected, Severity::Error, message, fields);
+            notices::log(log, EventName::ConfigRejected, Severity::Error, message, fields);
             let at = clock::wall_clock();
             self.rejected = Some(ConfigRejection { at, error: error.clone() });
         }
@@ -113,7 +113,7 @@ impl Config {
         &mut self,
         loaded: LoadedConfig,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> Result<(), String> {
         let LoadedConfig { loaded, clients, is_unchanged } = loaded;
         let Loaded { settings, warnings, files } = loaded;
@@ -148,7 +148,7 @@ impl Config {
         tokens: &mut Tokens,
         inventories: &mut Inventories,
         metrics: &mut Metrics,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> bool {
         let Some(reload) = &mut self.reload else { return false };
         match reload.stage {
@@ -185,7 +185,7 @@ impl Config {
         reload: Reload,
         tokens: &Tokens,
         inventories: &mut Inventories,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let Reload { application, needs_restart, level, warnings, is_unchanged, .. } = reload;
         self.unread.clear();
@@ -205,14 +205,14 @@ impl Config {
             needs_restart: needs_restart.as_deref(),
             ..Fields::default()
         };
-        let (name, severity) = (Name::ConfigReloaded, Severity::Info);
+        let (name, severity) = (EventName::ConfigReloaded, Severity::Info);
         let message = if is_unchanged {
             "configuration reloaded: unchanged"
         } else {
             "configuration reloaded"
         };
         // This line is written if the old level or the new one lets it through: scripts wait for it.
-        let is_visible = events::enabled(severity);
+        let is_visible = event_log::enabled(severity);
         if is_visible {
             notices::log(log, name, severity, message, fields);
         }
@@ -222,7 +222,7 @@ impl Config {
             let error = error.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "the old log level goes on";
-            notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
         if !is_visible {
             notices::log(log, name, severity, message, fields);
@@ -234,7 +234,7 @@ impl Config {
     }
 
     /// A reload has ended, and the next one begins if another was requested.
-    fn end_reload(&mut self, outcome: Reloaded, tokens: &Tokens, log: &mut Journal) {
+    fn end_reload(&mut self, outcome: Reloaded, tokens: &Tokens, log: &mut EventLog) {
         // First: `ExecReload=` ends with the response, and systemd must know the end by then.
         let status = service_manager::status_line(&tokens.scheduler, self.rejected.as_ref());
         service_manager::report_error(systemd::ready(&status), log);

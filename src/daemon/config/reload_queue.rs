@@ -1,6 +1,6 @@
 //! Numbers of reloads, and the clients that wait for their end. It does not know what a reload does.
 
-use crate::control::{Problem, ProblemKind, Reloaded, Reply};
+use crate::control::{ApiError, ApiErrorKind, Reloaded, Reply};
 
 /// Reloads by their numbers, from 1. One runs at a time, and at most one waits.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl ReloadQueue {
         let requested = self.begun + u64::from(self.is_repeated);
         if !(1..=requested).contains(&number) {
             let message = format!("there was no reload {number}; has the daemon restarted?");
-            drop(reply.send(Err(Problem::new(ProblemKind::NotFound, message))));
+            drop(reply.send(Err(ApiError::new(ApiErrorKind::NotFound, message))));
         } else if number <= self.ended {
             drop(reply.send(Ok(self.last.clone())));
         } else {
@@ -84,7 +84,7 @@ mod tests {
     fn waiter(
         reloads: &mut ReloadQueue,
         number: u64,
-    ) -> impl FnMut() -> Option<Result<Reloaded, Problem>> + use<> {
+    ) -> impl FnMut() -> Option<Result<Reloaded, ApiError>> + use<> {
         let (reply, mut answer) = oneshot::channel();
         reloads.wait(number, reply);
         move || answer.try_recv().ok()
@@ -121,7 +121,7 @@ mod tests {
         reloads.request();
         for number in [0, 2] {
             let heard = waiter(&mut reloads, number)().expect("an answer");
-            assert_eq!(heard.map_err(|problem| problem.kind), Err(ProblemKind::NotFound));
+            assert_eq!(heard.map_err(|problem| problem.kind), Err(ApiErrorKind::NotFound));
         }
     }
 }

@@ -17,7 +17,7 @@ struct World {
     tokens: Tokens,
     inventories: Inventories,
     metrics: Metrics,
-    log: Journal,
+    log: EventLog,
 }
 
 impl World {
@@ -27,7 +27,7 @@ impl World {
         let mut tokens = Tokens::new(settings.max_hooks, settings.keep_removed, 1);
         let (clients, _) = first_clients(&settings.servers).unwrap();
         let config = Config::new(settings, Arc::new(|| unreachable!()));
-        let (mut inventories, mut log) = (Inventories::new(), Journal::new());
+        let (mut inventories, mut log) = (Inventories::new(), EventLog::new());
         let (old, new) = (Arc::clone(&config.settings), Arc::clone(&config.settings));
         let mut application = Application::new(old, new, clients, &mut tokens, &mut log);
         while application.step(&mut tokens, &mut inventories, &mut log) {}

@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::listeners::report_socket;
 use crate::clock;
-use crate::control::{Caller, Command, Handed, Health, Problem, ProblemKind, Reply};
+use crate::control::{ApiError, ApiErrorKind, Caller, Command, Health, IssuedValue, Reply};
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
@@ -12,7 +12,7 @@ use crate::daemon::notices;
 use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View};
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
 use crate::settings::Reader;
@@ -24,7 +24,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) inventories: &'a Inventories,
     pub(crate) config: &'a mut Config,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) log: &'a mut Journal,
+    pub(crate) log: &'a mut EventLog,
 }
 
 /// A client requests a token's value, and it is known whether it may read it.
@@ -33,7 +33,7 @@ pub(crate) struct ValueRequest {
     name: String,
     caller: Caller,
     is_permitted: bool,
-    reply: Reply<Handed>,
+    reply: Reply<IssuedValue>,
 }
 
 /// Commands that cannot be answered at once.
@@ -70,17 +70,17 @@ impl PendingCommands {
                 }
             }
             Command::Socket(report) => report_socket(parts.log, &report),
-            Command::Alive(reply) => drop(reply.send(Ok(()))),
+            Command::Ping(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
                 self.queries.add(Query::Metrics(MetricsQuery::new(names, reply)));
             }
-            Command::Look { names, reply } => {
+            Command::Dashboard { names, reply } => {
                 self.queries.add(Query::Dashboard(DashboardQuery::new(names, reply)));
             }
             Command::Token(name, reply) => {
                 let id = parts.tokens.registry.id_of(&name);
                 let detail = id.and_then(|id| parts.view().token_detail(id));
-                drop(reply.send(detail.ok_or_else(|| Problem::no_token(&name))));
+                drop(reply.send(detail.ok_or_else(|| ApiError::no_token(&name))));
             }
             Command::Act { name, request, caller, reply } => {
                 let result = parts.act(&name, request, caller);
@@ -101,10 +101,12 @@ impl PendingCommands {
                 drop(reply.send(result));
             }
             // A client that may not reload must not occupy a connection for the length of one.
-            Command::Outcome { caller, reply, .. } if !caller.may_act() => {
+            Command::ReloadOutcome { caller, reply, .. } if !caller.may_act() => {
                 drop(reply.send(Err(forbidden())));
             }
-            Command::Outcome { number, reply, .. } => parts.config.wait_for_reload(number, reply),
+            Command::ReloadOutcome { number, reply, .. } => {
+                parts.config.wait_for_reload(number, reply);
+            }
         }
     }
 
@@ -114,12 +116,12 @@ impl PendingCommands {
         &mut self,
         name: String,
         caller: Caller,
-        reply: Reply<Handed>,
+        reply: Reply<IssuedValue>,
         parts: &mut Parts<'_>,
     ) {
         if parts.tokens.registry.id_of(&name).is_none() {
             // A client that may not act is not told by this path which names there are.
-            return drop(reply.send(Err(Problem::no_token(&name))));
+            return drop(reply.send(Err(ApiError::no_token(&name))));
         }
         if caller.may_act() {
             return parts.issue_value(ValueRequest { name, caller, is_permitted: true, reply });
@@ -146,14 +148,19 @@ impl Parts<'_> {
         }
     }
 
-    fn act(&mut self, name: &str, request: OperatorRequest, caller: Caller) -> Result<(), Problem> {
+    fn act(
+        &mut self,
+        name: &str,
+        request: OperatorRequest,
+        caller: Caller,
+    ) -> Result<(), ApiError> {
         if !caller.may_act() {
             return Err(forbidden());
         }
         let Tokens { scheduler, registry, actions, .. } = self.tokens;
-        let id = registry.id_of(name).ok_or_else(|| Problem::no_token(name))?;
+        let id = registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
         let result = scheduler.request(id, request, clock::now(), actions);
-        result.map_err(|error| Problem::new(ProblemKind::Conflict, error.to_string()))
+        result.map_err(|error| ApiError::new(ApiErrorKind::Conflict, error.to_string()))
     }
 
     /// Sends a token's value to a client, if that is permitted.
@@ -165,7 +172,7 @@ impl Parts<'_> {
                 let fields =
                     Fields { token: Some(&name), uid: Some(caller.uid), ..Fields::default() };
                 let message = "the value was handed out";
-                notices::log(self.log, Name::ValueRead, Severity::Info, message, fields);
+                notices::log(self.log, EventName::ValueRead, Severity::Info, message, fields);
             }
             Err(error) => log_action(self.log, (Some(&name), "value"), caller, Some(error)),
         }
@@ -173,25 +180,25 @@ impl Parts<'_> {
     }
 
     /// The current value, unless it is known to be dead: the server would refuse it.
-    fn value_of(&self, name: &str) -> Result<Handed, Problem> {
+    fn value_of(&self, name: &str) -> Result<IssuedValue, ApiError> {
         let Tokens { scheduler, registry, .. } = &*self.tokens;
         let known = registry.id_of(name).and_then(|id| {
             let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
             Some((token, entry.value(token.active_slot()).map(ValueRef::to_value)))
         });
-        let (token, value) = known.ok_or_else(|| Problem::no_token(name))?;
+        let (token, value) = known.ok_or_else(|| ApiError::no_token(name))?;
         let lack = match (token.validity(), value) {
             (Validity::Expired, _) => "the token has expired",
             (Validity::Rejected, _) => "the server has rejected the token, or it was revoked",
             (_, None) => "the token has no value",
             (_, Some(value)) => {
                 let verified = token.expiry().is_some_and(|bound| bound > clock::now());
-                return Ok(Handed { value, verified });
+                return Ok(IssuedValue { value, verified });
             }
         };
         let is_coming = token.is_reauthenticating() || token.has_candidate();
         let next = if is_coming { "; a new value is on its way" } else { "" };
-        Err(Problem::new(ProblemKind::Conflict, format!("{lack}{next}")))
+        Err(ApiError::new(ApiErrorKind::Conflict, format!("{lack}{next}")))
     }
 
     fn readers(&self, name: &str) -> Vec<Reader> {
@@ -222,34 +229,34 @@ impl Parts<'_> {
 }
 
 fn log_action(
-    log: &mut Journal,
+    log: &mut EventLog,
     (token, action): (Option<&str>, &str),
     caller: Caller,
-    error: Option<&Problem>,
+    error: Option<&ApiError>,
 ) {
     let uid = Some(caller.uid);
     let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
     match error {
         None => {
             let message = format!("user {} asks for: {action}", caller.uid);
-            notices::log(log, Name::ActionRequested, Severity::Info, &message, fields);
+            notices::log(log, EventName::ActionRequested, Severity::Info, &message, fields);
         }
         Some(error) => {
             let fields = Fields { error: Some(&error.message), ..fields };
             let message = format!("user {} was refused: {action}", caller.uid);
-            notices::log(log, Name::ActionRefused, Severity::Warn, &message, fields);
+            notices::log(log, EventName::ActionRefused, Severity::Warn, &message, fields);
         }
     }
 }
 
-fn forbidden() -> Problem {
+fn forbidden() -> ApiError {
     let message = "only root and the daemon's own user may do that; those whom a token's \
                    `readers` name may fetch its value";
-    Problem::new(ProblemKind::Forbidden, message)
+    ApiError::new(ApiErrorKind::Forbidden, message)
 }
 
-fn stopping() -> Problem {
-    Problem::new(ProblemKind::Conflict, "tokenkeep is stopping")
+fn stopping() -> ApiError {
+    ApiError::new(ApiErrorKind::Conflict, "tokenkeep is stopping")
 }
 
 const fn word(request: OperatorRequest) -> &'static str {

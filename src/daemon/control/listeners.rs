@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::control::{
-    self, Bound, Command, Inherited, Interface, SOCKET_RETRY, SocketReport, SocketState,
+    self, BoundSocket, Command, ControlServer, InheritedSockets, SOCKET_RETRY, SocketReport,
+    SocketState,
 };
 use crate::daemon::notices;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::settings::{Control, DEFAULT_SOCKET};
 use crate::time::Moment;
 
@@ -31,7 +32,7 @@ const UNUSABLE: &str = "a socket that systemd handed over is not served";
 /// All listeners. They close when the daemon ends.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    open: Vec<Interface>,
+    open: Vec<ControlServer>,
     /// When `control.listen` is tried again, if it could not be listened on.
     retry: Option<(Moment, mpsc::Sender<Command>)>,
     /// `[control]` as of the start: changes need a restart.
@@ -43,12 +44,12 @@ impl Listeners {
     pub(super) fn open(
         &mut self,
         settings: &Control,
-        inherited: Inherited,
+        inherited: InheritedSockets,
         sender: &mpsc::Sender<Command>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         self.settings = Some(settings.clone());
-        let Inherited { sockets, listeners, unusable } = inherited;
+        let InheritedSockets { sockets, listeners, unusable } = inherited;
         for error in unusable {
             warn(log, UNUSABLE, None, &error);
         }
@@ -75,7 +76,7 @@ impl Listeners {
     }
 
     /// Tries the address again, if that is due.
-    pub(super) fn retry(&mut self, now: Moment, log: &mut Journal) {
+    pub(super) fn retry(&mut self, now: Moment, log: &mut EventLog) {
         if self.due().is_none_or(|due| due > now) {
             return;
         }
@@ -88,7 +89,7 @@ impl Listeners {
         let listen = listen.map(|listen| listen.to_string());
         let fields = Fields { path: listen.as_deref(), ..Fields::default() };
         let message = "page, metrics and health are served now";
-        notices::log(log, Name::ConfigWarning, Severity::Info, message, fields);
+        notices::log(log, EventName::ConfigWarning, Severity::Info, message, fields);
     }
 
     /// Serves page, metrics and health on the configured address, if there is one.
@@ -104,9 +105,9 @@ impl Listeners {
     fn open_sockets(
         &mut self,
         settings: &Control,
-        mut sockets: Vec<Bound>,
+        mut sockets: Vec<BoundSocket>,
         sender: &mpsc::Sender<Command>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let path = &settings.socket;
         let place = path.display().to_string();
@@ -123,7 +124,7 @@ impl Listeners {
                 }
                 Err(error) => {
                     warn_of_no_socket(log, &place, &error.to_string());
-                    self.open.push(control::serve_later(path, GROUP, sender.clone()));
+                    self.open.push(control::serve_when_available(path, GROUP, sender.clone()));
                 }
             }
         }
@@ -137,11 +138,13 @@ impl Listeners {
 }
 
 /// Logs that the control socket was created, created again, or lost.
-pub(super) fn report_socket(log: &mut Journal, report: &SocketReport) {
+pub(super) fn report_socket(log: &mut EventLog, report: &SocketReport) {
     let path = report.path.display().to_string();
     let (severity, message, error) = match &report.state {
-        SocketState::Made => (Severity::Info, "the control socket is served now".to_owned(), None),
-        SocketState::MadeAgain => {
+        SocketState::Created => {
+            (Severity::Info, "the control socket is served now".to_owned(), None)
+        }
+        SocketState::Recreated => {
             let message = "the control socket was removed or replaced; it was created again";
             (Severity::Warn, message.to_owned(), None)
         }
@@ -155,10 +158,10 @@ pub(super) fn report_socket(log: &mut Journal, report: &SocketReport) {
         }
     };
     let fields = Fields { path: Some(&path), error, ..Fields::default() };
-    notices::log(log, Name::ConfigWarning, severity, &message, fields);
+    notices::log(log, EventName::ConfigWarning, severity, &message, fields);
 }
 
-fn warn_of_no_socket(log: &mut Journal, place: &str, error: &str) {
+fn warn_of_no_socket(log: &mut EventLog, place: &str, error: &str) {
     let message = format!(
         "there is no control socket; `tokenkeep status` and the like cannot work; trying again \
          every {} s",
@@ -167,7 +170,7 @@ fn warn_of_no_socket(log: &mut Journal, place: &str, error: &str) {
     warn(log, &message, Some(place), error);
 }
 
-fn warn(log: &mut Journal, message: &str, place: Option<&str>, error: &str) {
+fn warn(log: &mut EventLog, message: &str, place: Option<&str>, error: &str) {
     let fields = Fields { error: Some(error), path: place, ..Fields::default() };
-    notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+    notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
 }

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::commands::{Parts, PendingCommands, ValueRequest};
 use super::listeners::Listeners;
-use crate::control::{self, Command, Inherited};
-use crate::events::Journal;
+use crate::control::{self, Command, InheritedSockets};
+use crate::event_log::EventLog;
 use crate::settings::Control;
 use crate::time::Moment;
 
@@ -50,7 +50,12 @@ impl ControlQueue {
     }
 
     /// Opens the control interface.
-    pub(crate) fn open(&mut self, settings: &Control, inherited: Inherited, log: &mut Journal) {
+    pub(crate) fn open(
+        &mut self,
+        settings: &Control,
+        inherited: InheritedSockets,
+        log: &mut EventLog,
+    ) {
         let sender = self.connect();
         self.listeners.open(settings, inherited, &sender, log);
     }
@@ -68,7 +73,7 @@ impl ControlQueue {
     }
 
     /// Tries to listen again on an address that could not be listened on.
-    pub(crate) fn retry_listen(&mut self, now: Moment, log: &mut Journal) {
+    pub(crate) fn retry_listen(&mut self, now: Moment, log: &mut EventLog) {
         self.listeners.retry(now, log);
     }
 

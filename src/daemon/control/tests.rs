@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::control::{Caller, Command, Listing, ProblemKind};
+use crate::control::{ApiErrorKind, Caller, Command, ListParams};
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
-use crate::events::Journal;
+use crate::event_log::EventLog;
 use crate::settings::load;
 
 /// The parts that commands read and change, without tokens.
@@ -20,7 +20,7 @@ struct World {
     inventories: Inventories,
     config: Config,
     metrics: Metrics,
-    log: Journal,
+    log: EventLog,
 }
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
             inventories: Inventories::new(),
             config: Config::new(settings, Arc::new(|| unreachable!())),
             metrics: Metrics::new(),
-            log: Journal::new(),
+            log: EventLog::new(),
         }
     }
 
@@ -50,12 +50,12 @@ async fn unauthorized_client_does_not_wait_for_a_reload() {
     world.config.request_reload(&world.tokens, &mut world.log);
     let mut wait = |caller| {
         let (reply, mut response) = oneshot::channel();
-        let command = Command::Outcome { number: 1, caller, reply };
+        let command = Command::ReloadOutcome { number: 1, caller, reply };
         queue.on_event(ControlEvent::Command(command), world.parts());
         response.try_recv().ok().map(|response| response.map_err(|error| error.kind))
     };
     let foreign = Caller { uid: u32::MAX - 1, gid: 0 };
-    assert_eq!(wait(foreign), Some(Err(ProblemKind::Forbidden)));
+    assert_eq!(wait(foreign), Some(Err(ApiErrorKind::Forbidden)));
     assert_eq!(wait(Caller { uid: 0, gid: 0 }), None, "it has not ended");
 }
 
@@ -65,10 +65,12 @@ async fn command_does_not_wait_for_the_end_of_all_queries() {
     let sender = queue.connect();
     let (replies, _responses): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
     for reply in replies {
-        queue.pending.handle_command(Command::List(Listing::default(), reply), &mut world.parts());
+        queue
+            .pending
+            .handle_command(Command::List(ListParams::default(), reply), &mut world.parts());
     }
     let (reply, _response) = oneshot::channel();
-    sender.send(Command::Alive(reply)).await.unwrap();
-    assert!(matches!(queue.next().await, ControlEvent::Command(Command::Alive(_))));
+    sender.send(Command::Ping(reply)).await.unwrap();
+    assert!(matches!(queue.next().await, ControlEvent::Command(Command::Ping(_))));
     assert!(matches!(queue.next().await, ControlEvent::Slice), "the queries continue");
 }

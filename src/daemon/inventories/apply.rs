@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, read, table_name};
 use crate::daemon::tokens::{ConfigDiff, InventoryId, TokenConfig, TokenOrigin, Tokens};
-use crate::events::Journal;
+use crate::event_log::EventLog;
 use crate::inventory::Batch;
 use crate::lifecycle::Policy;
 use crate::scheduler::{TokenId, TokenSpec};
@@ -25,7 +25,7 @@ pub(crate) struct InventoryRollout {
 
 impl InventoryRollout {
     /// Replaces or removes the next token. Returns whether there was one.
-    pub(crate) fn step(&mut self, tokens: &mut Tokens, log: &mut Journal) -> bool {
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, log: &mut EventLog) -> bool {
         let Some(token) = self.tokens.pop() else { return false };
         // The token may have left the inventory meanwhile, and its number be another token's.
         if tokens.registry.is_listed_by(token, self.inventory) {
@@ -105,7 +105,7 @@ impl Inventories {
 
     /// Reads the inventories for the startup, which needs all values first. Commands are only
     /// started, as none of them may delay the startup. Parts are applied while a thread reads on.
-    pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
         let mut wanted = Vec::new();
         for (id, source) in self.sources() {
             if matches!(source, InventorySource::Command { .. }) {

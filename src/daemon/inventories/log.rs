@@ -2,14 +2,14 @@
 
 use super::NameConflict;
 use crate::daemon::tokens::ChangeCounts;
-use crate::events::{Fields, Given, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, ReportedWarnings, Severity};
 use crate::inventory::{BadEntries, EntryLocation, InventoryError};
 use crate::settings::Inventory;
 use crate::time::Moment;
 
 /// Logs the changes of an inventory, and how many tokens it has.
 pub(super) fn loaded(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     now: Moment,
     inventory: &Inventory,
     tokens: u64,
@@ -24,16 +24,16 @@ pub(super) fn loaded(
         tokens_changed: Some(changes.changed),
         ..Fields::default()
     };
-    let name = Name::InventoryLoaded;
-    journal.write(now, name, Severity::Info, "the inventory was read", fields);
+    let name = EventName::InventoryLoaded;
+    event_log.write(now, name, Severity::Info, "the inventory was read", fields);
 }
 
 /// Logs the errors of one inventory, except errors that were logged before.
 pub(super) struct Report<'a> {
-    pub(super) journal: &'a mut Journal,
+    pub(super) event_log: &'a mut EventLog,
     pub(super) now: Moment,
     pub(super) inventory: &'a Inventory,
-    pub(super) given: &'a mut Given,
+    pub(super) given: &'a mut ReportedWarnings,
 }
 
 impl Report<'_> {
@@ -100,10 +100,10 @@ impl Report<'_> {
 
     #[expect(clippy::large_types_passed_by_value, reason = "the callers build the fields in place")]
     fn write(&mut self, message: &str, fields: Fields<'_>) {
-        let Self { journal, now, inventory, given } = self;
+        let Self { event_log, now, inventory, given } = self;
         if given.add((message, fields.path, fields.error)) {
             let fields = Fields { inventory: Some(&inventory.name), ..fields };
-            journal.write(*now, Name::ConfigWarning, Severity::Error, message, fields);
+            event_log.write(*now, EventName::ConfigWarning, Severity::Error, message, fields);
         }
     }
 }

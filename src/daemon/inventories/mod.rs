@@ -25,7 +25,7 @@ pub(crate) use self::apply::InventoryRollout;
 use self::death_checks::{Compared, DeathChecks};
 use super::tasks::blocking::blocking;
 use super::tokens::{InventoryId, TokenBitSet, TokenConfig, Tokens};
-use crate::events::{Given, Journal};
+use crate::event_log::{EventLog, ReportedWarnings};
 use crate::inventory::{BadEntries, Batch, FileStamp, InventoryError, ReadSummary, is_ignored};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
@@ -59,7 +59,7 @@ pub(crate) struct InventoryState {
     /// The file's stamp when its errors were last logged.
     reported: Option<FileStamp>,
     /// The errors that were logged.
-    given: Given,
+    given: ReportedWarnings,
     /// The inventory was once read from beginning to end, and had tokens.
     is_read_whole: bool,
 }
@@ -76,7 +76,7 @@ impl InventoryState {
             is_warned: false,
             stamp: None,
             reported: None,
-            given: Given::default(),
+            given: ReportedWarnings::default(),
             is_read_whole: false,
         }
     }
@@ -179,7 +179,7 @@ impl Inventories {
         &mut self,
         event: InventoryEvent,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> Option<InventoryId> {
         match event {
             InventoryEvent::Touched(id, Touched::All) => self.read_again(id),

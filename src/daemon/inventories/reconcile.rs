@@ -13,7 +13,7 @@ use super::{Inventories, NameConflict, table_name};
 use crate::clock;
 use crate::daemon::notices;
 use crate::daemon::tokens::{ChangeCounts, InventoryId, TokenOrigin, Tokens};
-use crate::events::Journal;
+use crate::event_log::EventLog;
 use crate::inventory::{
     Batch, EntryLocation, InventoryEntry, InventoryError, LineError, MAX_DETAILED, ReadSummary,
 };
@@ -31,7 +31,7 @@ impl Inventories {
         id: InventoryId,
         part: Batch,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let mut known = tokens.registry.ids_of(part.names()).into_iter();
         let _ = part.pass_on(&mut |listed| {
@@ -48,7 +48,7 @@ impl Inventories {
         id: InventoryId,
         listed: InventoryEntry<'_>,
         known: Option<TokenId>,
-        (tokens, log): (&mut Tokens, &mut Journal),
+        (tokens, log): (&mut Tokens, &mut EventLog),
     ) {
         let InventoryEntry { name, value, warnings, line } = listed;
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
@@ -153,7 +153,7 @@ impl Inventories {
         id: InventoryId,
         number: u64,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &inventory.pass else { return };
@@ -183,7 +183,7 @@ impl Inventories {
         id: InventoryId,
         certain: bool,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(mut pass) = inventory.pass.take() else { return };
@@ -199,7 +199,7 @@ impl Inventories {
         inventory.reported = inventory.stamp;
         let now = clock::now();
         let (settings, given) = (&inventory.settings, &mut inventory.given);
-        let mut report = Report { journal: log, now, inventory: settings, given };
+        let mut report = Report { event_log: log, now, inventory: settings, given };
         match pass.end.take() {
             Some(Ok(reading)) => {
                 report.bad_lines(&reading.bad);
@@ -211,7 +211,7 @@ impl Inventories {
                     report.empty(had);
                 }
                 if !was_warned {
-                    notices::source_warnings(report.journal, None, &reading.warnings);
+                    notices::source_warnings(report.event_log, None, &reading.warnings);
                 }
                 if is_whole && reading.good > 0 && pass.seen.len() < had {
                     let gone = tokens.registry.listed_by(id, |token| !pass.seen.contains(token));
@@ -220,11 +220,11 @@ impl Inventories {
                     } else if reading.bad.count == 0 {
                         tokens.inventory_counts.of(id).changes.removed += gone.len() as u64;
                         for token in gone {
-                            tokens.remove(token, report.journal);
+                            tokens.remove(token, report.event_log);
                         }
                     }
                 }
-                log_changes(report.journal, settings, id, tokens, !pass.partial);
+                log_changes(report.event_log, settings, id, tokens, !pass.partial);
             }
             Some(Err(InventoryError::Cancelled)) | None => {}
             Some(Err(error)) => report.unread(had, &error),
@@ -241,7 +241,7 @@ impl Inventories {
     }
 
     /// Logs changes that reads of single files have made.
-    pub(crate) fn log_changes(&self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn log_changes(&self, tokens: &mut Tokens, log: &mut EventLog) {
         for (id, inventory) in self.by_id.iter().filter(|(_, inventory)| inventory.pass.is_none()) {
             log_changes(log, &inventory.settings, *id, tokens, false);
         }
@@ -250,7 +250,7 @@ impl Inventories {
 
 /// Logs the changes of an inventory; without changes only if it was read as a whole.
 fn log_changes(
-    journal: &mut Journal,
+    event_log: &mut EventLog,
     settings: &crate::settings::Inventory,
     id: InventoryId,
     tokens: &mut Tokens,
@@ -259,6 +259,6 @@ fn log_changes(
     let count = tokens.inventory_counts.of(id);
     let changes = std::mem::take(&mut count.changes);
     if whole || changes != ChangeCounts::default() {
-        log::loaded(journal, clock::now(), settings, count.tokens, changes);
+        log::loaded(event_log, clock::now(), settings, count.tokens, changes);
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::control::{Command, Listing, Problem};
+use crate::control::{ApiError, Command, ListParams};
 use crate::settings::load;
 
 /// A daemon with this number of tokens on a server that takes one request at a time.
@@ -76,8 +76,8 @@ fn daemon_with_client(folder: &Path) -> (Daemon, mpsc::Sender<Command>) {
 /// Runs turns in which a task has always ended already, until the client is answered.
 async fn run_saturated<T>(
     daemon: &mut Daemon,
-    mut response: oneshot::Receiver<Result<T, Problem>>,
-) -> Result<T, Problem> {
+    mut response: oneshot::Receiver<Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     let mut alarm = Alarm::new().unwrap();
     let end = clock::now() + Duration::from_secs(10);
     while clock::now() < end {
@@ -98,7 +98,7 @@ async fn command_is_executed_while_checks_never_stop_ending() {
     let folder = tempfile::tempdir().unwrap();
     let (mut daemon, sender) = daemon_with_client(folder.path());
     let (reply, response) = oneshot::channel();
-    sender.send(Command::Alive(reply)).await.unwrap();
+    sender.send(Command::Ping(reply)).await.unwrap();
     assert_eq!(run_saturated(&mut daemon, response).await, Ok(()));
 }
 
@@ -107,7 +107,7 @@ async fn query_is_answered_while_checks_never_stop_ending() {
     let folder = tempfile::tempdir().unwrap();
     let (mut daemon, sender) = daemon_with_client(folder.path());
     let (reply, response) = oneshot::channel();
-    sender.send(Command::List(Listing::default(), reply)).await.unwrap();
+    sender.send(Command::List(ListParams::default(), reply)).await.unwrap();
     let page = run_saturated(&mut daemon, response).await.unwrap();
     assert_eq!(page.tokens.len(), 1);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::top_k::{TopK, rank};
 use super::views::{View, counted, level};
 use crate::control::Reply;
-use crate::control::page::{Frame, MOST_ROWS, Note, Row, ServerCounts};
+use crate::control::dashboard::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
 use crate::daemon::tokens::Tokens;
 use crate::lifecycle::TokenSummary;
 
@@ -19,7 +19,7 @@ const NOTES: usize = 100;
 #[derive(Debug)]
 pub(crate) struct DashboardQuery {
     names: bool,
-    reply: Reply<Frame>,
+    reply: Reply<Snapshot>,
     stage: Stage,
 }
 
@@ -31,14 +31,14 @@ enum Stage {
     Writing {
         /// The keys without a row so far, the highest first.
         keys: Vec<u32>,
-        rows: Vec<Row>,
+        rows: Vec<TokenRow>,
     },
 }
 
 impl DashboardQuery {
     /// A query that begins.
-    pub(crate) const fn new(names: bool, reply: Reply<Frame>) -> Self {
-        Self { names, reply, stage: Stage::Finding(TopK::new(MOST_ROWS)) }
+    pub(crate) const fn new(names: bool, reply: Reply<Snapshot>) -> Self {
+        Self { names, reply, stage: Stage::Finding(TopK::new(MAX_ROWS)) }
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
@@ -71,16 +71,16 @@ impl DashboardQuery {
             return Some(Self { names, reply, stage: Stage::Writing { keys, rows } });
         }
         // The client may be gone.
-        let _ = reply.send(Ok(frame(view, rows, names)));
+        let _ = reply.send(Ok(snapshot(view, rows, names)));
         None
     }
 }
 
-fn row(view: &View<'_>, key: u32, names: bool) -> Option<Row> {
+fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
     let Tokens { scheduler, registry, .. } = view.tokens;
     let id = scheduler.id_of(key)?;
     let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
-    Some(Row {
+    Some(TokenRow {
         id: key,
         name: names.then(|| Arc::from(entry.name())),
         server: entry.config().server.index(),
@@ -91,10 +91,10 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<Row> {
     })
 }
 
-fn frame(view: &View<'_>, rows: Vec<Row>, names: bool) -> Frame {
+fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, names: bool) -> Snapshot {
     let states = view.counts();
     let rest = states.total.saturating_sub(rows.len());
-    Frame {
+    Snapshot {
         rows,
         rest,
         states,
@@ -122,9 +122,9 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
     counts
 }
 
-fn notes(view: &View<'_>, names: bool) -> Vec<Note> {
-    let latest = view.log.ring().latest(NOTES);
-    let notes = latest.map(|(seq, event)| Note {
+fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {
+    let latest = view.log.history().latest(NOTES);
+    let notes = latest.map(|(seq, event)| EventNote {
         seq,
         at_ms: event.at.as_millisecond(),
         event: event.name.as_str(),

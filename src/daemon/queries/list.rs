@@ -4,7 +4,7 @@ use glob::Pattern;
 
 use super::top_k::{SeverityRank, TopK, rank};
 use super::views::View;
-use crate::control::{Listing, Order, Page, Problem, ProblemKind, Reply};
+use crate::control::{ApiError, ApiErrorKind, ListParams, Order, Reply, TokenPage};
 use crate::daemon::tokens::TokenRegistry;
 use crate::lifecycle::{State, TokenSummary};
 use crate::scheduler::TokenId;
@@ -22,7 +22,7 @@ pub(crate) struct ListQuery {
     wanted: TokenFilter,
     limit: usize,
     found: Found,
-    reply: Reply<Page>,
+    reply: Reply<TokenPage>,
 }
 
 /// Which tokens are wanted.
@@ -41,7 +41,7 @@ enum Found {
 }
 
 impl TokenFilter {
-    fn parse(listing: &Listing) -> Result<Self, Problem> {
+    fn parse(listing: &ListParams) -> Result<Self, ApiError> {
         let name = listing.filter.as_deref().map(Pattern::new).transpose();
         let name = name.map_err(|error| bad(&format!("filter: {}", error.msg)))?;
         let mut states = Vec::new();
@@ -62,7 +62,7 @@ impl TokenFilter {
 
 impl ListQuery {
     /// A query for `listing`. An invalid one is answered at once.
-    pub(crate) fn begin(listing: &Listing, reply: Reply<Page>) -> Option<Self> {
+    pub(crate) fn begin(listing: &ListParams, reply: Reply<TokenPage>) -> Option<Self> {
         let limit = listing.limit.unwrap_or(PAGE);
         let parts = TokenFilter::parse(listing).and_then(|wanted| {
             if !(1..=LONGEST_PAGE).contains(&limit) {
@@ -156,7 +156,7 @@ impl ListQuery {
         let ids = keys.iter().filter_map(|key| scheduler.id_of(*key));
         let tokens = ids.filter_map(|id| view.token(id)).collect();
         let config_rejected = view.config_rejected.cloned();
-        let page = Page { counts: view.counts(), matched, tokens, next, config_rejected };
+        let page = TokenPage { counts: view.counts(), matched, tokens, next, config_rejected };
         // The client may be gone.
         let _ = reply.send(Ok(page));
     }
@@ -167,7 +167,7 @@ fn write_cursor((state, bound, key): SeverityRank) -> String {
     format!("{}.{}.{key}", state.as_str(), bound.as_millis())
 }
 
-fn parse_cursor(text: &str) -> Result<SeverityRank, Problem> {
+fn parse_cursor(text: &str) -> Result<SeverityRank, ApiError> {
     let mut parts = text.split('.');
     let state =
         parts.next().and_then(|word| State::ALL.into_iter().find(|state| state.as_str() == word));
@@ -179,14 +179,14 @@ fn parse_cursor(text: &str) -> Result<SeverityRank, Problem> {
     }
 }
 
-fn bad(message: &str) -> Problem {
-    Problem::new(ProblemKind::BadRequest, message)
+fn bad(message: &str) -> ApiError {
+    ApiError::new(ApiErrorKind::BadRequest, message)
 }
 
 /// For every `listing`: its filter fits the names that it should, and fits each in bounded time; a
 /// cursor is read as it was written. See `crate::fuzzing`.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn check_filter(listing: &Listing) {
+pub(crate) fn check_filter(listing: &ListParams) {
     let filter = listing.filter.as_deref().unwrap_or_default();
     let longest = "a".repeat(64);
     let wanted = TokenFilter::parse(listing);

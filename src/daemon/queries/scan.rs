@@ -247,7 +247,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::control::{Listing, Order};
+    use crate::control::{ListParams, Order};
 
     fn metrics() -> Query {
         Query::Metrics(MetricsQuery::new(true, oneshot::channel().0))
@@ -255,7 +255,7 @@ mod tests {
 
     fn list(order: Order, filter: Option<&str>) -> Query {
         let filter = filter.map(str::to_owned);
-        let listing = Listing { filter, order, ..Listing::default() };
+        let listing = ListParams { filter, order, ..ListParams::default() };
         Query::List(ListQuery::begin(&listing, oneshot::channel().0).unwrap())
     }
 

@@ -2,12 +2,12 @@
 
 use crate::clock;
 use crate::control::{
-    ConfigRejection, Counts, EventView, ReauthView, ServerView, Story, TokenView,
+    ConfigRejection, Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView,
 };
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
-use crate::events::{Happened, Journal, Severity};
+use crate::event_log::{EventLog, LoggedEvent, Severity};
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::settings::Settings;
@@ -25,7 +25,7 @@ pub(crate) struct View<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) config_rejected: Option<&'a ConfigRejection>,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) log: &'a Journal,
+    pub(crate) log: &'a EventLog,
     /// Lines that the log has dropped.
     pub(crate) dropped_lines: u64,
 }
@@ -59,7 +59,7 @@ impl View<'_> {
     }
 
     /// One token in detail.
-    pub(crate) fn token_detail(&self, id: TokenId) -> Option<Story> {
+    pub(crate) fn token_detail(&self, id: TokenId) -> Option<TokenDetail> {
         let Tokens { scheduler, registry, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
@@ -71,13 +71,19 @@ impl View<'_> {
                 max_attempts: policy.max_attempts.get(),
                 next_attempt_ms: token.next_attempt().map(|next| whole_millis(next.since(now))),
             });
-        Some(Story {
+        Some(TokenDetail {
             token: self.token(id)?,
             source: entry.source().as_ref().map(token_file::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self.log.ring().of(entry.name(), EVENTS).into_iter().map(event).collect(),
+            events: self
+                .log
+                .history()
+                .for_token(entry.name(), EVENTS)
+                .into_iter()
+                .map(event)
+                .collect(),
         })
     }
 
@@ -135,7 +141,7 @@ fn renews_by(method: Option<Method>) -> Option<String> {
     method.map(|method| method.as_str().to_owned())
 }
 
-fn event(event: &Happened) -> EventView {
+fn event(event: &LoggedEvent) -> EventView {
     EventView {
         at: event.at.to_string(),
         level: level(event.severity).to_owned(),

@@ -9,7 +9,7 @@ use super::{restore_lives, warn_of_state};
 use crate::clock;
 use crate::daemon::notices;
 use crate::daemon::tokens::{InventoryId, RestoreStage, TokenBitSet, Tokens};
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::SourceChange;
 use crate::store::{LifeBatch, StoreReport};
 use crate::time::{Moment, whole_millis};
@@ -65,7 +65,7 @@ impl DeferredRestore {
         report: StoreReport,
         state_dir: &Path,
         tokens: &mut Tokens,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         match report {
             StoreReport::Failed { fault, retry_in } => {
@@ -76,7 +76,7 @@ impl DeferredRestore {
                     ..Fields::default()
                 };
                 let message = "what a restart should know could not be stored";
-                notices::log(log, Name::StoreFailed, Severity::Error, message, fields);
+                notices::log(log, EventName::StoreFailed, Severity::Error, message, fields);
             }
             StoreReport::StartedOver(error) => {
                 let message = "the store is damaged and was begun anew";

@@ -13,7 +13,7 @@ pub(crate) use self::deferred::DeferredRestore;
 use super::notices;
 use super::tokens::{TokenBitSet, Tokens, window_end};
 use crate::clock;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{Method, SourceChange};
 use crate::scheduler::ReauthFailures;
 use crate::store::{Counter, CounterKey, Store, StoredLife};
@@ -32,7 +32,7 @@ impl<'a> Restore<'a> {
     pub(crate) fn new(
         store: Result<Store, StoreFault>,
         state_dir: &'a Path,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> Self {
         let mut restore = Self { store: None, state_dir };
         match store {
@@ -50,11 +50,11 @@ impl<'a> Restore<'a> {
         restore
     }
 
-    fn warn(&self, log: &mut Journal, message: &str, error: &StoreFault) {
+    fn warn(&self, log: &mut EventLog, message: &str, error: &StoreFault) {
         warn_of_state(log, self.state_dir, message, error);
     }
 
-    fn warn_of_damage(&mut self, log: &mut Journal) {
+    fn warn_of_damage(&mut self, log: &mut EventLog) {
         if let Some(error) = self.store.as_mut().and_then(Store::set_aside) {
             self.warn(log, "what an earlier run has left cannot be used", &error);
         }
@@ -63,8 +63,8 @@ impl<'a> Restore<'a> {
     /// Reads one part of the database; the startup continues without what cannot be read.
     fn read(
         &mut self,
-        log: &mut Journal,
-        part: impl FnOnce(&mut Store, &mut Journal) -> Result<(), StoreFault>,
+        log: &mut EventLog,
+        part: impl FnOnce(&mut Store, &mut EventLog) -> Result<(), StoreFault>,
     ) {
         let Some(store) = &mut self.store else { return };
         if let Err(error) = part(store, log) {
@@ -74,7 +74,7 @@ impl<'a> Restore<'a> {
     }
 
     /// Loads the persisted values. To be called before tokens are added.
-    pub(crate) fn load_values(&mut self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn load_values(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
         self.read(log, |store, _| {
             let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
             let longest = tokens.recorder.keep_removed;
@@ -89,7 +89,7 @@ impl<'a> Restore<'a> {
     }
 
     /// Restores attempt counts and renewal methods.
-    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
         let (now, wall) = (clock::now(), clock::wall_clock());
         self.read(log, |store, log| {
             store.counters(|counted, count| match counted {
@@ -119,7 +119,7 @@ impl<'a> Restore<'a> {
 
     /// Restores check results, then tells the scheduler of all values that the sources hold, and
     /// opens the database for writing.
-    pub(crate) fn finish(mut self, tokens: &mut Tokens, log: &mut Journal) {
+    pub(crate) fn finish(mut self, tokens: &mut Tokens, log: &mut EventLog) {
         let mut has_rebooted = false;
         self.read(log, |store, _| {
             let mut seen = TokenBitSet::default();
@@ -162,7 +162,7 @@ fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[Stored
 
 fn restore_reauth_failures(
     tokens: &mut Tokens,
-    log: &mut Journal,
+    log: &mut EventLog,
     name: &str,
     count: &Counter,
     (now, wall): (Moment, Timestamp),
@@ -180,8 +180,8 @@ fn restore_reauth_failures(
 }
 
 /// Warns that persisted state cannot be used.
-fn warn_of_state(log: &mut Journal, state_dir: &Path, message: &str, error: &StoreFault) {
+fn warn_of_state(log: &mut EventLog, state_dir: &Path, message: &str, error: &StoreFault) {
     let (error, path) = (error.to_string(), state_dir.display().to_string());
     let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
-    notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+    notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
 }

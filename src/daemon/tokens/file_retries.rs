@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::{TokenEntry, Tokens, WriteOutcome};
 use crate::clock;
 use crate::daemon::notices;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
@@ -108,7 +108,7 @@ impl Tokens {
         &mut self,
         id: TokenId,
         notice: &Notice,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> bool {
         let Notice::Replaced(by) = notice else { return false };
         self.log_replaced(id, log);
@@ -123,7 +123,7 @@ impl Tokens {
     }
 
     /// Logs `token_replaced` if it has waited for the token's file.
-    fn log_replaced(&mut self, id: TokenId, log: &mut Journal) {
+    fn log_replaced(&mut self, id: TokenId, log: &mut EventLog) {
         let Some(by) = self.file_retries.replaced.remove(&id) else { return };
         let Some(entry) = self.registry.token(id) else { return };
         let names = self.names_of(entry);
@@ -131,7 +131,7 @@ impl Tokens {
     }
 
     /// The token's file holds this value, whatever a read that began before has found.
-    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut Journal) {
+    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut EventLog) {
         self.is_in_source(id, value);
         self.end_file_retry(id);
         self.log_replaced(id, log);
@@ -158,7 +158,7 @@ impl Tokens {
 
     /// Schedules the next write to the token's file, and logs why the last one failed unless
     /// that error was logged before.
-    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &StoreFault, log: &mut Journal) {
+    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &StoreFault, log: &mut EventLog) {
         let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
             return;
         };
@@ -185,7 +185,7 @@ impl Tokens {
         };
         let message = "the new value cannot be written to the token's file; it is kept in \
                        `state_dir`, survives a restart, and the write is retried";
-        log.write(now, Name::StoreFailed, Severity::Error, message, fields);
+        log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
         retry.logged = Some(error);
     }
 
@@ -245,7 +245,7 @@ impl Tokens {
         id: TokenId,
         name: &str,
         result: Result<WriteOutcome, StoreFault>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);
         if !is_same || !self.file_retries.has(id) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TokenEntry, Tokens};
 use crate::daemon::notices;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{ReauthError, Slot};
 use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
@@ -67,7 +67,7 @@ impl Tokens {
         &mut self,
         id: TokenId,
         value: ValueRef<'_>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> bool {
         let owner = self.owner_of_new(id, value);
         let Some(owner) = owner.filter(|owner| !self.refused.contains(*owner)) else {
@@ -88,7 +88,7 @@ impl Tokens {
             let fields = Fields { token, error, path, ..Fields::default() };
             let message =
                 "a value that belongs to another token was refused; the current value stays";
-            notices::log(log, Name::ConfigWarning, Severity::Error, message, fields);
+            notices::log(log, EventName::ConfigWarning, Severity::Error, message, fields);
         }
         true
     }
@@ -130,7 +130,7 @@ impl Tokens {
 
     /// A token has another value than before, or is removed: values of it that were refused for
     /// other tokens are considered again.
-    pub(super) fn reconsider_refused(&mut self, owner: TokenId, log: &mut Journal) {
+    pub(super) fn reconsider_refused(&mut self, owner: TokenId, log: &mut EventLog) {
         for id in self.refused.of(owner) {
             let entry = self.registry.token(id);
             let value = entry.and_then(TokenEntry::in_source).map(ValueRef::to_value);

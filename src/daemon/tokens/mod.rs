@@ -43,7 +43,7 @@ use self::foreign_values::RefusedValues;
 use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{Policy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
@@ -156,7 +156,7 @@ impl Tokens {
     }
 
     /// Removes a token. A value that its source cannot hold is kept for a time.
-    pub(crate) fn remove(&mut self, id: TokenId, log: &mut Journal) {
+    pub(crate) fn remove(&mut self, id: TokenId, log: &mut EventLog) {
         self.stash_value(id);
         self.refused.remove(id);
         if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
@@ -219,7 +219,7 @@ impl Tokens {
     }
 
     /// Adds a server, or replaces its settings and client.
-    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut Journal) {
+    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut EventLog) {
         let limits =
             ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // A server at another address is another server: nothing is known of it yet.
@@ -243,7 +243,7 @@ impl Tokens {
         id: ServerId,
         settings: Server,
         client: ServerClient,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
         let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
@@ -252,7 +252,7 @@ impl Tokens {
             let name = &settings.name;
             let fields = Fields { server: Some(name), ..Fields::default() };
             let message = format!("{name}: requests can be sent now");
-            notices::log(log, Name::ServerRecovered, Severity::Info, &message, fields);
+            notices::log(log, EventName::ServerRecovered, Severity::Info, &message, fields);
         }
         self.servers.put(id, ServerHandle { settings, client });
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{DeathReason, Tokens};
 use crate::clock;
 use crate::daemon::notices;
-use crate::events::{Fields, Journal, Name, Severity};
+use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{
     CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Slot, Validity,
 };
@@ -111,7 +111,7 @@ impl Tokens {
         ticket: Ticket,
         duration: Duration,
         output: ReauthOutput,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let result = self.accept_reauth_output(ticket, output, log);
         let end = ReauthResult { result, duration };
@@ -124,7 +124,7 @@ impl Tokens {
         &mut self,
         ticket: Ticket,
         output: ReauthOutput,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> ReauthOutcome {
         let (value, stored) = match output {
             ReauthOutput::NewValue(value) => (value, false),
@@ -144,7 +144,7 @@ impl Tokens {
             let fields =
                 Fields { token: Some(entry.name()), error: Some(&error), ..Fields::default() };
             let message = "the value is probably not a token";
-            notices::log(log, Name::ConfigWarning, Severity::Warn, message, fields);
+            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
         let spare = self.scheduler.spare_slot(id);
         if entry.value(spare.other()) == Some(value.by_ref()) {
@@ -175,7 +175,7 @@ impl Tokens {
         &mut self,
         ticket: Ticket,
         result: Result<WriteOutcome, StoreFault>,
-        log: &mut Journal,
+        log: &mut EventLog,
     ) -> Option<(WriteReceipt, StoreFault)> {
         let (now, id) = (clock::now(), ticket.token);
         if !self.scheduler.expects(ticket) {
@@ -214,7 +214,7 @@ impl Tokens {
 
     /// Frees values that are not needed any more, and keeps what the server said of a dead one
     /// for the re-auth command.
-    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice, log: &mut Journal) {
+    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice, log: &mut EventLog) {
         match notice {
             Notice::Expired { fault, candidate: false }
             | Notice::Rejected { fault, candidate: false } => {

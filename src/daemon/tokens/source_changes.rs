@@ -3,7 +3,7 @@
 use super::{DeferredSourceChanges, ReadRequest, SourceRead, TokenEntry, TokenOrigin, Tokens};
 use crate::clock;
 use crate::daemon::notices;
-use crate::events::Journal;
+use crate::event_log::EventLog;
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
@@ -37,14 +37,14 @@ impl Tokens {
     }
 
     /// Reads a source at once. For the startup, which needs all values first. Blocks.
-    pub(crate) fn read_source_now(&mut self, id: TokenId, log: &mut Journal) {
+    pub(crate) fn read_source_now(&mut self, id: TokenId, log: &mut EventLog) {
         if let Some(request) = self.read_request(id) {
             self.on_source_read(request.read(), log);
         }
     }
 
     /// A token's re-authentication has ended: values that were found meanwhile are used.
-    pub(crate) fn on_reauth_ended(&mut self, id: TokenId, log: &mut Journal) {
+    pub(crate) fn on_reauth_ended(&mut self, id: TokenId, log: &mut EventLog) {
         if self.registry.set_read_again(id, false) {
             self.request_reads([id]);
         }
@@ -54,7 +54,7 @@ impl Tokens {
     }
 
     /// A source was read.
-    pub(crate) fn on_source_read(&mut self, read: SourceRead, log: &mut Journal) {
+    pub(crate) fn on_source_read(&mut self, read: SourceRead, log: &mut EventLog) {
         let SourceRead { request, result } = read;
         let id = request.id;
         if !self.is_current(&request) {
@@ -78,7 +78,7 @@ impl Tokens {
         id: TokenId,
         value: ValueRef<'_>,
         warnings: &[SourceWarning],
-        log: &mut Journal,
+        log: &mut EventLog,
     ) {
         let Some(entry) = self.registry.token(id) else { return };
         let earlier = entry.in_source();
@@ -165,7 +165,12 @@ impl Tokens {
 
     /// Whether the token's file is gone from the folder of its inventory. If the folder itself is
     /// there, the token is removed.
-    fn has_left_its_folder(&mut self, id: TokenId, error: &SourceFault, log: &mut Journal) -> bool {
+    fn has_left_its_folder(
+        &mut self,
+        id: TokenId,
+        error: &SourceFault,
+        log: &mut EventLog,
+    ) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let TokenOrigin::File(inventory, folder) = &entry.config().origin else { return false };
         if !matches!(error.kind, SourceFaultKind::Missing) {

@@ -11,7 +11,7 @@ use crate::store::StoredValue;
 struct World {
     folder: tempfile::TempDir,
     tokens: Tokens,
-    log: Journal,
+    log: EventLog,
 }
 
 fn value(text: &str) -> TokenValue {
@@ -21,7 +21,7 @@ fn value(text: &str) -> TokenValue {
 impl World {
     fn new() -> Self {
         let tokens = Tokens::new(NonZeroU32::MIN, Duration::from_secs(60), 1);
-        Self { folder: tempfile::tempdir().unwrap(), tokens, log: Journal::new() }
+        Self { folder: tempfile::tempdir().unwrap(), tokens, log: EventLog::new() }
     }
 
     /// The settings of a token whose file holds `NAME-1`.

@@ -1,0 +1,281 @@
+//! What will be done for each token, in plain words: the answer of `check-config`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
+use crate::secret::mask;
+use crate::settings::{
+    InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
+};
+
+use super::inventory_summary::{self, InventorySummary};
+use crate::text::format_duration;
+
+/// The lives that the plan is told for; the API grants 1 minute to 24 hours.
+const LIVES: [(&str, Duration); 3] = [
+    ("1 min", Duration::from_secs(60)),
+    ("30 min", Duration::from_secs(30 * 60)),
+    ("24 h", Duration::from_secs(24 * 3600)),
+];
+
+/// The latest and the earliest that a check can be due.
+const LATEST_FRACTION: f64 = 0.0;
+const EARLIEST_FRACTION: f64 = 1.0;
+
+/// How many tokens are told one by one: more than fit on a screen are read by nobody.
+const MAX_DETAILED: usize = 50;
+
+/// The plan for the tokens of a configuration; reads its inventories. `all`: every single
+/// token is told, however many there are. `warnings`: how many were given.
+pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
+    let Settings { servers, reauths, tokens, .. } = &loaded.settings;
+    let mut text = String::new();
+    let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+    let but = match warnings {
+        0 => String::new(),
+        1 => ", with 1 warning".to_owned(),
+        _ => format!(", with {warnings} warnings"),
+    };
+    line(&mut text, &format!("configuration: {}: correct{but}", files.join(", ")));
+    let mut token_counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for token in tokens {
+        *token_counts.entry(&token.upkeep.server).or_default() += 1;
+    }
+    let summaries = inventory_summary::summarize(&loaded.settings);
+    for summary in &summaries {
+        *token_counts.entry(&summary.inventory.upkeep.server).or_default() +=
+            summary.tokens.unwrap_or(0);
+    }
+    for server in servers {
+        let count = token_counts.get(server.name.as_str()).copied().unwrap_or(0);
+        line(&mut text, &describe_server(server, count));
+    }
+    for reauth in reauths {
+        line(&mut text, &describe_reauth(reauth));
+    }
+    let mut paragraph = |described: &Described, upkeep: &Upkeep, remarks: &[String]| {
+        let Some(server) = servers.iter().find(|server| server.name == upkeep.server) else {
+            return;
+        };
+        let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == upkeep.reauth.as_ref());
+        let count = token_counts.get(upkeep.server.as_str()).copied().unwrap_or(1);
+        let what = &described.what;
+        line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
+        for remark in remarks {
+            line(&mut text, &format!("  wrong          {remark}"));
+        }
+        describe_upkeep(&mut text, upkeep, server, count);
+        if let Some(before) = upkeep.reauth_before {
+            let before = format!("  before its end {}", describe_reauth_before(before));
+            line(&mut text, &before);
+        }
+        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, described)));
+    };
+    let shown = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
+    for token in &tokens[..shown] {
+        paragraph(&describe_token(token), &token.upkeep, &[]);
+    }
+    for summary in &summaries {
+        let described = describe_inventory(summary);
+        paragraph(&described, &summary.inventory.upkeep, &summary.remarks);
+    }
+    if shown < tokens.len() {
+        let rest = tokens.len() - shown;
+        line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
+    }
+    mask(&text).into_owned()
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn describe_server(server: &Server, tokens: u32) -> String {
+    format!(
+        "server {}: {}; {}, at most {} requests a second and {} at once",
+        server.name,
+        server.url,
+        count_tokens(tokens),
+        server.rate_limit,
+        server.max_in_flight,
+    )
+}
+
+/// A way to new values, and what limits it for all its tokens together.
+fn describe_reauth(reauth: &Reauth) -> String {
+    let Reauth { name, max_failures_all, policy, quiet, .. } = reauth;
+    let mut text = format!(
+        "re-auth {name}: at most {max_failures_all} failures of all its tokens in {}",
+        format_duration(policy.window)
+    );
+    if !quiet.is_empty() {
+        let windows: Vec<_> = quiet.iter().map(ToString::to_string).collect();
+        text += &format!("; quiet each day {}", windows.join(", "));
+    }
+    text
+}
+
+fn count_tokens(tokens: u32) -> String {
+    format!("{tokens} {}", if tokens == 1 { "token" } else { "tokens" })
+}
+
+const IN_STATE: &str = "in the state directory";
+
+const WATCHED: &str = "the source is watched for a new value";
+
+/// A token, or the tokens of an inventory, in words.
+struct Described {
+    /// Which, and from which source.
+    what: String,
+    /// Where a new value is kept.
+    kept: String,
+    /// How a new value gets from the source to the daemon.
+    renewed: &'static str,
+}
+
+fn describe_token(token: &Token) -> Described {
+    let (source, kept, renewed) = match &token.source {
+        Source::File(path) => {
+            (format!("file {}", path.display()), format!("in {}", path.display()), WATCHED)
+        }
+        Source::Credential(name) => (
+            format!("systemd credential {name}"),
+            IN_STATE.to_owned(),
+            "a new value needs `systemctl restart tokenkeep`: a credential does not change while \
+             the service runs",
+        ),
+        Source::Env(name) => (
+            format!("environment variable {name}"),
+            IN_STATE.to_owned(),
+            "a new value needs a restart: an environment variable does not change while the \
+             daemon runs",
+        ),
+    };
+    Described { what: format!("token {}: {source}", token.name), kept, renewed }
+}
+
+fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
+    let whole = summary.inventory.whole();
+    let (source, kept, renewed) = match &summary.inventory.source {
+        InventorySource::File { .. } => (format!("file {whole}"), IN_STATE, WATCHED),
+        InventorySource::Dir(_) => (format!("folder {whole}"), "in the token's file", WATCHED),
+        InventorySource::Command { .. } => (
+            format!("output of {whole}"),
+            IN_STATE,
+            "the command runs again at each reload and restart",
+        ),
+    };
+    let tokens = match summary.tokens {
+        Some(tokens) => format!("{} now", count_tokens(tokens)),
+        None => "tokens as it prints them when it is run".to_owned(),
+    };
+    Described {
+        what: format!("inventory {}: {source}, {tokens}", summary.inventory.name),
+        kept: kept.to_owned(),
+        renewed,
+    }
+}
+
+fn describe_renewal(server: &Server) -> &'static str {
+    match server.renewal {
+        Renewal::Auto => "queries, and renews where queries do not extend the life",
+        Renewal::Query => "queries only",
+        Renewal::Renew => "renews at each check",
+    }
+}
+
+fn describe_upkeep(text: &mut String, upkeep: &Upkeep, server: &Server, token_count: u32) {
+    line(text, &format!("  first check    {}", first_check(server, token_count)));
+    for (name, life) in LIVES {
+        let _ = writeln!(
+            text,
+            "  life {name:<9} {}",
+            describe_checks(&upkeep.schedule, life, server, token_count)
+        );
+    }
+}
+
+fn first_check(server: &Server, token_count: u32) -> String {
+    let spread = Duration::from_secs(1) * token_count / server.rate_limit.get();
+    if spread < Duration::from_secs(1) {
+        "at the start".to_owned()
+    } else {
+        format!("within {} of the start, as the rate limit allows", format_duration(spread))
+    }
+}
+
+fn describe_checks(
+    schedule: &Schedule,
+    life: Duration,
+    server: &Server,
+    token_count: u32,
+) -> String {
+    let latest = check_wait(life, schedule, RandomFraction::new(LATEST_FRACTION));
+    let earliest = check_wait(life, schedule, RandomFraction::new(EARLIEST_FRACTION));
+    let checks = if earliest == latest {
+        format!("a check every {}", format_duration(latest))
+    } else {
+        format!("a check every {} to {}", format_duration(earliest), format_duration(latest))
+    };
+    let needed = f64::from(token_count) / earliest.as_secs_f64();
+    let outage = longest_survivable_outage(life, latest, server, token_count);
+    if needed > f64::from(server.rate_limit.get()) {
+        format!(
+            "{checks}; too many tokens: that takes {needed:.0} requests a second, and rate_limit \
+             allows {}",
+            server.rate_limit
+        )
+    } else if outage.is_zero() {
+        format!("{checks}; survives no outage that starts when a check is due")
+    } else {
+        format!(
+            "{checks}; survives any outage of {} that starts when a check is due",
+            format_duration(outage)
+        )
+    }
+}
+
+/// The longest outage after which the token is certain to be asked about in time, however
+/// the pauses between the retries fall: all of the retry room but its end, where no check
+/// and retry fit any more, and the time that the rate limit needs to serve every token.
+fn longest_survivable_outage(
+    life: Duration,
+    due: Duration,
+    server: &Server,
+    token_count: u32,
+) -> Duration {
+    let queue = Duration::from_secs(1) * token_count / server.rate_limit.get();
+    life.saturating_sub(due).saturating_sub(SHORTEST_ROOM).saturating_sub(queue)
+}
+
+fn describe_reauth_before(before: Duration) -> String {
+    format!(
+        "by {}, if nothing extends its life, a new value is asked for; the old one stays in use \
+         until the new one lives",
+        format_duration(before)
+    )
+}
+
+fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
+    let Described { kept, renewed, .. } = described;
+    let Some(reauth) = reauth else {
+        return format!("it is logged, and {renewed}");
+    };
+    let how = match &reauth.method {
+        ReauthMethod::Command(command) => {
+            format!("re-auth {} runs {}", reauth.name, command.first().map_or("", String::as_str))
+        }
+        ReauthMethod::ApiKey { minutes, .. } => {
+            format!("re-auth {} asks for a token of {minutes} min with the API key", reauth.name)
+        }
+    };
+    let policy = &reauth.policy;
+    format!(
+        "{how}, at most {} times in {}; the new value is kept {kept}",
+        policy.max_attempts,
+        format_duration(policy.window)
+    )
+}

@@ -1,0 +1,311 @@
+//! `check`, `reauth`, `pause`, `resume`, `revoke` and `token`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::progress::Progress;
+use super::table::short_duration;
+use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
+use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
+use crate::clock;
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiErrorKind, TokenDetail};
+use crate::text::printable;
+use crate::time::Moment;
+
+/// Between two looks at what came of it.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many tokens a question names.
+const MAX_NAMED: usize = 5;
+
+/// The tokens that something is asked for.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TokenArgs {
+    /// Tokens, or patterns such as 'quotes-*'
+    #[arg(required = true, value_name = "NAME")]
+    tokens: Vec<String>,
+    /// Do not wait for what comes of it
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    socket_args: SocketArgs,
+}
+
+/// What is asked for the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Action {
+    Check,
+    Reauth,
+    Pause,
+    Resume,
+    Revoke,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Reauth => "reauth",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Revoke => "revoke",
+        }
+    }
+
+    /// How long what comes of it is waited for: as long as it takes by default at most.
+    const fn wait_timeout(self) -> Duration {
+        match self {
+            Self::Check | Self::Revoke => Duration::from_secs(15),
+            Self::Reauth => Duration::from_secs(75),
+            Self::Pause | Self::Resume => Duration::ZERO,
+        }
+    }
+}
+
+impl TokenArgs {
+    /// With what is asked for them.
+    pub(in crate::cli) fn with_action(self, action: Action) -> TokenAction {
+        TokenAction { names: self, action, confirmed: true }
+    }
+}
+
+/// Have the server end the lives of tokens; where there is a `reauth`, new values follow
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Revoke {
+    #[command(flatten)]
+    names: TokenArgs,
+    /// Revoke all tokens that match a pattern without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Revoke {
+    pub(in crate::cli) fn with_action(self) -> TokenAction {
+        TokenAction { names: self.names, action: Action::Revoke, confirmed: self.yes }
+    }
+}
+
+/// Something that is asked for each of some tokens.
+#[derive(Debug)]
+pub(in crate::cli) struct TokenAction {
+    names: TokenArgs,
+    action: Action,
+    /// A pattern needs no confirmation.
+    confirmed: bool,
+}
+
+/// Something that was asked for a token.
+struct SentRequest {
+    name: String,
+    at: Moment,
+    timestamp: Timestamp,
+}
+
+impl DaemonCommand for TokenAction {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.names.socket_args
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        let names = resolve_names(client, &self.names.tokens).await?;
+        if names.is_empty() {
+            return Err(CliError::Usage("no token fits the pattern".to_owned()));
+        }
+        if !self.confirmed && !confirm_pattern(self.action, &self.names.tokens, &names)? {
+            eprint_message("nothing was done");
+            return Ok(EX_DEAD);
+        }
+        let progress = Progress::with_steps(names.len() * 2);
+        let (mut sent, mut failed, mut unknown) = (Vec::new(), false, false);
+        for name in names {
+            let (at, timestamp) = (clock::now(), clock::wall_clock());
+            let path = urls::token(&name, &[self.action.as_str()]);
+            match progress.during(client.post(&path)).await {
+                Ok(()) => sent.push(SentRequest { name, at, timestamp }),
+                Err(error) if concerns_one_token(&error) => {
+                    progress.print(outcome_line(&name, &error.to_string()).trim_end());
+                    failed = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            progress.step();
+        }
+        for request in sent {
+            if !self.names.no_wait {
+                let line = progress.during(outcome(client, self.action, &request)).await?;
+                progress.hide(|| print(&outcome_line(&request.name, &line.text)))?;
+                failed |= line.kind == OutcomeKind::Bad;
+                unknown |= line.kind == OutcomeKind::Unknown;
+            }
+            progress.step();
+        }
+        Ok(match (failed, unknown) {
+            (true, _) => EX_DEAD,
+            (false, true) => EX_TEMPFAIL,
+            (false, false) => 0,
+        })
+    }
+}
+
+/// What came of it for one token, on a line.
+fn outcome_line(name: &str, outcome: &str) -> String {
+    format!("{}: {}\n", printable(name), printable(outcome))
+}
+
+/// Asks on the terminal whether to go on, if `names` are not exactly those that were `given`:
+/// patterns match tokens that the operator may not have thought of.
+fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, CliError> {
+    if names.iter().all(|name| given.contains(name)) {
+        return Ok(true);
+    }
+    let (word, count) = (action.as_str(), names.len());
+    let shown = names.iter().take(MAX_NAMED).map(|name| printable(name)).collect::<Vec<_>>();
+    let mut shown = shown.join(", ");
+    if count > MAX_NAMED {
+        shown += &format!(" and {} more", count - MAX_NAMED);
+    }
+    let tokens = if count == 1 { "1 token" } else { &format!("{count} tokens") };
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(CliError::Usage(format!(
+            "{word}: a pattern matches {tokens} ({shown}); add --yes to {word} them without being \
+             asked"
+        )));
+    }
+    let ask = |error| CliError::System { doing: "asking on the terminal", error };
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "{word} {tokens} ({shown})? [y/N] ").map_err(ask)?;
+    stderr.flush().map_err(ask)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(ask)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Whether a refusal concerns the one token only.
+fn concerns_one_token(error: &ControlClientError) -> bool {
+    matches!(error.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
+}
+
+/// The tokens that are named, each once.
+async fn resolve_names(
+    client: &mut Client,
+    names: &[String],
+) -> Result<Vec<String>, ControlClientError> {
+    let mut resolved = Vec::new();
+    for name in names {
+        if is_pattern(name) && find_token(client, name).await?.is_none() {
+            let page = fetch_all(client, Some(name)).await?;
+            resolved.extend(page.tokens.into_iter().map(|token| token.name));
+        } else {
+            resolved.push(name.clone());
+        }
+    }
+    resolved.sort_unstable();
+    resolved.dedup();
+    Ok(resolved)
+}
+
+/// What came of it, for people.
+struct Outcome {
+    text: String,
+    kind: OutcomeKind,
+}
+
+/// Whether it is what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutcomeKind {
+    Good,
+    Bad,
+    /// It was not waited for any longer.
+    Unknown,
+}
+
+async fn outcome(
+    client: &mut Client,
+    action: Action,
+    sent: &SentRequest,
+) -> Result<Outcome, ControlClientError> {
+    loop {
+        let detail: TokenDetail = client.get(&urls::token(&sent.name, &[])).await?;
+        let passed = clock::now().since(sent.at);
+        if let Some(outcome) = find_outcome(action, &detail, sent.timestamp, passed) {
+            return Ok(outcome);
+        }
+        if passed >= action.wait_timeout() {
+            let (text, kind) = match action {
+                Action::Pause | Action::Resume => (detail.token.state, OutcomeKind::Good),
+                Action::Check | Action::Reauth | Action::Revoke => {
+                    let more = format!("`tokenkeep status {}` tells more", sent.name);
+                    (format!("still under way; {more}"), OutcomeKind::Unknown)
+                }
+            };
+            return Ok(Outcome { text, kind });
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// What a token's story says came of what was asked for `passed` ago; `None` if nothing yet.
+fn find_outcome(
+    action: Action,
+    detail: &TokenDetail,
+    since: Timestamp,
+    passed: Duration,
+) -> Option<Outcome> {
+    let later = detail
+        .events
+        .iter()
+        .filter(|event| event.at.parse::<Timestamp>().is_ok_and(|at| at >= since));
+    let ends: &[&str] = match action {
+        Action::Check => &["check_failed", "token_expired", "token_rejected", "token_missing"],
+        Action::Reauth => &["reauth_succeeded", "reauth_failed", "reauth_exhausted"],
+        Action::Revoke => &["token_revoked"],
+        Action::Pause | Action::Resume => return None,
+    };
+    let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
+    if let Some(end) = end {
+        let text = end.message.clone();
+        let kind = if end.level == "info" { OutcomeKind::Good } else { OutcomeKind::Bad };
+        return Some(Outcome { text, kind });
+    }
+    let checked =
+        detail.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
+    (action == Action::Check && checked).then(|| {
+        let left = detail.token.remaining_ms.unwrap_or_default();
+        let left = short_duration(u64::try_from(left).unwrap_or_default());
+        Outcome { text: format!("{}, {left} left", detail.token.state), kind: OutcomeKind::Good }
+    })
+}
+
+/// Print a token's value, for root, the daemon's user and the token's `readers`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Token {
+    /// The token
+    name: String,
+    #[command(flatten)]
+    socket_args: SocketArgs,
+}
+
+impl DaemonCommand for Token {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.socket_args
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        let path = urls::token(&self.name, &["value"]);
+        let (value, verified) = client.get_value(&path).await?;
+        if !verified {
+            eprint_message(&format!(
+                "warning: {}: this value may be dead: no answer about it has come yet, or none \
+                 before the end of its reported life",
+                self.name
+            ));
+        }
+        print(&value)?;
+        Ok(0)
+    }
+}

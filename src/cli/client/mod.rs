@@ -1,0 +1,195 @@
+//! The commands that speak to a running daemon over its control socket.
+//!
+//! They see and steer what the daemon lets them; nothing here knows more of a token than the
+//! daemon tells.
+
+mod actions;
+mod nagios;
+mod progress;
+mod reload;
+mod status;
+mod table;
+mod terminal;
+mod token_detail;
+pub(super) mod urls;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+pub(super) use self::actions::{Action, Revoke, Token, TokenArgs};
+pub(super) use self::reload::Reload;
+pub(super) use self::status::Status;
+
+use super::{CliError, eprint_message, runtime};
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiErrorKind, ListParams, Order, TokenDetail, TokenPage};
+use crate::settings::{self, FaultKind, Faults};
+
+/// How long the configuration is read for the sake of the socket's path.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the daemon is found.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SocketArgs {
+    /// The daemon's control socket; without this the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl SocketArgs {
+    /// The daemon, with a warning on standard error if the configuration has errors.
+    pub(super) async fn client(&self, config: &Path) -> Client {
+        let (client, warning) = self.connect(config).await;
+        if let Some(warning) = warning {
+            eprint_message(&format!("warning: {warning}"));
+        }
+        client
+    }
+
+    /// The daemon, and what keeps it from being found for certain. A configuration that has
+    /// errors by now may be another than the one that the daemon runs by, but its socket is
+    /// probably the same.
+    pub(super) async fn connect(&self, config: &Path) -> (Client, Option<String>) {
+        if let Some(socket) = &self.socket {
+            return (Client::new(socket), None);
+        }
+        let path = config.to_owned();
+        let reading = spawn_blocking(move || {
+            settings::load(&path, std::env::vars_os())
+                .map(|loaded| loaded.settings.control.socket)
+                .map_err(|faults| (faults, settings::find_socket(&path, std::env::vars_os())))
+        });
+        match timeout(READ_TIMEOUT, reading).await {
+            Ok(Ok(Ok(socket))) => (Client::new(&existing_socket(socket)), None),
+            Ok(Ok(Err((faults, socket)))) => {
+                let socket = socket.unwrap_or_else(default_socket);
+                (Client::new(&socket), doubtful_socket_warning(config, &faults, &socket))
+            }
+            Ok(Err(_)) => (Client::new(&default_socket()), None),
+            Err(_) => {
+                let (config, socket) = (config.display(), default_socket());
+                let warning = format!(
+                    "reading {config} hangs; the daemon is looked for at {}",
+                    socket.display()
+                );
+                (Client::new(&socket), Some(warning))
+            }
+        }
+    }
+}
+
+/// The socket of a daemon whose configuration names none.
+fn default_socket() -> PathBuf {
+    let socket = settings::runtime_socket(std::env::vars_os());
+    existing_socket(socket.unwrap_or_else(|| settings::DEFAULT_SOCKET.into()))
+}
+
+/// `socket`, or the system's one if `socket` comes from the `$RUNTIME_DIRECTORY` of another
+/// service, which runs this command.
+fn existing_socket(socket: PathBuf) -> PathBuf {
+    let default = Path::new(settings::DEFAULT_SOCKET);
+    let directory = socket.parent().unwrap_or(Path::new("")).to_string_lossy();
+    // A daemon's own one, which happens to be missing: no other daemon may get the command.
+    let is_own = directory.contains("tokenkeep");
+    let is_given = settings::runtime_socket(std::env::vars_os()).as_deref() == Some(&*socket);
+    if is_given && !is_own && !socket.exists() { default.to_owned() } else { socket }
+}
+
+/// The warning that the configuration has errors and `socket` may be wrong. Operators who may
+/// use the daemon need not be able to read the system's configuration.
+fn doubtful_socket_warning(config: &Path, faults: &Faults, socket: &Path) -> Option<String> {
+    let error = faults.iter().next()?;
+    let unreadable = faults.iter().all(|error| error.kind == FaultKind::Unreadable);
+    if unreadable && config == Path::new(settings::DEFAULT_PATH) {
+        return None;
+    }
+    let more = match faults.count() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let (place, message, socket) = (&error.place, &error.message, socket.display());
+    Some(format!("{place}: {message}{more}; the daemon is looked for at {socket}"))
+}
+
+/// Something that is asked of a daemon.
+pub(super) trait DaemonCommand {
+    /// Does it, and gives the status to exit with.
+    async fn run(self, client: &mut Client) -> Result<u8, CliError>;
+
+    /// How the daemon is found.
+    fn socket_args(&self) -> &SocketArgs;
+}
+
+/// Does what the daemon is needed for.
+pub(super) fn run(command: impl DaemonCommand, config: &Path) -> Result<(), CliError> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let mut client = command.socket_args().client(config).await;
+        command.run(&mut client).await
+    });
+    // A configuration that hangs must not hold up the end.
+    runtime.shutdown_background();
+    match result? {
+        0 => Ok(()),
+        status => Err(CliError::AlreadyReported { status }),
+    }
+}
+
+impl CliError {
+    /// The exit status for what the daemon, or its absence, has said.
+    pub(super) const fn status_of(error: &ControlClientError) -> u8 {
+        match error {
+            ControlClientError::NoDaemon { .. } => super::EX_UNAVAILABLE,
+            ControlClientError::PermissionDenied(_) => super::EX_NOPERM,
+            ControlClientError::InvalidResponse(_) => super::EX_SOFTWARE,
+            ControlClientError::Api(error) => match error.kind {
+                ApiErrorKind::Forbidden => super::EX_NOPERM,
+                ApiErrorKind::Unavailable => super::EX_UNAVAILABLE,
+                ApiErrorKind::BadRequest => super::EX_USAGE,
+                ApiErrorKind::NotFound
+                | ApiErrorKind::MethodNotAllowed
+                | ApiErrorKind::Conflict => 1,
+            },
+        }
+    }
+}
+
+/// Whether a name is a pattern of names. It may be a token's own all the same.
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
+/// The token of this name; `None` where there is none, and the name is a pattern.
+async fn find_token(
+    client: &mut Client,
+    name: &str,
+) -> Result<Option<Box<TokenDetail>>, ControlClientError> {
+    match client.get(&urls::token(name, &[])).await {
+        Ok(detail) => Ok(Some(Box::new(detail))),
+        Err(error) if is_pattern(name) && error.kind() == Some(ApiErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All tokens that fit `filter`, page by page, with the counts of all of them.
+async fn fetch_all(
+    client: &mut Client,
+    filter: Option<&str>,
+) -> Result<TokenPage, ControlClientError> {
+    let filter = filter.map(str::to_owned);
+    let mut params =
+        ListParams { filter, order: Order::Any, limit: Some(1_000), ..ListParams::default() };
+    let mut all: TokenPage = client.get(&urls::tokens(&params)).await?;
+    while let Some(next) = all.next.take() {
+        params.cursor = Some(next);
+        let page: TokenPage = client.get(&urls::tokens(&params)).await?;
+        all.tokens.extend(page.tokens);
+        (all.counts, all.next) = (page.counts, page.next);
+    }
+    all.matched = Some(all.tokens.len());
+    Ok(all)
+}

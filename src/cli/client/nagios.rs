@@ -1,0 +1,100 @@
+//! The convention of the monitoring plugins: one line, performance data, a status of 0 to 3.
+
+use super::table::{counts_by_state, summary};
+use crate::control::client::ControlClientError;
+use crate::control::{Counts, TokenPage};
+use crate::text::printable;
+
+const OK: u8 = 0;
+const WARNING: u8 = 1;
+const CRITICAL: u8 = 2;
+const UNKNOWN: u8 = 3;
+
+/// The line, and the status to exit with.
+pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (String, u8) {
+    match response {
+        Ok(page) => {
+            let rejected = page.config_rejected.as_ref();
+            // The next restart fails.
+            let status = status(&page.counts).max(rejected.map_or(OK, |_| WARNING));
+            let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
+            let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
+            let mut details: Vec<_> = named
+                .iter()
+                .take(MAX_NAMED)
+                .map(|token| format!("{} is {}", printable(&token.name), printable(&token.state)))
+                .collect();
+            if named.len() > MAX_NAMED {
+                details.push("and more".to_owned());
+            }
+            details.extend(rejected.map(ToString::to_string));
+            let details = if details.is_empty() {
+                String::new()
+            } else {
+                format!("; {}", details.join(", "))
+            };
+            let line = format!(
+                "TOKENKEEP {word} - {}{}|{}\n",
+                summary(&page.counts),
+                // What a plugin says ends where its data begin.
+                details.replace('|', " "),
+                performance_data(page)
+            );
+            (line, status)
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let line = format!("TOKENKEEP UNKNOWN - {}\n", printable(&error));
+            (line.replace('|', " "), UNKNOWN)
+        }
+    }
+}
+
+/// Tokens that one line names.
+const MAX_NAMED: usize = 5;
+
+const fn status(counts: &Counts) -> u8 {
+    if counts.unverified + counts.expired + counts.rejected + counts.missing > 0 {
+        CRITICAL
+    } else if counts.retrying + counts.paused > 0 {
+        WARNING
+    } else {
+        OK
+    }
+}
+
+fn performance_data(page: &TokenPage) -> String {
+    let total = page.counts.total;
+    let counts = counts_by_state(&page.counts);
+    let mut data: Vec<_> =
+        counts.iter().map(|(count, state)| format!("{state}={count};;;0;{total}")).collect();
+    let shortest = page.tokens.iter().filter_map(|token| token.remaining_ms).min();
+    data.extend(shortest.map(|left| format!("shortest_life={}s", left.max(0) / 1_000)));
+    data.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(counts: Counts) -> (String, u8) {
+        render(&Ok(TokenPage {
+            counts,
+            matched: None,
+            tokens: Vec::new(),
+            next: None,
+            config_rejected: None,
+        }))
+    }
+
+    #[test]
+    fn all_alive_is_ok_trouble_a_warning_and_death_critical() {
+        let counts = Counts { total: 3, alive: 3, ..Counts::default() };
+        let (line, status) = output(counts);
+        assert_eq!(status, OK);
+        assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 3 alive|alive=3;;;0;3 "), "{line}");
+        assert_eq!(output(Counts { alive: 2, retrying: 1, ..counts }).1, WARNING);
+        assert_eq!(output(Counts { alive: 2, missing: 1, ..counts }).1, CRITICAL);
+        assert_eq!(render(&Err(ControlClientError::InvalidResponse("x".into()))).1, UNKNOWN);
+    }
+}

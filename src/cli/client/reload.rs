@@ -1,0 +1,96 @@
+//! `reload`: has the daemon read its configuration again, and tells what came of it.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::SignedDuration;
+use tokio::time::timeout;
+
+use super::progress::Progress;
+use super::{DaemonCommand, SocketArgs};
+use crate::cli::{CliError, EX_CONFIG, EX_TEMPFAIL, eprint_message, print_text};
+use crate::control::Reloaded;
+use crate::control::client::{Client, ControlClientError, ReloadRequest};
+use crate::text::format_duration;
+
+/// Have the daemon read its configuration again
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Reload {
+    /// Wait until it has, and tell what came of it
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait; the exit status is 75 if what came of it is not known by then
+    #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    socket_args: SocketArgs,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration =
+        text.parse().map_err(|_| "write it with its unit, like 90s".to_owned())?;
+    duration.try_into().map_err(|_| "it must not be negative".to_owned())
+}
+
+impl DaemonCommand for Reload {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.socket_args
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        if !self.wait {
+            drop(client.reload(ReloadRequest::New { wait: false }).await?);
+            return Ok(0);
+        }
+        let progress = Progress::waiting();
+        let waited = progress.during(timeout(self.timeout, reload_and_wait(client))).await;
+        drop(progress);
+        let Ok(outcome) = waited else {
+            eprint_message(&format!(
+                "the reload has not ended in {}: what comes of it is not known, but will be in \
+                 the daemon's log",
+                format_duration(self.timeout)
+            ));
+            return Ok(EX_TEMPFAIL);
+        };
+        match outcome? {
+            Reloaded { applied: false, error, .. } => {
+                let error = error.unwrap_or_default();
+                eprint_message(&format!(
+                    "configuration reload failed; the previous configuration stays active: {error}"
+                ));
+                Ok(EX_CONFIG)
+            }
+            outcome => print_text(&describe(&outcome)).map(|()| 0),
+        }
+    }
+}
+
+/// Asks for a reload and waits for its end, for as long as it takes.
+async fn reload_and_wait(client: &mut Client) -> Result<Reloaded, ControlClientError> {
+    let mut request = ReloadRequest::New { wait: true };
+    loop {
+        match client.reload(request).await? {
+            Ok(outcome) => return Ok(outcome),
+            Err(reloading) => request = ReloadRequest::Wait(reloading),
+        }
+    }
+}
+
+fn describe(outcome: &Reloaded) -> String {
+    let Reloaded { added, removed, changed, needs_restart, unchanged, .. } = outcome;
+    let parts = [
+        ("added", added),
+        ("removed", removed),
+        ("changed", changed),
+        ("needs a restart", needs_restart),
+    ];
+    let mut text = "configuration reloaded".to_owned();
+    text += if *unchanged { ": unchanged\n" } else { "\n" };
+    for (what, names) in parts {
+        if let Some(names) = names {
+            text += &format!("{what}: {}\n", names.replace(',', ", "));
+        }
+    }
+    text
+}

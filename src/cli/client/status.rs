@@ -1,0 +1,241 @@
+//! `tokenkeep status`: how the tokens are.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::terminal::Terminal;
+use super::{DaemonCommand, SocketArgs, fetch_all, find_token, nagios, table, token_detail, urls};
+use crate::cli::{CliError, eprint_message, ignore_broken_pipe, print, print_text};
+use crate::control::client::{Client, ControlClientError};
+use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, TokenView};
+use crate::lifecycle::State;
+use crate::text::printable_lines;
+
+/// Rows of a table without `--all`: what people read at once.
+const MAX_ROWS: usize = 50;
+
+/// Between two pictures.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Another screen, so that the old one is there again afterwards, and no cursor on it.
+const ENTER_ALTERNATE_SCREEN: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
+
+/// Tell how the tokens are, the worst first. Exits with 0 if all are alive, with 1 if not
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(in crate::cli) struct Status {
+    /// One token, to tell its story, or a pattern such as 'quotes-*'
+    name: Option<String>,
+    /// Show all tokens, not only the first 50
+    #[arg(long)]
+    all: bool,
+    /// Print JSON, as the control interface gives it
+    #[arg(long, conflicts_with_all = ["watch", "monitor"])]
+    json: bool,
+    /// Draw it anew each second, until Ctrl-C
+    #[arg(long, conflicts_with = "monitor")]
+    watch: bool,
+    /// Speak as a monitoring plugin: one line, and 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
+    #[arg(long)]
+    monitor: bool,
+    #[command(flatten)]
+    socket_args: SocketArgs,
+}
+
+/// What is told.
+enum Output {
+    List(TokenPage),
+    Detail(Box<TokenDetail>),
+}
+
+impl DaemonCommand for Status {
+    fn socket_args(&self) -> &SocketArgs {
+        &self.socket_args
+    }
+
+    async fn run(self, client: &mut Client) -> Result<u8, CliError> {
+        if self.monitor {
+            let (line, status) = nagios::render(&self.monitored(client).await);
+            print_text(&line)?;
+            return Ok(status);
+        }
+        if self.watch {
+            return self.watch(client).await;
+        }
+        let output = self.ask(client).await?;
+        if self.json { output.print_json() } else { output.print(Terminal::detect()) }?;
+        if let (Some(name), true) = (&self.name, output.is_empty()) {
+            eprint_message(&format!("no token fits {name:?}"));
+            return Ok(1);
+        }
+        Ok(output.status())
+    }
+}
+
+impl Status {
+    async fn ask(&self, client: &mut Client) -> Result<Output, ControlClientError> {
+        let detail = match &self.name {
+            Some(name) => find_token(client, name).await?,
+            None => None,
+        };
+        match detail {
+            Some(detail) => Ok(Output::Detail(detail)),
+            None => self.page(client).await.map(Output::List),
+        }
+    }
+
+    async fn page(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
+        let filter = self.name.as_deref();
+        if self.all {
+            let mut page = fetch_all(client, filter).await?;
+            page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
+            return Ok(page);
+        }
+        let filter = filter.map(str::to_owned);
+        let params = ListParams { filter, limit: Some(MAX_ROWS), ..ListParams::default() };
+        client.get(&urls::tokens(&params)).await
+    }
+
+    /// What a monitoring plugin speaks of: all tokens, or those alone that are asked about.
+    async fn monitored(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
+        let Some(name) = &self.name else { return self.page(client).await };
+        let mut page = fetch_all(client, Some(name)).await?;
+        if page.tokens.is_empty() {
+            return Err(ControlClientError::Api(ApiError::no_token(name)));
+        }
+        page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
+        page.counts = count_states(&page.tokens);
+        Ok(page)
+    }
+
+    async fn watch(&self, client: &mut Client) -> Result<u8, CliError> {
+        if !io::stdout().is_terminal() {
+            return Err(CliError::Usage("--watch needs a terminal; try --json".to_owned()));
+        }
+        let signals = Signals::new([SIGINT, SIGTERM]);
+        let mut signals =
+            signals.map_err(|error| CliError::System { doing: "catching signals", error })?;
+        let mut pace = interval(REFRESH_INTERVAL);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        print(ENTER_ALTERNATE_SCREEN)?;
+        let mut status = 0;
+        let ended = loop {
+            tokio::select! {
+                _ = signals.next() => break Ok(()),
+                _ = pace.tick() => {}
+            }
+            let terminal = Terminal::detect();
+            let frame = match self.ask(client).await {
+                Ok(output) => {
+                    status = output.status();
+                    output.render(terminal)
+                }
+                Err(error) => {
+                    status = CliError::status_of(&error);
+                    format!("{}\n", printable_lines(&error.to_string()))
+                }
+            };
+            if let Err(error) = print(&redraw(&frame, terminal)) {
+                break Err(error);
+            }
+        };
+        print(LEAVE_ALTERNATE_SCREEN)?;
+        ended.map(|()| status)
+    }
+}
+
+/// A picture drawn over the one before: nothing is cleared that stays, so nothing flickers.
+fn redraw(frame: &str, terminal: Terminal) -> String {
+    let rows = terminal.height.map_or(usize::MAX, usize::from).saturating_sub(1);
+    let mut text = "\x1b[H".to_owned();
+    for line in frame.lines().take(rows) {
+        text += line;
+        text += "\x1b[K\r\n";
+    }
+    text + "\x1b[J"
+}
+
+impl Output {
+    fn render(&self, terminal: Terminal) -> String {
+        match self {
+            Self::List(page) => table::render(page, terminal).collect(),
+            Self::Detail(detail) => token_detail::render(detail, terminal),
+        }
+    }
+
+    /// Part by part: of a million tokens it is much.
+    fn print(&self, terminal: Terminal) -> Result<(), CliError> {
+        match self {
+            Self::List(page) => table::render(page, terminal).try_for_each(|part| print(&part)),
+            Self::Detail(detail) => print(&token_detail::render(detail, terminal)),
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::List(page) if page.tokens.is_empty())
+    }
+
+    fn print_json(&self) -> Result<(), CliError> {
+        let mut output = BufWriter::new(io::stdout().lock());
+        let written = match self {
+            Self::List(page) => serde_json::to_writer_pretty(&mut output, page),
+            Self::Detail(detail) => serde_json::to_writer_pretty(&mut output, detail),
+        };
+        ignore_broken_pipe(
+            written.map_err(io::Error::from).and_then(|()| output.write_all(b"\n")),
+        )?;
+        ignore_broken_pipe(output.flush())
+    }
+
+    /// 0 if all that is told of are alive, else 1.
+    fn status(&self) -> u8 {
+        let is_alive = |state: &str| matches!(state, "alive" | "retrying");
+        let all_alive = match self {
+            Self::List(page) => page.tokens.iter().all(|token| is_alive(&token.state)),
+            Self::Detail(detail) => is_alive(&detail.token.state),
+        };
+        u8::from(!all_alive)
+    }
+}
+
+/// How many of these tokens are in which state.
+fn count_states(tokens: &[TokenView]) -> Counts {
+    let mut counts = Counts { total: tokens.len(), ..Counts::default() };
+    for token in tokens {
+        let count = match token.state.as_str() {
+            "alive" => &mut counts.alive,
+            "retrying" => &mut counts.retrying,
+            "paused" => &mut counts.paused,
+            "expired" => &mut counts.expired,
+            "rejected" => &mut counts.rejected,
+            "missing" => &mut counts.missing,
+            // A word that is not known here says nothing good.
+            _ => &mut counts.unverified,
+        };
+        *count += 1;
+    }
+    counts
+}
+
+/// The worst state first, as the daemon has it.
+fn state_rank(state: &str) -> usize {
+    State::ALL.iter().position(|known| known.as_str() == state).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_never_scrolls_the_screen() {
+        let terminal = Terminal { width: 80, height: Some(3), colour: false };
+        assert_eq!(redraw("a\nb\nc\n", terminal), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+    }
+}

@@ -1,0 +1,49 @@
+//! The paths of the control interface, whatever a token is called.
+
+use url::Url;
+
+use crate::control::ListParams;
+
+fn base() -> Url {
+    // A URL of our own, and so always one.
+    Url::parse("http://tokenkeep/").unwrap_or_else(|_| unreachable!("a URL"))
+}
+
+/// A token's path, and what is below it.
+pub(super) fn token(name: &str, below: &[&str]) -> String {
+    let mut url = base();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.extend(["v1", "tokens", name]).extend(below);
+    }
+    url.path().to_owned()
+}
+
+/// The path of a list of tokens.
+pub(in crate::cli) fn tokens(params: &ListParams) -> String {
+    let mut url = base();
+    url.set_path("v1/tokens");
+    let fields = serde_json::to_value(params).unwrap_or_default();
+    let fields = fields.as_object().into_iter().flatten();
+    let given = fields.filter(|(_, value)| !value.is_null());
+    let text =
+        |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    url.query_pairs_mut().extend_pairs(given.map(|(key, value)| (key, text(value))));
+    format!("{}?{}", url.path(), url.query().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_s_name_is_one_part_of_the_path_whatever_it_holds() {
+        assert_eq!(token("a/b c?", &["check"]), "/v1/tokens/a%2Fb%20c%3F/check");
+    }
+
+    #[test]
+    fn a_query_names_what_is_wanted_and_nothing_else() {
+        let params =
+            ListParams { filter: Some("a&b*".into()), limit: Some(50), ..ListParams::default() };
+        assert_eq!(tokens(&params), "/v1/tokens?filter=a%26b*&limit=50&order=worst");
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether the name of a token belongs where the cursor is, and which daemon knows it. Pure:
+//! the program's own parser decides.
+
+use std::path::PathBuf;
+
+use clap::{Arg, Command};
+
+/// What arguments that name tokens are called in the help.
+const NAME: &str = "NAME";
+
+/// Stands for the word at the cursor while the line is parsed. A shell cannot pass it.
+const CURSOR: &str = "\0";
+
+/// A place where the name of a token belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CursorContext {
+    /// What is typed of the name.
+    pub(super) prefix: String,
+    /// The configuration that the line names, or the default one.
+    pub(super) config: PathBuf,
+    /// The socket that the line names.
+    pub(super) socket: Option<PathBuf>,
+    /// A name may begin with a hyphen here: it is not taken for an option.
+    pub(super) after_options: bool,
+}
+
+impl CursorContext {
+    /// The place at the end of `words`, of which the first is the program and the last is being
+    /// typed.
+    pub(super) fn find(program: &Command, words: &[String]) -> Option<Self> {
+        let (prefix, before) = words.split_last()?;
+        let after_options = before.iter().any(|word| word == "--");
+        if prefix.starts_with('-') && !after_options {
+            return None;
+        }
+        let line = before.iter().map(String::as_str).chain([CURSOR]);
+        let matches = program.clone().try_get_matches_from(line).ok()?;
+        let (command, matches) = matches.subcommand()?;
+        let takes_cursor = |argument: &Arg| {
+            let values = matches.try_get_many::<String>(argument.get_id().as_str());
+            values.ok().flatten().is_some_and(|mut values| values.any(|value| value == CURSOR))
+        };
+        let mut arguments = program.find_subcommand(command)?.get_positionals();
+        arguments.any(|argument| is_name(argument) && takes_cursor(argument)).then_some(())?;
+        let path = |option| matches.try_get_one::<PathBuf>(option).ok().flatten().cloned();
+        let (config, socket) = (path("config")?, path("socket"));
+        Some(Self { prefix: prefix.clone(), config, socket, after_options })
+    }
+}
+
+/// Whether an argument names a token.
+pub(super) fn is_name(argument: &Arg) -> bool {
+    argument.is_positional() && argument.get_value_names().is_some_and(|known| known == [NAME])
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Arguments;
+    use crate::settings::DEFAULT_PATH;
+
+    fn find(line: &str) -> Option<CursorContext> {
+        let mut program = Arguments::command();
+        program.build();
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        CursorContext::find(&program, &words)
+    }
+
+    #[test]
+    fn names_belong_to_each_command_that_asks_for_tokens() {
+        for command in ["status", "check", "reauth", "pause", "resume", "revoke", "token"] {
+            let cursor = find(&format!("tokenkeep {command} quo"));
+            assert_eq!(cursor.map(|cursor| cursor.prefix).as_deref(), Some("quo"), "{command}");
+        }
+        for command in ["run", "reload", "completions", "man", "probe", "nonsense"] {
+            assert_eq!(find(&format!("tokenkeep {command} quo")), None, "{command}");
+        }
+        assert_eq!(find("tokenkeep quo"), None);
+    }
+
+    #[test]
+    fn as_many_names_are_wanted_as_the_command_takes() {
+        assert!(find("tokenkeep check quotes orders ").is_some());
+        assert_eq!(find("tokenkeep token quotes "), None);
+        assert_eq!(find("tokenkeep status quotes "), None);
+    }
+
+    #[test]
+    fn options_and_their_values_are_no_names() {
+        assert_eq!(find("tokenkeep check --no"), None);
+        assert_eq!(find("tokenkeep check --socket "), None);
+        assert_eq!(find("tokenkeep --config "), None);
+        assert!(find("tokenkeep check --no-wait quo").is_some());
+    }
+
+    #[test]
+    fn the_daemon_that_the_line_names_is_told_wherever_it_stands_in_it() {
+        let paths = |line: &str| {
+            let cursor = find(line).expect("a place");
+            (cursor.config, cursor.socket)
+        };
+        let [default, config, socket] = [DEFAULT_PATH, "c.toml", "s.sock"].map(PathBuf::from);
+        let socket = Some(socket);
+        assert_eq!(paths("tokenkeep --config c.toml check quo"), (config.clone(), None));
+        assert_eq!(paths("tokenkeep check --socket s.sock quo"), (default, socket.clone()));
+        assert_eq!(paths("tokenkeep status --config=c.toml --socket=s.sock "), (config, socket));
+    }
+
+    #[test]
+    fn after_two_hyphens_a_name_may_begin_with_one() {
+        assert!(!find("tokenkeep check quo").expect("a place").after_options);
+        assert!(find("tokenkeep check -- -quo").expect("a place").after_options);
+    }
+}

@@ -1,0 +1,305 @@
+//! The experiment: one token under the rules that the daemon goes by, until they have come to
+//! a conclusion.
+//!
+//! Owns the order of call, wait and write. Draws no conclusion of its own: what an answer
+//! means, when it can be judged and what is tried next is for [`step`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::super::CliError;
+use super::error_text;
+use super::progress::Progress;
+use crate::api::Client;
+use crate::clock;
+use crate::lifecycle::{
+    Action, CheckResult, Context, Event, Fraction, Method, Notice, Policy, RandomFraction, Reading,
+    Renewal, Resource, Schedule, Token, Validity, transition,
+};
+use crate::outcome::{CallError, Connection, Outcome};
+use crate::secret::TokenValue;
+use crate::settings::Server;
+use crate::text::format_duration;
+use crate::time::Moment;
+use crate::token_file::replace;
+
+/// Readings can be judged when a fifth of the life has passed from the end of one call to the
+/// beginning of the other: a little more, as the planned time is never met exactly.
+const MIN_FRACTION: f64 = 0.22;
+/// Where lives are told in whole seconds, rounding hides one of growth, and one must be left.
+const MIN_WAIT_WHOLE_SECONDS: Duration = Duration::from_millis(2_300);
+/// Of a life so short that this comes late, enough must be left for what follows.
+const MAX_FRACTION: f64 = 0.67;
+/// The longest pause between retries: somebody waits for the result.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_INITIAL: Duration = Duration::from_secs(1);
+/// No limit: the share of the life alone decides.
+const INTERVALS: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_secs(365 * 86_400));
+/// Three times what the rules need where they find that nothing renews.
+const MAX_CALLS: u32 = 30;
+/// How often the time that is left is told anew.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum ProbeResult {
+    /// It lives; no more was asked for.
+    Alive(Reading),
+    /// It is dead, in this word.
+    Dead(&'static str, CallError),
+    /// This call renews.
+    RenewsBy(Method),
+    /// No permitted call renews; a renewing call that was tried may have been refused.
+    NothingRenews { reading: Reading, refused: Option<CallError> },
+    /// Somebody has to mend something first.
+    Misconfigured(CallError),
+    /// No conclusion can be drawn.
+    NoAnswer(CallError),
+    /// The last reported life has passed with no further answer.
+    OutOfTime,
+    /// The answers make no sense together.
+    Undecided,
+}
+
+/// One token, and what has been learned of it.
+pub(super) struct ProbeRunner {
+    client: Client,
+    file: PathBuf,
+    value: TokenValue,
+    policy: Policy,
+    prove: bool,
+    token: Token,
+    calls: u32,
+    /// A renewing call was refused for what it is.
+    refused: Option<CallError>,
+    end: Option<ProbeResult>,
+    progress: Progress,
+}
+
+impl ProbeRunner {
+    /// A token's value and the file that keeps it; `prove`: what renews it is to be found out.
+    pub(super) fn new(
+        client: Client,
+        server: &Server,
+        (file, value): (PathBuf, TokenValue),
+        prove: bool,
+        now: Moment,
+    ) -> Self {
+        let policy = Policy {
+            schedule: Schedule::default(),
+            timeout: server.timeout,
+            renewal: server.renewal,
+            reauth: None,
+            reauth_before: None,
+        };
+        let token = Token::with_value(now);
+        let progress = Progress::new();
+        Self {
+            client,
+            file,
+            value,
+            policy,
+            prove,
+            token,
+            calls: 0,
+            refused: None,
+            end: None,
+            progress,
+        }
+    }
+
+    /// Goes on until there is an end, and all that was renewed under another value is stored.
+    pub(super) async fn run(&mut self) -> Result<ProbeResult, CliError> {
+        loop {
+            let store = self.token.due_for(Resource::None);
+            if store.is_none()
+                && let Some(end) = self.end.take()
+            {
+                self.progress.clear();
+                return Ok(end);
+            }
+            let now = clock::now();
+            if self.token.next_deadline_warning().is_some_and(|at| at <= now) {
+                self.step(Event::TimerFired)?;
+                continue;
+            }
+            let (resource, due) = match (store, self.token.due_for(Resource::Server)) {
+                (Some(store), call) if call.is_none_or(|call| store <= call) => {
+                    (Resource::None, store)
+                }
+                (_, Some(call)) => (Resource::Server, call),
+                _ => return Ok(ProbeResult::Undecided),
+            };
+            if due <= now {
+                self.act(resource).await?;
+            } else {
+                self.progress.waiting(due.since(now));
+                let alarm = self.token.next_deadline_warning().unwrap_or(Moment::NEVER);
+                sleep(due.min(alarm).since(now).min(TICK)).await;
+            }
+        }
+    }
+
+    async fn act(&mut self, resource: Resource) -> Result<(), CliError> {
+        match self.step(Event::Admitted(resource))? {
+            Some(Action::Check { method, timeout, connection, .. }) => {
+                self.ask(method, timeout, connection).await
+            }
+            Some(Action::Persist { .. }) => {
+                let stored = replace(&self.file, &self.value);
+                let stored = stored.map_err(|fault| fault.to_string().into());
+                self.step(Event::PersistFinished(stored)).map(drop)
+            }
+            Some(Action::Reauth { .. } | Action::Revoke { .. }) | None => Ok(()),
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        timeout: Duration,
+        connection: Connection,
+    ) -> Result<(), CliError> {
+        self.calls += 1;
+        let sent = clock::now();
+        let (outcome, new_value) = match method {
+            Method::Query => (self.client.query(&self.value, timeout, connection).await, None),
+            Method::Renew => {
+                let renewed = self.client.renew(&self.value, timeout, connection).await;
+                (renewed.outcome, renewed.new_value)
+            }
+        };
+        let received = clock::now_ceil();
+        let replaced = new_value.is_some();
+        self.value = new_value.unwrap_or_else(|| self.value.clone());
+        if self.prove {
+            self.progress.step(&describe_response(method, &outcome))?;
+        }
+        if let Outcome::Alive { remaining } = outcome {
+            self.policy.schedule = schedule(remaining, received.since(sent));
+        }
+        let known = self.token.reading().is_some();
+        if let (true, Method::Renew, Outcome::Misconfigured(fault)) = (known, method, &outcome) {
+            self.refused = Some(fault.clone());
+        }
+        self.step(Event::CheckFinished(CheckResult {
+            sent,
+            received,
+            outcome: outcome.clone(),
+            replaced,
+        }))?;
+        let end = self.result_of(outcome, known);
+        self.end = self.end.take().or(end);
+        if self.prove && self.end.is_none() {
+            self.announce_wait()?;
+        }
+        Ok(())
+    }
+
+    /// The end, where an answer alone is the result. `known`: the token was found alive before.
+    fn result_of(&self, outcome: Outcome, known: bool) -> Option<ProbeResult> {
+        match (self.token.validity(), outcome) {
+            (Validity::Expired, Outcome::Expired(fault)) => {
+                Some(ProbeResult::Dead("expired", fault))
+            }
+            (Validity::Rejected, Outcome::Rejected(fault)) => {
+                Some(ProbeResult::Dead("rejected", fault))
+            }
+            (Validity::Alive(reading), _) if !self.prove => Some(ProbeResult::Alive(reading)),
+            (_, Outcome::Misconfigured(fault)) if !known => Some(ProbeResult::Misconfigured(fault)),
+            (_, Outcome::Throttled { fault, .. } | Outcome::Unavailable(fault)) if !known => {
+                Some(ProbeResult::NoAnswer(fault))
+            }
+            _ => (self.calls >= MAX_CALLS).then_some(ProbeResult::Undecided),
+        }
+    }
+
+    fn announce_wait(&self) -> Result<(), CliError> {
+        let due = self.token.due_for(Resource::Server).unwrap_or_default();
+        let wait = due.since(clock::now());
+        if wait < TICK / 10 {
+            return Ok(());
+        }
+        if self.token.is_failing() {
+            return self.progress.step(&format!("asking again in {}", format_duration(wait)));
+        }
+        self.progress.step(&format!(
+            "asking again in {}, when what has become of its life can be judged",
+            format_duration(wait)
+        ))
+    }
+
+    fn step(&mut self, event: Event) -> Result<Option<Action>, CliError> {
+        let draw = RandomFraction::new(fastrand::f64());
+        let context =
+            Context { policy: &self.policy, renews_by: None, draw, server_in_doubt: false };
+        let mut notices = Vec::new();
+        let (token, action) = transition(self.token, event, clock::now(), &context, &mut notices);
+        self.token = token;
+        for notice in notices {
+            self.on_notice(notice)?;
+        }
+        Ok(action)
+    }
+
+    fn on_notice(&mut self, notice: Notice) -> Result<(), CliError> {
+        let end = match notice {
+            Notice::RenewsBy(method) => Some(ProbeResult::RenewsBy(method)),
+            Notice::Checked { renewed: Some(true), .. } => match self.policy.renewal {
+                Renewal::Auto => None,
+                Renewal::Query => Some(ProbeResult::RenewsBy(Method::Query)),
+                Renewal::Renew => Some(ProbeResult::RenewsBy(Method::Renew)),
+            },
+            Notice::RenewalNotObserved { .. } => self.token.reading().map(|reading| {
+                ProbeResult::NothingRenews { reading, refused: self.refused.take() }
+            }),
+            Notice::Unverified => Some(ProbeResult::OutOfTime),
+            Notice::StoreFailed { error, retry_in_ms } => {
+                let wait = format_duration(Duration::from_millis(retry_in_ms));
+                self.progress.step(&format!(
+                    "the renewed token has another value, which could not be written: {error}; \
+                     do not stop this now, it is tried again in {wait}"
+                ))?;
+                None
+            }
+            _ => None,
+        };
+        self.end = self.end.take().or(end);
+        Ok(())
+    }
+}
+
+/// The next call of a life that has `remaining` left, after one that took `took`, comes as soon
+/// as it can be judged.
+fn schedule(remaining: Duration, took: Duration) -> Schedule {
+    let is_whole = remaining.subsec_nanos() == 0;
+    let min_wait = if is_whole { MIN_WAIT_WHOLE_SECONDS } else { Duration::ZERO };
+    let wait = min_wait.max(remaining.mul_f64(MIN_FRACTION) + took);
+    let fraction = wait.as_secs_f64() / remaining.as_secs_f64().max(f64::MIN_POSITIVE);
+    let fraction = fraction.clamp(MIN_FRACTION, MAX_FRACTION);
+    let fractions = (Fraction::try_new(fraction), Fraction::try_new(0.0));
+    let (Ok(check_after), Ok(jitter)) = fractions else { return Schedule::default() };
+    let retries = (RETRY_INITIAL, RETRY_MAX);
+    Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()
+}
+
+/// What a call brought, in a line.
+fn describe_response(method: Method, outcome: &Outcome) -> String {
+    let call = match method {
+        Method::Query => "query",
+        Method::Renew => "renewal",
+    };
+    match outcome {
+        Outcome::Alive { remaining } => {
+            format!("{call}: alive, {} left", format_duration(*remaining))
+        }
+        Outcome::Expired(fault)
+        | Outcome::Rejected(fault)
+        | Outcome::Throttled { fault, .. }
+        | Outcome::Misconfigured(fault)
+        | Outcome::Unavailable(fault) => format!("{call}: {}", error_text(fault)),
+    }
+}

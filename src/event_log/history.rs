@@ -1,0 +1,178 @@
+//! Ring buffer of recent events of all tokens, for status queries and the dashboard. Bounded in
+//! number and bytes. Routine checks are not recorded.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::Timestamp;
+
+use super::{EventName, Fields, Severity};
+
+/// Maximum number of events: one for each of a hundred thousand tokens.
+const MAX_EVENTS: usize = 100_000;
+
+/// Maximum total size of all texts and names.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Maximum size of one text; longer texts are truncated.
+const MAX_TEXT_BYTES: usize = 240;
+
+/// One recorded event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// When the event happened.
+    pub at: Timestamp,
+    /// The event's name.
+    pub name: EventName,
+    /// The event's severity.
+    pub severity: Severity,
+    /// The message, with the error if there is one. At most 240 bytes.
+    pub text: Box<str>,
+    /// Hash of the token's name, to skip other tokens quickly.
+    key: u32,
+    /// The token's name; empty for an event without a token.
+    pub token: Box<str>,
+    /// The server's name, for an event of a server.
+    pub server: Option<Box<str>>,
+}
+
+/// Ring buffer of recent events.
+#[derive(Debug, Default)]
+pub struct History {
+    events: VecDeque<LoggedEvent>,
+    bytes: usize,
+    /// Events since the start.
+    added: u64,
+}
+
+impl History {
+    /// Records an event, unless it is a routine check.
+    pub(super) fn add(
+        &mut self,
+        at: Timestamp,
+        name: EventName,
+        severity: Severity,
+        message: &str,
+        fields: &Fields<'_>,
+    ) {
+        if matches!(name, EventName::TokenChecked | EventName::ChecksSummary) {
+            return;
+        }
+        let token = fields.token.unwrap_or_default();
+        let reason = fields.error.filter(|error| !message.contains(error));
+        let text = match reason {
+            Some(reason) => truncated(&format!("{message}: {reason}")),
+            None => truncated(message),
+        };
+        let server = fields.server.filter(|_| token.is_empty()).map(Into::into);
+        let key = key(token);
+        let event = LoggedEvent { at, name, severity, text, key, token: token.into(), server };
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        self.added += 1;
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
+            let oldest = self.events.pop_front();
+            self.bytes -= oldest.map_or(0, |oldest| oldest.bytes());
+        }
+    }
+
+    /// The latest events, at most `limit`, oldest first, each with its sequence number since the
+    /// start.
+    pub fn latest(&self, limit: usize) -> impl Iterator<Item = (u64, &LoggedEvent)> {
+        let skipped = self.events.len().saturating_sub(limit);
+        let before = self.added - (self.events.len() - skipped) as u64;
+        (before + 1..).zip(self.events.iter().skip(skipped))
+    }
+
+    /// The latest events of the token named `token`, at most `limit`, oldest first.
+    pub fn for_token(&self, token: &str, limit: usize) -> Vec<&LoggedEvent> {
+        let key = key(token);
+        let own = |event: &&LoggedEvent| event.key == key && *event.token == *token;
+        let mut events: Vec<_> = self.events.iter().rev().filter(own).take(limit).collect();
+        events.reverse();
+        events
+    }
+}
+
+impl LoggedEvent {
+    fn bytes(&self) -> usize {
+        self.text.len() + self.token.len() + self.server.as_ref().map_or(0, |name| name.len())
+    }
+}
+
+fn key(token: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    token.hash(&mut hasher);
+    let [high, low] = [32, 0].map(|shift| (hasher.finish() >> shift) & u64::from(u32::MAX));
+    u32::try_from(high ^ low).unwrap_or(u32::MAX)
+}
+
+/// `text`, truncated at a character boundary to [`MAX_TEXT_BYTES`].
+fn truncated(text: &str) -> Box<str> {
+    const MORE: &str = "…";
+    if text.len() <= MAX_TEXT_BYTES {
+        return text.into();
+    }
+    let mut end = MAX_TEXT_BYTES - MORE.len();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &text[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(
+        history: &mut History,
+        name: EventName,
+        token: &str,
+        message: &str,
+        error: Option<&str>,
+    ) {
+        let fields = Fields { token: Some(token), error, ..Fields::default() };
+        history.add(Timestamp::UNIX_EPOCH, name, name.severity(), message, &fields);
+    }
+
+    fn texts<'a>(history: &'a History, token: &str, limit: usize) -> Vec<&'a str> {
+        history.for_token(token, limit).iter().map(|event| &*event.text).collect()
+    }
+
+    #[test]
+    fn events_of_one_token_are_returned_oldest_first() {
+        let mut history = History::default();
+        for number in 0..5 {
+            add(&mut history, EventName::TokenExpired, "quotes", &number.to_string(), None);
+            add(&mut history, EventName::TokenExpired, "orders", "other", None);
+        }
+        assert_eq!(texts(&history, "quotes", 3), ["2", "3", "4"]);
+        assert_eq!(texts(&history, "nobody", 3), [""; 0]);
+    }
+
+    #[test]
+    fn routine_checks_are_not_recorded() {
+        let mut history = History::default();
+        add(&mut history, EventName::TokenChecked, "quotes", "alive", None);
+        assert!(history.for_token("quotes", 9).is_empty());
+    }
+
+    #[test]
+    fn the_error_is_appended_unless_the_message_contains_it() {
+        let mut history = History::default();
+        add(&mut history, EventName::TokenExpired, "quotes", "it expired", Some("it was time"));
+        add(&mut history, EventName::CheckFailed, "quotes", "no: refused", Some("refused"));
+        assert_eq!(texts(&history, "quotes", 9), ["it expired: it was time", "no: refused"]);
+    }
+
+    #[test]
+    fn the_history_is_bounded_in_number_and_bytes() {
+        let mut history = History::default();
+        let long = "ö".repeat(10_000);
+        for _ in 0..MAX_EVENTS + 10 {
+            add(&mut history, EventName::TokenExpired, "quotes", &long, None);
+        }
+        assert!(history.events.len() <= MAX_EVENTS && history.bytes <= MAX_BYTES);
+        assert!(history.events.iter().all(|event| event.text.len() <= MAX_TEXT_BYTES));
+    }
+}
