@@ -3,7 +3,8 @@
 use std::hash::BuildHasher as _;
 
 use super::record::{ColdFields, DeathReason, SourceMatch, TokenRecord};
-use super::registry::TokenRegistry;
+use super::registry::{TokenEntry, TokenRegistry};
+use super::value_owners::{COMPARED, ValueOwners};
 use crate::arena::{Arena, Handle};
 use crate::lifecycle::Slot;
 use crate::scheduler::TokenId;
@@ -147,6 +148,73 @@ impl TokenRegistry {
         }
         Some(result)
     }
+}
+
+impl TokenRegistry {
+    /// Another token that has this value, unless `id` has it too or shares it on purpose: because
+    /// both have the same source, or had the same value before.
+    pub(crate) fn owner_of(&mut self, value: ValueRef<'_>, id: TokenId) -> Option<TokenId> {
+        if self.token(id).is_none_or(|entry| has(entry, value)) {
+            return None;
+        }
+        self.build_owners();
+        let owner = self.holder(value, id)?;
+        let source = |id| self.token(id).and_then(TokenEntry::source);
+        let same_source = || source(id).is_some_and(|own| source(owner) == Some(own));
+        (!self.owners.are_sharing([id, owner]) && !same_source()).then_some(owner)
+    }
+
+    /// The token `id`, which had no value, begins with this value: if another token has it, both
+    /// share it on purpose.
+    pub(crate) fn begins_with(&mut self, value: ValueRef<'_>, id: TokenId) {
+        // Values that are there before the index is built are found when it is.
+        if self.owners.is_built()
+            && let Some(other) = self.holder(value, id)
+        {
+            self.owners.share([id, other]);
+        }
+    }
+
+    /// A token other than `id` that has this value, according to the index.
+    fn holder(&self, value: ValueRef<'_>, id: TokenId) -> Option<TokenId> {
+        let hash = self.keys.hash_one(value.expose().as_bytes());
+        let others = self.owners.candidates(hash, COMPARED).filter(|other| *other != id);
+        self.first_with(others, value)
+    }
+
+    fn first_with(
+        &self,
+        mut ids: impl Iterator<Item = TokenId>,
+        value: ValueRef<'_>,
+    ) -> Option<TokenId> {
+        ids.find(|id| self.token(*id).is_some_and(|entry| has(entry, value)))
+    }
+
+    /// Builds the index, unless it is there and few of its entries are outdated.
+    fn build_owners(&mut self) {
+        if !self.owners.is_outdated(self.len()) {
+            return;
+        }
+        let mut owners = ValueOwners::with_capacity(self.len());
+        for (id, entry) in self.ids() {
+            for value in values(entry) {
+                let hash = self.keys.hash_one(value.expose().as_bytes());
+                match self.first_with(owners.candidates(hash, usize::MAX), value) {
+                    Some(other) => owners.share([id, other]),
+                    None => owners.add(hash, id),
+                }
+            }
+        }
+        self.owners.rebuild(owners);
+    }
+}
+
+fn values(entry: TokenEntry<'_>) -> impl Iterator<Item = ValueRef<'_>> {
+    [Slot::A, Slot::B].into_iter().filter_map(move |slot| entry.value(slot))
+}
+
+fn has(entry: TokenEntry<'_>, value: ValueRef<'_>) -> bool {
+    values(entry).any(|own| own == value)
 }
 
 fn holds(arena: &Arena, handle: Option<&Handle>, value: &[u8]) -> bool {
