@@ -105,7 +105,7 @@ impl PendingCommands {
                 drop(reply.send(Err(forbidden())));
             }
             Command::ReloadOutcome { number, reply, .. } => {
-                parts.config.wait_for_reload(number, reply)
+                parts.config.wait_for_reload(number, reply);
             }
         }
     }
