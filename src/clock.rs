@@ -1,7 +1,7 @@
-//! The clocks, and the alarm that rings at a moment: the only place that asks what time it is.
+//! Clocks and the timer of the daemon. Only this module reads the time.
 //!
-//! Time is `CLOCK_BOOTTIME`: it never goes back, and it goes on while the machine sleeps.
-//! Nothing here decides anything; a moment goes out, and the rules take it as an argument.
+//! Time is `CLOCK_BOOTTIME`: monotonic, and it includes the time while the machine is suspended. No
+//! decisions are made here; other modules get the time as an argument.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,38 +19,38 @@ use crate::time::Moment;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const MILLIS_PER_SEC: u64 = 1_000;
 
-/// The present, rounded down to the millisecond.
+/// The current time, rounded down to the millisecond.
 pub fn now() -> Moment {
     let (secs, nanos) = boottime();
     Moment::from_millis(secs * MILLIS_PER_SEC + nanos / NANOS_PER_MILLI)
 }
 
-/// The present, rounded up to the millisecond.
+/// The current time, rounded up to the millisecond.
 ///
-/// For the receipt of an answer: what was read then is at least as old as it is said to be,
-/// so rounding never makes a life look longer than it is.
+/// Used when a response is received, so that rounding never makes a token's life look longer than
+/// it is.
 pub fn now_ceil() -> Moment {
     let (secs, nanos) = boottime();
     Moment::from_millis(secs * MILLIS_PER_SEC + nanos.div_ceil(NANOS_PER_MILLI))
 }
 
-/// The date and time of day, for what people read. It may jump; no rule depends on it.
+/// Date and time of day, for output only. It may jump; no decision depends on it.
 #[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
 pub fn wall_clock() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
-/// How long something takes, where milliseconds are too coarse.
+/// Measures durations with more than millisecond precision.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Duration);
 
 impl Stopwatch {
-    /// It runs from now on.
+    /// Starts the stopwatch.
     pub fn start() -> Self {
         Self(since_boot())
     }
 
-    /// The time since it was started.
+    /// The time since the start.
     pub fn elapsed(self) -> Duration {
         since_boot().saturating_sub(self.0)
     }
@@ -61,44 +61,44 @@ fn since_boot() -> Duration {
     Duration::from_secs(secs) + Duration::from_nanos(nanos)
 }
 
-/// Seconds and nanoseconds since the machine was started.
+/// Seconds and nanoseconds since boot.
 #[expect(clippy::disallowed_methods, reason = "this module is where the clocks are read")]
 fn boottime() -> (u64, u64) {
     let time = rustix::time::clock_gettime(ClockId::Boottime);
-    // The kernel's answer is never negative: this clock starts at zero.
+    // Never negative: the clock starts at zero.
     (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// An alarm clock on the daemon's clock, for one waiter.
+/// A timer on `CLOCK_BOOTTIME` for one waiter.
 ///
-/// A machine that wakes from its sleep after the moment rings at once; tokio's own timers
-/// would first sleep the rest.
+/// After a suspend, the timer expires at once if its time has passed. Tokio's timers would wait for
+/// the remaining time first.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use std::time::Duration;
-/// use tokenkeep::clock::{self, Alarm};
+/// use tokenkeep::clock::{self, Timer};
 ///
-/// let mut alarm = Alarm::new()?;
+/// let mut timer = Timer::new()?;
 /// let at = clock::now() + Duration::from_millis(5);
-/// alarm.set(Some(at))?;
-/// alarm.rings().await?;
+/// timer.set(Some(at))?;
+/// timer.expired().await?;
 /// assert!(clock::now() >= at);
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 #[derive(Debug)]
-pub struct Alarm {
+pub struct Timer {
     timer: AsyncFd<OwnedFd>,
-    /// What the kernel was told last, until it has rung.
+    /// The time that is set in the kernel; `None` after the timer has expired.
     set_to: Option<Moment>,
 }
 
-impl Alarm {
-    /// An alarm that is not set. To be called within a tokio runtime.
+impl Timer {
+    /// Creates a timer that is not set. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// When the process has no file descriptor left, or the kernel no memory.
+    /// No free file descriptor, or no kernel memory.
     #[expect(
         deprecated,
         reason = "its successor is unsafe for the sake of types that change \
@@ -112,12 +112,12 @@ impl Alarm {
         Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)?, set_to: None })
     }
 
-    /// Sets the alarm to `at`, in place of what it was set to. A moment that is past rings at
-    /// once; `None` and [`Moment::NEVER`] ring never. A ring that nobody took is forgotten.
+    /// Sets the timer to `at`. A time in the past expires at once; `None` and [`Moment::NEVER`]
+    /// never expire. An expiration that was not awaited is discarded.
     ///
     /// # Errors
     ///
-    /// None that is known: the kernel takes every moment of this type.
+    /// None are known: the kernel accepts every value of this type.
     pub fn set(&mut self, at: Option<Moment>) -> io::Result<()> {
         let at = at.filter(|at| *at != Moment::NEVER);
         let spec = Itimerspec { it_interval: DISARMED, it_value: at.map_or(DISARMED, instant) };
@@ -126,14 +126,13 @@ impl Alarm {
         Ok(())
     }
 
-    /// Sees to it that the alarm rings at `at` at the latest. One that is set to an earlier
-    /// moment stays so: whoever hears it too early asks again, and that costs less than a
-    /// system call each time that the moment is put off.
+    /// Ensures that the timer expires at `at` at the latest. An earlier setting is kept: an early
+    /// wake-up costs less than a system call for each postponed deadline.
     ///
     /// # Errors
     ///
-    /// As for [`set`](Self::set).
-    pub fn set_by(&mut self, at: Option<Moment>) -> io::Result<()> {
+    /// See [`set`](Self::set).
+    pub fn set_at_latest(&mut self, at: Option<Moment>) -> io::Result<()> {
         match (at, self.set_to) {
             (None, _) => Ok(()),
             (Some(at), Some(set_to)) if set_to <= at => Ok(()),
@@ -141,13 +140,12 @@ impl Alarm {
         }
     }
 
-    /// Waits until the alarm rings, once for each time that it is set. Cancel-safe: a ring is
-    /// either returned or still to come.
+    /// Waits until the timer expires, once for each setting. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// When the runtime is shutting down.
-    pub async fn rings(&mut self) -> io::Result<()> {
+    /// The runtime is shutting down.
+    pub async fn expired(&mut self) -> io::Result<()> {
         let mut expirations = [0; 8];
         loop {
             let mut ready = self.timer.readable().await?;
@@ -161,10 +159,10 @@ impl Alarm {
     }
 }
 
-/// What timerfd takes for "no alarm".
+/// The value that disarms a timerfd.
 const DISARMED: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// `at` as the kernel wants it; never [`DISARMED`], as the clock's origin is past.
+/// `at` for the kernel; never [`DISARMED`], because the clock started in the past.
 fn instant(at: Moment) -> Timespec {
     let millis = at.as_millis().max(1);
     Timespec {
@@ -182,91 +180,91 @@ mod tests {
     /// Long enough for the slowest machine that runs the tests; reached only on failure.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// How long a silence is listened to before it counts as one.
+    /// How long to wait before concluding that the timer does not expire.
     const SILENCE: Duration = Duration::from_millis(50);
 
     #[test]
-    fn rounding_up_is_never_earlier_than_rounding_down() {
+    fn rounded_up_time_is_not_before_rounded_down_time() {
         let floor = now();
         let ceil = now_ceil();
         assert!(floor <= ceil && ceil <= now() + Duration::from_millis(1));
     }
 
     #[test]
-    fn the_wall_clock_shows_a_date_of_our_time() {
+    fn wall_clock_shows_a_current_date() {
         assert!(wall_clock() > "2024-01-01T00:00:00Z".parse().unwrap());
     }
 
     #[test]
-    fn a_stopwatch_tells_less_than_a_millisecond() {
+    fn stopwatch_measures_less_than_a_millisecond() {
         let shortest = (0..1_000).map(|_| Stopwatch::start().elapsed()).min();
         assert!(shortest < Some(Duration::from_millis(1)), "{shortest:?}");
     }
 
     #[tokio::test]
-    async fn an_alarm_rings_at_its_moment_and_not_before() {
-        let mut alarm = Alarm::new().unwrap();
+    async fn timer_expires_at_its_time_and_not_before() {
+        let mut timer = Timer::new().unwrap();
         let at = now() + Duration::from_millis(30);
-        alarm.set(Some(at)).unwrap();
-        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+        timer.set(Some(at)).unwrap();
+        timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
         assert!(now() >= at);
     }
 
     #[tokio::test]
-    async fn a_moment_that_is_past_rings_at_once() {
-        let mut alarm = Alarm::new().unwrap();
+    async fn time_in_the_past_expires_at_once() {
+        let mut timer = Timer::new().unwrap();
         for past in [Moment::default(), now()] {
-            alarm.set(Some(past)).unwrap();
-            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+            timer.set(Some(past)).unwrap();
+            timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
         }
     }
 
     #[tokio::test]
-    async fn an_alarm_rings_once_for_each_time_that_it_is_set() {
-        let mut alarm = Alarm::new().unwrap();
-        alarm.set(Some(now())).unwrap();
-        alarm.rings().await.unwrap();
-        assert!(timeout(SILENCE, alarm.rings()).await.is_err());
+    async fn timer_expires_once_for_each_setting() {
+        let mut timer = Timer::new().unwrap();
+        timer.set(Some(now())).unwrap();
+        timer.expired().await.unwrap();
+        assert!(timeout(SILENCE, timer.expired()).await.is_err());
     }
 
     #[tokio::test]
-    async fn an_alarm_that_is_taken_back_stays_silent() {
-        let mut alarm = Alarm::new().unwrap();
+    async fn cancelled_timer_does_not_expire() {
+        let mut timer = Timer::new().unwrap();
         for never in [None, Some(Moment::NEVER), Some(Moment::from_millis(u64::MAX - 1))] {
-            alarm.set(Some(now())).unwrap();
-            alarm.set(never).unwrap();
-            assert!(timeout(SILENCE, alarm.rings()).await.is_err(), "{never:?}");
+            timer.set(Some(now())).unwrap();
+            timer.set(never).unwrap();
+            assert!(timeout(SILENCE, timer.expired()).await.is_err(), "{never:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_alarm_that_is_to_ring_by_a_moment_rings_then_at_the_latest() {
-        let mut alarm = Alarm::new().unwrap();
+    async fn set_at_latest_expires_no_later_than_its_time() {
+        let mut timer = Timer::new().unwrap();
         let soon = now() + Duration::from_millis(20);
         for (first, second) in [(soon, soon + PATIENCE), (soon + PATIENCE, soon)] {
-            alarm.set_by(Some(first)).unwrap();
-            alarm.set_by(Some(second)).unwrap();
-            timeout(PATIENCE / 2, alarm.rings()).await.unwrap().unwrap();
-            alarm.set(None).unwrap();
+            timer.set_at_latest(Some(first)).unwrap();
+            timer.set_at_latest(Some(second)).unwrap();
+            timeout(PATIENCE / 2, timer.expired()).await.unwrap().unwrap();
+            timer.set(None).unwrap();
         }
     }
 
     #[tokio::test]
-    async fn an_alarm_that_has_rung_can_be_set_to_a_later_moment() {
-        let mut alarm = Alarm::new().unwrap();
+    async fn expired_timer_can_be_set_to_a_later_time() {
+        let mut timer = Timer::new().unwrap();
         for _ in 0..2 {
             let at = now() + Duration::from_millis(5);
-            alarm.set_by(Some(at)).unwrap();
-            timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+            timer.set_at_latest(Some(at)).unwrap();
+            timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
             assert!(now() >= at);
         }
     }
 
     #[tokio::test]
-    async fn a_wait_that_was_given_up_loses_no_ring() {
-        let mut alarm = Alarm::new().unwrap();
-        alarm.set(Some(now() + Duration::from_millis(20))).unwrap();
-        assert!(timeout(Duration::from_millis(1), alarm.rings()).await.is_err());
-        timeout(PATIENCE, alarm.rings()).await.unwrap().unwrap();
+    async fn cancelled_wait_loses_no_expiration() {
+        let mut timer = Timer::new().unwrap();
+        timer.set(Some(now() + Duration::from_millis(20))).unwrap();
+        assert!(timeout(Duration::from_millis(1), timer.expired()).await.is_err());
+        timeout(PATIENCE, timer.expired()).await.unwrap().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Reading files that others write: opening without waiting, and noticing changes.
+//! Reads files that other processes write: opens without blocking, and detects changes.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens a file for reading. Never blocks on a FIFO that has no writer, and never takes a terminal
-/// as the controlling one.
+/// Opens a file for reading. Does not block on a FIFO without a writer, and does not acquire a
+/// controlling terminal.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
 
-/// Identifies one state of a file, without reading it. The time of the last status change is part
-/// of it, so that a write that restores the modification time is noticed too.
+/// Identifies the state of a file without reading it. The time of the last status change is
+/// included, so that a write that restores the modification time is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     device: u64,
@@ -31,8 +31,8 @@ impl FileStamp {
         fs::metadata(path).ok().as_ref().map(Self::from)
     }
 
-    /// Whether nothing was written since `earlier`. The time of the status change is left out: it
-    /// also changes when another file takes over the name.
+    /// Whether the content is unchanged since `earlier`. Ignores the time of the status change,
+    /// which also changes when another file replaces this one.
     pub(crate) fn is_unwritten_since(&self, earlier: &Self) -> bool {
         Self { changed: earlier.changed, ..*self } == *earlier
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
-//!             │           ├─ api · hook · inventory · token_file · store · systemd · clock · arena
+//!             │           ├─ api · hook · inventory · token_source · store · systemd · clock · arena
 //!             │           └─ control · event_log
 //!             └─ settings
 //! simulator (simulates the API for tests and `demo`)
@@ -38,4 +38,4 @@ pub mod store;
 pub mod systemd;
 mod text;
 pub mod time;
-pub mod token_file;
+pub mod token_source;

@@ -1,4 +1,4 @@
-//! What concerns the process as a whole: signals, resource limits, core dumps, orphans.
+//! Process-wide settings: signals, resource limits, core dumps, orphaned processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,58 +18,58 @@ use crate::systemd;
 /// The exit status for an internal error (sysexits).
 const INTERNAL: i32 = 70;
 
-/// The soft limit of descriptors is raised up to here: as far as systemd's own hard limit. Beyond
-/// it, commands that close every possible descriptor would take minutes to start.
+/// Maximum soft limit of descriptors, the same as systemd's hard limit. With a higher limit,
+/// commands that close all possible descriptors would take minutes to start.
 const MAX_DESCRIPTORS: u64 = 524_288;
 
-/// Threads that a daemon always has: for the log, the state database, files and name lookups.
+/// Threads that a daemon always needs: for the log, the state database, files and name lookups.
 const THREADS: usize = 4;
 
-/// SIGHUP came before the daemon listened to it.
+/// Whether SIGHUP arrived before the daemon handled it.
 static EARLY_HANGUP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// The processes that the daemon has started and waits for itself.
-static OWN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// Child processes that the daemon waits for.
+static CHILDREN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Catches the signals of a daemon that would end the process otherwise: SIGHUP, which is seen
-/// by [`take_early_hangup`], and those that mean nothing to it. Commands get them as usual. To be
-/// called before anything that takes time.
+/// Catches signals that would end a daemon: SIGHUP, reported by [`take_early_hangup`], and signals
+/// without a meaning for it. Commands receive them as usual. Must be called before anything that
+/// takes time.
 ///
 /// # Errors
 ///
-/// When the system refuses it.
+/// The system rejects a handler.
 pub fn catch_signals() -> io::Result<()> {
     let flag = EARLY_HANGUP.get_or_init(Arc::default);
     signal_hook::flag::register(Signal::HUP.as_raw(), Arc::clone(flag))?;
-    // SIGXFSZ: a write beyond a limit of the file's size fails with an error instead.
+    // SIGXFSZ: a write beyond the limit of the file size returns an error instead.
     for signal in [Signal::USR1, Signal::USR2, Signal::QUIT, Signal::ALARM, Signal::XFSZ] {
         signal_hook::flag::register(signal.as_raw(), Arc::default())?;
     }
     Ok(())
 }
 
-/// Whether SIGHUP has come since [`catch_signals`], or since this was last asked.
+/// Whether SIGHUP arrived since [`catch_signals`] or the last call.
 pub fn take_early_hangup() -> bool {
     EARLY_HANGUP.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
-/// Prepares the process of a daemon: no core dump and no other process of the user can read its
-/// memory, and it may open as many files as the hard limit allows.
+/// Prepares the process of a daemon: disables core dumps and access to its memory by other
+/// processes of the user, and raises the limit of open files to the hard limit.
 ///
 /// # Errors
 ///
-/// When the few threads cannot be created, which nothing works without.
+/// The minimum number of threads cannot be created.
 pub fn prepare() -> io::Result<()> {
-    // Where one of them is refused, the daemon works all the same.
+    // The daemon works without these settings.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     raise_descriptor_limit();
-    exit_where_no_thread_can_be_created();
+    exit_if_no_thread_can_be_created();
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
             let held = Arc::clone(&held);
-            // It ends when `hold` is gone.
+            // Ends when `hold` is dropped.
             thread::Builder::new().spawn(move || drop(held.lock().map(|held| held.recv())))
         })
         .collect();
@@ -85,20 +85,21 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// How many files may be open at once.
+/// The limit of open files.
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Libraries panic when a thread cannot be created, which would look like a crash.
-fn exit_where_no_thread_can_be_created() {
+/// Exits with a message if no thread can be created. Libraries panic then, which would look like a
+/// crash.
+fn exit_if_no_thread_can_be_created() {
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let payload = info.payload();
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
         if text.contains("thread") && (text.contains("spawn") || text.contains("WouldBlock")) {
-            let remedy = no_thread();
+            let remedy = thread_limit_remedy();
             eprintln!("tokenkeep: starting a thread: {text}; {remedy}");
             std::process::exit(INTERNAL);
         }
@@ -106,48 +107,48 @@ fn exit_where_no_thread_can_be_created() {
     }));
 }
 
-/// What to do where no thread can be created.
-pub fn no_thread() -> &'static str {
+/// Remedy if no thread can be created.
+pub fn thread_limit_remedy() -> &'static str {
     systemd::advice(
         "raise `TasksMax=` and `LimitNPROC=` of the unit",
         "raise `ulimit -u` or the container's limit of processes (`TasksMax=` in a systemd unit)",
     )
 }
 
-/// How the limit of descriptors is raised.
-pub fn raise_descriptors() -> &'static str {
+/// Remedy if no file descriptor is free.
+pub fn descriptor_limit_remedy() -> &'static str {
     systemd::advice(
         "raise `LimitNOFILE=` of the unit",
         "raise `ulimit -n` (`LimitNOFILE=` in a systemd unit)",
     )
 }
 
-/// Whether `error` says that there is no free descriptor, in the process or in the system.
+/// Whether `error` means that the process or the system has no free descriptor.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether no descriptor is free at this moment.
+/// Whether the process has no free descriptor now.
 pub fn has_no_free_descriptor() -> bool {
     fs::File::open("/dev/null").is_err_and(|error| is_out_of_descriptors(&error))
 }
 
-/// The sentence for a request that found no free descriptor.
-pub fn out_of_descriptors() -> String {
-    let (limit, raise) = (descriptor_limit(), raise_descriptors());
+/// Message for a request that failed because no descriptor was free.
+pub fn out_of_descriptors_message() -> String {
+    let (limit, raise) = (descriptor_limit(), descriptor_limit_remedy());
     format!(
         "tokenkeep has no free file descriptor (its limit is {limit}), so nothing was sent: \
          {raise}, or lower `max_in_flight`"
     )
 }
 
-/// What this process lacked to start another one, if `error` says that, with a remedy.
-pub fn lacking(error: &io::Error) -> Option<String> {
+/// Message with a remedy if `error` means that a resource limit prevented a new process.
+pub fn spawn_limit_error(error: &io::Error) -> Option<String> {
     use rustix::io::Errno;
     if is_out_of_descriptors(error) {
-        let (limit, raise) = (descriptor_limit(), raise_descriptors());
+        let (limit, raise) = (descriptor_limit(), descriptor_limit_remedy());
         return Some(format!(
             "tokenkeep has no free file descriptor to start the re-auth command (its limit is \
              {limit}): {raise}, or lower `max_in_flight`"
@@ -156,32 +157,35 @@ pub fn lacking(error: &io::Error) -> Option<String> {
     let codes = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
     let is_lacking = error.raw_os_error().is_some_and(|code| codes.contains(&code));
     is_lacking.then(|| {
-        format!("no process can be started for the re-auth command ({error}); {}", no_thread())
+        format!(
+            "no process can be started for the re-auth command ({error}); {}",
+            thread_limit_remedy()
+        )
     })
 }
 
-/// Whether this process has to reap the orphans of its PID namespace.
+/// Whether this process is the init process of its PID namespace, which must reap orphans.
 pub fn is_init() -> bool {
     getpid() == Pid::INIT
 }
 
-/// The process of this number is waited for by the task that started it.
-pub fn own(pid: Pid) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
+/// Registers a child process that the task that started it waits for.
+pub fn register_child(pid: Pid) {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
 }
 
-/// The process of this number has been reaped.
-pub fn disown(pid: Pid) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
+/// Unregisters a child process that was reaped.
+pub fn unregister_child(pid: Pid) {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
 }
 
-/// Reaps orphans that have ended. To be called as the init process of a PID namespace, between
-/// whose calls no process is being started.
+/// Reaps orphans that have ended. Must be called in the init process of a PID namespace only, and
+/// not while a process is being started.
 pub fn reap_orphans() {
     let Ok(processes) = fs::read_dir("/proc") else { return };
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     for number in numbers {
-        let own = OWN.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
+        let own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).contains(&number);
         if !own && is_zombie_of_init(number) {
             let _ = waitpid(Pid::from_raw(number), WaitOptions::NOHANG);
         }
@@ -190,6 +194,6 @@ pub fn reap_orphans() {
 
 fn is_zombie_of_init(number: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-    // The name, in brackets, may hold anything.
+    // The name, in parentheses, may contain any character.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with("Z 1 "))
 }

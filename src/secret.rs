@@ -1,4 +1,4 @@
-//! Token values, kept out of everything that is printed.
+//! Token values that are never printed.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub use mistake::Mistake;
 pub(crate) use mistake::is_invisible;
 pub use shape::{MASK, looks_secret, mask};
 
-/// The longest value that is taken for a token, in bytes: a request line with it still
-/// passes the 8 KiB that common servers and proxies allow.
+/// Maximum length of a token value in bytes. A request line with such a value fits into the 8 KiB
+/// that common servers and proxies allow.
 pub const MAX_VALUE_BYTES: usize = 4096;
 
-/// A session token's value. It prints as `[redacted]`, and its memory is cleared on drop.
+/// The value of a session token. Prints as `[redacted]`; its memory is cleared on drop.
 #[derive(Clone)]
 pub struct TokenValue(SecretString);
 
-/// Why a text cannot be a token's value. Says nothing of the text itself but its shape.
+/// Why a text is not a token value. Contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ValueFault {
-    /// Nothing but white space.
+pub enum TokenValueError {
+    /// Only white space.
     #[error("it is empty")]
     Empty,
     /// White space or control characters within the value.
@@ -35,62 +35,62 @@ pub enum ValueFault {
     TooLong,
 }
 
-/// A session token's value that is kept elsewhere. It prints as `[redacted]`.
+/// A borrowed token value. Prints as `[redacted]`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ValueRef<'a>(&'a str);
 
 impl TokenValue {
-    /// Takes `text`, less white space and a byte-order mark around it, for a token's value.
+    /// Parses `text` as a token value, without a byte-order mark and white space around it.
     ///
     /// # Errors
     ///
-    /// When what is left is empty, longer than [`MAX_VALUE_BYTES`], or not a single word.
+    /// The value is empty, longer than [`MAX_VALUE_BYTES`], or not a single word.
     ///
     /// ```
-    /// use tokenkeep::secret::{TokenValue, ValueFault};
+    /// use tokenkeep::secret::{TokenValue, TokenValueError};
     ///
     /// assert_eq!(TokenValue::parse(" abc-123\n").unwrap().expose(), "abc-123");
-    /// assert_eq!(TokenValue::parse("\n").unwrap_err(), ValueFault::Empty);
-    /// assert_eq!(TokenValue::parse("a\nb").unwrap_err(), ValueFault::NotOneWord);
+    /// assert_eq!(TokenValue::parse("\n").unwrap_err(), TokenValueError::Empty);
+    /// assert_eq!(TokenValue::parse("a\nb").unwrap_err(), TokenValueError::NotOneWord);
     /// assert_eq!(format!("{:?}", TokenValue::parse("abc").unwrap()), "[redacted]");
     /// ```
-    pub fn parse(text: &str) -> Result<Self, ValueFault> {
+    pub fn parse(text: &str) -> Result<Self, TokenValueError> {
         ValueRef::parse(text).map(ValueRef::to_value)
     }
 
-    /// The value itself: for the request that needs it and the file that keeps it, only.
+    /// The value itself. Only for the request and the file that need it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The value where it is.
+    /// The borrowed value.
     pub fn by_ref(&self) -> ValueRef<'_> {
         ValueRef(self.expose())
     }
 }
 
 impl<'a> ValueRef<'a> {
-    /// Takes `text` for a token's value, by the rules of [`TokenValue::parse`].
+    /// Parses `text` by the rules of [`TokenValue::parse`].
     ///
     /// # Errors
     ///
-    /// As [`TokenValue::parse`].
-    pub fn parse(text: &'a str) -> Result<Self, ValueFault> {
+    /// See [`TokenValue::parse`].
+    pub fn parse(text: &'a str) -> Result<Self, TokenValueError> {
         let value = text.trim_start_matches('\u{feff}').trim();
         if value.is_empty() {
-            return Err(ValueFault::Empty);
+            return Err(TokenValueError::Empty);
         }
         if value.len() > MAX_VALUE_BYTES {
-            return Err(ValueFault::TooLong);
+            return Err(TokenValueError::TooLong);
         }
         if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(ValueFault::NotOneWord);
+            return Err(TokenValueError::NotOneWord);
         }
         Ok(Self(value))
     }
 
-    /// What was parsed before, from where it has been put since.
-    pub(crate) const fn again(text: &'a str) -> Self {
+    /// A value that was parsed before and stored elsewhere since.
+    pub(crate) const fn from_parsed(text: &'a str) -> Self {
         Self(text)
     }
 
@@ -99,7 +99,7 @@ impl<'a> ValueRef<'a> {
         self.0
     }
 
-    /// A copy that keeps itself.
+    /// An owned copy.
     pub fn to_value(self) -> TokenValue {
         TokenValue(SecretString::from(self.0))
     }

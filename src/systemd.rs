@@ -1,8 +1,8 @@
-//! What is said to systemd: readiness, reloads, a status line, the watchdog's pings.
+//! Notifies systemd: readiness, reloads, status line, watchdog.
 //!
-//! Without `NOTIFY_SOCKET` everything here does nothing and succeeds. The variable is never
-//! taken out of the environment (that is unsound once there are threads); hooks start from an
-//! empty environment and so cannot speak for the daemon.
+//! Without `NOTIFY_SOCKET`, all functions succeed and do nothing. The variable is never removed,
+//! because that is unsound with several threads. Commands start with an empty environment, so they
+//! cannot send notifications.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -16,11 +16,11 @@ use sd_notify::{NotifyState, notify};
 
 use crate::text::printable;
 
-/// The socket to systemd, if it was opened at the start.
+/// The socket to systemd, if [`connect`] opened it.
 static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
 
-/// Opens the socket to systemd, so that a message needs no free descriptor later. Without this, or
-/// where it fails, a socket is opened for each message.
+/// Opens the socket to systemd, so that notifications need no free descriptor later. Without it,
+/// each notification opens a socket.
 pub fn connect() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let connected = UnixDatagram::unbound().and_then(|socket| {
@@ -31,7 +31,7 @@ pub fn connect() {
         Ok(socket)
     });
     if let Ok(socket) = connected {
-        // It is there already if this is called twice.
+        // Already set if this is called twice.
         let _ = SOCKET.set(socket);
     }
 }
@@ -40,28 +40,27 @@ fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
     let Some(socket) = SOCKET.get() else { return notify(state) };
     let message =
         state.iter().fold(String::new(), |message, state| message + &format!("{state}\n"));
-    // A manager that was replaced listens on another socket under the same name.
+    // A restarted manager listens on another socket under the same name.
     socket.send(message.as_bytes()).map(drop).or_else(|_| notify(state))
 }
 
-/// `READY=1` with a status line: the configuration holds and the first checks are under way.
-/// Also ends what [`reloading`] began.
+/// `READY=1` with a status line: the configuration is valid and the first checks have started. Also
+/// ends [`reloading`].
 ///
 /// # Errors
 ///
-/// As for [`stopping`].
+/// See [`stopping`].
 pub fn ready(status: &str) -> io::Result<()> {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))])
 }
 
-/// `RELOADING=1`: a reload begins; [`ready`] ends it, whether the new configuration was taken
-/// or not.
+/// `RELOADING=1`: a reload begins. [`ready`] ends it, whether the reload succeeded or not.
 ///
 /// # Errors
 ///
-/// As for [`stopping`].
+/// See [`stopping`].
 pub fn reloading() -> io::Result<()> {
-    // systemd 253 and later ask for the instant, to tell this reload from an earlier one.
+    // systemd 253 and later require the time, to distinguish reloads.
     send(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
@@ -69,60 +68,60 @@ pub fn reloading() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// As for [`stopping`].
+/// See [`stopping`].
 pub fn status(line: &str) -> io::Result<()> {
     send(&[NotifyState::Status(&one_line(line))])
 }
 
-/// `STOPPING=1`: the daemon winds down.
+/// `STOPPING=1`: the daemon is shutting down.
 ///
 /// # Errors
 ///
-/// When `NOTIFY_SOCKET` names a socket that cannot be spoken to. Nothing needs to be done
-/// about it: systemd draws its own conclusions, such as a start that timed out.
+/// The socket in `NOTIFY_SOCKET` is not reachable. Callers can ignore this: systemd handles missing
+/// notifications, for example by a start timeout.
 pub fn stopping() -> io::Result<()> {
     send(&[NotifyState::Stopping])
 }
 
-/// `WATCHDOG=1`: the loop that does the work goes round. To be called from that loop.
+/// `WATCHDOG=1`: the main loop is running. Must be called from the main loop.
 ///
 /// # Errors
 ///
-/// As for [`stopping`].
+/// See [`stopping`].
 pub fn watchdog() -> io::Result<()> {
     send(&[NotifyState::Watchdog])
 }
 
-/// How often [`watchdog`] is to be called: half of what the unit's `WatchdogSec` allows, as
-/// systemd advises; `None` without one.
+/// Interval for [`watchdog`]: half of `WatchdogSec`, as systemd recommends; `None` without a
+/// watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// `EXTEND_TIMEOUT_USEC=`: starting or stopping will take up to `by` from now on; at most some
-/// 71 minutes, the most that can be said.
+/// `EXTEND_TIMEOUT_USEC=`: startup or shutdown takes up to `by` from now on. The maximum is about
+/// 71 minutes.
 ///
 /// # Errors
 ///
-/// As for [`stopping`].
+/// See [`stopping`].
 pub fn extend_timeout(by: Duration) -> io::Result<()> {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::ExtendTimeoutUsec(micros)])
 }
 
-/// Whether standard output is a stream to the journal: whether `journal_stream`, the value of
-/// `$JOURNAL_STREAM`, names the very file that standard output is.
+/// Whether standard output is connected to the journal: whether `journal_stream`, the value of
+/// `$JOURNAL_STREAM`, identifies the file of standard output.
 ///
-/// The variable alone proves nothing: it is inherited by what a user starts from a service.
+/// The variable alone is no proof, because processes that a user starts from a service inherit it.
 pub fn stdout_is_journal(journal_stream: Option<&str>) -> bool {
     let Some(named) = journal_stream.and_then(device_and_inode) else { return false };
     fstat(io::stdout()).is_ok_and(|stdout| named == (stdout.st_dev, stdout.st_ino))
 }
 
-/// Whether systemd runs this process as a service, so that advice about "the unit" is of use.
+/// Whether systemd runs this process as a service, so that remedies can refer to the unit.
 ///
-/// `$INVOCATION_ID` alone does not prove that: a terminal of a desktop passes on its own. Such a
-/// process is in the control group of a scope.
+/// `$INVOCATION_ID` alone is no proof: a desktop terminal passes on its own. Such a process is in
+/// the control group of a scope.
 pub fn is_service() -> bool {
     static IS_SERVICE: OnceLock<bool> = OnceLock::new();
     *IS_SERVICE.get_or_init(|| {
@@ -140,18 +139,18 @@ fn is_in_scope(groups: &str) -> bool {
     })
 }
 
-/// `remedy` if a unit of systemd can follow it; `otherwise` for other processes.
+/// Returns `remedy` in a systemd service, `otherwise` in other processes.
 pub(crate) fn advice<'a>(remedy: &'a str, otherwise: &'a str) -> &'a str {
     if is_service() { remedy } else { otherwise }
 }
 
-/// The parts of `DEVICE:INODE`, both decimal.
+/// Parses `DEVICE:INODE`, both decimal.
 fn device_and_inode(text: &str) -> Option<(u64, u64)> {
     let (device, inode) = text.split_once(':')?;
     Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
-/// `text` on one line: what follows a line break would be an assignment of its own.
+/// `text` on one line. Text after a line break would be another assignment.
 fn one_line(text: &str) -> String {
     printable(&text.replace(char::is_control, " ")).into_owned()
 }
@@ -162,9 +161,9 @@ mod tests {
 
     use super::*;
 
-    /// Not a test of its own: says everything once, where the test below has set the socket.
+    /// Sends all notifications. Does nothing unless the test below has set the socket.
     #[test]
-    fn everything_is_said_or_nothing_at_all() {
+    fn all_notifications_succeed_with_or_without_a_socket() {
         ready("4 tokens").unwrap();
         reloading().unwrap();
         status("one\nREADY=1").unwrap();
@@ -175,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn systemd_reads_what_was_said_in_its_own_words() {
+    fn notifications_have_the_format_of_systemd() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        // The environment of this process stays as it is: another one says it.
+        // A child process sends, so that the environment of this process is unchanged.
         let speaker = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "systemd::tests::everything_is_said_or_nothing_at_all"])
+            .args(["--exact", "systemd::tests::all_notifications_succeed_with_or_without_a_socket"])
             .env("NOTIFY_SOCKET", &path)
             .stdout(Stdio::null())
             .status()
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn standard_output_is_the_journal_where_device_and_inode_are_its_own() {
+    fn stdout_is_the_journal_if_device_and_inode_match() {
         let stdout = fstat(io::stdout()).unwrap();
         let (device, inode) = (stdout.st_dev, stdout.st_ino);
         assert!(stdout_is_journal(Some(&format!("{device}:{inode}"))));
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_missing_or_garbled_names_no_journal() {
+    fn missing_or_invalid_variable_names_no_journal() {
         for text in [None, Some(""), Some("8"), Some("a:b"), Some("1:2:3")] {
             assert!(!stdout_is_journal(text), "{text:?}");
         }

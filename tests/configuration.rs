@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: what loads, what is refused, what is said.
+//! Loading a configuration: what is accepted, what is rejected, and which messages operators see.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokenkeep::settings::{
-    Fault, FaultKind, Faults, InventorySource, KeySource, Loaded, LogFormat, Place, ReauthMethod,
-    Settings, Source, WarningKind, load, print,
+    ConfigError, ConfigErrorKind, ConfigErrors, InventorySource, KeySource, Loaded, Location,
+    LogFormat, ReauthMethod, Settings, Source, WarningKind, load, print,
 };
 
-/// A configuration folder of its own, and an environment.
+/// A temporary configuration directory and an environment.
 struct Setup {
     folder: TempDir,
     environment: Vec<(OsString, OsString)>,
@@ -39,33 +39,33 @@ impl Setup {
         self.folder.path().join(name)
     }
 
-    fn load(&self) -> Result<Loaded, Faults> {
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
         load(&self.path("tokenkeep.toml"), self.environment.iter().cloned())
     }
 
     fn settings(&self) -> Settings {
-        self.load().unwrap_or_else(|faults| panic!("{faults}")).settings
+        self.load().unwrap_or_else(|errors| panic!("{errors}")).settings
     }
 
-    /// Each fault as `PLACE KIND MESSAGE / REMEDY`, with paths relative to the folder.
-    fn faults(&self) -> Vec<String> {
-        let faults = self.load().expect_err("this configuration should be refused");
+    /// Each error as `LOCATION KIND MESSAGE / REMEDY`, with paths relative to the directory.
+    fn errors(&self) -> Vec<String> {
+        let errors = self.load().expect_err("this configuration should be refused");
         let folder = format!("{}/", self.folder.path().display());
-        let line = |Fault { place, kind, message, remedy, .. }: &Fault| {
+        let line = |ConfigError { location: place, kind, message, remedy, .. }: &ConfigError| {
             format!("{place} {kind:?} {message} / {remedy}").replace(&folder, "")
         };
-        faults.iter().map(line).collect()
+        errors.iter().map(line).collect()
     }
 
-    /// The only fault.
-    fn fault(&self) -> String {
-        let mut faults = self.faults();
-        assert_eq!(faults.len(), 1, "one fault was expected: {faults:#?}");
-        faults.remove(0)
+    /// The only error.
+    fn error(&self) -> String {
+        let mut errors = self.errors();
+        assert_eq!(errors.len(), 1, "one fault was expected: {errors:#?}");
+        errors.remove(0)
     }
 
     fn warnings(&self) -> Vec<(WarningKind, String)> {
-        let loaded = self.load().unwrap_or_else(|faults| panic!("{faults}"));
+        let loaded = self.load().unwrap_or_else(|errors| panic!("{errors}"));
         loaded.warnings.into_iter().map(|warning| (warning.kind, warning.to_string())).collect()
     }
 }
@@ -87,7 +87,7 @@ fn shipped() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tokenkeep.toml")).unwrap()
 }
 
-/// The shipped file with its example lines (`#` and no blank) in force.
+/// The shipped file with its example lines (`#` without a space) enabled.
 fn shipped_uncommented() -> String {
     let uncomment = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => {
@@ -98,24 +98,23 @@ fn shipped_uncommented() -> String {
     shipped().lines().map(uncomment).collect::<Vec<_>>().join("\n")
 }
 
-/// Checks a table of: what is written; the place of the one fault that it leads to, its
-/// kind, and words of it.
+/// Checks a table of: text; location, kind and words of the only error.
 #[track_caller]
-fn refused(table: &[(&str, &str, FaultKind, &[&str])]) {
+fn assert_rejected(table: &[(&str, &str, ConfigErrorKind, &[&str])]) {
     for (text, place, kind, words) in table {
-        let fault = Setup::new(text).fault();
+        let error = Setup::new(text).error();
         let start = format!("tokenkeep.toml:{place} {kind:?} ");
-        assert!(fault.starts_with(&start), "{text:?} should begin with {start:?}: {fault}");
+        assert!(error.starts_with(&start), "{text:?} should begin with {start:?}: {error}");
         for word in *words {
-            assert!(fault.contains(word), "{text:?} should say {word:?}: {fault}");
+            assert!(error.contains(word), "{text:?} should say {word:?}: {error}");
         }
     }
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_what_was_meant() {
-    use FaultKind::UnknownKey;
-    refused(&[
+fn unknown_key_is_rejected_with_a_suggestion() {
+    use ConfigErrorKind::UnknownKey;
+    assert_rejected(&[
         ("jitter = 0.1", "1:1", UnknownKey, &["`jitter`", "it belongs to [schedule]"]),
         ("[schedule]\njitterr = 0.1", "2:1", UnknownKey, &["[schedule]", "did you mean `jitter`?"]),
         ("[sever.x]\nurl = \"https://h\"", "1:2", UnknownKey, &["did you mean `server`?"]),
@@ -124,9 +123,9 @@ fn an_unknown_key_is_refused_with_what_was_meant() {
 }
 
 #[test]
-fn a_value_of_another_type_is_refused_rather_than_bent() {
-    use FaultKind::WrongType;
-    refused(&[
+fn value_of_wrong_type_is_rejected_and_not_converted() {
+    use ConfigErrorKind::WrongType;
+    assert_rejected(&[
         ("max_hooks = \"3\"", "1:1", WrongType, &["\"3\"", "leave the quotes out: max_hooks = 3"]),
         ("max_hooks = 3.7", "1:1", WrongType, &["a whole number", "3.7"]),
         ("max_hooks = true", "1:1", WrongType, &["a whole number", "true"]),
@@ -167,9 +166,9 @@ fn a_value_of_another_type_is_refused_rather_than_bent() {
 }
 
 #[test]
-fn a_duration_needs_a_unit_and_a_sensible_length() {
-    use FaultKind::{BadValue, WrongType};
-    refused(&[
+fn duration_needs_a_unit_and_must_be_in_range() {
+    use ConfigErrorKind::{BadValue, WrongType};
+    assert_rejected(&[
         ("[schedule]\nretry_max = 90", "2:1", WrongType, &["90", "write retry_max = \"90s\""]),
         (
             "[schedule]\nretry_max = \"90\"",
@@ -209,9 +208,9 @@ fn a_duration_needs_a_unit_and_a_sensible_length() {
 }
 
 #[test]
-fn a_number_out_of_its_range_is_refused_with_the_range() {
-    use FaultKind::BadValue;
-    refused(&[
+fn number_out_of_range_is_rejected_with_the_range() {
+    use ConfigErrorKind::BadValue;
+    assert_rejected(&[
         ("[schedule]\ncheck_after = 1.5", "2:1", BadValue, &["between 0 and 1", "1.5"]),
         ("[schedule]\ncheck_after = 1", "2:1", BadValue, &["both excluded"]),
         ("[schedule]\ncheck_after = 0.0", "2:1", BadValue, &["both excluded"]),
@@ -239,9 +238,9 @@ fn a_number_out_of_its_range_is_refused_with_the_range() {
 }
 
 #[test]
-fn a_text_that_cannot_be_is_refused_with_one_that_can() {
-    use FaultKind::BadValue;
-    refused(&[
+fn invalid_text_is_rejected_with_an_example() {
+    use ConfigErrorKind::BadValue;
+    assert_rejected(&[
         ("[log]\nformat = \"jsn\"", "2:1", BadValue, &["did you mean \"json\"?"]),
         ("[log]\nlevel = \"infoo\"", "2:1", BadValue, &["did you mean \"info\"?"]),
         ("[log]\nlevel = \"\"", "2:1", BadValue, &["a level or a tracing filter"]),
@@ -261,7 +260,7 @@ fn a_text_that_cannot_be_is_refused_with_one_that_can() {
 }
 
 #[test]
-fn a_quiet_window_that_cannot_be_is_refused_with_what_is_wrong() {
+fn invalid_maintenance_window_is_rejected_with_the_reason() {
     for (windows, words) in [
         ("\"23:45\"", ["\"23:45\", which is not of the form", "\"23:45-00:15 America/New_York\""]),
         ("\"23:45-24:00 UTC\"", ["a time that no day has", "midnight is 00:00"]),
@@ -270,22 +269,22 @@ fn a_quiet_window_that_cannot_be_is_refused_with_what_is_wrong() {
         ("\"01:00-02:00 Europe/Berln\"", ["time zone is unknown", "did you mean Europe/Berlin?"]),
         ("\"01:00-02:00 UTC\", \"03:00\"", ["\"03:00\"", "not of the form"]),
     ] {
-        let fault =
-            Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).fault();
+        let error =
+            Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).error();
         assert!(
-            fault.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
-            "{fault}"
+            error.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
+            "{error}"
         );
         for word in words {
-            assert!(fault.contains(word), "{windows} should say {word:?}: {fault}");
+            assert!(error.contains(word), "{windows} should say {word:?}: {error}");
         }
     }
 }
 
 #[test]
-fn a_url_is_https_or_loopback_and_bare() {
-    use FaultKind::BadValue;
-    refused(&[
+fn url_must_be_https_or_loopback_without_credentials_or_query() {
+    use ConfigErrorKind::BadValue;
+    assert_rejected(&[
         ("[server.s]\nurl = \"api.example.net\"", "2:1", BadValue, &["not a URL", "https://"]),
         ("[server.s]\nurl = \"ftp://api.example.net\"", "2:1", BadValue, &["https:// or http://"]),
         ("[server.s]\nurl = \"https://\"", "2:1", BadValue, &["not a URL"]),
@@ -320,10 +319,10 @@ fn a_url_is_https_or_loopback_and_bare() {
 }
 
 #[test]
-fn a_name_that_makes_no_file_name_is_refused() {
-    use FaultKind::BadValue;
+fn name_that_is_no_file_name_is_rejected() {
+    use ConfigErrorKind::BadValue;
     let long = format!("[server.{}]\nurl = \"https://h\"", "a".repeat(65));
-    refused(&[
+    assert_rejected(&[
         ("[server.\"\"]\nurl = \"https://h\"", "1:9", BadValue, &["empty name"]),
         ("[server.\"a/b\"]\nurl = \"https://h\"", "1:9", BadValue, &["slash"]),
         ("[server.\".a\"]\nurl = \"https://h\"", "1:9", BadValue, &["dot"]),
@@ -333,9 +332,9 @@ fn a_name_that_makes_no_file_name_is_refused() {
 }
 
 #[test]
-fn keys_that_lack_or_contradict_each_other_are_refused() {
-    use FaultKind::{Conflict, Missing};
-    refused(&[
+fn missing_and_conflicting_keys_are_rejected() {
+    use ConfigErrorKind::{Conflict, Missing};
+    assert_rejected(&[
         ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] lacks `url`", "https://"]),
         (
             "[server.s]\nurl = \"https://h\"\nclient_key_file = \"/k\"",
@@ -425,9 +424,9 @@ fn keys_that_lack_or_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn what_is_not_toml_is_refused_at_its_place() {
-    use FaultKind::Syntax;
-    refused(&[
+fn text_that_is_not_toml_is_rejected_with_its_location() {
+    use ConfigErrorKind::Syntax;
+    assert_rejected(&[
         ("max_hooks = ", "1:13", Syntax, &["a value is missing here"]),
         ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "a second time"]),
         ("[log]\n[control]\n[log]\nlevel = \"info\"", "3:2", Syntax, &["`[log]`", "a second time"]),
@@ -459,43 +458,43 @@ fn one_typo_is_one_error() {
         ("file =", "fiel =", "`file`"),
         ("server =", "sever =", "`server`"),
     ] {
-        let fault = Setup::new(&COMPLETE.replacen(from, to, 1)).fault();
-        assert!(fault.contains(&format!("did you mean {meant}?")), "{to}: {fault}");
+        let error = Setup::new(&COMPLETE.replacen(from, to, 1)).error();
+        assert!(error.contains(&format!("did you mean {meant}?")), "{to}: {error}");
     }
     let two = COMPLETE.replace("[server.sarus]", "[sever.sarus]").replace("[reauth.", "[reuth.");
-    assert_eq!(Setup::new(&two).faults().len(), 2);
+    assert_eq!(Setup::new(&two).errors().len(), 2);
 }
 
 #[test]
-fn curly_quotes_are_named() {
+fn typographic_quotes_are_named() {
     for (open, close) in
         [('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}'), ('\u{201e}', '\u{201c}')]
     {
         for line in ["url = %https://h%", "url = %https://h\"", "\"url% = 1"] {
             let line = line.replacen('%', &open.to_string(), 1).replace('%', &close.to_string());
-            let fault = Setup::new(&format!("[server.s]\n{line}\n")).fault();
-            assert!(fault.starts_with("tokenkeep.toml:2:"), "{line}: {fault}");
-            assert!(fault.contains("write straight quotation marks"), "{line}: {fault}");
+            let error = Setup::new(&format!("[server.s]\n{line}\n")).error();
+            assert!(error.starts_with("tokenkeep.toml:2:"), "{line}: {error}");
+            assert!(error.contains("write straight quotation marks"), "{line}: {error}");
         }
     }
 }
 
 #[test]
-fn a_second_table_or_key_names_the_line_of_the_first() {
+fn duplicate_table_or_key_names_the_line_of_the_first() {
     for (text, first) in [
         ("\n[log]\n[control]\n[log]\n", 2),
         ("[token.a]\nenv = \"A\"\n[token.b]\n\n[token.a]\n", 1),
         ("max_hooks = 4\n\nmax_hooks = 5\n", 1),
         ("[log]\nlevel = \"info\"\n[schedule]\njitter = 0\nmin_interval = \"1s\"\njitter = 0\n", 4),
     ] {
-        let fault = Setup::new(text).fault();
+        let error = Setup::new(text).error();
         let words = format!("a second time in this file; the first is on line {first}");
-        assert!(fault.contains(&words), "{text:?}: {fault}");
+        assert!(error.contains(&words), "{text:?}: {error}");
     }
 }
 
 #[test]
-fn a_variable_with_too_few_underscores_is_pointed_out() {
+fn variable_with_too_few_underscores_gets_a_warning() {
     for (name, meant) in [
         ("TOKENKEEP_SCHEDULE_JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
         ("TOKENKEEP_SCHEDULE__JITTER", "TOKENKEEP__SCHEDULE__JITTER"),
@@ -513,7 +512,7 @@ fn a_variable_with_too_few_underscores_is_pointed_out() {
         let [(WarningKind::IgnoredVariable, said)] = &warnings[..] else { panic!("{warnings:?}") };
         assert!(said.contains(&format!("did you mean {meant}?")), "{said}");
     }
-    // Commands that the daemon runs have these, and may run `tokenkeep` themselves.
+    // Commands that the daemon runs have these variables, and may run `tokenkeep` themselves.
     for name in ["NAME", "SERVER", "URL", "REASON", "STATUS", "DETAIL", "ATTEMPT", "FILE", "EVENT"]
     {
         let setup = Setup::new(COMPLETE).var(&format!("TOKENKEEP_{name}"), "1");
@@ -522,7 +521,7 @@ fn a_variable_with_too_few_underscores_is_pointed_out() {
 }
 
 #[test]
-fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
+fn token_errors_name_missing_and_conflicting_keys() {
     for (token, place, words) in [
         ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),
         ("file = \"/t\"", "1:8", "lacks `server`"),
@@ -550,22 +549,22 @@ fn a_token_is_told_what_it_lacks_and_what_it_has_too_much_of() {
         ),
         ("server = \"sarus\"\nfile = \"/t\"\nschedule.jitter = 2", "4:10", "from 0 to 1"),
     ] {
-        let fault =
-            Setup::new(COMPLETE).file("conf.d/a.toml", format!("[token.new]\n{token}")).fault();
+        let error =
+            Setup::new(COMPLETE).file("conf.d/a.toml", format!("[token.new]\n{token}")).error();
         let start = format!("conf.d/a.toml:{place} ");
-        assert!(fault.starts_with(&start), "{token:?} should begin with {start:?}: {fault}");
-        assert!(fault.contains(words), "{token:?} should say {words:?}: {fault}");
+        assert!(error.starts_with(&start), "{token:?} should begin with {start:?}: {error}");
+        assert!(error.contains(words), "{token:?} should say {words:?}: {error}");
     }
 }
 
 #[test]
-fn all_faults_of_all_sources_come_at_once_and_in_order() {
+fn errors_of_all_sources_are_reported_together_in_order() {
     let main = "max_hooks = 0\n[log]\nlevl = \"info\"\n[server.s]\nurl = \"http://h\"\n";
-    let faults = Setup::new(main)
+    let errors = Setup::new(main)
         .file("conf.d/20.toml", "[token.b]\nserver = \"x\"\nenv = \"B\"\n")
         .file("conf.d/10.toml", "[token.a]\nserver = \"s\"\n")
         .var("TOKENKEEP__SCHEDULE__JITTER", "2")
-        .faults();
+        .errors();
     let expected = [
         "tokenkeep.toml:1:1 BadValue ",
         "tokenkeep.toml:3:1 UnknownKey ",
@@ -574,40 +573,40 @@ fn all_faults_of_all_sources_come_at_once_and_in_order() {
         "conf.d/20.toml:2:1 UnknownName ",
         "environment variable TOKENKEEP__SCHEDULE__JITTER BadValue ",
     ];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, expected) in faults.iter().zip(expected) {
-        assert!(fault.starts_with(expected), "{fault} should begin with {expected}");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(expected), "{error} should begin with {expected}");
     }
 }
 
 #[test]
-fn faults_print_as_paragraphs_and_a_count() {
+fn errors_print_as_paragraphs_and_a_count() {
     let text = Setup::new("a_b = 1\nmax_hooks = 0").load().unwrap_err().to_string();
     assert_eq!(text.split("\n\n").count(), 3, "{text}");
     assert!(text.ends_with("2 faults in the configuration"), "{text}");
 }
 
 #[test]
-fn a_line_that_is_not_toml_hides_no_fault_of_other_lines() {
-    let faults = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").faults();
+fn syntax_error_does_not_hide_errors_on_other_lines() {
+    let errors = Setup::new("max_hooks = =\n[log]\nformat = 'x'\nlevl = 1\n").errors();
     let expected = ["1:13 Syntax", "3:1 BadValue", "4:1 UnknownKey"];
-    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    for (fault, expected) in faults.iter().zip(expected) {
-        assert!(fault.starts_with(&format!("tokenkeep.toml:{expected}")), "{fault}");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.starts_with(&format!("tokenkeep.toml:{expected}")), "{error}");
     }
 }
 
 #[test]
-fn nothing_seems_missing_because_its_file_could_not_be_read() {
+fn unreadable_file_causes_no_errors_about_missing_keys() {
     let setup = Setup::new(COMPLETE)
         .file("conf.d/a.toml", "[server.other\nurl = \"https://h\"\n")
         .file("conf.d/b.toml", "[token.b]\nserver = \"other\"\nfile = \"/b\"\n")
         .var("TOKENKEEP__SERVER__OTHER__TIMEOUT", "5s");
-    assert!(setup.fault().starts_with("conf.d/a.toml:1"));
+    assert!(setup.error().starts_with("conf.d/a.toml:1"));
 }
 
 #[test]
-fn no_secret_put_in_the_wrong_place_is_said_again() {
+fn error_does_not_quote_a_misplaced_secret() {
     for text in [
         "[token.quotes]\ntoken = \"S3CR3T\"",
         "[token.quotes]\nvalue = \"S3CR3T\"",
@@ -638,71 +637,71 @@ fn no_secret_put_in_the_wrong_place_is_said_again() {
         "[server.s]\nurl = \"https://h\"\nproxy = \"http://u:S3CR3T@p\"",
         "[control]\nsocket = [\"S3CR3T\"]",
     ] {
-        let faults = Setup::new(text).load().expect_err(text);
-        let said = format!("{faults} {faults:?}");
-        assert!(!said.contains("S3CR3T"), "{text:?} gives itself away: {faults}");
+        let errors = Setup::new(text).load().expect_err(text);
+        let said = format!("{errors} {errors:?}");
+        assert!(!said.contains("S3CR3T"), "{text:?} gives itself away: {errors}");
     }
 }
 
 #[test]
-fn a_secret_in_a_variable_is_not_said_again() {
+fn error_does_not_quote_a_secret_in_a_variable() {
     for name in ["VALUE", "FILE__X", "CREDENTIAL", "ENV"] {
         let name = format!("TOKENKEEP__TOKEN__QUOTES__{name}");
-        let said = Setup::new(COMPLETE).var(&name, "/S3CR3T=").faults().join("\n");
+        let said = Setup::new(COMPLETE).var(&name, "/S3CR3T=").errors().join("\n");
         assert!(!said.contains("S3CR3T"), "{said}");
     }
 }
 
 #[test]
-fn a_secret_is_told_where_it_belongs() {
+fn misplaced_secret_gets_a_remedy() {
     for (text, words) in [
         ("[token.quotes]\ntoken = \"x\"", "(`env`) of a [token.NAME]"),
         ("token = \"x\"", "(`env`) of a [token.NAME]"),
         ("[reauth.r]\napi_key = \"x\"", "(`api_key_credential`) of a [reauth.NAME]"),
     ] {
-        let said = Setup::new(text).faults().join("\n");
+        let said = Setup::new(text).errors().join("\n");
         assert!(said.contains(words), "{text:?} should say {words:?}: {said}");
     }
 }
 
 #[test]
-fn a_missing_file_is_named_with_the_way_to_make_one() {
+fn missing_file_is_named_with_a_remedy() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("none.toml");
-    let faults = load(&path, std::iter::empty()).unwrap_err();
-    assert_eq!(faults.count(), 1, "{faults}");
-    let fault = faults.into_iter().next().unwrap();
-    assert_eq!((fault.kind, &fault.place), (FaultKind::Unreadable, &Place::File(path)));
-    assert!(fault.remedy.contains("--config"), "{fault}");
+    let errors = load(&path, std::iter::empty()).unwrap_err();
+    assert_eq!(errors.count(), 1, "{errors}");
+    let error = errors.into_iter().next().unwrap();
+    assert_eq!((error.kind, &error.location), (ConfigErrorKind::Unreadable, &Location::File(path)));
+    assert!(error.remedy.contains("--config"), "{error}");
 }
 
 #[test]
-fn a_file_that_is_not_utf_8_is_refused_at_its_first_bad_byte() {
+fn file_that_is_not_utf_8_is_rejected_at_its_first_invalid_byte() {
     let setup = Setup::new("").file("tokenkeep.toml", b"# ok\nstate_dir = \"\xff\"\n");
-    assert!(setup.fault().starts_with("tokenkeep.toml:2:14 Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("tokenkeep.toml:2:14 Unreadable"), "{}", setup.error());
 }
 
 #[test]
-fn a_folder_where_a_file_should_be_is_refused() {
+fn directory_in_place_of_a_file_is_rejected() {
     let setup = Setup::new("");
     fs::create_dir_all(setup.path("conf.d/a.toml")).unwrap();
-    assert!(setup.fault().starts_with("conf.d/a.toml Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("conf.d/a.toml Unreadable"), "{}", setup.error());
 }
 
 #[test]
-fn a_file_where_a_folder_should_be_is_refused() {
+fn file_in_place_of_a_directory_is_rejected() {
     let setup = Setup::new("").file("conf.d", "");
-    assert!(setup.fault().starts_with("conf.d Unreadable"), "{}", setup.fault());
+    assert!(setup.error().starts_with("conf.d Unreadable"), "{}", setup.error());
 }
 
 #[test]
-fn a_file_without_end_is_not_read_to_the_end() {
-    let faults = load(Path::new("/dev/zero"), std::iter::empty()).unwrap_err().to_string();
-    assert!(faults.contains("larger than 64 MiB"), "{faults}");
+fn endless_file_is_not_read_completely() {
+    let errors = load(Path::new("/dev/zero"), std::iter::empty()).unwrap_err().to_string();
+    assert!(errors.contains("larger than 64 MiB"), "{errors}");
 }
 
 #[test]
-fn an_empty_file_runs_with_a_warning() {
+fn empty_file_loads_with_a_warning() {
     for text in ["", "\n# nothing\n", "\u{feff}"] {
         let warnings = Setup::new(text).warnings();
         let [(WarningKind::NoTokens, said)] = &warnings[..] else { panic!("{warnings:?}") };
@@ -728,13 +727,19 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((reauth.timeout, policy.window), (seconds(60), seconds(3600)));
     assert_eq!((policy.delay, policy.delay_max), (seconds(1), seconds(300)));
     assert_eq!(policy.max_attempts.get(), 5);
-    assert_eq!((reauth.max_failures_all.get(), reauth.quiet.as_slice()), (20, [].as_slice()));
+    assert_eq!(
+        (reauth.max_failures_all.get(), reauth.maintenance_windows.as_slice()),
+        (20, [].as_slice())
+    );
     let token = &settings.tokens[0];
-    assert_eq!((token.upkeep.reauth_before, token.upkeep.revoke_on_shutdown), (None, false));
+    assert_eq!(
+        (token.keep_alive.reauth_before, token.keep_alive.revoke_on_shutdown),
+        (None, false)
+    );
 }
 
 #[test]
-fn the_state_folder_comes_from_systemd_unless_configured() {
+fn state_dir_defaults_to_the_directory_from_systemd() {
     let given = Setup::new("").var("STATE_DIRECTORY", "/var/lib/first:/var/lib/second");
     assert_eq!(given.settings().state_dir, Path::new("/var/lib/first"));
     let configured = Setup::new("state_dir = \"/s\"").var("STATE_DIRECTORY", "/var/lib/first");
@@ -762,10 +767,13 @@ fn the_nearest_schedule_wins_key_by_key() {
     let flat = |retry_max: &str| {
         let schedule = format!("check_after = 0.5\njitter = 0.3\nretry_max = \"{retry_max}\"");
         let text = format!("{COMPLETE}\n[schedule]\n{schedule}");
-        Setup::new(&text).settings().tokens[0].upkeep.schedule
+        Setup::new(&text).settings().tokens[0].keep_alive.schedule
     };
     let tokens = Setup::new(nested).settings().tokens;
-    assert_eq!((tokens[0].upkeep.schedule, tokens[1].upkeep.schedule), (flat("2m"), flat("3m")));
+    assert_eq!(
+        (tokens[0].keep_alive.schedule, tokens[1].keep_alive.schedule),
+        (flat("2m"), flat("3m"))
+    );
 }
 
 #[test]
@@ -801,24 +809,24 @@ fn the_nearest_reauth_before_wins() {
         env = "E"
     "#;
     let tokens = Setup::new(text).settings().tokens;
-    let before: Vec<_> = tokens.iter().map(|token| token.upkeep.reauth_before).collect();
+    let before: Vec<_> = tokens.iter().map(|token| token.keep_alive.reauth_before).collect();
     let millis = |millis| Some(Duration::from_millis(millis));
     assert_eq!(before, [millis(30_000), millis(1_500), millis(120_000), None, None]);
 }
 
 #[test]
-fn a_later_list_of_quiet_windows_replaces_the_earlier_one() {
+fn later_list_of_maintenance_windows_replaces_the_earlier_one() {
     let quiet = "[reauth.relogin]\nquiet = [\"23:45-00:15 America/New_York\", \"05:00-06:00 UTC\"]";
     let setup = Setup::new(COMPLETE).file("conf.d/10.toml", quiet);
-    let windows = setup.settings().reauths.remove(0).quiet;
+    let windows = setup.settings().reauths.remove(0).maintenance_windows;
     let texts: Vec<_> = windows.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["23:45-00:15 America/New_York", "05:00-06:00 UTC"]);
     let setup = setup.var("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[]");
-    assert_eq!(setup.settings().reauths[0].quiet, []);
+    assert_eq!(setup.settings().reauths[0].maintenance_windows, []);
 }
 
 #[test]
-fn drop_ins_add_and_change_single_keys_in_the_order_of_their_names() {
+fn drop_ins_change_single_keys_in_the_order_of_their_names() {
     let first = "max_hooks = 10\n[server.sarus]\ntimeout = \"3s\"\n[log]\nlevel = \"debug\"\n";
     let setup = Setup::new(COMPLETE)
         .file("conf.d/20.toml", "max_hooks = 20\n")
@@ -838,25 +846,25 @@ fn drop_ins_add_and_change_single_keys_in_the_order_of_their_names() {
 }
 
 #[test]
-fn a_token_in_two_files_names_both_places() {
+fn token_in_two_files_is_rejected_with_both_locations() {
     let again = "\n[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\n";
-    let fault = Setup::new(COMPLETE).file("conf.d/a.toml", again).fault();
-    assert!(fault.starts_with("conf.d/a.toml:2:8 Duplicate"), "{fault}");
-    assert!(fault.contains("tokenkeep.toml:8:8"), "{fault}");
+    let error = Setup::new(COMPLETE).file("conf.d/a.toml", again).error();
+    assert!(error.starts_with("conf.d/a.toml:2:8 Duplicate"), "{error}");
+    assert!(error.contains("tokenkeep.toml:8:8"), "{error}");
 }
 
 #[test]
-fn two_drop_ins_may_not_define_the_same_server_or_reauth() {
+fn two_drop_ins_cannot_define_the_same_server_or_reauth() {
     for table in ["[server.sarus]\ntimeout = \"3s\"", "[reauth.relogin]\ndelay = \"3s\""] {
         let setup = Setup::new(COMPLETE).file("conf.d/a.toml", table).file("conf.d/b.toml", table);
-        let fault = setup.fault();
-        assert!(fault.starts_with("conf.d/b.toml:1:9 Duplicate"), "{fault}");
-        assert!(fault.contains("conf.d/a.toml:1:9"), "{fault}");
+        let error = setup.error();
+        assert!(error.starts_with("conf.d/b.toml:1:9 Duplicate"), "{error}");
+        assert!(error.contains("conf.d/a.toml:1:9"), "{error}");
     }
 }
 
 #[test]
-fn variables_override_files_and_keep_to_the_types() {
+fn variables_override_files_and_are_type_checked() {
     let more = "max_hooks = 9\n[token.Big__Name]\nserver = \"eu-1\"\nfile = \"/b\"\n";
     let settings = Setup::new(&format!("{COMPLETE}\n[server.eu-1]\nurl = \"https://eu\"\n"))
         .file("conf.d/a.toml", more)
@@ -884,16 +892,16 @@ fn variables_override_files_and_keep_to_the_types() {
     assert_eq!(settings.tokens[0].source, Source::File("/c".into()));
     let reauth = &settings.reauths[0];
     assert_eq!(reauth.max_failures_all.get(), 3);
-    assert_eq!(reauth.quiet, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
+    assert_eq!(reauth.maintenance_windows, ["23:45-00:15 Europe/Berlin".parse().unwrap()]);
     let quotes = &settings.tokens[1];
-    assert_eq!(quotes.upkeep.reauth_before, Some(Duration::from_secs(45)));
-    assert!(quotes.upkeep.revoke_on_shutdown);
+    assert_eq!(quotes.keep_alive.reauth_before, Some(Duration::from_secs(45)));
+    assert!(quotes.keep_alive.revoke_on_shutdown);
     let printed = print(&settings);
     assert!(printed.contains("jitter = 0.25") && printed.contains("retry_max = \"9s\""));
 }
 
 #[test]
-fn a_variable_that_leads_nowhere_or_holds_nonsense_is_named() {
+fn unknown_or_invalid_variable_is_named() {
     for (name, value, words) in [
         ("TOKENKEEP__SCHEDULE__JITER", "0.2", "did you mean `jitter`?"),
         ("TOKENKEEP__SHEDULE__JITTER", "0.2", "did you mean `schedule`?"),
@@ -915,21 +923,21 @@ fn a_variable_that_leads_nowhere_or_holds_nonsense_is_named() {
         ("TOKENKEEP__TOKEN__QUOTES__REVOKE_ON_SHUTDOWN", "yes", "true or false"),
         ("TOKENKEEP__TOKEN__QUOTES__ENV", "QUOTES", "both `file` and `env`"),
     ] {
-        let fault = Setup::new(COMPLETE).var(name, value).fault();
-        assert!(fault.starts_with(&format!("environment variable {name} ")), "{fault}");
-        assert!(fault.contains(words), "{name}={value} should say {words:?}: {fault}");
+        let error = Setup::new(COMPLETE).var(name, value).error();
+        assert!(error.starts_with(&format!("environment variable {name} ")), "{error}");
+        assert!(error.contains(words), "{name}={value} should say {words:?}: {error}");
     }
 }
 
 #[test]
-fn a_variable_that_fits_two_names_is_refused() {
+fn ambiguous_variable_is_rejected() {
     let servers = "[server.a-b]\nurl = \"https://h\"\n[server.a_b]\nurl = \"https://h\"\n";
-    let fault = Setup::new(servers).var("TOKENKEEP__SERVER__A_B__TIMEOUT", "5s").fault();
-    assert!(fault.contains("[server.a-b] and [server.a_b]"), "{fault}");
+    let error = Setup::new(servers).var("TOKENKEEP__SERVER__A_B__TIMEOUT", "5s").error();
+    assert!(error.contains("[server.a-b] and [server.a_b]"), "{error}");
 }
 
 #[test]
-fn what_works_but_should_not_stay_is_warned_of() {
+fn probable_mistakes_get_warnings() {
     let text = r#"
         [server.used]
         url = "http://far.example"
@@ -964,7 +972,7 @@ fn what_works_but_should_not_stay_is_warned_of() {
 }
 
 #[test]
-fn a_pasted_secret_is_warned_of_and_masked_in_files_and_variables() {
+fn pasted_secret_gets_a_warning_and_is_masked() {
     let token = "Zk3v9QpLx7Wm2RtYb5NcHd8sFg4J";
     for (key, value) in [("env", token), ("credential", token), ("file", token)] {
         let text = COMPLETE
@@ -983,29 +991,29 @@ fn a_complete_configuration_has_no_warning() {
 }
 
 #[test]
-fn a_token_that_is_revoked_and_then_renewed_has_no_warning() {
+fn revoke_on_shutdown_with_reauth_has_no_warning() {
     let text = COMPLETE.replace("reauth =", "revoke_on_shutdown = true\nreauth =");
     assert_eq!(Setup::new(&text).warnings(), []);
 }
 
 #[test]
-fn names_with_dots_blanks_and_capitals_stay_as_they_are() {
+fn names_with_dots_spaces_and_capitals_are_unchanged() {
     let token = "[token.\"Quotes.EU [1] 'x'\"]\nserver = \"sarus\"\nenv = \"A\"\n";
     let settings = Setup::new(COMPLETE).file("conf.d/a.toml", token).settings();
     assert_eq!(settings.tokens[0].name, "Quotes.EU [1] 'x'");
 }
 
-/// A server and an inventory with these keys beside it; the inventory stands on line 3.
+/// A server and an inventory with these additional keys. The inventory is on line 3.
 fn inventory(keys: &str) -> String {
     format!("[server.s]\nurl = \"https://h\"\n[inventory.i]\nserver = \"s\"\n{keys}\n")
 }
 
 #[test]
-fn an_inventory_has_one_source_and_only_the_keys_that_belong_to_it() {
-    use FaultKind::{Conflict, Missing, UnknownKey, UnknownName};
+fn inventory_has_one_source_and_only_keys_that_apply_to_it() {
+    use ConfigErrorKind::{Conflict, Missing, UnknownKey, UnknownName};
     let command = inventory("command = [\"/x\"]\nstrict = true\ntimeout = \"5s\"");
     assert_eq!(Setup::new(&command).warnings(), []);
-    refused(&[
+    assert_rejected(&[
         (&inventory(""), "3:12", Missing, &["[inventory.i]", "`file`, `dir`, `command`"]),
         (
             &inventory("file = \"/f\"\ndir = \"/d\""),
@@ -1027,23 +1035,23 @@ fn an_inventory_has_one_source_and_only_the_keys_that_belong_to_it() {
 }
 
 #[test]
-fn an_inventory_says_what_a_token_says_of_its_upkeep() {
+fn inventory_has_the_keep_alive_keys_of_a_token() {
     let text = COMPLETE.replace("[token.quotes]", "[inventory.quotes]");
     let inventories = Setup::new(&text).settings().inventories;
     let token = &Setup::new(COMPLETE).settings().tokens[0];
-    assert_eq!(inventories[0].upkeep, token.upkeep);
+    assert_eq!(inventories[0].keep_alive, token.keep_alive);
     let path = "/var/lib/tokenkeep/quotes.token".into();
     assert_eq!(inventories[0].source, InventorySource::File { path, strict: false });
 }
 
 #[test]
-fn a_server_and_a_reauth_that_only_an_inventory_uses_are_used() {
+fn server_and_reauth_of_an_inventory_count_as_used() {
     let text = COMPLETE.replace("[token.quotes]", "[inventory.quotes]");
     assert_eq!(Setup::new(&text).warnings(), []);
 }
 
 #[test]
-fn two_inventories_of_the_same_file_are_warned_of() {
+fn two_inventories_of_one_file_get_a_warning() {
     let text = inventory("file = \"/f\"") + "[inventory.j]\nserver = \"s\"\nfile = \"/f\"\n";
     let warnings = Setup::new(&text).warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -1051,23 +1059,23 @@ fn two_inventories_of_the_same_file_are_warned_of() {
 }
 
 #[test]
-fn an_inventory_stands_in_one_file_and_a_variable_changes_a_key_of_it() {
+fn inventory_is_defined_in_one_file_and_changed_by_variables() {
     let text = inventory("file = \"/f\"");
     let twice = "[inventory.i]\nserver = \"s\"\nfile = \"/g\"\n";
-    let fault = Setup::new(&text).file("conf.d/a.toml", twice).fault();
-    assert!(fault.starts_with("conf.d/a.toml:1:12 Duplicate"), "{fault}");
+    let error = Setup::new(&text).file("conf.d/a.toml", twice).error();
+    assert!(error.starts_with("conf.d/a.toml:1:12 Duplicate"), "{error}");
     let settings = Setup::new(&text).var("TOKENKEEP__INVENTORY__I__STRICT", "true").settings();
     let path = "/f".into();
     assert_eq!(settings.inventories[0].source, InventorySource::File { path, strict: true });
 }
 
 #[test]
-fn the_shipped_file_loads_as_it_is_and_changes_nothing() {
+fn shipped_file_loads_with_default_settings() {
     assert_eq!(Setup::new(&shipped()).settings(), Setup::new("").settings());
 }
 
 #[test]
-fn the_examples_of_the_shipped_file_load_without_a_warning() {
+fn examples_in_the_shipped_file_load_without_warnings() {
     let setup = Setup::new(&shipped_uncommented());
     assert_eq!(setup.warnings(), []);
     let Settings { servers, reauths, tokens, inventories, .. } = setup.settings();
@@ -1077,7 +1085,7 @@ fn the_examples_of_the_shipped_file_load_without_a_warning() {
 }
 
 #[test]
-fn the_general_examples_of_the_shipped_file_are_the_defaults() {
+fn general_examples_in_the_shipped_file_are_the_defaults() {
     let text = shipped_uncommented();
     let general = text.split("\n[server.").next().unwrap();
     let mut shown = Setup::new(&format!("{general}\n{COMPLETE}")).settings();
@@ -1086,7 +1094,7 @@ fn the_general_examples_of_the_shipped_file_are_the_defaults() {
 }
 
 #[test]
-fn what_is_printed_loads_to_the_same_settings() {
+fn printed_settings_load_to_equal_settings() {
     let awkward = r#"
         max_hooks = 1
         keep_removed = "90m"

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokenkeep::clock;
 use tokenkeep::hook::{HookError, HookResult, Invocation, MAX_OUTPUT_BYTES, run};
-use tokenkeep::secret::ValueFault;
+use tokenkeep::secret::TokenValueError;
 use tokenkeep::time::Moment;
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
@@ -176,7 +176,7 @@ async fn a_signal_is_told() {
 #[tokio::test]
 async fn control_characters_are_no_token() {
     let fault = Hook::script(r"printf 'new\0331\n'").fault().await;
-    assert!(matches!(fault, HookError::NotAToken(ValueFault::NotOneWord)), "{fault}");
+    assert!(matches!(fault, HookError::NotAToken(TokenValueError::NotOneWord)), "{fault}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The schema that is shipped for editors: current, and at one with what loads.
+//! The schema for editors is current and agrees with loading.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokenkeep::settings::{json_schema, load};
 const CONFIGURATION: &str = include_str!("../config/tokenkeep.toml");
 const SHIPPED: &str = include_str!("../config/tokenkeep.schema.json");
 
-/// The shipped configuration with its examples in force.
+/// The shipped configuration with its examples enabled.
 fn examples() -> String {
     let uncomment = |line: &'static str| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') => rest,
@@ -18,8 +18,8 @@ fn examples() -> String {
     CONFIGURATION.lines().map(uncomment).collect::<Vec<_>>().join("\n")
 }
 
-/// What in `value` the schema refuses, by path. Knows the words that this schema uses, but for
-/// patterns, and no others.
+/// The parts of `value` that the schema rejects, by path. Supports only the keywords that this
+/// schema uses, except patterns.
 fn refused(value: &Value, schema: &Value, path: &str, all: &mut Vec<String>) {
     const KNOWN: &[&str] = &[
         "$schema",
@@ -98,7 +98,7 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_shipped_schema_is_the_one_that_the_program_prints() {
+fn shipped_schema_equals_the_printed_one() {
     assert!(
         SHIPPED == json_schema(),
         "config/tokenkeep.schema.json is out of date: \
@@ -107,14 +107,14 @@ fn the_shipped_schema_is_the_one_that_the_program_prints() {
 }
 
 #[test]
-fn the_shipped_configuration_and_all_its_examples_are_accepted() {
+fn schema_accepts_the_shipped_configuration_and_its_examples() {
     for text in ["", CONFIGURATION, &examples()] {
         assert_eq!(faults(text), [""; 0]);
     }
 }
 
 #[test]
-fn what_a_typing_hand_gets_wrong_is_refused_by_the_schema_and_by_loading() {
+fn typing_errors_are_rejected_by_the_schema_and_by_loading() {
     for (text, path) in [
         ("jitter = 0.1", "jitter"),
         ("[schedule]\njitterr = 0.1", "schedule.jitterr"),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::token_file::sandbox_remark;
+use crate::token_source::sandbox_hint;
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum ClientError {
     #[error(
         "`{key}` of [server.{server}], {}, cannot be read: check its path and mode{}",
         path.display(),
-        sandbox_remark(path).unwrap_or_default()
+        sandbox_hint(path).unwrap_or_default()
     )]
     Unreadable {
         /// The server's name.

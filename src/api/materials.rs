@@ -18,7 +18,7 @@ use super::certificate::Validity;
 use super::client_error::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
-use crate::token_file::no_credentials;
+use crate::token_source::no_credentials;
 
 /// Maximum size of a file in bytes: about ten times the authorities of a whole system.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;

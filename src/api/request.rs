@@ -70,8 +70,10 @@ pub(super) async fn get(
         Ok(Err(error)) => {
             let error = reqwest::Error::without_url(error);
             if is_out_of_descriptors(&error) {
-                let fault =
-                    CallError { local: true, ..CallError::new(process::out_of_descriptors()) };
+                let fault = CallError {
+                    local: true,
+                    ..CallError::new(process::out_of_descriptors_message())
+                };
                 return Err(ResponseError { fault, ..ResponseError::unavailable("") });
             }
             let factory = connections.factory();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
 use crate::secret::mask;
 use crate::settings::{
-    InventorySource, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
+    InventorySource, KeepAlive, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 
 use super::inventory_summary::{self, InventorySummary};
@@ -41,11 +41,11 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     line(&mut text, &format!("configuration: {}: correct{but}", files.join(", ")));
     let mut token_counts: BTreeMap<&str, u32> = BTreeMap::new();
     for token in tokens {
-        *token_counts.entry(&token.upkeep.server).or_default() += 1;
+        *token_counts.entry(&token.keep_alive.server).or_default() += 1;
     }
     let summaries = inventory_summary::summarize(&loaded.settings);
     for summary in &summaries {
-        *token_counts.entry(&summary.inventory.upkeep.server).or_default() +=
+        *token_counts.entry(&summary.inventory.keep_alive.server).or_default() +=
             summary.tokens.unwrap_or(0);
     }
     for server in servers {
@@ -55,19 +55,19 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     for reauth in reauths {
         line(&mut text, &describe_reauth(reauth));
     }
-    let mut paragraph = |described: &Described, upkeep: &Upkeep, remarks: &[String]| {
-        let Some(server) = servers.iter().find(|server| server.name == upkeep.server) else {
+    let mut paragraph = |described: &Described, keep_alive: &KeepAlive, remarks: &[String]| {
+        let Some(server) = servers.iter().find(|server| server.name == keep_alive.server) else {
             return;
         };
-        let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == upkeep.reauth.as_ref());
-        let count = token_counts.get(upkeep.server.as_str()).copied().unwrap_or(1);
+        let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == keep_alive.reauth.as_ref());
+        let count = token_counts.get(keep_alive.server.as_str()).copied().unwrap_or(1);
         let what = &described.what;
         line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
         }
-        describe_upkeep(&mut text, upkeep, server, count);
-        if let Some(before) = upkeep.reauth_before {
+        describe_keep_alive(&mut text, keep_alive, server, count);
+        if let Some(before) = keep_alive.reauth_before {
             let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
         }
@@ -75,11 +75,11 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     };
     let shown = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..shown] {
-        paragraph(&describe_token(token), &token.upkeep, &[]);
+        paragraph(&describe_token(token), &token.keep_alive, &[]);
     }
     for summary in &summaries {
         let described = describe_inventory(summary);
-        paragraph(&described, &summary.inventory.upkeep, &summary.remarks);
+        paragraph(&described, &summary.inventory.keep_alive, &summary.remarks);
     }
     if shown < tokens.len() {
         let rest = tokens.len() - shown;
@@ -106,13 +106,13 @@ fn describe_server(server: &Server, tokens: u32) -> String {
 
 /// A `reauth` method, and the limits that its tokens share.
 fn describe_reauth(reauth: &Reauth) -> String {
-    let Reauth { name, max_failures_all, policy, quiet, .. } = reauth;
+    let Reauth { name, max_failures_all, policy, maintenance_windows, .. } = reauth;
     let mut text = format!(
         "re-auth {name}: at most {max_failures_all} failures of all its tokens in {}",
         format_duration(policy.window)
     );
-    if !quiet.is_empty() {
-        let windows: Vec<_> = quiet.iter().map(ToString::to_string).collect();
+    if !maintenance_windows.is_empty() {
+        let windows: Vec<_> = maintenance_windows.iter().map(ToString::to_string).collect();
         text += &format!("; quiet each day {}", windows.join(", "));
     }
     text
@@ -187,13 +187,18 @@ fn describe_renewal(server: &Server) -> &'static str {
     }
 }
 
-fn describe_upkeep(text: &mut String, upkeep: &Upkeep, server: &Server, token_count: u32) {
+fn describe_keep_alive(
+    text: &mut String,
+    keep_alive: &KeepAlive,
+    server: &Server,
+    token_count: u32,
+) {
     line(text, &format!("  first check    {}", first_check(server, token_count)));
     for (name, life) in LIVES {
         let _ = writeln!(
             text,
             "  life {name:<9} {}",
-            describe_checks(&upkeep.schedule, life, server, token_count)
+            describe_checks(&keep_alive.schedule, life, server, token_count)
         );
     }
 }

@@ -21,7 +21,7 @@ use crate::daemon::{Daemon, Loader};
 use crate::event_log::{self, StdoutKind};
 use crate::settings::{self, KeySource, Loaded};
 use crate::simulator::{Behaviour, Endpoint, RenewsBy, Simulator};
-use crate::token_file::{read, read_key};
+use crate::token_source::{read, read_key};
 
 /// How long the demo runs.
 const DEMO_DURATION: Duration = Duration::from_secs(20);

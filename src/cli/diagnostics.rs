@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use crate::settings::{Excerpt, Faults, Finding, Place, Warning};
+use crate::settings::{ConfigErrors, Excerpt, Finding, Location, Warning};
 use crate::text::{colors_enabled, escaped, printable};
 
 /// Style of diagnostics on standard error.
@@ -33,7 +33,7 @@ impl DiagnosticStyle {
     }
 
     /// Formats all errors and their number.
-    pub(super) fn faults(self, faults: &Faults) -> String {
+    pub(super) fn faults(self, faults: &ConfigErrors) -> String {
         let all = faults.iter().map(|fault| self.finding(fault, "", Level::ERROR));
         let mut text: String = all.collect();
         text += &format!("tokenkeep: {}", faults.summary());
@@ -47,7 +47,7 @@ impl DiagnosticStyle {
     }
 
     fn finding<K>(self, finding: &Finding<K>, severity: &str, level: Level<'_>) -> String {
-        let Finding { place, message, remedy, excerpt, .. } = finding;
+        let Finding { location: place, message, remedy, excerpt, .. } = finding;
         let place = printable(&place.to_string()).into_owned();
         let message = printable(message);
         let remedy = printable(remedy);
@@ -58,8 +58,8 @@ impl DiagnosticStyle {
             Self::ColoredSnippet => Renderer::styled(),
         };
         let title = format!("{place}: {severity}{message}");
-        let snippet = match (&excerpt, &finding.place) {
-            (Some((text, mark)), Place::Text { line, .. }) => {
+        let snippet = match (&excerpt, &finding.location) {
+            (Some((text, mark)), Location::Text { line, .. }) => {
                 let mark = AnnotationKind::Primary.span(mark.clone());
                 Some(Snippet::source(text).line_start(*line).annotation(mark))
             }

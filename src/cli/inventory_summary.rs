@@ -47,7 +47,7 @@ fn summarize_one<'a>(
                 tokens += 1;
             }
             Some(earlier) if duplicates.len() < MAX_DETAILED => {
-                let place = inventory.place(name, line);
+                let place = inventory.location(name, line);
                 duplicates
                     .push(format!("{place}: {name} is in {} already", origin(all, name, *earlier)));
             }
@@ -100,7 +100,7 @@ fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> Strin
         None => format!("[token.{name}]"),
         Some((index, line)) => {
             let inventory = &all[index];
-            format!("[inventory.{}] ({})", inventory.name, inventory.place(name, line))
+            format!("[inventory.{}] ({})", inventory.name, inventory.location(name, line))
         }
     }
 }
@@ -108,8 +108,8 @@ fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> Strin
 fn describe_bad_entries(inventory: &Inventory, bad: &BadEntries, remarks: &mut Vec<String>) {
     for bad in &bad.first {
         let place = match &bad.place {
-            EntryLocation::Line(line) => inventory.place("", *line),
-            EntryLocation::File(name) => inventory.place(name, 0),
+            EntryLocation::Line(line) => inventory.location("", *line),
+            EntryLocation::File(name) => inventory.location(name, 0),
         };
         remarks.push(format!("{place}: {}", bad.fault));
     }

@@ -32,7 +32,9 @@ use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::event_log::{self, InitError, StdoutKind};
 use crate::process;
 use crate::secret::mask;
-use crate::settings::{self, DEFAULT_PATH, Fault, Faults, Loaded, Log, LogFormat, Warning};
+use crate::settings::{
+    self, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Log, LogFormat, Warning,
+};
 use crate::systemd;
 use crate::text::printable_lines;
 
@@ -109,7 +111,7 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 enum CliError {
     #[error("{0}")]
-    Configuration(#[from] Faults),
+    Configuration(#[from] ConfigErrors),
     #[error("{0}")]
     Log(#[from] InitError),
     #[error("{0}")]
@@ -266,7 +268,7 @@ fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result
 
 /// Logs configuration errors with default log settings, because there is no valid configuration. On
 /// a terminal, standard error shows them instead.
-fn log_faults(faults: &Faults) {
+fn log_faults(faults: &ConfigErrors) {
     let stdout = StdoutKind::detect();
     let log = Log { format: LogFormat::Auto, level: "error".to_owned() };
     if stdout == StdoutKind::Terminal {
@@ -275,7 +277,7 @@ fn log_faults(faults: &Faults) {
     // Standard error shows the errors in any case.
     let Ok(_log) = event_log::init(&log, stdout) else { return };
     let reported = faults.iter().take(MAX_LOGGED_ERRORS).map(|fault| {
-        let Fault { place, message, remedy, .. } = fault;
+        let ConfigError { location: place, message, remedy, .. } = fault;
         format!("{place}: {message}; {remedy}")
     });
     let mut error = reported.collect::<Vec<_>>().join(" | ");
@@ -290,7 +292,7 @@ const MAX_LOGGED_ERRORS: usize = 10;
 
 /// `error` with its remedy.
 fn thread_error(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{error}; {}", process::no_thread()))
+    io::Error::new(error.kind(), format!("{error}; {}", process::thread_limit_remedy()))
 }
 
 /// A single-threaded runtime: the work is mostly waiting, and more threads would cost more than they

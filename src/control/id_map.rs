@@ -6,7 +6,7 @@
 use std::fs;
 
 use super::peer::{gid_of, uid_of};
-use crate::settings::{Loaded, Place, Reader, Settings, Warning, WarningKind};
+use crate::settings::{Loaded, Location, Reader, Settings, Warning, WarningKind};
 use crate::systemd;
 
 /// The mapped id ranges: first id and count.
@@ -54,7 +54,7 @@ pub fn unmapped_readers(loaded: &Loaded) -> Option<Warning> {
     );
     (!readers.is_empty()).then(|| Warning {
         kind: WarningKind::UnmappedReaders,
-        place: Place::File(loaded.files.first().cloned().unwrap_or_default()),
+        location: Location::File(loaded.files.first().cloned().unwrap_or_default()),
         message: format!(
             "requests of these readers will be denied, because the user namespace of this process \
              does not map them (/proc/self/uid_map): {}",
@@ -68,10 +68,10 @@ pub fn unmapped_readers(loaded: &Loaded) -> Option<Warning> {
 /// The unmapped readers of a configuration, without duplicates. [`super::unusable_readers`] warns
 /// about unknown users and groups.
 fn unmapped(settings: &Settings, users: &IdMap, groups: &IdMap) -> Vec<String> {
-    let tokens = settings.tokens.iter().map(|token| &token.upkeep);
-    let inventories = settings.inventories.iter().map(|inventory| &inventory.upkeep);
+    let tokens = settings.tokens.iter().map(|token| &token.keep_alive);
+    let inventories = settings.inventories.iter().map(|inventory| &inventory.keep_alive);
     let mut readers: Vec<&Reader> =
-        tokens.chain(inventories).flat_map(|upkeep| &upkeep.readers).collect();
+        tokens.chain(inventories).flat_map(|keep_alive| &keep_alive.readers).collect();
     readers.sort_by_key(ToString::to_string);
     readers.dedup();
     let is_unmapped = |reader: &&Reader| match reader {

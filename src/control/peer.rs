@@ -61,13 +61,13 @@ fn groups_of(uid: u32) -> Vec<u32> {
 /// Warnings about `readers` that cannot read values: unknown users and groups, and users who cannot
 /// open the socket because they are not in `group`.
 pub fn unusable_readers(settings: &Settings, group: &str) -> Vec<String> {
-    let tokens = settings.tokens.iter().map(|token| ("token", &token.name, &token.upkeep));
+    let tokens = settings.tokens.iter().map(|token| ("token", &token.name, &token.keep_alive));
     let inventories = settings.inventories.iter();
-    let inventories = inventories.map(|one| ("inventory", &one.name, &one.upkeep));
+    let inventories = inventories.map(|one| ("inventory", &one.name, &one.keep_alive));
     let socket_group = gid_of(group);
     let mut errors = Vec::new();
-    for (section, name, upkeep) in tokens.chain(inventories) {
-        for reader in &upkeep.readers {
+    for (section, name, keep_alive) in tokens.chain(inventories) {
+        for reader in &keep_alive.readers {
             let error = match reader {
                 Reader::User(user) => match uid_of(user) {
                     None => Some("there is no such user".to_owned()),

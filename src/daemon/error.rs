@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::api::ClientError;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum DaemonError {
     },
     /// Another daemon uses the state directory.
     #[error(transparent)]
-    Locked(StoreFault),
+    Locked(PersistError),
     /// A system call failed that nothing works without.
     #[error("{doing}: {error}")]
     System {

@@ -22,10 +22,10 @@ use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
 use super::service_manager::{self, ServiceManager};
 use super::shutdown::{self, GRACE, Revoked};
-use super::tasks::{Completion, TaskEnd, remove_leftovers};
+use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
 use super::tokens::{ServerHandle, SourceRead};
 use super::{Daemon, notices};
-use crate::clock::{self, Alarm, Stopwatch};
+use crate::clock::{self, Stopwatch, Timer};
 use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::process;
@@ -33,7 +33,7 @@ use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
 use crate::store::StoreReport;
 use crate::systemd;
 use crate::time::Moment;
-use crate::token_file;
+use crate::token_source;
 
 /// The least time between turns that only the clock causes: a check can wait for this long.
 const TICK: Duration = Duration::from_millis(4);
@@ -79,22 +79,22 @@ impl Daemon {
     ///
     /// When the system refuses timers.
     pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), DaemonError> {
-        let mut alarm = Alarm::new().map_err(system("creating a timer"))?;
+        let mut timer = Timer::new().map_err(system("creating a timer"))?;
         let mut until = pin!(until);
         self.begin_turn();
         self.report_ready();
-        remove_leftovers(&self.config.settings);
+        remove_stale_temporary_files(&self.config.settings);
         if process::take_early_hangup() {
             self.config.request_reload(&self.tokens, &mut self.log);
         }
         loop {
-            let event = self.next_event(&mut alarm, &mut until).await?;
+            let event = self.next_event(&mut timer, &mut until).await?;
             if self.handle_event(event) == Flow::Stop {
                 break;
             }
             self.begin_turn();
         }
-        Box::pin(self.shut_down(alarm)).await;
+        Box::pin(self.shut_down(timer)).await;
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Daemon {
     /// Waits for the next event.
     async fn next_event(
         &mut self,
-        alarm: &mut Alarm,
+        timer: &mut Timer,
         until: impl Future<Output = ()>,
     ) -> Result<Event, DaemonError> {
         let has_backlog = !self.source_reads.is_empty() || self.config.is_reloading();
@@ -121,7 +121,7 @@ impl Daemon {
         if let Some(event) = self.control.take_turn(self.woke) {
             return Ok(Event::Control(event));
         }
-        alarm.set_by(self.next_deadline()).map_err(system("setting a timer"))?;
+        timer.set_at_latest(self.next_deadline()).map_err(system("setting a timer"))?;
         let is_stopping = self.config.is_stopping();
         Ok(tokio::select! {
             biased;
@@ -133,7 +133,7 @@ impl Daemon {
             event = self.inventories.next(), if !is_stopping => Event::Inventory(event),
             event = self.config.next() => Event::Config(event),
             revoked = self.revocations.next() => Event::Revocation(revoked),
-            _ = alarm.rings() => Event::Timer,
+            _ = timer.expired() => Event::Timer,
             () = yield_if(has_backlog) => Event::Slice,
             event = self.control.next() => Event::Control(event),
         })
@@ -299,7 +299,7 @@ impl Daemon {
         let hook_succeeded = matches!(notice, Notice::ReauthSucceeded { .. }) && entry.has_hook();
         let is_missing = matches!(notice, Notice::Missing { .. });
         let source = if is_missing { entry.source() } else { None };
-        let path = source.as_ref().map(token_file::describe);
+        let path = source.as_ref().map(token_source::describe);
         let fields = Fields {
             path: path.as_deref(),
             exit_status: hook_succeeded.then_some(0),
@@ -380,7 +380,7 @@ impl Daemon {
 
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
     /// with a short life would not survive a pause of that length.
-    async fn shut_down(mut self, mut alarm: Alarm) {
+    async fn shut_down(mut self, mut timer: Timer) {
         let Self { tokens, tasks, inventories, config, revocations, log, .. } = &mut self;
         notices::log(log, EventName::DaemonStopping, Severity::Info, "stopping", Fields::default());
         service_manager::report_error(systemd::stopping(), log);
@@ -408,7 +408,7 @@ impl Daemon {
             if is_closed && self.has_finished() && self.tasks.has_no_renewals() {
                 break;
             }
-            let Ok(event) = self.next_event(&mut alarm, &mut deadline).await else { break };
+            let Ok(event) = self.next_event(&mut timer, &mut deadline).await else { break };
             if self.handle_event(event) == Flow::Stop {
                 break;
             }

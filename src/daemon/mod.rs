@@ -53,10 +53,10 @@ use crate::control::InheritedSockets;
 use crate::event_log::{self, EventLog, EventName, Fields, Guard, Severity};
 use crate::process;
 use crate::scheduler::TokenId;
-use crate::settings::{Fault, Settings, Warning};
+use crate::settings::{ConfigError, Settings, Warning};
 use crate::store::Store;
 use crate::time::Moment;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// The daemon: its parts, and where its loop is.
 pub struct Daemon {
@@ -115,7 +115,7 @@ impl Daemon {
         let signals = Signals::new(caught).map_err(system("catching signals"))?;
         let (clients, unusable) = first_clients(&settings.servers)?;
         let store = match Store::open(&settings.state_dir) {
-            Err(error @ StoreFault::Locked { .. }) => return Err(DaemonError::Locked(error)),
+            Err(error @ PersistError::Locked { .. }) => return Err(DaemonError::Locked(error)),
             store => store,
         };
         let seed = fastrand::u64(..);
@@ -197,7 +197,7 @@ impl Daemon {
 
     /// Logs the files that the configuration is incomplete without. They are read again until
     /// that succeeds.
-    pub fn report_unread(&mut self, unread: &[Fault]) {
+    pub fn report_unread(&mut self, unread: &[ConfigError]) {
         self.config.report_unread(unread, &mut self.log);
     }
 }

@@ -9,7 +9,7 @@ use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{ServerNotice, Ticket};
 use crate::text::format_millis;
 use crate::time::Moment;
-use crate::token_file::SourceWarning;
+use crate::token_source::SourceWarning;
 
 /// Logs an event that happens now.
 #[expect(clippy::large_types_passed_by_value, reason = "most callers build the fields in place")]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::process;
-use crate::secret::{Mistake, TokenValue, ValueFault};
-use crate::token_file::sandbox_remark;
+use crate::secret::{Mistake, TokenValue, TokenValueError};
+use crate::token_source::sandbox_hint;
 
 /// Maximum output of a command. A token has at most 4 KiB; the rest is for messages of tools. More
 /// is a mistake, and the command is killed.
@@ -61,7 +61,7 @@ pub enum HookError {
     /// The program or its interpreter does not exist.
     #[error(
         "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
-        sandbox_remark(Path::new(&**program)).unwrap_or_default()
+        sandbox_hint(Path::new(&**program)).unwrap_or_default()
     )]
     NotFound {
         /// The program as configured.
@@ -70,7 +70,7 @@ pub enum HookError {
     /// The program is not executable for the service's user.
     #[error(
         "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
-        sandbox_remark(Path::new(&**program)).unwrap_or_default()
+        sandbox_hint(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
         /// The program as configured.
@@ -135,7 +135,7 @@ pub enum HookError {
     NotText,
     /// Its first line is not a token.
     #[error("the first line that the re-auth command printed is no token: {0}")]
-    NotAToken(#[source] ValueFault),
+    NotAToken(#[source] TokenValueError),
     /// Its first line is obviously not a token, such as JSON or HTML.
     #[error("the first line that the re-auth command printed is no token: {0}")]
     Mistaken(#[source] Mistake),
@@ -176,7 +176,7 @@ impl HookExit {
             Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
                 io::ErrorKind::NotFound => HookError::NotFound { program },
                 io::ErrorKind::PermissionDenied => HookError::NotExecutable { program },
-                _ => match process::lacking(&error) {
+                _ => match process::spawn_limit_error(&error) {
                     Some(remedy) => HookError::NoResources { remedy: remedy.into() },
                     None => HookError::CannotStart { program, error },
                 },
@@ -293,10 +293,10 @@ mod tests {
     #[test]
     fn invalid_first_line_is_rejected_and_not_repeated() {
         for (output, expected) in [
-            (&b"\nnew-1\n"[..], ValueFault::Empty),
-            (b"two words\n", ValueFault::NotOneWord),
-            (b"bell\x07\n", ValueFault::NotOneWord),
-            (&[b'x'; 5000], ValueFault::TooLong),
+            (&b"\nnew-1\n"[..], TokenValueError::Empty),
+            (b"two words\n", TokenValueError::NotOneWord),
+            (b"bell\x07\n", TokenValueError::NotOneWord),
+            (&[b'x'; 5000], TokenValueError::TooLong),
         ] {
             let fault = fault(exited(0, output));
             assert!(matches!(fault, HookError::NotAToken(found) if found == expected), "{fault}");

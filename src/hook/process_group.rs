@@ -49,7 +49,7 @@ impl ProcessGroup {
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
             .ok_or_else(|| io::Error::other("the process has no number"))?;
-        process::own(id);
+        process::register_child(id);
         let leader = pidfd_open(id, PidfdFlags::empty())
             .map_err(io::Error::from)
             .and_then(|leader| AsyncFd::with_interest(leader, Interest::READABLE));
@@ -60,7 +60,7 @@ impl ProcessGroup {
             }
             Err(error) => {
                 kill(id);
-                process::disown(id);
+                process::unregister_child(id);
                 Err(error)
             }
         }
@@ -118,7 +118,7 @@ impl Drop for ProcessGroup {
         if !self.reaped {
             kill(self.id);
         }
-        process::disown(self.id);
+        process::unregister_child(self.id);
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{EntrySink, InventoryEntry};
 use crate::secret::{MAX_VALUE_BYTES, ValueRef};
-use crate::token_file::{SourceFault, SourceWarning};
+use crate::token_source::{SourceError, SourceWarning};
 
 /// Size of the text in bytes: about a thousand tokens, which take a millisecond to process.
 const ROOM: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub struct Batch {
     text: Zeroizing<String>,
     tokens: Vec<BatchEntry>,
     /// Entries without a value or with warnings.
-    others: Vec<Result<Vec<SourceWarning>, SourceFault>>,
+    others: Vec<Result<Vec<SourceWarning>, SourceError>>,
 }
 
 /// An entry. Its name follows the text of the previous entry, then its value.
@@ -104,7 +104,7 @@ impl Batch {
             at = end;
             let other = if row.is_other { others.next() } else { None };
             let (value, warnings) = match other.unwrap_or(Ok(Vec::new())) {
-                Ok(warnings) => (Ok(ValueRef::again(value)), warnings),
+                Ok(warnings) => (Ok(ValueRef::from_parsed(value)), warnings),
                 Err(fault) => (Err(fault), Vec::new()),
             };
             sink(InventoryEntry { name, value, warnings, line: row.line })
@@ -152,7 +152,7 @@ pub(super) fn expected(tokens: u64, used: u64, size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token_file::SourceFaultKind;
+    use crate::token_source::SourceErrorKind;
 
     #[test]
     fn batches_return_their_entries_unchanged_and_in_order() {
@@ -161,12 +161,12 @@ mod tests {
         for line in 0..100 {
             let name = format!("t{line}");
             let value = match line % 3 {
-                0 => Ok(ValueRef::again(&value)),
-                1 => Ok(ValueRef::again("short")),
-                _ => Err(SourceFault {
-                    place: "x".into(),
-                    kind: SourceFaultKind::Empty,
-                    remark: "".into(),
+                0 => Ok(ValueRef::from_parsed(&value)),
+                1 => Ok(ValueRef::from_parsed("short")),
+                _ => Err(SourceError {
+                    location: "x".into(),
+                    kind: SourceErrorKind::Empty,
+                    hint: "".into(),
                 }),
             };
             let warning = SourceWarning::OpenToAll { path: "x".into(), mode: line };
@@ -194,7 +194,7 @@ mod tests {
         for line in 0..500 {
             let name = format!("t{line}");
             bytes += format!("{{\"name\": \"{name}\", \"token\": \"abc-123\"}}\n").len() as u64;
-            let value = Ok(ValueRef::again("abc-123"));
+            let value = Ok(ValueRef::from_parsed("abc-123"));
             batch.add(InventoryEntry { name: &name, value, warnings: Vec::new(), line });
         }
         assert!(
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn debug_output_of_a_batch_contains_no_value() {
         let mut batch = Batch::default();
-        let value = Ok(ValueRef::again("S3CR3T"));
+        let value = Ok(ValueRef::from_parsed("S3CR3T"));
         batch.add(InventoryEntry { name: "a", value, warnings: Vec::new(), line: 1 });
         assert!(!format!("{batch:?}").contains("S3CR3T"));
     }

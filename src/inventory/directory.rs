@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use super::{EntryLocation, EntrySink, InventoryEntry, InventoryError, LineError, ReadSummary};
-use crate::settings::{Source, name_fault};
-use crate::token_file::{SourceFaultKind, read};
+use crate::settings::{Source, name_error};
+use crate::token_source::{SourceErrorKind, read};
 
 /// Whether a file of this name is ignored: hidden files, such as temporary ones, and backup copies
 /// of editors (`NAME~`).
@@ -68,14 +68,14 @@ fn take(
     if let Err(fault) = &found
         && matches!(
             fault.kind,
-            SourceFaultKind::Missing | SourceFaultKind::IsDirectory | SourceFaultKind::NotRegular
+            SourceErrorKind::Missing | SourceErrorKind::IsDirectory | SourceErrorKind::NotRegular
         )
     {
         return Ok(());
     }
     let fault = match name.to_str() {
         None => Some(LineError::Name("has a name that is not UTF-8")),
-        Some(name) => name_fault(name).map(LineError::Name),
+        Some(name) => name_error(name).map(LineError::Name),
     };
     if let Some(fault) = fault {
         let shown = name.to_string_lossy().escape_debug().to_string();

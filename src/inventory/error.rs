@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
-use crate::secret::ValueFault;
+use crate::secret::TokenValueError;
 use crate::systemd::advice;
-use crate::token_file::sandbox_remark;
+use crate::token_source::sandbox_hint;
 
 /// How many invalid lines are listed individually. A file of another format consists of invalid
 /// lines.
@@ -51,7 +51,7 @@ pub enum LineError {
     Name(&'static str),
     /// An invalid value.
     #[error("its `token` is no token: {0}")]
-    Value(ValueFault),
+    Value(TokenValueError),
     /// A name of an earlier line.
     #[error("its name stands on line {line} already")]
     Duplicate {
@@ -139,7 +139,7 @@ pub enum InventoryError {
     #[error(
         "{}: there is no such file or folder; put the inventory there{}",
         .0.display(),
-        sandbox_remark(.0).unwrap_or_default()
+        sandbox_hint(.0).unwrap_or_default()
     )]
     Missing(PathBuf),
     /// No permission to open or read it.
@@ -147,7 +147,7 @@ pub enum InventoryError {
         "{}: it cannot be read ({error}); check that {} may read it and enter its folders{}",
         path.display(),
         advice("the service's user", "the user of this process"),
-        sandbox_remark(path).unwrap_or_default()
+        sandbox_hint(path).unwrap_or_default()
     )]
     Unreadable {
         /// The file or directory.

@@ -17,7 +17,7 @@ use super::{
     ReadSummary,
 };
 use crate::file::{FileStamp, open};
-use crate::token_file::SourceWarning;
+use crate::token_source::SourceWarning;
 
 /// After this many tokens the average line length is known well enough.
 const SAMPLE: u64 = 1_024;

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::LineError;
 use crate::secret::{TokenValue, ValueRef};
-use crate::settings::name_fault;
+use crate::settings::name_error;
 
 /// The longest unknown key that is shown. Together with [`is_harmless`] this excludes tokens.
 const LONGEST_SHOWN: usize = 24;
@@ -117,7 +117,7 @@ fn is_harmless(key: &str) -> bool {
 }
 
 fn named<'a>(text: JsonText<'a, '_>) -> Result<Cow<'a, str>, LineError> {
-    match name_fault(text.as_str()) {
+    match name_error(text.as_str()) {
         Some(fault) => Err(LineError::Name(fault)),
         None => Ok(match text {
             JsonText::Plain(text) => text.into(),
@@ -209,7 +209,7 @@ impl<'de, T> Visitor<'de> for TextSeed<'de, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::ValueFault;
+    use crate::secret::TokenValueError;
 
     fn fault(line: &str) -> LineError {
         parse(line.as_bytes()).err().expect(line)
@@ -268,9 +268,9 @@ mod tests {
             LineError::Name("has a slash in its name")
         );
         for (token, expected) in [
-            ("", ValueFault::Empty),
-            ("a b", ValueFault::NotOneWord),
-            ("a\\u0000b", ValueFault::NotOneWord),
+            ("", TokenValueError::Empty),
+            ("a b", TokenValueError::NotOneWord),
+            ("a\\u0000b", TokenValueError::NotOneWord),
         ] {
             let line = format!(r#"{{"name":"a","token":"{token}"}}"#);
             assert_eq!(fault(&line), LineError::Value(expected));

@@ -26,15 +26,15 @@ pub use line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use std::ops::ControlFlow;
 
 use crate::secret::ValueRef;
-use crate::token_file::{SourceFault, SourceWarning};
+use crate::token_source::{SourceError, SourceWarning};
 
 /// One token of an inventory.
 #[derive(Debug)]
 pub struct InventoryEntry<'a> {
-    /// Its name, which follows the rules of [`crate::settings::name_fault`].
+    /// Its name, which follows the rules of [`crate::settings::name_error`].
     pub name: &'a str,
     /// Its value; a file of a directory may contain none.
-    pub value: Result<ValueRef<'a>, SourceFault>,
+    pub value: Result<ValueRef<'a>, SourceError>,
     /// Problems that do not prevent its use.
     pub warnings: Vec<SourceWarning>,
     /// Its line, counted from 1; 0 in a directory.

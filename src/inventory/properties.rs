@@ -9,7 +9,7 @@ use super::json_line::parse;
 use super::line_reader::{Line, LineReader};
 use super::{EntryLocation, read_lines};
 use crate::secret::ValueRef;
-use crate::settings::name_fault;
+use crate::settings::name_error;
 
 /// Hands out at most so many bytes at once.
 struct Trickle<'a>(&'a [u8], usize);
@@ -58,7 +58,7 @@ fn check_line(line: &[u8]) {
             let said = |key: &str| known[key].as_str().expect("a text");
             assert_eq!(known.len(), 2, "another key than `name` and `token`");
             assert_eq!(entry.name(), said("name"));
-            assert_eq!(name_fault(entry.name()), None);
+            assert_eq!(name_error(entry.name()), None);
             let value = ValueRef::parse(said("token")).expect("a value");
             assert_eq!(entry.value().expose(), value.expose());
         }
@@ -74,7 +74,7 @@ fn check_line(line: &[u8]) {
             let value = known.get("token").and_then(Value::as_str).map(ValueRef::parse);
             if let (2, Some(name), Some(Ok(value)), true) = (known.len(), name, value, once) {
                 let is_escaped = text.contains('\\');
-                assert!(name_fault(name).is_some() || is_escaped, "{told}: {text}");
+                assert!(name_error(name).is_some() || is_escaped, "{told}: {text}");
                 let shown = value.expose();
                 assert!(shown.len() < 8 || !told.contains(shown), "the value is shown: {told}");
             }

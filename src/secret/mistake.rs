@@ -1,9 +1,9 @@
-//! Texts that were taken for a token value by mistake: the whole JSON response instead of one
-//! field, an error page, a placeholder word.
+//! Recognizes texts that are not a token value: a whole JSON response instead of one field, an
+//! error page, a placeholder word.
 //!
 //! Pure. Classifies by shape only and never quotes the text.
 
-/// What a text looks like that is probably not a token value, and how to correct it.
+/// What a text looks like instead of a token value, and the remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake {
     /// A placeholder or status word that programs print instead of a value.
@@ -48,7 +48,7 @@ pub enum Mistake {
 const WORDS: [&str; 8] = ["null", "nil", "none", "undefined", "true", "false", "ok", "error"];
 
 impl Mistake {
-    /// What `text` looks like; `None` if nothing speaks against a token.
+    /// What `text` looks like; `None` if it may be a token.
     ///
     /// ```
     /// use tokenkeep::secret::Mistake;
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_begins_like_json_markup_or_a_quoted_string_is_certainly_no_token() {
+    fn json_markup_and_quoted_strings_are_certainly_not_tokens() {
         for (text, expected) in [
             ("{", Mistake::JsonObject),
             ("\u{feff}  {\"SessionToken\": \"abc\"}\r\n", Mistake::JsonObject),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholder_words_are_certainly_no_token_in_any_case() {
+    fn placeholder_words_in_any_case_are_certainly_not_tokens() {
         for word in WORDS {
             for text in [word.to_owned(), word.to_uppercase(), format!(" {word}\n")] {
                 assert_eq!(Mistake::of(&text), Some(Mistake::Word(word)), "{text}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn assignments_and_invisible_characters_are_worth_a_warning_only() {
+    fn assignments_and_invisible_characters_cause_only_a_warning() {
         for text in ["KEY=abc", "_k2=abc==", "export=1"] {
             assert_eq!(Mistake::of(text), Some(Mistake::Assignment), "{text}");
         }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_common_formats_are_no_mistake() {
+    fn tokens_of_common_formats_are_accepted() {
         for text in [
             "",
             "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77",

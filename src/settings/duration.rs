@@ -1,39 +1,39 @@
-//! Durations as people write them: with units.
+//! Parses and prints durations with units.
 
 use std::time::Duration;
 
 use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DurationFault {
-    /// A number, and nothing that says of what.
+pub(super) enum DurationError {
+    /// A number without a unit.
     NoUnit,
-    /// Less than nothing.
+    /// A negative duration.
     Negative,
-    /// Nothing that can be read as a duration.
+    /// Not a duration.
     Unreadable,
 }
 
-/// Reads `"90s"`, `"2h 30m"`, `"1.5h"`, `"7d"`; a day has 24 hours.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationFault> {
+/// Parses `"90s"`, `"2h 30m"`, `"1.5h"`, `"7d"`. A day has 24 hours.
+pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if text.parse::<f64>().is_ok_and(f64::is_finite) {
-        return Err(DurationFault::NoUnit);
+        return Err(DurationError::NoUnit);
     }
-    // A clock's 01:30 would pass for a duration, but names no unit.
+    // A time of day such as 01:30 would be parsed as a duration, but has no unit.
     if text.contains(':') {
-        return Err(DurationFault::Unreadable);
+        return Err(DurationError::Unreadable);
     }
-    let span = SpanParser::new().parse_span(text).map_err(|_| DurationFault::Unreadable)?;
+    let span = SpanParser::new().parse_span(text).map_err(|_| DurationError::Unreadable)?;
     let duration = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| DurationFault::Unreadable)?;
-    Duration::try_from(duration).map_err(|_| DurationFault::Negative)
+        .map_err(|_| DurationError::Unreadable)?;
+    Duration::try_from(duration).map_err(|_| DurationError::Negative)
 }
 
-/// `duration` in the form that [`parse`] reads, exactly.
+/// `duration` in the form that [`parse`] reads, without loss.
 pub(super) fn show(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_read() {
+    fn durations_with_units_are_parsed() {
         for (text, expected) in [
             ("90s", Duration::from_secs(90)),
             ("2h 30m", Duration::from_secs(9_000)),
@@ -58,28 +58,28 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_number_lacks_its_unit() {
+    fn number_without_unit_is_rejected() {
         for text in ["90", "1.5", " 3 ", "-1"] {
-            assert_eq!(parse(text), Err(DurationFault::NoUnit), "{text}");
+            assert_eq!(parse(text), Err(DurationError::NoUnit), "{text}");
         }
     }
 
     #[test]
-    fn less_than_nothing_is_refused() {
+    fn negative_duration_is_rejected() {
         for text in ["-5s", "5s ago"] {
-            assert_eq!(parse(text), Err(DurationFault::Negative), "{text}");
+            assert_eq!(parse(text), Err(DurationError::Negative), "{text}");
         }
     }
 
     #[test]
-    fn what_has_no_fixed_length_or_no_sense_is_refused() {
+    fn calendar_units_and_other_text_are_rejected() {
         for text in ["", "soon", "1 month", "2y", "00:01:30", "5 s s", "99999999999999999999s"] {
-            assert_eq!(parse(text), Err(DurationFault::Unreadable), "{text}");
+            assert_eq!(parse(text), Err(DurationError::Unreadable), "{text}");
         }
     }
 
     #[test]
-    fn what_is_shown_reads_back_exactly() {
+    fn shown_duration_parses_to_the_same_value() {
         for nanos in [0, 1, 999, 1_000_000, 1_500_000_000, 86_400_000_000_000, u64::MAX / 3] {
             let duration = Duration::from_nanos(nanos);
             assert_eq!(parse(&show(duration)), Ok(duration), "{}", show(duration));

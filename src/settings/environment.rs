@@ -1,7 +1,7 @@
-//! Environment variables that override single keys: `TOKENKEEP__SCHEDULE__JITTER=0.2`.
+//! Environment variables that override single keys, such as `TOKENKEEP__SCHEDULE__JITTER=0.2`.
 //!
-//! Owns how a variable's name leads to a key. Values go through the same check as those
-//! of files. A variable cannot define a server, re-auth, token or inventory, only change one.
+//! Maps the name of a variable to a key. Values are checked like those in files. A variable can
+//! change a server, re-auth, token or inventory, but not define one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use config::{Value, ValueKind};
 use toml::de::DeValue;
 
-use super::fault::{FaultKind, WarningKind};
-use super::marks::{Marks, join};
-use super::report::Report;
+use super::collector::Collector;
+use super::finding::{ConfigErrorKind, WarningKind};
+use super::key_positions::{KeyPositions, join};
 use super::schema::{self, Field, Kind, ROOT, Shape};
-use super::source::Sources;
-use super::strict::Layer;
-use super::{advice, value};
+use super::schema_check::Layer;
+use super::similarity::suggest;
+use super::source::ConfigSources;
+use super::{suggestions, value};
 
 const PREFIX: &str = "TOKENKEEP__";
-/// Between the parts of a name: keys have single underscores themselves.
+/// Separates the parts of a name; keys contain single underscores.
 const SEPARATOR: &str = "__";
-/// What names begin with that are close to ours, but may belong to another program.
+/// Prefix of names that are similar to overrides, but may belong to another program.
 const NEAR_PREFIX: &str = "TOKENKEEP_";
 /// The variable of `control.socket`.
 pub(super) const SOCKET: &str = "TOKENKEEP__CONTROL__SOCKET";
@@ -31,8 +32,8 @@ const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 /// Set by systemd for a service with `RuntimeDirectory=`.
 const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 
-/// The default socket of a service: in the first directory of `$RUNTIME_DIRECTORY`, if that is
-/// among these variables and names one.
+/// The default socket of a service: in the first directory of `$RUNTIME_DIRECTORY`, if the variable
+/// is set.
 ///
 /// ```
 /// use std::path::Path;
@@ -45,11 +46,11 @@ pub fn runtime_socket(environment: impl Iterator<Item = (OsString, OsString)>) -
     Environment::gather(environment).runtime_socket()
 }
 
-/// What of the process's environment concerns the configuration.
+/// The environment variables that concern the configuration.
 #[derive(Default)]
 pub(super) struct Environment {
     variables: Vec<(String, OsString)>,
-    /// Names that begin almost as those of overrides do.
+    /// Names similar to those of overrides.
     near: Vec<String>,
     state_directory: Option<OsString>,
     runtime_directory: Option<OsString>,
@@ -84,46 +85,46 @@ impl Environment {
         directory.is_absolute().then(|| directory.join("control.sock"))
     }
 
-    /// The first folder of `$STATE_DIRECTORY`, if it names one.
+    /// The first directory in `$STATE_DIRECTORY`, if there is one.
     pub(super) fn state_directory(
         &self,
-        sources: &mut Sources,
-        report: &mut Report,
+        sources: &mut ConfigSources,
+        collector: &mut Collector,
     ) -> Option<String> {
         let Some(list) = self.state_directory.as_ref()?.to_str() else {
-            let spot = sources.add_variable(STATE_DIRECTORY);
+            let position = sources.add_variable(STATE_DIRECTORY);
             let remedy = "let it name a folder in UTF-8, or set `state_dir` in the file";
-            report.fault(spot, FaultKind::BadValue, "its value is not UTF-8", remedy);
+            collector.error(position, ConfigErrorKind::BadValue, "its value is not UTF-8", remedy);
             return None;
         };
         list.split(':').next().filter(|first| !first.is_empty()).map(str::to_owned)
     }
 
-    /// Checks all variables. Gives what is right, as the layer above all `files`.
+    /// Checks all variables and returns the valid keys as a layer above all `files`.
     pub(super) fn check(
         &self,
         files: &[Layer],
-        sources: &mut Sources,
-        marks: &mut Marks,
-        report: &mut Report,
+        sources: &mut ConfigSources,
+        positions: &mut KeyPositions,
+        collector: &mut Collector,
     ) -> Layer {
         for name in &self.near {
             let Some(meant) = meant(name) else { continue };
-            let spot = sources.add_variable(name);
+            let position = sources.add_variable(name);
             let message = "it is ignored: two underscores separate the parts of a name";
             let remedy = format!("did you mean {meant}?");
-            report.warning(spot, WarningKind::IgnoredVariable, message, remedy);
+            collector.warning(position, WarningKind::IgnoredVariable, message, remedy);
         }
         let mut right = Layer::new();
         let mut names = Names { files, known: HashMap::new() };
         for (variable, value) in &self.variables {
-            let spot = sources.add_variable(variable);
+            let position = sources.add_variable(variable);
             let target = match names.resolve(&variable[PREFIX.len()..]) {
                 Ok(target) => target,
-                Err(Unknown::Name { .. }) if report.is_incomplete() => continue,
+                Err(Unknown::Name { .. }) if collector.is_incomplete() => continue,
                 Err(unknown) => {
                     let (message, remedy) = unknown.explain();
-                    report.fault(spot, FaultKind::UnknownKey, message, remedy);
+                    collector.error(position, ConfigErrorKind::UnknownKey, message, remedy);
                     continue;
                 }
             };
@@ -131,49 +132,50 @@ impl Environment {
             let value = value.to_str().map(|text| as_toml(target.kind, text));
             let checked = value.as_ref().map(|value| value::check(variable, target.kind, value));
             if let (Some(Ok(_)), Some(value)) = (&checked, &value)
-                && let Some((kind, message, remedy)) = advice::doubt(&path, target.kind, value)
+                && let Some((kind, message, remedy)) =
+                    suggestions::likely_mistake(&path, target.kind, value)
             {
-                report.warning(spot, kind, message, remedy);
+                collector.warning(position, kind, message, remedy);
             }
             match checked {
                 Some(Ok(checked)) => put(&mut right, &target.path, checked),
-                Some(Err(problem)) => {
-                    // A shell takes no blanks around the equals sign.
-                    let remedy = problem.remedy.replace(" = ", "=");
+                Some(Err(error)) => {
+                    // A shell allows no spaces around the equals sign.
+                    let remedy = error.remedy.replace(" = ", "=");
                     let pasted = value
                         .as_ref()
-                        .and_then(|value| advice::pasted_secret(&path, target.kind, value));
+                        .and_then(|value| suggestions::pasted_secret(&path, target.kind, value));
                     let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
                     let remedy = remedy + &more;
-                    report.fault(
-                        spot,
-                        problem.kind,
-                        format!("`{path}` {}", problem.message),
+                    collector.error(
+                        position,
+                        error.kind,
+                        format!("`{path}` {}", error.message),
                         remedy,
                     );
                 }
                 None => {
-                    report.fault(
-                        spot,
-                        FaultKind::BadValue,
+                    collector.error(
+                        position,
+                        ConfigErrorKind::BadValue,
                         "its value is not UTF-8",
                         "write it in UTF-8",
                     );
                 }
             }
-            marks.value(path, spot);
+            positions.record_value(path, position);
         }
         right
     }
 }
 
-/// Text is taken as it is; numbers, lists and the like are read as TOML.
+/// Text is used unchanged; numbers, lists and other kinds are parsed as TOML.
 fn as_toml(kind: Kind, text: &str) -> DeValue<'_> {
     let parsed = if kind.is_text() { None } else { DeValue::parse(text.trim()).ok() };
     parsed.map_or_else(|| DeValue::String(text.into()), toml::Spanned::into_inner)
 }
 
-/// The override that a variable was probably meant for whose name has too few underscores.
+/// The override that a variable with too few underscores was probably meant to be.
 fn meant(name: &str) -> Option<String> {
     let name = name.get(NEAR_PREFIX.len()..)?.to_lowercase().replace(SEPARATOR, "_");
     let parts = ROOT.iter().find_map(|field| match field.shape {
@@ -192,7 +194,7 @@ fn meant(name: &str) -> Option<String> {
     Some(format!("{PREFIX}{}", parts.join(SEPARATOR).to_uppercase()))
 }
 
-/// Takes `NAME_key` or `NAME_schedule_key` apart.
+/// Splits `NAME_key` or `NAME_schedule_key`.
 fn named_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
     let parts = |field: &Field, before: &str| {
         let name = before.strip_suffix('_').filter(|name| !name.is_empty())?;
@@ -207,7 +209,7 @@ fn named_parts(keys: &'static [Field], text: &str) -> Option<Vec<String>> {
         let parts = [name, "schedule", field.name].map(str::to_owned).to_vec();
         (!name.is_empty()).then_some(parts)
     });
-    // Of several keys that the text ends in, the longest is meant: `connect_timeout`.
+    // If the text ends in several keys, the longest counts: `connect_timeout`, not `timeout`.
     let values = keys.iter().filter(|field| matches!(field.shape, Shape::Value(_)));
     let fitting = values.filter(|field| text.ends_with(field.name));
     in_schedule.or_else(|| {
@@ -236,19 +238,19 @@ struct Target {
     kind: Kind,
 }
 
-/// Why a variable leads to no key.
+/// Why a variable does not name a key.
 enum Unknown {
     Key {
         table: String,
         key: String,
         fields: &'static [Field],
     },
-    /// No table of this section is called so.
+    /// No table in this section has this name.
     Name {
         section: &'static str,
         near: Option<String>,
     },
-    /// Several tables of this section look alike in a variable's name.
+    /// Several tables in this section have the same name in the notation of variables.
     Ambiguous {
         section: &'static str,
         names: Vec<String>,
@@ -258,7 +260,9 @@ enum Unknown {
 impl Unknown {
     fn explain(self) -> (String, String) {
         match self {
-            Self::Key { table, key, fields } => advice::unknown_key(&key, &table, fields, false),
+            Self::Key { table, key, fields } => {
+                suggestions::unknown_key(&key, &table, fields, false)
+            }
             Self::Name { section, near } => {
                 let message = format!("it leads to no [{section}.NAME] of the files");
                 let remedy = near.map_or_else(
@@ -277,14 +281,14 @@ impl Unknown {
     }
 }
 
-/// The names that the files define, as they look in a variable's name.
+/// The table names in the files, in the notation of variables.
 struct Names<'a> {
     files: &'a [Layer],
     known: HashMap<&'static str, HashMap<String, BTreeSet<String>>>,
 }
 
 impl Names<'_> {
-    /// The key that `name` leads to, without regard to letter case.
+    /// The key that `name` stands for, case-insensitive.
     fn resolve(&mut self, name: &str) -> Result<Target, Unknown> {
         let name = name.to_lowercase();
         let parts: Vec<&str> = name.split(SEPARATOR).collect();
@@ -306,7 +310,7 @@ impl Names<'_> {
         }
     }
 
-    /// The key in `[section.NAME]`, or in its `schedule`; NAME may hold separators too.
+    /// The key in `[section.NAME]` or in its `schedule`. NAME may contain separators.
     fn resolve_named(
         &mut self,
         section: &'static str,
@@ -332,7 +336,7 @@ impl Names<'_> {
             return Ok(Target { path, kind });
         }
         let known = self.known[section].keys().map(String::as_str);
-        let near = schema::suggest(&before.join(SEPARATOR), known);
+        let near = suggest(&before.join(SEPARATOR), known);
         let near = near.and_then(|near| self.known[section][near].first().cloned());
         Err(Unknown::Name { section, near })
     }
@@ -358,7 +362,7 @@ impl Names<'_> {
     }
 }
 
-/// As `name` can stand in a variable's: `api-eu.1` is `API_EU_1` there.
+/// `name` in the notation of variables: `api-eu.1` becomes `API_EU_1`.
 fn folded(name: &str) -> String {
     let fold = |c: char| if c.is_alphanumeric() { c } else { '_' };
     name.to_lowercase().chars().map(fold).collect()

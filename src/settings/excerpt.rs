@@ -1,31 +1,31 @@
-//! The line that a finding is about, fit to be shown: whatever may be a secret is masked.
+//! The line of a finding, with everything masked that may be a secret.
 //!
-//! Owns what of a line may be seen. Text that is not known to be harmless is not shown, so
-//! that a secret in the wrong place, or in a line that is no TOML, does not get out.
+//! Only text that is known to be harmless is shown, so that a secret in the wrong place, or in a
+//! line that is not TOML, does not leak.
 
 use std::ops::Range;
 
-use super::advice::names_a_secret;
-use super::schema::{self, Kind};
+use super::schema::{self, Kind, names_a_secret};
 use crate::secret::{MASK, mask as mask_secrets};
 
-/// Long enough for every value that fits the schema, too short for most tokens.
+/// Maximum length of a value that is shown: fits every valid value, and is too short for most
+/// tokens.
 const LONGEST_VALUE: usize = 24;
 
-/// A line of a configuration file, without its remarks and without what may be a secret.
+/// A line of a configuration file, without comments and possible secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
-    /// What of the line may be shown.
+    /// The text to show.
     pub text: String,
-    /// What of [`Self::text`] is meant, in bytes; empty where something is missing.
+    /// The part of [`Self::text`] to mark, in bytes; empty if something is missing there.
     pub mark: Range<usize>,
 }
 
 impl Excerpt {
-    /// What `line` shows of itself around `at`, a position in it in bytes.
+    /// The excerpt of `line` for `at`, a byte position in it.
     ///
-    /// `is_key`: a key or a table's name begins there, so that what follows can be told apart.
-    /// Otherwise, and before it, only words of the schema are shown.
+    /// `is_key`: a key or table name begins at `at`, so the rest of the line can be parsed. Before
+    /// `at`, and everywhere if it is false, only words of the schema are shown.
     pub(super) fn of(line: &str, at: usize, is_key: bool) -> Self {
         let on_char = |at: &usize| line.is_char_boundary(*at);
         let at = (0..=at.min(line.len())).rev().find(on_char).unwrap_or(0);
@@ -42,40 +42,40 @@ impl Excerpt {
 
 /// A part of a line.
 enum Piece<'a> {
-    /// A blank, or a sign between words.
-    Sign(&'a str),
-    /// A word, or text with its closing quotes.
+    /// White space or punctuation.
+    Punctuation(&'a str),
+    /// A word, or text in closed quotes.
     Word(&'a str),
-    /// Text whose quotes are not closed on this line: all the rest may belong to it.
+    /// Text whose quotes are not closed on this line. The rest of the line may belong to it.
     Open,
-    /// A remark, which takes the rest.
-    Remark,
+    /// A comment, to the end of the line.
+    Comment,
 }
 
 impl<'a> Piece<'a> {
-    /// The piece that `text` begins with; `None` at its end.
+    /// The first piece of `text`; `None` at its end.
     fn first(text: &'a str) -> Option<Self> {
         let first = text.chars().next()?;
         Some(match first {
-            '#' => Self::Remark,
+            '#' => Self::Comment,
             '"' | '\'' => match closing(text, first) {
                 Some(end) => Self::Word(&text[..end]),
                 None => Self::Open,
             },
-            first if is_sign(first) => Self::Sign(&text[..first.len_utf8()]),
+            first if is_punctuation(first) => Self::Punctuation(&text[..first.len_utf8()]),
             _ => {
-                let end = text.find(|c| is_sign(c) || "#\"'".contains(c));
+                let end = text.find(|c| is_punctuation(c) || "#\"'".contains(c));
                 Self::Word(&text[..end.unwrap_or(text.len())])
             }
         })
     }
 }
 
-fn is_sign(c: char) -> bool {
+fn is_punctuation(c: char) -> bool {
     c.is_whitespace() || "[]{},=.".contains(c)
 }
 
-/// Where the text in quotes that `text` begins with ends; `None`: not on this line.
+/// End of the quoted text at the start of `text`; `None` if it is not closed on this line.
 fn closing(text: &str, quote: char) -> Option<usize> {
     let threefold: String = [quote; 3].iter().collect();
     if text.starts_with(&threefold) {
@@ -93,56 +93,56 @@ fn closing(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// Shows the signs of `line` and the words that the schema knows. Gives where the first word
-/// ends in what is shown.
+/// Appends the punctuation of `line` and the words that the schema knows; masks other words.
+/// Returns the end of the first word.
 fn mask(line: &str, shown: &mut String) -> Option<usize> {
     let (mut rest, mut end) = (line, None);
     while let Some(piece) = Piece::first(rest) {
         match piece {
-            Piece::Sign(sign) => shown.push_str(sign),
+            Piece::Punctuation(sign) => shown.push_str(sign),
             Piece::Word(word) => {
-                shown.push_str(if schema::is_word(word) { word } else { MASK });
+                shown.push_str(if schema::is_schema_name(word) { word } else { MASK });
                 end.get_or_insert(shown.len());
             }
             Piece::Open => shown.push_str(MASK),
-            Piece::Remark => {}
+            Piece::Comment => {}
         }
         match piece {
-            Piece::Sign(text) | Piece::Word(text) => rest = &rest[text.len()..],
-            Piece::Open | Piece::Remark => break,
+            Piece::Punctuation(text) | Piece::Word(text) => rest = &rest[text.len()..],
+            Piece::Open | Piece::Comment => break,
         }
     }
     end
 }
 
-/// Shows a key or header, of which all belongs to names, and the value of a key as far as it
-/// may be shown. Gives where the first word ends in what is shown.
+/// Appends a key or header, and the value of a key as far as it may be shown. Returns the end of
+/// the first word.
 fn key(line: &str, shown: &mut String) -> Option<usize> {
     let (mut rest, mut end, mut name) = (line, None, "");
     while let Some(piece) = Piece::first(rest) {
         match piece {
-            Piece::Sign("=") => {
+            Piece::Punctuation("=") => {
                 shown.push_str("= ");
                 shown.push_str(&value(name, rest[1..].trim_start()));
                 break;
             }
-            Piece::Sign(sign) => shown.push_str(sign),
+            Piece::Punctuation(sign) => shown.push_str(sign),
             Piece::Word(word) => {
                 shown.push_str(&mask_secrets(word));
                 end.get_or_insert(shown.len());
                 name = word;
             }
-            Piece::Open | Piece::Remark => break,
+            Piece::Open | Piece::Comment => break,
         }
         match piece {
-            Piece::Sign(text) | Piece::Word(text) => rest = &rest[text.len()..],
-            Piece::Open | Piece::Remark => break,
+            Piece::Punctuation(text) | Piece::Word(text) => rest = &rest[text.len()..],
+            Piece::Open | Piece::Comment => break,
         }
     }
     end
 }
 
-/// What is shown of `line`, which begins with the value of the key `name`.
+/// The text to show for `line`, which begins with the value of the key `name`.
 fn value(name: &str, line: &str) -> String {
     let end = match line.chars().next() {
         Some(quote @ ('"' | '\'')) => closing(line, quote),
@@ -160,9 +160,9 @@ fn value(name: &str, line: &str) -> String {
     shown
 }
 
-/// What may be shown of `value`, as it is written, behind the key `name`.
+/// The text to show for `value`, in TOML notation, of the key `name`.
 fn shown_value(name: &str, value: &str) -> String {
-    let kinds = schema::kinds(name);
+    let kinds = schema::kinds_of_key(name);
     let masked = mask_secrets(value);
     let is_masked = masked.trim_matches(['"', '\'']) == MASK;
     let is_short = value.chars().count() <= LONGEST_VALUE;
@@ -173,7 +173,7 @@ fn shown_value(name: &str, value: &str) -> String {
         }
         _ => kinds.into_iter().all(|kind| match kind {
             Kind::Command => false,
-            // A name or an address, of which only the secrets in it are masked.
+            // Shown, with secrets inside masked.
             Kind::Path | Kind::SocketPath | Kind::Url | Kind::Credential | Kind::Variable => true,
             kind => kind.may_be_shown() && is_short,
         }),
@@ -185,7 +185,7 @@ fn shown_value(name: &str, value: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The line as it is shown, what is meant of it in `<>`; `|` in `line` is the position.
+    /// The excerpt, with `<>` around the marked part. `|` in `line` is the position.
     fn shown(line: &str, is_key: bool) -> String {
         let at = line.find('|').unwrap();
         let Excerpt { mut text, mark } = Excerpt::of(&line.replace('|', ""), at, is_key);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_secret_is_shown() {
+    fn harmless_text_is_shown() {
         for (line, expected) in [
             ("|jitterr = 0.1", "<jitterr> = 0.1"),
             ("  |check_after = 1.5  # a lot", "  <check_after> = 1.5"),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_masked() {
+    fn possible_secrets_are_masked() {
         for (line, expected) in [
             ("|value = \"S3CR3T\"", "<value> = ***"),
             ("|password = 12345", "<password> = ***"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_line_that_is_no_toml_only_words_of_the_schema_are_shown() {
+    fn only_schema_words_are_shown_of_a_line_that_is_not_toml() {
         for (line, expected) in [
             ("[log|", "[log<>"),
             ("state_dir = |/var/S3CR3T", "state_dir = <***>"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_within_a_character_or_beyond_the_line_does_no_harm() {
+    fn position_inside_a_character_or_beyond_the_line_does_not_panic() {
         for at in 0..20 {
             for is_key in [true, false] {
                 let Excerpt { text, mark } = Excerpt::of("ä = \"ö\" # ü", at, is_key);

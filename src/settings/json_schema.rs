@@ -1,8 +1,7 @@
-//! The configuration's JSON schema, for editors that complete keys and mark faults.
+//! JSON Schema of the configuration, for editors that complete keys and mark errors.
 //!
-//! Made from the `schema` that files are held against, and the remarks of the shipped file;
-//! so it says nothing of its own. What keys must be to each other it leaves out: each file of
-//! `conf.d` is a configuration of its own to an editor.
+//! Generated from `schema` and the comments in the shipped file. Relations between keys are not
+//! included, because an editor sees each file of `conf.d` as a configuration of its own.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +11,10 @@ use super::schema::{Field, Kind, ROOT, Shape};
 
 const SHIPPED: &str = include_str!("../../config/tokenkeep.toml");
 
-/// What a name must be: see [`name_fault`](super::name_fault).
+/// Pattern of names; see [`name_error`](super::name_error).
 const NAME: &str = r"^[^./\x00-\x1f\x7f-\x9f][^/\x00-\x1f\x7f-\x9f]{0,63}$";
 
-/// The schema (JSON Schema, draft 7: what editors know) as text, with a line break at its end.
+/// The schema as text that ends in a line break. Draft 7, because editors support it.
 ///
 /// ```
 /// let schema: serde_json::Value =
@@ -23,30 +22,30 @@ const NAME: &str = r"^[^./\x00-\x1f\x7f-\x9f][^/\x00-\x1f\x7f-\x9f]{0,63}$";
 /// assert_eq!(schema["properties"]["max_hooks"]["maximum"], 1_000);
 /// ```
 pub fn json_schema() -> String {
-    let remarks = remarks();
-    let mut schema = table(ROOT, "", &remarks);
+    let comments = comments();
+    let mut schema = table(ROOT, "", &comments);
     schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
     schema.insert("title".to_owned(), json!("tokenkeep.toml"));
     format!("{:#}\n", Value::Object(schema))
 }
 
-/// The table at `path`, the names of the user's choice left out of that.
-fn table(fields: &[Field], path: &str, remarks: &Remarks) -> Map<String, Value> {
+/// The schema of the table at `path`; `path` does not contain user-defined names.
+fn table(fields: &[Field], path: &str, comments: &Comments) -> Map<String, Value> {
     let dot = if path.is_empty() { "" } else { "." };
     let property = |field: &Field| {
         let path = format!("{path}{dot}{}", field.name);
         let mut property = match field.shape {
             Shape::Value(kind) => value(kind),
-            Shape::Table(keys) => table(keys, &path, remarks),
+            Shape::Table(keys) => table(keys, &path, comments),
             Shape::Named(keys) => object(json!({
                 "type": "object",
                 "propertyNames": { "pattern": NAME },
-                "additionalProperties": table(keys, &path, remarks),
+                "additionalProperties": table(keys, &path, comments),
             })),
         };
-        if let Some(remark) = remark(&path, remarks) {
-            property.insert("description".to_owned(), json!(remark.text));
-            if let Some(example) = &remark.example {
+        if let Some(comment) = comment(&path, comments) {
+            property.insert("description".to_owned(), json!(comment.text));
+            if let Some(example) = &comment.example {
                 property.insert("examples".to_owned(), json!([example]));
             }
         }
@@ -56,7 +55,7 @@ fn table(fields: &[Field], path: &str, remarks: &Remarks) -> Map<String, Value> 
     object(json!({ "type": "object", "additionalProperties": false, "properties": properties }))
 }
 
-/// What a single value must be. It may let pass what loading refuses, never the other way.
+/// The schema of one value. It may accept what loading rejects, never the reverse.
 fn value(kind: Kind) -> Map<String, Value> {
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     let texts = |item: Value| json!({ "type": "array", "items": item });
@@ -73,16 +72,18 @@ fn value(kind: Kind) -> Map<String, Value> {
             command.insert("minItems".to_owned(), json!(1));
             Value::Object(command)
         }
-        Kind::QuietWindows => texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$")),
+        Kind::MaintenanceWindows => {
+            texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$"))
+        }
         Kind::Readers => texts(text(r"\S")),
         Kind::Hosts => texts(text("^[A-Za-z0-9._-]+$")),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Duration(..) => text(r"[0-9]\s*[A-Za-zµ]"),
-        Kind::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
-        Kind::OpenShare => {
+        Kind::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Kind::OpenFraction => {
             json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 })
         }
-        Kind::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Boolean => json!({ "type": "boolean" }),
     })
 }
@@ -94,31 +95,31 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// What the shipped file says of keys and tables, by path.
-type Remarks = BTreeMap<String, Remark>;
+/// Comments of the shipped file on keys and tables, by path.
+type Comments = BTreeMap<String, Comment>;
 
-struct Remark {
+struct Comment {
     text: String,
-    /// What is written there: the default of what all have, else an example.
+    /// The value in the shipped file: a default or an example.
     example: Option<Value>,
 }
 
-/// The remark on `path`; a schedule is explained once, for all places that it may stand in.
-fn remark<'a>(path: &str, remarks: &'a Remarks) -> Option<&'a Remark> {
+/// The comment on `path`. Schedules are explained once for all tables that may contain one.
+fn comment<'a>(path: &str, comments: &'a Comments) -> Option<&'a Comment> {
     let general = path.find(".schedule").map(|at| &path[at + 1..]);
-    remarks.get(path).or_else(|| remarks.get(general?))
+    comments.get(path).or_else(|| comments.get(general?))
 }
 
-fn remarks() -> Remarks {
-    let (mut remarks, mut table) = (Remarks::new(), String::new());
-    let mut remark: Vec<&str> = Vec::new();
+fn comments() -> Comments {
+    let (mut comments, mut table) = (Comments::new(), String::new());
+    let mut comment: Vec<&str> = Vec::new();
     for line in SHIPPED.lines() {
         if let Some(words) = line.strip_prefix("# ") {
-            remark.push(words.trim());
+            comment.push(words.trim());
             continue;
         }
         let setting = line.strip_prefix('#').unwrap_or("");
-        let said = std::mem::take(&mut remark).join(" ");
+        let text = std::mem::take(&mut comment).join(" ");
         let (path, example) = if let Some(header) = setting.strip_prefix('[') {
             let mut parts = header.trim_end_matches(']').split('.');
             let section = parts.next().unwrap_or_default();
@@ -131,11 +132,11 @@ fn remarks() -> Remarks {
         } else {
             continue;
         };
-        if !said.is_empty() {
-            remarks.entry(path).or_insert(Remark { text: said, example });
+        if !text.is_empty() {
+            comments.entry(path).or_insert(Comment { text, example });
         }
     }
-    remarks
+    comments
 }
 
 #[cfg(test)]
@@ -157,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_explained_with_what_the_shipped_file_says_of_it() {
+    fn every_key_has_the_description_of_the_shipped_file() {
         let schema: Value = serde_json::from_str(&json_schema()).unwrap();
         assert_eq!(unexplained(&schema, ""), [""; 0]);
         let jitter = &schema["properties"]["server"]["additionalProperties"]["properties"]["schedule"]
             ["properties"]["jitter"];
-        let said = jitter["description"].as_str().unwrap();
-        assert!(said.starts_with("Up to this share of the wait"), "{said}");
+        let text = jitter["description"].as_str().unwrap();
+        assert!(text.starts_with("Up to this share of the wait"), "{text}");
     }
 }

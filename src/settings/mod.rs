@@ -1,34 +1,42 @@
-//! The configuration: read, merged, validated.
+//! Loads the configuration: reads, checks, merges and validates the files and environment
+//! variables.
 //!
-//! Owns everything between the files an operator writes and the [`Settings`] the daemon
-//! runs by. It reads each file once, opens nothing that a file names but the data of a
-//! time zone, and never shows a value that could be a secret.
+//! The result is [`Settings`]. Each file is read once. Files that the configuration names are not
+//! opened, except time zone data. Values that could be secrets are never shown.
 //!
-//! The stages, in order: `source` reads texts; `strict` holds each against the `schema`,
-//! key by key, and `environment` does the same for variables; `layers` lays over each
-//! other what is right; `validate` compares keys with each other and fills in defaults.
-//! What is wrong is collected through all of them and said at once.
+//! Stages, in order:
+//! 1. `read_files` reads the files into a `source::ConfigSources`.
+//! 2. `schema_check` checks each file against the `schema`, key by key. `environment` does the same
+//!    for environment variables.
+//! 3. `merge` merges the checked layers; later layers win.
+//! 4. `validate` compares keys with each other and fills in defaults.
+//!
+//! Errors and warnings of all stages are collected (`collector`) and reported together.
 
-mod advice;
+mod ad_hoc_server;
+mod collector;
 mod duration;
 mod environment;
 mod excerpt;
-mod fault;
+mod find_socket;
+mod finding;
 mod json_schema;
-mod layers;
-mod lenient;
-mod lone;
-mod marks;
+mod key_positions;
+mod maintenance_window;
+mod merge;
 mod model;
+mod position;
 mod print;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
-mod quiet;
 mod raw;
-mod report;
+mod read_files;
 mod schema;
+mod schema_check;
+mod setting_error;
+mod similarity;
 mod source;
-mod strict;
+mod suggestions;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -38,90 +46,93 @@ mod value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use ad_hoc_server::ad_hoc_server;
 pub use environment::runtime_socket;
 pub use excerpt::Excerpt;
-pub use fault::{Fault, FaultKind, Faults, Finding, Place, Warning, WarningKind};
+pub use find_socket::find_socket;
+pub use finding::{
+    ConfigError, ConfigErrorKind, ConfigErrors, Finding, Location, Warning, WarningKind,
+};
 pub use json_schema::json_schema;
-pub use lenient::find_socket;
-pub use lone::lone_server;
+pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
-    ClientCertificate, Control, Inventory, InventorySource, KeySource, Log, LogFormat, Reader,
-    Reauth, ReauthMethod, Server, Settings, Source, Token, Upkeep,
+    ClientCertificate, Control, Inventory, InventorySource, KeepAlive, KeySource, Log, LogFormat,
+    Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 pub use print::print;
-pub use quiet::{QuietFault, QuietWindow};
-pub use text::name_fault;
+pub use text::name_error;
 
 pub use validate::DEFAULT_SOCKET;
 
+use collector::Collector;
 use environment::Environment;
-use marks::Marks;
-use report::Report;
-use source::{Sources, Spot};
-use validate::Directories;
+use key_positions::KeyPositions;
+use position::Position;
+use read_files::read_files;
+use source::ConfigSources;
+use validate::ServiceDirectories;
 
-/// Where the configuration is, unless another path is given.
+/// Default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/tokenkeep/tokenkeep.toml";
 
-/// A configuration that can be run by.
+/// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// What it says.
+    /// The validated settings.
     pub settings: Settings,
-    /// What it should do without, in the order of the files and of the lines in them.
+    /// Warnings, in the order of the files and of the lines in them.
     pub warnings: Vec<Warning>,
-    /// The files that were read, the main one first.
+    /// The files that were read, main file first.
     pub files: Vec<PathBuf>,
 }
 
-/// Loads the file at `path`, `conf.d/*.toml` beside it in the order of their names, and
-/// what `environment` (as of [`std::env::vars_os`]) overrides; the later wins.
+/// Loads the file at `path`, then `conf.d/*.toml` beside it in the order of their names, then the
+/// overrides in `environment` (as returned by [`std::env::vars_os`]). Later sources win.
 ///
 /// # Errors
 ///
-/// Every fault that there is, in the order of the sources. Where a file cannot be read or
-/// is not TOML, faults that lie between the keys of several places are left for the next
-/// time, as what seems missing may stand in that file.
+/// All errors, in the order of the sources. If a file cannot be read or is not TOML, errors that
+/// depend on several keys are not reported, because a missing key may be in that file.
 ///
 /// ```
 /// let path = std::path::Path::new("/nonexistent/tokenkeep.toml");
-/// let faults = tokenkeep::settings::load(path, std::iter::empty()).unwrap_err();
-/// assert_eq!(faults.count(), 1);
-/// assert!(faults.to_string().starts_with("/nonexistent/tokenkeep.toml: "));
+/// let errors = tokenkeep::settings::load(path, std::iter::empty()).unwrap_err();
+/// assert_eq!(errors.count(), 1);
+/// assert!(errors.to_string().starts_with("/nonexistent/tokenkeep.toml: "));
 /// ```
 pub fn load(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Loaded, Faults> {
+) -> Result<Loaded, ConfigErrors> {
     load_without(&[], path, environment)
 }
 
-/// As [`load`], but goes without files of `conf.d` that cannot be read, and returns what is wrong
-/// with them. For a start: one file must not keep the tokens of all others from being checked.
+/// Like [`load`], but skips files in `conf.d` that cannot be read and returns their errors. Used at
+/// startup: one unreadable file must not prevent the tokens of all other files from being checked.
 ///
 /// # Errors
 ///
-/// As for [`load`], unless unreadable files of `conf.d` are all that is wrong and the rest is a
-/// valid configuration without them.
+/// See [`load`]. Not an error: unreadable files in `conf.d`, if the configuration is valid without
+/// them.
 pub fn load_readable(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<(Loaded, Vec<Fault>), Faults> {
+) -> Result<(Loaded, Vec<ConfigError>), ConfigErrors> {
     let environment: Vec<_> = environment.collect();
-    let faults = match load(path, environment.iter().cloned()) {
+    let errors = match load(path, environment.iter().cloned()) {
         Ok(loaded) => return Ok((loaded, Vec::new())),
-        Err(faults) => faults,
+        Err(errors) => errors,
     };
-    let part = |fault: &Fault| match (&fault.place, fault.kind) {
-        (Place::File(file), FaultKind::Unreadable) if file != path => Some(file.clone()),
+    let part = |error: &ConfigError| match (&error.location, error.kind) {
+        (Location::File(file), ConfigErrorKind::Unreadable) if file != path => Some(file.clone()),
         _ => None,
     };
-    let Some(unreadable) = faults.iter().map(part).collect::<Option<Vec<_>>>() else {
-        return Err(faults);
+    let Some(unreadable) = errors.iter().map(part).collect::<Option<Vec<_>>>() else {
+        return Err(errors);
     };
     match load_without(&unreadable, path, environment.into_iter()) {
-        Ok(loaded) => Ok((loaded, faults.into_iter().collect())),
-        Err(_) => Err(faults),
+        Ok(loaded) => Ok((loaded, errors.into_iter().collect())),
+        Err(_) => Err(errors),
     }
 }
 
@@ -129,49 +140,52 @@ fn load_without(
     skipped: &[PathBuf],
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Loaded, Faults> {
-    let mut report = Report::default();
-    let sources = Sources::read(path, skipped, &mut report);
-    load_sources(sources, environment, report)
+) -> Result<Loaded, ConfigErrors> {
+    let mut collector = Collector::default();
+    let sources = read_files(path, skipped, &mut collector);
+    load_sources(sources, environment, collector)
 }
 
-/// `report`: what is wrong with the sources themselves.
+/// `collector`: errors found while the sources were read.
 fn load_sources(
-    mut sources: Sources,
+    mut sources: ConfigSources,
     environment: impl Iterator<Item = (OsString, OsString)>,
-    mut report: Report,
-) -> Result<Loaded, Faults> {
+    mut collector: Collector,
+) -> Result<Loaded, ConfigErrors> {
     let environment = Environment::gather(environment);
-    let mut marks = Marks::default();
-    let mut layers = strict::check(&sources, &mut marks, &mut report);
-    let overrides = environment.check(&layers, &mut sources, &mut marks, &mut report);
+    let mut positions = KeyPositions::default();
+    let mut layers = schema_check::check(&sources, &mut positions, &mut collector);
+    let overrides = environment.check(&layers, &mut sources, &mut positions, &mut collector);
     layers.push(overrides);
     let mut settings = None;
-    if !report.is_incomplete() {
-        let state_directory = environment.state_directory(&mut sources, &mut report);
-        match layers::merge(layers) {
+    if !collector.is_incomplete() {
+        let state_directory = environment.state_directory(&mut sources, &mut collector);
+        match merge::merge(layers) {
             Ok(raw) => {
                 settings = Some(validate::validate(
                     &raw,
-                    Directories { state: state_directory, socket: environment.runtime_socket() },
-                    &marks,
-                    &mut report,
+                    ServiceDirectories {
+                        state: state_directory,
+                        socket: environment.runtime_socket(),
+                    },
+                    &positions,
+                    &mut collector,
                 ));
             }
-            // The error would show values; all of them passed the schema, so that only a
-            // schema at odds with the raw form leads here.
-            Err(_) => report.unreadable(
-                Spot::MAIN,
+            // The error would show values. Every value has passed the schema, so this happens only
+            // if the schema and the raw form disagree.
+            Err(_) => collector.unreadable(
+                Position::MAIN,
                 "the layers of the configuration do not fit together",
                 "this is a fault of tokenkeep: please report it",
             ),
         }
     }
-    let (faults, warnings) = report.finish(&sources);
+    let (errors, warnings) = collector.finish(&sources);
     match settings {
-        Some(settings) if faults.is_empty() => {
+        Some(settings) if errors.is_empty() => {
             Ok(Loaded { settings, warnings, files: sources.files() })
         }
-        _ => Err(Faults::new(faults)),
+        _ => Err(ConfigErrors::new(errors)),
     }
 }

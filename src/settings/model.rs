@@ -1,4 +1,4 @@
-//! The validated configuration: past this point nothing else travels.
+//! The validated configuration: the only form that the rest of the program uses.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,44 +10,44 @@ use url::Url;
 
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
 
-use super::quiet::QuietWindow;
+use super::maintenance_window::MaintenanceWindow;
 
-/// Everything that the daemon needs to know, checked and with all defaults filled in.
+/// All settings of the daemon, validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Where what must outlive a restart is kept.
+    /// The directory for state that must survive a restart.
     pub state_dir: PathBuf,
-    /// How many re-auth hooks may run at once, all tokens together; at least 1.
+    /// Maximum number of re-auth commands that run at the same time, for all tokens; at least 1.
     pub max_hooks: NonZeroU32,
-    /// How long the state database keeps the value of a token that was removed.
+    /// How long the state database keeps the value of a removed token.
     pub keep_removed: Duration,
-    /// What is logged and how.
+    /// Logging.
     pub log: Log,
-    /// The interface for status and actions.
+    /// The control socket and the HTTP listener.
     pub control: Control,
     /// The servers, sorted by name.
     pub servers: Vec<Server>,
-    /// The ways to a new token value, sorted by name.
+    /// The `reauth` methods, sorted by name.
     pub reauths: Vec<Reauth>,
     /// The tokens, sorted by name.
     pub tokens: Vec<Token>,
-    /// What brings further tokens, sorted by name.
+    /// The inventories, sorted by name.
     pub inventories: Vec<Inventory>,
 }
 
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// A tracing filter; a level on its own is meant for tokenkeep, dependencies stay at warn.
+    /// A tracing filter. A level alone applies to tokenkeep; dependencies stay at warn.
     pub level: String,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// journald if standard output is the journal, text on a terminal, else JSON.
+    /// `Journald` if standard output is the journal, `Text` on a terminal, else `Json`.
     #[default]
     Auto,
     /// One JSON object a line.
@@ -65,11 +65,11 @@ pub enum LogFormat {
 pub struct Control {
     /// The Unix socket.
     pub socket: PathBuf,
-    /// Where metrics, health and the page are served, if at all.
+    /// Address of the listener for metrics, health and the status page; `None` for no listener.
     pub listen: Option<SocketAddr>,
-    /// Whether what is served there names tokens.
+    /// Whether responses of the listener contain token names.
     pub listen_names: bool,
-    /// Further names, without ports, under which browsers may ask for the page.
+    /// Additional host names, without ports, that browsers may use for the status page.
     pub listen_hosts: Vec<String>,
 }
 
@@ -78,39 +78,39 @@ pub struct Control {
 pub struct Server {
     /// Its name in the configuration.
     pub name: String,
-    /// The base URL, which may have a path; https, or http where that is allowed.
+    /// The base URL, which may have a path. https, or http if allowed.
     pub url: Url,
-    /// Which call is the check.
+    /// The request that is used as the check.
     pub renewal: Renewal,
-    /// The longest that a request may take, connecting included.
+    /// Maximum duration of a request, including the connection.
     pub timeout: Duration,
-    /// The longest that connecting may take.
+    /// Maximum duration of connecting.
     pub connect_timeout: Duration,
-    /// Requests under way at once, at most.
+    /// Maximum number of requests in flight.
     pub max_in_flight: NonZeroU32,
-    /// Requests started in a second, at most.
+    /// Maximum number of requests per second.
     pub rate_limit: NonZeroU32,
-    /// A private authority that alone is trusted, PEM.
+    /// PEM file of a private certificate authority. No other authority is trusted.
     pub ca_file: Option<PathBuf>,
-    /// What the server's TLS recognises this client by.
+    /// The client certificate for TLS.
     pub client_certificate: Option<ClientCertificate>,
-    /// The proxy that all requests go through.
+    /// The proxy for all requests.
     pub proxy: Option<Url>,
-    /// Where `USER:PASSWORD` for the proxy is read from.
+    /// The source of `USER:PASSWORD` for the proxy.
     pub proxy_credentials: Option<KeySource>,
 }
 
 /// A certificate for TLS client authentication, in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The certificate, and the intermediate ones behind it.
+    /// The certificate, followed by intermediate certificates.
     pub cert: KeySource,
-    /// Its private key, not encrypted. May be the same file or credential.
+    /// Its private key, unencrypted. May be the same file or credential.
     pub key: KeySource,
 }
 
 impl fmt::Debug for Server {
-    /// All of it, but of URLs only what cannot be a secret.
+    /// All fields. URLs are shown without parts that may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             name,
@@ -154,34 +154,34 @@ fn bare(url: &Url) -> String {
 pub struct Reauth {
     /// Its name in the configuration.
     pub name: String,
-    /// How the new value is had.
+    /// How a new value is obtained.
     pub method: ReauthMethod,
-    /// The longest that an attempt may take.
+    /// Maximum duration of an attempt.
     pub timeout: Duration,
-    /// How often it may be tried.
+    /// Limits of attempts.
     pub policy: ReauthPolicy,
-    /// Failures of all its tokens together that may count within one window of `policy`;
-    /// then nothing logs in by it until the window ends.
+    /// Maximum number of failures of all its tokens together within one window of `policy`. At the
+    /// limit, logins with this method stop until the window ends.
     pub max_failures_all: NonZeroU32,
-    /// When nothing logs in by it; one window may overlap another.
-    pub quiet: Vec<QuietWindow>,
+    /// Times without logins. Windows may overlap.
+    pub maintenance_windows: Vec<MaintenanceWindow>,
 }
 
-/// How a new token value is had.
+/// How a new token value is obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReauthMethod {
     /// An external command: the program, then its arguments.
     Command(Vec<String>),
     /// `GetSessionToken` with an API key.
     ApiKey {
-        /// Where the key is read from, at each attempt.
+        /// The source of the key, read at each attempt.
         key: KeySource,
-        /// The life asked for, in minutes, 1 to 1440.
+        /// The requested life in minutes, 1 to 1440.
         minutes: u16,
     },
 }
 
-/// Where a secret other than a token is kept.
+/// The source of a secret other than a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file.
@@ -195,33 +195,34 @@ pub enum KeySource {
 pub struct Token {
     /// Its name in the configuration.
     pub name: String,
-    /// Where its value comes from.
+    /// The source of its value.
     pub source: Source,
-    /// How it is kept alive.
-    pub upkeep: Upkeep,
-    /// Whether the metrics have gauges of its own.
+    /// How the token is kept alive.
+    pub keep_alive: KeepAlive,
+    /// Whether the token has its own gauges in the metrics.
     pub metrics: bool,
 }
 
-/// How tokens are kept alive: what a `[token.NAME]` and an `[inventory.NAME]` say alike.
+/// How tokens are kept alive: the keys that `[token.NAME]` and `[inventory.NAME]` have in common.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Upkeep {
+pub struct KeepAlive {
     /// The name of the server; it exists in [`Settings::servers`].
     pub server: String,
-    /// The name of the way to a new value; it exists in [`Settings::reauths`].
+    /// The name of the `reauth` method; it exists in [`Settings::reauths`].
     pub reauth: Option<String>,
-    /// How long before the end of a value that nothing extends a new one is asked for, 100 ms
-    /// to 24 h; `None`: once it has ended. Always `None` without `reauth`.
+    /// How long before the expiry of a value that cannot be renewed a new value is requested, 100
+    /// ms to 24 h. `None`: after the expiry. Always `None` without `reauth`.
     pub reauth_before: Option<Duration>,
     /// Whether the value is revoked when the service stops.
     pub revoke_on_shutdown: bool,
-    /// Who may fetch the value over the control socket, besides root and the daemon's user.
+    /// Users and groups that may read the value over the control socket, besides root and the
+    /// daemon's user.
     pub readers: Vec<Reader>,
-    /// When to check, the nearest `[schedule]` of each key applied.
+    /// The schedule of checks. For each key, the nearest `[schedule]` counts.
     pub schedule: Schedule,
 }
 
-/// Somebody who may fetch a token's value.
+/// A user or group that may read a token's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reader {
     /// A user, by name or number.
@@ -231,7 +232,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// What marks a group.
+    /// Prefix of a group.
     pub(super) const GROUP: char = '@';
 }
 
@@ -245,7 +246,7 @@ impl From<&str> for Reader {
 }
 
 impl fmt::Display for Reader {
-    /// As it is configured.
+    /// In the notation of the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => f.write_str(user),
@@ -254,19 +255,19 @@ impl fmt::Display for Reader {
     }
 }
 
-/// `[inventory.NAME]`: tokens by the thousand.
+/// `[inventory.NAME]`: many tokens from one source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory {
     /// Its name in the configuration.
     pub name: String,
-    /// Where its tokens come from.
+    /// The source of its tokens.
     pub source: InventorySource,
-    /// How each of them is kept alive.
-    pub upkeep: Upkeep,
+    /// How its tokens are kept alive.
+    pub keep_alive: KeepAlive,
 }
 
 impl Inventory {
-    /// Where its tokens come from as a whole, for people: a path, or a command's program.
+    /// The source for people: a path, or the program of a command.
     pub fn whole(&self) -> String {
         match &self.source {
             InventorySource::File { path, .. } | InventorySource::Dir(path) => {
@@ -278,8 +279,9 @@ impl Inventory {
         }
     }
 
-    /// Where the token called `name` stands, which is on `line` if it is on any (0: on none).
-    pub fn place(&self, name: &str, line: u32) -> String {
+    /// Location of the token `name`, which is on `line` of the source; 0 if the source has no
+    /// lines.
+    pub fn location(&self, name: &str, line: u32) -> String {
         match &self.source {
             InventorySource::Dir(path) => path.join(name).display().to_string(),
             InventorySource::File { .. } | InventorySource::Command { .. } => {
@@ -289,33 +291,33 @@ impl Inventory {
     }
 }
 
-/// Where an inventory's tokens come from.
+/// The source of an inventory's tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InventorySource {
     /// A file of JSON lines, watched.
     File {
         /// The file.
         path: PathBuf,
-        /// Whether one bad line makes the whole file unusable.
+        /// Whether one invalid line makes the whole file invalid.
         strict: bool,
     },
-    /// A folder, watched, with a file for each token, which is called as the token.
+    /// A directory, watched, with one file per token. The file name is the name of the token.
     Dir(PathBuf),
-    /// An external command that prints JSON lines: run at the start and at a reload.
+    /// An external command that prints JSON lines. Runs at startup and at each reload.
     Command {
         /// The program, then its arguments.
         command: Vec<String>,
-        /// The longest that it may take.
+        /// Maximum duration of the command.
         timeout: Duration,
-        /// Whether one bad line makes all of its output unusable.
+        /// Whether one invalid line makes all of the output invalid.
         strict: bool,
     },
 }
 
-/// Where a token's value comes from.
+/// The source of a token's value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A file, watched; a new value is written back to it.
+    /// A file, watched. A new value is written back to it.
     File(PathBuf),
     /// A name in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
@@ -328,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_shows_no_secret_of_its_urls() {
+    fn debug_output_of_a_server_hides_secrets_in_urls() {
         let server = Server {
             name: "s".to_owned(),
             url: "https://user:S3CR3T@h:81/path?key=S3CR3T#S3CR3T".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! The effective configuration, written as one that can be read again.
+//! Prints the effective configuration as TOML that can be loaded again.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use crate::lifecycle::Schedule;
 
 use super::duration::show;
 use super::model::{
-    Inventory, InventorySource, KeySource, Reauth, ReauthMethod, Server, Settings, Source, Token,
-    Upkeep,
+    Inventory, InventorySource, KeepAlive, KeySource, Reauth, ReauthMethod, Server, Settings,
+    Source, Token,
 };
 use super::raw::{
     Raw, RawControl, RawInventory, RawLog, RawReauth, RawSchedule, RawServer, RawToken,
@@ -15,13 +15,14 @@ use super::raw::{
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
-/// `settings` as TOML, every key with its effective value.
+/// `settings` as TOML, with the effective value of every key.
 ///
-/// Loading the text gives equal settings. The schedule that stands at its top is the one
-/// of the first token; that of another token or of an inventory has the keys that differ.
+/// Loading the text results in equal settings. The top-level schedule is that of the first token.
+/// Schedules of other tokens and inventories contain only the keys that differ.
 #[expect(clippy::missing_panics_doc, reason = "numbers, text and tables are always TOML")]
 pub fn print(settings: &Settings) -> String {
-    let general = settings.tokens.first().map(|token| token.upkeep.schedule).unwrap_or_default();
+    let general =
+        settings.tokens.first().map(|token| token.keep_alive.schedule).unwrap_or_default();
     let servers = settings.servers.iter().map(|server| (server.name.clone(), raw_server(server)));
     let reauths = settings.reauths.iter().map(|reauth| (reauth.name.clone(), raw_reauth(reauth)));
     let tokens =
@@ -92,7 +93,7 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
         max_attempts: Some(reauth.policy.max_attempts.get()),
         window: Some(show(reauth.policy.window)),
         max_failures_all: Some(reauth.max_failures_all.get()),
-        quiet: Some(reauth.quiet.iter().map(ToString::to_string).collect()),
+        quiet: Some(reauth.maintenance_windows.iter().map(ToString::to_string).collect()),
         ..RawReauth::default()
     };
     match &reauth.method {
@@ -108,20 +109,20 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
     raw
 }
 
-fn readers(upkeep: &Upkeep) -> Vec<String> {
-    upkeep.readers.iter().map(ToString::to_string).collect()
+fn readers(keep_alive: &KeepAlive) -> Vec<String> {
+    keep_alive.readers.iter().map(ToString::to_string).collect()
 }
 
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
-    let upkeep = &token.upkeep;
+    let keep_alive = &token.keep_alive;
     let mut raw = RawToken {
-        server: Some(upkeep.server.clone()),
-        reauth: upkeep.reauth.clone(),
-        reauth_before: upkeep.reauth_before.map(show),
-        revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
-        readers: Some(readers(upkeep)),
+        server: Some(keep_alive.server.clone()),
+        reauth: keep_alive.reauth.clone(),
+        reauth_before: keep_alive.reauth_before.map(show),
+        revoke_on_shutdown: Some(keep_alive.revoke_on_shutdown),
+        readers: Some(readers(keep_alive)),
         metrics: Some(token.metrics),
-        schedule: own_schedule(upkeep, general),
+        schedule: own_schedule(keep_alive, general),
         ..RawToken::default()
     };
     match &token.source {
@@ -133,14 +134,14 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
 }
 
 fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
-    let upkeep = &inventory.upkeep;
+    let keep_alive = &inventory.keep_alive;
     let mut raw = RawInventory {
-        server: Some(upkeep.server.clone()),
-        reauth: upkeep.reauth.clone(),
-        reauth_before: upkeep.reauth_before.map(show),
-        revoke_on_shutdown: Some(upkeep.revoke_on_shutdown),
-        readers: Some(readers(upkeep)),
-        schedule: own_schedule(upkeep, general),
+        server: Some(keep_alive.server.clone()),
+        reauth: keep_alive.reauth.clone(),
+        reauth_before: keep_alive.reauth_before.map(show),
+        revoke_on_shutdown: Some(keep_alive.revoke_on_shutdown),
+        readers: Some(readers(keep_alive)),
+        schedule: own_schedule(keep_alive, general),
         ..RawInventory::default()
     };
     match &inventory.source {
@@ -156,13 +157,13 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
     raw
 }
 
-/// The keys of a schedule that `general` has not got the same already; `None` for no such key.
-fn own_schedule(upkeep: &Upkeep, general: &Schedule) -> Option<RawSchedule> {
-    let differs = upkeep.schedule != *general;
-    differs.then(|| raw_schedule(&upkeep.schedule, Some(general)))
+/// The keys of the schedule that differ from `general`; `None` if none does.
+fn own_schedule(keep_alive: &KeepAlive, general: &Schedule) -> Option<RawSchedule> {
+    let differs = keep_alive.schedule != *general;
+    differs.then(|| raw_schedule(&keep_alive.schedule, Some(general)))
 }
 
-/// The keys of `schedule` that `general` has not got the same already.
+/// The keys of `schedule` that differ from `general`.
 fn raw_schedule(schedule: &Schedule, general: Option<&Schedule>) -> RawSchedule {
     fn own<T: PartialEq>(
         schedule: &Schedule,
@@ -186,7 +187,7 @@ fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> Option<String> {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned())
 }
 
-/// Paths come from text, and so can always be written as it again.
+/// Paths were read from text, so the conversion is lossless.
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

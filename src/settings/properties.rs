@@ -1,17 +1,17 @@
-//! Properties of how a configuration is read, for arbitrary input. See `crate::fuzzing`.
+//! Properties of configuration loading, for arbitrary input. See `crate::fuzzing`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::fault::{Finding, Place};
-use super::report::Report;
-use super::source::Sources;
+use super::collector::Collector;
+use super::finding::{Finding, Location};
+use super::read_files::sources_of_contents;
 use super::{Loaded, load_sources, print};
 
-/// Stands in an input for a secret that was pasted there.
+/// Placeholder for a secret in an input.
 const PASTED: &[u8] = b"@@";
 
-/// Secrets of several shapes; the length of the input says which one is pasted.
+/// Secrets of several formats. The length of the input selects one.
 const SECRETS: [&str; 5] = [
     "0b5f1e0e-52cf-4d4c-a8c0-9a3f6d1c2e77",
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c",
@@ -20,23 +20,24 @@ const SECRETS: [&str; 5] = [
     "q7X-2v9Lk_4ZpT8mW1-c6Nd3Rb_5Hy0S",
 ];
 
-/// Characters of a secret that no message may show in a row.
+/// No message may show this many consecutive characters of a secret.
 const RUN: usize = 8;
 
-/// Begins a further file, or the environment with a variable on each line.
+/// Starts another file, or the environment with one variable per line.
 const PART: &str = "#### ";
 
-/// For every `input`, read as the files of a configuration and environment variables: each error
-/// has its place, a sentence and a remedy; no pasted secret is shown; what can
-/// be used is read from its printed form again.
+/// Reads `input` as configuration files and environment variables. Checks:
+/// - Each error has a location, a message and a remedy.
+/// - No pasted secret is shown.
+/// - A valid configuration can be loaded from its printed form.
 pub(crate) fn configuration(input: &[u8]) {
     let secret = SECRETS[input.len() % SECRETS.len()];
     let (files, environment) = parts(input, secret);
     let lines: Vec<Vec<String>> = files.iter().map(|(_, text)| shown_lines(text)).collect();
     let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
     let is_word = is_pasted_as_a_word(input);
-    let check = |place: &Place, texts: [&str; 3]| {
-        check_place(place, &paths, &lines);
+    let check = |location: &Location, texts: [&str; 3]| {
+        check_place(location, &paths, &lines);
         for text in texts {
             let run = |run: &[u8]| text.as_bytes().windows(RUN).any(|window| window == run);
             let is_shown = is_word && secret.as_bytes().windows(RUN).any(run);
@@ -44,9 +45,9 @@ pub(crate) fn configuration(input: &[u8]) {
         }
     };
     match load(files, environment) {
-        Err(faults) => {
-            for fault in &faults {
-                check_finding(fault, check);
+        Err(errors) => {
+            for error in &errors {
+                check_finding(error, check);
             }
         }
         Ok(Loaded { settings, warnings, .. }) => {
@@ -57,7 +58,7 @@ pub(crate) fn configuration(input: &[u8]) {
             let file = ("printed.toml".into(), printed.clone().into_bytes());
             match load(vec![file], Vec::new()) {
                 Ok(again) => assert_eq!(again.settings, settings, "printed: {printed}"),
-                Err(faults) => panic!("printed, but not to be read again: {faults}\n{printed}"),
+                Err(errors) => panic!("printed, but not to be read again: {errors}\n{printed}"),
             }
         }
     }
@@ -66,13 +67,13 @@ pub(crate) fn configuration(input: &[u8]) {
 type Files = Vec<(PathBuf, Vec<u8>)>;
 type Variables = Vec<(OsString, OsString)>;
 
-fn load(files: Files, environment: Variables) -> Result<Loaded, super::Faults> {
-    let mut report = Report::default();
-    let sources = Sources::of_contents(files, &mut report);
-    load_sources(sources, environment.into_iter(), report)
+fn load(files: Files, environment: Variables) -> Result<Loaded, super::ConfigErrors> {
+    let mut collector = Collector::default();
+    let sources = sources_of_contents(files, &mut collector);
+    load_sources(sources, environment.into_iter(), collector)
 }
 
-/// Files and environment variables of an input, with the secret in them.
+/// The files and environment variables of an input, with the secret inserted.
 fn parts(input: &[u8], secret: &str) -> (Files, Variables) {
     let (mut files, mut environment) = (Files::new(), Variables::new());
     let mut in_environment = false;
@@ -110,8 +111,8 @@ fn pasted(line: &[u8], secret: &str) -> Vec<u8> {
     text
 }
 
-/// Whether the secret stands by itself wherever it stands: as a part of another word it may look
-/// like something else.
+/// Whether the secret is always a separate word. As a part of a longer word it may look like
+/// something else.
 fn is_pasted_as_a_word(input: &[u8]) -> bool {
     let ends_a_word =
         |byte: Option<&u8>| byte.is_none_or(|byte| b" \t\r\n\"'=,[]{}".contains(byte));
@@ -122,31 +123,31 @@ fn is_pasted_as_a_word(input: &[u8]) -> bool {
     })
 }
 
-/// The lines of a file as far as it is text, and what follows the last of them.
+/// The lines of the valid UTF-8 at the start of a file.
 fn shown_lines(text: &[u8]) -> Vec<String> {
     let valid = text.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     valid.split('\n').map(str::to_owned).collect()
 }
 
-fn check_finding<K>(finding: &Finding<K>, check: impl Fn(&Place, [&str; 3])) {
+fn check_finding<K>(finding: &Finding<K>, check: impl Fn(&Location, [&str; 3])) {
     assert!(!finding.message.is_empty() && !finding.remedy.is_empty(), "nothing to be said");
     let excerpt = finding.excerpt.as_ref();
     let shown = excerpt.map_or("", |excerpt| &excerpt.text);
-    check(&finding.place, [&finding.message, &finding.remedy, shown]);
+    check(&finding.location, [&finding.message, &finding.remedy, shown]);
     if let Some(excerpt) = excerpt {
         assert!(excerpt.text.get(excerpt.mark.clone()).is_some(), "{excerpt:?}");
-        assert!(matches!(finding.place, Place::Text { .. }), "an excerpt of no line");
+        assert!(matches!(finding.location, Location::Text { .. }), "an excerpt of no line");
     }
 }
 
-fn check_place(place: &Place, paths: &[PathBuf], lines: &[Vec<String>]) {
-    match place {
-        Place::Text { file, line, column } => {
+fn check_place(location: &Location, paths: &[PathBuf], lines: &[Vec<String>]) {
+    match location {
+        Location::Text { file, line, column } => {
             let at = paths.iter().position(|path| path == file).expect("a file of the input");
             let text = lines[at].get(line - 1).expect("a line of the file");
             assert!((1..=text.chars().count() + 1).contains(column), "{line}:{column}: {text:?}");
         }
-        Place::File(file) => assert!(paths.contains(file)),
-        Place::Variable(name) => assert!(!name.is_empty()),
+        Location::File(file) => assert!(paths.contains(file)),
+        Location::Variable(name) => assert!(!name.is_empty()),
     }
 }

@@ -1,12 +1,12 @@
-//! The configuration as it is written: every key optional, nothing compared yet.
+//! The configuration as written: every key is optional, nothing is validated.
 //!
-//! Owns the form that layers are merged into and that `print` writes.
+//! The layers are merged into this form, and `print` writes it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A whole configuration; the keys are those of the schema.
+/// A whole configuration. Its keys are those of the schema.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {

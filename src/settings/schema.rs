@@ -1,6 +1,6 @@
-//! Every key there is, where it stands and what its value must be.
+//! The schema of the configuration: every key, its table and the kind of its value.
 //!
-//! Owns the limits of single values. What keys must be to each other is for validation.
+//! Limits of single values are defined here; relations between keys are in `validate`.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use crate::lifecycle::{Renewal, Schedule};
 
 use super::model::LogFormat;
 
-/// A key, or the first part of a table's header.
+/// A key or table.
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
 }
 
-/// What stands behind a [`Field`].
+/// The content of a [`Field`].
 #[derive(Debug)]
 pub(super) enum Shape {
     /// A value.
     Value(Kind),
     /// One table with these keys.
     Table(&'static [Field]),
-    /// Tables with these keys, each under a name of the user's choice.
+    /// Tables with these keys and user-defined names.
     Named(&'static [Field]),
 }
 
-/// What a value must be.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// A path.
     Path,
-    /// A path that the address of a Unix socket can hold.
+    /// A path that fits into the address of a Unix socket.
     SocketPath,
     /// The name of a server or re-auth.
     Reference,
@@ -47,39 +47,39 @@ pub(super) enum Kind {
     Address,
     /// A program and its arguments.
     Command,
-    /// Daily windows in which nothing logs in.
-    QuietWindows,
+    /// Daily maintenance windows.
+    MaintenanceWindows,
     /// Users and groups.
     Readers,
     /// Names of hosts.
     Hosts,
-    /// One word of these.
+    /// One of these words.
     Choice(&'static [&'static str]),
-    /// A duration within these, both included.
+    /// A duration in this range, both ends included.
     Duration(Duration, Duration),
-    /// A number from 0 to 1.
-    Share,
-    /// A number between 0 and 1.
-    OpenShare,
-    /// A whole number within these, both included.
-    Whole(i64, i64),
+    /// A number from 0 to 1, both included.
+    Fraction,
+    /// A number between 0 and 1, both excluded.
+    OpenFraction,
+    /// A whole number in this range, both ends included.
+    Integer(i64, i64),
     /// True or false.
     Boolean,
 }
 
-/// A year: longer is a slip of the keyboard, and no sum of such durations overflows.
+/// One year. A longer duration is a typing error, and sums of such durations do not overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
-/// Longer than any session, and not for ever.
+/// 30 days: longer than any session.
 const LONGEST_KEPT: Duration = Duration::from_secs(30 * 86_400);
-/// A day: who waits longer than that between two tries has given up.
+/// One day: the maximum pause between two retries.
 const LONGEST_RETRY: Duration = Duration::from_secs(86_400);
-/// What a request gets at the least, whatever else shortens its time.
+/// The minimum time for a request, whatever else shortens it.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
-/// Ten minutes: a server that takes longer does not answer.
+/// Ten minutes: a server that takes longer is unavailable.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
-/// An hour: somebody may have to confirm a re-auth on another device.
+/// One hour: a person may have to confirm a re-authentication on another device.
 const LONGEST_HOOK: Duration = Duration::from_secs(3_600);
-/// A day: as long as the API lets a token live.
+/// One day: the maximum life of a token in the API.
 const LONGEST_LEAD: Duration = Duration::from_secs(86_400);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -114,8 +114,8 @@ const fn words<T: Copy, const N: usize>(table: &[(&'static str, T); N]) -> [&'st
 /// The whole configuration.
 pub(super) const ROOT: &[Field] = &[
     value("state_dir", Kind::Path),
-    // More processes at once than this is no longer keeping tokens alive.
-    value("max_hooks", Kind::Whole(1, 1_000)),
+    // More concurrent processes would not help to keep tokens alive.
+    value("max_hooks", Kind::Integer(1, 1_000)),
     value("keep_removed", Kind::Duration(Duration::ZERO, LONGEST_KEPT)),
     Field { name: "log", shape: Shape::Table(LOG) },
     Field { name: "control", shape: Shape::Table(CONTROL) },
@@ -137,8 +137,8 @@ const CONTROL: &[Field] = &[
 ];
 
 const SCHEDULE: &[Field] = &[
-    value("check_after", Kind::OpenShare),
-    value("jitter", Kind::Share),
+    value("check_after", Kind::OpenFraction),
+    value("jitter", Kind::Fraction),
     value("min_interval", Kind::Duration(MILLISECOND, LONGEST)),
     value("max_interval", Kind::Duration(MILLISECOND, LONGEST)),
     value("retry_initial", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
@@ -151,10 +151,10 @@ const SERVER: &[Field] = &[
     value("renewal", Kind::Choice(&words(&RENEWALS))),
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
     value("connect_timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
-    // There are no more ports than this to connect from.
-    value("max_in_flight", Kind::Whole(1, 65_535)),
-    // Ten times what one core can send.
-    value("rate_limit", Kind::Whole(1, 1_000_000)),
+    // The number of local ports.
+    value("max_in_flight", Kind::Integer(1, 65_535)),
+    // Ten times the rate that one core can send.
+    value("rate_limit", Kind::Integer(1, 1_000_000)),
     value("ca_file", Kind::Path),
     value("client_cert_file", Kind::Path),
     value("client_cert_credential", Kind::Credential),
@@ -171,19 +171,19 @@ const REAUTH: &[Field] = &[
     value("api_key_file", Kind::Path),
     value("api_key_credential", Kind::Credential),
     // The API's own limits.
-    value("minutes", Kind::Whole(1, 1_440)),
+    value("minutes", Kind::Integer(1, 1_440)),
     value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_HOOK)),
     value("delay", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
     value("delay_max", Kind::Duration(Schedule::SHORTEST_RETRY_INITIAL, LONGEST_RETRY)),
-    // Unlimited for all purposes, and still a number that a log line can show.
-    value("max_attempts", Kind::Whole(1, 1_000_000)),
+    // Effectively unlimited, and short enough for a log line.
+    value("max_attempts", Kind::Integer(1, 1_000_000)),
     value("window", Kind::Duration(SECOND, LONGEST)),
-    value("max_failures_all", Kind::Whole(1, 1_000_000)),
-    value("quiet", Kind::QuietWindows),
+    value("max_failures_all", Kind::Integer(1, 1_000_000)),
+    value("quiet", Kind::MaintenanceWindows),
     REAUTH_BEFORE,
 ];
 
-/// What is less than a request takes would come too late to be of use.
+/// A time shorter than a request would be too late.
 const REAUTH_BEFORE: Field = value("reauth_before", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_LEAD));
 
 const TOKEN: &[Field] = &[
@@ -218,8 +218,8 @@ pub(super) fn find(fields: &'static [Field], name: &str) -> Option<&'static Fiel
     fields.iter().find(|field| field.name == name)
 }
 
-/// The tables that know the key `name`, as people write them: `[schedule]`, `[server.NAME]`.
-pub(super) fn homes(name: &str) -> Vec<String> {
+/// The tables that have the key `name`, in TOML notation: `[schedule]`, `[server.NAME]`.
+pub(super) fn tables_with_key(name: &str) -> Vec<String> {
     let mut homes = Vec::new();
     if find(ROOT, name).is_some_and(|field| matches!(field.shape, Shape::Value(_))) {
         homes.push("the top of the file".to_owned());
@@ -238,8 +238,8 @@ pub(super) fn homes(name: &str) -> Vec<String> {
     homes
 }
 
-/// Every kind of value that a key called `name` has somewhere.
-pub(super) fn kinds(name: &str) -> Vec<Kind> {
+/// The kinds of all keys called `name`.
+pub(super) fn kinds_of_key(name: &str) -> Vec<Kind> {
     fn collect(fields: &[Field], name: &str, kinds: &mut Vec<Kind>) {
         for field in fields {
             match field.shape {
@@ -254,27 +254,35 @@ pub(super) fn kinds(name: &str) -> Vec<Kind> {
     kinds
 }
 
-/// Whether some key or table is called `name`.
-pub(super) fn is_word(name: &str) -> bool {
-    find(ROOT, name).is_some() || !kinds(name).is_empty()
+/// Whether a key or table is called `name`.
+pub(super) fn is_schema_name(name: &str) -> bool {
+    find(ROOT, name).is_some() || !kinds_of_key(name).is_empty()
+}
+
+/// Whether a key of this name suggests that its value is a secret.
+pub(super) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["token", "key", "passw", "secret", "value", "credential", "bearer"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 impl Kind {
-    /// Whether environment variables give the value as it is, rather than as TOML.
+    /// Whether environment variables contain the value as plain text instead of TOML.
     pub(super) const fn is_text(self) -> bool {
         !matches!(
             self,
             Self::Command
-                | Self::QuietWindows
+                | Self::MaintenanceWindows
                 | Self::Readers
-                | Self::Share
-                | Self::OpenShare
-                | Self::Whole(..)
+                | Self::Fraction
+                | Self::OpenFraction
+                | Self::Integer(..)
                 | Self::Boolean
         )
     }
 
-    /// Whether the value may be shown. Where a secret could have been put by mistake, never.
+    /// Whether messages may show the value. False if a secret could be there by mistake.
     pub(super) const fn may_be_shown(self) -> bool {
         !matches!(
             self,
@@ -286,23 +294,4 @@ impl Kind {
                 | Self::Command
         )
     }
-}
-
-/// The best of `candidates` that `word` may have been meant for.
-pub(super) fn suggest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    /// Below it, suggestions confuse more often than they help.
-    const ALIKE: f64 = 0.55;
-    let word = word.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            let alike = strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase());
-            (alike, candidate)
-        })
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
 }

@@ -1,155 +1,64 @@
-//! Where the configuration comes from: files, each read once, and environment variables.
+//! The sources of the configuration: the texts of files, and environment variables.
 //!
-//! Owns the texts and turns a position in one into a [`Place`]. It never looks into a text.
+//! Converts a [`Position`] to a [`Location`] that people can read. Does not parse the texts.
 
 use std::cell::OnceCell;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::excerpt::Excerpt;
-use super::fault::Place;
-use super::report::Report;
-use crate::file::open;
-
-/// The largest file that is read: some forty times the 10,000 tokens that a folder is
-/// meant for, and a device or a wrong file named by mistake does not fill the memory.
-const LARGEST_FILE: u64 = 64 << 20;
-
-/// A position: which source, and where in it; `None` for the source as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
-    source: usize,
-    offset: Option<usize>,
-}
-
-impl Spot {
-    /// The configuration's main file as a whole.
-    pub(super) const MAIN: Self = Self::whole(0);
-
-    pub(super) const fn whole(source: usize) -> Self {
-        Self { source, offset: None }
-    }
-
-    pub(super) const fn at(source: usize, offset: usize) -> Self {
-        Self { source, offset: Some(offset) }
-    }
-
-    pub(super) const fn source(self) -> usize {
-        self.source
-    }
-}
+use super::finding::Location;
+use super::position::Position;
 
 enum Origin {
     File(PathBuf),
     Variable(String),
 }
 
-struct Source {
+struct ConfigSource {
     origin: Origin,
     text: String,
     line_starts: OnceCell<Vec<usize>>,
 }
 
-/// All sources, in the order in which later ones win.
+/// All sources. Later sources win.
 #[derive(Default)]
-pub(super) struct Sources {
-    list: Vec<Source>,
+pub(super) struct ConfigSources {
+    list: Vec<ConfigSource>,
     read: Vec<usize>,
 }
 
-impl Sources {
-    /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their
-    /// names, except what `skipped` names. What cannot be read is reported, and the rest is
-    /// read all the same.
-    pub(super) fn read(main: &Path, skipped: &[PathBuf], report: &mut Report) -> Self {
-        let mut sources = Self::default();
-        sources.read_file(main.to_owned(), report);
-        let folder = main.with_file_name("conf.d");
-        if skipped.contains(&folder) {
-            return sources;
-        }
-        match drop_ins(&folder) {
-            Ok(files) => {
-                let files = files.into_iter().filter(|file| !skipped.contains(file));
-                files.for_each(|file| sources.read_file(file, report));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let spot = sources.add(Origin::File(folder), String::new());
-                report.unreadable(
-                    spot,
-                    format!("the folder of further configuration cannot be read: {error}"),
-                    "make it a folder that the service's user may read, or remove it",
-                );
-            }
-        }
-        sources
+impl ConfigSources {
+    /// Adds the file at `path`, without its text.
+    pub(super) fn add_file(&mut self, path: PathBuf) -> Position {
+        self.add(Origin::File(path), String::new())
     }
 
-    /// What [`read`](Self::read) would find in files with these contents.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn of_contents(
-        files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
-        report: &mut Report,
-    ) -> Self {
-        let mut sources = Self::default();
-        files.into_iter().for_each(|(path, bytes)| sources.take(path, decode(bytes), report));
-        sources
+    /// Sets the text of the file at `position`, so that locations in it have lines.
+    pub(super) fn set_text(&mut self, position: Position, text: String) {
+        self.list[position.source].text = text;
     }
 
-    fn read_file(&mut self, path: PathBuf, report: &mut Report) {
-        let result = read_text(&path);
-        self.take(path, result, report);
+    /// Marks the file at `position` as read completely: [`Self::texts`] has its text.
+    pub(super) fn mark_read(&mut self, position: Position) {
+        self.read.push(position.source);
     }
 
-    fn take(&mut self, path: PathBuf, result: Result<String, Unreadable>, report: &mut Report) {
-        let spot = self.add(Origin::File(path), String::new());
-        let text = &mut self.list[spot.source].text;
-        match result {
-            Ok(content) => {
-                *text = content;
-                self.read.push(spot.source);
-            }
-            Err(Unreadable::NotUtf8 { valid }) => {
-                let at = Spot::at(spot.source, valid.len());
-                *text = valid;
-                report.unreadable(at, "the file is not UTF-8 text", "save it as UTF-8");
-            }
-            Err(Unreadable::NotRegular) => report.unreadable(
-                spot,
-                "it is a pipe, which cannot be read again at a reload",
-                "put the configuration into a regular file",
-            ),
-            Err(Unreadable::TooLarge) => report.unreadable(
-                spot,
-                format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
-                "is it the right file? If so, split it up",
-            ),
-            Err(Unreadable::Io(error)) => {
-                let (message, remedy) = explain(&error, spot == Spot::MAIN);
-                report.unreadable(spot, message, remedy);
-            }
-        }
+    fn add(&mut self, origin: Origin, text: String) -> Position {
+        self.list.push(ConfigSource { origin, text, line_starts: OnceCell::new() });
+        Position::whole(self.list.len() - 1)
     }
 
-    fn add(&mut self, origin: Origin, text: String) -> Spot {
-        self.list.push(Source { origin, text, line_starts: OnceCell::new() });
-        Spot::whole(self.list.len() - 1)
-    }
-
-    /// Adds an environment variable, and says where it now stands.
-    pub(super) fn add_variable(&mut self, name: &str) -> Spot {
+    /// Adds an environment variable and returns its position.
+    pub(super) fn add_variable(&mut self, name: &str) -> Position {
         self.add(Origin::Variable(name.to_owned()), String::new())
     }
 
-    /// The texts that could be read, with the number of their source.
+    /// Texts of the files that were read, with their source numbers.
     pub(super) fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
         self.read.iter().map(|&source| (source, self.list[source].text.as_str()))
     }
 
-    /// The files that could be read.
+    /// Paths of the files that were read.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let file = |&source: &usize| match &self.list[source].origin {
             Origin::File(path) => Some(path.clone()),
@@ -158,40 +67,41 @@ impl Sources {
         self.read.iter().filter_map(file).collect()
     }
 
-    /// What people call `spot`.
-    pub(super) fn place(&self, spot: Spot) -> Place {
-        let source = &self.list[spot.source];
-        match (&source.origin, spot.offset) {
-            (Origin::Variable(name), _) => Place::Variable(name.clone()),
-            (Origin::File(file), None) => Place::File(file.clone()),
+    /// `position` for people: file, line and column, or the name of a variable.
+    pub(super) fn location(&self, position: Position) -> Location {
+        let source = &self.list[position.source];
+        match (&source.origin, position.offset) {
+            (Origin::Variable(name), _) => Location::Variable(name.clone()),
+            (Origin::File(file), None) => Location::File(file.clone()),
             (Origin::File(file), Some(offset)) => {
                 let (line, column) = source.line_and_column(offset);
-                Place::Text { file: file.clone(), line, column }
+                Location::Text { file: file.clone(), line, column }
             }
         }
     }
 
-    /// The line that `spot` stands on, without what may be a secret; `is_key`: a key or a
-    /// table's name begins there.
-    pub(super) fn excerpt(&self, spot: Spot, is_key: bool) -> Option<Excerpt> {
-        let before = spot.offset? - self.list[spot.source].line_starts()[self.line(spot) - 1];
-        Some(Excerpt::of(self.line_text(spot), before, is_key))
+    /// The line at `position`, with possible secrets masked. `is_key`: a key or table name begins
+    /// there.
+    pub(super) fn excerpt(&self, position: Position, is_key: bool) -> Option<Excerpt> {
+        let before =
+            position.offset? - self.list[position.source].line_starts()[self.line(position) - 1];
+        Some(Excerpt::of(self.line_text(position), before, is_key))
     }
 
-    /// The number of the line, from 1, that `spot` stands on.
-    pub(super) fn line(&self, spot: Spot) -> usize {
-        self.list[spot.source].line_and_column(spot.offset.unwrap_or(0)).0
+    /// Line number of `position`, from 1.
+    pub(super) fn line(&self, position: Position) -> usize {
+        self.list[position.source].line_and_column(position.offset.unwrap_or(0)).0
     }
 
-    /// The text of the line that `spot` stands on.
-    pub(super) fn line_text(&self, spot: Spot) -> &str {
-        let source = &self.list[spot.source];
-        let start = source.line_starts()[self.line(spot) - 1];
+    /// Text of the line at `position`.
+    pub(super) fn line_text(&self, position: Position) -> &str {
+        let source = &self.list[position.source];
+        let start = source.line_starts()[self.line(position) - 1];
         source.text[start..].lines().next().unwrap_or("")
     }
 }
 
-impl Source {
+impl ConfigSource {
     fn line_starts(&self) -> &[usize] {
         self.line_starts.get_or_init(|| {
             let after_breaks = self.text.match_indices('\n').map(|(at, _)| at + 1);
@@ -207,86 +117,27 @@ impl Source {
     }
 }
 
-enum Unreadable {
-    Io(io::Error),
-    NotRegular,
-    TooLarge,
-    NotUtf8 { valid: String },
-}
-
-fn read_text(path: &Path) -> Result<String, Unreadable> {
-    let mut bytes = Vec::new();
-    // A reload that waits for a FIFO's writer would be the last one.
-    let file = open(path).map_err(Unreadable::Io)?;
-    if file.metadata().map_err(Unreadable::Io)?.file_type().is_fifo() {
-        return Err(Unreadable::NotRegular);
-    }
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(Unreadable::TooLarge);
-    }
-    decode(bytes)
-}
-
-fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
-        Unreadable::NotUtf8 { valid }
-    })
-}
-
-/// `*.toml` in `folder`, sorted by name; hidden files (an editor's, say) are passed over.
-fn drop_ins(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound if is_main => {
-            return (
-                "there is no such configuration file".to_owned(),
-                "copy the commented config/tokenkeep.toml to this path, or name another with --config",
-            );
-        }
-        io::ErrorKind::NotFound => "a link to nowhere? Mend or remove it",
-        io::ErrorKind::PermissionDenied => "let the service's user read it (chown, chmod)",
-        io::ErrorKind::IsADirectory => "a file belongs here: name a file, or move the folder away",
-        _ => "make it a file that the service's user may read",
-    };
-    (format!("the file cannot be read: {error}"), remedy)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn source(text: &str) -> Sources {
-        let mut sources = Sources::default();
+    fn source(text: &str) -> ConfigSources {
+        let mut sources = ConfigSources::default();
         sources.add(Origin::File("a.toml".into()), text.to_owned());
         sources
     }
 
     #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
+    fn lines_and_columns_count_from_one() {
         let sources = source("ä = 1\nöö = 2\n");
         let column = "ä = 1\nöö".len();
-        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 3 };
-        assert_eq!(sources.place(Spot::at(0, column)), expected);
+        let expected = Location::Text { file: "a.toml".into(), line: 2, column: 3 };
+        assert_eq!(sources.location(Position::at(0, column)), expected);
     }
 
     #[test]
-    fn the_end_of_a_text_has_a_place_too() {
-        let expected = Place::Text { file: "a.toml".into(), line: 2, column: 1 };
-        assert_eq!(source("a = 1\n").place(Spot::at(0, 6)), expected);
+    fn end_of_a_text_has_a_location() {
+        let expected = Location::Text { file: "a.toml".into(), line: 2, column: 1 };
+        assert_eq!(source("a = 1\n").location(Position::at(0, 6)), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The schema, the raw form and the shipped file know the same keys.
+//! The schema, the raw form and the shipped file have the same keys.
 
 use std::collections::BTreeSet;
 
@@ -30,15 +30,15 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Address
         | Kind::Choice(_)
         | Kind::Duration(..) => "\"text\"",
-        Kind::Command | Kind::QuietWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
-        Kind::Share | Kind::OpenShare => "0.5",
-        Kind::Whole(..) => "1",
+        Kind::Command | Kind::MaintenanceWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
+        Kind::Fraction | Kind::OpenFraction => "0.5",
+        Kind::Integer(..) => "1",
         Kind::Boolean => "true",
     }
 }
 
 #[test]
-fn the_raw_form_takes_every_key_of_the_schema() {
+fn raw_form_accepts_every_key_of_the_schema() {
     for (table, key, value) in keys(ROOT, "") {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
         let text = format!("{header}{key} = {value}\n");

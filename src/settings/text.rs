@@ -1,6 +1,6 @@
-//! One text against what its key wants: paths, names, URLs, filters, durations.
+//! Checks one text against the kind that its key requires: path, name, URL, filter, duration.
 //!
-//! Never shows a text that could be a secret put in the wrong place.
+//! Texts that could be secrets in the wrong place are never shown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,78 +8,86 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::duration::{self, DurationFault};
-use super::schema::{self, Kind};
-use super::value::{Problem, bad, expected, quoted_list, shortened};
+use super::duration::{self, DurationError};
+use super::schema::Kind;
+use super::setting_error::{SettingError, expected, invalid_value, quoted_list, shortened};
+use super::similarity::suggest;
 
-/// Takes `text` for the value of a key called `key` that wants `kind`.
-pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), Problem> {
+/// Checks `text` for a key called `key` of this `kind`.
+pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingError> {
     match kind {
         Kind::Path => path(text),
         Kind::SocketPath => path(text).and_then(|()| socket_path(text)),
         Kind::Reference | Kind::Credential => name(text),
-        Kind::Variable if text.is_empty() || text.contains(['=', '\0']) => {
-            Err(bad("is not the name of an environment variable", "write a name like QUOTES_TOKEN"))
-        }
+        Kind::Variable if text.is_empty() || text.contains(['=', '\0']) => Err(invalid_value(
+            "is not the name of an environment variable",
+            "write a name like QUOTES_TOKEN",
+        )),
         Kind::Url => url(text),
         Kind::Filter => filter(text),
         Kind::Address => text.parse::<SocketAddr>().map(drop).map_err(|_| {
-            bad(
+            invalid_value(
                 format!("must be an IP address with a port, but is {}", shortened(text)),
                 "write \"127.0.0.1:9464\", or \"[::1]:9464\"",
             )
         }),
         Kind::Choice(words) if !words.contains(&text) => {
-            let remedy = match schema::suggest(text, words.iter().copied()) {
+            let remedy = match suggest(text, words.iter().copied()) {
                 Some(word) => format!("did you mean {word:?}?"),
                 None => format!("write one of {}", quoted_list(words)),
             };
-            Err(bad(format!("must be {}, but is {}", expected(kind), shortened(text)), remedy))
+            Err(invalid_value(
+                format!("must be {}, but is {}", expected(kind), shortened(text)),
+                remedy,
+            ))
         }
         Kind::Duration(min, max) => check_duration(key, text, min, max),
         _ => Ok(()),
     }
 }
 
-fn path(text: &str) -> Result<(), Problem> {
+fn path(text: &str) -> Result<(), SettingError> {
     if text.is_empty() {
-        Err(bad("must be a path, but is empty", "write a path, or leave the key out"))
+        Err(invalid_value("must be a path, but is empty", "write a path, or leave the key out"))
     } else if text.contains('\0') {
-        Err(bad("holds a NUL character", "remove it"))
+        Err(invalid_value("holds a NUL character", "remove it"))
     } else if text == "~" || text.starts_with("~/") {
-        Err(bad("begins with `~`, which nobody expands here", "write the whole path"))
+        Err(invalid_value("begins with `~`, which nobody expands here", "write the whole path"))
     } else {
         Ok(())
     }
 }
 
-fn socket_path(text: &str) -> Result<(), Problem> {
+fn socket_path(text: &str) -> Result<(), SettingError> {
     /// `sun_path` of a Unix socket's address on Linux, less its closing NUL.
     const LONGEST: usize = 107;
     if text.len() > LONGEST {
         let message = format!("is {} bytes long; a socket's path may have {LONGEST}", text.len());
-        return Err(bad(message, "choose a shorter path, like /run/tokenkeep/control.sock"));
+        return Err(invalid_value(
+            message,
+            "choose a shorter path, like /run/tokenkeep/control.sock",
+        ));
     }
     Ok(())
 }
 
-/// What a name must be: it becomes a part of file names, of log lines, and of commands.
-pub(super) fn name(text: &str) -> Result<(), Problem> {
+/// Checks a name. Names become parts of file names, log lines and commands.
+pub(super) fn name(text: &str) -> Result<(), SettingError> {
     let remedy = "names become file names: write a short one, like \"quotes-1\"";
-    name_fault(text).map_or(Ok(()), |fault| Err(bad(fault, remedy)))
+    name_error(text).map_or(Ok(()), |error| Err(invalid_value(error, remedy)))
 }
 
-/// Why `text` cannot be the name of a token, a server, a re-auth or an inventory: the rest of
-/// a sentence that begins with what it should have named; `None` if it can.
+/// Why `text` is not a valid name of a token, server, re-auth or inventory; `None` if it is valid.
+/// The result continues a sentence that begins with the named thing.
 ///
 /// ```
-/// use tokenkeep::settings::name_fault;
+/// use tokenkeep::settings::name_error;
 ///
-/// assert_eq!(name_fault("quotes-1"), None);
-/// assert_eq!(name_fault("a/b"), Some("has a slash in its name"));
+/// assert_eq!(name_error("quotes-1"), None);
+/// assert_eq!(name_error("a/b"), Some("has a slash in its name"));
 /// ```
-pub fn name_fault(text: &str) -> Option<&'static str> {
-    /// With a suffix of ours it must still pass for a file's name, which ends at 255 bytes.
+pub fn name_error(text: &str) -> Option<&'static str> {
+    /// A file name has at most 255 bytes. The difference is for suffixes.
     const LONGEST_BYTES: usize = 200;
     const LONGEST: usize = 64;
     if text.is_empty() {
@@ -97,20 +105,24 @@ pub fn name_fault(text: &str) -> Option<&'static str> {
     }
 }
 
-fn url(text: &str) -> Result<(), Problem> {
+fn url(text: &str) -> Result<(), SettingError> {
     let example = "write it like \"https://api.example.net\"";
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(bad("holds white space", "remove it"));
+        return Err(invalid_value("holds white space", "remove it"));
     }
-    let url = Url::parse(text).map_err(|error| bad(format!("is not a URL ({error})"), example))?;
+    let url = Url::parse(text)
+        .map_err(|error| invalid_value(format!("is not a URL ({error})"), example))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(bad("must begin with https:// or http:// and a host", example));
+        return Err(invalid_value("must begin with https:// or http:// and a host", example));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("holds a user name or password", "a secret never stands here: remove it"));
+        return Err(invalid_value(
+            "holds a user name or password",
+            "a secret never stands here: remove it",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(bad(
+        return Err(invalid_value(
             "holds a query or fragment (`?...`, `#...`)",
             "write the base URL alone; a path is fine",
         ));
@@ -118,35 +130,36 @@ fn url(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn filter(text: &str) -> Result<(), Problem> {
+fn filter(text: &str) -> Result<(), SettingError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let text = text.trim();
     let is_word = !text.is_empty() && !text.contains(['=', ',', '[', '/']);
     let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
-    // A lone word that is no level would pass for the name of a module, and silence the rest.
+    // A single word that is not a level would be parsed as the name of a module and silence the
+    // rest.
     if text.is_empty() || (is_word && !is_level) {
-        let remedy = match schema::suggest(text, LEVELS) {
+        let remedy = match suggest(text, LEVELS) {
             Some(level) => format!("did you mean {level:?}?"),
             None => format!(
                 "write one of {}, or a filter like \"info,hyper=debug\"",
                 quoted_list(&LEVELS)
             ),
         };
-        return Err(bad(
+        return Err(invalid_value(
             format!("must be a level or a tracing filter, but is {}", shortened(text)),
             remedy,
         ));
     }
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(()),
-        Err(_) => Err(bad(
+        Err(_) => Err(invalid_value(
             format!("is not a tracing filter: {}", shortened(text)),
             "write a level like \"info\", or directives like \"info,hyper=debug\"",
         )),
     }
 }
 
-fn check_duration(key: &str, text: &str, min: Duration, max: Duration) -> Result<(), Problem> {
+fn check_duration(key: &str, text: &str, min: Duration, max: Duration) -> Result<(), SettingError> {
     let example = || format!("write a number with its unit, like {key} = \"90s\" or \"2h 30m\"");
     match duration::parse(text) {
         Ok(duration) if (min..=max).contains(&duration) => Ok(()),
@@ -154,19 +167,22 @@ fn check_duration(key: &str, text: &str, min: Duration, max: Duration) -> Result
             let (min, max) = (duration::show(min), duration::show(max));
             let message =
                 format!("must be a duration from {min} to {max}, but is {}", shortened(text));
-            Err(bad(message, format!("write a duration within these, like {key} = {min:?}")))
+            Err(invalid_value(
+                message,
+                format!("write a duration within these, like {key} = {min:?}"),
+            ))
         }
-        Err(DurationFault::NoUnit) => {
+        Err(DurationError::NoUnit) => {
             let number = text.trim().trim_start_matches('-');
             let message = format!("must be a duration with its unit, but is {}", shortened(text));
-            Err(bad(message, format!("write {key} = \"{number}s\" if these are seconds")))
+            Err(invalid_value(message, format!("write {key} = \"{number}s\" if these are seconds")))
         }
-        Err(DurationFault::Negative) => Err(bad(
+        Err(DurationError::Negative) => Err(invalid_value(
             format!("must be a duration above zero, but is {}", shortened(text)),
             example(),
         )),
-        Err(DurationFault::Unreadable) => {
-            Err(bad(format!("is no duration: {}", shortened(text)), example()))
+        Err(DurationError::Unreadable) => {
+            Err(invalid_value(format!("is no duration: {}", shortened(text)), example()))
         }
     }
 }

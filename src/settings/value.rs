@@ -1,48 +1,32 @@
-//! One value against what its key wants.
+//! Checks one value against the kind that its key requires.
 //!
-//! Stricter than the crate that merges the layers, which would take `"3"` for 3, 3.7 for 4
-//! and `'yes'` for true. It never shows a value that could be a secret.
+//! Stricter than the `config` crate, which accepts `"3"` for 3, 3.7 for 4 and `'yes'` for true.
+//! Values that could be secrets are never shown.
 
 use config::{Value, ValueKind};
 use toml::de::DeValue;
 
-use super::fault::FaultKind;
+use super::finding::ConfigErrorKind;
+use super::maintenance_window::MaintenanceWindow;
 use super::model::Reader;
-use super::quiet::QuietWindow;
 use super::schema::Kind;
+use super::setting_error::{SettingError, expected, invalid_value, setting_error, shortened};
 use super::text;
-use crate::secret::mask;
 
-/// What is wrong with a value; `message` goes on after the key's name.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) kind: FaultKind,
-    pub(super) message: String,
-    pub(super) remedy: String,
-}
-
-fn wrong(kind: FaultKind, message: impl Into<String>, remedy: impl Into<String>) -> Problem {
-    Problem { kind, message: message.into(), remedy: remedy.into() }
-}
-
-pub(super) fn bad(message: impl Into<String>, remedy: impl Into<String>) -> Problem {
-    wrong(FaultKind::BadValue, message, remedy)
-}
-
-/// Takes `value` for a key called `key` that wants `kind`.
-pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, Problem> {
+/// Checks `value` for a key called `key` of this `kind`.
+pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, SettingError> {
     let checked: ValueKind = match (kind, value) {
         (Kind::Boolean, DeValue::Boolean(value)) => (*value).into(),
-        (Kind::Whole(min, max), DeValue::Integer(number)) => {
+        (Kind::Integer(min, max), DeValue::Integer(number)) => {
             let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
             let number = number.filter(|number| (min..=max).contains(number));
             number.ok_or_else(|| out_of_range(key, kind, value))?.into()
         }
-        (Kind::Share | Kind::OpenShare, DeValue::Integer(_) | DeValue::Float(_)) => {
-            share(kind, value).ok_or_else(|| out_of_range(key, kind, value))?.into()
+        (Kind::Fraction | Kind::OpenFraction, DeValue::Integer(_) | DeValue::Float(_)) => {
+            fraction(kind, value).ok_or_else(|| out_of_range(key, kind, value))?.into()
         }
         (Kind::Command, DeValue::Array(_)) => command(value)?.into(),
-        (Kind::QuietWindows, DeValue::Array(_)) => quiet_windows(key, value)?.into(),
+        (Kind::MaintenanceWindows, DeValue::Array(_)) => maintenance_windows(key, value)?.into(),
         (Kind::Readers, DeValue::Array(_)) => readers(key, value)?.into(),
         (Kind::Hosts, DeValue::Array(_)) => hosts(key, value)?.into(),
         (_, DeValue::String(text)) if kind.is_text() => {
@@ -54,56 +38,56 @@ pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value,
     Ok(Value::new(None, checked))
 }
 
-fn share(kind: Kind, value: &DeValue<'_>) -> Option<f64> {
+fn fraction(kind: Kind, value: &DeValue<'_>) -> Option<f64> {
     let number: f64 = match value {
         DeValue::Integer(number) => number.as_str().parse().ok()?,
         DeValue::Float(number) => number.as_str().parse().ok()?,
         _ => return None,
     };
     let fits = match kind {
-        Kind::OpenShare => number > 0.0 && number < 1.0,
+        Kind::OpenFraction => number > 0.0 && number < 1.0,
         _ => (0.0..=1.0).contains(&number),
     };
     fits.then_some(number)
 }
 
-fn command(value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+fn command(value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
     let example =
         "write the program, then its arguments: command = [\"/path/to/program\", \"argument\"]";
     let words = texts(value, example)?;
     match words.first() {
-        None => Err(bad("must name a program, but is empty", example)),
+        None => Err(invalid_value("must name a program, but is empty", example)),
         Some(program) if program.trim().is_empty() => {
-            Err(bad("must begin with a program, but begins with an empty text", example))
+            Err(invalid_value("must begin with a program, but begins with an empty text", example))
         }
         Some(_) if words.iter().any(|word| word.contains('\0')) => {
-            Err(bad("holds a NUL character", "remove it"))
+            Err(invalid_value("holds a NUL character", "remove it"))
         }
         Some(_) => Ok(words),
     }
 }
 
-fn quiet_windows(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
-    let windows = texts(value, &example_of_quiet(key))?;
+fn maintenance_windows(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
+    let windows = texts(value, &example_of_windows(key))?;
     for window in &windows {
-        window.parse::<QuietWindow>().map_err(|fault| {
-            bad(format!("holds {}, {fault}", shortened(window)), fault.remedy())
+        window.parse::<MaintenanceWindow>().map_err(|error| {
+            invalid_value(format!("holds {}, {error}", shortened(window)), error.remedy())
         })?;
     }
     Ok(windows)
 }
 
-fn example_of_quiet(key: &str) -> String {
+fn example_of_windows(key: &str) -> String {
     format!("write {key} = [\"23:45-00:15 America/New_York\"]")
 }
 
-fn readers(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+fn readers(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
     let readers = texts(value, &example_of_readers(key))?;
     for reader in &readers {
         let name = reader.strip_prefix(Reader::GROUP).unwrap_or(reader);
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
             let message = format!("names {}, which no user or group is called", shortened(reader));
-            return Err(bad(message, example_of_readers(key)));
+            return Err(invalid_value(message, example_of_readers(key)));
         }
     }
     Ok(readers)
@@ -113,14 +97,14 @@ fn example_of_readers(key: &str) -> String {
     format!("write {key} = [\"user\", \"@group\"]")
 }
 
-fn hosts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Problem> {
+fn hosts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
     let hosts = texts(value, &example_of_hosts(key))?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     match hosts.iter().find(|host| host.is_empty() || !host.chars().all(fits)) {
         None => Ok(hosts),
         Some(host) => {
             let message = format!("names {}, which no host is called", shortened(host));
-            Err(bad(message, example_of_hosts(key)))
+            Err(invalid_value(message, example_of_hosts(key)))
         }
     }
 }
@@ -129,24 +113,24 @@ fn example_of_hosts(key: &str) -> String {
     format!("write names without a port, like {key} = [\"tokens.example.net\"]")
 }
 
-/// The texts of a list that must hold nothing else.
-fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, Problem> {
+/// The items of a list that may contain text only.
+fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, SettingError> {
     let texts = value.as_array().into_iter().flatten();
     let texts = texts.map(|text| text.get_ref().as_str().map(str::to_owned));
-    texts
-        .collect::<Option<_>>()
-        .ok_or_else(|| wrong(FaultKind::WrongType, "must hold text in quotes only", example))
+    texts.collect::<Option<_>>().ok_or_else(|| {
+        setting_error(ConfigErrorKind::WrongType, "must hold text in quotes only", example)
+    })
 }
 
-fn out_of_range(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
+fn out_of_range(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
     let remedy = match kind {
-        Kind::Whole(min, _) => format!("write a number within these, like {key} = {min}"),
+        Kind::Integer(min, _) => format!("write a number within these, like {key} = {min}"),
         _ => format!("write a number within these, like {key} = 0.5"),
     };
-    bad(format!("must be {}, but is {}", expected(kind), described(kind, value)), remedy)
+    invalid_value(format!("must be {}, but is {}", expected(kind), described(kind, value)), remedy)
 }
 
-fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
+fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
     let remedy = match (kind, value) {
         (Kind::Duration(..), DeValue::Integer(number)) => {
             format!("write {key} = \"{number}s\" if these are seconds")
@@ -155,44 +139,25 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> Problem {
             format!("write {key} = \"{number}s\" if these are seconds")
         }
         (Kind::Duration(..), _) => format!("write {key} = \"90s\""),
-        (Kind::Whole(..) | Kind::Share | Kind::OpenShare, DeValue::String(text))
+        (Kind::Integer(..) | Kind::Fraction | Kind::OpenFraction, DeValue::String(text))
             if text.trim().parse::<f64>().is_ok() =>
         {
             format!("leave the quotes out: {key} = {}", text.trim())
         }
-        (Kind::Whole(min, _), _) => format!("write a whole number, like {key} = {min}"),
-        (Kind::Share | Kind::OpenShare, _) => format!("write a number, like {key} = 0.5"),
+        (Kind::Integer(min, _), _) => format!("write a whole number, like {key} = {min}"),
+        (Kind::Fraction | Kind::OpenFraction, _) => format!("write a number, like {key} = 0.5"),
         (Kind::Boolean, _) => format!("write {key} = true or {key} = false, without quotes"),
         (Kind::Command, _) => {
             format!("write {key} = [\"/path/to/program\", \"argument\"]")
         }
-        (Kind::QuietWindows, _) => example_of_quiet(key),
+        (Kind::MaintenanceWindows, _) => example_of_windows(key),
         (Kind::Readers, _) => example_of_readers(key),
         (Kind::Hosts, _) => example_of_hosts(key),
         (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
         _ => format!("write it in quotes: {key} = \"...\""),
     };
     let message = format!("must be {}, but is {}", expected(kind), described(kind, value));
-    wrong(FaultKind::WrongType, message, remedy)
-}
-
-pub(super) fn expected(kind: Kind) -> String {
-    match kind {
-        Kind::Path | Kind::SocketPath => "a path in quotes".to_owned(),
-        Kind::Reference | Kind::Credential | Kind::Variable => "a name in quotes".to_owned(),
-        Kind::Filter => "a level or filter in quotes".to_owned(),
-        Kind::Url => "a URL in quotes".to_owned(),
-        Kind::Address => "an address with a port, in quotes".to_owned(),
-        Kind::Command | Kind::QuietWindows | Kind::Readers | Kind::Hosts => {
-            "a list of texts".to_owned()
-        }
-        Kind::Choice(words) => format!("one of {}", quoted_list(words)),
-        Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
-        Kind::Share => "a number from 0 to 1".to_owned(),
-        Kind::OpenShare => "a number between 0 and 1, both excluded".to_owned(),
-        Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
-        Kind::Boolean => "true or false".to_owned(),
-    }
+    setting_error(ConfigErrorKind::WrongType, message, remedy)
 }
 
 fn described(kind: Kind, value: &DeValue<'_>) -> String {
@@ -207,19 +172,4 @@ fn described(kind: Kind, value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
-}
-
-/// Long enough for every value that fits the schema, too short for most tokens.
-pub(super) fn shortened(text: &str) -> String {
-    const SHOWN: usize = 24;
-    let text = mask(text);
-    if text.chars().count() <= SHOWN {
-        return format!("{text:?}");
-    }
-    let shown: String = text.chars().take(SHOWN).collect();
-    format!("{shown:?} and more")
-}
-
-pub(super) fn quoted_list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }

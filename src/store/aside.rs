@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::clock;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// How long a copy is kept.
 pub(super) const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -27,7 +27,7 @@ const LOG: &str = "-wal";
 
 /// Moves the database at `path` out of the way, together with its log, in the place of an earlier
 /// copy. Returns where it is now.
-pub(super) fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault> {
+pub(super) fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, PersistError> {
     for old in copies(path) {
         // One that cannot be deleted is replaced, or stays as it would have.
         let _ = fs::remove_file(old);
@@ -41,12 +41,12 @@ pub(super) fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, StoreFault
     let log = with(path, LOG);
     match fs::rename(&log, with(&aside, LOG)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreFault::new(log, "setting the damaged file aside", error));
+            return Err(PersistError::new(log, "setting the damaged file aside", error));
         }
         _ => {}
     }
     fs::rename(path, &aside)
-        .map_err(|error| StoreFault::new(path, "setting the damaged file aside", error))?;
+        .map_err(|error| PersistError::new(path, "setting the damaged file aside", error))?;
     for copy in copies(path) {
         // Neither keeps the new database from being used.
         let _ = fs::set_permissions(&copy, Permissions::from_mode(0o600));

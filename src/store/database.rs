@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags, OptionalExtension as _, 
 use super::aside::{self, set_aside};
 use super::mac::Salt;
 use super::model::UNKNOWN_BOOT;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// Identifies the application in the file's header: "tkkp".
 const APPLICATION: i32 = 0x746b_6b70;
@@ -132,7 +132,7 @@ impl From<Error> for OpenError {
 impl Database {
     /// Opens or creates the database at `path`. An unusable one is set aside and replaced; then the
     /// error says why.
-    pub(super) fn open(path: &Path) -> Result<(Self, Option<StoreFault>), StoreFault> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Option<PersistError>), PersistError> {
         match Self::connect(path) {
             Ok(database) => Ok((database, None)),
             Err(OpenError::Sqlite(error)) if !is_damage(&error) => Err(fault(path, &error)),
@@ -140,7 +140,7 @@ impl Database {
                 let report = match refusal {
                     OpenError::Foreign(version) => {
                         let aside = set_aside(path, &format!("{}{version}", aside::VERSION))?;
-                        StoreFault::Foreign { path: path.to_owned(), aside, version }
+                        PersistError::Foreign { path: path.to_owned(), aside, version }
                     }
                     OpenError::Sqlite(_) => damaged(path)?,
                 };
@@ -148,7 +148,7 @@ impl Database {
                     OpenError::Sqlite(error) => fault(path, &error),
                     OpenError::Foreign(_) => {
                         let error = io::Error::other("it is not as it was just written");
-                        StoreFault::new(path, "creating it", error)
+                        PersistError::new(path, "creating it", error)
                     }
                 })?;
                 Ok((again, Some(report)))
@@ -285,7 +285,7 @@ pub(super) fn is_damage(error: &Error) -> bool {
 
 /// Converts `error` to an error that names the file. Its text contains no value, because no
 /// statement does.
-pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
+pub(super) fn fault(path: &Path, error: &Error) -> PersistError {
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
@@ -293,10 +293,10 @@ pub(super) fn fault(path: &Path, error: &Error) -> StoreFault {
         }
         _ => io::ErrorKind::Other,
     };
-    StoreFault::new(path, "using the database", io::Error::new(kind, error.to_string()))
+    PersistError::new(path, "using the database", io::Error::new(kind, error.to_string()))
 }
 
-pub(super) fn damaged(path: &Path) -> Result<StoreFault, StoreFault> {
+pub(super) fn damaged(path: &Path) -> Result<PersistError, PersistError> {
     let aside = set_aside(path, aside::DAMAGED)?;
-    Ok(StoreFault::Damaged { path: path.to_owned(), aside })
+    Ok(PersistError::Damaged { path: path.to_owned(), aside })
 }

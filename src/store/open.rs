@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::commit::WriteBatch;
 use super::database::Database;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// The database in the state directory.
 const DATABASE: &str = "tokenkeep.db";
@@ -31,7 +31,7 @@ pub struct Store {
     pub(super) entries: u64,
     /// Obsolete rows that were read.
     pub(super) stale: WriteBatch,
-    set_aside: Option<StoreFault>,
+    set_aside: Option<PersistError>,
     pub(super) lock: File,
 }
 
@@ -47,14 +47,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreFault::Locked`] if another process uses it; other errors if it cannot be created or
+    /// [`PersistError::Locked`] if another process uses it; other errors if it cannot be created or
     /// written.
-    pub fn open(state_dir: &Path) -> Result<Self, StoreFault> {
+    pub fn open(state_dir: &Path) -> Result<Self, PersistError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(state_dir)
-            .map_err(|error| StoreFault::new(state_dir, "creating it", error))?;
+            .map_err(|error| PersistError::new(state_dir, "creating it", error))?;
         let path = state_dir.join(LOCK);
         let lock = File::options()
             .create(true)
@@ -62,10 +62,10 @@ impl Store {
             .write(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|error| StoreFault::new(path, "opening it", error))?;
+            .map_err(|error| PersistError::new(path, "opening it", error))?;
         take(&lock).map_err(|error| match error {
-            Errno::WOULDBLOCK => StoreFault::Locked { path: state_dir.to_owned() },
-            _ => StoreFault::new(state_dir, "locking it", error.into()),
+            Errno::WOULDBLOCK => PersistError::Locked { path: state_dir.to_owned() },
+            _ => PersistError::new(state_dir, "locking it", error.into()),
         })?;
         let (database, set_aside) = Database::open(&state_dir.join(DATABASE))?;
         let stale = WriteBatch::default();
@@ -73,11 +73,11 @@ impl Store {
     }
 
     /// Takes the report about a database that was set aside.
-    pub fn set_aside(&mut self) -> Option<StoreFault> {
+    pub fn set_aside(&mut self) -> Option<PersistError> {
         self.set_aside.take()
     }
 
-    pub(super) fn start_over(&mut self) -> Result<(), StoreFault> {
+    pub(super) fn start_over(&mut self) -> Result<(), PersistError> {
         self.set_aside = Some(self.database.start_over()?);
         Ok(())
     }

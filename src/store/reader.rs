@@ -12,7 +12,7 @@ use super::rows::{
     scan, value_in,
 };
 use crate::clock;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 impl Store {
     /// Passes the lives to `some`, a few at a time, newest first. Only the first entry of a token
@@ -22,7 +22,7 @@ impl Store {
     ///
     /// If it cannot be read. Damage is not an error: rows after the damage are skipped, and
     /// [`Store::set_aside`] reports it.
-    pub fn lives(&mut self, mut some: impl FnMut(&[StoredLife<'_>])) -> Result<(), StoreFault> {
+    pub fn lives(&mut self, mut some: impl FnMut(&[StoredLife<'_>])) -> Result<(), PersistError> {
         let clocks = self.database.clocks();
         let mut entries = 0;
         let sql = format!("{SELECT_LIVES} ORDER BY number DESC");
@@ -49,7 +49,7 @@ impl Store {
     pub fn values(
         &mut self,
         mut each: impl FnMut(&str, StoredValue, Option<i64>),
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), PersistError> {
         let wall_ms = clock::wall_clock().as_millisecond();
         let mut stale = WriteBatch::default();
         let read = self.scan(SELECT_VALUES, |database, row| {
@@ -75,7 +75,7 @@ impl Store {
     pub fn counters(
         &mut self,
         mut each: impl FnMut(CounterKey, Counter),
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), PersistError> {
         self.scan(SELECT_COUNTERS, |_, row| {
             let (counted, count) = counter_in(row)?;
             each(counted, count);
@@ -94,7 +94,7 @@ impl Store {
         &mut self,
         addresses: impl Fn(&str) -> Option<String>,
         mut each: impl FnMut(&str, bool),
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), PersistError> {
         let mut stale = WriteBatch::default();
         let read = self.scan("SELECT server, tag, renewing FROM lesson", |database, row| {
             let server = row.get_ref(0)?.as_str()?;
@@ -116,7 +116,7 @@ impl Store {
         &mut self,
         sql: &str,
         each: impl FnMut(&Database, &Row<'_>) -> Result<(), Error>,
-    ) -> Result<(), StoreFault> {
+    ) -> Result<(), PersistError> {
         match scan(&self.database, sql, each) {
             Ok(()) => Ok(()),
             Err(error) if is_damage(&error) => self.start_over(),

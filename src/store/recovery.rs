@@ -8,12 +8,12 @@ use super::database::{Database, damaged, fault};
 use super::model::ClockReading;
 use super::rows::{SELECT_COUNTERS, SELECT_VALUES, counter_in, scan, value_in};
 use crate::time::Moment;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 impl Database {
     /// Sets the database aside and starts a new one with the values and counters that can still be
     /// read.
-    pub(super) fn start_over(&mut self) -> Result<StoreFault, StoreFault> {
+    pub(super) fn start_over(&mut self) -> Result<PersistError, PersistError> {
         let saved = self.salvage();
         // Close the file before it is renamed.
         self.connection = Connection::open_in_memory().map_err(|e| fault(&self.path, &e))?;

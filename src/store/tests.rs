@@ -12,7 +12,7 @@ use super::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, 
 use crate::clock;
 use crate::lifecycle::{Method, PersistedLife};
 use crate::secret::TokenValue;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 const LIFE: u64 = 600_000;
 const URL: &str = "https://api.example.net/";
@@ -43,7 +43,7 @@ fn writer(path: &Path) -> Writer {
     opened(path).into_writer().unwrap()
 }
 
-fn done(receipt: WriteReceipt) -> Result<(), StoreFault> {
+fn done(receipt: WriteReceipt) -> Result<(), PersistError> {
     receipt.written.blocking_recv().unwrap()
 }
 
@@ -51,7 +51,7 @@ fn done(receipt: WriteReceipt) -> Result<(), StoreFault> {
 fn opened(path: &Path) -> Store {
     loop {
         match Store::open(path) {
-            Err(StoreFault::Locked { .. }) => std::thread::yield_now(),
+            Err(PersistError::Locked { .. }) => std::thread::yield_now(),
             store => return store.unwrap(),
         }
     }
@@ -333,7 +333,7 @@ fn second_daemon_in_the_same_directory_is_refused() {
     let (_folder, path) = folder();
     let writer = writer(&path);
     let fault = Store::open(&path).unwrap_err();
-    assert!(matches!(&fault, StoreFault::Locked { path: locked } if *locked == path));
+    assert!(matches!(&fault, PersistError::Locked { path: locked } if *locked == path));
     drop(writer);
     opened(&path);
 }
@@ -365,7 +365,7 @@ fn damaged_database_is_set_aside_and_replaced() {
         let mut store = opened(&path);
         let found = lives(&mut store, &value("v-1"));
         let fault = store.set_aside().expect("a warning");
-        let StoreFault::Damaged { aside, .. } = &fault else { panic!("{fault}") };
+        let PersistError::Damaged { aside, .. } = &fault else { panic!("{fault}") };
         assert_eq!(fs::read(aside).unwrap(), damage);
         assert!(found.is_empty());
         let mut writer = store.into_writer().unwrap();
@@ -383,7 +383,7 @@ fn unknown_write_version_in_the_header_is_damage_and_not_a_missing_permission() 
     content[18] = 3;
     fs::write(database(&path), content).unwrap();
     let fault = opened(&path).set_aside().expect("a warning");
-    assert!(matches!(fault, StoreFault::Damaged { .. }), "{fault}");
+    assert!(matches!(fault, PersistError::Damaged { .. }), "{fault}");
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn database_of_a_later_version_is_set_aside() {
     drop(store);
     let mut store = opened(&path);
     let fault = store.set_aside().expect("a warning");
-    assert!(matches!(fault, StoreFault::Foreign { version: 9, .. }), "{fault}");
+    assert!(matches!(fault, PersistError::Foreign { version: 9, .. }), "{fault}");
     assert!(values(&mut store).is_empty());
     assert!(path.join("tokenkeep.db.version-9").exists());
 }
@@ -415,7 +415,7 @@ fn damaged_lives_do_not_affect_the_values() {
 
     let mut store = opened(&path);
     assert!(lives(&mut store, &value("v-1")).is_empty());
-    assert!(matches!(store.set_aside(), Some(StoreFault::Damaged { .. })));
+    assert!(matches!(store.set_aside(), Some(PersistError::Damaged { .. })));
     assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
 }
 

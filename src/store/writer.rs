@@ -23,7 +23,7 @@ use super::writer_thread::{PendingWrites, StoreReport, WriteQueue, WriteReceipt,
 use crate::clock;
 use crate::lifecycle::PersistedLife;
 use crate::secret::{TokenValue, ValueRef};
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// How long lives are queued before they are written: with the commit itself, a second.
 const BATCH_DELAY: Duration = Duration::from_millis(900);
@@ -61,13 +61,13 @@ impl Store {
     /// # Errors
     ///
     /// If the thread cannot be started.
-    pub fn into_writer(self) -> Result<Writer, StoreFault> {
+    pub fn into_writer(self) -> Result<Writer, PersistError> {
         Writer::start(self)
     }
 }
 
 impl Writer {
-    pub(super) fn start(store: Store) -> Result<Self, StoreFault> {
+    pub(super) fn start(store: Store) -> Result<Self, PersistError> {
         let Store { database, lock, entries, stale, .. } = store;
         let names = database.names();
         let queue = Arc::new(WriteQueue::default());
@@ -91,7 +91,7 @@ impl Writer {
         thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run())
-            .map_err(|error| StoreFault::new(&path, "starting its thread", error))?;
+            .map_err(|error| PersistError::new(&path, "starting its thread", error))?;
         let compaction = Compaction::new(entries);
         Ok(Self { queue, reports, sender, closed, path, salt, boot, compaction, names })
     }
@@ -245,7 +245,7 @@ impl Writer {
     /// # Errors
     ///
     /// If they cannot be written.
-    pub async fn close(mut self) -> Result<(), StoreFault> {
+    pub async fn close(mut self) -> Result<(), PersistError> {
         let written = self.flush().durable().await;
         self.queue.end();
         if written.is_ok() {

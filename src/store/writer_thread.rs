@@ -16,12 +16,12 @@ use super::maintenance::Maintenance;
 use super::model::ClockReading;
 use crate::clock;
 use crate::time::Moment;
-use crate::token_file::{DISK_PATIENCE, StoreFault};
+use crate::token_source::{DISK_TIMEOUT, PersistError};
 
 /// Resolves when the queued writes are durable or have failed.
 #[derive(Debug)]
 pub struct WriteReceipt {
-    pub(super) written: oneshot::Receiver<Result<(), StoreFault>>,
+    pub(super) written: oneshot::Receiver<Result<(), PersistError>>,
     pub(super) reports: mpsc::UnboundedSender<StoreReport>,
     pub(super) path: PathBuf,
 }
@@ -32,20 +32,20 @@ impl WriteReceipt {
     /// # Errors
     ///
     /// If they failed, or did not finish in time; then they may still succeed.
-    pub async fn durable(self) -> Result<(), StoreFault> {
-        match timeout(DISK_PATIENCE, self.written).await {
+    pub async fn durable(self) -> Result<(), PersistError> {
+        match timeout(DISK_TIMEOUT, self.written).await {
             Ok(Ok(result)) => result,
             // The sender is dropped only with the thread, which is the same as no database.
-            Ok(Err(_)) => Err(StoreFault::NoStateDir),
-            Err(_) => Err(StoreFault::hangs(self.path, WRITING)),
+            Ok(Err(_)) => Err(PersistError::NoStateDir),
+            Err(_) => Err(PersistError::timed_out(self.path, WRITING)),
         }
     }
 
     /// Waits like [`durable`](Self::durable), for callers that continue in any case. The writer
     /// reports failures, and this reports a hanging disk.
     pub async fn settled(self) {
-        if timeout(DISK_PATIENCE, self.written).await.is_err() {
-            let fault = StoreFault::hangs(self.path, WRITING);
+        if timeout(DISK_TIMEOUT, self.written).await.is_err() {
+            let fault = PersistError::timed_out(self.path, WRITING);
             // At shutdown the receiver is gone.
             let _ = self.reports.send(StoreReport::Failed { fault, retry_in: Duration::ZERO });
         }
@@ -55,7 +55,7 @@ impl WriteReceipt {
 /// The operation named in the error about a hanging disk.
 const WRITING: &str = "writing to it";
 
-pub(super) type Sender = oneshot::Sender<Result<(), StoreFault>>;
+pub(super) type Sender = oneshot::Sender<Result<(), PersistError>>;
 
 /// A report of the writer.
 #[derive(Debug)]
@@ -63,12 +63,12 @@ pub enum StoreReport {
     /// Lives and counters could not be written; the write is retried.
     Failed {
         /// The error.
-        fault: StoreFault,
+        fault: PersistError,
         /// Time until the retry; zero if the write still hangs.
         retry_in: Duration,
     },
     /// The database was damaged, set aside and replaced.
-    StartedOver(StoreFault),
+    StartedOver(PersistError),
     /// Requested lives of an earlier run, and the row to continue with; `None` if there are no
     /// more.
     LivesLoaded(Option<(i64, LifeBatch)>),
@@ -113,8 +113,8 @@ enum Job {
 enum CommitOutcome {
     Complete,
     /// Everything except the lives was written.
-    WithoutLives(WriteBatch, StoreFault),
-    Failed(WriteBatch, StoreFault),
+    WithoutLives(WriteBatch, PersistError),
+    Failed(WriteBatch, PersistError),
 }
 
 /// State of the thread.
@@ -147,7 +147,7 @@ impl WriterThread {
                 CommitOutcome::Complete => (None, Ok(())),
                 CommitOutcome::WithoutLives(left, fault) => (Some((left, fault)), Ok(())),
                 CommitOutcome::Failed(left, fault) => {
-                    let again = fault.again();
+                    let again = fault.duplicate();
                     (Some((left, fault)), Err(again))
                 }
             };
@@ -165,7 +165,7 @@ impl WriterThread {
                 // The caller may have stopped waiting.
                 let _ = receipt.send(match &result {
                     Ok(()) => Ok(()),
-                    Err(fault) => Err(fault.again()),
+                    Err(fault) => Err(fault.duplicate()),
                 });
             }
         }
@@ -294,7 +294,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn write_that_fails_in_time_is_reported_once_by_the_writer() {
         let (receipt, sender, mut reported) = receipt_of_a_hanging_disk();
-        sender.send(Err(StoreFault::NoStateDir)).unwrap();
+        sender.send(Err(PersistError::NoStateDir)).unwrap();
         receipt.settled().await;
         assert!(reported.try_recv().is_err());
     }

@@ -3,217 +3,160 @@
 //!
 //! Each decoder keeps, for every decoded byte, the range of the original text that it came from.
 
-use crate::secret::is_invisible;
-
 /// Bytes read from a text, each with the range of the text that it stands for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) bytes: Vec<u8>,
     /// The range of each byte: first and one past the last.
     pub(super) ranges: Vec<(usize, usize)>,
 }
 
-/// A decoder of text: another view, or `None` if it changes nothing.
-pub(super) type Decoder = fn(&View) -> Option<View>;
-
-/// The decoders whose results may need decoding again.
-pub(super) const ESCAPES: [Decoder; 6] =
-    [percent, string, letters, entities, closed_entities, every_escape];
-
 impl View {
     /// The text itself.
     pub(super) fn of(text: &str) -> Self {
         let bytes = text.as_bytes().to_vec();
         let ranges = (0..bytes.len()).map(|at| (at, at + 1)).collect();
-        Self { bytes, ranges }.without_invisible()
+        Self { bytes, ranges }
     }
 
-    const fn new() -> Self {
-        Self { bytes: Vec::new(), ranges: Vec::new() }
-    }
-
-    fn push(&mut self, byte: u8, range: (usize, usize)) {
+    pub(super) fn push(&mut self, byte: u8, range: (usize, usize)) {
         self.bytes.push(byte);
         self.ranges.push(range);
     }
 
-    fn push_char(&mut self, c: char, range: (usize, usize)) {
-        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-            self.push(byte, range);
-        }
+    /// Adds the bytes of another view.
+    pub(super) fn extend(&mut self, other: &Self, part: std::ops::Range<usize>) {
+        self.bytes.extend_from_slice(&other.bytes[part.clone()]);
+        self.ranges.extend_from_slice(&other.ranges[part]);
     }
 
     /// The range of the text that `count` bytes from `at` on stand for.
     pub(super) fn range(&self, at: usize, count: usize) -> (usize, usize) {
         (self.ranges[at].0, self.ranges[at + count - 1].1)
     }
-
-    /// The same without invisible characters, and without replacement characters, which
-    /// stand for bytes that are lost.
-    fn without_invisible(self) -> Self {
-        let invisible = |c: char| c.is_control() || is_invisible(c) || c == '\u{fffd}';
-        if self.bytes.is_ascii() && !self.bytes.iter().any(u8::is_ascii_control) {
-            return self;
-        }
-        let mut visible = Self::new();
-        let mut at = 0;
-        for chunk in self.bytes.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                let end = at + c.len_utf8();
-                if !invisible(c) {
-                    visible.bytes.extend_from_slice(&self.bytes[at..end]);
-                    visible.ranges.extend_from_slice(&self.ranges[at..end]);
-                }
-                at = end;
-            }
-            // Not UTF-8: it may be a part of a text in another encoding.
-            let end = at + chunk.invalid().len();
-            visible.bytes.extend_from_slice(&self.bytes[at..end]);
-            visible.ranges.extend_from_slice(&self.ranges[at..end]);
-            at = end;
-        }
-        visible
-    }
 }
 
-/// Reads escapes where `escape` finds one: what it stands for, and how many bytes it takes.
-fn unescape(view: &View, escape: impl Fn(&[u8]) -> Option<(Escaped, usize)>) -> Option<View> {
-    let mut decoded = View::new();
-    let (mut at, mut found) = (0, false);
-    while at < view.bytes.len() {
-        let Some((escaped, width)) = escape(&view.bytes[at..]) else {
-            decoded.push(view.bytes[at], view.ranges[at]);
-            at += 1;
-            continue;
-        };
-        let range = view.range(at, width);
-        match escaped {
-            Escaped::Byte(byte) => decoded.push(byte, range),
-            Escaped::Char(c) => decoded.push_char(c, range),
-            Escaped::Nothing => {}
-        }
-        (at, found) = (at + width, true);
-    }
-    found.then(|| decoded.without_invisible())
+/// Whether a byte is an ASCII character that is shown.
+const fn is_printable(byte: u8) -> bool {
+    byte == b' ' || byte.is_ascii_graphic()
 }
 
-/// What an escape stands for.
+/// An escape at the beginning of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escaped {
-    Byte(u8),
-    Char(char),
-    /// An invisible character.
-    Nothing,
+pub(super) struct Escape {
+    pub(super) kind: Kind,
+    /// The printable ASCII character that it stands for. `None` for every other one: no ASCII
+    /// secret contains it, and it may be invisible.
+    pub(super) byte: Option<u8>,
+    /// The bytes that it takes, at least 2.
+    pub(super) width: usize,
 }
 
-fn percent(view: &View) -> Option<View> {
-    unescape(view, percent_escape)
+/// A kind of escapes. A word with two kinds has no certain reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Percent,
+    String,
+    Entity,
+    /// An entity without its semicolon, which only some decoders read.
+    OpenEntity,
 }
 
-fn string(view: &View) -> Option<View> {
-    unescape(view, string_escape)
-}
-
-/// As [`string`], where a backslash in front of a letter belongs to the text before it: what would
-/// be `\b` or `\n` may be the first character of an echo.
-fn letters(view: &View) -> Option<View> {
-    let is_control = |bytes: &[u8]| matches!(bytes, [b'\\', b'b' | b'f' | b'n' | b'r' | b't', ..]);
-    if !view.bytes.windows(2).any(is_control) {
-        return None;
+impl Escape {
+    /// The escape that `bytes` begin with, as the most lenient decoder reads it.
+    pub(super) fn at(bytes: &[u8]) -> Option<Self> {
+        match bytes.first()? {
+            b'%' => percent(bytes),
+            b'\\' => string(bytes),
+            b'&' => entity(bytes),
+            _ => None,
+        }
     }
-    unescape(view, |bytes| match bytes {
-        [b'\\', letter, ..] if is_control(bytes) => Some((Escaped::Byte(*letter), 2)),
-        _ => string_escape(bytes),
-    })
-}
 
-fn entities(view: &View) -> Option<View> {
-    unescape(view, entity)
-}
-
-/// As [`entities`], where each must end in a semicolon: what would be one without it may be the
-/// first characters of an echo.
-fn closed_entities(view: &View) -> Option<View> {
-    let closed = |bytes: &[u8]| entity(bytes).filter(|(_, width)| bytes[width - 1] == b';');
-    let has_open = |at| entity(&view.bytes[at..]).is_some() && closed(&view.bytes[at..]).is_none();
-    if !(0..view.bytes.len()).any(has_open) {
-        return None;
+    fn new(kind: Kind, code: u32, width: usize) -> Self {
+        let byte = u8::try_from(code).ok().filter(|byte| is_printable(*byte));
+        Self { kind, byte, width }
     }
-    unescape(view, closed)
 }
 
-fn every_escape(view: &View) -> Option<View> {
-    unescape(view, |bytes| {
-        percent_escape(bytes).or_else(|| string_escape(bytes)).or_else(|| entity(bytes))
-    })
+/// Whether a byte begins escapes.
+pub(super) const fn begins_escape(byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\' | b'&')
 }
 
-/// `%XX`.
-fn percent_escape(bytes: &[u8]) -> Option<(Escaped, usize)> {
-    let [b'%', high, low, ..] = bytes else { return None };
-    Some((Escaped::Byte(digit(*high)? << 4 | digit(*low)?), 3))
+/// `%XX`, or `%uXXXX`.
+fn percent(bytes: &[u8]) -> Option<Escape> {
+    match bytes {
+        [_, b'u' | b'U', rest @ ..] => Some(Escape::new(Kind::Percent, hex(rest.get(..4)?)?, 6)),
+        _ => Some(Escape::new(Kind::Percent, hex(bytes.get(1..3)?)?, 3)),
+    }
 }
 
 /// An escape as JSON and programming languages write it in a string.
-fn string_escape(bytes: &[u8]) -> Option<(Escaped, usize)> {
-    let [b'\\', kind, rest @ ..] = bytes else { return None };
-    match kind {
-        b'u' => {
-            let first = hex(rest.get(..4)?)?;
-            let pair = matches!(first, 0xd800..=0xdbff)
-                && rest.get(4..6) == Some(b"\\u")
-                && rest.get(6..10).and_then(hex).is_some_and(|low| (0xdc00..0xe000).contains(&low));
-            if pair {
-                let low = rest.get(6..10).and_then(hex)?;
-                let code = 0x1_0000 + ((first - 0xd800) << 10) + (low - 0xdc00);
-                return Some((Escaped::Char(char::from_u32(code)?), 12));
-            }
-            Some((char::from_u32(first).map_or(Escaped::Nothing, Escaped::Char), 6))
+fn string(bytes: &[u8]) -> Option<Escape> {
+    let [_, kind, rest @ ..] = bytes else { return None };
+    let (code, width) = match kind {
+        b'u' if rest.first() == Some(&b'{') => {
+            let count = run(&rest[1..], u8::is_ascii_hexdigit);
+            rest.get(1 + count).filter(|end| **end == b'}' && count > 0)?;
+            // A number that is too large is no character.
+            (hex(&rest[1..=count]).unwrap_or_default(), 4 + count)
         }
-        b'x' => Some((Escaped::Byte(u8::try_from(hex(rest.get(..2)?)?).ok()?), 4)),
-        b'b' | b'f' | b'n' | b'r' | b't' => Some((Escaped::Nothing, 2)),
-        other if other.is_ascii_punctuation() => Some((Escaped::Byte(*other), 2)),
-        _ => None,
-    }
+        b'u' => (hex(rest.get(..4)?)?, 6),
+        b'U' => (hex(rest.get(..8)?)?, 10),
+        b'x' => (hex(rest.get(..2)?)?, 4),
+        b'0'..=b'3' => {
+            let digits = std::str::from_utf8(bytes.get(1..4)?).ok()?;
+            (u32::from_str_radix(digits, 8).ok()?, 4)
+        }
+        b'b' | b'f' | b'n' | b'r' | b't' => (0, 2),
+        other if other.is_ascii_punctuation() => (u32::from(*other), 2),
+        _ => return None,
+    };
+    Some(Escape::new(Kind::String, code, width))
 }
 
-/// An HTML entity, with or without its semicolon.
-fn entity(bytes: &[u8]) -> Option<(Escaped, usize)> {
-    let rest = bytes.strip_prefix(b"&")?;
-    let (escaped, width) = match rest {
+/// An HTML entity. One of an unknown name stands for no ASCII character.
+fn entity(bytes: &[u8]) -> Option<Escape> {
+    let rest = &bytes[1..];
+    let (code, width) = match rest {
         [b'#', b'x' | b'X', digits @ ..] => {
             let count = run(digits, u8::is_ascii_hexdigit);
-            (code_point(digits.get(..count)?, 16)?, count + 2)
+            (number(&digits[..count], 16)?, count + 2)
         }
         [b'#', digits @ ..] => {
             let count = run(digits, u8::is_ascii_digit);
-            (code_point(digits.get(..count)?, 10)?, count + 1)
+            (number(&digits[..count], 10)?, count + 1)
         }
         _ => {
-            let count = run(rest, u8::is_ascii_alphanumeric);
+            let count = run(&rest[..rest.len().min(32)], u8::is_ascii_alphanumeric);
+            let closed = count > 1 && rest.get(count) == Some(&b';');
             // A name without a semicolon may be followed by letters.
-            let names = (2..=count).rev().filter_map(|count| Some((rest.get(..count)?, count)));
-            let semicolon = rest.get(count) == Some(&b';');
-            names
-                .filter(|(_, length)| semicolon && *length == count || *length <= 4)
-                .find_map(|(name, length)| Some((named(name)?, length)))?
+            let open = || (2..=count.min(4)).rev().find_map(|n| Some((named(&rest[..n])?, n)));
+            match named(&rest[..count]).filter(|_| closed) {
+                Some(code) => (code, count),
+                None => open().or(closed.then_some((0, count)))?,
+            }
         }
     };
-    let semicolon = usize::from(rest.get(width) == Some(&b';'));
-    Some((escaped, 1 + width + semicolon))
+    match rest.get(width) {
+        Some(b';') => Some(Escape::new(Kind::Entity, code, width + 2)),
+        _ => Some(Escape::new(Kind::OpenEntity, code, width + 1)),
+    }
 }
 
 fn run(bytes: &[u8], belongs: impl Fn(&u8) -> bool) -> usize {
-    bytes.iter().take(16).take_while(|byte| belongs(byte)).count()
+    bytes.iter().take_while(|byte| belongs(byte)).count()
 }
 
-fn code_point(digits: &[u8], radix: u32) -> Option<Escaped> {
-    let code = u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()?;
-    Some(char::from_u32(code).map_or(Escaped::Nothing, Escaped::Char))
+/// The number that digits stand for: no character's if it is too large, `None` without digits.
+fn number(digits: &[u8], radix: u32) -> Option<u32> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| !text.is_empty())?;
+    Some(u32::from_str_radix(text, radix).unwrap_or_default())
 }
 
-/// The names of HTML for ASCII punctuation and for invisible characters.
-fn named(name: &[u8]) -> Option<Escaped> {
+/// The code points of HTML's names for ASCII punctuation; 0 for those of invisible characters.
+fn named(name: &[u8]) -> Option<u32> {
     let c = match name {
         b"quot" | b"QUOT" => '"',
         b"amp" | b"AMP" => '&',
@@ -248,19 +191,21 @@ fn named(name: &[u8]) -> Option<Escaped> {
         b"rcub" | b"rbrace" => '}',
         b"hyphen" | b"dash" => '-',
         b"Tab" | b"NewLine" | b"shy" | b"zwnj" | b"zwj" | b"lrm" | b"rlm" | b"ZeroWidthSpace"
-        | b"NoBreak" => return Some(Escaped::Nothing),
+        | b"NoBreak" => return Some(0),
         _ => return None,
     };
-    Some(Escaped::Char(c))
+    Some(u32::from(c))
 }
 
 /// The runs of Base64 in a view, decoded from each of the four places where a group may begin.
-pub(super) fn base64(view: &View) -> Vec<View> {
-    (0..4).map(|skip| base64_from(view, skip)).collect()
+/// If `only_printable`, other bytes are dropped: an ASCII secret may have been encoded with
+/// invisible characters in it.
+pub(super) fn base64(view: &View, only_printable: bool) -> impl Iterator<Item = View> {
+    (0..4).map(move |skip| base64_from(view, skip, only_printable))
 }
 
-fn base64_from(view: &View, skip: usize) -> View {
-    let mut decoded = View::new();
+fn base64_from(view: &View, skip: usize, only_printable: bool) -> View {
+    let mut decoded = View::default();
     let mut at = 0;
     while at < view.bytes.len() {
         let length = view.bytes[at..].iter().take_while(|byte| sextet(**byte).is_some()).count();
@@ -273,9 +218,10 @@ fn base64_from(view: &View, skip: usize) -> View {
                 .filter_map(|byte| sextet(*byte))
                 .fold(0_u32, |bits, sextet| bits << 6 | u32::from(sextet));
             let [_, bytes @ ..] = (bits << (6 * (4 - count))).to_be_bytes();
-            let range = view.range(group, count);
-            for byte in &bytes[..count.saturating_sub(1)] {
-                decoded.push(*byte, range);
+            for (index, byte) in bytes[..count.saturating_sub(1)].iter().enumerate() {
+                if is_printable(*byte) || !only_printable {
+                    decoded.push(*byte, view.range(group + index, 2));
+                }
             }
             group += count;
         }
@@ -301,24 +247,23 @@ fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// The `count` bytes that the hexadecimal digits at the beginning of `text` stand for, and how many
-/// bytes of it they take. Between two of them may stand what separates them where they are listed
+/// Reads `bytes` from the hexadecimal digits at the beginning of `text`, and returns how many bytes
+/// of it they take. Between two of them may stand what separates them where they are listed
 /// (`41:42`, `0x41, 0x42`, `\x41\x42`).
-pub(super) fn hexadecimal(text: &[u8], count: usize) -> Option<(Vec<u8>, usize)> {
+pub(super) fn hexadecimal(text: &[u8], bytes: &mut [u8]) -> Option<usize> {
     let mut rest = text;
-    let mut decoded = Vec::with_capacity(count);
-    while decoded.len() < count {
-        if !decoded.is_empty() {
+    for (count, byte) in bytes.iter_mut().enumerate() {
+        if count > 0 {
             let at = rest.iter().take(MOST_BETWEEN).take_while(|byte| separates(**byte)).count();
             rest = &rest[at..];
             // A zero is a digit too: it separates in front of an `x` only.
             rest = rest.strip_prefix(b"0x").or(rest.strip_prefix(b"0X")).unwrap_or(rest);
         }
         let [high, low, after @ ..] = rest else { return None };
-        decoded.push(digit(*high)? << 4 | digit(*low)?);
+        *byte = digit(*high)? << 4 | digit(*low)?;
         rest = after;
     }
-    Some((decoded, text.len() - rest.len()))
+    Some(text.len() - rest.len())
 }
 
 /// The most signs that separate two bytes.

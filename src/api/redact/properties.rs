@@ -19,17 +19,22 @@ const ALPHABETS: [&[u8]; 5] = [
     b"!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~",
 ];
 
+/// The most escapes within escapes.
+const DEPTH: usize = 3;
+
 /// For every `input`, read as a secret, a part of it, the forms in which a server writes that part,
-/// and the text around it: no run of 8 characters of the secret can be read out of the redacted
-/// text, in any of the forms.
+/// and the text around it: no run of the secret survives in the redacted text.
+///
+/// A *run* is 8 characters of the secret in a row, in either letter case, with spaces for plus
+/// signs. Eight times the same character is no run: a line of dashes is no secret.
+///
+/// A run *survives* if it is in a reading of what the server's text was left to be, between the
+/// marks of the redaction. A reading is what percent-decoding, JSON and HTML unescaping make of the
+/// text in any order, up to three in all, and then decoding Base64 or hexadecimal digits or not.
+/// Reading begins anywhere, also within an escape. Invisible characters are ignored.
 pub(in crate::api) fn property(input: &[u8]) {
     let mut input = Choices(input);
     let secret = input.secret();
-    // What the redaction itself writes could be a run of such a secret.
-    if runs(&secret).iter().any(|run| b"[redacted]...".windows(RUN).any(|window| window == &**run))
-    {
-        return;
-    }
     let echo = input.echo(&secret);
     let (before, after) = input.surroundings();
     let text = format!("{before}{echo}{after}");
@@ -64,7 +69,7 @@ impl Choices<'_> {
         (0..length).map(|_| char::from(alphabet[self.below(alphabet.len())])).collect()
     }
 
-    /// A part of the secret, in Base64 or the like, in up to two kinds of escapes.
+    /// A part of the secret, in Base64 or the like, in up to three kinds of escapes.
     fn echo(&mut self, secret: &str) -> String {
         let from = self.below(secret.len() - RUN + 1);
         let to = from + RUN + self.below(secret.len() - from - RUN + 1);
@@ -81,7 +86,11 @@ impl Choices<'_> {
                 pairs.join(separator)
             }
         };
-        for _ in 0..self.below(3) {
+        let depth = match self.byte() {
+            255 => DEPTH,
+            choice => usize::from(choice) % DEPTH,
+        };
+        for _ in 0..depth {
             echo = match self.below(5) {
                 0 => self.percent(&echo),
                 1 => self.percent(&echo).replace("%20", "+"),
@@ -140,26 +149,40 @@ impl Choices<'_> {
     }
 }
 
-/// The runs of a secret. A plus sign may be written as a space, and spaces alone tell nothing.
+/// The runs of a secret.
 fn runs(secret: &str) -> HashSet<Vec<u8>> {
     let folded: Vec<u8> = secret.bytes().map(fold).collect();
-    let runs = folded.windows(RUN).filter(|run| !run.trim_ascii().is_empty());
+    let runs = folded.windows(RUN).filter(|run| run.iter().any(|byte| *byte != run[0]));
     runs.map(<[u8]>::to_vec).collect()
 }
 
-/// A run of the secret that can be read out of `text`, in any of the forms.
-fn readable_run(text: &str, secret: &str) -> Option<String> {
+/// A run of the secret that survives in `cleaned`, in any of the forms.
+fn readable_run(cleaned: &str, secret: &str) -> Option<String> {
     let runs = runs(secret);
-    let mut texts = vec![visible(text.as_bytes())];
+    // What the redaction itself has written is not the server's.
+    let cleaned = match cleaned.strip_suffix("...") {
+        Some(cut) if cleaned.chars().count() > 200 => cut,
+        _ => cleaned,
+    };
+    cleaned.split(REDACTED).find_map(|left| run_in(left.as_bytes(), &runs))
+}
+
+/// A run in any reading of `text`.
+fn run_in(text: &[u8], runs: &HashSet<Vec<u8>>) -> Option<String> {
+    let mut texts = vec![visible(text)];
     let mut from = 0;
-    for _ in 0..2 {
+    for _ in 0..DEPTH {
         let end = texts.len();
         for at in from..end {
-            for decoded in [from_percent(&texts[at]), from_json(&texts[at]), from_html(&texts[at])]
-            {
-                let decoded = visible(&decoded);
+            for decode in [from_percent, from_json, from_html] {
+                let decoded = visible(&decode(&texts[at]));
                 if !texts.contains(&decoded) {
                     texts.push(decoded);
+                }
+                for rest in within_escapes(&texts[at], decode) {
+                    if !texts.contains(&rest) {
+                        texts.push(rest);
+                    }
                 }
             }
         }
@@ -169,7 +192,7 @@ fn readable_run(text: &str, secret: &str) -> Option<String> {
         texts.iter().flat_map(|text| [from_base64(text), from_hex(text)]).collect();
     let all = texts.into_iter().chain(encoded.into_iter().flatten());
     for text in all {
-        let folded: Vec<u8> = text.iter().map(|byte| fold(*byte)).collect();
+        let folded: Vec<u8> = visible(&text).iter().map(|byte| fold(*byte)).collect();
         if let Some(run) = folded.windows(RUN).find(|window| runs.contains(*window)) {
             return Some(String::from_utf8_lossy(run).into_owned());
         }
@@ -177,16 +200,34 @@ fn readable_run(text: &str, secret: &str) -> Option<String> {
     None
 }
 
+/// What is read from behind the first sign of an escape on: of each of the first few escapes, so
+/// that a text of nothing else is read in time.
+fn within_escapes(text: &[u8], decode: fn(&[u8]) -> Vec<u8>) -> Vec<Vec<u8>> {
+    const MOST: usize = 4;
+    const REACH: usize = 64;
+    (0..text.len())
+        .filter(|at| b"%\\&".contains(&text[*at]))
+        .map(|at| &text[at..text.len().min(at + REACH)])
+        .filter(|rest| decode(rest) != *rest)
+        .take(MOST)
+        .map(|rest| visible(&decode(&rest[1..])))
+        .collect()
+}
+
 fn visible(text: &[u8]) -> Vec<u8> {
     let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
-    match std::str::from_utf8(text) {
-        Ok(text) => text.chars().filter(is_shown).collect::<String>().into_bytes(),
-        Err(_) => text.to_vec(),
+    let mut shown = Vec::new();
+    for chunk in text.utf8_chunks() {
+        shown.extend(chunk.valid().chars().filter(is_shown).collect::<String>().into_bytes());
+        shown.extend_from_slice(chunk.invalid());
     }
+    shown
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u32> {
-    u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+    // A sign in front of them is none of the digits.
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    u32::from_str_radix(digits, radix).ok()
 }
 
 fn from_percent(mut text: &[u8]) -> Vec<u8> {

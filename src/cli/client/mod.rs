@@ -24,7 +24,7 @@ pub(super) use self::status::Status;
 use super::{CliError, eprint_message, runtime};
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, ListParams, Order, TokenDetail, TokenPage};
-use crate::settings::{self, FaultKind, Faults};
+use crate::settings::{self, ConfigErrorKind, ConfigErrors};
 
 /// Timeout for reading the configuration to find the socket path.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,9 +97,9 @@ fn existing_socket(socket: PathBuf) -> PathBuf {
 
 /// The warning that the configuration has errors and `socket` may be wrong. Operators who may
 /// use the daemon need not be able to read the system's configuration.
-fn doubtful_socket_warning(config: &Path, faults: &Faults, socket: &Path) -> Option<String> {
+fn doubtful_socket_warning(config: &Path, faults: &ConfigErrors, socket: &Path) -> Option<String> {
     let error = faults.iter().next()?;
-    let unreadable = faults.iter().all(|error| error.kind == FaultKind::Unreadable);
+    let unreadable = faults.iter().all(|error| error.kind == ConfigErrorKind::Unreadable);
     if unreadable && config == Path::new(settings::DEFAULT_PATH) {
         return None;
     }
@@ -107,7 +107,7 @@ fn doubtful_socket_warning(config: &Path, faults: &Faults, socket: &Path) -> Opt
         1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
-    let (place, message, socket) = (&error.place, &error.message, socket.display());
+    let (place, message, socket) = (&error.location, &error.message, socket.display());
     Some(format!("{place}: {message}{more}; the daemon is looked for at {socket}"))
 }
 

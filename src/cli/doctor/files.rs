@@ -16,7 +16,7 @@ use super::{CheckProgress, is_outside_unit, variable};
 use crate::lifecycle::Renewal;
 use crate::secret::TokenValue;
 use crate::settings::{Settings, Source, Token};
-use crate::token_file::{SourceFaultKind, is_mount_point, read};
+use crate::token_source::{SourceErrorKind, is_mount_point, read};
 
 /// Less free space than this is worth a warning: ten times the database of 10,000 tokens.
 const LITTLE_SPACE: u64 = 32 << 20;
@@ -134,8 +134,8 @@ pub(super) fn tokens(
             Err(fault) => {
                 let text = format!("[token.{name}] {fault}");
                 let may_come =
-                    matches!(fault.kind, SourceFaultKind::Missing | SourceFaultKind::Empty)
-                        && token.upkeep.reauth.is_some();
+                    matches!(fault.kind, SourceErrorKind::Missing | SourceErrorKind::Empty)
+                        && token.keep_alive.reauth.is_some();
                 if may_come {
                     diagnosis.warning(format!("{text}; until then `reauth` gets a new value"));
                 } else {
@@ -162,9 +162,9 @@ pub(super) fn tokens(
 
 /// Reports a source without a usable value. Outside the unit, its credentials and variables may
 /// be missing without a reason to worry.
-pub(super) fn unreadable(kind: &SourceFaultKind, text: String, diagnosis: &Diagnosis) {
+pub(super) fn unreadable(kind: &SourceErrorKind, text: String, diagnosis: &Diagnosis) {
     let belongs_to_unit =
-        matches!(kind, SourceFaultKind::NoCredentialsDirectory | SourceFaultKind::VariableUnset);
+        matches!(kind, SourceErrorKind::NoCredentialsDirectory | SourceErrorKind::VariableUnset);
     if belongs_to_unit && is_outside_unit() {
         diagnosis.warning(format!("{text} (not checked: this is not the unit's environment)"));
     } else {
@@ -174,8 +174,9 @@ pub(super) fn unreadable(kind: &SourceFaultKind, text: String, diagnosis: &Diagn
 
 /// Whether the daemon may write a new value into the token's file.
 fn is_replaced(token: &Token, settings: &Settings) -> bool {
-    let server = settings.servers.iter().find(|server| server.name == token.upkeep.server);
-    token.upkeep.reauth.is_some() || server.is_some_and(|server| server.renewal != Renewal::Query)
+    let server = settings.servers.iter().find(|server| server.name == token.keep_alive.server);
+    token.keep_alive.reauth.is_some()
+        || server.is_some_and(|server| server.renewal != Renewal::Query)
 }
 
 /// Checks that the file can be replaced by a rename in its folder.

@@ -27,10 +27,11 @@ use super::{CliError, eprint_text, print_text, runtime, unit};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
-    self, DEFAULT_PATH, Faults, InventorySource, KeySource, Loaded, Reauth, ReauthMethod, Settings,
+    self, ConfigErrors, DEFAULT_PATH, InventorySource, KeySource, Loaded, Reauth, ReauthMethod,
+    Settings,
 };
 use crate::text::format_duration;
-use crate::token_file::{DISK_PATIENCE, Found, read_key};
+use crate::token_source::{DISK_TIMEOUT, Found, read_key};
 
 /// Exit status if there are only warnings.
 const EX_WARNINGS: u8 = 1;
@@ -64,7 +65,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Resul
         }
     };
     for warning in &loaded.warnings {
-        let (place, message) = (&warning.place, &warning.message);
+        let (place, message) = (&warning.location, &warning.message);
         diagnosis.warning(format!("{place}: {message}; {}", warning.remedy));
     }
     user::report(service_user, &diagnosis);
@@ -142,14 +143,14 @@ fn check_locally(
         .map_err(|error| CliError::System { doing: "starting a thread", error })?;
     let mut step = String::new();
     loop {
-        match receiver.recv_timeout(DISK_PATIENCE) {
+        match receiver.recv_timeout(DISK_TIMEOUT) {
             Ok(Progress::Begun(next)) => step = next,
             Ok(Progress::Done(values)) => return Ok(Some(values)),
             Err(_) => {
                 diagnosis.error(format!(
                     "{step}: the check has not ended within {}: a disk or the user database does \
                      not respond; make it available. What comes after it was not checked",
-                    format_duration(DISK_PATIENCE)
+                    format_duration(DISK_TIMEOUT)
                 ));
                 return Ok(None);
             }
@@ -159,7 +160,7 @@ fn check_locally(
 
 /// Loads the configuration, then switches to the service's user if possible. A second load checks
 /// that this user can read the configuration.
-fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), Faults> {
+fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
     let overrides = unit::overrides(path);
     let load = || settings::load(path, unit::environment(&overrides));
     let loaded = load()?;

@@ -42,7 +42,7 @@ pub(super) async fn check(
         if !resolves(server, contacted, diagnosis).await {
             continue;
         }
-        let value = values.iter().find(|value| value.token.upkeep.server == server.name);
+        let value = values.iter().find(|value| value.token.keep_alive.server == server.name);
         query(&client, server, value, diagnosis).await;
     }
 }
@@ -110,9 +110,9 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
 
 /// Reports a token that the server does not accept.
 fn report_dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagnosis) {
-    let (token, upkeep) = (&value.token.name, &value.token.upkeep);
+    let (token, keep_alive) = (&value.token.name, &value.token.keep_alive);
     let text = format!("[server.{server}] token {token}: {}", error_text(fault));
-    match (&value.token.source, &upkeep.reauth) {
+    match (&value.token.source, &keep_alive.reauth) {
         (_, Some(reauth)) => diagnosis.warning(format!(
             "{text}; the daemon will get a new value from [reauth.{reauth}], or has one already: \
              see `tokenkeep status {token}`"

@@ -15,9 +15,9 @@ use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
 use crate::outcome::CallError;
-use crate::settings::{Source, lone_server};
+use crate::settings::{Source, ad_hoc_server};
 use crate::text::format_duration;
-use crate::token_file::read;
+use crate::token_source::read;
 
 /// Name of the server in messages; it has no configured name.
 const NAME: &str = "probe";
@@ -73,7 +73,7 @@ impl From<RenewalArg> for Renewal {
 /// Runs a probe and prints the result.
 pub(super) fn run(probe: Probe) -> Result<(), CliError> {
     let fail = |status: u8| move |sentence: String| CliError::Probe { sentence, status };
-    let mut server = lone_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
+    let mut server = ad_hoc_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
         .map_err(fail(EX_USAGE))?;
     server.renewal = probe.renewal.into();
     server.ca_file = probe.ca_file;

@@ -22,7 +22,7 @@ use crate::secret::TokenValue;
 use crate::settings::Server;
 use crate::text::format_duration;
 use crate::time::Moment;
-use crate::token_file::replace;
+use crate::token_source::replace;
 
 /// Minimum wait between two requests, as a fraction of the life. Two readings prove a renewal if a
 /// fifth of the life has passed between them; the margin covers scheduling delays.

@@ -95,7 +95,7 @@ impl Application {
                 if let Some(token) = new.tokens.get(next) {
                     self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
-                    if let Some(config) = tokens.config_for(&token.upkeep, origin, policies) {
+                    if let Some(config) = tokens.config_for(&token.keep_alive, origin, policies) {
                         put_own(&token.name, config, tokens, diff, log);
                     }
                 } else {

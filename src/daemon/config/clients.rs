@@ -6,7 +6,7 @@ use crate::daemon::DaemonError;
 use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
 use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, error_text};
 use crate::scheduler::ServerId;
-use crate::settings::{Place, Server, Settings, Warning, WarningKind};
+use crate::settings::{Location, Server, Settings, Warning, WarningKind};
 
 /// An attempt to build a client: for which server, as it was configured then.
 pub(crate) type BuiltClient = (ServerId, Server, Result<Client, ClientError>);
@@ -74,7 +74,7 @@ pub(crate) fn certificate_warnings(clients: &ServerClients) -> Vec<Warning> {
         let warning = client.certificate_warning()?;
         Some(Warning {
             kind: WarningKind::ClientCertificate,
-            place: Place::File(warning.path.clone()),
+            location: Location::File(warning.path.clone()),
             message: warning.message.clone(),
             remedy: warning.remedy.clone(),
             excerpt: None,

@@ -11,10 +11,10 @@ use super::clients::{certificate_warnings, changed_clients};
 use crate::control::unmapped_readers;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerClients, ServerHandle};
-use crate::settings::{Faults, Loaded, Settings};
+use crate::settings::{ConfigErrors, Loaded, Settings};
 
 /// Reads the configuration again, for a reload.
-pub type Loader = dyn Fn() -> Result<Loaded, Faults> + Send + Sync;
+pub type Loader = dyn Fn() -> Result<Loaded, ConfigErrors> + Send + Sync;
 
 /// The longest that a read may take: a hundred times the read of ten thousand tokens.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -101,13 +101,13 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::settings::{Faults, load};
+    use crate::settings::{ConfigErrors, load};
 
     /// A loader whose reads hang until the sender is dropped.
     fn hanging() -> (ConfigLoader, mpsc::Sender<()>) {
         let (release, hangs) = mpsc::channel();
         let hangs = Mutex::new(hangs);
-        let loader = move || -> Result<Loaded, Faults> {
+        let loader = move || -> Result<Loaded, ConfigErrors> {
             let _ = hangs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             load(std::path::Path::new("/nonexistent.toml"), std::iter::empty())
         };

@@ -34,9 +34,9 @@ use crate::api::ClientError;
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded, Reply};
 use crate::event_log::{EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
-use crate::settings::{Fault, Server, Settings, Token, Warning, WarningKind};
+use crate::settings::{ConfigError, Server, Settings, Token, Warning, WarningKind};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::Shortage;
+use crate::token_source::InotifyError;
 
 /// Time between two attempts to build the clients that are missing.
 const CLIENT_RETRY: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub(crate) struct Config {
     /// The number of descriptors that a warning was logged for.
     warned_descriptors: Option<u64>,
     /// Why files cannot be watched, if a warning was logged.
-    warned_shortage: Option<Shortage>,
+    warned_inotify_error: Option<InotifyError>,
     /// Sets the log level.
     filter: Option<Guard>,
     is_stopping: bool,
@@ -88,7 +88,7 @@ impl Config {
             client_retry: None,
             given: ReportedWarnings::default(),
             warned_descriptors: None,
-            warned_shortage: None,
+            warned_inotify_error: None,
             filter: None,
             is_stopping: false,
         }
@@ -174,7 +174,7 @@ impl Config {
         error: &ClientError,
         log: &mut EventLog,
     ) {
-        let on_it = |token: &&Token| token.upkeep.server == server.name;
+        let on_it = |token: &&Token| token.keep_alive.server == server.name;
         let tokens = self.settings.tokens.iter().filter(on_it).count();
         let text = error_text(error);
         let path = error.path().map(|path| path.display().to_string());
@@ -198,9 +198,9 @@ impl Config {
 
     /// Logs the files that the configuration is incomplete without, and schedules the next
     /// attempt to read them.
-    pub(crate) fn report_unread(&mut self, unread: &[Fault], log: &mut EventLog) {
+    pub(crate) fn report_unread(&mut self, unread: &[ConfigError], log: &mut EventLog) {
         for fault in unread {
-            let path = fault.place.to_string();
+            let path = fault.location.to_string();
             let error = format!("{}; {}", fault.message, fault.remedy);
             let message = format!(
                 "started without {path}, and its tokens are not checked: {error}; trying again \
@@ -216,7 +216,7 @@ impl Config {
             notices::log(log, EventName::ConfigRejected, Severity::Error, &message, fields);
         }
         if let Some(fault) = unread.first() {
-            let error = format!("{}: {}", fault.place, fault.message);
+            let error = format!("{}: {}", fault.location, fault.message);
             self.rejected = Some(ConfigRejection { at: clock::wall_clock(), error });
             self.unread.schedule(clock::now());
         }
@@ -230,7 +230,7 @@ impl Config {
             let is_fresh =
                 warning.kind == WarningKind::NoTokens && self.settings.servers.is_empty();
             let severity = if is_fresh { Severity::Info } else { Severity::Warn };
-            let (place, error) = (warning.place.to_string(), &warning.remedy);
+            let (place, error) = (warning.location.to_string(), &warning.remedy);
             if self.given.add((&place, &warning.message, error)) {
                 let fields = Fields { path: Some(&place), error: Some(error), ..Fields::default() };
                 notices::log(log, EventName::ConfigWarning, severity, &warning.message, fields);
@@ -245,12 +245,12 @@ impl Config {
         inventories: &Inventories,
         log: &mut EventLog,
     ) {
-        let shortage = tokens.watcher.shortage().or_else(|| inventories.shortage());
-        if std::mem::replace(&mut self.warned_shortage, shortage) == shortage {
+        let inotify_error = tokens.watcher.inotify_error().or_else(|| inventories.inotify_error());
+        if std::mem::replace(&mut self.warned_inotify_error, inotify_error) == inotify_error {
             return;
         }
-        if let Some(shortage) = shortage {
-            let error = shortage.to_string();
+        if let Some(inotify_error) = inotify_error {
+            let error = inotify_error.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "files cannot be watched, so that they are compared every 2 s";
             notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);

@@ -205,14 +205,14 @@ impl Parts<'_> {
         let registry = &self.tokens.registry;
         let entry = registry.id_of(name).and_then(|id| registry.token(id));
         let Some(entry) = entry else { return Vec::new() };
-        let upkeep = if let Some(inventory) = entry.inventory() {
-            self.inventories.get(inventory).map(|inventory| &inventory.settings.upkeep)
+        let keep_alive = if let Some(inventory) = entry.inventory() {
+            self.inventories.get(inventory).map(|inventory| &inventory.settings.keep_alive)
         } else {
             let tokens = &self.config.settings.tokens;
             let found = tokens.binary_search_by(|token| token.name.as_str().cmp(name));
-            found.ok().map(|index| &tokens[index].upkeep)
+            found.ok().map(|index| &tokens[index].keep_alive)
         };
-        upkeep.map(|upkeep| upkeep.readers.clone()).unwrap_or_default()
+        keep_alive.map(|keep_alive| keep_alive.readers.clone()).unwrap_or_default()
     }
 
     fn health(&self, since: Moment) -> Health {

@@ -79,7 +79,7 @@ impl Inventories {
             InventorySource::Dir(path) => TokenOrigin::File(id, path.clone()),
             InventorySource::File { .. } | InventorySource::Command { .. } => TokenOrigin::Line(id),
         };
-        let (config, spec) = tokens.config_for(&settings.upkeep, origin, policies)?;
+        let (config, spec) = tokens.config_for(&settings.keep_alive, origin, policies)?;
         let Some(inventory) = self.by_id.get_mut(&id) else {
             let inventory = InventoryState::new(settings.clone(), Arc::new(config), spec);
             self.by_id.insert(id, inventory);

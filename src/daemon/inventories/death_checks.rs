@@ -3,7 +3,7 @@
 //!
 //! A file or credential is read by itself. Of an inventory file the stat is compared, once for all
 //! tokens that die together; only if it has changed, the file is read as a whole. Each response is
-//! passed on after [`DISK_PATIENCE`] at the latest, and occupies its place at the server until
+//! passed on after [`DISK_TIMEOUT`] at the latest, and occupies its place at the server until
 //! then.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::lifecycle::CheckResult;
 use crate::outcome::Outcome;
 use crate::scheduler::Ticket;
 use crate::settings::{InventorySource, Source};
-use crate::token_file::DISK_PATIENCE;
+use crate::token_source::DISK_TIMEOUT;
 
 /// A response that calls a value dead.
 pub(crate) type Death = (Ticket, CheckResult);
@@ -125,7 +125,7 @@ impl Inventories {
             waiting.reading.extend(deaths.into_iter().map(|death| (after, death)));
             self.read_again(id);
             self.tasks.spawn(async move {
-                sleep(DISK_PATIENCE).await;
+                sleep(DISK_TIMEOUT).await;
                 Some(InventoryEvent::DeathsDue(id, after))
             });
         } else {

@@ -59,8 +59,8 @@ impl Report<'_> {
         let message = "a line of the inventory is bad, and skipped";
         for bad in &bad.first {
             let place = match &bad.place {
-                EntryLocation::Line(line) => self.inventory.place("", *line),
-                EntryLocation::File(name) => self.inventory.place(name, 0),
+                EntryLocation::Line(line) => self.inventory.location("", *line),
+                EntryLocation::File(name) => self.inventory.location(name, 0),
             };
             self.warn(message, &place, &bad.fault.to_string(), None);
         }

@@ -29,7 +29,7 @@ use crate::event_log::{EventLog, ReportedWarnings};
 use crate::inventory::{BadEntries, Batch, FileStamp, InventoryError, ReadSummary, is_ignored};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
-use crate::token_file::{Shortage, Touched, Watcher};
+use crate::token_source::{ChangedNames, InotifyError, Watcher};
 
 /// Parts that wait for the loop; the read then waits as well.
 const WAITING_PARTS: usize = 2;
@@ -111,7 +111,7 @@ struct NameConflict {
 #[derive(Debug)]
 pub(crate) enum InventoryEvent {
     /// Its file, or files in its directory, may have changed.
-    Touched(InventoryId, Touched),
+    Touched(InventoryId, ChangedNames),
     /// A part was read.
     Part(InventoryId, u64, Batch),
     /// A read has ended.
@@ -161,7 +161,10 @@ impl Inventories {
     pub(crate) async fn next(&mut self) -> InventoryEvent {
         loop {
             if let Some(key) = self.touched.pop() {
-                return InventoryEvent::Touched(InventoryId(key), self.watcher.take_touched(key));
+                return InventoryEvent::Touched(
+                    InventoryId(key),
+                    self.watcher.take_changed_names(key),
+                );
             }
             tokio::select! {
                 biased;
@@ -182,8 +185,8 @@ impl Inventories {
         log: &mut EventLog,
     ) -> Option<InventoryId> {
         match event {
-            InventoryEvent::Touched(id, Touched::All) => self.read_again(id),
-            InventoryEvent::Touched(id, Touched::Names(names)) => {
+            InventoryEvent::Touched(id, ChangedNames::All) => self.read_again(id),
+            InventoryEvent::Touched(id, ChangedNames::Names(names)) => {
                 self.on_touched(id, names, tokens);
             }
             InventoryEvent::Part(id, pass, part) => {
@@ -243,12 +246,12 @@ impl Inventories {
             }
         }
         self.watcher.set_paths(files);
-        self.watcher.set_folders(folders);
+        self.watcher.set_directories(folders);
     }
 
     /// What is missing to have all files and directories watched.
-    pub(crate) fn shortage(&self) -> Option<Shortage> {
-        self.watcher.shortage()
+    pub(crate) fn inotify_error(&self) -> Option<InotifyError> {
+        self.watcher.inotify_error()
     }
 
     /// All numbers and sources in order of the names: the first inventory by name wins a name

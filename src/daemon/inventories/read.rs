@@ -16,7 +16,7 @@ use crate::inventory::{
     read_directory, read_file, read_names,
 };
 use crate::settings::InventorySource;
-use crate::token_file::SourceFaultKind;
+use crate::token_source::SourceErrorKind;
 
 /// Reads an inventory, or these files of a directory only.
 pub(super) async fn read(
@@ -87,5 +87,5 @@ pub(super) fn read_in_parts(
 
 /// Whether a file may be in the middle of being written.
 fn may_be_half_written(listed: &InventoryEntry<'_>) -> bool {
-    listed.value.as_ref().is_err_and(|error| matches!(error.kind, SourceFaultKind::Empty))
+    listed.value.as_ref().is_err_and(|error| matches!(error.kind, SourceErrorKind::Empty))
 }

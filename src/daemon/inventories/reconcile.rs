@@ -108,7 +108,7 @@ impl Inventories {
         let Some(pass) = &mut inventory.pass else { return };
         pass.conflicts.1 += 1;
         if pass.conflicts.0.len() < MAX_DETAILED {
-            let place = inventory.settings.place(name, line);
+            let place = inventory.settings.location(name, line);
             pass.conflicts.0.push(NameConflict { name: name.into(), place, owner });
         }
     }
@@ -119,7 +119,7 @@ impl Inventories {
         match entry.inventory().and_then(|id| self.by_id.get(&id)) {
             None => format!("[token.{}]", entry.name()),
             Some(inventory) => {
-                let place = inventory.settings.place(entry.name(), entry.line());
+                let place = inventory.settings.location(entry.name(), entry.line());
                 format!("[{}] ({place})", table_name(&inventory.settings.name))
             }
         }

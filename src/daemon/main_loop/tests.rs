@@ -78,7 +78,7 @@ async fn run_saturated<T>(
     daemon: &mut Daemon,
     mut response: oneshot::Receiver<Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
-    let mut alarm = Alarm::new().unwrap();
+    let mut timer = Timer::new().unwrap();
     let end = clock::now() + Duration::from_secs(10);
     while clock::now() < end {
         if let Ok(response) = response.try_recv() {
@@ -86,7 +86,7 @@ async fn run_saturated<T>(
         }
         daemon.tasks.read_sources(Vec::new());
         yield_now().await;
-        let event = daemon.next_event(&mut alarm, pending()).await.unwrap();
+        let event = daemon.next_event(&mut timer, pending()).await.unwrap();
         daemon.handle_event(event);
         daemon.begin_turn();
     }

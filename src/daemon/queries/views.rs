@@ -12,7 +12,7 @@ use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::settings::Settings;
 use crate::time::{Moment, whole_millis};
-use crate::token_file;
+use crate::token_source;
 
 /// The last events of a token that are shown.
 const EVENTS: usize = 100;
@@ -73,7 +73,7 @@ impl View<'_> {
             });
         Some(TokenDetail {
             token: self.token(id)?,
-            source: entry.source().as_ref().map(token_file::describe),
+            source: entry.source().as_ref().map(token_source::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,

@@ -13,7 +13,7 @@ use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::lifecycle::SourceChange;
 use crate::store::{LifeBatch, StoreReport};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::DISK_PATIENCE;
+use crate::token_source::DISK_TIMEOUT;
 
 /// How far the reading of check results is.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl DeferredRestore {
         }
         deferred.advance(RestoreStage::Next, Some(RestoreStage::Current));
         self.seen = TokenBitSet::default();
-        self.due = Some(clock::now() + DISK_PATIENCE);
+        self.due = Some(clock::now() + DISK_TIMEOUT);
         match tokens.recorder.shared_writer() {
             Some(writer) => writer.load_lives(None),
             None => self.end(tokens),
@@ -96,7 +96,7 @@ impl DeferredRestore {
             part.lives(|recalled| {
                 restore_lives(tokens, &mut self.seen, recalled);
             });
-            self.due = self.due.map(|_| clock::now() + DISK_PATIENCE);
+            self.due = self.due.map(|_| clock::now() + DISK_TIMEOUT);
         } else {
             self.end(tokens);
         }

@@ -18,7 +18,7 @@ use crate::lifecycle::{Method, SourceChange};
 use crate::scheduler::ReauthFailures;
 use crate::store::{Counter, CounterKey, Store, StoredLife};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// The state of an earlier run, while the daemon starts.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Restore<'a> {
 impl<'a> Restore<'a> {
     /// Begins with the result of opening the database: an unusable one is a warning.
     pub(crate) fn new(
-        store: Result<Store, StoreFault>,
+        store: Result<Store, PersistError>,
         state_dir: &'a Path,
         log: &mut EventLog,
     ) -> Self {
@@ -50,7 +50,7 @@ impl<'a> Restore<'a> {
         restore
     }
 
-    fn warn(&self, log: &mut EventLog, message: &str, error: &StoreFault) {
+    fn warn(&self, log: &mut EventLog, message: &str, error: &PersistError) {
         warn_of_state(log, self.state_dir, message, error);
     }
 
@@ -64,7 +64,7 @@ impl<'a> Restore<'a> {
     fn read(
         &mut self,
         log: &mut EventLog,
-        part: impl FnOnce(&mut Store, &mut EventLog) -> Result<(), StoreFault>,
+        part: impl FnOnce(&mut Store, &mut EventLog) -> Result<(), PersistError>,
     ) {
         let Some(store) = &mut self.store else { return };
         if let Err(error) = part(store, log) {
@@ -180,7 +180,7 @@ fn restore_reauth_failures(
 }
 
 /// Warns that persisted state cannot be used.
-fn warn_of_state(log: &mut EventLog, state_dir: &Path, message: &str, error: &StoreFault) {
+fn warn_of_state(log: &mut EventLog, state_dir: &Path, message: &str, error: &PersistError) {
     let (error, path) = (error.to_string(), state_dir.display().to_string());
     let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
     notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);

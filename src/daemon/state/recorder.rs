@@ -11,7 +11,7 @@ use crate::clock;
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::{Counter, CounterKey, Store, StoreReport, StoredValue, WriteReceipt, Writer};
 use crate::time::{Moment, whole_millis};
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// The state database and the state of tokens that are not configured.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl StateRecorder {
     /// # Errors
     ///
     /// When the database cannot be written.
-    pub(crate) fn open(&mut self, store: Option<Store>) -> Result<(), StoreFault> {
+    pub(crate) fn open(&mut self, store: Option<Store>) -> Result<(), PersistError> {
         let Startup { outdated, removed } = self.startup.take().unwrap_or_default();
         let Some(store) = store else { return Ok(()) };
         let writer = self.store.insert(store.into_writer()?);

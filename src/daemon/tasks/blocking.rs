@@ -5,7 +5,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::token_file::DISK_PATIENCE;
+use crate::token_source::DISK_TIMEOUT;
 
 /// Threads for writes of values and for files that an attempt reads. The runtime has 512 threads,
 /// and needs some for name lookups of servers.
@@ -17,9 +17,9 @@ pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
 /// Threads for lookups in the user database, which may need the network.
 pub(crate) static USERS: Semaphore = Semaphore::const_new(8);
 
-/// Waits for work that needs the disk; `None` if that takes longer than [`DISK_PATIENCE`].
+/// Waits for work that needs the disk; `None` if that takes longer than [`DISK_TIMEOUT`].
 pub(crate) async fn with_disk_timeout<T>(work: impl Future<Output = T>) -> Option<T> {
-    timeout(DISK_PATIENCE, work).await.ok()
+    timeout(DISK_TIMEOUT, work).await.ok()
 }
 
 /// Runs blocking work on a thread of its own.

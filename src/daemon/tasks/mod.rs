@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub(crate) use self::read_sources::SECOND_READ_DELAY;
 pub(crate) use self::task_set::TaskEnd;
-pub(crate) use self::write_back::remove_leftovers;
+pub(crate) use self::write_back::remove_stale_temporary_files;
 
 use self::keyed_lock::KeyedLocks;
 use self::reauth::ReauthRequest;
@@ -28,7 +28,7 @@ use crate::outcome::CallError;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// The result of a task.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ pub(crate) enum Completion {
     /// A revocation that an operator requested has ended.
     Revoked(Ticket, Result<(), CallError>),
     /// A new value was stored, or not.
-    Stored(Ticket, Result<WriteOutcome, StoreFault>),
+    Stored(Ticket, Result<WriteOutcome, PersistError>),
     /// The file of a value that is kept in the state directory was written, or not.
-    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, StoreFault> },
+    FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, PersistError> },
     /// Sources were read.
     SourcesRead(Vec<SourceRead>),
     /// The source of a value that the server calls dead was read again, before that is acted on.
@@ -143,7 +143,7 @@ impl Tasks {
         &mut self,
         ticket: Ticket,
         receipt: WriteReceipt,
-        error: StoreFault,
+        error: PersistError,
     ) {
         self.must_finish.start(ticket, write_back::store_in_state_dir(ticket, receipt, error));
     }

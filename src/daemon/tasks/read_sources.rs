@@ -32,7 +32,7 @@ pub(super) async fn read_sources(requests: Vec<ReadRequest>) -> Completion {
 }
 
 /// Reads the source of a value that the server calls dead. Takes at most
-/// [`DISK_PATIENCE`](crate::token_file::DISK_PATIENCE), so the response is never lost.
+/// [`DISK_TIMEOUT`](crate::token_file::DISK_PATIENCE), so the response is never lost.
 pub(super) async fn reread_source(
     ticket: Ticket,
     answer: CheckResult,

@@ -16,7 +16,7 @@ use crate::lifecycle::{ReauthError, ReauthReason};
 use crate::scheduler::Ticket;
 use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
 use crate::store::WriteReceipt;
-use crate::token_file::{StoreFault, read_key};
+use crate::token_source::{PersistError, read_key};
 
 /// What an attempt needs to know about its token.
 #[derive(Debug)]
@@ -104,9 +104,9 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
             let source = Source::File(file.clone());
             match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
                 Some(found) => ReauthOutput::InSource(found),
-                None => {
-                    no_value(&StoreFault::hangs(file, "reading what the command wrote").to_string())
-                }
+                None => no_value(
+                    &PersistError::timed_out(file, "reading what the command wrote").to_string(),
+                ),
             }
         }
         (HookResult::WroteFile, None) => no_value(

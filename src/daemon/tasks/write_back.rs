@@ -13,7 +13,7 @@ use crate::scheduler::Ticket;
 use crate::secret::TokenValue;
 use crate::settings::{InventorySource, Settings, Source};
 use crate::store::WriteReceipt;
-use crate::token_file::{StoreFault, replace};
+use crate::token_source::{PersistError, replace};
 
 type FileLock = KeyedLock<Option<TokenValue>>;
 
@@ -45,8 +45,8 @@ async fn write(
     path: PathBuf,
     value: TokenValue,
     in_source: Option<TokenValue>,
-) -> Result<WriteOutcome, StoreFault> {
-    let hangs = StoreFault::hangs(&path, "writing");
+) -> Result<WriteOutcome, PersistError> {
+    let hangs = PersistError::timed_out(&path, "writing");
     let written = write_locked(lock.clone(), move |timed_out| {
         let ours = [in_source, timed_out.replace(value.clone())];
         write_to_file(&path, value, &ours)
@@ -62,7 +62,7 @@ async fn write(
 pub(super) async fn store_in_state_dir(
     ticket: Ticket,
     receipt: WriteReceipt,
-    error: StoreFault,
+    error: PersistError,
 ) -> Completion {
     let result = match receipt.durable().await {
         Ok(()) => Ok(WriteOutcome::InStateDir(error)),
@@ -74,7 +74,7 @@ pub(super) async fn store_in_state_dir(
 
 /// Removes temporary files that an earlier run that was killed has left beside token files. Nothing
 /// waits for it.
-pub(crate) fn remove_leftovers(settings: &Arc<Settings>) {
+pub(crate) fn remove_stale_temporary_files(settings: &Arc<Settings>) {
     let settings = Arc::clone(settings);
     drop(spawn_blocking(move || {
         let files = settings.tokens.iter().filter_map(|token| match &token.source {
@@ -88,7 +88,7 @@ pub(crate) fn remove_leftovers(settings: &Arc<Settings>) {
                 _ => None,
             }
         });
-        crate::token_file::remove_leftovers(files.chain(folders));
+        crate::token_source::remove_stale_temporary_files(files.chain(folders));
     }));
 }
 
@@ -105,7 +105,7 @@ fn write_to_file(
     path: &Path,
     value: TokenValue,
     ours: &[Option<TokenValue>],
-) -> Result<WriteOutcome, StoreFault> {
+) -> Result<WriteOutcome, PersistError> {
     if let Ok(found) = read_source(&Source::File(path.to_owned()))
         && found.value != value
         && !ours.iter().flatten().any(|ours| *ours == found.value)
@@ -124,7 +124,7 @@ pub(super) async fn store_by_name(
 ) -> Completion {
     let result = match receipt {
         Some(receipt) => receipt.durable().await,
-        None => Err(StoreFault::NoStateDir),
+        None => Err(PersistError::NoStateDir),
     };
     Completion::Stored(ticket, result.map(|()| WriteOutcome::Written(value)))
 }
@@ -138,7 +138,7 @@ mod tests {
 
     use super::super::keyed_lock::KeyedLocks;
     use super::*;
-    use crate::token_file::DISK_PATIENCE;
+    use crate::token_source::DISK_TIMEOUT;
 
     fn value(text: &str) -> TokenValue {
         TokenValue::parse(text).unwrap()
@@ -185,7 +185,7 @@ mod tests {
         let given_up = tokio::spawn(with_disk_timeout(write));
         // The clock does not run by itself while a thread is busy.
         tokio::task::yield_now().await;
-        tokio::time::advance(DISK_PATIENCE).await;
+        tokio::time::advance(DISK_TIMEOUT).await;
         assert_eq!(given_up.await.unwrap(), None);
 
         let mut next = Box::pin(write_locked(locks.get("a"), |()| "next"));

@@ -16,7 +16,7 @@ use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
 use crate::time::{Moment, whole_millis};
-use crate::token_file::StoreFault;
+use crate::token_source::PersistError;
 
 /// Doublings of the first pause, at most.
 const MAX_DOUBLINGS: u32 = 16;
@@ -143,8 +143,8 @@ impl Tokens {
         &mut self,
         ticket: Ticket,
         value: TokenValue,
-        error: StoreFault,
-    ) -> Option<(WriteReceipt, StoreFault)> {
+        error: PersistError,
+    ) -> Option<(WriteReceipt, PersistError)> {
         let entry = self.registry.token(ticket.token)?;
         let in_source = entry.in_source();
         let receipt = self.recorder.keep_value(entry.name(), value, in_source);
@@ -158,7 +158,12 @@ impl Tokens {
 
     /// Schedules the next write to the token's file, and logs why the last one failed unless
     /// that error was logged before.
-    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &StoreFault, log: &mut EventLog) {
+    pub(super) fn retry_file_later(
+        &mut self,
+        id: TokenId,
+        error: &PersistError,
+        log: &mut EventLog,
+    ) {
         let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
             return;
         };
@@ -244,7 +249,7 @@ impl Tokens {
         &mut self,
         id: TokenId,
         name: &str,
-        result: Result<WriteOutcome, StoreFault>,
+        result: Result<WriteOutcome, PersistError>,
         log: &mut EventLog,
     ) {
         let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);

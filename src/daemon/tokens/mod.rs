@@ -49,8 +49,8 @@ use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
     TokenId, TokenSpec,
 };
-use crate::settings::{Reauth, ReauthMethod, Server, Upkeep};
-use crate::token_file::Watcher;
+use crate::settings::{KeepAlive, Reauth, ReauthMethod, Server};
+use crate::token_source::Watcher;
 
 /// All tokens, with everything that is kept by a token's number.
 #[derive(Debug)]
@@ -196,16 +196,16 @@ impl Tokens {
     /// tokens with equal policies share them.
     pub(crate) fn config_for(
         &self,
-        upkeep: &Upkeep,
+        keep_alive: &KeepAlive,
         origin: TokenOrigin,
         policies: &mut Vec<Arc<Policy>>,
     ) -> Option<(TokenConfig, TokenSpec)> {
-        let server = self.servers.id_of(&upkeep.server)?;
-        let method = upkeep.reauth.as_deref().and_then(|name| self.reauths.id_of(name));
+        let server = self.servers.id_of(&keep_alive.server)?;
+        let method = keep_alive.reauth.as_deref().and_then(|name| self.reauths.id_of(name));
         let reauth = method.and_then(|method| self.reauths.get(method)).cloned();
         let settings = &self.servers[server].settings;
-        let policy = policy(upkeep, settings, reauth.as_deref(), policies);
-        let revoke_on_shutdown = upkeep.revoke_on_shutdown;
+        let policy = policy(keep_alive, settings, reauth.as_deref(), policies);
+        let revoke_on_shutdown = keep_alive.revoke_on_shutdown;
         let spec = TokenSpec { server, policy, reauth: method };
         Some((TokenConfig { origin, server, reauth, revoke_on_shutdown }, spec))
     }
@@ -305,17 +305,17 @@ impl Tokens {
 
 /// A token's policy; tokens with equal policies share one.
 fn policy(
-    upkeep: &Upkeep,
+    keep_alive: &KeepAlive,
     server: &Server,
     reauth: Option<&Reauth>,
     known: &mut Vec<Arc<Policy>>,
 ) -> Arc<Policy> {
     let policy = Policy {
-        schedule: upkeep.schedule,
+        schedule: keep_alive.schedule,
         timeout: server.timeout,
         renewal: server.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
-        reauth_before: upkeep.reauth_before,
+        reauth_before: keep_alive.reauth_before,
     };
     known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
         let policy = Arc::new(policy);

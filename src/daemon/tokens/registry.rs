@@ -218,7 +218,7 @@ impl<'a> TokenEntry<'a> {
     }
 
     fn of(self, handle: &Handle) -> ValueRef<'a> {
-        ValueRef::again(self.registry.text(handle))
+        ValueRef::from_parsed(self.registry.text(handle))
     }
 }
 

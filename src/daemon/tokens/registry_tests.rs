@@ -94,7 +94,7 @@ proptest! {
         for deed in deeds {
             match deed {
                 Deed::Put(slot, value) => {
-                    world.registry.put(id, slot, ValueRef::again(value));
+                    world.registry.put(id, slot, ValueRef::from_parsed(value));
                     values[slot as usize] = Some(value);
                 }
                 Deed::Settle(slot) => {
@@ -104,7 +104,7 @@ proptest! {
                     }
                 }
                 Deed::SourceMatch(value) => {
-                    world.registry.set_in_source(id, value.map(ValueRef::again));
+                    world.registry.set_in_source(id, value.map(ValueRef::from_parsed));
                     in_source = value;
                 }
             }
@@ -143,9 +143,9 @@ fn a_number_that_is_given_anew_brings_nothing_of_the_token_before() {
     let mut world = World::new();
     let terms = world.terms(line());
     let id = world.add("first", &terms);
-    let value = || ValueRef::again("abc-1");
+    let value = || ValueRef::from_parsed("abc-1");
     world.registry.put(id, Slot::A, value());
-    world.registry.put(id, Slot::B, ValueRef::again("abc-2"));
+    world.registry.put(id, Slot::B, ValueRef::from_parsed("abc-2"));
     world
         .registry
         .keep_restored_value(id, StoredValue { value: value().to_value(), replaces: None });
@@ -165,7 +165,7 @@ fn a_life_ends_what_is_known_of_the_value_that_died() {
     let mut world = World::new();
     let terms = world.terms(line());
     let id = world.add("quotes", &terms);
-    world.registry.put(id, Slot::B, ValueRef::again("abc-1"));
+    world.registry.put(id, Slot::B, ValueRef::from_parsed("abc-1"));
     world.registry.set_death_reason(id, DeathReason::default());
     world.registry.settle(id, Slot::B);
     assert!(world.kept(id).death_reason().is_none());

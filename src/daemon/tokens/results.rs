@@ -17,7 +17,7 @@ use crate::outcome::{CallError, Outcome};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{Mistake, TokenValue};
 use crate::store::WriteReceipt;
-use crate::token_file::{Found, SourceFault, StoreFault};
+use crate::token_source::{Found, PersistError, SourceError};
 
 /// A new value that a response names in place of the one that was checked.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) enum ReauthOutput {
     /// A new value.
     NewValue(TokenValue),
     /// The command says that it wrote the token's file itself; this is what the file holds.
-    InSource(Result<Found, SourceFault>),
+    InSource(Result<Found, SourceError>),
     /// No value.
     Failed(ReauthError),
 }
@@ -47,9 +47,9 @@ pub(crate) enum WriteOutcome {
     /// The source has changed to this other value, and was left as it is.
     SourceChanged(TokenValue),
     /// The file could not be replaced.
-    NotInFile(TokenValue, StoreFault),
+    NotInFile(TokenValue, PersistError),
     /// The file could not be replaced for this reason; the value is in the state directory.
-    InStateDir(StoreFault),
+    InStateDir(PersistError),
 }
 
 impl Tokens {
@@ -174,9 +174,9 @@ impl Tokens {
     pub(crate) fn on_stored(
         &mut self,
         ticket: Ticket,
-        result: Result<WriteOutcome, StoreFault>,
+        result: Result<WriteOutcome, PersistError>,
         log: &mut EventLog,
-    ) -> Option<(WriteReceipt, StoreFault)> {
+    ) -> Option<(WriteReceipt, PersistError)> {
         let (now, id) = (clock::now(), ticket.token);
         if !self.scheduler.expects(ticket) {
             self.cancel(ticket);

@@ -7,7 +7,7 @@ use crate::event_log::EventLog;
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
-use crate::token_file::{SourceFault, SourceFaultKind, SourceWarning};
+use crate::token_source::{SourceError, SourceErrorKind, SourceWarning};
 
 impl Tokens {
     /// The watched files with these keys may have changed.
@@ -119,7 +119,7 @@ impl Tokens {
     }
 
     /// A source holds no usable value.
-    pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceFault) {
+    pub(crate) fn on_value_missing(&mut self, id: TokenId, error: &SourceError) {
         self.registry.set_in_source(id, None);
         self.refused.remove(id);
         if let Some(stored) = self.registry.take_restored_value(id) {
@@ -168,12 +168,12 @@ impl Tokens {
     fn has_left_its_folder(
         &mut self,
         id: TokenId,
-        error: &SourceFault,
+        error: &SourceError,
         log: &mut EventLog,
     ) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let TokenOrigin::File(inventory, folder) = &entry.config().origin else { return false };
-        if !matches!(error.kind, SourceFaultKind::Missing) {
+        if !matches!(error.kind, SourceErrorKind::Missing) {
             return false;
         }
         let inventory = *inventory;

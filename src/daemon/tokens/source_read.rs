@@ -2,7 +2,7 @@
 
 use crate::scheduler::TokenId;
 use crate::settings::Source;
-use crate::token_file::{Found, SourceFault, SourceFaultKind, read};
+use crate::token_source::{Found, SourceError, SourceErrorKind, read};
 
 /// A request to read a token's source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) struct ReadRequest {
 #[derive(Debug)]
 pub(crate) struct SourceRead {
     pub(crate) request: ReadRequest,
-    pub(crate) result: Result<Found, SourceFault>,
+    pub(crate) result: Result<Found, SourceError>,
 }
 
 impl ReadRequest {
@@ -29,14 +29,14 @@ impl ReadRequest {
 }
 
 /// Reads a source. Blocks.
-pub(crate) fn read_source(source: &Source) -> Result<Found, SourceFault> {
+pub(crate) fn read_source(source: &Source) -> Result<Found, SourceError> {
     read(source, &|name| std::env::var_os(name))
 }
 
 /// Whether the source may be in the middle of being written: a program that writes a file in
 /// place empties it first.
-pub(crate) fn may_be_half_written(result: &Result<Found, SourceFault>) -> bool {
+pub(crate) fn may_be_half_written(result: &Result<Found, SourceError>) -> bool {
     result
         .as_ref()
-        .is_err_and(|error| matches!(error.kind, SourceFaultKind::Empty | SourceFaultKind::Missing))
+        .is_err_and(|error| matches!(error.kind, SourceErrorKind::Empty | SourceErrorKind::Missing))
 }

@@ -43,7 +43,7 @@ impl World {
     fn config(&mut self, name: &str, server: &str) -> (Arc<TokenConfig>, TokenSpec) {
         let token = self.settings(name, server);
         let origin = TokenOrigin::Own(token.source);
-        let config = self.tokens.config_for(&token.upkeep, origin, &mut Vec::new());
+        let config = self.tokens.config_for(&token.keep_alive, origin, &mut Vec::new());
         let (config, spec) = config.unwrap();
         (Arc::new(config), spec)
     }
@@ -106,7 +106,7 @@ async fn stale_write_does_not_change_the_next_token_with_the_number() {
 
 #[tokio::test]
 async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
-    let found = || crate::token_file::Found { value: value("first-2"), warnings: Vec::new() };
+    let found = || crate::token_source::Found { value: value("first-2"), warnings: Vec::new() };
     for output in [ReauthOutput::NewValue(found().value), ReauthOutput::InSource(Ok(found()))] {
         let (mut world, ticket) = World::with_stale_ticket();
         world.tokens.on_reauthenticated(ticket, Duration::ZERO, output, &mut world.log);

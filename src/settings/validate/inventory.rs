@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use crate::lifecycle::Schedule;
 
-use super::super::fault::{FaultKind, WarningKind};
-use super::super::marks::join;
+use super::super::finding::{ConfigErrorKind, WarningKind};
+use super::super::key_positions::join;
 use super::super::model::{Inventory, InventorySource};
 use super::super::raw::{Raw, RawInventory};
-use super::{Judge, duration_or};
+use super::{Validator, duration_or};
 
-/// As long as a re-auth command gets.
+/// The same as for a re-auth command.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Judge<'_> {
-    /// `schedules`: what holds for each server's tokens.
+impl Validator<'_> {
+    /// `schedules`: the schedule of each server.
     pub(super) fn inventory(
         &mut self,
         name: &str,
@@ -25,11 +25,11 @@ impl Judge<'_> {
         schedules: &BTreeMap<&str, Schedule>,
     ) -> Option<Inventory> {
         let table = join("inventory", name);
-        if self.exactly_one(&table, &["file", "dir", "command"]) {
-            self.only_beside(&table, "strict", &["file", "command"]);
-            self.only_beside(&table, "timeout", &["command"]);
+        if self.require_exactly_one(&table, &["file", "dir", "command"]) {
+            self.reject_unless_beside(&table, "strict", &["file", "command"]);
+            self.reject_unless_beside(&table, "timeout", &["command"]);
         }
-        let upkeep = self.upkeep(name, &inventory.into(), raw, schedules)?;
+        let keep_alive = self.keep_alive(name, &inventory.into(), raw, schedules)?;
         let strict = inventory.strict.unwrap_or(false);
         let source = match (&inventory.file, &inventory.dir, &inventory.command) {
             (Some(file), _, _) => InventorySource::File { path: file.into(), strict },
@@ -40,25 +40,25 @@ impl Judge<'_> {
             }
             (None, None, None) => return None,
         };
-        Some(Inventory { name: name.to_owned(), source, upkeep })
+        Some(Inventory { name: name.to_owned(), source, keep_alive })
     }
 
-    /// Reports `key` where none of `homes`, the sources that it speaks of, stands beside it.
-    fn only_beside(&mut self, table: &str, key: &str, homes: &[&str]) {
-        if !self.is_written(table, key) || homes.iter().any(|home| self.is_written(table, home)) {
+    /// Reports `key` if none of `homes`, the sources to which it applies, is present.
+    fn reject_unless_beside(&mut self, table: &str, key: &str, homes: &[&str]) {
+        if !self.is_present(table, key) || homes.iter().any(|home| self.is_present(table, home)) {
             return;
         }
         let homes = homes.iter().map(|home| format!("`{home}`")).collect::<Vec<_>>().join(" or ");
-        self.report.fault(
-            self.marks.near(table, key),
-            FaultKind::Conflict,
+        self.collector.error(
+            self.positions.nearest(table, key),
+            ConfigErrorKind::Conflict,
             format!("`{}` has no meaning without {homes}", join(table, key)),
             "remove it",
         );
     }
 
-    /// Warns of inventories that bring the same tokens.
-    pub(super) fn shared_inventories(&mut self, inventories: &[Inventory]) {
+    /// Warns about inventories with the same source.
+    pub(super) fn warn_shared_inventories(&mut self, inventories: &[Inventory]) {
         let mut first = HashMap::new();
         for inventory in inventories {
             let (key, path): (_, &Path) = match &inventory.source {
@@ -68,8 +68,8 @@ impl Judge<'_> {
             };
             let Some(other) = first.insert(path, &inventory.name) else { continue };
             let table = join("inventory", &inventory.name);
-            self.report.warning(
-                self.marks.near(&table, key),
+            self.collector.warning(
+                self.positions.nearest(&table, key),
                 WarningKind::SharedSource,
                 format!("[{table}] and [{}] bring the same tokens", join("inventory", other)),
                 "remove one of the two: a token can be in one inventory only",

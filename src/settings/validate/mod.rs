@@ -1,15 +1,14 @@
-//! From what is written to what the daemon may rely on: keys compared with each other,
-//! references followed, defaults filled in.
+//! Validates the merged configuration: compares keys, resolves references, fills in defaults.
 //!
-//! Each value on its own has been checked before; here it is only converted. A key that
-//! was refused there counts as present, so that nobody is told to add it.
+//! Single values have been checked by `schema_check`; here they are only converted. A key whose
+//! value was rejected counts as present, so that it is not reported as missing.
 
 mod inventory;
+mod keep_alive;
 mod reauth;
 mod schedule;
 mod server;
 mod token;
-mod upkeep;
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
@@ -19,53 +18,56 @@ use std::time::Duration;
 use crate::lifecycle::Schedule;
 use crate::secret::looks_secret;
 
-use super::advice::where_secrets_belong;
+use super::collector::Collector;
 use super::duration;
-use super::fault::{FaultKind, WarningKind};
-use super::marks::{Marks, join};
+use super::finding::{ConfigErrorKind, WarningKind};
+use super::key_positions::{KeyPositions, join};
 use super::model::{Control, Log, LogFormat, Settings};
+use super::position::Position;
 use super::raw::{Raw, RawControl, RawLog, RawSchedule};
-use super::report::Report;
-use super::schema::{self, LOG_FORMATS};
-use super::source::Spot;
-use upkeep::Written;
+use super::schema::LOG_FORMATS;
+use super::similarity::suggest;
+use super::suggestions::where_secrets_belong;
+use keep_alive::SharedKeys;
 
 pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 
-/// As many hooks at once as a small machine bears without starving the checks.
+/// As many concurrent commands as a small machine can run without delaying the checks.
 const MAX_HOOKS: NonZeroU32 = NonZeroU32::new(4).unwrap();
-/// Long enough to put back a configuration that was removed by mistake.
+/// Long enough to restore a configuration that was removed by mistake.
 const KEEP_REMOVED: Duration = Duration::from_secs(3_600);
-/// What `StateDirectory=tokenkeep` gives a service.
+/// The directory that `StateDirectory=tokenkeep` provides.
 const STATE_DIR: &str = "/var/lib/tokenkeep";
-/// The control socket, unless it is configured or `$RUNTIME_DIRECTORY` is set: in what
-/// `RuntimeDirectory=tokenkeep` gives a service.
+/// The default control socket, in the directory that `RuntimeDirectory=tokenkeep` provides. Not
+/// used if `control.socket` is configured or `$RUNTIME_DIRECTORY` is set.
 pub const DEFAULT_SOCKET: &str = "/run/tokenkeep/control.sock";
-/// Enough to see each check, without the dependencies' chatter.
+/// Shows each check, without the details of dependencies.
 const LEVEL: &str = "info";
 
-/// What systemd gives a service, for keys that are not configured.
-pub(super) struct Directories {
+/// Directories that systemd provides, for keys that are not configured.
+pub(super) struct ServiceDirectories {
     /// The state directory.
     pub(super) state: Option<String>,
     /// The control socket.
     pub(super) socket: Option<PathBuf>,
 }
 
-/// Judges `raw`. Where faults are reported, what comes back has gaps.
+/// Validates `raw`. If errors are reported, the result is incomplete.
 pub(super) fn validate(
     raw: &Raw,
-    given: Directories,
-    marks: &Marks,
-    report: &mut Report,
+    given: ServiceDirectories,
+    positions: &KeyPositions,
+    collector: &mut Collector,
 ) -> Settings {
-    let mut judge = Judge { marks, report };
+    let mut validator = Validator { positions, collector };
     let state_dir = raw.state_dir.clone().or(given.state);
-    let general = judge.schedule(&[("schedule", &raw.schedule)], Schedule::default());
+    let general = validator.schedule(&[("schedule", &raw.schedule)], Schedule::default());
     let schedules: BTreeMap<&str, Schedule> = raw
         .server
         .iter()
-        .map(|(name, server)| (name.as_str(), judge.server_schedule(name, server, raw, general)))
+        .map(|(name, server)| {
+            (name.as_str(), validator.server_schedule(name, server, raw, general))
+        })
         .collect();
     let settings = Settings {
         state_dir: state_dir.unwrap_or_else(|| STATE_DIR.to_owned()).into(),
@@ -73,20 +75,20 @@ pub(super) fn validate(
         keep_removed: duration_or(raw.keep_removed.as_deref(), KEEP_REMOVED),
         log: log(&raw.log),
         control: control(&raw.control, given.socket),
-        servers: raw.server.iter().filter_map(|(name, raw)| judge.server(name, raw)).collect(),
-        reauths: raw.reauth.iter().filter_map(|(name, raw)| judge.reauth(name, raw)).collect(),
+        servers: raw.server.iter().filter_map(|(name, raw)| validator.server(name, raw)).collect(),
+        reauths: raw.reauth.iter().filter_map(|(name, raw)| validator.reauth(name, raw)).collect(),
         tokens: raw
             .token
             .iter()
-            .filter_map(|(name, token)| judge.token(name, token, raw, &schedules))
+            .filter_map(|(name, token)| validator.token(name, token, raw, &schedules))
             .collect(),
         inventories: raw
             .inventory
             .iter()
-            .filter_map(|(name, inventory)| judge.inventory(name, inventory, raw, &schedules))
+            .filter_map(|(name, inventory)| validator.inventory(name, inventory, raw, &schedules))
             .collect(),
     };
-    judge.usage(raw, &settings);
+    validator.warn_unused(raw, &settings);
     settings
 }
 
@@ -119,63 +121,74 @@ fn chosen<T: Copy>(word: Option<&str>, words: &[(&str, T)]) -> Option<T> {
     words.iter().find(|(known, _)| Some(*known) == word).map(|(_, value)| *value)
 }
 
-/// What all parts of the validation need at hand.
-struct Judge<'a> {
-    marks: &'a Marks,
-    report: &'a mut Report,
+/// The state of the validation.
+struct Validator<'a> {
+    positions: &'a KeyPositions,
+    collector: &'a mut Collector,
 }
 
-/// A `[schedule]` and the path at which it stands; lists of them have the nearest first.
-type Level<'a> = (&'a str, &'a RawSchedule);
+/// A `[schedule]` and its path. Lists of schedules have the nearest first.
+type ScheduleLevel<'a> = (&'a str, &'a RawSchedule);
 
-impl Judge<'_> {
-    fn table_spot(&self, table: &str) -> Spot {
-        self.marks.get(table).unwrap_or(Spot::MAIN)
+impl Validator<'_> {
+    fn table_position(&self, table: &str) -> Position {
+        self.positions.get(table).unwrap_or(Position::MAIN)
     }
 
-    fn is_written(&self, table: &str, key: &str) -> bool {
-        self.marks.get(&join(table, key)).is_some()
+    fn is_present(&self, table: &str, key: &str) -> bool {
+        self.positions.get(&join(table, key)).is_some()
     }
 
-    /// Reports `key` as missing in `table`, unless it is there and was refused.
-    fn missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
-        if !self.is_written(table, key) {
+    /// Reports `key` as missing in `table`, unless it is present with a rejected value.
+    fn report_missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
+        if !self.is_present(table, key) {
             let message = format!("[{table}] lacks `{key}`");
-            self.report.fault(self.table_spot(table), FaultKind::Missing, message, remedy);
+            self.collector.error(
+                self.table_position(table),
+                ConfigErrorKind::Missing,
+                message,
+                remedy,
+            );
         }
     }
 
-    /// Reports unless exactly one of `keys` stands in `table`.
-    fn exactly_one(&mut self, table: &str, keys: &[&str]) -> bool {
+    /// Reports an error unless exactly one of `keys` is present in `table`.
+    fn require_exactly_one(&mut self, table: &str, keys: &[&str]) -> bool {
         let written: Vec<&str> =
-            keys.iter().copied().filter(|key| self.is_written(table, key)).collect();
+            keys.iter().copied().filter(|key| self.is_present(table, key)).collect();
         let all = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         match written[..] {
             [] => {
                 let message = format!("[{table}] has none of {all}");
                 let remedy = "write exactly one of them";
-                self.report.fault(self.table_spot(table), FaultKind::Missing, message, remedy);
+                self.collector.error(
+                    self.table_position(table),
+                    ConfigErrorKind::Missing,
+                    message,
+                    remedy,
+                );
                 false
             }
             [_] => true,
             [first, second, ..] => {
                 let message = format!("[{table}] has both `{first}` and `{second}`");
                 let remedy = format!("keep exactly one of {all}");
-                let spot = self.marks.near(table, first).max(self.marks.near(table, second));
-                self.report.fault(spot, FaultKind::Conflict, message, remedy);
+                let position =
+                    self.positions.nearest(table, first).max(self.positions.nearest(table, second));
+                self.collector.error(position, ConfigErrorKind::Conflict, message, remedy);
                 false
             }
         }
     }
 
-    /// Reports that `table.key` refers to `name`, which is no table of `section`.
-    fn unknown_name<'a>(
+    /// Reports that `table.key` refers to `name`, but `section` has no such table.
+    fn report_unknown_name<'a>(
         &mut self,
         (table, key): (&str, &str),
         (section, name): (&str, &str),
         known: impl Iterator<Item = &'a String>,
     ) {
-        if self.marks.get(&join(section, name)).is_some() {
+        if self.positions.get(&join(section, name)).is_some() {
             return;
         }
         let message = format!(
@@ -183,19 +196,24 @@ impl Judge<'_> {
             join(table, key),
             join(section, name)
         );
-        let remedy = match schema::suggest(name, known.map(String::as_str)) {
+        let remedy = match suggest(name, known.map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
             None if looks_secret(name) => where_secrets_belong(key, table).to_owned(),
             None => format!("define [{}], or name another", join(section, name)),
         };
-        self.report.fault(self.marks.near(table, key), FaultKind::UnknownName, message, remedy);
+        self.collector.error(
+            self.positions.nearest(table, key),
+            ConfigErrorKind::UnknownName,
+            message,
+            remedy,
+        );
     }
 
-    /// Warns of what is there for nothing.
-    fn usage(&mut self, raw: &Raw, settings: &Settings) {
+    /// Warns about tables that no token uses, and about a configuration without tokens.
+    fn warn_unused(&mut self, raw: &Raw, settings: &Settings) {
         if raw.token.is_empty() && raw.inventory.is_empty() {
-            self.report.warning(
-                self.table_spot("token"),
+            self.collector.warning(
+                self.table_position("token"),
                 WarningKind::NoTokens,
                 "no tokens configured; nothing to keep alive",
                 "add a [token.NAME] or an [inventory.NAME] with its server and source",
@@ -203,8 +221,8 @@ impl Judge<'_> {
             return;
         }
         let (mut servers, mut reauths) = (HashSet::new(), HashSet::new());
-        let tokens = raw.token.values().map(Written::from);
-        for written in tokens.chain(raw.inventory.values().map(Written::from)) {
+        let tokens = raw.token.values().map(SharedKeys::from);
+        for written in tokens.chain(raw.inventory.values().map(SharedKeys::from)) {
             servers.extend(written.server);
             reauths.extend(written.reauth);
         }
@@ -222,9 +240,14 @@ impl Judge<'_> {
         for path in unused {
             let message = format!("no token uses [{path}]");
             let remedy = "name it in a token or an inventory, or remove it";
-            self.report.warning(self.table_spot(&path), WarningKind::Unused, message, remedy);
+            self.collector.warning(
+                self.table_position(&path),
+                WarningKind::Unused,
+                message,
+                remedy,
+            );
         }
-        self.shared_sources(&settings.tokens);
-        self.shared_inventories(&settings.inventories);
+        self.warn_shared_sources(&settings.tokens);
+        self.warn_shared_inventories(&settings.inventories);
     }
 }

@@ -6,32 +6,32 @@ use std::time::Duration;
 use crate::lifecycle::ReauthPolicy;
 
 use super::super::duration;
-use super::super::fault::FaultKind;
-use super::super::marks::join;
+use super::super::finding::ConfigErrorKind;
+use super::super::key_positions::join;
 use super::super::model::{KeySource, Reauth, ReauthMethod};
 use super::super::raw::RawReauth;
-use super::{Judge, at_least_one, duration_or};
+use super::{Validator, at_least_one, duration_or};
 
 /// The API's own default.
 const MINUTES: u16 = 30;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(300);
-/// Few enough that no account is locked for wrong credentials.
+/// Few enough that no account is locked because of wrong credentials.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(5).unwrap();
-/// Enough that many tokens can fail for reasons of their own, and still few enough that
-/// no account is locked.
+/// Enough for many tokens to fail independently, and few enough that no account is locked.
 const MAX_FAILURES_ALL: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const WINDOW: Duration = Duration::from_secs(3_600);
 
-impl Judge<'_> {
+impl Validator<'_> {
     pub(super) fn reauth(&mut self, name: &str, raw: &RawReauth) -> Option<Reauth> {
         let table = join("reauth", name);
-        let one = self.exactly_one(&table, &["command", "api_key_file", "api_key_credential"]);
-        if one && self.is_written(&table, "command") && self.is_written(&table, "minutes") {
-            self.report.fault(
-                self.marks.near(&table, "minutes"),
-                FaultKind::Conflict,
+        let one =
+            self.require_exactly_one(&table, &["command", "api_key_file", "api_key_credential"]);
+        if one && self.is_present(&table, "command") && self.is_present(&table, "minutes") {
+            self.collector.error(
+                self.positions.nearest(&table, "minutes"),
+                ConfigErrorKind::Conflict,
                 format!("`{}` has no meaning beside `command`", join(&table, "minutes")),
                 "remove it; the command decides how long its token lives",
             );
@@ -47,8 +47,16 @@ impl Judge<'_> {
         };
         let timeout = duration_or(raw.timeout.as_deref(), TIMEOUT);
         let max_failures_all = at_least_one(raw.max_failures_all, MAX_FAILURES_ALL);
-        let quiet = raw.quiet.iter().flatten().filter_map(|window| window.parse().ok()).collect();
-        Some(Reauth { name: name.to_owned(), method, timeout, policy, max_failures_all, quiet })
+        let maintenance_windows =
+            raw.quiet.iter().flatten().filter_map(|window| window.parse().ok()).collect();
+        Some(Reauth {
+            name: name.to_owned(),
+            method,
+            timeout,
+            policy,
+            max_failures_all,
+            maintenance_windows,
+        })
     }
 
     fn reauth_policy(&mut self, table: &str, raw: &RawReauth) -> ReauthPolicy {
@@ -67,7 +75,12 @@ impl Judge<'_> {
                 duration::show(policy.delay),
             );
             let remedy = "raise `delay_max` or lower `delay`";
-            self.report.fault(self.marks.near(table, key), FaultKind::Conflict, message, remedy);
+            self.collector.error(
+                self.positions.nearest(table, key),
+                ConfigErrorKind::Conflict,
+                message,
+                remedy,
+            );
         }
         policy
     }

@@ -1,20 +1,20 @@
-//! `[schedule]`, which may stand in three places: for each key the nearest wins.
+//! `[schedule]`, which may occur in three places. For each key, the nearest one counts.
 
 use std::time::Duration;
 
 use crate::lifecycle::{Fraction, Schedule, ScheduleError};
 
 use super::super::duration;
-use super::super::fault::{FaultKind, WarningKind};
-use super::super::marks::join;
+use super::super::finding::{ConfigErrorKind, WarningKind};
+use super::super::key_positions::join;
 use super::super::raw::{Raw, RawSchedule, RawServer};
-use super::{Judge, Level, duration_or};
+use super::{ScheduleLevel, Validator, duration_or};
 
-/// Above this share less than a tenth of a life is left for retries.
+/// Above this fraction, less than a tenth of a token's life is left for retries.
 const LATE: f64 = 0.9;
 
-impl Judge<'_> {
-    /// The schedule that holds for all tokens of a server without one of their own.
+impl Validator<'_> {
+    /// The schedule of a server's tokens that have none of their own.
     pub(super) fn server_schedule(
         &mut self,
         name: &str,
@@ -27,10 +27,14 @@ impl Judge<'_> {
         self.schedule(&[(&path, own), ("schedule", &raw.schedule)], general)
     }
 
-    /// The schedule that `levels` make, the nearest first. Faults of the nearest are
-    /// reported; those that lie further off have been, and are passed over with `fallback`.
-    pub(super) fn schedule(&mut self, levels: &[Level<'_>], fallback: Schedule) -> Schedule {
-        self.late_check(levels[0]);
+    /// Combines `levels`, nearest first. Reports errors of the nearest level. Errors of other
+    /// levels have been reported before; `fallback` is used instead.
+    pub(super) fn schedule(
+        &mut self,
+        levels: &[ScheduleLevel<'_>],
+        fallback: Schedule,
+    ) -> Schedule {
+        self.warn_late_check(levels[0]);
         let default = Schedule::default();
         let share = |of: fn(&RawSchedule) -> Option<f64>, default| {
             let number = levels.iter().find_map(|(_, level)| of(level));
@@ -49,44 +53,53 @@ impl Judge<'_> {
             time(|level| level.retry_initial.as_deref(), default.retry_initial),
             time(|level| level.retry_max.as_deref(), default.retry_max),
         );
-        // Each round ends with one fault less to be found.
+        // Each iteration removes one error, so the loop ends.
         loop {
             match Schedule::try_new(check_after, jitter, intervals, retries) {
                 Ok(schedule) => return schedule,
                 Err(ScheduleError::MaxInterval) => {
-                    self.crossed(levels[0], ("min_interval", "max_interval"), intervals);
+                    self.report_inverted_range(
+                        levels[0],
+                        ("min_interval", "max_interval"),
+                        intervals,
+                    );
                     intervals.1 = intervals.0;
                 }
                 Err(ScheduleError::RetryMax) => {
-                    self.crossed(levels[0], ("retry_initial", "retry_max"), retries);
+                    self.report_inverted_range(levels[0], ("retry_initial", "retry_max"), retries);
                     retries.1 = retries.0;
                 }
                 Err(
-                    fault @ (ScheduleError::CheckAfter
+                    error @ (ScheduleError::CheckAfter
                     | ScheduleError::MinInterval
                     | ScheduleError::RetryInitial),
                 ) => {
-                    let spot = self.table_spot(levels[0].0);
+                    let position = self.table_position(levels[0].0);
                     let remedy = "choose another value";
-                    self.report.fault(spot, FaultKind::BadValue, fault.to_string(), remedy);
+                    self.collector.error(
+                        position,
+                        ConfigErrorKind::BadValue,
+                        error.to_string(),
+                        remedy,
+                    );
                     return fallback;
                 }
             }
         }
     }
 
-    /// Reports a maximum below its minimum, if the nearest level has a part in it.
-    fn crossed(
+    /// Reports a maximum below its minimum, if the nearest level contains one of the two.
+    fn report_inverted_range(
         &mut self,
-        (table, _): Level<'_>,
+        (table, _): ScheduleLevel<'_>,
         (min, max): (&str, &str),
         values: (Duration, Duration),
     ) {
-        let Some(key) = [max, min].into_iter().find(|key| self.is_written(table, key)) else {
+        let Some(key) = [max, min].into_iter().find(|key| self.is_present(table, key)) else {
             return;
         };
         let origin = |key: &str| {
-            if self.is_written(table, key) { "" } else { " from elsewhere or by default" }
+            if self.is_present(table, key) { "" } else { " from elsewhere or by default" }
         };
         let message = format!(
             "in [{table}] `{max}` ({}{}) is less than `{min}` ({}{})",
@@ -96,13 +109,18 @@ impl Judge<'_> {
             origin(min),
         );
         let remedy = format!("raise `{max}` or lower `{min}`");
-        self.report.fault(self.marks.near(table, key), FaultKind::Conflict, message, remedy);
+        self.collector.error(
+            self.positions.nearest(table, key),
+            ConfigErrorKind::Conflict,
+            message,
+            remedy,
+        );
     }
 
-    fn late_check(&mut self, (table, schedule): Level<'_>) {
+    fn warn_late_check(&mut self, (table, schedule): ScheduleLevel<'_>) {
         if schedule.check_after.is_some_and(|share| share > LATE) {
-            self.report.warning(
-                self.marks.near(table, "check_after"),
+            self.collector.warning(
+                self.positions.nearest(table, "check_after"),
                 WarningKind::LittleRetryRoom,
                 format!(
                     "`{}` leaves little time for retries before a token dies",
@@ -114,7 +132,7 @@ impl Judge<'_> {
     }
 }
 
-/// Where the schedule of `[section.name]` stands.
+/// The path of the schedule of `[section.name]`.
 pub(super) fn schedule_path(section: &str, name: &str) -> String {
     join(&join(section, name), "schedule")
 }

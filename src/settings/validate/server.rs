@@ -7,26 +7,26 @@ use url::{Host, Url};
 
 use crate::lifecycle::Renewal;
 
-use super::super::fault::{FaultKind, WarningKind};
-use super::super::marks::join;
+use super::super::finding::{ConfigErrorKind, WarningKind};
+use super::super::key_positions::join;
 use super::super::model::{ClientCertificate, KeySource, Server};
 use super::super::raw::RawServer;
 use super::super::schema::RENEWALS;
-use super::{Judge, at_least_one, chosen, duration_or};
+use super::{Validator, at_least_one, chosen, duration_or};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// More requests at once cost more time each, not less.
+/// More concurrent requests make each of them slower.
 const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(64).unwrap();
-/// What a healthy server bears from one client.
+/// A rate that a healthy server can handle from one client.
 const RATE_LIMIT: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
-impl Judge<'_> {
+impl Validator<'_> {
     pub(super) fn server(&mut self, name: &str, raw: &RawServer) -> Option<Server> {
         let table = join("server", name);
         let url = raw.url.as_deref().and_then(|url| Url::parse(url).ok());
         let Some(url) = url else {
-            self.missing(&table, "url", "write url = \"https://api.example.net\"");
+            self.report_missing(&table, "url", "write url = \"https://api.example.net\"");
             return None;
         };
         if is_plain_http(&url) {
@@ -52,7 +52,7 @@ impl Judge<'_> {
         const KEY: [&str; 2] = ["client_key_file", "client_key_credential"];
         for (keys, others) in [(CERT, KEY), (KEY, CERT)] {
             let first =
-                |keys: [&'static str; 2]| keys.into_iter().find(|key| self.is_written(table, key));
+                |keys: [&'static str; 2]| keys.into_iter().find(|key| self.is_present(table, key));
             if let (Some(key), None) = (first(keys), first(others)) {
                 let other = others[0];
                 let message = format!("[{table}] has `{key}` without `{other}`");
@@ -60,10 +60,15 @@ impl Judge<'_> {
                     "add `{other}` or `{}`; both may name one PEM file that contains both parts",
                     others[1]
                 );
-                self.report.fault(self.marks.near(table, key), FaultKind::Missing, message, remedy);
+                self.collector.error(
+                    self.positions.nearest(table, key),
+                    ConfigErrorKind::Missing,
+                    message,
+                    remedy,
+                );
             }
-            if keys.into_iter().all(|key| self.is_written(table, key)) {
-                self.exactly_one(table, &keys);
+            if keys.into_iter().all(|key| self.is_present(table, key)) {
+                self.require_exactly_one(table, &keys);
             }
         }
         let cert = source(raw.client_cert_file.as_ref(), raw.client_cert_credential.as_ref())?;
@@ -74,39 +79,44 @@ impl Judge<'_> {
     fn proxy_credentials(&mut self, table: &str, raw: &RawServer) -> Option<KeySource> {
         const KEYS: [&str; 2] = ["proxy_credentials_file", "proxy_credential"];
         let written: Vec<&str> =
-            KEYS.into_iter().filter(|key| self.is_written(table, key)).collect();
+            KEYS.into_iter().filter(|key| self.is_present(table, key)).collect();
         if let [key, ..] = written[..]
-            && !self.is_written(table, "proxy")
+            && !self.is_present(table, "proxy")
         {
             let message = format!("[{table}] has `{key}` without `proxy`");
             let remedy = "add `proxy`, the address of the proxy, or remove the credentials";
-            self.report.fault(self.marks.near(table, key), FaultKind::Missing, message, remedy);
+            self.collector.error(
+                self.positions.nearest(table, key),
+                ConfigErrorKind::Missing,
+                message,
+                remedy,
+            );
         }
         if written.len() > 1 {
-            self.exactly_one(table, &KEYS);
+            self.require_exactly_one(table, &KEYS);
         }
         source(raw.proxy_credentials_file.as_ref(), raw.proxy_credential.as_ref())
     }
 
     fn plain_http(&mut self, table: &str, allowed: bool) {
-        let spot = self.marks.near(table, "url");
+        let position = self.positions.nearest(table, "url");
         let url = join(table, "url");
         if allowed {
             let message =
                 format!("`{url}` is plain http: whoever listens on the way can read the tokens");
             let remedy = "use https, if the server offers it";
-            self.report.warning(spot, WarningKind::PlainHttp, message, remedy);
+            self.collector.warning(position, WarningKind::PlainHttp, message, remedy);
         } else {
             let message = format!(
                 "`{url}` is plain http to another machine, which shows the tokens to whoever listens"
             );
             let remedy = "use https; or write allow_http = true beside the URL, if that is meant";
-            self.report.fault(spot, FaultKind::BadValue, message, remedy);
+            self.collector.error(position, ConfigErrorKind::BadValue, message, remedy);
         }
     }
 }
 
-/// Where a secret is, of which a configuration names the file or the credential.
+/// The source of a secret, from the two keys that can name it.
 fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySource> {
     match (file, credential) {
         (Some(file), _) => Some(KeySource::File(file.into())),
@@ -115,7 +125,7 @@ fn source(file: Option<&String>, credential: Option<&String>) -> Option<KeySourc
     }
 }
 
-/// A server of which nothing but the address is written.
+/// A server with defaults for everything but its URL.
 pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
     Server {
         name: name.to_owned(),
@@ -132,7 +142,7 @@ pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
     }
 }
 
-/// Whether what is sent to `url` leaves this machine in the clear.
+/// Whether requests to `url` leave this machine unencrypted.
 pub(in super::super) fn is_plain_http(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => {
@@ -151,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_only_what_leaves_the_machine() {
+    fn plain_http_to_loopback_is_not_reported() {
         for (url, plain) in [
             ("http://127.0.0.1:80/x", false),
             ("http://127.9.9.9", false),

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::lifecycle::Schedule;
 
-use super::super::fault::WarningKind;
-use super::super::marks::join;
+use super::super::finding::WarningKind;
+use super::super::key_positions::join;
 use super::super::model::{Source, Token};
 use super::super::raw::{Raw, RawToken};
-use super::Judge;
+use super::Validator;
 
-impl Judge<'_> {
-    /// `schedules`: what holds for each server's tokens.
+impl Validator<'_> {
+    /// `schedules`: the schedule of each server.
     pub(super) fn token(
         &mut self,
         name: &str,
@@ -19,8 +19,8 @@ impl Judge<'_> {
         raw: &Raw,
         schedules: &BTreeMap<&str, Schedule>,
     ) -> Option<Token> {
-        self.exactly_one(&join("token", name), &["file", "credential", "env"]);
-        let upkeep = self.upkeep(name, &token.into(), raw, schedules)?;
+        self.require_exactly_one(&join("token", name), &["file", "credential", "env"]);
+        let keep_alive = self.keep_alive(name, &token.into(), raw, schedules)?;
         let source = match (&token.file, &token.credential, &token.env) {
             (Some(file), _, _) => Source::File(file.into()),
             (_, Some(credential), _) => Source::Credential(credential.clone()),
@@ -28,11 +28,11 @@ impl Judge<'_> {
             (None, None, None) => return None,
         };
         let metrics = token.metrics.unwrap_or(false);
-        Some(Token { name: name.to_owned(), source, upkeep, metrics })
+        Some(Token { name: name.to_owned(), source, keep_alive, metrics })
     }
 
-    /// Warns of tokens that take their value from the same place.
-    pub(super) fn shared_sources(&mut self, tokens: &[Token]) {
+    /// Warns about tokens with the same source.
+    pub(super) fn warn_shared_sources(&mut self, tokens: &[Token]) {
         let mut first = HashMap::new();
         for token in tokens {
             let Some(other) = first.insert(&token.source, &token.name) else { continue };
@@ -42,8 +42,8 @@ impl Judge<'_> {
                 Source::Env(_) => "env",
             };
             let table = join("token", &token.name);
-            self.report.warning(
-                self.marks.near(&table, key),
+            self.collector.warning(
+                self.positions.nearest(&table, key),
                 WarningKind::SharedSource,
                 format!("[{table}] and [{}] have the same `{key}`", join("token", other)),
                 "give each token a source of its own: re-authenticating one changes both",

@@ -1,0 +1,199 @@
+//! Messages and remedies for keys, tables and values in the wrong place.
+//!
+//! Messages never quote a value that may be a secret.
+
+use toml::de::DeValue;
+
+use super::finding::WarningKind;
+use super::key_positions::join;
+use super::schema::{self, Field, Kind, names_a_secret};
+use super::setting_error::shortened;
+use super::similarity::suggest;
+use crate::secret::{looks_secret, mask};
+
+/// Message and remedy for the unknown key `name` in the table at `path`.
+pub(super) fn unknown_key(
+    name: &str,
+    path: &str,
+    fields: &'static [Field],
+    is_table: bool,
+) -> (String, String) {
+    let table = if path.is_empty() { String::new() } else { format!(" in [{path}]") };
+    let message = format!("there is no key `{}`{table}", join("", name));
+    let mut remedy = Vec::new();
+    if !is_table && (names_a_secret(name) || looks_secret(name)) {
+        remedy.push(where_secrets_belong(name, path).to_owned());
+    }
+    let homes = schema::tables_with_key(name);
+    if let Some(near) = suggest(name, fields.iter().map(|field| field.name)) {
+        remedy.push(format!("did you mean `{near}`?"));
+    } else if !homes.is_empty() {
+        remedy.push(format!("it belongs to {}", homes.join(" or ")));
+    } else if remedy.is_empty() {
+        let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+        remedy.push(format!("remove it; known here: {}", known.join(", ")));
+    }
+    (message, remedy.join("; "))
+}
+
+/// Message and remedy for a value at `path`, where a table is required.
+pub(super) fn expected_table(path: &str) -> (String, String) {
+    (format!("`{path}` must be a table"), format!("write [{path}] on a line, and its keys below"))
+}
+
+/// Message and remedy for a section that does not consist of named tables.
+pub(super) fn expected_named_tables(section: &str, is_list: bool) -> (String, String) {
+    if is_list {
+        let message = format!("`{section}` must not be a list of tables");
+        return (message, format!("write [{section}.NAME], in single brackets and with a name"));
+    }
+    let message = format!("`{section}` must be a table of tables, each with a name");
+    (message, named_remedy(section))
+}
+
+/// Message and remedy for a `[section.NAME]` that is not a table.
+pub(super) fn expected_named_table(
+    section: &str,
+    name: &str,
+    keys: &'static [Field],
+) -> (String, String) {
+    let path = join(section, name);
+    let message = format!("`{path}` must be a table");
+    // `[token]` with `server = ...` below it: `server` is a key, and the name is missing.
+    if schema::find(keys, name).is_some() {
+        let remedy = format!("[{section}] lacks a name: write [{section}.NAME] above its keys");
+        return (message, remedy);
+    }
+    (message, named_remedy(section))
+}
+
+fn named_remedy(section: &str) -> String {
+    let write = format!("write [{section}.NAME] on a line, and its keys below");
+    if section == "token" {
+        return format!("{}; {write}", where_secrets_belong("token", section));
+    }
+    write
+}
+
+/// Where to put a secret that was found in the key `name` of the table at `path`.
+pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
+    let name = name.to_lowercase();
+    if path.starts_with("reauth") || name.contains("api") || name == "key" {
+        "an API key never stands in the configuration: put it into a file (`api_key_file`) or a \
+         systemd credential (`api_key_credential`) of a [reauth.NAME]"
+    } else {
+        "a secret never stands in the configuration: put it into a file (`file`), a systemd \
+         credential (`credential`) or an environment variable (`env`) of a [token.NAME]"
+    }
+}
+
+/// Message and remedy for a value that looks like a secret in a key whose `kind` allows none.
+pub(super) fn pasted_secret(
+    path: &str,
+    kind: Kind,
+    value: &DeValue<'_>,
+) -> Option<(String, String)> {
+    let expected = match kind {
+        Kind::Variable => "the name of an environment variable",
+        Kind::Credential => "the name of a systemd credential",
+        Kind::Reference => "a name of the configuration",
+        Kind::Path | Kind::SocketPath => "a path",
+        Kind::Readers => "names of users and groups",
+        Kind::Hosts => "names of hosts",
+        Kind::Filter => "a level or a filter",
+        Kind::Url => "a URL without secrets",
+        Kind::Command => "a program and arguments that every user of this machine may see",
+        _ => return None,
+    };
+    let is_path = matches!(kind, Kind::Path | Kind::SocketPath | Kind::Command);
+    let suspicious = |text: &str| !(is_path && text.starts_with('/')) && mask(text) != text;
+    let found = match value {
+        DeValue::String(text) => suspicious(text),
+        DeValue::Array(texts) => {
+            texts.iter().filter_map(|text| text.get_ref().as_str()).any(suspicious)
+        }
+        _ => false,
+    };
+    let message = format!("`{path}` looks like a secret, but must be {expected}");
+    let name = path.rsplit('.').next().unwrap_or(path);
+    found.then(|| (message, where_secrets_belong(name, path).to_owned()))
+}
+
+/// Warning for a valid value that is probably a mistake.
+pub(super) fn likely_mistake(
+    path: &str,
+    kind: Kind,
+    value: &DeValue<'_>,
+) -> Option<(WarningKind, String, String)> {
+    // Tenant names in URLs and host names are often random.
+    let is_often_random = matches!(kind, Kind::Url | Kind::Hosts);
+    if let Some((message, remedy)) = pasted_secret(path, kind, value).filter(|_| !is_often_random) {
+        return Some((WarningKind::LooksSecret, message, remedy));
+    }
+    let program =
+        || value.as_array()?.first()?.get_ref().as_str().filter(|text| text.contains('/'));
+    let file = match kind {
+        Kind::Path | Kind::SocketPath => value.as_str(),
+        Kind::Command => program(),
+        _ => None,
+    };
+    if let Some(file) = file.filter(|file| !file.starts_with('/')) {
+        let message = format!(
+            "`{path}` is a relative path, {}: it depends on the directory in which the daemon is \
+             started, which is / for a service",
+            shortened(file)
+        );
+        let remedy = "write the whole path, beginning with /".to_owned();
+        return Some((WarningKind::RelativePath, message, remedy));
+    }
+    let url = value.as_str().filter(|_| matches!(kind, Kind::Url) && path.ends_with("url"))?;
+    let (base, last) = url.trim_end_matches('/').rsplit_once('/')?;
+    let is_call = last.len() > "SessionToken".len() && last.ends_with("SessionToken");
+    is_call.then(|| {
+        let message = format!(
+            "`{path}` ends in the name of a call, {last}, which is added to it for each request"
+        );
+        (WarningKind::EndpointInUrl, message, format!("write the base URL alone: \"{base}\""))
+    })
+}
+
+/// Start of the parser's message for a list that is not closed. The parser repeats it for each line
+/// until something closes the list.
+pub(super) const MISSING_COMMA: &str = "missing comma between array elements";
+
+/// Message and remedy for typographic quotation marks, which word processors insert.
+pub(super) fn typographic_quotes(line: &str) -> Option<(String, &'static str)> {
+    let quotes = [
+        '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}', '\u{bb}',
+    ];
+    let code = line.split('#').next().unwrap_or_default();
+    let quote = code.chars().find(|c| quotes.contains(c))?;
+    let message = format!("this is not TOML: {quote} is no quotation mark there");
+    Some((message, "write straight quotation marks: \" or '"))
+}
+
+/// Message and remedy for a line that is not TOML. `message` is the parser's; it describes the
+/// syntax and never quotes the text. `nothing_there`: the parser expected something and found
+/// nothing.
+pub(super) fn syntax(message: &str, nothing_there: bool) -> (String, &'static str) {
+    let unquoted = message.starts_with("string values must be quoted");
+    let (message, remedy) = if unquoted && nothing_there {
+        ("a value is missing here", "write a value after `=`, text in quotes")
+    } else if unquoted {
+        (message, "put quotes around text; numbers, true and false go without")
+    } else if message.starts_with(MISSING_COMMA) {
+        (message, "close the list with `]`, or put a comma between its values")
+    } else if message.contains("unclosed") {
+        (message, "close what is opened here")
+    } else if message.contains("string") {
+        (
+            message,
+            "close the text with the quotes that it begins with; write `\\\\` for a backslash",
+        )
+    } else if message.contains("fraction") || message.contains("mantissa") {
+        (message, "write digits on both sides of the point, like 0.5")
+    } else {
+        (message, "write `key = value`, text in quotes, or a [header] on a line of its own")
+    };
+    (format!("this is not TOML: {message}"), remedy)
+}

@@ -1,0 +1,229 @@
+//! Errors of writing a token value or the state database.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::mount_table::MountTable;
+use super::sandbox::hint;
+use super::symlinks::parent;
+use crate::systemd::advice;
+
+/// Maximum time to wait for a disk operation. A disk that hangs must not prevent the next check of
+/// a token.
+pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A value could not be written, or persisted state could not be read. Contains no value.
+#[derive(Debug, thiserror::Error)]
+pub enum PersistError {
+    /// The directory of the file does not exist.
+    #[error(
+        "{}: there is no such folder; create it, for the service's user to write to{}",
+        folder.display(),
+        hint(folder).unwrap_or_default()
+    )]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Permission denied.
+    #[error(
+        "{}: nothing can be written there ({error}); check owner and mode{}",
+        path.display(),
+        advice(", and `ReadWritePaths=` and `ProtectSystem=` of the unit", "")
+    )]
+    Denied {
+        /// The folder or the file.
+        path: PathBuf,
+        /// The error from the system.
+        #[source]
+        error: io::Error,
+    },
+    /// The file system is read-only.
+    #[error(
+        "{}: the file system mounted at {} is read-only ({error}); mount it read-write{}",
+        path.display(),
+        mount.display(),
+        advice(", or if the unit's `ProtectSystem=` makes it read-only, add the folder to `ReadWritePaths=`", "")
+    )]
+    ReadOnly {
+        /// The folder or the file.
+        path: PathBuf,
+        /// Mount point of its file system.
+        mount: PathBuf,
+        /// The error from the system.
+        #[source]
+        error: io::Error,
+    },
+    /// The file is a mount point, so it cannot be replaced.
+    #[error(
+        "{}: it is a mount point by itself, so it cannot be replaced ({error}); mount its folder instead of the single file (a file in `docker run -v`, or `subPath` in Kubernetes)",
+        path.display()
+    )]
+    MountPoint {
+        /// The file.
+        path: PathBuf,
+        /// The error from the system.
+        #[source]
+        error: io::Error,
+    },
+    /// The disk is full or a quota is exhausted.
+    #[error("{}: there is no room for it ({error}); free some, the write is repeated", path.display())]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// The error from the system.
+        #[source]
+        error: io::Error,
+    },
+    /// The path is not a regular file.
+    #[error("{}: it is not a regular file, so it is not replaced; check the path", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file belongs to another user, and the new file cannot be given to that user.
+    #[error(
+        "{}: it belongs to user {owner}, and a new file cannot be given to them; `chown` it to the service's user",
+        path.display()
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// User id of the owner.
+        owner: u32,
+    },
+    /// Another daemon uses this state directory.
+    #[error(
+        "{}: another tokenkeep is using this directory; stop it, or give this one a `state_dir` of its own",
+        path.display()
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// There is no writable state directory.
+    #[error("there is no state directory that can be written to; see the warning at the start")]
+    NoStateDir,
+    /// The database is damaged and was set aside.
+    #[error(
+        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about; the copy contains token values and is deleted after 7 days",
+        path.display(),
+        aside.display()
+    )]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// Its new path.
+        aside: PathBuf,
+    },
+    /// The database has an unknown format or version and was set aside.
+    #[error(
+        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about; the copy contains token values and is deleted after 7 days",
+        path.display(),
+        aside.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its new path.
+        aside: PathBuf,
+        /// The version in the file.
+        version: i32,
+    },
+    /// Any other error.
+    #[error("{}: {doing} failed ({error})", path.display())]
+    Failed {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operation, as a noun phrase.
+        doing: &'static str,
+        /// The error from the system.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl PersistError {
+    /// Classifies `error`, which occurred at `path` during the operation `doing`.
+    pub(crate) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
+        let path = path.into();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied { path, error },
+            io::ErrorKind::ReadOnlyFilesystem => {
+                let mount = mount_of(&path).unwrap_or_else(|| path.clone());
+                Self::ReadOnly { path, mount, error }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoRoom { path, error }
+            }
+            _ => Self::Failed { path, doing, error },
+        }
+    }
+
+    /// The operation did not finish within [`DISK_TIMEOUT`]. It may still succeed later.
+    pub(crate) fn timed_out(path: impl Into<PathBuf>, doing: &'static str) -> Self {
+        let text = format!("no answer from the disk within {} s", DISK_TIMEOUT.as_secs());
+        Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    /// A copy of the error, for another task that waits for the same write.
+    pub(crate) fn duplicate(&self) -> Self {
+        let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+        match self {
+            Self::NoFolder { folder } => Self::NoFolder { folder: folder.clone() },
+            Self::Denied { path, error } => Self::Denied { path: path.clone(), error: same(error) },
+            Self::ReadOnly { path, mount, error } => {
+                Self::ReadOnly { path: path.clone(), mount: mount.clone(), error: same(error) }
+            }
+            Self::MountPoint { path, error } => {
+                Self::MountPoint { path: path.clone(), error: same(error) }
+            }
+            Self::NoRoom { path, error } => Self::NoRoom { path: path.clone(), error: same(error) },
+            Self::NotAFile { path } => Self::NotAFile { path: path.clone() },
+            Self::Owner { path, owner } => Self::Owner { path: path.clone(), owner: *owner },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::NoStateDir => Self::NoStateDir,
+            Self::Damaged { path, aside } => {
+                Self::Damaged { path: path.clone(), aside: aside.clone() }
+            }
+            Self::Foreign { path, aside, version } => {
+                Self::Foreign { path: path.clone(), aside: aside.clone(), version: *version }
+            }
+            Self::Failed { path, doing, error } => {
+                Self::Failed { path: path.clone(), doing, error: same(error) }
+            }
+        }
+    }
+}
+
+/// Mount point of the file system of `path`, or of its directory if `path` does not exist.
+fn mount_of(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().or_else(|_| parent(path).canonicalize()).ok()?;
+    MountTable::read().ok()?.of(&real).map(Path::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(kind: io::ErrorKind) -> String {
+        PersistError::new("/var/lib/quotes.token", "writing", kind.into()).to_string()
+    }
+
+    #[test]
+    fn full_disk_and_exhausted_quota_have_their_own_error() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(sentence(kind).contains("there is no room"), "{kind}");
+        }
+        assert!(sentence(io::ErrorKind::Other).contains("writing failed"));
+    }
+
+    #[test]
+    fn permission_error_names_unit_settings_only_in_a_service() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            let said = sentence(kind);
+            assert_eq!(said.contains("ReadWritePaths="), crate::systemd::is_service(), "{said}");
+        }
+    }
+}
