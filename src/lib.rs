@@ -1,17 +1,18 @@
 //! tokenkeep keeps session tokens alive.
 //!
-//! The library of the `tokenkeep` binary. Its map; a module uses only modules below it or to the
-//! right of it:
+//! This is the library of the `tokenkeep` binary. A module uses only modules below it or to its
+//! right:
 //!
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
 //!             │           ├─ api · hook · inventory · token_source · store · systemd · clock · arena
-//!             │           └─ event_log
+//!             │           └─ control · event_log
 //!             └─ settings
 //! simulator (simulates the API for tests and `demo`)
 //! ```
 //!
-//! All of them share the types of [`time`], [`outcome`] and [`secret`].
+//! All of them share the types of [`time`], [`outcome`], [`secret`] and [`settings`]. `cli` also uses
+//! the client in [`control`].
 
 pub mod api;
 mod arena;

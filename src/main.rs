@@ -1,17 +1,17 @@
-//! The `tokenkeep` binary: the command line does it all.
+//! The `tokenkeep` binary. All logic is in the library; see `cli`.
 
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// An eighth less CPU for a check than with the system's: docs/development/performance.md.
+/// A check uses an eighth less CPU than with the system's allocator: docs/development/performance.md.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // First of all: a SIGHUP that nothing catches kills.
+    // Before anything else, because an unhandled SIGHUP terminates the process.
     if std::env::args_os().any(|argument| argument == "run") {
-        // Where it fails, the daemon says so when it listens to its own signals.
+        // If this fails, the daemon reports it when it registers its signal handlers.
         let _ = tokenkeep::process::catch_signals();
     }
     tokenkeep::cli::main(std::env::args_os())

@@ -1,5 +1,5 @@
-//! Text for people: durations, counts, colours, and escapes for characters that a terminal would
-//! not show as they are. Each form exists once.
+//! Formatting for people: durations, counts, colors, and escapes for control and invisible
+//! characters.
 
 use std::borrow::Cow;
 use std::str;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::time::whole_millis;
 
-/// `text` for one line of a terminal or a log, with escapes such as `\u{202e}` for characters that
-/// are invisible, end the line, steer the terminal, or reorder what is read.
+/// Escapes `text` for one line of a terminal or a log: characters that are invisible, end the line,
+/// control the terminal, or reorder text become escapes such as `\u{202e}`.
 ///
 /// These are the Unicode general categories Cc, Cf, Zl and Zp, characters without a standard
 /// appearance (Co, Cn), and the remaining ones that Unicode says to display as nothing.
@@ -21,7 +21,7 @@ pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')
 }
 
-/// As [`printable`], without escapes for characters that are to be kept.
+/// As [`printable`], but keeps the characters for which `keep` returns true.
 pub(crate) fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_kept = |c| keep(c) || !is_invisible(c);
     if text.chars().all(&is_kept) {
@@ -59,8 +59,8 @@ pub(crate) fn is_invisible(c: char) -> bool {
     }
 }
 
-/// Whether the standard library, which knows the tables of Unicode, takes it for printable. A mark
-/// is, if it follows a letter.
+/// Whether the standard library's Unicode tables define the character as printable. Tested after a
+/// letter, because a combining mark is printable only there.
 fn is_printable(c: char) -> bool {
     let mut bytes = [b'a'; 5];
     let length = c.encode_utf8(&mut bytes[1..]).len();
@@ -107,7 +107,7 @@ pub(crate) fn one_line(text: &str) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// How many tokens are in which state, in one line; states without tokens are left out.
+/// Number of tokens by state, in one line; omits states without tokens.
 pub(crate) fn format_token_counts(counts: &[(usize, &str)]) -> String {
     let total = match counts.iter().map(|(count, _)| count).sum() {
         0 => return "no tokens".to_owned(),
@@ -133,8 +133,8 @@ pub(crate) fn group_digits(number: usize) -> String {
     text
 }
 
-/// Whether a terminal may be written to in colours: it knows them, and `NO_COLOR` is unset or
-/// empty (<https://no-color.org>).
+/// Whether to use colors on a terminal: it supports them, and `NO_COLOR` is unset or empty
+/// (<https://no-color.org>).
 pub(crate) fn colors_enabled() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
@@ -194,7 +194,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_invisible_or_steering_character_is_escaped() {
+    fn invisible_and_control_characters_are_escaped() {
         for (first, last) in HIDDEN {
             for c in (first..=last).filter_map(char::from_u32) {
                 let line = printable(&format!("a{c}b")).into_owned();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_a_terminal_shows_as_it_is_stays_as_it_is() {
+    fn visible_text_is_unchanged() {
         for text in [
             "quotes-1 \\ \"x\" 'y' ~",
             "G\u{fc}lden \u{4e2d}\u{6587} \u{440}\u{443} \u{5e9} \u{645} \u{1f511}",
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_text_of_several_lines_keeps_its_line_breaks() {
+    fn only_printable_lines_keeps_line_breaks() {
         assert_eq!(printable("a\nb\r\u{202e}\u{1b}[2J"), "a\\nb\\r\\u{202e}\\u{1b}[2J");
         assert_eq!(printable_lines("a\nb\r"), "a\nb\\r");
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn token_counts_leave_out_states_without_tokens() {
+    fn token_counts_omit_states_without_tokens() {
         let counts = |counts| format_token_counts(counts);
         assert_eq!(
             counts(&[(1_020, "alive"), (3, "retrying"), (0, "missing"), (1, "expired")]),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_has_its_two_largest_units() {
+    fn durations_have_their_two_largest_units() {
         for (millis, expected) in [
             (0, "0 ms"),
             (999, "999 ms"),

@@ -1,4 +1,4 @@
-//! What will be done for each token, in plain words: the answer of `check-config`.
+//! `check-config`: describes what the daemon will do for each token.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,22 +13,22 @@ use crate::settings::{
 use super::inventory_summary::{self, InventorySummary};
 use crate::text::format_duration;
 
-/// The lives that the plan is told for; the API grants 1 minute to 24 hours.
+/// Example lives that check intervals are shown for; the API grants 1 minute to 24 hours.
 const LIVES: [(&str, Duration); 3] = [
     ("1 min", Duration::from_secs(60)),
     ("30 min", Duration::from_secs(30 * 60)),
     ("24 h", Duration::from_secs(24 * 3600)),
 ];
 
-/// The latest and the earliest that a check can be due.
+/// Random fractions that make a check due as late and as early as possible.
 const LATEST_FRACTION: f64 = 0.0;
 const EARLIEST_FRACTION: f64 = 1.0;
 
-/// How many tokens are told one by one: more than fit on a screen are read by nobody.
+/// Maximum number of tokens that are described one by one without `--all`.
 const MAX_DETAILED: usize = 50;
 
-/// The plan for the tokens of a configuration; reads its inventories. `all`: every single
-/// token is told, however many there are. `warnings`: how many were given.
+/// Describes the plan for all tokens of a configuration; reads its inventories. `all` removes the
+/// limit of [`MAX_DETAILED`] tokens. `warnings` is the number of printed warnings.
 pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     let Settings { servers, reauths, tokens, .. } = &loaded.settings;
     let mut text = String::new();
@@ -104,7 +104,7 @@ fn describe_server(server: &Server, tokens: u32) -> String {
     )
 }
 
-/// A way to new values, and what limits it for all its tokens together.
+/// A `reauth` method, and the limits that its tokens share.
 fn describe_reauth(reauth: &Reauth) -> String {
     let Reauth { name, max_failures_all, policy, maintenance_windows, .. } = reauth;
     let mut text = format!(
@@ -126,11 +126,11 @@ const IN_STATE: &str = "in the state directory";
 
 const WATCHED: &str = "the source is watched for a new value";
 
-/// A token, or the tokens of an inventory, in words.
+/// Description of a token or of the tokens of an inventory.
 struct Described {
-    /// Which, and from which source.
+    /// The name and the value source.
     what: String,
-    /// Where a new value is kept.
+    /// Where a new value is stored.
     kept: String,
     /// How a new value gets from the source to the daemon.
     renewed: &'static str,
@@ -243,9 +243,9 @@ fn describe_checks(
     }
 }
 
-/// The longest outage after which the token is certain to be asked about in time, however
-/// the pauses between the retries fall: all of the retry room but its end, where no check
-/// and retry fit any more, and the time that the rate limit needs to serve every token.
+/// The longest outage after which the token is certainly checked in time, for any retry pauses: the
+/// retry window, minus the time for a last check and retry, minus the time that the rate limit needs
+/// to serve all tokens.
 fn longest_survivable_outage(
     life: Duration,
     due: Duration,

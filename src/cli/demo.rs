@@ -1,8 +1,7 @@
-//! The demo: the daemon against a simulated API in the same process, with lives of seconds.
+//! `demo`: runs the daemon against a simulated API in the same process, with token lives of seconds.
 //!
-//! It goes the way that a user goes: a configuration in a file, real sockets, a real
-//! re-auth command. What the table at the end says comes from the servers, not from the
-//! daemon.
+//! Uses what a user would use: a configuration file, real sockets, and a real reauth command. The
+//! table at the end is the view of the servers, not of the daemon.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -27,10 +26,10 @@ use crate::token_source::{read, read_key};
 /// How long the demo runs.
 const DEMO_DURATION: Duration = Duration::from_secs(20);
 
-/// When the server forgets the token that is to be rejected.
+/// When the server forgets the token `rejected`.
 const FORGET_AFTER: Duration = Duration::from_secs(8);
 
-/// The life of a token from the demo's login: several deaths fit into the demo.
+/// Life of a token from the demo's login, which expires several times during the demo.
 const LOGIN_LIFETIME: Duration = Duration::from_secs(5);
 
 const INTRODUCTION: &str = "\
@@ -74,7 +73,7 @@ pub(super) fn run() -> Result<(), CliError> {
     })
 }
 
-/// The re-auth command: logs in at the server that the daemon names, and prints the token.
+/// The reauth command: logs in at the server that the daemon names, and prints the token.
 pub(super) fn log_in(key_file: PathBuf) -> Result<(), CliError> {
     let failed = |error: &dyn std::error::Error| CliError::Demo(error.to_string());
     let name = "simulated";
@@ -100,16 +99,16 @@ const API_KEY: &str = "f81d4fae-demo-key";
 
 /// The simulated servers.
 struct DemoServers {
-    /// Any call renews.
+    /// A server where any request renews.
     queries: Simulator,
-    /// `RenewSessionToken` alone renews.
+    /// A server where only `RenewSessionToken` renews.
     renewals: Simulator,
-    /// Nothing renews.
+    /// A server where no request renews.
     nothing: Simulator,
 }
 
 impl DemoServers {
-    /// Starts the servers and writes what a user would: tokens, key and configuration.
+    /// Starts the servers, and writes token files, key file and configuration.
     async fn start(folder: &TempDir) -> io::Result<Self> {
         let renewing = |renews_by| Behaviour { renews_by, ..Behaviour::default() };
         let servers = Self {
@@ -190,7 +189,7 @@ reauth = "login"
         ))
     }
 
-    /// How the tokens have fared, as their servers see it.
+    /// The final state of the tokens, as their servers see it.
     fn table(&self, folder: &Path) -> String {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);

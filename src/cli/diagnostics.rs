@@ -1,8 +1,7 @@
-//! How faults and warnings of a configuration look: a line for each, or drawn with the line
-//! that they are about.
+//! Formats configuration errors and warnings: one line each, or with a source snippet.
 //!
-//! Each begins with `file:line:column: `, which editors and `grep` know. Writes only what the
-//! findings hold, from which secrets are gone already.
+//! Each begins with `file:line:column: `, which editors understand. Findings contain no secrets, and
+//! nothing else is printed.
 
 use std::io::{self, IsTerminal as _};
 use std::ops::Range;
@@ -12,19 +11,19 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use crate::settings::{ConfigErrors, Excerpt, Finding, Location, Warning};
 use crate::text::{colors_enabled, escaped, printable};
 
-/// How findings are shown on standard error.
+/// Style of diagnostics on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DiagnosticStyle {
-    /// One line for each, as a log wants it.
+    /// One line each, for logs.
     Line,
-    /// With the line that it is about.
+    /// With the source line.
     Snippet,
-    /// The same in colours.
+    /// With the source line, in colors.
     ColoredSnippet,
 }
 
 impl DiagnosticStyle {
-    /// For what standard error is; `drawn`: whatever it is, not in single lines.
+    /// Chooses the style for standard error. `drawn` requests snippets even off a terminal.
     pub(super) fn choose(drawn: bool) -> Self {
         match (io::stderr().is_terminal(), drawn) {
             (true, _) if colors_enabled() => Self::ColoredSnippet,
@@ -33,7 +32,7 @@ impl DiagnosticStyle {
         }
     }
 
-    /// All faults, then their number.
+    /// Formats all errors and their number.
     pub(super) fn faults(self, faults: &ConfigErrors) -> String {
         let all = faults.iter().map(|fault| self.finding(fault, "", Level::ERROR));
         let mut text: String = all.collect();
@@ -41,7 +40,7 @@ impl DiagnosticStyle {
         text
     }
 
-    /// All warnings; nothing if there are none.
+    /// Formats all warnings; empty if there are none.
     pub(super) fn warnings(self, warnings: &[Warning]) -> String {
         let all = warnings.iter().map(|warning| self.finding(warning, "warning: ", Level::WARNING));
         all.collect()
@@ -71,7 +70,7 @@ impl DiagnosticStyle {
     }
 }
 
-/// The text and the mark of an excerpt, with escapes for what a terminal does not show as it is.
+/// Text and mark of an excerpt, with control characters escaped.
 fn escape_excerpt(excerpt: &Excerpt) -> (String, Range<usize>) {
     let Excerpt { text, mark } = excerpt;
     let escape = |part: &str| escaped(part, |c| matches!(c, '\n' | '\t')).into_owned();
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_drawn_below_its_place_with_the_line_and_the_remedy() {
+    fn a_snippet_shows_location_source_line_and_remedy() {
         let expected = "\
 DIR/tokenkeep.toml:2:1: there is no key `jitterr` in [schedule]
   |
@@ -112,7 +111,7 @@ tokenkeep: 1 fault in the configuration";
     }
 
     #[test]
-    fn a_log_gets_one_line_for_each_fault() {
+    fn line_style_prints_one_line_for_each_error() {
         let output = rendered("jitter = 0.1\nmax_hooks = 0\n", DiagnosticStyle::Line);
         let lines: Vec<_> = output.lines().collect();
         assert_eq!(lines.len(), 3, "{output}");
@@ -123,14 +122,14 @@ tokenkeep: 1 fault in the configuration";
     }
 
     #[test]
-    fn colours_are_there_only_where_they_are_wanted() {
+    fn only_colored_snippets_contain_escape_sequences() {
         let text = "max_hooks = 0\n";
         assert!(rendered(text, DiagnosticStyle::ColoredSnippet).contains('\u{1b}'));
         assert!(!rendered(text, DiagnosticStyle::Snippet).contains('\u{1b}'));
     }
 
     #[test]
-    fn a_place_without_a_line_is_told_without_one() {
+    fn a_finding_without_a_line_has_no_line_number() {
         let faults = load(std::path::Path::new("/none.toml"), std::iter::empty()).unwrap_err();
         let output = DiagnosticStyle::Snippet.faults(&faults);
         assert!(output.starts_with("/none.toml: there is no such"), "{output}");

@@ -1,4 +1,5 @@
-//! What the inventories of a configuration bring now, for `check-config`. Runs no command.
+//! Summarizes the inventories of a configuration, for `check-config` and `doctor`. Runs no inventory
+//! commands.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -9,21 +10,21 @@ use crate::inventory::{
 };
 use crate::settings::{Inventory, InventorySource, Settings};
 
-/// What an inventory brings.
+/// Summary of an inventory.
 pub(super) struct InventorySummary<'a> {
     pub(super) inventory: &'a Inventory,
-    /// How many tokens; `None` where only running a command would tell.
+    /// Number of tokens; `None` for an inventory command, which is not run.
     pub(super) tokens: Option<u32>,
-    /// Whether nothing of it can be used.
+    /// Whether the whole inventory is unusable.
     pub(super) failed: bool,
-    /// What is wrong with it, in sentences with their place.
+    /// Problems, as sentences with their location.
     pub(super) remarks: Vec<String>,
 }
 
-/// Where a name was met first: a `[token.NAME]`, or an inventory and a line.
+/// First occurrence of each name: `None` for a `[token.NAME]`, else the inventory and the line.
 type Names = HashMap<Box<str>, Option<(usize, u32)>>;
 
-/// Reads every inventory, in the order of their names.
+/// Reads all inventories, in the order of their names.
 pub(super) fn summarize(settings: &Settings) -> Vec<InventorySummary<'_>> {
     let own = settings.tokens.iter();
     let mut names: Names = own.map(|token| (token.name.as_str().into(), None)).collect();

@@ -1,5 +1,5 @@
-//! The manual pages, made from what the program itself goes by: its arguments, and the
-//! commented configuration that is shipped.
+//! Generates the manual pages from the command line arguments and from the commented default
+//! configuration.
 
 use std::io;
 
@@ -23,7 +23,7 @@ pub(super) enum ManPage {
 }
 
 impl ManPage {
-    /// The page's source, for `man -l`.
+    /// Renders the page as roff, for `man -l`.
     pub(super) fn render(self, command: Command) -> io::Result<String> {
         let mut page = Vec::new();
         match self {
@@ -108,7 +108,7 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     rest.to_writer(page)
 }
 
-/// The options of a command, below what is said of it.
+/// Appends the options of a command, indented.
 fn options(page: &mut Roff, command: &Command) {
     page.control("RS", []);
     for option in command.get_arguments().filter(|argument| !argument.is_positional()) {
@@ -124,7 +124,7 @@ fn options(page: &mut Roff, command: &Command) {
     page.control("RE", []);
 }
 
-/// The shipped file with its remarks as the text: a key stands before what was said of it.
+/// The page of the configuration file: each key, followed by its comment in the default file.
 fn configuration() -> Roff {
     let version = concat!("tokenkeep ", env!("CARGO_PKG_VERSION"));
     let mut page = Roff::new();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_s_page_tells_every_command_but_hidden_ones() {
+    fn the_program_s_page_lists_all_visible_commands() {
         let page = rendered(ManPage::Tokenkeep);
         for command in Arguments::command().get_subcommands() {
             let tag = format!(".TP\nfB{}fR", command.get_name());
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_s_page_tells_every_key_with_its_remark() {
+    fn the_configuration_s_page_lists_all_keys_with_their_comments() {
         let page = rendered(ManPage::Configuration);
         let keys = CONFIGURATION.lines().filter_map(|line| line.strip_prefix('#'));
         for key in keys.filter(|key| !key.is_empty() && !key.starts_with(' ')) {

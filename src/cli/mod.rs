@@ -1,6 +1,6 @@
-//! The command line: what is asked for, and with which exit status it ends.
+//! Command line: parses arguments, dispatches commands, and maps errors to exit statuses.
 //!
-//! Exit statuses follow `sysexits.h`. Nothing here keeps a token alive.
+//! Exit statuses follow `sysexits.h`.
 
 mod check_config;
 mod client;
@@ -107,7 +107,7 @@ enum Command {
     },
 }
 
-/// Why a command did not do what it was asked for.
+/// Errors of a command.
 #[derive(Debug, thiserror::Error)]
 enum CliError {
     #[error("{0}")]
@@ -124,10 +124,10 @@ enum CliError {
     Control(#[from] ControlClientError),
     #[error("{0}")]
     Usage(String),
-    /// It has been told why.
+    /// The error was printed already.
     #[error("not all is well")]
     AlreadyReported { status: u8 },
-    /// The token is, which has been told.
+    /// The token has expired or was rejected, which was printed already.
     #[error("the token is dead")]
     TokenDead,
     #[error("{doing}: {error}")]
@@ -135,7 +135,7 @@ enum CliError {
 }
 
 impl CliError {
-    /// The exit status after `sysexits.h`.
+    /// The exit status, following `sysexits.h`.
     const fn status(&self) -> u8 {
         match self {
             Self::TokenDead => EX_DEAD,
@@ -153,23 +153,22 @@ impl CliError {
     }
 }
 
-/// The answer is no: as `grep` and `cmp` have it.
+/// A negative result, as with `grep` and `cmp`.
 const EX_DEAD: u8 = 1;
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
-/// It may have been done, or may be yet.
+/// The outcome is unknown: the action may still succeed.
 const EX_TEMPFAIL: u8 = 75;
 const EX_NOPERM: u8 = 77;
 const EX_CONFIG: u8 = 78;
 
-/// Does what the arguments ask for (the program's name comes first), and gives the status to
-/// exit with.
+/// Runs the command that `arguments` (program name first) specify. Returns the exit status.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Nobody is left to tell if even this cannot be printed.
+            // An error of standard error cannot be reported anywhere.
             let _ = error.print();
             return if error.use_stderr() { EX_USAGE.into() } else { ExitCode::SUCCESS };
         }
@@ -181,7 +180,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             match &error {
                 CliError::Configuration(faults) => eprint_text(&style.faults(faults)),
                 CliError::TokenDead | CliError::AlreadyReported { .. } => {}
-                // What a name of the configuration leads to may be a secret in its place.
+                // These errors may quote configuration text, which may be a misplaced secret.
                 CliError::Daemon(_) | CliError::Log(_) => eprint_message(&mask(&error.to_string())),
                 _ => eprint_message(&error.to_string()),
             }
@@ -211,7 +210,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
             let loaded = settings::load(&path, std::env::vars_os())?;
             warn(&loaded.warnings, style);
             let text = mask_values(&settings::print(&loaded.settings));
-            // A file of it is to be read again as it is.
+            // Redirected output must remain a valid configuration.
             if io::stdout().is_terminal() { print_text(&text) } else { print(&text) }
         }
         Command::Schema => print(&settings::json_schema()),
@@ -230,7 +229,7 @@ fn run(path: PathBuf) -> Result<(), CliError> {
         error: thread_error(&error),
     })?;
     systemd::connect();
-    // Before there are threads, which the log brings.
+    // Before the log starts its thread.
     let mut inherited = Some(control::inherited());
     let ended = run_daemon(path, &mut inherited);
     if let (Err(error), Some(inherited)) = (&ended, inherited)
@@ -245,7 +244,7 @@ fn run(path: PathBuf) -> Result<(), CliError> {
     ended
 }
 
-/// Runs the daemon; `inherited` is left if it cannot start.
+/// Runs the daemon. Takes `inherited` unless startup fails.
 fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result<(), CliError> {
     let loaded = settings::load_readable(&path, std::env::vars_os());
     let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
@@ -262,20 +261,20 @@ fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result
         daemon.open_control(inherited.take().unwrap_or_default());
         Ok(Box::pin(daemon.run(std::future::pending())).await?)
     });
-    // A file that hangs, on a dead network disk say, must not hold up the end.
+    // A hung file system must not block the exit.
     runtime.shutdown_background();
     ended
 }
 
-/// Logs why the daemon cannot start, as there is no configuration that says how to log. A
-/// terminal has it from standard error.
+/// Logs configuration errors with default log settings, because there is no valid configuration. On
+/// a terminal, standard error shows them instead.
 fn log_faults(faults: &ConfigErrors) {
     let stdout = StdoutKind::detect();
     let log = Log { format: LogFormat::Auto, level: "error".to_owned() };
     if stdout == StdoutKind::Terminal {
         return;
     }
-    // Standard error has it in any case.
+    // Standard error shows the errors in any case.
     let Ok(_log) = event_log::init(&log, stdout) else { return };
     let reported = faults.iter().take(MAX_LOGGED_ERRORS).map(|fault| {
         let ConfigError { location: place, message, remedy, .. } = fault;
@@ -296,7 +295,8 @@ fn thread_error(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}; {}", process::thread_limit_remedy()))
 }
 
-/// One thread does it all: the work is waiting, and a second one costs more than it brings.
+/// A single-threaded runtime: the work is mostly waiting, and more threads would cost more than they
+/// gain.
 fn runtime() -> Result<Runtime, CliError> {
     Builder::new_current_thread()
         .enable_all()
@@ -328,7 +328,7 @@ fn run_check_config(path: &Path, all: bool, style: DiagnosticStyle) -> Result<()
     print_text(&check_config::describe(&loaded, loaded.warnings.len() + more.len(), all))
 }
 
-/// TOML as it is, but without values that look like secrets. Names are shown.
+/// Masks values in TOML that look like secrets. Names stay visible.
 fn mask_values(toml: &str) -> String {
     let line = |line: &str| match line.split_once(" = ") {
         Some((key, value)) => format!("{key} = {}\n", mask(value)),
@@ -337,7 +337,7 @@ fn mask_values(toml: &str) -> String {
     toml.lines().map(line).collect()
 }
 
-/// Prints lines for people. Characters that a terminal does not show as they are are escaped.
+/// Prints text for people, with control characters escaped.
 fn print_text(text: &str) -> Result<(), CliError> {
     print(&printable_lines(text))
 }
@@ -347,7 +347,7 @@ fn print(text: &str) -> Result<(), CliError> {
     ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
 }
 
-/// What came of printing: whoever has read enough may go.
+/// Ignores a broken pipe: the reader may stop reading at any time.
 fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), CliError> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -368,6 +368,6 @@ fn eprint_message(text: &str) {
 }
 
 fn eprint_text(text: &str) {
-    // Nobody is left to tell if even this cannot be printed.
+    // An error of standard error cannot be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

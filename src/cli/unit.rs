@@ -1,8 +1,8 @@
-//! The environment that the systemd unit gives the daemon. Its overrides are part of the
-//! configuration, and a shell that `check-config` is started from does not have them.
+//! Environment of the systemd unit. It can override the configuration, and the shell that runs
+//! `check-config` does not have it.
 //!
-//! Asks `systemctl show`, within [`SYSTEMCTL_TIMEOUT`]. Where there is no systemd, no unit, or no response,
-//! there are no variables.
+//! Queries `systemctl show`, within [`SYSTEMCTL_TIMEOUT`]. Without systemd, unit or response, there
+//! are no variables.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::runtime;
 use crate::settings::DEFAULT_PATH;
 
-/// The unit of the package.
+/// Name of the packaged unit.
 pub(super) const UNIT: &str = "tokenkeep.service";
 
-/// With this begin the names of overrides, and of variables that were probably meant as ones.
+/// Prefix of overrides, and of variables that are probably misspelt overrides.
 const PREFIX: &str = "TOKENKEEP_";
 
-/// The longest that systemd may take to respond.
+/// Timeout of `systemctl`.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The overrides that the unit sets for a daemon with the configuration at `config`, by name.
@@ -60,7 +60,7 @@ pub(super) fn environment(
     own.chain(overrides.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
-/// What systemd says of the unit. Starts no thread: `doctor` changes its user afterwards.
+/// The unit's properties from systemd. Starts no thread, because `doctor` changes its user later.
 fn show() -> Option<String> {
     let mut command = Command::new("systemctl");
     command
@@ -83,7 +83,7 @@ fn applies_to(shown: &str, config: &Path) -> bool {
     config == Path::new(named.unwrap_or(DEFAULT_PATH))
 }
 
-/// The words of a list as systemd writes it: in double quotes where they need that.
+/// Splits a list as systemd writes it: words are quoted if necessary.
 fn words(list: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

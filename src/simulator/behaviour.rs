@@ -1,11 +1,11 @@
-//! How a simulated server behaves as long as nothing goes wrong.
+//! Configuration of a simulated server.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
-/// One of the API's calls.
+/// An endpoint of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `QuerySessionToken`
@@ -19,7 +19,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint that answers at `name`, the last part of an address.
+    /// The endpoint named `name`, the last segment of the path.
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "QuerySessionToken" => Some(Self::Query),
@@ -31,29 +31,29 @@ impl Endpoint {
     }
 }
 
-/// What puts a token back to its full life. The API's reference says both of the first two.
+/// Which request renews a token. The API's reference is ambiguous about the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RenewsBy {
-    /// Any successful call, a query included.
+    /// Any successful request, including a query.
     #[default]
     Query,
-    /// `RenewSessionToken` alone.
+    /// Only `RenewSessionToken`.
     Renew,
-    /// Nothing: each token lives once.
+    /// No request.
     Neither,
 }
 
-/// Which life a call that renews reports.
+/// Which remaining life a renewing request reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reports {
-    /// The full one.
+    /// The life after the renewal.
     #[default]
     After,
-    /// What was left when the call came.
+    /// The life before the renewal.
     Before,
 }
 
-/// How an error is sent. Its `Errors` stand in the body either way.
+/// How an error is sent. The body contains `Errors` in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ErrorStyle {
     /// With the error's own status as the HTTP status.
@@ -63,30 +63,30 @@ pub enum ErrorStyle {
     InBodyOnly,
 }
 
-/// How a simulated server behaves. The default is the API as its reference has it: any
-/// call renews, no latency, nobody can log in.
+/// Behaviour of a simulated server. The default follows the API's reference: any request renews,
+/// there is no latency, and logins are rejected.
 #[derive(Debug, Clone, Default)]
 pub struct Behaviour {
     /// What renews a token.
     pub renews_by: RenewsBy,
-    /// Which life a renewing call reports.
+    /// Which remaining life a renewing request reports.
     pub reports: Reports,
     /// How errors are sent.
     pub errors: ErrorStyle,
-    /// Report lives in whole seconds, rounded down.
+    /// Whether lives are reported in whole seconds, rounded down.
     pub whole_seconds: bool,
-    /// `RenewSessionToken` gives a new value; the old one is unknown from then on.
+    /// Whether `RenewSessionToken` returns a new value and invalidates the old one.
     pub rotates: bool,
-    /// Every call is answered with status 500.
+    /// Whether every request fails with status 500.
     pub maintenance: bool,
-    /// How far the server's clock is ahead of this machine's.
+    /// Offset of the server's clock from this machine's clock.
     pub clock_offset: SignedDuration,
-    /// How long a call takes: one half before it takes effect, one half after.
+    /// Latency of a request: one half before it takes effect, one half after.
     pub latency: Duration,
-    /// The base URL's path, such as `/api/v2`; empty for none.
+    /// Path of the base URL, such as `/api/v2`; empty for none.
     pub path_prefix: String,
-    /// The key that `GetSessionToken` accepts; `None`: it accepts none.
+    /// The key that `GetSessionToken` accepts; `None` rejects all keys.
     pub api_key: Option<SecretString>,
-    /// The life of a token from `GetSessionToken`, in place of the `Minutes` asked for.
+    /// The life of a token from `GetSessionToken`, instead of the requested `Minutes`.
     pub login_life: Option<Duration>,
 }

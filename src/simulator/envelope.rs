@@ -1,4 +1,4 @@
-//! How the simulated server writes its answers.
+//! Encodes responses in the API's JSON envelope.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::world::Complaint;
 /// The Julian date of the Unix epoch.
 const UNIX_EPOCH_JULIAN: f64 = 2_440_587.5;
 
-/// An answer in the API's envelope.
+/// A response in the API's envelope.
 pub(super) fn enveloped(
     answer: Result<Value, Complaint>,
     style: ErrorStyle,
@@ -38,7 +38,7 @@ pub(super) fn enveloped(
         }
     };
     let mut response = Response::new(Body::from(envelope.to_string()));
-    // A status that HTTP cannot carry is the caller's slip: it gets the nearest to it.
+    // A status that is not valid in HTTP is an error of the test.
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,4 +1,4 @@
-//! The hook for tests: what happens in place of a call's answer.
+//! Fault injection for tests: replaces the response to a request.
 
 use axum::body::Body;
 use axum::http::Response;
@@ -6,27 +6,27 @@ use jiff::Timestamp;
 
 use super::behaviour::Endpoint;
 
-/// One way in which a call goes wrong.
+/// A fault that replaces a response.
 #[derive(Debug)]
 pub enum Fault {
     /// An error in the API's envelope.
     Error {
-        /// Its status.
+        /// The status.
         status: u16,
-        /// Its explanation.
+        /// The text.
         detail: String,
     },
-    /// This response in place of the API's.
+    /// This response instead of the API's.
     Response(Response<Body>),
-    /// No answer, ever.
+    /// No response at all; the connection stays open.
     Silence,
-    /// The connection is reset before a word of the answer.
+    /// The connection is reset before the response.
     Reset,
-    /// The call takes effect, but the connection is reset before its answer.
+    /// The request takes effect, but the connection is reset before the response.
     AnswerLost,
 }
 
-/// Decides whether a call goes wrong. It gets the endpoint, the token value or API key, and what
-/// the server's clock shows.
+/// Decides whether to inject a fault. Gets the endpoint, the token value or API key, and the time of
+/// the server's clock.
 pub type Interceptor =
     Box<dyn FnMut(Option<Endpoint>, Option<&str>, Timestamp) -> Option<Fault> + Send>;

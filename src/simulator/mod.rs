@@ -1,7 +1,7 @@
-//! The session API's double: a real HTTP server on a loopback port, with real time.
+//! Simulated session API: a real HTTP server on a loopback port, in real time.
 //!
-//! For tests and for `tokenkeep demo`. Owns its own reading of the API's reference, so that
-//! a slip in `api` is not repeated here. Never used by the daemon itself.
+//! For tests and for `tokenkeep demo`; the daemon does not use it. It implements the API's reference
+//! independently of `api`, so that an error there is not repeated here.
 
 mod behaviour;
 mod envelope;
@@ -23,10 +23,10 @@ pub use self::fault::{Fault, Interceptor};
 pub use self::shared::Recorded;
 use self::shared::Shared;
 
-/// Below what Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`).
+/// Ports below the ephemeral range of Linux (`net.ipv4.ip_local_port_range`).
 const LASTING_PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// A running server. It stops, and its connections with it, when this is dropped.
+/// A running server. Dropping it stops the server and closes its connections.
 pub struct Simulator {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -38,17 +38,17 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// When there is no port to be had.
+    /// If no port is free.
     pub async fn start(behaviour: Behaviour) -> io::Result<Self> {
         Self::start_on((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
     }
 
-    /// Starts a server that can go down and [come back](Self::come_back): on a port of this
-    /// machine that the system gives to nobody by itself.
+    /// Starts a server that can go down and [come back](Self::come_back), on a port that the system
+    /// does not assign to other sockets meanwhile.
     ///
     /// # Errors
     ///
-    /// When there is no such port to be had.
+    /// If no such port is free.
     pub async fn start_lasting(behaviour: Behaviour) -> io::Result<Self> {
         let mut tries = 0;
         loop {
@@ -64,7 +64,7 @@ impl Simulator {
     ///
     /// # Errors
     ///
-    /// When the address is taken or not this machine's.
+    /// If the address is in use or does not belong to this machine.
     pub async fn start_on(address: SocketAddr, behaviour: Behaviour) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -73,17 +73,17 @@ impl Simulator {
         Ok(Self { address, shared, accepting })
     }
 
-    /// The base URL, path prefix included, without a slash at its end.
+    /// The base URL with the path prefix, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.shared.behaviour().path_prefix)
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes `value` known, with a full life of `life` from now on.
+    /// Adds the token `value` with a full life of `life`.
     pub fn add_token(&self, value: &str, life: Duration) {
         self.shared.with_world(|world, now| world.add(value, life, now));
     }
@@ -93,7 +93,7 @@ impl Simulator {
         self.shared.with_world(|world, _| world.revoke(value));
     }
 
-    /// Ends the life of `value` now (410).
+    /// Lets `value` expire now (410).
     pub fn expire(&self, value: &str) {
         self.shared.with_world(|world, now| world.expire(value, now));
     }
@@ -103,23 +103,22 @@ impl Simulator {
         self.shared.with_world(|world, _| world.forget(value));
     }
 
-    /// All values that it knows, dead or alive, in no order.
+    /// All known values, dead or alive, in no particular order.
     pub fn tokens(&self) -> Vec<String> {
         self.shared.with_world(|world, _| world.values())
     }
 
-    /// The life that `value` has left, zero if it has expired; `None` if it is unknown or
-    /// revoked.
+    /// Remaining life of `value`: zero if it has expired, `None` if it is unknown or revoked.
     pub fn remaining(&self, value: &str) -> Option<Duration> {
         self.shared.with_world(|world, now| world.remaining(value, now))
     }
 
-    /// Changes the rules from the next call on.
+    /// Changes the behaviour, from the next request.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.shared.with_world(|world, _| world.behaviour = behaviour);
     }
 
-    /// Adds an interceptor. For each call, the first that returns a fault decides.
+    /// Adds an interceptor. For each request, the first one that returns a fault decides.
     pub fn intercept(&self, interceptor: Interceptor) {
         self.shared.with_world(|world, _| world.interceptors.push(interceptor));
     }
@@ -129,37 +128,36 @@ impl Simulator {
         self.shared.with_world(|world, _| world.interceptors.clear());
     }
 
-    /// All requests so far, in the order in which they were answered.
+    /// All requests so far, in order of their responses.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests().borrow().clone()
     }
 
-    /// How many connections were made so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections()
     }
 
-    /// Waits until the requests so far satisfy `condition`.
+    /// Waits until the recorded requests satisfy `condition`.
     pub async fn until(&self, mut condition: impl FnMut(&[Recorded]) -> bool) {
         let mut requests = self.shared.requests();
         // The sender lives as long as `self`, so this cannot fail.
         let _ = requests.wait_for(|requests| condition(requests)).await;
     }
 
-    /// Stops listening and drops all connections: whoever connects is refused. The state
-    /// stays, and lives run on.
+    /// Stops listening and drops all connections. The tokens stay, and their lives continue.
     pub async fn go_down(&mut self) {
         self.accepting.abort();
-        // The socket is closed once the task is gone; that it was aborted is no news.
+        // The socket is closed when the task has ended; the abort error is expected.
         let _ = (&mut self.accepting).await;
     }
 
-    /// Listens again on the same port after [`Simulator::go_down`]; meanwhile others may take a
-    /// port that [`Simulator::start`] was given.
+    /// Listens again on the same port after [`Simulator::go_down`]. Use [`Simulator::start_lasting`],
+    /// because another process may take a port of [`Simulator::start`] meanwhile.
     ///
     /// # Errors
     ///
-    /// When somebody else has taken the port.
+    /// If the port is in use.
     pub async fn come_back(&mut self) -> io::Result<()> {
         let listener = TcpListener::bind(self.address).await?;
         self.accepting = tokio::spawn(serve::accept(listener, Arc::clone(&self.shared)));

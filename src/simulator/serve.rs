@@ -1,6 +1,6 @@
-//! The simulated server's connections: one task accepts, and holds a task for each.
+//! Connections of the simulated server: one task accepts, and owns a task for each connection.
 //!
-//! Owns the sockets. All of them go when the accepting task goes.
+//! Aborting the accepting task closes all sockets.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -25,11 +25,10 @@ use super::fault::Fault;
 use super::shared::Shared;
 use super::world::{Call, Complaint};
 
-/// The pause after a failed accept (no free file descriptors, mostly): long enough not to
-/// spin, short enough not to be noticed.
+/// Pause after a failed accept, usually because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// An answer, or the wish to reset the connection in place of one.
+/// A response, or an error to reset the connection.
 type Answered = Result<Response<Body>, io::Error>;
 
 /// Accepts connections until it is aborted.
@@ -50,14 +49,14 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    // A failure to switch delays off only costs time.
+    // An error only costs latency.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| -> Pin<Box<dyn Future<Output = Answered> + Send>> {
         Box::pin(answer(request, Arc::clone(&shared)))
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if poll_fn(|context| connection.poll_without_shutdown(context)).await.is_err() {
-        // An answer that fails is one that was to be reset: closing must not look orderly.
+        // A failed response is an injected reset: send RST instead of FIN.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }

@@ -1,6 +1,5 @@
-//! What the simulated server's connections and its handle have in common.
-//!
-//! Owns the state behind its lock, the server's clock and the record of requests.
+//! State shared by the connections of the simulated server and its handle: the tokens behind a lock,
+//! the server's clock, and the recorded requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,16 +13,16 @@ use super::fault::Fault;
 use super::world::{Call, World};
 use crate::secret::TokenValue;
 
-/// A request that came in.
+/// A recorded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// What it asked for; `None` if the address is none of the API's.
+    /// The endpoint; `None` if the path is not one of the API's.
     pub endpoint: Option<Endpoint>,
-    /// The token value or API key in it, if there was a usable one.
+    /// The token value or API key, if it was valid.
     pub value: Option<TokenValue>,
-    /// When it came, since the server started.
+    /// Time of arrival, since the start of the server.
     pub at: Duration,
-    /// The HTTP status of the answer; `None` if there was no answer.
+    /// The HTTP status of the response; `None` if there was no response.
     pub status: Option<u16>,
 }
 
@@ -49,7 +48,7 @@ impl Shared {
         instant().saturating_duration_since(self.started)
     }
 
-    /// What the server's clock shows, which may be wrong.
+    /// The time of the server's clock, which may be wrong.
     pub(super) fn server_time(&self) -> Timestamp {
         let ahead = self.world().behaviour.clock_offset;
         let now = wall_clock();
@@ -60,7 +59,7 @@ impl Shared {
         self.world().behaviour.clone()
     }
 
-    /// What goes wrong for `call`, if anything does.
+    /// The fault to inject for `call`, if any.
     pub(super) fn fault(&self, call: &Call<'_>) -> Option<Fault> {
         let mut world = self.world();
         let mut interceptors = world.interceptors.iter_mut();
@@ -78,7 +77,7 @@ impl Shared {
         self.requests.send_modify(|requests| requests.push(recorded));
     }
 
-    /// The requests so far; the receiver is told of each further one.
+    /// The requests so far; the receiver is notified of each further request.
     pub(super) fn requests(&self) -> watch::Receiver<Vec<Recorded>> {
         self.requests.subscribe()
     }
@@ -87,13 +86,13 @@ impl Shared {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections there were so far.
+    /// Number of connections so far.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        // A panic elsewhere leaves the state whole: nothing in it spans two steps.
+        // A panic cannot leave the state inconsistent: no change spans two steps.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,6 @@
-//! The simulated server's tokens and the rules they live by.
+//! Tokens of the simulated server, and the rules of the API.
 //!
-//! Owns what a call does and what it reports. Pure: the time comes in as the time since the
-//! server started, and answers go out as values.
+//! Pure: the time since the server's start is an argument, and responses are returned as values.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,25 +12,25 @@ use serde_json::{Value, json};
 use super::behaviour::{Behaviour, Endpoint, RenewsBy, Reports};
 use super::fault::Interceptor;
 
-/// A call, as far as the rules care.
+/// A request, as far as the rules need it.
 pub(super) struct Call<'a> {
-    /// The endpoint, if the address is one.
+    /// The endpoint; `None` if the path is unknown.
     pub(super) endpoint: Option<Endpoint>,
     pub(super) is_get: bool,
     pub(super) parameters: &'a HashMap<String, String>,
-    /// What the server's clock shows.
+    /// The time of the server's clock.
     pub(super) server_time: Timestamp,
 }
 
 impl Call<'_> {
-    /// The secret that the call is about: its token value, or its API key.
+    /// The token value or API key of the request.
     pub(super) fn value(&self) -> Option<&str> {
         let name = if self.endpoint == Some(Endpoint::Login) { "APIKey" } else { "SessionToken" };
         self.parameters.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 }
 
-/// An error as the API's envelope has it.
+/// An error of the API.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) status: u16,
@@ -42,15 +41,15 @@ pub(super) struct Complaint {
 pub(super) struct World {
     pub(super) behaviour: Behaviour,
     pub(super) interceptors: Vec<Interceptor>,
-    /// Tokens given out so far, by login or rotation: numbers their values.
+    /// Number of values issued by login or rotation; part of the next value.
     given_out: u32,
     tokens: HashMap<String, Token>,
 }
 
 struct Token {
-    /// Its full life.
+    /// The full life.
     life: Duration,
-    /// When it dies, since the server's start.
+    /// The expiry, since the server's start.
     ends: Duration,
     revoked: bool,
 }
@@ -61,7 +60,7 @@ impl World {
         Self { behaviour, interceptors: Vec::new(), given_out: 0, tokens: HashMap::new() }
     }
 
-    /// The outcome of `call` at `now`: the `Result`, or the `Errors`.
+    /// Handles `call` at `now`. Returns the `Result` or the `Errors` of the envelope.
     pub(super) fn answer(&mut self, call: &Call<'_>, now: Duration) -> Result<Value, Complaint> {
         if self.behaviour.maintenance {
             return Err(complaint(500, "The service is under maintenance"));
@@ -108,12 +107,12 @@ impl World {
         self.tokens.remove(value);
     }
 
-    /// All values that are known, dead or alive.
+    /// All known values, dead or alive.
     pub(super) fn values(&self) -> Vec<String> {
         self.tokens.keys().cloned().collect()
     }
 
-    /// The life that a value has left; `None` if it is unknown or revoked.
+    /// The remaining life of a value; `None` if it is unknown or revoked.
     pub(super) fn remaining(&self, value: &str, now: Duration) -> Option<Duration> {
         let token = self.tokens.get(value).filter(|token| !token.revoked)?;
         Some(token.ends.saturating_sub(now))
@@ -161,7 +160,7 @@ impl World {
         Ok(json!({ "SessionToken": value, "Remaining": self.rounded(life) }))
     }
 
-    /// Uses a living token, and gives the life to report.
+    /// Renews a live token if `renews`, and returns the remaining life to report.
     fn touch(&mut self, value: &str, renews: bool, now: Duration) -> Result<Duration, Complaint> {
         let reports = self.behaviour.reports;
         let token = self.living(value, now)?;
@@ -194,7 +193,7 @@ impl World {
         new
     }
 
-    /// Values hold characters that must be percent-encoded, as real ones may.
+    /// A new value, with characters that must be percent-encoded, as in real values.
     fn new_value(&mut self) -> String {
         self.given_out += 1;
         format!("issued-{}/{:016x}+=", self.given_out, fastrand::u64(..))

@@ -31,21 +31,21 @@ fn status(answer: Result<Value, Complaint>) -> u16 {
 }
 
 #[test]
-fn a_query_puts_the_token_back_to_its_full_life_where_queries_renew() {
+fn a_query_renews_the_token_if_queries_renew() {
     let mut world = world(Behaviour::default());
     assert_eq!(reported(&mut world, Endpoint::Query, LATER), LIFE);
     assert_eq!(world.remaining("t", LATER), Some(LIFE));
 }
 
 #[test]
-fn a_query_only_reads_where_only_renewing_renews() {
+fn a_query_does_not_renew_if_only_renew_session_token_does() {
     let mut world = world(Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() });
     assert_eq!(reported(&mut world, Endpoint::Query, LATER), LIFE.saturating_sub(LATER));
     assert_eq!(reported(&mut world, Endpoint::Renew, LATER), LIFE);
 }
 
 #[test]
-fn nothing_extends_a_token_where_neither_renews() {
+fn no_request_renews_if_neither_does() {
     let mut world = world(Behaviour { renews_by: RenewsBy::Neither, ..Behaviour::default() });
     for endpoint in [Endpoint::Query, Endpoint::Renew] {
         assert_eq!(reported(&mut world, endpoint, LATER), LIFE.saturating_sub(LATER));
@@ -53,14 +53,14 @@ fn nothing_extends_a_token_where_neither_renews() {
 }
 
 #[test]
-fn a_renewing_call_may_report_the_life_from_before() {
+fn a_renewing_request_can_report_the_previous_life() {
     let mut world = world(Behaviour { reports: Reports::Before, ..Behaviour::default() });
     assert_eq!(reported(&mut world, Endpoint::Query, LATER), LIFE.saturating_sub(LATER));
     assert_eq!(world.remaining("t", LATER), Some(LIFE));
 }
 
 #[test]
-fn lives_may_be_rounded_down_to_whole_seconds() {
+fn lives_can_be_rounded_down_to_whole_seconds() {
     let behaviour =
         Behaviour { whole_seconds: true, renews_by: RenewsBy::Neither, ..Behaviour::default() };
     let now = Duration::from_millis(1_300);
@@ -82,7 +82,7 @@ fn unknown_and_revoked_tokens_are_invalid() {
 }
 
 #[test]
-fn a_call_without_its_parameter_is_refused() {
+fn a_request_without_its_parameter_is_rejected() {
     let mut world = world(Behaviour::default());
     for endpoint in [Endpoint::Query, Endpoint::Renew, Endpoint::Login, Endpoint::Revoke] {
         assert_eq!(status(call(&mut world, endpoint, &[], LATER)), 400, "{endpoint:?}");
@@ -99,7 +99,7 @@ fn a_rotation_replaces_the_value() {
 }
 
 #[test]
-fn the_right_key_gets_a_token_with_the_minutes_asked_for() {
+fn a_valid_key_gets_a_token_with_the_requested_minutes() {
     let mut world = world(Behaviour { api_key: Some("key".into()), ..Behaviour::default() });
     let asked = [("APIKey", "key"), ("Minutes", "2")];
     let result = call(&mut world, Endpoint::Login, &asked, LATER).expect("a token");
@@ -108,7 +108,7 @@ fn the_right_key_gets_a_token_with_the_minutes_asked_for() {
 }
 
 #[test]
-fn minutes_beyond_a_day_are_refused() {
+fn minutes_beyond_a_day_are_rejected() {
     let mut world = world(Behaviour { api_key: Some("key".into()), ..Behaviour::default() });
     for minutes in ["0", "1441", "soon"] {
         let asked = [("APIKey", "key"), ("Minutes", minutes)];
@@ -117,7 +117,7 @@ fn minutes_beyond_a_day_are_refused() {
 }
 
 #[test]
-fn maintenance_answers_everything() {
+fn every_request_fails_during_maintenance() {
     let mut world = world(Behaviour { maintenance: true, ..Behaviour::default() });
     assert_eq!(status(call(&mut world, Endpoint::Query, &[("SessionToken", "t")], LATER)), 500);
 }

@@ -17,10 +17,10 @@ use crate::control::{ApiErrorKind, TokenDetail};
 use crate::text::printable;
 use crate::time::Moment;
 
-/// Between two looks at what came of it.
+/// Interval between two queries for the outcome.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many tokens a question names.
+/// Maximum number of tokens that a confirmation prompt names.
 const MAX_NAMED: usize = 5;
 
 /// The tokens that something is asked for.
@@ -36,7 +36,7 @@ pub(in crate::cli) struct TokenArgs {
     socket_args: SocketArgs,
 }
 
-/// What is asked for the tokens.
+/// An action on tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Action {
     Check,
@@ -57,7 +57,7 @@ impl Action {
         }
     }
 
-    /// How long what comes of it is waited for: as long as it takes by default at most.
+    /// How long to wait for the outcome: the default timeouts of the daemon.
     const fn wait_timeout(self) -> Duration {
         match self {
             Self::Check | Self::Revoke => Duration::from_secs(15),
@@ -68,7 +68,7 @@ impl Action {
 }
 
 impl TokenArgs {
-    /// With what is asked for them.
+    /// Combines the tokens with an action.
     pub(in crate::cli) fn with_action(self, action: Action) -> TokenAction {
         TokenAction { names: self, action, confirmed: true }
     }
@@ -90,16 +90,16 @@ impl Revoke {
     }
 }
 
-/// Something that is asked for each of some tokens.
+/// An action for each of the given tokens.
 #[derive(Debug)]
 pub(in crate::cli) struct TokenAction {
     names: TokenArgs,
     action: Action,
-    /// A pattern needs no confirmation.
+    /// Whether patterns need no confirmation.
     confirmed: bool,
 }
 
-/// Something that was asked for a token.
+/// A request that was sent for one token.
 struct SentRequest {
     name: String,
     at: Moment,
@@ -152,13 +152,13 @@ impl DaemonCommand for TokenAction {
     }
 }
 
-/// What came of it for one token, on a line.
+/// The line for the outcome of one token.
 fn outcome_line(name: &str, outcome: &str) -> String {
     format!("{}: {}\n", printable(name), printable(outcome))
 }
 
-/// Asks on the terminal whether to go on, if `names` are not exactly those that were `given`:
-/// patterns match tokens that the operator may not have thought of.
+/// Asks for confirmation on the terminal if `given` contains patterns: they may match more tokens
+/// than the operator expects.
 fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, CliError> {
     if names.iter().all(|name| given.contains(name)) {
         return Ok(true);
@@ -185,12 +185,12 @@ fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Whether a refusal concerns the one token only.
+/// Whether an error concerns one token only, so that the other tokens are still processed.
 fn concerns_one_token(error: &ControlClientError) -> bool {
     matches!(error.kind(), Some(ApiErrorKind::NotFound | ApiErrorKind::Conflict))
 }
 
-/// The tokens that are named, each once.
+/// Resolves names and patterns to token names, without duplicates.
 async fn resolve_names(
     client: &mut Client,
     names: &[String],
@@ -209,18 +209,18 @@ async fn resolve_names(
     Ok(resolved)
 }
 
-/// What came of it, for people.
+/// Outcome of an action for one token.
 struct Outcome {
     text: String,
     kind: OutcomeKind,
 }
 
-/// Whether it is what was meant.
+/// Kind of outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutcomeKind {
     Good,
     Bad,
-    /// It was not waited for any longer.
+    /// The action did not end within the timeout.
     Unknown,
 }
 
@@ -249,7 +249,8 @@ async fn outcome(
     }
 }
 
-/// What a token's story says came of what was asked for `passed` ago; `None` if nothing yet.
+/// Finds the outcome of a request that was sent `passed` ago in the token's events; `None` if there is
+/// none yet.
 fn find_outcome(
     action: Action,
     detail: &TokenDetail,

@@ -1,7 +1,4 @@
-//! The commands that speak to a running daemon over its control socket.
-//!
-//! They see and steer what the daemon lets them; nothing here knows more of a token than the
-//! daemon tells.
+//! Commands that use the control socket of a running daemon.
 
 mod actions;
 mod nagios;
@@ -29,7 +26,7 @@ use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, ListParams, Order, TokenDetail, TokenPage};
 use crate::settings::{self, ConfigErrorKind, ConfigErrors};
 
-/// How long the configuration is read for the sake of the socket's path.
+/// Timeout for reading the configuration to find the socket path.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the daemon is found.
@@ -41,7 +38,7 @@ pub(super) struct SocketArgs {
 }
 
 impl SocketArgs {
-    /// The daemon, with a warning on standard error if the configuration has errors.
+    /// A client of the daemon. Prints a warning if the configuration has errors.
     pub(super) async fn client(&self, config: &Path) -> Client {
         let (client, warning) = self.connect(config).await;
         if let Some(warning) = warning {
@@ -50,9 +47,8 @@ impl SocketArgs {
         client
     }
 
-    /// The daemon, and what keeps it from being found for certain. A configuration that has
-    /// errors by now may be another than the one that the daemon runs by, but its socket is
-    /// probably the same.
+    /// A client of the daemon, and a warning if the socket path is uncertain. If the configuration
+    /// has errors, the daemon runs with an earlier one, but its socket is probably the same.
     pub(super) async fn connect(&self, config: &Path) -> (Client, Option<String>) {
         if let Some(socket) = &self.socket {
             return (Client::new(socket), None);
@@ -82,18 +78,18 @@ impl SocketArgs {
     }
 }
 
-/// The socket of a daemon whose configuration names none.
+/// The default socket path.
 fn default_socket() -> PathBuf {
     let socket = settings::runtime_socket(std::env::vars_os());
     existing_socket(socket.unwrap_or_else(|| settings::DEFAULT_SOCKET.into()))
 }
 
-/// `socket`, or the system's one if `socket` comes from the `$RUNTIME_DIRECTORY` of another
-/// service, which runs this command.
+/// `socket`, or the system's default socket if `socket` comes from the `$RUNTIME_DIRECTORY` of
+/// another service that runs this command.
 fn existing_socket(socket: PathBuf) -> PathBuf {
     let default = Path::new(settings::DEFAULT_SOCKET);
     let directory = socket.parent().unwrap_or(Path::new("")).to_string_lossy();
-    // A daemon's own one, which happens to be missing: no other daemon may get the command.
+    // If tokenkeep's own socket is missing, no other daemon may get the command.
     let is_own = directory.contains("tokenkeep");
     let is_given = settings::runtime_socket(std::env::vars_os()).as_deref() == Some(&*socket);
     if is_given && !is_own && !socket.exists() { default.to_owned() } else { socket }
@@ -115,23 +111,23 @@ fn doubtful_socket_warning(config: &Path, faults: &ConfigErrors, socket: &Path) 
     Some(format!("{place}: {message}{more}; the daemon is looked for at {socket}"))
 }
 
-/// Something that is asked of a daemon.
+/// A command that needs a running daemon.
 pub(super) trait DaemonCommand {
-    /// Does it, and gives the status to exit with.
+    /// Runs the command and returns the exit status.
     async fn run(self, client: &mut Client) -> Result<u8, CliError>;
 
-    /// How the daemon is found.
+    /// The arguments that select the daemon.
     fn socket_args(&self) -> &SocketArgs;
 }
 
-/// Does what the daemon is needed for.
+/// Runs a command on the daemon.
 pub(super) fn run(command: impl DaemonCommand, config: &Path) -> Result<(), CliError> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut client = command.socket_args().client(config).await;
         command.run(&mut client).await
     });
-    // A configuration that hangs must not hold up the end.
+    // A hung configuration file must not block the exit.
     runtime.shutdown_background();
     match result? {
         0 => Ok(()),
@@ -140,7 +136,7 @@ pub(super) fn run(command: impl DaemonCommand, config: &Path) -> Result<(), CliE
 }
 
 impl CliError {
-    /// The exit status for what the daemon, or its absence, has said.
+    /// The exit status for an error of the client.
     pub(super) const fn status_of(error: &ControlClientError) -> u8 {
         match error {
             ControlClientError::NoDaemon { .. } => super::EX_UNAVAILABLE,
@@ -158,12 +154,12 @@ impl CliError {
     }
 }
 
-/// Whether a name is a pattern of names. It may be a token's own all the same.
+/// Whether a name contains wildcards. It may still be the name of a token.
 fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// The token of this name; `None` where there is none, and the name is a pattern.
+/// The token with this name; `None` if there is none and the name is a pattern.
 async fn find_token(
     client: &mut Client,
     name: &str,
@@ -175,7 +171,7 @@ async fn find_token(
     }
 }
 
-/// All tokens that fit `filter`, page by page, with the counts of all of them.
+/// Fetches all pages of tokens that match `filter`.
 async fn fetch_all(
     client: &mut Client,
     filter: Option<&str>,

@@ -1,4 +1,5 @@
-//! The convention of the monitoring plugins: one line, performance data, a status of 0 to 3.
+//! Output for Nagios-compatible monitoring: one line with performance data, and an exit status of 0
+//! to 3.
 
 use super::table::{counts_by_state, summary};
 use crate::control::client::ControlClientError;
@@ -10,12 +11,12 @@ const WARNING: u8 = 1;
 const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
 
-/// The line, and the status to exit with.
+/// The line and the exit status.
 pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (String, u8) {
     match response {
         Ok(page) => {
             let rejected = page.config_rejected.as_ref();
-            // The next restart fails.
+            // With a rejected configuration, the next restart would fail.
             let status = status(&page.counts).max(rejected.map_or(OK, |_| WARNING));
             let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
             let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
@@ -36,7 +37,7 @@ pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (Strin
             let line = format!(
                 "TOKENKEEP {word} - {}{}|{}\n",
                 summary(&page.counts),
-                // What a plugin says ends where its data begin.
+                // A `|` would begin the performance data.
                 details.replace('|', " "),
                 performance_data(page)
             );
@@ -50,7 +51,7 @@ pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (Strin
     }
 }
 
-/// Tokens that one line names.
+/// Maximum number of tokens that the line names.
 const MAX_NAMED: usize = 5;
 
 const fn status(counts: &Counts) -> u8 {
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn all_alive_is_ok_trouble_a_warning_and_death_critical() {
+    fn alive_is_ok_retrying_a_warning_and_missing_critical() {
         let counts = Counts { total: 3, alive: 3, ..Counts::default() };
         let (line, status) = output(counts);
         assert_eq!(status, OK);

@@ -1,5 +1,4 @@
-//! Progress on standard error, for those who would wait without a word. Off a terminal it draws
-//! nothing.
+//! Progress bar on standard error. Draws nothing if standard error is not a terminal.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,26 +10,26 @@ use crate::cli::eprint_message;
 use crate::clock;
 use crate::time::Moment;
 
-/// Before progress is shown: what is over by then needs none.
+/// Delay before the bar is shown, so that quick commands show none.
 const SHOW_AFTER: Duration = Duration::from_secs(1);
 
-/// Between two pictures while nothing else happens.
+/// Redraw interval while waiting.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A line that is gone when this is dropped.
+/// A progress bar, which is cleared when dropped.
 pub(super) struct Progress {
     bar: ProgressBar,
     since: Moment,
 }
 
 impl Progress {
-    /// A bar of so many steps.
+    /// A bar with this number of steps.
     pub(super) fn with_steps(steps: usize) -> Self {
         let steps = u64::try_from(steps).unwrap_or(u64::MAX);
         Self::new(Some(steps), "{wide_bar} {percent:>3} %")
     }
 
-    /// Something of which only its end will be known.
+    /// A spinner, for a wait of unknown length.
     pub(super) fn waiting() -> Self {
         Self::new(None, "{spinner} still under way, for {elapsed}")
     }
@@ -43,7 +42,7 @@ impl Progress {
         Self { bar, since: clock::now() }
     }
 
-    /// Shows it until `work` is done.
+    /// Redraws the bar until `work` is done.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut pace = interval(REDRAW_INTERVAL);
@@ -70,12 +69,12 @@ impl Progress {
         }
     }
 
-    /// Tells something on a line that stays.
+    /// Prints a message above the bar.
     pub(super) fn print(&self, text: &str) {
         self.hide(|| eprint_message(text));
     }
 
-    /// Does something that writes to the terminal.
+    /// Hides the bar while `work` writes to the terminal.
     pub(super) fn hide<T>(&self, work: impl FnOnce() -> T) -> T {
         self.bar.suspend(work)
     }

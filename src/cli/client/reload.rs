@@ -1,4 +1,4 @@
-//! `reload`: has the daemon read its configuration again, and tells what came of it.
+//! `reload`: reloads the daemon's configuration and prints the outcome.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl DaemonCommand for Reload {
     }
 }
 
-/// Asks for a reload and waits for its end, for as long as it takes.
+/// Starts a reload and waits for its outcome, without a timeout.
 async fn reload_and_wait(client: &mut Client) -> Result<Reloaded, ControlClientError> {
     let mut request = ReloadRequest::New { wait: true };
     loop {

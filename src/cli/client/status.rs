@@ -1,4 +1,4 @@
-//! `tokenkeep status`: how the tokens are.
+//! `status`: shows tokens as a table, in detail, as JSON, or for monitoring.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, Token
 use crate::lifecycle::State;
 use crate::text::printable_lines;
 
-/// Rows of a table without `--all`: what people read at once.
+/// Maximum rows without `--all`.
 const MAX_ROWS: usize = 50;
 
-/// Between two pictures.
+/// Refresh interval of `--watch`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Another screen, so that the old one is there again afterwards, and no cursor on it.
+/// Switches to the alternate screen and hides the cursor.
 const ENTER_ALTERNATE_SCREEN: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
 
@@ -49,7 +49,7 @@ pub(in crate::cli) struct Status {
     socket_args: SocketArgs,
 }
 
-/// What is told.
+/// The result to print.
 enum Output {
     List(TokenPage),
     Detail(Box<TokenDetail>),
@@ -103,7 +103,7 @@ impl Status {
         client.get(&urls::tokens(&params)).await
     }
 
-    /// What a monitoring plugin speaks of: all tokens, or those alone that are asked about.
+    /// The tokens for `--monitor`: all tokens, or those that match the name, with their counts.
     async fn monitored(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
         let Some(name) = &self.name else { return self.page(client).await };
         let mut page = fetch_all(client, Some(name)).await?;
@@ -151,7 +151,7 @@ impl Status {
     }
 }
 
-/// A picture drawn over the one before: nothing is cleared that stays, so nothing flickers.
+/// Draws a frame over the previous one. Clears only what is left of it, to avoid flicker.
 fn redraw(frame: &str, terminal: Terminal) -> String {
     let rows = terminal.height.map_or(usize::MAX, usize::from).saturating_sub(1);
     let mut text = "\x1b[H".to_owned();
@@ -170,7 +170,7 @@ impl Output {
         }
     }
 
-    /// Part by part: of a million tokens it is much.
+    /// Prints in parts, to bound the memory for a million tokens.
     fn print(&self, terminal: Terminal) -> Result<(), CliError> {
         match self {
             Self::List(page) => table::render(page, terminal).try_for_each(|part| print(&part)),
@@ -194,7 +194,7 @@ impl Output {
         ignore_broken_pipe(output.flush())
     }
 
-    /// 0 if all that is told of are alive, else 1.
+    /// The exit status: 0 if all shown tokens are alive, else 1.
     fn status(&self) -> u8 {
         let is_alive = |state: &str| matches!(state, "alive" | "retrying");
         let all_alive = match self {
@@ -205,7 +205,7 @@ impl Output {
     }
 }
 
-/// How many of these tokens are in which state.
+/// Counts the tokens by state.
 fn count_states(tokens: &[TokenView]) -> Counts {
     let mut counts = Counts { total: tokens.len(), ..Counts::default() };
     for token in tokens {
@@ -216,7 +216,7 @@ fn count_states(tokens: &[TokenView]) -> Counts {
             "expired" => &mut counts.expired,
             "rejected" => &mut counts.rejected,
             "missing" => &mut counts.missing,
-            // A word that is not known here says nothing good.
+            // An unknown state of a newer daemon counts as not alive.
             _ => &mut counts.unverified,
         };
         *count += 1;
@@ -224,7 +224,7 @@ fn count_states(tokens: &[TokenView]) -> Counts {
     counts
 }
 
-/// The worst state first, as the daemon has it.
+/// Sort key: worst state first, in the order of the daemon.
 fn state_rank(state: &str) -> usize {
     State::ALL.iter().position(|known| known.as_str() == state).unwrap_or(0)
 }
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_never_scrolls_the_screen() {
+    fn a_frame_never_scrolls_the_screen() {
         let terminal = Terminal { width: 80, height: Some(3), colour: false };
         assert_eq!(redraw("a\nb\nc\n", terminal), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
     }

@@ -1,4 +1,4 @@
-//! Tokens as a table for people.
+//! Renders tokens as a table.
 
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
@@ -14,23 +14,23 @@ use crate::text::{format_token_counts, group_digits, printable};
 const STATE: usize = 2;
 const LIFE: usize = 3;
 
-/// Longer names are shortened for the sake of the bars.
+/// Width that names are shortened to, to make room for the bars.
 const SHORTENED_NAME: u16 = 24;
 
-/// Between two columns.
+/// Width between two columns.
 const GAP: usize = 2;
 
-/// Characters of a bar.
+/// Width of a bar.
 const BAR: u64 = 8;
 
-/// Below the heads: tokens need no lines between them.
+/// Line below the header.
 const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
 
-/// Rows of one table: what comes after has heads of its own, and columns as wide as it needs.
+/// Maximum rows of one table. Further rows start another table with its own header and widths.
 const ROWS_PER_TABLE: usize = 10_000;
 
-/// The page, a line for each token, and how all tokens are: in parts, as a table of a million
-/// rows takes gigabytes to be made at once.
+/// Renders a row for each token, and a summary of all tokens. In parts, because one table of a
+/// million rows would need gigabytes.
 pub(super) fn render(page: &TokenPage, terminal: Terminal) -> impl Iterator<Item = String> {
     let tables =
         page.tokens.chunks(ROWS_PER_TABLE).map(move |tokens| rows(tokens, terminal) + "\n");
@@ -44,7 +44,7 @@ pub(super) fn render(page: &TokenPage, terminal: Terminal) -> impl Iterator<Item
     tables.chain([rest + &summary(&page.counts) + "\n"]).chain(rejected)
 }
 
-/// Why a configuration was rejected, in one line.
+/// The error of a rejected configuration, in one line.
 fn cause(rejection: &ConfigRejection) -> String {
     let lines: Vec<_> = rejection.error.lines().map(str::trim).collect();
     let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
@@ -52,7 +52,7 @@ fn cause(rejection: &ConfigRejection) -> String {
     printable(&lines[..end].join("; ")).into_owned() + more
 }
 
-/// The tokens as a table, which has no bars if there is no room for both them and the names.
+/// One table. Omits the bars if the terminal is too narrow for bars and names.
 fn rows(tokens: &[TokenView], terminal: Terminal) -> String {
     let mut table = table(tokens, terminal, true);
     let mut widths = table.column_max_content_widths();
@@ -127,7 +127,7 @@ fn colour(state: &str) -> Color {
     }
 }
 
-/// The share of its life that a token has left, as a bar if there is room, and the time.
+/// The remaining life, with a bar if `bars`.
 fn life(token: &TokenView, bars: bool) -> String {
     let bar = |part, whole| if bars { bar(part, whole) + " " } else { String::new() };
     let Some(remaining) = token.remaining_ms else { return "-".to_owned() };
@@ -144,7 +144,7 @@ fn bar(part: u64, whole: u64) -> String {
     times("█", full) + &times("░", BAR - full)
 }
 
-/// A time in its largest unit, rounded down.
+/// A duration in its largest unit, rounded down.
 pub(super) fn short_duration(millis: u64) -> String {
     let seconds = millis / 1_000;
     match seconds {
@@ -155,7 +155,7 @@ pub(super) fn short_duration(millis: u64) -> String {
     }
 }
 
-/// How many tokens are in which state, in one line.
+/// Number of tokens by state, in one line.
 pub(super) fn summary(counts: &Counts) -> String {
     format_token_counts(&counts_by_state(counts))
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_full_at_a_whole_life_and_never_empty_before_its_end() {
+    fn a_bar_is_full_at_a_full_life_and_empty_only_after_the_expiry() {
         assert_eq!(
             [bar(8, 8), bar(4, 8), bar(1, 8_000), bar(0, 8)],
             ["████████", "████░░░░", "█░░░░░░░", "░░░░░░░░"]
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_their_largest_unit() {
+    fn durations_are_shown_in_their_largest_unit() {
         let formatted =
             [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short_duration);
         assert_eq!(formatted, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);

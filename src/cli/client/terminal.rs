@@ -1,4 +1,4 @@
-//! What is written on: its width, its height, and whether it knows colours.
+//! Size and color support of the terminal.
 
 use std::io::{self, IsTerminal as _};
 
@@ -6,15 +6,15 @@ use rustix::termios::tcgetwinsize;
 
 use crate::text::colors_enabled;
 
-/// Where nothing tells how wide lines may be: what people and scripts expect.
+/// Width if standard output is not a terminal.
 const DEFAULT_WIDTH: u16 = 80;
 
-/// Standard output, for people.
+/// Properties of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terminal {
-    /// In columns.
+    /// Width in columns.
     pub(super) width: u16,
-    /// In lines; `None` where that is no matter.
+    /// Height in lines; `None` if it is not a terminal.
     pub(super) height: Option<u16>,
     pub(super) colour: bool,
 }

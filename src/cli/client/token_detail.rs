@@ -1,4 +1,4 @@
-//! One token's story for people: how it is, what is ahead of it, what has happened to it.
+//! Details of one token for people: state, schedule, reauth, and a timeline of events.
 
 use super::table::short_duration;
 use super::terminal::Terminal;
@@ -10,10 +10,10 @@ const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 
-/// What stands for a `reauth` where there is none.
+/// Text for a token without `reauth`.
 const NO_REAUTH: &str = "none; a new value can only come from the source";
 
-/// A line for each fact, then a timeline.
+/// Renders one line for each property, then the timeline.
 pub(super) fn render(detail: &TokenDetail, terminal: Terminal) -> String {
     let token = &detail.token;
     let mut lines = vec![
@@ -85,13 +85,13 @@ fn reauth(detail: &TokenDetail) -> String {
     format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())
 }
 
-/// Columns that lines after the first are indented by.
+/// Indentation of continuation lines.
 const INDENT: usize = 4;
 
-/// The least room for words, however narrow the screen is.
+/// Minimum width of a message, even on a narrow terminal.
 const MIN_WIDTH: usize = 20;
 
-/// An event with its whole message, on as many lines as it takes.
+/// Renders an event with its whole message, wrapped.
 fn timeline(event: &EventView, terminal: Terminal) -> String {
     let paint = |style: &'static str| if terminal.colour { style } else { "" };
     let color = match event.level.as_str() {
@@ -110,8 +110,8 @@ fn timeline(event: &EventView, terminal: Terminal) -> String {
     format!("{dim}{time}{reset}  {color}{name}{reset} {message}\n")
 }
 
-/// `text` in lines of at most `first` and then `others` characters, broken between words. Words
-/// that are longer, such as paths, stay whole, so that they can be copied.
+/// Wraps `text` between words, to `first` and then `others` characters per line. Longer words, such
+/// as paths, are not broken, so that they can be copied.
 fn wrap(text: &str, first: usize, others: usize) -> String {
     let mut lines = String::with_capacity(text.len() + 16);
     let (mut used, mut room) = (0, first);

@@ -1,15 +1,15 @@
-//! The paths of the control interface, whatever a token is called.
+//! URL paths of the control API, with token names percent-encoded.
 
 use url::Url;
 
 use crate::control::ListParams;
 
 fn base() -> Url {
-    // A URL of our own, and so always one.
+    // A constant, valid URL.
     Url::parse("http://tokenkeep/").unwrap_or_else(|_| unreachable!("a URL"))
 }
 
-/// A token's path, and what is below it.
+/// The path of a token, with further segments.
 pub(super) fn token(name: &str, below: &[&str]) -> String {
     let mut url = base();
     if let Ok(mut segments) = url.path_segments_mut() {
@@ -18,7 +18,7 @@ pub(super) fn token(name: &str, below: &[&str]) -> String {
     url.path().to_owned()
 }
 
-/// The path of a list of tokens.
+/// The path and query of a list of tokens.
 pub(in crate::cli) fn tokens(params: &ListParams) -> String {
     let mut url = base();
     url.set_path("v1/tokens");
@@ -36,12 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_s_name_is_one_part_of_the_path_whatever_it_holds() {
+    fn a_token_name_is_percent_encoded_as_one_path_segment() {
         assert_eq!(token("a/b c?", &["check"]), "/v1/tokens/a%2Fb%20c%3F/check");
     }
 
     #[test]
-    fn a_query_names_what_is_wanted_and_nothing_else() {
+    fn a_query_contains_only_parameters_that_are_set() {
         let params =
             ListParams { filter: Some("a&b*".into()), limit: Some(50), ..ListParams::default() };
         assert_eq!(tokens(&params), "/v1/tokens?filter=a%26b*&limit=50&order=worst");

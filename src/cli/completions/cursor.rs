@@ -1,32 +1,31 @@
-//! Whether the name of a token belongs where the cursor is, and which daemon knows it. Pure:
-//! the program's own parser decides.
+//! Finds out whether a token name belongs at the cursor, and which daemon to query. Pure: uses the
+//! program's own argument parser.
 
 use std::path::PathBuf;
 
 use clap::{Arg, Command};
 
-/// What arguments that name tokens are called in the help.
+/// Value name of arguments that are token names.
 const NAME: &str = "NAME";
 
-/// Stands for the word at the cursor while the line is parsed. A shell cannot pass it.
+/// Placeholder for the word at the cursor. A shell cannot pass a NUL byte.
 const CURSOR: &str = "\0";
 
-/// A place where the name of a token belongs.
+/// A cursor position where a token name belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CursorContext {
-    /// What is typed of the name.
+    /// The typed part of the name.
     pub(super) prefix: String,
-    /// The configuration that the line names, or the default one.
+    /// The configuration path in the line, or the default.
     pub(super) config: PathBuf,
-    /// The socket that the line names.
+    /// The socket path in the line.
     pub(super) socket: Option<PathBuf>,
-    /// A name may begin with a hyphen here: it is not taken for an option.
+    /// Whether the cursor is after `--`, so that a name may begin with a hyphen.
     pub(super) after_options: bool,
 }
 
 impl CursorContext {
-    /// The place at the end of `words`, of which the first is the program and the last is being
-    /// typed.
+    /// Analyzes `words`: the first is the program, the last is being typed.
     pub(super) fn find(program: &Command, words: &[String]) -> Option<Self> {
         let (prefix, before) = words.split_last()?;
         let after_options = before.iter().any(|word| word == "--");
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn names_belong_to_each_command_that_asks_for_tokens() {
+    fn token_names_belong_to_the_commands_that_take_tokens() {
         for command in ["status", "check", "reauth", "pause", "resume", "revoke", "token"] {
             let cursor = find(&format!("tokenkeep {command} quo"));
             assert_eq!(cursor.map(|cursor| cursor.prefix).as_deref(), Some("quo"), "{command}");
@@ -81,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn as_many_names_are_wanted_as_the_command_takes() {
+    fn no_more_names_are_completed_than_the_command_takes() {
         assert!(find("tokenkeep check quotes orders ").is_some());
         assert_eq!(find("tokenkeep token quotes "), None);
         assert_eq!(find("tokenkeep status quotes "), None);
     }
 
     #[test]
-    fn options_and_their_values_are_no_names() {
+    fn options_and_their_values_are_not_token_names() {
         assert_eq!(find("tokenkeep check --no"), None);
         assert_eq!(find("tokenkeep check --socket "), None);
         assert_eq!(find("tokenkeep --config "), None);
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_daemon_that_the_line_names_is_told_wherever_it_stands_in_it() {
+    fn config_and_socket_options_are_found_anywhere_in_the_line() {
         let paths = |line: &str| {
             let cursor = find(line).expect("a place");
             (cursor.config, cursor.socket)

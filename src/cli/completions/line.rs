@@ -1,20 +1,18 @@
-//! What is typed so far, as a POSIX shell takes it apart. Pure.
+//! Splits the typed command line into words, like a POSIX shell. Pure.
 //!
-//! Only what a word says by itself is understood: nothing is expanded but a `~` at its
-//! beginning, and nothing is ever run.
+//! The only expansion is a leading `~`. Nothing is ever executed.
 
 /// A line up to the cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// The words without their quotes. The last is the one that the cursor stands at the end
-    /// of; it is empty after a blank.
+    /// The words without quotes. The last word ends at the cursor; it is empty after a blank.
     pub(super) words: Vec<String>,
     /// The quote that is still open in the last word.
     pub(super) open: Option<char>,
 }
 
 impl Line {
-    /// Takes `text` apart; `home` is what `~` stands for.
+    /// Splits `text`; `~` expands to `home`.
     pub(super) fn parse(text: &str, home: Option<&str>) -> Self {
         let (mut words, mut word, mut begun) = (Vec::new(), String::new(), false);
         let mut open = None;
@@ -46,7 +44,7 @@ impl Line {
     }
 }
 
-/// `text` as it is to be typed where the quote `open` is.
+/// Quotes `text` for insertion after the open quote `open`.
 pub(super) fn quoted(text: &str, open: Option<char>) -> String {
     let mut quoted = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -54,7 +52,7 @@ pub(super) fn quoted(text: &str, open: Option<char>) -> String {
         match (open, next) {
             (Some('\''), '\'') => quoted.push_str("'\\''"),
             (Some('"'), '"' | '\\' | '$' | '`') => quoted.extend(['\\', next]),
-            // The shell's history is asked for within these quotes too, but not before their end.
+            // History expansion works within double quotes, except before the closing quote.
             (Some('"'), '!') if !rest.as_str().is_empty() => quoted.push_str("\"\\!\""),
             (None, _) if !is_plain(next) => quoted.extend(['\\', next]),
             (None | Some(_), _) => quoted.push(next),
@@ -63,7 +61,7 @@ pub(super) fn quoted(text: &str, open: Option<char>) -> String {
     quoted
 }
 
-/// Whether a shell reads the character as nothing but itself, wherever it stands.
+/// Whether a character has no special meaning in any shell.
 fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '-' | '.' | ',' | '+' | '%' | '/')
 }
@@ -77,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn words_lose_their_quotes_and_the_last_is_where_the_cursor_stands() {
+    fn words_lose_their_quotes_and_the_last_ends_at_the_cursor() {
         assert_eq!(words("tokenkeep status quo"), ["tokenkeep", "status", "quo"]);
         assert_eq!(words("tokenkeep  status "), ["tokenkeep", "status", ""]);
         assert_eq!(words(r#"a\ b 'c "d' "e'\$\f" ''x"#), ["a b", "c \"d", r"e'$\f", "x"]);
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_open_at_the_cursor_is_told() {
+    fn an_open_quote_at_the_cursor_is_reported() {
         let open = |text| Line::parse(text, None).open;
         assert_eq!(open("check 'quo"), Some('\''));
         assert_eq!(open("check \"it's"), Some('"'));
@@ -94,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_read_as_the_same_whatever_it_holds() {
+    fn quoted_text_is_parsed_back_unchanged() {
         let text = "a b'c\"d$e`f\\g!h*i:j=k~l#m&n;o(p)ö";
         for open in [None, Some('\''), Some('"')] {
             let begin = open.map(String::from).unwrap_or_default();

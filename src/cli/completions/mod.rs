@@ -1,10 +1,10 @@
-//! Completions: the scripts for shells, and the names of tokens that these ask for.
+//! Shell completions: generates the scripts, and completes token names.
 //!
-//! The scripts are `clap_complete`'s, made from the arguments; what is added here calls a hidden
-//! command for the one thing that only a running daemon knows. All but names goes on working
-//! where that command is not there, or fails.
+//! `clap_complete` generates the scripts from the arguments. An addition calls a hidden command,
+//! which gets token names from the running daemon. If that command fails, everything else is still
+//! completed.
 //!
-//! Nothing that a script calls may complain, or take longer than a prompt may.
+//! The hidden command must be quick and must not print errors.
 
 mod cursor;
 mod line;
@@ -19,7 +19,7 @@ use super::{Arguments, CliError, EX_DEAD, print};
 
 const PROGRAM: &str = "tokenkeep";
 
-/// The completions for a shell.
+/// The completion script for a shell.
 pub(super) fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(shell, &mut visible_commands(), PROGRAM, &mut script);
@@ -32,7 +32,7 @@ pub(super) fn script(shell: Shell) -> String {
     }
 }
 
-/// The program without what only programs call.
+/// The program without hidden commands.
 fn visible_commands() -> Command {
     let program = Arguments::command();
     let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
@@ -42,8 +42,8 @@ fn visible_commands() -> Command {
         .subcommands(commands.cloned().collect::<Vec<_>>())
 }
 
-/// Has the generated function ask for names where one belongs, by the words as they are before
-/// that function shifts them.
+/// Makes the generated zsh function complete token names. Saves the words first, because the
+/// function shifts them.
 fn zsh_script(script: &str) -> String {
     const BEGIN: &str = "_tokenkeep() {";
     const WORDS: &str = "    local tokenkeep_words=\"${words[1,CURRENT-1]}\"";
@@ -79,7 +79,7 @@ pub(super) struct CompletionArgs {
     replaced: Option<String>,
 }
 
-/// Prints the names of tokens that may be typed, a line for each; fails where none belongs.
+/// Prints the candidate token names, one per line. Fails if no token name belongs at the cursor.
 pub(super) fn run(typed: &CompletionArgs) -> Result<(), CliError> {
     let Line { words, open } = Line::parse(&typed.line, std::env::var("HOME").ok().as_deref());
     let mut program = Arguments::command();
@@ -90,8 +90,8 @@ pub(super) fn run(typed: &CompletionArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let candidates = names::fetch(&cursor)?;
-    // What is typed so far stands for names that are not told: no shell may take what the
-    // others have in common for what all of them have.
+    // If the list is incomplete, add the typed prefix, so that the shell does not complete a common
+    // prefix that other names may not share.
     let more = candidates.more.then(|| cursor.prefix.clone());
     let lines = more.iter().chain(&candidates.names).map(|name| match &typed.replaced {
         Some(replaced) => {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_that_asks_for_tokens_completes_their_names_in_zsh() {
+    fn zsh_completes_names_for_all_commands_with_tokens() {
         let program = Arguments::command();
         let positionals = program.get_subcommands().flat_map(Command::get_positionals);
         let script = script(Shell::Zsh);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shell_offers_what_only_programs_call() {
+    fn hidden_commands_are_not_completed() {
         let asked_for = "complete-names -- ";
         for shell in Shell::value_variants() {
             let offered = script(*shell).replace(asked_for, "").replace("complete-names --p", "");

@@ -1,4 +1,4 @@
-//! The names of tokens, from the running daemon: quickly, or not at all.
+//! Fetches token names from the running daemon, with a short timeout.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use crate::cli::{CliError, runtime};
 use crate::control::{ListParams, Order, TokenPage};
 use crate::text::is_invisible;
 
-/// Nobody waits longer at a prompt. It covers the reading of the configuration too.
+/// Timeout, including reading the configuration.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most names that are offered: as many as fit on a page of the control interface.
+/// Maximum number of names: one page of the control interface.
 const MAX_NAMES: usize = 1_000;
 
-/// What may be typed at a place.
+/// Candidate names.
 #[derive(Debug, Default)]
 pub(super) struct NameCandidates {
-    /// Names that begin with what is typed.
+    /// Names that begin with the typed prefix.
     pub(super) names: Vec<String>,
-    /// There are more of them.
+    /// Whether there are more names.
     pub(super) more: bool,
 }
 
-/// What the daemon has to offer; nothing where none answers in time.
+/// Fetches the candidates; none if the daemon does not respond in time.
 pub(super) fn fetch(cursor: &CursorContext) -> Result<NameCandidates, CliError> {
     let runtime = runtime()?;
     let answer = runtime.block_on(async { timeout(TIMEOUT, page(cursor)).await });
-    // A configuration that hangs must not hold up the prompt.
+    // A hung configuration file must not block the prompt.
     runtime.shutdown_background();
     let page = answer.ok().flatten();
     Ok(page.map_or_else(NameCandidates::default, |page| candidates(page, cursor)))
@@ -46,7 +46,7 @@ async fn page(cursor: &CursorContext) -> Option<TokenPage> {
 }
 
 fn candidates(page: TokenPage, cursor: &CursorContext) -> NameCandidates {
-    // A name with characters that a terminal does not show cannot be told from another one.
+    // Names with invisible characters cannot be distinguished on a terminal.
     let fits = |name: &String| {
         (cursor.after_options || !name.starts_with('-')) && !name.contains(is_invisible)
     };

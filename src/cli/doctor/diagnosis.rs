@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::secret::mask;
 
-/// How bad a finding is. The order is the order of printing.
+/// Severity of a finding, in the order of printing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
     /// Something will fail.
@@ -31,7 +31,7 @@ impl Diagnosis {
         self.add(Severity::Warning, text.into());
     }
 
-    /// Adds something that was checked and is as it should be.
+    /// Adds a successful check.
     pub(super) fn ok(&self, text: impl Into<String>) {
         self.add(Severity::Ok, text.into());
     }

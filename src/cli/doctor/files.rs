@@ -1,6 +1,6 @@
 //! Files and directories: the state directory, token files, the control socket.
 //!
-//! Write access is asked from the kernel, never tried, so that nothing is changed.
+//! Write access is checked with `access(2)` and never tried, so that nothing is changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -111,7 +111,7 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
     if folder.exists() { diagnosis.error(text) } else { diagnosis.warning(text) }
 }
 
-/// The sources of all tokens. Gives the values that can be read.
+/// Checks the sources of all tokens. Returns the readable values.
 pub(super) fn tokens(
     settings: &Settings,
     is_shipped_unit: bool,
@@ -210,7 +210,8 @@ fn replaceable(token: &Token, path: &Path, checked: &mut BTreeSet<PathBuf>, diag
     }
 }
 
-/// What the sandbox of the shipped unit hides or makes read-only, unless a drop-in changes that.
+/// Warns if the sandbox of the shipped unit hides the file or makes it read-only, unless a drop-in
+/// permits it.
 fn sandboxed(
     token: &Token,
     path: &Path,
@@ -252,8 +253,8 @@ fn drop_ins() -> String {
     files.filter_map(|file| fs::read_to_string(file).ok()).map(|text| text + "\n").collect()
 }
 
-/// Whether `unit` says that the service may use `path`: `setting` is switched off, or lists a
-/// directory that contains it.
+/// Whether `unit` permits the service to use `path`: `setting` is switched off, or lists a directory
+/// that contains it.
 fn is_permitted(unit: &str, setting: &str, path: &Path) -> bool {
     let values = unit.lines().filter_map(|line| {
         let (key, value) = line.trim().split_once('=')?;

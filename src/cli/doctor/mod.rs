@@ -1,5 +1,5 @@
-//! `doctor`: checks everything around the daemon that can make it fail: files, rights, mounts,
-//! programs, limits, the clock and the servers. Changes nothing.
+//! `doctor`: checks the environment of the daemon: files, permissions, mounts, programs, limits, the
+//! clock and the servers. Changes nothing.
 //!
 //! Each check adds findings to a [`Diagnosis`]. The checks use the functions that the daemon
 //! itself reads sources and queries servers with.
@@ -86,15 +86,15 @@ pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Resul
     }
 }
 
-/// What the thread of the local checks reports.
+/// Message from the thread of the local checks.
 enum Progress {
-    /// It begins to check this.
+    /// A check begins.
     Begun(String),
-    /// It has checked everything.
+    /// All checks have ended.
     Done(Vec<Value>),
 }
 
-/// Tells which check has begun, so that one that hangs can be named.
+/// Reports which check has begun, so that a hung check can be named.
 struct CheckProgress(Sender<Progress>);
 
 impl CheckProgress {
@@ -104,9 +104,8 @@ impl CheckProgress {
     }
 }
 
-/// Runs the checks that ask no server, on a thread of their own: a file system that does not
-/// respond hangs that thread only. Gives the token values that are readable; `None` if a check
-/// hangs.
+/// Runs the checks that need no server in a separate thread, because a hung file system blocks it.
+/// Returns the readable token values; `None` if a check hangs.
 fn check_locally(
     loaded: &Arc<Loaded>,
     is_shipped_unit: bool,
@@ -159,8 +158,8 @@ fn check_locally(
     }
 }
 
-/// Loads the configuration and then takes the rights of the service's user, if it can. Whether
-/// that user can read the configuration shows in a second load.
+/// Loads the configuration, then switches to the service's user if possible. A second load checks
+/// that this user can read the configuration.
 fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
     let overrides = unit::overrides(path);
     let load = || settings::load(path, unit::environment(&overrides));
@@ -223,7 +222,7 @@ fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
 /// `check-config` can say, which may run as any user and before the service does.
 pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
     let mut missing_files = Vec::new();
-    // Where a relative path leads to is warned of as such.
+    // Relative paths have a warning of their own.
     let is_absent = |path: &Path| path.is_absolute() && !path.try_exists().unwrap_or(true);
     for reauth in &settings.reauths {
         let name = &reauth.name;

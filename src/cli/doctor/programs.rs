@@ -10,10 +10,10 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::diagnosis::Diagnosis;
 
-/// As much of a program as the kernel reads to find out its interpreter.
+/// Number of bytes that the kernel reads to find the interpreter.
 const HEAD: usize = 256;
 
-/// Reports what keeps the command of the key `key` from being started.
+/// Reports why the command of the key `key` cannot be started.
 pub(super) fn check(key: &str, command: &[String], diagnosis: &Diagnosis) {
     let Some(program) = command.first() else { return };
     let place = format!("`{key}`, {program}");

@@ -14,10 +14,10 @@ use crate::secret::TokenValue;
 use crate::settings::{Server, Settings, Source};
 use crate::text::format_duration;
 
-/// The longest that a name lookup may take.
+/// Timeout of a name lookup.
 const LOOKUP: Duration = Duration::from_secs(10);
 
-/// Sent if no token of a server can be read: the server then says that it does not know it.
+/// Token value for the query if no token of a server is readable. The server rejects it.
 const PLACEHOLDER: &str = "tokenkeep-doctor";
 
 /// Checks all servers, one after the other. `offline`: contacts none.
@@ -127,7 +127,7 @@ fn report_dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagn
     }
 }
 
-/// What the server said, or why there was no response.
+/// The error, with the text of the server if there is one.
 fn error_text(fault: &CallError) -> String {
     let detail = fault.detail.as_ref().map(|detail| format!(" (the server says: {detail})"));
     format!("{}{}", fault.error, detail.unwrap_or_default())

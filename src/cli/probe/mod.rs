@@ -1,7 +1,6 @@
-//! `probe`: one token at one server, without a daemon: what it has left, and what renews it.
+//! `probe`: checks one token without a daemon: its remaining life, and which request renews it.
 //!
-//! Owns the words. What is concluded from the answers is for the rules that the daemon goes
-//! by as well.
+//! Uses the lifecycle rules of the daemon. This module owns the printed text.
 
 mod progress;
 mod runner;
@@ -20,7 +19,7 @@ use crate::settings::{Source, ad_hoc_server};
 use crate::text::format_duration;
 use crate::token_source::read;
 
-/// What the server is called in what is said of it; nobody has given it a name.
+/// Name of the server in messages; it has no configured name.
 const NAME: &str = "probe";
 
 #[derive(Debug, Args)]
@@ -71,7 +70,7 @@ impl From<RenewalArg> for Renewal {
     }
 }
 
-/// Probes, and tells the result.
+/// Runs a probe and prints the result.
 pub(super) fn run(probe: Probe) -> Result<(), CliError> {
     let fail = |status: u8| move |sentence: String| CliError::Probe { sentence, status };
     let mut server = ad_hoc_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
@@ -115,7 +114,7 @@ pub(super) fn run(probe: Probe) -> Result<(), CliError> {
     }
 }
 
-/// What is left, and until when.
+/// Remaining life and expiry, as text.
 fn alive(reading: &Reading) -> String {
     let left = reading.expiry().since(clock::now());
     let wall = clock::wall_clock();
@@ -125,7 +124,7 @@ fn alive(reading: &Reading) -> String {
     format!("alive: {} left{}", format_duration(reading.remaining()), until.unwrap_or_default())
 }
 
-/// What the server said, or why it said nothing.
+/// The error, with the text of the server if there is one.
 fn error_text(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
     let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));

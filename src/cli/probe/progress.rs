@@ -1,5 +1,4 @@
-//! What is told while an experiment goes on: a line for each step, and on a terminal the time
-//! that a wait still takes.
+//! Progress of a probe: a line for each step, and a countdown on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -7,10 +6,10 @@ use std::time::Duration;
 use super::super::{CliError, print_text};
 use crate::text::format_duration;
 
-/// Back to the line's beginning, and the line gone.
+/// Clears the current line.
 const CLEAR: &str = "\r\u{1b}[K";
 
-/// Standard output for steps, standard error for what is overwritten.
+/// Prints steps on standard output, and the countdown on standard error.
 #[derive(Debug)]
 pub(super) struct Progress {
     is_terminal: bool,
@@ -21,18 +20,18 @@ impl Progress {
         Self { is_terminal: io::stderr().is_terminal() }
     }
 
-    /// Tells of a step, on a line that stays.
+    /// Prints a step.
     pub(super) fn step(&self, text: &str) -> Result<(), CliError> {
         self.clear();
         print_text(&format!("{text}\n"))
     }
 
-    /// Tells how long a wait still takes, on a line that the next one replaces.
+    /// Shows the remaining wait, on a line that the next output replaces.
     pub(super) fn waiting(&self, left: Duration) {
         self.overwrite(&format!("asking again in {}", format_duration(left)));
     }
 
-    /// Takes that line away.
+    /// Clears the countdown.
     pub(super) fn clear(&self) {
         self.overwrite("");
     }
@@ -40,7 +39,7 @@ impl Progress {
     fn overwrite(&self, text: &str) {
         if self.is_terminal {
             let mut stderr = io::stderr().lock();
-            // It is a comfort: that it cannot be told is no reason to stop.
+            // Errors are ignored: the countdown is not essential.
             let _ = write!(stderr, "{CLEAR}{text}").and_then(|()| stderr.flush());
         }
     }

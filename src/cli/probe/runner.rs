@@ -1,8 +1,7 @@
-//! The experiment: one token under the rules that the daemon goes by, until they have come to
-//! a conclusion.
+//! Runs a probe: drives the lifecycle state machine of one token until it has a result.
 //!
-//! Owns the order of call, wait and write. Draws no conclusion of its own: what an answer
-//! means, when it can be judged and what is tried next is for [`step`].
+//! Owns the loop of requests, waits and writes. The state machine ([`transition`]) decides what a
+//! response means and what to do next.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,46 +24,46 @@ use crate::text::format_duration;
 use crate::time::Moment;
 use crate::token_source::replace;
 
-/// Readings can be judged when a fifth of the life has passed from the end of one call to the
-/// beginning of the other: a little more, as the planned time is never met exactly.
+/// Minimum wait between two requests, as a fraction of the life. Two readings prove a renewal if a
+/// fifth of the life has passed between them; the margin covers scheduling delays.
 const MIN_FRACTION: f64 = 0.22;
-/// Where lives are told in whole seconds, rounding hides one of growth, and one must be left.
+/// Minimum wait if the server reports whole seconds: rounding can hide a renewal of one second.
 const MIN_WAIT_WHOLE_SECONDS: Duration = Duration::from_millis(2_300);
-/// Of a life so short that this comes late, enough must be left for what follows.
+/// Maximum wait as a fraction of the life, so that enough is left for further requests.
 const MAX_FRACTION: f64 = 0.67;
-/// The longest pause between retries: somebody waits for the result.
+/// Maximum pause between retries: short, because an operator waits for the result.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 const RETRY_INITIAL: Duration = Duration::from_secs(1);
-/// No limit: the share of the life alone decides.
+/// Interval limits that never apply: only the fraction of the life counts.
 const INTERVALS: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_secs(365 * 86_400));
-/// Three times what the rules need where they find that nothing renews.
+/// Maximum number of requests: three times what it takes to find that nothing renews.
 const MAX_CALLS: u32 = 30;
-/// How often the time that is left is told anew.
+/// Refresh interval of the countdown.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What came of it.
+/// Result of a probe.
 #[derive(Debug)]
 pub(super) enum ProbeResult {
-    /// It lives; no more was asked for.
+    /// The token is alive, and renewal was not to be proven.
     Alive(Reading),
-    /// It is dead, in this word.
+    /// The token is dead: `expired` or `rejected`.
     Dead(&'static str, CallError),
-    /// This call renews.
+    /// This request renews.
     RenewsBy(Method),
-    /// No permitted call renews; a renewing call that was tried may have been refused.
+    /// No permitted request renews. `refused` is the error if the server refused `RenewSessionToken`.
     NothingRenews { reading: Reading, refused: Option<CallError> },
-    /// Somebody has to mend something first.
+    /// The configuration or the server must be corrected first.
     Misconfigured(CallError),
-    /// No conclusion can be drawn.
+    /// The server gave no conclusive response.
     NoAnswer(CallError),
-    /// The last reported life has passed with no further answer.
+    /// The last known expiry has passed without a further response.
     OutOfTime,
-    /// The answers make no sense together.
+    /// The responses contradict each other.
     Undecided,
 }
 
-/// One token, and what has been learned of it.
+/// Probes one token.
 pub(super) struct ProbeRunner {
     client: Client,
     file: PathBuf,
@@ -73,14 +72,14 @@ pub(super) struct ProbeRunner {
     prove: bool,
     token: Token,
     calls: u32,
-    /// A renewing call was refused for what it is.
+    /// The error if the server refused `RenewSessionToken`.
     refused: Option<CallError>,
     end: Option<ProbeResult>,
     progress: Progress,
 }
 
 impl ProbeRunner {
-    /// A token's value and the file that keeps it; `prove`: what renews it is to be found out.
+    /// Probes the token value of a file. `prove` also finds out which request renews it.
     pub(super) fn new(
         client: Client,
         server: &Server,
@@ -111,7 +110,7 @@ impl ProbeRunner {
         }
     }
 
-    /// Goes on until there is an end, and all that was renewed under another value is stored.
+    /// Runs until there is a result and a new token value, if any, is stored.
     pub(super) async fn run(&mut self) -> Result<ProbeResult, CliError> {
         loop {
             let store = self.token.due_for(Resource::None);
@@ -199,7 +198,7 @@ impl ProbeRunner {
         Ok(())
     }
 
-    /// The end, where an answer alone is the result. `known`: the token was found alive before.
+    /// The result, if one response decides it. `known`: the token was alive in an earlier response.
     fn result_of(&self, outcome: Outcome, known: bool) -> Option<ProbeResult> {
         match (self.token.validity(), outcome) {
             (Validity::Expired, Outcome::Expired(fault)) => {
@@ -272,8 +271,8 @@ impl ProbeRunner {
     }
 }
 
-/// The next call of a life that has `remaining` left, after one that took `took`, comes as soon
-/// as it can be judged.
+/// A schedule whose next request comes as soon as its reading can be compared with the previous
+/// one. `took` is the duration of the previous request.
 fn schedule(remaining: Duration, took: Duration) -> Schedule {
     let is_whole = remaining.subsec_nanos() == 0;
     let min_wait = if is_whole { MIN_WAIT_WHOLE_SECONDS } else { Duration::ZERO };
@@ -286,7 +285,7 @@ fn schedule(remaining: Duration, took: Duration) -> Schedule {
     Schedule::try_new(check_after, jitter, INTERVALS, retries).unwrap_or_default()
 }
 
-/// What a call brought, in a line.
+/// Describes a response in one line.
 fn describe_response(method: Method, outcome: &Outcome) -> String {
     let call = match method {
         Method::Query => "query",
