@@ -111,7 +111,7 @@ fn exit_if_no_thread_can_be_created() {
 pub fn thread_limit_remedy() -> &'static str {
     systemd::advice(
         "raise `TasksMax=` and `LimitNPROC=` of the unit",
-        "raise `ulimit -u` or the container's limit of processes (`TasksMax=` in a systemd unit)",
+        "raise `ulimit -u` or the container's process limit (`TasksMax=` in a systemd unit)",
     )
 }
 

@@ -27,7 +27,8 @@ pub enum TokenValueError {
     Empty,
     /// White space or control characters within the value.
     #[error(
-        "it holds a control character, a space or a line break within the value; a token is one word on one line"
+        "it contains a control character, a space or a line break; a token is one word on one \
+         line"
     )]
     NotOneWord,
     /// Longer than [`MAX_VALUE_BYTES`].

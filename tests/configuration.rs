@@ -126,10 +126,10 @@ fn unknown_key_is_rejected_with_a_suggestion() {
 fn value_of_wrong_type_is_rejected_and_not_converted() {
     use ConfigErrorKind::WrongType;
     assert_rejected(&[
-        ("max_hooks = \"3\"", "1:1", WrongType, &["\"3\"", "leave the quotes out: max_hooks = 3"]),
+        ("max_hooks = \"3\"", "1:1", WrongType, &["\"3\"", "remove the quotes: max_hooks = 3"]),
         ("max_hooks = 3.7", "1:1", WrongType, &["a whole number", "3.7"]),
         ("max_hooks = true", "1:1", WrongType, &["a whole number", "true"]),
-        ("[schedule]\njitter = \"0.2\"", "2:1", WrongType, &["leave the quotes out"]),
+        ("[schedule]\njitter = \"0.2\"", "2:1", WrongType, &["remove the quotes"]),
         (
             "[server.s]\nurl = \"https://h\"\nallow_http = 'yes'",
             "3:1",
@@ -142,25 +142,25 @@ fn value_of_wrong_type_is_rejected_and_not_converted() {
         ("log = \"info\"", "1:1", WrongType, &["must be a table", "[log]"]),
         ("[log]\nformat = [\"json\"]", "2:1", WrongType, &["one of", "a list"]),
         ("[[token]]\nserver = \"s\"", "1:3", WrongType, &["list of tables", "[token.NAME]"]),
-        ("[token]\nserver = \"s\"", "2:1", WrongType, &["lacks a name", "[token.NAME]"]),
+        ("[token]\nserver = \"s\"", "2:1", WrongType, &["has no name", "[token.NAME]"]),
         (
             "[reauth.r]\ncommand = \"/bin/x -v\"",
             "2:1",
             WrongType,
             &["command = [\"/path/to/program\", \"argument\"]"],
         ),
-        ("[reauth.r]\ncommand = [\"/bin/x\", 5]", "2:1", WrongType, &["text in quotes only"]),
+        ("[reauth.r]\ncommand = [\"/bin/x\", 5]", "2:1", WrongType, &["only text in quotes"]),
         (
             "[reauth.r]\ncommand = [\"/x\"]\nquiet = \"23:45-00:15 UTC\"",
             "3:1",
             WrongType,
-            &["a list of texts", "write quiet = [\"23:45-00:15 America/New_York\"]"],
+            &["a list of strings", "write quiet = [\"23:45-00:15 America/New_York\"]"],
         ),
         (
             "[reauth.r]\ncommand = [\"/x\"]\nquiet = [23:45:00]",
             "3:1",
             WrongType,
-            &["text in quotes only", "write quiet = [\"23:45-00:15 America/New_York\"]"],
+            &["only text in quotes", "write quiet = [\"23:45-00:15 America/New_York\"]"],
         ),
     ]);
 }
@@ -179,7 +179,12 @@ fn duration_needs_a_unit_and_must_be_in_range() {
         ("[schedule]\nmin_interval = \"0s\"", "2:1", BadValue, &["from 1ms to 8760h"]),
         ("[schedule]\nmin_interval = \"-5s\"", "2:1", BadValue, &["above zero"]),
         ("[schedule]\nmax_interval = \"400d\"", "2:1", BadValue, &["from 1ms to 8760h"]),
-        ("[schedule]\nmax_interval = \"soon\"", "2:1", BadValue, &["no duration", "2h 30m"]),
+        (
+            "[schedule]\nmax_interval = \"soon\"",
+            "2:1",
+            BadValue,
+            &["not a valid duration", "2h 30m"],
+        ),
         (
             "[server.s]\nurl = \"https://h\"\ntimeout = \"0s\"",
             "3:1",
@@ -190,7 +195,7 @@ fn duration_needs_a_unit_and_must_be_in_range() {
             "[server.s]\nurl = \"https://h\"\ntimeout = \"1 month\"",
             "3:1",
             BadValue,
-            &["no duration"],
+            &["not a valid duration"],
         ),
         (
             "[reauth.r]\ncommand = [\"/x\"]\nreauth_before = \"50ms\"",
@@ -253,7 +258,7 @@ fn invalid_text_is_rejected_with_an_example() {
         ),
         ("[control]\nlisten = \"localhost:9464\"", "2:1", BadValue, &["127.0.0.1:9464"]),
         ("[control]\nsocket = \"\"", "2:1", BadValue, &["empty"]),
-        ("state_dir = \"~/state\"", "1:1", BadValue, &["`~`", "the whole path"]),
+        ("state_dir = \"~/state\"", "1:1", BadValue, &["`~`", "the full path"]),
         ("[reauth.r]\ncommand = []", "2:1", BadValue, &["must name a program"]),
         ("[reauth.r]\ncommand = [\"\"]", "2:1", BadValue, &["begin with a program"]),
     ]);
@@ -263,16 +268,16 @@ fn invalid_text_is_rejected_with_an_example() {
 fn invalid_maintenance_window_is_rejected_with_the_reason() {
     for (windows, words) in [
         ("\"23:45\"", ["\"23:45\", which is not of the form", "\"23:45-00:15 America/New_York\""]),
-        ("\"23:45-24:00 UTC\"", ["a time that no day has", "midnight is 00:00"]),
-        ("\"23:45-00:15\"", ["lacks its time zone", "a zone's name behind the times"]),
-        ("\"09:00-09:00 UTC\"", ["which ends when it begins", "another time"]),
+        ("\"23:45-24:00 UTC\"", ["an invalid time", "midnight is 00:00"]),
+        ("\"23:45-00:15\"", ["has no time zone", "add a time zone after the times"]),
+        ("\"09:00-09:00 UTC\"", ["which ends when it starts", "another end time"]),
         ("\"01:00-02:00 Europe/Berln\"", ["time zone is unknown", "did you mean Europe/Berlin?"]),
         ("\"01:00-02:00 UTC\", \"03:00\"", ["\"03:00\"", "not of the form"]),
     ] {
         let error =
             Setup::new(&format!("[reauth.r]\ncommand = [\"/x\"]\nquiet = [{windows}]")).error();
         assert!(
-            error.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` holds "),
+            error.starts_with("tokenkeep.toml:3:1 BadValue `reauth.r.quiet` contains "),
             "{error}"
         );
         for word in words {
@@ -335,7 +340,7 @@ fn name_that_is_no_file_name_is_rejected() {
 fn missing_and_conflicting_keys_are_rejected() {
     use ConfigErrorKind::{Conflict, Missing};
     assert_rejected(&[
-        ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] lacks `url`", "https://"]),
+        ("[server.s]\ntimeout = \"5s\"", "1:9", Missing, &["[server.s] has no `url`", "https://"]),
         (
             "[server.s]\nurl = \"https://h\"\nclient_key_file = \"/k\"",
             "3:1",
@@ -388,7 +393,7 @@ fn missing_and_conflicting_keys_are_rejected() {
             "[reauth.r]\ncommand = [\"/x\"]\nminutes = 5",
             "3:1",
             Conflict,
-            &["no meaning beside `command`"],
+            &["no effect together with `command`"],
         ),
         (
             "[reauth.r]\ncommand = [\"/x\"]\ndelay = \"10m\"",
@@ -406,7 +411,7 @@ fn missing_and_conflicting_keys_are_rejected() {
             "[schedule]\nmin_interval = \"7h\"",
             "2:1",
             Conflict,
-            &["(6h from elsewhere or by default)"],
+            &["(6h from another file or by default)"],
         ),
         (
             "[schedule]\nretry_max = \"500ms\"",
@@ -428,8 +433,8 @@ fn text_that_is_not_toml_is_rejected_with_its_location() {
     use ConfigErrorKind::Syntax;
     assert_rejected(&[
         ("max_hooks = ", "1:13", Syntax, &["a value is missing here"]),
-        ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "a second time"]),
-        ("[log]\n[control]\n[log]\nlevel = \"info\"", "3:2", Syntax, &["`[log]`", "a second time"]),
+        ("max_hooks = 4\nmax_hooks = 5", "2:1", Syntax, &["`max_hooks`", "defined twice"]),
+        ("[log]\n[control]\n[log]\nlevel = \"info\"", "3:2", Syntax, &["`[log]`", "defined twice"]),
         (
             "[token.a]\nenv = \"A\"\n[token.a]\nenv = \"B\"",
             "3:8",
@@ -488,7 +493,7 @@ fn duplicate_table_or_key_names_the_line_of_the_first() {
         ("[log]\nlevel = \"info\"\n[schedule]\njitter = 0\nmin_interval = \"1s\"\njitter = 0\n", 4),
     ] {
         let error = Setup::new(text).error();
-        let words = format!("a second time in this file; the first is on line {first}");
+        let words = format!("defined twice in this file; the first is on line {first}");
         assert!(error.contains(&words), "{text:?}: {error}");
     }
 }
@@ -524,7 +529,7 @@ fn variable_with_too_few_underscores_gets_a_warning() {
 fn token_errors_name_missing_and_conflicting_keys() {
     for (token, place, words) in [
         ("server = \"sarus\"", "1:8", "none of `file`, `credential`, `env`"),
-        ("file = \"/t\"", "1:8", "lacks `server`"),
+        ("file = \"/t\"", "1:8", "has no `server`"),
         ("server = \"sarus\"\nfile = \"/t\"\nenv = \"T\"", "4:1", "both `file` and `env`"),
         ("server = \"sraus\"\nfile = \"/t\"", "2:1", "did you mean \"sarus\"?"),
         ("server = \"other\"\nfile = \"/t\"", "2:1", "define [server.other]"),
@@ -536,7 +541,7 @@ fn token_errors_name_missing_and_conflicting_keys() {
         (
             "server = \"sarus\"\nfile = \"/t\"\nreauth_before = \"30s\"",
             "4:1",
-            "has no meaning without `reauth`",
+            "has no effect without `reauth`",
         ),
         ("server = \"sarus\"\nfile = \"/t\"\nrevoke_on_shutdown = 1", "4:1", "true or false"),
         ("server = \"sarus\"\nfile = \"\"", "3:1", "empty"),
@@ -583,7 +588,7 @@ fn errors_of_all_sources_are_reported_together_in_order() {
 fn errors_print_as_paragraphs_and_a_count() {
     let text = Setup::new("a_b = 1\nmax_hooks = 0").load().unwrap_err().to_string();
     assert_eq!(text.split("\n\n").count(), 3, "{text}");
-    assert!(text.ends_with("2 faults in the configuration"), "{text}");
+    assert!(text.ends_with("2 errors in the configuration"), "{text}");
 }
 
 #[test]
@@ -918,7 +923,7 @@ fn unknown_or_invalid_variable_is_named() {
         ("TOKENKEEP__SERVER__SARUS__URL", "http://h", "plain http"),
         ("TOKENKEEP__REAUTH__RELOGIN__MAX_FAILURES_ALL", "0", "from 1 to 1000000"),
         ("TOKENKEEP__REAUTH__RELOGIN__QUIET", "23:45-00:15 UTC", "QUIET=[\"23:45-00:15"),
-        ("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[\"23:45-00:15\"]", "lacks its time zone"),
+        ("TOKENKEEP__REAUTH__RELOGIN__QUIET", "[\"23:45-00:15\"]", "has no time zone"),
         ("TOKENKEEP__TOKEN__QUOTES__REAUTH_BEFORE", "30", "=\"30s\""),
         ("TOKENKEEP__TOKEN__QUOTES__REVOKE_ON_SHUTDOWN", "yes", "true or false"),
         ("TOKENKEEP__TOKEN__QUOTES__ENV", "QUOTES", "both `file` and `env`"),

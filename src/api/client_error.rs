@@ -38,7 +38,8 @@ pub enum ClientError {
     },
     /// `ca_file` contains no usable certificate.
     #[error(
-        "`ca_file` of [server.{server}], {}, holds no usable certificate: it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)",
+        "`ca_file` of [server.{server}], {}, contains no usable certificate: it must contain the \
+         authority's certificate in PEM form (BEGIN CERTIFICATE)",
         path.display()
     )]
     CaFileInvalid {
@@ -48,7 +49,10 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// `proxy` is not the URL of a proxy.
-    #[error("`proxy` of [server.{server}] cannot be used ({reason}): give it as http://HOST:PORT")]
+    #[error(
+        "`proxy` of [server.{server}] cannot be used ({reason}): write it as \
+    http://HOST:PORT"
+    )]
     Proxy {
         /// The server's name.
         server: String,

@@ -61,8 +61,8 @@ impl Envelope {
                 let result = field(&envelope, "Result").and_then(Value::as_object).cloned();
                 Ok(Self { result, errors })
             }
-            Ok(_) => Err("is JSON, but no object"),
-            Err(_) => Err("is not JSON, or cut short"),
+            Ok(_) => Err("is JSON, but not an object"),
+            Err(_) => Err("is not JSON, or is truncated"),
         }
     }
 }

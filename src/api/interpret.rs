@@ -107,7 +107,7 @@ pub(super) fn login(
     match Mistake::of(token.expose()).filter(|mistake| mistake.is_certain()) {
         None => Ok(token),
         Some(mistake) => {
-            let error = format!("the `SessionToken` in the answer cannot be used: {mistake}");
+            let error = format!("the `SessionToken` in the response cannot be used: {mistake}");
             Err(useless(CallError::new(error).with_status(200)))
         }
     }
@@ -174,8 +174,8 @@ fn error_without_envelope(
     };
     if let Some(encoding) = &response.encoding {
         failure.fault.error = format!(
-            "{}; its body is encoded as {encoding}, although only `identity` was asked for: does \
-             something on the way to [server.{}] compress?",
+            "{}; its body is encoded as {encoding}, although only `identity` was requested: check \
+             whether a proxy in front of [server.{}] compresses responses",
             failure.fault.error, context.server
         )
         .into();
@@ -215,8 +215,8 @@ fn api_error(
 fn remaining(result: &Object) -> Result<Duration, ResponseError> {
     field(result, "Remaining").and_then(envelope::life).ok_or_else(|| {
         ResponseError::unavailable(
-            "the answer is not the API's: its `Remaining` is missing, or no number of \
-             milliseconds from 0 to 366 days",
+            "unexpected response: its `Remaining` is missing, or is not a number of milliseconds \
+             from 0 to 366 days",
         )
         .with_status(200)
     })
@@ -224,11 +224,11 @@ fn remaining(result: &Object) -> Result<Duration, ResponseError> {
 
 fn session_token(result: &Object) -> Result<TokenValue, ResponseError> {
     let text = field(result, "SessionToken").and_then(|value| value.as_str());
-    let text = text.ok_or("it is missing, or no text".to_owned());
+    let text = text.ok_or("it is missing, or is not text".to_owned());
     text.and_then(|text| TokenValue::parse(text).map_err(|fault| fault.to_string())).map_err(
         |reason| {
             ResponseError::unavailable(format!(
-                "the answer is not the API's: its `SessionToken` cannot be used: {reason}"
+                "unexpected response: its `SessionToken` cannot be used: {reason}"
             ))
             .with_status(200)
         },
@@ -237,11 +237,8 @@ fn session_token(result: &Object) -> Result<TokenValue, ResponseError> {
 
 /// A 200 with unexpected content. It never declares a token dead.
 fn protocol_error(endpoint: Endpoint, reason: &str) -> ResponseError {
-    ResponseError::unavailable(format!(
-        "the answer to {} is not the API's: it {reason}",
-        endpoint.name()
-    ))
-    .with_status(200)
+    ResponseError::unavailable(format!("unexpected response to {}: it {reason}", endpoint.name()))
+        .with_status(200)
 }
 
 fn error_for_status(

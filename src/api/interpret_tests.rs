@@ -176,7 +176,7 @@ fn status_200_that_is_not_the_apis_is_unavailable() {
     for body in bodies {
         let outcome = queried(200, body);
         assert_eq!(kind(&outcome), "unavailable", "{body}");
-        assert!(fault(outcome).error.contains("not the API's"), "{body}");
+        assert!(fault(outcome).error.contains("unexpected response"), "{body}");
     }
 }
 

@@ -221,8 +221,7 @@ fn identity(
             KeySource::Credential(_) => "FILE".to_owned(),
         };
         let reason = format!(
-            "its private key is encrypted, and a service has nobody to ask for the passphrase: \
-             write a decrypted copy with `umask 077; openssl pkey -in {file} -out NEW_FILE`, \
+            "its private key is encrypted, and a service cannot ask for the passphrase: write a decrypted copy with `umask 077; openssl pkey -in {file} -out NEW_FILE`, \
              readable by the service's user alone"
         );
         return Err(invalid(KEY_KEYS, &sources.key, reason));

@@ -96,24 +96,26 @@ pub(super) fn sentence(
 ) -> String {
     let call = endpoint.name();
     match (status, source) {
-        (410, StatusSource::Api) => "the server says that the token has expired".to_owned(),
+        (410, StatusSource::Api) => "the server reports that the token has expired".to_owned(),
         (401, StatusSource::Api) if endpoint == Endpoint::Login => {
-            "the server does not accept the API key: check what the key is read from".to_owned()
+            "the server does not accept the API key: check the file or credential that contains \
+             it"
+            .to_owned()
         }
         (401, StatusSource::Api) => "the server does not know the token".to_owned(),
         (401 | 410, StatusSource::Http) => format!(
-            "HTTP status {status} without the API's envelope, so nothing is concluded about the \
-             token: is a proxy or a gateway in the way of [server.{server}]?"
+            "HTTP status {status} without the API's envelope says nothing about the token: check \
+             whether a proxy or a gateway answers instead of [server.{server}]"
         ),
         (407, _) => {
             format!(
-                "the proxy requires credentials, or does not accept those it got (407): set or \
+                "the proxy requires credentials, or does not accept those that were sent (407): set or \
                  check `proxy_credentials_file` of [server.{server}]"
             )
         }
         (400, _) => format!(
-            "the server misses something in {call} (400): check that `url` of [server.{server}] \
-             leads to the API, and that nothing on the way drops the query"
+            "the server reports a missing parameter in {call} (400): check that `url` of \
+             [server.{server}] is the API's base URL, and that no proxy drops the query"
         ),
         (403, _) => format!(
             "the server forbids {call} (403): check that this machine and account may use \
@@ -127,24 +129,24 @@ pub(super) fn sentence(
              [server.{server}]"
         ),
         (300..=399, _) => format!(
-            "the server redirects ({status}), which is never followed: set `url` of \
-             [server.{server}] to where the API really is"
+            "the server redirects ({status}), and redirects are not followed: set `url` of \
+             [server.{server}] to the API's real address"
         ),
         (421, _) => format!(
-            "the server does not serve this address on this connection (421): if it stays so, \
+            "the server does not serve this address on this connection (421): if this persists, \
              check `url` and `proxy` of [server.{server}]"
         ),
         (429, _) => "the server asks for fewer requests (429)".to_owned(),
-        (503, _) => "the server is not available for now (503)".to_owned(),
+        (503, _) => "the server is temporarily unavailable (503)".to_owned(),
         (500, StatusSource::Api) => {
-            "the server reports maintenance or a fault of its own (500)".to_owned()
+            "the server reports maintenance or an internal error (500)".to_owned()
         }
         (408 | 425 | 500..=599, _) => format!("the server failed to answer {call} ({status})"),
         (400..=499, _) => format!(
-            "the server refuses {call} ({status}): check `url` of [server.{server}] and what \
-             lies on the way to it"
+            "the server refuses {call} ({status}): check `url` of [server.{server}] and any proxy \
+             in front of it"
         ),
-        _ => format!("the server answered {call} with a status that means nothing here ({status})"),
+        _ => format!("the server answered {call} with an unexpected status ({status})"),
     }
 }
 

@@ -50,14 +50,14 @@ pub(super) fn explain(
              and this machine's name service"
         ),
         None if error.is_connect() => format!(
-            "no connection ({reason}): is [server.{server}] up, and are its `url` and `proxy` \
-             right?"
+            "connection failed ({reason}): check that [server.{server}] is running, and its `url` \
+             and `proxy`"
         ),
         // The server may close the connection before its reason is read.
         None if certificate == ClientCertificateState::Lacking => {
-            format!("no whole answer came ({reason}): {}", lacks_certificate(server))
+            format!("no complete response ({reason}): {}", lacks_certificate(server))
         }
-        None => format!("no whole answer came ({reason})"),
+        None => format!("no complete response ({reason})"),
     }
 }
 
@@ -114,12 +114,15 @@ fn certificate_sentence(
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!(
-                "the certificate of the server is not made for servers ({reason}): the server \
+                "the certificate of the server may not be used by servers ({reason}): the server \
                  needs one with the extended key usage serverAuth"
             )
         }
         CertificateError::Revoked => {
-            format!("the certificate of the server is revoked: does [server.{server}] know?")
+            format!(
+                "the certificate of the server is revoked: inform the operator of \
+            [server.{server}]"
+            )
         }
         _ => format!(
             "the certificate of the server is not accepted ({reason}): check the certificate of \
@@ -142,7 +145,7 @@ fn tls_sentence(
     };
     match (alert, certificate) {
         (Some(AlertDescription::CertificateRequired), _) => {
-            format!("no TLS connection ({reason}): {}", lacks_certificate(server))
+            format!("TLS handshake failed ({reason}): {}", lacks_certificate(server))
         }
         (
             Some(
@@ -167,13 +170,13 @@ fn tls_sentence(
                      the server trusts"
                 )
             };
-            format!("no TLS connection ({reason}): {why}")
+            format!("TLS handshake failed ({reason}): {why}")
         }
         (Some(AlertDescription::ProtocolVersion), _) => old_protocol(reason, server),
         _ if matches!(error, rustls::Error::PeerIncompatible(_)) => old_protocol(reason, server),
         _ => format!(
-            "no TLS connection ({reason}): does `url` of [server.{server}] lead to a server that \
-             speaks https?"
+            "TLS handshake failed ({reason}): check that `url` of [server.{server}] is an https \
+             server"
         ),
     }
 }
@@ -211,7 +214,7 @@ pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
 
 /// The message for a request that timed out.
 pub(super) fn no_answer_within(limit: Duration) -> String {
-    format!("no answer within {}", format_duration(limit))
+    format!("no response within {}", format_duration(limit))
 }
 
 /// The innermost error, which is the most specific. The URL is in the outermost one.

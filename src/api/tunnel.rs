@@ -75,8 +75,8 @@ impl Tunnel {
                  [server.{server}]"
             ),
             (407, Some(_)) => format!(
-                "the proxy does not accept the credentials (407): check what \
-                 `proxy_credentials_file` or `proxy_credential` of [server.{server}] contains"
+                "the proxy does not accept the credentials (407): check the content of \
+                 `proxy_credentials_file` or `proxy_credential` of [server.{server}]"
             ),
             (403, _) => format!(
                 "the proxy forbids connections to {target} (403): check that it permits \

@@ -83,7 +83,7 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     }
     if shown < tokens.len() {
         let rest = tokens.len() - shown;
-        line(&mut text, &format!("\n{rest} more of {} tokens: --all tells them too", tokens.len()));
+        line(&mut text, &format!("\n{rest} more of {} tokens: --all shows them too", tokens.len()));
     }
     mask(&text).into_owned()
 }
@@ -113,7 +113,7 @@ fn describe_reauth(reauth: &Reauth) -> String {
     );
     if !maintenance_windows.is_empty() {
         let windows: Vec<_> = maintenance_windows.iter().map(ToString::to_string).collect();
-        text += &format!("; quiet each day {}", windows.join(", "));
+        text += &format!("; maintenance window each day {}", windows.join(", "));
     }
     text
 }
@@ -170,7 +170,7 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
     };
     let tokens = match summary.tokens {
         Some(tokens) => format!("{} now", count_tokens(tokens)),
-        None => "tokens as it prints them when it is run".to_owned(),
+        None => "number of tokens known only when it runs".to_owned(),
     };
     Described {
         what: format!("inventory {}: {source}, {tokens}", summary.inventory.name),
@@ -181,7 +181,7 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
 
 fn describe_renewal(server: &Server) -> &'static str {
     match server.renewal {
-        Renewal::Auto => "queries, and renews where queries do not extend the life",
+        Renewal::Auto => "queries, and renews where queries do not renew",
         Renewal::Query => "queries only",
         Renewal::Renew => "renews at each check",
     }
@@ -258,8 +258,8 @@ fn longest_survivable_outage(
 
 fn describe_reauth_before(before: Duration) -> String {
     format!(
-        "by {}, if nothing extends its life, a new value is asked for; the old one stays in use \
-         until the new one lives",
+        "by {}, if nothing renews it, a new value is obtained; the old one stays in service until \
+         the new one is verified",
         format_duration(before)
     )
 }
@@ -274,7 +274,7 @@ fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
             format!("re-auth {} runs {}", reauth.name, command.first().map_or("", String::as_str))
         }
         ReauthMethod::ApiKey { minutes, .. } => {
-            format!("re-auth {} asks for a token of {minutes} min with the API key", reauth.name)
+            format!("re-auth {} requests a token of {minutes} min with the API key", reauth.name)
         }
     };
     let policy = &reauth.policy;

@@ -103,7 +103,7 @@ DIR/tokenkeep.toml:2:1: there is no key `jitterr` in [schedule]
   |
   = help: did you mean `jitter`?
 
-tokenkeep: 1 fault in the configuration";
+tokenkeep: 1 error in the configuration";
         assert_eq!(
             rendered("[schedule]\njitterr = 0.1 # much\n", DiagnosticStyle::Snippet),
             expected
@@ -118,7 +118,7 @@ tokenkeep: 1 fault in the configuration";
         let first = "DIR/tokenkeep.toml:1:1: there is no key `jitter`; it belongs to [schedule]";
         assert_eq!(lines[0], first);
         assert!(lines[1].starts_with("DIR/tokenkeep.toml:2:1: `max_hooks` must be"), "{output}");
-        assert_eq!(lines[2], "tokenkeep: 2 faults in the configuration");
+        assert_eq!(lines[2], "tokenkeep: 2 errors in the configuration");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn summarize_one<'a>(
             Some(earlier) if duplicates.len() < MAX_DETAILED => {
                 let place = inventory.location(name, line);
                 duplicates
-                    .push(format!("{place}: {name} is in {} already", origin(all, name, *earlier)));
+                    .push(format!("{place}: {name} is already in {}", origin(all, name, *earlier)));
             }
             Some(_) => more_duplicates += 1,
         }
@@ -77,7 +77,7 @@ fn summarize_one<'a>(
             describe_bad_entries(inventory, &read.bad, &mut remarks);
             if tokens == 0 && remarks.is_empty() && duplicates.is_empty() {
                 remarks
-                    .push(format!("{}: it has no tokens; is the path right?", inventory.whole()));
+                    .push(format!("{}: it contains no tokens; check the path", inventory.whole()));
             }
         }
         Err(fault) => {
@@ -90,7 +90,7 @@ fn summarize_one<'a>(
     }
     remarks.extend(duplicates);
     if more_duplicates > 0 {
-        remarks.push(format!("{more_duplicates} more names are taken already"));
+        remarks.push(format!("{more_duplicates} more names are duplicates"));
     }
     InventorySummary { inventory, tokens: Some(tokens), failed, remarks }
 }
@@ -114,6 +114,6 @@ fn describe_bad_entries(inventory: &Inventory, bad: &BadEntries, remarks: &mut V
         remarks.push(format!("{place}: {}", bad.fault));
     }
     if bad.further() > 0 {
-        remarks.push(format!("{}: {} more lines are bad", inventory.whole(), bad.further()));
+        remarks.push(format!("{}: {} more lines are invalid", inventory.whole(), bad.further()));
     }
 }

@@ -51,34 +51,33 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     tagged(
         &mut rest,
         [bold("SIGHUP")],
-        "Read the configuration again. One with faults changes nothing.",
+        "Reload the configuration. A configuration with errors is rejected and changes nothing.",
     );
     tagged(
         &mut rest,
         [bold("SIGTERM"), roman(", "), bold("SIGINT")],
-        "Stop. What may bring a new token value gets up to 10 s to end; a second signal cuts \
-         that short.",
+        "Stop. A login, renewal or write in progress gets up to 10 s to finish; a second signal \
+         stops at once.",
     );
     rest.control("SH", ["EXIT STATUS"]);
     for (status, meaning) in [
-        (0, "It was stopped, or did what it was asked to."),
+        (0, "Success, or the daemon was stopped."),
         (
             EX_DEAD,
-            "The answer is no: not all tokens are alive, the value that was asked for or probed is \
-             dead, or the daemon could not do what it was asked to for one of the tokens. \
-             doctor: there are warnings.",
+            "Not all tokens are alive, the requested or probed token has expired or was rejected, \
+             or a command failed for at least one token. doctor: there are warnings.",
         ),
-        (doctor::EX_ERRORS, "doctor: something will fail."),
-        (EX_USAGE, "Wrong usage of the command line."),
+        (doctor::EX_ERRORS, "doctor: there are errors."),
+        (EX_USAGE, "Invalid command line."),
         (
             EX_UNAVAILABLE,
-            "Another tokenkeep uses the same state directory, no daemon answers on the control \
-             socket, or the server that was probed gave no answer.",
+            "Another tokenkeep uses the same state directory, no daemon responds on the control \
+             socket, or the probed server did not respond.",
         ),
-        (EX_SOFTWARE, "The system refused something, such as standard output."),
-        (EX_TEMPFAIL, "What was asked for has not ended in time: what comes of it is not known."),
-        (EX_NOPERM, "The control socket does not permit it."),
-        (EX_CONFIG, "A fault in the configuration. The service is not restarted then."),
+        (EX_SOFTWARE, "A system call failed, for example a write to standard output."),
+        (EX_TEMPFAIL, "The command has not finished in time; its result is not known."),
+        (EX_NOPERM, "Not permitted by the control socket."),
+        (EX_CONFIG, "An error in the configuration. systemd does not restart the service then."),
     ] {
         tagged(&mut rest, [bold(status.to_string())], meaning);
     }
@@ -90,8 +89,8 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
             "/run/tokenkeep/control.sock",
             "The control socket. $RUNTIME_DIRECTORY/control.sock where systemd sets that variable.",
         ),
-        ("/var/lib/tokenkeep", "Token files, and what outlives a restart."),
-        ("/usr/share/doc/tokenkeep", "The log events, and how to write a re-auth command."),
+        ("/var/lib/tokenkeep", "Token files, and the state database."),
+        ("/usr/share/doc/tokenkeep", "Documentation of the events and of re-auth commands."),
     ] {
         tagged(&mut rest, [bold(path)], meaning);
     }
@@ -130,7 +129,7 @@ fn configuration() -> Roff {
     let mut page = Roff::new();
     page.control("TH", ["tokenkeep.toml", "5", "", version, "tokenkeep"]);
     page.control("SH", ["NAME"]);
-    page.text([roman("tokenkeep.toml - which session tokens tokenkeep keeps alive, and how")]);
+    page.text([roman("tokenkeep.toml - configuration file of tokenkeep")]);
     page.control("SH", ["DESCRIPTION"]);
     let mut remark = String::new();
     let mut told_of_keys = false;

@@ -42,7 +42,7 @@ use crate::text::printable_lines;
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, about, arg_required_else_help = true)]
 struct Arguments {
-    /// The configuration; `conf.d/*.toml` beside it is read too
+    /// Configuration file; files in `conf.d/*.toml` next to it are read too
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
     config: PathBuf,
     #[command(subcommand)]
@@ -51,40 +51,42 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep the configured tokens alive until SIGTERM; SIGHUP reloads the configuration
+    /// Run the daemon: keep the configured tokens alive. SIGHUP reloads the configuration,
+    /// SIGTERM stops it
     Run,
-    /// Check the configuration, and tell what will be done for each token
+    /// Check the configuration and show the plan for each token
     CheckConfig {
-        /// Tell the plan for every single token, however many there are
+        /// Show the plan for every token, even if there are many
         #[arg(long)]
         all: bool,
     },
     Doctor(doctor::Doctor),
-    /// Tell how the tokens are, the worst first; one token's story; exits with 1 if not all live
+    /// Show token status, worst first, or one token in detail. Exits 1 unless all tokens are
+    /// alive
     Status(client::Status),
-    /// Ask about tokens now, and tell what came of it
+    /// Check tokens now and show the result
     Check(client::TokenArgs),
-    /// Obtain new values for tokens now; the attempts count
+    /// Get new values for tokens now; these attempts count toward `max_attempts`
     Reauth(client::TokenArgs),
-    /// Neither check tokens nor log in for them, until `resume` or the daemon's restart
+    /// Stop checks and re-authentication of tokens until `resume` or a restart of the daemon
     Pause(client::TokenArgs),
-    /// Go on with tokens that were paused, with a check at once
+    /// Resume paused tokens, starting with a check
     Resume(client::TokenArgs),
     Revoke(client::Revoke),
-    /// Print a token's value, for root, the daemon's user and the token's `readers`; a dead one is
-    /// not printed, which is said and ends with 1
+    /// Print a token's value, for root, the daemon's user and the token's `readers`. Exits 1 if
+    /// the token has expired or was rejected
     Token(client::Token),
-    /// Have the daemon read its configuration again
+    /// Reload the daemon's configuration
     Reload(client::Reload),
-    /// Ask a server about one token, without a daemon, and tell what it has left
+    /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
-    /// Keep tokens with lives of seconds alive against a simulated API, for about 20 seconds
+    /// Run a 20-second demonstration against a simulated API
     Demo,
-    /// Print the configuration that holds, with all files, defaults and overrides applied
+    /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
     /// Print the JSON schema of the configuration, for editors
     Schema,
-    /// Print the completions for a shell
+    /// Print the completion script for a shell
     Completions {
         /// The shell
         shell: Shell,
@@ -92,16 +94,16 @@ enum Command {
     /// What those call: prints the names of tokens that may stand at the cursor
     #[command(hide = true)]
     CompleteNames(completions::CompletionArgs),
-    /// Print a manual page, for `man -l -` to show
+    /// Print a manual page, to be shown by `man -l -`
     Man {
         /// Which one
         #[arg(default_value = "tokenkeep")]
         page: manual::ManPage,
     },
-    /// The demo's re-auth command: logs in at the simulated API and prints the token
+    /// The demo's re-auth command: logs in to the simulated API and prints the token
     #[command(hide = true)]
     DemoLogin {
-        /// The file that holds the API key
+        /// File that contains the API key
         #[arg(long, value_name = "PATH")]
         key_file: PathBuf,
     },

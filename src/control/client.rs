@@ -49,12 +49,12 @@ pub enum ControlClientError {
     },
     /// The user may not open the socket.
     #[error(
-        "{} may not be opened: be root, or a member of the group that it belongs to",
+        "{} may not be opened: run this as root, or as a member of the socket's group",
         .0.display()
     )]
     PermissionDenied(PathBuf),
     /// The response does not have the documented form.
-    #[error("the daemon's answer cannot be read: {0}")]
+    #[error("the daemon's response cannot be read: {0}")]
     InvalidResponse(String),
     /// The daemon returned an error.
     #[error("{0}")]
@@ -128,7 +128,7 @@ impl Client {
         let verified = head.headers.get(STATE_HEADER).is_none_or(|state| state != UNVERIFIED);
         let text = String::from_utf8(body);
         let text =
-            text.map_err(|_| ControlClientError::InvalidResponse("it is no text".to_owned()))?;
+            text.map_err(|_| ControlClientError::InvalidResponse("it is not text".to_owned()))?;
         Ok((text, verified))
     }
 
@@ -167,7 +167,8 @@ impl Client {
         path: &str,
     ) -> Result<(Parts, Vec<u8>), ControlClientError> {
         let response = timeout(RESPONSE_TIMEOUT, self.send(method, path)).await;
-        let (head, body) = response.unwrap_or_else(|_| Err(self.unavailable("it is silent")))?;
+        let (head, body) =
+            response.unwrap_or_else(|_| Err(self.unavailable("it does not respond")))?;
         if head.status.is_success() {
             return Ok((head, body));
         }

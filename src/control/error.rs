@@ -49,7 +49,7 @@ impl ApiError {
 
     /// The error for an unknown token.
     pub fn no_token(name: &str) -> Self {
-        Self::new(ApiErrorKind::NotFound, format!("there is no token called {name:?}"))
+        Self::new(ApiErrorKind::NotFound, format!("there is no token named {name:?}"))
     }
 
     /// The error for a request during shutdown.

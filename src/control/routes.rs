@@ -223,7 +223,7 @@ async fn not_found(request: Request) -> ApiError {
 
 async fn method_not_allowed(request: Request) -> ApiError {
     let (method, path) = (request.method(), request.uri().path());
-    ApiError::new(ApiErrorKind::MethodNotAllowed, format!("{path} knows no {method}"))
+    ApiError::new(ApiErrorKind::MethodNotAllowed, format!("{path} does not support {method}"))
 }
 
 fn bad_request(message: &str) -> ApiError {

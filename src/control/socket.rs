@@ -68,11 +68,11 @@ pub enum SocketError {
     #[error("another process listens on {}; give each daemon a control.socket of its own", .0.display())]
     InUse(PathBuf),
     /// The path is another kind of file, which must not be removed.
-    #[error("{} is there and is no socket; name another place in control.socket", .0.display())]
+    #[error("{} exists and is not a socket; set control.socket to another path", .0.display())]
     NotASocket(PathBuf),
     /// The operating system returned an error.
     #[error(
-        "{}: {error}; make its folder, or name another place in control.socket",
+        "{}: {error}; create its directory, or set control.socket to another path",
         path.display()
     )]
     System {
@@ -141,7 +141,7 @@ pub fn bind(path: &Path, group: &str) -> Result<(BoundSocket, Option<String>), S
     }
     let listener = UnixListener::bind(&new).map_err(failed)?;
     let warning = match gid_of(group) {
-        None => Some(format!("there is no group {group}: the socket is for its owner's group")),
+        None => Some(format!("there is no group {group}; the socket belongs to its owner's group")),
         // The unit's system call filter refuses chown, which is not needed under its Group=.
         Some(gid) if fs::symlink_metadata(&new).map_err(failed)?.gid() == gid => None,
         Some(gid) => chown(&new, None, Some(gid))

@@ -103,7 +103,7 @@ impl Daemon {
         ServiceManager::ready(&tokens.scheduler, config.rejected.as_ref(), log);
         let tokens = u64::try_from(tokens.registry.len()).ok();
         let fields = Fields { tokens, ..Fields::default() };
-        let message = "the first checks are under way";
+        let message = "ready; running the first checks";
         notices::log(log, EventName::DaemonReady, Severity::Info, message, fields);
     }
 

@@ -119,32 +119,28 @@ impl Metrics {
     /// Registers the metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let seconds = || Unit::Seconds;
-        registry.register(
-            "checks",
-            "Calls about tokens, by what came of them",
-            self.checks.clone(),
-        );
+        registry.register("checks", "Requests about tokens, by outcome", self.checks.clone());
         registry.register_with_unit(
             "check_duration",
-            "Time from a call to its answer",
+            "Time from a request to its response",
             seconds(),
             self.durations.clone(),
         );
         registry.register_with_unit(
             "check_lateness",
-            "Time from when a call was due to when it was made",
+            "Time from when a check was due to when its request was sent",
             seconds(),
             self.lateness.clone(),
         );
         registry.register("renewals", "Readings that proved a renewal", self.renewals.clone());
         registry.register(
             "reauths",
-            "Attempts at new values, by what came of them",
+            "Re-authentication attempts, by outcome",
             self.reauths.clone(),
         );
         registry.register_with_unit(
             "hook_duration",
-            "Time that re-auth commands took",
+            "Run time of re-authentication commands",
             seconds(),
             self.hooks.clone(),
         );

@@ -33,7 +33,7 @@ pub(crate) fn source_warnings<'a>(
         let error = warning.to_string();
         let (message, path) = match warning {
             SourceWarning::OpenToAll { path, .. } => {
-                ("a secret is open to others", Some(path.display().to_string()))
+                ("token file is readable by other users", Some(path.display().to_string()))
             }
             SourceWarning::Mistaken { .. } => ("the value is probably not a token", None),
         };
@@ -162,7 +162,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         Notice::RevokeFailed { fault } => (
             EventName::TokenRevoked,
             Severity::Warn,
-            format!("revocation failed, the token stays in service: {}", fault.error).into(),
+            format!("token revocation failed; the token stays in service: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
@@ -210,7 +210,7 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
             Severity::Error,
             format!(
                 "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
-                 the source is used at once",
+                 the source is used immediately",
                 format_millis(*retry_in_ms)
             )
             .into(),

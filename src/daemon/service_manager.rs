@@ -143,7 +143,7 @@ pub(crate) fn report_error(result: io::Result<()>, log: &mut EventLog) {
     if let Err(error) = result {
         let error = error.to_string();
         let fields = Fields { error: Some(&error), ..Fields::default() };
-        let message = "systemd cannot be told";
+        let message = "systemd could not be notified";
         notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
     }
 }

@@ -96,11 +96,11 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut EventL
                     writer.delete_life(&name);
                     writer.delete_value(&name);
                 }
-                let message = "the token is revoked";
+                let message = "token revoked";
                 notices::log(log, EventName::TokenRevoked, Severity::Info, message, fields);
             }
             Err(fault) => {
-                let message = "the token could not be revoked; it ends by itself";
+                let message = "token revocation failed; the token remains valid until it expires";
                 let fields = notices::with_fault(&fields, fault);
                 notices::log(log, EventName::TokenRevoked, Severity::Warn, message, fields);
             }
@@ -114,7 +114,14 @@ pub(crate) async fn close_store(tokens: &mut Tokens, log: &mut EventLog) {
     if let Ok(Err(error)) = timeout(LAST_WRITE, writer.close()).await {
         let error = error.to_string();
         let fields = Fields { error: Some(&error), ..Fields::default() };
-        notices::log(log, EventName::StoreFailed, Severity::Error, "the last write failed", fields);
+        notices::log(
+            log,
+            EventName::StoreFailed,
+            Severity::Error,
+            "the last write to the state \
+        database failed",
+            fields,
+        );
     }
 }
 
@@ -150,7 +157,12 @@ async fn revoke(
             }
         }
     }
-    let too_late = || CallError::new("the daemon had to stop before the server confirmed it");
+    let too_late = || {
+        CallError::new(
+            "the daemon stopped before the server confirmed the \
+    revocation",
+        )
+    };
     revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     revoked
 }

@@ -50,7 +50,7 @@ fn directive(part: &str) -> Result<String, String> {
     if !part.contains(['=', '[']) {
         return Err(filter_error(
             part,
-            &format!("it is no level; to follow everything of a target, write `{part}=trace`"),
+            &format!("it is not a level; to log everything of a target, write `{part}=trace`"),
         ));
     }
     EnvFilter::builder()
@@ -61,7 +61,7 @@ fn directive(part: &str) -> Result<String, String> {
 
 fn filter_error(part: &str, why: &str) -> String {
     format!(
-        "`{}` is no filter: {why}; write off, error, warn, info, debug or trace, or `target=level`, separated by commas",
+        "`{}` is not a valid filter: {why}; write off, error, warn, info, debug or trace, or `target=level`, separated by commas",
         part.escape_debug()
     )
 }

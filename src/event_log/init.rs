@@ -59,7 +59,7 @@ pub enum InitError {
     )]
     Thread(#[source] io::Error),
     /// The process has initialized a log already.
-    #[error("the log is set up already; do so once in a process")]
+    #[error("logging is already initialised; initialise it once in a process")]
     Twice,
 }
 
@@ -120,7 +120,8 @@ pub fn init(log: &Log, stdout: StdoutKind) -> Result<Guard, InitError> {
             path: Some(journald::SOCKET),
             ..Fields::default()
         };
-        let message = "the journal does not listen; logging JSON to standard output instead";
+        let message = "the systemd journal is not available; logging JSON to standard output \
+        instead";
         emit(EventName::ConfigWarning, EventName::ConfigWarning.severity(), message, &fields);
     }
     Ok(Guard { filter: handle, writer })

@@ -53,8 +53,7 @@ pub(super) fn write(name: EventName, severity: Severity, message: &str, mut fiel
 
 /// The record that reports dropped lines.
 pub(super) fn dropped_lines_record(dropped: u64, now: Timestamp) -> Record {
-    let message =
-        format!("{dropped} log lines were lost: they could not be written in time, or at all");
+    let message = format!("{dropped} log lines were lost because they could not be written");
     let fields = vec![("suppressed".into(), dropped.into())];
     Record::from_event(EventName::EventsSuppressed, Level::WARN, now, message, fields)
 }

@@ -137,7 +137,7 @@ impl EventLog {
 /// Writes one summary for each message whose repeats were suppressed.
 fn emit_repeated_warnings(repeats: &[SuppressedWarning]) {
     for SuppressedWarning { message, count } in repeats {
-        let message = format!("{message}: {count} more of these warnings were left out");
+        let message = format!("{message}: {count} more of these warnings were suppressed");
         let fields = Fields { suppressed: Some(*count), ..Fields::default() };
         emit(EventName::ConfigWarning, Severity::Warn, &message, &fields);
     }
@@ -148,7 +148,7 @@ fn emit_suppressed(tally: &SuppressedCounts) {
         return;
     }
     let total = tally.total();
-    let message = format!("{total} events were left out to keep the log readable");
+    let message = format!("{total} repeated events were suppressed");
     emit(
         EventName::EventsSuppressed,
         EventName::EventsSuppressed.severity(),

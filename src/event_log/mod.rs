@@ -102,7 +102,7 @@ fn emit_summary(summary: &SummaryFields, suppressed: u64) {
         ("suppressed", Some(suppressed)),
     ];
     let fields = values.into_iter().filter_map(|(key, value)| Some((key.into(), value?.into())));
-    let message = format!("{checks} checks have ended, {failures} of them without a conclusion");
+    let message = format!("{checks} checks finished, {failures} of them failed");
     if enabled(Severity::Info) {
         layer::write(EventName::ChecksSummary, Severity::Info, &message, fields.collect());
     }

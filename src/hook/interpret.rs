@@ -69,7 +69,8 @@ pub enum HookError {
     },
     /// The program is not executable for the service's user.
     #[error(
-        "the re-auth command {program} may not be run by the service's user; `chmod +x` it, give its full path, and look at its folders and at mounts without exec{}",
+        "the service's user may not run the re-auth command {program}; run `chmod +x` on it, use \
+         its full path, and check its directories and `noexec` mounts{}",
         sandbox_hint(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
@@ -78,7 +79,8 @@ pub enum HookError {
     },
     /// The system could not start the program for another reason.
     #[error(
-        "the re-auth command {program} could not be started ({error}); a script begins with `#!` and its interpreter"
+        "the re-auth command {program} could not be started ({error}); a script must begin with \
+         `#!` and its interpreter"
     )]
     CannotStart {
         /// The program as configured.
@@ -95,7 +97,7 @@ pub enum HookError {
     },
     /// It ended with [`EXIT_TRY_AGAIN`].
     #[error(
-        "the re-auth command came to no conclusion (exit status {EXIT_TRY_AGAIN}); it runs again later, and the attempt does not count"
+        "the re-auth command asked for a retry (exit status {EXIT_TRY_AGAIN}); it runs again later, and the attempt does not count"
     )]
     NoConclusion,
     /// It ended with a status other than 0 and [`EXIT_TRY_AGAIN`].
@@ -108,7 +110,8 @@ pub enum HookError {
     },
     /// A signal ended it that this process did not send.
     #[error(
-        "signal {signal} ended the re-auth command; look for a crash, a memory limit or somebody's kill"
+        "the re-auth command was killed by signal {signal}; check for a crash, a memory limit or a \
+         `kill`"
     )]
     Signal {
         /// The signal's number.
@@ -116,7 +119,8 @@ pub enum HookError {
     },
     /// It timed out.
     #[error(
-        "the re-auth command was still running after {after:?} and was killed with all that it had started; give it a longer `timeout`, or find out what it waits for"
+        "the re-auth command was still running after {after:?} and was killed with its child \
+         processes; raise `timeout`, or find out what it waits for"
     )]
     TimedOut {
         /// The time-out.
@@ -124,20 +128,21 @@ pub enum HookError {
     },
     /// It printed more than a token.
     #[error(
-        "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it is to print the token alone"
+        "the re-auth command printed more than {MAX_OUTPUT_BYTES} bytes and was killed; it must \
+         print only the token"
     )]
     TooMuchOutput,
     /// It was killed because its end could not be awaited.
-    #[error("the re-auth command was killed before its end: {0}")]
+    #[error("the re-auth command was killed: {0}")]
     WaitFailed(#[source] io::Error),
     /// Its first line is not text.
-    #[error("the first line that the re-auth command printed is not UTF-8; it is to be the token")]
+    #[error("the first line that the re-auth command printed is not UTF-8; it must be the token")]
     NotText,
     /// Its first line is not a token.
-    #[error("the first line that the re-auth command printed is no token: {0}")]
+    #[error("the first line that the re-auth command printed is not a token: {0}")]
     NotAToken(#[source] TokenValueError),
     /// Its first line is obviously not a token, such as JSON or HTML.
-    #[error("the first line that the re-auth command printed is no token: {0}")]
+    #[error("the first line that the re-auth command printed is not a token: {0}")]
     Mistaken(#[source] Mistake),
 }
 
@@ -361,7 +366,7 @@ mod tests {
         for (kind, remedy) in [
             (io::ErrorKind::NotFound, "install it"),
             (io::ErrorKind::PermissionDenied, "chmod +x"),
-            (io::ErrorKind::OutOfMemory, "begins with `#!`"),
+            (io::ErrorKind::OutOfMemory, "begin with `#!`"),
         ] {
             let end = HookExit::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
             let sentence = fault(end.interpret()).to_string();

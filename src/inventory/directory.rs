@@ -191,6 +191,6 @@ mod tests {
                 .unwrap_err()
         };
         assert!(matches!(fault("missing"), InventoryError::Missing(_)));
-        assert!(fault("quotes").to_string().contains("write `file`"));
+        assert!(fault("quotes").to_string().contains("use `file`"));
     }
 }

@@ -32,13 +32,13 @@ pub enum LineError {
         column: usize,
     },
     /// JSON, but not an object.
-    #[error("it is no JSON object; write {{\"name\": \"...\", \"token\": \"...\"}}")]
+    #[error("it is not a JSON object; write {{\"name\": \"...\", \"token\": \"...\"}}")]
     NotAnObject,
     /// A key other than `name` and `token`; shown only if it cannot be a secret.
-    #[error("it has {}; known are `name` and `token`", key(.0.as_deref()))]
+    #[error("it has {}; the known keys are `name` and `token`", key(.0.as_deref()))]
     UnknownKey(Option<Box<str>>),
     /// A missing key.
-    #[error("it lacks `{0}`")]
+    #[error("it has no `{0}`")]
     Lacks(&'static str),
     /// A duplicate key.
     #[error("it has `{0}` twice")]
@@ -50,10 +50,10 @@ pub enum LineError {
     #[error("it {0}")]
     Name(&'static str),
     /// An invalid value.
-    #[error("its `token` is no token: {0}")]
+    #[error("its `token` is not a token: {0}")]
     Value(TokenValueError),
     /// A name of an earlier line.
-    #[error("its name stands on line {line} already")]
+    #[error("its name is already used on line {line}")]
     Duplicate {
         /// The earlier line.
         line: u32,
@@ -63,7 +63,7 @@ pub enum LineError {
 fn key(key: Option<&str>) -> String {
     match key {
         Some(key) => format!("the unknown key `{key}`"),
-        None => "an unknown key, which is not shown as it could be a secret".to_owned(),
+        None => "an unknown key (not shown because it may be a secret)".to_owned(),
     }
 }
 
@@ -137,7 +137,7 @@ impl BadEntries {
 pub enum InventoryError {
     /// No such file or directory.
     #[error(
-        "{}: there is no such file or folder; put the inventory there{}",
+        "{}: there is no such file or directory; create the inventory there{}",
         .0.display(),
         sandbox_hint(.0).unwrap_or_default()
     )]
@@ -156,10 +156,10 @@ pub enum InventoryError {
         error: io::Error,
     },
     /// A directory, pipe, socket or device instead of a file.
-    #[error("{}: it is not a regular file; for a folder with a file for each token, write `dir`", .0.display())]
+    #[error("{}: it is not a regular file; for a directory with a file for each token, use `dir`", .0.display())]
     NotAFile(PathBuf),
     /// Not a directory.
-    #[error("{}: it is not a folder; for a file of JSON lines, write `file`", .0.display())]
+    #[error("{}: it is not a directory; for a file of JSON lines, use `file`", .0.display())]
     NotAFolder(PathBuf),
     /// Longer than [`MAX_BYTES`].
     #[error("{place}: it is longer than {MAX_BYTES} bytes")]
@@ -168,7 +168,8 @@ pub enum InventoryError {
         place: String,
     },
     /// It is `strict`, and contains invalid lines.
-    #[error("{place}: it is refused whole, as it is `strict` and {} of its lines are bad", .bad.count)]
+    #[error("{place}: the whole inventory is refused because `strict` is set and {} of its lines \
+    are invalid", .bad.count)]
     Refused {
         /// The file, or the command's program.
         place: String,
@@ -184,7 +185,10 @@ pub enum InventoryError {
         error: io::Error,
     },
     /// The command timed out and was killed.
-    #[error("{program}: it did not end within {timeout:?} and was killed, and what it started too")]
+    #[error(
+        "{program}: it was still running after {timeout:?} and was killed with its child \
+    processes"
+    )]
     TimedOut {
         /// The program.
         program: String,
@@ -192,7 +196,7 @@ pub enum InventoryError {
         timeout: Duration,
     },
     /// The command failed; its output is not used.
-    #[error("{program}: it failed ({how}); what it printed is not used")]
+    #[error("{program}: it failed ({how}); its output is not used")]
     Failed {
         /// The program.
         program: String,
@@ -200,7 +204,7 @@ pub enum InventoryError {
         how: String,
     },
     /// The caller has cancelled.
-    #[error("it is not wanted any more")]
+    #[error("it is no longer needed")]
     Cancelled,
 }
 

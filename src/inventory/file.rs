@@ -82,7 +82,7 @@ pub fn read_file(
 ///     ControlFlow::Continue(())
 /// })?;
 /// assert_eq!((&*names[0], reading.good, reading.bad.count), ("quotes", 1, 1));
-/// assert_eq!(reading.bad.first[0].to_string(), "line 2: it lacks `token`");
+/// assert_eq!(reading.bad.first[0].to_string(), "line 2: it has no `token`");
 /// # Ok::<(), tokenkeep::inventory::InventoryError>(())
 /// ```
 pub fn read_lines(

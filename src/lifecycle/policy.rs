@@ -10,7 +10,7 @@ pub struct Fraction(f64);
 
 /// A number that is no [`Fraction`].
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{0} is not a share: give a number from 0 to 1")]
+#[error("{0} is not a fraction: write a number from 0 to 1")]
 pub struct NotAFraction(pub f64);
 
 impl Fraction {

@@ -46,8 +46,7 @@ impl Transition<'_> {
                 }
             }
             ReauthOutcome::SameValue => {
-                let error = "it returned the value that it should have replaced; \
-                             it must obtain a new session token";
+                let error = "it returned the old value; it must obtain a new session token";
                 let fault = ReauthError { error: error.into(), ..ReauthError::default() };
                 self.reauth_failed(attempt, Some(duration_ms), fault);
             }
@@ -73,7 +72,7 @@ impl Transition<'_> {
 
     /// The new value is dead.
     pub(super) fn new_value_rejected(&mut self, pending_reauth: PendingReauth, fault: &CallError) {
-        let error = format!("the new value is dead on arrival: {}", fault.error).into();
+        let error = format!("the new value is already expired or rejected: {}", fault.error).into();
         let fault = ReauthError { error, status: fault.status, ..ReauthError::default() };
         self.reauth_failed(pending_reauth.attempt, Some(pending_reauth.duration_ms), fault);
     }
@@ -144,8 +143,8 @@ impl Transition<'_> {
     pub(super) fn report_early_death(&mut self, at: usize) {
         let attempt = self.token.budget.counted();
         let retry_in_ms = self.ms_until(self.token.due);
-        let error = "the new value died before half of its reported life was over; something \
-                     else ends these sessions, such as another login with the same account";
+        let error = "the new value expired before half of its reported life had passed; something \
+        else ends these sessions, such as another login with the same account";
         let fault = ReauthError { error: error.into(), ..ReauthError::default() };
         let duration_ms = None;
         self.notices.insert(at, Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms });
@@ -163,7 +162,7 @@ impl Transition<'_> {
         }
         self.token.budget.failed(self.now);
         let error = format!(
-            "the new value lives for {} ms only, which is too short to check and renew it",
+            "the new value is valid for only {} ms, which is too short to check and renew it",
             reading.remaining_ms
         );
         let fault = ReauthError { error: error.into(), ..ReauthError::default() };

@@ -57,7 +57,7 @@ pub enum OperatorRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The value is dead, or there is none.
-    #[error("there is no living value to ask about; `reauth` obtains a new one")]
+    #[error("the token has no value that could be alive; `reauth` obtains a new one")]
     NoValue,
     /// The token is paused.
     #[error("the token is paused; resume it first")]
@@ -73,7 +73,7 @@ pub enum RequestError {
     },
     /// The `reauth` method admits no attempt: too many failures of all its tokens, or a maintenance
     /// window.
-    #[error("its way to new values is left alone for another {} s", retry_in_ms.div_ceil(1_000))]
+    #[error("its `reauth` method is paused for another {} s", retry_in_ms.div_ceil(1_000))]
     Held {
         /// Time until it admits attempts, in milliseconds.
         retry_in_ms: u64,

@@ -27,8 +27,8 @@ pub fn ad_hoc_server(
     check("url", url)?;
     let url = url.parse().map_err(|_| "--url is not a URL".to_owned())?;
     if validate::is_plain_http(&url) && !allow_http {
-        let error = "--url is plain http to another machine, which shows the token to whoever \
-                     listens; use https, or add --allow-http, if that is meant";
+        let error = "--url is plain http to another machine, so others on the network can read the \
+        token; use https, or add --allow-http if you accept that";
         return Err(error.to_owned());
     }
     let mut server = validate::server_with_defaults(name, url);
@@ -63,8 +63,8 @@ mod tests {
         for (url, timeout, words) in [
             ("api.example.net", None, "--url is not a URL"),
             ("http://api.example.net", None, "--allow-http"),
-            ("https://user:S3CR3T@h", None, "--url holds a user name or password"),
-            ("https://h/?key=S3CR3T", None, "--url holds a query"),
+            ("https://user:S3CR3T@h", None, "--url contains a user name or password"),
+            ("https://h/?key=S3CR3T", None, "--url contains a query"),
             ("https://h", Some("0s"), "--timeout must be a duration from 100ms to 10m"),
             ("https://h", Some("90"), "write --timeout \"90s\""),
         ] {

@@ -93,7 +93,7 @@ impl Environment {
     ) -> Option<String> {
         let Some(list) = self.state_directory.as_ref()?.to_str() else {
             let position = sources.add_variable(STATE_DIRECTORY);
-            let remedy = "let it name a folder in UTF-8, or set `state_dir` in the file";
+            let remedy = "set it to a directory in UTF-8, or set `state_dir` in the file";
             collector.error(position, ConfigErrorKind::BadValue, "its value is not UTF-8", remedy);
             return None;
         };
@@ -264,7 +264,7 @@ impl Unknown {
                 suggestions::unknown_key(&key, &table, fields, false)
             }
             Self::Name { section, near } => {
-                let message = format!("it leads to no [{section}.NAME] of the files");
+                let message = format!("it matches no [{section}.NAME] in the files");
                 let remedy = near.map_or_else(
                     || format!("define [{section}.NAME] in a file; a variable changes single keys of it"),
                     |near| format!("did you mean [{}]?", join(section, &near)),
@@ -274,7 +274,7 @@ impl Unknown {
             Self::Ambiguous { section, names } => {
                 let tables: Vec<String> =
                     names.iter().map(|name| format!("[{}]", join(section, name))).collect();
-                let message = format!("it may be meant for each of {}", tables.join(" and "));
+                let message = format!("it is ambiguous: it may mean {}", tables.join(" and "));
                 (message, "set the key in a file instead".to_owned())
             }
         }

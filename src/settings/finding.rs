@@ -152,8 +152,8 @@ impl ConfigErrors {
     /// The number of errors, as a sentence.
     pub fn summary(&self) -> String {
         match self.count() {
-            1 => "1 fault in the configuration".to_owned(),
-            count => format!("{count} faults in the configuration"),
+            1 => "1 error in the configuration".to_owned(),
+            count => format!("{count} errors in the configuration"),
         }
     }
 }

@@ -83,16 +83,16 @@ pub enum MaintenanceWindowError {
     #[error("which is not of the form \"HH:MM-HH:MM ZONE\"")]
     Form,
     /// Not a time of day.
-    #[error("with a time that no day has")]
+    #[error("with an invalid time")]
     Time,
     /// The time zone is missing.
-    #[error("which lacks its time zone")]
+    #[error("which has no time zone")]
     NoZone,
     /// An unknown time zone, with a similar known one.
     #[error("whose time zone is unknown")]
     UnknownZone(Option<String>),
     /// Start and end are equal.
-    #[error("which ends when it begins")]
+    #[error("which ends when it starts")]
     Empty,
 }
 
@@ -105,13 +105,13 @@ impl MaintenanceWindowError {
             }
             Self::Time => "write times from 00:00 to 23:59; midnight is 00:00".to_owned(),
             Self::NoZone => {
-                "write a zone's name behind the times, like America/New_York, or UTC".to_owned()
+                "add a time zone after the times, such as America/New_York or UTC".to_owned()
             }
             Self::UnknownZone(Some(near)) => format!("did you mean {near}?"),
             Self::UnknownZone(None) => {
                 "write an IANA name, like America/New_York, or UTC".to_owned()
             }
-            Self::Empty => "let it end at another time; it may cross midnight".to_owned(),
+            Self::Empty => "choose another end time; the window may cross midnight".to_owned(),
         }
     }
 }

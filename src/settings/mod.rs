@@ -176,8 +176,8 @@ fn load_sources(
             // if the schema and the raw form disagree.
             Err(_) => collector.unreadable(
                 Position::MAIN,
-                "the layers of the configuration do not fit together",
-                "this is a fault of tokenkeep: please report it",
+                "the configuration files could not be merged",
+                "this is a bug in tokenkeep: please report it",
             ),
         }
     }

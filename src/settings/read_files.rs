@@ -40,8 +40,8 @@ pub(super) fn read_files(
             let position = sources.add_file(folder);
             collector.unreadable(
                 position,
-                format!("the folder of further configuration cannot be read: {error}"),
-                "make it a folder that the service's user may read, or remove it",
+                format!("the configuration directory cannot be read: {error}"),
+                "make it a directory that the service's user may read, or remove it",
             );
         }
     }
@@ -86,7 +86,7 @@ fn add_file(
         Err(Unreadable::TooLarge) => collector.unreadable(
             position,
             format!("the file is larger than {} MiB", LARGEST_FILE >> 20),
-            "is it the right file? If so, split it up",
+            "check that it is the right file; if it is, split it",
         ),
         Err(Unreadable::Io(error)) => {
             let (message, remedy) = explain(&error, position == Position::MAIN);
@@ -150,9 +150,12 @@ fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
                 "copy the commented config/tokenkeep.toml to this path, or name another with --config",
             );
         }
-        io::ErrorKind::NotFound => "a link to nowhere? Mend or remove it",
+        io::ErrorKind::NotFound => "it may be a broken link: correct or remove it",
         io::ErrorKind::PermissionDenied => "let the service's user read it (chown, chmod)",
-        io::ErrorKind::IsADirectory => "a file belongs here: name a file, or move the folder away",
+        io::ErrorKind::IsADirectory => {
+            "it is a directory: name a file instead, or move the \
+        directory away"
+        }
         _ => "make it a file that the service's user may read",
     };
     (format!("the file cannot be read: {error}"), remedy)

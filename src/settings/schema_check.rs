@@ -96,7 +96,7 @@ impl Damage {
                 let first = first_line(content, &what, line_number);
                 let first = first.map(|line| format!("; the first is on line {line}"));
                 let first = first.unwrap_or_default();
-                let message = format!("`{what}` stands here a second time in this file{first}");
+                let message = format!("`{what}` is defined twice in this file{first}");
                 (message, "keep one of the two")
             } else {
                 damage.structure |= is_header;
@@ -299,11 +299,11 @@ impl SchemaCheck<'_> {
         if !whole && earlier.source() == Position::MAIN.source() {
             return true;
         }
-        let message = format!("[{path}] stands at {} already", self.sources.location(earlier));
+        let message = format!("[{path}] is already defined at {}", self.sources.location(earlier));
         let remedy = if whole {
             "keep one of the two, or give it another name"
         } else {
-            "two files of conf.d may not define the same name: keep one of the two, or rename it"
+            "two files in conf.d must not define the same name: remove or rename one of the two"
         };
         self.collector.error(position, ConfigErrorKind::Duplicate, message, remedy);
         false

@@ -32,7 +32,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Url => "a URL in quotes".to_owned(),
         Kind::Address => "an address with a port, in quotes".to_owned(),
         Kind::Command | Kind::MaintenanceWindows | Kind::Readers | Kind::Hosts => {
-            "a list of texts".to_owned()
+            "a list of strings".to_owned()
         }
         Kind::Choice(words) => format!("one of {}", quoted_list(words)),
         Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),

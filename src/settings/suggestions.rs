@@ -61,7 +61,7 @@ pub(super) fn expected_named_table(
     let message = format!("`{path}` must be a table");
     // `[token]` with `server = ...` below it: `server` is a key, and the name is missing.
     if schema::find(keys, name).is_some() {
-        let remedy = format!("[{section}] lacks a name: write [{section}.NAME] above its keys");
+        let remedy = format!("[{section}] has no name: write [{section}.NAME] above its keys");
         return (message, remedy);
     }
     (message, named_remedy(section))
@@ -79,10 +79,10 @@ fn named_remedy(section: &str) -> String {
 pub(super) fn where_secrets_belong(name: &str, path: &str) -> &'static str {
     let name = name.to_lowercase();
     if path.starts_with("reauth") || name.contains("api") || name == "key" {
-        "an API key never stands in the configuration: put it into a file (`api_key_file`) or a \
+        "an API key must not be in the configuration: put it into a file (`api_key_file`) or a \
          systemd credential (`api_key_credential`) of a [reauth.NAME]"
     } else {
-        "a secret never stands in the configuration: put it into a file (`file`), a systemd \
+        "a secret must not be in the configuration: put it into a file (`file`), a systemd \
          credential (`credential`) or an environment variable (`env`) of a [token.NAME]"
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn pasted_secret(
         Kind::Hosts => "names of hosts",
         Kind::Filter => "a level or a filter",
         Kind::Url => "a URL without secrets",
-        Kind::Command => "a program and arguments that every user of this machine may see",
+        Kind::Command => "a program and its arguments (every user of this machine can see them)",
         _ => return None,
     };
     let is_path = matches!(kind, Kind::Path | Kind::SocketPath | Kind::Command);
@@ -143,7 +143,7 @@ pub(super) fn likely_mistake(
              started, which is / for a service",
             shortened(file)
         );
-        let remedy = "write the whole path, beginning with /".to_owned();
+        let remedy = "write the full path, starting with /".to_owned();
         return Some((WarningKind::RelativePath, message, remedy));
     }
     let url = value.as_str().filter(|_| matches!(kind, Kind::Url) && path.ends_with("url"))?;
@@ -151,9 +151,9 @@ pub(super) fn likely_mistake(
     let is_call = last.len() > "SessionToken".len() && last.ends_with("SessionToken");
     is_call.then(|| {
         let message = format!(
-            "`{path}` ends in the name of a call, {last}, which is added to it for each request"
+            "`{path}` ends in the endpoint name {last}, which is appended for each request"
         );
-        (WarningKind::EndpointInUrl, message, format!("write the base URL alone: \"{base}\""))
+        (WarningKind::EndpointInUrl, message, format!("write only the base URL: \"{base}\""))
     })
 }
 
@@ -168,7 +168,7 @@ pub(super) fn typographic_quotes(line: &str) -> Option<(String, &'static str)> {
     ];
     let code = line.split('#').next().unwrap_or_default();
     let quote = code.chars().find(|c| quotes.contains(c))?;
-    let message = format!("this is not TOML: {quote} is no quotation mark there");
+    let message = format!("this is not TOML: {quote} is not a quotation mark");
     Some((message, "write straight quotation marks: \" or '"))
 }
 
@@ -180,7 +180,7 @@ pub(super) fn syntax(message: &str, nothing_there: bool) -> (String, &'static st
     let (message, remedy) = if unquoted && nothing_there {
         ("a value is missing here", "write a value after `=`, text in quotes")
     } else if unquoted {
-        (message, "put quotes around text; numbers, true and false go without")
+        (message, "put quotes around text; write numbers, true and false without quotes")
     } else if message.starts_with(MISSING_COMMA) {
         (message, "close the list with `]`, or put a comma between its values")
     } else if message.contains("unclosed") {

@@ -50,9 +50,9 @@ fn path(text: &str) -> Result<(), SettingError> {
     if text.is_empty() {
         Err(invalid_value("must be a path, but is empty", "write a path, or leave the key out"))
     } else if text.contains('\0') {
-        Err(invalid_value("holds a NUL character", "remove it"))
+        Err(invalid_value("contains a NUL character", "remove it"))
     } else if text == "~" || text.starts_with("~/") {
-        Err(invalid_value("begins with `~`, which nobody expands here", "write the whole path"))
+        Err(invalid_value("begins with `~`, which is not expanded here", "write the full path"))
     } else {
         Ok(())
     }
@@ -108,7 +108,7 @@ pub fn name_error(text: &str) -> Option<&'static str> {
 fn url(text: &str) -> Result<(), SettingError> {
     let example = "write it like \"https://api.example.net\"";
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(invalid_value("holds white space", "remove it"));
+        return Err(invalid_value("contains white space", "remove it"));
     }
     let url = Url::parse(text)
         .map_err(|error| invalid_value(format!("is not a URL ({error})"), example))?;
@@ -117,14 +117,14 @@ fn url(text: &str) -> Result<(), SettingError> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(invalid_value(
-            "holds a user name or password",
-            "a secret never stands here: remove it",
+            "contains a user name or password",
+            "secrets are not allowed here: remove it",
         ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid_value(
-            "holds a query or fragment (`?...`, `#...`)",
-            "write the base URL alone; a path is fine",
+            "contains a query or fragment (`?...`, `#...`)",
+            "write only the base URL; it may have a path",
         ));
     }
     Ok(())
@@ -182,7 +182,7 @@ fn check_duration(key: &str, text: &str, min: Duration, max: Duration) -> Result
             example(),
         )),
         Err(DurationError::Unreadable) => {
-            Err(invalid_value(format!("is no duration: {}", shortened(text)), example()))
+            Err(invalid_value(format!("is not a valid duration: {}", shortened(text)), example()))
         }
     }
 }

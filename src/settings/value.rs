@@ -61,7 +61,7 @@ fn command(value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
             Err(invalid_value("must begin with a program, but begins with an empty text", example))
         }
         Some(_) if words.iter().any(|word| word.contains('\0')) => {
-            Err(invalid_value("holds a NUL character", "remove it"))
+            Err(invalid_value("contains a NUL character", "remove it"))
         }
         Some(_) => Ok(words),
     }
@@ -71,7 +71,7 @@ fn maintenance_windows(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Se
     let windows = texts(value, &example_of_windows(key))?;
     for window in &windows {
         window.parse::<MaintenanceWindow>().map_err(|error| {
-            invalid_value(format!("holds {}, {error}", shortened(window)), error.remedy())
+            invalid_value(format!("contains {}, {error}", shortened(window)), error.remedy())
         })?;
     }
     Ok(windows)
@@ -86,7 +86,8 @@ fn readers(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> 
     for reader in &readers {
         let name = reader.strip_prefix(Reader::GROUP).unwrap_or(reader);
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let message = format!("names {}, which no user or group is called", shortened(reader));
+            let message =
+                format!("names {}, but there is no such user or group", shortened(reader));
             return Err(invalid_value(message, example_of_readers(key)));
         }
     }
@@ -103,7 +104,7 @@ fn hosts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
     match hosts.iter().find(|host| host.is_empty() || !host.chars().all(fits)) {
         None => Ok(hosts),
         Some(host) => {
-            let message = format!("names {}, which no host is called", shortened(host));
+            let message = format!("names {}, which is not a valid host name", shortened(host));
             Err(invalid_value(message, example_of_hosts(key)))
         }
     }
@@ -118,7 +119,7 @@ fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, SettingError
     let texts = value.as_array().into_iter().flatten();
     let texts = texts.map(|text| text.get_ref().as_str().map(str::to_owned));
     texts.collect::<Option<_>>().ok_or_else(|| {
-        setting_error(ConfigErrorKind::WrongType, "must hold text in quotes only", example)
+        setting_error(ConfigErrorKind::WrongType, "must contain only text in quotes", example)
     })
 }
 
@@ -142,7 +143,7 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
         (Kind::Integer(..) | Kind::Fraction | Kind::OpenFraction, DeValue::String(text))
             if text.trim().parse::<f64>().is_ok() =>
         {
-            format!("leave the quotes out: {key} = {}", text.trim())
+            format!("remove the quotes: {key} = {}", text.trim())
         }
         (Kind::Integer(min, _), _) => format!("write a whole number, like {key} = {min}"),
         (Kind::Fraction | Kind::OpenFraction, _) => format!("write a number, like {key} = 0.5"),

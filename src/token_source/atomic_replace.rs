@@ -59,7 +59,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
         Ok(metadata) if !metadata.is_file() => return Err(PersistError::NotAFile { path: target }),
         Ok(metadata) => Some(metadata),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("looking at it")(error)),
+        Err(error) => return Err(failed("examining it")(error)),
     };
     let folder = parent(&target);
     temporary_files::remove_stale_once(folder, old.as_ref());
@@ -76,7 +76,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
     if let Some(old) = old {
         copy_owner_and_mode(temporary.as_file(), &old, &target)?;
     }
-    temporary.as_file().sync_all().map_err(failed("making the content durable"))?;
+    temporary.as_file().sync_all().map_err(failed("syncing the file"))?;
     temporary.persist(&target).map_err(|error| match error.error.kind() {
         io::ErrorKind::ResourceBusy => {
             PersistError::MountPoint { path: target.clone(), error: error.error }
@@ -97,7 +97,7 @@ fn without_path(error: &io::Error) -> io::Error {
 pub(super) fn sync_folder(folder: &Path) -> Result<(), PersistError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(|error| PersistError::new(folder, "making the folder durable", error))
+        .map_err(|error| PersistError::new(folder, "syncing the directory", error))
 }
 
 /// The target of `path` after all symbolic links, whether it exists or not.
@@ -113,7 +113,7 @@ fn follow_links(path: &Path) -> Result<PathBuf, PersistError> {
 /// Gives `new` the owner and mode of `old`, the file at `path`.
 fn copy_owner_and_mode(new: &File, old: &Metadata, path: &Path) -> Result<(), PersistError> {
     let failed = |doing| move |error| PersistError::new(path, doing, error);
-    let created = new.metadata().map_err(failed("looking at the new file"))?;
+    let created = new.metadata().map_err(failed("examining the new file"))?;
     let mut mode = old.mode() & 0o777;
     if created.uid() != old.uid() {
         fchown(new, Some(Uid::from_raw(old.uid())), None)

@@ -18,7 +18,7 @@ pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum PersistError {
     /// The directory of the file does not exist.
     #[error(
-        "{}: there is no such folder; create it, for the service's user to write to{}",
+        "{}: there is no such directory; create it, writable by the service's user{}",
         folder.display(),
         hint(folder).unwrap_or_default()
     )]
@@ -28,7 +28,7 @@ pub enum PersistError {
     },
     /// Permission denied.
     #[error(
-        "{}: nothing can be written there ({error}); check owner and mode{}",
+        "{}: it is not writable ({error}); check owner and mode{}",
         path.display(),
         advice(", and `ReadWritePaths=` and `ProtectSystem=` of the unit", "")
     )]
@@ -44,7 +44,8 @@ pub enum PersistError {
         "{}: the file system mounted at {} is read-only ({error}); mount it read-write{}",
         path.display(),
         mount.display(),
-        advice(", or if the unit's `ProtectSystem=` makes it read-only, add the folder to `ReadWritePaths=`", "")
+        advice(", or if the unit's `ProtectSystem=` makes it read-only, add the directory to \
+        `ReadWritePaths=`", "")
     )]
     ReadOnly {
         /// The folder or the file.
@@ -57,7 +58,8 @@ pub enum PersistError {
     },
     /// The file is a mount point, so it cannot be replaced.
     #[error(
-        "{}: it is a mount point by itself, so it cannot be replaced ({error}); mount its folder instead of the single file (a file in `docker run -v`, or `subPath` in Kubernetes)",
+        "{}: it is a mount point, so it cannot be replaced ({error}); mount its directory instead \
+         of the single file (a file in `docker run -v`, or `subPath` in Kubernetes)",
         path.display()
     )]
     MountPoint {
@@ -68,7 +70,7 @@ pub enum PersistError {
         error: io::Error,
     },
     /// The disk is full or a quota is exhausted.
-    #[error("{}: there is no room for it ({error}); free some, the write is repeated", path.display())]
+    #[error("{}: the file system is full ({error}); free some space, the write is retried", path.display())]
     NoRoom {
         /// The file.
         path: PathBuf,
@@ -84,7 +86,8 @@ pub enum PersistError {
     },
     /// The file belongs to another user, and the new file cannot be given to that user.
     #[error(
-        "{}: it belongs to user {owner}, and a new file cannot be given to them; `chown` it to the service's user",
+        "{}: it belongs to user {owner}, and a new file cannot get that owner; `chown` it to the \
+         service's user",
         path.display()
     )]
     Owner {
@@ -95,7 +98,7 @@ pub enum PersistError {
     },
     /// Another daemon uses this state directory.
     #[error(
-        "{}: another tokenkeep is using this directory; stop it, or give this one a `state_dir` of its own",
+        "{}: another tokenkeep is using this directory; stop it, or set another `state_dir`",
         path.display()
     )]
     Locked {
@@ -103,11 +106,12 @@ pub enum PersistError {
         path: PathBuf,
     },
     /// There is no writable state directory.
-    #[error("there is no state directory that can be written to; see the warning at the start")]
+    #[error("there is no writable state directory; see the warning at the start")]
     NoStateDir,
     /// The database is damaged and was set aside.
     #[error(
-        "{}: it is damaged and was set aside as {}; what can be read of it is used, and every other token is asked about; the copy contains token values and is deleted after 7 days",
+        "{}: it is damaged and was renamed to {}; its readable rows are used, and all other tokens \
+         are checked; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
@@ -119,7 +123,8 @@ pub enum PersistError {
     },
     /// The database has an unknown format or version and was set aside.
     #[error(
-        "{}: its version {version} is not one that this tokenkeep knows; it was set aside as {}, and every token is asked about; the copy contains token values and is deleted after 7 days",
+        "{}: its version {version} is unknown to this tokenkeep; it was renamed to {}, and all \
+         tokens are checked; the copy contains token values and is deleted after 7 days",
         path.display(),
         aside.display()
     )]
@@ -163,7 +168,7 @@ impl PersistError {
 
     /// The operation did not finish within [`DISK_TIMEOUT`]. It may still succeed later.
     pub(crate) fn timed_out(path: impl Into<PathBuf>, doing: &'static str) -> Self {
-        let text = format!("no answer from the disk within {} s", DISK_TIMEOUT.as_secs());
+        let text = format!("the disk did not respond within {} s", DISK_TIMEOUT.as_secs());
         Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
     }
 
@@ -214,7 +219,7 @@ mod tests {
     #[test]
     fn full_disk_and_exhausted_quota_have_their_own_error() {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
-            assert!(sentence(kind).contains("there is no room"), "{kind}");
+            assert!(sentence(kind).contains("the file system is full"), "{kind}");
         }
         assert!(sentence(io::ErrorKind::Other).contains("writing failed"));
     }

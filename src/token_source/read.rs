@@ -42,7 +42,8 @@ pub struct Found<T = TokenValue> {
 pub enum SourceWarning {
     /// Every user of the machine can read or write the secret.
     #[error(
-        "{}: it is open to every user of this machine (mode {mode:04o}); run `chmod 600` on it, and replace the secret if that may have been used",
+        "{}: every user of this machine may read it (mode {mode:04o}); run `chmod 600` on it, and \
+         replace the secret if others may have read it",
         path.display()
     )]
     OpenToAll {
@@ -96,7 +97,7 @@ impl SourceError {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceErrorKind {
     /// There is no such file.
-    #[error("there is no such file; put the secret there, alone on one line")]
+    #[error("there is no such file; create it with the secret alone on one line")]
     Missing,
     /// The file cannot be opened or read.
     #[error(
@@ -105,31 +106,31 @@ pub enum SourceErrorKind {
     )]
     Unreadable(io::Error),
     /// The file is empty or contains only white space. It may be in the middle of a write.
-    #[error("it is empty; put the secret there, alone on one line")]
+    #[error("it is empty; write the secret into it, alone on one line")]
     Empty,
     /// The path is a directory.
-    #[error("it is a directory; name the file within it that holds the secret")]
+    #[error("it is a directory; name the file in it that contains the secret")]
     IsDirectory,
     /// A pipe, a socket or a device.
-    #[error("it is not a regular file; put the secret into one")]
+    #[error("it is not a regular file; write the secret into a regular file")]
     NotRegular,
     /// Longer than any secret.
-    #[error("it is longer than {MAX_BYTES} bytes, so it is no secret; check the path")]
+    #[error("it is longer than {MAX_BYTES} bytes, so it cannot be a secret; check the path")]
     TooLarge,
     /// The content is not text.
-    #[error("its content is not UTF-8 text; put the secret there, alone on one line")]
+    #[error("its content is not UTF-8 text; write the secret into it, alone on one line")]
     NotUtf8,
     /// The content is not one word on one line.
-    #[error("its content is no token: {0}")]
+    #[error("its content is not a token: {0}")]
     NotAToken(TokenValueError),
     /// The content is not one word on one line, but something recognizable.
-    #[error("its content is no token: {0}")]
+    #[error("its content is not a token: {0}")]
     Mistaken(Mistake),
     /// systemd provided no credentials.
     #[error("{}", no_credentials())]
     NoCredentialsDirectory,
     /// The name of a credential is not a plain file name.
-    #[error("this is no name of a credential; it is a file name, without a folder")]
+    #[error("this is not a credential name; it must be a file name without a directory")]
     NotACredentialName,
     /// The environment variable is not set.
     #[error(
@@ -145,7 +146,7 @@ fn remedy_for_unreadable(error: &io::Error) -> &'static str {
         return process::descriptor_limit_remedy();
     }
     advice(
-        "check that the service's user may read it and enter its folders",
+        "check that the service's user may read it and search its directories",
         "check that the user of this process may read it and enter its folders",
     )
 }
@@ -153,8 +154,8 @@ fn remedy_for_unreadable(error: &io::Error) -> &'static str {
 /// Message and remedy if there is no credentials directory.
 pub(crate) fn no_credentials() -> &'static str {
     advice(
-        "$CREDENTIALS_DIRECTORY is not set; give the unit `LoadCredential=` or \
-         `SetCredentialEncrypted=` for this name",
+        "$CREDENTIALS_DIRECTORY is not set; add `LoadCredential=` or `SetCredentialEncrypted=` for \
+         this name to the unit",
         "$CREDENTIALS_DIRECTORY is not set, as systemd does not run this process as a service; put \
          the secret into a file instead, or start a unit that has `LoadCredential=` for this name",
     )

@@ -20,11 +20,11 @@ async fn check_config_draws_each_fault_with_its_line_and_hides_secrets() {
     for wanted in [
         "$DIR/tokenkeep.toml:3:1: there is no key `jitterr` in [schedule]\n  |\n\
          3 | jitterr = 0.1\n  | ^^^^^^^\n  |\n  = help: did you mean `jitter`?\n",
-        "$DIR/tokenkeep.toml:5:1: `server.sarus.url` holds a user name or password\n  |\n\
+        "$DIR/tokenkeep.toml:5:1: `server.sarus.url` contains a user name or password\n  |\n\
          5 | url = \"https://***@h\"\n  | ^^^\n",
         "$DIR/tokenkeep.toml:7:1: there is no key `value` in [token.quotes]\n  |\n\
          7 | value = ***\n  | ^^^^^\n",
-        "tokenkeep: 3 faults in the configuration\n",
+        "tokenkeep: 3 errors in the configuration\n",
     ] {
         assert!(said.contains(wanted), "{wanted}\n{said}");
     }

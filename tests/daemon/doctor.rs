@@ -138,7 +138,7 @@ const BROKEN: [Case; 25] = [
         "a script has Windows line ends",
         |stage| drop(stage.write("hook", "#!/bin/sh\r\nexit\r\n")),
         ERRORS,
-        &["carriage return", "Unix line ends"],
+        &["carriage return", "Unix line endings"],
     ),
     (
         "a script names no interpreter",
@@ -156,7 +156,7 @@ const BROKEN: [Case; 25] = [
         "a program is not in PATH",
         |stage| change(stage, "\"$DIR/hook\"", "\"tokenkeep-no-such-program\""),
         ERRORS,
-        &["no such program in $PATH", "whole path"],
+        &["no such program in $PATH", "full path"],
     ),
     (
         "a token file that a hook can fill is missing",
@@ -171,7 +171,7 @@ const BROKEN: [Case; 25] = [
             change(stage, "reauth = \"relogin\"", "");
         },
         ERRORS,
-        &["error: [token.quotes]", "there is no such file; put the secret there"],
+        &["error: [token.quotes]", "there is no such file; create it with the secret"],
     ),
     (
         "a token file is a directory",
@@ -308,7 +308,7 @@ async fn a_server_that_does_not_serve_is_an_error_with_its_reason() {
     let closed = free_port();
     let tls = server.address().port();
     for (url, words) in [
-        (format!("http://127.0.0.1:{closed}"), "no connection"),
+        (format!("http://127.0.0.1:{closed}"), "connection failed"),
         (
             "https://tokenkeep-doctor.invalid".to_owned(),
             "tokenkeep-doctor.invalid cannot be resolved",
@@ -333,7 +333,7 @@ async fn what_a_server_says_about_a_token_decides() {
     for (trouble, expected, words) in [
         (None, 0, "ok: [server.sarus] token quotes is alive"),
         (Some(Trouble::Html { status: 503 }), ERRORS, "error: [server.sarus]"),
-        (Some(maintenance), ERRORS, "(500) (the server says: down)"),
+        (Some(maintenance), ERRORS, "(500) (server: down)"),
         (Some(Trouble::Reset), ERRORS, "error: [server.sarus]"),
         (Some(quiet), WARNINGS, "it asks for a pause of 5 s"),
     ] {

@@ -72,7 +72,7 @@ async fn death_beside(count: usize) -> Duration {
     // All the warnings, those that were written and those that are summarised.
     let warned = || {
         let own = daemon.all("config_warning", "").into_iter();
-        let open = own.filter(|line| line.text("message").contains("open to others"));
+        let open = own.filter(|line| line.text("message").contains("readable by other users"));
         open.map(|line| line.0["suppressed"].as_u64().unwrap_or(1)).sum::<u64>()
     };
     until("every warning is counted", || warned() == count as u64).await;

@@ -23,8 +23,8 @@ async fn what_limits_logins_and_when_they_begin_is_told() {
     let token = "[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\nreauth = \"relogin\"\n";
     let said = plan(&Stage::new(&format!("{WAYS}{token}")), &[]).await;
     for wanted in [
-        "re-auth relogin: at most 7 failures of all its tokens in 1 h; quiet each day 23:45-00:15 UTC",
-        "  before its end by 30 s, if nothing extends its life",
+        "re-auth relogin: at most 7 failures of all its tokens in 1 h; maintenance window each day 23:45-00:15 UTC",
+        "  before its end by 30 s, if nothing renews it",
         "  when it dies   re-auth relogin runs /usr/local/libexec/relogin, at most 5 times in 1 h",
     ] {
         assert!(said.contains(wanted), "{wanted}\n{said}");
@@ -155,7 +155,7 @@ async fn a_token_is_masked_wherever_it_is_pasted_into_the_configuration() {
             let misplaced = ["env =", "credential =", "server =", "reauth =", "value =", "api_key"];
             if line.contains('%')
                 && misplaced.iter().any(|key| line.starts_with(key))
-                && !said.contains("never stands in the configuration")
+                && !said.contains("must not be in the configuration")
             {
                 unhelpful.push(format!("{token} in {text:?}:\n{said}"));
             }
@@ -233,11 +233,11 @@ async fn a_set_up_that_cannot_work_is_warned_of() {
         ),
         (
             replaced("https://h", "https://h/v1/QuerySessionToken"),
-            "write the base URL alone: \"https://h/v1\"",
+            "write only the base URL: \"https://h/v1\"",
         ),
         (
             replaced("https://h", "https://h/RenewSessionToken/"),
-            "ends in the name of a call, RenewSessionToken",
+            "ends in the endpoint name RenewSessionToken",
         ),
         ("[server.s]\nurl = \"https://h\"\n".to_owned(), "no tokens configured"),
     ] {
@@ -251,7 +251,7 @@ async fn a_set_up_that_cannot_work_is_warned_of() {
     let stage = Stage::new(&format!("{state}[server.s]\nurl = \"https://h\"\n{inventory}"));
     stage.write("empty.jsonl", "");
     let said = self::said(&stage, "check-config").await;
-    assert!(said.contains("empty.jsonl: it has no tokens"), "{said}");
+    assert!(said.contains("empty.jsonl: it contains no tokens"), "{said}");
 }
 
 /// `check-config` of this stage beside a `systemctl` that prints this of any unit.

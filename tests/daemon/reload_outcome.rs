@@ -270,7 +270,7 @@ async fn listening_address_that_is_taken_at_start_is_served_once_it_is_free() {
     daemon.event("config_reloaded", "").await;
     drop(taken);
     let is_served = |line: &crate::support::Line| {
-        line.is("config_warning", "") && line.text("message").contains("are served now")
+        line.is("config_warning", "") && line.text("message").contains("are available now")
     };
     daemon.until("the address is served", |lines| lines.iter().any(is_served)).await;
     let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost:{port}");

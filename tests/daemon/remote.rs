@@ -273,8 +273,8 @@ async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
     daemon.event("daemon_ready", "").await;
     let seen = on_a_terminal(tokenkeep(&stage, &["check", "quotes"]), 80, false);
     let ((status, text), seen) = tokio::join!(said(&stage, &["check", "quotes"]), seen);
-    assert_eq!((status, text.contains("still under way")), (NOT_KNOWN, true), "{text}");
-    assert!(seen.contains(" 50 %") && seen.contains("still under way"), "{seen:?}");
+    assert_eq!((status, text.contains("in progress")), (NOT_KNOWN, true), "{text}");
+    assert!(seen.contains(" 50 %") && seen.contains("in progress"), "{seen:?}");
     assert!(!text.contains('%'), "off a terminal nothing is drawn: {text}");
     daemon.stop().await;
 }
@@ -322,7 +322,7 @@ async fn a_value_that_no_answer_vouches_for_is_printed_with_a_warning() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, format!("{value}\n").into_bytes());
     let said = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(said.starts_with("tokenkeep: warning: quotes: this value may be dead"), "{said}");
+    assert!(said.starts_with("tokenkeep: warning: quotes: this value is unverified"), "{said}");
     daemon.stop().await;
 }
 
@@ -372,13 +372,13 @@ async fn a_reload_whose_end_is_not_known_in_time_ends_with_75() {
     let (stage, daemon) = three(&server).await;
     daemon.signal(Signal::STOP);
     let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "300ms"]).await;
-    assert_eq!((status, text.contains("is not known")), (NOT_KNOWN, true), "{text}");
+    assert_eq!((status, text.contains("has not finished")), (NOT_KNOWN, true), "{text}");
     let reload = tokenkeep(&stage, &["reload", "--wait", "--timeout", "3s"]);
     let seen = on_a_terminal(reload, 80, false).await;
-    assert!(seen.contains("still under way, for "), "{seen:?}");
+    assert!(seen.contains("in progress for "), "{seen:?}");
     daemon.signal(Signal::CONT);
     let (status, text) = said(&stage, &["reload", "--wait", "--timeout", "5"]).await;
-    assert_eq!((status, text.contains("with its unit")), (64, true), "{text}");
+    assert_eq!((status, text.contains("add a unit")), (64, true), "{text}");
     daemon.stop().await;
 }
 

@@ -172,7 +172,7 @@ async fn a_store_of_no_use_costs_a_warning_and_a_check_of_everything() {
         let daemon = stage.start();
         let warning = daemon.event("config_warning", "").await;
         let error = warning.text("error");
-        assert!(error.contains(told) && error.contains("set aside"), "damage {n}: {error}");
+        assert!(error.contains(told) && error.contains("renamed to"), "damage {n}: {error}");
         until("all are asked", || tokens(&server.requests()[before..]) == 10).await;
         daemon.stop().await;
 
@@ -293,7 +293,7 @@ async fn on_a_full_disk_it_goes_on_from_memory_and_stores_what_it_can_once_there
     disk.fill();
     (0..10).for_each(|n| server.expire(&secret(&format!("old-t{n}"))));
     let failed = daemon.event("store_failed", "").await;
-    assert!(failed.text("error").contains("no room"), "{}", failed.0);
+    assert!(failed.text("error").contains("file system is full"), "{}", failed.0);
     for n in 0..10 {
         daemon.event("reauth_succeeded", &format!("t{n}")).await;
     }

@@ -147,7 +147,7 @@ async fn a_socket_of_another_daemon_is_left_alone_and_taken_over_after_its_end()
     let other = UnixListener::bind(&socket).expect("a socket");
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
-    warning(&daemon, "there is no control socket").await;
+    warning(&daemon, "no control socket").await;
     drop(other);
     warning(&daemon, "the control socket is served now").await;
     answers(&socket).await;
@@ -259,7 +259,7 @@ async fn a_socket_whose_directory_is_missing_is_made_later() {
     let stage = staged("[control]\nsocket = \"$DIR/later/control.sock\"\n").await;
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
-    warning(&daemon, "there is no control socket").await;
+    warning(&daemon, "no control socket").await;
     fs::create_dir(stage.path("later")).expect("a directory");
     warning(&daemon, "the control socket is served now").await;
     answers(&stage.path("later/control.sock")).await;

@@ -266,7 +266,7 @@ const IRREPLACEABLE: [(&str, &str); 4] = [
         "mount point",
     ),
     (READ_ONLY, "read-only"),
-    (FULL, "no room"),
+    (FULL, "file system is full"),
 ];
 
 #[tokio::test]
@@ -333,7 +333,7 @@ async fn once_a_full_disk_has_room_the_file_is_written_and_the_kept_copy_is_dele
     );
     let Some(daemon) = start_mounted(&stage, &mounts).await else { return };
     let failed = daemon.event("store_failed", "quotes").await;
-    assert!(failed.text("error").contains("no room"), "{failed:?}");
+    assert!(failed.text("error").contains("file system is full"), "{failed:?}");
     daemon.event("reauth_succeeded", "quotes").await;
     stage.write("go", "");
     until("the file is written", || stage.read("written").trim() == secret("login")).await;

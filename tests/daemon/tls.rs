@@ -323,7 +323,7 @@ async fn each_error_of_a_certificate_is_named_with_its_own_remedy() {
             &["elsewhere.example, 10.1.2.3", "not for 127.0.0.1"],
         ),
         (authority.pair(), &["CA:TRUE", "CA:FALSE"]),
-        (authority.issue_with(host, client_only), &["not made for servers", "serverAuth"]),
+        (authority.issue_with(host, client_only), &["may not be used by servers", "serverAuth"]),
         (Authority::new("other").issue(), &["not trusted", "set `ca_file` of [server.main]"]),
     ];
     let server = TlsServer::start(server_config(&TLS12, &authority.issue(), None)).await;

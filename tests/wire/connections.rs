@@ -152,7 +152,7 @@ async fn resent_query_keeps_to_the_time_out_of_the_first() {
     let (server, client) = started(Protocol::Http1, react).await;
     query(&client, Connection::Pooled).await;
     let outcome = client.query(&value(), 4 * SHORT, Connection::Pooled).await;
-    assert_eq!(&*unavailable(outcome).error, "no answer within 1 s");
+    assert_eq!(&*unavailable(outcome).error, "no response within 1 s");
     assert_eq!(server.connections_used(), [1, 1, 2]);
 }
 

@@ -79,14 +79,14 @@ async fn a_redirect_is_misconfigured_and_the_other_host_is_never_asked() {
 async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     let silent = queried_raw(Script::SayAndHold(Vec::new()), SHORT);
     let outcome = tokio::time::timeout(AMPLE, silent).await.expect("given up");
-    assert_eq!(&*unavailable(outcome).error, "no answer within 250 ms");
+    assert_eq!(&*unavailable(outcome).error, "no response within 250 ms");
 }
 
 #[tokio::test]
 async fn a_body_that_stalls_is_given_up_at_the_deadline() {
     let beginning = b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"Result\":".to_vec();
     let outcome = queried_raw(Script::SayAndHold(beginning), SHORT).await;
-    assert_eq!(&*unavailable(outcome).error, "no answer within 250 ms");
+    assert_eq!(&*unavailable(outcome).error, "no response within 250 ms");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_reset_is_unavailable_before_and_after_the_headers() {
         simulator.plan_fault(Plan::always(trouble.clone()));
         let fault =
             unavailable(client(&simulator.url()).query(&value(), AMPLE, Connection::Pooled).await);
-        assert!(fault.error.contains("no whole answer came"), "{trouble:?}: {}", fault.error);
+        assert!(fault.error.contains("no complete response"), "{trouble:?}: {}", fault.error);
     }
 }
 

@@ -122,7 +122,7 @@ async fn https_to_a_server_that_speaks_http_is_told_as_such() {
     let url = simulator.url().replace("http:", "https:");
     let server = Server { ca_file: Some(ca_file.path().to_owned()), ..server(&url) };
     let error = unavailable(queried(&server).await).error;
-    assert!(error.contains("speaks https"), "{error}");
+    assert!(error.contains("https server"), "{error}");
 }
 
 #[tokio::test]

@@ -26,10 +26,10 @@ const MAX_NAMED: usize = 5;
 /// The tokens that something is asked for.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TokenArgs {
-    /// Tokens, or patterns such as 'quotes-*'
+    /// Token names, or patterns such as 'quotes-*'
     #[arg(required = true, value_name = "NAME")]
     tokens: Vec<String>,
-    /// Do not wait for what comes of it
+    /// Return at once, without waiting for the result
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
@@ -79,7 +79,7 @@ impl TokenArgs {
 pub(in crate::cli) struct Revoke {
     #[command(flatten)]
     names: TokenArgs,
-    /// Revoke all tokens that match a pattern without asking
+    /// Do not ask for confirmation when a pattern matches several tokens
     #[arg(long)]
     yes: bool,
 }
@@ -114,7 +114,7 @@ impl DaemonCommand for TokenAction {
     async fn run(self, client: &mut Client) -> Result<u8, CliError> {
         let names = resolve_names(client, &self.names.tokens).await?;
         if names.is_empty() {
-            return Err(CliError::Usage("no token fits the pattern".to_owned()));
+            return Err(CliError::Usage("no token matches the pattern".to_owned()));
         }
         if !self.confirmed && !confirm_pattern(self.action, &self.names.tokens, &names)? {
             eprint_message("nothing was done");
@@ -172,8 +172,8 @@ fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result
     let tokens = if count == 1 { "1 token" } else { &format!("{count} tokens") };
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(CliError::Usage(format!(
-            "{word}: a pattern matches {tokens} ({shown}); add --yes to {word} them without being \
-             asked"
+            "{word}: a pattern matches {tokens} ({shown}); add --yes to {word} them without \
+             confirmation"
         )));
     }
     let ask = |error| CliError::System { doing: "asking on the terminal", error };
@@ -239,8 +239,8 @@ async fn outcome(
             let (text, kind) = match action {
                 Action::Pause | Action::Resume => (detail.token.state, OutcomeKind::Good),
                 Action::Check | Action::Reauth | Action::Revoke => {
-                    let more = format!("`tokenkeep status {}` tells more", sent.name);
-                    (format!("still under way; {more}"), OutcomeKind::Unknown)
+                    let more = format!("see `tokenkeep status {}`", sent.name);
+                    (format!("still in progress; {more}"), OutcomeKind::Unknown)
                 }
             };
             return Ok(Outcome { text, kind });
@@ -301,8 +301,8 @@ impl DaemonCommand for Token {
         let (value, verified) = client.get_value(&path).await?;
         if !verified {
             eprint_message(&format!(
-                "warning: {}: this value may be dead: no answer about it has come yet, or none \
-                 before the end of its reported life",
+                "warning: {}: this value is unverified: no response has confirmed it, or its last \
+                 known expiry has passed",
                 self.name
             ));
         }

@@ -32,7 +32,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How the daemon is found.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SocketArgs {
-    /// The daemon's control socket; without this the one that the configuration names
+    /// Control socket of the daemon [default: the one in the configuration]
     #[arg(long, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ impl SocketArgs {
             Err(_) => {
                 let (config, socket) = (config.display(), default_socket());
                 let warning = format!(
-                    "reading {config} hangs; the daemon is looked for at {}",
+                    "{config} could not be read in time; trying the daemon at {}",
                     socket.display()
                 );
                 (Client::new(&socket), Some(warning))
@@ -108,7 +108,7 @@ fn doubtful_socket_warning(config: &Path, faults: &ConfigErrors, socket: &Path) 
         count => format!(" (and {} more)", count - 1),
     };
     let (place, message, socket) = (&error.location, &error.message, socket.display());
-    Some(format!("{place}: {message}{more}; the daemon is looked for at {socket}"))
+    Some(format!("{place}: {message}{more}; trying the daemon at {socket}"))
 }
 
 /// A command that needs a running daemon.

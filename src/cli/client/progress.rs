@@ -31,7 +31,7 @@ impl Progress {
 
     /// A spinner, for a wait of unknown length.
     pub(super) fn waiting() -> Self {
-        Self::new(None, "{spinner} still under way, for {elapsed}")
+        Self::new(None, "{spinner} in progress for {elapsed}")
     }
 
     fn new(steps: Option<u64>, template: &str) -> Self {

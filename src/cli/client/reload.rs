@@ -13,13 +13,13 @@ use crate::control::Reloaded;
 use crate::control::client::{Client, ControlClientError, ReloadRequest};
 use crate::text::format_duration;
 
-/// Have the daemon read its configuration again
+/// Reload the daemon's configuration
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Reload {
-    /// Wait until it has, and tell what came of it
+    /// Wait for the reload and show its result
     #[arg(long)]
     wait: bool,
-    /// How long to wait; the exit status is 75 if what came of it is not known by then
+    /// How long to wait; exits 75 if the result is not known by then
     #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Reload {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let duration: SignedDuration =
-        text.parse().map_err(|_| "write it with its unit, like 90s".to_owned())?;
+        text.parse().map_err(|_| "add a unit, for example 90s".to_owned())?;
     duration.try_into().map_err(|_| "it must not be negative".to_owned())
 }
 
@@ -47,8 +47,7 @@ impl DaemonCommand for Reload {
         drop(progress);
         let Ok(outcome) = waited else {
             eprint_message(&format!(
-                "the reload has not ended in {}: what comes of it is not known, but will be in \
-                 the daemon's log",
+                "the reload has not finished within {}; see the daemon's log for its result",
                 format_duration(self.timeout)
             ));
             return Ok(EX_TEMPFAIL);

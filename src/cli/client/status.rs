@@ -31,18 +31,18 @@ const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct Status {
-    /// One token, to tell its story, or a pattern such as 'quotes-*'
+    /// A token to show in detail, or a pattern such as 'quotes-*'
     name: Option<String>,
     /// Show all tokens, not only the first 50
     #[arg(long)]
     all: bool,
-    /// Print JSON, as the control interface gives it
+    /// Print JSON, as returned by the control socket
     #[arg(long, conflicts_with_all = ["watch", "monitor"])]
     json: bool,
-    /// Draw it anew each second, until Ctrl-C
+    /// Refresh every second until Ctrl-C
     #[arg(long, conflicts_with = "monitor")]
     watch: bool,
-    /// Speak as a monitoring plugin: one line, and 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
+    /// Monitoring plugin output: one line, exit status 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
     #[arg(long)]
     monitor: bool,
     #[command(flatten)]
@@ -72,7 +72,7 @@ impl DaemonCommand for Status {
         let output = self.ask(client).await?;
         if self.json { output.print_json() } else { output.print(Terminal::detect()) }?;
         if let (Some(name), true) = (&self.name, output.is_empty()) {
-            eprint_message(&format!("no token fits {name:?}"));
+            eprint_message(&format!("no token matches {name:?}"));
             return Ok(1);
         }
         Ok(output.status())

@@ -34,7 +34,7 @@ pub(super) fn render(detail: &TokenDetail, terminal: Terminal) -> String {
     lines.push((
         "next check",
         match (token.busy, token.next_check_ms) {
-            (true, _) => "something is under way".to_owned(),
+            (true, _) => "in progress".to_owned(),
             (false, Some(next)) => format!("in {}", short_duration(next)),
             (false, None) => "none".to_owned(),
         },
@@ -60,8 +60,8 @@ pub(super) fn render(detail: &TokenDetail, terminal: Terminal) -> String {
 fn state(detail: &TokenDetail) -> String {
     match detail.failures {
         0 => detail.token.state.clone(),
-        1 => format!("{}, the last call failed", detail.token.state),
-        failures => format!("{}, {failures} calls failed in a row", detail.token.state),
+        1 => format!("{}, the last request failed", detail.token.state),
+        failures => format!("{}, the last {failures} requests failed", detail.token.state),
     }
 }
 
@@ -80,7 +80,7 @@ fn life(detail: &TokenDetail) -> String {
 
 fn reauth(detail: &TokenDetail) -> String {
     let Some(reauth) = &detail.reauth else { return NO_REAUTH.to_owned() };
-    let next = reauth.next_attempt_ms.map(|next| format!(", the next in {}", short_duration(next)));
+    let next = reauth.next_attempt_ms.map(|next| format!(", next in {}", short_duration(next)));
     let (name, left, most) = (&reauth.name, reauth.attempts_left, reauth.max_attempts);
     format!("{name}, {left} of {most} attempts left{}", next.unwrap_or_default())
 }

@@ -48,7 +48,8 @@ pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
         }
         Err(error) => {
             diagnosis.error(format!(
-                "{name}: it cannot be examined ({error}); let the service's user enter its folders"
+                "{name}: it cannot be examined ({error}); let the service's user search its \
+                 directories"
             ));
             return;
         }
@@ -76,7 +77,7 @@ pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         diagnosis.warning(format!(
-            "{name}: other users may enter it (mode {mode:04o}); run `chmod 700` on it"
+            "{name}: other users have access to it (mode {mode:04o}); run `chmod 700` on it"
         ));
     }
     match free_space(path) {
@@ -94,7 +95,7 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
     let name = format!("`control.socket`, {}", path.display());
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            diagnosis.error(format!("{name}: something else than a socket is there; remove it"));
+            diagnosis.error(format!("{name}: it is not a socket; remove it"));
             return;
         }
         _ => {}
@@ -104,8 +105,8 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
     let Some(reason) = reason else { return };
     // systemd creates the directory of the unit when it starts it.
     let text = format!(
-        "{name}: {}: {reason}; `status` and other commands would find no daemon: give the unit \
-         `RuntimeDirectory=`, or choose another path",
+        "{name}: {}: {reason}; `status` and other commands would find no daemon: set \
+         `RuntimeDirectory=` in the unit, or choose another path",
         folder.display()
     );
     if folder.exists() { diagnosis.error(text) } else { diagnosis.warning(text) }

@@ -149,7 +149,7 @@ fn check_locally(
             Err(_) => {
                 diagnosis.error(format!(
                     "{step}: the check has not ended within {}: a disk or the user database does \
-                     not respond; make it available. What comes after it was not checked",
+                     not respond; make it available. Later checks were skipped",
                     format_duration(DISK_TIMEOUT)
                 ));
                 return Ok(None);

@@ -37,7 +37,7 @@ pub(super) fn check(key: &str, command: &[String], diagnosis: &Diagnosis) {
         [Some(path.as_path()), path.parent()].into_iter().flatten().find(|path| is_open(path))
     {
         diagnosis.warning(format!(
-            "{place}: every user may change {}, and so run programs as the service's user; run \
+            "{place}: every user may change {} and so run programs as the service's user; run \
              `chmod o-w` on it",
             open.display()
         ));
@@ -58,7 +58,7 @@ fn missing(program: &str) -> &'static str {
     if program.contains('/') {
         "there is no such program; check the path, or install it"
     } else {
-        "there is no such program in $PATH; write its whole path, or install it"
+        "there is no such program in $PATH; write its full path, or install it"
     }
 }
 
@@ -77,7 +77,7 @@ fn not_executable(path: &Path) -> Option<String> {
     match fs::metadata(path) {
         Err(error) => {
             return Some(format!(
-                "it cannot be examined ({error}); let the service's user enter its folders"
+                "it cannot be examined ({error}); let the service's user search its directories"
             ));
         }
         Ok(metadata) if !metadata.is_file() => {
@@ -118,8 +118,8 @@ fn bad_interpreter(path: &Path) -> Option<String> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.ends_with(b"\r") {
         return Some(
-            "its first line ends in a carriage return, which is taken for a part of the \
-             interpreter's name; save it with Unix line ends"
+            "its first line ends in a carriage return, which becomes part of the interpreter's \
+             name; save it with Unix line endings"
                 .to_owned(),
         );
     }
@@ -137,7 +137,7 @@ fn bad_interpreter(path: &Path) -> Option<String> {
         let name = String::from_utf8_lossy(name);
         if find(&name).is_none() {
             return Some(format!(
-                "its interpreter, {name}, is not in $PATH; install it, or write its whole path on \
+                "its interpreter, {name}, is not in $PATH; install it, or write its full path on \
                  the first line"
             ));
         }

@@ -87,7 +87,7 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
         (Outcome::Rejected(_) | Outcome::Expired(_), None) => {
             diagnosis.ok(format!(
                 "[server.{name}] the server responds; no value of its tokens could be read, so a \
-                 made-up one was sent"
+                 random value was sent"
             ));
             return;
         }
@@ -114,7 +114,7 @@ fn report_dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagn
     let text = format!("[server.{server}] token {token}: {}", error_text(fault));
     match (&value.token.source, &keep_alive.reauth) {
         (_, Some(reauth)) => diagnosis.warning(format!(
-            "{text}; the daemon will get a new value from [reauth.{reauth}], or has one already: \
+            "{text}; the daemon will get a new value from [reauth.{reauth}], or already has one: \
              see `tokenkeep status {token}`"
         )),
         (Source::File(_), None) => {
@@ -129,6 +129,6 @@ fn report_dead(server: &str, value: &Value, fault: &CallError, diagnosis: &Diagn
 
 /// The error, with the text of the server if there is one.
 fn error_text(fault: &CallError) -> String {
-    let detail = fault.detail.as_ref().map(|detail| format!(" (the server says: {detail})"));
+    let detail = fault.detail.as_ref().map(|detail| format!(" (server: {detail})"));
     format!("{}{}", fault.error, detail.unwrap_or_default())
 }

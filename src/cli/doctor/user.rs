@@ -79,8 +79,8 @@ pub(super) fn report(user: ServiceUser, diagnosis: &Diagnosis) {
              user; run it as root or as that user"
         )),
         ServiceUser::Unknown => diagnosis.warning(format!(
-            "runs as {own}; whether the service does is unknown, because `state_dir` does not \
-             exist: run it as the user of the service"
+            "runs as {own}; whether that is the service's user is unknown because `state_dir` does \
+             not exist: run it as the service's user"
         )),
     }
 }

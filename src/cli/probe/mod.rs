@@ -24,27 +24,29 @@ const NAME: &str = "probe";
 
 #[derive(Debug, Args)]
 pub(super) struct Probe {
-    /// The server's base URL, which may have a path
+    /// Base URL of the server; it may have a path
     #[arg(long, value_name = "URL")]
     url: String,
-    /// The file that holds the token; where a renewal brings another value, it is put there
+    /// File that contains the token; if a renewal returns a new value, it is written to this
+    /// file
     #[arg(long, value_name = "PATH")]
     token_file: PathBuf,
-    /// See by this token what renews on this server: takes a quarter to a half of its life
+    /// Find out which calls renew a token on this server; takes a quarter to a half of the
+    /// token's life
     ///
-    /// No daemon and nobody else may use the token meanwhile: what renews it could not be told
+    /// No daemon or other client may use the token meanwhile, or the result is not conclusive
     #[arg(long)]
     prove_renewal: bool,
-    /// Which calls are permitted, as in a [server.NAME]
+    /// Permitted calls, as in a [server.NAME]
     #[arg(long, value_enum, default_value = "auto")]
     renewal: RenewalArg,
-    /// The longest that a request may take [default: 10s]
+    /// Time limit of a request [default: 10s]
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
     /// PEM file with the only certificate authority to trust
     #[arg(long, value_name = "PATH")]
     ca_file: Option<PathBuf>,
-    /// Send the token over plain http to another machine, where whoever listens can read it
+    /// Allow plain http to another machine; others on the network can then read the token
     #[arg(long)]
     allow_http: bool,
 }
@@ -52,7 +54,7 @@ pub(super) struct Probe {
 /// The words of `renewal` in a configuration.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RenewalArg {
-    /// Queries, and `RenewSessionToken` where they do not renew
+    /// Queries, and `RenewSessionToken` where queries do not renew
     Auto,
     /// Queries only
     Query,
@@ -102,13 +104,13 @@ pub(super) fn run(probe: Probe) -> Result<(), CliError> {
         ProbeResult::Misconfigured(fault) => Err(fail(EX_CONFIG)(error_text(&fault))),
         ProbeResult::NoAnswer(fault) => Err(fail(EX_UNAVAILABLE)(error_text(&fault))),
         ProbeResult::OutOfTime => Err(fail(EX_UNAVAILABLE)(
-            "no answer came before the end of the last reported life: nothing is known of the \
-             token any more; is the server up?"
+            "no response before the token's last known expiry, so its state is unknown; check that \
+             the server is running"
                 .to_owned(),
         )),
         ProbeResult::Undecided => Err(fail(EX_UNAVAILABLE)(
-            "what renews here could not be told: the answers contradict each other; does \
-             somebody else use the token?"
+            "the result is not conclusive because the responses contradict each other; check \
+             whether another client uses the token"
                 .to_owned(),
         )),
     }
@@ -127,7 +129,7 @@ fn alive(reading: &Reading) -> String {
 /// The error, with the text of the server if there is one.
 fn error_text(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
-    let detail = fault.detail.as_ref().map(|detail| format!(" (it says: {detail})"));
+    let detail = fault.detail.as_ref().map(|detail| format!(" (server: {detail})"));
     error + &detail.unwrap_or_default()
 }
 
@@ -138,11 +140,12 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
              \"query\" both keep them alive"
         }
         (Method::Renew, Renewal::Renew) => {
-            "RenewSessionToken renews tokens on this server; whether queries do was not tried"
+            "RenewSessionToken renews tokens on this server; whether queries renew them was not \
+             tested"
         }
         (Method::Renew, Renewal::Auto | Renewal::Query) => {
-            "queries do not renew tokens on this server, RenewSessionToken does: \
-             `renewal = \"auto\"`, the default, keeps them alive, \"query\" would let them die"
+            "queries do not renew tokens on this server, RenewSessionToken does: `renewal = \
+             \"auto\"`, the default, keeps them alive, \"query\" would let them expire"
         }
     }
 }
@@ -150,8 +153,8 @@ fn renews(method: Method, renewal: Renewal) -> &'static str {
 fn nothing_renews(reading: &Reading, refused: Option<&CallError>, renewal: Renewal) -> String {
     let left = format_duration(reading.expiry().since(clock::now()));
     let end = format!(
-        "this token ends in {left}, and only a new one goes on from there (`reauth`, before the \
-         end with `reauth_before`)"
+        "this token expires in {left} and must then be replaced (`reauth`, or earlier with \
+         `reauth_before`)"
     );
     match (renewal, refused) {
         (Renewal::Auto, None) => {

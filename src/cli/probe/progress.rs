@@ -28,7 +28,7 @@ impl Progress {
 
     /// Shows the remaining wait, on a line that the next output replaces.
     pub(super) fn waiting(&self, left: Duration) {
-        self.overwrite(&format!("asking again in {}", format_duration(left)));
+        self.overwrite(&format!("next query in {}", format_duration(left)));
     }
 
     /// Clears the countdown.

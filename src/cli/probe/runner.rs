@@ -223,10 +223,10 @@ impl ProbeRunner {
             return Ok(());
         }
         if self.token.is_failing() {
-            return self.progress.step(&format!("asking again in {}", format_duration(wait)));
+            return self.progress.step(&format!("next query in {}", format_duration(wait)));
         }
         self.progress.step(&format!(
-            "asking again in {}, when what has become of its life can be judged",
+            "next query in {}, to compare the remaining life",
             format_duration(wait)
         ))
     }
@@ -259,8 +259,8 @@ impl ProbeRunner {
             Notice::StoreFailed { error, retry_in_ms } => {
                 let wait = format_duration(Duration::from_millis(retry_in_ms));
                 self.progress.step(&format!(
-                    "the renewed token has another value, which could not be written: {error}; \
-                     do not stop this now, it is tried again in {wait}"
+                    "the renewed token has a new value, which could not be written: {error}; do \
+                     not stop this now, the write is retried in {wait}"
                 ))?;
                 None
             }

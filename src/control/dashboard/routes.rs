@@ -94,7 +94,7 @@ async fn check_host(
     let mut response = if hosts.allow(request.uri(), request.headers()) {
         next.run(request).await
     } else {
-        let message = "what you have reached is not called so; see listen_hosts in [control]\n";
+        let message = "the Host header names another host; see listen_hosts in [control]\n";
         (StatusCode::MISDIRECTED_REQUEST, message).into_response()
     };
     response.headers_mut().extend(HEADERS);
@@ -120,7 +120,8 @@ async fn event_stream(
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let Ok(permit) = Arc::clone(&state.streams).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many watch already\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many open event streams; close one\n")
+            .into_response();
     };
     activity.mark_streaming();
     let events = stream(&state.broadcaster, &state.hello).map(move |event| {

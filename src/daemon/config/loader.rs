@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Reads at once: the current one, and earlier ones that hang.
 const THREADS: usize = 4;
 
-const REMEDY: &str = "does a file or folder of it, or a ca_file, lie on a network disk that is gone, \
-                      or is it a pipe? Mend that, and reload again";
+const REMEDY: &str = "check whether a configuration file, its directory or a ca_file is on a \
+network disk that does not respond, or is a pipe; correct that, then reload again";
 
 /// A configuration that can be applied.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ impl ConfigLoader {
         async move {
             let Ok(thread) = thread else {
                 return Err(format!(
-                    "{THREADS} earlier readings of the configuration still hang; {REMEDY}"
+                    "{THREADS} earlier attempts to read the configuration have not returned; \
+                     {REMEDY}"
                 ));
             };
             let read = blocking(move || {
@@ -84,7 +85,7 @@ impl ConfigLoader {
             });
             timeout(LIMIT, read).await.unwrap_or_else(|_| {
                 Err(format!(
-                    "reading the configuration has not ended within {} s; {REMEDY}",
+                    "the configuration could not be read within {} s; {REMEDY}",
                     LIMIT.as_secs()
                 ))
             })
@@ -126,7 +127,7 @@ mod tests {
     async fn read_that_hangs_times_out_and_the_next_one_begins() {
         let (reader, _release) = hanging();
         for _ in 0..THREADS {
-            assert!(timed_out(&reader).await.contains("not ended within 30 s"));
+            assert!(timed_out(&reader).await.contains("could not be read within 30 s"));
         }
     }
 
@@ -137,7 +138,7 @@ mod tests {
             timed_out(&reader).await;
         }
         let refused = reader.read(Vec::new()).await.expect_err("no thread");
-        assert!(refused.contains("4 earlier readings"), "{refused}");
+        assert!(refused.contains("4 earlier attempts"), "{refused}");
         drop(release);
         while reader.threads.available_permits() < THREADS {
             tokio::task::yield_now().await;

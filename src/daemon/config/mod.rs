@@ -179,8 +179,8 @@ impl Config {
         let text = error_text(error);
         let path = error.path().map(|path| path.display().to_string());
         let message = format!(
-            "{}: no request can be sent, and no token of this server is checked: {text}; trying \
-             again every {} s",
+            "{}: no requests can be sent and no token of this server is checked: {text}; retrying \
+             every {} s",
             server.name,
             CLIENT_RETRY.as_secs(),
         );
@@ -203,8 +203,8 @@ impl Config {
             let path = fault.location.to_string();
             let error = format!("{}; {}", fault.message, fault.remedy);
             let message = format!(
-                "started without {path}, and its tokens are not checked: {error}; trying again \
-                 every {} s",
+                "{path} could not be read at start, so its tokens are not checked: {error}; \
+                 retrying every {} s",
                 unread_files::RETRY.as_secs()
             );
             let fields = Fields {
@@ -262,7 +262,7 @@ impl Config {
         let Some((needed, error)) = descriptor_limit::exceeded(&self.settings) else { return };
         if self.warned_descriptors.replace(needed) != Some(needed) {
             let fields = Fields { error: Some(&error), ..Fields::default() };
-            let message = "the process may not open enough files";
+            let message = "the limit on open files is too low";
             notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
     }

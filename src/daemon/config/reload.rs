@@ -120,8 +120,8 @@ impl Config {
         if removes_everything(&self.settings, &settings) {
             let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
             return Err(format!(
-                "{file}: no server and no token is left in it, as if it had been cut short; \
-                 write it anew, or stop the service if nothing is to be kept alive"
+                "{file}: contains no server and no token, as if it had been truncated; restore it, \
+                 or stop the service if no token is to be kept alive"
             ));
         }
         let level =
@@ -221,7 +221,7 @@ impl Config {
         {
             let error = error.to_string();
             let fields = Fields { error: Some(&error), ..Fields::default() };
-            let message = "the old log level goes on";
+            let message = "the previous log level stays active";
             notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
         }
         if !is_visible {

@@ -45,7 +45,7 @@ impl ReloadQueue {
     pub(super) fn wait(&mut self, number: u64, reply: Reply<Reloaded>) {
         let requested = self.begun + u64::from(self.is_repeated);
         if !(1..=requested).contains(&number) {
-            let message = format!("there was no reload {number}; has the daemon restarted?");
+            let message = format!("reload {number} is unknown; has the daemon restarted?");
             drop(reply.send(Err(ApiError::new(ApiErrorKind::NotFound, message))));
         } else if number <= self.ended {
             drop(reply.send(Ok(self.last.clone())));

@@ -171,7 +171,7 @@ impl Parts<'_> {
             Ok(_) => {
                 let fields =
                     Fields { token: Some(&name), uid: Some(caller.uid), ..Fields::default() };
-                let message = "the value was handed out";
+                let message = "token value read";
                 notices::log(self.log, EventName::ValueRead, Severity::Info, message, fields);
             }
             Err(error) => log_action(self.log, (Some(&name), "value"), caller, Some(error)),
@@ -197,7 +197,7 @@ impl Parts<'_> {
             }
         };
         let is_coming = token.is_reauthenticating() || token.has_candidate();
-        let next = if is_coming { "; a new value is on its way" } else { "" };
+        let next = if is_coming { "; a new value is being obtained" } else { "" };
         Err(ApiError::new(ApiErrorKind::Conflict, format!("{lack}{next}")))
     }
 
@@ -238,7 +238,7 @@ fn log_action(
     let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
     match error {
         None => {
-            let message = format!("user {} asks for: {action}", caller.uid);
+            let message = format!("control command: {action} (uid {})", caller.uid);
             notices::log(log, EventName::ActionRequested, Severity::Info, &message, fields);
         }
         Some(error) => {
@@ -250,8 +250,8 @@ fn log_action(
 }
 
 fn forbidden() -> ApiError {
-    let message = "only root and the daemon's own user may do that; those whom a token's \
-                   `readers` name may fetch its value";
+    let message = "only root and the daemon's user may do this; users named in a token's `readers` \
+    may read its value";
     ApiError::new(ApiErrorKind::Forbidden, message)
 }
 

@@ -62,7 +62,7 @@ impl Listeners {
         }
         if let Err((listen, error)) = self.listen(sender.clone()) {
             let message = format!(
-                "page, metrics and health are not served; trying again every {} s",
+                "page, metrics and health endpoints are not available; retrying every {} s",
                 LISTEN_RETRY.as_secs()
             );
             warn(log, &message, Some(&listen.to_string()), &error.to_string());
@@ -88,7 +88,7 @@ impl Listeners {
         let listen = self.settings.as_ref().and_then(|control| control.listen);
         let listen = listen.map(|listen| listen.to_string());
         let fields = Fields { path: listen.as_deref(), ..Fields::default() };
-        let message = "page, metrics and health are served now";
+        let message = "page, metrics and health endpoints are available now";
         notices::log(log, EventName::ConfigWarning, Severity::Info, message, fields);
     }
 
@@ -117,8 +117,7 @@ impl Listeners {
                     sockets.push(bound);
                     // With another path the operator has chosen the folder, and who may enter it.
                     if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
-                        let message =
-                            "the control socket is not for the group that it is meant for";
+                        let message = "the control socket does not belong to the intended group";
                         warn(log, message, Some(&place), &remark);
                     }
                 }
@@ -163,7 +162,7 @@ pub(super) fn report_socket(log: &mut EventLog, report: &SocketReport) {
 
 fn warn_of_no_socket(log: &mut EventLog, place: &str, error: &str) {
     let message = format!(
-        "there is no control socket; `tokenkeep status` and the like cannot work; trying again \
+        "no control socket; `tokenkeep status` and other commands cannot reach this daemon; retrying \
          every {} s",
         SOCKET_RETRY.as_secs()
     );

@@ -25,7 +25,7 @@ pub(super) fn loaded(
         ..Fields::default()
     };
     let name = EventName::InventoryLoaded;
-    event_log.write(now, name, Severity::Info, "the inventory was read", fields);
+    event_log.write(now, name, Severity::Info, "inventory read", fields);
 }
 
 /// Logs the errors of one inventory, except errors that were logged before.
@@ -42,21 +42,21 @@ impl Report<'_> {
         if let Some(bad) = fault.bad() {
             self.bad_lines(bad);
         }
-        let message = "the inventory cannot be used; the tokens that it brought before go on";
+        let message = "the inventory cannot be read; its previous tokens stay in service";
         self.warn(message, &self.inventory.whole(), &fault.to_string(), Some(tokens));
     }
 
     /// Logs that an inventory is empty.
     pub(super) fn empty(&mut self, tokens: u64) {
-        let error = "there is no token in it; to let go of all its tokens, remove its table from \
-                     the configuration";
-        let message = "the inventory is empty; the tokens that it brought before go on";
+        let error = "it contains no token; to remove all of its tokens, remove its table from the \
+        configuration";
+        let message = "the inventory is empty; its previous tokens stay in service";
         self.warn(message, &self.inventory.whole(), error, Some(tokens));
     }
 
     /// Logs the lines that were skipped: the first ones one by one, then a count.
     pub(super) fn bad_lines(&mut self, bad: &BadEntries) {
-        let message = "a line of the inventory is bad, and skipped";
+        let message = "invalid inventory line skipped";
         for bad in &bad.first {
             let place = match &bad.place {
                 EntryLocation::Line(line) => self.inventory.location("", *line),
@@ -64,14 +64,14 @@ impl Report<'_> {
             };
             self.warn(message, &place, &bad.fault.to_string(), None);
         }
-        self.further(bad.further(), "bad, and skipped");
+        self.further(bad.further(), "invalid and were skipped");
     }
 
     /// Logs the names that another token has, with both places.
     pub(super) fn conflicts(&mut self, (first, count): &(Vec<NameConflict>, u64)) {
         for NameConflict { name, place, owner } in first {
             let error = format!(
-                "{name} stands at {place} in [inventory.{}], and in {owner}, where it counts; \
+                "{name} stands at {place} in [inventory.{}], and in {owner}, which takes precedence; \
                  names are unique: remove one of the two, or rename it",
                 self.inventory.name
             );
@@ -81,15 +81,15 @@ impl Report<'_> {
                 error: Some(&error),
                 ..Fields::default()
             };
-            self.write("two tokens have the same name; this one is skipped", fields);
+            self.write("duplicate token name; this token is skipped", fields);
         }
-        self.further(count - first.len() as u64, "names that are taken already");
+        self.further(count - first.len() as u64, "duplicates of other names");
     }
 
     fn further(&mut self, count: u64, what: &str) {
         if count > 0 {
             let error = format!("{count} more lines are {what}");
-            self.warn("more of the inventory is skipped", &self.inventory.whole(), &error, None);
+            self.warn("more inventory lines skipped", &self.inventory.whole(), &error, None);
         }
     }
 

@@ -66,7 +66,7 @@ impl ListQuery {
         let limit = listing.limit.unwrap_or(PAGE);
         let parts = TokenFilter::parse(listing).and_then(|wanted| {
             if !(1..=LONGEST_PAGE).contains(&limit) {
-                return Err(bad(&format!("limit: give a number from 1 to {LONGEST_PAGE}")));
+                return Err(bad(&format!("limit: must be a number from 1 to {LONGEST_PAGE}")));
             }
             let cursor = listing.cursor.as_deref();
             let rank = cursor.map(parse_cursor).transpose()?;
@@ -175,7 +175,7 @@ fn parse_cursor(text: &str) -> Result<SeverityRank, ApiError> {
     let key = parts.next().and_then(|key| key.parse().ok());
     match (state, bound, key) {
         (Some(state), Some(bound), Some(key)) => Ok((state, bound, key)),
-        _ => Err(bad("cursor: give what the page before calls `next`")),
+        _ => Err(bad("cursor: must be the `next` value of the previous page")),
     }
 }
 

@@ -123,7 +123,7 @@ impl MetricsQuery {
     fn registry(&self, view: &View<'_>, names: bool) -> Registry {
         let mut registry = Registry::with_prefix("tokenkeep");
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        registry.register("build", "The program that runs", Info::new(version));
+        registry.register("build", "Version of the running program", Info::new(version));
         view.metrics.register(&mut registry);
         self.register_servers(view, &mut registry);
         if names {
@@ -133,12 +133,12 @@ impl MetricsQuery {
         successful.set(i64::from(view.config_rejected.is_none()));
         registry.register(
             "config_last_reload_successful",
-            "1 if the configuration on disk was accepted when it was last read, 0 if it was not",
+            "1 if the last reload of the configuration succeeded, 0 if it failed",
             successful,
         );
         registry.register(
             "log_lines_dropped",
-            "Lines that the reader of the log was too slow to take",
+            "Log lines dropped because they could not be written in time",
             ConstCounter::new(view.dropped_lines),
         );
         registry
@@ -167,18 +167,18 @@ impl MetricsQuery {
         registry.register("tokens", "Tokens by their state", tokens);
         registry.register(
             "server_available",
-            "1 if the server answers, 0 if it is down",
+            "1 if the server is available, 0 if its circuit breaker is open",
             available,
         );
         registry.register_with_unit(
             "remaining_life",
-            "What tokens have left of their lives, at this moment",
+            "Remaining life of the tokens",
             Unit::Seconds,
             lives,
         );
         registry.register_with_unit(
             "remaining_life_min",
-            "The least that any token has left",
+            "Shortest remaining life of all tokens",
             Unit::Seconds,
             shortest,
         );
@@ -198,10 +198,10 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
             remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
         }
     }
-    registry.register("token_alive", "1 if the token is known to live", alive);
+    registry.register("token_alive", "1 if the token is alive", alive);
     registry.register_with_unit(
         "token_remaining_life",
-        "What the token has left of its life",
+        "Remaining life of the token",
         Unit::Seconds,
         remaining,
     );

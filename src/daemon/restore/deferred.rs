@@ -75,11 +75,11 @@ impl DeferredRestore {
                     retry_in_ms: Some(whole_millis(retry_in)),
                     ..Fields::default()
                 };
-                let message = "what a restart should know could not be stored";
+                let message = "the state database could not be written";
                 notices::log(log, EventName::StoreFailed, Severity::Error, message, fields);
             }
             StoreReport::StartedOver(error) => {
-                let message = "the store is damaged and was begun anew";
+                let message = "the state database is damaged and was replaced by a new one";
                 warn_of_state(log, state_dir, message, &error);
                 if let Some(writer) = tokens.recorder.writer() {
                     writer.restart_compaction();

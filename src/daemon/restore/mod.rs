@@ -42,8 +42,8 @@ impl<'a> Restore<'a> {
             }
             Err(error) => restore.warn(
                 log,
-                "the state directory cannot be used; a restart begins anew, and loses new values \
-                 of tokens that have no file, and the count of re-auth attempts",
+                "the state directory cannot be used; a restart loses new values of tokens without \
+                 a file, and the count of re-auth attempts",
                 &error,
             ),
         }
@@ -56,7 +56,7 @@ impl<'a> Restore<'a> {
 
     fn warn_of_damage(&mut self, log: &mut EventLog) {
         if let Some(error) = self.store.as_mut().and_then(Store::set_aside) {
-            self.warn(log, "what an earlier run has left cannot be used", &error);
+            self.warn(log, "saved state cannot be used", &error);
         }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Restore<'a> {
     ) {
         let Some(store) = &mut self.store else { return };
         if let Err(error) = part(store, log) {
-            self.warn(log, "what an earlier run has left cannot be read", &error);
+            self.warn(log, "saved state cannot be read", &error);
         }
         self.warn_of_damage(log);
     }
@@ -139,7 +139,12 @@ impl<'a> Restore<'a> {
         }
         match tokens.recorder.open(self.store.take()) {
             Ok(()) => tokens.compact_at_startup(has_rebooted),
-            Err(error) => self.warn(log, "nothing will outlive a restart", &error),
+            Err(error) => self.warn(
+                log,
+                "state is kept in memory only and will be lost at a \
+            restart",
+                &error,
+            ),
         }
     }
 }

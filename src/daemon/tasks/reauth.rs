@@ -105,13 +105,13 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
             match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
                 Some(found) => ReauthOutput::InSource(found),
                 None => no_value(
-                    &PersistError::timed_out(file, "reading what the command wrote").to_string(),
+                    &PersistError::timed_out(file, "reading the output of the command").to_string(),
                 ),
             }
         }
         (HookResult::WroteFile, None) => no_value(
-            "the re-auth command printed nothing; only for a token that has a file of its own \
-             may it write that itself, otherwise it is to print the new token",
+            "the re-auth command printed nothing; it must print the new token, unless the token \
+             has a `file` that the command writes itself",
         ),
         (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthError {
             exit_status: fault.exit_status(),
@@ -141,7 +141,7 @@ async fn log_in(
     let key = match with_disk_timeout(key).await {
         Some(Ok(found)) => found.value,
         Some(Err(fault)) => return no_key(&fault.to_string()),
-        None => return no_key("its file cannot be read, the disk hangs"),
+        None => return no_key("its file cannot be read because the disk does not respond"),
     };
     match client.login(&key, minutes, timeout).await {
         Ok(value) => ReauthOutput::NewValue(value),

@@ -188,8 +188,8 @@ impl Tokens {
             retry_in_ms: Some(whole_millis(pause)),
             ..Fields::default()
         };
-        let message = "the new value cannot be written to the token's file; it is kept in \
-                       `state_dir`, survives a restart, and the write is retried";
+        let message = "the new value could not be written to the token's file; it is kept in \
+        `state_dir`, survives a restart, and the write is retried";
         log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
         retry.logged = Some(error);
     }

@@ -251,7 +251,7 @@ impl Tokens {
         if recovers {
             let name = &settings.name;
             let fields = Fields { server: Some(name), ..Fields::default() };
-            let message = format!("{name}: requests can be sent now");
+            let message = format!("{name}: requests can be sent again");
             notices::log(log, EventName::ServerRecovered, Severity::Info, &message, fields);
         }
         self.servers.put(id, ServerHandle { settings, client });

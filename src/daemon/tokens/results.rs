@@ -83,8 +83,8 @@ impl Tokens {
             return true;
         };
         let error = format!(
-            "the response contains the value of another token, {owner}; it was refused, as the \
-             server, or a proxy or cache before it, mixes up responses"
+            "the response contains the value of another token, {owner}, and was refused; the \
+             server, or a proxy or cache in front of it, mixes up responses"
         );
         let fault = CallError { is_alarming: true, ..CallError::new(error) };
         answer.outcome = Outcome::Unavailable(fault);
@@ -130,7 +130,8 @@ impl Tokens {
             ReauthOutput::NewValue(value) => (value, false),
             ReauthOutput::InSource(Ok(found)) => (found.value, true),
             ReauthOutput::InSource(Err(error)) => {
-                let error = format!("it says that it wrote the token's file, but {error}").into();
+                let error =
+                    format!("it reported that it wrote the token's file, but {error}").into();
                 let fault = ReauthError { error, exit_status: Some(0), ..ReauthError::default() };
                 return ReauthOutcome::Failed(fault);
             }
@@ -237,7 +238,7 @@ impl Tokens {
 /// A command printed nothing, and did not write the token's file either.
 fn unchanged(file: &Path) -> ReauthError {
     let error = format!(
-        "the re-auth command printed nothing, and {} still holds the old value; let it print the \
+        "the re-auth command printed nothing, and {} still holds the old value; it must print the \
          new token, or write it to $TOKENKEEP_FILE",
         file.display()
     );

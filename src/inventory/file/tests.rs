@@ -42,7 +42,7 @@ fn invalid_line_is_reported_by_its_number_and_the_rest_is_used() {
     assert_eq!(good, ["1 quotes abc-1", "3 orders abc-2"]);
     assert_eq!(
         bad,
-        ["line 2: it is no JSON object; write {\"name\": \"...\", \"token\": \"...\"}"]
+        ["line 2: it is not a JSON object; write {\"name\": \"...\", \"token\": \"...\"}"]
     );
 }
 
@@ -51,7 +51,7 @@ fn first_line_with_a_name_counts() {
     let again = r#"{"name":"quotes","token":"abc-3"}"#;
     let (good, bad) = read(format!("{QUOTES}\n{ORDERS}\n{again}\n").as_bytes());
     assert_eq!(good, ["1 quotes abc-1", "2 orders abc-2"]);
-    assert_eq!(bad, ["line 3: its name stands on line 1 already"]);
+    assert_eq!(bad, ["line 3: its name is already used on line 1"]);
 }
 
 #[test]
@@ -74,7 +74,10 @@ fn strict_inventory_is_rejected_for_one_invalid_line() {
     let text = format!("{QUOTES}\nnonsense\n{ORDERS}\n");
     let fault = read_lines(text.as_bytes(), "tokens.jsonl", true, &mut |_| unreachable!());
     let fault = fault.unwrap_err();
-    assert!(fault.to_string().starts_with("tokens.jsonl: it is refused whole"), "{fault}");
+    assert!(
+        fault.to_string().starts_with("tokens.jsonl: the whole inventory is refused"),
+        "{fault}"
+    );
     assert_eq!(fault.bad().map(|bad| bad.count), Some(1));
 }
 
@@ -171,7 +174,7 @@ fn path_that_is_no_file_is_an_error_with_a_remedy() {
         .unwrap_err()
     };
     assert!(matches!(fault("missing"), InventoryError::Missing(_)));
-    assert!(fault("").to_string().contains("write `dir`"));
+    assert!(fault("").to_string().contains("use `dir`"));
 }
 
 #[test]

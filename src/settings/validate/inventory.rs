@@ -52,7 +52,7 @@ impl Validator<'_> {
         self.collector.error(
             self.positions.nearest(table, key),
             ConfigErrorKind::Conflict,
-            format!("`{}` has no meaning without {homes}", join(table, key)),
+            format!("`{}` has no effect without {homes}", join(table, key)),
             "remove it",
         );
     }
@@ -71,7 +71,7 @@ impl Validator<'_> {
             self.collector.warning(
                 self.positions.nearest(&table, key),
                 WarningKind::SharedSource,
-                format!("[{table}] and [{}] bring the same tokens", join("inventory", other)),
+                format!("[{table}] and [{}] contain the same tokens", join("inventory", other)),
                 "remove one of the two: a token can be in one inventory only",
             );
         }

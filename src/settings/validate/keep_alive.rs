@@ -113,8 +113,8 @@ impl Validator<'_> {
             self.collector.error(
                 self.positions.nearest(table, "reauth_before"),
                 ConfigErrorKind::Missing,
-                format!("`{}` has no meaning without `reauth`", join(table, "reauth_before")),
-                "write reauth = \"NAME\", the name of a [reauth.NAME], or remove it",
+                format!("`{}` has no effect without `reauth`", join(table, "reauth_before")),
+                "add reauth = \"NAME\", the name of a [reauth.NAME], or remove it",
             );
         }
         let reauth = written.reauth.and_then(|name| raw.reauth.get(name));
@@ -130,8 +130,8 @@ impl Validator<'_> {
                 self.positions.nearest(table, "revoke_on_shutdown"),
                 WarningKind::RevokedForGood,
                 format!(
-                    "[{table}] is revoked whenever the service stops and has no `reauth`: after \
-                     each stop it needs a new value by hand"
+                    "[{table}] is revoked when the service stops and has no `reauth`: after each \
+                     stop you must provide a new value"
                 ),
                 "write reauth = \"NAME\", the name of a [reauth.NAME], or revoke_on_shutdown = false",
             );

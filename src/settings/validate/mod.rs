@@ -142,7 +142,7 @@ impl Validator<'_> {
     /// Reports `key` as missing in `table`, unless it is present with a rejected value.
     fn report_missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
         if !self.is_present(table, key) {
-            let message = format!("[{table}] lacks `{key}`");
+            let message = format!("[{table}] has no `{key}`");
             self.collector.error(
                 self.table_position(table),
                 ConfigErrorKind::Missing,
@@ -199,7 +199,7 @@ impl Validator<'_> {
         let remedy = match suggest(name, known.map(String::as_str)) {
             Some(near) => format!("did you mean {near:?}?"),
             None if looks_secret(name) => where_secrets_belong(key, table).to_owned(),
-            None => format!("define [{}], or name another", join(section, name)),
+            None => format!("define [{}], or use another name", join(section, name)),
         };
         self.collector.error(
             self.positions.nearest(table, key),
@@ -239,7 +239,7 @@ impl Validator<'_> {
         );
         for path in unused {
             let message = format!("no token uses [{path}]");
-            let remedy = "name it in a token or an inventory, or remove it";
+            let remedy = "use it in a token or an inventory, or remove it";
             self.collector.warning(
                 self.table_position(&path),
                 WarningKind::Unused,

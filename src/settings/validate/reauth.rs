@@ -32,7 +32,7 @@ impl Validator<'_> {
             self.collector.error(
                 self.positions.nearest(&table, "minutes"),
                 ConfigErrorKind::Conflict,
-                format!("`{}` has no meaning beside `command`", join(&table, "minutes")),
+                format!("`{}` has no effect together with `command`", join(&table, "minutes")),
                 "remove it; the command decides how long its token lives",
             );
         }

@@ -99,7 +99,7 @@ impl Validator<'_> {
             return;
         };
         let origin = |key: &str| {
-            if self.is_present(table, key) { "" } else { " from elsewhere or by default" }
+            if self.is_present(table, key) { "" } else { " from another file or by default" }
         };
         let message = format!(
             "in [{table}] `{max}` ({}{}) is less than `{min}` ({}{})",
@@ -123,7 +123,7 @@ impl Validator<'_> {
                 self.positions.nearest(table, "check_after"),
                 WarningKind::LittleRetryRoom,
                 format!(
-                    "`{}` leaves little time for retries before a token dies",
+                    "`{}` leaves little time for retries before a token expires",
                     join(table, "check_after")
                 ),
                 "choose 0.67, or at most 0.9",

@@ -103,14 +103,15 @@ impl Validator<'_> {
         let url = join(table, "url");
         if allowed {
             let message =
-                format!("`{url}` is plain http: whoever listens on the way can read the tokens");
-            let remedy = "use https, if the server offers it";
+                format!("`{url}` is plain http: others on the network can read the tokens");
+            let remedy = "use https if the server supports it";
             self.collector.warning(position, WarningKind::PlainHttp, message, remedy);
         } else {
             let message = format!(
-                "`{url}` is plain http to another machine, which shows the tokens to whoever listens"
+                "`{url}` is plain http to another machine, so others on the network can read the \
+                 tokens"
             );
-            let remedy = "use https; or write allow_http = true beside the URL, if that is meant";
+            let remedy = "use https, or add allow_http = true below the URL if you accept that";
             self.collector.error(position, ConfigErrorKind::BadValue, message, remedy);
         }
     }

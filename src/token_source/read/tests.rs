@@ -71,7 +71,7 @@ fn missing_file_error_has_path_and_remedy() {
     assert!(matches!(error.kind, SourceErrorKind::Missing));
     let sentence = error.to_string();
     assert!(sentence.starts_with(folder.path().to_str().unwrap()), "{sentence}");
-    assert!(sentence.contains("put the secret there"), "{sentence}");
+    assert!(sentence.contains("create it with the secret"), "{sentence}");
 }
 
 #[test]
