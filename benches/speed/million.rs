@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use super::memory::{EVENLY, a_crowd, an_hour, grouped, play};
 use super::process::{now, pause};
-use super::stage::{Daemon, Play, Server};
+use super::stage::{Daemon, MILLION, Play, Server};
 use super::table::Target;
 use super::{Point, Run, peers};
 
-pub(super) const MILLION: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Time until the first `checks_summary`: ten seconds with many checks in a row, then a minute.

@@ -16,7 +16,7 @@ const SHELL_TOKENS: u64 = 200;
 const IN_PYTHON: (u64, u64) = (5_000, 2);
 
 /// The same in Rust: as many tokens as the daemon whose memory is compared.
-const IN_RUST: (u64, u64) = (super::million::MILLION, 1);
+const IN_RUST: (u64, u64) = (super::stage::MILLION, 1);
 
 /// The daemon's own measurements, for comparison.
 #[derive(Debug, Clone, Copy, Default)]

@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use super::process::{Core, Process, command, now, pause};
 
+/// The large number of tokens.
+pub(super) const MILLION: u64 = 1_000_000;
+
 /// Limit for waiting.
 const PATIENCE: Duration = Duration::from_secs(600);
 

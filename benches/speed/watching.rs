@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use super::Run;
 use super::memory::{EVENLY, play};
-use super::million::MILLION;
 use super::process::{Core, Process, command, now, pause};
-use super::stage::{Daemon, Play, Server, program};
+use super::stage::{Daemon, MILLION, Play, Server, program};
 use super::table::Target;
 
 /// Checks a second.

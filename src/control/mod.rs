@@ -20,7 +20,7 @@ pub mod dashboard;
 mod error;
 mod host_check;
 mod id_map;
-mod metrics;
+mod metrics_format;
 mod peer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::metrics::MetricsFormat;
+use super::metrics_format::MetricsFormat;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
 use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply};
 use crate::clock;

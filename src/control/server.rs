@@ -142,7 +142,7 @@ pub fn serve_public(
 }
 
 /// Responds to clients of inherited sockets that the daemon cannot start, for
-/// [`STARTUP_ERROR_DURATION`]: with `cause` on control sockets, without it on others. A waiting
+/// `STARTUP_ERROR_DURATION`: with `cause` on control sockets, without it on others. A waiting
 /// client would make systemd restart the service repeatedly. Must be called within a runtime.
 pub async fn serve_startup_error(inherited: InheritedSockets, cause: &str) {
     let mut tasks = Vec::new();

@@ -4,13 +4,13 @@
 //! token: a task for each action in flight, which the scheduler's server gates limit. Each part
 //! owns its state, and takes the parts below it as arguments:
 //!
-//! - [`main_loop`]: the next event, its handler, the execution of actions
-//! - [`control`]: commands of clients
-//! - [`config`]: reads, applies and reloads the configuration
-//! - [`queries`], [`inventories`], [`restore`], [`shutdown`]
-//! - [`tasks`]: actions being executed
-//! - [`tokens`]: the aggregate of scheduler, registry and pending actions
-//! - [`state`], [`service_manager`], [`notices`], [`metrics`]
+//! - `main_loop`: the next event, its handler, the execution of actions
+//! - `control`: commands of clients
+//! - `config`: reads, applies and reloads the configuration
+//! - `queries`, `inventories`, `restore`, `shutdown`
+//! - `tasks`: actions being executed
+//! - `tokens`: the aggregate of scheduler, registry and pending actions
+//! - `state`, `service_manager`, `notices`, `metrics`
 
 mod config;
 pub(crate) mod control;

@@ -258,7 +258,7 @@ impl Scheduler {
         self.table.reserve(more);
     }
 
-    /// Adds a token. Its value is in [`Slot::A`], or it has none yet; then [`SourceChange::Lost`]
+    /// Adds a token. Its value is in `Slot::A`, or it has none yet; then `SourceChange::Lost`
     /// must follow with the reason.
     pub fn add_token(&mut self, spec: TokenSpec, has_value: bool, now: Moment) -> TokenId {
         let token = if has_value { Token::with_value(now) } else { Token::without_value(now) };

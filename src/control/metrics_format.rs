@@ -1,4 +1,5 @@
-//! Encodes metrics as `OpenMetrics`, or in the Prometheus text format for older scrapers.
+//! Encodes metrics as `OpenMetrics`, or in the Prometheus text format for older scrapers. The metrics
+//! themselves are in `daemon::metrics` and `daemon::queries::metrics`.
 
 use std::fmt;
 
