@@ -66,6 +66,25 @@ async fn value_of_another_token_in_a_file_is_refused_and_the_current_one_stays()
 }
 
 #[tokio::test]
+async fn value_whose_file_was_corrected_can_move_to_the_token_that_it_was_meant_for() {
+    let server = simulator().await;
+    let stage = files(&server);
+    let daemon = stage.start();
+    both_alive(&daemon).await;
+    server.add_token(&secret("orders-2"), seconds(LIFE));
+    // It was meant for `orders`.
+    stage.replace("quotes.token", &secret("orders-2"));
+    daemon.event("token_replaced", "quotes").await;
+    stage.replace("orders.token", &secret("orders-2"));
+    refused(&daemon, "orders", "quotes").await;
+    // The value that was there before has expired meanwhile, so that `quotes` keeps the wrong one.
+    server.expire(&secret("quotes"));
+    stage.replace("quotes.token", &secret("quotes"));
+    daemon.event("token_replaced", "orders").await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn value_of_another_token_in_an_inventory_is_refused() {
     let server = simulator().await;
     let table = "[inventory.crowd]\nserver = \"sarus\"\nfile = \"$DIR/lines\"\n";

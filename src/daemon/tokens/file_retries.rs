@@ -264,8 +264,11 @@ impl Tokens {
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
-                self.end_file_retry(id);
-                if !self.is_refused(id, value.by_ref(), log) {
+                if self.is_refused(id, value.by_ref(), log) {
+                    // The next attempt replaces the value of the other token.
+                    self.resume_file_retry(id);
+                } else {
+                    self.end_file_retry(id);
                     self.offer_candidate(id, value.by_ref());
                 }
             }

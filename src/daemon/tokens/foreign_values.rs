@@ -70,7 +70,10 @@ impl Tokens {
         log: &mut EventLog,
     ) -> bool {
         let owner = self.owner_of_new(id, value);
-        let Some(owner) = owner.filter(|owner| !self.refused.contains(*owner)) else {
+        let has_kept = |owner: &TokenId| {
+            !self.refused.contains(*owner) && !self.file_has_another(*owner, value)
+        };
+        let Some(owner) = owner.filter(has_kept) else {
             self.refused.remove(id);
             return false;
         };
@@ -82,7 +85,7 @@ impl Tokens {
             let path = entry.file().map(|file| file.display().to_string());
             let error = format!(
                 "the source of {name} contains the value of another token, {other}; put the value \
-                 of {name} there"
+                 of {name} there, or give both the same source if they are to share one value"
             );
             let (token, error, path) = (Some(name), Some(&*error), path.as_deref());
             let fields = Fields { token, error, path, ..Fields::default() };
@@ -91,6 +94,15 @@ impl Tokens {
             notices::log(log, EventName::ConfigWarning, Severity::Error, message, fields);
         }
         true
+    }
+
+    /// Whether the file of a token contains another value than this one, so that the value may have
+    /// been moved to another token. A file that could not be written says nothing.
+    fn file_has_another(&self, id: TokenId, value: ValueRef<'_>) -> bool {
+        let Some(entry) = self.registry.token(id) else { return false };
+        entry.file().is_some()
+            && !self.file_retries.has(id)
+            && entry.in_source().is_some_and(|own| own != value)
     }
 
     /// The other token that a new value of a token belongs to. The first value of a token is its
@@ -135,6 +147,11 @@ impl Tokens {
             let entry = self.registry.token(id);
             let value = entry.and_then(TokenEntry::in_source).map(ValueRef::to_value);
             let Some(value) = value else { continue };
+            // Considered when the login has ended.
+            if self.scheduler.token(id).is_some_and(|token| token.is_reauthenticating()) {
+                self.deferred.defer_during_reauth(id, value);
+                continue;
+            }
             if !self.is_refused(id, value.by_ref(), log) {
                 self.forget_superseded(id);
                 self.offer_candidate(id, value.by_ref());

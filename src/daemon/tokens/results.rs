@@ -192,9 +192,14 @@ impl Tokens {
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
-                self.end_file_retry(id);
-                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
-                if !self.is_refused(id, value.by_ref(), log) {
+                if self.is_refused(id, value.by_ref(), log) {
+                    // The new value is not persisted yet. The next attempt replaces the value of
+                    // the other token.
+                    let error = "the file contains the value of another token".into();
+                    self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
+                } else {
+                    self.end_file_retry(id);
+                    self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
                     self.offer_candidate(id, value.by_ref());
                 }
             }

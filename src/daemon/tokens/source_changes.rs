@@ -116,6 +116,7 @@ impl Tokens {
             }
         }
         self.registry.set_in_source(id, Some(value));
+        self.reconsider_refused(id, log);
     }
 
     /// A source holds no usable value.
