@@ -82,7 +82,8 @@ impl ConnectionLimit {
 
     /// Closes the connection that has been idle for the longest time, if its grace is over; returns
     /// how long that will take otherwise.
-    pub(super) fn evict(&self) -> Duration {
+    pub(super) fn evict(&mut self) -> Duration {
+        self.forget_closed();
         let idle = self
             .connections
             .iter()
