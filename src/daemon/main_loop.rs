@@ -45,6 +45,10 @@ const SLICE: Duration = Duration::from_millis(2);
 /// the next pass, and what is left after the last pass in the next turn.
 const PASSES: usize = 8;
 
+/// Capacity for pending actions that is kept between turns: more than a turn needs, except one
+/// that concerns all of very many tokens.
+const KEPT_ACTIONS: usize = 4_096;
+
 /// What the loop waits for.
 #[derive(Debug)]
 enum Event {
@@ -117,10 +121,12 @@ impl Daemon {
         if std::mem::take(&mut self.is_slice_due) && has_backlog {
             return Ok(Event::Slice);
         }
-        self.is_slice_due = true;
-        if let Some(event) = self.control.take_turn(self.woke) {
+        if std::mem::take(&mut self.is_control_due)
+            && let Some(event) = self.control.take_turn(self.woke)
+        {
             return Ok(Event::Control(event));
         }
+        (self.is_slice_due, self.is_control_due) = (true, true);
         timer.set_at_latest(self.next_deadline()).map_err(system("setting a timer"))?;
         let is_stopping = self.config.is_stopping();
         Ok(tokio::select! {
@@ -240,7 +246,7 @@ impl Daemon {
             for action in actions.drain(..) {
                 self.execute_action(action, now);
             }
-            if self.tokens.actions.is_empty() {
+            if self.tokens.actions.is_empty() && actions.capacity() <= KEPT_ACTIONS {
                 self.tokens.actions = actions;
             }
         }

@@ -75,8 +75,10 @@ pub struct Daemon {
     source_reads: VecDeque<SourceRead>,
     /// The last turn of the loop.
     woke: Moment,
-    /// The last event was not a slice of the backlog.
+    /// The main loop has waited for events since the last slice of the backlog.
     is_slice_due: bool,
+    /// The main loop has waited for events since the last turn of control commands.
+    is_control_due: bool,
 }
 
 impl Daemon {
@@ -134,6 +136,7 @@ impl Daemon {
             source_reads: VecDeque::new(),
             woke: Moment::default(),
             is_slice_due: false,
+            is_control_due: false,
         };
         let Self { config, log, .. } = &mut daemon;
         let tokens = u64::try_from(config.settings.tokens.len()).ok();

@@ -112,6 +112,10 @@ impl Config {
 
     /// Handles an event.
     pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens, log: &mut EventLog) {
+        // Clients that wait for a reload were answered when the stop began.
+        if self.is_stopping {
+            return;
+        }
         match event {
             ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens, log),
             ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens, log),

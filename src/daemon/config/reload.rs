@@ -152,6 +152,8 @@ impl Config {
     ) -> bool {
         let Some(reload) = &mut self.reload else { return false };
         match reload.stage {
+            // They were handed out under the configuration before.
+            Stage::Apply if tokens.has_pending_tasks() => return false,
             Stage::Apply => {
                 if !reload.application.step(tokens, inventories, log) {
                     reload.stage = Stage::Release;

@@ -57,10 +57,11 @@ impl Inventories {
         tokens: &mut Tokens,
         tasks: &mut Tasks,
     ) {
-        let is_death = matches!(result.outcome, Outcome::Expired(_) | Outcome::Rejected(_));
+        if !matches!(result.outcome, Outcome::Expired(_) | Outcome::Rejected(_)) {
+            return tokens.on_checked(ticket, result);
+        }
         let is_final = self.is_stopping || result.replaced || !tokens.scheduler.expects(ticket);
-        let Some(entry) = tokens.registry.token(ticket.token).filter(|_| is_death && !is_final)
-        else {
+        let Some(entry) = tokens.registry.token(ticket.token).filter(|_| !is_final) else {
             return tokens.on_checked(ticket, result);
         };
         match (tokens.read_request(ticket.token), entry.inventory()) {

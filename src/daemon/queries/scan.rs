@@ -200,7 +200,8 @@ impl ScanQueue {
         if !scan.queries.is_empty() {
             self.put_back(kind, scan);
         }
-        self.spend(now, slice.elapsed());
+        // A slice that the machine has interrupted costs no more than some whole ones.
+        self.spend(now, slice.elapsed().min(4 * SLICE));
     }
 }
 

@@ -137,6 +137,8 @@ impl Tokens {
             return false;
         }
         let was_missing = entry.in_source().is_none();
+        // An action that has not started was meant for the configuration before.
+        self.cancel_pending(id);
         if !same_origin {
             self.registry.forget_source(id);
             self.refused.remove(id);
@@ -150,8 +152,6 @@ impl Tokens {
         if !same_spec {
             self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
         }
-        // An action that has not started was meant for the configuration before.
-        self.cancel_pending(id);
         true
     }
 
@@ -174,6 +174,14 @@ impl Tokens {
     /// Returns an action that did not start, or will never complete, to the scheduler.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         self.scheduler.cancel(ticket, clock::now(), &mut self.actions);
+    }
+
+    /// Whether actions wait to be started, or so much else waits that it should be executed first.
+    pub(crate) fn has_pending_tasks(&self) -> bool {
+        /// Few enough to look at between any two steps of a reload.
+        const LOOKED_AT: usize = 64;
+        let is_action = |output: &SchedulerOutput| matches!(output, SchedulerOutput::Action(..));
+        self.actions.len() > LOOKED_AT || self.actions.iter().any(is_action)
     }
 
     fn cancel_pending(&mut self, id: TokenId) {
