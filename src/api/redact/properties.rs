@@ -249,7 +249,9 @@ fn from_json(mut text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     while let Some(first) = text.split_off_first() {
         match (first, text) {
-            (b'\\', [b'u', digits @ ..]) if digits.len() >= 4 => {
+            (b'\\', [b'u', digits @ ..])
+                if digits.len() >= 4 && digits[..4].iter().all(u8::is_ascii_hexdigit) =>
+            {
                 let c = number(&digits[..4], 16).and_then(char::from_u32).unwrap_or('\u{ad}');
                 decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 text = &digits[4..];
