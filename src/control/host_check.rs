@@ -39,6 +39,11 @@ impl AllowedHosts {
             return false;
         }
         let name = host.host();
+        let port =
+            host.as_str().strip_prefix(name).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+        if !port.is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit())) {
+            return false;
+        }
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         if let Ok(address) = bare.parse::<IpAddr>() {
             return self.address.is_unspecified() || address == self.address;
@@ -84,6 +89,8 @@ mod tests {
             "localhost.attacker.example",
             "192.0.2.1",
             "user@localhost",
+            "localhost:80a",
+            "localhost:892tes[!a]host:f",
             "[::1]",
             "",
         ] {

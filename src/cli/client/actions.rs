@@ -74,7 +74,7 @@ impl TokenArgs {
     }
 }
 
-/// Have the server end the lives of tokens; where there is a `reauth`, new values follow
+/// Revoke tokens at the server. Tokens with a `reauth` get new values
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Revoke {
     #[command(flatten)]
