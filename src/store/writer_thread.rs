@@ -215,12 +215,8 @@ impl WriterThread {
         self.maintenance.expect(&batch, at);
         let mut result = self.database.commit(&batch, at);
         if result.as_ref().is_err_and(is_damage) {
-            match self.database.start_over() {
-                Ok(report) => {
-                    self.maintenance.expect_copy(at);
-                    self.send(StoreReport::StartedOver(report));
-                }
-                Err(fault) => return CommitOutcome::Failed(batch, fault),
+            if let Err(fault) = self.start_over(at) {
+                return CommitOutcome::Failed(batch, fault);
             }
             result = self.database.commit(&batch, at);
         }
@@ -238,11 +234,24 @@ impl WriterThread {
         CommitOutcome::Failed(WriteBatch { lives, ..batch }, fault)
     }
 
+    /// Replaces the damaged database by a new one with its readable rows.
+    fn start_over(&mut self, at: ClockReading) -> Result<(), PersistError> {
+        let report = self.database.start_over()?;
+        self.maintenance.expect_copy(at);
+        self.send(StoreReport::StartedOver(report));
+        Ok(())
+    }
+
     /// Deletes expired rows and erases them from the log.
     fn maintain(&mut self) {
         let at = ClockReading { now: clock::now(), wall_ms: clock::wall_clock().as_millisecond() };
-        if let Err(fault) = self.maintenance.run(&self.database, at) {
-            let fault = super::database::fault(&self.database.path, &fault);
+        let Err(error) = self.maintenance.run(&self.database, at) else { return };
+        let recovered = if is_damage(&error) {
+            self.start_over(at)
+        } else {
+            Err(fault(&self.database.path, &error))
+        };
+        if let Err(fault) = recovered {
             self.send(StoreReport::Failed { fault, retry_in: RETRY });
         }
     }
