@@ -250,6 +250,7 @@ fn invalid_text_is_rejected_with_an_example() {
         ("[log]\nlevel = \"infoo\"", "2:1", BadValue, &["did you mean \"info\"?"]),
         ("[log]\nlevel = \"\"", "2:1", BadValue, &["a level or a tracing filter"]),
         ("[log]\nlevel = \"info,hyper=loud\"", "2:1", BadValue, &["tracing filter"]),
+        ("[log]\nlevel = \"a[{b=”c”}]=debug\"", "2:1", BadValue, &["tracing filter"]),
         (
             "[server.s]\nurl = \"https://h\"\nrenewal = \"renw\"",
             "3:1",

@@ -27,6 +27,10 @@ pub fn check_filter(level: &str) -> Result<(), String> {
 
 /// Parses `level` as a filter.
 pub(super) fn parse(level: &str) -> Result<EnvFilter, String> {
+    // The library panics at some of them. Names of modules and fields have none.
+    if !level.is_ascii() {
+        return Err(filter_error(level, "it contains a character outside ASCII"));
+    }
     let parts: Vec<&str> =
         level.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
@@ -69,6 +73,13 @@ fn filter_error(part: &str, why: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filter_with_a_character_outside_ascii_is_rejected() {
+        for level in ["a[{b=”c”}]=debug", "größe=debug", "info,x[{\u{201d}"] {
+            assert!(parse(level).unwrap_err().contains("outside ASCII"), "{level}");
+        }
+    }
 
     fn shown(level: &str) -> String {
         parse(level).unwrap().to_string()
