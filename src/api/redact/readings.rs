@@ -104,7 +104,7 @@ struct Decoded {
 struct Token {
     /// Its range in the text.
     range: (usize, usize),
-    /// Where the decoded text goes on behind it.
+    /// Where the decoded text continues after it.
     next: usize,
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn store_in_state_dir(
 ) -> Completion {
     let result = match receipt.durable().await {
         Ok(()) => Ok(WriteOutcome::InStateDir(error)),
-        // The value is in memory only. The operator can mend the file, so its error is reported.
+        // The value is in memory only. The operator can correct the file, so its error is reported.
         Err(_) => Err(error),
     };
     Completion::Stored(ticket, result)
