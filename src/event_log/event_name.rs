@@ -105,7 +105,7 @@ names! {
     ActionRefused, "action_refused", Warn, "23b41800df9e46a59241164bbcfb421b";
     /// A token value was read over the control socket.
     ValueRead, "value_read", Info, "137c03f42ac24e6388c5d46d06b71c9c";
-    /// Lines were suppressed; says how many, and of which events.
+    /// Lines were suppressed: their number, and the names of their events.
     EventsSuppressed, "events_suppressed", Warn, "17b4ac7b469a456187f6a7109ea5bdd1";
 }
 

@@ -72,7 +72,7 @@ pub async fn run(invocation: Invocation<'_>) -> HookExit {
     }
 }
 
-/// A command with an almost empty environment, of which only standard output is connected.
+/// A command with an almost empty environment. Only its standard output is connected.
 pub(super) fn base_command(words: &[String]) -> Command {
     let mut words = words.iter();
     // An empty command fails like a missing program.

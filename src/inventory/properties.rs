@@ -11,7 +11,7 @@ use super::{EntryLocation, read_lines};
 use crate::secret::ValueRef;
 use crate::settings::name_error;
 
-/// Hands out at most so many bytes at once.
+/// Returns at most this many bytes for each read.
 struct Trickle<'a>(&'a [u8], usize);
 
 impl Read for Trickle<'_> {

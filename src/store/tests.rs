@@ -419,18 +419,23 @@ fn damaged_lives_do_not_affect_the_values() {
     assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
 }
 
-#[test]
-fn database_damaged_while_writing_is_replaced() {
-    let (_folder, path) = folder();
-    fill(&path, 3_000);
-    let mut content = fs::read(database(&path)).unwrap();
-    let store = opened(&path);
+/// The database, whose counters are damaged once it is open.
+fn damaged_while_open(path: &Path) -> Store {
+    let mut content = fs::read(database(path)).unwrap();
+    let store = opened(path);
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'attempt'";
     let page: u16 = store.database.connection.query_row(sql, [], |row| row.get(0)).unwrap();
     let page = usize::from(page);
     content[(page - 1) * 4_096..page * 4_096].fill(0xff);
-    fs::write(database(&path), content).unwrap();
-    let mut writer = store.into_writer().unwrap();
+    fs::write(database(path), content).unwrap();
+    store
+}
+
+#[test]
+fn database_damaged_while_writing_is_replaced() {
+    let (_folder, path) = folder();
+    fill(&path, 3_000);
+    let mut writer = damaged_while_open(&path).into_writer().unwrap();
     writer.persist_life("t00000", URL, value("v-1").by_ref(), &life());
     let count = Counter { window_end_ms: i64::MAX / 2, count: 2, in_a_row: 1 };
     writer.persist_counter(CounterKey::Token("quotes".to_owned()), count);
@@ -441,6 +446,15 @@ fn database_damaged_while_writing_is_replaced() {
     let mut store = opened(&path);
     assert_eq!(lives(&mut store, &value("v-1")).len(), 1);
     assert_eq!(values(&mut store)["quotes"].value, value("new-1"));
+}
+
+#[test]
+fn damage_that_maintenance_finds_is_recovered_without_a_write() {
+    let (_folder, path) = folder();
+    fill(&path, 1);
+    let mut writer = damaged_while_open(&path).into_writer().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(writer.report()), StoreReport::StartedOver(_)));
 }
 
 #[test]

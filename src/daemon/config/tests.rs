@@ -108,6 +108,24 @@ async fn reload_that_is_requested_during_another_begins_after_it() {
 }
 
 #[tokio::test]
+async fn pending_action_is_started_before_its_token_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new(configured(folder.path(), 'a', 1));
+    let id = world.tokens.registry.id_of("a0").unwrap();
+    let now = crate::clock::now();
+    let value = crate::secret::ValueRef::parse("a0-value-1").unwrap();
+    world.tokens.on_value_found(id, value, &[], &mut world.log);
+    world.tokens.scheduler.wake(now, &mut world.tokens.actions);
+    assert!(world.tokens.has_pending_tasks());
+    let mut loaded = configured(folder.path(), 'a', 1);
+    loaded.settings.tokens[0].keep_alive.revoke_on_shutdown = true;
+    world.begin_reload(loaded);
+    let pending = world.tokens.actions.clone();
+    assert!(!world.step());
+    assert_eq!(world.tokens.actions, pending);
+}
+
+#[tokio::test]
 async fn servers_are_released_only_when_no_action_is_pending() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = renaming(folder.path());

@@ -103,6 +103,28 @@ async fn command_is_executed_while_checks_never_stop_ending() {
 }
 
 #[tokio::test]
+async fn loop_waits_for_events_between_slices_and_commands_that_never_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut daemon, sender) = daemon_with_client(folder.path());
+    let id = pending_action(&daemon).token;
+    let mut timer = Timer::new().unwrap();
+    for expected in ["waited", "slice", "command", "waited"] {
+        let (reply, _response) = oneshot::channel();
+        sender.send(Command::Ping(reply)).await.unwrap();
+        daemon.source_reads.push_back(daemon.tokens.read_request(id).unwrap().read());
+        daemon.woke = daemon.woke + Duration::from_secs(1);
+        let event = daemon.next_event(&mut timer, std::future::ready(())).await.unwrap();
+        let seen = match event {
+            Event::Stop => "waited",
+            Event::Slice => "slice",
+            Event::Control(_) => "command",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seen, expected);
+    }
+}
+
+#[tokio::test]
 async fn query_is_answered_while_checks_never_stop_ending() {
     let folder = tempfile::tempdir().unwrap();
     let (mut daemon, sender) = daemon_with_client(folder.path());

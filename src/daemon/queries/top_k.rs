@@ -14,7 +14,7 @@ pub(super) fn rank(glance: TokenSummary, key: u32) -> SeverityRank {
     (glance.state, glance.expiry.unwrap_or_default(), key)
 }
 
-/// The `k` most urgent tokens of those that were visited.
+/// The `k` most urgent tokens that were visited.
 #[derive(Debug)]
 pub(super) struct TopK {
     most: usize,

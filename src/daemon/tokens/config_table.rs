@@ -53,7 +53,7 @@ pub(crate) struct TokenConfig {
 pub(super) struct ConfigId(u16);
 
 impl ConfigId {
-    /// A configuration that is not shared: there can be more of those than numbers.
+    /// A configuration that is not shared: the numbers may not suffice for all.
     const OWN: Self = Self(u16::MAX);
 }
 
