@@ -1,4 +1,5 @@
-//! Notifies systemd: readiness, reloads, status line, watchdog.
+//! Notifies systemd: readiness, reloads, status line, watchdog. This is the protocol only: what the
+//! status line says, and when the watchdog is pinged, is in `daemon::service_manager`.
 //!
 //! Without `NOTIFY_SOCKET`, all functions succeed and do nothing. The variable is never removed,
 //! because that is unsound with several threads. Commands start with an empty environment, so they

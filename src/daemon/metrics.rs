@@ -1,5 +1,5 @@
 //! Metrics that are counted while the daemon runs. Those that are read off the tokens are in
-//! [`queries::metrics`](super::queries).
+//! [`queries::metrics`](super::queries). Their text formats are in `control::metrics_format`.
 
 use std::time::Duration;
 

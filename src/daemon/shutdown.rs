@@ -1,7 +1,7 @@
 //! Shutdown: revokes tokens that are not to outlive the daemon, and closes the state database.
 //!
 //! Revocations keep the limits of every other request to a server. The sequence is
-//! `Daemon::shut_down`: the main loop decides what is waited for, and for how long.
+//! `Daemon::shut_down` in `main_loop`, which decides what is waited for, and for how long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::pending;

@@ -55,7 +55,7 @@ async fn characters_that_reorder_or_hide_text_are_spelled_out() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn a_token_is_seen_to_expire_and_to_come_back() {
+async fn page_shows_a_token_expire_and_recover() {
     let server = mortal_simulator().await;
     let port = free_port();
     let tables = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
@@ -91,7 +91,7 @@ async fn rejected_reload_is_shown_until_one_succeeds() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_life_left_runs_down_by_itself() {
+async fn remaining_life_counts_down_on_the_page() {
     let (_server, _stage, daemon, browser, _) = shown(&["quotes"]).await;
     let width = "body.querySelector('.run').getBoundingClientRect().width";
     let before = browser.eval(width).await.as_f64().expect("a number");
@@ -102,7 +102,7 @@ async fn the_life_left_runs_down_by_itself() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn everything_is_reached_by_keys_alone() {
+async fn page_is_usable_with_the_keyboard_alone() {
     let names = ["orders", "quotes-1", "quotes-2", "quotes-10"];
     let (_server, _stage, daemon, browser, _) = shown(&names).await;
     browser.press("/quotes").await;
@@ -121,7 +121,7 @@ async fn everything_is_reached_by_keys_alone() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn tokens_of_a_state_are_shown_alone() {
+async fn page_filters_tokens_by_state() {
     let server = simulator().await;
     let port = free_port();
     let tables = ["orders", "quotes"].map(|name| token_table(name, "sarus", "")).concat();
@@ -141,7 +141,7 @@ async fn tokens_of_a_state_are_shown_alone() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_page_is_accessible_in_the_dark_and_in_the_light() {
+async fn page_is_accessible_in_dark_and_light_mode() {
     let (_server, _stage, daemon, browser, _) = shown(&["orders", "quotes"]).await;
     for scheme in ["light", "dark"] {
         browser.prefer(scheme).await;
@@ -156,7 +156,7 @@ async fn the_page_is_accessible_in_the_dark_and_in_the_light() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_page_asks_nobody_else_and_holds_no_value() {
+async fn page_loads_nothing_from_elsewhere_and_has_no_token_value() {
     let (_server, _stage, daemon, browser, port) = shown(&["orders", "quotes"]).await;
     browser.run("body.firstElementChild.click(); return true;").await;
     browser.until("story.open && timeline.parentElement.innerText.includes('routine')").await;
@@ -174,7 +174,7 @@ async fn the_page_asks_nobody_else_and_holds_no_value() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn of_ten_thousand_tokens_only_those_in_sight_are_drawn() {
+async fn page_draws_only_the_visible_rows_of_ten_thousand_tokens() {
     const MANY: usize = 10_000;
     let server = simulator().await;
     let port = free_port();
@@ -209,7 +209,7 @@ async fn of_ten_thousand_tokens_only_those_in_sight_are_drawn() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn a_lost_connection_is_said_and_the_page_goes_on_by_itself() {
+async fn page_reports_a_lost_connection_and_reconnects() {
     let (_server, stage, daemon, browser, _) = shown(&["quotes"]).await;
     daemon.stop().await;
     browser.until("link.textContent.startsWith('Connection to the daemon lost')").await;

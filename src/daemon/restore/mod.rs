@@ -1,5 +1,6 @@
 //! Restores persisted state at startup. State that cannot be read costs a warning and checks, and
-//! nothing else.
+//! nothing else. The core restores the schedule from it in `scheduler::restore`, and one token in
+//! `lifecycle::restore`.
 
 mod deferred;
 
