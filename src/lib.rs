@@ -39,3 +39,4 @@ pub mod systemd;
 mod text;
 pub mod time;
 pub mod token_source;
+mod users;

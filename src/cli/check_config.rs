@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
 use crate::secret::mask;
 use crate::settings::{
-    InventorySource, KeepAlive, Loaded, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    EnvFile, InventorySource, KeepAlive, Loaded, Reauth, ReauthMethod, Server, Settings, Source,
+    Token,
 };
 
 use super::inventory_summary::{self, InventorySummary};
@@ -65,6 +66,9 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
+        }
+        if let Some(exported) = &described.exported {
+            line(&mut text, &format!("  applications   {exported}"));
         }
         describe_keep_alive(&mut text, keep_alive, server, count);
         if let Some(before) = keep_alive.reauth_before {
@@ -134,6 +138,8 @@ struct Described {
     kept: String,
     /// How a new value gets from the source to the daemon.
     renewed: &'static str,
+    /// The `env_file`.
+    exported: Option<String>,
 }
 
 fn describe_token(token: &Token) -> Described {
@@ -154,7 +160,11 @@ fn describe_token(token: &Token) -> Described {
              daemon runs",
         ),
     };
-    Described { what: format!("token {}: {source}", token.name), kept, renewed }
+    let exported = token.env_file.as_ref().map(|EnvFile { path, variable, group }| {
+        let readers = group.as_ref().map_or(String::new(), |group| format!(" and group {group}"));
+        format!("read {variable} from {}, for the service's user{readers}", path.display())
+    });
+    Described { what: format!("token {}: {source}", token.name), kept, renewed, exported }
 }
 
 fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
@@ -176,6 +186,7 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
         what: format!("inventory {}: {source}, {tokens}", summary.inventory.name),
         kept: kept.to_owned(),
         renewed,
+        exported: None,
     }
 }
 

@@ -324,6 +324,7 @@ fn run_check_config(path: &Path, all: bool, style: DiagnosticStyle) -> Result<()
     }
     let mut more = doctor::missing_files(&loaded.settings);
     more.extend(control::unusable_readers(&loaded.settings, GROUP));
+    more.extend(doctor::env_files::warnings(&loaded.settings));
     for warning in &more {
         eprint_message(&mask(&format!("warning: {warning}")));
     }

@@ -5,9 +5,9 @@
 
 use std::fs;
 
-use super::peer::{gid_of, uid_of};
 use crate::settings::{Loaded, Location, Reader, Settings, Warning, WarningKind};
 use crate::systemd;
+use crate::users::{gid_of, uid_of};
 
 /// The mapped id ranges: first id and count.
 #[derive(Debug, Clone, PartialEq, Eq)]

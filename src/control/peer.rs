@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::unix::UCred;
 
 use crate::settings::{Reader, Settings};
+use crate::users::{gid_of, uid_of};
 
 /// Credentials of a client, as reported by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +40,6 @@ impl Caller {
             }),
         })
     }
-}
-
-pub(super) fn uid_of(user: &str) -> Option<u32> {
-    user.parse().ok().or_else(|| Some(User::from_name(user).ok()??.uid.as_raw()))
-}
-
-pub(super) fn gid_of(group: &str) -> Option<u32> {
-    group.parse().ok().or_else(|| Some(Group::from_name(group).ok()??.gid.as_raw()))
 }
 
 /// The groups of a user, from the user database.

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::peer::gid_of;
+use crate::users::gid_of;
 
 /// Mode of the socket file. Every user who can open it may read states.
 const SOCKET_MODE: u32 = 0o660;

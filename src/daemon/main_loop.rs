@@ -192,10 +192,19 @@ impl Daemon {
         config.retry(now, tokens);
         control.retry_listen(now, log);
         self.execute_actions();
+        self.write_env_files(now);
         self.log.write_due_summaries(now);
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
         self.woke = now;
+    }
+
+    /// Starts to write the `env_file`s that are due, after the notices of this turn.
+    fn write_env_files(&mut self, now: Moment) {
+        let Self { tokens, tasks, log, .. } = self;
+        for write in tokens.take_env_file_writes(now, log) {
+            tasks.write_env_file(write);
+        }
     }
 
     /// When the next turn comes at the latest.
@@ -203,6 +212,7 @@ impl Daemon {
         let due = [
             self.tokens.scheduler.next_wake(),
             self.tokens.next_file_retry(),
+            self.tokens.env_files.next_retry(),
             self.restore.due(),
             self.config.next_retry(),
             self.control.next_retry(),
@@ -293,7 +303,8 @@ impl Daemon {
     /// Persists, counts and logs what the scheduler says about a token.
     fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
         let Self { tokens, metrics, log, .. } = self;
-        if tokens.waits_for_file(id, notice, log) {
+        tokens.env_files.note_change(id);
+        if tokens.waits_for_files(id, notice, log) {
             return;
         }
         tokens.persist_notice(id, notice);
@@ -362,6 +373,9 @@ impl Daemon {
             Completion::FileWritten { id, name, result } => {
                 tokens.on_file_written(id, &name, result, log);
             }
+            Completion::EnvFileWritten(write, result) => {
+                tokens.on_env_file_written(write, result, log);
+            }
             Completion::SourcesRead(reads) => self.source_reads.extend(reads),
         }
     }
@@ -396,6 +410,9 @@ impl Daemon {
         tokens.scheduler.stop_reauth();
         for write in tokens.take_file_writes(Moment::NEVER) {
             tasks.write_file(write, true);
+        }
+        for write in tokens.take_env_file_writes(Moment::NEVER, log) {
+            tasks.write_env_file(write);
         }
         inventories.stop(tokens);
         tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);

@@ -174,7 +174,14 @@ fn shown_value(name: &str, value: &str) -> String {
         _ => kinds.into_iter().all(|kind| match kind {
             Kind::Command => false,
             // Shown, with secrets inside masked.
-            Kind::Path | Kind::SocketPath | Kind::Url | Kind::Credential | Kind::Variable => true,
+            Kind::Path
+            | Kind::AbsolutePath
+            | Kind::SocketPath
+            | Kind::Url
+            | Kind::Credential
+            | Kind::Variable
+            | Kind::ShellVariable
+            | Kind::Group => true,
             kind => kind.may_be_shown() && is_short,
         }),
     };

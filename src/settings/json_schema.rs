@@ -61,9 +61,12 @@ fn value(kind: Kind) -> Map<String, Value> {
     let texts = |item: Value| json!({ "type": "array", "items": item });
     object(match kind {
         Kind::Path => text("^[^~]|^~[^/]"),
+        Kind::AbsolutePath => text("^/"),
         Kind::SocketPath => json!({ "type": "string", "minLength": 1, "maxLength": 107 }),
         Kind::Reference | Kind::Credential => text(NAME),
         Kind::Variable => text("^[^=]+$"),
+        Kind::ShellVariable => text("^[A-Za-z_][A-Za-z0-9_]*$"),
+        Kind::Group => text(r"^[^\s:]+$"),
         Kind::Filter => text(r"\S"),
         Kind::Url => text(r"^[hH][tT][tT][pP][sS]?:[^\s?#]+$"),
         Kind::Address => text(":[0-9]{1,5}$"),

@@ -56,8 +56,8 @@ pub use finding::{
 pub use json_schema::json_schema;
 pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
-    ClientCertificate, Control, Inventory, InventorySource, KeepAlive, KeySource, Log, LogFormat,
-    Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    ClientCertificate, Control, EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Log,
+    LogFormat, Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
 };
 pub use print::print;
 pub use text::name_error;

@@ -197,10 +197,23 @@ pub struct Token {
     pub name: String,
     /// The source of its value.
     pub source: Source,
+    /// The file for applications that read the value from their environment.
+    pub env_file: Option<EnvFile>,
     /// How the token is kept alive.
     pub keep_alive: KeepAlive,
     /// Whether the token has its own gauges in the metrics.
     pub metrics: bool,
+}
+
+/// A file with the current value as an environment variable, for `EnvironmentFile=` and shells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvFile {
+    /// The file. An absolute path that no other key names.
+    pub path: PathBuf,
+    /// The name of the variable: letters, digits and `_`, not beginning with a digit.
+    pub variable: String,
+    /// The group that may read the file, by name or number; `None` for no group.
+    pub group: Option<String>,
 }
 
 /// How tokens are kept alive: the keys that `[token.NAME]` and `[inventory.NAME]` have in common.

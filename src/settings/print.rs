@@ -115,7 +115,11 @@ fn readers(keep_alive: &KeepAlive) -> Vec<String> {
 
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
     let keep_alive = &token.keep_alive;
+    let env_file = token.env_file.as_ref();
     let mut raw = RawToken {
+        env_file: env_file.map(|env_file| text(&env_file.path)),
+        env_name: env_file.map(|env_file| env_file.variable.clone()),
+        env_group: env_file.and_then(|env_file| env_file.group.clone()),
         server: Some(keep_alive.server.clone()),
         reauth: keep_alive.reauth.clone(),
         reauth_before: keep_alive.reauth_before.map(show),

@@ -31,6 +31,8 @@ pub(super) enum Shape {
 pub(super) enum Kind {
     /// A path.
     Path,
+    /// A path that begins with a slash.
+    AbsolutePath,
     /// A path that fits into the address of a Unix socket.
     SocketPath,
     /// The name of a server or re-auth.
@@ -39,6 +41,10 @@ pub(super) enum Kind {
     Credential,
     /// The name of an environment variable.
     Variable,
+    /// The name of an environment variable for programs and shells.
+    ShellVariable,
+    /// A group, by name or number.
+    Group,
     /// A tracing filter.
     Filter,
     /// An http or https URL without credentials or query.
@@ -191,6 +197,9 @@ const TOKEN: &[Field] = &[
     value("file", Kind::Path),
     value("credential", Kind::Credential),
     value("env", Kind::Variable),
+    value("env_file", Kind::AbsolutePath),
+    value("env_name", Kind::ShellVariable),
+    value("env_group", Kind::Group),
     value("reauth", Kind::Reference),
     REAUTH_BEFORE,
     value("revoke_on_shutdown", Kind::Boolean),
@@ -287,9 +296,12 @@ impl Kind {
         !matches!(
             self,
             Self::Path
+                | Self::AbsolutePath
                 | Self::SocketPath
                 | Self::Credential
                 | Self::Variable
+                | Self::ShellVariable
+                | Self::Group
                 | Self::Url
                 | Self::Command
         )

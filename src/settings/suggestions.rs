@@ -94,18 +94,20 @@ pub(super) fn pasted_secret(
     value: &DeValue<'_>,
 ) -> Option<(String, String)> {
     let expected = match kind {
-        Kind::Variable => "the name of an environment variable",
+        Kind::Variable | Kind::ShellVariable => "the name of an environment variable",
         Kind::Credential => "the name of a systemd credential",
         Kind::Reference => "a name of the configuration",
-        Kind::Path | Kind::SocketPath => "a path",
+        Kind::Path | Kind::AbsolutePath | Kind::SocketPath => "a path",
         Kind::Readers => "names of users and groups",
+        Kind::Group => "the name of a group",
         Kind::Hosts => "names of hosts",
         Kind::Filter => "a level or a filter",
         Kind::Url => "a URL without secrets",
         Kind::Command => "a program and its arguments (every user of this machine can see them)",
         _ => return None,
     };
-    let is_path = matches!(kind, Kind::Path | Kind::SocketPath | Kind::Command);
+    let is_path =
+        matches!(kind, Kind::Path | Kind::AbsolutePath | Kind::SocketPath | Kind::Command);
     let suspicious = |text: &str| !(is_path && text.starts_with('/')) && mask(text) != text;
     let found = match value {
         DeValue::String(text) => suspicious(text),

@@ -21,10 +21,13 @@ fn keys(fields: &[Field], table: &str) -> Vec<(String, &'static str, &'static st
 fn example(kind: Kind) -> &'static str {
     match kind {
         Kind::Path
+        | Kind::AbsolutePath
         | Kind::SocketPath
         | Kind::Reference
         | Kind::Credential
         | Kind::Variable
+        | Kind::ShellVariable
+        | Kind::Group
         | Kind::Filter
         | Kind::Url
         | Kind::Address

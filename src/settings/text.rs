@@ -17,12 +17,26 @@ use super::similarity::suggest;
 pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingError> {
     match kind {
         Kind::Path => path(text),
+        Kind::AbsolutePath => path(text).and_then(|()| absolute(text)),
         Kind::SocketPath => path(text).and_then(|()| socket_path(text)),
         Kind::Reference | Kind::Credential => name(text),
         Kind::Variable if text.is_empty() || text.contains(['=', '\0']) => Err(invalid_value(
             "is not the name of an environment variable",
             "write a name like QUOTES_TOKEN",
         )),
+        Kind::ShellVariable if !is_shell_variable(text) => Err(invalid_value(
+            "is not the name of a variable: letters, digits and `_`, not beginning with a digit",
+            format!("write a name like {key} = \"QUOTES_TOKEN\""),
+        )),
+        Kind::Group
+            if text.is_empty()
+                || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == ':') =>
+        {
+            Err(invalid_value(
+                "is not the name of a group",
+                format!("write {key} = \"quotes-app\""),
+            ))
+        }
         Kind::Url => url(text),
         Kind::Filter => filter(text),
         Kind::Address => text.parse::<SocketAddr>().map(drop).map_err(|_| {
@@ -56,6 +70,19 @@ fn path(text: &str) -> Result<(), SettingError> {
     } else {
         Ok(())
     }
+}
+
+fn absolute(text: &str) -> Result<(), SettingError> {
+    if text.starts_with('/') {
+        return Ok(());
+    }
+    Err(invalid_value("is a relative path", "write the full path, starting with /"))
+}
+
+/// Whether shells and systemd accept `text` as the name of a variable.
+fn is_shell_variable(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(fits)
 }
 
 fn socket_path(text: &str) -> Result<(), SettingError> {

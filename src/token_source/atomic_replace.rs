@@ -45,24 +45,36 @@ pub fn replace(path: &Path, value: &TokenValue) -> Result<(), PersistError> {
     let mut content = Zeroizing::new(Vec::with_capacity(value.len() + 1));
     content.extend_from_slice(value);
     content.push(b'\n');
-    write_atomically(path, &content)
+    let (target, old) = existing(path)?;
+    replace_target(&target, old.as_ref(), &content, |new| match &old {
+        Some(old) => copy_owner_and_mode(new, old, &target),
+        None => Ok(()),
+    })
 }
 
-/// Replaces the content of the file at `path` like [`replace`].
-pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), PersistError> {
+/// The target of `path` after all symbolic links, and what is there; only a regular file may be.
+pub(super) fn existing(path: &Path) -> Result<(PathBuf, Option<Metadata>), PersistError> {
     let target = follow_links(path)?;
-    let failed = |doing: &'static str| {
-        let target = target.clone();
-        move |error: io::Error| PersistError::new(target, doing, error)
-    };
-    let old = match fs::symlink_metadata(&target) {
-        Ok(metadata) if !metadata.is_file() => return Err(PersistError::NotAFile { path: target }),
-        Ok(metadata) => Some(metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed("examining it")(error)),
-    };
-    let folder = parent(&target);
-    temporary_files::remove_stale_once(folder, old.as_ref());
+    match fs::symlink_metadata(&target) {
+        Ok(metadata) if !metadata.is_file() => Err(PersistError::NotAFile { path: target }),
+        Ok(metadata) => Ok((target, Some(metadata))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((target, None)),
+        Err(error) => Err(PersistError::new(target, "examining it", error)),
+    }
+}
+
+/// Replaces the file `target`, which is no link. The new file is for the service's user only, until
+/// `set_access` sets its group and mode. `old` is the file whose owner leftovers may have.
+pub(super) fn replace_target(
+    target: &Path,
+    old: Option<&Metadata>,
+    content: &[u8],
+    set_access: impl FnOnce(&File) -> Result<(), PersistError>,
+) -> Result<(), PersistError> {
+    let failed =
+        |doing: &'static str| move |error: io::Error| PersistError::new(target, doing, error);
+    let folder = parent(target);
+    temporary_files::remove_stale_once(folder, old);
 
     let mut temporary =
         temporary_files::create(folder, Permissions::from_mode(PRIVATE)).map_err(|error| {
@@ -73,13 +85,11 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
         })?;
     let written = temporary.write_all(content).map_err(|error| without_path(&error));
     written.map_err(failed("writing"))?;
-    if let Some(old) = old {
-        copy_owner_and_mode(temporary.as_file(), &old, &target)?;
-    }
+    set_access(temporary.as_file())?;
     temporary.as_file().sync_all().map_err(failed("syncing the file"))?;
-    temporary.persist(&target).map_err(|error| match error.error.kind() {
+    temporary.persist(target).map_err(|error| match error.error.kind() {
         io::ErrorKind::ResourceBusy => {
-            PersistError::MountPoint { path: target.clone(), error: error.error }
+            PersistError::MountPoint { path: target.to_owned(), error: error.error }
         }
         _ => failed("replacing")(error.error),
     })?;

@@ -1,10 +1,11 @@
 //! Token value sources: files, systemd credentials and environment variables. Also writes values
-//! back to files and watches files for changes.
+//! back to files, exports them to `env_file`s, and watches files for changes.
 //!
 //! All functions block on the file system, and none decides which value counts. Errors never
 //! contain a value or the content of a file.
 
 mod atomic_replace;
+mod env_file;
 mod mount_table;
 mod persist_error;
 mod read;
@@ -14,6 +15,7 @@ mod temporary_files;
 mod watch;
 
 pub use atomic_replace::replace;
+pub(crate) use env_file::{check_env_file, write_env_file};
 pub(crate) use mount_table::is_mount_point;
 pub(crate) use persist_error::DISK_TIMEOUT;
 pub use persist_error::PersistError;

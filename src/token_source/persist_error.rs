@@ -96,6 +96,26 @@ pub enum PersistError {
         /// User id of the owner.
         owner: u32,
     },
+    /// The group of an `env_file` is unknown, or the new file cannot get it.
+    #[error("{}: it cannot get the group {group}: {reason}", path.display())]
+    Group {
+        /// The file.
+        path: PathBuf,
+        /// The group, by name or number.
+        group: String,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The file at the path of an `env_file` has another content.
+    #[error(
+        "{}: it contains something else than one NAME=\"value\" line, so it is not replaced; move it \
+         away, or correct `env_file`",
+        path.display()
+    )]
+    NotAnEnvFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another daemon uses this state directory.
     #[error(
         "{}: another tokenkeep is using this directory; stop it, or set another `state_dir`",
@@ -187,6 +207,10 @@ impl PersistError {
             Self::NoRoom { path, error } => Self::NoRoom { path: path.clone(), error: same(error) },
             Self::NotAFile { path } => Self::NotAFile { path: path.clone() },
             Self::Owner { path, owner } => Self::Owner { path: path.clone(), owner: *owner },
+            Self::Group { path, group, reason } => {
+                Self::Group { path: path.clone(), group: group.clone(), reason }
+            }
+            Self::NotAnEnvFile { path } => Self::NotAnEnvFile { path: path.clone() },
             Self::Locked { path } => Self::Locked { path: path.clone() },
             Self::NoStateDir => Self::NoStateDir,
             Self::Damaged { path, aside } => {

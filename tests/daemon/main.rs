@@ -20,6 +20,7 @@ mod doctor;
 #[path = "../doubles/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each suite uses a part")]
 mod doubles;
+mod env_file;
 mod event_log;
 mod expiry;
 mod foreign_values;

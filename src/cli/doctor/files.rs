@@ -12,6 +12,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::io::Errno;
 
 use super::diagnosis::Diagnosis;
+use super::sandbox::DropIns;
 use super::{CheckProgress, is_outside_unit, variable};
 use crate::lifecycle::Renewal;
 use crate::secret::TokenValue;
@@ -115,13 +116,12 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
 /// Checks the sources of all tokens. Returns the readable values.
 pub(super) fn tokens(
     settings: &Settings,
-    is_shipped_unit: bool,
+    drop_ins: Option<&DropIns>,
     steps: &CheckProgress,
     diagnosis: &Diagnosis,
 ) -> Vec<Value> {
     let mut values = Vec::new();
     let mut folders = BTreeSet::new();
-    let drop_ins = is_shipped_unit.then(drop_ins);
     for token in &settings.tokens {
         let name = &token.name;
         steps.begin(format!("[token.{name}]"));
@@ -145,11 +145,12 @@ pub(super) fn tokens(
             }
         }
         if let Source::File(path) = &token.source {
-            if is_replaced(token, settings) {
+            let is_written = is_replaced(token, settings);
+            if is_written {
                 replaceable(token, path, &mut folders, diagnosis);
             }
-            if let Some(drop_ins) = &drop_ins {
-                sandboxed(token, path, settings, drop_ins, diagnosis);
+            if let Some(drop_ins) = drop_ins {
+                drop_ins.check(&format!("[token.{name}]"), path, is_written, settings, diagnosis);
             }
         }
     }
@@ -211,65 +212,8 @@ fn replaceable(token: &Token, path: &Path, checked: &mut BTreeSet<PathBuf>, diag
     }
 }
 
-/// Warns if the sandbox of the shipped unit hides the file or makes it read-only, unless a drop-in
-/// permits it.
-fn sandboxed(
-    token: &Token,
-    path: &Path,
-    settings: &Settings,
-    drop_ins: &str,
-    diagnosis: &Diagnosis,
-) {
-    let is_in = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
-    let (effect, setting, remedy) = if is_in(&["/home", "/root", "/run/user"]) {
-        ("hides home directories", "ProtectHome", "move the file, or set ProtectHome=no")
-    } else if is_in(&["/tmp", "/var/tmp"]) {
-        ("has a /tmp of its own", "PrivateTmp", "move the file, or set PrivateTmp=no")
-    } else if path.is_absolute()
-        && !path.starts_with(&settings.state_dir)
-        && is_replaced(token, settings)
-    {
-        ("cannot write there", "ReadWritePaths", "add its directory to ReadWritePaths=")
-    } else {
-        return;
-    };
-    if is_permitted(drop_ins, setting, path) {
-        return;
-    }
-    diagnosis.warning(format!(
-        "[token.{}] {}: the shipped unit {effect}: {remedy} with `systemctl edit tokenkeep`",
-        token.name,
-        path.display()
-    ));
-}
-
-/// The text of the drop-ins for the service, and of a unit that replaces the shipped one.
-fn drop_ins() -> String {
-    let folders = ["/etc/systemd/system", "/run/systemd/system"].map(Path::new);
-    let files = folders.iter().flat_map(|folder| {
-        let drop_ins = fs::read_dir(folder.join("tokenkeep.service.d")).into_iter().flatten();
-        let drop_ins = drop_ins.flatten().map(|entry| entry.path());
-        drop_ins.chain([folder.join("tokenkeep.service")])
-    });
-    files.filter_map(|file| fs::read_to_string(file).ok()).map(|text| text + "\n").collect()
-}
-
-/// Whether `unit` permits the service to use `path`: `setting` is switched off, or lists a directory
-/// that contains it.
-fn is_permitted(unit: &str, setting: &str, path: &Path) -> bool {
-    let values = unit.lines().filter_map(|line| {
-        let (key, value) = line.trim().split_once('=')?;
-        (key.trim() == setting).then_some(value)
-    });
-    values.flat_map(str::split_whitespace).any(|word| match setting {
-        // A leading sign says what happens if it does not exist, or which root it is below.
-        "ReadWritePaths" => path.starts_with(word.trim_start_matches(['-', '+'])),
-        _ => ["no", "false", "off", "0"].contains(&word),
-    })
-}
-
 /// Why the process may not create files in `folder`; `None` if it may.
-fn why_not_writable(folder: &Path) -> Option<String> {
+pub(super) fn why_not_writable(folder: &Path) -> Option<String> {
     let error = access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).err()?;
     let is_read_only =
         statvfs(folder).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY));
@@ -292,24 +236,4 @@ fn why_not_creatable(path: &Path) -> Option<String> {
 fn free_space(path: &Path) -> Option<u64> {
     let system = statvfs(path).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drop_in_permits_what_the_shipped_unit_does_not() {
-        let unit = "[Service]\nReadWritePaths=/srv/a -/srv/b\n ProtectHome = off\nPrivateTmp=yes\n";
-        for (setting, path, permitted) in [
-            ("ReadWritePaths", "/srv/a/quotes.token", true),
-            ("ReadWritePaths", "/srv/b/c/quotes.token", true),
-            ("ReadWritePaths", "/srv/ab/quotes.token", false),
-            ("ProtectHome", "/home/a/quotes.token", true),
-            ("PrivateTmp", "/tmp/quotes.token", false),
-        ] {
-            assert_eq!(is_permitted(unit, setting, Path::new(path)), permitted, "{setting} {path}");
-        }
-        assert!(!is_permitted("", "ReadWritePaths", Path::new("/srv/a")));
-    }
 }

@@ -5,8 +5,10 @@
 //! itself reads sources and queries servers with.
 
 mod diagnosis;
+pub(super) mod env_files;
 mod files;
 mod programs;
+mod sandbox;
 mod servers;
 mod system;
 mod user;
@@ -21,6 +23,7 @@ use nix::unistd::Uid;
 
 use self::diagnosis::Diagnosis;
 use self::files::Value;
+use self::sandbox::DropIns;
 use super::diagnostics::DiagnosticStyle;
 use super::inventory_summary;
 use super::{CliError, eprint_text, print_text, runtime, unit};
@@ -121,7 +124,10 @@ fn check_locally(
             files::state_directory(&settings.state_dir, &diagnosis);
             steps.begin("`control.socket`");
             files::socket(&settings.control.socket, &diagnosis);
-            let values = files::tokens(settings, is_shipped_unit, &steps, &diagnosis);
+            let drop_ins = is_shipped_unit.then(DropIns::read);
+            let drop_ins = drop_ins.as_ref();
+            let values = files::tokens(settings, drop_ins, &steps, &diagnosis);
+            env_files::check(settings, drop_ins, &steps, &diagnosis);
             steps.begin("inventories");
             inventories(settings, &diagnosis);
             for reauth in &settings.reauths {

@@ -95,8 +95,10 @@ impl Application {
                 if let Some(token) = new.tokens.get(next) {
                     self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
-                    if let Some(config) = tokens.config_for(&token.keep_alive, origin, policies) {
-                        put_own(&token.name, config, tokens, diff, log);
+                    let config = tokens.config_for(&token.keep_alive, origin, policies);
+                    if let Some((mut config, spec)) = config {
+                        config.env_file.clone_from(&token.env_file);
+                        put_own(&token.name, (config, spec), tokens, diff, log);
                     }
                 } else {
                     self.rollouts = inventories.apply(&new.inventories, policies, tokens, diff);

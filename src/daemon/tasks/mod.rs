@@ -21,7 +21,9 @@ pub(crate) use self::write_back::remove_stale_temporary_files;
 use self::keyed_lock::KeyedLocks;
 use self::reauth::ReauthRequest;
 use self::task_set::TaskSet;
-use super::tokens::{FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead};
+use super::tokens::{
+    EnvFileWrite, FileWrite, ReadRequest, ReauthOutput, ReplacedValue, SourceRead,
+};
 use super::tokens::{Tokens, WriteOutcome};
 use crate::lifecycle::{Action, CheckResult, Method};
 use crate::outcome::CallError;
@@ -43,6 +45,8 @@ pub(crate) enum Completion {
     Stored(Ticket, Result<WriteOutcome, PersistError>),
     /// The file of a value that is kept in the state directory was written, or not.
     FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, PersistError> },
+    /// An `env_file` was written, or not.
+    EnvFileWritten(EnvFileWrite, Result<(), PersistError>),
     /// Sources were read.
     SourcesRead(Vec<SourceRead>),
     /// The source of a value that the server calls dead was read again, before that is acted on.
@@ -153,6 +157,12 @@ impl Tasks {
         let lock = self.file_locks.get(&write.path);
         let set = if must_finish { &mut self.must_finish } else { &mut self.checks };
         set.spawn(write_back::rewrite(write, lock));
+    }
+
+    /// Writes a token's `env_file`. Shutdown waits for it.
+    pub(crate) fn write_env_file(&mut self, write: EnvFileWrite) {
+        let lock = self.file_locks.get(&write.file.path);
+        self.must_finish.spawn(write_back::export(write, lock));
     }
 
     /// Waits for the next task to end. Cancel-safe.

@@ -1,4 +1,4 @@
-//! Writes new values back: to a token's file, or by its name to the state database.
+//! Writes new values back: to a token's file and `env_file`, or by its name to the state database.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use tokio::task::spawn_blocking;
 use super::Completion;
 use super::blocking::{DISK, blocking_among, with_disk_timeout};
 use super::keyed_lock::KeyedLock;
-use crate::daemon::tokens::{FileWrite, WriteOutcome, read_source};
+use crate::daemon::tokens::{EnvFileWrite, FileWrite, WriteOutcome, read_source};
 use crate::scheduler::Ticket;
 use crate::secret::TokenValue;
 use crate::settings::{InventorySource, Settings, Source};
 use crate::store::WriteReceipt;
-use crate::token_source::{PersistError, replace};
+use crate::token_source::{PersistError, replace, write_env_file};
 
 type FileLock = KeyedLock<Option<TokenValue>>;
 
@@ -38,6 +38,16 @@ pub(super) async fn store_in_file(
 pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
     let FileWrite { id, name, path, value, in_source } = file;
     Completion::FileWritten { id, name, result: write(lock, path, value, in_source).await }
+}
+
+/// Writes a value to its token's `env_file`. A write that hangs times out, but keeps its lock.
+pub(super) async fn export(write: EnvFileWrite, lock: FileLock) -> Completion {
+    let (file, value) = (write.file.clone(), write.value.clone());
+    let written = write_locked(lock, move |_| write_env_file(&file, &value));
+    let result = with_disk_timeout(written).await;
+    let hangs = || Err(PersistError::timed_out(&write.file.path, "writing"));
+    let result = result.unwrap_or_else(hangs);
+    Completion::EnvFileWritten(write, result)
 }
 
 async fn write(
@@ -88,7 +98,10 @@ pub(crate) fn remove_stale_temporary_files(settings: &Arc<Settings>) {
                 _ => None,
             }
         });
-        crate::token_source::remove_stale_temporary_files(files.chain(folders));
+        let env_files = settings.tokens.iter().filter_map(|token| token.env_file.as_ref());
+        let env_files = env_files.map(|file| file.path.clone());
+        let files = files.chain(folders).chain(env_files);
+        crate::token_source::remove_stale_temporary_files(files);
     }));
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::scheduler::{ServerId, TokenId};
-use crate::settings::{Reauth, Source};
+use crate::settings::{EnvFile, Reauth, Source};
 
 /// Where a token is configured, and so where its values are read and written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct TokenConfig {
     pub(crate) server: ServerId,
     pub(crate) reauth: Option<Arc<Reauth>>,
     pub(crate) revoke_on_shutdown: bool,
+    /// Only a `[token.NAME]` has one.
+    pub(crate) env_file: Option<EnvFile>,
 }
 
 /// The number of a shared configuration.

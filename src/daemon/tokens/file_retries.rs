@@ -4,43 +4,16 @@
 //! still holds the value that it replaced. The write is retried with an exponential backoff; once
 //! the file is written, or holds another value, the copy in the state directory is deleted.
 
-use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use super::{TokenEntry, Tokens, WriteOutcome};
 use crate::clock;
-use crate::daemon::notices;
 use crate::event_log::{EventLog, EventName, Fields, Severity};
-use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
 use crate::time::{Moment, whole_millis};
 use crate::token_source::PersistError;
-
-/// Doublings of the first pause, at most.
-const MAX_DOUBLINGS: u32 = 16;
-
-/// Tokens whose value is kept in the state directory until their file can be written.
-#[derive(Debug, Default)]
-pub(crate) struct FileRetries {
-    by_token: HashMap<TokenId, Retry>,
-    /// Those for which no write is running, by the time when the next one is due.
-    queue: BTreeSet<(Moment, TokenId)>,
-    /// Tokens with a new value that is not in their file yet, and where it comes from:
-    /// `token_replaced` is logged once the file is written.
-    replaced: HashMap<TokenId, ReplacedBy>,
-}
-
-/// The retries of one file.
-#[derive(Debug, Default)]
-struct Retry {
-    /// When the next one is due; outdated while a write is running.
-    due: Moment,
-    failures: u32,
-    /// The error that was logged last.
-    logged: Option<String>,
-}
 
 /// A write to a token's file that is to be retried.
 #[derive(Debug)]
@@ -52,89 +25,17 @@ pub(crate) struct FileWrite {
     pub(crate) in_source: Option<TokenValue>,
 }
 
-impl FileRetries {
-    /// Whether the token's value is kept in the state directory although it has a file.
-    pub(super) fn has(&self, id: TokenId) -> bool {
-        self.by_token.contains_key(&id)
-    }
-
-    /// A token is removed.
-    pub(super) fn forget_token(&mut self, id: TokenId) {
-        self.remove(id);
-        self.replaced.remove(&id);
-    }
-
-    /// Ends the retries of a token's file. Returns whether there were any.
-    fn remove(&mut self, id: TokenId) -> bool {
-        let retry = self.by_token.remove(&id);
-        retry.is_some_and(|retry| {
-            self.queue.remove(&(retry.due, id));
-            true
-        })
-    }
-
-    /// Schedules the next write to the token's file.
-    fn schedule(&mut self, id: TokenId, due: Moment) -> &mut Retry {
-        let retry = self.by_token.entry(id).or_default();
-        self.queue.remove(&(retry.due, id));
-        retry.due = due;
-        self.queue.insert((due, id));
-        retry
-    }
-
-    /// The tokens whose write is due. The caller begins a write for each, or ends its retries.
-    fn take_due(&mut self, now: Moment) -> Vec<TokenId> {
-        let mut ids = Vec::new();
-        while let Some((due, id)) = self.queue.pop_first() {
-            if due > now {
-                self.queue.insert((due, id));
-                break;
-            }
-            ids.push(id);
-        }
-        ids
-    }
-}
-
 impl Tokens {
     /// When the next file write is to be retried.
     pub(crate) fn next_file_retry(&self) -> Option<Moment> {
-        self.file_retries.queue.first().map(|(due, _)| *due)
-    }
-
-    /// Whether `token_replaced` is logged later, when the token's file holds the new value. An
-    /// earlier one that waits is logged now.
-    pub(crate) fn waits_for_file(
-        &mut self,
-        id: TokenId,
-        notice: &Notice,
-        log: &mut EventLog,
-    ) -> bool {
-        let Notice::Replaced(by) = notice else { return false };
-        self.log_replaced(id, log);
-        let slot = self.scheduler.spare_slot(id).other();
-        let entry = self.registry.token(id);
-        let waits = entry
-            .is_some_and(|entry| entry.file().is_some() && entry.in_source() != entry.value(slot));
-        if waits {
-            self.file_retries.replaced.insert(id, *by);
-        }
-        waits
-    }
-
-    /// Logs `token_replaced` if it has waited for the token's file.
-    fn log_replaced(&mut self, id: TokenId, log: &mut EventLog) {
-        let Some(by) = self.file_retries.replaced.remove(&id) else { return };
-        let Some(entry) = self.registry.token(id) else { return };
-        let names = self.names_of(entry);
-        notices::token(log, clock::now(), &names, &Notice::Replaced(by));
+        self.file_retries.next_due()
     }
 
     /// The token's file holds this value, whatever a read that began before has found.
     pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut EventLog) {
         self.is_in_source(id, value);
         self.end_file_retry(id);
-        self.log_replaced(id, log);
+        self.log_replaced_if_stored(id, log);
     }
 
     /// The file of a new value cannot be replaced: persists the value in the state directory.
@@ -167,18 +68,12 @@ impl Tokens {
         let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
             return;
         };
-        let schedule = &spec.policy.schedule;
-        let failures = self.file_retries.by_token.get(&id).map_or(0, |retry| retry.failures);
-        let factor = 1 << failures.min(MAX_DOUBLINGS);
-        let pause = schedule.retry_initial.saturating_mul(factor).min(schedule.retry_max);
-        let now = clock::now();
-        let server = &self.servers[spec.server].settings.name;
-        let retry = self.file_retries.schedule(id, now + pause);
-        retry.failures = failures.saturating_add(1);
-        let error = error.to_string();
-        if retry.logged.as_ref() == Some(&error) {
+        let (error, now) = (error.to_string(), clock::now());
+        let (pause, is_new) = self.file_retries.fail(id, &spec.policy.schedule, now, &error);
+        if !is_new {
             return;
         }
+        let server = &self.servers[spec.server].settings.name;
         let path = entry.file().map(|path| path.display().to_string());
         let fields = Fields {
             token: Some(entry.name()),
@@ -191,7 +86,6 @@ impl Tokens {
         let message = "the new value could not be written to the token's file; it is kept in \
         `state_dir`, survives a restart, and the write is retried";
         log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
-        retry.logged = Some(error);
     }
 
     /// An earlier run has kept a value because the token's file could not be replaced: the write
@@ -259,7 +153,7 @@ impl Tokens {
         match result {
             Ok(WriteOutcome::Written(value)) => {
                 // The value of an earlier run, which did not log it.
-                self.file_retries.replaced.entry(id).or_insert(ReplacedBy::Reauth);
+                self.note_unlogged_replacement(id);
                 self.is_in_file(id, &value, log);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {

@@ -6,6 +6,7 @@
 mod config_diff;
 mod config_table;
 mod deferred;
+mod env_files;
 mod file_retries;
 mod foreign_values;
 mod inventory_counts;
@@ -13,7 +14,9 @@ mod named_table;
 mod persistence;
 mod record;
 mod registry;
+mod replaced_notices;
 mod results;
+mod retry_queue;
 mod server_client;
 mod source_changes;
 mod source_read;
@@ -21,6 +24,7 @@ mod token_bit_set;
 mod value_owners;
 mod values;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +32,8 @@ use std::time::Duration;
 pub(crate) use self::config_diff::ConfigDiff;
 pub(crate) use self::config_table::{InventoryId, TokenConfig, TokenOrigin};
 pub(crate) use self::deferred::{DeferredSourceChanges, RestoreStage};
-pub(crate) use self::file_retries::{FileRetries, FileWrite};
+pub(crate) use self::env_files::{EnvFileWrite, EnvFiles};
+pub(crate) use self::file_retries::FileWrite;
 pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
 pub(crate) use self::named_table::{NamedTable, ServerHandle};
 pub(crate) use self::persistence::window_end;
@@ -40,11 +45,12 @@ pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written,
 pub(crate) use self::token_bit_set::TokenBitSet;
 
 use self::foreign_values::RefusedValues;
+use self::retry_queue::RetryQueue;
 use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
 use crate::event_log::{EventLog, EventName, Fields, Severity};
-use crate::lifecycle::{Policy, SourceChange};
+use crate::lifecycle::{Policy, ReplacedBy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
     TokenId, TokenSpec,
@@ -68,7 +74,12 @@ pub(crate) struct Tokens {
     pub(crate) watcher: Watcher,
     pub(crate) inventory_counts: InventoryCounts,
     pub(crate) deferred: DeferredSourceChanges,
-    file_retries: FileRetries,
+    pub(crate) env_files: EnvFiles,
+    /// Tokens whose new value could not be written to their file. It is kept in the state
+    /// directory until then.
+    file_retries: RetryQueue,
+    /// Tokens with a new value that is not in their files yet, and where it comes from.
+    replaced: HashMap<TokenId, ReplacedBy>,
     refused: RefusedValues,
 }
 
@@ -86,7 +97,9 @@ impl Tokens {
             watcher: Watcher::new(),
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
-            file_retries: FileRetries::default(),
+            env_files: EnvFiles::default(),
+            file_retries: RetryQueue::default(),
+            replaced: HashMap::new(),
             refused: RefusedValues::default(),
         }
     }
@@ -108,6 +121,9 @@ impl Tokens {
             );
         }
         self.registry.add(id, name, config, line);
+        if config.env_file.is_some() {
+            self.env_files.set(id, true);
+        }
         if let Some(inventory) = config.origin.inventory() {
             let count = self.inventory_counts.of(inventory);
             count.tokens += 1;
@@ -137,6 +153,7 @@ impl Tokens {
             return false;
         }
         let was_missing = entry.in_source().is_none();
+        let same_env_file = entry.config().env_file == config.env_file;
         // An action that has not started was meant for the configuration before.
         self.cancel_pending(id);
         if !same_origin {
@@ -149,6 +166,9 @@ impl Tokens {
             }
         }
         self.registry.set_config(id, config);
+        if !same_env_file {
+            self.env_files.set(id, config.env_file.is_some());
+        }
         if !same_spec {
             self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
         }
@@ -164,7 +184,9 @@ impl Tokens {
             count.tokens = count.tokens.saturating_sub(1);
         }
         self.deferred.forget_token(id);
-        self.file_retries.forget_token(id);
+        self.env_files.forget_token(id);
+        self.file_retries.remove(id);
+        self.replaced.remove(&id);
         self.watcher.remove_path(id.key());
         self.scheduler.remove_token(id);
         self.registry.remove(id);
@@ -199,7 +221,8 @@ impl Tokens {
         }
     }
 
-    /// The configuration of a token with these settings, for the registry and the scheduler;
+    /// The configuration of a token with these settings, for the registry and the scheduler,
+    /// without an `env_file`;
     /// `None` if its server is unknown, which validation rules out. `policies` are known ones:
     /// tokens with equal policies share them.
     pub(crate) fn config_for(
@@ -215,7 +238,8 @@ impl Tokens {
         let policy = policy(keep_alive, settings, reauth.as_deref(), policies);
         let revoke_on_shutdown = keep_alive.revoke_on_shutdown;
         let spec = TokenSpec { server, policy, reauth: method };
-        Some((TokenConfig { origin, server, reauth, revoke_on_shutdown }, spec))
+        let env_file = None;
+        Some((TokenConfig { origin, server, reauth, revoke_on_shutdown, env_file }, spec))
     }
 
     /// Watches the file of a `[token.NAME]`, if its value is in a file.

@@ -142,6 +142,7 @@ impl Tokens {
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
+        self.env_files.note_change(id);
         let Some(change) = self.deferred.defer_at_startup(id, change) else { return };
         if change == SourceChange::NewValue && self.awaits_restore(id) {
             return self.deferred.awaiting_restore.push(id);

@@ -44,7 +44,7 @@ impl Validator<'_> {
     }
 
     /// Reports `key` if none of `homes`, the sources to which it applies, is present.
-    fn reject_unless_beside(&mut self, table: &str, key: &str, homes: &[&str]) {
+    pub(super) fn reject_unless_beside(&mut self, table: &str, key: &str, homes: &[&str]) {
         if !self.is_present(table, key) || homes.iter().any(|home| self.is_present(table, home)) {
             return;
         }

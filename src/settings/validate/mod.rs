@@ -3,6 +3,7 @@
 //! Single values have been checked by `schema_check`; here they are only converted. A key whose
 //! value was rejected counts as present, so that it is not reported as missing.
 
+mod env_file;
 mod inventory;
 mod keep_alive;
 mod reauth;
@@ -88,6 +89,7 @@ pub(super) fn validate(
             .filter_map(|(name, inventory)| validator.inventory(name, inventory, raw, &schedules))
             .collect(),
     };
+    validator.reject_shared_env_files(&settings);
     validator.warn_unused(raw, &settings);
     settings
 }

@@ -27,8 +27,9 @@ impl Validator<'_> {
             (_, _, Some(variable)) => Source::Env(variable.clone()),
             (None, None, None) => return None,
         };
+        let env_file = self.env_file(name, token);
         let metrics = token.metrics.unwrap_or(false);
-        Some(Token { name: name.to_owned(), source, keep_alive, metrics })
+        Some(Token { name: name.to_owned(), source, env_file, keep_alive, metrics })
     }
 
     /// Warns about tokens with the same source.

@@ -1,0 +1,169 @@
+//! `env_file`s: exports the current value of a token for applications.
+//!
+//! Each file is written at startup, and again with each new current value. A failed write is
+//! retried with an exponential backoff. A value that is known to be dead is not written: the file
+//! keeps its last value then, and when the token is removed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::retry_queue::RetryQueue;
+use super::{TokenEntry, Tokens};
+use crate::clock;
+use crate::daemon::notices;
+use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::lifecycle::Validity;
+use crate::scheduler::TokenId;
+use crate::secret::{TokenValue, ValueRef};
+use crate::settings::EnvFile;
+use crate::time::{Moment, whole_millis};
+use crate::token_source::PersistError;
+
+/// The tokens that have an `env_file`.
+#[derive(Debug, Default)]
+pub(crate) struct EnvFiles {
+    by_token: HashMap<TokenId, Export>,
+    /// Tokens whose current value, or its `env_file`, may have changed.
+    changed: BTreeSet<TokenId>,
+    retries: RetryQueue,
+}
+
+/// One `env_file`.
+#[derive(Debug, Default)]
+struct Export {
+    /// The value that was written last, by this process.
+    written: Option<TokenValue>,
+    is_writing: bool,
+}
+
+/// A write of an `env_file` that is to be made.
+#[derive(Debug)]
+pub(crate) struct EnvFileWrite {
+    pub(crate) id: TokenId,
+    pub(crate) name: Box<str>,
+    pub(crate) file: EnvFile,
+    pub(crate) value: TokenValue,
+}
+
+impl EnvFiles {
+    /// The token has another `env_file`, or none any more.
+    pub(super) fn set(&mut self, id: TokenId, has_file: bool) {
+        self.forget_token(id);
+        if has_file {
+            self.by_token.insert(id, Export::default());
+        }
+        self.changed.insert(id);
+    }
+
+    /// A token is removed.
+    pub(super) fn forget_token(&mut self, id: TokenId) {
+        self.by_token.remove(&id);
+        self.changed.remove(&id);
+        self.retries.remove(id);
+    }
+
+    /// Something of the token has changed, perhaps its current value.
+    pub(crate) fn note_change(&mut self, id: TokenId) {
+        if self.by_token.contains_key(&id) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// Whether the token has no `env_file`, or has `value` there.
+    pub(super) fn has_written(&self, id: TokenId, value: Option<ValueRef<'_>>) -> bool {
+        let export = self.by_token.get(&id);
+        export.is_none_or(|export| export.written.as_ref().map(TokenValue::by_ref) == value)
+    }
+
+    /// When the next write is to be retried.
+    pub(crate) fn next_retry(&self) -> Option<Moment> {
+        self.retries.next_due()
+    }
+}
+
+impl Tokens {
+    /// Takes the writes of `env_file`s that are to be made now. [`Moment::NEVER`] takes all retries
+    /// too: at shutdown.
+    pub(crate) fn take_env_file_writes(
+        &mut self,
+        now: Moment,
+        log: &mut EventLog,
+    ) -> Vec<EnvFileWrite> {
+        let mut ids = self.env_files.retries.take_due(now);
+        for id in std::mem::take(&mut self.env_files.changed) {
+            self.log_replaced_if_stored(id, log);
+            if !self.env_files.retries.has(id) {
+                ids.push(id);
+            }
+        }
+        ids.into_iter().filter_map(|id| self.begin_env_file_write(id)).collect()
+    }
+
+    fn begin_env_file_write(&mut self, id: TokenId) -> Option<EnvFileWrite> {
+        let Self { registry, scheduler, env_files, .. } = self;
+        let export = env_files.by_token.get_mut(&id).filter(|export| !export.is_writing)?;
+        let entry = registry.token(id)?;
+        let file = entry.config().env_file.clone()?;
+        let token = scheduler.token(id)?;
+        let value = match token.validity() {
+            Validity::Unknown | Validity::Alive(_) | Validity::Unverified(_) => {
+                entry.value(token.active_slot())
+            }
+            Validity::Missing | Validity::Expired | Validity::Rejected => None,
+        };
+        let written = export.written.as_ref().map(TokenValue::by_ref);
+        let Some(value) = value.filter(|value| written != Some(*value)) else {
+            env_files.retries.remove(id);
+            return None;
+        };
+        export.is_writing = true;
+        Some(EnvFileWrite { id, name: entry.name().into(), file, value: value.to_value() })
+    }
+
+    /// An `env_file` was written, or not. The token may be gone meanwhile, or have another
+    /// `env_file`.
+    pub(crate) fn on_env_file_written(
+        &mut self,
+        write: EnvFileWrite,
+        result: Result<(), PersistError>,
+        log: &mut EventLog,
+    ) {
+        let EnvFileWrite { id, name, file, value } = write;
+        let is_same = |entry: TokenEntry<'_>| {
+            entry.name() == &*name && entry.config().env_file.as_ref() == Some(&file)
+        };
+        if !self.registry.token(id).is_some_and(is_same) {
+            return;
+        }
+        let Some(spec) = self.scheduler.spec(id) else { return };
+        let Some(export) = self.env_files.by_token.get_mut(&id) else { return };
+        export.is_writing = false;
+        let path = file.path.display().to_string();
+        let server = Some(&*self.servers[spec.server].settings.name);
+        let fields = Fields { token: Some(&name), server, path: Some(&path), ..Fields::default() };
+        let retries = &mut self.env_files.retries;
+        match result {
+            Ok(()) => {
+                export.written = Some(value);
+                let has_recovered = retries.was_logged(id);
+                retries.remove(id);
+                // A newer value may be current, or `token_replaced` may have waited for this.
+                self.env_files.changed.insert(id);
+                if has_recovered {
+                    let message = "the env_file is written now";
+                    notices::log(log, EventName::ConfigWarning, Severity::Info, message, fields);
+                }
+            }
+            Err(error) => {
+                let (error, schedule) = (error.to_string(), &spec.policy.schedule);
+                let (pause, is_new) = retries.fail(id, schedule, clock::now(), &error);
+                if is_new {
+                    let message = "the env_file could not be written; applications keep reading \
+                                   its old content, and the write is retried";
+                    let retry_in_ms = Some(whole_millis(pause));
+                    let fields = Fields { error: Some(&error), retry_in_ms, ..fields };
+                    notices::log(log, EventName::StoreFailed, Severity::Error, message, fields);
+                }
+            }
+        }
+    }
+}
