@@ -64,6 +64,7 @@ enum Command {
     /// Show token status, worst first, or one token in detail. Exits 1 unless all tokens are
     /// alive
     Status(client::Status),
+    Events(client::Events),
     /// Check tokens now and show the result
     Check(client::TokenArgs),
     /// Get new values for tokens now; these attempts count toward `max_attempts`
@@ -198,6 +199,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::CheckConfig { all } => run_check_config(&path, all, style),
         Command::Doctor(doctor) => doctor::run(&doctor, &path, style),
         Command::Status(status) => client::run(status, &path),
+        Command::Events(events) => client::run(events, &path),
         Command::Check(names) => client::run(names.with_action(Action::Check), &path),
         Command::Reauth(names) => client::run(names.with_action(Action::Reauth), &path),
         Command::Pause(names) => client::run(names.with_action(Action::Pause), &path),

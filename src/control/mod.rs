@@ -18,6 +18,7 @@ mod connection_activity;
 mod connection_limit;
 pub mod dashboard;
 mod error;
+mod events;
 mod host_check;
 mod id_map;
 mod metrics_format;
@@ -34,6 +35,10 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::error::{ApiError, ApiErrorKind};
+pub use self::events::{
+    Coverage, EventCursor, EventFilter, EventPage, EventParams, EventScan, EventScanResult,
+    MAX_EVENTS, RecordedEvent,
+};
 pub use self::id_map::unmapped_readers;
 pub use self::peer::{Caller, unusable_readers};
 pub use self::server::{
@@ -82,6 +87,8 @@ pub enum Command {
     },
     /// Details of one token.
     Token(String, Reply<TokenDetail>),
+    /// A step of a search in the recorded events.
+    Events(EventScan, Reply<EventScanResult>),
     /// An operator's request for one token.
     Act {
         /// The token's name.

@@ -212,6 +212,7 @@ fn answer(command: Command) -> Recorded {
         }
         Command::Socket(_)
         | Command::Health(_)
+        | Command::Events(..)
         | Command::Dashboard { .. }
         | Command::ReloadOutcome { .. } => Recorded::Overview,
     }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::events::{EventPage, EventParams, read_page};
 use super::metrics_format::MetricsFormat;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
 use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply};
@@ -36,6 +37,7 @@ pub(super) fn socket(commands: mpsc::Sender<Command>) -> Router {
         .route("/v1/tokens/{name}", get(token))
         .route("/v1/tokens/{name}/value", get(value))
         .route("/v1/tokens/{name}/{action}", post(act))
+        .route("/v1/events", get(events))
         .route("/v1/reload", post(reload).get(reloaded))
         .merge(health_and_metrics(true))
         .fallback(not_found)
@@ -128,6 +130,17 @@ async fn token(
 ) -> ApiResult<Json<TokenDetail>> {
     let Path(name) = name.map_err(|error| bad_request(&error.body_text()))?;
     main_loop.ask(|reply| Command::Token(name, reply)).await.map(Json)
+}
+
+async fn events(
+    State(main_loop): State<MainLoop>,
+    query: Result<Query<EventParams>, QueryRejection>,
+) -> ApiResult<Json<EventPage>> {
+    let Query(params) = query.map_err(|error| bad_request(&error.body_text()))?;
+    // The semaphore is never closed.
+    let _permit = main_loop.scans.acquire().await;
+    let step = |scan| main_loop.ask(|reply| Command::Events(scan, reply));
+    read_page(params, step).await.map(Json)
 }
 
 /// Response header: whether the token of a value is known to be alive.

@@ -84,6 +84,39 @@ impl History {
         (before + 1..).zip(self.events.iter().skip(skipped))
     }
 
+    /// The sequence number of the newest event, which is also how many there were; 0 before the
+    /// first.
+    pub const fn newest(&self) -> u64 {
+        self.added
+    }
+
+    /// How many events are not kept any more.
+    pub fn dropped(&self) -> u64 {
+        self.added - self.events.len() as u64
+    }
+
+    /// When the oldest event that is kept happened.
+    pub fn oldest_at(&self) -> Option<Timestamp> {
+        self.events.front().map(|event| event.at)
+    }
+
+    /// The events with sequence numbers between `after` and `before`, both excluded, oldest first.
+    pub fn between(
+        &self,
+        after: u64,
+        before: u64,
+    ) -> impl DoubleEndedIterator<Item = (u64, &LoggedEvent)> {
+        let dropped = self.dropped();
+        let index = |seq: u64| {
+            let index = usize::try_from(seq.saturating_sub(dropped)).unwrap_or(usize::MAX);
+            index.min(self.events.len())
+        };
+        let (start, end) = (index(after), index(before.saturating_sub(1)));
+        let first = dropped + start as u64 + 1;
+        let events = self.events.range(start.min(end)..end).enumerate();
+        events.map(move |(offset, event)| (first + offset as u64, event))
+    }
+
     /// The latest events of the token named `token`, at most `limit`, oldest first.
     pub fn for_token(&self, token: &str, limit: usize) -> Vec<&LoggedEvent> {
         let key = key(token);
@@ -163,6 +196,23 @@ mod tests {
         add(&mut history, EventName::TokenExpired, "quotes", "it expired", Some("it was time"));
         add(&mut history, EventName::CheckFailed, "quotes", "no: refused", Some("refused"));
         assert_eq!(texts(&history, "quotes", 9), ["it expired: it was time", "no: refused"]);
+    }
+
+    #[test]
+    fn events_between_two_sequence_numbers_are_returned_in_both_directions() {
+        let mut history = History::default();
+        for number in 1..=5 {
+            add(&mut history, EventName::TokenExpired, "quotes", &number.to_string(), None);
+        }
+        history.events.drain(..2);
+        assert_eq!((history.newest(), history.dropped()), (5, 2));
+        let seqs = |after, before| history.between(after, before).map(|(seq, _)| seq);
+        assert_eq!(seqs(0, u64::MAX).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(seqs(3, 5).rev().collect::<Vec<_>>(), [4]);
+        for (after, before) in [(5, u64::MAX), (9, 12), (0, 3), (4, 2), (u64::MAX, 0)] {
+            assert_eq!(seqs(after, before).count(), 0, "{after} {before}");
+        }
+        assert!(history.between(0, 9).all(|(seq, event)| *event.text == *seq.to_string()));
     }
 
     #[test]

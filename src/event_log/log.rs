@@ -1,5 +1,7 @@
 //! The daemon's handle on the event log: applies the rate limits and keeps the history.
 
+use jiff::Timestamp;
+
 use super::budgets::EventGroup;
 use super::check_summary::{CheckSummary, CompletedCheck};
 use super::history::History;
@@ -15,6 +17,7 @@ pub struct EventLog {
     limiter: LogRateLimiter,
     summary: CheckSummary,
     history: History,
+    started: Timestamp,
 }
 
 impl Default for EventLog {
@@ -30,6 +33,7 @@ impl EventLog {
             limiter: LogRateLimiter::default(),
             summary: CheckSummary::new(),
             history: History::default(),
+            started: clock::wall_clock(),
         }
     }
 
@@ -105,6 +109,11 @@ impl EventLog {
     /// of clients are included only if they were written.
     pub const fn history(&self) -> &History {
         &self.history
+    }
+
+    /// When the log, and so the history, began.
+    pub const fn started(&self) -> Timestamp {
+        self.started
     }
 
     /// When to call [`write_due_summaries`](Self::write_due_summaries) next; `None` if nothing is

@@ -25,6 +25,7 @@ mod event_log;
 mod expiry;
 mod foreign_values;
 mod grace_period;
+mod history;
 mod hundred_thousand;
 mod idle;
 mod inotify_limits;

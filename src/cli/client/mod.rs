@@ -1,6 +1,7 @@
 //! Commands that use the control socket of a running daemon.
 
 mod actions;
+mod events;
 mod nagios;
 mod progress;
 mod reload;
@@ -18,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 pub(super) use self::actions::{Action, Revoke, Token, TokenArgs};
+pub(super) use self::events::Events;
 pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 

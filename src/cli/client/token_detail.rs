@@ -86,10 +86,10 @@ fn reauth(detail: &TokenDetail) -> String {
 }
 
 /// Indentation of continuation lines.
-const INDENT: usize = 4;
+pub(super) const INDENT: usize = 4;
 
 /// Minimum width of a message, even on a narrow terminal.
-const MIN_WIDTH: usize = 20;
+pub(super) const MIN_WIDTH: usize = 20;
 
 /// Renders an event with its whole message, wrapped.
 fn timeline(event: &EventView, terminal: Terminal) -> String {
@@ -112,7 +112,7 @@ fn timeline(event: &EventView, terminal: Terminal) -> String {
 
 /// Wraps `text` between words, to `first` and then `others` characters per line. Longer words, such
 /// as paths, are not broken, so that they can be copied.
-fn wrap(text: &str, first: usize, others: usize) -> String {
+pub(super) fn wrap(text: &str, first: usize, others: usize) -> String {
     let mut lines = String::with_capacity(text.len() + 16);
     let (mut used, mut room) = (0, first);
     for word in text.split(' ') {

@@ -1,8 +1,9 @@
 //! URL paths of the control API, with token names percent-encoded.
 
+use serde::Serialize;
 use url::Url;
 
-use crate::control::ListParams;
+use crate::control::{EventParams, ListParams};
 
 fn base() -> Url {
     // A constant, valid URL.
@@ -20,8 +21,17 @@ pub(super) fn token(name: &str, below: &[&str]) -> String {
 
 /// The path and query of a list of tokens.
 pub(in crate::cli) fn tokens(params: &ListParams) -> String {
+    with_query("v1/tokens", params)
+}
+
+/// The path and query of a page of events.
+pub(super) fn events(params: &EventParams) -> String {
+    with_query("v1/events", params)
+}
+
+fn with_query(path: &str, params: &impl Serialize) -> String {
     let mut url = base();
-    url.set_path("v1/tokens");
+    url.set_path(path);
     let fields = serde_json::to_value(params).unwrap_or_default();
     let fields = fields.as_object().into_iter().flatten();
     let given = fields.filter(|(_, value)| !value.is_null());

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn token_names_belong_to_the_commands_that_take_tokens() {
-        for command in ["status", "check", "reauth", "pause", "resume", "revoke", "token"] {
+        for command in ["status", "events", "check", "reauth", "pause", "resume", "revoke", "token"]
+        {
             let cursor = find(&format!("tokenkeep {command} quo"));
             assert_eq!(cursor.map(|cursor| cursor.prefix).as_deref(), Some("quo"), "{command}");
         }

@@ -9,7 +9,9 @@ use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notices;
-use crate::daemon::queries::{DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View};
+use crate::daemon::queries::{
+    DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View, scan_events,
+};
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
 use crate::event_log::{EventLog, EventName, Fields, Severity};
@@ -81,6 +83,9 @@ impl PendingCommands {
                 let id = parts.tokens.registry.id_of(&name);
                 let detail = id.and_then(|id| parts.view().token_detail(id));
                 drop(reply.send(detail.ok_or_else(|| ApiError::no_token(&name))));
+            }
+            Command::Events(scan, reply) => {
+                drop(reply.send(Ok(scan_events(parts.log, &scan))));
             }
             Command::Act { name, request, caller, reply } => {
                 let result = parts.act(&name, request, caller);

@@ -1,13 +1,12 @@
 //! What clients see of tokens and servers; never a value.
 
+use super::events;
 use crate::clock;
-use crate::control::{
-    ConfigRejection, Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView,
-};
+use crate::control::{ConfigRejection, Counts, ReauthView, ServerView, TokenDetail, TokenView};
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
-use crate::event_log::{EventLog, LoggedEvent, Severity};
+use crate::event_log::{EventLog, Severity};
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::settings::Settings;
@@ -82,7 +81,7 @@ impl View<'_> {
                 .history()
                 .for_token(entry.name(), EVENTS)
                 .into_iter()
-                .map(event)
+                .map(events::view)
                 .collect(),
         })
     }
@@ -139,13 +138,4 @@ fn signed(bound: Moment, now: Moment) -> i64 {
 
 fn renews_by(method: Option<Method>) -> Option<String> {
     method.map(|method| method.as_str().to_owned())
-}
-
-fn event(event: &LoggedEvent) -> EventView {
-    EventView {
-        at: event.at.to_string(),
-        level: level(event.severity).to_owned(),
-        event: event.name.as_str().to_owned(),
-        message: event.text.to_string(),
-    }
 }
