@@ -1,10 +1,10 @@
 //! Encodes metrics as `OpenMetrics`, or in the Prometheus text format for older scrapers. The metrics
-//! themselves are in `daemon::metrics` and `daemon::queries::metrics`.
+//! themselves are in `daemon::metrics`, `daemon::queries::metrics` and `process_metrics`.
 
 use std::fmt;
 
 use axum::http::{HeaderMap, header};
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 
 /// Format of the metrics.
@@ -33,9 +33,11 @@ impl MetricsFormat {
         }
     }
 
-    pub(super) fn write(self, registry: &Registry) -> Result<String, fmt::Error> {
+    /// Writes the metrics of all `registries` as one exposition.
+    pub(super) fn write(self, registries: &[Registry]) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, registry)?;
+        registries.iter().try_for_each(|registry| encode_registry(&mut text, registry))?;
+        encode_eof(&mut text)?;
         Ok(match self {
             Self::OpenMetrics => text,
             Self::Prometheus => prometheus_text(&text),
@@ -85,7 +87,7 @@ mod tests {
         registry.register("checks", "Checks", Counter::<u64>::default());
         registry.register_with_unit("life", "Life", Unit::Seconds, Gauge::<i64>::default());
         registry.register("build", "Build", Info::new([("version", "1")]));
-        let text = MetricsFormat::Prometheus.write(&registry).unwrap();
+        let text = MetricsFormat::Prometheus.write(&[registry]).unwrap();
         assert_eq!(
             text,
             "# HELP t_checks_total Checks.\n# TYPE t_checks_total counter\nt_checks_total 0\n\

@@ -23,6 +23,7 @@ mod host_check;
 mod id_map;
 mod metrics_format;
 mod peer;
+mod process_metrics;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod routes;

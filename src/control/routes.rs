@@ -11,12 +11,13 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::events::{EventPage, EventParams, read_page};
 use super::metrics_format::MetricsFormat;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
-use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply};
+use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply, process_metrics};
 use crate::clock;
 use crate::lifecycle;
 use crate::time::Moment;
@@ -74,10 +75,11 @@ async fn metrics(
     names: bool,
 ) -> ApiResult<Response> {
     let registry = main_loop.scan(|reply| Command::Metrics { names, reply }).await?;
+    let unavailable = || ApiError::new(ApiErrorKind::Unavailable, "the metrics cannot be written");
+    // With many descriptors, counting them takes milliseconds.
+    let process = spawn_blocking(process_metrics::read).await.map_err(|_| unavailable())?;
     let format = MetricsFormat::negotiate(&headers);
-    let text = format
-        .write(&registry)
-        .map_err(|_| ApiError::new(ApiErrorKind::Unavailable, "the metrics cannot be written"))?;
+    let text = format.write(&[registry, process]).map_err(|_| unavailable())?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()))], text)
         .into_response())
 }

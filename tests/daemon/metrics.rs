@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener as Std;
 use std::process::Stdio;
+use std::time::Duration;
 
+use tokenkeep::clock;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
 use crate::support::{
-    Answer, Daemon, Stage, configuration, free_port, get, mortal_simulator, prints_new, read,
-    seconds, secret, server_table, simulator, token_table,
+    Answer, Daemon, Stage, configuration, descriptors, free_port, get, mortal_simulator,
+    prints_new, read, seconds, secret, server_table, simulator, token_table,
 };
 
 const OPENMETRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
@@ -66,6 +68,7 @@ async fn metrics_report_states_and_work_done() {
         ("tokenkeep_remaining_life_seconds_bucket{le=\"1800.0\",server=\"sarus\"}", 0.0),
         ("tokenkeep_remaining_life_seconds_bucket{le=\"3600.0\",server=\"sarus\"}", 1.0),
         ("tokenkeep_token_alive{token=\"quotes\"}", 1.0),
+        ("tokenkeep_token_info{server=\"sarus\",token=\"quotes\"}", 1.0),
         ("tokenkeep_log_lines_dropped_total", 0.0),
     ] {
         assert_eq!(found.get(name), Some(&value), "{name} in\n{}", page.body);
@@ -75,6 +78,51 @@ async fn metrics_report_states_and_work_done() {
     let on_the_socket = get(&stage, "/metrics").await;
     assert!(on_the_socket.head.contains("text/plain; version=0.0.4"), "{}", on_the_socket.head);
     assert!(!on_the_socket.body.contains("dead"), "only tokens that ask for it are named");
+    daemon.stop().await;
+}
+
+/// The current Unix time, in seconds.
+fn unix_time() -> f64 {
+    Duration::from_millis(clock::wall_clock().as_millisecond().unsigned_abs()).as_secs_f64()
+}
+
+#[tokio::test]
+async fn expiry_is_a_unix_time_as_long_as_it_is_known() {
+    let server = mortal_simulator().await;
+    let named = |name| token_table(name, "sarus", "metrics = true");
+    let stage =
+        Stage::new(&(server_table("sarus", &server, "") + &named("quotes") + &named("dead")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    server.add_token(&stage.token("dead"), seconds(0));
+    let before = unix_time();
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    daemon.event("token_expired", "dead").await;
+    let page = get(&stage, "/metrics").await.body;
+    let found = samples(&page);
+    let expiry = found["tokenkeep_token_expiry_timestamp_seconds{token=\"quotes\"}"];
+    assert!((before + 3_598.0..=unix_time() + 3_600.0).contains(&expiry), "{expiry}");
+    assert_eq!(found.get("tokenkeep_token_expiry_timestamp_seconds{token=\"dead\"}"), None);
+    assert_eq!(found.get("tokenkeep_token_info{server=\"sarus\",token=\"dead\"}"), Some(&1.0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn process_metrics_have_the_names_that_prometheus_clients_use() {
+    let before = unix_time();
+    let (stage, daemon, port) = listening("").await;
+    let page = at(port, "/metrics", "").await.body;
+    let found = samples(&page);
+    let started = found["process_start_time_seconds"];
+    assert!((before - 1.0..=unix_time()).contains(&started), "{started}");
+    for name in ["resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds"] {
+        assert!(found[&*format!("process_{name}")] >= 1.0, "{name}");
+    }
+    assert!(found["process_cpu_seconds_total"] >= 0.0);
+    let open = descriptors(daemon.pid());
+    assert!(found["process_open_fds"] <= f64::from(u32::try_from(open).expect("few")) + 8.0);
+    let again = get(&stage, "/metrics").await.body;
+    assert_eq!(samples(&again)["process_start_time_seconds"].to_bits(), started.to_bits());
     daemon.stop().await;
 }
 
@@ -132,7 +180,13 @@ async fn health_and_readiness_send_no_request_to_a_server() {
 #[tokio::test]
 async fn listening_address_serves_metrics_and_health_only() {
     let (_stage, daemon, port) = listening("").await;
-    for path in ["/v1/tokens", "/v1/health", "/v1/tokens/quotes/value", "/v1/tokens/quotes/check"] {
+    for path in [
+        "/v1/tokens",
+        "/v1/events",
+        "/v1/health",
+        "/v1/tokens/quotes/value",
+        "/v1/tokens/quotes/check",
+    ] {
         assert_eq!(at(port, path, "").await.status, 404, "{path}");
     }
     daemon.stop().await;

@@ -87,6 +87,23 @@ impl TypedMetric for Lives {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
+/// An info metric for each token: its own label, and the others.
+#[derive(Debug, Default)]
+struct TokenInfos(Vec<(Labels, Labels)>);
+
+impl EncodeMetric for TokenInfos {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        for (token, others) in &self.0 {
+            encoder.encode_family(token)?.encode_info(others)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Info
+    }
+}
+
 impl MetricsQuery {
     pub(crate) fn new(names: bool, reply: Reply<Registry>) -> Self {
         Self { now: clock::now(), lives: Vec::new(), replies: vec![(names, reply)] }
@@ -187,6 +204,8 @@ impl MetricsQuery {
 
 fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
     let (alive, remaining) = (Gauges::default(), FloatGauges::default());
+    let (expiries, mut infos) = (Gauges::default(), TokenInfos::default());
+    let wall = clock::wall_clock().as_millisecond();
     let named = view.settings.tokens.iter().filter(|token| token.metrics).take(NAMED);
     for token in named {
         let id: Option<TokenId> = view.tokens.registry.id_of(&token.name);
@@ -196,7 +215,9 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
         alive.get_or_create(&labels).set(i64::from(lives));
         if let Some(bound) = known.expiry() {
             remaining.get_or_create(&labels).set(bound.since(now).as_secs_f64());
+            expiries.get_or_create(&labels).set(unix_seconds(bound, now, wall));
         }
+        infos.0.push((labels, vec![("server", token.keep_alive.server.clone())]));
     }
     registry.register("token_alive", "1 if the token is alive", alive);
     registry.register_with_unit(
@@ -205,6 +226,21 @@ fn register_named(view: &View<'_>, registry: &mut Registry, now: Moment) {
         Unit::Seconds,
         remaining,
     );
+    registry.register_with_unit(
+        "token_expiry_timestamp",
+        "Unix time of the last known expiry of the token",
+        Unit::Seconds,
+        expiries,
+    );
+    registry.register("token", "Properties of the token", infos);
+}
+
+/// `bound` as Unix time, rounded down. `wall_ms` is the Unix time of `now`, in milliseconds.
+fn unix_seconds(bound: Moment, now: Moment, wall_ms: i64) -> i64 {
+    let (bound, now) = (bound.as_millis(), now.as_millis());
+    let left = i64::try_from(bound.abs_diff(now)).unwrap_or(i64::MAX);
+    let left = if bound < now { left.saturating_neg() } else { left };
+    wall_ms.saturating_add(left).div_euclid(1_000)
 }
 
 fn whole(count: usize) -> i64 {
@@ -218,6 +254,14 @@ fn seconds(millis: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expiry_is_a_unix_time_before_or_after_now() {
+        let now = Moment::from_millis(50_000);
+        for (bound, seconds) in [(50_000, 1_000), (51_999, 1_001), (48_001, 998), (0, 950)] {
+            assert_eq!(unix_seconds(Moment::from_millis(bound), now, 1_000_000), seconds);
+        }
+    }
 
     #[test]
     fn lives_are_counted_in_the_buckets_that_are_exported() {
