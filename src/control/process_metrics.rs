@@ -24,7 +24,7 @@ struct ProcessStat {
 }
 
 impl ProcessStat {
-    /// Parses `/proc/self/stat`; see proc_pid_stat(5).
+    /// Parses `/proc/self/stat`; see `proc_pid_stat(5)`.
     fn parse(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Self> {
         // The second field, a name in parentheses, may contain anything.
         let (_, fields) = stat.rsplit_once(')')?;
