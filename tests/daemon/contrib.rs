@@ -1,6 +1,9 @@
-//! What `contrib` holds for Prometheus and Grafana, against the metrics that there are.
+//! What `contrib` and docs/monitoring.md have for Prometheus and Grafana, against the metrics that
+//! there are.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 
 use tokio::net::UnixStream;
 
@@ -9,6 +12,7 @@ use crate::support::{
 };
 
 const ALERTS: &str = include_str!("../../contrib/prometheus/alerts.yml");
+const MONITORING: &str = include_str!("../../docs/monitoring.md");
 const DASHBOARD: &str = include_str!("../../contrib/grafana/dashboard.json");
 
 /// The metrics that a text names, without what a histogram adds to its name.
@@ -23,8 +27,14 @@ fn named(text: &str) -> BTreeSet<&str> {
     names.collect()
 }
 
+/// The queries of docs/monitoring.md.
+fn queries() -> Vec<&'static str> {
+    let blocks = MONITORING.split("```promql\n").skip(1);
+    blocks.map(|block| block.split("```").next().expect("an end").trim()).collect()
+}
+
 #[tokio::test]
-async fn alerts_and_dashboard_use_existing_metrics_only() {
+async fn alerts_queries_and_dashboard_use_existing_metrics_only() {
     let server = simulator().await;
     let token = token_table("quotes", "sarus", "metrics = true\nreauth = \"relogin\"");
     let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
@@ -39,7 +49,10 @@ async fn alerts_and_dashboard_use_existing_metrics_only() {
     let page = read(socket, "GET", "/metrics", "").await.body;
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let there: BTreeSet<_> = types.filter_map(|line| line.split(' ').next()).collect();
-    for (file, text) in [("alerts.yml", ALERTS), ("dashboard.json", DASHBOARD)] {
+    let queries = queries().join("\n");
+    let texts =
+        [("alerts.yml", ALERTS), ("dashboard.json", DASHBOARD), ("monitoring.md", &queries)];
+    for (file, text) in texts {
         let unknown: Vec<_> = named(text).difference(&there).copied().collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}, of {there:?}");
     }
@@ -54,4 +67,36 @@ fn dashboard_panels_use_the_selected_data_source() {
     for panel in panels {
         assert_eq!(panel["datasource"]["uid"], "${source}", "{}", panel["title"]);
     }
+}
+
+#[test]
+fn each_alert_is_explained_with_its_severity() {
+    let rules = ALERTS.split("- alert: ").skip(1).map(|rule| {
+        let severity = rule.split("severity: ").nth(1).and_then(|rest| rest.lines().next());
+        (rule.lines().next().expect("a name"), severity.expect("a severity"))
+    });
+    let explained = MONITORING.lines().filter(|line| line.starts_with("| Tokenkeep"));
+    let explained = explained.map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        (cells[1], cells[2])
+    });
+    assert_eq!(explained.collect::<BTreeSet<_>>(), rules.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn promtool_accepts_the_queries_of_the_monitoring_page() {
+    let queries = queries();
+    assert_eq!(queries.len(), 5);
+    let rule = |query: &&str| {
+        let indented = query.replace('\n', "\n        ");
+        format!("  - record: x\n    expr: |\n        {indented}\n")
+    };
+    let rules: String = queries.iter().map(rule).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rules.yml");
+    fs::write(&path, format!("groups:\n- name: x\n  rules:\n{rules}")).expect("room");
+    let Ok(output) = Command::new("promtool").args(["check", "rules"]).arg(path).output() else {
+        return eprintln!("skipped: promtool is not installed (Debian: prometheus)");
+    };
+    assert!(output.status.success(), "{output:?}");
 }
