@@ -49,6 +49,10 @@ const PASSES: usize = 8;
 /// that concerns all of very many tokens.
 const KEPT_ACTIONS: usize = 4_096;
 
+/// How long readiness waits for the first writes of `env_file`s: a service that is ordered after
+/// this one reads them when it starts. A disk that hangs must not prevent the start.
+const FIRST_WRITES: Duration = Duration::from_secs(2);
+
 /// What the loop waits for.
 #[derive(Debug)]
 enum Event {
@@ -86,6 +90,7 @@ impl Daemon {
         let mut timer = Timer::new().map_err(system("creating a timer"))?;
         let mut until = pin!(until);
         self.begin_turn();
+        self.ready_by = Some(self.woke + FIRST_WRITES);
         self.report_ready();
         remove_stale_temporary_files(&self.config.settings);
         if process::take_early_hangup() {
@@ -97,13 +102,19 @@ impl Daemon {
                 break;
             }
             self.begin_turn();
+            self.report_ready();
         }
         Box::pin(self.shut_down(timer)).await;
         Ok(())
     }
 
+    /// Reports once that the daemon is ready: when the first `env_file`s are written.
     fn report_ready(&mut self) {
-        let Self { tokens, config, log, .. } = self;
+        let Self { tokens, config, ready_by, log, woke, .. } = self;
+        let waits = |until: &mut Moment| *until > *woke && tokens.env_files.are_being_written();
+        if ready_by.take_if(|until| !waits(until)).is_none() {
+            return;
+        }
         ServiceManager::ready(&tokens.scheduler, config.rejected.as_ref(), log);
         let tokens = u64::try_from(tokens.registry.len()).ok();
         let fields = Fields { tokens, ..Fields::default() };
@@ -218,6 +229,7 @@ impl Daemon {
             self.control.next_retry(),
             self.log.due(),
             self.service_manager.due(),
+            self.ready_by,
             (!self.tokens.actions.is_empty()).then_some(self.woke),
         ];
         Some(due.into_iter().flatten().min()?.max(self.woke + TICK))

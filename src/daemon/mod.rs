@@ -73,6 +73,8 @@ pub struct Daemon {
     signals: Signals,
     /// Sources that were read, and are handled in slices, in order.
     source_reads: VecDeque<SourceRead>,
+    /// When readiness is reported at the latest; `None` before the first turn and afterwards.
+    ready_by: Option<Moment>,
     /// The last turn of the loop.
     woke: Moment,
     /// The main loop has waited for events since the last slice of the backlog.
@@ -134,6 +136,7 @@ impl Daemon {
             log: EventLog::new(),
             signals,
             source_reads: VecDeque::new(),
+            ready_by: None,
             woke: Moment::default(),
             is_slice_due: false,
             is_control_due: false,

@@ -36,7 +36,9 @@ async fn stage(keys: &str) -> (Simulator, Stage) {
 async fn env_file_is_written_at_startup_and_before_token_replaced_is_logged() {
     let (_server, stage) = stage("").await;
     let daemon = stage.start();
-    until("the first value is exported", || stage.read("app/token.env") == line("quotes")).await;
+    // A service that is ordered after this one reads it then.
+    daemon.event("daemon_ready", "").await;
+    assert_eq!(stage.read("app/token.env"), line("quotes"));
     assert_eq!(mode(&stage.path("app/token.env")), 0o600);
     daemon.event("token_checked", "quotes").await;
     assert_eq!(post(&stage, "/v1/tokens/quotes/reauth").await.status, 202);
@@ -181,6 +183,7 @@ async fn env_file_on_a_hung_disk_delays_neither_checks_nor_control_nor_a_file() 
         return eprintln!("skipped: this needs root and /dev/fuse");
     };
     let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
     daemon.nth(2, "token_checked", "quotes").await;
     assert_eq!(post(&stage, "/v1/tokens/quotes/reauth").await.status, 202);
     daemon.event("reauth_succeeded", "quotes").await;

@@ -74,6 +74,11 @@ impl EnvFiles {
         export.is_none_or(|export| export.written.as_ref().map(TokenValue::by_ref) == value)
     }
 
+    /// Whether a write has begun and not ended.
+    pub(crate) fn are_being_written(&self) -> bool {
+        self.by_token.values().any(|export| export.is_writing)
+    }
+
     /// When the next write is to be retried.
     pub(crate) fn next_retry(&self) -> Option<Moment> {
         self.retries.next_due()

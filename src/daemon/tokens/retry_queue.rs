@@ -96,3 +96,43 @@ impl RetryQueue {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Ticket;
+
+    const NOW: Moment = Moment::from_millis(1_000);
+
+    #[test]
+    fn pauses_double_up_to_retry_max_and_an_error_is_logged_once() {
+        let (mut retries, id) = (RetryQueue::default(), Ticket::for_tests().token);
+        let schedule = Schedule {
+            retry_initial: Duration::from_secs(1),
+            retry_max: Duration::from_secs(5),
+            ..Schedule::default()
+        };
+        let mut fail = |error| {
+            let (pause, is_new) = retries.fail(id, &schedule, NOW, error);
+            (pause.as_secs(), is_new)
+        };
+        assert_eq!(fail("full"), (1, true));
+        assert_eq!(
+            [fail("full"), fail("full"), fail("full")],
+            [(2, false), (4, false), (5, false)]
+        );
+        assert_eq!(fail("denied"), (5, true));
+        assert!(retries.was_logged(id));
+    }
+
+    #[test]
+    fn write_is_taken_when_it_is_due_and_its_retries_end_when_it_is_removed() {
+        let (mut retries, id) = (RetryQueue::default(), Ticket::for_tests().token);
+        retries.schedule(id, NOW);
+        retries.schedule(id, NOW + Duration::from_millis(5));
+        assert_eq!(retries.take_due(NOW), []);
+        assert_eq!(retries.take_due(NOW + Duration::from_millis(5)), [id]);
+        assert!(retries.has(id) && retries.next_due().is_none(), "its write is running");
+        assert!(retries.remove(id) && !retries.remove(id));
+    }
+}
