@@ -9,7 +9,7 @@ use tokenkeep::simulator::Endpoint;
 
 use crate::doubles::{Plan, PlanFaults as _, Trouble};
 use crate::machine::{
-    Machine, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
+    Machine, ORDERS, QUOTES, RELOGGED, attempt, drop_in, entries, number, property, restarted, run,
     systemctl, until,
 };
 
@@ -214,4 +214,33 @@ async fn a_faulty_configuration_does_not_fail_the_socket_unit() {
     let told = attempt("tokenkeep", &["status", "quotes", "--json"]).await;
     assert!(String::from_utf8_lossy(&told.stdout).contains("\"name\": \"quotes\""), "{told:?}");
     drop(machine);
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own: tests/systemd/run"]
+async fn service_that_starts_after_tokenkeep_reads_the_env_file_in_the_folder_of_its_group() {
+    let machine = Machine::installed().await;
+    machine.furnish();
+    run("groupadd", &["--system", "orders-app"]).await;
+    let folder = ["-d", "-o", "tokenkeep", "-g", "orders-app", "-m", "2750", "/run/orders"];
+    run("install", &folder).await;
+    machine.configure("env_file = \"/run/orders/token.env\"\nenv_group = \"orders-app\"\n");
+    drop_in(
+        "orders",
+        "[Service]\nReadWritePaths=/run/orders\n\
+         LoadCredential=orders-token:/etc/tokenkeep/orders.token\n",
+    );
+    let unit = format!(
+        "[Unit]\nRequires=tokenkeep.service\nAfter=tokenkeep.service\n\
+         [Service]\nType=oneshot\nEnvironmentFile=/run/orders/token.env\n\
+         ExecStart=/bin/sh -c 'test \"$$ORDERS_TOKEN\" = \"{ORDERS}\"'\n"
+    );
+    fs::write("/etc/systemd/system/orders-app.service", unit).expect("room");
+    systemctl(&["stop", "tokenkeep"]).await;
+    systemctl(&["daemon-reload"]).await;
+    let started = attempt("systemctl", &["start", "orders-app"]).await;
+    assert!(started.status.success(), "{started:?}");
+    let access = run("stat", &["-c", "%U %G %a", "/run/orders/token.env"]).await;
+    assert_eq!(access.trim(), "tokenkeep orders-app 640");
+    machine.checked_again().await;
 }
