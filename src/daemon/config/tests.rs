@@ -17,7 +17,6 @@ struct World {
     tokens: Tokens,
     inventories: Inventories,
     metrics: Metrics,
-    log: EventLog,
 }
 
 impl World {
@@ -27,23 +26,23 @@ impl World {
         let mut tokens = Tokens::new(settings.max_hooks, settings.keep_removed, 1);
         let (clients, _) = first_clients(&settings.servers).unwrap();
         let config = Config::new(settings, Arc::new(|| unreachable!()));
-        let (mut inventories, mut log) = (Inventories::new(), EventLog::new());
+        let mut inventories = Inventories::new();
         let (old, new) = (Arc::clone(&config.settings), Arc::clone(&config.settings));
-        let mut application = Application::new(old, new, clients, &mut tokens, &mut log);
-        while application.step(&mut tokens, &mut inventories, &mut log) {}
-        Self { config, tokens, inventories, metrics: Metrics::new(), log }
+        let mut application = Application::new(old, new, clients, &mut tokens);
+        while application.step(&mut tokens, &mut inventories) {}
+        Self { config, tokens, inventories, metrics: Metrics::new() }
     }
 
     /// Begins a reload of a configuration that was read.
     fn begin_reload(&mut self, loaded: Loaded) {
         self.config.reloads.request();
         let loaded = LoadedConfig::new(loaded, &self.config.servers(&self.tokens));
-        self.config.on_loaded(loaded, &mut self.tokens, &mut self.log);
+        self.config.on_loaded(loaded, &mut self.tokens);
     }
 
     fn step(&mut self) -> bool {
-        let Self { config, tokens, inventories, metrics, log } = self;
-        config.reload_step(tokens, inventories, metrics, log)
+        let Self { config, tokens, inventories, metrics } = self;
+        config.reload_step(tokens, inventories, metrics)
     }
 
     /// How many tokens have names of the old configuration, and of the new one.
@@ -114,7 +113,7 @@ async fn pending_action_is_started_before_its_token_is_replaced() {
     let id = world.tokens.registry.id_of("a0").unwrap();
     let now = crate::clock::now();
     let value = crate::secret::ValueRef::parse("a0-value-1").unwrap();
-    world.tokens.on_value_found(id, value, &[], &mut world.log);
+    world.tokens.on_value_found(id, value, &[]);
     world.tokens.scheduler.wake(now, &mut world.tokens.actions);
     assert!(world.tokens.has_pending_tasks());
     let mut loaded = configured(folder.path(), 'a', 1);

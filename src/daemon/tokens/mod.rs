@@ -40,10 +40,9 @@ pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written,
 pub(crate) use self::token_bit_set::TokenBitSet;
 
 use self::foreign_values::RefusedValues;
-use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventLog, EventName, Fields};
 use crate::lifecycle::{Policy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
@@ -68,6 +67,8 @@ pub(crate) struct Tokens {
     pub(crate) watcher: Watcher,
     pub(crate) inventory_counts: InventoryCounts,
     pub(crate) deferred: DeferredSourceChanges,
+    /// Where everything that happens to tokens is logged, and what else the daemon logs.
+    pub(crate) log: EventLog,
     file_retries: FileRetries,
     refused: RefusedValues,
 }
@@ -86,6 +87,7 @@ impl Tokens {
             watcher: Watcher::new(),
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
+            log: EventLog::new(),
             file_retries: FileRetries::default(),
             refused: RefusedValues::default(),
         }
@@ -156,7 +158,7 @@ impl Tokens {
     }
 
     /// Removes a token. A value that its source cannot hold is kept for a time.
-    pub(crate) fn remove(&mut self, id: TokenId, log: &mut EventLog) {
+    pub(crate) fn remove(&mut self, id: TokenId) {
         self.stash_value(id);
         self.refused.remove(id);
         if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
@@ -168,7 +170,7 @@ impl Tokens {
         self.watcher.remove_path(id.key());
         self.scheduler.remove_token(id);
         self.registry.remove(id);
-        self.reconsider_refused(id, log);
+        self.reconsider_refused(id);
     }
 
     /// Returns an action that did not start, or will never complete, to the scheduler.
@@ -227,7 +229,7 @@ impl Tokens {
     }
 
     /// Adds a server, or replaces its settings and client.
-    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut EventLog) {
+    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient) {
         let limits =
             ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // A server at another address is another server: nothing is known of it yet.
@@ -242,17 +244,11 @@ impl Tokens {
             }
             None => self.scheduler.add_server(limits),
         };
-        self.set_client(id, server, client, log);
+        self.set_client(id, server, client);
     }
 
     /// Gives a server a client, and logs if it had none.
-    pub(crate) fn set_client(
-        &mut self,
-        id: ServerId,
-        settings: Server,
-        client: ServerClient,
-        log: &mut EventLog,
-    ) {
+    pub(crate) fn set_client(&mut self, id: ServerId, settings: Server, client: ServerClient) {
         let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
         let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
         // If its circuit breaker is open, the first conclusive response is logged.
@@ -260,7 +256,7 @@ impl Tokens {
             let name = &settings.name;
             let fields = Fields { server: Some(name), ..Fields::default() };
             let message = format!("{name}: requests can be sent again");
-            notices::log(log, EventName::ServerRecovered, Severity::Info, &message, fields);
+            self.log.event(EventName::ServerRecovered, &message, fields);
         }
         self.servers.put(id, ServerHandle { settings, client });
     }
@@ -269,12 +265,6 @@ impl Tokens {
     pub(crate) fn remove_server(&mut self, id: ServerId) {
         self.scheduler.remove_server(id);
         self.servers.remove(id);
-    }
-
-    /// The name of a token and of its server, as fields of an event.
-    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
-        let server = &self.servers[entry.config().server].settings.name;
-        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
     }
 
     /// Whether a server has a client and is not known to be unavailable.
@@ -309,6 +299,15 @@ impl Tokens {
         self.scheduler.remove_reauth(id);
         self.reauths.remove(id);
     }
+}
+
+/// The name of a token and of its server, as fields of an event.
+pub(crate) fn names_of<'a>(
+    servers: &'a NamedTable<ServerHandle>,
+    entry: TokenEntry<'a>,
+) -> Fields<'a> {
+    let server = &servers[entry.config().server].settings.name;
+    Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
 }
 
 /// A token's policy; tokens with equal policies share one.
