@@ -82,7 +82,7 @@ impl PendingCommands {
             }
             Command::Act { name, request, caller, reply } => {
                 let result = parts.act(&name, request, caller);
-                let action = (Some(&*name), word(request));
+                let action = (Some(&*name), request.as_str());
                 parts.log_action(action, caller, result.as_ref().err());
                 drop(reply.send(result));
             }
@@ -253,14 +253,4 @@ fn forbidden() -> ApiError {
 
 fn stopping() -> ApiError {
     ApiError::new(ApiErrorKind::Conflict, "tokenkeep is stopping")
-}
-
-const fn word(request: OperatorRequest) -> &'static str {
-    match request {
-        OperatorRequest::Check => "check",
-        OperatorRequest::Reauth => "reauth",
-        OperatorRequest::Pause => "pause",
-        OperatorRequest::Resume => "resume",
-        OperatorRequest::Revoke => "revoke",
-    }
 }
