@@ -33,7 +33,7 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-pub use self::config::Loader;
+pub use self::config::{Loader, needed_descriptors};
 pub use self::error::DaemonError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::queries::check_filter;
