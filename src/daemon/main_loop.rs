@@ -265,7 +265,7 @@ impl Daemon {
                     return;
                 };
                 // Logged when its client could not be built.
-                if matches!(notice, ServerNotice::Unavailable { .. }) && !client.is_built() {
+                if matches!(notice, ServerNotice::Unavailable { .. }) && client.is_err() {
                     return;
                 }
                 if let (ServerNotice::RenewalLearned(method), Some(writer)) =

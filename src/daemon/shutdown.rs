@@ -145,7 +145,11 @@ async fn revoke(
             _ = pace.tick(), if tokens.len() > 0 && in_flight.len() < limit => {
                 let client = server.client.clone();
                 in_flight.extend(tokens.next().map(|(name, value)| async move {
-                    (name, client.revoke(&value, server.settings.timeout).await)
+                    let result = match client {
+                        Ok(client) => client.revoke(&value, server.settings.timeout).await,
+                        Err(fault) => Err(fault),
+                    };
+                    (name, result)
                 }));
             }
         }

@@ -29,7 +29,7 @@ use self::reload::Reload;
 use self::reload_queue::ReloadQueue;
 use self::unread_files::UnreadFiles;
 use super::inventories::Inventories;
-use super::tokens::{ServerClient, ServerHandle, Tokens, error_text};
+use super::tokens::{ServerHandle, Tokens, error_text};
 use crate::api::ClientError;
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded, Reply};
@@ -143,7 +143,7 @@ impl Config {
     }
 
     fn build_missing_clients(&mut self, tokens: &Tokens) {
-        let servers = tokens.servers.iter().filter(|(_, server)| !server.client.is_built());
+        let servers = tokens.servers.iter().filter(|(_, server)| server.client.is_err());
         let missing: Vec<_> = servers.map(|(id, server)| (id, server.settings.clone())).collect();
         if !missing.is_empty() {
             self.tasks.spawn(clients::build_missing(missing));
@@ -156,12 +156,12 @@ impl Config {
             // A reload may have replaced the server meanwhile.
             let server = tokens.servers.get(id);
             let is_missing =
-                |server: &ServerHandle| !server.client.is_built() && server.settings == settings;
+                |server: &ServerHandle| server.client.is_err() && server.settings == settings;
             if server.is_some_and(is_missing) {
-                tokens.set_client(id, settings, ServerClient::Built(client));
+                tokens.set_client(id, settings, Ok(client));
             }
         }
-        if tokens.servers.iter().any(|(_, server)| !server.client.is_built()) {
+        if tokens.servers.iter().any(|(_, server)| server.client.is_err()) {
             self.client_retry = Some(clock::now() + CLIENT_RETRY);
         }
     }

@@ -35,7 +35,7 @@ pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
 pub(crate) use self::registry::{TokenEntry, TokenRegistry};
 pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
-pub(crate) use self::server_client::{ServerClient, ServerClients, error_text};
+pub(crate) use self::server_client::{ServerClient, ServerClients, error_text, unusable};
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
@@ -249,8 +249,8 @@ impl Tokens {
 
     /// Gives a server a client, and logs if it had none.
     pub(crate) fn set_client(&mut self, id: ServerId, settings: Server, client: ServerClient) {
-        let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
-        let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
+        let had_none = self.servers.get(id).is_some_and(|old| old.client.is_err());
+        let recovers = had_none && client.is_ok() && self.scheduler.is_available(id);
         // If its circuit breaker is open, the first conclusive response is logged.
         if recovers {
             let name = &settings.name;
@@ -270,7 +270,7 @@ impl Tokens {
     /// Whether a server has a client and is not known to be unavailable.
     pub(crate) fn is_available(&self, id: ServerId) -> bool {
         self.scheduler.is_available(id)
-            && self.servers.get(id).is_some_and(|server| server.client.is_built())
+            && self.servers.get(id).is_some_and(|server| server.client.is_ok())
     }
 
     /// Adds a `[reauth]` method, or replaces its settings.

@@ -34,7 +34,7 @@ impl World {
         fs::write(dir.join("tokenkeep.toml"), text).unwrap();
         let settings = load(&dir.join("tokenkeep.toml"), std::iter::empty()).unwrap().settings;
         let server = settings.servers[0].clone();
-        let client = ServerClient::Built(Client::new(&server).unwrap());
+        let client = Ok(Client::new(&server).unwrap());
         self.tokens.put_server(server, client);
         settings.tokens[0].clone()
     }
