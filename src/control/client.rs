@@ -1,5 +1,6 @@
 //! Client of the control socket, for the command line: HTTP over a Unix socket.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl Client {
     pub async fn get_value(&self, path: &str) -> Result<(String, bool), ControlClientError> {
         let (head, body) = self.request(Method::GET, path).await?;
         let verified = head.headers.get(STATE_HEADER).is_none_or(|state| state != UNVERIFIED);
-        Ok((String::from_utf8(body).map_err(|_| invalid("it is not text"))?, verified))
+        Ok((String::from_utf8(body).map_err(|_| invalid(&"it is not text"))?, verified))
     }
 
     /// Posts an action. Returns when the daemon has accepted it, not when it is done.
@@ -172,9 +173,12 @@ impl Client {
         // Ends with the sender; the request reports its errors.
         tokio::spawn(connection.map(drop));
         let request = Request::builder().method(method).uri(path).header("host", "tokenkeep");
-        let request = request.body(Body::empty()).map_err(invalid)?;
+        let request = request.body(Body::empty()).map_err(|error| invalid(&error))?;
         let (head, body) = sender.send_request(request).await.map_err(unavailable)?.into_parts();
-        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(invalid)?;
+        let body = Limited::new(body, MAX_RESPONSE_BYTES)
+            .collect()
+            .await
+            .map_err(|error| invalid(&error))?;
         Ok((head, body.to_bytes().to_vec()))
     }
 
@@ -185,9 +189,9 @@ impl Client {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlClientError> {
-    serde_json::from_slice(body).map_err(invalid)
+    serde_json::from_slice(body).map_err(|error| invalid(&error))
 }
 
-fn invalid(why: impl ToString) -> ControlClientError {
+fn invalid(why: &dyn fmt::Display) -> ControlClientError {
     ControlClientError::InvalidResponse(why.to_string())
 }
