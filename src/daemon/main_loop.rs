@@ -184,7 +184,7 @@ impl Daemon {
         let Self { tokens, tasks, config, control, restore, .. } = self;
         maintenance_windows::close(tokens, now);
         restore.end_if_due(now, tokens);
-        tokens.scheduler.wake(now, &mut tokens.actions);
+        tokens.scheduler.wake(now);
         for write in tokens.take_file_writes(now) {
             tasks.write_file(write, config.is_stopping());
         }
@@ -207,7 +207,7 @@ impl Daemon {
             self.control.next_retry(),
             self.tokens.log.due(),
             self.service_manager.due(),
-            (!self.tokens.actions.is_empty()).then_some(self.woke),
+            (!self.tokens.scheduler.outputs.is_empty()).then_some(self.woke),
         ];
         Some(due.into_iter().flatten().min()?.max(self.woke + TICK))
     }
@@ -237,16 +237,16 @@ impl Daemon {
             self.tasks.read_sources(requests);
         }
         for _ in 0..PASSES {
-            if self.tokens.actions.is_empty() {
+            if self.tokens.scheduler.outputs.is_empty() {
                 break;
             }
             let now = clock::now();
-            let mut actions = std::mem::take(&mut self.tokens.actions);
+            let mut actions = std::mem::take(&mut self.tokens.scheduler.outputs);
             for action in actions.drain(..) {
                 self.execute_action(action, now);
             }
-            if self.tokens.actions.is_empty() && actions.capacity() <= KEPT_ACTIONS {
-                self.tokens.actions = actions;
+            if self.tokens.scheduler.outputs.is_empty() && actions.capacity() <= KEPT_ACTIONS {
+                self.tokens.scheduler.outputs = actions;
             }
         }
     }
@@ -351,7 +351,7 @@ impl Daemon {
                 tokens.on_reauthenticated(ticket, duration, output);
             }
             Completion::Revoked(ticket, result) => {
-                tokens.scheduler.revoke_finished(ticket, result, clock::now(), &mut tokens.actions);
+                tokens.scheduler.revoke_finished(ticket, result, clock::now());
             }
             Completion::Stored(ticket, result) => {
                 if let Some((receipt, error)) = tokens.on_stored(ticket, result) {
@@ -397,7 +397,7 @@ impl Daemon {
             tasks.write_file(write, true);
         }
         inventories.stop(tokens);
-        tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
+        tokens.scheduler.flush_pending_writes(clock::now());
         revocations.begin(tokens);
         let mut deadline = pin!(sleep(GRACE));
         let mut is_closed = false;
@@ -436,7 +436,7 @@ impl Daemon {
         for ticket in self.tasks.abort_checks().await {
             self.tokens.cancel(ticket);
         }
-        self.tokens.scheduler.flush_pending_writes(clock::now(), &mut self.tokens.actions);
+        self.tokens.scheduler.flush_pending_writes(clock::now());
         self.execute_actions();
     }
 }

@@ -149,7 +149,7 @@ impl Config {
                 }
             }
             // Actions and notices of these servers are executed first.
-            Stage::Release if !tokens.actions.is_empty() => return false,
+            Stage::Release if !tokens.scheduler.outputs.is_empty() => return false,
             Stage::Release => {
                 release_unused(&self.settings, tokens, metrics);
                 reload.stage = Stage::ReadSources(0);

@@ -114,14 +114,14 @@ async fn pending_action_is_started_before_its_token_is_replaced() {
     let now = crate::clock::now();
     let value = crate::secret::ValueRef::parse("a0-value-1").unwrap();
     world.tokens.on_value_found(id, value, &[]);
-    world.tokens.scheduler.wake(now, &mut world.tokens.actions);
+    world.tokens.scheduler.wake(now);
     assert!(world.tokens.has_pending_tasks());
     let mut loaded = configured(folder.path(), 'a', 1);
     loaded.settings.tokens[0].keep_alive.revoke_on_shutdown = true;
     world.begin_reload(loaded);
-    let pending = world.tokens.actions.clone();
+    let pending = world.tokens.scheduler.outputs.clone();
     assert!(!world.step());
-    assert_eq!(world.tokens.actions, pending);
+    assert_eq!(world.tokens.scheduler.outputs, pending);
 }
 
 #[tokio::test]
@@ -130,10 +130,14 @@ async fn servers_are_released_only_when_no_action_is_pending() {
     let mut world = renaming(folder.path());
     let server = world.tokens.servers.id_of("a").unwrap();
     let notice = crate::scheduler::ServerNotice::Recovered { tokens: 1 };
-    world.tokens.actions.push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
+    world
+        .tokens
+        .scheduler
+        .outputs
+        .push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
     while world.step() {}
     assert_eq!(world.has_servers(), [true, true]);
-    world.tokens.actions.clear();
+    world.tokens.scheduler.outputs.clear();
     while world.step() {}
     assert_eq!(world.has_servers(), [false, true]);
 }
@@ -168,7 +172,7 @@ async fn servers_and_reauth_methods_known_are_the_configured_ones() {
         world.begin_reload(configured(n));
         while world.config.is_reloading() {
             world.step();
-            world.tokens.actions.clear();
+            world.tokens.scheduler.outputs.clear();
         }
         assert_eq!(world.tokens.scheduler.server_count(), 1);
         assert_eq!(world.tokens.reauths.iter().count(), 1);

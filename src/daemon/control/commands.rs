@@ -154,9 +154,9 @@ impl Parts<'_> {
         if !caller.may_act() {
             return Err(forbidden());
         }
-        let Tokens { scheduler, registry, actions, .. } = self.tokens;
+        let Tokens { scheduler, registry, .. } = self.tokens;
         let id = registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
-        let result = scheduler.request(id, request, clock::now(), actions);
+        let result = scheduler.request(id, request, clock::now());
         result.map_err(|error| ApiError::new(ApiErrorKind::Conflict, error.to_string()))
     }
 

@@ -30,12 +30,13 @@ fn daemon(folder: &Path, tokens: usize) -> Daemon {
 
 /// The ticket of the last action that is pending.
 fn pending_action(daemon: &Daemon) -> Ticket {
-    let mut pending = daemon.tokens.actions.iter().rev().filter_map(|output| match output {
-        SchedulerOutput::Action(ticket, _) => Some(*ticket),
-        SchedulerOutput::TokenNotice(..)
-        | SchedulerOutput::ServerNotice(..)
-        | SchedulerOutput::ReauthExhausted { .. } => None,
-    });
+    let mut pending =
+        daemon.tokens.scheduler.outputs.iter().rev().filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, _) => Some(*ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
+        });
     pending.next().expect("an action")
 }
 

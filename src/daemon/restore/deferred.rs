@@ -110,7 +110,7 @@ impl DeferredRestore {
                 && tokens.scheduler.is_missing(id)
             {
                 let change = SourceChange::NewValue;
-                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+                tokens.scheduler.source_changed(id, change, now);
             }
         }
         tokens.deferred.advance(RestoreStage::Current, None);

@@ -126,11 +126,11 @@ impl<'a> Restore<'a> {
         for id in changes.new_values {
             if tokens.scheduler.is_missing(id) {
                 let change = SourceChange::NewValue;
-                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+                tokens.scheduler.source_changed(id, change, now);
             }
         }
         for (id, change) in changes.others {
-            tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+            tokens.scheduler.source_changed(id, change, now);
         }
         match tokens.recorder.open(self.store.take()) {
             Ok(()) => tokens.compact_at_startup(has_rebooted),

@@ -145,7 +145,7 @@ impl Tokens {
         let receipt = self.recorder.keep_value(entry.name(), value, in_source);
         if receipt.is_none() {
             let error = error.to_string().into();
-            self.scheduler.persist_finished(ticket, Err(error), clock::now(), &mut self.actions);
+            self.scheduler.persist_finished(ticket, Err(error), clock::now());
             return None;
         }
         receipt.map(|receipt| (receipt, error))

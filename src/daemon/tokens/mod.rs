@@ -58,8 +58,6 @@ pub(crate) struct Tokens {
     pub(crate) registry: TokenRegistry,
     pub(crate) servers: NamedTable<ServerHandle>,
     pub(crate) reauths: NamedTable<Arc<Reauth>>,
-    /// Actions and notices of the scheduler that the main loop has not executed yet.
-    pub(crate) actions: Vec<SchedulerOutput>,
     /// Sources that are to be read; those of one list by one task.
     pub(crate) reads: Vec<Vec<ReadRequest>>,
     pub(crate) recorder: StateRecorder,
@@ -81,7 +79,6 @@ impl Tokens {
             registry: TokenRegistry::default(),
             servers: NamedTable::default(),
             reauths: NamedTable::default(),
-            actions: Vec::new(),
             reads: Vec::new(),
             recorder: StateRecorder::new(keep_removed),
             watcher: Watcher::new(),
@@ -105,7 +102,7 @@ impl Tokens {
         let id = self.scheduler.add_token(spec, false, clock::now());
         if self.registry.has_had(id) {
             // Notices of the token that had the number before are not this token's.
-            self.actions.retain(
+            self.scheduler.outputs.retain(
                 |output| !matches!(output, SchedulerOutput::TokenNotice(of, _) if *of == id),
             );
         }
@@ -147,12 +144,12 @@ impl Tokens {
             if was_missing {
                 // That the new source has no value either is an event of its own.
                 let (change, now) = (SourceChange::Reappeared, clock::now());
-                self.scheduler.source_changed(id, change, now, &mut self.actions);
+                self.scheduler.source_changed(id, change, now);
             }
         }
         self.registry.set_config(id, config);
         if !same_spec {
-            self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
+            self.scheduler.change_token(id, spec.clone(), clock::now());
         }
         true
     }
@@ -175,7 +172,7 @@ impl Tokens {
 
     /// Returns an action that did not start, or will never complete, to the scheduler.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        self.scheduler.cancel(ticket, clock::now(), &mut self.actions);
+        self.scheduler.cancel(ticket, clock::now());
     }
 
     /// Whether actions wait to be started, or so much else waits that it should be executed first.
@@ -183,7 +180,7 @@ impl Tokens {
         /// Few enough to look at between any two steps of a reload.
         const LOOKED_AT: usize = 64;
         let is_action = |output: &SchedulerOutput| matches!(output, SchedulerOutput::Action(..));
-        self.actions.len() > LOOKED_AT || self.actions.iter().any(is_action)
+        self.scheduler.outputs.len() > LOOKED_AT || self.scheduler.outputs.iter().any(is_action)
     }
 
     fn cancel_pending(&mut self, id: TokenId) {
@@ -193,7 +190,7 @@ impl Tokens {
             | SchedulerOutput::ServerNotice(..)
             | SchedulerOutput::ReauthExhausted { .. } => false,
         };
-        let cancelled: Vec<_> = self.actions.extract_if(.., pending).collect();
+        let cancelled: Vec<_> = self.scheduler.outputs.extract_if(.., pending).collect();
         for output in cancelled {
             if let SchedulerOutput::Action(ticket, _) = output {
                 self.cancel(ticket);

@@ -54,7 +54,7 @@ pub(crate) enum WriteOutcome {
 impl Tokens {
     /// A check has ended, and is acted on.
     pub(crate) fn on_checked(&mut self, ticket: Ticket, answer: CheckResult) {
-        self.scheduler.check_finished(ticket, answer, clock::now(), &mut self.actions);
+        self.scheduler.check_finished(ticket, answer, clock::now());
     }
 
     /// Takes the new value that a response names, if it is this token's own and the value that was
@@ -113,7 +113,7 @@ impl Tokens {
     ) {
         let result = self.accept_reauth_output(ticket, output);
         let end = ReauthResult { result, duration };
-        self.scheduler.reauth_finished(ticket, end, clock::now(), &mut self.actions);
+        self.scheduler.reauth_finished(ticket, end, clock::now());
         self.on_reauth_ended(ticket.token);
     }
 
@@ -180,7 +180,7 @@ impl Tokens {
                 if self.registry.token(id).is_some_and(|entry| entry.file().is_some()) {
                     self.is_in_file(id, &value);
                 }
-                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
@@ -188,10 +188,10 @@ impl Tokens {
                     // The new value is not persisted yet. The next attempt replaces the value of
                     // the other token.
                     let error = "the file contains the value of another token".into();
-                    self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
+                    self.scheduler.persist_finished(ticket, Err(error), now);
                 } else {
                     self.end_file_retry(id);
-                    self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                    self.scheduler.persist_finished(ticket, Ok(()), now);
                     self.offer_candidate(id, value.by_ref());
                 }
             }
@@ -200,11 +200,11 @@ impl Tokens {
             }
             Ok(WriteOutcome::InStateDir(error)) => {
                 self.retry_file_later(id, &error);
-                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now);
             }
             Err(error) => {
                 let error = error.to_string().into();
-                self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Err(error), now);
             }
         }
         None

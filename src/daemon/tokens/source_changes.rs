@@ -144,7 +144,7 @@ impl Tokens {
         if change == SourceChange::NewValue && self.awaits_restore(id) {
             return self.deferred.awaiting_restore.push(id);
         }
-        self.scheduler.source_changed(id, change, clock::now(), &mut self.actions);
+        self.scheduler.source_changed(id, change, clock::now());
     }
 
     /// Whether persisted state of the token may still be restored.

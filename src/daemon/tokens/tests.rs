@@ -57,7 +57,7 @@ impl World {
     }
 
     fn pending(&self, id: TokenId) -> Vec<Ticket> {
-        let pending = self.tokens.actions.iter().filter_map(|output| match output {
+        let pending = self.tokens.scheduler.outputs.iter().filter_map(|output| match output {
             SchedulerOutput::Action(ticket, _) => Some(*ticket).filter(|ticket| ticket.token == id),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)
@@ -71,7 +71,7 @@ impl World {
     fn with_stale_ticket() -> (Self, Ticket) {
         let mut world = Self::new();
         let ticket = world.add("first");
-        world.tokens.actions.clear();
+        world.tokens.scheduler.outputs.clear();
         world.tokens.remove(ticket.token);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
         (world, ticket)
@@ -118,11 +118,11 @@ async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
     let mut world = World::new();
     let id = world.add("first").token;
     let notice = SchedulerOutput::TokenNotice(id, crate::lifecycle::Notice::Unverified);
-    world.tokens.actions = vec![notice];
+    world.tokens.scheduler.outputs = vec![notice];
     world.tokens.remove(id);
     let (config, spec) = world.config("second", "sarus");
     assert_eq!(world.tokens.add("second", &config, spec, 0), id);
-    assert_eq!(world.tokens.actions, []);
+    assert_eq!(world.tokens.scheduler.outputs, []);
 }
 
 #[tokio::test]
