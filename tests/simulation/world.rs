@@ -8,9 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use tokenkeep::scheduler::{
-    ReauthId, Scheduler, ServerId, Ticket, TokenId, TokenSpec,
-};
+use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId, Ticket, TokenId, TokenSpec};
 use tokenkeep::time::Moment;
 
 use crate::api::{Server, Session, SessionId};
