@@ -89,7 +89,7 @@ pub(super) fn replace_target(
     temporary.as_file().sync_all().map_err(failed("syncing the file"))?;
     temporary.persist(target).map_err(|error| match error.error.kind() {
         io::ErrorKind::ResourceBusy => {
-            PersistError::MountPoint { path: target.to_owned(), error: error.error }
+            PersistError::MountPoint { path: target.to_owned(), error: error.error.into() }
         }
         _ => failed("replacing")(error.error),
     })?;

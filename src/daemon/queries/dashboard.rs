@@ -123,7 +123,7 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
 }
 
 fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {
-    let latest = view.log.history().latest(NOTES);
+    let latest = view.tokens.log.history().latest(NOTES);
     let notes = latest.map(|(seq, event)| EventNote {
         seq,
         at_ms: event.at.as_millisecond(),

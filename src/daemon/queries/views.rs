@@ -6,7 +6,7 @@ use crate::control::{ConfigRejection, Counts, ReauthView, ServerView, TokenDetai
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
-use crate::event_log::{EventLog, Severity};
+use crate::event_log::Severity;
 use crate::lifecycle::{Method, State};
 use crate::scheduler::{StateCounts, TokenId};
 use crate::settings::Settings;
@@ -24,7 +24,6 @@ pub(crate) struct View<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) config_rejected: Option<&'a ConfigRejection>,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) log: &'a EventLog,
     /// Lines that the log has dropped.
     pub(crate) dropped_lines: u64,
 }
@@ -59,7 +58,7 @@ impl View<'_> {
 
     /// One token in detail.
     pub(crate) fn token_detail(&self, id: TokenId) -> Option<TokenDetail> {
-        let Tokens { scheduler, registry, .. } = self.tokens;
+        let Tokens { scheduler, registry, log, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
         let policy = scheduler.spec(id).and_then(|spec| spec.policy.reauth);
@@ -76,8 +75,7 @@ impl View<'_> {
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self
-                .log
+            events: log
                 .history()
                 .for_token(entry.name(), EVENTS)
                 .into_iter()

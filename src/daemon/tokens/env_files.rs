@@ -7,10 +7,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::retry_queue::RetryQueue;
-use super::{TokenEntry, Tokens};
+use super::{TokenEntry, Tokens, names_of};
 use crate::clock;
-use crate::daemon::notices;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::Validity;
 use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
@@ -88,14 +87,10 @@ impl EnvFiles {
 impl Tokens {
     /// Takes the writes of `env_file`s that are to be made now. [`Moment::NEVER`] takes all retries
     /// too: at shutdown.
-    pub(crate) fn take_env_file_writes(
-        &mut self,
-        now: Moment,
-        log: &mut EventLog,
-    ) -> Vec<EnvFileWrite> {
+    pub(crate) fn take_env_file_writes(&mut self, now: Moment) -> Vec<EnvFileWrite> {
         let mut ids = self.env_files.retries.take_due(now);
         for id in std::mem::take(&mut self.env_files.changed) {
-            self.log_replaced_if_stored(id, log);
+            self.log_replaced_if_stored(id);
             if !self.env_files.retries.has(id) {
                 ids.push(id);
             }
@@ -130,43 +125,39 @@ impl Tokens {
         &mut self,
         write: EnvFileWrite,
         result: Result<(), PersistError>,
-        log: &mut EventLog,
     ) {
         let EnvFileWrite { id, name, file, value } = write;
-        let is_same = |entry: TokenEntry<'_>| {
+        let is_same = |entry: &TokenEntry<'_>| {
             entry.name() == &*name && entry.config().env_file.as_ref() == Some(&file)
         };
-        if !self.registry.token(id).is_some_and(is_same) {
-            return;
-        }
-        let Some(spec) = self.scheduler.spec(id) else { return };
-        let Some(export) = self.env_files.by_token.get_mut(&id) else { return };
+        let Self { registry, scheduler, servers, env_files, log, .. } = self;
+        let Some(entry) = registry.token(id).filter(is_same) else { return };
+        let Some(spec) = scheduler.spec(id) else { return };
+        let Some(export) = env_files.by_token.get_mut(&id) else { return };
         export.is_writing = false;
         let path = file.path.display().to_string();
-        let server = Some(&*self.servers[spec.server].settings.name);
-        let fields = Fields { token: Some(&name), server, path: Some(&path), ..Fields::default() };
-        let retries = &mut self.env_files.retries;
+        let fields = Fields { path: Some(&path), ..names_of(servers, entry) };
         match result {
             Ok(()) => {
                 export.written = Some(value);
-                let has_recovered = retries.was_logged(id);
-                retries.remove(id);
+                let has_recovered = env_files.retries.was_logged(id);
+                env_files.retries.remove(id);
                 // A newer value may be current, or `token_replaced` may have waited for this.
-                self.env_files.changed.insert(id);
+                env_files.changed.insert(id);
                 if has_recovered {
-                    let message = "the env_file is written now";
-                    notices::log(log, EventName::ConfigWarning, Severity::Info, message, fields);
+                    let (name, message) = (EventName::ConfigWarning, "the env_file is written now");
+                    log.event_at(Severity::Info, name, message, fields);
                 }
             }
             Err(error) => {
                 let (error, schedule) = (error.to_string(), &spec.policy.schedule);
-                let (pause, is_new) = retries.fail(id, schedule, clock::now(), &error);
+                let (pause, is_new) = env_files.retries.fail(id, schedule, clock::now(), &error);
                 if is_new {
                     let message = "the env_file could not be written; applications keep reading \
                                    its old content, and the write is retried";
                     let retry_in_ms = Some(whole_millis(pause));
                     let fields = Fields { error: Some(&error), retry_in_ms, ..fields };
-                    notices::log(log, EventName::StoreFailed, Severity::Error, message, fields);
+                    log.event(EventName::StoreFailed, message, fields);
                 }
             }
         }

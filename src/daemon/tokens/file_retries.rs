@@ -6,9 +6,9 @@
 
 use std::path::PathBuf;
 
-use super::{TokenEntry, Tokens, WriteOutcome};
+use super::{TokenEntry, Tokens, WriteOutcome, names_of};
 use crate::clock;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
@@ -32,10 +32,10 @@ impl Tokens {
     }
 
     /// The token's file holds this value, whatever a read that began before has found.
-    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut EventLog) {
+    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue) {
         self.is_in_source(id, value);
         self.end_file_retry(id);
-        self.log_replaced_if_stored(id, log);
+        self.log_replaced_if_stored(id);
     }
 
     /// The file of a new value cannot be replaced: persists the value in the state directory.
@@ -51,7 +51,7 @@ impl Tokens {
         let receipt = self.recorder.keep_value(entry.name(), value, in_source);
         if receipt.is_none() {
             let error = error.to_string().into();
-            self.scheduler.persist_finished(ticket, Err(error), clock::now(), &mut self.actions);
+            self.scheduler.persist_finished(ticket, Err(error), clock::now());
             return None;
         }
         receipt.map(|receipt| (receipt, error))
@@ -59,12 +59,7 @@ impl Tokens {
 
     /// Schedules the next write to the token's file, and logs why the last one failed unless
     /// that error was logged before.
-    pub(super) fn retry_file_later(
-        &mut self,
-        id: TokenId,
-        error: &PersistError,
-        log: &mut EventLog,
-    ) {
+    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &PersistError) {
         let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
             return;
         };
@@ -73,19 +68,16 @@ impl Tokens {
         if !is_new {
             return;
         }
-        let server = &self.servers[spec.server].settings.name;
         let path = entry.file().map(|path| path.display().to_string());
         let fields = Fields {
-            token: Some(entry.name()),
-            server: Some(server),
             error: Some(&error),
             path: path.as_deref(),
             retry_in_ms: Some(whole_millis(pause)),
-            ..Fields::default()
+            ..names_of(&self.servers, entry)
         };
         let message = "the new value could not be written to the token's file; it is kept in \
         `state_dir`, survives a restart, and the write is retried";
-        log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
+        self.log.event(EventName::StoreFailed, message, fields);
     }
 
     /// An earlier run has kept a value because the token's file could not be replaced: the write
@@ -144,7 +136,6 @@ impl Tokens {
         id: TokenId,
         name: &str,
         result: Result<WriteOutcome, PersistError>,
-        log: &mut EventLog,
     ) {
         let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);
         if !is_same || !self.file_retries.has(id) {
@@ -154,11 +145,11 @@ impl Tokens {
             Ok(WriteOutcome::Written(value)) => {
                 // The value of an earlier run, which did not log it.
                 self.note_unlogged_replacement(id);
-                self.is_in_file(id, &value, log);
+                self.is_in_file(id, &value);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
-                if self.is_refused(id, value.by_ref(), log) {
+                if self.is_refused(id, value.by_ref()) {
                     // The next attempt replaces the value of the other token.
                     self.resume_file_retry(id);
                 } else {
@@ -167,7 +158,7 @@ impl Tokens {
                 }
             }
             Ok(WriteOutcome::NotInFile(_, error) | WriteOutcome::InStateDir(error))
-            | Err(error) => self.retry_file_later(id, &error, log),
+            | Err(error) => self.retry_file_later(id, &error),
         }
     }
 }
