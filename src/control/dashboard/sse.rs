@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Broadcaster, EventNote, ServerCounts, Snapshot, TokenRow};
+use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
 use crate::control::Counts;
 use crate::time::{Moment, whole_millis};
@@ -41,12 +41,14 @@ struct RowChunk<R> {
 
 /// Sent each second even without changes, so that the client notices a lost connection.
 #[derive(Serialize)]
-struct Overview<'a> {
+struct Overview<'a, S> {
     states: &'a Counts,
     rest: usize,
-    servers: &'a [ServerCounts],
+    servers: Vec<S>,
     next_check_ms: Option<u64>,
     config_rejected_at_ms: Option<i64>,
+    /// The daemon's clock, in Unix time.
+    now_ms: i64,
 }
 
 /// The event stream for one client.
@@ -114,14 +116,19 @@ impl SseClient {
     fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
         let Snapshot { states, rest, servers, .. } = &*snapshot;
-        let overview = Overview {
-            states,
-            rest: *rest,
-            servers,
-            next_check_ms,
-            config_rejected_at_ms: snapshot.config_rejected.map(jiff::Timestamp::as_millisecond),
-        };
-        self.push_event("counts", &overview);
+        self.push_event(
+            "counts",
+            &Overview {
+                states,
+                rest: *rest,
+                servers: servers.iter().map(|server| server.to_wire(now)).collect(),
+                next_check_ms,
+                config_rejected_at_ms: snapshot
+                    .config_rejected
+                    .map(jiff::Timestamp::as_millisecond),
+                now_ms: clock::wall_clock().as_millisecond(),
+            },
+        );
         self.first = self.snapshot.is_none();
         (self.rows, self.gone) = match &self.snapshot {
             Some(before) => snapshot.diff(before),
