@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::Counts;
+use crate::control::summary::Summary;
 use crate::time::{Moment, whole_millis};
 
 /// Maximum number of tokens shown, worst first. Further tokens are only counted.
@@ -139,6 +140,8 @@ pub struct EventNote {
 /// The content of the dashboard at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// The sentence about all tokens, without paths and messages.
+    pub summary: Summary,
     /// The tokens shown, by ascending id.
     pub rows: Vec<TokenRow>,
     /// Number of further tokens.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
 use crate::control::Counts;
+use crate::control::summary::Summary;
 use crate::time::{Moment, whole_millis};
 
 /// Rows per chunk: 60 KB, encoded in a third of a millisecond.
@@ -42,6 +43,7 @@ struct RowChunk<R> {
 /// Sent each second even without changes, so that the client notices a lost connection.
 #[derive(Serialize)]
 struct Overview<'a, S> {
+    summary: &'a Summary,
     states: &'a Counts,
     rest: usize,
     servers: Vec<S>,
@@ -115,10 +117,11 @@ impl SseClient {
     /// Starts to send `snapshot`. The counts come first, because rows refer to the servers in them.
     fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
-        let Snapshot { states, rest, servers, .. } = &*snapshot;
+        let Snapshot { summary, states, rest, servers, .. } = &*snapshot;
         self.push_event(
             "counts",
             &Overview {
+                summary,
                 states,
                 rest: *rest,
                 servers: servers.iter().map(|server| server.to_wire(now)).collect(),

@@ -60,7 +60,7 @@ impl View<'_> {
         })
     }
 
-    /// One token in detail.
+    /// One token in detail, without the sentence about it.
     pub(crate) fn token_detail(&self, id: TokenId) -> Option<TokenDetail> {
         let Tokens { scheduler, registry, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
@@ -77,6 +77,7 @@ impl View<'_> {
             });
         Some(TokenDetail {
             token: self.token(id)?,
+            summary: None,
             source: entry.source().as_ref().map(token_source::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
