@@ -106,11 +106,6 @@ impl Token {
         self.failures
     }
 
-    /// When the next re-auth attempt is due; `None` if none is planned.
-    pub fn next_attempt(&self) -> Option<Moment> {
-        self.due_for(Resource::Reauth)
-    }
-
     /// The retry room: time between the planned check and the expiry, and how much of it has
     /// passed; `None` unless the token is alive.
     pub fn retry_room(&self) -> Option<(Duration, DeadlineStage)> {

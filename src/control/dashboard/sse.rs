@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Broadcaster, EventNote, ServerCounts, Snapshot, TokenRow};
+use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
 use crate::control::Counts;
 use crate::control::summary::Summary;
@@ -42,13 +42,15 @@ struct RowChunk<R> {
 
 /// Sent each second even without changes, so that the client notices a lost connection.
 #[derive(Serialize)]
-struct Overview<'a> {
+struct Overview<'a, S> {
     summary: &'a Summary,
     states: &'a Counts,
     rest: usize,
-    servers: &'a [ServerCounts],
+    servers: Vec<S>,
     next_check_ms: Option<u64>,
     config_rejected_at_ms: Option<i64>,
+    /// The daemon's clock, in Unix time.
+    now_ms: i64,
 }
 
 /// The event stream for one client.
@@ -116,15 +118,20 @@ impl SseClient {
     fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
         let Snapshot { summary, states, rest, servers, .. } = &*snapshot;
-        let overview = Overview {
-            summary,
-            states,
-            rest: *rest,
-            servers,
-            next_check_ms,
-            config_rejected_at_ms: snapshot.config_rejected.map(jiff::Timestamp::as_millisecond),
-        };
-        self.push_event("counts", &overview);
+        self.push_event(
+            "counts",
+            &Overview {
+                summary,
+                states,
+                rest: *rest,
+                servers: servers.iter().map(|server| server.to_wire(now)).collect(),
+                next_check_ms,
+                config_rejected_at_ms: snapshot
+                    .config_rejected
+                    .map(jiff::Timestamp::as_millisecond),
+                now_ms: clock::wall_clock().as_millisecond(),
+            },
+        );
         self.first = self.snapshot.is_none();
         (self.rows, self.gone) = match &self.snapshot {
             Some(before) => snapshot.diff(before),

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::digest::{Digest, Disclosure};
 use super::top_k::{TopK, rank};
-use super::views::{View, counted, level};
+use super::views::{View, counted, dead_since, level};
+use crate::clock;
 use crate::control::Reply;
-use crate::control::dashboard::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
-use crate::daemon::tokens::Tokens;
-use crate::lifecycle::TokenSummary;
-use crate::scheduler::TokenSpec;
+use crate::control::dashboard::{
+    EventNote, MAX_ROWS, OutageRow, ReauthRow, ServerCounts, Snapshot, TokenRow,
+};
+use crate::daemon::tokens::{Tokens, UNUSABLE};
+use crate::lifecycle::{State, Token, TokenSummary};
+use crate::scheduler::{Scheduler, ServerId, TokenId, TokenSpec};
 
 /// Rows that are written in one step: each copies a name.
 const ROWS: usize = 1_024;
@@ -93,6 +96,21 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
         until: token.expiry(),
         life_ms: Some(token.life_ms()).filter(|life| *life > 0),
         next_check: scheduler.next_check(id),
+        dead_since: dead_since(&token, entry),
+        reauth: reauth(scheduler, id, &token),
+    })
+}
+
+/// The re-authentication of a token, if it needs a new value or an attempt is planned.
+fn reauth(scheduler: &Scheduler, id: TokenId, token: &Token) -> Option<ReauthRow> {
+    let policy = scheduler.spec(id)?.policy.reauth?;
+    let next = scheduler.next_reauth(id);
+    let running = token.is_reauthenticating();
+    let needed = matches!(token.state(), State::Missing | State::Rejected | State::Expired);
+    (needed || running || next.is_some()).then(|| ReauthRow {
+        running,
+        attempts_left: token.attempts_left(&policy, clock::now()),
+        next,
     })
 }
 
@@ -121,11 +139,22 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
         }
         counts[id.index()] = ServerCounts {
             name: server.name.as_str().into(),
-            down: !view.tokens.is_available(id),
+            outage: (!view.tokens.is_available(id)).then(|| outage(view, id)),
+            throttled_until: view.tokens.scheduler.throttled_until(id),
             states: counted(&view.tokens.scheduler.state_counts_of(id)),
         };
     }
     counts
+}
+
+/// The outage of a server that is unavailable: its circuit breaker is open, or it has no client.
+fn outage(view: &View<'_>, id: ServerId) -> OutageRow {
+    match view.outage(id) {
+        Some(outage) => {
+            OutageRow { reason: outage.error.class().into(), since: Some(outage.since) }
+        }
+        None => OutageRow { reason: UNUSABLE.into(), since: None },
+    }
 }
 
 fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {

@@ -1,7 +1,5 @@
 //! The facts of the status sentence, gathered in one scan: counts, and the most urgent tokens.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::top_k::TopK;
@@ -11,10 +9,10 @@ use crate::control::summary::{
     Concern, Facts, OutageFacts, ReauthFacts, Summary, TokenFacts, ValueOrigin, When, summarize,
     summarize_token,
 };
-use crate::daemon::tokens::TokenEntry;
+use crate::daemon::tokens::{Outage, TokenEntry};
 use crate::event_log::EventName;
 use crate::lifecycle::{State, Token, TokenSummary};
-use crate::scheduler::{TokenId, TokenSpec};
+use crate::scheduler::{Scheduler, TokenId, TokenSpec};
 use crate::settings::Source;
 use crate::time::{Moment, whole_millis};
 use crate::token_source;
@@ -120,24 +118,20 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
         is_unrenewed: token.is_unrenewed(),
         next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
         source: if disclosure.details { value_origin(view, entry) } else { ValueOrigin::Hidden },
-        reauth: reauth(&token, entry, spec, now, wall),
+        reauth: reauth(scheduler, id, &token, spec, now, wall),
     })
 }
 
 fn reauth(
+    scheduler: &Scheduler,
+    id: TokenId,
     token: &Token,
-    entry: TokenEntry<'_>,
     spec: &TokenSpec,
     now: Moment,
     wall: Timestamp,
 ) -> Option<ReauthFacts> {
     let policy = spec.policy.reauth?;
-    // No attempt starts during a maintenance window.
-    let windows = entry.config().reauth.iter().flat_map(|reauth| &reauth.maintenance_windows);
-    let opens = windows.filter_map(|window| window.until(wall)).max();
-    let left = |end: Timestamp| Duration::try_from(end.duration_since(wall)).ok();
-    let opens = opens.and_then(left).map(|left| now + left);
-    let next = token.next_attempt().map(|next| next.max(now).max(opens.unwrap_or_default()));
+    let next = scheduler.next_reauth(id).map(|next| next.max(now));
     Some(ReauthFacts {
         is_running: token.is_reauthenticating(),
         next: next.map(|next| when(next, now, wall)),
@@ -183,9 +177,18 @@ fn outages(view: &View<'_>, disclosure: Disclosure) -> Vec<OutageFacts> {
         if tokens == 0 || view.tokens.is_available(id) {
             return None;
         }
-        Some(OutageFacts { server: server.name.clone(), since_ms: None, reason: None, tokens })
+        let outage = view.outage(id);
+        let reason = outage.map(|Outage { error, .. }| match disclosure.details {
+            true => error.error.to_string(),
+            false => error.class(),
+        });
+        Some(OutageFacts {
+            server: server.name.clone(),
+            since_ms: outage.map(|outage| outage.since.as_millisecond()),
+            reason,
+            tokens,
+        })
     });
-    let _ = disclosure;
     servers.collect()
 }
 

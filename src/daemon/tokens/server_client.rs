@@ -15,6 +15,9 @@ use crate::api::{Client, ClientError, LoginError, LoginErrorKind, Renewed};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 
+/// The class of the error of a server without a client.
+pub(crate) const UNUSABLE: &str = "a file of its configuration cannot be used";
+
 /// The client of a server.
 #[derive(Debug, Clone)]
 pub(crate) enum ServerClient {
@@ -86,7 +89,7 @@ impl ServerClient {
 }
 
 fn fault(error: &Arc<str>) -> CallError {
-    CallError::new(&**error)
+    CallError { no_response: Some(UNUSABLE), ..CallError::new(&**error) }
 }
 
 /// Clients by the names of their servers.
