@@ -435,11 +435,11 @@ impl Sentence {
 
     fn next_check(&mut self, next_check_ms: Option<u64>) {
         match next_check_ms {
-            Some(in_ms @ 1..) => {
+            Some(in_ms @ 1_000..) => {
                 self.text("; the next check is in ");
                 self.parts.push(Part::In { in_ms });
             }
-            Some(0) | None => self.text("; a check is in progress"),
+            _ => self.text("; a check is due now"),
         }
     }
 

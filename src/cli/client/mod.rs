@@ -6,7 +6,8 @@ mod progress;
 mod reload;
 mod status;
 mod table;
-mod terminal;
+pub(super) mod terminal;
+pub(super) mod times;
 mod token_detail;
 pub(super) mod urls;
 
