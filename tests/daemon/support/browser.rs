@@ -141,6 +141,15 @@ impl Browser {
         self.command("/goog/cdp/execute", body).await;
     }
 
+    /// Gives the page this size in pixels; a narrow one is a phone's.
+    pub(crate) async fn size(&self, width: u32, height: u32) {
+        let params = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        let body = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": params});
+        self.command("/goog/cdp/execute", body).await;
+    }
+
     /// What axe-core finds wrong with the page as it is now.
     pub(crate) async fn violations(&self) -> Value {
         let path = std::env::var_os("TOKENKEEP_AXE").map_or_else(|| AXE.into(), PathBuf::from);
@@ -173,7 +182,16 @@ impl Browser {
              ({element}.getBoundingClientRect());"
         );
         let clip = self.run(&clip).await;
-        let body = json!({"cmd": "Page.captureScreenshot", "params": {"clip": clip}});
+        self.capture(json!({ "clip": clip }), path).await;
+    }
+
+    /// Writes the visible part of the page into a PNG file.
+    pub(crate) async fn screenshot(&self, path: &str) {
+        self.capture(json!({}), path).await;
+    }
+
+    async fn capture(&self, params: Value, path: &str) {
+        let body = json!({"cmd": "Page.captureScreenshot", "params": params});
         let picture = self.command("/goog/cdp/execute", body).await;
         let text = picture["data"].as_str().expect("a picture");
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
