@@ -80,8 +80,7 @@ enum Command {
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
-    /// Run a 20-second demonstration against a simulated API
-    Demo,
+    Demo(demo::Demo),
     /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
     /// Print the JSON schema of the configuration, for editors
@@ -206,7 +205,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Token(token) => client::run(token, &path),
         Command::Reload(reload) => client::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),
-        Command::Demo => demo::run(),
+        Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;

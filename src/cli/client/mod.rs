@@ -5,7 +5,7 @@ mod nagios;
 mod progress;
 mod reload;
 mod status;
-mod table;
+pub(super) mod table;
 pub(super) mod terminal;
 pub(super) mod times;
 mod token_detail;

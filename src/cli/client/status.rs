@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::terminal::{Screen, Terminal};
+use super::terminal::{Screen, Terminal, draw};
 use super::times::LocalTime;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, nagios, table, token_detail, urls};
 use crate::cli::{CliError, eprint_message, ignore_broken_pipe, print, print_text};
@@ -148,7 +148,7 @@ impl Status {
                     format!("{}\n", printable_lines(&error.to_string()))
                 }
             };
-            if let Err(error) = screen.draw(&frame, terminal) {
+            if let Err(error) = draw(&frame, terminal) {
                 break Err(error);
             }
         };

@@ -55,6 +55,9 @@ const LAYOUTS: [&[Column]; 6] = {
     ]
 };
 
+/// Up to this width of the terminal there are no bars.
+const NARROW: u16 = 60;
+
 /// Width that names are shortened to, to make room for other columns.
 const SHORTENED_NAME: u16 = 24;
 
@@ -117,7 +120,10 @@ fn cause(rejection: &ConfigRejection) -> String {
 
 /// One table.
 pub(in crate::cli) fn rows(tokens: &[TokenView], terminal: Terminal, time: &LocalTime) -> String {
-    let mut layouts = LAYOUTS.iter().map(|columns| table(tokens, columns, terminal, time));
+    let has_place =
+        |columns: &&&[Column]| terminal.width > NARROW || !columns.contains(&Column::Bar);
+    let layouts = LAYOUTS.iter().filter(has_place);
+    let mut layouts = layouts.map(|columns| table(tokens, columns, terminal, time));
     let fits = |table: &Table| {
         let mut widths = table.column_max_content_widths();
         if let Some(name) = widths.first_mut() {

@@ -64,17 +64,13 @@ impl Terminal {
 const ENTER_ALTERNATE_SCREEN: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
 
-/// The alternate screen of the terminal, until it is dropped.
+/// The alternate screen of the terminal, until it is dropped. [`draw`] draws on it.
 pub(in crate::cli) struct Screen(());
 
 impl Screen {
     pub(in crate::cli) fn enter() -> Result<Self, CliError> {
         print(ENTER_ALTERNATE_SCREEN)?;
         Ok(Self(()))
-    }
-
-    pub(in crate::cli) fn draw(&self, frame: &str, terminal: Terminal) -> Result<(), CliError> {
-        print(&redraw(frame, terminal))
     }
 }
 
@@ -83,6 +79,11 @@ impl Drop for Screen {
         // A terminal that is gone need not be restored.
         let _ = print(LEAVE_ALTERNATE_SCREEN);
     }
+}
+
+/// Draws a frame on the alternate screen.
+pub(in crate::cli) fn draw(frame: &str, terminal: Terminal) -> Result<(), CliError> {
+    print(&redraw(frame, terminal))
 }
 
 /// Draws a frame over the previous one. Clears only what is left of it, to avoid flicker.

@@ -56,6 +56,11 @@ impl LocalTime {
         at.to_zoned(self.now.time_zone().clone()).strftime("%F %T").to_string()
     }
 
+    /// `14:05:12`.
+    pub(in crate::cli) fn seconds(&self, at: Timestamp) -> String {
+        at.to_zoned(self.now.time_zone().clone()).strftime("%T").to_string()
+    }
+
     /// The sentence as text.
     pub(in crate::cli) fn sentence(&self, summary: &Summary) -> String {
         let part = |part: &Part| match part {

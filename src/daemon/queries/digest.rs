@@ -171,24 +171,24 @@ const RECENT: usize = 50;
 /// The unavailable servers that have tokens.
 fn outages(view: &View<'_>, disclosure: Disclosure) -> Vec<OutageFacts> {
     let scheduler = &view.tokens.scheduler;
-    let servers = view.settings.servers.iter().filter_map(|server| {
-        let id = view.tokens.servers.id_of(&server.name)?;
-        let tokens = scheduler.state_counts_of(id).total();
-        if tokens == 0 || view.tokens.is_available(id) {
-            return None;
-        }
-        let outage = view.outage(id);
-        let reason = outage.map(|Outage { error, .. }| match disclosure.details {
-            true => error.error.to_string(),
-            false => error.class(),
+    let servers =
+        view.settings.servers.iter().filter_map(|server| {
+            let id = view.tokens.servers.id_of(&server.name)?;
+            let tokens = scheduler.state_counts_of(id).total();
+            if tokens == 0 || view.tokens.is_available(id) {
+                return None;
+            }
+            let outage = view.outage(id);
+            let reason = outage.map(|Outage { error, .. }| {
+                if disclosure.details { error.error.to_string() } else { error.class() }
+            });
+            Some(OutageFacts {
+                server: server.name.clone(),
+                since_ms: outage.map(|outage| outage.since.as_millisecond()),
+                reason,
+                tokens,
+            })
         });
-        Some(OutageFacts {
-            server: server.name.clone(),
-            since_ms: outage.map(|outage| outage.since.as_millisecond()),
-            reason,
-            tokens,
-        })
-    });
     servers.collect()
 }
 
