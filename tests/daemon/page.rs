@@ -55,7 +55,7 @@ async fn characters_that_reorder_or_hide_text_are_spelled_out() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn a_token_is_seen_to_expire_and_to_come_back() {
+async fn page_shows_a_token_expire_and_recover() {
     let server = mortal_simulator().await;
     let port = free_port();
     let tables = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
@@ -91,7 +91,7 @@ async fn rejected_reload_is_shown_until_one_succeeds() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_life_left_runs_down_by_itself() {
+async fn remaining_life_counts_down_on_the_page() {
     let (_server, _stage, daemon, browser, _) = shown(&["quotes"]).await;
     let width = "body.querySelector('.run').getBoundingClientRect().width";
     let before = browser.eval(width).await.as_f64().expect("a number");
@@ -102,7 +102,7 @@ async fn the_life_left_runs_down_by_itself() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn everything_is_reached_by_keys_alone() {
+async fn page_is_usable_with_the_keyboard_alone() {
     let names = ["orders", "risk-1", "risk-2", "risk-3", "quotes-1", "quotes-2", "quotes-10"];
     let (_server, _stage, daemon, browser, _) = shown(&names).await;
     browser.press("/quotes").await;
@@ -121,7 +121,7 @@ async fn everything_is_reached_by_keys_alone() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn tokens_of_a_state_are_shown_alone() {
+async fn page_filters_tokens_by_state() {
     let names = ["risk-1", "risk-2", "risk-3", "risk-4", "risk-5", "risk-6"];
     let (_server, stage, daemon, browser, _) = shown(&names).await;
     let configuration = stage.read("tokenkeep.toml");
@@ -141,7 +141,7 @@ async fn tokens_of_a_state_are_shown_alone() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_page_is_accessible_at_every_size_in_the_dark_and_in_the_light() {
+async fn page_is_accessible_at_every_size_in_dark_and_light_mode() {
     let many = ["a", "b", "c", "d", "e", "f", "g"];
     for names in [&many[..2], &many[..]] {
         let (_server, _stage, daemon, browser, _) = shown(names).await;
@@ -164,7 +164,7 @@ async fn the_page_is_accessible_at_every_size_in_the_dark_and_in_the_light() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn a_phone_shows_words_and_needs_no_scrolling_sideways() {
+async fn page_on_a_phone_shows_words_and_does_not_scroll_sideways() {
     for names in [&["a", "b", "c"][..], &["a", "b", "c", "d", "e", "f", "g"]] {
         let (_server, _stage, daemon, browser, _) = shown(names).await;
         browser.size(375, 667).await;
@@ -186,7 +186,7 @@ async fn a_phone_shows_words_and_needs_no_scrolling_sideways() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_sentence_comes_first_and_leads_to_the_token() {
+async fn page_starts_with_a_sentence_that_leads_to_the_token() {
     let server = mortal_simulator().await;
     let port = free_port();
     let tables = ["quotes", "orders"].map(|name| token_table(name, "sarus", "")).concat();
@@ -212,7 +212,7 @@ async fn the_sentence_comes_first_and_leads_to_the_token() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn a_dead_token_shows_its_next_attempt_and_the_attempts_left() {
+async fn page_shows_the_next_reauth_attempt_of_a_dead_token() {
     let server = login_simulator().await;
     let port = free_port();
     let tables = server_table("sarus", &server, "")
@@ -233,7 +233,7 @@ async fn a_dead_token_shows_its_next_attempt_and_the_attempts_left() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn an_outage_is_shown_at_the_top_with_its_class_until_it_ends() {
+async fn page_shows_an_outage_and_its_class_until_it_ends() {
     let (server, stage, daemon, browser, _) = shown(&["orders", "quotes"]).await;
     server.set_behaviour(Behaviour { maintenance: true, ..Behaviour::default() });
     for name in ["orders", "quotes"] {
@@ -255,7 +255,7 @@ async fn an_outage_is_shown_at_the_top_with_its_class_until_it_ends() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn the_page_asks_nobody_else_and_holds_no_value() {
+async fn page_loads_nothing_from_elsewhere_and_has_no_token_value() {
     let (_server, _stage, daemon, browser, port) = shown(&["orders", "quotes"]).await;
     browser.run("body.firstElementChild.click(); return true;").await;
     browser.until("story.open && timeline.parentElement.innerText.includes('routine')").await;
@@ -273,7 +273,7 @@ async fn the_page_asks_nobody_else_and_holds_no_value() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn of_ten_thousand_tokens_only_those_in_sight_are_drawn() {
+async fn page_draws_only_the_visible_rows_of_ten_thousand_tokens() {
     const MANY: usize = 10_000;
     let server = simulator().await;
     let port = free_port();
@@ -308,7 +308,7 @@ async fn of_ten_thousand_tokens_only_those_in_sight_are_drawn() {
 
 #[tokio::test]
 #[ignore = "needs Chromium; .ci/run runs it"]
-async fn stale_data_is_marked_until_new_data_arrives() {
+async fn page_marks_stale_data_until_new_data_arrives() {
     let (_server, stage, daemon, browser, _) = shown(&["quotes"]).await;
     daemon.signal(Signal::STOP);
     browser.until("/^Stale, last update \\d\\d:\\d\\d:\\d\\d$/.test(link.textContent)").await;

@@ -152,7 +152,7 @@ fn value_origin(view: &View<'_>, entry: TokenEntry<'_>) -> ValueOrigin {
 
 /// When the token was last reported dead or missing, if the history still contains it.
 fn died_at(view: &View<'_>, entry: TokenEntry<'_>) -> Option<i64> {
-    let events = view.log.history().for_token(entry.name(), RECENT);
+    let events = view.tokens.log.history().for_token(entry.name(), RECENT);
     let death = events.into_iter().rev().find(|event| {
         matches!(
             event.name,
