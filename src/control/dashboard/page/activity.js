@@ -115,8 +115,8 @@ function refresh() {
   $("story-state").dataset.state = story.querySelector(".track").dataset.state = row.state;
   tell($("story-state").lastChild, row.state);
   tell($("story-server"), serverOf(row));
-  const needsValue = isDead(row) && !row.reauth && row.name !== null;
-  $("story-remedy").hidden = !needsValue && row.state !== "paused";
+  const needsValue = isDead(row) && !row.reauth;
+  $("story-remedy").hidden = row.name === null || !needsValue && row.state !== "paused";
   const [command, effect] = needsValue ? ["status", "shows why, and where to put a new value"] : ["resume", "ends the pause"];
   tell($("story-remedy").children[0], `tokenkeep ${command} ${nameOf(row)}`);
   tell($("story-remedy").children[1], effect);

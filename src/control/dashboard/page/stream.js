@@ -77,7 +77,8 @@ function takeCounts(counts) {
   ({ states, servers, rest } = counts);
   updated = at;
   staleAt = null;
-  wallOffset = counts.now_ms - at;
+  // The delay of the connection varies; times of day should not vary with it.
+  if (Math.abs(counts.now_ms - wall(at)) > 500) wallOffset = counts.now_ms - at;
   if (isNew) {
     isNew = false;
     rows.clear();

@@ -20,14 +20,13 @@ function nextOf(row) {
   const { reauth } = row;
   if (reauth?.running) return ["re-authentication running", ""];
   if (row.state === "paused") return ["nothing until resumed", ""];
-  if (isDead(row) && row.next === null) {
-    if (!reauth) return ["needs a new value", ""];
-    if (reauth.next === null) return ["new value in progress", ""];
-    const left = reauth.left ? `, ${plural(reauth.left, "attempt")} left` : "";
-    return [`re-authentication ${ahead(reauth.next - now())}`, at(reauth.next) + left];
+  const attempt = reauth?.next ?? null;
+  if (attempt !== null && (row.next === null || attempt < row.next)) {
+    const left = reauth.left ? `${plural(reauth.left, "attempt")} left` : "";
+    return [`re-authentication ${ahead(attempt - now())}`, [at(attempt), left].filter(Boolean).join(", ")];
   }
-  const server = servers[row.server];
-  if (server?.down) return ["waits for the server", ""];
+  if (isDead(row) && row.next === null) return [reauth ? "new value in progress" : "needs a new value", ""];
+  if (servers[row.server]?.down) return ["waits for the server", ""];
   if (row.next === null) return ["check running", ""];
   return [`${row.state === "retrying" ? "retry" : "check"} ${ahead(row.next - now())}`, at(row.next)];
 }
