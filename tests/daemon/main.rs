@@ -17,6 +17,7 @@ mod control;
 mod crowded_listeners;
 mod database;
 mod deaths;
+mod demo;
 mod diagnostics;
 mod doctor;
 #[path = "../doubles/mod.rs"]
@@ -61,6 +62,7 @@ mod servers;
 mod sockets;
 mod sources;
 mod stopping;
+mod summary;
 mod support;
 mod surroundings;
 mod tls;
