@@ -117,6 +117,13 @@ fn hidden_names_and_paths_do_not_appear() {
     let hidden = TokenFacts { name: None, source: ValueOrigin::Hidden, ..expired("legacy") };
     let expected = "1 of 5 needs you: a token expired at @90; it needs a new value.";
     assert_eq!(of(&[hidden], 4).0, expected);
+    let retrying = token("quotes", Concern::Retrying, State::Retrying);
+    let hidden = TokenFacts { name: None, expiry: Some(minutes(12)), ..retrying };
+    assert_eq!(
+        of(&[hidden.clone(), hidden], 3).0,
+        "All 5 tokens are alive, but the last checks of 2 failed; the first expires at @112 (in 12 \
+         min)."
+    );
 }
 
 #[test]
@@ -194,12 +201,16 @@ fn an_unverified_token_is_not_called_alive() {
     let fresh = |name| token(name, Concern::Unverified, State::Unverified);
     assert_eq!(
         of(&[fresh("a"), fresh("b")], 3),
-        ("2 of 5 are unverified: no response yet.".to_owned(), Level::Error)
+        ("2 of 5 are unverified: no response yet.".to_owned(), Level::Warn)
     );
     let past = TokenFacts { expiry: Some(minutes(-10)), ..fresh("a") };
     assert_eq!(
-        of(&[past], 4).0,
-        "1 of 5 is unverified: a has had no response since before its expiry at @90."
+        of(&[past], 4),
+        (
+            "1 of 5 is unverified: a has had no response since before its expiry at @90."
+                .to_owned(),
+            Level::Error
+        )
     );
 }
 
