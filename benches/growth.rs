@@ -73,7 +73,6 @@ struct Shop {
     scheduler: Scheduler,
     server: ServerId,
     now: Moment,
-    out: Vec<SchedulerOutput>,
     calls: Vec<Ticket>,
 }
 
@@ -84,7 +83,7 @@ impl Shop {
         let server = scheduler.add_server(ServerLimits { rate_limit, max_in_flight });
         scheduler.restore_renewal_method(server, Method::Query);
         let now = Moment::from_millis(10_000_000);
-        Self { scheduler, server, now, out: Vec::new(), calls: Vec::new() }
+        Self { scheduler, server, now, calls: Vec::new() }
     }
 
     /// Adds tokens whose lives began evenly spread over the time that passed.
@@ -110,7 +109,7 @@ impl Shop {
                 unrenewable: false,
                 this_boot: true,
             };
-            self.scheduler.restore(id, resumed, self.now, &mut self.out);
+            self.scheduler.restore(id, resumed, self.now);
         }
         self.note();
     }
@@ -124,19 +123,19 @@ impl Shop {
             for ticket in std::mem::take(&mut self.calls) {
                 let outcome = Outcome::Alive { remaining: LIFE };
                 let answer = CheckResult { sent, received: self.now, outcome, replaced: false };
-                self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
+                self.scheduler.check_finished(ticket, answer, self.now);
                 answered += 1;
             }
             if let Some(next) = self.scheduler.next_wake() {
                 self.now = self.now.max(next);
-                self.scheduler.wake(self.now, &mut self.out);
+                self.scheduler.wake(self.now);
             }
             self.note();
         }
     }
 
     fn note(&mut self) {
-        let tickets = self.out.drain(..).filter_map(|output| match output {
+        let tickets = self.scheduler.outputs.drain(..).filter_map(|output| match output {
             SchedulerOutput::Action(ticket, _) => Some(ticket),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)

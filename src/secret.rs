@@ -1,4 +1,5 @@
-//! Token values that are never printed.
+//! Token values that are never printed: `Debug` shows `[redacted]`. A value in a server's text is
+//! redacted by `api::redact`.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Notifies systemd: readiness, reloads, status line, watchdog.
+//! Notifies systemd: readiness, reloads, status line, watchdog. This is the protocol only: what the
+//! status line says, and when the watchdog is pinged, is in `daemon::service_manager`.
 //!
 //! Without `NOTIFY_SOCKET`, all functions succeed and do nothing. The variable is never removed,
 //! because that is unsound with several threads. Commands start with an empty environment, so they
@@ -113,9 +114,9 @@ pub fn extend_timeout(by: Duration) -> io::Result<()> {
 /// `$JOURNAL_STREAM`, identifies the file of standard output.
 ///
 /// The variable alone is no proof, because processes that a user starts from a service inherit it.
-pub fn stdout_is_journal(journal_stream: Option<&str>) -> bool {
-    let Some(named) = journal_stream.and_then(device_and_inode) else { return false };
-    fstat(io::stdout()).is_ok_and(|stdout| named == (stdout.st_dev, stdout.st_ino))
+pub fn stdout_is_journal(journal_stream: &str) -> bool {
+    fstat(io::stdout())
+        .is_ok_and(|stdout| journal_stream == format!("{}:{}", stdout.st_dev, stdout.st_ino))
 }
 
 /// Whether systemd runs this process as a service, so that remedies can refer to the unit.
@@ -142,12 +143,6 @@ fn is_in_scope(groups: &str) -> bool {
 /// Returns `remedy` in a systemd service, `otherwise` in other processes.
 pub(crate) fn advice<'a>(remedy: &'a str, otherwise: &'a str) -> &'a str {
     if is_service() { remedy } else { otherwise }
-}
-
-/// Parses `DEVICE:INODE`, both decimal.
-fn device_and_inode(text: &str) -> Option<(u64, u64)> {
-    let (device, inode) = text.split_once(':')?;
-    Some((device.parse().ok()?, inode.parse().ok()?))
 }
 
 /// `text` on one line. Text after a line break would be another assignment.
@@ -213,8 +208,8 @@ mod tests {
     fn stdout_is_the_journal_if_device_and_inode_match() {
         let stdout = fstat(io::stdout()).unwrap();
         let (device, inode) = (stdout.st_dev, stdout.st_ino);
-        assert!(stdout_is_journal(Some(&format!("{device}:{inode}"))));
-        assert!(!stdout_is_journal(Some(&format!("{device}:{}", inode + 1))));
+        assert!(stdout_is_journal(&format!("{device}:{inode}")));
+        assert!(!stdout_is_journal(&format!("{device}:{}", inode + 1)));
     }
 
     #[test]
@@ -234,7 +229,7 @@ mod tests {
 
     #[test]
     fn missing_or_invalid_variable_names_no_journal() {
-        for text in [None, Some(""), Some("8"), Some("a:b"), Some("1:2:3")] {
+        for text in ["", "8", "a:b", "1:2:3"] {
             assert!(!stdout_is_journal(text), "{text:?}");
         }
     }

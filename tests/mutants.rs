@@ -201,15 +201,15 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "tokens are not told of a recovery",
         file: "src/scheduler/server_health.rs",
-        text: "                self.notify_failing_tokens(id, &Event::ServerRecovered, now, out);\n",
+        text: "                self.notify_failing_tokens(id, &Event::ServerRecovered, now);\n",
         becomes: "",
         caught_by: &[RECOVERY, OUTAGES],
     },
     Mutant {
         name: "a cancelled action keeps its permit",
         file: "src/scheduler/completions.rs",
-        text: "        self.report_health(ticket, HealthSignal::Unknown, None, now, out);\n        self.finish_action(ticket, Event::Cancelled, now, out);",
-        becomes: "        self.finish_action(ticket, Event::Cancelled, now, out);",
+        text: "        self.report_health(ticket, HealthSignal::Unknown, None, now);\n        self.finish_action(ticket, Event::Cancelled, now);",
+        becomes: "        self.finish_action(ticket, Event::Cancelled, now);",
         caught_by: &[LOST],
     },
     Mutant {

@@ -6,6 +6,8 @@
 //! Redaction fails safe. Only words whose escapes have exactly one reading are searched and shown.
 //! Each other word is redacted whole, whatever it contains (see [`readings`]). So a decoder must be
 //! right for uniform escapes only, and a new way to nest or break escapes needs no new code.
+//!
+//! This is for secrets that are known. Texts that only look like one are masked by `secret::shape`.
 
 mod decode;
 #[cfg(any(test, feature = "fuzzing"))]

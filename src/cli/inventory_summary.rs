@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::inventory::{
-    BadEntries, DuplicatePolicy, EntryLocation, InventoryEntry, MAX_DETAILED, read_directory,
-    read_file,
+    BadEntries, DuplicatePolicy, InventoryEntry, MAX_DETAILED, read_directory, read_file,
 };
 use crate::settings::{Inventory, InventorySource, Settings};
 
@@ -107,11 +106,7 @@ fn origin(all: &[Inventory], name: &str, earlier: Option<(usize, u32)>) -> Strin
 
 fn describe_bad_entries(inventory: &Inventory, bad: &BadEntries, remarks: &mut Vec<String>) {
     for bad in &bad.first {
-        let place = match &bad.place {
-            EntryLocation::Line(line) => inventory.location("", *line),
-            EntryLocation::File(name) => inventory.location(name, 0),
-        };
-        remarks.push(format!("{place}: {}", bad.fault));
+        remarks.push(format!("{}: {}", bad.place.within(inventory), bad.fault));
     }
     if bad.further() > 0 {
         remarks.push(format!("{}: {} more lines are invalid", inventory.whole(), bad.further()));

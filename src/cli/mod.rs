@@ -23,13 +23,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
-use self::client::Action;
 use self::diagnostics::DiagnosticStyle;
 use crate::api::Client;
 use crate::control::{self, InheritedSockets, client::ControlClientError};
 use crate::daemon::control::GROUP;
 use crate::daemon::{Daemon, DaemonError, Loader};
 use crate::event_log::{self, InitError, StdoutKind};
+use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
@@ -197,10 +197,10 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::CheckConfig { all } => run_check_config(&path, all, style),
         Command::Doctor(doctor) => doctor::run(&doctor, &path, style),
         Command::Status(status) => client::run(status, &path),
-        Command::Check(names) => client::run(names.with_action(Action::Check), &path),
-        Command::Reauth(names) => client::run(names.with_action(Action::Reauth), &path),
-        Command::Pause(names) => client::run(names.with_action(Action::Pause), &path),
-        Command::Resume(names) => client::run(names.with_action(Action::Resume), &path),
+        Command::Check(names) => client::run(names.with_action(OperatorRequest::Check), &path),
+        Command::Reauth(names) => client::run(names.with_action(OperatorRequest::Reauth), &path),
+        Command::Pause(names) => client::run(names.with_action(OperatorRequest::Pause), &path),
+        Command::Resume(names) => client::run(names.with_action(OperatorRequest::Resume), &path),
         Command::Revoke(revoke) => client::run(revoke.with_action(), &path),
         Command::Token(token) => client::run(token, &path),
         Command::Reload(reload) => client::run(reload, &path),

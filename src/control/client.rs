@@ -1,5 +1,6 @@
 //! Client of the control socket, for the command line: HTTP over a Unix socket.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,19 +8,17 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::response::Parts;
 use axum::http::{Method, Request, StatusCode};
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::error::{ApiError, ApiErrorKind, ErrorEnvelope};
 use super::routes::{STATE_HEADER, UNVERIFIED};
 use super::types::{Reloaded, Reloading};
-use crate::clock;
-use crate::time::Moment;
 
 /// Response timeout: longer than the daemon serves one connection.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,10 +26,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a response, in bytes: 30 times a page of a thousand tokens with the longest
 /// names.
 const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
-
-/// How long a connection is reused. The daemon closes older connections, possibly during a request
-/// whose outcome would then be unknown.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(2);
 
 /// Errors of a request to the daemon.
 #[derive(Debug, thiserror::Error)]
@@ -83,30 +78,17 @@ pub enum ReloadRequest {
     Wait(Reloading),
 }
 
-/// A client of one daemon. Reconnects if the daemon has closed the connection.
+/// A client of one daemon. Each request has its own connection: the daemon closes old ones, possibly
+/// during a request whose outcome would then be unknown.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
-    connection: Option<Connection>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Body>,
-    driver: JoinHandle<()>,
-    since: Moment,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 impl Client {
     /// A client of the daemon that listens on `path`. Does not connect yet.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), connection: None }
+        Self { path: path.to_owned() }
     }
 
     /// Gets the JSON document at `path`.
@@ -114,7 +96,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ControlClientError`].
-    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ControlClientError> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ControlClientError> {
         read(&self.request(Method::GET, path).await?.1)
     }
 
@@ -123,13 +105,10 @@ impl Client {
     /// # Errors
     ///
     /// See [`ControlClientError`].
-    pub async fn get_value(&mut self, path: &str) -> Result<(String, bool), ControlClientError> {
+    pub async fn get_value(&self, path: &str) -> Result<(String, bool), ControlClientError> {
         let (head, body) = self.request(Method::GET, path).await?;
         let verified = head.headers.get(STATE_HEADER).is_none_or(|state| state != UNVERIFIED);
-        let text = String::from_utf8(body);
-        let text =
-            text.map_err(|_| ControlClientError::InvalidResponse("it is not text".to_owned()))?;
-        Ok((text, verified))
+        Ok((String::from_utf8(body).map_err(|_| invalid(&"it is not text"))?, verified))
     }
 
     /// Posts an action. Returns when the daemon has accepted it, not when it is done.
@@ -137,7 +116,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ControlClientError`].
-    pub async fn post(&mut self, path: &str) -> Result<(), ControlClientError> {
+    pub async fn post(&self, path: &str) -> Result<(), ControlClientError> {
         self.request(Method::POST, path).await.map(drop)
     }
 
@@ -148,7 +127,7 @@ impl Client {
     ///
     /// See [`ControlClientError`].
     pub async fn reload(
-        &mut self,
+        &self,
         request: ReloadRequest,
     ) -> Result<Result<Reloaded, Reloading>, ControlClientError> {
         let (method, path) = match request {
@@ -162,7 +141,7 @@ impl Client {
     }
 
     async fn request(
-        &mut self,
+        &self,
         method: Method,
         path: &str,
     ) -> Result<(Parts, Vec<u8>), ControlClientError> {
@@ -177,46 +156,10 @@ impl Client {
     }
 
     async fn send(
-        &mut self,
+        &self,
         method: Method,
         path: &str,
     ) -> Result<(Parts, Vec<u8>), ControlClientError> {
-        loop {
-            let is_fresh =
-                |connection: &Connection| clock::now().since(connection.since) < MAX_CONNECTION_AGE;
-            let pooled = self.connection.take().filter(is_fresh);
-            let reused = pooled.is_some();
-            let mut connection = match pooled {
-                Some(connection) => connection,
-                None => self.connect().await?,
-            };
-            let request = Request::builder().method(method.clone()).uri(path);
-            let request = request.header("host", "tokenkeep").body(Body::empty());
-            let request =
-                request.map_err(|error| ControlClientError::InvalidResponse(error.to_string()))?;
-            let sent = match connection.sender.ready().await {
-                Ok(()) => connection.sender.try_send_request(request).await.map_err(|error| {
-                    // A request that was not sent can be retried.
-                    (error.message().is_some(), error.into_error())
-                }),
-                Err(error) => Err((true, error)),
-            };
-            match sent {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
-                    let body = body
-                        .map_err(|error| ControlClientError::InvalidResponse(error.to_string()))?;
-                    self.connection = Some(connection);
-                    return Ok((head, body.to_bytes().to_vec()));
-                }
-                Err((true, _)) if reused => {}
-                Err((_, error)) => return Err(self.unavailable(&error.to_string())),
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<Connection, ControlClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| {
             let path = self.path.clone();
             match error.kind() {
@@ -224,14 +167,19 @@ impl Client {
                 _ => ControlClientError::NoDaemon { path, error },
             }
         })?;
-        let connected = handshake(TokioIo::new(stream)).await;
-        let (sender, connection) =
-            connected.map_err(|error| self.unavailable(&error.to_string()))?;
-        let driver = tokio::spawn(async move {
-            // The next request notices that the connection is closed.
-            let _ = connection.await;
-        });
-        Ok(Connection { sender, driver, since: clock::now() })
+        let unavailable = |error: hyper::Error| self.unavailable(&error.to_string());
+        let (mut sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(unavailable)?;
+        // Ends with the sender; the request reports its errors.
+        tokio::spawn(connection.map(drop));
+        let request = Request::builder().method(method).uri(path).header("host", "tokenkeep");
+        let request = request.body(Body::empty()).map_err(|error| invalid(&error))?;
+        let (head, body) = sender.send_request(request).await.map_err(unavailable)?.into_parts();
+        let body = Limited::new(body, MAX_RESPONSE_BYTES)
+            .collect()
+            .await
+            .map_err(|error| invalid(&error))?;
+        Ok((head, body.to_bytes().to_vec()))
     }
 
     fn unavailable(&self, why: &str) -> ControlClientError {
@@ -241,6 +189,9 @@ impl Client {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlClientError> {
-    serde_json::from_slice(body)
-        .map_err(|error| ControlClientError::InvalidResponse(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| invalid(&error))
+}
+
+fn invalid(why: &dyn fmt::Display) -> ControlClientError {
+    ControlClientError::InvalidResponse(why.to_string())
 }

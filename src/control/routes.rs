@@ -17,7 +17,7 @@ use super::metrics_format::MetricsFormat;
 use super::types::{Health, ListParams, Reloading, TokenDetail, TokenPage};
 use super::{ApiError, ApiErrorKind, Caller, Command, IssuedValue, Reply};
 use crate::clock;
-use crate::lifecycle;
+use crate::lifecycle::OperatorRequest;
 use crate::time::Moment;
 
 /// How long a request waits for a reload: less than the maximum duration of a connection.
@@ -160,14 +160,9 @@ async fn act(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> ApiResult<Response> {
     let Path((name, action)) = path.map_err(|error| bad_request(&error.body_text()))?;
-    let request = match action.as_str() {
-        "check" => lifecycle::OperatorRequest::Check,
-        "reauth" => lifecycle::OperatorRequest::Reauth,
-        "pause" => lifecycle::OperatorRequest::Pause,
-        "resume" => lifecycle::OperatorRequest::Resume,
-        "revoke" => lifecycle::OperatorRequest::Revoke,
-        _ => return Err(ApiError::new(ApiErrorKind::NotFound, "there is no such action")),
-    };
+    let request = OperatorRequest::ALL.into_iter().find(|request| request.as_str() == action);
+    let no_action = || ApiError::new(ApiErrorKind::NotFound, "there is no such action");
+    let request = request.ok_or_else(no_action)?;
     main_loop.ask(|reply| Command::Act { name, request, caller, reply }).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }

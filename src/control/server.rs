@@ -1,6 +1,5 @@
 //! Listeners of the control socket and of the public address.
 
-use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::OptionFuture;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -262,14 +262,9 @@ async fn accept_and_recreate(
     let mut is_lost = listener.is_none();
     let mut watch = if is_lost { SocketWatch::polling() } else { SocketWatch::new(&owner.path) };
     loop {
-        let accepting = async {
-            match &listener {
-                Some(listener) => listener.accept().await,
-                None => pending().await,
-            }
-        };
+        let accepting = OptionFuture::from(listener.as_ref().map(UnixListener::accept));
         tokio::select! {
-            accepted = accepting => serve_accepted(accepted, &mut limit, &routes).await,
+            Some(accepted) = accepting => serve_accepted(accepted, &mut limit, &routes).await,
             () = watch.maybe_changed() => {
                 watch = SocketWatch::new(&owner.path);
                 if owner.exists() {

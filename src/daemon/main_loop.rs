@@ -20,13 +20,13 @@ use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
-use super::service_manager::{self, ServiceManager};
+use super::service_manager;
 use super::shutdown::{self, GRACE, Revoked};
 use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
-use super::tokens::{ServerHandle, SourceRead};
+use super::tokens::{ServerHandle, SourceRead, names_of};
 use super::{Daemon, notices};
 use crate::clock::{self, Stopwatch, Timer};
-use crate::event_log::{EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{Action, CheckResult, Method, Notice};
 use crate::process;
 use crate::scheduler::{SchedulerOutput, ServerNotice, Ticket, TokenId};
@@ -89,7 +89,7 @@ impl Daemon {
         self.report_ready();
         remove_stale_temporary_files(&self.config.settings);
         if process::take_early_hangup() {
-            self.config.request_reload(&self.tokens, &mut self.log);
+            self.config.request_reload(&mut self.tokens);
         }
         loop {
             let event = self.next_event(&mut timer, &mut until).await?;
@@ -103,12 +103,11 @@ impl Daemon {
     }
 
     fn report_ready(&mut self) {
-        let Self { tokens, config, log, .. } = self;
-        ServiceManager::ready(&tokens.scheduler, config.rejected.as_ref(), log);
-        let tokens = u64::try_from(tokens.registry.len()).ok();
-        let fields = Fields { tokens, ..Fields::default() };
-        let message = "ready; running the first checks";
-        notices::log(log, EventName::DaemonReady, Severity::Info, message, fields);
+        let Self { tokens, config, .. } = self;
+        service_manager::ready(&tokens.scheduler, config.rejected.as_ref(), &mut tokens.log);
+        let count = u64::try_from(tokens.registry.len()).ok();
+        let fields = Fields { tokens: count, ..Fields::default() };
+        tokens.log.event(EventName::DaemonReady, "ready; running the first checks", fields);
     }
 
     /// Waits for the next event.
@@ -147,30 +146,30 @@ impl Daemon {
 
     /// Handles an event.
     fn handle_event(&mut self, event: Event) -> Flow {
-        let Self { tokens, inventories, config, metrics, log, .. } = self;
+        let Self { tokens, inventories, config, metrics, .. } = self;
         match event {
             Event::Signal(Some(SIGHUP)) => {
-                config.request_reload(tokens, log);
+                config.request_reload(tokens);
             }
             Event::Signal(Some(SIGCHLD)) => process::reap_orphans(),
             Event::Signal(_) | Event::Stop => return Flow::Stop,
             Event::TaskEnded(ended) => self.on_tasks_ended(ended),
             Event::FilesChanged(keys) => {
-                config.warn_of_watches(tokens, inventories, log);
+                config.warn_of_watches(tokens, inventories);
                 tokens.on_files_changed(keys);
             }
             Event::StoreReport(report) => {
-                self.restore.on_report(report, &config.settings.state_dir, tokens, log);
+                self.restore.on_report(report, &config.settings.state_dir, tokens);
             }
             Event::Inventory(event) => {
-                if let Some(read) = inventories.on_event(event, tokens, log) {
+                if let Some(read) = inventories.on_event(event, tokens) {
                     self.restore.on_inventory_read(read, tokens);
                 }
             }
-            Event::Config(event) => config.on_event(event, tokens, log),
-            Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens, log),
+            Event::Config(event) => config.on_event(event, tokens),
+            Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens),
             Event::Control(event) => {
-                let parts = Parts { tokens, inventories, config, metrics, log };
+                let parts = Parts { tokens, inventories, config, metrics };
                 self.control.on_event(event, parts);
             }
             Event::Slice => self.work_off_backlog(),
@@ -182,17 +181,17 @@ impl Daemon {
     /// Does what is due, and executes the actions.
     fn begin_turn(&mut self) {
         let now = clock::now();
-        let Self { tokens, tasks, config, control, restore, log, .. } = self;
+        let Self { tokens, tasks, config, control, restore, .. } = self;
         maintenance_windows::close(tokens, now);
         restore.end_if_due(now, tokens);
-        tokens.scheduler.wake(now, &mut tokens.actions);
+        tokens.scheduler.wake(now);
         for write in tokens.take_file_writes(now) {
             tasks.write_file(write, config.is_stopping());
         }
         config.retry(now, tokens);
-        control.retry_listen(now, log);
+        control.retry_listen(now, &mut tokens.log);
         self.execute_actions();
-        self.log.write_due_summaries(now);
+        self.tokens.log.write_due_summaries(now);
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
         self.woke = now;
@@ -206,28 +205,28 @@ impl Daemon {
             self.restore.due(),
             self.config.next_retry(),
             self.control.next_retry(),
-            self.log.due(),
+            self.tokens.log.due(),
             self.service_manager.due(),
-            (!self.tokens.actions.is_empty()).then_some(self.woke),
+            (!self.tokens.scheduler.outputs.is_empty()).then_some(self.woke),
         ];
         Some(due.into_iter().flatten().min()?.max(self.woke + TICK))
     }
 
     /// Works off a slice of the backlog: sources that were read, then the reload.
     fn work_off_backlog(&mut self) {
-        let Self { tokens, inventories, config, metrics, log, source_reads, .. } = self;
+        let Self { tokens, inventories, config, metrics, source_reads, .. } = self;
         let slice = Stopwatch::start();
         let mut has_read = false;
         while slice.elapsed() < SLICE {
             if let Some(read) = source_reads.pop_front() {
-                tokens.on_source_read(read, log);
+                tokens.on_source_read(read);
                 has_read = true;
-            } else if !config.reload_step(tokens, inventories, metrics, log) {
+            } else if !config.reload_step(tokens, inventories, metrics) {
                 break;
             }
         }
         if has_read {
-            inventories.log_changes(tokens, log);
+            inventories.log_changes(tokens);
         }
     }
 
@@ -238,27 +237,27 @@ impl Daemon {
             self.tasks.read_sources(requests);
         }
         for _ in 0..PASSES {
-            if self.tokens.actions.is_empty() {
+            if self.tokens.scheduler.outputs.is_empty() {
                 break;
             }
             let now = clock::now();
-            let mut actions = std::mem::take(&mut self.tokens.actions);
+            let mut actions = std::mem::take(&mut self.tokens.scheduler.outputs);
             for action in actions.drain(..) {
                 self.execute_action(action, now);
             }
-            if self.tokens.actions.is_empty() && actions.capacity() <= KEPT_ACTIONS {
-                self.tokens.actions = actions;
+            if self.tokens.scheduler.outputs.is_empty() && actions.capacity() <= KEPT_ACTIONS {
+                self.tokens.scheduler.outputs = actions;
             }
         }
     }
 
     fn execute_action(&mut self, action: SchedulerOutput, now: Moment) {
-        let Self { tokens, log, .. } = self;
+        let Self { tokens, .. } = self;
         match action {
             SchedulerOutput::Action(ticket, action) => self.start_action(ticket, action),
             SchedulerOutput::ReauthExhausted { reauth, failures, retry_in_ms } => {
                 if let Some(reauth) = tokens.reauths.get(reauth) {
-                    notices::reauth(log, now, &reauth.name, failures, retry_in_ms);
+                    notices::reauth(&mut tokens.log, &reauth.name, failures, retry_in_ms);
                 }
             }
             SchedulerOutput::ServerNotice(id, notice) => {
@@ -267,7 +266,7 @@ impl Daemon {
                 };
                 tokens.outages.on_notice(id, &notice);
                 // Logged when its client could not be built.
-                if matches!(notice, ServerNotice::Unavailable { .. }) && !client.is_built() {
+                if matches!(notice, ServerNotice::Unavailable { .. }) && client.is_err() {
                     return;
                 }
                 if let (ServerNotice::RenewalLearned(method), Some(writer)) =
@@ -276,7 +275,7 @@ impl Daemon {
                     let is_renew = *method == Method::Renew;
                     writer.persist_renewal_method(&settings.name, settings.url.as_str(), is_renew);
                 }
-                notices::server(log, now, &settings.name, &notice);
+                notices::server(&mut tokens.log, &settings.name, &notice);
             }
             SchedulerOutput::TokenNotice(id, notice) => self.execute_notice(id, &notice, now),
         }
@@ -293,12 +292,12 @@ impl Daemon {
 
     /// Persists, counts and logs what the scheduler says about a token.
     fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
-        let Self { tokens, metrics, log, .. } = self;
-        if tokens.waits_for_file(id, notice, log) {
+        let Self { tokens, metrics, .. } = self;
+        if tokens.waits_for_file(id, notice) {
             return;
         }
         tokens.persist_notice(id, notice);
-        tokens.prune_values(id, notice, log);
+        tokens.prune_values(id, notice);
         let Some(entry) = tokens.registry.token(id) else { return };
         let config = entry.config();
         let server = &tokens.servers[config.server].settings.name;
@@ -310,9 +309,9 @@ impl Daemon {
         let fields = Fields {
             path: path.as_deref(),
             exit_status: hook_succeeded.then_some(0),
-            ..tokens.names_of(entry)
+            ..names_of(&tokens.servers, entry)
         };
-        notices::token(log, now, &fields, notice);
+        notices::token(&mut tokens.log, now, &fields, notice);
     }
 
     /// A task has ended, and perhaps others with it.
@@ -330,10 +329,10 @@ impl Daemon {
     }
 
     fn on_completion(&mut self, completion: Completion) {
-        let Self { tokens, tasks, inventories, metrics, log, .. } = self;
+        let Self { tokens, tasks, inventories, metrics, .. } = self;
         match completion {
             Completion::Checked(ticket, mut answer, replaced) => {
-                log.count_check(clock::now(), &notices::check_end(ticket, &answer));
+                tokens.log.count_check(clock::now(), &notices::check_end(ticket, &answer));
                 tokens.take_replaced_value(ticket, replaced, &mut answer);
                 if let Some(entry) = tokens.registry.token(ticket.token) {
                     let id = entry.config().server;
@@ -350,18 +349,18 @@ impl Daemon {
                 if let Some(reauth) = entry.and_then(|entry| entry.config().reauth.as_ref()) {
                     metrics.count_command(&reauth.name, duration);
                 }
-                tokens.on_reauthenticated(ticket, duration, output, log);
+                tokens.on_reauthenticated(ticket, duration, output);
             }
             Completion::Revoked(ticket, result) => {
-                tokens.scheduler.revoke_finished(ticket, result, clock::now(), &mut tokens.actions);
+                tokens.scheduler.revoke_finished(ticket, result, clock::now());
             }
             Completion::Stored(ticket, result) => {
-                if let Some((receipt, error)) = tokens.on_stored(ticket, result, log) {
+                if let Some((receipt, error)) = tokens.on_stored(ticket, result) {
                     tasks.store_in_state_dir(ticket, receipt, error);
                 }
             }
             Completion::FileWritten { id, name, result } => {
-                tokens.on_file_written(id, &name, result, log);
+                tokens.on_file_written(id, &name, result);
             }
             Completion::SourcesRead(reads) => self.source_reads.extend(reads),
         }
@@ -369,18 +368,18 @@ impl Daemon {
 
     /// The source of a value that the server calls dead was read again.
     fn on_source_reread(&mut self, ticket: Ticket, answer: CheckResult, read: Option<SourceRead>) {
-        let Self { tokens, tasks, inventories, log, source_reads, .. } = self;
+        let Self { tokens, tasks, inventories, source_reads, .. } = self;
         if let Some(read) = read {
             let id = read.request.id;
             if tokens.registry.token(id).is_some() && !tokens.is_current(&read.request) {
                 return inventories.on_check_result(ticket, answer, tokens, tasks);
             }
-            tokens.on_source_read(read, log);
+            tokens.on_source_read(read);
             if !source_reads.is_empty() {
                 // Earlier reads of this source that are not handled yet are outdated.
                 tokens.registry.outdate_reads(id);
             }
-            inventories.log_changes(tokens, log);
+            inventories.log_changes(tokens);
         }
         tokens.on_checked(ticket, answer);
     }
@@ -388,19 +387,19 @@ impl Daemon {
     /// Stops within [`GRACE`]. Until what must not be lost has ended, checks continue: a token
     /// with a short life would not survive a pause of that length.
     async fn shut_down(mut self, mut timer: Timer) {
-        let Self { tokens, tasks, inventories, config, revocations, log, .. } = &mut self;
-        notices::log(log, EventName::DaemonStopping, Severity::Info, "stopping", Fields::default());
-        service_manager::report_error(systemd::stopping(), log);
+        let Self { tokens, tasks, inventories, config, revocations, .. } = &mut self;
+        tokens.log.event(EventName::DaemonStopping, "stopping", Fields::default());
+        service_manager::report_error(systemd::stopping(), &mut tokens.log);
         let longest = shutdown::LONGEST + Duration::from_secs(1);
-        service_manager::report_error(systemd::extend_timeout(longest), log);
+        service_manager::report_error(systemd::extend_timeout(longest), &mut tokens.log);
         config.stop();
         tokens.scheduler.stop_reauth();
         for write in tokens.take_file_writes(Moment::NEVER) {
             tasks.write_file(write, true);
         }
         inventories.stop(tokens);
-        tokens.scheduler.flush_pending_writes(clock::now(), &mut tokens.actions);
-        revocations.begin(tokens, log);
+        tokens.scheduler.flush_pending_writes(clock::now());
+        revocations.begin(tokens);
         let mut deadline = pin!(sleep(GRACE));
         let mut is_closed = false;
         loop {
@@ -422,9 +421,8 @@ impl Daemon {
         }
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
-        shutdown::close_store(&mut self.tokens, &mut self.log).await;
-        let (name, fields) = (EventName::DaemonStopped, Fields::default());
-        notices::log(&mut self.log, name, Severity::Info, "stopped", fields);
+        shutdown::close_store(&mut self.tokens).await;
+        self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
     }
 
     /// Whether no task is running that can produce or persist a value, renewals aside.
@@ -439,7 +437,7 @@ impl Daemon {
         for ticket in self.tasks.abort_checks().await {
             self.tokens.cancel(ticket);
         }
-        self.tokens.scheduler.flush_pending_writes(clock::now(), &mut self.tokens.actions);
+        self.tokens.scheduler.flush_pending_writes(clock::now());
         self.execute_actions();
     }
 }

@@ -1,5 +1,5 @@
 //! Metrics that are counted while the daemon runs. Those that are read off the tokens are in
-//! [`queries::metrics`](super::queries).
+//! [`queries::metrics`](super::queries). Their text formats are in `control::metrics_format`.
 
 use std::time::Duration;
 
@@ -43,12 +43,8 @@ pub(crate) struct Metrics {
 /// The metrics of one server.
 #[derive(Debug)]
 struct ServerMetrics {
-    alive: Counter,
-    expired: Counter,
-    rejected: Counter,
-    throttled: Counter,
-    misconfigured: Counter,
-    unavailable: Counter,
+    /// In the order of [`OUTCOMES`].
+    outcomes: [Counter; OUTCOMES.len()],
     renewals: Counter,
     duration: Histogram,
     lateness: Histogram,
@@ -74,17 +70,9 @@ impl Metrics {
         let Self { checks, durations, lateness, renewals, servers, .. } = self;
         servers[id.index()].get_or_insert_with(|| {
             let labels = vec![("server", name.to_owned())];
-            let outcome = |outcome: &str| {
-                let labels = [labels.clone(), vec![("outcome", outcome.to_owned())]].concat();
-                checks.get_or_create_owned(&labels)
-            };
+            let outcome = |outcome| checks.get_or_create_owned(&with_outcome(&labels, outcome));
             ServerMetrics {
-                alive: outcome("alive"),
-                expired: outcome("expired"),
-                rejected: outcome("rejected"),
-                throttled: outcome("throttled"),
-                misconfigured: outcome("misconfigured"),
-                unavailable: outcome("unavailable"),
+                outcomes: OUTCOMES.map(outcome),
                 renewals: renewals.get_or_create_owned(&labels),
                 duration: durations.get_or_create_owned(&labels),
                 lateness: lateness.get_or_create_owned(&labels),
@@ -100,7 +88,7 @@ impl Metrics {
         let Some(name) = gone else { return };
         let labels = vec![("server", name.clone())];
         for outcome in OUTCOMES {
-            self.checks.remove(&[labels.clone(), vec![("outcome", outcome.to_owned())]].concat());
+            self.checks.remove(&with_outcome(&labels, outcome));
         }
         self.renewals.remove(&labels);
         self.durations.remove(&labels);
@@ -109,10 +97,10 @@ impl Metrics {
 
     /// A `[reauth]` method was removed, and its series with it.
     pub(crate) fn forget_reauth(&self, name: &str) {
-        let label = ("reauth", name.to_owned());
-        self.hooks.remove(&vec![label.clone()]);
+        let labels = vec![("reauth", name.to_owned())];
+        self.hooks.remove(&labels);
         for outcome in ["succeeded", "failed"] {
-            self.reauths.remove(&vec![label.clone(), ("outcome", outcome.to_owned())]);
+            self.reauths.remove(&with_outcome(&labels, outcome));
         }
     }
 
@@ -145,9 +133,7 @@ impl Metrics {
             self.hooks.clone(),
         );
     }
-}
 
-impl Metrics {
     /// A check has ended.
     pub(crate) fn count_check(
         &mut self,
@@ -156,15 +142,15 @@ impl Metrics {
         answer: &CheckResult,
     ) {
         let metrics = self.of_server(server, name);
-        let counter = match answer.outcome {
-            Outcome::Alive { .. } => &metrics.alive,
-            Outcome::Expired(_) => &metrics.expired,
-            Outcome::Rejected(_) => &metrics.rejected,
-            Outcome::Throttled { .. } => &metrics.throttled,
-            Outcome::Misconfigured(_) => &metrics.misconfigured,
-            Outcome::Unavailable(_) => &metrics.unavailable,
+        let outcome = match answer.outcome {
+            Outcome::Alive { .. } => 0,
+            Outcome::Expired(_) => 1,
+            Outcome::Rejected(_) => 2,
+            Outcome::Throttled { .. } => 3,
+            Outcome::Misconfigured(_) => 4,
+            Outcome::Unavailable(_) => 5,
         };
-        counter.inc();
+        metrics.outcomes[outcome].inc();
         metrics.lateness.observe(answer.sent.since(ticket.due).as_secs_f64());
         metrics.duration.observe(answer.received.since(answer.sent).as_secs_f64());
     }
@@ -192,8 +178,12 @@ impl Metrics {
             _ => return,
         };
         if let Some(reauth) = reauth {
-            let labels = vec![("reauth", reauth.name.clone()), ("outcome", outcome.to_owned())];
-            self.reauths.get_or_create(&labels).inc();
+            let labels = vec![("reauth", reauth.name.clone())];
+            self.reauths.get_or_create(&with_outcome(&labels, outcome)).inc();
         }
     }
+}
+
+fn with_outcome(labels: &Labels, outcome: &str) -> Labels {
+    [&labels[..], &[("outcome", outcome.to_owned())]].concat()
 }

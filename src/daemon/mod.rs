@@ -33,7 +33,7 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-pub use self::config::Loader;
+pub use self::config::{Loader, needed_descriptors};
 pub use self::error::DaemonError;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::queries::check_filter;
@@ -50,7 +50,7 @@ use self::shutdown::Revocations;
 use self::tasks::Tasks;
 use self::tokens::{ServerClients, SourceRead, Tokens};
 use crate::control::InheritedSockets;
-use crate::event_log::{self, EventLog, EventName, Fields, Guard, Severity};
+use crate::event_log::{self, EventName, Fields, Guard};
 use crate::process;
 use crate::scheduler::TokenId;
 use crate::settings::{ConfigError, Settings, Warning};
@@ -69,7 +69,6 @@ pub struct Daemon {
     revocations: Revocations,
     metrics: Metrics,
     service_manager: ServiceManager,
-    log: EventLog,
     signals: Signals,
     /// Sources that were read, and are handled in slices, in order.
     source_reads: VecDeque<SourceRead>,
@@ -96,16 +95,10 @@ impl Daemon {
         filter: Option<Guard>,
     ) -> Result<Self, DaemonError> {
         // The guard is alive when a failed start is logged: dropping it ends the log.
-        match Self::build(settings, loader) {
-            Ok(mut daemon) => {
-                daemon.config.set_filter(filter);
-                Ok(daemon)
-            }
-            Err(error) => {
-                event_log::emit_failed_start(&error.to_string());
-                Err(error)
-            }
-        }
+        let mut daemon = Self::build(settings, loader)
+            .inspect_err(|error| event_log::emit_failed_start(&error.to_string()))?;
+        daemon.config.set_filter(filter);
+        Ok(daemon)
     }
 
     fn build(settings: Settings, loader: Arc<Loader>) -> Result<Self, DaemonError> {
@@ -131,24 +124,17 @@ impl Daemon {
             revocations: Revocations::default(),
             metrics: Metrics::new(),
             service_manager: ServiceManager::new(),
-            log: EventLog::new(),
             signals,
             source_reads: VecDeque::new(),
             woke: Moment::default(),
             is_slice_due: false,
             is_control_due: false,
         };
-        let Self { config, log, .. } = &mut daemon;
+        let Self { config, tokens: Tokens { log, .. }, .. } = &mut daemon;
         let tokens = u64::try_from(config.settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };
-        notices::log(
-            log,
-            EventName::DaemonStarted,
-            Severity::Info,
-            "tokenkeep has started",
-            fields,
-        );
+        log.event(EventName::DaemonStarted, "tokenkeep has started", fields);
         for (server, error) in &unusable {
             config.report_unusable_server(server, error, log);
         }
@@ -167,40 +153,40 @@ impl Daemon {
         clients: ServerClients,
         mut restore: Restore<'_>,
     ) {
-        let Self { tokens, inventories, config, log, .. } = self;
-        restore.load_values(tokens, log);
+        let Self { tokens, inventories, config, .. } = self;
+        restore.load_values(tokens);
         let (old, new) = (Arc::clone(settings), Arc::clone(settings));
-        let mut application = Application::new(old, new, clients, tokens, log);
-        while application.step(tokens, inventories, log) {}
-        restore.restore_counts(tokens, log);
+        let mut application = Application::new(old, new, clients, tokens);
+        while application.step(tokens, inventories) {}
+        restore.restore_counts(tokens);
         tokens.deferred.begin_startup();
         let mut ids: Vec<TokenId> = tokens.registry.ids().map(|(id, _)| id).collect();
         ids.sort_unstable();
         for id in ids {
-            tokens.read_source_now(id, log);
+            tokens.read_source_now(id);
         }
-        inventories.read_at_startup(tokens, log);
-        restore.finish(tokens, log);
+        inventories.read_at_startup(tokens);
+        restore.finish(tokens);
         if inventories.are_all_read() {
             tokens.recorder.expire_orphans();
         }
-        config.warn_of_watches(tokens, inventories, log);
+        config.warn_of_watches(tokens, inventories);
     }
 
     /// Opens the control interface: on the sockets that systemd has handed over, or on one of its
     /// own, and on the address that is configured. Those that cannot be opened are tried again.
     pub fn open_control(&mut self, inherited: InheritedSockets) {
-        self.control.open(&self.config.settings.control, inherited, &mut self.log);
+        self.control.open(&self.config.settings.control, inherited, &mut self.tokens.log);
     }
 
     /// Logs the warnings about a configuration.
     pub fn warn(&mut self, warnings: &[Warning]) {
-        self.config.warn(warnings, &mut self.log);
+        self.config.warn(warnings, &mut self.tokens.log);
     }
 
     /// Logs the files that the configuration is incomplete without. They are read again until
     /// that succeeds.
     pub fn report_unread(&mut self, unread: &[ConfigError]) {
-        self.config.report_unread(unread, &mut self.log);
+        self.config.report_unread(unread, &mut self.tokens.log);
     }
 }

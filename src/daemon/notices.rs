@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::clock;
 use crate::event_log::{CompletedCheck, EventLog, EventName, Fields, Severity};
 use crate::lifecycle::{CheckResult, DeadlineStage, Notice, ReplacedBy};
 use crate::outcome::{CallError, Outcome};
@@ -10,18 +9,6 @@ use crate::scheduler::{ServerNotice, Ticket};
 use crate::text::format_millis;
 use crate::time::Moment;
 use crate::token_source::SourceWarning;
-
-/// Logs an event that happens now.
-#[expect(clippy::large_types_passed_by_value, reason = "most callers build the fields in place")]
-pub(crate) fn log(
-    event_log: &mut EventLog,
-    name: EventName,
-    severity: Severity,
-    message: &str,
-    fields: Fields<'_>,
-) {
-    event_log.write(clock::now(), name, severity, message, fields);
-}
 
 /// Logs warnings about a source that has a value.
 pub(crate) fn source_warnings<'a>(
@@ -39,7 +26,7 @@ pub(crate) fn source_warnings<'a>(
         };
         let path = path.as_deref();
         let fields = Fields { token, error: Some(&error), path, ..Fields::default() };
-        log(event_log, EventName::ConfigWarning, Severity::Warn, message, fields);
+        event_log.event(EventName::ConfigWarning, message, fields);
     }
 }
 
@@ -56,15 +43,14 @@ pub(crate) fn check_end(ticket: Ticket, answer: &CheckResult) -> CompletedCheck 
     }
 }
 
-type Line<'a> = (EventName, Severity, Cow<'static, str>, Fields<'a>);
+type Line<'a> = (EventName, Cow<'static, str>, Fields<'a>);
 
 /// Logs a notice of a token.
 #[expect(clippy::too_many_lines, reason = "a table, with a row for each notice")]
 pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, notice: &Notice) {
-    let (name, severity, message, fields): Line<'_> = match notice {
-        Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => (
+    let (name, message, fields): Line<'_> = match notice {
+        Notice::CheckFailed { fault, attempt, retry_in_ms, .. } => (
             EventName::CheckFailed,
-            if *misconfigured || fault.is_alarming { Severity::Error } else { Severity::Warn },
             format!("check failed: {}; retry in {}", fault.error, format_millis(*retry_in_ms))
                 .into(),
             Fields {
@@ -75,7 +61,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::RenewalNotObserved { dies_in_ms } => (
             EventName::RenewalNotObserved,
-            Severity::Warn,
             format!(
                 "no permitted request renews this token; it expires in {}",
                 format_millis(*dies_in_ms)
@@ -94,17 +79,15 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
                 ReplacedBy::Source => "token value replaced by the value in its source",
             };
             let fields = Fields { by: Some(by.as_str()), ..*names };
-            (EventName::TokenReplaced, Severity::Info, message.into(), fields)
+            (EventName::TokenReplaced, message.into(), fields)
         }
         Notice::RenewsBy(method) => (
             EventName::RenewalLearned,
-            Severity::Info,
             format!("renewal proven: {} requests renew this token", method.as_str()).into(),
             Fields { renews_by: Some(method.as_str()), ..*names },
         ),
         Notice::Expiring { stage, dies_in_ms } => (
             EventName::TokenExpiring,
-            if *stage == DeadlineStage::NineTenths { Severity::Error } else { Severity::Warn },
             format!(
                 "no response for {} of the time for retries; the token expires in {}",
                 match stage {
@@ -118,7 +101,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Expired { fault, candidate } => (
             EventName::TokenExpired,
-            Severity::Error,
             if *candidate {
                 "the new value in the source has expired; the current value stays in service".into()
             } else {
@@ -128,7 +110,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Rejected { fault, candidate } => (
             EventName::TokenRejected,
-            Severity::Error,
             if *candidate {
                 "the server rejected the new value in the source; the current value stays in service"
                     .into()
@@ -139,7 +120,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Missing { error, in_use } => (
             EventName::TokenMissing,
-            Severity::Error,
             if *in_use {
                 "the source has no value; the current value stays in service".into()
             } else {
@@ -149,43 +129,34 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::Recovered { remaining_ms } => (
             EventName::TokenRecovered,
-            Severity::Info,
             format!("alive again, {} left", format_millis(*remaining_ms)).into(),
             Fields { remaining_ms: Some(*remaining_ms), ..*names },
         ),
-        Notice::Revoked => (
-            EventName::TokenRevoked,
-            Severity::Info,
-            "the token was revoked on request".into(),
-            *names,
-        ),
+        Notice::Revoked => {
+            (EventName::TokenRevoked, "the token was revoked on request".into(), *names)
+        }
         Notice::RevokeFailed { fault } => (
             EventName::TokenRevoked,
-            Severity::Warn,
             format!("token revocation failed; the token stays in service: {}", fault.error).into(),
             with_fault(names, fault),
         ),
         Notice::Unverified => (
             EventName::TokenUnverified,
-            Severity::Error,
             "no response before the token's last known expiry; still retrying".into(),
             *names,
         ),
         Notice::ReauthStarted { reason, attempt } => (
             EventName::ReauthStarted,
-            Severity::Info,
             format!("re-authentication started: {}, attempt {attempt}", reason.as_str()).into(),
             Fields { reason: Some(reason.as_str()), attempt: Some(*attempt), ..*names },
         ),
         Notice::ReauthSucceeded { attempt, duration_ms } => (
             EventName::ReauthSucceeded,
-            Severity::Info,
             format!("re-authentication succeeded after {}", format_millis(*duration_ms)).into(),
             Fields { attempt: Some(*attempt), duration_ms: Some(*duration_ms), ..*names },
         ),
         Notice::ReauthFailed { attempt, duration_ms, fault, retry_in_ms } => (
             EventName::ReauthFailed,
-            Severity::Error,
             match retry_in_ms {
                 0 => format!("re-authentication failed: {}", fault.error),
                 ms => format!(
@@ -207,7 +178,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::ReauthExhausted { attempt, retry_in_ms } => (
             EventName::ReauthExhausted,
-            Severity::Error,
             format!(
                 "re-authentication stopped after {attempt} failed attempts, for {}; a new value in \
                  the source is used immediately",
@@ -218,7 +188,6 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
         ),
         Notice::StoreFailed { error, retry_in_ms } => (
             EventName::StoreFailed,
-            Severity::Error,
             format!(
                 "the new token value could not be stored; it is kept in memory, retry in {}",
                 format_millis(*retry_in_ms)
@@ -226,6 +195,13 @@ pub(crate) fn token(event_log: &mut EventLog, now: Moment, names: &Fields<'_>, n
             .into(),
             Fields { error: Some(error), retry_in_ms: Some(*retry_in_ms), ..*names },
         ),
+    };
+    let severity = match notice {
+        Notice::CheckFailed { misconfigured: true, .. }
+        | Notice::Expiring { stage: DeadlineStage::NineTenths, .. } => Severity::Error,
+        Notice::CheckFailed { fault, .. } if fault.is_alarming => Severity::Error,
+        Notice::RevokeFailed { .. } => Severity::Warn,
+        _ => name.severity(),
     };
     event_log.write(now, name, severity, &message, fields);
 }
@@ -263,66 +239,44 @@ fn check(
 
 /// The fields with what a server, or the connection to it, has said.
 pub(crate) fn with_fault<'a>(names: &Fields<'a>, fault: &'a CallError) -> Fields<'a> {
-    Fields {
-        status: fault.status,
-        detail: fault.detail.as_deref(),
-        error: Some(&fault.error),
-        ..*names
-    }
+    let CallError { status, detail, error, .. } = fault;
+    Fields { status: *status, detail: detail.as_deref(), error: Some(error), ..*names }
 }
 
 /// Logs that a `[reauth]` method has failed too often.
-pub(crate) fn reauth(
-    event_log: &mut EventLog,
-    now: Moment,
-    name: &str,
-    failures: u32,
-    retry_in_ms: u64,
-) {
+pub(crate) fn reauth(event_log: &mut EventLog, name: &str, failures: u32, retry_in_ms: u64) {
     let message = format!(
         "[reauth.{name}] stopped after {failures} failed attempts of all its tokens, for {}",
         format_millis(retry_in_ms)
     );
-    event_log.write(
-        now,
-        EventName::ReauthExhausted,
-        Severity::Error,
-        &message,
-        Fields {
-            reauth: Some(name),
-            attempt: Some(failures),
-            retry_in_ms: Some(retry_in_ms),
-            ..Fields::default()
-        },
-    );
+    let (attempt, retry_in_ms) = (Some(failures), Some(retry_in_ms));
+    let fields = Fields { reauth: Some(name), attempt, retry_in_ms, ..Fields::default() };
+    event_log.event(EventName::ReauthExhausted, &message, fields);
 }
 
 /// Logs a notice of a server.
-pub(crate) fn server(event_log: &mut EventLog, now: Moment, server: &str, notice: &ServerNotice) {
+pub(crate) fn server(event_log: &mut EventLog, server: &str, notice: &ServerNotice) {
     let names = Fields { server: Some(server), ..Fields::default() };
     let count = |tokens: &usize| u64::try_from(*tokens).ok();
-    let (name, severity, message, fields) = match notice {
+    let (name, message, fields) = match notice {
         ServerNotice::RenewalLearned(method) => {
             let renews_by = method.as_str();
             (
                 EventName::RenewalLearned,
-                Severity::Info,
                 format!("renewal proven: {renews_by} requests renew tokens of this server"),
                 Fields { renews_by: Some(renews_by), ..names },
             )
         }
         ServerNotice::Unavailable { tokens, fault } => (
             EventName::ServerUnavailable,
-            Severity::Error,
             format!("server unavailable: {}; probing with single requests", fault.error),
             Fields { tokens: count(tokens), ..with_fault(&names, fault) },
         ),
         ServerNotice::Recovered { tokens } => (
             EventName::ServerRecovered,
-            Severity::Info,
             format!("server available again, {tokens} tokens"),
             Fields { tokens: count(tokens), ..names },
         ),
     };
-    event_log.write(now, name, severity, &message, fields);
+    event_log.event(name, &message, fields);
 }

@@ -6,10 +6,9 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
-use super::notices;
 use crate::clock;
 use crate::control::ConfigRejection;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::EventLog;
 use crate::lifecycle::State;
 use crate::scheduler::Scheduler;
 use crate::systemd;
@@ -29,15 +28,6 @@ pub(crate) struct ServiceManager {
 impl ServiceManager {
     pub(crate) fn new() -> Self {
         Self { status: StatusNotifier::new(), watchdog: Watchdog::new() }
-    }
-
-    /// Notifies systemd that the daemon is ready.
-    pub(crate) fn ready(
-        scheduler: &Scheduler,
-        rejected: Option<&ConfigRejection>,
-        log: &mut EventLog,
-    ) {
-        report_error(systemd::ready(&status_line(scheduler, rejected)), log);
     }
 
     /// A turn of the loop has ended: sends the status line and the ping of the watchdog, if due.
@@ -87,7 +77,7 @@ impl StatusNotifier {
         }
         self.sent_at = Some(now);
         self.is_pending = false;
-        let line = status_line_at(now, scheduler, rejected);
+        let line = status_line(now, scheduler, rejected);
         if line != self.last {
             // A status line that is lost is replaced by the next one.
             let _ = systemd::status(&line);
@@ -138,27 +128,20 @@ impl Watchdog {
     }
 }
 
+/// Notifies systemd that the daemon is ready, or has reloaded its configuration.
+pub(crate) fn ready(scheduler: &Scheduler, rejected: Option<&ConfigRejection>, log: &mut EventLog) {
+    report_error(systemd::ready(&status_line(clock::now(), scheduler, rejected)), log);
+}
+
 /// Logs that systemd could not be notified.
 pub(crate) fn report_error(result: io::Result<()>, log: &mut EventLog) {
     if let Err(error) = result {
-        let error = error.to_string();
-        let fields = Fields { error: Some(&error), ..Fields::default() };
-        let message = "systemd could not be notified";
-        notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+        log.config_warning("systemd could not be notified", None, &error.to_string());
     }
 }
 
-/// The status line as of now.
-pub(crate) fn status_line(scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
-    status_line_at(clock::now(), scheduler, rejected)
-}
-
 /// The states of all tokens in one line, and whether a restart may fail.
-fn status_line_at(
-    now: Moment,
-    scheduler: &Scheduler,
-    rejected: Option<&ConfigRejection>,
-) -> String {
+fn status_line(now: Moment, scheduler: &Scheduler, rejected: Option<&ConfigRejection>) -> String {
     let state_counts = scheduler.state_counts();
     let mut counts = State::ALL.map(|state| (state_counts.of(state), state.as_str()));
     counts.reverse();

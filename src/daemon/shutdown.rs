@@ -1,7 +1,7 @@
 //! Shutdown: revokes tokens that are not to outlive the daemon, and closes the state database.
 //!
 //! Revocations keep the limits of every other request to a server. The sequence is
-//! `Daemon::shut_down`: the main loop decides what is waited for, and for how long.
+//! `Daemon::shut_down` in `main_loop`, which decides what is waited for, and for how long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::notices;
 use super::tokens::{ServerHandle, Tokens};
 use crate::clock;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::Validity;
 use crate::outcome::CallError;
 use crate::scheduler::ServerId;
@@ -45,7 +45,7 @@ pub(crate) struct Revocations(JoinSet<Revoked>);
 impl Revocations {
     /// Starts to revoke the tokens that are not to outlive the daemon, and removes them: nothing
     /// else is done with these tokens any more.
-    pub(crate) fn begin(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+    pub(crate) fn begin(&mut self, tokens: &mut Tokens) {
         let mut doomed: HashMap<ServerId, Vec<(Box<str>, TokenValue)>> = HashMap::new();
         let mut ids = Vec::new();
         let Tokens { scheduler, registry, servers, .. } = &*tokens;
@@ -68,7 +68,7 @@ impl Revocations {
             self.0.spawn(revoke(handle, values, throttled));
         }
         for id in ids {
-            tokens.remove(id, log);
+            tokens.remove(id);
         }
     }
 
@@ -87,7 +87,7 @@ impl Revocations {
 }
 
 /// Logs the results of revocations, and deletes the persisted state of revoked tokens.
-pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut EventLog) {
+pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens) {
     for (name, result) in revoked {
         let fields = Fields { token: Some(&name), ..Fields::default() };
         match &result {
@@ -96,32 +96,25 @@ pub(crate) fn on_revoked(revoked: Revoked, tokens: &mut Tokens, log: &mut EventL
                     writer.delete_life(&name);
                     writer.delete_value(&name);
                 }
-                let message = "token revoked";
-                notices::log(log, EventName::TokenRevoked, Severity::Info, message, fields);
+                tokens.log.event(EventName::TokenRevoked, "token revoked", fields);
             }
             Err(fault) => {
                 let message = "token revocation failed; the token remains valid until it expires";
                 let fields = notices::with_fault(&fields, fault);
-                notices::log(log, EventName::TokenRevoked, Severity::Warn, message, fields);
+                tokens.log.event_at(Severity::Warn, EventName::TokenRevoked, message, fields);
             }
         }
     }
 }
 
 /// Writes what is left to the state database, if the disk takes it in time.
-pub(crate) async fn close_store(tokens: &mut Tokens, log: &mut EventLog) {
+pub(crate) async fn close_store(tokens: &mut Tokens) {
     let Some(writer) = tokens.recorder.take_writer() else { return };
     if let Ok(Err(error)) = timeout(LAST_WRITE, writer.close()).await {
         let error = error.to_string();
         let fields = Fields { error: Some(&error), ..Fields::default() };
-        notices::log(
-            log,
-            EventName::StoreFailed,
-            Severity::Error,
-            "the last write to the state \
-        database failed",
-            fields,
-        );
+        let message = "the last write to the state database failed";
+        tokens.log.event(EventName::StoreFailed, message, fields);
     }
 }
 
@@ -152,17 +145,17 @@ async fn revoke(
             _ = pace.tick(), if tokens.len() > 0 && in_flight.len() < limit => {
                 let client = server.client.clone();
                 in_flight.extend(tokens.next().map(|(name, value)| async move {
-                    (name, client.revoke(&value, server.settings.timeout).await)
+                    let result = match client {
+                        Ok(client) => client.revoke(&value, server.settings.timeout).await,
+                        Err(fault) => Err(fault),
+                    };
+                    (name, result)
                 }));
             }
         }
     }
-    let too_late = || {
-        CallError::new(
-            "the daemon stopped before the server confirmed the \
-    revocation",
-        )
-    };
+    let too_late =
+        || CallError::new("the daemon stopped before the server confirmed the revocation");
     revoked.extend(open.into_iter().map(|name| (name, Err(too_late()))));
     revoked
 }

@@ -15,6 +15,7 @@ use super::writer::{WriterHandle, spawn_writer};
 use super::{EventName, Fields, emit, filter};
 use crate::clock::wall_clock;
 use crate::settings::{Log, LogFormat};
+use crate::systemd;
 use crate::text::colors_enabled;
 
 /// Kind of standard output.
@@ -31,14 +32,11 @@ pub enum StdoutKind {
 impl StdoutKind {
     /// Detects the kind of standard output.
     pub fn detect() -> Self {
-        let stdout = io::stdout();
-        if stdout.is_terminal() {
+        if io::stdout().is_terminal() {
             return Self::Terminal;
         }
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-        let journal = rustix::fs::fstat(&stdout)
-            .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino));
-        if journal { Self::Journal } else { Self::Other }
+        if systemd::stdout_is_journal(&stream) { Self::Journal } else { Self::Other }
     }
 }
 

@@ -42,6 +42,28 @@ impl EventLog {
         }
     }
 
+    /// [Writes](Self::write) an event that happens now, at its documented level.
+    pub fn event(&mut self, name: EventName, message: &str, fields: Fields<'_>) {
+        self.event_at(name.severity(), name, message, fields);
+    }
+
+    /// As [`event`](Self::event), at another level.
+    pub fn event_at(
+        &mut self,
+        severity: Severity,
+        name: EventName,
+        message: &str,
+        fields: Fields<'_>,
+    ) {
+        self.write(clock::now(), name, severity, message, fields);
+    }
+
+    /// Writes a `config_warning` about the file, directory or address `path`.
+    pub fn config_warning(&mut self, message: &str, path: Option<&str>, error: &str) {
+        let fields = Fields { error: Some(error), path, ..Fields::default() };
+        self.event(EventName::ConfigWarning, message, fields);
+    }
+
     /// Writes an event that happens `now`, or counts it if it exceeds a rate limit.
     ///
     /// [`EventName::DaemonStopped`] is the last line: all reports of suppressed events precede it.

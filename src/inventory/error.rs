@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::line_reader::{MAX_BYTES, MAX_LINE_BYTES};
 use crate::secret::TokenValueError;
+use crate::settings::Inventory;
 use crate::systemd::advice;
 use crate::token_source::sandbox_hint;
 
@@ -74,6 +75,16 @@ pub enum EntryLocation {
     Line(u32),
     /// A file of a directory, as printable text.
     File(String),
+}
+
+impl EntryLocation {
+    /// The location in this inventory, with the path or program.
+    pub fn within(&self, inventory: &Inventory) -> String {
+        match self {
+            Self::Line(line) => inventory.location("", *line),
+            Self::File(name) => inventory.location(name, 0),
+        }
+    }
 }
 
 impl fmt::Display for EntryLocation {

@@ -1,5 +1,5 @@
 //! Backoff before a retry: exponential with full jitter, limited by the time to the expiry.
-//! Arithmetic only.
+//! Arithmetic only. The jitter of regular checks is in `check_timing`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Timing of checks: when the next one is due, and its time-out.
+//! Timing of checks: when the next one is due, with jitter, and its time-out.
 //!
 //! Arithmetic only. Every wait is derived from what the server reported.
 

@@ -1,4 +1,4 @@
-//! Proof of renewal, from readings alone.
+//! Proof of renewal, from readings alone. Two readings are compared in `reading`.
 //!
 //! If the expiry has not moved, follow-up calls start at once: a second call, for a server that
 //! reports the life before the renewal; then the renewing call; then a query, for a server whose

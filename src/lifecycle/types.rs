@@ -53,6 +53,22 @@ pub enum OperatorRequest {
     Revoke,
 }
 
+impl OperatorRequest {
+    /// Every request.
+    pub const ALL: [Self; 5] = [Self::Check, Self::Reauth, Self::Pause, Self::Resume, Self::Revoke];
+
+    /// The word for it on the command line, in paths and in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Reauth => "reauth",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
 /// Why a request cannot be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::reauth_limiter::{ReauthLimiter, ReauthRoute};
-use super::types::{SchedulerOutput, Ticket, TokenId};
+use super::types::{Ticket, TokenId};
 use crate::lifecycle::{Event, Resource};
 use crate::time::Moment;
 
@@ -14,9 +14,9 @@ impl Scheduler {
     ///
     /// Every other event ends with this call, so that freed capacity goes to the most urgent token
     /// that is due by then, not by the last wake-up.
-    pub fn wake(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    pub fn wake(&mut self, now: Moment) {
         if self.is_admission_stopped {
-            return self.admit_checks(now, out);
+            return self.admit_checks(now);
         }
         while let Some((at, id)) = self.timers.pop_due(now) {
             let id = TokenId(id);
@@ -30,19 +30,19 @@ impl Scheduler {
                 self.schedule_wake(id, now);
                 continue;
             }
-            self.apply_event(id, Event::TimerFired, now, out);
-            self.enqueue(id, now, out);
+            self.apply_event(id, Event::TimerFired, now);
+            self.enqueue(id, now);
         }
         if !self.is_reauth_stopped {
-            self.release_delayed_reauths(now, out);
-            self.admit_reauths(now, out);
+            self.release_delayed_reauths(now);
+            self.admit_reauths(now);
         }
-        self.admit_checks(now, out);
+        self.admit_checks(now);
     }
 
     /// Starts requests as far as the server gates permit. After [`Scheduler::stop_admitting`], only
     /// requests that verify a candidate value that is not persisted.
-    fn admit_checks(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    fn admit_checks(&mut self, now: Moment) {
         for index in 0..self.servers.len() {
             loop {
                 let Self { servers, table, chance, .. } = self;
@@ -63,26 +63,26 @@ impl Scheduler {
                     continue;
                 }
                 let resource = if logs_in { Resource::Reauth } else { Resource::Server };
-                self.apply_event(id, Event::Admitted(resource), now, out);
+                self.apply_event(id, Event::Admitted(resource), now);
                 self.schedule_wake(id, now);
             }
         }
     }
 
     /// Starts re-auth attempts, or moves them to the wait queue of their server.
-    fn admit_reauths(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    fn admit_reauths(&mut self, now: Moment) {
         for index in 0..self.reauths.len() {
             while self.reauths[index].route() == ReauthRoute::Server
                 && let Some(id) = self.reauths[index].pop(now)
             {
-                self.admit_reauth(index, TokenId(id), now, out);
+                self.admit_reauth(index, TokenId(id), now);
             }
         }
         while let Some(index) = self.next_with_slot(now)
             && let Some(id) = self.reauths[index].pop(now)
         {
             self.next_reauth = index + 1;
-            self.admit_reauth(index, TokenId(id), now, out);
+            self.admit_reauth(index, TokenId(id), now);
         }
     }
 
@@ -113,13 +113,7 @@ impl Scheduler {
     }
 
     /// Starts the re-auth attempt of a token that its method has admitted.
-    fn admit_reauth(
-        &mut self,
-        index: usize,
-        id: TokenId,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    fn admit_reauth(&mut self, index: usize, id: TokenId, now: Moment) {
         let route = self.reauths[index].route();
         let Some((active, spec)) = self.table.activate(id.0) else { return };
         let here = spec.reauth.is_some_and(|reauth| reauth.index() == index);
@@ -145,14 +139,14 @@ impl Scheduler {
             self.table.compact(id.0);
             return;
         }
-        self.apply_event(id, Event::Admitted(Resource::Reauth), now, out);
+        self.apply_event(id, Event::Admitted(Resource::Reauth), now);
         self.schedule_wake(id, now);
     }
 
     /// While a server is down, re-auth commands for its dead tokens are delayed: they would most
     /// likely fail and use up the attempts. They start when the server is back, when no check is
     /// left that could notice it, or after `delay_max`.
-    fn release_delayed_reauths(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    fn release_delayed_reauths(&mut self, now: Moment) {
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
             if server.delayed_reauths.is_empty() {
@@ -168,7 +162,7 @@ impl Scheduler {
             for (_, id) in released {
                 if let Some((active, _)) = self.table.activate(id) {
                     active.waits_for_reauth = false;
-                    self.enqueue(TokenId(id), now, out);
+                    self.enqueue(TokenId(id), now);
                 }
             }
         }
@@ -181,17 +175,11 @@ impl Scheduler {
             || reauth.is_some_and(|reauth| now < self.reauths[reauth.index()].opens_at())
     }
 
-    pub(super) fn finish_action(
-        &mut self,
-        ticket: Ticket,
-        event: Event,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub(super) fn finish_action(&mut self, ticket: Ticket, event: Event, now: Moment) {
         if self.expects(ticket) {
-            self.apply_event(ticket.token, event, now, out);
-            self.requeue(ticket.token, now, out);
+            self.apply_event(ticket.token, event, now);
+            self.requeue(ticket.token, now);
         }
-        self.wake(now, out);
+        self.wake(now);
     }
 }

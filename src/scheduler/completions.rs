@@ -3,7 +3,7 @@
 
 use super::Scheduler;
 use super::token_slot::ActiveToken;
-use super::types::{HealthSignal, SchedulerOutput, Ticket, TokenId};
+use super::types::{HealthSignal, Ticket, TokenId};
 use crate::lifecycle::{CheckResult, Event, ReauthOutcome, ReauthResult, Resource, SourceChange};
 use crate::outcome::{CallError, Outcome};
 use crate::time::Moment;
@@ -11,20 +11,14 @@ use crate::time::Moment;
 impl Scheduler {
     /// Cancels an action that did not start or will never complete. Releases its permit; the token
     /// may start the action again.
-    pub fn cancel(&mut self, ticket: Ticket, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    pub fn cancel(&mut self, ticket: Ticket, now: Moment) {
         self.release_hook(ticket.permit);
-        self.report_health(ticket, HealthSignal::Unknown, None, now, out);
-        self.finish_action(ticket, Event::Cancelled, now, out);
+        self.report_health(ticket, HealthSignal::Unknown, None, now);
+        self.finish_action(ticket, Event::Cancelled, now);
     }
 
     /// A check has finished.
-    pub fn check_finished(
-        &mut self,
-        ticket: Ticket,
-        answer: CheckResult,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub fn check_finished(&mut self, ticket: Ticket, answer: CheckResult, now: Moment) {
         let signal = match &answer.outcome {
             Outcome::Unavailable(fault) if fault.local => HealthSignal::Unknown,
             Outcome::Unavailable(fault) => HealthSignal::Unavailable(fault.clone()),
@@ -34,18 +28,12 @@ impl Scheduler {
             Outcome::Throttled { retry_after, .. } => Some(retry_after),
             _ => None,
         };
-        self.report_health(ticket, signal, wish, now, out);
-        self.finish_action(ticket, Event::CheckFinished(answer), now, out);
+        self.report_health(ticket, signal, wish, now);
+        self.finish_action(ticket, Event::CheckFinished(answer), now);
     }
 
     /// A re-auth attempt has finished.
-    pub fn reauth_finished(
-        &mut self,
-        ticket: Ticket,
-        end: ReauthResult,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub fn reauth_finished(&mut self, ticket: Ticket, end: ReauthResult, now: Moment) {
         self.release_hook(ticket.permit);
         let (signal, wish) = match &end.result {
             ReauthOutcome::NewValue { .. } | ReauthOutcome::SameValue => {
@@ -61,16 +49,16 @@ impl Scheduler {
             }
             ReauthOutcome::Failed(_) => (HealthSignal::Unknown, None),
         };
-        self.report_health(ticket, signal, wish, now, out);
+        self.report_health(ticket, signal, wish, now);
         if !matches!(end.result, ReauthOutcome::Failed(_)) {
-            self.repeat_logins(ticket.token, now, out);
+            self.repeat_logins(ticket.token, now);
         }
-        self.finish_action(ticket, Event::ReauthFinished(end), now, out);
+        self.finish_action(ticket, Event::ReauthFinished(end), now);
     }
 
     /// A login succeeded: attempts by the same method that wait after an inconclusive one start
     /// now.
-    fn repeat_logins(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    fn repeat_logins(&mut self, id: TokenId, now: Moment) {
         let Some(reauth) = self.spec(id).and_then(|spec| spec.reauth) else { return };
         if !std::mem::take(&mut self.reauths[reauth.index()].is_repeated) {
             return;
@@ -80,59 +68,41 @@ impl Scheduler {
         for id in
             self.table.active_where(|active, spec| spec.reauth == Some(reauth) && waits(active))
         {
-            self.apply_event(TokenId(id), Event::ServerRecovered, now, out);
-            self.enqueue(TokenId(id), now, out);
+            self.apply_event(TokenId(id), Event::ServerRecovered, now);
+            self.enqueue(TokenId(id), now);
         }
     }
 
     /// Writing a value to its store has finished; the error says why it failed.
-    pub fn persist_finished(
-        &mut self,
-        ticket: Ticket,
-        result: Result<(), Box<str>>,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        self.finish_action(ticket, Event::PersistFinished(result), now, out);
+    pub fn persist_finished(&mut self, ticket: Ticket, result: Result<(), Box<str>>, now: Moment) {
+        self.finish_action(ticket, Event::PersistFinished(result), now);
     }
 
     /// A revocation has finished.
-    pub fn revoke_finished(
-        &mut self,
-        ticket: Ticket,
-        result: Result<(), CallError>,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub fn revoke_finished(&mut self, ticket: Ticket, result: Result<(), CallError>, now: Moment) {
         let signal = match &result {
             Err(fault) if fault.local => HealthSignal::Unknown,
             Err(fault) if fault.status.is_none() => HealthSignal::Unavailable(fault.clone()),
             Err(_) | Ok(()) => HealthSignal::Available,
         };
-        self.report_health(ticket, signal, None, now, out);
-        self.finish_action(ticket, Event::RevokeFinished(result), now, out);
+        self.report_health(ticket, signal, None, now);
+        self.finish_action(ticket, Event::RevokeFinished(result), now);
     }
 
     /// A token's source was read again.
-    pub fn source_changed(
-        &mut self,
-        id: TokenId,
-        change: SourceChange,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
-        self.apply_event(id, Event::SourceChanged(change), now, out);
-        self.requeue(id, now, out);
-        self.wake(now, out);
+    pub fn source_changed(&mut self, id: TokenId, change: SourceChange, now: Moment) {
+        self.apply_event(id, Event::SourceChanged(change), now);
+        self.requeue(id, now);
+        self.wake(now);
     }
 
     /// Before shutdown: writes once more what could not be written.
-    pub fn flush_pending_writes(&mut self, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    pub fn flush_pending_writes(&mut self, now: Moment) {
         for id in
             self.table.active_where(|active, _| active.token.due_for(Resource::None).is_some())
         {
-            self.apply_event(TokenId(id), Event::ShuttingDown, now, out);
-            self.enqueue(TokenId(id), now, out);
+            self.apply_event(TokenId(id), Event::ShuttingDown, now);
+            self.enqueue(TokenId(id), now);
         }
     }
 }

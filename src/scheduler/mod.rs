@@ -1,8 +1,8 @@
 //! Scheduler: decides what to do for all tokens, and limits the requests to each server.
 //!
 //! Pure like [`crate::lifecycle`]: no I/O, no clock, no runtime; random numbers come from a seed.
-//! The scheduler takes events and the time, and returns [`SchedulerOutput`]s: actions to run and
-//! notices to report. Between two calls it must be woken only at [`Scheduler::next_wake`]. No token
+//! The scheduler takes events and the time, and adds [`SchedulerOutput`]s to its
+//! [`outputs`](Scheduler::outputs): actions to run and notices to report. Between two calls it must be woken only at [`Scheduler::next_wake`]. No token
 //! has a task or a timer of its own.
 //!
 //! From top to bottom; a file calls only files below it:
@@ -101,6 +101,8 @@ pub struct Scheduler {
     free_servers: Vec<ServerId>,
     free_reauths: Vec<ReauthId>,
     last_serial: u64,
+    /// What the calls since the last look want done and report, in order. The caller takes it.
+    pub outputs: Vec<SchedulerOutput>,
     chance: fastrand::Rng,
     notices: Vec<Notice>,
     /// No re-auth attempt starts any more.
@@ -123,6 +125,7 @@ impl Scheduler {
             free_servers: Vec::new(),
             free_reauths: Vec::new(),
             last_serial: 0,
+            outputs: Vec::new(),
             chance: fastrand::Rng::with_seed(seed),
             notices: Vec::new(),
             is_reauth_stopped: false,
@@ -287,13 +290,7 @@ impl Scheduler {
     /// Changes a token's configuration and keeps its state. On another server it is checked again,
     /// whatever the previous one reported. What is due starts at the next [`wake`](Self::wake), so
     /// that all changed tokens have their new configuration first.
-    pub fn change_token(
-        &mut self,
-        id: TokenId,
-        spec: TokenSpec,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub fn change_token(&mut self, id: TokenId, spec: TokenSpec, now: Moment) {
         self.leave_queue(id);
         let Some((active, earlier)) = self.table.activate(id.0) else { return };
         active.waits_for_reauth = false;
@@ -306,10 +303,10 @@ impl Scheduler {
         self.servers[spec.server.index()].counts.add(&active.token);
         self.table.set_spec(id.0, spec);
         if moved {
-            self.apply_event(id, Event::ServerChanged, now, out);
+            self.apply_event(id, Event::ServerChanged, now);
         }
-        self.apply_event(id, Event::PolicyChanged, now, out);
-        self.enqueue(id, now, out);
+        self.apply_event(id, Event::PolicyChanged, now);
+        self.enqueue(id, now);
     }
 
     /// Starts no re-auth attempt from now on. Checks continue.

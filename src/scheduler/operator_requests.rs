@@ -1,7 +1,7 @@
 //! Operator requests. They obey the same limits as every other action.
 
 use super::Scheduler;
-use super::types::{SchedulerOutput, TokenId};
+use super::types::TokenId;
 use crate::lifecycle::{Event, OperatorRequest, RequestError};
 use crate::time::{Moment, whole_millis};
 
@@ -17,7 +17,6 @@ impl Scheduler {
         id: TokenId,
         request: OperatorRequest,
         now: Moment,
-        out: &mut Vec<SchedulerOutput>,
     ) -> Result<(), RequestError> {
         let (Some(token), Some(spec)) = (self.token(id), self.spec(id)) else {
             return Err(RequestError::NoValue);
@@ -33,9 +32,9 @@ impl Scheduler {
             let server = spec.server.index();
             self.servers[server].gate.breaker.forget(id.0);
         }
-        self.apply_event(id, Event::OperatorRequested(request), now, out);
-        self.requeue(id, now, out);
-        self.wake(now, out);
+        self.apply_event(id, Event::OperatorRequested(request), now);
+        self.requeue(id, now);
+        self.wake(now);
         Ok(())
     }
 }

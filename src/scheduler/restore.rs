@@ -4,7 +4,7 @@
 //! [`spot_checks`](super::spot_checks). The others keep their schedule.
 
 use super::Scheduler;
-use super::types::{SchedulerOutput, ServerId, TokenId};
+use super::types::{ServerId, TokenId};
 use crate::lifecycle::{Event, Method, PersistedLife};
 use crate::time::Moment;
 
@@ -13,19 +13,13 @@ impl Scheduler {
     /// [`SourceChange::NewValue`](crate::lifecycle::SourceChange::NewValue). The value is in the
     /// [spare slot](Scheduler::spare_slot). If the token already has a value, or the expiry has
     /// passed, the value counts as a new one.
-    pub fn restore(
-        &mut self,
-        id: TokenId,
-        persisted: PersistedLife,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub fn restore(&mut self, id: TokenId, persisted: PersistedLife, now: Moment) {
         let Some(spec) = self.table.spec(id.0) else { return };
         let spot_checks = &mut self.servers[spec.server.index()].spot_checks;
         let spot_check = persisted.this_boot && spot_checks.start(&mut self.chance);
-        self.apply_event(id, Event::Restored { persisted, spot_check }, now, out);
-        self.requeue(id, now, out);
-        self.wake(now, out);
+        self.apply_event(id, Event::Restored { persisted, spot_check }, now);
+        self.requeue(id, now);
+        self.wake(now);
     }
 
     /// Restores which call an earlier run found to renew tokens on a server.
@@ -43,12 +37,12 @@ mod tests {
     use super::*;
     use crate::lifecycle::{Action, CheckResult, Policy, Renewal, Resource, Schedule, Token};
     use crate::outcome::{CallError, Outcome};
-    use crate::scheduler::{ServerLimits, TokenSpec};
+    use crate::scheduler::{SchedulerOutput, ServerLimits, TokenSpec};
 
     const NOW: Moment = Moment::from_millis(10_000_000);
 
-    /// A scheduler with `count` restored tokens that have 50 of 60 minutes left, and its outputs.
-    fn restored(count: usize) -> (Scheduler, Vec<SchedulerOutput>) {
+    /// A scheduler with `count` restored tokens that have 50 of 60 minutes left.
+    fn restored(count: usize) -> Scheduler {
         let number = |number| NonZeroU32::new(number).unwrap();
         let mut scheduler = Scheduler::new(number(4), 7);
         let limits = ServerLimits { rate_limit: number(100_000), max_in_flight: number(100_000) };
@@ -60,7 +54,6 @@ mod tests {
             reauth: None,
             reauth_before: None,
         });
-        let mut out = Vec::new();
         for _ in 0..count {
             let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };
             let id = scheduler.add_token(spec, false, NOW);
@@ -73,25 +66,21 @@ mod tests {
                 unrenewable: false,
                 this_boot: true,
             };
-            scheduler.restore(id, persisted, NOW, &mut out);
+            scheduler.restore(id, persisted, NOW);
         }
-        (scheduler, out)
+        scheduler
     }
 
-    fn asked(out: &[SchedulerOutput]) -> usize {
-        out.iter()
-            .filter(|out| matches!(out, SchedulerOutput::Action(_, Action::Check { .. })))
-            .count()
+    fn asked(scheduler: &Scheduler) -> usize {
+        let is_check =
+            |output: &&_| matches!(output, SchedulerOutput::Action(_, Action::Check { .. }));
+        scheduler.outputs.iter().filter(is_check).count()
     }
 
     /// Responds to all checks: the first `dead` ones find the token expired.
-    fn answer(
-        scheduler: &mut Scheduler,
-        out: Vec<SchedulerOutput>,
-        dead: usize,
-    ) -> Vec<SchedulerOutput> {
-        let mut next = Vec::new();
-        let tickets = out.into_iter().filter_map(|output| match output {
+    fn answer(scheduler: &mut Scheduler, dead: usize) {
+        let outputs = std::mem::take(&mut scheduler.outputs);
+        let tickets = outputs.into_iter().filter_map(|output| match output {
             SchedulerOutput::Action(ticket, _) => Some(ticket),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)
@@ -100,34 +89,34 @@ mod tests {
         for ticket in tickets.take(dead) {
             let outcome = Outcome::Expired(CallError::new("expired"));
             let answer = CheckResult { sent: NOW, received: NOW, outcome, replaced: false };
-            scheduler.check_finished(ticket, answer, NOW, &mut next);
+            scheduler.check_finished(ticket, answer, NOW);
         }
-        scheduler.wake(NOW + Duration::from_secs(5), &mut next);
-        next
+        scheduler.wake(NOW + Duration::from_secs(5));
     }
 
     #[test]
     fn small_share_of_restored_tokens_is_checked_at_once() {
-        let (_, out) = restored(10_000);
-        assert!((20..=90).contains(&asked(&out)), "{}", asked(&out));
+        let asked = asked(&restored(10_000));
+        assert!((20..=90).contains(&asked), "{asked}");
     }
 
     #[test]
     fn at_least_one_restored_token_is_checked_at_once() {
-        assert_eq!(asked(&restored(1).1), 1);
+        assert_eq!(asked(&restored(1)), 1);
     }
 
     #[test]
     fn few_dead_tokens_change_nothing() {
-        let (mut scheduler, out) = restored(10_000);
-        assert_eq!(asked(&answer(&mut scheduler, out, 2)), 0);
+        let mut scheduler = restored(10_000);
+        answer(&mut scheduler, 2);
+        assert_eq!(asked(&scheduler), 0);
     }
 
     #[test]
     fn too_many_dead_tokens_cause_all_to_be_checked() {
-        let (mut scheduler, out) = restored(10_000);
-        let dead = asked(&out) / 10;
-        answer(&mut scheduler, out, dead);
+        let mut scheduler = restored(10_000);
+        let dead = asked(&scheduler) / 10;
+        answer(&mut scheduler, dead);
         let is_due = |token: &Token| {
             token.is_busy() || token.due_for(Resource::Server).is_some_and(|due| due <= NOW)
         };

@@ -24,7 +24,6 @@ impl Scheduler {
         signal: HealthSignal,
         wish: Option<Duration>,
         now: Moment,
-        out: &mut Vec<SchedulerOutput>,
     ) {
         let Permit::Server { server: id, probe: is_probe } = ticket.permit else { return };
         let draw = self.random_fraction();
@@ -37,7 +36,7 @@ impl Scheduler {
         }
         let server = &mut self.servers[id.index()];
         if let Some(until) = wish.and_then(|wish| server.gate.throttle(now, wish)) {
-            self.server_throttled(id, until, now, out);
+            self.server_throttled(id, until, now);
         }
         let server = &mut self.servers[id.index()];
         let token = ticket.token.0;
@@ -76,58 +75,47 @@ impl Scheduler {
             BreakerChange::None => {}
             BreakerChange::Opened => {
                 let fault = fault.unwrap_or_default();
-                out.push(SchedulerOutput::ServerNotice(
+                self.outputs.push(SchedulerOutput::ServerNotice(
                     id,
                     ServerNotice::Unavailable { tokens, fault },
                 ));
-                self.notify_failing_tokens(id, &Event::RetryNow, now, out);
+                self.notify_failing_tokens(id, &Event::RetryNow, now);
             }
             BreakerChange::Closed => {
-                out.push(SchedulerOutput::ServerNotice(id, ServerNotice::Recovered { tokens }));
-                self.notify_failing_tokens(id, &Event::ServerRecovered, now, out);
+                self.outputs
+                    .push(SchedulerOutput::ServerNotice(id, ServerNotice::Recovered { tokens }));
+                self.notify_failing_tokens(id, &Event::ServerRecovered, now);
             }
             BreakerChange::RetryFailed(failed) => {
                 for id in failed {
-                    self.apply_event(TokenId(id), Event::RetryNow, now, out);
-                    self.enqueue(TokenId(id), now, out);
+                    self.apply_event(TokenId(id), Event::RetryNow, now);
+                    self.enqueue(TokenId(id), now);
                 }
             }
         }
     }
 
     /// The server asked for a pause until `until`: notifies tokens that expire before.
-    fn server_throttled(
-        &mut self,
-        server: ServerId,
-        until: Moment,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    fn server_throttled(&mut self, server: ServerId, until: Moment, now: Moment) {
         let dies =
             |token: &Token| token.expiry().is_some_and(|expiry| expiry > now && expiry <= until);
         for id in self.table.ids_where(|token, spec| spec.server == server && dies(token)) {
-            self.apply_event(TokenId(id), Event::Throttled(until), now, out);
+            self.apply_event(TokenId(id), Event::Throttled(until), now);
             self.table.compact(id);
         }
     }
 
     /// A server is down, or is back. Its tokens that wait for a retry now follow the circuit
     /// breaker, or retry at once, except tokens with failures of their own.
-    fn notify_failing_tokens(
-        &mut self,
-        server: ServerId,
-        event: &Event,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    fn notify_failing_tokens(&mut self, server: ServerId, event: &Event, now: Moment) {
         let breaker = &self.servers[server.index()].gate.breaker;
         let waits = |active: &ActiveToken| {
             let fails = active.token.is_failing() && !breaker.has_own_failures(active.id);
             fails || *event == Event::ServerRecovered && active.token.is_reauth_inconclusive()
         };
         for id in self.table.active_where(|active, spec| spec.server == server && waits(active)) {
-            self.apply_event(TokenId(id), event.clone(), now, out);
-            self.enqueue(TokenId(id), now, out);
+            self.apply_event(TokenId(id), event.clone(), now);
+            self.enqueue(TokenId(id), now);
         }
     }
 }

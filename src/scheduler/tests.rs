@@ -34,7 +34,6 @@ struct Fixture {
     scheduler: Scheduler,
     server: ServerId,
     now: Moment,
-    out: Vec<SchedulerOutput>,
 }
 
 impl Fixture {
@@ -43,7 +42,7 @@ impl Fixture {
         let limits =
             ServerLimits { rate_limit: number(rate_limit), max_in_flight: number(max_in_flight) };
         let server = scheduler.add_server(limits);
-        Self { scheduler, server, now: at(1_000), out: Vec::new() }
+        Self { scheduler, server, now: at(1_000) }
     }
 
     fn policy() -> Policy {
@@ -75,7 +74,7 @@ impl Fixture {
     }
 
     fn wake(&mut self) {
-        self.scheduler.wake(self.now, &mut self.out);
+        self.scheduler.wake(self.now);
     }
 
     fn advance(&mut self, by: Duration) {
@@ -85,14 +84,14 @@ impl Fixture {
 
     /// The actions since the last call.
     fn actions(&mut self) -> Vec<(Ticket, Action)> {
-        let actions = self.out.iter().filter_map(|output| match output {
+        let actions = self.scheduler.outputs.iter().filter_map(|output| match output {
             SchedulerOutput::Action(ticket, action) => Some((*ticket, *action)),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)
             | SchedulerOutput::ReauthExhausted { .. } => None,
         });
         let actions = actions.collect();
-        self.out.retain(|output| !matches!(output, SchedulerOutput::Action(..)));
+        self.scheduler.outputs.retain(|output| !matches!(output, SchedulerOutput::Action(..)));
         actions
     }
 
@@ -111,11 +110,11 @@ impl Fixture {
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         let answer = CheckResult { sent: self.now, received: self.now, outcome, replaced: false };
-        self.scheduler.check_finished(ticket, answer, self.now, &mut self.out);
+        self.scheduler.check_finished(ticket, answer, self.now);
     }
 
     fn server_notices(&self) -> Vec<ServerNotice> {
-        let notices = self.out.iter().filter_map(|output| match output {
+        let notices = self.scheduler.outputs.iter().filter_map(|output| match output {
             SchedulerOutput::ServerNotice(_, notice) => Some(notice.clone()),
             SchedulerOutput::Action(..)
             | SchedulerOutput::TokenNotice(..)
@@ -170,7 +169,7 @@ fn attempts(fixture: &mut Fixture) -> Vec<Ticket> {
 
 fn end(fixture: &mut Fixture, ticket: Ticket, result: ReauthOutcome) {
     let end = ReauthResult { result, duration: Duration::from_millis(5) };
-    fixture.scheduler.reauth_finished(ticket, end, fixture.now, &mut fixture.out);
+    fixture.scheduler.reauth_finished(ticket, end, fixture.now);
 }
 
 /// Finishes all attempts with this result, including those that start meanwhile. Returns their
@@ -198,7 +197,7 @@ fn move_token(fixture: &mut Fixture, id: TokenId) {
     let limits = ServerLimits { rate_limit: number(1_000), max_in_flight: number(5) };
     let server = fixture.scheduler.add_server(limits);
     let spec = TokenSpec { server, ..fixture.spec(None) };
-    fixture.scheduler.change_token(id, spec, fixture.now, &mut fixture.out);
+    fixture.scheduler.change_token(id, spec, fixture.now);
     fixture.wake();
 }
 
@@ -228,9 +227,9 @@ fn duplicate_completion_is_ignored() {
     fixture.wake();
     let (ticket, _) = fixture.actions()[0];
     fixture.answer(ticket, alive(MINUTE));
-    fixture.out.clear();
+    fixture.scheduler.outputs.clear();
     fixture.answer(ticket, expired());
-    assert!(fixture.out.is_empty());
+    assert!(fixture.scheduler.outputs.is_empty());
 }
 
 #[test]
@@ -288,7 +287,7 @@ fn stopped_scheduler_starts_no_action_and_reports_none() {
     let (mut fixture, _) = fixture_with_dead_tokens(8, ReauthRoute::Hook, 20);
     let under_way = attempts(&mut fixture);
     fixture.scheduler.stop_admitting();
-    fixture.out.clear();
+    fixture.scheduler.outputs.clear();
     for ticket in under_way {
         end(&mut fixture, ticket, failed());
     }
@@ -299,7 +298,7 @@ fn stopped_scheduler_starts_no_action_and_reports_none() {
                 | SchedulerOutput::TokenNotice(_, Notice::ReauthStarted { .. })
         )
     };
-    assert!(!fixture.out.iter().any(begun), "{:?}", fixture.out);
+    assert!(!fixture.scheduler.outputs.iter().any(begun), "{:?}", fixture.scheduler.outputs);
 }
 
 /// State counts, counted token by token.
@@ -315,7 +314,7 @@ fn counted(fixture: &Fixture) -> StateCounts {
 fn state_counts_equal_a_full_count_after_any_event() {
     let mut fixture = Fixture::new(1_000_000, 50);
     let ids = fixture.tokens(100, None);
-    fixture.scheduler.source_changed(ids[0], SourceChange::NewValue, fixture.now, &mut fixture.out);
+    fixture.scheduler.source_changed(ids[0], SourceChange::NewValue, fixture.now);
     let outcomes = [alive(MINUTE), expired(), alive(MINUTE), unavailable(), alive(MINUTE)];
     for round in 0..100 {
         fixture.now = fixture.now.max(fixture.scheduler.next_wake().unwrap_or(fixture.now));

@@ -12,13 +12,7 @@ use crate::time::{Moment, whole_millis};
 
 impl Scheduler {
     /// Applies an event to a token and emits its notices and its action.
-    pub(super) fn apply_event(
-        &mut self,
-        id: TokenId,
-        event: Event,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub(super) fn apply_event(&mut self, id: TokenId, event: Event, now: Moment) {
         let draw = self.random_fraction();
         let Some((active, spec)) = self.table.activate(id.0) else { return };
         let server_id = spec.server;
@@ -54,21 +48,21 @@ impl Scheduler {
                 Notice::RenewsBy(method) => {
                     server.renews_by = Some(method);
                     let learned = ServerNotice::RenewalLearned(method);
-                    out.push(SchedulerOutput::ServerNotice(server_id, learned));
+                    self.outputs.push(SchedulerOutput::ServerNotice(server_id, learned));
                 }
                 Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => {
                     let probe = server.gate.breaker.next_probe();
                     let retry_in_ms =
                         probe.map_or(retry_in_ms, |probe| whole_millis(probe.since(now)));
                     let notice = Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms };
-                    out.push(SchedulerOutput::TokenNotice(id, notice));
+                    self.outputs.push(SchedulerOutput::TokenNotice(id, notice));
                 }
                 notice => {
                     let failed = match &notice {
                         Notice::ReauthFailed { fault, .. } => Some(fault.inconclusive),
                         _ => None,
                     };
-                    out.push(SchedulerOutput::TokenNotice(id, notice));
+                    self.outputs.push(SchedulerOutput::TokenNotice(id, notice));
                     if let (Some(inconclusive), Some(reauth)) = (failed, spec.reauth) {
                         let method = &mut self.reauths[reauth.index()];
                         if inconclusive {
@@ -76,7 +70,7 @@ impl Scheduler {
                         } else if method.record_failure(now) {
                             let failures = method.failures().map_or(0, |failures| failures.count);
                             let retry_in_ms = whole_millis(method.opens_at().since(now));
-                            out.push(SchedulerOutput::ReauthExhausted {
+                            self.outputs.push(SchedulerOutput::ReauthExhausted {
                                 reauth,
                                 failures,
                                 retry_in_ms,
@@ -88,7 +82,7 @@ impl Scheduler {
         }
         let Some(mut action) = action else {
             if is_refuted {
-                self.recheck_all_restored(server_id, now, out);
+                self.recheck_all_restored(server_id, now);
             }
             return;
         };
@@ -113,25 +107,25 @@ impl Scheduler {
         active.serial = self.last_serial;
         let (due, expiry) = (earlier.due_for(Resource::Server).unwrap_or(now), earlier.expiry());
         let ticket = Ticket { token: id, due, expiry, serial: self.last_serial, permit };
-        out.push(SchedulerOutput::Action(ticket, action));
+        self.outputs.push(SchedulerOutput::Action(ticket, action));
     }
 
     /// Updates queues and timer of a token after an event.
-    pub(super) fn requeue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    pub(super) fn requeue(&mut self, id: TokenId, now: Moment) {
         self.leave_queue(id);
-        self.enqueue(id, now, out);
+        self.enqueue(id, now);
     }
 
     /// Adds the token to the queue that it needs, or starts a pending write, and sets its timer.
-    pub(super) fn enqueue(&mut self, id: TokenId, now: Moment, out: &mut Vec<SchedulerOutput>) {
+    pub(super) fn enqueue(&mut self, id: TokenId, now: Moment) {
         let Some((active, spec)) = self.table.activate(id.0) else { return };
         let breaker = &self.servers[spec.server.index()].gate.breaker;
         if breaker.is_open() && active.token.is_failing() && !breaker.has_own_failures(id.0) {
-            self.apply_event(id, Event::RetryNow, now, out);
+            self.apply_event(id, Event::RetryNow, now);
         }
         let Some((active, _)) = self.table.activate(id.0) else { return };
         if active.is_due(Resource::None, now) {
-            self.apply_event(id, Event::Admitted(Resource::None), now, out);
+            self.apply_event(id, Event::Admitted(Resource::None), now);
             self.leave_queue(id);
         } else if active.is_due(Resource::Server, now) {
             self.wait_for_server(id, now);
@@ -191,15 +185,10 @@ impl Scheduler {
     }
 
     /// Checks all restored tokens of a server again.
-    pub(super) fn recheck_all_restored(
-        &mut self,
-        server: ServerId,
-        now: Moment,
-        out: &mut Vec<SchedulerOutput>,
-    ) {
+    pub(super) fn recheck_all_restored(&mut self, server: ServerId, now: Moment) {
         for id in self.table.ids_where(|token, spec| spec.server == server && token.is_restored()) {
-            self.apply_event(TokenId(id), Event::RecheckRestored, now, out);
-            self.enqueue(TokenId(id), now, out);
+            self.apply_event(TokenId(id), Event::RecheckRestored, now);
+            self.enqueue(TokenId(id), now);
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Collects errors and warnings, so that all of them are reported together and in order.
 
+use config::Value;
+use toml::de::DeValue;
+
 use super::finding::{ConfigError, ConfigErrorKind, Finding, Warning, WarningKind};
 use super::position::Position;
+use super::schema::Kind;
 use super::source::ConfigSources;
+use super::{suggestions, value};
 use crate::secret::mask;
 
 /// Errors and warnings found so far.
@@ -75,6 +80,38 @@ impl Collector {
     ) {
         let (message, remedy) = (message.into(), remedy.into());
         self.warnings.push(Entry { position, kind, message, remedy });
+    }
+
+    /// Checks the value of the key at `path`, and reports an error of it or what is probably a
+    /// mistake. `name`: the key or the variable that has this value.
+    pub(super) fn checked(
+        &mut self,
+        name: &str,
+        path: &str,
+        kind: Kind,
+        value: &DeValue<'_>,
+        position: Position,
+    ) -> Option<Value> {
+        match value::check(name, kind, value) {
+            Ok(checked) => {
+                let mistake = suggestions::likely_mistake(path, kind, value);
+                if let Some((kind, message, remedy)) = mistake {
+                    self.warning(position, kind, message, remedy);
+                }
+                Some(checked)
+            }
+            Err(error) => {
+                let pasted = suggestions::pasted_secret(path, kind, value);
+                let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
+                let message = format!("`{path}` {}", error.message);
+                // A shell allows no spaces around the equals sign.
+                let is_variable = !path.ends_with(name);
+                let remedy =
+                    if is_variable { error.remedy.replace(" = ", "=") } else { error.remedy };
+                self.error(position, error.kind, message, remedy + &more);
+                None
+            }
+        }
     }
 
     /// Whether a part of the configuration is unknown. Keys that seem to be missing may be in that

@@ -18,7 +18,7 @@ use super::schema::{self, Field, Kind, ROOT, Shape};
 use super::schema_check::Layer;
 use super::similarity::suggest;
 use super::source::ConfigSources;
-use super::{suggestions, value};
+use super::suggestions;
 
 const PREFIX: &str = "TOKENKEEP__";
 /// Separates the parts of a name; keys contain single underscores.
@@ -129,39 +129,15 @@ impl Environment {
                 }
             };
             let path = target.path.iter().fold(String::new(), |path, key| join(&path, key));
-            let value = value.to_str().map(|text| as_toml(target.kind, text));
-            let checked = value.as_ref().map(|value| value::check(variable, target.kind, value));
-            if let (Some(Ok(_)), Some(value)) = (&checked, &value)
-                && let Some((kind, message, remedy)) =
-                    suggestions::likely_mistake(&path, target.kind, value)
-            {
-                collector.warning(position, kind, message, remedy);
-            }
-            match checked {
-                Some(Ok(checked)) => put(&mut right, &target.path, checked),
-                Some(Err(error)) => {
-                    // A shell allows no spaces around the equals sign.
-                    let remedy = error.remedy.replace(" = ", "=");
-                    let pasted = value
-                        .as_ref()
-                        .and_then(|value| suggestions::pasted_secret(&path, target.kind, value));
-                    let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
-                    let remedy = remedy + &more;
-                    collector.error(
-                        position,
-                        error.kind,
-                        format!("`{path}` {}", error.message),
-                        remedy,
-                    );
+            if let Some(text) = value.to_str() {
+                let value = as_toml(target.kind, text);
+                let checked = collector.checked(variable, &path, target.kind, &value, position);
+                if let Some(checked) = checked {
+                    put(&mut right, &target.path, checked);
                 }
-                None => {
-                    collector.error(
-                        position,
-                        ConfigErrorKind::BadValue,
-                        "its value is not UTF-8",
-                        "write it in UTF-8",
-                    );
-                }
+            } else {
+                let (message, remedy) = ("its value is not UTF-8", "write it in UTF-8");
+                collector.error(position, ConfigErrorKind::BadValue, message, remedy);
             }
             positions.record_value(path, position);
         }

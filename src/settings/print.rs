@@ -9,9 +9,7 @@ use super::model::{
     Inventory, InventorySource, KeepAlive, KeySource, Reauth, ReauthMethod, Server, Settings,
     Source, Token,
 };
-use super::raw::{
-    Raw, RawControl, RawInventory, RawLog, RawReauth, RawSchedule, RawServer, RawToken,
-};
+use super::raw::{Raw, RawControl, RawLog, RawReauth, RawSchedule, RawServer, RawToken};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
@@ -109,22 +107,9 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
     raw
 }
 
-fn readers(keep_alive: &KeepAlive) -> Vec<String> {
-    keep_alive.readers.iter().map(ToString::to_string).collect()
-}
-
 fn raw_token(token: &Token, general: &Schedule) -> RawToken {
-    let keep_alive = &token.keep_alive;
-    let mut raw = RawToken {
-        server: Some(keep_alive.server.clone()),
-        reauth: keep_alive.reauth.clone(),
-        reauth_before: keep_alive.reauth_before.map(show),
-        revoke_on_shutdown: Some(keep_alive.revoke_on_shutdown),
-        readers: Some(readers(keep_alive)),
-        metrics: Some(token.metrics),
-        schedule: own_schedule(keep_alive, general),
-        ..RawToken::default()
-    };
+    let mut raw = raw_keep_alive(&token.keep_alive, general);
+    raw.metrics = Some(token.metrics);
     match &token.source {
         Source::File(file) => raw.file = Some(text(file)),
         Source::Credential(name) => raw.credential = Some(name.clone()),
@@ -133,17 +118,8 @@ fn raw_token(token: &Token, general: &Schedule) -> RawToken {
     raw
 }
 
-fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
-    let keep_alive = &inventory.keep_alive;
-    let mut raw = RawInventory {
-        server: Some(keep_alive.server.clone()),
-        reauth: keep_alive.reauth.clone(),
-        reauth_before: keep_alive.reauth_before.map(show),
-        revoke_on_shutdown: Some(keep_alive.revoke_on_shutdown),
-        readers: Some(readers(keep_alive)),
-        schedule: own_schedule(keep_alive, general),
-        ..RawInventory::default()
-    };
+fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawToken {
+    let mut raw = raw_keep_alive(&inventory.keep_alive, general);
     match &inventory.source {
         InventorySource::File { path, strict } => {
             (raw.file, raw.strict) = (Some(text(path)), Some(*strict));
@@ -157,10 +133,19 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawInventory {
     raw
 }
 
-/// The keys of the schedule that differ from `general`; `None` if none does.
-fn own_schedule(keep_alive: &KeepAlive, general: &Schedule) -> Option<RawSchedule> {
+/// The keys that tokens and inventories have in common; of the schedule, those that differ from
+/// `general`.
+fn raw_keep_alive(keep_alive: &KeepAlive, general: &Schedule) -> RawToken {
     let differs = keep_alive.schedule != *general;
-    differs.then(|| raw_schedule(&keep_alive.schedule, Some(general)))
+    RawToken {
+        server: Some(keep_alive.server.clone()),
+        reauth: keep_alive.reauth.clone(),
+        reauth_before: keep_alive.reauth_before.map(show),
+        revoke_on_shutdown: Some(keep_alive.revoke_on_shutdown),
+        readers: Some(keep_alive.readers.iter().map(ToString::to_string).collect()),
+        schedule: differs.then(|| raw_schedule(&keep_alive.schedule, Some(general))),
+        ..RawToken::default()
+    }
 }
 
 /// The keys of `schedule` that differ from `general`.

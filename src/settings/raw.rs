@@ -23,7 +23,7 @@ pub(super) struct Raw {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) token: BTreeMap<String, RawToken>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) inventory: BTreeMap<String, RawInventory>,
+    pub(super) inventory: BTreeMap<String, RawToken>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -91,11 +91,16 @@ pub(super) struct RawReauth {
     pub(super) reauth_before: Option<String>,
 }
 
+/// The keys of `[token.NAME]` and `[inventory.NAME]`; the schema says which of them each may have.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawToken {
     pub(super) server: Option<String>,
     pub(super) file: Option<String>,
+    pub(super) dir: Option<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) strict: Option<bool>,
+    pub(super) timeout: Option<String>,
     pub(super) credential: Option<String>,
     pub(super) env: Option<String>,
     pub(super) reauth: Option<String>,
@@ -103,21 +108,5 @@ pub(super) struct RawToken {
     pub(super) revoke_on_shutdown: Option<bool>,
     pub(super) readers: Option<Vec<String>>,
     pub(super) metrics: Option<bool>,
-    pub(super) schedule: Option<RawSchedule>,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawInventory {
-    pub(super) server: Option<String>,
-    pub(super) file: Option<String>,
-    pub(super) dir: Option<String>,
-    pub(super) command: Option<Vec<String>>,
-    pub(super) strict: Option<bool>,
-    pub(super) timeout: Option<String>,
-    pub(super) reauth: Option<String>,
-    pub(super) reauth_before: Option<String>,
-    pub(super) revoke_on_shutdown: Option<bool>,
-    pub(super) readers: Option<Vec<String>>,
     pub(super) schedule: Option<RawSchedule>,
 }

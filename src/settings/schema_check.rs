@@ -13,11 +13,11 @@ use super::collector::Collector;
 use super::finding::ConfigErrorKind;
 use super::key_positions::{KeyPositions, join};
 use super::position::Position;
-use super::schema::{self, Field, Kind, ROOT, Shape};
+use super::schema::{self, Field, ROOT, Shape};
 use super::similarity::suggest;
 use super::source::ConfigSources;
 use super::suggestions;
-use super::{text, value};
+use super::text;
 
 /// The valid keys of one source.
 pub(super) type Layer = Map<String, Value>;
@@ -168,7 +168,11 @@ impl SchemaCheck<'_> {
                 continue;
             };
             let checked = match field.shape {
-                Shape::Value(kind) => self.value(name, here, kind, value, position),
+                Shape::Value(kind) => {
+                    let checked = self.collector.checked(name, &here, kind, value, position);
+                    self.positions.record_value(here, position);
+                    checked
+                }
                 Shape::Table(keys) => self.child(&here, keys, value, position),
                 Shape::Named(keys) => self.named(name, keys, value, position),
             };
@@ -200,35 +204,6 @@ impl SchemaCheck<'_> {
                     .record_table(&join(&meant, name.get_ref()), self.position(&name.span()));
             }
         }
-    }
-
-    fn value(
-        &mut self,
-        name: &str,
-        path: String,
-        kind: Kind,
-        value: &DeValue<'_>,
-        position: Position,
-    ) -> Option<Value> {
-        let checked = match value::check(name, kind, value) {
-            Ok(checked) => {
-                if let Some((kind, message, remedy)) =
-                    suggestions::likely_mistake(&path, kind, value)
-                {
-                    self.collector.warning(position, kind, message, remedy);
-                }
-                Some(checked)
-            }
-            Err(error) => {
-                let message = format!("`{path}` {}", error.message);
-                let pasted = suggestions::pasted_secret(&path, kind, value);
-                let more = pasted.map(|(_, remedy)| format!("; {remedy}")).unwrap_or_default();
-                self.collector.error(position, error.kind, message, error.remedy + &more);
-                None
-            }
-        };
-        self.positions.record_value(path, position);
-        checked
     }
 
     fn child(

@@ -146,10 +146,7 @@ impl WriterThread {
             let (left, result) = match self.write(batch) {
                 CommitOutcome::Complete => (None, Ok(())),
                 CommitOutcome::WithoutLives(left, fault) => (Some((left, fault)), Ok(())),
-                CommitOutcome::Failed(left, fault) => {
-                    let again = fault.duplicate();
-                    (Some((left, fault)), Err(again))
-                }
+                CommitOutcome::Failed(left, fault) => (Some((left, fault.clone())), Err(fault)),
             };
             if let Some((left, fault)) = left
                 && !left.is_empty()
@@ -163,10 +160,7 @@ impl WriterThread {
             }
             for receipt in receipts {
                 // The caller may have stopped waiting.
-                let _ = receipt.send(match &result {
-                    Ok(()) => Ok(()),
-                    Err(fault) => Err(fault.duplicate()),
-                });
+                let _ = receipt.send(result.clone());
             }
         }
         // A larger file is harmless.

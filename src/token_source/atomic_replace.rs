@@ -79,7 +79,7 @@ pub(super) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Persis
     temporary.as_file().sync_all().map_err(failed("syncing the file"))?;
     temporary.persist(&target).map_err(|error| match error.error.kind() {
         io::ErrorKind::ResourceBusy => {
-            PersistError::MountPoint { path: target.clone(), error: error.error }
+            PersistError::MountPoint { path: target.clone(), error: error.error.into() }
         }
         _ => failed("replacing")(error.error),
     })?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::mount_table::MountTable;
@@ -14,7 +15,7 @@ use crate::systemd::advice;
 pub(crate) const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A value could not be written, or persisted state could not be read. Contains no value.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PersistError {
     /// The directory of the file does not exist.
     #[error(
@@ -37,7 +38,7 @@ pub enum PersistError {
         path: PathBuf,
         /// The error from the system.
         #[source]
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// The file system is read-only.
     #[error(
@@ -54,7 +55,7 @@ pub enum PersistError {
         mount: PathBuf,
         /// The error from the system.
         #[source]
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// The file is a mount point, so it cannot be replaced.
     #[error(
@@ -67,7 +68,7 @@ pub enum PersistError {
         path: PathBuf,
         /// The error from the system.
         #[source]
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// The disk is full or a quota is exhausted.
     #[error("{}: the file system is full ({error}); free some space, the write is retried", path.display())]
@@ -76,7 +77,7 @@ pub enum PersistError {
         path: PathBuf,
         /// The error from the system.
         #[source]
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// The path is not a regular file.
     #[error("{}: it is not a regular file, so it is not replaced; check the path", path.display())]
@@ -145,14 +146,14 @@ pub enum PersistError {
         doing: &'static str,
         /// The error from the system.
         #[source]
-        error: io::Error,
+        error: Arc<io::Error>,
     },
 }
 
 impl PersistError {
     /// Classifies `error`, which occurred at `path` during the operation `doing`.
     pub(crate) fn new(path: impl Into<PathBuf>, doing: &'static str, error: io::Error) -> Self {
-        let path = path.into();
+        let (path, error) = (path.into(), Arc::new(error));
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied { path, error },
             io::ErrorKind::ReadOnlyFilesystem => {
@@ -170,35 +171,6 @@ impl PersistError {
     pub(crate) fn timed_out(path: impl Into<PathBuf>, doing: &'static str) -> Self {
         let text = format!("the disk did not respond within {} s", DISK_TIMEOUT.as_secs());
         Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
-    }
-
-    /// A copy of the error, for another task that waits for the same write.
-    pub(crate) fn duplicate(&self) -> Self {
-        let same = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
-        match self {
-            Self::NoFolder { folder } => Self::NoFolder { folder: folder.clone() },
-            Self::Denied { path, error } => Self::Denied { path: path.clone(), error: same(error) },
-            Self::ReadOnly { path, mount, error } => {
-                Self::ReadOnly { path: path.clone(), mount: mount.clone(), error: same(error) }
-            }
-            Self::MountPoint { path, error } => {
-                Self::MountPoint { path: path.clone(), error: same(error) }
-            }
-            Self::NoRoom { path, error } => Self::NoRoom { path: path.clone(), error: same(error) },
-            Self::NotAFile { path } => Self::NotAFile { path: path.clone() },
-            Self::Owner { path, owner } => Self::Owner { path: path.clone(), owner: *owner },
-            Self::Locked { path } => Self::Locked { path: path.clone() },
-            Self::NoStateDir => Self::NoStateDir,
-            Self::Damaged { path, aside } => {
-                Self::Damaged { path: path.clone(), aside: aside.clone() }
-            }
-            Self::Foreign { path, aside, version } => {
-                Self::Foreign { path: path.clone(), aside: aside.clone(), version: *version }
-            }
-            Self::Failed { path, doing, error } => {
-                Self::Failed { path: path.clone(), doing, error: same(error) }
-            }
-        }
     }
 }
 

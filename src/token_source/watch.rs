@@ -18,18 +18,18 @@ mod inotify_error;
 mod mount_events;
 mod polling;
 mod route;
+mod timer;
 mod watched_file;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use inotify::{EventMask, EventOwned, EventStream, Inotify};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep};
 
 pub use self::directory::ChangedNames;
 use self::directory::WatchedDirectory;
@@ -37,6 +37,7 @@ use self::directory_watches::DirectoryWatches;
 pub use self::inotify_error::InotifyError;
 use self::mount_events::MountEvents;
 use self::polling::{PollPasses, PollResult, PolledFile};
+use self::timer::Timer;
 use self::watched_file::{WatchedFile, links};
 use super::TEMPORARY_PREFIX;
 use super::mount_table::MountTable;
@@ -82,15 +83,15 @@ pub struct Watcher {
     directories: HashMap<u32, WatchedDirectory>,
     /// Files that may have changed, and whether the change is certain.
     suspects: BTreeMap<u32, bool>,
-    settling: Option<Pin<Box<Sleep>>>,
+    settling: Timer,
     /// Files to compare once on another thread, and whether their change is certain.
     checks: BTreeMap<u32, bool>,
-    checking: Option<Pin<Box<Sleep>>>,
-    polling: Option<Pin<Box<Sleep>>>,
+    checking: Timer,
+    polling: Timer,
     pause: Duration,
     /// Directories whose paths may lead elsewhere since a change of the mount table.
     moved: Vec<PathBuf>,
-    mounting: Option<Pin<Box<Sleep>>>,
+    mounting: Timer,
     /// Running passes, at most one for each device.
     passes: JoinSet<PollResult>,
     busy: BTreeSet<u64>,
@@ -118,13 +119,13 @@ impl Watcher {
             files: HashMap::new(),
             directories: HashMap::new(),
             suspects: BTreeMap::new(),
-            settling: None,
+            settling: Timer::default(),
             checks: BTreeMap::new(),
-            checking: None,
-            polling: None,
+            checking: Timer::default(),
+            polling: Timer::default(),
             pause: POLL_INTERVAL,
             moved: Vec::new(),
-            mounting: None,
+            mounting: Timer::default(),
             passes: JoinSet::new(),
             busy: BTreeSet::new(),
         }
@@ -231,56 +232,42 @@ impl Watcher {
     /// rewritten with the same content, or removed, is included.
     pub async fn changed(&mut self) -> Vec<u32> {
         loop {
-            if self.polling.is_none() && self.needs_polling() {
-                self.polling = Some(Box::pin(sleep(self.pause)));
+            if self.watches.has_polled() || !self.moved.is_empty() {
+                self.polling.start(self.pause);
             }
+            let is_idle = self.files.is_empty() && self.directories.is_empty();
+            let events = OptionFuture::from(self.events.as_mut().map(EventStream::next));
+            let mounts = OptionFuture::from(self.mount_events.as_ref().map(MountEvents::changed));
             tokio::select! {
                 biased;
-                () = elapsed(&mut self.settling) => {
-                    self.settling = None;
+                () = self.settling.expired() => {
                     let changed = self.compare();
                     if !changed.is_empty() {
                         return changed;
                     }
                 }
-                () = elapsed(&mut self.checking) => {
-                    self.checking = None;
-                    self.start_comparisons();
-                }
-                () = elapsed(&mut self.polling) => {
-                    self.polling = None;
-                    self.start_poll();
-                }
+                () = self.checking.expired() => self.start_comparisons(),
+                () = self.polling.expired() => self.start_poll(),
                 Some(seen) = self.passes.join_next() => {
                     let changed = seen.map(|seen| self.on_poll_result(seen)).unwrap_or_default();
                     if !changed.is_empty() {
                         return changed;
                     }
                 }
-                event = next(&mut self.events) => match event {
-                    Ok(event) => self.on_event(&event),
-                    Err(error) => self.stop_using_inotify(&error),
+                Some(event) = events => match event {
+                    Some(Ok(event)) => self.on_event(&event),
+                    Some(Err(error)) => self.stop_using_inotify(&error),
+                    None => self.stop_using_inotify(&io::ErrorKind::UnexpectedEof.into()),
                 },
-                changed = mounts_changed(self.mount_events.as_ref()), if !self.is_idle() => {
+                Some(changed) = mounts, if !is_idle => {
                     if changed.is_err() {
                         self.mount_events = None;
                     }
-                    self.mounting.get_or_insert_with(|| Box::pin(sleep(SETTLE_DELAY)));
+                    self.mounting.start(SETTLE_DELAY);
                 }
-                () = elapsed(&mut self.mounting) => {
-                    self.mounting = None;
-                    self.read_mounts();
-                }
+                () = self.mounting.expired() => self.read_mounts(),
             }
         }
-    }
-
-    fn needs_polling(&self) -> bool {
-        self.watches.has_polled() || !self.moved.is_empty()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.files.is_empty() && self.directories.is_empty()
     }
 
     /// Determines the files that an event concerns.
@@ -328,7 +315,8 @@ impl Watcher {
         }
         if !moved.is_empty() {
             self.moved.extend(moved);
-            self.polling = Some(Box::pin(sleep(SETTLE_DELAY)));
+            self.polling = Timer::default();
+            self.polling.start(SETTLE_DELAY);
         }
     }
 
@@ -342,17 +330,15 @@ impl Watcher {
         for key in keys {
             *self.suspects.entry(key).or_default() |= certain;
         }
-        if self.settling.is_none() && !self.suspects.is_empty() {
-            self.settling = Some(Box::pin(sleep(SETTLE_DELAY)));
+        if !self.suspects.is_empty() {
+            self.settling.start(SETTLE_DELAY);
         }
     }
 
     /// Schedules the comparison of a file on another thread.
     fn compare_soon(&mut self, key: u32, certain: bool) {
         *self.checks.entry(key).or_default() |= certain;
-        if self.checking.is_none() {
-            self.checking = Some(Box::pin(sleep(SETTLE_DELAY)));
-        }
+        self.checking.start(SETTLE_DELAY);
     }
 
     /// Starts the scheduled comparisons.
@@ -492,32 +478,6 @@ impl Watcher {
 impl Default for Watcher {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Completes when the timer expires; never if there is none.
-async fn elapsed(timer: &mut Option<Pin<Box<Sleep>>>) {
-    match timer {
-        Some(timer) => timer.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Completes at the next change of the mount table; never if it cannot be polled.
-async fn mounts_changed(table: Option<&MountEvents>) -> io::Result<()> {
-    match table {
-        Some(table) => table.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The next event; never completes if there is no stream.
-async fn next(events: &mut Option<EventStream<Vec<u8>>>) -> io::Result<EventOwned> {
-    match events {
-        Some(events) => {
-            events.next().await.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
-        }
-        None => std::future::pending().await,
     }
 }
 

@@ -23,7 +23,7 @@ async fn living() -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn a_new_value_that_lives_takes_the_place_of_the_old_one() {
+async fn verified_candidate_replaces_the_current_value() {
     let (server, stage) = living().await;
     let new = secret("new");
     server.add_token(&new, LIFE);
@@ -42,7 +42,7 @@ async fn a_new_value_that_lives_takes_the_place_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_new_value_that_is_dead_leaves_the_old_one_in_use() {
+async fn dead_candidate_leaves_the_current_value_in_service() {
     let (server, stage) = living().await;
     let new = secret("dead");
     server.add_token(&new, seconds(60));
@@ -59,7 +59,7 @@ async fn a_new_value_that_is_dead_leaves_the_old_one_in_use() {
 }
 
 #[tokio::test]
-async fn the_old_value_is_kept_alive_while_nobody_answers_about_the_new_one() {
+async fn current_value_is_kept_alive_while_the_candidate_is_unverified() {
     let (server, stage) = living().await;
     let new = secret("new");
     server.add_token(&new, seconds(60));

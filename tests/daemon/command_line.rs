@@ -41,7 +41,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[tokio::test]
-async fn wrong_usage_ends_with_64_and_help_with_0() {
+async fn wrong_usage_exits_64_and_help_exits_0() {
     for (arguments, status) in [
         (&[][..], USAGE),
         (&["frobnicate"], USAGE),
@@ -61,7 +61,7 @@ async fn wrong_usage_ends_with_64_and_help_with_0() {
 }
 
 #[tokio::test]
-async fn all_faults_of_a_configuration_are_said_at_once_with_place_and_remedy() {
+async fn all_configuration_errors_are_reported_at_once_with_place_and_remedy() {
     let stage = Stage::new(
         "[schedule]\njitter = 3\ncheck_after = \"x\"\n[server.sarus]\nurl = \"http://api.example.net\"\n\
          timeout = \"10\"\nrate_limit = 3.7\n[token.quotes]\nserver = \"sarsu\"\nunknown = 1\n",
@@ -91,7 +91,7 @@ async fn all_faults_of_a_configuration_are_said_at_once_with_place_and_remedy() 
 }
 
 #[tokio::test]
-async fn a_configuration_that_is_not_there_ends_with_78() {
+async fn missing_configuration_exits_78() {
     let stage = Stage::new(GOOD);
     fs::remove_file(stage.path("tokenkeep.toml")).expect("removed");
     let output = run(stage.command("run")).await;
@@ -101,7 +101,7 @@ async fn a_configuration_that_is_not_there_ends_with_78() {
 }
 
 #[tokio::test]
-async fn a_second_daemon_on_the_same_state_directory_ends_with_69() {
+async fn second_daemon_with_the_same_state_dir_exits_69() {
     let server = simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -117,7 +117,7 @@ async fn a_second_daemon_on_the_same_state_directory_ends_with_69() {
 }
 
 #[tokio::test]
-async fn check_config_tells_the_plan_of_every_token() {
+async fn check_config_prints_the_plan_of_every_token() {
     let stage = Stage::new(GOOD);
     let output = run(stage.command("check-config")).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -137,7 +137,7 @@ async fn check_config_tells_the_plan_of_every_token() {
 }
 
 #[tokio::test]
-async fn what_print_config_prints_is_a_configuration_that_prints_the_same() {
+async fn output_of_print_config_is_a_configuration_with_the_same_output() {
     let stage = Stage::new(GOOD);
     let first = run(stage.command("print-config")).await;
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
@@ -157,7 +157,7 @@ async fn print_config_shows_what_the_environment_overrides() {
 }
 
 #[tokio::test]
-async fn the_demo_shows_everything_and_no_token() {
+async fn demo_shows_every_feature_and_no_token_value() {
     let stage = Stage::new("");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
     command.arg("demo").env("TMPDIR", stage.path("")).kill_on_drop(true);

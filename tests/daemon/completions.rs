@@ -105,7 +105,7 @@ fn lines(stage: &Stage) -> Vec<(String, &'static [&'static str])> {
 }
 
 #[tokio::test]
-async fn bash_completes_the_names_of_the_running_daemon_s_tokens() {
+async fn bash_completes_names_of_the_running_daemon() {
     let (stage, daemon) = named().await;
     let bash = shell(&stage, "bash", &["--norc", "--noprofile", "-i"]);
     let mut more = lines(&stage);
@@ -118,7 +118,7 @@ async fn bash_completes_the_names_of_the_running_daemon_s_tokens() {
 }
 
 #[tokio::test]
-async fn zsh_completes_them_too() {
+async fn zsh_completes_names_of_the_running_daemon() {
     if !is_there("zsh") {
         return eprintln!("skipped: there is no zsh");
     }
@@ -130,7 +130,7 @@ async fn zsh_completes_them_too() {
 }
 
 #[tokio::test]
-async fn fish_completes_them_too() {
+async fn fish_completes_names_of_the_running_daemon() {
     if !is_there("fish") {
         return eprintln!("skipped: there is no fish");
     }
@@ -169,7 +169,7 @@ async fn said(stage: &Stage, line: &str, more: &[&str]) -> (Option<i32>, String)
 }
 
 #[tokio::test]
-async fn without_a_daemon_nothing_is_offered_and_nothing_said() {
+async fn completion_without_a_daemon_is_empty_and_silent() {
     let stage = Stage::new("");
     for line in [
         "tokenkeep --config nowhere.toml check ",
@@ -187,7 +187,7 @@ async fn without_a_daemon_nothing_is_offered_and_nothing_said() {
 }
 
 #[tokio::test]
-async fn of_many_names_so_many_are_offered_that_none_is_taken_for_all() {
+async fn completion_offers_a_bounded_number_of_names() {
     let names: Vec<_> = (0..1_500).map(|number| format!("client-{number}")).collect();
     let (stage, daemon) = keeping(&names).await;
     let offered = async {

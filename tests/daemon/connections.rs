@@ -86,7 +86,7 @@ fn lives() -> [Duration; 3] {
 }
 
 #[tokio::test]
-async fn http2_connection_that_swallows_requests_is_left_after_one_time_out() {
+async fn http2_connection_that_swallows_requests_is_closed_after_one_timeout() {
     let mut cases = Vec::new();
     for life in lives() {
         let name = format!("life-{}", life.as_secs());
@@ -102,7 +102,7 @@ async fn http2_connection_that_swallows_requests_is_left_after_one_time_out() {
 }
 
 #[tokio::test]
-async fn connection_that_answers_badly_for_ever_is_left_after_one_response() {
+async fn connection_that_keeps_returning_errors_is_closed_after_one_response() {
     let bad = [
         ("busy", Reaction::Say(503, "")),
         ("gateway", Reaction::Say(502, "<html>Bad gateway</html>")),
@@ -136,7 +136,7 @@ async fn connection_that_answers_badly_for_ever_is_left_after_one_response() {
 }
 
 #[tokio::test]
-async fn token_that_one_connection_denies_is_not_rejected_while_fresh_ones_find_it_alive() {
+async fn token_is_not_rejected_by_one_bad_connection() {
     let mut cases = Vec::new();
     for protocol in Protocol::ALL {
         for life in [4, 10] {
@@ -155,7 +155,7 @@ async fn token_that_one_connection_denies_is_not_rejected_while_fresh_ones_find_
 }
 
 #[tokio::test]
-async fn reused_connection_that_ends_as_a_request_arrives_raises_no_alarm() {
+async fn reused_connection_that_ends_during_a_request_raises_no_alarm() {
     let mut cases = Vec::new();
     for protocol in Protocol::ALL {
         for (kind, end) in [("fin", Reaction::Close), ("rst", Reaction::Reset)] {
@@ -254,16 +254,16 @@ async fn short_life_among_dead_connections(protocol: Protocol, life: u64) {
 }
 
 #[tokio::test]
-async fn retry_leaves_the_dead_connections_of_an_http1_pool() {
+async fn retry_replaces_an_http1_pool_of_dead_connections() {
     short_life_among_dead_connections(Protocol::Http1, 10).await;
 }
 
 #[tokio::test]
-async fn retry_leaves_the_dead_connections_of_a_tls_pool() {
+async fn retry_replaces_a_tls_pool_of_dead_connections() {
     short_life_among_dead_connections(Protocol::Tls, 4).await;
 }
 
 #[tokio::test]
-async fn retry_leaves_the_dead_connection_of_an_http2_pool() {
+async fn retry_replaces_an_http2_pool_with_a_dead_connection() {
     short_life_among_dead_connections(Protocol::Http2, 10).await;
 }

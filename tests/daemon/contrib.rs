@@ -24,7 +24,7 @@ fn named(text: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_name_metrics_that_there_are() {
+async fn alerts_and_dashboard_use_existing_metrics_only() {
     let server = simulator().await;
     let token = token_table("quotes", "sarus", "metrics = true\nreauth = \"relogin\"");
     let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
@@ -47,7 +47,7 @@ async fn alerts_and_dashboard_name_metrics_that_there_are() {
 }
 
 #[test]
-fn the_dashboard_shows_every_panel_from_the_chosen_source() {
+fn dashboard_panels_use_the_selected_data_source() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     assert!(!panels.is_empty());

@@ -33,7 +33,7 @@ fn names(page: &serde_json::Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_socket_is_there_for_owner_and_group_while_the_daemon_runs() {
+async fn control_socket_exists_for_owner_and_group_while_the_daemon_runs() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     let socket = stage.path("control.sock");
@@ -43,7 +43,7 @@ async fn the_socket_is_there_for_owner_and_group_while_the_daemon_runs() {
 }
 
 #[tokio::test]
-async fn health_tells_how_the_daemon_its_tokens_and_its_servers_are() {
+async fn health_reports_daemon_tokens_and_servers() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes", "orders"], "").await;
     let health = get(&stage, "/v1/health").await.json();
@@ -55,7 +55,7 @@ async fn health_tells_how_the_daemon_its_tokens_and_its_servers_are() {
 }
 
 #[tokio::test]
-async fn the_worst_tokens_come_first_and_then_those_that_end_first() {
+async fn tokens_are_listed_worst_state_first_then_by_expiry() {
     let server = mortal_simulator().await;
     let tables = ["long", "dead", "short"].map(|name| token_table(name, "sarus", "")).concat();
     let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
@@ -86,7 +86,7 @@ async fn the_worst_tokens_come_first_and_then_those_that_end_first() {
 }
 
 #[tokio::test]
-async fn tokens_are_found_by_a_pattern_and_page_by_page() {
+async fn tokens_are_listed_by_pattern_and_page() {
     let server = simulator().await;
     let all = ["orders-1", "orders-2", "quotes-1", "quotes-2", "quotes-3"];
     let (stage, daemon) = calm(&server, &all, "").await;
@@ -108,7 +108,7 @@ async fn tokens_are_found_by_a_pattern_and_page_by_page() {
 }
 
 #[tokio::test]
-async fn those_who_look_at_the_same_time_are_each_told_what_they_asked_for() {
+async fn concurrent_queries_each_get_their_own_result() {
     let server = simulator().await;
     let all = ["orders-1", "orders-2", "quotes-1", "quotes-2", "quotes-3"];
     let (stage, daemon) = calm(&server, &all, "").await;
@@ -136,7 +136,7 @@ async fn those_who_look_at_the_same_time_are_each_told_what_they_asked_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_understood_is_refused_with_a_reason() {
+async fn invalid_requests_are_rejected_with_a_reason() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     for query in [
@@ -162,7 +162,7 @@ async fn what_cannot_be_understood_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_check_is_made_when_it_is_asked_for_and_by_whom_is_logged() {
+async fn check_command_starts_a_check_and_logs_the_user() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     assert_eq!(post(&stage, "/v1/tokens/quotes/check").await.status, 202);
@@ -174,7 +174,7 @@ async fn a_check_is_made_when_it_is_asked_for_and_by_whom_is_logged() {
 }
 
 #[tokio::test]
-async fn a_new_value_is_obtained_when_it_is_asked_for_while_the_old_one_lives() {
+async fn reauth_command_gets_a_new_value_while_the_current_one_is_alive() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, ""));
     server.add_token(&stage.token("quotes"), seconds(3_600));
@@ -199,7 +199,7 @@ async fn a_new_value_is_obtained_when_it_is_asked_for_while_the_old_one_lives() 
 }
 
 #[tokio::test]
-async fn a_paused_token_is_left_alone_until_it_is_resumed() {
+async fn paused_token_gets_no_requests_until_it_is_resumed() {
     let server = simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -231,7 +231,7 @@ async fn a_paused_token_is_left_alone_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_when_that_is_asked_for_and_then_replaced() {
+async fn revoke_command_revokes_the_value_and_reauth_replaces_it() {
     let server = login_simulator().await;
     let stage = Stage::new(
         &(server_table("sarus", &server, "")
@@ -251,7 +251,7 @@ async fn a_token_is_revoked_when_that_is_asked_for_and_then_replaced() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_not_asked_about_and_one_without_a_way_gets_no_new_value() {
+async fn check_of_an_expired_token_and_reauth_without_a_method_are_rejected() {
     let server = mortal_simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -269,7 +269,7 @@ async fn a_dead_token_is_not_asked_about_and_one_without_a_way_gets_no_new_value
 }
 
 #[tokio::test]
-async fn a_reload_tells_its_outcome() {
+async fn reload_command_returns_the_outcome() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     let tables = ["quotes", "orders"].map(|name| token_table(name, "sarus", "")).concat();
@@ -292,7 +292,7 @@ async fn a_reload_tells_its_outcome() {
 }
 
 #[tokio::test]
-async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
+async fn token_value_is_returned_to_the_daemons_user_and_the_read_is_logged() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     let answer = get(&stage, "/v1/tokens/quotes/value").await;
@@ -302,7 +302,7 @@ async fn the_value_is_handed_to_the_daemon_s_own_user_and_that_is_logged() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_known_to_be_dead_is_handed_to_nobody() {
+async fn expired_value_is_never_returned() {
     let server = mortal_simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -320,7 +320,7 @@ async fn a_value_that_is_known_to_be_dead_is_handed_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_value_tells_whether_an_answer_says_that_it_lives() {
+async fn returned_value_says_whether_it_is_verified() {
     let server = simulator().await;
     let (stage, daemon) = calm(&server, &["quotes"], "").await;
     let head = get(&stage, "/v1/tokens/quotes/value").await.head;
@@ -339,7 +339,7 @@ async fn a_value_tells_whether_an_answer_says_that_it_lives() {
 }
 
 #[tokio::test]
-async fn check_config_names_readers_that_nobody_knows() {
+async fn check_config_names_unknown_readers() {
     let stage = Stage::new(
         "[server.sarus]\nurl = \"http://127.0.0.1:9\"\n[token.quotes]\nserver = \"sarus\"\n\
          env = \"QUOTES\"\nreaders = [\"no-such-user\", \"@no-such-group\", \"root\"]\n",

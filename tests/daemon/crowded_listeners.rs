@@ -63,7 +63,7 @@ async fn time_of<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 #[tokio::test]
-async fn a_client_of_the_socket_does_not_wait_for_a_thousand_slow_connections() {
+async fn control_client_does_not_wait_for_a_thousand_slow_connections() {
     let (stage, daemon, _) = staged().await;
     let socket = stage.path("control.sock");
     for kind in KINDS {
@@ -80,7 +80,7 @@ async fn a_client_of_the_socket_does_not_wait_for_a_thousand_slow_connections() 
 }
 
 #[tokio::test]
-async fn a_client_of_the_listening_address_does_not_wait_for_a_thousand_slow_connections() {
+async fn http_client_does_not_wait_for_a_thousand_slow_connections() {
     let (_stage, daemon, port) = staged().await;
     for kind in KINDS {
         for _ in 0..MANY {

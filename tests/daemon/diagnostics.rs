@@ -15,7 +15,7 @@ async fn said(subcommand: &str) -> String {
 }
 
 #[tokio::test]
-async fn check_config_draws_each_fault_with_its_line_and_hides_secrets() {
+async fn check_config_shows_the_line_of_each_error_and_hides_secrets() {
     let said = said("check-config").await;
     for wanted in [
         "$DIR/tokenkeep.toml:3:1: there is no key `jitterr` in [schedule]\n  |\n\
@@ -32,7 +32,7 @@ async fn check_config_draws_each_fault_with_its_line_and_hides_secrets() {
 }
 
 #[tokio::test]
-async fn a_daemon_s_log_gets_a_line_for_each_fault() {
+async fn log_has_one_line_for_each_configuration_error() {
     let said = said("run").await;
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 4, "{said}");

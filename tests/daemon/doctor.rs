@@ -279,7 +279,7 @@ fn change(stage: &Stage, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_found_with_its_remedy() {
+async fn every_problem_is_found_with_its_remedy() {
     let server = mortal_simulator().await;
     for (what, break_it, expected, words) in BROKEN {
         let stage = healthy(&server);
@@ -303,7 +303,7 @@ async fn a_configuration_with_errors_exits_2_with_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_serve_is_an_error_with_its_reason() {
+async fn unusable_server_is_an_error_with_its_reason() {
     let server = mortal_simulator().await;
     let closed = free_port();
     let tls = server.address().port();
@@ -327,7 +327,7 @@ async fn a_server_that_does_not_serve_is_an_error_with_its_reason() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_about_a_token_decides() {
+async fn state_of_a_token_decides_the_severity() {
     let quiet = Trouble::Quiet { status: 429, retry_after: RetryAfter::Seconds(5) };
     let maintenance = Trouble::Error { status: 500, detail: "down".to_owned() };
     for (trouble, expected, words) in [
@@ -364,7 +364,7 @@ async fn what_a_server_says_about_a_token_decides() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_readable_token_is_asked_about_a_made_up_one() {
+async fn server_without_a_readable_token_is_queried_with_a_random_one() {
     let server = mortal_simulator().await;
     let stage = healthy(&server);
     fs::remove_file(stage.path("quotes.token")).expect("removed");
@@ -422,7 +422,7 @@ async fn root_continues_with_the_rights_of_the_owner_of_the_state_directory() {
 }
 
 #[tokio::test]
-async fn another_user_than_the_service_s_is_told_so() {
+async fn user_other_than_the_services_is_reported() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root can be another user");
     }
@@ -489,7 +489,7 @@ async fn a_mount_without_room_or_without_programs_is_found() {
 }
 
 #[tokio::test]
-async fn a_file_system_that_does_not_respond_is_named_instead_of_waited_for() {
+async fn hung_file_system_is_reported_after_a_timeout() {
     let server = mortal_simulator().await;
     let stage = healthy(&server);
     change(&stage, "$DIR/quotes.token", "$DIR/hung/quotes.token");

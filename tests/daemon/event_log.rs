@@ -182,7 +182,7 @@ async fn two_tokens(behaviour: Behaviour, keys: &str) -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn a_renewal_response_with_the_value_of_another_token_is_refused() {
+async fn renewal_response_with_the_value_of_another_token_is_rejected() {
     let behaviour = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
     let (server, stage) = two_tokens(behaviour, "renewal = \"renew\"").await;
     let other = secret("orders");

@@ -59,14 +59,14 @@ async fn switches_while_idle(stage: &Stage, variables: &[(&str, &str)]) -> u64 {
 }
 
 #[tokio::test]
-async fn three_idle_tokens_on_local_files_cause_hardly_any_wake_up() {
+async fn three_idle_tokens_on_local_files_cause_few_wake_ups() {
     let (_server, stage) = staged().await;
     let switches = switches_while_idle(&stage, &[]).await;
     assert!(switches <= MOST, "{switches} context switches in {WATCHED:?}");
 }
 
 #[tokio::test]
-async fn three_idle_tokens_under_the_shipped_watchdog_cause_hardly_any_wake_up() {
+async fn three_idle_tokens_with_the_shipped_watchdog_cause_few_wake_ups() {
     let (_server, stage) = staged().await;
     let path = stage.path("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");

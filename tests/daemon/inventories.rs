@@ -75,7 +75,7 @@ fn asked(server: &Simulator) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn two_thousand_tokens_of_a_file_are_kept_alive() {
+async fn two_thousand_tokens_of_an_inventory_file_stay_alive() {
     let names: Vec<String> = (0..CROWD).map(|n| format!("t{n}")).collect();
     let names = || names.iter().map(String::as_str);
     let life = 12;
@@ -97,7 +97,7 @@ async fn two_thousand_tokens_of_a_file_are_kept_alive() {
 }
 
 #[tokio::test]
-async fn of_a_file_that_is_replaced_only_what_changed_is_asked_about() {
+async fn only_changed_tokens_of_a_replaced_inventory_file_are_checked() {
     let server = server_of(["kept", "gone", "other", "new-1", "new-2"], 600).await;
     let stage = stage(&server, FILE, &lines(["kept", "other", "gone"]));
     let daemon = stage.start();
@@ -115,7 +115,7 @@ async fn of_a_file_that_is_replaced_only_what_changed_is_asked_about() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_gone_from_its_file_is_left_alone() {
+async fn token_that_disappears_from_its_inventory_is_not_checked() {
     let server = server_of(["kept", "gone"], 2).await;
     let stage = stage(&server, FILE, &lines(["kept", "gone"]));
     let daemon = stage.start();
@@ -129,7 +129,7 @@ async fn a_token_that_is_gone_from_its_file_is_left_alone() {
 }
 
 #[tokio::test]
-async fn bad_lines_and_duplicates_are_told_by_their_number_and_the_rest_is_kept() {
+async fn invalid_and_duplicate_lines_are_logged_by_number_and_the_rest_is_used() {
     let server = server_of(["a", "b"], 600).await;
     let text = [
         lines(["a"]),
@@ -158,7 +158,7 @@ async fn bad_lines_and_duplicates_are_told_by_their_number_and_the_rest_is_kept(
 }
 
 #[tokio::test]
-async fn a_strict_file_with_a_bad_line_is_refused_until_it_is_mended() {
+async fn strict_inventory_with_an_invalid_line_is_rejected_until_it_is_corrected() {
     let server = server_of(["a", "b"], 600).await;
     let stage = stage(&server, &format!("{FILE}\nstrict = true"), &lines(["a"]));
     let daemon = stage.start();
@@ -175,7 +175,7 @@ async fn a_strict_file_with_a_bad_line_is_refused_until_it_is_mended() {
 }
 
 #[tokio::test]
-async fn nothing_is_taken_away_because_a_file_is_gone_or_empty() {
+async fn missing_or_empty_inventory_removes_no_token() {
     let server = server_of(["a"], 2).await;
     let stage = stage(&server, FILE, &lines(["a"]));
     let daemon = stage.start();
@@ -195,7 +195,7 @@ async fn nothing_is_taken_away_because_a_file_is_gone_or_empty() {
 }
 
 #[tokio::test]
-async fn nothing_is_taken_away_while_a_line_is_bad() {
+async fn inventory_with_an_invalid_line_removes_no_token() {
     let server = server_of(["a", "b", "c"], 600).await;
     let stage = stage(&server, FILE, &lines(["a", "b", "c"]));
     let daemon = stage.start();
@@ -208,7 +208,7 @@ async fn nothing_is_taken_away_while_a_line_is_bad() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_in_place_and_slowly_loses_no_token() {
+async fn inventory_that_is_written_slowly_in_place_removes_no_token() {
     let server = server_of(["a", "b", "c"], 600).await;
     let stage = stage(&server, FILE, &lines(["a", "b"]));
     let daemon = stage.start();
@@ -224,7 +224,7 @@ async fn a_file_that_is_written_in_place_and_slowly_loses_no_token() {
 }
 
 #[tokio::test]
-async fn a_name_that_stands_in_two_places_is_told_with_both() {
+async fn duplicate_name_is_reported_with_both_places() {
     let server = server_of(["own", "a", "b"], 600).await;
     let stage = Stage::new(
         &(tables(&server, FILE)
@@ -253,7 +253,7 @@ async fn a_name_that_stands_in_two_places_is_told_with_both() {
 }
 
 #[tokio::test]
-async fn files_of_a_folder_come_go_and_change_by_themselves() {
+async fn files_of_an_inventory_directory_are_added_removed_and_changed() {
     let server = server_of(["a", "b", "c", "new"], 600).await;
     let stage = stage(&server, "dir = \"$DIR/tokens\"", "");
     for name in ["a", "b"] {
@@ -281,7 +281,7 @@ async fn files_of_a_folder_come_go_and_change_by_themselves() {
 }
 
 #[tokio::test]
-async fn a_new_value_of_a_folder_s_token_is_written_to_its_file() {
+async fn new_value_of_a_directory_token_is_written_to_its_file() {
     let server = server_of(["new"], 600).await;
     let stage = stage(
         &server,
@@ -301,7 +301,7 @@ async fn a_new_value_of_a_folder_s_token_is_written_to_its_file() {
 }
 
 #[tokio::test]
-async fn what_a_command_prints_is_kept_alive_and_read_again_at_a_reload() {
+async fn inventory_command_runs_at_startup_and_at_each_reload() {
     let server = server_of(["a", "b"], 600).await;
     let stage = stage(&server, "command = [\"$DIR/export\"]", &lines(["a"]));
     stage.script("export", "env > $DIR/environment; cat $DIR/tokens.jsonl");
@@ -319,7 +319,7 @@ async fn what_a_command_prints_is_kept_alive_and_read_again_at_a_reload() {
 }
 
 #[tokio::test]
-async fn a_command_that_fails_or_hangs_takes_nothing_away_and_is_left_without_children() {
+async fn failed_or_hung_inventory_command_removes_no_token_and_leaves_no_process() {
     let server = server_of(["a", "own"], 600).await;
     let stage = stage(
         &server,
@@ -352,7 +352,7 @@ async fn a_command_that_fails_or_hangs_takes_nothing_away_and_is_left_without_ch
 }
 
 #[tokio::test]
-async fn a_command_that_hangs_holds_no_start_and_no_end_up() {
+async fn hung_inventory_command_delays_neither_startup_nor_shutdown() {
     let server = server_of(["own"], 600).await;
     let stage = stage(
         &server,
@@ -369,7 +369,7 @@ async fn a_command_that_hangs_holds_no_start_and_no_end_up() {
 }
 
 #[tokio::test]
-async fn a_hook_s_value_outlives_a_restart_as_long_as_the_file_holds_the_old_one() {
+async fn reauth_value_survives_a_restart_while_the_file_has_the_old_one() {
     let server = server_of(["new", "changed"], 600).await;
     let stage = stage(
         &server,
@@ -399,7 +399,7 @@ async fn a_hook_s_value_outlives_a_restart_as_long_as_the_file_holds_the_old_one
 }
 
 #[tokio::test]
-async fn after_a_restart_the_tokens_of_an_inventory_go_on_where_they_were() {
+async fn restart_restores_the_schedule_of_an_inventory() {
     let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
     let names = || names.iter().map(String::as_str);
     // What a command brings comes when the start is over.
@@ -424,7 +424,7 @@ async fn after_a_restart_the_tokens_of_an_inventory_go_on_where_they_were() {
 }
 
 #[tokio::test]
-async fn attempts_for_a_token_of_an_inventory_count_across_a_restart() {
+async fn attempts_for_an_inventory_token_count_across_a_restart() {
     for source in [FILE, "command = [\"/bin/cat\", \"$DIR/tokens.jsonl\"]"] {
         let server = simulator().await;
         let inventory = format!(
@@ -443,7 +443,7 @@ async fn attempts_for_a_token_of_an_inventory_count_across_a_restart() {
 }
 
 #[tokio::test]
-async fn a_token_that_goes_and_comes_again_waits_for_the_command_that_runs_for_it() {
+async fn token_that_is_removed_and_added_again_waits_for_its_running_command() {
     let server = server_of(["new", "kept"], 600).await;
     let keys = format!("{FILE}\nreauth = \"relogin\"\n[reauth.relogin]\ncommand = [\"$DIR/hook\"]");
     let (kept, both) = (lines(["kept"]), lines(["kept", "a"]));
@@ -470,7 +470,7 @@ async fn a_token_that_goes_and_comes_again_waits_for_the_command_that_runs_for_i
 }
 
 #[tokio::test]
-async fn a_reload_takes_inventories_in_and_out_of_force() {
+async fn reload_adds_and_removes_inventories() {
     let server = server_of(["a", "b", "own"], 600).await;
     let stage = stage(&server, FILE, &lines(["a", "b"]));
     let daemon = stage.start();
@@ -496,7 +496,7 @@ async fn a_reload_takes_inventories_in_and_out_of_force() {
 }
 
 #[tokio::test]
-async fn check_config_tells_what_an_inventory_brings_and_what_is_wrong_with_it() {
+async fn check_config_summarises_an_inventory_and_its_errors() {
     let server = simulator().await;
     let lines = lines(["a", "own"]) + &secret("plain") + "\n";
     let stage = stage(

@@ -1,5 +1,6 @@
 //! The listening address as a plain HTTP client meets it.
 
+use tokenkeep::simulator::Behaviour;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -55,7 +56,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn the_page_comes_with_a_policy_that_allows_nothing_but_itself() {
+async fn page_has_a_content_security_policy_for_itself_only() {
     let (_stage, daemon, port) = listening("").await;
     let answer = get(port, "/").await;
     let head = answer.split("\r\n\r\n").next().expect("a head").to_lowercase();
@@ -67,7 +68,7 @@ async fn the_page_comes_with_a_policy_that_allows_nothing_but_itself() {
 }
 
 #[tokio::test]
-async fn who_means_another_host_is_refused() {
+async fn request_for_another_host_is_rejected() {
     let (_stage, daemon, port) = listening("").await;
     let page = ["/", "/page/stream", "/page/story?name=quotes"];
     for path in page.into_iter().chain(["/metrics", "/healthz", "/readyz", "/nowhere"]) {
@@ -78,7 +79,7 @@ async fn who_means_another_host_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_from_elsewhere_cannot_watch() {
+async fn event_stream_rejects_other_origins() {
     let (_stage, daemon, port) = listening("").await;
     for path in ["/page/stream", "/page/story?name=quotes"] {
         let request =
@@ -89,7 +90,7 @@ async fn a_page_from_elsewhere_cannot_watch() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_done_there() {
+async fn listening_address_is_read_only() {
     let (_stage, daemon, port) = listening("").await;
     for path in ["/", "/page/stream", "/v1/tokens/quotes/revoke", "/v1/reload"] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: localhost:{port}");
@@ -103,7 +104,7 @@ async fn nothing_can_be_done_there() {
 }
 
 #[tokio::test]
-async fn the_stream_tells_names_states_and_times_and_no_value() {
+async fn event_stream_has_names_states_and_times_but_no_value() {
     let server = login_simulator().await;
     let port = free_port();
     let reauth = "[reauth.login]\napi_key_file = \"$DIR/api.key\"\n";
@@ -128,7 +129,33 @@ async fn the_stream_tells_names_states_and_times_and_no_value() {
 }
 
 #[tokio::test]
-async fn with_listen_names_off_no_name_leaves_and_no_token_has_a_story() {
+async fn event_stream_shows_deaths_and_outages_without_paths_and_messages() {
+    let (server, down) = (simulator().await, simulator().await);
+    let port = free_port();
+    let tables = server_table("sarus", &server, "")
+        + &server_table("archive", &down, "")
+        + &token_table("quotes", "sarus", "")
+        + &token_table("history", "archive", "");
+    let stage = Stage::new(&(tables + &control(port, "")));
+    stage.token("quotes");
+    down.add_token(&stage.token("history"), seconds(3_600));
+    down.set_behaviour(Behaviour { maintenance: true, ..Behaviour::default() });
+    let daemon = stage.start();
+    daemon.event("token_rejected", "quotes").await;
+    daemon.event("server_unavailable", "").await;
+    let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
+    let stream = exchange(port, &request, "event: snapshot\ndata: {\"rows\":[[").await;
+    assert!(stream.contains(" was rejected"), "{stream}");
+    assert!(stream.contains("\"reason\":\"status 500\""), "{stream}");
+    let folder = stage.path("");
+    for hidden in [folder.to_str().expect("UTF-8"), ".token", "maintenance", "127.0.0.1"] {
+        assert!(!stream.contains(hidden), "{hidden}: {stream}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn listen_names_false_hides_names_and_token_details() {
     let (_stage, daemon, port) = listening("listen_names = false").await;
     let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
     let stream = exchange(port, &request, "event: snapshot\ndata: {\"rows\":[[0,null,0,").await;
@@ -138,7 +165,7 @@ async fn with_listen_names_off_no_name_leaves_and_no_token_has_a_story() {
 }
 
 #[tokio::test]
-async fn many_who_watch_leave_a_place_for_others() {
+async fn many_watchers_leave_connections_for_other_clients() {
     let (_stage, daemon, port) = listening("").await;
     let mut watching = Vec::new();
     let refused = loop {
@@ -159,7 +186,7 @@ async fn many_who_watch_leave_a_place_for_others() {
 }
 
 #[tokio::test]
-async fn who_watches_and_who_says_nothing_leave_a_place_for_monitors() {
+async fn watchers_and_silent_clients_leave_connections_for_monitors() {
     let (_stage, daemon, port) = listening("").await;
     let mut held = Vec::new();
     for number in 0..16 {
@@ -183,7 +210,7 @@ async fn who_watches_and_who_says_nothing_leave_a_place_for_monitors() {
 }
 
 #[tokio::test]
-async fn who_asks_for_the_head_of_the_stream_keeps_no_place_for_it() {
+async fn head_request_on_the_event_stream_releases_its_connection() {
     let (_stage, daemon, port) = listening("").await;
     let mut held = Vec::new();
     for _ in 0..16 {
@@ -200,7 +227,7 @@ async fn who_asks_for_the_head_of_the_stream_keeps_no_place_for_it() {
 }
 
 #[tokio::test]
-async fn of_more_than_ten_thousand_tokens_the_worst_are_told_and_the_others_counted() {
+async fn event_stream_lists_the_worst_ten_thousand_tokens_and_counts_the_rest() {
     const MANY: usize = 10_050;
     let server = simulator().await;
     let port = free_port();

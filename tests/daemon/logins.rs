@@ -154,7 +154,7 @@ async fn a_missing_api_key_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_the_api_s_own_words_counts() {
+async fn refusal_in_the_apis_envelope_counts_as_an_attempt() {
     for status in [400, 401, 403, 410] {
         let server = login_simulator().await;
         let keys = format!("{KEY}\ndelay = \"20ms\"\nmax_attempts = 3");
@@ -170,7 +170,7 @@ async fn a_refusal_in_the_api_s_own_words_counts() {
 }
 
 #[tokio::test]
-async fn a_success_of_the_api_without_a_usable_token_counts() {
+async fn success_without_a_usable_token_counts_as_an_attempt() {
     for token in ["null", "\"\"", "\"null\"", "\"{\\\"a\\\":1}\""] {
         let server = login_simulator().await;
         let keys = format!("{KEY}\ndelay = \"20ms\"\nmax_attempts = 2");
@@ -226,18 +226,18 @@ async fn thirty_tokens_are_alive_again_soon_after(trouble: Trouble) {
 }
 
 #[tokio::test]
-async fn thirty_tokens_are_alive_again_soon_after_maintenance_of_the_login() {
+async fn thirty_tokens_recover_after_maintenance_of_the_login() {
     let detail = "maintenance".to_owned();
     thirty_tokens_are_alive_again_soon_after(Trouble::Error { status: 503, detail }).await;
 }
 
 #[tokio::test]
-async fn thirty_tokens_are_alive_again_soon_after_a_proxy_refused_the_login() {
+async fn thirty_tokens_recover_after_a_proxy_rejected_the_login() {
     thirty_tokens_are_alive_again_soon_after(Trouble::Html { status: 403 }).await;
 }
 
 #[tokio::test]
-async fn thirty_tokens_are_alive_again_soon_after_logins_were_reset() {
+async fn thirty_tokens_recover_after_logins_were_reset() {
     thirty_tokens_are_alive_again_soon_after(Trouble::Reset).await;
 }
 
@@ -255,7 +255,7 @@ const USELESS: [(&str, &str, &str); 9] = [
 ];
 
 #[tokio::test]
-async fn output_that_is_obviously_no_token_does_not_reach_the_file() {
+async fn output_that_is_obviously_not_a_token_does_not_reach_the_file() {
     let names: Vec<&str> = USELESS.iter().map(|(name, ..)| *name).collect();
     let server = simulator().await;
     let keys = "command = [\"$DIR/hook\"]\nmax_attempts = 1";
@@ -284,7 +284,7 @@ async fn output_that_is_obviously_no_token_does_not_reach_the_file() {
 }
 
 #[tokio::test]
-async fn output_that_is_probably_no_token_is_named_in_a_warning() {
+async fn output_that_is_probably_not_a_token_is_a_warning() {
     for (hook, named) in [
         ("echo KEY=S3CR3T-tok", "NAME=value"),
         ("echo 'S3CR3T\u{200b}-tok'", "invisible"),
@@ -303,7 +303,7 @@ async fn output_that_is_probably_no_token_is_named_in_a_warning() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_probably_no_token_is_named_in_a_warning() {
+async fn file_that_is_probably_not_a_token_is_a_warning() {
     for (content, named) in [
         ("null\n", "`null`"),
         ("\"S3CR3T-tok\"\n", "quotation marks"),
@@ -339,7 +339,7 @@ async fn a_token_file_that_is_probably_no_token_is_named_in_a_warning() {
 }
 
 #[tokio::test]
-async fn a_command_that_prints_nothing_and_writes_nothing_is_told_so() {
+async fn command_without_output_is_a_named_error() {
     let (_server, stage) = expired("max_attempts = 1", "exit 0").await;
     let daemon = stage.start();
     let failed = daemon.event("reauth_failed", "quotes").await;
@@ -352,7 +352,7 @@ async fn a_command_that_prints_nothing_and_writes_nothing_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_command_that_asks_on_the_terminal_fails_at_once() {
+async fn command_that_reads_the_terminal_fails_at_once() {
     let server = simulator().await;
     // Far longer than the test waits.
     let stage = Stage::new(&configuration(&server, "timeout = \"10m\"\nmax_attempts = 1"));
@@ -396,7 +396,7 @@ fn one_login_at_a_time(stage: &Stage, server: Arc<Simulator>) -> Arc<[AtomicUsiz
 }
 
 #[tokio::test]
-async fn tokens_that_share_one_login_socket_cost_each_other_no_attempt() {
+async fn tokens_that_share_a_login_use_up_no_attempt_of_each_other() {
     if std::process::Command::new("socat").arg("-V").output().is_err() {
         return eprintln!("skipped: there is no socat");
     }

@@ -56,7 +56,7 @@ async fn directory_that_systemd_has_hidden_is_recognised_by_its_mount() {
 }
 
 #[tokio::test]
-async fn advice_speaks_of_the_unit_to_a_service_only() {
+async fn remedies_name_the_unit_for_a_service_only() {
     for source in ["credential = \"quotes\"", "env = \"QUOTES\""] {
         let said = missing(source, &[]).await;
         assert!(!said.contains("the unit") && !said.contains("the service"), "{said}");

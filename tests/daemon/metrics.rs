@@ -50,7 +50,7 @@ fn samples(text: &str) -> BTreeMap<&str, f64> {
 }
 
 #[tokio::test]
-async fn the_metrics_tell_how_the_tokens_are_and_what_was_done() {
+async fn metrics_report_states_and_work_done() {
     let (stage, daemon, port) = listening("").await;
     let page = at(port, "/metrics", OPENMETRICS).await;
     assert!(page.head.contains("application/openmetrics-text"), "{}", page.head);
@@ -97,7 +97,7 @@ async fn logins_and_their_commands_are_counted() {
 }
 
 #[tokio::test]
-async fn the_classic_format_is_what_prometheus_own_tool_takes() {
+async fn promtool_accepts_the_prometheus_text_format() {
     if Command::new("promtool").arg("--version").output().await.is_err() {
         return eprintln!("skipped: promtool is not installed (Debian: prometheus)");
     }
@@ -118,7 +118,7 @@ async fn the_classic_format_is_what_prometheus_own_tool_takes() {
 }
 
 #[tokio::test]
-async fn health_and_readiness_ask_no_server_anything() {
+async fn health_and_readiness_send_no_request_to_a_server() {
     let (stage, daemon, port) = listening("").await;
     for path in ["/healthz", "/readyz"] {
         let answer = at(port, path, "").await;
@@ -130,7 +130,7 @@ async fn health_and_readiness_ask_no_server_anything() {
 }
 
 #[tokio::test]
-async fn whoever_can_connect_sees_no_more_than_metrics_and_health() {
+async fn listening_address_serves_metrics_and_health_only() {
     let (_stage, daemon, port) = listening("").await;
     for path in ["/v1/tokens", "/v1/health", "/v1/tokens/quotes/value", "/v1/tokens/quotes/check"] {
         assert_eq!(at(port, path, "").await.status, 404, "{path}");
@@ -139,7 +139,7 @@ async fn whoever_can_connect_sees_no_more_than_metrics_and_health() {
 }
 
 #[tokio::test]
-async fn names_of_tokens_can_be_kept_from_those_who_can_connect() {
+async fn listen_names_false_hides_names_in_metrics() {
     let (stage, daemon, port) = listening("listen_names = false").await;
     let page = at(port, "/metrics", "").await.body;
     assert!(page.contains("tokenkeep_tokens{") && !page.contains("quotes"), "{page}");
@@ -148,7 +148,7 @@ async fn names_of_tokens_can_be_kept_from_those_who_can_connect() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_a_warning() {
+async fn listening_address_in_use_is_a_warning() {
     let server = simulator().await;
     let taken = Std::bind("127.0.0.1:0").expect("a port");
     let listen = taken.local_addr().expect("an address");
@@ -164,7 +164,7 @@ async fn an_address_that_is_taken_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_socket_that_systemd_has_opened_is_served_and_left_to_it() {
+async fn handed_over_socket_is_served_and_not_removed() {
     let server = simulator().await;
     let table = server_table("sarus", &server, "") + &token_table("quotes", "sarus", "");
     let stage = Stage::new(&(table + "[control]\nsocket = \"/nonexistent/control.sock\"\n"));

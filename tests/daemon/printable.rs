@@ -92,7 +92,7 @@ async fn said(mut command: Command) -> String {
 }
 
 #[tokio::test]
-async fn commands_escape_what_a_terminal_does_not_show_as_it_is() {
+async fn commands_escape_unprintable_characters() {
     let server = simulator().await;
     let (stage, names) = staged(&server);
     let daemon = started(&stage, &names).await;
@@ -150,7 +150,7 @@ async fn commands_escape_what_a_terminal_does_not_show_as_it_is() {
 }
 
 #[tokio::test]
-async fn names_that_a_terminal_does_not_show_as_they_are_are_not_offered_by_completions() {
+async fn completions_omit_names_with_unprintable_characters() {
     let server = simulator().await;
     let (stage, names) = staged(&server);
     let text = stage.read("tokenkeep.toml");
@@ -169,7 +169,7 @@ async fn names_that_a_terminal_does_not_show_as_they_are_are_not_offered_by_comp
 }
 
 #[tokio::test]
-async fn errors_of_a_configuration_escape_what_a_terminal_does_not_show_as_it_is() {
+async fn configuration_errors_escape_unprintable_characters() {
     let server = simulator().await;
     let (stage, names) = staged(&server);
     let daemon = started(&stage, &names).await;
@@ -200,7 +200,7 @@ async fn errors_of_a_configuration_escape_what_a_terminal_does_not_show_as_it_is
 }
 
 #[tokio::test]
-async fn lines_of_a_log_escape_what_a_terminal_does_not_show_as_it_is() {
+async fn log_lines_escape_unprintable_characters() {
     for format in ["text", "logfmt"] {
         let server = simulator().await;
         let (stage, names) = staged(&server);

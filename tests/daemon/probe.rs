@@ -39,7 +39,7 @@ async fn probe(stage: &Stage, url: &str, options: &[&str]) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn a_token_that_lives_is_told_what_it_has_left_for_one_query() {
+async fn probe_of_an_alive_token_sends_one_query_and_prints_its_remaining_life() {
     let server = simulator().await;
     let stage = staged(&server, seconds(1_800));
     let (status, said) = probe(&stage, &server.url(), &[]).await;
@@ -50,7 +50,7 @@ async fn a_token_that_lives_is_told_what_it_has_left_for_one_query() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_expired_is_told_dead_with_1() {
+async fn probe_of_an_expired_token_exits_1() {
     let server = simulator().await;
     let stage = staged(&server, seconds(60));
     server.expire(&stage.token("quotes"));
@@ -60,7 +60,7 @@ async fn a_token_that_has_expired_is_told_dead_with_1() {
 }
 
 #[tokio::test]
-async fn a_token_is_told_rejected_only_after_a_second_query_says_so() {
+async fn probe_reports_a_rejection_only_after_a_second_query() {
     let server = simulator().await;
     let stage = staged(&server, seconds(60));
     server.forget(&stage.token("quotes"));
@@ -71,7 +71,7 @@ async fn a_token_is_told_rejected_only_after_a_second_query_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_or_in_maintenance_says_nothing_of_the_token() {
+async fn probe_of_an_unavailable_server_is_inconclusive() {
     let mut server = simulator_with(Behaviour { maintenance: true, ..Behaviour::default() }).await;
     let stage = staged(&server, seconds(60));
     let (status, said) = probe(&stage, &server.url(), &[]).await;
@@ -84,7 +84,7 @@ async fn a_server_that_is_down_or_in_maintenance_says_nothing_of_the_token() {
 }
 
 #[tokio::test]
-async fn what_somebody_has_to_mend_ends_with_a_status_of_its_own() {
+async fn probe_has_a_separate_exit_status_for_a_misconfiguration() {
     let server = simulator().await;
     let stage = staged(&server, seconds(60));
     let elsewhere = format!("{}/elsewhere", server.url());
@@ -135,7 +135,7 @@ async fn finding(behaviour: Behaviour, life: Duration) -> &'static str {
 }
 
 #[tokio::test]
-async fn whatever_renews_is_found_out_however_the_server_reports_lives() {
+async fn probe_finds_the_renewing_request_however_the_server_reports_lives() {
     let mut probes = JoinSet::new();
     for (renews_by, expected) in [
         (RenewsBy::Query, "queries renew tokens on this server"),
@@ -165,7 +165,7 @@ async fn whatever_renews_is_found_out_however_the_server_reports_lives() {
 }
 
 #[tokio::test]
-async fn only_what_is_permitted_is_tried() {
+async fn probe_tries_permitted_requests_only() {
     let renews_by = RenewsBy::Renew;
     for (renewal, untried, words) in [
         ("query", Endpoint::Renew, "RenewSessionToken was not permitted"),
@@ -182,7 +182,7 @@ async fn only_what_is_permitted_is_tried() {
 }
 
 #[tokio::test]
-async fn a_renewing_call_that_is_refused_is_told() {
+async fn probe_reports_a_rejected_renewal() {
     let server = mortal_simulator().await;
     server.plan_fault(Plan::always(Trouble::Html { status: 405 }).at(Endpoint::Renew));
     let stage = staged(&server, seconds(3));
@@ -192,7 +192,7 @@ async fn a_renewing_call_that_is_refused_is_told() {
 }
 
 #[tokio::test]
-async fn a_value_that_a_renewal_brings_is_put_into_the_token_s_file() {
+async fn probe_writes_a_renewed_value_to_the_token_file() {
     let behaviour = Behaviour { renews_by: RenewsBy::Renew, rotates: true, ..Behaviour::default() };
     let server = simulator_with(behaviour).await;
     let stage = staged(&server, seconds(3));
@@ -204,7 +204,7 @@ async fn a_value_that_a_renewal_brings_is_put_into_the_token_s_file() {
 }
 
 #[tokio::test]
-async fn a_token_that_dies_meanwhile_is_told_dead() {
+async fn probe_reports_a_token_that_expires_during_the_probe() {
     let server = mortal_simulator().await;
     let stage = staged(&server, seconds(3));
     let value = stage.token("quotes");

@@ -151,7 +151,7 @@ async fn command_that_lacks_a_descriptor_is_the_daemons_error_and_costs_no_attem
 }
 
 #[tokio::test]
-async fn signals_that_mean_nothing_to_the_daemon_do_not_end_it() {
+async fn unused_signals_do_not_stop_the_daemon() {
     let server = simulator().await;
     let stage =
         Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
@@ -231,7 +231,7 @@ async fn memory_of_the_daemon_is_not_dumpable() {
 }
 
 #[tokio::test]
-async fn where_no_thread_can_be_created_the_exit_status_is_70_with_a_sentence() {
+async fn failure_to_create_a_thread_exits_70_with_a_message() {
     let server = simulator().await;
     let stage =
         Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
@@ -257,7 +257,7 @@ fn zombies(parent: u32) -> usize {
 }
 
 #[tokio::test]
-async fn first_process_of_a_namespace_reaps_what_its_commands_leave_behind() {
+async fn daemon_as_pid_1_reaps_orphans_of_its_commands() {
     let probe = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).status();
     if !probe.await.is_ok_and(|status| status.success()) {
         return;

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn an_expired_token_is_replaced_by_what_the_command_prints() {
+async fn output_of_the_command_replaces_an_expired_token() {
     let server = mortal_simulator().await;
     let stage = Stage::new(&configuration(&server, ""));
     server.add_token(&stage.token("quotes"), millis(800));
@@ -38,7 +38,7 @@ async fn an_expired_token_is_replaced_by_what_the_command_prints() {
 }
 
 #[tokio::test]
-async fn the_file_is_replaced_in_one_step_and_keeps_its_mode() {
+async fn token_file_is_replaced_atomically_and_keeps_its_mode() {
     let (_server, stage) = expired("", &prints_new()).await;
     let path = stage.path("quotes.token");
     fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
@@ -57,7 +57,7 @@ async fn the_file_is_replaced_in_one_step_and_keeps_its_mode() {
 }
 
 #[tokio::test]
-async fn a_command_gets_exactly_the_environment_that_it_is_promised() {
+async fn command_gets_exactly_the_documented_environment() {
     let dump = "cat /proc/$$/environ > \"$TOKENKEEP_FILE.environ\"\n\
                 cat /proc/$$/cmdline > \"$TOKENKEEP_FILE.cmdline\"\n";
     let (server, stage) = expired("", &(dump.to_owned() + &prints_new())).await;
@@ -95,7 +95,7 @@ async fn a_command_gets_exactly_the_environment_that_it_is_promised() {
 }
 
 #[tokio::test]
-async fn a_rejected_token_is_replaced_and_the_command_knows_why() {
+async fn command_for_a_rejected_token_gets_the_reason() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, ""));
     stage.token("quotes");
@@ -124,7 +124,7 @@ async fn a_command_may_write_the_file_itself() {
 }
 
 #[tokio::test]
-async fn a_command_that_fails_is_tried_again_after_the_delay() {
+async fn failed_command_is_retried_after_the_delay() {
     let hook =
         format!("echo >> $DIR/runs\n[ $(wc -l < $DIR/runs) = 3 ] || exit 7\n{}", prints_new());
     let (_server, stage) = expired("", &hook).await;
@@ -142,7 +142,7 @@ async fn a_command_that_fails_is_tried_again_after_the_delay() {
 }
 
 #[tokio::test]
-async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+async fn hung_command_is_killed_with_its_children() {
     let hook = "echo $$ >> $DIR/runs\nsleep 1000 &\nsleep 1000";
     let (_server, stage) = expired("timeout = \"300ms\"", hook).await;
     let daemon = stage.start();
@@ -182,7 +182,7 @@ reauth = "apikey"
 }
 
 #[tokio::test]
-async fn a_key_that_is_refused_is_said_with_the_servers_status() {
+async fn rejected_api_key_is_logged_with_the_servers_status() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n[reauth.apikey]\napi_key_file = \"$DIR/api.key\"\n\

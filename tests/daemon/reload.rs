@@ -25,7 +25,7 @@ async fn staged(names: &[&str], life: u64) -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn what_was_added_removed_and_changed_is_named() {
+async fn config_reloaded_names_added_removed_and_changed_tokens() {
     let (server, stage) = staged(&["kept", "gone", "tuned"], 60).await;
     server.add_token(&stage.token("fresh"), seconds(60));
     let daemon = stage.start();
@@ -53,7 +53,7 @@ async fn what_was_added_removed_and_changed_is_named() {
 }
 
 #[tokio::test]
-async fn the_next_check_of_an_unchanged_token_is_not_moved() {
+async fn reload_does_not_move_the_check_of_an_unchanged_token() {
     let (server, stage) = staged(&["kept"], 6).await;
     let daemon = stage.start();
     let planned = daemon.event("token_checked", "kept").await.number("next_check_ms");
@@ -72,7 +72,7 @@ async fn the_next_check_of_an_unchanged_token_is_not_moved() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
+async fn invalid_configuration_is_rejected_and_the_previous_one_stays() {
     let (server, stage) = staged(&["kept"], 2).await;
     server.add_token(&stage.token("fresh"), seconds(60));
     let daemon = stage.start();
@@ -98,7 +98,7 @@ async fn a_bad_configuration_is_rejected_whole_and_the_old_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_short_to_nothing_takes_no_token_away() {
+async fn truncated_configuration_removes_no_token() {
     let (_server, stage) = staged(&["kept"], 2).await;
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
@@ -124,7 +124,7 @@ async fn the_last_token_may_be_removed_while_its_server_stays() {
 }
 
 #[tokio::test]
-async fn a_good_configuration_is_taken_after_a_bad_one() {
+async fn valid_configuration_is_applied_after_an_invalid_one() {
     let (server, stage) = staged(&["kept"], 60).await;
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
@@ -141,7 +141,7 @@ async fn a_good_configuration_is_taken_after_a_bad_one() {
 }
 
 #[tokio::test]
-async fn what_only_a_restart_can_change_is_named() {
+async fn config_reloaded_names_what_needs_a_restart() {
     let (server, stage) = staged(&["kept"], 60).await;
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
@@ -163,7 +163,7 @@ async fn what_only_a_restart_can_change_is_named() {
 }
 
 #[tokio::test]
-async fn another_log_level_holds_at_once() {
+async fn changed_log_level_applies_at_once() {
     let (server, stage) = staged(&["kept"], 4).await;
     let tables = [server_table(&server), token_table("kept", "")].concat();
     stage.configure(&format!("[log]\nlevel = \"error\"\n{tables}"));
@@ -178,7 +178,7 @@ async fn another_log_level_holds_at_once() {
 }
 
 #[tokio::test]
-async fn of_two_reloads_at_once_the_later_configuration_holds() {
+async fn later_configuration_of_two_concurrent_reloads_wins() {
     let (server, stage) = staged(&["kept"], 60).await;
     for name in ["first", "second"] {
         server.add_token(&stage.token(name), seconds(60));
@@ -198,7 +198,7 @@ async fn of_two_reloads_at_once_the_later_configuration_holds() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_hangs_is_refused_in_time_and_a_later_one_is_read() {
+async fn hung_configuration_read_is_rejected_after_its_timeout_and_a_later_one_is_applied() {
     let (_server, stage) = staged(&["kept"], 2).await;
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
@@ -238,7 +238,7 @@ async fn a_configuration_that_hangs_is_refused_in_time_and_a_later_one_is_read()
 }
 
 #[tokio::test]
-async fn an_authority_s_file_that_hangs_holds_up_no_check() {
+async fn hung_ca_file_delays_no_check() {
     let (server, stage) = staged(&["kept"], 2).await;
     let daemon = stage.start();
     daemon.event("token_checked", "kept").await;
@@ -252,7 +252,7 @@ async fn an_authority_s_file_that_hangs_holds_up_no_check() {
 }
 
 #[tokio::test]
-async fn a_new_address_of_a_server_is_asked_from_then_on() {
+async fn new_url_of_a_server_is_used_after_a_reload() {
     let (_server, stage) = staged(&["kept"], 4).await;
     let other = simulator().await;
     other.add_token(&secret("kept"), seconds(4));

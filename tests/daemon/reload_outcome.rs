@@ -8,7 +8,7 @@ use tokenkeep::simulator::Simulator;
 use tokio::net::UnixStream;
 
 use crate::listen::{control, exchange};
-use crate::manager::Manager;
+use crate::service_manager::Manager;
 use crate::support::{Stage, free_port, get, read, seconds, server_table, simulator, token_table};
 
 /// A certificate authority of its own, in PEM form.
@@ -35,7 +35,7 @@ async fn with_ca_file() -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn ca_file_unusable_at_start_leaves_other_servers_at_work_and_is_retried_until_it_works() {
+async fn ca_file_unusable_at_startup_affects_one_server_and_is_retried() {
     for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nMIIB")] {
         let (_server, stage) = with_ca_file().await;
         if let Some(content) = content {
@@ -65,7 +65,7 @@ async fn ca_file_unusable_at_start_leaves_other_servers_at_work_and_is_retried_u
 }
 
 #[tokio::test]
-async fn token_of_a_server_without_a_client_is_not_called_dead_even_past_its_life() {
+async fn token_of_an_unusable_server_is_not_expired_past_its_life() {
     let (server, stage) = with_ca_file().await;
     let reauth = "[reauth.new]\ncommand = [\"$DIR/login\"]\n";
     stage.script("login", "echo run >> \"${0%/*}/runs\"; echo new-value");
@@ -131,7 +131,7 @@ async fn part_of_the_configuration_that_cannot_be_read_at_start_is_left_out_and_
 }
 
 #[tokio::test]
-async fn faulty_part_of_the_configuration_still_ends_a_start_with_78() {
+async fn invalid_part_of_the_configuration_exits_78() {
     let (server, stage) = with_ca_file().await;
     stage.configure(
         &[server_table("good", &server, ""), token_table("healthy", "good", "")].concat(),

@@ -22,7 +22,7 @@ fn renewing_by(renews_by: RenewsBy) -> Behaviour {
 }
 
 #[tokio::test]
-async fn where_only_queries_are_permitted_nothing_else_is_called() {
+async fn renewal_query_sends_queries_only() {
     let (server, stage) = staged("query", renewing_by(RenewsBy::Renew)).await;
     let daemon = stage.start();
     let warned = daemon.event("renewal_not_observed", "quotes").await;
@@ -36,7 +36,7 @@ async fn where_only_queries_are_permitted_nothing_else_is_called() {
 }
 
 #[tokio::test]
-async fn where_renewing_is_the_check_nothing_else_is_called() {
+async fn renewal_renew_sends_renewals_only() {
     let (server, stage) = staged("renew", renewing_by(RenewsBy::Renew)).await;
     let daemon = stage.start();
     daemon.nth(4, "token_checked", "quotes").await;
@@ -48,7 +48,7 @@ async fn where_renewing_is_the_check_nothing_else_is_called() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_returns_another_value_is_followed_and_stored() {
+async fn renewal_that_returns_another_value_is_used_and_stored() {
     let behaviour = Behaviour { rotates: true, ..renewing_by(RenewsBy::Renew) };
     let (server, stage) = staged("renew", behaviour).await;
     let daemon = stage.start();
@@ -61,7 +61,7 @@ async fn a_renewal_that_returns_another_value_is_followed_and_stored() {
 }
 
 #[tokio::test]
-async fn where_queries_do_not_extend_a_life_it_is_renewed_before_it_ends() {
+async fn token_that_queries_do_not_renew_is_renewed_before_its_expiry() {
     let (server, stage) = staged("auto", renewing_by(RenewsBy::Renew)).await;
     let daemon = stage.start();
     daemon.nth(8, "token_checked", "quotes").await;
@@ -72,7 +72,7 @@ async fn where_queries_do_not_extend_a_life_it_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_life_that_is_reported_as_nothing_for_ever_is_never_called_renewed() {
+async fn remaining_life_of_zero_is_never_a_renewal() {
     let (server, stage) = staged("auto", renewing_by(RenewsBy::Neither)).await;
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
@@ -92,7 +92,7 @@ async fn a_life_that_is_reported_as_nothing_for_ever_is_never_called_renewed() {
 }
 
 #[tokio::test]
-async fn token_of_which_nothing_is_ever_left_is_unverified_and_its_renewal_is_tried() {
+async fn token_with_no_life_left_is_unverified_and_its_renewal_is_tried() {
     let (server, stage) = staged("auto", renewing_by(RenewsBy::Query)).await;
     let nothing = br#"{"Result":{"Remaining":0}}"#.to_vec();
     server.plan_fault(Plan::always(Trouble::Body { status: 200, body: nothing }));

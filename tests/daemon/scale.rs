@@ -70,7 +70,7 @@ async fn cost(count: usize) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn ten_thousand_tokens_take_no_more_threads_or_descriptors_than_ten() {
+async fn ten_thousand_tokens_need_no_more_threads_or_descriptors_than_ten() {
     let (few_threads, few_descriptors) = cost(10).await;
     let (many_threads, many_descriptors) = cost(10_000).await;
     // One thread compares the files of what is checked, for however many tokens.
@@ -98,7 +98,7 @@ fn told(lines: &[Line]) -> usize {
 }
 
 #[tokio::test]
-async fn checks_that_are_too_many_for_a_line_of_each_are_summed_up() {
+async fn very_many_checks_are_summarised() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[schedule]\nmax_interval = \"1s\"\n{}[inventory.crowd]\nserver = \"sarus\"\n\

@@ -54,7 +54,7 @@ fn process_shows_no_secret(daemon: &Daemon) {
 }
 
 #[tokio::test]
-async fn nothing_that_happens_to_a_token_shows_its_value() {
+async fn no_event_shows_a_token_value() {
     let server = simulator_with(Behaviour {
         renews_by: RenewsBy::Renew,
         rotates: true,

@@ -50,7 +50,7 @@ async fn a_server_that_fails_does_not_delay_the_tokens_of_another() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_probed_and_not_stormed() {
+async fn unavailable_server_is_probed_without_a_storm() {
     let server = simulator().await;
     let stage = Stage::new(&tables("main", &server, "", 100));
     add_tokens(&stage, "main", &server, 100, seconds(60));
@@ -72,7 +72,7 @@ fn alive(requests: &[Recorded]) -> usize {
 }
 
 #[tokio::test]
-async fn a_wish_for_quiet_holds_for_the_whole_server_in_both_its_forms() {
+async fn throttling_pauses_the_whole_server_in_both_forms() {
     let cases = [
         ("number", 429, RetryAfter::Seconds(2)),
         ("maintenance", 503, RetryAfter::Seconds(2)),
@@ -112,7 +112,7 @@ async fn a_wish_for_quiet_holds_for_the_whole_server_in_both_its_forms() {
 }
 
 #[tokio::test]
-async fn at_the_start_no_second_sees_more_requests_than_the_rate_limit() {
+async fn startup_never_exceeds_the_rate_limit() {
     let server = simulator().await;
     let stage = Stage::new(&tables("main", &server, "rate_limit = 100", 300));
     add_tokens(&stage, "main", &server, 300, seconds(60));
@@ -132,7 +132,7 @@ async fn at_the_start_no_second_sees_more_requests_than_the_rate_limit() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_under_way_than_are_allowed() {
+async fn requests_in_flight_never_exceed_the_limit() {
     let latency = millis(100);
     let server = simulator_with(Behaviour { latency, ..Behaviour::default() }).await;
     let stage = Stage::new(&tables("main", &server, "max_in_flight = 10", 150));

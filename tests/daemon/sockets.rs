@@ -72,7 +72,7 @@ async fn a_configured_socket_wins_over_the_runtime_directory() {
 }
 
 #[tokio::test]
-async fn a_command_of_another_service_asks_the_daemon_of_the_system() {
+async fn command_in_another_service_uses_the_systems_daemon() {
     let stage = staged("[control]\n").await;
     let (_, said) = status(&stage, "/run/monitoring").await;
     assert!(said.contains("/run/tokenkeep/control.sock"), "{said}");
@@ -90,7 +90,7 @@ async fn warning(daemon: &Daemon, text: &str) {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_removed_or_replaced_is_made_again() {
+async fn removed_or_replaced_socket_is_created_again() {
     let stage = staged("[control]\nsocket = \"$DIR/run/control.sock\"\n").await;
     let socket = stage.path("run/control.sock");
     fs::create_dir(stage.path("run")).expect("a directory");
@@ -141,7 +141,7 @@ async fn answers(socket: &Path) {
 }
 
 #[tokio::test]
-async fn a_socket_of_another_daemon_is_left_alone_and_taken_over_after_its_end() {
+async fn socket_of_another_daemon_is_kept_until_that_daemon_ends() {
     let stage = staged("").await;
     let socket = stage.path("control.sock");
     let other = UnixListener::bind(&socket).expect("a socket");
@@ -217,7 +217,7 @@ async fn every_socket_that_systemd_hands_over_is_served_or_reported() {
 }
 
 #[tokio::test]
-async fn a_faulty_configuration_answers_who_waits_on_a_handed_over_socket() {
+async fn invalid_configuration_answers_clients_of_a_handed_over_socket() {
     let stage = staged("").await;
     stage.configure("jitter = 0.1\n");
     let socket = stage.path("control.sock");
@@ -255,7 +255,7 @@ async fn a_faulty_configuration_answers_who_waits_on_a_handed_over_socket() {
 }
 
 #[tokio::test]
-async fn a_socket_whose_directory_is_missing_is_made_later() {
+async fn socket_is_created_once_its_directory_exists() {
     let stage = staged("[control]\nsocket = \"$DIR/later/control.sock\"\n").await;
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;

@@ -159,7 +159,7 @@ async fn a_value_written_just_before_a_death_prevents_reauth_whatever_the_source
 }
 
 #[tokio::test]
-async fn a_death_is_acted_on_if_the_source_holds_the_dead_value_or_none() {
+async fn expiry_starts_reauth_if_the_source_has_the_expired_value_or_none() {
     type Prepare = fn(&Stage);
     let cases: [(&str, Prepare); 3] = [
         ("the same", |_| {}),
@@ -208,7 +208,7 @@ async fn with_one_file() -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn a_change_of_a_file_that_is_a_mount_point_is_taken() {
+async fn change_of_a_mounted_file_is_noticed() {
     let (server, stage) = with_one_file().await;
     let Some(daemon) = start_mounted(&stage, ONE_FILE).await else { return };
     daemon.event("token_checked", "quotes").await;
@@ -219,7 +219,7 @@ async fn a_change_of_a_file_that_is_a_mount_point_is_taken() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_mounted_file_in_an_inventory_folder_is_taken() {
+async fn change_of_a_mounted_file_in_an_inventory_directory_is_noticed() {
     let server = simulator().await;
     let stage = staged(&server, &Kind::InventoryFolder.source());
     stage.write("host/t", &secret("old"));
@@ -233,7 +233,7 @@ async fn a_change_of_a_mounted_file_in_an_inventory_folder_is_taken() {
 }
 
 #[tokio::test]
-async fn a_file_that_becomes_a_mount_point_while_the_daemon_runs_is_taken() {
+async fn change_of_a_file_that_becomes_a_mount_point_is_noticed() {
     let (server, stage) = with_one_file().await;
     stage.write("c/quotes.token", &secret("old"));
     stage.write("host/t", &secret("new"));
@@ -246,7 +246,7 @@ async fn a_file_that_becomes_a_mount_point_while_the_daemon_runs_is_taken() {
 }
 
 #[tokio::test]
-async fn a_changed_mounted_file_prevents_reauth_at_the_death() {
+async fn changed_mounted_file_prevents_reauth_at_the_expiry() {
     let (server, stage) = with_one_file().await;
     let Some(daemon) = start_mounted(&stage, ONE_FILE).await else { return };
     daemon.event("token_checked", "quotes").await;
@@ -349,7 +349,7 @@ async fn once_a_full_disk_has_room_the_file_is_written_and_the_kept_copy_is_dele
 }
 
 #[tokio::test]
-async fn a_death_is_acted_on_although_the_disk_of_the_source_hangs() {
+async fn expiry_starts_reauth_although_the_disk_of_the_source_hangs() {
     let server = simulator().await;
     let stage = staged(&server, BY_FILE);
     stage.write("c/quotes.token", &secret("old"));

@@ -131,8 +131,8 @@ impl World {
         if at_server && (made || expected) {
             self.contact(since, server, subject, made);
         }
-        self.tell(Some(subject), reading, |scheduler, now, out| {
-            scheduler.check_finished(ticket, answer, now, out);
+        self.tell(Some(subject), reading, |scheduler, now| {
+            scheduler.check_finished(ticket, answer, now);
         })?;
         if at_server {
             self.watch_outage(server)?;
@@ -187,8 +187,8 @@ impl World {
             self.watch.logins.inconclusive(subject);
         }
         let end = ReauthResult { result, duration: Duration::from_millis(self.now - since) };
-        self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.reauth_finished(ticket, end, now, out);
+        self.tell(Some(subject), None, |scheduler, now| {
+            scheduler.reauth_finished(ticket, end, now);
         })?;
         if inconclusive {
             self.check_that_it_was_free(subject, failures)?;
@@ -210,8 +210,8 @@ impl World {
     ) -> Result<(), Violation> {
         if self.now < self.disk_full_until {
             let result = Err("no space left on the device".into());
-            return self.tell(Some(subject), None, |scheduler, now, out| {
-                scheduler.persist_finished(ticket, result, now, out);
+            return self.tell(Some(subject), None, |scheduler, now| {
+                scheduler.persist_finished(ticket, result, now);
             });
         }
         let there = &mut self.subjects[subject];
@@ -222,8 +222,8 @@ impl World {
             there.source = Some(session);
             there.seen = Some(session);
         }
-        self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.persist_finished(ticket, Ok(()), now, out);
+        self.tell(Some(subject), None, |scheduler, now| {
+            scheduler.persist_finished(ticket, Ok(()), now);
         })?;
         if changed { self.look(subject) } else { Ok(()) }
     }
@@ -231,8 +231,8 @@ impl World {
     /// Looks at a token's source, as the daemon does when it has changed.
     pub(crate) fn look(&mut self, subject: usize) -> Result<(), Violation> {
         let Some((id, change)) = self.look_into(subject) else { return Ok(()) };
-        self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.source_changed(id, change, now, out);
+        self.tell(Some(subject), None, |scheduler, now| {
+            scheduler.source_changed(id, change, now);
         })
     }
 

@@ -138,9 +138,9 @@ impl World {
                     there.policy = Arc::new(Policy { schedule, ..*there.policy });
                     let spec = self.spec(subject);
                     self.watch.reports.changed(subject);
-                    self.tell(Some(subject), None, |scheduler, now, out| {
-                        scheduler.change_token(id, spec, now, out);
-                        scheduler.wake(now, out);
+                    self.tell(Some(subject), None, |scheduler, now| {
+                        scheduler.change_token(id, spec, now);
+                        scheduler.wake(now);
                     })?;
                     self.due_anew(subject);
                 }
@@ -174,12 +174,12 @@ impl World {
         let server = there.server;
         if let Some(scheduler) = &mut self.scheduler {
             scheduler.remove_token(id);
+            // What was to be told of it is not told of whoever gets its number.
+            scheduler.outputs.retain(
+                |output| !matches!(output, SchedulerOutput::TokenNotice(whose, _) if *whose == id),
+            );
         }
         self.by_id[id.index()] = None;
-        // What was to be told of it is not told of whoever gets its number.
-        self.outputs.retain(
-            |output| !matches!(output, SchedulerOutput::TokenNotice(whose, _) if *whose == id),
-        );
         self.watch.removed(server, subject);
     }
 
@@ -210,9 +210,9 @@ impl World {
         self.watch.outages.disturbed(to);
         self.forgotten(from, subject);
         let spec = self.spec(subject);
-        self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.change_token(id, spec, now, out);
-            scheduler.wake(now, out);
+        self.tell(Some(subject), None, |scheduler, now| {
+            scheduler.change_token(id, spec, now);
+            scheduler.wake(now);
         })
     }
 
@@ -290,7 +290,7 @@ impl World {
             let Some(id) = self.subjects[*subject].id else { continue };
             let spec = self.spec(*subject);
             self.watch.reports.changed(*subject);
-            self.hear(|scheduler, now, out| scheduler.change_token(id, spec, now, out));
+            self.hear(|scheduler, now| scheduler.change_token(id, spec, now));
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl World {
 
     fn offer_in_batch(&mut self, subject: usize) {
         if let Some((id, change)) = self.look_into(subject) {
-            self.hear(|scheduler, now, out| scheduler.source_changed(id, change, now, out));
+            self.hear(|scheduler, now| scheduler.source_changed(id, change, now));
         }
     }
 

@@ -73,7 +73,6 @@ impl World {
         self.way_ids = self.plan.ways.iter().map(|way| scheduler.add_reauth(*way)).collect();
         let saved = std::mem::take(&mut self.saved);
         self.servers_by_id.clear();
-        self.outputs.clear();
         let boot = self.boot.take();
         for (way, failures) in saved.failures {
             scheduler.restore_reauth_failures(self.way_ids[way], failures);
@@ -130,8 +129,8 @@ impl World {
         there.seen = Some(session);
         there.unconfirmed = boot.is_some();
         there.slots[scheduler.spare_slot(id) as usize] = Some(session);
-        self.tell(Some(subject), None, |scheduler, now, out| {
-            scheduler.restore(id, resumed, now, out);
+        self.tell(Some(subject), None, |scheduler, now| {
+            scheduler.restore(id, resumed, now);
         })?;
         let token = self.scheduler.as_ref().and_then(|scheduler| scheduler.token(id));
         if boot.is_none() && token.is_some_and(|token| token.is_restored()) {

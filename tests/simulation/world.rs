@@ -8,9 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use tokenkeep::scheduler::{
-    ReauthId, Scheduler, SchedulerOutput, ServerId, Ticket, TokenId, TokenSpec,
-};
+use tokenkeep::scheduler::{ReauthId, Scheduler, ServerId, Ticket, TokenId, TokenSpec};
 use tokenkeep::time::Moment;
 
 use crate::api::{Server, Session, SessionId};
@@ -101,7 +99,6 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
-    pub(crate) outputs: Vec<SchedulerOutput>,
 }
 
 /// Within this, twenty lives and a budget's window some token is asked about, or logs in: whatever
@@ -179,7 +176,6 @@ impl World {
             watch,
             tally: Tally::new(plan.short),
             trace,
-            outputs: Vec::new(),
             chance,
             plan,
         };
@@ -257,14 +253,14 @@ impl World {
         &mut self,
         about: Option<usize>,
         reading: Option<Heard>,
-        event: impl FnOnce(&mut Scheduler, Moment, &mut Vec<SchedulerOutput>),
+        event: impl FnOnce(&mut Scheduler, Moment),
     ) -> Result<(), Violation> {
         self.hear(event);
         self.act(about.as_slice(), reading)?;
         while let Some(ticket) = self.cancelled.pop() {
             self.watch.permits.cancelled();
             self.tally.cancelled += 1;
-            self.hear(|scheduler, now, out| scheduler.cancel(ticket, now, out));
+            self.hear(|scheduler, now| scheduler.cancel(ticket, now));
             self.act(&[], None)?;
         }
         Ok(())
@@ -272,12 +268,9 @@ impl World {
 
     /// The scheduler hears of something. What it wants waits until the daemon comes to
     /// [act](Self::act) upon it.
-    pub(crate) fn hear(
-        &mut self,
-        event: impl FnOnce(&mut Scheduler, Moment, &mut Vec<SchedulerOutput>),
-    ) {
+    pub(crate) fn hear(&mut self, event: impl FnOnce(&mut Scheduler, Moment)) {
         if let Some(scheduler) = &mut self.scheduler {
-            event(scheduler, Moment::from_millis(self.now), &mut self.outputs);
+            event(scheduler, Moment::from_millis(self.now));
         }
     }
 
@@ -285,23 +278,21 @@ impl World {
     fn act(&mut self, about: &[usize], reading: Option<Heard>) -> Result<(), Violation> {
         let now = Moment::from_millis(self.now);
         let Some(scheduler) = self.scheduler.as_mut() else { return Ok(()) };
-        let mut out = std::mem::take(&mut self.outputs);
         if self.stopping.is_none() {
-            scheduler.wake(now, &mut out);
+            scheduler.wake(now);
             if scheduler.next_wake().is_some_and(|next| next <= now) {
-                scheduler.wake(now, &mut out);
+                scheduler.wake(now);
             }
         }
+        let outputs = std::mem::take(&mut scheduler.outputs);
         for subject in about {
             self.look_at_value_in_use(*subject, reading)?;
         }
-        let mut later = out.as_slice();
+        let mut later = outputs.as_slice();
         while let Some((output, rest)) = later.split_first() {
             later = rest;
             self.perform(output.clone(), later, reading)?;
         }
-        out.clear();
-        self.outputs = out;
         self.watch_step(about)
     }
 
@@ -310,7 +301,7 @@ impl World {
         self.in_batch = true;
         self.act(about, None)?;
         self.in_batch = false;
-        self.tell(None, None, |_, _, _| {})
+        self.tell(None, None, |_, _| {})
     }
 
     pub(crate) fn whose(&self, id: TokenId) -> Option<usize> {

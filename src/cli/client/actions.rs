@@ -14,6 +14,7 @@ use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
 use crate::clock;
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, TokenDetail};
+use crate::lifecycle::OperatorRequest;
 use crate::text::printable;
 use crate::time::Moment;
 
@@ -36,40 +37,18 @@ pub(in crate::cli) struct TokenArgs {
     socket_args: SocketArgs,
 }
 
-/// An action on tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Action {
-    Check,
-    Reauth,
-    Pause,
-    Resume,
-    Revoke,
-}
-
-impl Action {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::Reauth => "reauth",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Revoke => "revoke",
-        }
-    }
-
-    /// How long to wait for the outcome: the default timeouts of the daemon.
-    const fn wait_timeout(self) -> Duration {
-        match self {
-            Self::Check | Self::Revoke => Duration::from_secs(15),
-            Self::Reauth => Duration::from_secs(75),
-            Self::Pause | Self::Resume => Duration::ZERO,
-        }
+/// How long to wait for the outcome: the default timeouts of the daemon.
+const fn wait_timeout(action: OperatorRequest) -> Duration {
+    match action {
+        OperatorRequest::Check | OperatorRequest::Revoke => Duration::from_secs(15),
+        OperatorRequest::Reauth => Duration::from_secs(75),
+        OperatorRequest::Pause | OperatorRequest::Resume => Duration::ZERO,
     }
 }
 
 impl TokenArgs {
     /// Combines the tokens with an action.
-    pub(in crate::cli) fn with_action(self, action: Action) -> TokenAction {
+    pub(in crate::cli) fn with_action(self, action: OperatorRequest) -> TokenAction {
         TokenAction { names: self, action, confirmed: true }
     }
 }
@@ -86,7 +65,7 @@ pub(in crate::cli) struct Revoke {
 
 impl Revoke {
     pub(in crate::cli) fn with_action(self) -> TokenAction {
-        TokenAction { names: self.names, action: Action::Revoke, confirmed: self.yes }
+        TokenAction { names: self.names, action: OperatorRequest::Revoke, confirmed: self.yes }
     }
 }
 
@@ -94,7 +73,7 @@ impl Revoke {
 #[derive(Debug)]
 pub(in crate::cli) struct TokenAction {
     names: TokenArgs,
-    action: Action,
+    action: OperatorRequest,
     /// Whether patterns need no confirmation.
     confirmed: bool,
 }
@@ -159,7 +138,11 @@ fn outcome_line(name: &str, outcome: &str) -> String {
 
 /// Asks for confirmation on the terminal if `given` contains patterns: they may match more tokens
 /// than the operator expects.
-fn confirm_pattern(action: Action, given: &[String], names: &[String]) -> Result<bool, CliError> {
+fn confirm_pattern(
+    action: OperatorRequest,
+    given: &[String],
+    names: &[String],
+) -> Result<bool, CliError> {
     if names.iter().all(|name| given.contains(name)) {
         return Ok(true);
     }
@@ -226,7 +209,7 @@ enum OutcomeKind {
 
 async fn outcome(
     client: &mut Client,
-    action: Action,
+    action: OperatorRequest,
     sent: &SentRequest,
 ) -> Result<Outcome, ControlClientError> {
     loop {
@@ -235,10 +218,12 @@ async fn outcome(
         if let Some(outcome) = find_outcome(action, &detail, sent.timestamp, passed) {
             return Ok(outcome);
         }
-        if passed >= action.wait_timeout() {
+        if passed >= wait_timeout(action) {
             let (text, kind) = match action {
-                Action::Pause | Action::Resume => (detail.token.state, OutcomeKind::Good),
-                Action::Check | Action::Reauth | Action::Revoke => {
+                OperatorRequest::Pause | OperatorRequest::Resume => {
+                    (detail.token.state, OutcomeKind::Good)
+                }
+                OperatorRequest::Check | OperatorRequest::Reauth | OperatorRequest::Revoke => {
                     let more = format!("see `tokenkeep status {}`", sent.name);
                     (format!("still in progress; {more}"), OutcomeKind::Unknown)
                 }
@@ -252,7 +237,7 @@ async fn outcome(
 /// Finds the outcome of a request that was sent `passed` ago in the token's events; `None` if there is
 /// none yet.
 fn find_outcome(
-    action: Action,
+    action: OperatorRequest,
     detail: &TokenDetail,
     since: Timestamp,
     passed: Duration,
@@ -262,10 +247,12 @@ fn find_outcome(
         .iter()
         .filter(|event| event.at.parse::<Timestamp>().is_ok_and(|at| at >= since));
     let ends: &[&str] = match action {
-        Action::Check => &["check_failed", "token_expired", "token_rejected", "token_missing"],
-        Action::Reauth => &["reauth_succeeded", "reauth_failed", "reauth_exhausted"],
-        Action::Revoke => &["token_revoked"],
-        Action::Pause | Action::Resume => return None,
+        OperatorRequest::Check => {
+            &["check_failed", "token_expired", "token_rejected", "token_missing"]
+        }
+        OperatorRequest::Reauth => &["reauth_succeeded", "reauth_failed", "reauth_exhausted"],
+        OperatorRequest::Revoke => &["token_revoked"],
+        OperatorRequest::Pause | OperatorRequest::Resume => return None,
     };
     let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
     if let Some(end) = end {
@@ -275,7 +262,7 @@ fn find_outcome(
     }
     let checked =
         detail.token.last_check_ms.is_some_and(|ago| Duration::from_millis(ago) <= passed);
-    (action == Action::Check && checked).then(|| {
+    (action == OperatorRequest::Check && checked).then(|| {
         let left = detail.token.remaining_ms.unwrap_or_default();
         let left = short_duration(u64::try_from(left).unwrap_or_default());
         Outcome { text: format!("{}, {left} left", detail.token.state), kind: OutcomeKind::Good }

@@ -18,7 +18,7 @@ use clap::Args;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-pub(super) use self::actions::{Action, Revoke, Token, TokenArgs};
+pub(super) use self::actions::{Revoke, Token, TokenArgs};
 pub(super) use self::reload::Reload;
 pub(super) use self::status::Status;
 

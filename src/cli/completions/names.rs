@@ -38,7 +38,7 @@ pub(super) fn fetch(cursor: &CursorContext) -> Result<NameCandidates, CliError> 
 
 async fn page(cursor: &CursorContext) -> Option<TokenPage> {
     let socket = SocketArgs { socket: cursor.socket.clone() };
-    let (mut client, _) = socket.connect(&cursor.config).await;
+    let (client, _) = socket.connect(&cursor.config).await;
     let filter = Some(format!("{}*", Pattern::escape(&cursor.prefix)));
     let params =
         ListParams { filter, order: Order::Any, limit: Some(MAX_NAMES), ..ListParams::default() };

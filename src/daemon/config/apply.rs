@@ -13,7 +13,6 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::{
     ConfigDiff, ServerClients, ServerHandle, TokenConfig, TokenEntry, TokenOrigin, Tokens,
 };
-use crate::event_log::EventLog;
 use crate::lifecycle::Policy;
 use crate::scheduler::TokenSpec;
 use crate::settings::Settings;
@@ -49,14 +48,13 @@ impl Application {
         new: Arc<Settings>,
         mut clients: ServerClients,
         tokens: &mut Tokens,
-        log: &mut EventLog,
     ) -> Self {
         tokens.scheduler.set_max_hooks(new.max_hooks);
         tokens.recorder.keep_removed = new.keep_removed;
         tokens.watcher.read_mounts();
         for server in &new.servers {
             if let Some(client) = clients.remove(&server.name) {
-                tokens.put_server(server.clone(), client, log);
+                tokens.put_server(server.clone(), client);
             }
         }
         Self {
@@ -70,19 +68,14 @@ impl Application {
     }
 
     /// Applies a little more. Returns false once all is applied.
-    pub(crate) fn step(
-        &mut self,
-        tokens: &mut Tokens,
-        inventories: &mut Inventories,
-        log: &mut EventLog,
-    ) -> bool {
+    pub(crate) fn step(&mut self, tokens: &mut Tokens, inventories: &mut Inventories) -> bool {
         match self.stage {
             Stage::Remove(next) => {
                 if let Some(token) = self.old.tokens.get(next) {
                     self.stage = Stage::Remove(next + 1);
                     let name = &token.name;
                     if self.new.tokens.binary_search_by(|token| token.name.cmp(name)).is_err() {
-                        remove_own(name, tokens, &mut self.diff, log);
+                        remove_own(name, tokens, &mut self.diff);
                     }
                 } else {
                     self.new.reauths.iter().for_each(|reauth| tokens.put_reauth(reauth));
@@ -96,7 +89,7 @@ impl Application {
                     self.stage = Stage::Put(next + 1);
                     let origin = TokenOrigin::Own(token.source.clone());
                     if let Some(config) = tokens.config_for(&token.keep_alive, origin, policies) {
-                        put_own(&token.name, config, tokens, diff, log);
+                        put_own(&token.name, config, tokens, diff);
                     }
                 } else {
                     self.rollouts = inventories.apply(&new.inventories, policies, tokens, diff);
@@ -106,7 +99,7 @@ impl Application {
             Stage::RollOut => match self.rollouts.last_mut() {
                 None => return false,
                 Some(rollout) => {
-                    if !rollout.step(tokens, log) {
+                    if !rollout.step(tokens) {
                         self.rollouts.pop();
                     }
                 }
@@ -117,13 +110,13 @@ impl Application {
 }
 
 /// A `[token.NAME]` is not configured any more.
-fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff, log: &mut EventLog) {
+fn remove_own(name: &str, tokens: &mut Tokens, diff: &mut ConfigDiff) {
     let is_own = |entry: TokenEntry<'_>| entry.inventory().is_none();
     if let Some(id) = tokens.registry.id_of(name)
         && tokens.registry.token(id).is_some_and(is_own)
     {
         diff.removed.push(name.to_owned());
-        tokens.remove(id, log);
+        tokens.remove(id);
     }
 }
 
@@ -133,13 +126,12 @@ fn put_own(
     (config, spec): (TokenConfig, TokenSpec),
     tokens: &mut Tokens,
     diff: &mut ConfigDiff,
-    log: &mut EventLog,
 ) {
     // A token of an inventory ends where a [token.NAME] begins.
     if let Some(id) = tokens.registry.id_of(name)
         && tokens.registry.token(id).is_some_and(|entry| entry.inventory().is_some())
     {
-        tokens.remove(id, log);
+        tokens.remove(id);
     }
     let config = Arc::new(config);
     if let Some(id) = tokens.registry.id_of(name) {

@@ -4,7 +4,7 @@ use super::ConfigEvent;
 use crate::api::{Client, ClientError};
 use crate::daemon::DaemonError;
 use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
-use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, error_text};
+use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, unusable};
 use crate::scheduler::ServerId;
 use crate::settings::{Location, Server, Settings, Warning, WarningKind};
 
@@ -16,14 +16,14 @@ pub(crate) type BuiltClient = (ServerId, Server, Result<Client, ClientError>);
 pub(crate) fn first_clients(
     servers: &[Server],
 ) -> Result<(ServerClients, Vec<(Server, ClientError)>), DaemonError> {
-    let (mut clients, mut unusable) = (ServerClients::new(), Vec::new());
+    let (mut clients, mut missing) = (ServerClients::new(), Vec::new());
     for server in servers {
         let client = match Client::new(server) {
-            Ok(client) => ServerClient::Built(client),
+            Ok(client) => Ok(client),
             Err(error) if error.may_pass() => {
-                let client = ServerClient::Unusable(error_text(&error).into());
-                unusable.push((server.clone(), error));
-                client
+                let fault = unusable(&error);
+                missing.push((server.clone(), error));
+                Err(fault)
             }
             Err(error) => {
                 return Err(DaemonError::Client { name: server.name.clone(), error });
@@ -31,7 +31,7 @@ pub(crate) fn first_clients(
         };
         clients.insert(server.name.clone(), client);
     }
-    Ok((clients, unusable))
+    Ok((clients, missing))
 }
 
 /// Builds the clients of servers that differ from the `old` ones: in their settings, or in a file
@@ -44,11 +44,11 @@ pub(super) fn changed_clients(
         let name = server.name.clone();
         let old = old.iter().find(|old| old.settings == *server);
         let client = match old.map(|old| &old.client) {
-            Some(ServerClient::Built(client)) => client.reread(server),
-            Some(ServerClient::Unusable(_)) | None => Client::new(server).map(Some),
+            Some(Ok(client)) => client.reread(server),
+            Some(Err(_)) | None => Client::new(server).map(Some),
         };
         match client {
-            Ok(client) => client.map(|client| Ok((name, ServerClient::Built(client)))),
+            Ok(client) => client.map(|client| Ok((name, Ok(client)))),
             Err(error) => Some(Err(DaemonError::Client { name, error })),
         }
     };
@@ -70,8 +70,7 @@ pub(super) async fn build_missing(missing: Vec<(ServerId, Server)>) -> ConfigEve
 /// Warnings about client certificates that servers do not accept at this time.
 pub(crate) fn certificate_warnings(clients: &ServerClients) -> Vec<Warning> {
     let warning = |client: &ServerClient| {
-        let ServerClient::Built(client) = client else { return None };
-        let warning = client.certificate_warning()?;
+        let warning = client.as_ref().ok()?.certificate_warning()?;
         Some(Warning {
             kind: WarningKind::ClientCertificate,
             location: Location::File(warning.path.clone()),

@@ -12,7 +12,7 @@ const BASE: u64 = 128;
 const COMMAND: u64 = 4;
 
 /// How many descriptors the daemon can need at once: each request in flight has a connection.
-fn needed(settings: &Settings) -> u64 {
+pub fn needed(settings: &Settings) -> u64 {
     let connections = settings.servers.iter().map(|server| u64::from(server.max_in_flight.get()));
     BASE + connections.sum::<u64>() + COMMAND * u64::from(settings.max_hooks.get())
 }

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::apply::Application;
 pub(crate) use self::clients::{certificate_warnings, first_clients};
+pub use self::descriptor_limit::needed as needed_descriptors;
 pub use self::loader::Loader;
 
 use self::clients::BuiltClient;
@@ -28,8 +29,7 @@ use self::reload::Reload;
 use self::reload_queue::ReloadQueue;
 use self::unread_files::UnreadFiles;
 use super::inventories::Inventories;
-use super::notices;
-use super::tokens::{ServerClient, ServerHandle, Tokens, error_text};
+use super::tokens::{ServerHandle, Tokens, error_text};
 use crate::api::ClientError;
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded, Reply};
@@ -111,14 +111,14 @@ impl Config {
     }
 
     /// Handles an event.
-    pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens, log: &mut EventLog) {
+    pub(crate) fn on_event(&mut self, event: ConfigEvent, tokens: &mut Tokens) {
         // Clients that wait for a reload were answered when the stop began.
         if self.is_stopping {
             return;
         }
         match event {
-            ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens, log),
-            ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens, log),
+            ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens),
+            ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens),
         }
     }
 
@@ -143,30 +143,25 @@ impl Config {
     }
 
     fn build_missing_clients(&mut self, tokens: &Tokens) {
-        let servers = tokens.servers.iter().filter(|(_, server)| !server.client.is_built());
+        let servers = tokens.servers.iter().filter(|(_, server)| server.client.is_err());
         let missing: Vec<_> = servers.map(|(id, server)| (id, server.settings.clone())).collect();
         if !missing.is_empty() {
             self.tasks.spawn(clients::build_missing(missing));
         }
     }
 
-    fn on_clients_built(
-        &mut self,
-        built: Vec<BuiltClient>,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) {
+    fn on_clients_built(&mut self, built: Vec<BuiltClient>, tokens: &mut Tokens) {
         for (id, settings, client) in built {
             let Ok(client) = client else { continue };
             // A reload may have replaced the server meanwhile.
             let server = tokens.servers.get(id);
             let is_missing =
-                |server: &ServerHandle| !server.client.is_built() && server.settings == settings;
+                |server: &ServerHandle| server.client.is_err() && server.settings == settings;
             if server.is_some_and(is_missing) {
-                tokens.set_client(id, settings, ServerClient::Built(client), log);
+                tokens.set_client(id, settings, Ok(client));
             }
         }
-        if tokens.servers.iter().any(|(_, server)| !server.client.is_built()) {
+        if tokens.servers.iter().any(|(_, server)| server.client.is_err()) {
             self.client_retry = Some(clock::now() + CLIENT_RETRY);
         }
     }
@@ -196,7 +191,7 @@ impl Config {
             retry_in_ms: Some(whole_millis(CLIENT_RETRY)),
             ..Fields::default()
         };
-        notices::log(log, EventName::ServerUnavailable, Severity::Error, &message, fields);
+        log.event(EventName::ServerUnavailable, &message, fields);
         self.client_retry = Some(clock::now() + CLIENT_RETRY);
     }
 
@@ -217,7 +212,7 @@ impl Config {
                 retry_in_ms: Some(whole_millis(unread_files::RETRY)),
                 ..Fields::default()
             };
-            notices::log(log, EventName::ConfigRejected, Severity::Error, &message, fields);
+            log.event(EventName::ConfigRejected, &message, fields);
         }
         if let Some(fault) = unread.first() {
             let error = format!("{}: {}", fault.location, fault.message);
@@ -237,27 +232,20 @@ impl Config {
             let (place, error) = (warning.location.to_string(), &warning.remedy);
             if self.given.add((&place, &warning.message, error)) {
                 let fields = Fields { path: Some(&place), error: Some(error), ..Fields::default() };
-                notices::log(log, EventName::ConfigWarning, severity, &warning.message, fields);
+                log.event_at(severity, EventName::ConfigWarning, &warning.message, fields);
             }
         }
     }
 
     /// Warns if the kernel refuses to watch files, once for each limit.
-    pub(crate) fn warn_of_watches(
-        &mut self,
-        tokens: &Tokens,
-        inventories: &Inventories,
-        log: &mut EventLog,
-    ) {
+    pub(crate) fn warn_of_watches(&mut self, tokens: &mut Tokens, inventories: &Inventories) {
         let inotify_error = tokens.watcher.inotify_error().or_else(|| inventories.inotify_error());
         if std::mem::replace(&mut self.warned_inotify_error, inotify_error) == inotify_error {
             return;
         }
         if let Some(inotify_error) = inotify_error {
-            let error = inotify_error.to_string();
-            let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "files cannot be watched, so that they are compared every 2 s";
-            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+            tokens.log.config_warning(message, None, &inotify_error.to_string());
         }
     }
 
@@ -265,9 +253,7 @@ impl Config {
     pub(crate) fn warn_of_descriptor_limit(&mut self, log: &mut EventLog) {
         let Some((needed, error)) = descriptor_limit::exceeded(&self.settings) else { return };
         if self.warned_descriptors.replace(needed) != Some(needed) {
-            let fields = Fields { error: Some(&error), ..Fields::default() };
-            let message = "the limit on open files is too low";
-            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+            log.config_warning("the limit on open files is too low", None, &error);
         }
     }
 

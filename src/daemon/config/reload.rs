@@ -12,10 +12,10 @@ use crate::clock;
 use crate::control::{ConfigRejection, Reloaded};
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
+use crate::daemon::service_manager;
 use crate::daemon::tasks::blocking::blocking;
 use crate::daemon::tokens::{ServerHandle, Tokens};
-use crate::daemon::{notices, service_manager};
-use crate::event_log::{self, EventLog, EventName, Fields, Severity};
+use crate::event_log::{self, EventName, Fields};
 use crate::settings::{Loaded, Settings, Warning};
 use crate::systemd;
 use crate::text::one_line;
@@ -50,16 +50,16 @@ enum Stage {
 impl Config {
     /// Reads the configuration again while the daemon continues (SIGHUP). Returns the reload's
     /// number.
-    pub(crate) fn request_reload(&mut self, tokens: &Tokens, log: &mut EventLog) -> u64 {
+    pub(crate) fn request_reload(&mut self, tokens: &mut Tokens) -> u64 {
         let (number, begins) = self.reloads.request();
         if begins && !self.is_stopping {
-            self.begin_reload(tokens, log);
+            self.begin_reload(tokens);
         }
         number
     }
 
-    fn begin_reload(&mut self, tokens: &Tokens, log: &mut EventLog) {
-        service_manager::report_error(systemd::reloading(), log);
+    fn begin_reload(&mut self, tokens: &mut Tokens) {
+        service_manager::report_error(systemd::reloading(), &mut tokens.log);
         self.read(tokens);
     }
 
@@ -87,34 +87,24 @@ impl Config {
     }
 
     /// The configuration was read.
-    pub(super) fn on_loaded(
-        &mut self,
-        loaded: Result<LoadedConfig, String>,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) {
+    pub(super) fn on_loaded(&mut self, loaded: Result<LoadedConfig, String>, tokens: &mut Tokens) {
         let is_retry = self.unread.end_attempt();
-        let accepted = loaded.and_then(|loaded| self.accept(loaded, tokens, log));
+        let accepted = loaded.and_then(|loaded| self.accept(loaded, tokens));
         let Err(error) = accepted else { return };
         // The files that were left out at startup were logged then.
         if !is_retry {
             let message = "configuration reload failed; the previous configuration stays active";
             let fields = Fields { error: Some(&one_line(&error)), ..Fields::default() };
-            notices::log(log, EventName::ConfigRejected, Severity::Error, message, fields);
+            tokens.log.event(EventName::ConfigRejected, message, fields);
             let at = clock::wall_clock();
             self.rejected = Some(ConfigRejection { at, error: error.clone() });
         }
         let outcome = Reloaded { error: Some(error), ..Reloaded::default() };
-        self.end_reload(outcome, tokens, log);
+        self.end_reload(outcome, tokens);
     }
 
     /// Begins to apply a configuration. The error says why it is rejected.
-    fn accept(
-        &mut self,
-        loaded: LoadedConfig,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) -> Result<(), String> {
+    fn accept(&mut self, loaded: LoadedConfig, tokens: &mut Tokens) -> Result<(), String> {
         let LoadedConfig { loaded, clients, is_unchanged } = loaded;
         let Loaded { settings, warnings, files } = loaded;
         if removes_everything(&self.settings, &settings) {
@@ -129,8 +119,8 @@ impl Config {
         let needs_restart = needs_restart(&self.settings, &settings);
         let new = Arc::new(settings);
         let old = std::mem::replace(&mut self.settings, Arc::clone(&new));
-        self.warn_of_descriptor_limit(log);
-        let application = Application::new(old, new, clients, tokens, log);
+        self.warn_of_descriptor_limit(&mut tokens.log);
+        let application = Application::new(old, new, clients, tokens);
         let stage = Stage::Apply;
         let reload = Reload { application, stage, needs_restart, level, warnings, is_unchanged };
         self.reload = Some(Box::new(reload));
@@ -148,19 +138,18 @@ impl Config {
         tokens: &mut Tokens,
         inventories: &mut Inventories,
         metrics: &mut Metrics,
-        log: &mut EventLog,
     ) -> bool {
         let Some(reload) = &mut self.reload else { return false };
         match reload.stage {
             // They were handed out under the configuration before.
             Stage::Apply if tokens.has_pending_tasks() => return false,
             Stage::Apply => {
-                if !reload.application.step(tokens, inventories, log) {
+                if !reload.application.step(tokens, inventories) {
                     reload.stage = Stage::Release;
                 }
             }
             // Actions and notices of these servers are executed first.
-            Stage::Release if !tokens.actions.is_empty() => return false,
+            Stage::Release if !tokens.scheduler.outputs.is_empty() => return false,
             Stage::Release => {
                 release_unused(&self.settings, tokens, metrics);
                 reload.stage = Stage::ReadSources(0);
@@ -174,7 +163,7 @@ impl Config {
                 tokens.request_reads(ids);
                 reload.stage = Stage::ReadSources(next + CHUNK);
                 if is_complete && let Some(reload) = self.reload.take() {
-                    self.finish_reload(*reload, tokens, inventories, log);
+                    self.finish_reload(*reload, tokens, inventories);
                 }
             }
         }
@@ -185,15 +174,14 @@ impl Config {
     fn finish_reload(
         &mut self,
         reload: Reload,
-        tokens: &Tokens,
+        tokens: &mut Tokens,
         inventories: &mut Inventories,
-        log: &mut EventLog,
     ) {
         let Reload { application, needs_restart, level, warnings, is_unchanged, .. } = reload;
         self.unread.clear();
         self.rejected = None;
-        self.warn(&warnings, log);
-        self.warn_of_watches(tokens, inventories, log);
+        self.warn(&warnings, &mut tokens.log);
+        self.warn_of_watches(tokens, inventories);
         inventories.read_all();
         let diff = &application.diff;
         let [added, removed, changed] =
@@ -207,41 +195,38 @@ impl Config {
             needs_restart: needs_restart.as_deref(),
             ..Fields::default()
         };
-        let (name, severity) = (EventName::ConfigReloaded, Severity::Info);
+        let name = EventName::ConfigReloaded;
         let message = if is_unchanged {
             "configuration reloaded: unchanged"
         } else {
             "configuration reloaded"
         };
         // This line is written if the old level or the new one lets it through: scripts wait for it.
-        let is_visible = event_log::enabled(severity);
+        let is_visible = event_log::enabled(name.severity());
         if is_visible {
-            notices::log(log, name, severity, message, fields);
+            tokens.log.event(name, message, fields);
         }
         if let (Some(level), Some(filter)) = (level, &self.filter)
             && let Err(error) = filter.reload_filter(&level)
         {
-            let error = error.to_string();
-            let fields = Fields { error: Some(&error), ..Fields::default() };
             let message = "the previous log level stays active";
-            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+            tokens.log.config_warning(message, None, &error.to_string());
         }
         if !is_visible {
-            notices::log(log, name, severity, message, fields);
+            tokens.log.event(name, message, fields);
         }
         let (applied, unchanged) = (true, is_unchanged);
         let outcome =
             Reloaded { applied, error: None, added, removed, changed, needs_restart, unchanged };
-        self.end_reload(outcome, tokens, log);
+        self.end_reload(outcome, tokens);
     }
 
     /// A reload has ended, and the next one begins if another was requested.
-    fn end_reload(&mut self, outcome: Reloaded, tokens: &Tokens, log: &mut EventLog) {
+    fn end_reload(&mut self, outcome: Reloaded, tokens: &mut Tokens) {
         // First: `ExecReload=` ends with the response, and systemd must know the end by then.
-        let status = service_manager::status_line(&tokens.scheduler, self.rejected.as_ref());
-        service_manager::report_error(systemd::ready(&status), log);
+        service_manager::ready(&tokens.scheduler, self.rejected.as_ref(), &mut tokens.log);
         if self.reloads.end(outcome) {
-            self.begin_reload(tokens, log);
+            self.begin_reload(tokens);
         }
     }
 }

@@ -17,7 +17,6 @@ struct World {
     tokens: Tokens,
     inventories: Inventories,
     metrics: Metrics,
-    log: EventLog,
 }
 
 impl World {
@@ -27,23 +26,23 @@ impl World {
         let mut tokens = Tokens::new(settings.max_hooks, settings.keep_removed, 1);
         let (clients, _) = first_clients(&settings.servers).unwrap();
         let config = Config::new(settings, Arc::new(|| unreachable!()));
-        let (mut inventories, mut log) = (Inventories::new(), EventLog::new());
+        let mut inventories = Inventories::new();
         let (old, new) = (Arc::clone(&config.settings), Arc::clone(&config.settings));
-        let mut application = Application::new(old, new, clients, &mut tokens, &mut log);
-        while application.step(&mut tokens, &mut inventories, &mut log) {}
-        Self { config, tokens, inventories, metrics: Metrics::new(), log }
+        let mut application = Application::new(old, new, clients, &mut tokens);
+        while application.step(&mut tokens, &mut inventories) {}
+        Self { config, tokens, inventories, metrics: Metrics::new() }
     }
 
     /// Begins a reload of a configuration that was read.
     fn begin_reload(&mut self, loaded: Loaded) {
         self.config.reloads.request();
         let loaded = LoadedConfig::new(loaded, &self.config.servers(&self.tokens));
-        self.config.on_loaded(loaded, &mut self.tokens, &mut self.log);
+        self.config.on_loaded(loaded, &mut self.tokens);
     }
 
     fn step(&mut self) -> bool {
-        let Self { config, tokens, inventories, metrics, log } = self;
-        config.reload_step(tokens, inventories, metrics, log)
+        let Self { config, tokens, inventories, metrics } = self;
+        config.reload_step(tokens, inventories, metrics)
     }
 
     /// How many tokens have names of the old configuration, and of the new one.
@@ -114,15 +113,15 @@ async fn pending_action_is_started_before_its_token_is_replaced() {
     let id = world.tokens.registry.id_of("a0").unwrap();
     let now = crate::clock::now();
     let value = crate::secret::ValueRef::parse("a0-value-1").unwrap();
-    world.tokens.on_value_found(id, value, &[], &mut world.log);
-    world.tokens.scheduler.wake(now, &mut world.tokens.actions);
+    world.tokens.on_value_found(id, value, &[]);
+    world.tokens.scheduler.wake(now);
     assert!(world.tokens.has_pending_tasks());
     let mut loaded = configured(folder.path(), 'a', 1);
     loaded.settings.tokens[0].keep_alive.revoke_on_shutdown = true;
     world.begin_reload(loaded);
-    let pending = world.tokens.actions.clone();
+    let pending = world.tokens.scheduler.outputs.clone();
     assert!(!world.step());
-    assert_eq!(world.tokens.actions, pending);
+    assert_eq!(world.tokens.scheduler.outputs, pending);
 }
 
 #[tokio::test]
@@ -131,10 +130,14 @@ async fn servers_are_released_only_when_no_action_is_pending() {
     let mut world = renaming(folder.path());
     let server = world.tokens.servers.id_of("a").unwrap();
     let notice = crate::scheduler::ServerNotice::Recovered { tokens: 1 };
-    world.tokens.actions.push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
+    world
+        .tokens
+        .scheduler
+        .outputs
+        .push(crate::scheduler::SchedulerOutput::ServerNotice(server, notice));
     while world.step() {}
     assert_eq!(world.has_servers(), [true, true]);
-    world.tokens.actions.clear();
+    world.tokens.scheduler.outputs.clear();
     while world.step() {}
     assert_eq!(world.has_servers(), [false, true]);
 }
@@ -169,7 +172,7 @@ async fn servers_and_reauth_methods_known_are_the_configured_ones() {
         world.begin_reload(configured(n));
         while world.config.is_reloading() {
             world.step();
-            world.tokens.actions.clear();
+            world.tokens.scheduler.outputs.clear();
         }
         assert_eq!(world.tokens.scheduler.server_count(), 1);
         assert_eq!(world.tokens.reauths.iter().count(), 1);

@@ -10,13 +10,12 @@ use crate::control::{
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
-use crate::daemon::notices;
 use crate::daemon::queries::{
     DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{OperatorRequest, Validity};
 use crate::secret::ValueRef;
 use crate::settings::Reader;
@@ -28,7 +27,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) inventories: &'a Inventories,
     pub(crate) config: &'a mut Config,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) log: &'a mut EventLog,
 }
 
 /// A client requests a token's value, and it is known whether it may read it.
@@ -73,7 +71,7 @@ impl PendingCommands {
                     self.queries.add(Query::List(list));
                 }
             }
-            Command::Socket(report) => report_socket(parts.log, &report),
+            Command::Socket(report) => report_socket(&mut parts.tokens.log, &report),
             Command::Ping(reply) => drop(reply.send(Ok(()))),
             Command::Metrics { names, reply } => {
                 self.queries.add(Query::Metrics(MetricsQuery::new(names, reply)));
@@ -92,8 +90,8 @@ impl PendingCommands {
             }
             Command::Act { name, request, caller, reply } => {
                 let result = parts.act(&name, request, caller);
-                let action = (Some(&*name), word(request));
-                log_action(parts.log, action, caller, result.as_ref().err());
+                let action = (Some(&*name), request.as_str());
+                parts.log_action(action, caller, result.as_ref().err());
                 drop(reply.send(result));
             }
             Command::Value { name, caller, reply } => {
@@ -101,9 +99,9 @@ impl PendingCommands {
             }
             Command::Reload { caller, reply } => {
                 let error = (!caller.may_act()).then(forbidden);
-                log_action(parts.log, (None, "reload"), caller, error.as_ref());
+                parts.log_action((None, "reload"), caller, error.as_ref());
                 let result = match error {
-                    None => Ok(parts.config.request_reload(parts.tokens, parts.log)),
+                    None => Ok(parts.config.request_reload(parts.tokens)),
                     Some(error) => Err(error),
                 };
                 drop(reply.send(result));
@@ -151,7 +149,6 @@ impl Parts<'_> {
             settings: &self.config.settings,
             config_rejected: self.config.rejected.as_ref(),
             metrics: self.metrics,
-            log: self.log,
             dropped_lines: self.config.dropped_lines(),
         }
     }
@@ -165,9 +162,9 @@ impl Parts<'_> {
         if !caller.may_act() {
             return Err(forbidden());
         }
-        let Tokens { scheduler, registry, actions, .. } = self.tokens;
+        let Tokens { scheduler, registry, .. } = self.tokens;
         let id = registry.id_of(name).ok_or_else(|| ApiError::no_token(name))?;
-        let result = scheduler.request(id, request, clock::now(), actions);
+        let result = scheduler.request(id, request, clock::now());
         result.map_err(|error| ApiError::new(ApiErrorKind::Conflict, error.to_string()))
     }
 
@@ -179,10 +176,9 @@ impl Parts<'_> {
             Ok(_) => {
                 let fields =
                     Fields { token: Some(&name), uid: Some(caller.uid), ..Fields::default() };
-                let message = "token value read";
-                notices::log(self.log, EventName::ValueRead, Severity::Info, message, fields);
+                self.tokens.log.event(EventName::ValueRead, "token value read", fields);
             }
-            Err(error) => log_action(self.log, (Some(&name), "value"), caller, Some(error)),
+            Err(error) => self.log_action((Some(&name), "value"), caller, Some(error)),
         }
         drop(reply.send(result));
     }
@@ -234,25 +230,25 @@ impl Parts<'_> {
             config_rejected: view.config_rejected.cloned(),
         }
     }
-}
 
-fn log_action(
-    log: &mut EventLog,
-    (token, action): (Option<&str>, &str),
-    caller: Caller,
-    error: Option<&ApiError>,
-) {
-    let uid = Some(caller.uid);
-    let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
-    match error {
-        None => {
-            let message = format!("control command: {action} (uid {})", caller.uid);
-            notices::log(log, EventName::ActionRequested, Severity::Info, &message, fields);
-        }
-        Some(error) => {
-            let fields = Fields { error: Some(&error.message), ..fields };
-            let message = format!("user {} was refused: {action}", caller.uid);
-            notices::log(log, EventName::ActionRefused, Severity::Warn, &message, fields);
+    fn log_action(
+        &mut self,
+        (token, action): (Option<&str>, &str),
+        caller: Caller,
+        error: Option<&ApiError>,
+    ) {
+        let uid = Some(caller.uid);
+        let fields = Fields { token, action: Some(action), uid, ..Fields::default() };
+        match error {
+            None => {
+                let message = format!("control command: {action} (uid {})", caller.uid);
+                self.tokens.log.event(EventName::ActionRequested, &message, fields);
+            }
+            Some(error) => {
+                let fields = Fields { error: Some(&error.message), ..fields };
+                let message = format!("user {} was refused: {action}", caller.uid);
+                self.tokens.log.event(EventName::ActionRefused, &message, fields);
+            }
         }
     }
 }
@@ -265,14 +261,4 @@ fn forbidden() -> ApiError {
 
 fn stopping() -> ApiError {
     ApiError::new(ApiErrorKind::Conflict, "tokenkeep is stopping")
-}
-
-const fn word(request: OperatorRequest) -> &'static str {
-    match request {
-        OperatorRequest::Check => "check",
-        OperatorRequest::Reauth => "reauth",
-        OperatorRequest::Pause => "pause",
-        OperatorRequest::Resume => "resume",
-        OperatorRequest::Revoke => "revoke",
-    }
 }

@@ -15,7 +15,6 @@ use crate::control::{
     self, BoundSocket, Command, ControlServer, InheritedSockets, SOCKET_RETRY, SocketReport,
     SocketState,
 };
-use crate::daemon::notices;
 use crate::event_log::{EventLog, EventName, Fields, Severity};
 use crate::settings::{Control, DEFAULT_SOCKET};
 use crate::time::Moment;
@@ -51,13 +50,13 @@ impl Listeners {
         self.settings = Some(settings.clone());
         let InheritedSockets { sockets, listeners, unusable } = inherited;
         for error in unusable {
-            warn(log, UNUSABLE, None, &error);
+            log.config_warning(UNUSABLE, None, &error);
         }
         self.open_sockets(settings, sockets, sender, log);
         for listener in listeners {
             match control::serve_public(listener, settings, sender.clone()) {
                 Ok(interface) => self.open.push(interface),
-                Err(error) => warn(log, UNUSABLE, None, &error.to_string()),
+                Err(error) => log.config_warning(UNUSABLE, None, &error.to_string()),
             }
         }
         if let Err((listen, error)) = self.listen(sender.clone()) {
@@ -65,7 +64,7 @@ impl Listeners {
                 "page, metrics and health endpoints are not available; retrying every {} s",
                 LISTEN_RETRY.as_secs()
             );
-            warn(log, &message, Some(&listen.to_string()), &error.to_string());
+            log.config_warning(&message, Some(&listen.to_string()), &error.to_string());
             self.retry = Some((clock::now() + LISTEN_RETRY, sender.clone()));
         }
     }
@@ -89,7 +88,7 @@ impl Listeners {
         let listen = listen.map(|listen| listen.to_string());
         let fields = Fields { path: listen.as_deref(), ..Fields::default() };
         let message = "page, metrics and health endpoints are available now";
-        notices::log(log, EventName::ConfigWarning, Severity::Info, message, fields);
+        log.event_at(Severity::Info, EventName::ConfigWarning, message, fields);
     }
 
     /// Serves page, metrics and health on the configured address, if there is one.
@@ -118,7 +117,7 @@ impl Listeners {
                     // With another path the operator has chosen the folder, and who may enter it.
                     if let Some(remark) = remark.filter(|_| path == Path::new(DEFAULT_SOCKET)) {
                         let message = "the control socket does not belong to the intended group";
-                        warn(log, message, Some(&place), &remark);
+                        log.config_warning(message, Some(&place), &remark);
                     }
                 }
                 Err(error) => {
@@ -157,7 +156,7 @@ pub(super) fn report_socket(log: &mut EventLog, report: &SocketReport) {
         }
     };
     let fields = Fields { path: Some(&path), error, ..Fields::default() };
-    notices::log(log, EventName::ConfigWarning, severity, &message, fields);
+    log.event_at(severity, EventName::ConfigWarning, &message, fields);
 }
 
 fn warn_of_no_socket(log: &mut EventLog, place: &str, error: &str) {
@@ -166,10 +165,5 @@ fn warn_of_no_socket(log: &mut EventLog, place: &str, error: &str) {
          every {} s",
         SOCKET_RETRY.as_secs()
     );
-    warn(log, &message, Some(place), error);
-}
-
-fn warn(log: &mut EventLog, message: &str, place: Option<&str>, error: &str) {
-    let fields = Fields { error: Some(error), path: place, ..Fields::default() };
-    notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+    log.config_warning(&message, Some(place), error);
 }

@@ -11,7 +11,6 @@ use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::Tokens;
-use crate::event_log::EventLog;
 use crate::settings::load;
 
 /// The parts that commands read and change, without tokens.
@@ -20,7 +19,6 @@ struct World {
     inventories: Inventories,
     config: Config,
     metrics: Metrics,
-    log: EventLog,
 }
 
 impl World {
@@ -34,20 +32,19 @@ impl World {
             inventories: Inventories::new(),
             config: Config::new(settings, Arc::new(|| unreachable!())),
             metrics: Metrics::new(),
-            log: EventLog::new(),
         }
     }
 
     fn parts(&mut self) -> Parts<'_> {
-        let Self { tokens, inventories, config, metrics, log } = self;
-        Parts { tokens, inventories, config, metrics, log }
+        let Self { tokens, inventories, config, metrics } = self;
+        Parts { tokens, inventories, config, metrics }
     }
 }
 
 #[tokio::test]
 async fn unauthorized_client_does_not_wait_for_a_reload() {
     let (mut world, mut queue) = (World::new(), ControlQueue::new());
-    world.config.request_reload(&world.tokens, &mut world.log);
+    world.config.request_reload(&mut world.tokens);
     let mut wait = |caller| {
         let (reply, mut response) = oneshot::channel();
         let command = Command::ReloadOutcome { number: 1, caller, reply };

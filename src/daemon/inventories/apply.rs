@@ -8,7 +8,6 @@ use std::thread;
 
 use super::{Inventories, InventoryEvent, InventoryState, WAITING_PARTS, read, table_name};
 use crate::daemon::tokens::{ConfigDiff, InventoryId, TokenConfig, TokenOrigin, Tokens};
-use crate::event_log::EventLog;
 use crate::inventory::Batch;
 use crate::lifecycle::Policy;
 use crate::scheduler::{TokenId, TokenSpec};
@@ -25,13 +24,13 @@ pub(crate) struct InventoryRollout {
 
 impl InventoryRollout {
     /// Replaces or removes the next token. Returns whether there was one.
-    pub(crate) fn step(&mut self, tokens: &mut Tokens, log: &mut EventLog) -> bool {
+    pub(crate) fn step(&mut self, tokens: &mut Tokens) -> bool {
         let Some(token) = self.tokens.pop() else { return false };
         // The token may have left the inventory meanwhile, and its number be another token's.
         if tokens.registry.is_listed_by(token, self.inventory) {
             match &self.config {
                 Some((config, spec)) => drop(tokens.replace(token, config, spec)),
-                None => tokens.remove(token, log),
+                None => tokens.remove(token),
             }
         }
         true
@@ -105,7 +104,7 @@ impl Inventories {
 
     /// Reads the inventories for the startup, which needs all values first. Commands are only
     /// started, as none of them may delay the startup. Parts are applied while a thread reads on.
-    pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
+    pub(crate) fn read_at_startup(&mut self, tokens: &mut Tokens) {
         let mut wanted = Vec::new();
         for (id, source) in self.sources() {
             if matches!(source, InventorySource::Command { .. }) {
@@ -133,11 +132,11 @@ impl Inventories {
                 match event {
                     InventoryEvent::Part(id, _, part) => {
                         self.reserve(id, &part, tokens);
-                        self.apply_part(id, part, tokens, log);
+                        self.apply_part(id, part, tokens);
                     }
                     InventoryEvent::End(id, pass, end) => {
                         self.on_end(id, pass, end);
-                        self.finish_pass(id, true, tokens, log);
+                        self.finish_pass(id, true, tokens);
                     }
                     InventoryEvent::Touched(..)
                     | InventoryEvent::Settled(..)

@@ -1,37 +1,34 @@
 //! Log events of inventories: places and errors, never content.
 
 use super::NameConflict;
-use crate::daemon::tokens::ChangeCounts;
+use crate::daemon::tokens::{ChangeCounts, InventoryId, Tokens};
 use crate::event_log::{EventLog, EventName, Fields, ReportedWarnings, Severity};
-use crate::inventory::{BadEntries, EntryLocation, InventoryError};
+use crate::inventory::{BadEntries, InventoryError};
 use crate::settings::Inventory;
-use crate::time::Moment;
 
-/// Logs the changes of an inventory, and how many tokens it has.
-pub(super) fn loaded(
-    event_log: &mut EventLog,
-    now: Moment,
-    inventory: &Inventory,
-    tokens: u64,
-    changes: ChangeCounts,
-) {
+/// Logs the changes of an inventory, and how many tokens it has; without changes only if it was read
+/// as a `whole`.
+pub(super) fn changes(tokens: &mut Tokens, id: InventoryId, inventory: &Inventory, whole: bool) {
+    let count = tokens.inventory_counts.of(id);
+    let changes = std::mem::take(&mut count.changes);
+    if !whole && changes == ChangeCounts::default() {
+        return;
+    }
     let fields = Fields {
         inventory: Some(&inventory.name),
         path: Some(&inventory.whole()),
-        tokens: Some(tokens),
+        tokens: Some(count.tokens),
         tokens_added: Some(changes.added),
         tokens_removed: Some(changes.removed),
         tokens_changed: Some(changes.changed),
         ..Fields::default()
     };
-    let name = EventName::InventoryLoaded;
-    event_log.write(now, name, Severity::Info, "inventory read", fields);
+    tokens.log.event(EventName::InventoryLoaded, "inventory read", fields);
 }
 
 /// Logs the errors of one inventory, except errors that were logged before.
 pub(super) struct Report<'a> {
-    pub(super) event_log: &'a mut EventLog,
-    pub(super) now: Moment,
+    pub(super) log: &'a mut EventLog,
     pub(super) inventory: &'a Inventory,
     pub(super) given: &'a mut ReportedWarnings,
 }
@@ -58,10 +55,7 @@ impl Report<'_> {
     pub(super) fn bad_lines(&mut self, bad: &BadEntries) {
         let message = "invalid inventory line skipped";
         for bad in &bad.first {
-            let place = match &bad.place {
-                EntryLocation::Line(line) => self.inventory.location("", *line),
-                EntryLocation::File(name) => self.inventory.location(name, 0),
-            };
+            let place = bad.place.within(self.inventory);
             self.warn(message, &place, &bad.fault.to_string(), None);
         }
         self.further(bad.further(), "invalid and were skipped");
@@ -75,12 +69,8 @@ impl Report<'_> {
                  names are unique: remove one of the two, or rename it",
                 self.inventory.name
             );
-            let fields = Fields {
-                token: Some(name),
-                path: Some(place),
-                error: Some(&error),
-                ..Fields::default()
-            };
+            let (token, path, error) = (Some(&**name), Some(&**place), Some(&*error));
+            let fields = Fields { token, error, path, ..Fields::default() };
             self.write("duplicate token name; this token is skipped", fields);
         }
         self.further(count - first.len() as u64, "duplicates of other names");
@@ -100,10 +90,10 @@ impl Report<'_> {
 
     #[expect(clippy::large_types_passed_by_value, reason = "the callers build the fields in place")]
     fn write(&mut self, message: &str, fields: Fields<'_>) {
-        let Self { event_log, now, inventory, given } = self;
+        let Self { log, inventory, given } = self;
         if given.add((message, fields.path, fields.error)) {
             let fields = Fields { inventory: Some(&inventory.name), ..fields };
-            event_log.write(*now, EventName::ConfigWarning, Severity::Error, message, fields);
+            log.event_at(Severity::Error, EventName::ConfigWarning, message, fields);
         }
     }
 }

@@ -23,9 +23,10 @@ use tokio::time::sleep;
 pub(crate) use self::apply::InventoryRollout;
 
 use self::death_checks::{Compared, DeathChecks};
+use self::log::Report;
 use super::tasks::blocking::blocking;
 use super::tokens::{InventoryId, TokenBitSet, TokenConfig, Tokens};
-use crate::event_log::{EventLog, ReportedWarnings};
+use crate::event_log::ReportedWarnings;
 use crate::inventory::{BadEntries, Batch, FileStamp, InventoryError, ReadSummary, is_ignored};
 use crate::scheduler::{TokenId, TokenSpec};
 use crate::settings::{Inventory, InventorySource};
@@ -79,6 +80,11 @@ impl InventoryState {
             given: ReportedWarnings::default(),
             is_read_whole: false,
         }
+    }
+
+    /// Logs errors of the inventory.
+    fn report<'a>(&'a mut self, tokens: &'a mut Tokens) -> Report<'a> {
+        Report { log: &mut tokens.log, inventory: &self.settings, given: &mut self.given }
     }
 }
 
@@ -182,7 +188,6 @@ impl Inventories {
         &mut self,
         event: InventoryEvent,
         tokens: &mut Tokens,
-        log: &mut EventLog,
     ) -> Option<InventoryId> {
         match event {
             InventoryEvent::Touched(id, ChangedNames::All) => self.read_again(id),
@@ -191,20 +196,20 @@ impl Inventories {
             }
             InventoryEvent::Part(id, pass, part) => {
                 if self.is_reading(id, pass) {
-                    self.apply_part(id, part, tokens, log);
+                    self.apply_part(id, part, tokens);
                 }
             }
             InventoryEvent::End(id, pass, end) => {
                 if self.is_reading(id, pass) {
                     self.on_end(id, pass, end);
                     self.act_on_deaths_until(id, pass.saturating_sub(1), tokens);
-                    self.finish_pass_if_settled(id, pass, tokens, log);
+                    self.finish_pass_if_settled(id, pass, tokens);
                     return Some(id);
                 }
             }
             InventoryEvent::Settled(id, pass, is_same) => {
                 if self.is_reading(id, pass) && is_same {
-                    self.finish_pass(id, true, tokens, log);
+                    self.finish_pass(id, true, tokens);
                 } else if self.is_reading(id, pass) {
                     self.read(id, None);
                 }

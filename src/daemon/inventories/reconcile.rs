@@ -8,12 +8,10 @@
 
 use std::ops::ControlFlow;
 
-use super::log::{self, Report};
+use super::log;
 use super::{Inventories, NameConflict, table_name};
-use crate::clock;
 use crate::daemon::notices;
-use crate::daemon::tokens::{ChangeCounts, InventoryId, TokenOrigin, Tokens};
-use crate::event_log::EventLog;
+use crate::daemon::tokens::{InventoryId, TokenOrigin, Tokens};
 use crate::inventory::{
     Batch, EntryLocation, InventoryEntry, InventoryError, LineError, MAX_DETAILED, ReadSummary,
 };
@@ -26,18 +24,12 @@ const MAX_TRIES: u32 = 5;
 
 impl Inventories {
     /// Applies a part of a read.
-    pub(super) fn apply_part(
-        &mut self,
-        id: InventoryId,
-        part: Batch,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) {
+    pub(super) fn apply_part(&mut self, id: InventoryId, part: Batch, tokens: &mut Tokens) {
         let mut known = tokens.registry.ids_of(part.names()).into_iter();
         let _ = part.pass_on(&mut |listed| {
             // A name that this part has added is listed twice.
             let token = known.next().flatten().or_else(|| tokens.registry.id_of(listed.name));
-            self.on_listed(id, listed, token, (tokens, log));
+            self.on_listed(id, listed, token, tokens);
             ControlFlow::Continue(())
         });
     }
@@ -48,7 +40,7 @@ impl Inventories {
         id: InventoryId,
         listed: InventoryEntry<'_>,
         known: Option<TokenId>,
-        (tokens, log): (&mut Tokens, &mut EventLog),
+        tokens: &mut Tokens,
     ) {
         let InventoryEntry { name, value, warnings, line } = listed;
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
@@ -57,7 +49,7 @@ impl Inventories {
             let token = tokens.add(name, &inventory.config, inventory.spec.clone(), line);
             pass.seen.insert(token);
             return match value {
-                Ok(value) => tokens.on_value_found(token, value, &warnings, log),
+                Ok(value) => tokens.on_value_found(token, value, &warnings),
                 Err(error) => tokens.on_value_missing(token, &error),
             };
         };
@@ -90,7 +82,7 @@ impl Inventories {
         if tokens.scheduler.token(token).is_some_and(|token| token.is_reauthenticating()) {
             tokens.deferred.defer_during_reauth(token, value.to_value());
         } else {
-            tokens.on_value_found(token, value, &warnings, log);
+            tokens.on_value_found(token, value, &warnings);
         }
     }
 
@@ -153,7 +145,6 @@ impl Inventories {
         id: InventoryId,
         number: u64,
         tokens: &mut Tokens,
-        log: &mut EventLog,
     ) {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(pass) = &inventory.pass else { return };
@@ -166,7 +157,7 @@ impl Inventories {
         };
         let is_watched = matches!(inventory.settings.source, InventorySource::File { .. });
         if is_clean || !is_watched || inventory.tries >= MAX_TRIES {
-            return self.finish_pass(id, is_clean || !is_watched, tokens, log);
+            return self.finish_pass(id, is_clean || !is_watched, tokens);
         }
         inventory.tries += 1;
         let stamp = match &pass.end {
@@ -178,13 +169,7 @@ impl Inventories {
 
     /// Finishes a pass: removes the tokens that a read which is `certain` to be whole does not
     /// list, and logs errors.
-    pub(super) fn finish_pass(
-        &mut self,
-        id: InventoryId,
-        certain: bool,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) {
+    pub(super) fn finish_pass(&mut self, id: InventoryId, certain: bool, tokens: &mut Tokens) {
         let Some(inventory) = self.by_id.get_mut(&id) else { return };
         let Some(mut pass) = inventory.pass.take() else { return };
         inventory.tries = 0;
@@ -197,21 +182,18 @@ impl Inventories {
             inventory.given.begin();
         }
         inventory.reported = inventory.stamp;
-        let now = clock::now();
-        let (settings, given) = (&inventory.settings, &mut inventory.given);
-        let mut report = Report { event_log: log, now, inventory: settings, given };
         match pass.end.take() {
             Some(Ok(reading)) => {
-                report.bad_lines(&reading.bad);
+                inventory.report(tokens).bad_lines(&reading.bad);
                 let was_warned =
                     std::mem::replace(&mut inventory.is_warned, !reading.warnings.is_empty());
                 let is_whole = certain && !pass.partial && !reading.changed;
                 inventory.is_read_whole |= !pass.partial && !reading.changed && reading.good > 0;
                 if is_whole && reading.good == 0 {
-                    report.empty(had);
+                    inventory.report(tokens).empty(had);
                 }
                 if !was_warned {
-                    notices::source_warnings(report.event_log, None, &reading.warnings);
+                    notices::source_warnings(&mut tokens.log, None, &reading.warnings);
                 }
                 if is_whole && reading.good > 0 && pass.seen.len() < had {
                     let gone = tokens.registry.listed_by(id, |token| !pass.seen.contains(token));
@@ -220,16 +202,16 @@ impl Inventories {
                     } else if reading.bad.count == 0 {
                         tokens.inventory_counts.of(id).changes.removed += gone.len() as u64;
                         for token in gone {
-                            tokens.remove(token, report.event_log);
+                            tokens.remove(token);
                         }
                     }
                 }
-                log_changes(report.event_log, settings, id, tokens, !pass.partial);
+                log::changes(tokens, id, &inventory.settings, !pass.partial);
             }
             Some(Err(InventoryError::Cancelled)) | None => {}
-            Some(Err(error)) => report.unread(had, &error),
+            Some(Err(error)) => inventory.report(tokens).unread(had, &error),
         }
-        report.conflicts(&pass.conflicts);
+        inventory.report(tokens).conflicts(&pass.conflicts);
         tokens.request_reads(pass.reads);
         tokens.recorder.prune_orphans();
         if self.are_all_read() {
@@ -241,24 +223,9 @@ impl Inventories {
     }
 
     /// Logs changes that reads of single files have made.
-    pub(crate) fn log_changes(&self, tokens: &mut Tokens, log: &mut EventLog) {
+    pub(crate) fn log_changes(&self, tokens: &mut Tokens) {
         for (id, inventory) in self.by_id.iter().filter(|(_, inventory)| inventory.pass.is_none()) {
-            log_changes(log, &inventory.settings, *id, tokens, false);
+            log::changes(tokens, *id, &inventory.settings, false);
         }
-    }
-}
-
-/// Logs the changes of an inventory; without changes only if it was read as a whole.
-fn log_changes(
-    event_log: &mut EventLog,
-    settings: &crate::settings::Inventory,
-    id: InventoryId,
-    tokens: &mut Tokens,
-    whole: bool,
-) {
-    let count = tokens.inventory_counts.of(id);
-    let changes = std::mem::take(&mut count.changes);
-    if whole || changes != ChangeCounts::default() {
-        log::loaded(event_log, clock::now(), settings, count.tokens, changes);
     }
 }

@@ -30,12 +30,13 @@ fn daemon(folder: &Path, tokens: usize) -> Daemon {
 
 /// The ticket of the last action that is pending.
 fn pending_action(daemon: &Daemon) -> Ticket {
-    let mut pending = daemon.tokens.actions.iter().rev().filter_map(|output| match output {
-        SchedulerOutput::Action(ticket, _) => Some(*ticket),
-        SchedulerOutput::TokenNotice(..)
-        | SchedulerOutput::ServerNotice(..)
-        | SchedulerOutput::ReauthExhausted { .. } => None,
-    });
+    let mut pending =
+        daemon.tokens.scheduler.outputs.iter().rev().filter_map(|output| match output {
+            SchedulerOutput::Action(ticket, _) => Some(*ticket),
+            SchedulerOutput::TokenNotice(..)
+            | SchedulerOutput::ServerNotice(..)
+            | SchedulerOutput::ReauthExhausted { .. } => None,
+        });
     pending.next().expect("an action")
 }
 
@@ -44,7 +45,7 @@ async fn action_of_a_removed_token_is_cancelled_and_its_place_goes_to_the_next()
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = daemon(folder.path(), 2);
     let id = pending_action(&daemon).token;
-    daemon.tokens.remove(id, &mut daemon.log);
+    daemon.tokens.remove(id);
     // The server's rate limit allows for another request by now.
     sleep(Duration::from_millis(5)).await;
     daemon.execute_actions();
@@ -60,7 +61,7 @@ async fn action_of_a_removed_token_does_not_start_for_the_next_token_with_its_nu
     let id = pending_action(&daemon).token;
     let config = Arc::clone(daemon.tokens.registry.token(id).unwrap().config());
     let spec = daemon.tokens.scheduler.spec(id).unwrap().clone();
-    daemon.tokens.remove(id, &mut daemon.log);
+    daemon.tokens.remove(id);
     assert_eq!(daemon.tokens.add("second", &config, spec, 0), id);
     daemon.execute_actions();
     assert_eq!(daemon.tasks.actions(), 0);

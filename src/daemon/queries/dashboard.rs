@@ -158,7 +158,7 @@ fn outage(view: &View<'_>, id: ServerId) -> OutageRow {
 }
 
 fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {
-    let latest = view.log.history().latest(NOTES);
+    let latest = view.tokens.log.history().latest(NOTES);
     let notes = latest.map(|(seq, event)| EventNote {
         seq,
         at_ms: event.at.as_millisecond(),

@@ -155,7 +155,7 @@ fn died_at(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Option<Time
     match token.state() {
         State::Expired | State::Rejected => dead_since(token, entry),
         State::Missing => {
-            let events = view.log.history().for_token(entry.name(), RECENT);
+            let events = view.tokens.log.history().for_token(entry.name(), RECENT);
             let is_loss = |event: &&LoggedEvent| event.name == EventName::TokenMissing;
             events.into_iter().rfind(is_loss).map(|event| event.at)
         }

@@ -109,9 +109,7 @@ impl MetricsQuery {
         }
         self.lives[server].add(expiry.as_millis().saturating_sub(self.now.as_millis()));
     }
-}
 
-impl MetricsQuery {
     /// Answers all who wait.
     pub(super) fn answer(mut self, view: &View<'_>) {
         for (names, reply) in std::mem::take(&mut self.replies) {

@@ -9,7 +9,7 @@ use crate::control::{
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::{Outage, TokenEntry, Tokens};
-use crate::event_log::{EventLog, LoggedEvent, Severity};
+use crate::event_log::{LoggedEvent, Severity};
 use crate::lifecycle::{Method, State, Token, Validity};
 use crate::scheduler::{ServerId, StateCounts, TokenId};
 use crate::settings::Settings;
@@ -27,7 +27,6 @@ pub(crate) struct View<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) config_rejected: Option<&'a ConfigRejection>,
     pub(crate) metrics: &'a Metrics,
-    pub(crate) log: &'a EventLog,
     /// Lines that the log has dropped.
     pub(crate) dropped_lines: u64,
 }
@@ -62,7 +61,7 @@ impl View<'_> {
 
     /// One token in detail, without the sentence about it.
     pub(crate) fn token_detail(&self, id: TokenId) -> Option<TokenDetail> {
-        let Tokens { scheduler, registry, .. } = self.tokens;
+        let Tokens { scheduler, registry, log, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
         let now = clock::now();
         let policy = scheduler.spec(id).and_then(|spec| spec.policy.reauth);
@@ -82,13 +81,7 @@ impl View<'_> {
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: self
-                .log
-                .history()
-                .for_token(entry.name(), EVENTS)
-                .into_iter()
-                .map(event)
-                .collect(),
+            events: log.history().for_token(entry.name(), EVENTS).into_iter().map(event).collect(),
         })
     }
 

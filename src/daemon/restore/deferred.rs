@@ -7,9 +7,8 @@ use std::path::Path;
 
 use super::{restore_lives, warn_of_state};
 use crate::clock;
-use crate::daemon::notices;
 use crate::daemon::tokens::{InventoryId, RestoreStage, TokenBitSet, Tokens};
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::lifecycle::SourceChange;
 use crate::store::{LifeBatch, StoreReport};
 use crate::time::{Moment, whole_millis};
@@ -60,13 +59,7 @@ impl DeferredRestore {
     }
 
     /// Handles a report of the database's thread.
-    pub(crate) fn on_report(
-        &mut self,
-        report: StoreReport,
-        state_dir: &Path,
-        tokens: &mut Tokens,
-        log: &mut EventLog,
-    ) {
+    pub(crate) fn on_report(&mut self, report: StoreReport, state_dir: &Path, tokens: &mut Tokens) {
         match report {
             StoreReport::Failed { fault, retry_in } => {
                 let error = fault.to_string();
@@ -76,11 +69,11 @@ impl DeferredRestore {
                     ..Fields::default()
                 };
                 let message = "the state database could not be written";
-                notices::log(log, EventName::StoreFailed, Severity::Error, message, fields);
+                tokens.log.event(EventName::StoreFailed, message, fields);
             }
             StoreReport::StartedOver(error) => {
                 let message = "the state database is damaged and was replaced by a new one";
-                warn_of_state(log, state_dir, message, &error);
+                warn_of_state(&mut tokens.log, state_dir, message, &error);
                 if let Some(writer) = tokens.recorder.writer() {
                     writer.restart_compaction();
                 }
@@ -117,7 +110,7 @@ impl DeferredRestore {
                 && tokens.scheduler.is_missing(id)
             {
                 let change = SourceChange::NewValue;
-                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+                tokens.scheduler.source_changed(id, change, now);
             }
         }
         tokens.deferred.advance(RestoreStage::Current, None);

@@ -1,23 +1,22 @@
 //! Restores persisted state at startup. State that cannot be read costs a warning and checks, and
-//! nothing else.
+//! nothing else. The core restores the schedule from it in `scheduler::restore`, and one token in
+//! `lifecycle::restore`.
 
 mod deferred;
 
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 pub(crate) use self::deferred::DeferredRestore;
 
 use super::notices;
 use super::tokens::{TokenBitSet, Tokens, window_end};
 use crate::clock;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::EventLog;
 use crate::lifecycle::{Method, SourceChange};
 use crate::scheduler::ReauthFailures;
 use crate::store::{Counter, CounterKey, Store, StoredLife};
-use crate::time::{Moment, whole_millis};
+use crate::time::whole_millis;
 use crate::token_source::PersistError;
 
 /// The state of an earlier run, while the daemon starts.
@@ -63,19 +62,19 @@ impl<'a> Restore<'a> {
     /// Reads one part of the database; the startup continues without what cannot be read.
     fn read(
         &mut self,
-        log: &mut EventLog,
-        part: impl FnOnce(&mut Store, &mut EventLog) -> Result<(), PersistError>,
+        tokens: &mut Tokens,
+        part: impl FnOnce(&mut Store, &mut Tokens) -> Result<(), PersistError>,
     ) {
         let Some(store) = &mut self.store else { return };
-        if let Err(error) = part(store, log) {
-            self.warn(log, "saved state cannot be read", &error);
+        if let Err(error) = part(store, tokens) {
+            self.warn(&mut tokens.log, "saved state cannot be read", &error);
         }
-        self.warn_of_damage(log);
+        self.warn_of_damage(&mut tokens.log);
     }
 
     /// Loads the persisted values. To be called before tokens are added.
-    pub(crate) fn load_values(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
-        self.read(log, |store, _| {
+    pub(crate) fn load_values(&mut self, tokens: &mut Tokens) {
+        self.read(tokens, |store, tokens| {
             let (now, wall) = (clock::now(), clock::wall_clock().as_millisecond());
             let longest = tokens.recorder.keep_removed;
             store.values(|name, stored, until_ms| {
@@ -89,20 +88,17 @@ impl<'a> Restore<'a> {
     }
 
     /// Restores attempt counts and renewal methods.
-    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens, log: &mut EventLog) {
-        let (now, wall) = (clock::now(), clock::wall_clock());
-        self.read(log, |store, log| {
+    pub(crate) fn restore_counts(&mut self, tokens: &mut Tokens) {
+        self.read(tokens, |store, tokens| {
             store.counters(|counted, count| match counted {
                 CounterKey::Token(name) => match tokens.registry.id_of(&name) {
                     Some(id) => tokens.restore_reauth_attempts(id, &count),
                     None => tokens.recorder.load_count(&name, count),
                 },
-                CounterKey::Reauth(name) => {
-                    restore_reauth_failures(tokens, log, &name, &count, (now, wall));
-                }
+                CounterKey::Reauth(name) => restore_reauth_failures(tokens, &name, &count),
             })
         });
-        self.read(log, |store, _| {
+        self.read(tokens, |store, tokens| {
             let Tokens { servers, scheduler, .. } = tokens;
             let server = |name: &str| servers.id_of(name);
             store.renewal_methods(
@@ -119,9 +115,9 @@ impl<'a> Restore<'a> {
 
     /// Restores check results, then tells the scheduler of all values that the sources hold, and
     /// opens the database for writing.
-    pub(crate) fn finish(mut self, tokens: &mut Tokens, log: &mut EventLog) {
+    pub(crate) fn finish(mut self, tokens: &mut Tokens) {
         let mut has_rebooted = false;
-        self.read(log, |store, _| {
+        self.read(tokens, |store, tokens| {
             let mut seen = TokenBitSet::default();
             store.lives(|recalled| has_rebooted |= restore_lives(tokens, &mut seen, recalled))
         });
@@ -131,20 +127,18 @@ impl<'a> Restore<'a> {
         for id in changes.new_values {
             if tokens.scheduler.is_missing(id) {
                 let change = SourceChange::NewValue;
-                tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+                tokens.scheduler.source_changed(id, change, now);
             }
         }
         for (id, change) in changes.others {
-            tokens.scheduler.source_changed(id, change, now, &mut tokens.actions);
+            tokens.scheduler.source_changed(id, change, now);
         }
         match tokens.recorder.open(self.store.take()) {
             Ok(()) => tokens.compact_at_startup(has_rebooted),
-            Err(error) => self.warn(
-                log,
-                "state is kept in memory only and will be lost at a \
-            restart",
-                &error,
-            ),
+            Err(error) => {
+                let message = "state is kept in memory only and will be lost at a restart";
+                self.warn(&mut tokens.log, message, &error);
+            }
         }
     }
 }
@@ -165,28 +159,20 @@ fn restore_lives(tokens: &mut Tokens, seen: &mut TokenBitSet, recalled: &[Stored
     has_rebooted
 }
 
-fn restore_reauth_failures(
-    tokens: &mut Tokens,
-    log: &mut EventLog,
-    name: &str,
-    count: &Counter,
-    (now, wall): (Moment, Timestamp),
-) {
+fn restore_reauth_failures(tokens: &mut Tokens, name: &str, count: &Counter) {
+    let now = clock::now();
     let Some(id) = tokens.reauths.id_of(name) else { return };
     let Some(reauth) = tokens.reauths.get(id) else { return };
-    let Some(window_end) = window_end(count, reauth.policy.window, now, wall) else {
-        return;
-    };
+    let window = reauth.policy.window;
+    let Some(window_end) = window_end(count, window, now, clock::wall_clock()) else { return };
     let count = count.count;
     tokens.scheduler.restore_reauth_failures(id, ReauthFailures { window_end, count });
     if count >= reauth.max_failures_all.get() {
-        notices::reauth(log, now, name, count, whole_millis(window_end.since(now)));
+        notices::reauth(&mut tokens.log, name, count, whole_millis(window_end.since(now)));
     }
 }
 
 /// Warns that persisted state cannot be used.
 fn warn_of_state(log: &mut EventLog, state_dir: &Path, message: &str, error: &PersistError) {
-    let (error, path) = (error.to_string(), state_dir.display().to_string());
-    let fields = Fields { error: Some(&error), path: Some(&path), ..Fields::default() };
-    notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+    log.config_warning(message, Some(&state_dir.display().to_string()), &error.to_string());
 }

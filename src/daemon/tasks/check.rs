@@ -6,7 +6,7 @@ use super::Completion;
 use crate::clock;
 use crate::daemon::tokens::{ReplacedValue, ServerClient};
 use crate::lifecycle::{CheckResult, Method, Slot};
-use crate::outcome::Connection;
+use crate::outcome::{Connection, Outcome};
 use crate::scheduler::Ticket;
 use crate::secret::TokenValue;
 
@@ -19,12 +19,13 @@ pub(super) async fn check(
     (timeout, connection): (Duration, Connection),
 ) -> Completion {
     let sent = clock::now();
-    let (outcome, new_value) = match method {
-        Method::Query => (client.query(&value, timeout, connection).await, None),
-        Method::Renew => {
+    let (outcome, new_value) = match (client, method) {
+        (Ok(client), Method::Query) => (client.query(&value, timeout, connection).await, None),
+        (Ok(client), Method::Renew) => {
             let renewed = client.renew(&value, timeout, connection).await;
             (renewed.outcome, renewed.new_value)
         }
+        (Err(fault), _) => (Outcome::Unavailable(fault), None),
     };
     let replaced = new_value.is_some();
     let answer = CheckResult { sent, received: clock::now_ceil(), outcome, replaced };
@@ -39,5 +40,9 @@ pub(super) async fn revoke(
     value: TokenValue,
     timeout: Duration,
 ) -> Completion {
-    Completion::Revoked(ticket, client.revoke(&value, timeout).await)
+    let result = match client {
+        Ok(client) => client.revoke(&value, timeout).await,
+        Err(fault) => Err(fault),
+    };
+    Completion::Revoked(ticket, result)
 }

@@ -78,7 +78,7 @@ pub(super) async fn attempt(
     let output = match &reauth.method {
         ReauthMethod::Command(command) => run_hook(command, timeout, &request).await,
         ReauthMethod::ApiKey { key, minutes } => {
-            log_in(&client, key.clone(), *minutes, timeout).await
+            log_in(client, key.clone(), *minutes, timeout).await
         }
     };
     Completion::ReauthFinished { ticket, duration: clock::now_ceil().since(began), output }
@@ -127,7 +127,7 @@ fn no_value(error: &str) -> ReauthOutput {
 }
 
 async fn log_in(
-    client: &ServerClient,
+    client: ServerClient,
     key: KeySource,
     minutes: u16,
     timeout: Duration,
@@ -143,7 +143,11 @@ async fn log_in(
         Some(Err(fault)) => return no_key(&fault.to_string()),
         None => return no_key("its file cannot be read because the disk does not respond"),
     };
-    match client.login(&key, minutes, timeout).await {
+    let result = match client {
+        Ok(client) => client.login(&key, minutes, timeout).await,
+        Err(fault) => Err(LoginError { kind: LoginErrorKind::Unavailable, fault }),
+    };
+    match result {
         Ok(value) => ReauthOutput::NewValue(value),
         Err(fault) => ReauthOutput::Failed(failed_login(fault)),
     }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
-use super::{TokenEntry, Tokens, WriteOutcome};
+use super::{TokenEntry, Tokens, WriteOutcome, names_of};
 use crate::clock;
 use crate::daemon::notices;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{Notice, ReplacedBy};
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
@@ -104,14 +104,9 @@ impl Tokens {
 
     /// Whether `token_replaced` is logged later, when the token's file holds the new value. An
     /// earlier one that waits is logged now.
-    pub(crate) fn waits_for_file(
-        &mut self,
-        id: TokenId,
-        notice: &Notice,
-        log: &mut EventLog,
-    ) -> bool {
+    pub(crate) fn waits_for_file(&mut self, id: TokenId, notice: &Notice) -> bool {
         let Notice::Replaced(by) = notice else { return false };
-        self.log_replaced(id, log);
+        self.log_replaced(id);
         let slot = self.scheduler.spare_slot(id).other();
         let entry = self.registry.token(id);
         let waits = entry
@@ -123,18 +118,18 @@ impl Tokens {
     }
 
     /// Logs `token_replaced` if it has waited for the token's file.
-    fn log_replaced(&mut self, id: TokenId, log: &mut EventLog) {
+    fn log_replaced(&mut self, id: TokenId) {
         let Some(by) = self.file_retries.replaced.remove(&id) else { return };
         let Some(entry) = self.registry.token(id) else { return };
-        let names = self.names_of(entry);
-        notices::token(log, clock::now(), &names, &Notice::Replaced(by));
+        let names = names_of(&self.servers, entry);
+        notices::token(&mut self.log, clock::now(), &names, &Notice::Replaced(by));
     }
 
     /// The token's file holds this value, whatever a read that began before has found.
-    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue, log: &mut EventLog) {
+    pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue) {
         self.is_in_source(id, value);
         self.end_file_retry(id);
-        self.log_replaced(id, log);
+        self.log_replaced(id);
     }
 
     /// The file of a new value cannot be replaced: persists the value in the state directory.
@@ -150,7 +145,7 @@ impl Tokens {
         let receipt = self.recorder.keep_value(entry.name(), value, in_source);
         if receipt.is_none() {
             let error = error.to_string().into();
-            self.scheduler.persist_finished(ticket, Err(error), clock::now(), &mut self.actions);
+            self.scheduler.persist_finished(ticket, Err(error), clock::now());
             return None;
         }
         receipt.map(|receipt| (receipt, error))
@@ -158,12 +153,7 @@ impl Tokens {
 
     /// Schedules the next write to the token's file, and logs why the last one failed unless
     /// that error was logged before.
-    pub(super) fn retry_file_later(
-        &mut self,
-        id: TokenId,
-        error: &PersistError,
-        log: &mut EventLog,
-    ) {
+    pub(super) fn retry_file_later(&mut self, id: TokenId, error: &PersistError) {
         let (Some(entry), Some(spec)) = (self.registry.token(id), self.scheduler.spec(id)) else {
             return;
         };
@@ -171,9 +161,7 @@ impl Tokens {
         let failures = self.file_retries.by_token.get(&id).map_or(0, |retry| retry.failures);
         let factor = 1 << failures.min(MAX_DOUBLINGS);
         let pause = schedule.retry_initial.saturating_mul(factor).min(schedule.retry_max);
-        let now = clock::now();
-        let server = &self.servers[spec.server].settings.name;
-        let retry = self.file_retries.schedule(id, now + pause);
+        let retry = self.file_retries.schedule(id, clock::now() + pause);
         retry.failures = failures.saturating_add(1);
         let error = error.to_string();
         if retry.logged.as_ref() == Some(&error) {
@@ -181,16 +169,14 @@ impl Tokens {
         }
         let path = entry.file().map(|path| path.display().to_string());
         let fields = Fields {
-            token: Some(entry.name()),
-            server: Some(server),
             error: Some(&error),
             path: path.as_deref(),
             retry_in_ms: Some(whole_millis(pause)),
-            ..Fields::default()
+            ..names_of(&self.servers, entry)
         };
         let message = "the new value could not be written to the token's file; it is kept in \
         `state_dir`, survives a restart, and the write is retried";
-        log.write(now, EventName::StoreFailed, Severity::Error, message, fields);
+        self.log.event(EventName::StoreFailed, message, fields);
         retry.logged = Some(error);
     }
 
@@ -250,7 +236,6 @@ impl Tokens {
         id: TokenId,
         name: &str,
         result: Result<WriteOutcome, PersistError>,
-        log: &mut EventLog,
     ) {
         let is_same = self.registry.token(id).is_some_and(|entry| entry.name() == name);
         if !is_same || !self.file_retries.has(id) {
@@ -260,11 +245,11 @@ impl Tokens {
             Ok(WriteOutcome::Written(value)) => {
                 // The value of an earlier run, which did not log it.
                 self.file_retries.replaced.entry(id).or_insert(ReplacedBy::Reauth);
-                self.is_in_file(id, &value, log);
+                self.is_in_file(id, &value);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
-                if self.is_refused(id, value.by_ref(), log) {
+                if self.is_refused(id, value.by_ref()) {
                     // The next attempt replaces the value of the other token.
                     self.resume_file_retry(id);
                 } else {
@@ -273,7 +258,7 @@ impl Tokens {
                 }
             }
             Ok(WriteOutcome::NotInFile(_, error) | WriteOutcome::InStateDir(error))
-            | Err(error) => self.retry_file_later(id, &error, log),
+            | Err(error) => self.retry_file_later(id, &error),
         }
     }
 }

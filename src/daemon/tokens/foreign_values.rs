@@ -9,8 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{TokenEntry, Tokens};
-use crate::daemon::notices;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields, Severity};
 use crate::lifecycle::{ReauthError, Slot};
 use crate::scheduler::TokenId;
 use crate::secret::ValueRef;
@@ -63,12 +62,7 @@ impl Tokens {
 
     /// Whether the value that the source of a token contains belongs to another token. It is then
     /// not used, which is logged once.
-    pub(super) fn is_refused(
-        &mut self,
-        id: TokenId,
-        value: ValueRef<'_>,
-        log: &mut EventLog,
-    ) -> bool {
+    pub(super) fn is_refused(&mut self, id: TokenId, value: ValueRef<'_>) -> bool {
         let owner = self.owner_of_new(id, value);
         let has_kept = |owner: &TokenId| {
             !self.refused.contains(*owner) && !self.file_has_another(*owner, value)
@@ -91,7 +85,7 @@ impl Tokens {
             let fields = Fields { token, error, path, ..Fields::default() };
             let message =
                 "a value that belongs to another token was refused; the current value stays";
-            notices::log(log, EventName::ConfigWarning, Severity::Error, message, fields);
+            self.log.event_at(Severity::Error, EventName::ConfigWarning, message, fields);
         }
         true
     }
@@ -142,7 +136,7 @@ impl Tokens {
 
     /// A token has another value than before, or is removed: values of it that were refused for
     /// other tokens are considered again.
-    pub(super) fn reconsider_refused(&mut self, owner: TokenId, log: &mut EventLog) {
+    pub(super) fn reconsider_refused(&mut self, owner: TokenId) {
         for id in self.refused.of(owner) {
             let entry = self.registry.token(id);
             let value = entry.and_then(TokenEntry::in_source).map(ValueRef::to_value);
@@ -152,7 +146,7 @@ impl Tokens {
                 self.deferred.defer_during_reauth(id, value);
                 continue;
             }
-            if !self.is_refused(id, value.by_ref(), log) {
+            if !self.is_refused(id, value.by_ref()) {
                 self.forget_superseded(id);
                 self.offer_candidate(id, value.by_ref());
             }

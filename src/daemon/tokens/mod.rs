@@ -37,16 +37,15 @@ pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
 pub(crate) use self::registry::{TokenEntry, TokenRegistry};
 pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
-pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, error_text};
+pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, error_text, unusable};
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
 use self::foreign_values::RefusedValues;
 use self::outages::Outages;
-use super::notices;
 use super::state::StateRecorder;
 use crate::clock;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventLog, EventName, Fields};
 use crate::lifecycle::{Policy, SourceChange};
 use crate::scheduler::{
     ReauthId, ReauthRoute, ReauthSpec, Scheduler, SchedulerOutput, ServerId, ServerLimits, Ticket,
@@ -63,8 +62,6 @@ pub(crate) struct Tokens {
     pub(crate) servers: NamedTable<ServerHandle>,
     pub(crate) outages: Outages,
     pub(crate) reauths: NamedTable<Arc<Reauth>>,
-    /// Actions and notices of the scheduler that the main loop has not executed yet.
-    pub(crate) actions: Vec<SchedulerOutput>,
     /// Sources that are to be read; those of one list by one task.
     pub(crate) reads: Vec<Vec<ReadRequest>>,
     pub(crate) recorder: StateRecorder,
@@ -72,6 +69,8 @@ pub(crate) struct Tokens {
     pub(crate) watcher: Watcher,
     pub(crate) inventory_counts: InventoryCounts,
     pub(crate) deferred: DeferredSourceChanges,
+    /// Where everything that happens to tokens is logged, and what else the daemon logs.
+    pub(crate) log: EventLog,
     file_retries: FileRetries,
     refused: RefusedValues,
 }
@@ -85,12 +84,12 @@ impl Tokens {
             servers: NamedTable::default(),
             outages: Outages::default(),
             reauths: NamedTable::default(),
-            actions: Vec::new(),
             reads: Vec::new(),
             recorder: StateRecorder::new(keep_removed),
             watcher: Watcher::new(),
             inventory_counts: InventoryCounts::default(),
             deferred: DeferredSourceChanges::default(),
+            log: EventLog::new(),
             file_retries: FileRetries::default(),
             refused: RefusedValues::default(),
         }
@@ -108,7 +107,7 @@ impl Tokens {
         let id = self.scheduler.add_token(spec, false, clock::now());
         if self.registry.has_had(id) {
             // Notices of the token that had the number before are not this token's.
-            self.actions.retain(
+            self.scheduler.outputs.retain(
                 |output| !matches!(output, SchedulerOutput::TokenNotice(of, _) if *of == id),
             );
         }
@@ -150,18 +149,18 @@ impl Tokens {
             if was_missing {
                 // That the new source has no value either is an event of its own.
                 let (change, now) = (SourceChange::Reappeared, clock::now());
-                self.scheduler.source_changed(id, change, now, &mut self.actions);
+                self.scheduler.source_changed(id, change, now);
             }
         }
         self.registry.set_config(id, config);
         if !same_spec {
-            self.scheduler.change_token(id, spec.clone(), clock::now(), &mut self.actions);
+            self.scheduler.change_token(id, spec.clone(), clock::now());
         }
         true
     }
 
     /// Removes a token. A value that its source cannot hold is kept for a time.
-    pub(crate) fn remove(&mut self, id: TokenId, log: &mut EventLog) {
+    pub(crate) fn remove(&mut self, id: TokenId) {
         self.stash_value(id);
         self.refused.remove(id);
         if let Some(inventory) = self.registry.token(id).and_then(TokenEntry::inventory) {
@@ -173,12 +172,12 @@ impl Tokens {
         self.watcher.remove_path(id.key());
         self.scheduler.remove_token(id);
         self.registry.remove(id);
-        self.reconsider_refused(id, log);
+        self.reconsider_refused(id);
     }
 
     /// Returns an action that did not start, or will never complete, to the scheduler.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        self.scheduler.cancel(ticket, clock::now(), &mut self.actions);
+        self.scheduler.cancel(ticket, clock::now());
     }
 
     /// Whether actions wait to be started, or so much else waits that it should be executed first.
@@ -186,7 +185,7 @@ impl Tokens {
         /// Few enough to look at between any two steps of a reload.
         const LOOKED_AT: usize = 64;
         let is_action = |output: &SchedulerOutput| matches!(output, SchedulerOutput::Action(..));
-        self.actions.len() > LOOKED_AT || self.actions.iter().any(is_action)
+        self.scheduler.outputs.len() > LOOKED_AT || self.scheduler.outputs.iter().any(is_action)
     }
 
     fn cancel_pending(&mut self, id: TokenId) {
@@ -196,7 +195,7 @@ impl Tokens {
             | SchedulerOutput::ServerNotice(..)
             | SchedulerOutput::ReauthExhausted { .. } => false,
         };
-        let cancelled: Vec<_> = self.actions.extract_if(.., pending).collect();
+        let cancelled: Vec<_> = self.scheduler.outputs.extract_if(.., pending).collect();
         for output in cancelled {
             if let SchedulerOutput::Action(ticket, _) = output {
                 self.cancel(ticket);
@@ -232,7 +231,7 @@ impl Tokens {
     }
 
     /// Adds a server, or replaces its settings and client.
-    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient, log: &mut EventLog) {
+    pub(crate) fn put_server(&mut self, server: Server, client: ServerClient) {
         let limits =
             ServerLimits { rate_limit: server.rate_limit, max_in_flight: server.max_in_flight };
         // A server at another address is another server: nothing is known of it yet.
@@ -247,25 +246,19 @@ impl Tokens {
             }
             None => self.scheduler.add_server(limits),
         };
-        self.set_client(id, server, client, log);
+        self.set_client(id, server, client);
     }
 
     /// Gives a server a client, and logs if it had none.
-    pub(crate) fn set_client(
-        &mut self,
-        id: ServerId,
-        settings: Server,
-        client: ServerClient,
-        log: &mut EventLog,
-    ) {
-        let had_none = self.servers.get(id).is_some_and(|old| !old.client.is_built());
-        let recovers = had_none && client.is_built() && self.scheduler.is_available(id);
+    pub(crate) fn set_client(&mut self, id: ServerId, settings: Server, client: ServerClient) {
+        let had_none = self.servers.get(id).is_some_and(|old| old.client.is_err());
+        let recovers = had_none && client.is_ok() && self.scheduler.is_available(id);
         // If its circuit breaker is open, the first conclusive response is logged.
         if recovers {
             let name = &settings.name;
             let fields = Fields { server: Some(name), ..Fields::default() };
             let message = format!("{name}: requests can be sent again");
-            notices::log(log, EventName::ServerRecovered, Severity::Info, &message, fields);
+            self.log.event(EventName::ServerRecovered, &message, fields);
         }
         self.servers.put(id, ServerHandle { settings, client });
     }
@@ -277,16 +270,10 @@ impl Tokens {
         self.servers.remove(id);
     }
 
-    /// The name of a token and of its server, as fields of an event.
-    pub(crate) fn names_of<'a>(&'a self, entry: TokenEntry<'a>) -> Fields<'a> {
-        let server = &self.servers[entry.config().server].settings.name;
-        Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
-    }
-
     /// Whether a server has a client and is not known to be unavailable.
     pub(crate) fn is_available(&self, id: ServerId) -> bool {
         self.scheduler.is_available(id)
-            && self.servers.get(id).is_some_and(|server| server.client.is_built())
+            && self.servers.get(id).is_some_and(|server| server.client.is_ok())
     }
 
     /// Adds a `[reauth]` method, or replaces its settings.
@@ -315,6 +302,15 @@ impl Tokens {
         self.scheduler.remove_reauth(id);
         self.reauths.remove(id);
     }
+}
+
+/// The name of a token and of its server, as fields of an event.
+pub(crate) fn names_of<'a>(
+    servers: &'a NamedTable<ServerHandle>,
+    entry: TokenEntry<'a>,
+) -> Fields<'a> {
+    let server = &servers[entry.config().server].settings.name;
+    Fields { token: Some(entry.name()), server: Some(server), ..Fields::default() }
 }
 
 /// A token's policy; tokens with equal policies share one.

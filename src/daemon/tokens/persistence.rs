@@ -191,7 +191,7 @@ impl Tokens {
         let Some(value) = entry.value(self.scheduler.spare_slot(id)) else { return false };
         let url = self.servers[entry.config().server].settings.url.as_str();
         let Some(life) = recalled.life_of(url, value) else { return false };
-        self.scheduler.restore(id, life, now, &mut self.actions);
+        self.scheduler.restore(id, life, now);
         !life.this_boot
     }
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::{DeathReason, Tokens};
 use crate::clock;
-use crate::daemon::notices;
-use crate::event_log::{EventLog, EventName, Fields, Severity};
+use crate::event_log::{EventName, Fields};
 use crate::lifecycle::{
     CheckResult, Notice, ReauthError, ReauthOutcome, ReauthResult, Slot, Validity,
 };
@@ -55,7 +54,7 @@ pub(crate) enum WriteOutcome {
 impl Tokens {
     /// A check has ended, and is acted on.
     pub(crate) fn on_checked(&mut self, ticket: Ticket, answer: CheckResult) {
-        self.scheduler.check_finished(ticket, answer, clock::now(), &mut self.actions);
+        self.scheduler.check_finished(ticket, answer, clock::now());
     }
 
     /// Takes the new value that a response names, if it is this token's own and the value that was
@@ -111,21 +110,15 @@ impl Tokens {
         ticket: Ticket,
         duration: Duration,
         output: ReauthOutput,
-        log: &mut EventLog,
     ) {
-        let result = self.accept_reauth_output(ticket, output, log);
+        let result = self.accept_reauth_output(ticket, output);
         let end = ReauthResult { result, duration };
-        self.scheduler.reauth_finished(ticket, end, clock::now(), &mut self.actions);
-        self.on_reauth_ended(ticket.token, log);
+        self.scheduler.reauth_finished(ticket, end, clock::now());
+        self.on_reauth_ended(ticket.token);
     }
 
     /// Compares the output of an attempt with the value that it is to replace.
-    fn accept_reauth_output(
-        &mut self,
-        ticket: Ticket,
-        output: ReauthOutput,
-        log: &mut EventLog,
-    ) -> ReauthOutcome {
+    fn accept_reauth_output(&mut self, ticket: Ticket, output: ReauthOutput) -> ReauthOutcome {
         let (value, stored) = match output {
             ReauthOutput::NewValue(value) => (value, false),
             ReauthOutput::InSource(Ok(found)) => (found.value, true),
@@ -145,7 +138,7 @@ impl Tokens {
             let fields =
                 Fields { token: Some(entry.name()), error: Some(&error), ..Fields::default() };
             let message = "the value is probably not a token";
-            notices::log(log, EventName::ConfigWarning, Severity::Warn, message, fields);
+            self.log.event(EventName::ConfigWarning, message, fields);
         }
         let spare = self.scheduler.spare_slot(id);
         if entry.value(spare.other()) == Some(value.by_ref()) {
@@ -176,7 +169,6 @@ impl Tokens {
         &mut self,
         ticket: Ticket,
         result: Result<WriteOutcome, PersistError>,
-        log: &mut EventLog,
     ) -> Option<(WriteReceipt, PersistError)> {
         let (now, id) = (clock::now(), ticket.token);
         if !self.scheduler.expects(ticket) {
@@ -186,20 +178,20 @@ impl Tokens {
         match result {
             Ok(WriteOutcome::Written(value)) => {
                 if self.registry.token(id).is_some_and(|entry| entry.file().is_some()) {
-                    self.is_in_file(id, &value, log);
+                    self.is_in_file(id, &value);
                 }
-                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Ok(()), now);
             }
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
-                if self.is_refused(id, value.by_ref(), log) {
+                if self.is_refused(id, value.by_ref()) {
                     // The new value is not persisted yet. The next attempt replaces the value of
                     // the other token.
                     let error = "the file contains the value of another token".into();
-                    self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
+                    self.scheduler.persist_finished(ticket, Err(error), now);
                 } else {
                     self.end_file_retry(id);
-                    self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                    self.scheduler.persist_finished(ticket, Ok(()), now);
                     self.offer_candidate(id, value.by_ref());
                 }
             }
@@ -207,12 +199,12 @@ impl Tokens {
                 return self.keep_in_state_dir(ticket, value, error);
             }
             Ok(WriteOutcome::InStateDir(error)) => {
-                self.retry_file_later(id, &error, log);
-                self.scheduler.persist_finished(ticket, Ok(()), now, &mut self.actions);
+                self.retry_file_later(id, &error);
+                self.scheduler.persist_finished(ticket, Ok(()), now);
             }
             Err(error) => {
                 let error = error.to_string().into();
-                self.scheduler.persist_finished(ticket, Err(error), now, &mut self.actions);
+                self.scheduler.persist_finished(ticket, Err(error), now);
             }
         }
         None
@@ -220,7 +212,7 @@ impl Tokens {
 
     /// Frees values that are not needed any more, and keeps what the server said of a dead one
     /// for the re-auth command.
-    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice, log: &mut EventLog) {
+    pub(crate) fn prune_values(&mut self, id: TokenId, notice: &Notice) {
         match notice {
             Notice::Expired { fault, candidate: false }
             | Notice::Rejected { fault, candidate: false } => {
@@ -233,7 +225,7 @@ impl Tokens {
                     && !token.has_candidate()
                 {
                     self.registry.settle(id, token.active_slot());
-                    self.reconsider_refused(id, log);
+                    self.reconsider_refused(id);
                 }
             }
             _ => {}

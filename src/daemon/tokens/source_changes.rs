@@ -3,7 +3,6 @@
 use super::{DeferredSourceChanges, ReadRequest, SourceRead, TokenEntry, TokenOrigin, Tokens};
 use crate::clock;
 use crate::daemon::notices;
-use crate::event_log::EventLog;
 use crate::lifecycle::SourceChange;
 use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
@@ -37,24 +36,24 @@ impl Tokens {
     }
 
     /// Reads a source at once. For the startup, which needs all values first. Blocks.
-    pub(crate) fn read_source_now(&mut self, id: TokenId, log: &mut EventLog) {
+    pub(crate) fn read_source_now(&mut self, id: TokenId) {
         if let Some(request) = self.read_request(id) {
-            self.on_source_read(request.read(), log);
+            self.on_source_read(request.read());
         }
     }
 
     /// A token's re-authentication has ended: values that were found meanwhile are used.
-    pub(crate) fn on_reauth_ended(&mut self, id: TokenId, log: &mut EventLog) {
+    pub(crate) fn on_reauth_ended(&mut self, id: TokenId) {
         if self.registry.set_read_again(id, false) {
             self.request_reads([id]);
         }
         if let Some(value) = self.deferred.take_after_reauth(id) {
-            self.on_value_found(id, value.by_ref(), &[], log);
+            self.on_value_found(id, value.by_ref(), &[]);
         }
     }
 
     /// A source was read.
-    pub(crate) fn on_source_read(&mut self, read: SourceRead, log: &mut EventLog) {
+    pub(crate) fn on_source_read(&mut self, read: SourceRead) {
         let SourceRead { request, result } = read;
         let id = request.id;
         if !self.is_current(&request) {
@@ -66,8 +65,8 @@ impl Tokens {
             return;
         }
         match result {
-            Ok(found) => self.on_value_found(id, found.value.by_ref(), &found.warnings, log),
-            Err(error) if self.has_left_its_folder(id, &error, log) => {}
+            Ok(found) => self.on_value_found(id, found.value.by_ref(), &found.warnings),
+            Err(error) if self.has_left_its_folder(id, &error) => {}
             Err(error) => self.on_value_missing(id, &error),
         }
     }
@@ -78,7 +77,6 @@ impl Tokens {
         id: TokenId,
         value: ValueRef<'_>,
         warnings: &[SourceWarning],
-        log: &mut EventLog,
     ) {
         let Some(entry) = self.registry.token(id) else { return };
         let earlier = entry.in_source();
@@ -92,7 +90,7 @@ impl Tokens {
         };
         if let Some(entry) = self.registry.token(id) {
             let due = warnings.iter().filter(is_due);
-            notices::source_warnings(log, Some(entry.name()), due);
+            notices::source_warnings(&mut self.log, Some(entry.name()), due);
         }
         if has_changed && let Some(inventory) = inventory {
             self.inventory_counts.of(inventory).changes.changed += 1;
@@ -109,14 +107,14 @@ impl Tokens {
                 // Considered again: the owner of a refused value may have another value by now.
                 if is_same && !self.has_refused_value(id) {
                     self.source_changed(id, SourceChange::Reappeared);
-                } else if !self.is_refused(id, value, log) {
+                } else if !self.is_refused(id, value) {
                     self.forget_superseded(id);
                     self.offer_candidate(id, value);
                 }
             }
         }
         self.registry.set_in_source(id, Some(value));
-        self.reconsider_refused(id, log);
+        self.reconsider_refused(id);
     }
 
     /// A source holds no usable value.
@@ -146,7 +144,7 @@ impl Tokens {
         if change == SourceChange::NewValue && self.awaits_restore(id) {
             return self.deferred.awaiting_restore.push(id);
         }
-        self.scheduler.source_changed(id, change, clock::now(), &mut self.actions);
+        self.scheduler.source_changed(id, change, clock::now());
     }
 
     /// Whether persisted state of the token may still be restored.
@@ -166,12 +164,7 @@ impl Tokens {
 
     /// Whether the token's file is gone from the folder of its inventory. If the folder itself is
     /// there, the token is removed.
-    fn has_left_its_folder(
-        &mut self,
-        id: TokenId,
-        error: &SourceError,
-        log: &mut EventLog,
-    ) -> bool {
+    fn has_left_its_folder(&mut self, id: TokenId, error: &SourceError) -> bool {
         let Some(entry) = self.registry.token(id) else { return false };
         let TokenOrigin::File(inventory, folder) = &entry.config().origin else { return false };
         if !matches!(error.kind, SourceErrorKind::Missing) {
@@ -180,7 +173,7 @@ impl Tokens {
         let inventory = *inventory;
         if folder.is_dir() {
             self.inventory_counts.of(inventory).changes.removed += 1;
-            self.remove(id, log);
+            self.remove(id);
         }
         true
     }

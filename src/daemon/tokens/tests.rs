@@ -11,7 +11,6 @@ use crate::store::StoredValue;
 struct World {
     folder: tempfile::TempDir,
     tokens: Tokens,
-    log: EventLog,
 }
 
 fn value(text: &str) -> TokenValue {
@@ -21,7 +20,7 @@ fn value(text: &str) -> TokenValue {
 impl World {
     fn new() -> Self {
         let tokens = Tokens::new(NonZeroU32::MIN, Duration::from_secs(60), 1);
-        Self { folder: tempfile::tempdir().unwrap(), tokens, log: EventLog::new() }
+        Self { folder: tempfile::tempdir().unwrap(), tokens }
     }
 
     /// The settings of a token whose file holds `NAME-1`.
@@ -35,8 +34,8 @@ impl World {
         fs::write(dir.join("tokenkeep.toml"), text).unwrap();
         let settings = load(&dir.join("tokenkeep.toml"), std::iter::empty()).unwrap().settings;
         let server = settings.servers[0].clone();
-        let client = ServerClient::Built(Client::new(&server).unwrap());
-        self.tokens.put_server(server, client, &mut self.log);
+        let client = Ok(Client::new(&server).unwrap());
+        self.tokens.put_server(server, client);
         settings.tokens[0].clone()
     }
 
@@ -53,12 +52,12 @@ impl World {
         fs::write(self.folder.path().join(format!("{name}.token")), format!("{name}-1")).unwrap();
         let (config, spec) = self.config(name, "sarus");
         let id = self.tokens.add(name, &config, spec, 0);
-        self.tokens.read_source_now(id, &mut self.log);
+        self.tokens.read_source_now(id);
         self.pending(id).last().copied().expect("a first check")
     }
 
     fn pending(&self, id: TokenId) -> Vec<Ticket> {
-        let pending = self.tokens.actions.iter().filter_map(|output| match output {
+        let pending = self.tokens.scheduler.outputs.iter().filter_map(|output| match output {
             SchedulerOutput::Action(ticket, _) => Some(*ticket).filter(|ticket| ticket.token == id),
             SchedulerOutput::TokenNotice(..)
             | SchedulerOutput::ServerNotice(..)
@@ -72,8 +71,8 @@ impl World {
     fn with_stale_ticket() -> (Self, Ticket) {
         let mut world = Self::new();
         let ticket = world.add("first");
-        world.tokens.actions.clear();
-        world.tokens.remove(ticket.token, &mut world.log);
+        world.tokens.scheduler.outputs.clear();
+        world.tokens.remove(ticket.token);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
         (world, ticket)
     }
@@ -99,7 +98,7 @@ async fn stale_write_does_not_change_the_next_token_with_the_number() {
     let foreign = || value("first-2");
     for outcome in [WriteOutcome::Written(foreign()), WriteOutcome::SourceChanged(foreign())] {
         let (mut world, ticket) = World::with_stale_ticket();
-        assert!(world.tokens.on_stored(ticket, Ok(outcome), &mut world.log).is_none());
+        assert!(world.tokens.on_stored(ticket, Ok(outcome)).is_none());
         assert!(world.is_untouched(ticket.token));
     }
 }
@@ -109,7 +108,7 @@ async fn stale_reauth_output_does_not_change_the_next_token_with_the_number() {
     let found = || crate::token_source::Found { value: value("first-2"), warnings: Vec::new() };
     for output in [ReauthOutput::NewValue(found().value), ReauthOutput::InSource(Ok(found()))] {
         let (mut world, ticket) = World::with_stale_ticket();
-        world.tokens.on_reauthenticated(ticket, Duration::ZERO, output, &mut world.log);
+        world.tokens.on_reauthenticated(ticket, Duration::ZERO, output);
         assert!(world.is_untouched(ticket.token));
     }
 }
@@ -119,11 +118,11 @@ async fn notices_of_a_removed_token_are_dropped_when_its_number_is_reused() {
     let mut world = World::new();
     let id = world.add("first").token;
     let notice = SchedulerOutput::TokenNotice(id, crate::lifecycle::Notice::Unverified);
-    world.tokens.actions = vec![notice];
-    world.tokens.remove(id, &mut world.log);
+    world.tokens.scheduler.outputs = vec![notice];
+    world.tokens.remove(id);
     let (config, spec) = world.config("second", "sarus");
     assert_eq!(world.tokens.add("second", &config, spec, 0), id);
-    assert_eq!(world.tokens.actions, []);
+    assert_eq!(world.tokens.scheduler.outputs, []);
 }
 
 #[tokio::test]
@@ -166,9 +165,9 @@ async fn read_that_began_before_a_write_is_repeated() {
     let request = world.tokens.read_request(id).unwrap();
     world.tokens.registry.outdate_reads(id);
     fs::write(world.folder.path().join("first.token"), "first-2").unwrap();
-    world.tokens.on_source_read(request.read(), &mut world.log);
+    world.tokens.on_source_read(request.read());
     let again = world.tokens.reads.pop().expect("another read").pop().unwrap();
-    world.tokens.on_source_read(again.read(), &mut world.log);
+    world.tokens.on_source_read(again.read());
     let spare = world.tokens.scheduler.spare_slot(id);
     assert_eq!(world.value_in(id, spare), Some(value("first-2")));
 }

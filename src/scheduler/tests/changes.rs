@@ -9,14 +9,14 @@ fn completion_for_a_removed_token_releases_its_permit_only() {
     fixture.wake();
     let (first, _) = fixture.actions()[0];
     fixture.scheduler.remove_token(first.token);
-    fixture.out.clear();
+    fixture.scheduler.outputs.clear();
     fixture.answer(first, expired());
     let other = if first.token == tokens[0] { tokens[1] } else { tokens[0] };
     assert_eq!(
         fixture.actions().iter().map(|(ticket, _)| ticket.token).collect::<Vec<_>>(),
         [other]
     );
-    assert!(fixture.out.is_empty());
+    assert!(fixture.scheduler.outputs.is_empty());
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn reload_starts_no_action_before_all_tokens_are_reconfigured() {
     assert_eq!(ids.len(), 4);
     fixture.scheduler.set_max_hooks(number(8));
     let spec = fixture.spec(Some(reauth));
-    fixture.scheduler.change_token(ids[0], spec, fixture.now, &mut fixture.out);
+    fixture.scheduler.change_token(ids[0], spec, fixture.now);
     assert_eq!(attempts(&mut fixture).len(), 0);
     fixture.wake();
     assert_eq!(attempts(&mut fixture).len(), 4);
@@ -76,7 +76,7 @@ fn failed_probe_of_a_removed_token_does_not_count_for_the_token_that_reuses_its_
     assert_eq!(fixture.server_notices(), [down(1)]);
     let (probe, _) = fixture.next_actions().remove(0);
     fixture.scheduler.remove_token(probe.token);
-    fixture.out.clear();
+    fixture.scheduler.outputs.clear();
     let slow =
         Schedule { retry_initial: 60 * MINUTE, retry_max: 60 * MINUTE, ..Schedule::default() };
     let policy = Arc::new(Policy { schedule: slow, ..Fixture::policy() });
@@ -122,7 +122,7 @@ fn repeatedly_renamed_servers_leak_no_ids() {
         let limits = ServerLimits { rate_limit: number(1_000), max_in_flight: number(5) };
         fixture.server = fixture.scheduler.add_server(limits);
         let spec = fixture.spec(None);
-        fixture.scheduler.change_token(id, spec, fixture.now, &mut fixture.out);
+        fixture.scheduler.change_token(id, spec, fixture.now);
         fixture.scheduler.remove_server(earlier);
         for (ticket, _) in fixture.actions() {
             fixture.answer(ticket, alive(MINUTE));
@@ -138,10 +138,10 @@ fn cancelled_action_releases_its_permit() {
     fixture.wake();
     let (ticket, _) = fixture.actions()[0];
     fixture.scheduler.remove_token(ticket.token);
-    fixture.scheduler.cancel(ticket, fixture.now, &mut fixture.out);
+    fixture.scheduler.cancel(ticket, fixture.now);
     let next = fixture.actions();
     assert_eq!(next.len(), 1, "the other token's check");
-    fixture.scheduler.cancel(next[0].0, fixture.now, &mut fixture.out);
+    fixture.scheduler.cancel(next[0].0, fixture.now);
     assert_eq!(fixture.scheduler.in_flight(fixture.server), 0);
     fixture.advance(Duration::from_secs(1));
     assert_eq!(fixture.actions().len(), 1, "it is repeated");

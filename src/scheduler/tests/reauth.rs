@@ -22,7 +22,7 @@ fn method_that_fails_for_many_tokens_pauses_until_its_window_ends() {
     let (mut fixture, reauth) = fixture_with_dead_tokens(50, ReauthRoute::Hook, 6);
     let started = end_all(&mut fixture, &failed());
     assert_eq!(started, 6 + 3, "those under way when the sixth failed are not stopped");
-    let told = fixture.out.iter().filter(|output| {
+    let told = fixture.scheduler.outputs.iter().filter(|output| {
         matches!(output, SchedulerOutput::ReauthExhausted { reauth: way, failures: 6, .. } if *way == reauth)
     });
     assert_eq!(told.count(), 1);
@@ -89,7 +89,7 @@ fn token_with_a_new_method_does_not_wait_for_the_old_one() {
     });
     assert_ne!(open, closed);
     let spec = fixture.spec(Some(open));
-    fixture.scheduler.change_token(ticket.token, spec, fixture.now, &mut fixture.out);
+    fixture.scheduler.change_token(ticket.token, spec, fixture.now);
     fixture.wake();
     assert_eq!(attempts(&mut fixture).len(), 1);
 }
@@ -197,7 +197,7 @@ fn inconclusive_attempts_never_pause_the_method() {
         fixture.advance(MINUTE);
     }
     let told = |output: &SchedulerOutput| matches!(output, SchedulerOutput::ReauthExhausted { .. });
-    assert!(!fixture.out.iter().any(told));
+    assert!(!fixture.scheduler.outputs.iter().any(told));
 }
 
 #[test]

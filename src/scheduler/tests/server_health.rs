@@ -40,10 +40,10 @@ fn pause_beyond_an_expiry_is_reported_at_once_for_each_affected_token() {
     }
     fixture.advance(Duration::from_secs(41));
     let (ticket, _) = fixture.actions()[0];
-    fixture.out.clear();
+    fixture.scheduler.outputs.clear();
     let fault = CallError::new("429");
     fixture.answer(ticket, Outcome::Throttled { retry_after: MINUTE, fault });
-    let warned = fixture.out.iter().filter(|output| {
+    let warned = fixture.scheduler.outputs.iter().filter(|output| {
         matches!(output, SchedulerOutput::TokenNotice(_, Notice::Expiring { .. }))
     });
     assert_eq!(warned.count(), 2);
@@ -94,7 +94,7 @@ fn outage_does_not_expedite_a_failing_write() {
                 Action::Persist { .. } => {
                     writes += 1;
                     let full = Err("disk full".into());
-                    fixture.scheduler.persist_finished(ticket, full, fixture.now, &mut fixture.out);
+                    fixture.scheduler.persist_finished(ticket, full, fixture.now);
                 }
                 Action::Check { .. } | Action::Reauth { .. } | Action::Revoke { .. } => {
                     fixture.answer(ticket, unavailable());
@@ -155,7 +155,7 @@ fn response_to_one_token_keeps_failures_of_others_from_being_an_outage() {
             }
         }
         recoveries += fixture.server_notices().len();
-        fixture.out.retain(|output| matches!(output, SchedulerOutput::Action(..)));
+        fixture.scheduler.outputs.retain(|output| matches!(output, SchedulerOutput::Action(..)));
         let next = fixture.scheduler.next_wake().expect("somebody waits").max(fixture.now);
         fixture.now = next.max(fixture.now + Duration::from_millis(1));
         fixture.wake();

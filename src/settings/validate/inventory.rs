@@ -9,7 +9,7 @@ use crate::lifecycle::Schedule;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::{Inventory, InventorySource};
-use super::super::raw::{Raw, RawInventory};
+use super::super::raw::{Raw, RawToken};
 use super::{Validator, duration_or};
 
 /// The same as for a re-auth command.
@@ -20,7 +20,7 @@ impl Validator<'_> {
     pub(super) fn inventory(
         &mut self,
         name: &str,
-        inventory: &RawInventory,
+        inventory: &RawToken,
         raw: &Raw,
         schedules: &BTreeMap<&str, Schedule>,
     ) -> Option<Inventory> {
@@ -29,7 +29,7 @@ impl Validator<'_> {
             self.reject_unless_beside(&table, "strict", &["file", "command"]);
             self.reject_unless_beside(&table, "timeout", &["command"]);
         }
-        let keep_alive = self.keep_alive(name, &inventory.into(), raw, schedules)?;
+        let keep_alive = self.keep_alive(("inventory", name), inventory, raw, schedules)?;
         let strict = inventory.strict.unwrap_or(false);
         let source = match (&inventory.file, &inventory.dir, &inventory.command) {
             (Some(file), _, _) => InventorySource::File { path: file.into(), strict },
@@ -49,8 +49,8 @@ impl Validator<'_> {
             return;
         }
         let homes = homes.iter().map(|home| format!("`{home}`")).collect::<Vec<_>>().join(" or ");
-        self.collector.error(
-            self.positions.nearest(table, key),
+        self.error(
+            (table, key),
             ConfigErrorKind::Conflict,
             format!("`{}` has no effect without {homes}", join(table, key)),
             "remove it",
@@ -68,8 +68,8 @@ impl Validator<'_> {
             };
             let Some(other) = first.insert(path, &inventory.name) else { continue };
             let table = join("inventory", &inventory.name);
-            self.collector.warning(
-                self.positions.nearest(&table, key),
+            self.warning(
+                (&table, key),
                 WarningKind::SharedSource,
                 format!("[{table}] and [{}] contain the same tokens", join("inventory", other)),
                 "remove one of the two: a token can be in one inventory only",

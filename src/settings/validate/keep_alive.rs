@@ -9,65 +9,27 @@ use super::super::duration;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::KeepAlive;
-use super::super::raw::{Raw, RawInventory, RawSchedule, RawToken};
+use super::super::raw::{Raw, RawToken};
 use super::Validator;
 use super::schedule::schedule_path;
-
-/// The common keys as written.
-pub(super) struct SharedKeys<'a> {
-    section: &'static str,
-    pub(super) server: Option<&'a String>,
-    pub(super) reauth: Option<&'a String>,
-    reauth_before: Option<&'a str>,
-    revoke_on_shutdown: bool,
-    readers: &'a [String],
-    schedule: Option<&'a RawSchedule>,
-}
-
-impl<'a> From<&'a RawToken> for SharedKeys<'a> {
-    fn from(raw: &'a RawToken) -> Self {
-        Self {
-            section: "token",
-            server: raw.server.as_ref(),
-            reauth: raw.reauth.as_ref(),
-            reauth_before: raw.reauth_before.as_deref(),
-            revoke_on_shutdown: raw.revoke_on_shutdown.unwrap_or(false),
-            readers: raw.readers.as_deref().unwrap_or_default(),
-            schedule: raw.schedule.as_ref(),
-        }
-    }
-}
-
-impl<'a> From<&'a RawInventory> for SharedKeys<'a> {
-    fn from(raw: &'a RawInventory) -> Self {
-        Self {
-            section: "inventory",
-            server: raw.server.as_ref(),
-            reauth: raw.reauth.as_ref(),
-            reauth_before: raw.reauth_before.as_deref(),
-            revoke_on_shutdown: raw.revoke_on_shutdown.unwrap_or(false),
-            readers: raw.readers.as_deref().unwrap_or_default(),
-            schedule: raw.schedule.as_ref(),
-        }
-    }
-}
 
 impl Validator<'_> {
     /// `schedules`: the schedule of each server.
     pub(super) fn keep_alive(
         &mut self,
-        name: &str,
-        written: &SharedKeys<'_>,
+        (section, name): (&str, &str),
+        written: &RawToken,
         raw: &Raw,
         schedules: &BTreeMap<&str, Schedule>,
     ) -> Option<KeepAlive> {
-        let table = join(written.section, name);
-        if let Some(reauth) = written.reauth.filter(|name| !raw.reauth.contains_key(*name)) {
+        let table = join(section, name);
+        if let Some(reauth) = written.reauth.as_ref().filter(|name| !raw.reauth.contains_key(*name))
+        {
             self.report_unknown_name((&table, "reauth"), ("reauth", reauth), raw.reauth.keys());
         }
         let reauth_before = self.reauth_before(&table, written, raw);
         self.warn_revoked_without_reauth(&table, written);
-        let Some(server) = written.server else {
+        let Some(server) = &written.server else {
             self.report_missing(
                 &table,
                 "server",
@@ -80,10 +42,10 @@ impl Validator<'_> {
             self.report_unknown_name((&table, "server"), ("server", server), raw.server.keys());
         }
         let inherited = inherited.unwrap_or_default();
-        let schedule = match written.schedule {
+        let schedule = match &written.schedule {
             None => inherited,
             Some(own) => {
-                let own_path = schedule_path(written.section, name);
+                let own_path = schedule_path(section, name);
                 let server_path = schedule_path("server", server);
                 let mut levels = vec![(own_path.as_str(), own)];
                 let servers = raw.server.get(server).and_then(|server| server.schedule.as_ref());
@@ -94,40 +56,39 @@ impl Validator<'_> {
         };
         Some(KeepAlive {
             server: server.clone(),
-            reauth: written.reauth.cloned(),
+            reauth: written.reauth.clone(),
             reauth_before,
-            revoke_on_shutdown: written.revoke_on_shutdown,
-            readers: written.readers.iter().map(|reader| reader.as_str().into()).collect(),
+            revoke_on_shutdown: written.revoke_on_shutdown == Some(true),
+            readers: written
+                .readers
+                .iter()
+                .flatten()
+                .map(|reader| reader.as_str().into())
+                .collect(),
             schedule,
         })
     }
 
     /// How long before its expiry a token is replaced. The nearest such key counts.
-    fn reauth_before(
-        &mut self,
-        table: &str,
-        written: &SharedKeys<'_>,
-        raw: &Raw,
-    ) -> Option<Duration> {
+    fn reauth_before(&mut self, table: &str, written: &RawToken, raw: &Raw) -> Option<Duration> {
         if self.is_present(table, "reauth_before") && !self.is_present(table, "reauth") {
-            self.collector.error(
-                self.positions.nearest(table, "reauth_before"),
+            self.error(
+                (table, "reauth_before"),
                 ConfigErrorKind::Missing,
                 format!("`{}` has no effect without `reauth`", join(table, "reauth_before")),
                 "add reauth = \"NAME\", the name of a [reauth.NAME], or remove it",
             );
         }
-        let reauth = written.reauth.and_then(|name| raw.reauth.get(name));
+        let reauth = written.reauth.as_ref().and_then(|name| raw.reauth.get(name));
         let inherited = || reauth.and_then(|reauth| reauth.reauth_before.as_deref());
-        let text = written.reauth_before.or_else(inherited);
+        let text = written.reauth_before.as_deref().or_else(inherited);
         text.and_then(|text| duration::parse(text).ok())
     }
 
     /// Warns if tokens are revoked at shutdown and have no re-authentication.
-    fn warn_revoked_without_reauth(&mut self, table: &str, written: &SharedKeys<'_>) {
-        if written.revoke_on_shutdown && !self.is_present(table, "reauth") {
-            self.collector.warning(
-                self.positions.nearest(table, "revoke_on_shutdown"),
+    fn warn_revoked_without_reauth(&mut self, table: &str, written: &RawToken) {
+        if written.revoke_on_shutdown == Some(true) && !self.is_present(table, "reauth") {
+            self.warning((table, "revoke_on_shutdown"),
                 WarningKind::RevokedForGood,
                 format!(
                     "[{table}] is revoked when the service stops and has no `reauth`: after each \

@@ -28,7 +28,6 @@ use super::raw::{Raw, RawControl, RawLog, RawSchedule};
 use super::schema::LOG_FORMATS;
 use super::similarity::suggest;
 use super::suggestions::where_secrets_belong;
-use keep_alive::SharedKeys;
 
 pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 
@@ -139,16 +138,34 @@ impl Validator<'_> {
         self.positions.get(&join(table, key)).is_some()
     }
 
+    /// Reports an error of this key.
+    fn error(
+        &mut self,
+        (table, key): (&str, &str),
+        kind: ConfigErrorKind,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.collector.error(self.positions.nearest(table, key), kind, message, remedy);
+    }
+
+    /// Warns about this key.
+    fn warning(
+        &mut self,
+        (table, key): (&str, &str),
+        kind: WarningKind,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.collector.warning(self.positions.nearest(table, key), kind, message, remedy);
+    }
+
     /// Reports `key` as missing in `table`, unless it is present with a rejected value.
     fn report_missing(&mut self, table: &str, key: &str, remedy: impl Into<String>) {
         if !self.is_present(table, key) {
             let message = format!("[{table}] has no `{key}`");
-            self.collector.error(
-                self.table_position(table),
-                ConfigErrorKind::Missing,
-                message,
-                remedy,
-            );
+            let position = self.table_position(table);
+            self.collector.error(position, ConfigErrorKind::Missing, message, remedy);
         }
     }
 
@@ -161,12 +178,8 @@ impl Validator<'_> {
             [] => {
                 let message = format!("[{table}] has none of {all}");
                 let remedy = "write exactly one of them";
-                self.collector.error(
-                    self.table_position(table),
-                    ConfigErrorKind::Missing,
-                    message,
-                    remedy,
-                );
+                let position = self.table_position(table);
+                self.collector.error(position, ConfigErrorKind::Missing, message, remedy);
                 false
             }
             [_] => true,
@@ -201,19 +214,15 @@ impl Validator<'_> {
             None if looks_secret(name) => where_secrets_belong(key, table).to_owned(),
             None => format!("define [{}], or use another name", join(section, name)),
         };
-        self.collector.error(
-            self.positions.nearest(table, key),
-            ConfigErrorKind::UnknownName,
-            message,
-            remedy,
-        );
+        self.error((table, key), ConfigErrorKind::UnknownName, message, remedy);
     }
 
     /// Warns about tables that no token uses, and about a configuration without tokens.
     fn warn_unused(&mut self, raw: &Raw, settings: &Settings) {
         if raw.token.is_empty() && raw.inventory.is_empty() {
+            let position = self.table_position("token");
             self.collector.warning(
-                self.table_position("token"),
+                position,
                 WarningKind::NoTokens,
                 "no tokens configured; nothing to keep alive",
                 "add a [token.NAME] or an [inventory.NAME] with its server and source",
@@ -221,10 +230,9 @@ impl Validator<'_> {
             return;
         }
         let (mut servers, mut reauths) = (HashSet::new(), HashSet::new());
-        let tokens = raw.token.values().map(SharedKeys::from);
-        for written in tokens.chain(raw.inventory.values().map(SharedKeys::from)) {
-            servers.extend(written.server);
-            reauths.extend(written.reauth);
+        for written in raw.token.values().chain(raw.inventory.values()) {
+            servers.extend(&written.server);
+            reauths.extend(&written.reauth);
         }
         let unused = raw
             .server
@@ -240,12 +248,8 @@ impl Validator<'_> {
         for path in unused {
             let message = format!("no token uses [{path}]");
             let remedy = "use it in a token or an inventory, or remove it";
-            self.collector.warning(
-                self.table_position(&path),
-                WarningKind::Unused,
-                message,
-                remedy,
-            );
+            let position = self.table_position(&path);
+            self.collector.warning(position, WarningKind::Unused, message, remedy);
         }
         self.warn_shared_sources(&settings.tokens);
         self.warn_shared_inventories(&settings.inventories);

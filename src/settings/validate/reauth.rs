@@ -29,8 +29,8 @@ impl Validator<'_> {
         let one =
             self.require_exactly_one(&table, &["command", "api_key_file", "api_key_credential"]);
         if one && self.is_present(&table, "command") && self.is_present(&table, "minutes") {
-            self.collector.error(
-                self.positions.nearest(&table, "minutes"),
+            self.error(
+                (&table, "minutes"),
                 ConfigErrorKind::Conflict,
                 format!("`{}` has no effect together with `command`", join(&table, "minutes")),
                 "remove it; the command decides how long its token lives",
@@ -75,12 +75,7 @@ impl Validator<'_> {
                 duration::show(policy.delay),
             );
             let remedy = "raise `delay_max` or lower `delay`";
-            self.collector.error(
-                self.positions.nearest(table, key),
-                ConfigErrorKind::Conflict,
-                message,
-                remedy,
-            );
+            self.error((table, key), ConfigErrorKind::Conflict, message, remedy);
         }
         policy
     }

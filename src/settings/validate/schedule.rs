@@ -109,18 +109,13 @@ impl Validator<'_> {
             origin(min),
         );
         let remedy = format!("raise `{max}` or lower `{min}`");
-        self.collector.error(
-            self.positions.nearest(table, key),
-            ConfigErrorKind::Conflict,
-            message,
-            remedy,
-        );
+        self.error((table, key), ConfigErrorKind::Conflict, message, remedy);
     }
 
     fn warn_late_check(&mut self, (table, schedule): ScheduleLevel<'_>) {
         if schedule.check_after.is_some_and(|share| share > LATE) {
-            self.collector.warning(
-                self.positions.nearest(table, "check_after"),
+            self.warning(
+                (table, "check_after"),
                 WarningKind::LittleRetryRoom,
                 format!(
                     "`{}` leaves little time for retries before a token expires",

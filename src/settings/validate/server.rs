@@ -60,12 +60,7 @@ impl Validator<'_> {
                     "add `{other}` or `{}`; both may name one PEM file that contains both parts",
                     others[1]
                 );
-                self.collector.error(
-                    self.positions.nearest(table, key),
-                    ConfigErrorKind::Missing,
-                    message,
-                    remedy,
-                );
+                self.error((table, key), ConfigErrorKind::Missing, message, remedy);
             }
             if keys.into_iter().all(|key| self.is_present(table, key)) {
                 self.require_exactly_one(table, &keys);
@@ -85,12 +80,7 @@ impl Validator<'_> {
         {
             let message = format!("[{table}] has `{key}` without `proxy`");
             let remedy = "add `proxy`, the address of the proxy, or remove the credentials";
-            self.collector.error(
-                self.positions.nearest(table, key),
-                ConfigErrorKind::Missing,
-                message,
-                remedy,
-            );
+            self.error((table, key), ConfigErrorKind::Missing, message, remedy);
         }
         if written.len() > 1 {
             self.require_exactly_one(table, &KEYS);
@@ -99,20 +89,19 @@ impl Validator<'_> {
     }
 
     fn plain_http(&mut self, table: &str, allowed: bool) {
-        let position = self.positions.nearest(table, "url");
         let url = join(table, "url");
         if allowed {
             let message =
                 format!("`{url}` is plain http: others on the network can read the tokens");
             let remedy = "use https if the server supports it";
-            self.collector.warning(position, WarningKind::PlainHttp, message, remedy);
+            self.warning((table, "url"), WarningKind::PlainHttp, message, remedy);
         } else {
             let message = format!(
                 "`{url}` is plain http to another machine, so others on the network can read the \
                  tokens"
             );
             let remedy = "use https, or add allow_http = true below the URL if you accept that";
-            self.collector.error(position, ConfigErrorKind::BadValue, message, remedy);
+            self.error((table, "url"), ConfigErrorKind::BadValue, message, remedy);
         }
     }
 }

@@ -20,7 +20,7 @@ impl Validator<'_> {
         schedules: &BTreeMap<&str, Schedule>,
     ) -> Option<Token> {
         self.require_exactly_one(&join("token", name), &["file", "credential", "env"]);
-        let keep_alive = self.keep_alive(name, &token.into(), raw, schedules)?;
+        let keep_alive = self.keep_alive(("token", name), token, raw, schedules)?;
         let source = match (&token.file, &token.credential, &token.env) {
             (Some(file), _, _) => Source::File(file.into()),
             (_, Some(credential), _) => Source::Credential(credential.clone()),
@@ -42,8 +42,8 @@ impl Validator<'_> {
                 Source::Env(_) => "env",
             };
             let table = join("token", &token.name);
-            self.collector.warning(
-                self.positions.nearest(&table, key),
+            self.warning(
+                (&table, key),
                 WarningKind::SharedSource,
                 format!("[{table}] and [{}] have the same `{key}`", join("token", other)),
                 "give each token a source of its own: re-authenticating one changes both",

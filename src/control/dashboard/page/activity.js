@@ -44,20 +44,19 @@ function showServers() {
   const used = servers.filter((server) => server.states.total > 0);
   const table = $("server-rows");
   while (table.children.length > used.length) table.lastChild.remove();
-  let isTroubled = false;
   used.forEach((server, index) => {
     const line = table.children[index] ?? table.appendChild(make("tr", {},
       make("th", { scope: "row" }, make("span"), make("small")), make("td"), make("td")));
     const [head, all, bad] = line.children;
     const [level, trouble] = troubleOf(server);
-    isTroubled ||= level !== "ok";
     head.lastChild.dataset.level = level;
     tell(head.firstChild, shown(server.name));
     tell(head.lastChild, trouble);
     tell(all, grouped(server.states.total));
     tell(bad, grouped(server.states.total - server.states.alive));
   });
-  $("servers").hidden = used.length < 2 && !isTroubled;
+  document.body.dataset.servers = used.length > 1 ? "many" : "one";
+  $("servers").hidden = used.length === 0;
 }
 
 // ---- what happened
@@ -118,9 +117,9 @@ function refresh() {
   tell($("story-server"), serverOf(row));
   const needsValue = isDead(row) && !row.reauth && row.name !== null;
   $("story-remedy").hidden = !needsValue && row.state !== "paused";
-  tell($("story-remedy"), needsValue
-    ? `On the daemon's machine, tokenkeep status ${nameOf(row)} shows why, and where to put a new value.`
-    : `On the daemon's machine, tokenkeep resume ${nameOf(row)} ends the pause.`);
+  const [command, effect] = needsValue ? ["status", "shows why, and where to put a new value"] : ["resume", "ends the pause"];
+  tell($("story-remedy").children[0], `tokenkeep ${command} ${nameOf(row)}`);
+  tell($("story-remedy").children[1], effect);
 }
 
 async function timeline() {

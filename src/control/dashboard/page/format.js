@@ -4,8 +4,8 @@
 const STATES = ["missing", "rejected", "expired", "unverified", "retrying", "paused", "alive"];
 const RANK = Object.fromEntries(STATES.map((state, rank) => [state, rank]));
 // Up to this number of tokens each is a card, in as many columns as fill their lines best.
-const CARDS = 9;
-const COLUMNS = [1, 1, 2, 3, 4, 3, 3, 4, 4, 3];
+const CARDS = 6;
+const COLUMNS = [1, 1, 2, 3, 2, 3, 3];
 // Rows that are drawn beyond each edge of what is visible, so that scrolling shows no gap.
 const BEYOND = 6;
 const NOTES = 100;

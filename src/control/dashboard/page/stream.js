@@ -95,13 +95,7 @@ function takeCounts(counts) {
     $("summary").dataset.level = summary.level;
     sentence = summary.parts.map((part) =>
       part.in_ms === undefined ? part : { until: at + part.in_ms });
-    say();
-    // Announced when the words change, not when a time does.
-    const words = sentence.map((part) => part.token ?? (typeof part === "string" ? part : "")).join("");
-    if ($("announced").dataset.words !== words) {
-      $("announced").dataset.words = words;
-      tell($("announced"), $("sentence").textContent);
-    }
+    write();
   }
   count();
   showServers();

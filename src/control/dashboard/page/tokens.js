@@ -27,7 +27,7 @@ function nextOf(row) {
     return [`re-authentication ${ahead(reauth.next - now())}`, at(reauth.next) + left];
   }
   const server = servers[row.server];
-  if (server?.down) return ["check when the server responds", ""];
+  if (server?.down) return ["waits for the server", ""];
   if (row.next === null) return ["check running", ""];
   return [`${row.state === "retrying" ? "retry" : "check"} ${ahead(row.next - now())}`, at(row.next)];
 }
@@ -52,25 +52,34 @@ function run(bar, row) {
 
 // ---- the sentence: its words are the daemon's, its times are written here.
 function say() {
-  const inWords = (part) => {
-    if (typeof part === "string") return shown(part);
-    if (part.token !== undefined) return shown(part.token);
-    return part.at_ms !== undefined ? clock(part.at_ms) : rough(part.until - now());
-  };
-  const texts = sentence.map(inWords);
-  const nodes = [...$("sentence").childNodes];
-  if (nodes.length === texts.length) {
-    nodes.forEach((node, index) => tell(node, texts[index]));
-    return;
-  }
-  $("sentence").replaceChildren(...sentence.map((part, index) => {
-    const text = texts[index];
-    const row = part.token === undefined ? null : [...rows.values()].find((row) => row.name === part.token);
-    if (!row) return document.createTextNode(text);
-    const button = make("button", { type: "button" }, text);
-    button.addEventListener("click", () => tellStory(row.id));
+  const nodes = $("sentence").childNodes;
+  sentence.forEach((part, index) => {
+    if (part.at_ms !== undefined) tell(nodes[index], clock(part.at_ms));
+    else if (part.until !== undefined) tell(nodes[index], rough(part.until - now()));
+  });
+}
+
+// Writes the sentence again if its words have changed, or the tokens that it leads to.
+let written = null;
+function write() {
+  const ids = new Map();
+  for (const part of sentence) if (part.token !== undefined) ids.set(part.token, null);
+  if (ids.size) for (const row of rows.values()) if (ids.has(row.name)) ids.set(row.name, row.id);
+  const words = JSON.stringify([...ids.values(), ...sentence.map((part) =>
+    part.token ?? (typeof part === "string" ? part : 0))]);
+  if (words === written) return;
+  written = words;
+  $("sentence").replaceChildren(...sentence.map((part) => {
+    if (part.token === undefined) return document.createTextNode(typeof part === "string" ? shown(part) : "");
+    const id = ids.get(part.token);
+    if (id === null) return make("b", {}, shown(part.token));
+    const button = make("button", { type: "button" }, shown(part.token));
+    button.addEventListener("click", () => tellStory(id));
     return button;
   }));
+  say();
+  // Announced when the words change, not when a time does.
+  tell($("announced"), $("sentence").textContent);
 }
 
 // ---- the list: only what is visible is drawn, into rows that are used again.
@@ -112,6 +121,7 @@ function draw() {
     const { row: element } = drawn;
     element.id = `row-${row.id}`;
     element.dataset.state = row.state;
+    element.toggleAttribute("data-dead", row.until === null);
     element.style.transform = `translateY(${(first + offset) * height}px)`;
     element.setAttribute("aria-rowindex", String(first + offset + 2));
     element.setAttribute("aria-selected", String(row.id === chosen));
@@ -171,7 +181,9 @@ function arrange() {
   const isFiltered = wanted.size > 0 || words !== "";
   const cards = rows.size <= CARDS && !isFiltered;
   document.body.dataset.layout = cards ? "cards" : "table";
+  document.body.toggleAttribute("data-few", cards && rows.size <= 3);
   $("tokens").hidden = rows.size === 0;
+  write();
   $("overview").hidden = cards;
   view = [];
   for (const row of rows.values()) {

@@ -41,7 +41,7 @@ impl Manager {
 }
 
 #[tokio::test]
-async fn a_manager_hears_of_readiness_reload_pings_and_the_end() {
+async fn service_manager_is_notified_of_readiness_reload_watchdog_and_stop() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n{}",
@@ -71,7 +71,7 @@ async fn a_manager_hears_of_readiness_reload_pings_and_the_end() {
 }
 
 #[tokio::test]
-async fn a_manager_without_a_watchdog_hears_no_pings() {
+async fn service_manager_without_a_watchdog_gets_no_pings() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n{}",

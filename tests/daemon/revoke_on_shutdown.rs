@@ -34,7 +34,7 @@ fn revocations(server: &Simulator) -> Vec<Duration> {
 }
 
 #[tokio::test]
-async fn tokens_are_revoked_at_the_servers_pace() {
+async fn revocations_at_shutdown_respect_the_rate_limit() {
     let (server, stage) = doomed(6, "rate_limit = 5").await;
     let daemon = stage.start();
     daemon.nth(6, "token_checked", "").await;
@@ -48,7 +48,7 @@ async fn tokens_are_revoked_at_the_servers_pace() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_is_not_answered_is_told_and_holds_no_other_up() {
+async fn revocation_without_a_response_is_logged_and_delays_no_other() {
     let (server, stage) = doomed(2, "").await;
     server.plan_fault(Plan::always(Trouble::Silence).for_token(&secret("t0")).at(Endpoint::Revoke));
     let daemon = stage.start();
@@ -62,7 +62,7 @@ async fn a_revocation_that_is_not_answered_is_told_and_holds_no_other_up() {
 }
 
 #[tokio::test]
-async fn a_servers_wish_for_quiet_holds_at_the_end_too() {
+async fn throttling_is_respected_during_shutdown() {
     let (server, stage) = doomed(2, "").await;
     let quiet = Trouble::Quiet { status: 429, retry_after: RetryAfter::Seconds(3) };
     server.plan_fault(Plan::once(quiet).for_token(&secret("t0")));

@@ -26,7 +26,7 @@ async fn staged() -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn without_a_state_directory_it_warns_and_runs() {
+async fn daemon_without_a_state_dir_warns_and_runs() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "state_dir = \"/proc/tokenkeep\""));
     server.add_token(&stage.token("quotes"), seconds(4));
@@ -38,7 +38,7 @@ async fn without_a_state_directory_it_warns_and_runs() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_that_goes_away_stops_nothing() {
+async fn closed_log_reader_does_not_stop_the_daemon() {
     let (server, stage) = staged().await;
     stage.token("quotes");
     let mut child = stage
@@ -57,7 +57,7 @@ async fn a_reader_of_the_log_that_goes_away_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_everybody_may_read_is_warned_of_once() {
+async fn world_readable_token_file_is_warned_of_once() {
     let (_server, stage) = staged().await;
     stage.token("quotes");
     let path = stage.path("quotes.token");
@@ -72,7 +72,7 @@ async fn a_token_file_that_everybody_may_read_is_warned_of_once() {
 }
 
 #[tokio::test]
-async fn a_source_without_a_value_is_said_and_taken_up_once_it_has_one() {
+async fn source_without_a_value_is_logged_and_used_once_it_has_one() {
     type Prepare = fn(&Stage);
     let cases: [(&str, Prepare); 8] = [
         ("missing", |_| {}),
@@ -107,7 +107,7 @@ async fn a_source_without_a_value_is_said_and_taken_up_once_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_token_in_a_folder_that_is_made_later_is_taken_up() {
+async fn token_in_a_directory_that_is_created_later_is_used() {
     let (server, stage) = staged().await;
     let text = configuration(&server, "").replace("$DIR/quotes", "$DIR/later/deep/quotes");
     stage.configure(&text);
@@ -173,7 +173,7 @@ async fn status_shows_the_whole_reason_and_the_path_of_the_source() {
 }
 
 #[tokio::test]
-async fn a_source_that_goes_away_leaves_the_value_in_use() {
+async fn removed_source_leaves_the_current_value_in_service() {
     let (server, stage) = staged().await;
     stage.token("quotes");
     let daemon = stage.start();
@@ -187,7 +187,7 @@ async fn a_source_that_goes_away_leaves_the_value_in_use() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_stored_is_used_and_stored_later() {
+async fn value_that_cannot_be_stored_is_used_and_stored_later() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         r#"
@@ -221,7 +221,7 @@ reauth = "relogin"
 }
 
 #[tokio::test]
-async fn without_any_token_it_warns_and_waits_for_a_reload() {
+async fn configuration_without_tokens_warns_and_waits_for_a_reload() {
     let server = simulator().await;
     let stage = Stage::new(&server_table("sarus", &server, ""));
     let daemon = stage.start();

@@ -119,7 +119,7 @@ async fn token_that_is_revoked_at_shutdown_is_not_checked_any_more() {
 }
 
 #[tokio::test]
-async fn control_socket_answers_during_the_grace_period_and_begins_nothing_new() {
+async fn control_socket_responds_during_the_grace_period_and_starts_nothing() {
     let server = mortal_simulator().await;
     let stage = beside_a_hanging_login(&server, "");
     let daemon = stopping(&stage).await;

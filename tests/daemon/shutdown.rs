@@ -52,7 +52,7 @@ fn ends_well(ended: &Ended) {
 }
 
 #[tokio::test]
-async fn a_hung_request_delays_no_end() {
+async fn hung_request_does_not_delay_shutdown() {
     for signal in [Signal::TERM, Signal::INT] {
         let (server, stage) = staged("exit 1").await;
         let daemon = stage.start();
@@ -83,7 +83,7 @@ async fn a_hung_command_is_killed_at_the_end_of_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_waiting() {
+async fn second_signal_ends_the_grace_period() {
     let (_server, stage) = staged("echo $$ > $DIR/group; sleep 1000").await;
     let daemon = stage.start();
     until("the command runs", || stage.lines_in("group") == 1).await;
@@ -100,7 +100,7 @@ async fn a_second_signal_ends_the_waiting() {
 }
 
 #[tokio::test]
-async fn a_value_that_a_command_brings_during_the_grace_period_is_stored() {
+async fn command_output_during_the_grace_period_is_stored() {
     let hook = format!(
         "echo > $DIR/begun\nwhile [ ! -e $DIR/go ]; do sleep 0.05; done\necho '{}'",
         secret("new")
@@ -116,7 +116,7 @@ async fn a_value_that_a_command_brings_during_the_grace_period_is_stored() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_is_under_way_is_waited_for_and_its_new_value_stored() {
+async fn shutdown_waits_for_a_renewal_and_stores_its_value() {
     let server = simulator_with(tokenkeep::simulator::Behaviour {
         rotates: true,
         latency: millis(600),
@@ -136,7 +136,7 @@ async fn a_renewal_that_is_under_way_is_waited_for_and_its_new_value_stored() {
 }
 
 #[tokio::test]
-async fn a_reload_under_way_does_not_hold_up_the_end() {
+async fn reload_in_progress_does_not_delay_shutdown() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "auto"));
     for name in ["quotes", "silent"] {
@@ -150,7 +150,7 @@ async fn a_reload_under_way_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_was_stopped_and_continued_goes_on() {
+async fn daemon_continues_after_sigstop_and_sigcont() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "auto"));
     for name in ["quotes", "silent"] {
@@ -168,7 +168,7 @@ async fn a_daemon_that_was_stopped_and_continued_goes_on() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_place_of_the_configuration_is_refused_and_holds_nothing_up() {
+async fn pipe_as_configuration_is_rejected_without_blocking() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "auto"));
     for name in ["quotes", "silent"] {
@@ -188,7 +188,7 @@ async fn a_pipe_in_place_of_the_configuration_is_refused_and_holds_nothing_up() 
 }
 
 #[tokio::test]
-async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
+async fn reload_during_startup_does_not_stop_the_daemon() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server, "auto"));
     let names = (0..1_000).map(|n| format!("t{n}"));
@@ -205,7 +205,7 @@ async fn a_reload_that_is_asked_for_during_the_start_is_no_end() {
 }
 
 #[tokio::test]
-async fn a_value_that_could_not_be_stored_is_stored_at_the_end() {
+async fn value_that_could_not_be_stored_is_stored_at_shutdown() {
     let server = simulator().await;
     let text =
         configuration(&server, "auto").replace("$DIR/quotes.token", "$DIR/disk/quotes.token");
@@ -222,7 +222,7 @@ async fn a_value_that_could_not_be_stored_is_stored_at_the_end() {
 }
 
 #[tokio::test]
-async fn an_early_replacement_that_comes_during_the_grace_period_is_verified_and_stored() {
+async fn early_replacement_during_the_grace_period_is_verified_and_stored() {
     let server = mortal_simulator().await;
     let text = configuration(&server, "query")
         .replace("reauth = \"relogin\"\n", "reauth = \"relogin\"\nreauth_before = \"30s\"\n");

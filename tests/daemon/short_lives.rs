@@ -17,13 +17,13 @@ const LIFE: Duration = seconds(3);
 const A_MINUTE: (u64, u64) = (20, 45);
 
 #[tokio::test]
-async fn tokens_of_three_seconds_are_kept_alive() {
+async fn tokens_with_a_life_of_three_seconds_stay_alive() {
     keep_alive(seconds(20)).await;
 }
 
 #[tokio::test]
 #[ignore = "takes a minute; the same for twenty seconds is in every run"]
-async fn tokens_of_three_seconds_are_kept_alive_for_a_minute() {
+async fn tokens_with_a_life_of_three_seconds_stay_alive_for_a_minute() {
     keep_alive(seconds(60)).await;
 }
 
@@ -81,7 +81,7 @@ fn assert_troubleless(ended: &Ended) {
 }
 
 #[tokio::test]
-async fn no_two_requests_about_a_token_overlap_whatever_happens_meanwhile() {
+async fn requests_for_one_token_never_overlap() {
     let latency = millis(150);
     let server = simulator_with(Behaviour { latency, ..Behaviour::default() }).await;
     let stage = Stage::new(

@@ -64,7 +64,7 @@ async fn survives(times: u32, troubles: Vec<Trouble>) {
 }
 
 #[tokio::test]
-async fn bodies_that_make_no_sense_are_no_verdict() {
+async fn malformed_responses_are_inconclusive() {
     let texts = [
         "",
         "{",
@@ -89,7 +89,7 @@ async fn bodies_that_make_no_sense_are_no_verdict() {
 }
 
 #[tokio::test]
-async fn errors_that_are_not_the_apis_own_are_no_verdict() {
+async fn errors_outside_the_envelope_are_inconclusive() {
     let elsewhere =
         RawServer::start(Script::Say(b"HTTP/1.1 200 OK\r\n\r\n".to_vec())).await.expect("a port");
     let mut troubles: Vec<_> =
@@ -105,17 +105,17 @@ async fn errors_that_are_not_the_apis_own_are_no_verdict() {
 }
 
 #[tokio::test]
-async fn connections_that_misbehave_are_no_verdict() {
+async fn broken_connections_are_inconclusive() {
     survives(1, vec![Trouble::EndlessBody, Trouble::Silence, Trouble::ResetAfterHeaders]).await;
 }
 
 #[tokio::test]
-async fn second_reset_after_a_request_was_resent_is_no_verdict() {
+async fn second_reset_after_a_resend_is_inconclusive() {
     survives(2, vec![Trouble::Reset, Trouble::AnswerLost]).await;
 }
 
 #[tokio::test]
-async fn a_life_is_read_in_each_of_the_shapes_that_servers_use() {
+async fn remaining_life_is_read_in_every_known_shape() {
     let texts = [
         r#"{"Result":{"Remaining":60000}}"#,
         r#"{"Result":{"Remaining":60000.0}}"#,
@@ -133,7 +133,7 @@ async fn a_life_is_read_in_each_of_the_shapes_that_servers_use() {
 }
 
 #[tokio::test]
-async fn an_error_is_read_in_each_of_the_shapes_that_servers_use() {
+async fn error_is_read_in_every_known_shape() {
     let texts = [
         r#"{"Errors":{"Status":410,"Detail":"over"}}"#,
         r#"{"Errors":[{"Status":410,"Detail":"over"}]}"#,
@@ -149,7 +149,7 @@ async fn an_error_is_read_in_each_of_the_shapes_that_servers_use() {
 }
 
 #[tokio::test]
-async fn death_is_concluded_whatever_the_bytes_of_its_detail() {
+async fn expiry_is_concluded_whatever_bytes_its_detail_contains() {
     let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));
     let details: [&[u8]; 8] = [
         b"\"caf\xe9 closed\"",

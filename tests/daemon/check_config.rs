@@ -19,7 +19,7 @@ async fn plan(stage: &Stage, options: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn what_limits_logins_and_when_they_begin_is_told() {
+async fn check_config_states_login_limits_and_start_times() {
     let token = "[token.quotes]\nserver = \"sarus\"\nenv = \"Q\"\nreauth = \"relogin\"\n";
     let said = plan(&Stage::new(&format!("{WAYS}{token}")), &[]).await;
     for wanted in [
@@ -32,7 +32,7 @@ async fn what_limits_logins_and_when_they_begin_is_told() {
 }
 
 #[tokio::test]
-async fn of_many_tokens_the_first_fifty_are_told_and_the_rest_is_counted_unless_asked_for() {
+async fn check_config_prints_fifty_tokens_and_counts_the_rest_unless_all() {
     let token =
         |n| format!("[token.t{n:02}]\nserver = \"sarus\"\nenv = \"T{n}\"\nreauth = \"relogin\"\n");
     let stage = Stage::new(&(WAYS.to_owned() + &(0..60).map(token).collect::<String>()));
@@ -49,7 +49,7 @@ async fn of_many_tokens_the_first_fifty_are_told_and_the_rest_is_counted_unless_
 }
 
 #[tokio::test]
-async fn more_tokens_than_the_rate_limit_serves_are_told() {
+async fn check_config_warns_of_more_tokens_than_the_rate_limit_serves() {
     let ways = WAYS.replace("[reauth", "rate_limit = 1\n[reauth");
     let token =
         |n| format!("[token.t{n}]\nserver = \"sarus\"\nenv = \"T{n}\"\nreauth = \"relogin\"\n");
@@ -181,7 +181,7 @@ async fn a_token_pasted_into_a_variable_is_masked() {
 }
 
 #[tokio::test]
-async fn a_daemon_does_not_log_a_token_that_was_pasted_as_the_name_of_its_source() {
+async fn daemon_masks_a_token_that_was_pasted_as_the_name_of_its_source() {
     // Whatever a daemon writes is searched for this token when it has ended.
     for key in ["env", "credential", "file"] {
         let stage = Stage::new(&format!("{TOKEN}\n{key} = \"{MARK}\"\n"));
@@ -200,7 +200,7 @@ async fn a_daemon_does_not_log_a_token_that_was_pasted_as_the_name_of_its_source
 }
 
 #[tokio::test]
-async fn what_is_no_secret_is_shown() {
+async fn ordinary_values_are_not_masked() {
     let text = "[server.s]\nurl = \"htps://api.example.net/v1\"\n[token.quotes-eu-1]\nserver = \"s\"\n\
                 env = \"QUOTES_EU_1\"\nreauth = \"relogin-2\"\n[inventory.i]\nserver = \"s\"\n\
                 dir = \"/var/lib/tokenkeep/a\"\nfile = \"/srv/b\"\n";
@@ -212,7 +212,7 @@ async fn what_is_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn a_set_up_that_cannot_work_is_warned_of() {
+async fn check_config_warns_of_a_setup_that_cannot_work() {
     let good = "[server.s]\nurl = \"https://h\"\n[reauth.r]\ncommand = [\"/bin/sh\"]\n\
                 [token.q]\nserver = \"s\"\nreauth = \"r\"\nfile = \"/srv/q\"\n";
     let replaced = |from: &str, to: &str| good.replace(from, to);

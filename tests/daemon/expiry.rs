@@ -24,7 +24,7 @@ async fn recovery(daemon: &Daemon, since: jiff::Timestamp) -> i128 {
 }
 
 #[tokio::test]
-async fn an_expiry_is_said_once_and_then_the_token_is_left_alone() {
+async fn expiry_is_logged_once_and_ends_the_checks() {
     let server = mortal_simulator().await;
     let stage = Stage::new(&configuration(&server));
     let value = stage.token("quotes");
@@ -43,7 +43,7 @@ async fn an_expiry_is_said_once_and_then_the_token_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_single_401_is_no_rejection() {
+async fn single_401_does_not_reject_a_token() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server));
     let value = stage.token("quotes");
@@ -59,7 +59,7 @@ async fn a_single_401_is_no_rejection() {
 }
 
 #[tokio::test]
-async fn a_rejection_takes_two_401s_and_is_said_once() {
+async fn two_401s_reject_a_token_and_are_logged_once() {
     let server = simulator().await;
     let stage = Stage::new(&configuration(&server));
     let value = stage.token("quotes");
@@ -75,7 +75,7 @@ async fn a_rejection_takes_two_401s_and_is_said_once() {
 }
 
 #[tokio::test]
-async fn an_operators_new_token_is_taken_up_within_two_seconds_however_it_is_written() {
+async fn operators_new_value_is_used_within_two_seconds_however_it_is_written() {
     for in_one_step in [true, false] {
         let server = mortal_simulator().await;
         let stage = Stage::new(&configuration(&server));

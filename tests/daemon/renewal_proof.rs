@@ -47,7 +47,7 @@ async fn requests_for_checks(server: &Simulator, daemon: &Daemon, checks: usize)
 }
 
 #[tokio::test]
-async fn a_token_that_only_the_renewing_call_extends_lives_at_one_call_a_check() {
+async fn token_that_only_a_renewal_renews_costs_one_request_a_check() {
     let renews = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
     let (server, stage) = staged(renews).await;
     let daemon = stage.start();
@@ -59,7 +59,7 @@ async fn a_token_that_only_the_renewing_call_extends_lives_at_one_call_a_check()
 }
 
 #[tokio::test]
-async fn a_token_whose_server_reports_the_life_from_before_lives_at_one_call_a_check() {
+async fn token_whose_server_reports_the_previous_life_costs_one_request_a_check() {
     let (server, stage) =
         staged(Behaviour { reports: Reports::Before, ..Behaviour::default() }).await;
     let daemon = stage.start();
@@ -87,7 +87,7 @@ async fn another_client(url: String) {
 }
 
 #[tokio::test]
-async fn a_renewal_by_another_client_deceives_nobody_for_long() {
+async fn renewal_by_another_client_is_not_mistaken_for_our_own() {
     let renews = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
     let (server, stage) = staged(renews).await;
     let other = tokio::spawn(another_client(server.url()));
@@ -102,7 +102,7 @@ async fn a_renewal_by_another_client_deceives_nobody_for_long() {
 }
 
 #[tokio::test]
-async fn where_nothing_extends_a_life_that_is_said_once_another_client_stops() {
+async fn renewal_not_observed_is_logged_once_another_client_stops() {
     let renews = Behaviour { renews_by: RenewsBy::Renew, ..Behaviour::default() };
     let (server, stage) = staged(renews).await;
     let other = tokio::spawn(another_client(server.url()));
@@ -119,7 +119,7 @@ async fn where_nothing_extends_a_life_that_is_said_once_another_client_stops() {
 }
 
 #[tokio::test]
-async fn fifty_tokens_of_eight_seconds_outlive_an_outage_of_six_without_a_storm() {
+async fn fifty_tokens_of_eight_seconds_survive_an_outage_of_six_without_a_storm() {
     let server = simulator().await;
     let stage = crowd(&server, "", 50, seconds(8));
     let daemon = stage.start();
@@ -155,7 +155,7 @@ async fn fifty_tokens_of_eight_seconds_outlive_an_outage_of_six_without_a_storm(
 }
 
 #[tokio::test]
-async fn twenty_tokens_behind_a_wish_for_quiet_keep_it() {
+async fn twenty_tokens_of_a_throttled_server_respect_the_pause() {
     let server = simulator().await;
     let stage = crowd(&server, "max_in_flight = 3", 20, seconds(20));
     let retry_after = RetryAfter::Seconds(3);
@@ -174,7 +174,7 @@ async fn twenty_tokens_behind_a_wish_for_quiet_keep_it() {
 }
 
 #[tokio::test]
-async fn a_new_value_is_obtained_before_the_end_of_a_life_that_nothing_extends() {
+async fn reauth_before_replaces_a_token_that_no_request_renews() {
     let server = login_simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n[reauth.key]\napi_key_file = \"$DIR/key.token\"\n\
@@ -197,7 +197,7 @@ async fn a_new_value_is_obtained_before_the_end_of_a_life_that_nothing_extends()
 }
 
 #[tokio::test]
-async fn attempts_are_remembered_across_a_restart() {
+async fn attempts_are_restored_after_a_restart() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n\
@@ -218,7 +218,7 @@ async fn attempts_are_remembered_across_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hook_that_fails_for_many_tokens_is_left_alone() {
+async fn command_that_fails_for_many_tokens_is_suspended() {
     let server = simulator().await;
     let mut text = format!(
         "[server.sarus]\nurl = \"{}\"\n\
@@ -248,7 +248,7 @@ async fn a_hook_that_fails_for_many_tokens_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_at_the_end_where_that_is_configured() {
+async fn revoke_on_shutdown_revokes_the_token() {
     let server = simulator().await;
     let stage = Stage::new(&format!(
         "[server.sarus]\nurl = \"{}\"\n[reauth.hook]\ncommand = [\"/bin/false\"]\n\

@@ -81,7 +81,7 @@ async fn server_whose_url_a_reload_changes_is_released() {
 }
 
 #[tokio::test]
-async fn server_that_only_changes_its_limits_keeps_what_is_known_of_it() {
+async fn server_whose_limits_change_keeps_its_state() {
     let server = simulator().await;
     let limited = |limit: usize| {
         let keys = format!("rate_limit = {limit}");

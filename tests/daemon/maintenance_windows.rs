@@ -43,7 +43,7 @@ async fn staged(quiet: &str) -> (Simulator, Stage) {
 }
 
 #[tokio::test]
-async fn nothing_logs_in_within_a_quiet_window() {
+async fn maintenance_window_prevents_logins() {
     let (_server, stage) = staged(&format!("\"{}\"", window(true))).await;
     let daemon = stage.start();
     daemon.event("token_expired", "quotes").await;
@@ -55,7 +55,7 @@ async fn nothing_logs_in_within_a_quiet_window() {
 }
 
 #[tokio::test]
-async fn outside_of_it_everything_is_as_ever() {
+async fn logins_run_outside_the_maintenance_window() {
     let (_server, stage) = staged(&format!("\"{}\"", window(false))).await;
     let daemon = stage.start();
     daemon.nth(2, "reauth_succeeded", "").await;
@@ -63,7 +63,7 @@ async fn outside_of_it_everything_is_as_ever() {
 }
 
 #[tokio::test]
-async fn a_value_that_an_operator_brings_in_a_quiet_window_is_used_at_once() {
+async fn operators_value_is_used_during_a_maintenance_window() {
     let (server, stage) = staged(&format!("\"{}\"", window(true))).await;
     let daemon = stage.start();
     daemon.event("token_expired", "quotes").await;
@@ -75,7 +75,7 @@ async fn a_value_that_an_operator_brings_in_a_quiet_window_is_used_at_once() {
 }
 
 #[tokio::test]
-async fn a_window_that_a_reload_takes_away_lets_everybody_log_in() {
+async fn reload_that_removes_a_maintenance_window_starts_the_logins() {
     let (server, stage) = staged(&format!("\"{}\"", window(true))).await;
     let daemon = stage.start();
     daemon.event("token_expired", "quotes").await;
@@ -86,7 +86,7 @@ async fn a_window_that_a_reload_takes_away_lets_everybody_log_in() {
 }
 
 #[tokio::test]
-async fn a_window_that_comes_with_the_way_itself_holds_from_the_start() {
+async fn maintenance_window_of_a_new_reauth_method_applies_at_once() {
     let (server, stage) = staged(&format!("\"{}\"", window(true))).await;
     let with = configuration(&server, &format!("\"{}\"", window(true)));
     stage.configure(&with.replace("reauth = \"relogin\"\n", ""));

@@ -28,7 +28,7 @@ async fn crash(daemon: Daemon) {
 }
 
 #[tokio::test]
-async fn an_attempt_that_a_crash_interrupts_has_been_made() {
+async fn attempt_that_a_crash_interrupts_counts() {
     let (_server, stage) = expired("max_attempts = 2", "echo >> $DIR/runs; exec sleep 5").await;
     for attempt in 1..=2 {
         let daemon = stage.start();
@@ -45,7 +45,7 @@ async fn an_attempt_that_a_crash_interrupts_has_been_made() {
 }
 
 #[tokio::test]
-async fn the_failure_that_was_one_too_many_for_all_tokens_is_known_after_a_restart() {
+async fn exhausted_limit_for_all_tokens_is_restored_after_a_restart() {
     let (_server, stage) = expired("max_failures_all = 2", "echo >> $DIR/runs; exit 1").await;
     for _ in 0..3 {
         let daemon = stage.start();
@@ -58,7 +58,7 @@ async fn the_failure_that_was_one_too_many_for_all_tokens_is_known_after_a_resta
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_given_back_is_given_back_for_good() {
+async fn returned_attempt_stays_returned_after_a_restart() {
     let server = simulator().await;
     let (_, stage) = expired("max_attempts = 1", &format!("echo '{}'", secret("new"))).await;
     stage.configure(&format!(

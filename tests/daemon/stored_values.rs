@@ -59,7 +59,7 @@ reauth = "relogin"
 }
 
 #[tokio::test]
-async fn a_new_value_is_kept_for_the_user_alone_and_found_after_a_restart() {
+async fn new_value_is_stored_for_the_user_alone_and_restored_after_a_restart() {
     for kind in [Kind::Env, Kind::Credential] {
         let world = World::new(kind).await;
         let daemon = world.start(&secret("old"));
@@ -78,7 +78,7 @@ async fn a_new_value_is_kept_for_the_user_alone_and_found_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_source_that_changed_meanwhile_wins_over_the_kept_value() {
+async fn changed_source_wins_over_the_stored_value() {
     for kind in [Kind::Env, Kind::Credential] {
         let world = World::new(kind).await;
         let daemon = world.start(&secret("old"));
@@ -97,7 +97,7 @@ async fn a_source_that_changed_meanwhile_wins_over_the_kept_value() {
 }
 
 #[tokio::test]
-async fn a_kept_value_is_used_where_the_source_is_gone() {
+async fn stored_value_is_used_if_the_source_is_missing() {
     let world = World::new(Kind::Env).await;
     let daemon = world.start(&secret("old"));
     daemon.event("reauth_succeeded", "quotes").await;
@@ -111,7 +111,7 @@ async fn a_kept_value_is_used_where_the_source_is_gone() {
 }
 
 #[tokio::test]
-async fn a_kept_value_outlives_a_kill_before_the_new_token_was_verified() {
+async fn stored_value_survives_a_kill_before_it_was_verified() {
     let world = World::new(Kind::Env).await;
     world.server.plan_fault(Plan::always(Trouble::Silence).for_token(&secret("new")));
     let daemon = world.start(&secret("old"));

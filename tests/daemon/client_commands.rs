@@ -75,7 +75,7 @@ async fn three(server: &Simulator) -> (Stage, Daemon) {
 }
 
 #[tokio::test]
-async fn the_table_fits_the_terminal_and_its_colours_can_be_refused() {
+async fn table_fits_the_terminal_and_no_color_is_respected() {
     let server = mortal_simulator().await;
     let (stage, daemon) = three(&server).await;
     for columns in [80, 120] {
@@ -94,7 +94,7 @@ async fn the_table_fits_the_terminal_and_its_colours_can_be_refused() {
 }
 
 #[tokio::test]
-async fn status_ends_with_0_if_all_are_alive_with_1_if_not_and_with_69_without_a_daemon() {
+async fn status_exits_0_if_all_are_alive_1_if_not_69_without_a_daemon() {
     let server = mortal_simulator().await;
     let (stage, daemon) = three(&server).await;
     assert_eq!(run(&stage, &["status"]).await.status.code(), Some(1));
@@ -112,7 +112,7 @@ async fn status_ends_with_0_if_all_are_alive_with_1_if_not_and_with_69_without_a
 }
 
 #[tokio::test]
-async fn a_table_has_fifty_rows_and_counts_the_rest_unless_all_are_wanted() {
+async fn table_has_fifty_rows_and_counts_the_rest_unless_all() {
     let server = simulator().await;
     let tables: String = (0..60).map(|n| token_table(&format!("t{n:02}"), "sarus", "")).collect();
     let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
@@ -139,7 +139,7 @@ async fn a_table_has_fifty_rows_and_counts_the_rest_unless_all_are_wanted() {
 }
 
 #[tokio::test]
-async fn one_token_s_story_tells_what_happened_and_what_is_ahead() {
+async fn status_of_one_token_shows_its_events_and_planned_actions() {
     let server = mortal_simulator().await;
     let stage = Stage::new(&crate::support::configuration(&server, ""));
     server.add_token(&stage.token("quotes"), seconds(0));
@@ -170,7 +170,7 @@ async fn one_token_s_story_tells_what_happened_and_what_is_ahead() {
 }
 
 #[tokio::test]
-async fn a_monitor_gets_one_line_with_data_and_its_own_statuses() {
+async fn monitor_output_is_one_line_with_plugin_exit_statuses() {
     let server = mortal_simulator().await;
     let (stage, daemon) = three(&server).await;
     let (status, line) = said(&stage, &["status", "--monitor"]).await;
@@ -189,7 +189,7 @@ async fn a_monitor_gets_one_line_with_data_and_its_own_statuses() {
 }
 
 #[tokio::test]
-async fn a_picture_that_is_watched_is_drawn_anew_and_leaves_the_terminal_as_it_was() {
+async fn watch_redraws_and_restores_the_terminal() {
     let server = mortal_simulator().await;
     let (stage, daemon) = three(&server).await;
     let mut command = tokenkeep(&stage, &["status", "--watch"]);
@@ -208,7 +208,7 @@ async fn a_picture_that_is_watched_is_drawn_anew_and_leaves_the_terminal_as_it_w
 }
 
 #[tokio::test]
-async fn a_check_tells_what_came_of_it_for_every_token_that_fits() {
+async fn check_prints_the_outcome_for_every_matching_token() {
     let server = simulator().await;
     let names = ["quotes-1", "quotes-2", "orders"];
     let tables = names.map(|name| token_table(name, "sarus", "")).concat();
@@ -236,7 +236,7 @@ async fn a_check_tells_what_came_of_it_for_every_token_that_fits() {
 }
 
 #[tokio::test]
-async fn a_token_s_own_name_is_no_pattern_of_others() {
+async fn exact_name_is_not_a_pattern() {
     let server = simulator().await;
     let stage = Stage::new(
         &(server_table("sarus", &server, "")
@@ -256,7 +256,7 @@ async fn a_token_s_own_name_is_no_pattern_of_others() {
 }
 
 #[tokio::test]
-async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
+async fn check_of_a_token_found_expired_exits_1() {
     let server = simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -272,7 +272,7 @@ async fn a_check_that_finds_a_token_dead_says_so_and_ends_with_1() {
 }
 
 #[tokio::test]
-async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
+async fn check_without_an_outcome_in_time_exits_75() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = silent.local_addr().expect("an address");
     let table = format!("[server.sarus]\nurl = \"http://{url}\"\ntimeout = \"60s\"\n");
@@ -289,7 +289,7 @@ async fn a_check_whose_end_is_not_known_in_time_ends_with_75() {
 }
 
 #[tokio::test]
-async fn a_new_value_is_waited_for_and_its_failure_told() {
+async fn reauth_waits_for_the_outcome_and_prints_failures() {
     let server = mortal_simulator().await;
     let stage = Stage::new(&crate::support::configuration(&server, ""));
     server.add_token(&stage.token("quotes"), seconds(3_600));
@@ -309,7 +309,7 @@ async fn a_new_value_is_waited_for_and_its_failure_told() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_dead_is_said_to_be_so_and_nothing_is_printed() {
+async fn token_prints_nothing_for_an_expired_value() {
     let server = mortal_simulator().await;
     let (stage, daemon) = three(&server).await;
     let dead = "orders-of-a-customer-with-a-very-long-name";
@@ -321,7 +321,7 @@ async fn a_value_that_is_dead_is_said_to_be_so_and_nothing_is_printed() {
 }
 
 #[tokio::test]
-async fn a_value_that_no_answer_vouches_for_is_printed_with_a_warning() {
+async fn token_prints_an_unverified_value_with_a_warning() {
     let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
     let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
     let value = stage.token("quotes");
@@ -336,7 +336,7 @@ async fn a_value_that_no_answer_vouches_for_is_printed_with_a_warning() {
 }
 
 #[tokio::test]
-async fn a_token_is_paused_resumed_and_revoked_by_name() {
+async fn pause_resume_and_revoke_work_by_name() {
     let server = simulator().await;
     let stage = Stage::new(
         &[server_table("sarus", &server, ""), token_table("quotes", "sarus", "")].concat(),
@@ -356,7 +356,7 @@ async fn a_token_is_paused_resumed_and_revoked_by_name() {
 }
 
 #[tokio::test]
-async fn a_reload_is_waited_for_and_its_outcome_told() {
+async fn reload_wait_prints_the_outcome() {
     let server = simulator().await;
     let table = server_table("sarus", &server, "");
     let stage = Stage::new(&(table.clone() + &token_table("quotes", "sarus", "")));
@@ -376,7 +376,7 @@ async fn a_reload_is_waited_for_and_its_outcome_told() {
 }
 
 #[tokio::test]
-async fn a_reload_whose_end_is_not_known_in_time_ends_with_75() {
+async fn reload_without_an_outcome_in_time_exits_75() {
     let server = simulator().await;
     let (stage, daemon) = three(&server).await;
     daemon.signal(Signal::STOP);
@@ -407,7 +407,7 @@ async fn as_another(stage: &Stage, uid: u32, arguments: &[&str]) -> (Option<i32>
 }
 
 #[tokio::test]
-async fn members_of_the_group_may_look_but_neither_act_nor_read_values() {
+async fn group_members_may_read_status_but_not_command_or_read_values() {
     if !geteuid().is_root() {
         return eprintln!("skipped: only root can be another user");
     }
@@ -443,7 +443,7 @@ async fn members_of_the_group_may_look_but_neither_act_nor_read_values() {
 }
 
 #[tokio::test]
-async fn a_broken_configuration_still_leads_to_the_daemon_and_names_the_line() {
+async fn client_finds_the_daemon_with_a_broken_configuration_and_names_the_line() {
     let server = simulator().await;
     let stage =
         Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));

@@ -45,7 +45,7 @@ fn database(stage: &Stage) -> PathBuf {
 }
 
 #[tokio::test]
-async fn after_a_restart_the_schedule_goes_on_where_it_was() {
+async fn restart_restores_the_schedule() {
     let server = simulator().await;
     let stage = crowd(&server, 200, seconds(60));
     let daemon = stage.start();
@@ -77,7 +77,7 @@ fn alive(lines: &[Line]) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_known_survives_a_kill_but_for_the_last_second() {
+async fn kill_loses_at_most_the_state_of_the_last_second() {
     let server = simulator().await;
     let stage = crowd(&server, 50, seconds(60));
     let daemon = stage.start();
@@ -97,7 +97,7 @@ async fn what_is_known_survives_a_kill_but_for_the_last_second() {
 }
 
 #[tokio::test]
-async fn where_the_spot_check_finds_a_dead_token_all_are_asked() {
+async fn failed_spot_check_causes_a_check_of_every_token() {
     let server = simulator().await;
     let stage = crowd(&server, 20, seconds(60));
     let daemon = stage.start();
@@ -113,7 +113,7 @@ async fn where_the_spot_check_finds_a_dead_token_all_are_asked() {
 }
 
 #[tokio::test]
-async fn a_token_whose_value_changed_meanwhile_is_asked_at_once() {
+async fn token_whose_value_changed_during_the_restart_is_checked_at_once() {
     let server = simulator().await;
     let stage = crowd(&server, 5, seconds(60));
     let daemon = stage.start();
@@ -128,7 +128,7 @@ async fn a_token_whose_value_changed_meanwhile_is_asked_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_died_is_not_resumed() {
+async fn schedule_of_an_expired_token_is_not_restored() {
     let server = simulator().await;
     let stage = crowd(&server, 1, seconds(3));
     let daemon = stage.start();
@@ -144,7 +144,7 @@ async fn a_token_that_died_is_not_resumed() {
 type Damage = fn(&Path);
 
 #[tokio::test]
-async fn a_store_of_no_use_costs_a_warning_and_a_check_of_everything() {
+async fn unusable_state_database_is_a_warning_and_every_token_is_checked() {
     let damages: [(&str, Damage); 4] = [
         ("damaged", |path| fs::write(path, vec![0x5a; 20_000]).expect("room")),
         ("damaged", |path| {
@@ -210,7 +210,7 @@ fn start_with_credentials(stage: &Stage) -> crate::support::Daemon {
 }
 
 #[tokio::test]
-async fn a_kill_amid_logins_loses_no_value_that_was_in_use() {
+async fn kill_during_logins_loses_no_current_value() {
     let server = simulator().await;
     let stage = relogins(&server, 40, "sleep 0.$(($$ % 4))", "");
     let mut succeeded = HashSet::new();
@@ -280,7 +280,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_it_goes_on_from_memory_and_stores_what_it_can_once_there_is_room() {
+async fn full_disk_keeps_state_in_memory_and_stores_it_once_there_is_room() {
     let server = simulator().await;
     let stage = relogins(&server, 10, "true", "[schedule]\nretry_max = \"2s\"");
     let Some(disk) = SmallDisk::new(&stage) else {

@@ -5,7 +5,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn attempts_end_with_the_budget_and_that_is_said_once() {
+async fn reauth_stops_when_the_budget_is_used_up_and_logs_it_once() {
     let (server, stage) = expired("max_attempts = 2", "echo >> $DIR/runs; exit 1").await;
     stage.write("quotes.token.pace", "");
     let daemon = stage.start();
@@ -25,7 +25,7 @@ async fn attempts_end_with_the_budget_and_that_is_said_once() {
 }
 
 #[tokio::test]
-async fn attempts_go_on_when_the_window_ends() {
+async fn reauth_continues_when_the_window_ends() {
     let (_server, stage) =
         expired("max_attempts = 1\nwindow = \"1s\"", "echo >> $DIR/runs; exit 1").await;
     let daemon = stage.start();
