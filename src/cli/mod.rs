@@ -343,9 +343,10 @@ fn print_text(text: &str) -> Result<(), CliError> {
     print(&printable_lines(text))
 }
 
-/// Prints `text` as it is.
+/// Prints `text` as it is, and at once even if it does not end with a line.
 fn print(text: &str) -> Result<(), CliError> {
-    ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
+    let mut stdout = io::stdout().lock();
+    ignore_broken_pipe(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Ignores a broken pipe: the reader may stop reading at any time.

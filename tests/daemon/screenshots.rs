@@ -12,7 +12,8 @@ use crate::support::{
 
 /// Draws TEXT, with its colours, as a terminal would.
 const TERMINAL: &str = r##"
-const colours = { 9: "#ff8f86", 10: "#63c79a", 11: "#e0b04f" };
+const colours =
+  { 9: "#ff8f86", 10: "#63c79a", 11: "#e0b04f", 31: "#ff8f86", 32: "#63c79a", 33: "#e0b04f" };
 const pre = document.createElement("pre");
 pre.style.cssText = "display: inline-block; margin: 0; padding: 20px 24px; color: #e8e6e1; " +
   "background: #15181b; font: 15px/1.4 'DejaVu Sans Mono', monospace";

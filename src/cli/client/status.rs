@@ -16,7 +16,7 @@ use crate::cli::{CliError, eprint_message, ignore_broken_pipe, print, print_text
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, TokenView};
 use crate::lifecycle::State;
-use crate::text::printable_lines;
+use crate::text::printable;
 
 /// Maximum rows without `--all`.
 const MAX_ROWS: usize = 50;
@@ -145,7 +145,7 @@ impl Status {
                 }
                 Err(error) => {
                     status = CliError::status_of(&error);
-                    format!("{}\n", printable_lines(&error.to_string()))
+                    format!("{}\n", terminal.wrap(&printable(&error.to_string()), 0, 0))
                 }
             };
             if let Err(error) = draw(&frame, terminal) {

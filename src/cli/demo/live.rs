@@ -33,7 +33,7 @@ const TOKENS: [(&str, &str); 4] = [
 /// What is said when it is known how a token is renewed.
 const PROOFS: [(&str, &str); 2] = [
     ("queried", "renewal proven: queries renew it"),
-    ("renewed", "renewal proven: queries do not renew it, RenewSessionToken does"),
+    ("renewed", "renewal proven: RenewSessionToken renews it, queries do not"),
 ];
 
 /// Width of the names of tokens, with the space behind them.
@@ -223,7 +223,8 @@ fn verdict(token: &DemoToken) -> String {
             format!("kept by {renewals} calls of RenewSessionToken; queries do not renew it")
         }
         ("relogged", _) if *logins > 0 => {
-            format!("expired {logins} times; its re-auth command got a new token each time")
+            let times = if *logins == 1 { "once" } else { &format!("{logins} times") };
+            format!("expired {times}; its re-auth command got a new token each time")
         }
         ("rejected", None) => "its server forgot it; it needs a new token from you".to_owned(),
         (_, Some(_)) => "nothing has happened to it yet".to_owned(),

@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 
 use super::top_k::TopK;
-use super::views::View;
+use super::views::{View, dead_since};
 use crate::clock;
 use crate::control::summary::{
     Concern, Facts, OutageFacts, ReauthFacts, Summary, TokenFacts, ValueOrigin, When, summarize,
     summarize_token,
 };
 use crate::daemon::tokens::{Outage, TokenEntry};
-use crate::event_log::EventName;
+use crate::event_log::{EventName, LoggedEvent};
 use crate::lifecycle::{State, Token, TokenSummary};
 use crate::scheduler::{Scheduler, TokenId, TokenSpec};
 use crate::settings::Source;
@@ -113,7 +113,7 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
         concern: concern(token.summary(), spec),
         state: token.state(),
         expiry: token.expiry().map(|expiry| when(expiry, now, wall)),
-        died_at_ms: died_at(view, entry),
+        died_at_ms: died_at(view, &token, entry).map(Timestamp::as_millisecond),
         was_alive: token.life_ms() > 0,
         is_unrenewed: token.is_unrenewed(),
         next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
@@ -150,22 +150,20 @@ fn value_origin(view: &View<'_>, entry: TokenEntry<'_>) -> ValueOrigin {
     }
 }
 
-/// When the token was last reported dead or missing, if the history still contains it.
-fn died_at(view: &View<'_>, entry: TokenEntry<'_>) -> Option<i64> {
-    let events = view.tokens.log.history().for_token(entry.name(), RECENT);
-    let death = events.into_iter().rev().find(|event| {
-        matches!(
-            event.name,
-            EventName::TokenExpired
-                | EventName::TokenRejected
-                | EventName::TokenMissing
-                | EventName::TokenRevoked
-        )
-    });
-    death.map(|event| event.at.as_millisecond())
+/// When the token was found dead or missing, if it is known.
+fn died_at(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Option<Timestamp> {
+    match token.state() {
+        State::Expired | State::Rejected => dead_since(token, entry),
+        State::Missing => {
+            let events = view.tokens.log.history().for_token(entry.name(), RECENT);
+            let is_loss = |event: &&LoggedEvent| event.name == EventName::TokenMissing;
+            events.into_iter().rfind(is_loss).map(|event| event.at)
+        }
+        State::Unverified | State::Retrying | State::Paused | State::Alive => None,
+    }
 }
 
-/// Events of a token among which its death is looked for.
+/// Events of a token among which the loss of its value is looked for.
 const RECENT: usize = 50;
 
 /// The unavailable servers that have tokens.
