@@ -81,8 +81,7 @@ enum Command {
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
-    /// Run a 20-second demonstration against a simulated API
-    Demo,
+    Demo(demo::Demo),
     /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
     /// Print the JSON schema of the configuration, for editors
@@ -208,7 +207,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Token(token) => client::run(token, &path),
         Command::Reload(reload) => client::run(reload, &path),
         Command::Probe(probe) => probe::run(probe),
-        Command::Demo => demo::run(),
+        Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
             let loaded = settings::load(&path, std::env::vars_os())?;
@@ -347,9 +346,10 @@ fn print_text(text: &str) -> Result<(), CliError> {
     print(&printable_lines(text))
 }
 
-/// Prints `text` as it is.
+/// Prints `text` as it is, and at once even if it does not end with a line.
 fn print(text: &str) -> Result<(), CliError> {
-    ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
+    let mut stdout = io::stdout().lock();
+    ignore_broken_pipe(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Ignores a broken pipe: the reader may stop reading at any time.

@@ -286,6 +286,7 @@ impl Daemon {
                 let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
                     return;
                 };
+                tokens.outages.on_notice(id, &notice);
                 // Logged when its client could not be built.
                 if matches!(notice, ServerNotice::Unavailable { .. }) && client.is_err() {
                     return;

@@ -15,6 +15,7 @@ mod contrib;
 mod control;
 mod crowded_listeners;
 mod database;
+mod demo;
 mod diagnostics;
 mod doctor;
 #[path = "../doubles/mod.rs"]
@@ -64,6 +65,7 @@ mod shutdown;
 mod sockets;
 mod sources;
 mod stored_values;
+mod summary;
 mod support;
 mod temporary_files;
 mod tls;

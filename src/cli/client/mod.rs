@@ -6,8 +6,9 @@ mod nagios;
 mod progress;
 mod reload;
 mod status;
-mod table;
-mod terminal;
+pub(super) mod table;
+pub(super) mod terminal;
+pub(super) mod times;
 mod token_detail;
 pub(super) mod urls;
 

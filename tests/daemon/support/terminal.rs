@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::process::{Child, Command};
@@ -42,12 +43,18 @@ pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: b
 pub(crate) struct Terminal {
     ours: Arc<OwnedFd>,
     written: watch::Receiver<String>,
-    _child: Child,
+    child: Child,
 }
 
 impl Terminal {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let (ours, theirs) = pair(1_000);
+    /// A terminal that is so wide that nothing is wrapped.
+    pub(crate) fn start(command: Command) -> Self {
+        Self::sized(command, 1_000)
+    }
+
+    /// A terminal with this number of columns and 24 lines.
+    pub(crate) fn sized(mut command: Command, columns: u16) -> Self {
+        let (ours, theirs) = pair(columns);
         command
             .stdin(Stdio::from(theirs.try_clone().expect("a copy")))
             .stdout(Stdio::from(theirs.try_clone().expect("a copy")))
@@ -63,12 +70,27 @@ impl Terminal {
                 sender.send_modify(|all| all.push_str(&String::from_utf8_lossy(some)));
             });
         });
-        Self { ours, written, _child: child }
+        Self { ours, written, child }
     }
 
     pub(crate) fn write(&self, text: &str) {
         let written = rustix::io::write(&*self.ours, text.as_bytes());
         assert_eq!(written, Ok(text.len()), "it fits into the terminal's buffer");
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        rustix::process::kill_process(id.expect("it runs"), signal).expect("signalled");
+    }
+
+    /// The exit status of the command, once it has ended, and everything that it has written.
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status");
+        let mut written = self.written.clone();
+        // The sender is gone when everything was read.
+        while written.changed().await.is_ok() {}
+        let text = written.borrow().clone();
+        (ended.code(), text)
     }
 
     /// What the command has written so far, and what was typed where that is shown.
