@@ -100,6 +100,8 @@ pub(super) fn pasted_secret(
         Kind::Path | Kind::SocketPath => "a path",
         Kind::Readers => "names of users and groups",
         Kind::Hosts => "names of hosts",
+        Kind::Events => "names of events",
+        Kind::TokenPatterns => "names of tokens",
         Kind::Filter => "a level or a filter",
         Kind::Url => "a URL without secrets",
         Kind::Command => "a program and its arguments (every user of this machine can see them)",
