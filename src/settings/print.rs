@@ -9,9 +9,7 @@ use super::model::{
     Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Reauth, ReauthMethod,
     Server, Settings, Source, Token,
 };
-use super::raw::{
-    Raw, RawControl, RawLog, RawNotify, RawReauth, RawSchedule, RawServer, RawToken,
-};
+use super::raw::{Raw, RawControl, RawLog, RawNotify, RawReauth, RawSchedule, RawServer, RawToken};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
