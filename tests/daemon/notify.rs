@@ -214,16 +214,15 @@ async fn reload_keeps_events_that_wait_and_uses_the_new_command() {
     daemon.event("config_reloaded", "").await;
     stage.write("go", "");
     until("all are delivered", || stage.lines_in("others") == 8).await;
-    until("the new receiver gets its event", || stage.lines_in("reloads") == 1).await;
+    until("the new receiver gets its event", || stage.lines_in("reloads") >= 1).await;
     let order = in_order(&daemon.lines());
     assert_eq!(stage.read("names") + &stage.read("others"), order);
 
     let name = "tokenkeep_notify_delivered_total{notify=\"app\"}";
-    until_metric(&stage, name, 9).await;
+    until_metric(&stage, name, Some(9)).await;
     stage.configure(&tables);
     daemon.signal(Signal::HUP);
-    daemon.nth(2, "config_reloaded", "").await;
-    assert_eq!(metric(&stage, name).await, None);
+    until_metric(&stage, name, None).await;
     daemon.stop().await;
 }
 

@@ -54,10 +54,10 @@ async fn burst_is_delivered_in_order_from_a_bounded_queue_and_what_is_dropped_is
     let daemon = stage.start();
     daemon.event("daemon_ready", "").await;
     let checks = "tokenkeep_checks_total{server=\"sarus\",outcome=\"alive\"}";
-    until_metric(&stage, checks, TOKENS as u64).await;
+    until_metric(&stage, checks, Some(TOKENS as u64)).await;
     replace_values(&stage, &server, 1);
     let dropped = "tokenkeep_notify_dropped_total{notify=\"app\"}";
-    until_metric(&stage, dropped, DROPPED).await;
+    until_metric(&stage, dropped, Some(DROPPED)).await;
     let report = daemon.event("notify_failed", "").await;
     assert_eq!(report.text("notify"), "app");
     stage.write("go", "");

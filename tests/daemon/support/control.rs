@@ -52,11 +52,11 @@ pub(crate) async fn metric(stage: &Stage, name: &str) -> Option<u64> {
     sample.map(|value| value.parse().expect("a whole number"))
 }
 
-/// Waits until a metric has this value.
-pub(crate) async fn until_metric(stage: &Stage, name: &str, value: u64) {
+/// Waits until a metric has this value; `None`: until there is no such sample.
+pub(crate) async fn until_metric(stage: &Stage, name: &str, value: Option<u64>) {
     let deadline = clock::now() + PATIENCE;
-    while metric(stage, name).await != Some(value) {
-        assert!(clock::now() < deadline, "{name} does not become {value}");
+    while metric(stage, name).await != value {
+        assert!(clock::now() < deadline, "{name} does not become {value:?}");
         tokio::time::sleep(millis(20)).await;
     }
 }
