@@ -57,7 +57,8 @@ pub use json_schema::json_schema;
 pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
     ClientCertificate, Control, EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Log,
-    LogFormat, Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    LogFormat, NamePattern, Notify, NotifyTarget, Reader, Reauth, ReauthMethod, Server, Settings,
+    Source, Token, Webhook,
 };
 pub use print::print;
 pub use text::name_error;

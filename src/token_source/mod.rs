@@ -22,6 +22,7 @@ pub use persist_error::PersistError;
 pub(crate) use read::no_credentials;
 pub use read::{
     Found, SourceError, SourceErrorKind, SourceWarning, Variables, describe, read, read_key,
+    read_line,
 };
 pub(crate) use sandbox::hint as sandbox_hint;
 pub use temporary_files::remove_stale_temporary_files;

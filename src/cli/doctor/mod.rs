@@ -27,14 +27,15 @@ use self::sandbox::DropIns;
 use super::diagnostics::DiagnosticStyle;
 use super::inventory_summary;
 use super::{CliError, eprint_text, print_text, runtime, unit};
+use crate::api::{HeaderLine, WebhookClient};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
-    self, ConfigErrors, DEFAULT_PATH, InventorySource, KeySource, Loaded, Reauth, ReauthMethod,
-    Settings,
+    self, ConfigErrors, DEFAULT_PATH, InventorySource, KeySource, Loaded, Notify, NotifyTarget,
+    Reauth, ReauthMethod, Settings, Webhook,
 };
 use crate::text::format_duration;
-use crate::token_source::{DISK_TIMEOUT, Found, read_key};
+use crate::token_source::{DISK_TIMEOUT, Found, read_key, read_line};
 
 /// Exit status if there are only warnings.
 const EX_WARNINGS: u8 = 1;
@@ -134,6 +135,10 @@ fn check_locally(
                 steps.begin(format!("[reauth.{}]", reauth.name));
                 check_reauth(reauth, &diagnosis);
             }
+            for notify in &settings.notifies {
+                steps.begin(format!("[notify.{}]", notify.name));
+                check_notify(notify, &diagnosis);
+            }
             steps.begin("`readers`");
             for warning in control::unusable_readers(settings, GROUP) {
                 diagnosis.warning(warning);
@@ -224,6 +229,33 @@ fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
     }
 }
 
+fn check_notify(notify: &Notify, diagnosis: &Diagnosis) {
+    let name = &notify.name;
+    match &notify.target {
+        NotifyTarget::Command(command) => {
+            programs::check(&format!("notify.{name}.command"), command, diagnosis);
+        }
+        NotifyTarget::Webhook(webhook) => {
+            if let Some(credential) = &webhook.header_credential {
+                let key = format!("`notify.{name}.webhook_header_credential`");
+                match read_line(credential, &variable) {
+                    Ok(line) if HeaderLine::parse(&line).is_some() => {}
+                    Ok(_) => diagnosis.error(format!(
+                        "{key}: the credential must contain one header line, such as \
+                         `Authorization: Bearer ...`"
+                    )),
+                    Err(error) => {
+                        files::unreadable(&error.kind, format!("{key}: {error}"), diagnosis);
+                    }
+                }
+            }
+            if let Err(error) = WebhookClient::new(name, webhook, notify.timeout) {
+                diagnosis.error(error);
+            }
+        }
+    }
+}
+
 /// Programs, key files and directories of `settings` that do not exist, in sentences: as much as
 /// `check-config` can say, which may run as any user and before the service does.
 pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
@@ -253,6 +285,23 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
             let missing = programs::missing_program(command);
             let key = format!("`inventory.{}.command`", inventory.name);
             missing_files.extend(missing.map(|text| format!("{key}, {text}")));
+        }
+    }
+    for Notify { name, target, .. } in &settings.notifies {
+        match target {
+            NotifyTarget::Command(command) => {
+                let missing = programs::missing_program(command);
+                missing_files
+                    .extend(missing.map(|text| format!("`notify.{name}.command`, {text}")));
+            }
+            NotifyTarget::Webhook(Webhook { ca_file: Some(path), .. }) if is_absent(path) => {
+                missing_files.push(format!(
+                    "`notify.{name}.ca_file`, {}: there is no such file; put the authority's \
+                     certificate there",
+                    path.display()
+                ));
+            }
+            NotifyTarget::Webhook(_) => {}
         }
     }
     let state_dir = &settings.state_dir;

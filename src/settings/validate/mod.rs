@@ -6,6 +6,7 @@
 mod env_file;
 mod inventory;
 mod keep_alive;
+mod notify;
 mod reauth;
 mod schedule;
 mod server;
@@ -87,9 +88,13 @@ pub(super) fn validate(
             .iter()
             .filter_map(|(name, inventory)| validator.inventory(name, inventory, raw, &schedules))
             .collect(),
+        notifies: raw.notify.iter().filter_map(|(name, raw)| validator.notify(name, raw)).collect(),
     };
     validator.reject_shared_env_files(&settings);
     validator.warn_unused(raw, &settings);
+    if raw.inventory.is_empty() {
+        validator.warn_unmatched_patterns(&settings.notifies, &settings.tokens);
+    }
     settings
 }
 
