@@ -15,6 +15,7 @@ mod temporary_files;
 mod watch;
 
 pub use atomic_replace::replace;
+pub(crate) use atomic_replace::{install, sync_folder};
 pub(crate) use env_file::{check_env_file, write_env_file};
 pub(crate) use mount_table::is_mount_point;
 pub(crate) use persist_error::DISK_TIMEOUT;

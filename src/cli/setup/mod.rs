@@ -1,0 +1,42 @@
+//! `init`, `add` and `remove`: create the configuration, and add and remove tokens.
+//!
+//! Nothing is written before everything is known to be right: permissions, the token, and the whole
+//! configuration as it will be. Each file is replaced atomically. A token value is never printed.
+
+mod add;
+mod daemon;
+mod files;
+mod init;
+mod input;
+mod other_tokens;
+mod remove;
+
+pub(super) use self::add::Add;
+pub(super) use self::files::create_socket_directory;
+pub(super) use self::init::Init;
+pub(super) use self::remove::Remove;
+
+use super::completions::quoted;
+use super::{CliError, EX_DEAD};
+use crate::settings::Installation;
+
+/// A command that was not carried out: the state of the system does not permit it.
+fn refused(sentence: impl Into<String>) -> CliError {
+    CliError::Failed { sentence: sentence.into(), status: EX_DEAD }
+}
+
+/// The command line `tokenkeep COMMAND`, as the user must type it for `installation`.
+fn command_line(installation: &Installation, command: &str) -> String {
+    let mut line = "tokenkeep".to_owned();
+    if std::env::var_os("SUDO_UID").is_some() {
+        line.insert_str(0, "sudo ");
+    }
+    if installation.is_user() && rustix::process::geteuid().is_root() {
+        line += " --user";
+    }
+    if installation.config() != installation.default_config() {
+        let config = installation.config().display().to_string();
+        line += &format!(" --config {}", quoted(&config, None));
+    }
+    format!("{line} {command}")
+}
