@@ -26,13 +26,19 @@ const MAX_TERMINAL_LINE: usize = 4_095;
 /// Reads a token value: on a terminal, asks with `prompt` and does not echo it; otherwise, all of
 /// standard input.
 pub(super) fn read_token(prompt: &str) -> Result<TokenValue, CliError> {
-    let bytes = if io::stdin().is_terminal() {
-        read_silently(prompt)
-    } else {
-        let mut all = buffer();
-        read_until(&mut all, |_| false).map(|()| all)
-    };
-    parse(&bytes.map_err(|error| read_failed(&error))?)
+    if !io::stdin().is_terminal() {
+        let mut bytes = buffer();
+        read_until(&mut bytes, |_| false).map_err(|error| read_failed(&error))?;
+        return parse(&bytes);
+    }
+    let bytes = read_silently(prompt).map_err(|error| read_failed(&error))?;
+    if bytes.split(|byte| *byte == b'\n').any(|line| line.len() >= MAX_TERMINAL_LINE) {
+        return Err(CliError::Usage(format!(
+            "a terminal cuts lines at {MAX_TERMINAL_LINE} bytes; pass the token on standard input, \
+             with `< FILE`; nothing was written"
+        )));
+    }
+    parse(&bytes)
 }
 
 /// Asks with `prompt` for one line on the terminal. `None` at the end of the input.
@@ -107,14 +113,6 @@ fn read_silently(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
             bytes.push(b'.');
         }
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
-    }
-    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    if line >= MAX_TERMINAL_LINE {
-        let text = format!(
-            "a terminal cuts lines at {MAX_TERMINAL_LINE} bytes; pass the token on standard input, \
-             with `< FILE`"
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(bytes)
 }
