@@ -25,6 +25,7 @@ pub use read::{
     Found, SourceError, SourceErrorKind, SourceWarning, Variables, describe, read, read_key,
 };
 pub(crate) use sandbox::hint as sandbox_hint;
+pub(crate) use temporary_files::CONFIG_PREFIX;
 pub use temporary_files::remove_stale_temporary_files;
 pub use watch::{ChangedNames, InotifyError, Watcher};
 

@@ -45,7 +45,7 @@ impl Line {
 }
 
 /// Quotes `text` for insertion after the open quote `open`.
-pub(in crate::cli) fn quoted(text: &str, open: Option<char>) -> String {
+pub(super) fn quoted(text: &str, open: Option<char>) -> String {
     let mut quoted = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(next) = rest.next() {

@@ -14,8 +14,7 @@ use clap::{Args, Command, CommandFactory as _};
 use clap_complete::{Shell, generate};
 
 use self::cursor::{CursorContext, is_name};
-use self::line::Line;
-pub(super) use self::line::quoted;
+use self::line::{Line, quoted};
 use super::{Arguments, CliError, EX_DEAD, print};
 
 const PROGRAM: &str = "tokenkeep";

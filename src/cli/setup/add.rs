@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 
 use super::daemon::{inventory_of, reload_daemon, start_command};
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
 use super::other_tokens::{inventory_with, owner_of};
-use super::{command_line, input, refused};
-use crate::cli::completions::quoted;
+use super::{command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::probe::{self, ProbeResult};
 use crate::cli::{
@@ -27,11 +26,12 @@ use crate::settings::{
     FileChange, Installation, Location, Server, Settings, Source, find_token, name_error,
 };
 use crate::text::printable;
-use crate::token_source::read;
+use crate::token_source::{CONFIG_PREFIX, read};
 
+/// Begins with [`CONFIG_PREFIX`].
 const COMMENT: &str = "\
-# Written by `tokenkeep add`. Other keys of a token may be added: see tokenkeep.toml(5).
-# `tokenkeep remove` removes this file.
+# tokenkeep add wrote this file, and `tokenkeep remove` removes it. Other keys of a token may be
+# added: see tokenkeep.toml(5).
 ";
 
 /// Add a token: store its value, and reload the daemon
@@ -44,8 +44,8 @@ pub(in crate::cli) struct Add {
     /// Name of the token
     #[arg(value_name = "NAME")]
     name: String,
-    /// A token that was passed as an argument by mistake.
-    #[arg(hide = true)]
+    /// Never pass the token as an argument: it is read from the terminal or standard input
+    #[arg(hide = true, value_hint = ValueHint::Other)]
     value: Option<String>,
     /// Its server [default: the only one that is configured]
     #[arg(long, value_name = "SERVER")]
@@ -104,11 +104,11 @@ impl Add {
                  written"
             )));
         }
-        self.check_file(&plan, &value)?;
+        let is_stored = self.is_stored(&plan, &value)?;
         self.verify(server, &value)?;
-        self.write(&plan, &state, &value, installation)?;
+        self.write(&plan, &state, (&value, is_stored), installation)?;
         let next = if reload_daemon(installation)? {
-            command_line(installation, &format!("status {}", quoted(&self.name, None)))
+            command_line(installation, &format!("status {}", shell_word(&self.name)))
         } else {
             start_command(installation)
         };
@@ -245,15 +245,16 @@ impl Add {
         let tables = BTreeMap::from([("token", BTreeMap::from([(&self.name, entry)]))]);
         let text = toml::to_string(&tables)
             .map_err(|error| CliError::Usage(format!("the entry cannot be written: {error}")))?;
+        debug_assert!(COMMENT.starts_with(CONFIG_PREFIX));
         Ok(format!("{COMMENT}{text}"))
     }
 
     /// The user's command, for a remedy.
     fn command(&self) -> String {
-        let mut command = format!("add {}", quoted(&self.name, None));
+        let mut command = format!("add {}", shell_word(&self.name));
         for (option, value) in [("--server", &self.server), ("--reauth", &self.reauth)] {
             if let Some(value) = value {
-                command += &format!(" {option} {}", quoted(value, None));
+                command += &format!(" {option} {}", shell_word(value));
             }
         }
         for (option, is_set) in [("--replace", self.replace), ("--force", self.force)] {
@@ -277,14 +278,15 @@ impl Add {
         Ok(())
     }
 
-    /// Checks that no other value is lost in the token file.
-    fn check_file(&self, plan: &Plan<'_>, value: &TokenValue) -> Result<(), CliError> {
+    /// Whether the token file has this value already. Fails if it has other content, which would be
+    /// lost.
+    fn is_stored(&self, plan: &Plan<'_>, value: &TokenValue) -> Result<bool, CliError> {
         if self.replace || plan.file.symlink_metadata().is_err() {
-            return Ok(());
+            return Ok(false);
         }
         let source = Source::File(plan.file.clone());
         if read(&source, &|_| None).is_ok_and(|found| found.value == *value) {
-            return Ok(());
+            return Ok(true);
         }
         Err(refused(format!(
             "{} exists with other content; add --replace to overwrite it; nothing was written",
@@ -332,21 +334,21 @@ impl Add {
         &self,
         plan: &Plan<'_>,
         state: &StateDirectory,
-        value: &TokenValue,
+        (value, is_stored): (&TokenValue, bool),
         installation: &Installation,
     ) -> Result<(), CliError> {
         let failed = |error| not_written(&error, installation, &self.command());
         if plan.file.parent() == Some(&state.path) {
             state.create().map_err(failed)?;
         }
-        let is_new = plan.file.symlink_metadata().is_err();
-        if is_new || self.replace {
+        if !is_stored {
+            // Without --replace, this fails if another process has created the file meanwhile.
             state.write_token(&plan.file, value, self.replace).map_err(failed)?;
             print_written(&plan.file)?;
         }
         let Some((path, text)) = &plan.entry else { return Ok(()) };
         if let Err(error) = write_config(installation, path, text, self.replace) {
-            if is_new {
+            if !is_stored && !self.replace {
                 fs::remove_file(&plan.file).map_err(|error| CliError::Failed {
                     sentence: format!("{}: removing it failed: {error}", plan.file.display()),
                     status: EX_SOFTWARE,

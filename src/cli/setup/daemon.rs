@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::command_line;
+use super::{bare_command_line, command_line};
 use crate::cli::client::{SocketArgs, reload, urls};
 use crate::cli::{CliError, EX_NOPERM, print_text, runtime};
 use crate::control::TokenDetail;
@@ -28,7 +28,7 @@ pub(super) fn reload_daemon(installation: &Installation) -> Result<bool, CliErro
             print_text("no daemon is running\n").map(|()| false)
         }
         Err(CliError::Control(error)) if CliError::status_of(&error) == EX_NOPERM => {
-            let line = command_line(installation, "reload --wait");
+            let line = bare_command_line(installation, "reload --wait");
             let sentence = format!("the daemon was not reloaded: {error}; run `sudo {line}`");
             Err(CliError::Failed { sentence, status: EX_NOPERM })
         }

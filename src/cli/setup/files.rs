@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
@@ -10,7 +10,7 @@ use rustix::fs::{Access, Gid, Uid, access};
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use super::command_line;
+use super::bare_command_line;
 use crate::cli::doctor::service_user;
 use crate::cli::{CliError, EX_NOPERM, EX_SOFTWARE, print_text};
 use crate::secret::TokenValue;
@@ -42,13 +42,7 @@ impl StateDirectory {
     /// user if this process may change owners.
     pub(super) fn find(path: &Path, installation: &Installation) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let user = service_user(&path, installation).filter(|_| geteuid().is_root());
-        let owner = user.and_then(|user| match user {
-            Ok(User { uid, gid, .. }) => Some((uid.as_raw(), gid.as_raw())),
-            // The owner of the directory has no entry in the user database.
-            Err(uid) => Some((uid.as_raw(), fs::metadata(&path).ok()?.gid())),
-        });
-        let owner = owner.map(|(user, group)| (Uid::from_raw(user), Gid::from_raw(group)));
+        let owner = if geteuid().is_root() { owner_of_state(&path, installation) } else { None };
         Ok(Self { path, owner, mode_of_parents: directory_mode(installation) })
     }
 
@@ -62,7 +56,7 @@ impl StateDirectory {
         }
         create_directory(&self.path, PRIVATE_DIRECTORY)?;
         let Some((user, group)) = self.owner else { return Ok(()) };
-        chown(&self.path, Some(user.as_raw()), Some(group.as_raw()))
+        lchown(&self.path, Some(user.as_raw()), Some(group.as_raw()))
             .map_err(|error| PersistError::new(&self.path, "setting its owner", error))
     }
 
@@ -83,6 +77,18 @@ impl StateDirectory {
         content.push(b'\n');
         install(path, &content, self.owner, SECRET_MODE, overwrite)
     }
+}
+
+/// The owner of the state directory at `path`. If it does not exist or is root's, the service's user:
+/// systemd gives it to that user when the service starts.
+fn owner_of_state(path: &Path, installation: &Installation) -> Option<Owner> {
+    let found = fs::metadata(path).ok().filter(|found| found.uid() != 0);
+    let found = found.map(|found| (found.uid(), found.gid()));
+    let owner = found.or_else(|| match service_user(path, installation)? {
+        Ok(User { uid, gid, .. }) => Some((uid.as_raw(), gid.as_raw())),
+        Err(_) => None,
+    });
+    owner.map(|(user, group)| (Uid::from_raw(user), Gid::from_raw(group)))
 }
 
 /// Writes a configuration file, and creates its directory if necessary.
@@ -151,10 +157,11 @@ pub(super) fn not_written(
     if !matches!(error, PersistError::Denied { .. } | PersistError::ReadOnly { .. }) {
         return CliError::Failed { sentence, status: EX_SOFTWARE };
     }
-    if matches!(error, PersistError::Denied { .. }) && !geteuid().is_root() {
-        let line = command_line(installation, command);
+    let may_need_root = matches!(error, PersistError::Denied { .. }) && !installation.is_user();
+    if may_need_root && !geteuid().is_root() {
+        let line = bare_command_line(installation, command);
         sentence += &format!("; or run `sudo {line}`");
-        if !installation.is_user() && installation.config() == installation.default_config() {
+        if installation.config() == installation.default_config() {
             sentence += &format!("; for a service of your own: `tokenkeep --user {command}`");
         }
     }

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
-use super::{command_line, input, refused};
-use crate::cli::completions::quoted;
+use super::{command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{FileChange, Installation, Settings, WarningKind, ad_hoc_server};
-use crate::token_source::PersistError;
+use crate::token_source::{CONFIG_PREFIX, PersistError};
 
 /// Name of the file in `conf.d` if the main file exists.
 const DROP_IN: &str = "server.toml";
@@ -19,6 +18,7 @@ const DROP_IN: &str = "server.toml";
 /// Attempts to enter a URL.
 const ATTEMPTS: usize = 3;
 
+/// Begins with [`CONFIG_PREFIX`].
 const HEADER: &str = "\
 # tokenkeep's configuration. All keys: tokenkeep.toml(5). Test it with `tokenkeep check-config`.
 # Add tokens with `tokenkeep add NAME`: it stores the value and writes conf.d/NAME.toml.
@@ -121,13 +121,14 @@ impl Init {
         let allow_http = if self.allow_http { "allow_http = true\n" } else { "" };
         let table = format!("\n[server.{server}]\nurl = {url}\n{allow_http}");
         let more = if is_whole { LISTEN } else { "" };
+        debug_assert!(HEADER.starts_with(CONFIG_PREFIX));
         format!("{HEADER}{table}{more}")
     }
 
     /// The user's command, for a remedy.
     fn command(&self) -> String {
         let url = self.url.as_ref();
-        let url = url.map(|url| format!(" --url {}", quoted(url, None))).unwrap_or_default();
+        let url = url.map(|url| format!(" --url {}", shell_word(url))).unwrap_or_default();
         format!("init{url}{}", if self.allow_http { " --allow-http" } else { "" })
     }
 }

@@ -11,8 +11,7 @@ use clap::Args;
 use super::daemon::{inventory_of, reload_daemon};
 use super::files::{check_writable, not_written};
 use super::other_tokens::inventory_with;
-use super::{command_line, refused};
-use crate::cli::completions::quoted;
+use super::{command_line, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, print_text, unit, warn};
 use crate::settings::{
@@ -132,6 +131,6 @@ impl Remove {
     /// The user's command, for a remedy.
     fn command(&self) -> String {
         let option = if self.delete_token { " --delete-token" } else { "" };
-        format!("remove {}{option}", quoted(&self.name, None))
+        format!("remove {}{option}", shell_word(&self.name))
     }
 }
