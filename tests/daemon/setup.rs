@@ -391,6 +391,19 @@ async fn only_an_entry_that_stands_alone_in_a_file_of_conf_d_is_removed() {
 }
 
 #[tokio::test]
+async fn an_entry_that_makes_the_configuration_invalid_can_be_removed() {
+    let (_server, stage) = staged().await;
+    let (status, said) = tokenkeep(&stage, &["add", "quotes"], &secret("quotes")).await;
+    assert_eq!(status, 0, "{said}");
+    stage.configure("[server.other]\nurl = \"https://api.example.net\"\n");
+    let (status, said) = tokenkeep(&stage, &["remove", "quotes", "--delete-token"], "").await;
+    assert_eq!(status, CONFIGURATION, "{said}");
+    let (status, said) = tokenkeep(&stage, &["remove", "quotes"], "").await;
+    assert_eq!(status, 0, "{said}");
+    assert!(!stage.path("conf.d/quotes.toml").exists());
+}
+
+#[tokio::test]
 async fn an_invalid_configuration_is_reported_and_stays_as_it_is() {
     let (_server, stage) = staged().await;
     stage.configure("max_hooks = 0\n");

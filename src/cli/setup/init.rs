@@ -73,7 +73,12 @@ impl Init {
         let overrides = unit::overrides(installation);
         let config = installation.config();
         let is_new = config.symlink_metadata().is_err();
-        let path = if is_new { config.to_owned() } else { drop_in(installation)? };
+        let path = if is_new {
+            config.to_owned()
+        } else {
+            let loaded = installation.load(unit::environment(&overrides))?;
+            drop_in(&loaded.settings, installation)?
+        };
         let folder = path.parent().unwrap_or(Path::new("."));
         check_writable(folder, installation, &self.command())?;
 
@@ -134,9 +139,8 @@ impl Init {
 }
 
 /// The file to write if the main file exists.
-fn drop_in(installation: &Installation) -> Result<PathBuf, CliError> {
-    let settings = installation.load(std::env::vars_os())?.settings;
-    let Settings { servers, reauths, tokens, inventories, .. } = &settings;
+fn drop_in(settings: &Settings, installation: &Installation) -> Result<PathBuf, CliError> {
+    let Settings { servers, reauths, tokens, inventories, .. } = settings;
     let is_empty =
         servers.is_empty() && reauths.is_empty() && tokens.is_empty() && inventories.is_empty();
     let path = installation.drop_ins().join(DROP_IN);

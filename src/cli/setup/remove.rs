@@ -15,7 +15,7 @@ use super::{command_line, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, print_text, unit, warn};
 use crate::settings::{
-    FileChange, Installation, Loaded, Settings, Source, TokenEntry, WarningKind, find_token,
+    FileChange, Installation, Settings, Source, TokenEntry, WarningKind, find_token,
 };
 use crate::token_source::{PersistError, sync_folder};
 
@@ -42,11 +42,19 @@ impl Remove {
         style: DiagnosticStyle,
     ) -> Result<(), CliError> {
         let overrides = unit::overrides(installation);
-        let Loaded { settings, .. } = installation.load(unit::environment(&overrides))?;
-        let entry = self.entry(&settings, installation)?;
+        let load = || installation.load(unit::environment(&overrides));
+        let Some(entry) = find_token(installation.config(), &self.name) else {
+            return Err(self.not_found(&load()?.settings, installation));
+        };
+        self.check_alone(&entry, installation)?;
         let change = FileChange::Remove(&entry.file);
         let mut changed = installation.load_changed(change, unit::environment(&overrides))?;
         changed.warnings.retain(|warning| warning.kind == WarningKind::Unused);
+        // The entry may be the error in the configuration. The token's file is unknown then.
+        let settings = match load() {
+            Err(errors) if self.delete_token => return Err(errors.into()),
+            loaded => loaded.map_or(changed.settings, |loaded| loaded.settings),
+        };
         let file = self.token_file(&settings)?;
         for path in [Some(&entry.file), file.as_ref()].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -65,33 +73,30 @@ impl Remove {
         }
     }
 
-    /// The file that defines the token and nothing else.
-    fn entry(
-        &self,
-        settings: &Settings,
-        installation: &Installation,
-    ) -> Result<TokenEntry, CliError> {
+    /// Why there is no entry of the token.
+    fn not_found(&self, settings: &Settings, installation: &Installation) -> CliError {
         let name = &self.name;
-        let Some(entry) = find_token(installation.config(), name) else {
-            let place = inventory_with(settings, name).or_else(|| {
-                inventory_of(installation, name).map(|inventory| format!("[inventory.{inventory}]"))
-            });
-            let status = command_line(installation, "status");
-            return Err(refused(place.map_or_else(
-                || format!("there is no token {name}; `{status}` lists all tokens"),
-                |place| format!("the token {name} comes from {place}; remove it there"),
-            )));
-        };
-        if !entry.is_alone || entry.file == installation.config() {
-            let reload = command_line(installation, "reload --wait");
-            return Err(refused(format!(
-                "the token {name} is configured in {} line {}, with other settings in the same \
-                 file; delete its table [token.{name}] there, then run `{reload}`",
-                entry.file.display(),
-                entry.line
-            )));
+        let place = inventory_with(settings, name).or_else(|| {
+            inventory_of(installation, name).map(|inventory| format!("[inventory.{inventory}]"))
+        });
+        let status = command_line(installation, "status");
+        refused(place.map_or_else(
+            || format!("there is no token {name}; `{status}` lists all tokens"),
+            |place| format!("the token {name} comes from {place}; remove it there"),
+        ))
+    }
+
+    /// Checks that the file of the entry defines nothing else.
+    fn check_alone(&self, entry: &TokenEntry, installation: &Installation) -> Result<(), CliError> {
+        if entry.is_alone && entry.file != installation.config() {
+            return Ok(());
         }
-        Ok(entry)
+        let (name, file, line) = (&self.name, entry.file.display(), entry.line);
+        let reload = command_line(installation, "reload --wait");
+        Err(refused(format!(
+            "the token {name} is configured in {file} line {line}, with other settings in the same \
+             file; delete its table [token.{name}] there, then run `{reload}`"
+        )))
     }
 
     /// The token's file, if the token has one.
