@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use crate::machine::{
-    MARK, Machine, QUOTES, attempt, entries, property, run, systemctl, until, write,
+    MARK, Machine, ORDERS, QUOTES, attempt, entries, number, package, property, restarted, run,
+    systemctl, until, write,
 };
 
 /// Long enough for the whole test.
@@ -22,7 +23,7 @@ async fn shell(script: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs a machine of its own: tests/systemd/run"]
-async fn init_and_add_make_the_installed_service_keep_a_token() {
+async fn init_and_add_make_the_installed_service_keep_a_token_until_it_is_purged() {
     let machine = Machine::installed().await;
     machine.server.add_token(QUOTES, LIFE);
     let shipped = fs::read("/etc/tokenkeep/tokenkeep.toml").expect("installed");
@@ -46,9 +47,24 @@ async fn init_and_add_make_the_installed_service_keep_a_token() {
     assert_eq!(property("SubState").await, "running");
     assert_eq!(fs::read("/etc/tokenkeep/tokenkeep.toml").expect("it"), shipped);
 
-    shell("tokenkeep remove quotes --delete-token").await;
-    assert!(!fs::exists("/var/lib/tokenkeep/quotes.token").expect("seen"));
+    let process = number("MainPID").await;
+    run("dpkg", &["-i", &package("TOKENKEEP_NEWER_DEB")]).await;
+    restarted(process).await;
+    let alive = async || {
+        let said = attempt("tokenkeep", &["status", "quotes", "--json"]).await;
+        String::from_utf8_lossy(&said.stdout).contains("\"state\": \"alive\"")
+    };
+    until("the token is alive after the upgrade", alive).await;
+
+    write("/root/orders", ORDERS, 0o600);
+    machine.server.add_token(ORDERS, LIFE);
+    shell("tokenkeep add orders </root/orders && tokenkeep remove orders --delete-token").await;
+    assert!(!fs::exists("/var/lib/tokenkeep/orders.token").expect("seen"));
     assert!(entries("token_missing").await.is_empty());
+
+    run("dpkg", &["--purge", "tokenkeep"]).await;
+    let left = run("find", &["/etc", "/usr", "/var/lib", "/run", "-name", "*tokenkeep*"]).await;
+    assert_eq!(left, "");
 }
 
 #[tokio::test]
