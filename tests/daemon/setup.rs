@@ -7,6 +7,7 @@ use std::process::Stdio;
 use rustix::process::geteuid;
 use tokenkeep::simulator::Simulator;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -106,6 +107,22 @@ async fn without_a_daemon_add_says_how_to_start_it() {
     let daemon = stage.start();
     daemon.event("token_checked", "quotes").await;
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_respond_is_not_taken_for_a_missing_one() {
+    let (_server, stage) = staged().await;
+    let listener = UnixListener::bind(stage.path("control.sock")).expect("a socket");
+    let closing = tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            drop(connection);
+        }
+    });
+    let (status, said) = tokenkeep(&stage, &["add", "quotes"], &secret("quotes")).await;
+    assert_eq!(status, UNAVAILABLE, "{said}");
+    assert!(said.contains("no daemon answers on ") && !said.contains("Next: "), "{said}");
+    assert!(stage.path("conf.d/quotes.toml").exists(), "it is stored nevertheless");
+    closing.abort();
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn on_terminal(stage: &Stage, arguments: &[&str]) -> Terminal {
 /// Starts `add quotes`, and waits until it asks for the token.
 async fn asking(stage: &Stage) -> Terminal {
     let terminal = on_terminal(stage, &["add", "quotes"]);
-    terminal.until(|text| text.contains("Token for quotes, server http://127.")).await;
+    terminal.until(|text| text.contains("Token for quotes at http://127.")).await;
     assert!(!terminal.echoes());
     terminal
 }

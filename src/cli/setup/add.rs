@@ -95,8 +95,7 @@ impl Add {
         self.check_permissions(&plan, installation)?;
 
         let server = &plan.server;
-        let prompt =
-            format!("Token for {}, server {} (not shown): ", self.name, server.url.as_str());
+        let prompt = format!("Token for {} at {} (input is hidden): ", self.name, server.url);
         let value = input::read_token(&printable(&prompt))?;
         if let Some(other) = owner_of(&value, &self.name, settings) {
             return Err(refused(format!(

@@ -1,5 +1,6 @@
 //! The daemon of an installation: reloads it after a change.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +25,10 @@ pub(super) fn reload_daemon(installation: &Installation) -> Result<bool, CliErro
     match reloaded {
         Ok(0) => Ok(true),
         Ok(status) => Err(CliError::AlreadyReported { status }),
-        Err(CliError::Control(ControlClientError::NoDaemon { .. })) => {
+        // Any other error is that of a daemon that does not respond.
+        Err(CliError::Control(ControlClientError::NoDaemon { error, .. }))
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
             print_text("no daemon is running\n").map(|()| false)
         }
         Err(CliError::Control(error)) if CliError::status_of(&error) == EX_NOPERM => {
