@@ -101,7 +101,7 @@ impl Installation {
             Some(Scope::User) => Some(UserDirectories::find(variables).ok_or(NoHome)?),
             None if is_root => None,
             None => UserDirectories::find(variables).filter(|user| match &config {
-                Some(config) => *config == user.config,
+                Some(config) => std::path::absolute(config).is_ok_and(|path| path == user.config),
                 None => user.config.symlink_metadata().is_ok(),
             }),
         };

@@ -230,7 +230,8 @@ impl Validator<'_> {
                 position,
                 WarningKind::NoTokens,
                 "no tokens configured; nothing to keep alive",
-                "add a [token.NAME] or an [inventory.NAME] with its server and source",
+                "run `tokenkeep add NAME`, or add a [token.NAME] or an [inventory.NAME] with its \
+                 server and source",
             );
             return;
         }
