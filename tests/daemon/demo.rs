@@ -23,8 +23,8 @@ async fn demo(columns: u16, colours: bool) -> (Vec<String>, String) {
     };
     terminal.until(is_over).await;
     terminal.signal(Signal::INT);
-    let (status, text) = terminal.end().await;
-    assert_eq!(status, Some(0), "{text}");
+    let (status, text) = terminal.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
     for secret in ["3f0c1d5e", "9a4b7c21", "5d2e8f90", "c7716ab3", "f81d4fae", ISSUED] {
         assert!(!text.contains(secret), "a secret in:\n{text}");
     }
@@ -100,7 +100,7 @@ async fn the_demo_serves_its_page_until_it_is_stopped() {
     let request = format!("GET / HTTP/1.1\r\nHost: localhost:{port}");
     assert!(exchange(port, &request, "").await.starts_with("HTTP/1.1 200"));
     terminal.signal(Signal::TERM);
-    let (status, text) = terminal.end().await;
-    assert_eq!(status, Some(0), "{text}");
+    let (status, text) = terminal.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
     assert!(text.contains("What the servers saw") && !text.contains(ENTER), "{text}");
 }

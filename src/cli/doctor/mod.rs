@@ -24,6 +24,7 @@ use nix::unistd::Uid;
 use self::diagnosis::Diagnosis;
 use self::files::Value;
 use self::sandbox::DropIns;
+pub(super) use self::user::service_user;
 use super::diagnostics::DiagnosticStyle;
 use super::inventory_summary;
 use super::{CliError, eprint_text, print_text, runtime, unit};
@@ -31,8 +32,8 @@ use crate::api::{HeaderLine, WebhookClient};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
-    self, ConfigErrors, DEFAULT_PATH, InventorySource, KeySource, Loaded, Notify, NotifyTarget,
-    Reauth, ReauthMethod, Settings, Webhook,
+    ConfigErrors, Installation, InventorySource, KeySource, Loaded, Notify, NotifyTarget, Reauth,
+    ReauthMethod, Settings, Webhook,
 };
 use crate::text::format_duration;
 use crate::token_source::{DISK_TIMEOUT, Found, read_key, read_line};
@@ -59,9 +60,13 @@ pub(super) struct Doctor {
 }
 
 /// Runs all checks and prints the findings.
-pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Result<(), CliError> {
+pub(super) fn run(
+    doctor: &Doctor,
+    installation: &Installation,
+    style: DiagnosticStyle,
+) -> Result<(), CliError> {
     let diagnosis = Arc::new(Diagnosis::default());
-    let (loaded, service_user) = match load(path) {
+    let (loaded, service_user) = match load(installation) {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprint_text(&style.faults(&faults));
@@ -74,7 +79,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Resul
     }
     user::report(service_user, &diagnosis);
     let loaded = Arc::new(loaded);
-    let is_shipped_unit = path == Path::new(DEFAULT_PATH);
+    let is_shipped_unit = is_shipped(installation);
     if let Some(values) = check_locally(&loaded, is_shipped_unit, &diagnosis)? {
         let runtime = runtime()?;
         let settings = &loaded.settings;
@@ -171,16 +176,21 @@ fn check_locally(
 
 /// Loads the configuration, then switches to the service's user if possible. A second load checks
 /// that this user can read the configuration.
-fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
-    let overrides = unit::overrides(path);
-    let load = || settings::load(path, unit::environment(&overrides));
+fn load(installation: &Installation) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
+    let overrides = unit::overrides(installation);
+    let load = || installation.load(unit::environment(&overrides));
     let loaded = load()?;
-    let user = user::become_service_user(&loaded.settings.state_dir, path);
+    let user = user::become_service_user(&loaded.settings.state_dir, installation);
     let loaded = match user {
         user::ServiceUser::Switched { .. } => load()?,
         _ => loaded,
     };
     Ok((loaded, user))
+}
+
+/// Whether the shipped unit of the system runs this installation.
+fn is_shipped(installation: &Installation) -> bool {
+    !installation.is_user() && installation.config() == installation.default_config()
 }
 
 /// An environment variable. Outside the unit, the credentials of the running service stand in for
@@ -316,7 +326,7 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
 }
 
 /// The name and number of a user, for messages.
-fn user_name(uid: Uid) -> String {
+pub(super) fn user_name(uid: Uid) -> String {
     let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     name.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -78,19 +78,23 @@ impl Terminal {
         assert_eq!(written, Ok(text.len()), "it fits into the terminal's buffer");
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        rustix::process::kill_process(id.expect("it runs"), signal).expect("signalled");
+    /// Whether the terminal shows what is typed.
+    pub(crate) fn echoes(&self) -> bool {
+        tcgetattr(&*self.ours).expect("modes").local_modes.contains(LocalModes::ECHO)
     }
 
-    /// The exit status of the command, once it has ended, and everything that it has written.
-    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
-        let ended = timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status");
-        let mut written = self.written.clone();
-        // The sender is gone when everything was read.
-        while written.changed().await.is_ok() {}
-        let text = written.borrow().clone();
-        (ended.code(), text)
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it has not been waited for");
+        kill_process(Pid::from_raw(pid.cast_signed()).expect("a process"), signal)
+            .expect("it runs");
+    }
+
+    /// Waits for the end of the command. Returns its status and everything that it has written.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("status");
+        let closed = timeout(PATIENCE, self.written.wait_for(|_| false)).await;
+        assert!(closed.expect("closed").is_err(), "the terminal is closed at the end");
+        (status, self.written())
     }
 
     /// What the command has written so far, and what was typed where that is shown.
