@@ -123,19 +123,21 @@ fn completed(example: &str) -> String {
         text += &format!("[reauth.{name}]\ncommand = [\"/bin/true\"]\n");
     }
     let unused: Vec<_> = defined("reauth").difference(&named("reauth")).copied().collect();
-    if named("server").is_empty() || !unused.is_empty() || parsed.contains_key("notify") {
-        text += "[server.other]\nurl = \"https://s.example\"\n[token.other]\nserver = \"other\"\n";
-        text += "env = \"T\"\n";
-    }
     let patterns = tables("notify").filter_map(|(_, entry)| entry.get("tokens")?.as_array());
     let matching: BTreeSet<_> =
         patterns.flatten().filter_map(|name| Some(name.as_str()?.replace('*', "1"))).collect();
-    for name in matching.iter().filter(|name| !defined("token").contains(name.as_str())) {
-        text += &format!("[token.{name}]\nserver = \"other\"\nenv = \"T\"\n");
+    let absent = matching.iter().filter(|name| !defined("token").contains(name.as_str()));
+    let mut tokens: Vec<_> = absent.map(|name| (name.clone(), String::new())).collect();
+    let user = |name: &str| (format!("{name}-user"), format!("reauth = \"{name}\"\n"));
+    tokens.extend(unused.into_iter().map(user));
+    if defined("token").is_empty() && tokens.is_empty() {
+        tokens.push(("other".to_owned(), String::new()));
     }
-    for name in unused {
-        text += &format!("[token.{name}-user]\nserver = \"other\"\nenv = \"T\"\n");
-        text += &format!("reauth = \"{name}\"\n");
+    if !tokens.is_empty() {
+        text += "[server.other]\nurl = \"https://s.example\"\n";
+    }
+    for (number, (name, keys)) in tokens.iter().enumerate() {
+        text += &format!("[token.{name}]\nserver = \"other\"\nenv = \"T{number}\"\n{keys}");
     }
     text
 }
@@ -152,6 +154,22 @@ fn every_example_of_a_configuration_loads_without_a_warning() {
         let loaded =
             load(&path, std::iter::empty()).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         assert!(loaded.warnings.is_empty(), "{text}\n{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn configurations_in_the_kubernetes_manifests_load_without_a_warning() {
+    for name in ["sidecar", "standalone"] {
+        let manifest = fs::read_to_string(format!("contrib/kubernetes/{name}.yaml")).unwrap();
+        let after = manifest.split_once("  tokenkeep.toml: |\n").unwrap().1;
+        let lines = after.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let text: String = lines.map(|line| format!("{}\n", line.trim_start())).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenkeep.toml");
+        fs::write(&path, &text).unwrap();
+        let loaded =
+            load(&path, std::iter::empty()).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
     }
 }
 
@@ -172,7 +190,8 @@ fn every_command_and_option_of_the_documentation_exists() {
         let blocks = blocks(&text, "sh").join("\n");
         let lines = blocks.lines().map(str::to_owned).chain(code_spans(&text));
         for call in lines.flat_map(|line| calls(&line)) {
-            let is_command = |word: &&String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+            let is_command =
+                |word: &&String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
             let command =
                 call.iter().find(|word| !word.starts_with('-')).filter(is_command).cloned();
             let command = command.unwrap_or_default();
@@ -233,7 +252,8 @@ fn quick_start_configuration_has_eight_lines() {
 
 #[test]
 fn readme_and_installation_page_have_the_same_commands_for_the_package() {
-    let of = |text: &str| blocks(text, "sh").into_iter().find(|block| block.contains(".ci/package"));
+    let of =
+        |text: &str| blocks(text, "sh").into_iter().find(|block| block.contains(".ci/package"));
     assert!(of(README).is_some());
     assert_eq!(of(README), of(INSTALLATION));
     for path in ["systemd/tokenkeep.service", "systemd/tokenkeep.sysusers"] {

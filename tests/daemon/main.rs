@@ -11,6 +11,7 @@ mod client_commands;
 mod command_line;
 mod completions;
 mod connections;
+mod container;
 mod contrib;
 mod control;
 mod crowded_listeners;
