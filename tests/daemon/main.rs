@@ -18,6 +18,7 @@ mod crowded_listeners;
 mod database;
 mod diagnostics;
 mod doctor;
+mod documentation;
 #[path = "../doubles/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each suite uses a part")]
 mod doubles;
