@@ -17,7 +17,7 @@ use crate::support::{
 
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
-/// A user that is in no file of the image, with group 0, as OpenShift chooses it.
+/// A user that is in no file of the image, with group 0, as some clusters choose it.
 const USER: &str = "54321:0";
 
 /// What a container runtime does, then the image's entry point: a read-only root, a tmpfs, a volume,

@@ -74,7 +74,7 @@ async fn commands_of_the_documentation_work() {
                 stage.path("control.sock").to_str().expect("text"),
             )
             .replace("127.0.0.1:9464", &listen)
-            .replace("https://api.example.net", &server.url().to_string())
+            .replace("https://api.example.net", &server.url())
             .replace("--token-file quotes.token", "--token-file probed.token");
         let path = std::env::var("PATH").expect("a path");
         let output = Command::new("sh")
