@@ -262,7 +262,7 @@ fn readme_and_installation_page_have_the_same_commands_for_the_package() {
 }
 
 #[test]
-fn the_table_of_lives_says_what_check_config_says() {
+fn table_of_lives_agrees_with_check_config() {
     let plan = plan();
     let rows = rows(CHECKS, "| life |");
     assert_eq!(rows.len(), 3);
@@ -278,7 +278,7 @@ fn the_table_of_lives_says_what_check_config_says() {
 }
 
 #[test]
-fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
+fn table_of_events_lists_every_event_with_its_level() {
     let rows = rows(EVENTS, "| event |");
     let mut told: Vec<_> = rows.iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
     let contracted = |name: &EventName| {
@@ -291,7 +291,7 @@ fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
 }
 
 #[test]
-fn the_exit_statuses_of_the_table_that_a_mistake_leads_to_are_true() {
+fn table_of_exit_statuses_agrees_with_the_program() {
     let table: Vec<_> = rows(COMMANDS, "| status |").iter().map(|row| row[0]).collect();
     assert_eq!(table, ["0", "1", "2", "64", "69", "70", "75", "77", "78"]);
     assert_eq!(tokenkeep(&[]).status.code(), Some(64));
@@ -300,7 +300,7 @@ fn the_exit_statuses_of_the_table_that_a_mistake_leads_to_are_true() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_command_gets_the_environment_of_the_table() {
+async fn table_of_variables_lists_the_environment_of_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("environment");
     let command = ["/bin/sh", "-c", "/usr/bin/env > \"$0\"", seen.to_str().unwrap()];
@@ -331,7 +331,7 @@ async fn a_command_gets_the_environment_of_the_table() {
 }
 
 #[test]
-fn the_example_of_a_command_is_a_shell_script() {
+fn example_of_a_command_is_a_shell_script() {
     let scripts = blocks(HOOKS, "sh");
     let script = scripts.iter().find(|block| block.starts_with("#!/bin/sh")).unwrap();
     let folder = tempfile::tempdir().unwrap();
