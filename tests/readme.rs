@@ -244,6 +244,12 @@ fn readme_has_at_most_1000_words_and_links_every_page_for_users() {
     }
 }
 
+/// `.ci/run` runs both.
+#[test]
+fn readme_has_one_command_for_the_demo_and_one_for_the_tests() {
+    assert_eq!(blocks(README, "sh")[0], "cargo run --release -- demo\ncargo test --locked\n");
+}
+
 #[test]
 fn quick_start_configuration_has_eight_lines() {
     let example = &blocks(README, "toml")[0];
