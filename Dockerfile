@@ -6,8 +6,8 @@
 FROM rust:1-bookworm AS build
 WORKDIR /source
 COPY . .
-RUN cargo build --release --locked \
-    && contrib/container/root-fs target/release/tokenkeep /image
+RUN cargo build --profile production --locked \
+    && contrib/container/root-fs target/production/tokenkeep /image
 
 FROM scratch
 LABEL org.opencontainers.image.title="tokenkeep" \
