@@ -10,8 +10,9 @@ use crate::support::{
     Stage, free_port, seconds, secret, served, server_table, simulator, token_table,
 };
 
-/// Subcommands with tests of their own: they change the configuration, or need a terminal.
-const EXCLUDED: [&str; 5] = ["add", "demo", "init", "remove", "run"];
+/// What has tests of its own: it changes the configuration, never ends, or concerns another
+/// installation.
+const EXCLUDED: [&str; 7] = ["add", "demo", "init", "remove", "run", "--follow", "--user"];
 
 /// The lines of the `sh` blocks of the pages for users that call tokenkeep or its socket.
 fn commands() -> Vec<String> {
@@ -24,10 +25,8 @@ fn commands() -> Vec<String> {
         let blocks = text.split("\n```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
         for line in blocks.flat_map(str::lines) {
             let mut words = line.strip_prefix("sudo ").unwrap_or(line).split(' ');
-            let is_ours = match words.next() {
-                Some("tokenkeep") => !EXCLUDED.contains(&words.next().unwrap_or_default()),
-                program => program == Some("curl"),
-            };
+            let is_ours = matches!(words.next(), Some("tokenkeep" | "curl"))
+                && !words.any(|word| EXCLUDED.contains(&word));
             if is_ours {
                 found.push(line.to_owned());
             }
