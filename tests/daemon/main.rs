@@ -11,6 +11,7 @@ mod client_commands;
 mod command_line;
 mod completions;
 mod connections;
+mod container;
 mod contrib;
 mod control;
 mod crowded_listeners;
@@ -18,6 +19,7 @@ mod database;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod documentation;
 #[path = "../doubles/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "each suite uses a part")]
 mod doubles;
