@@ -218,7 +218,9 @@ fn verdict_line(token: &DemoToken, terminal: Terminal) -> String {
 fn verdict(token: &DemoToken) -> String {
     let DemoToken { name, left, queries, renewals, logins } = token;
     match (*name, left) {
-        ("queried", Some(_)) => format!("kept by {queries} queries, each of which renewed it"),
+        ("queried", Some(_)) if *queries > 1 => {
+            format!("kept by {queries} queries, each of which renewed it")
+        }
         ("renewed", Some(_)) if *renewals > 0 => {
             format!("kept by {renewals} calls of RenewSessionToken; queries do not renew it")
         }
