@@ -153,6 +153,9 @@ impl LiveScreen {
     pub(super) fn finish(&self, tokens: &[DemoToken]) -> String {
         let (terminal, time) = (Terminal::detect(), LocalTime::now());
         let mut text = "tokenkeep demo: what happened\n\n".to_owned();
+        if self.happenings.is_empty() {
+            text += "nothing so far\n";
+        }
         let left_out = self.happenings.len().saturating_sub(MAX_REPEATED);
         for what in &self.happenings[left_out..] {
             text += &what.line(terminal, &time);
