@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::sentence::Sentence;
 use crate::lifecycle::State;
+use crate::text::group_digits;
 
 /// A sentence, or a few of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -173,7 +174,9 @@ pub fn summarize(facts: &Facts) -> Summary {
     }
     let total: usize = facts.counts.iter().sum();
     match (&facts.first[..], total) {
-        ([], _) => sentence.text("No token is configured. Add one with `tokenkeep add NAME`."),
+        ([], 0) => sentence.text("No token is configured. Add one with `tokenkeep add NAME`."),
+        // The most urgent ones were removed in this moment.
+        ([], _) => sentence.text(&format!("{} tokens are configured.", group_digits(total))),
         ([token], 1) => sentence.token_summary(token),
         ([token, ..], _) => sentence.most_urgent(facts, token, total),
     }

@@ -153,6 +153,9 @@ impl LiveScreen {
     pub(super) fn finish(&self, tokens: &[DemoToken]) -> String {
         let (terminal, time) = (Terminal::detect(), LocalTime::now());
         let mut text = "tokenkeep demo: what happened\n\n".to_owned();
+        if self.happenings.is_empty() {
+            text += "nothing so far\n";
+        }
         let left_out = self.happenings.len().saturating_sub(MAX_REPEATED);
         for what in &self.happenings[left_out..] {
             text += &what.line(terminal, &time);
@@ -218,7 +221,9 @@ fn verdict_line(token: &DemoToken, terminal: Terminal) -> String {
 fn verdict(token: &DemoToken) -> String {
     let DemoToken { name, left, queries, renewals, logins } = token;
     match (*name, left) {
-        ("queried", Some(_)) => format!("kept by {queries} queries, each of which renewed it"),
+        ("queried", Some(_)) if *queries > 1 => {
+            format!("kept by {queries} queries, each of which renewed it")
+        }
         ("renewed", Some(_)) if *renewals > 0 => {
             format!("kept by {renewals} calls of RenewSessionToken; queries do not renew it")
         }

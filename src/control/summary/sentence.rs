@@ -94,6 +94,8 @@ impl Sentence {
                 self.fates(&alike, count);
                 if count == 1 {
                     self.next_value(token);
+                } else {
+                    self.next_attempt(&alike);
                 }
             }
             Concern::Unverified if alike.iter().all(|token| token.expiry.is_none()) => {
@@ -280,6 +282,19 @@ impl Sentence {
                 self.text("re-authentication starts when it has expired");
             }
             None => self.text("a new value is being checked"),
+        }
+    }
+
+    /// When the first of several tokens is re-authenticated.
+    fn next_attempt(&mut self, tokens: &[&TokenFacts]) {
+        let reauths: Vec<_> = tokens.iter().filter_map(|token| token.reauth).collect();
+        let next = reauths.iter().filter_map(|reauth| reauth.next).min_by_key(|next| next.in_ms);
+        match next.filter(|next| next.in_ms > 0) {
+            Some(next) if reauths.iter().all(|reauth| reauth.attempts_left == 0) => {
+                self.when("; re-authentication is stopped until", next);
+            }
+            Some(next) => self.when("; the next re-authentication attempt is at", next),
+            None => {}
         }
     }
 

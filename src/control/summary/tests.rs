@@ -165,6 +165,24 @@ fn several_dead_tokens_are_named_up_to_three() {
 }
 
 #[test]
+fn several_dead_tokens_with_reauth_name_the_next_attempt() {
+    let named = "3 of 5 are not alive: quotes expired at @90, quotes expired at @90 and quotes \
+                 expired at @90; ";
+    let of_three = |one, other| {
+        let tokens = [one, other, one].map(|(next, left)| dead_with(reauth(Some(next), left)));
+        of(&tokens, 2).0.replacen(named, "", 1)
+    };
+    assert_eq!(
+        of_three((minutes(5), 2), (minutes(3), 0)),
+        "the next re-authentication attempt is at @103 (in 3 min)."
+    );
+    assert_eq!(
+        of_three((minutes(50), 0), (minutes(40), 0)),
+        "re-authentication is stopped until @140 (in 40 min)."
+    );
+}
+
+#[test]
 fn less_urgent_concerns_are_counted() {
     let paused = token("history", Concern::Paused, State::Paused);
     let relogging = dead_with(reauth(Some(minutes(3)), 2));

@@ -55,18 +55,27 @@ impl Digest {
     /// The sentence about all tokens.
     pub(super) fn summary(self, view: &View<'_>, disclosure: Disclosure) -> Summary {
         let Self { mut counts, urgent } = self;
-        let ids =
-            urgent.in_order().into_iter().filter_map(|(.., key)| view.tokens.scheduler.id_of(key));
-        let mut first: Vec<_> = ids.filter_map(|id| token_facts(view, id, disclosure)).collect();
-        for token in &mut first {
+        // Of more tokens than these it is not known how many have no attempt left.
+        let are_all_known = counts[Concern::Dead as usize] <= NAMED;
+        let mut first = Vec::with_capacity(NAMED);
+        for (scanned, _, key) in urgent.in_order() {
+            let id = view.tokens.scheduler.id_of(key);
+            let Some(mut token) = id.and_then(|id| token_facts(view, id, disclosure)) else {
+                continue;
+            };
             // Without an attempt left, it needs an operator as much as without a `reauth`.
-            if token.reauth.is_some_and(|reauth| reauth.attempts_left == 0 && !reauth.is_running)
+            let is_stopped = |reauth: ReauthFacts| reauth.attempts_left == 0 && !reauth.is_running;
+            if are_all_known
                 && token.concern == Concern::Dead
+                && token.reauth.is_some_and(is_stopped)
             {
                 token.concern = Concern::NeedsOperator;
-                counts[Concern::Dead as usize] = counts[Concern::Dead as usize].saturating_sub(1);
-                counts[Concern::NeedsOperator as usize] += 1;
             }
+            // It may also have changed since it was scanned.
+            let count = &mut counts[scanned as usize];
+            *count = count.saturating_sub(1);
+            counts[token.concern as usize] += 1;
+            first.push(token);
         }
         first.sort_by_key(|token| token.concern);
         let now = clock::now();
