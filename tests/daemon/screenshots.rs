@@ -98,7 +98,7 @@ async fn every_layout() {
                 assert_eq!(browser.violations().await, serde_json::json!([]), "{file}");
             }
         }
-        browser.size(1_600, 1_200).await;
+        browser.size(1_600, 1_400).await;
         for columns in [100, 60] {
             let file = path(&folder, &format!("{name}-terminal-{columns}"));
             scene.terminal(&browser, columns, &file).await;

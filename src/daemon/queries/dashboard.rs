@@ -11,7 +11,7 @@ use crate::control::dashboard::{
     EventNote, MAX_ROWS, OutageRow, ReauthRow, ServerCounts, Snapshot, TokenRow,
 };
 use crate::daemon::tokens::{Tokens, UNUSABLE};
-use crate::lifecycle::{State, Token, TokenSummary};
+use crate::lifecycle::{Resource, State, Token, TokenSummary};
 use crate::scheduler::{Scheduler, ServerId, TokenId, TokenSpec};
 
 /// Rows that are written in one step: each copies a name.
@@ -104,7 +104,7 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
 /// The re-authentication of a token, if it needs a new value or an attempt is planned.
 fn reauth(scheduler: &Scheduler, id: TokenId, token: &Token) -> Option<ReauthRow> {
     let policy = scheduler.spec(id)?.policy.reauth?;
-    let next = scheduler.next_reauth(id);
+    let next = token.due_for(Resource::Reauth).and_then(|_| scheduler.next_reauth(id));
     let running = token.is_reauthenticating();
     let needed = matches!(token.state(), State::Missing | State::Rejected | State::Expired);
     (needed || running || next.is_some()).then(|| ReauthRow {
