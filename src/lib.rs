@@ -6,7 +6,7 @@
 //! ```text
 //! main ─ cli ─┬─ daemon ──┬─ scheduler ── lifecycle
 //!             │           ├─ api · hook · inventory · token_source · store · systemd · clock · arena
-//!             │           └─ control · event_log
+//!             │           └─ control · event_log · users
 //!             └─ settings
 //! simulator (simulates the API for tests and `demo`)
 //! ```

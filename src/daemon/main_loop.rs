@@ -206,7 +206,9 @@ impl Daemon {
         config.retry(now, tokens);
         control.retry_listen(now, &mut tokens.log);
         self.execute_actions();
-        self.write_env_files(now);
+        for write in self.tokens.take_env_file_writes(now) {
+            self.tasks.write_env_file(write);
+        }
         let Self { notifier, tokens, config, metrics, .. } = self;
         notifier.configure(&config.settings, metrics, &mut tokens.log);
         notifier.turn(now, tokens, metrics);
@@ -214,14 +216,6 @@ impl Daemon {
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
         self.woke = now;
-    }
-
-    /// Starts to write the `env_file`s that are due, after the notices of this turn.
-    fn write_env_files(&mut self, now: Moment) {
-        let Self { tokens, tasks, .. } = self;
-        for write in tokens.take_env_file_writes(now) {
-            tasks.write_env_file(write);
-        }
     }
 
     /// When the next turn comes at the latest.
@@ -323,7 +317,7 @@ impl Daemon {
     /// Persists, counts and logs what the scheduler says about a token.
     fn execute_notice(&mut self, id: TokenId, notice: &Notice, now: Moment) {
         let Self { tokens, metrics, .. } = self;
-        tokens.env_files.note_change(id);
+        tokens.env_files.note_change(id, matches!(notice, Notice::Checked { .. }));
         if tokens.waits_for_files(id, notice) {
             return;
         }

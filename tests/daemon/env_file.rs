@@ -88,6 +88,24 @@ async fn equal_env_file_is_not_written_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn env_file_that_was_removed_or_changed_is_restored_after_the_next_check() {
+    let (_server, stage) = stage("").await;
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    daemon.event("token_checked", "quotes").await;
+    for damage in ["", "QUOTES_TOKEN=\"other\"\n"] {
+        fs::remove_file(stage.path("app/token.env")).expect("a file");
+        if !damage.is_empty() {
+            stage.write("app/token.env", damage);
+        }
+        assert_eq!(post(&stage, "/v1/tokens/quotes/check").await.status, 202);
+        until("it is restored", || stage.read("app/token.env") == line("quotes")).await;
+    }
+    let ended = daemon.stop().await;
+    assert_eq!(ended.count("token_replaced", "") + ended.count("store_failed", ""), 0);
+}
+
+#[tokio::test]
 async fn env_file_that_cannot_be_written_is_logged_once_and_written_as_soon_as_possible() {
     let (_server, stage) =
         stage("schedule = { retry_initial = \"20ms\", retry_max = \"50ms\" }").await;
@@ -167,6 +185,12 @@ async fn reload_adds_renames_and_ends_an_env_file() {
     let renamed = format!("OTHER=\"{}\"\n", secret("quotes"));
     until("the variable is renamed", || stage.read("app/token.env") == renamed).await;
     reload("").await;
+    server.add_token(&stage.token("orders"), seconds(3_600));
+    let orders = token_table("orders", "sarus", "env_file = \"$DIR/app/orders.env\"");
+    stage.configure(&(with("") + &orders));
+    daemon.signal(Signal::HUP);
+    let added = format!("ORDERS_TOKEN=\"{}\"\n", secret("orders"));
+    until("a new token is exported", || stage.read("app/orders.env") == added).await;
     server.add_token(&secret("next"), seconds(3_600));
     stage.replace("quotes.token", &secret("next"));
     daemon.event("token_replaced", "quotes").await;

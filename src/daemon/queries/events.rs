@@ -1,9 +1,9 @@
 //! Searches the recorded events, a bounded number of them in one step.
 
-use crate::control::{Coverage, EventCursor, EventScan, EventScanResult, EventView, RecordedEvent};
+use crate::control::{Coverage, EventCursor, EventScan, EventScanResult, RecordedEvent};
 use crate::event_log::{EventLog, LoggedEvent};
 
-use super::views::level;
+use super::views::event;
 
 /// Events that are examined in one step: some hundred microseconds with a pattern.
 const STEP: usize = 2_048;
@@ -49,22 +49,12 @@ pub(crate) fn scan_events(log: &EventLog, scan: &EventScan) -> EventScanResult {
     EventScanResult { coverage, events, cursor, last }
 }
 
-fn recorded(seq: u64, event: &LoggedEvent) -> RecordedEvent {
+fn recorded(seq: u64, logged: &LoggedEvent) -> RecordedEvent {
     RecordedEvent {
         seq,
-        token: Some(&*event.token).filter(|token| !token.is_empty()).map(str::to_owned),
-        server: event.server.as_deref().map(str::to_owned),
-        event: view(event),
-    }
-}
-
-/// An event without what it is about.
-pub(super) fn view(event: &LoggedEvent) -> EventView {
-    EventView {
-        at: event.at.to_string(),
-        level: level(event.severity).to_owned(),
-        event: event.name.as_str().to_owned(),
-        message: event.text.to_string(),
+        token: Some(&*logged.token).filter(|token| !token.is_empty()).map(str::to_owned),
+        server: logged.server.as_deref().map(str::to_owned),
+        event: event(logged),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::events;
 use crate::clock;
-use crate::control::{ConfigRejection, Counts, ReauthView, ServerView, TokenDetail, TokenView};
+use crate::control::{
+    ConfigRejection, Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView,
+};
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::tokens::{Outage, TokenEntry, Tokens};
-use crate::event_log::Severity;
+use crate::event_log::{LoggedEvent, Severity};
 use crate::lifecycle::{Method, State, Token, Validity};
 use crate::scheduler::{ServerId, StateCounts, TokenId};
 use crate::settings::Settings;
@@ -80,12 +81,7 @@ impl View<'_> {
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
-            events: log
-                .history()
-                .for_token(entry.name(), EVENTS)
-                .into_iter()
-                .map(events::view)
-                .collect(),
+            events: log.history().for_token(entry.name(), EVENTS).into_iter().map(event).collect(),
         })
     }
 
@@ -152,4 +148,14 @@ fn signed(bound: Moment, now: Moment) -> i64 {
 
 fn renews_by(method: Option<Method>) -> Option<String> {
     method.map(|method| method.as_str().to_owned())
+}
+
+/// An event without what it is about.
+pub(super) fn event(event: &LoggedEvent) -> EventView {
+    EventView {
+        at: event.at.to_string(),
+        level: level(event.severity).to_owned(),
+        event: event.name.as_str().to_owned(),
+        message: event.text.to_string(),
+    }
 }

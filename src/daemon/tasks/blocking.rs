@@ -11,6 +11,9 @@ use crate::token_source::DISK_TIMEOUT;
 /// and needs some for name lookups of servers.
 pub(crate) static DISK: Semaphore = Semaphore::const_new(64);
 
+/// Threads for writes of `env_file`s: a hung disk with many of them delays no write of a value.
+pub(crate) static ENV_FILES: Semaphore = Semaphore::const_new(16);
+
 /// Threads for reads of sources before a death is acted on.
 pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
 

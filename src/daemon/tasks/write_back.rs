@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::Completion;
-use super::blocking::{DISK, blocking_among, with_disk_timeout};
+use super::blocking::{DISK, ENV_FILES, blocking_among, with_disk_timeout};
 use super::keyed_lock::KeyedLock;
 use crate::daemon::tokens::{EnvFileWrite, FileWrite, WriteOutcome, read_source};
 use crate::scheduler::Ticket;
@@ -43,7 +44,7 @@ pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
 /// Writes a value to its token's `env_file`. A write that hangs times out, but keeps its lock.
 pub(super) async fn export(write: EnvFileWrite, lock: FileLock) -> Completion {
     let (file, value) = (write.file.clone(), write.value.clone());
-    let written = write_locked(lock, move |_| write_env_file(&file, &value));
+    let written = write_locked(&ENV_FILES, lock, move |_| write_env_file(&file, &value));
     let result = with_disk_timeout(written).await;
     let hangs = || Err(PersistError::timed_out(&write.file.path, "writing"));
     let result = result.unwrap_or_else(hangs);
@@ -57,7 +58,7 @@ async fn write(
     in_source: Option<TokenValue>,
 ) -> Result<WriteOutcome, PersistError> {
     let hangs = PersistError::timed_out(&path, "writing");
-    let written = write_locked(lock.clone(), move |timed_out| {
+    let written = write_locked(&DISK, lock.clone(), move |timed_out| {
         let ours = [in_source, timed_out.replace(value.clone())];
         write_to_file(&path, value, &ours)
     });
@@ -106,11 +107,12 @@ pub(crate) fn remove_stale_temporary_files(settings: &Arc<Settings>) {
 }
 
 async fn write_locked<T: Send + 'static, R: Send + 'static>(
+    permits: &'static Semaphore,
     lock: KeyedLock<T>,
     write: impl FnOnce(&mut T) -> R + Send + 'static,
 ) -> R {
     let mut held = lock.acquire().await;
-    blocking_among(&DISK, move || write(&mut held)).await
+    blocking_among(permits, move || write(&mut held)).await
 }
 
 /// `ours` are values that may be overwritten: values that were read before, or written here.
@@ -194,14 +196,14 @@ mod tests {
     async fn write_that_hangs_times_out_and_keeps_its_lock_until_it_ends() {
         let mut locks = KeyedLocks::<()>::default();
         let (end, ended) = mpsc::channel();
-        let write = write_locked(locks.get("a"), move |()| ended.recv().expect("a sender"));
+        let write = write_locked(&DISK, locks.get("a"), move |()| ended.recv().expect("a sender"));
         let given_up = tokio::spawn(with_disk_timeout(write));
         // The clock does not run by itself while a thread is busy.
         tokio::task::yield_now().await;
         tokio::time::advance(DISK_TIMEOUT).await;
         assert_eq!(given_up.await.unwrap(), None);
 
-        let mut next = Box::pin(write_locked(locks.get("a"), |()| "next"));
+        let mut next = Box::pin(write_locked(&DISK, locks.get("a"), |()| "next"));
         assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
         end.send("first").unwrap();
         assert_eq!(next.await, "next");

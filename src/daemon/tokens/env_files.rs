@@ -1,8 +1,9 @@
 //! `env_file`s: exports the current value of a token for applications.
 //!
-//! Each file is written at startup, and again with each new current value. A failed write is
-//! retried with an exponential backoff. A value that is known to be dead is not written: the file
-//! keeps its last value then, and when the token is removed.
+//! Each file is written at startup, and again with each new current value. After each check it is
+//! compared, and restored if it was changed or removed. A failed write is retried with an
+//! exponential backoff. A value that is known to be dead is not written: the file keeps its last
+//! value then, and when the token is removed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -32,6 +33,8 @@ struct Export {
     /// The value that was written last, by this process.
     written: Option<TokenValue>,
     is_writing: bool,
+    /// The file is to be compared with the value, as it may have been changed.
+    is_doubtful: bool,
 }
 
 /// A write of an `env_file` that is to be made.
@@ -60,9 +63,11 @@ impl EnvFiles {
         self.retries.remove(id);
     }
 
-    /// Something of the token has changed, perhaps its current value.
-    pub(crate) fn note_change(&mut self, id: TokenId) {
-        if self.by_token.contains_key(&id) {
+    /// Something of the token has changed, perhaps its current value; if it `was_checked`, its
+    /// `env_file` is compared too.
+    pub(crate) fn note_change(&mut self, id: TokenId, was_checked: bool) {
+        if let Some(export) = self.by_token.get_mut(&id) {
+            export.is_doubtful |= was_checked;
             self.changed.insert(id);
         }
     }
@@ -111,11 +116,13 @@ impl Tokens {
             Validity::Missing | Validity::Expired | Validity::Rejected => None,
         };
         let written = export.written.as_ref().map(TokenValue::by_ref);
-        let Some(value) = value.filter(|value| written != Some(*value)) else {
+        let is_due = |value: &ValueRef<'_>| export.is_doubtful || written != Some(*value);
+        let Some(value) = value.filter(is_due) else {
             env_files.retries.remove(id);
             return None;
         };
         export.is_writing = true;
+        export.is_doubtful = false;
         Some(EnvFileWrite { id, name: entry.name().into(), file, value: value.to_value() })
     }
 

@@ -140,7 +140,7 @@ impl Tokens {
     }
 
     fn source_changed(&mut self, id: TokenId, change: SourceChange) {
-        self.env_files.note_change(id);
+        self.env_files.note_change(id, false);
         let Some(change) = self.deferred.defer_at_startup(id, change) else { return };
         if change == SourceChange::NewValue && self.awaits_restore(id) {
             return self.deferred.awaiting_restore.push(id);
