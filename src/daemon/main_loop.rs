@@ -204,7 +204,7 @@ impl Daemon {
             tasks.write_file(write, config.is_stopping());
         }
         config.retry(now, tokens);
-        control.retry_listen(now, &mut tokens.log);
+        control.listeners.retry(now, &mut tokens.log);
         self.execute_actions();
         self.write_env_files(now);
         let Self { notifier, tokens, config, metrics, .. } = self;
@@ -232,7 +232,7 @@ impl Daemon {
             self.tokens.env_files.next_retry(),
             self.restore.due(),
             self.config.next_retry(),
-            self.control.next_retry(),
+            self.control.listeners.due(),
             self.tokens.log.due(),
             self.notifier.due(),
             self.service_manager.due(),

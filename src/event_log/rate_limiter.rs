@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::budgets::{Budgets, EventGroup, WINDOW};
-use super::repeats::{RepeatedWarnings, SuppressedWarning};
+use super::repeats::RepeatedWarnings;
 use super::{EventName, Severity};
 use crate::time::Moment;
 
@@ -113,7 +113,7 @@ pub(super) struct LogRateLimiter {
     summary_mode: Option<SummaryMode>,
     failed: RoutineLimit,
     budgets: Budgets,
-    repeats: RepeatedWarnings,
+    pub(super) repeats: RepeatedWarnings,
     suppressed: SuppressedCounts,
     /// When the suppressed events are reported.
     due: Option<Moment>,
@@ -200,16 +200,6 @@ impl LogRateLimiter {
     /// When a report of suppressed events is due; `None` if there is nothing to report.
     pub(super) fn due(&self) -> Option<Moment> {
         [self.due, self.repeats.due()].into_iter().flatten().min()
-    }
-
-    /// Takes the summaries of repeated warnings that are due.
-    pub(super) fn take_due_repeats(&mut self, now: Moment) -> Vec<SuppressedWarning> {
-        self.repeats.take_due(now)
-    }
-
-    /// Takes all pending summaries of repeated warnings.
-    pub(super) fn take_all_repeats(&mut self) -> Vec<SuppressedWarning> {
-        self.repeats.take_all()
     }
 
     /// Takes the counts of suppressed events if their report is due; else returns empty counts.

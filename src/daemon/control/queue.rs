@@ -22,7 +22,7 @@ const TURN: Duration = Duration::from_millis(4);
 pub(crate) struct ControlQueue {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
-    listeners: Listeners,
+    pub(crate) listeners: Listeners,
     pub(super) pending: PendingCommands,
     /// When the next turn is due, even if check results are waiting.
     due: Moment,
@@ -65,16 +65,6 @@ impl ControlQueue {
         let (sender, commands) = control::channel();
         self.commands = Some(commands);
         sender
-    }
-
-    /// When [`retry_listen`](Self::retry_listen) has something to do.
-    pub(crate) fn next_retry(&self) -> Option<Moment> {
-        self.listeners.due()
-    }
-
-    /// Tries to listen again on an address that could not be listened on.
-    pub(crate) fn retry_listen(&mut self, now: Moment, log: &mut EventLog) {
-        self.listeners.retry(now, log);
     }
 
     /// Waits for the next event. Cancel-safe.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::budgets::{LINES_PER_ALARM, LINES_PER_CALLER, SHARED_ALARM_LINES};
+use super::super::repeats::SuppressedWarning;
 use super::*;
 
 /// Maximum lines per minute of one kind of alarm.
@@ -179,7 +180,7 @@ proptest! {
         let total = steps.len() as u64;
         for (wait, index) in steps {
             now = now + Duration::from_millis(wait / 20);
-            logged += limiter.take_due(now).total() + count(&limiter.take_due_repeats(now));
+            logged += limiter.take_due(now).total() + count(&limiter.repeats.take_due(now));
             match admit(&mut limiter, now, EventName::ALL[index % EventName::ALL.len()]) {
                 Verdict::Write { suppressed } => {
                     written += 1;
@@ -188,7 +189,7 @@ proptest! {
                 Verdict::Suppress => {}
             }
         }
-        logged += limiter.take_all().total() + count(&limiter.take_all_repeats());
+        logged += limiter.take_all().total() + count(&limiter.repeats.take_all());
         prop_assert_eq!(written + logged, total);
         prop_assert!(limiter.take_all().is_empty());
     }
