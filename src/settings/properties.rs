@@ -31,6 +31,10 @@ const PART: &str = "#### ";
 /// - Each error has a location, a message and a remedy.
 /// - No pasted secret is shown.
 /// - A valid configuration can be loaded from its printed form.
+///
+/// # Panics
+///
+/// If the property does not hold.
 pub fn configuration(input: &[u8]) {
     let secret = SECRETS[input.len() % SECRETS.len()];
     let (files, environment) = parts(input, secret);
