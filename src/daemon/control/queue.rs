@@ -1,9 +1,9 @@
 //! Queue of control commands. Commands run when no check result is waiting; under sustained load
 //! one runs every 4 ms, so checks cannot starve operators.
 
-use std::future::pending;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 
 use super::commands::{Parts, PendingCommands, ValueRequest};
@@ -70,10 +70,11 @@ impl ControlQueue {
     /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> ControlEvent {
         let Self { commands, pending: PendingCommands { queries, lookups, .. }, .. } = self;
+        let command = OptionFuture::from(commands.as_mut().map(mpsc::Receiver::recv));
         tokio::select! {
             biased;
             Some(Ok(request)) = lookups.join_next() => ControlEvent::LookedUp(request),
-            command = receive(commands) => ControlEvent::Command(command),
+            Some(Some(command)) = command => ControlEvent::Command(command),
             () = queries.next_slice() => ControlEvent::Slice,
         }
     }
@@ -102,16 +103,5 @@ impl ControlQueue {
             ControlEvent::Slice => {}
         }
         self.pending.queries.run_slice(&parts.view());
-    }
-}
-
-async fn receive(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
-    let command = match commands {
-        Some(commands) => commands.recv().await,
-        None => None,
-    };
-    match command {
-        Some(command) => command,
-        None => pending().await,
     }
 }
