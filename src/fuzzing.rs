@@ -6,42 +6,20 @@
 //!
 //! Not a stable interface: behind the feature `fuzzing`, for the targets alone.
 
-use crate::{api, control as control_interface, inventory as inventories, settings, store};
-
 /// The body of a response of the API.
-pub fn api_envelope(body: &[u8]) {
-    api::properties::envelope(body);
-}
-
-/// The headers of a response, one on each line.
-pub fn retry_after(headers: &[u8]) {
-    api::properties::retry_after(headers);
-}
-
+pub use crate::api::properties::envelope as api_envelope;
 /// A secret, a form of it, and the text around it.
-pub fn redaction(choices: &[u8]) {
-    api::properties::redaction(choices);
-}
-
-/// The files of a configuration and environment variables. `@@` stands for a pasted secret.
-pub fn configuration(files: &[u8]) {
-    settings::properties::configuration(files);
-}
-
-/// An inventory of JSON lines.
-pub fn inventory(text: &[u8]) {
-    inventories::properties::inventory(text);
-}
-
+pub use crate::api::properties::redaction;
+/// The headers of a response, one on each line.
+pub use crate::api::properties::retry_after;
 /// A request on the control socket: its first line, its headers, its body.
-pub fn control(request: &[u8]) {
-    control_interface::properties::control(request);
-}
-
+pub use crate::control::properties::control;
+/// An inventory of JSON lines.
+pub use crate::inventory::properties::inventory;
+/// The files of a configuration and environment variables. `@@` stands for a pasted secret.
+pub use crate::settings::properties::configuration;
 /// Packed lives, rows, or changes to the file of the state database.
-pub fn state_database(changes: &[u8]) {
-    store::properties::state_database(changes);
-}
+pub use crate::store::properties::state_database;
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokenkeep::clock;
-use tokenkeep::hook::{HookError, HookResult, Invocation, MAX_OUTPUT_BYTES, run};
+use tokenkeep::hook::{HookError, HookOutput, Invocation, MAX_OUTPUT_BYTES, run};
 use tokenkeep::secret::TokenValueError;
 use tokenkeep::time::Moment;
 
@@ -49,20 +49,20 @@ impl Hook {
         self.folder.path().join("notes")
     }
 
-    async fn run(&self) -> HookResult {
-        run(Invocation { file: Some(&self.notes()), ..self.invocation() }).await.interpret()
+    async fn run(&self) -> Result<HookOutput, HookError> {
+        run(Invocation { file: Some(&self.notes()), ..self.invocation() }).await
     }
 
     async fn value(&self) -> String {
         match self.run().await {
-            HookResult::NewValue(value) => value.expose().to_owned(),
+            Ok(HookOutput::NewValue(value)) => value.expose().to_owned(),
             other => panic!("{other:?}"),
         }
     }
 
     async fn fault(&self) -> HookError {
         match self.run().await {
-            HookResult::Failed(fault) => fault,
+            Err(fault) => fault,
             other => panic!("{other:?}"),
         }
     }
@@ -139,7 +139,7 @@ async fn of_two_lines_the_first_counts() {
 #[tokio::test]
 async fn printing_nothing_means_that_the_file_was_written() {
     let hook = Hook::script("echo new-1 > \"$TOKENKEEP_FILE\"");
-    assert!(matches!(hook.run().await, HookResult::WroteFile));
+    assert!(matches!(hook.run().await, Ok(HookOutput::WroteFile)));
     assert_eq!(fs::read_to_string(hook.notes()).unwrap(), "new-1\n");
 }
 
@@ -299,7 +299,7 @@ async fn it_runs_in_the_root_directory() {
 
 /// The environment that `/usr/bin/env` prints when run as a hook.
 async fn environment(hook: &Hook, invocation: Invocation<'_>) -> BTreeMap<String, String> {
-    assert!(matches!(run(invocation).await.interpret(), HookResult::WroteFile));
+    assert!(matches!(run(invocation).await, Ok(HookOutput::WroteFile)));
     fs::read_to_string(hook.notes())
         .unwrap()
         .split_terminator('\0')

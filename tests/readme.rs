@@ -322,7 +322,8 @@ async fn table_of_variables_lists_the_environment_of_a_command() {
         attempt: 1,
         file: Some(Path::new("/var/lib/tokenkeep/quotes.token")),
     })
-    .await;
+    .await
+    .expect("it ends well");
     let told = rows(HOOKS, "| variable |");
     let told: Vec<_> = told.iter().flat_map(|row| row[0].split(", ")).collect();
     let seen = fs::read_to_string(seen).unwrap();

@@ -72,6 +72,10 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    pub(super) fn unusable(server: &str, reason: impl Into<String>) -> Self {
+        Self::Unusable { server: server.to_owned(), reason: reason.into() }
+    }
+
     /// Whether it can disappear without a configuration change: a file appears, or is completed.
     pub const fn may_pass(&self) -> bool {
         match self {

@@ -127,10 +127,7 @@ impl HttpClientFactory {
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
         }
-        builder.build().map_err(|error| ClientError::Unusable {
-            server: self.server.clone(),
-            reason: reason(&error),
-        })
+        builder.build().map_err(|error| ClientError::unusable(&self.server, reason(&error)))
     }
 }
 
@@ -151,30 +148,24 @@ fn tls(
     materials: &mut Materials,
     certificate_request: &Arc<CertificateRequest>,
 ) -> Result<ClientConfig, ClientError> {
-    let unusable = |error: rustls::Error| ClientError::Unusable {
-        server: server.name.clone(),
-        reason: error.to_string(),
-    };
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .map_err(|error| ClientError::unusable(&server.name, error.to_string()))?
         .with_root_certificates(mem::replace(&mut materials.authorities, RootCertStore::empty()));
     let mut config = match (materials.identity.take(), &server.client_certificate) {
         (Some((chain, key)), Some(sources)) => {
             let cert_key = CERT_KEYS.of(&sources.cert);
-            builder.with_client_auth_cert(chain, key).map_err(|error| ClientError::Invalid {
-                server: server.name.clone(),
-                key: KEY_KEYS.of(&sources.key),
-                place: place(&sources.key),
-                reason: match error {
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                let reason = match error {
                     rustls::Error::InconsistentKeys(_) => format!(
                         "the key does not belong to the certificate in `{cert_key}` ({}): \
                          name the two parts of one pair, with the client's own certificate first",
                         place(&sources.cert)
                     ),
                     error => format!("{error}: is it the key of `{cert_key}`?"),
-                },
+                };
+                KEY_KEYS.invalid(server, &sources.key, reason)
             })?
         }
         _ => builder.with_client_cert_resolver(Arc::clone(certificate_request) as _),

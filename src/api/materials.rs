@@ -113,6 +113,17 @@ impl Keys {
             KeySource::Credential(_) => self.credential,
         }
     }
+
+    /// The error of this source, with problem and remedy.
+    pub(super) fn invalid(
+        self,
+        server: &Server,
+        source: &KeySource,
+        reason: impl Into<String>,
+    ) -> ClientError {
+        let (key, place, reason) = (self.of(source), place(source), reason.into());
+        ClientError::Invalid { server: server.name.clone(), key, place, reason }
+    }
 }
 
 /// A source, for messages.
@@ -134,12 +145,7 @@ fn read_source(
         KeySource::File(path) => path.clone(),
         KeySource::Credential(name) => {
             let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-            let folder = folder.ok_or_else(|| ClientError::Invalid {
-                server: server.name.clone(),
-                key,
-                place: place(source),
-                reason: no_credentials().to_owned(),
-            })?;
+            let folder = folder.ok_or_else(|| keys.invalid(server, source, no_credentials()))?;
             Path::new(&folder).join(name)
         }
     };
@@ -189,10 +195,8 @@ fn system_authorities(
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
-        return Err(ClientError::Unusable {
-            server: server.name.clone(),
-            reason: "the system has no certificate authorities".to_owned(),
-        });
+        let reason = "the system has no certificate authorities";
+        return Err(ClientError::unusable(&server.name, reason));
     }
     Ok(store)
 }
@@ -203,17 +207,11 @@ fn identity(
     cert: &[u8],
     key: &[u8],
 ) -> Result<Identity, ClientError> {
-    let invalid = |keys: Keys, source: &KeySource, reason| ClientError::Invalid {
-        server: server.name.clone(),
-        key: keys.of(source),
-        place: place(source),
-        reason,
-    };
     let chain: Option<Vec<_>> = CertificateDer::pem_slice_iter(cert).map(Result::ok).collect();
     let chain = chain.filter(|chain| !chain.is_empty()).ok_or_else(|| {
         let reason = "it contains no usable certificate: it must contain the client's certificate \
                       in PEM form (BEGIN CERTIFICATE)";
-        invalid(CERT_KEYS, &sources.cert, reason.to_owned())
+        CERT_KEYS.invalid(server, &sources.cert, reason)
     })?;
     if is_encrypted_key(key) {
         let file = match &sources.key {
@@ -224,7 +222,7 @@ fn identity(
             "its private key is encrypted, and a service cannot ask for the passphrase: write a decrypted copy with `umask 077; openssl pkey -in {file} -out NEW_FILE`, \
              readable by the service's user alone"
         );
-        return Err(invalid(KEY_KEYS, &sources.key, reason));
+        return Err(KEY_KEYS.invalid(server, &sources.key, reason));
     }
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
         let cert = CERT_KEYS.of(&sources.cert);
@@ -232,7 +230,7 @@ fn identity(
             "it contains no usable private key: it must contain the key of `{cert}` in PEM form \
              (BEGIN PRIVATE KEY)"
         );
-        invalid(KEY_KEYS, &sources.key, reason)
+        KEY_KEYS.invalid(server, &sources.key, reason)
     })?;
     Ok((chain, key))
 }
@@ -288,13 +286,8 @@ fn proxy_credentials(
         .filter(|text| !text.contains(char::is_control))
         .and_then(|text| text.split_once(':'))
         .filter(|(user, _)| !user.is_empty());
-    match pair {
-        Some((user, password)) => Ok((user.to_owned(), Zeroizing::new(password.to_owned()))),
-        None => Err(ClientError::Invalid {
-            server: server.name.clone(),
-            key: PROXY_KEYS.of(source),
-            place: place(source),
-            reason: "it must contain USER:PASSWORD on one line".to_owned(),
-        }),
-    }
+    let (user, password) = pair.ok_or_else(|| {
+        PROXY_KEYS.invalid(server, source, "it must contain USER:PASSWORD on one line")
+    })?;
+    Ok((user.to_owned(), Zeroizing::new(password.to_owned())))
 }

@@ -29,7 +29,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// For every `body`: the fast path and the full path agree; a body that is cut short is never
 /// read; nothing is concluded about the token but from the API's own words; no text of the server
 /// shows the secret.
-pub(crate) fn envelope(body: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn envelope(body: &[u8]) {
     let read = Envelope::read(body);
     let life = read.as_ref().ok().and_then(life_without_errors);
     let seen = fast_path::life(body);
@@ -139,7 +143,11 @@ fn check_pause(pause: Duration) {
 
 /// For the headers in `input`, one on each line: a pause lasts from 1 s to 15 min, follows only
 /// from the statuses that ask for one, and a number of seconds or milliseconds is taken as such.
-pub(crate) fn retry_after(input: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn retry_after(input: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in input.split(|byte| *byte == b'\n') {
         let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
@@ -185,6 +193,10 @@ fn whole_number(headers: &HeaderMap, name: &str) -> Option<u64> {
 }
 
 /// See [`redact::properties`].
-pub(crate) fn redaction(input: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn redaction(input: &[u8]) {
     redact::properties::property(input);
 }

@@ -52,7 +52,11 @@ struct TestServer {
 /// documented status and error; only `POST` changes state, only the path of a value returns one,
 /// and a token name arrives as it was sent. The public address changes nothing, returns no values,
 /// and responds only to its own host names.
-pub(crate) fn control(input: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn control(input: &[u8]) {
     let Some((request, again)) = request(input).zip(request(input)) else { return };
     TEST_SERVER.with(|server| {
         server.check_socket(request);

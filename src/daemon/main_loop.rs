@@ -7,7 +7,6 @@
 //!   after each other event.
 //! - Control commands get a turn every 4 ms, even if checks end without a pause.
 
-use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -150,10 +149,11 @@ impl Daemon {
             report = self.tokens.recorder.report() => Event::StoreReport(report),
             event = self.inventories.next(), if !is_stopping => Event::Inventory(event),
             event = self.config.next() => Event::Config(event),
-            revoked = self.revocations.next() => Event::Revocation(revoked),
+            Some(revoked) = self.revocations.next() => Event::Revocation(revoked),
             ended = self.notifier.next() => Event::DeliveryEnded(ended),
             _ = timer.expired() => Event::Timer,
-            () = yield_if(has_backlog) => Event::Slice,
+            // Once everything else that is ready has had its turn.
+            () = yield_now(), if has_backlog => Event::Slice,
             event = self.control.next() => Event::Control(event),
         })
     }
@@ -204,7 +204,7 @@ impl Daemon {
             tasks.write_file(write, config.is_stopping());
         }
         config.retry(now, tokens);
-        control.retry_listen(now, &mut tokens.log);
+        control.listeners.retry(now, &mut tokens.log);
         self.execute_actions();
         for write in self.tokens.take_env_file_writes(now) {
             self.tasks.write_env_file(write);
@@ -226,7 +226,7 @@ impl Daemon {
             self.tokens.env_files.next_retry(),
             self.restore.due(),
             self.config.next_retry(),
-            self.control.next_retry(),
+            self.control.listeners.due(),
             self.tokens.log.due(),
             self.notifier.due(),
             self.service_manager.due(),
@@ -474,15 +474,6 @@ impl Daemon {
         }
         self.tokens.scheduler.flush_pending_writes(clock::now());
         self.execute_actions();
-    }
-}
-
-/// Ready once everything else that is ready has had its turn, if `condition` holds.
-async fn yield_if(condition: bool) {
-    if condition {
-        yield_now().await;
-    } else {
-        pending::<()>().await;
     }
 }
 

@@ -4,7 +4,6 @@
 //! `Daemon::shut_down` in `main_loop`, which decides what is waited for, and for how long.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -77,12 +76,9 @@ impl Revocations {
         self.0.is_empty()
     }
 
-    /// Waits for the next revocations to end. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Revoked {
-        match self.0.join_next().await {
-            Some(revoked) => revoked.unwrap_or_default(),
-            None => pending().await,
-        }
+    /// Waits for the next revocations to end; `None` if there are none. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Revoked> {
+        Some(self.0.join_next().await?.unwrap_or_default())
     }
 }
 

@@ -45,7 +45,7 @@ impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("timestamp", &timestamp(self))?;
-        map.serialize_entry("level", level(self))?;
+        map.serialize_entry("level", &level(self))?;
         if let Some(event) = self.event {
             map.serialize_entry("event", event.as_str())?;
         }
@@ -129,14 +129,8 @@ fn timestamp(record: &Record) -> String {
     format!("{:.3}", record.timestamp)
 }
 
-fn level(record: &Record) -> &'static str {
-    match record.level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
-    }
+fn level(record: &Record) -> String {
+    record.level.as_str().to_ascii_lowercase()
 }
 
 /// Appends ` key=value`; quotes the value unless it is one word.

@@ -171,7 +171,7 @@ impl EventLog {
 
     /// Writes the reports and summaries that are due. Extra calls are harmless.
     pub fn write_due_summaries(&mut self, now: Moment) {
-        emit_repeated_warnings(&self.limiter.take_due_repeats(now));
+        emit_repeated_warnings(&self.limiter.repeats.take_due(now));
         emit_suppressed(&self.limiter.take_due(now));
         if self.limiter.summary_due().is_some_and(|due| due <= now) {
             let suppressed = self.limiter.start_next_summary(now);
@@ -185,7 +185,7 @@ impl EventLog {
         if let Some(suppressed) = self.limiter.finish_summary() {
             emit_summary(&self.summary.take(), suppressed);
         }
-        emit_repeated_warnings(&self.limiter.take_all_repeats());
+        emit_repeated_warnings(&self.limiter.repeats.take_all());
         emit_suppressed(&self.limiter.take_all());
     }
 }

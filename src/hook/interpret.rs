@@ -1,13 +1,10 @@
 //! Interprets how a command ended and what it printed. Pure.
 
-use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
-
-use zeroize::Zeroizing;
 
 use crate::process;
 use crate::secret::{Mistake, TokenValue, TokenValueError};
@@ -20,39 +17,13 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 /// Exit status of an inconclusive command: `EX_TEMPFAIL` of sysexits.
 pub const EXIT_TRY_AGAIN: i32 = 75;
 
-/// How a command ended.
-pub enum HookExit {
-    /// The process could not be started.
-    NotStarted {
-        /// The program as configured.
-        program: Box<str>,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// It was killed because it was still running after this time.
-    TimedOut(Duration),
-    /// It was killed because it printed more than [`MAX_OUTPUT_BYTES`].
-    TooMuchOutput,
-    /// Its end or its output could not be read; it was killed.
-    WaitFailed(io::Error),
-    /// It ended by itself.
-    Exited {
-        /// Exit status or signal.
-        status: ExitStatus,
-        /// Its standard output; cleared on drop because it may contain a token.
-        output: Zeroizing<Vec<u8>>,
-    },
-}
-
-/// The result of a command.
+/// What a command that succeeded has produced.
 #[derive(Debug)]
-pub enum HookResult {
+pub enum HookOutput {
     /// It printed a new token value.
     NewValue(TokenValue),
-    /// It printed nothing: it wrote the token's file itself.
+    /// It printed nothing, so that it has written the token's file itself.
     WroteFile,
-    /// No new value.
-    Failed(HookError),
 }
 
 /// Why a command returned no new value. Contains nothing that the command printed.
@@ -174,71 +145,43 @@ impl HookError {
     }
 }
 
-impl HookExit {
-    /// Interprets how the command ended.
-    pub fn interpret(self) -> HookResult {
-        match self {
-            Self::NotStarted { program, error } => HookResult::Failed(match error.kind() {
-                io::ErrorKind::NotFound => HookError::NotFound { program },
-                io::ErrorKind::PermissionDenied => HookError::NotExecutable { program },
-                _ => match process::spawn_limit_error(&error) {
-                    Some(remedy) => HookError::NoResources { remedy: remedy.into() },
-                    None => HookError::CannotStart { program, error },
-                },
-            }),
-            Self::TimedOut(after) => HookResult::Failed(HookError::TimedOut { after }),
-            Self::TooMuchOutput => HookResult::Failed(HookError::TooMuchOutput),
-            Self::WaitFailed(error) => HookResult::Failed(HookError::WaitFailed(error)),
-            Self::Exited { status, output } => {
-                if let Some(signal) = status.signal() {
-                    return HookResult::Failed(HookError::Signal { signal });
-                }
-                match status.code() {
-                    Some(0) => interpret_output(&output),
-                    Some(EXIT_TRY_AGAIN) => HookResult::Failed(HookError::NoConclusion),
-                    code => HookResult::Failed(HookError::Exit { code: code.unwrap_or(-1) }),
-                }
-            }
-        }
+/// Why the command `program` did not start.
+pub(super) fn start_error(program: &str, error: io::Error) -> HookError {
+    let program = program.into();
+    match error.kind() {
+        io::ErrorKind::NotFound => HookError::NotFound { program },
+        io::ErrorKind::PermissionDenied => HookError::NotExecutable { program },
+        _ => match process::spawn_limit_error(&error) {
+            Some(remedy) => HookError::NoResources { remedy: remedy.into() },
+            None => HookError::CannotStart { program, error },
+        },
     }
 }
 
-/// Interprets the output of a successful command.
-fn interpret_output(output: &[u8]) -> HookResult {
+/// Interprets the status and the standard output of a command that ended by itself.
+pub(super) fn interpret(status: ExitStatus, output: &[u8]) -> Result<HookOutput, HookError> {
+    if let Some(signal) = status.signal() {
+        return Err(HookError::Signal { signal });
+    }
+    match status.code() {
+        Some(0) => interpret_output(output),
+        Some(EXIT_TRY_AGAIN) => Err(HookError::NoConclusion),
+        code => Err(HookError::Exit { code: code.unwrap_or(-1) }),
+    }
+}
+
+fn interpret_output(output: &[u8]) -> Result<HookOutput, HookError> {
     if output.trim_ascii().is_empty() {
-        return HookResult::WroteFile;
+        return Ok(HookOutput::WroteFile);
     }
     let line = output.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let Ok(line) = str::from_utf8(line) else {
-        return HookResult::Failed(HookError::NotText);
-    };
+    let line = str::from_utf8(line).map_err(|_| HookError::NotText)?;
     // Checked before the general rules, because JSON or HTML usually breaks those too, and this
     // error names the remedy.
     if let Some(mistake) = Mistake::of(line).filter(|mistake| mistake.is_certain()) {
-        return HookResult::Failed(HookError::Mistaken(mistake));
+        return Err(HookError::Mistaken(mistake));
     }
-    match TokenValue::parse(line) {
-        Ok(value) => HookResult::NewValue(value),
-        Err(fault) => HookResult::Failed(HookError::NotAToken(fault)),
-    }
-}
-
-impl fmt::Debug for HookExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotStarted { program, error } => f
-                .debug_struct("NotStarted")
-                .field("program", program)
-                .field("error", error)
-                .finish(),
-            Self::TimedOut(after) => f.debug_tuple("TimedOut").field(after).finish(),
-            Self::TooMuchOutput => f.write_str("TooMuchOutput"),
-            Self::WaitFailed(error) => f.debug_tuple("WaitFailed").field(error).finish(),
-            Self::Exited { status, .. } => {
-                f.debug_struct("Exited").field("status", status).finish_non_exhaustive()
-            }
-        }
-    }
+    TokenValue::parse(line).map(HookOutput::NewValue).map_err(HookError::NotAToken)
 }
 
 #[cfg(test)]
@@ -246,26 +189,25 @@ mod tests {
     use super::*;
 
     /// A wait status as the kernel encodes it, for an exit code.
-    fn exited(code: i32, output: &[u8]) -> HookResult {
+    fn exited(code: i32, output: &[u8]) -> Result<HookOutput, HookError> {
         ended(code << 8, output)
     }
 
-    fn ended(wait_status: i32, output: &[u8]) -> HookResult {
-        let output = Zeroizing::new(output.to_vec());
-        HookExit::Exited { status: ExitStatus::from_raw(wait_status), output }.interpret()
+    fn ended(wait_status: i32, output: &[u8]) -> Result<HookOutput, HookError> {
+        interpret(ExitStatus::from_raw(wait_status), output)
     }
 
-    fn value(result: HookResult) -> String {
+    fn value(result: Result<HookOutput, HookError>) -> String {
         match result {
-            HookResult::NewValue(value) => value.expose().to_owned(),
+            Ok(HookOutput::NewValue(value)) => value.expose().to_owned(),
             other => panic!("{other:?}"),
         }
     }
 
-    fn fault(result: HookResult) -> HookError {
+    fn fault(result: Result<HookOutput, HookError>) -> HookError {
         match result {
-            HookResult::Failed(fault) => fault,
-            other => panic!("{other:?}"),
+            Err(fault) => fault,
+            Ok(output) => panic!("{output:?}"),
         }
     }
 
@@ -279,7 +221,10 @@ mod tests {
     #[test]
     fn no_output_means_that_the_file_was_written() {
         for output in ["", "\n", " \r\n\n"] {
-            assert!(matches!(exited(0, output.as_bytes()), HookResult::WroteFile), "{output:?}");
+            assert!(
+                matches!(exited(0, output.as_bytes()), Ok(HookOutput::WroteFile)),
+                "{output:?}"
+            );
         }
     }
 
@@ -321,7 +266,7 @@ mod tests {
             assert!(!fault(exited(0, output)).is_inconclusive(), "{output:?}");
         }
         assert!(!fault(ended(9, b"")).is_inconclusive());
-        assert!(!fault(HookExit::TimedOut(Duration::from_secs(1)).interpret()).is_inconclusive());
+        assert!(!HookError::TimedOut { after: Duration::from_secs(1) }.is_inconclusive());
     }
 
     #[test]
@@ -368,16 +313,8 @@ mod tests {
             (io::ErrorKind::PermissionDenied, "chmod +x"),
             (io::ErrorKind::OutOfMemory, "begin with `#!`"),
         ] {
-            let end = HookExit::NotStarted { program: "/opt/relogin".into(), error: kind.into() };
-            let sentence = fault(end.interpret()).to_string();
+            let sentence = start_error("/opt/relogin", kind.into()).to_string();
             assert!(sentence.contains("/opt/relogin") && sentence.contains(remedy), "{sentence}");
         }
-    }
-
-    #[test]
-    fn debug_output_of_an_exit_contains_no_output() {
-        let output = Zeroizing::new(b"new-1".to_vec());
-        let end = HookExit::Exited { status: ExitStatus::from_raw(0), output };
-        assert!(!format!("{end:?}").contains("new-1"));
     }
 }

@@ -14,8 +14,8 @@
 //! * It is the leader of its own process group. When it ends, times out or is cancelled, the rest
 //!   of the group is killed. A helper that must survive has to leave the group (`setsid`).
 //!
-//! [`run`] does the I/O, and [`HookExit::interpret`] is pure. Neither prints anything, and neither
-//! decides whether there is another attempt. [`stream`] runs a command under the same rules and
+//! [`run`] does the I/O, and `interpret` is pure. Neither prints anything, and neither decides
+//! whether there is another attempt. [`stream`] runs a command under the same rules and
 //! streams its output, such as the tokens of an inventory, without the variables of one token.
 //! [`feed`] runs a command that has an input and no output: the command of a `[notify.NAME]`.
 
@@ -27,7 +27,7 @@ mod stream;
 mod variables;
 
 pub use feed::{FeedError, FeedExit, feed};
-pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult, MAX_OUTPUT_BYTES};
+pub use interpret::{EXIT_TRY_AGAIN, HookError, HookOutput, MAX_OUTPUT_BYTES};
 pub use run::{Invocation, run};
 pub use stream::{Chunk, StreamExit, stream};
 pub use variables::Variables;

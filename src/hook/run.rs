@@ -1,4 +1,4 @@
-//! Runs a command: starts it, reads its output, limits it, kills it. Does not interpret the result.
+//! Runs a command: starts it, reads its output, limits it, kills it.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::interpret::{HookExit, MAX_OUTPUT_BYTES};
+use super::interpret::{HookError, HookOutput, MAX_OUTPUT_BYTES, interpret, start_error};
 use super::process_group::ProcessGroup;
 use super::variables::Variables;
 
@@ -50,26 +50,25 @@ pub struct Invocation<'a> {
 
 /// Runs a command until it ends, times out or prints too much. Afterwards no process of it is left.
 ///
-/// Errors are part of the result. If the future is dropped, the command and everything that it
+/// # Errors
+///
+/// See [`HookError`].
+///
+/// If the future is dropped, the command and everything that it
 /// started are killed. Must be called in a tokio runtime.
-pub async fn run(invocation: Invocation<'_>) -> HookExit {
-    let program = || invocation.command.first().map_or("", String::as_str).into();
-    let mut group = match ProcessGroup::start(command(&invocation)) {
-        Ok(group) => group,
-        Err(error) => return HookExit::NotStarted { program: program(), error },
-    };
+pub async fn run(invocation: Invocation<'_>) -> Result<HookOutput, HookError> {
+    let program = invocation.command.first().map_or("", String::as_str);
+    let mut group =
+        ProcessGroup::start(command(&invocation)).map_err(|error| start_error(program, error))?;
     // One more byte distinguishes the maximum from too much output.
     let mut output = Zeroizing::new(vec![0; MAX_OUTPUT_BYTES + 1]);
     let watched = timeout(invocation.timeout, watch(&mut group, &mut output)).await;
     let status = group.end().await;
     match (watched, status) {
-        (Err(_), _) => HookExit::TimedOut(invocation.timeout),
-        (Ok(Err(error)), _) | (Ok(Ok(_)), Err(error)) => HookExit::WaitFailed(error),
-        (Ok(Ok(length)), Ok(_)) if length > MAX_OUTPUT_BYTES => HookExit::TooMuchOutput,
-        (Ok(Ok(length)), Ok(status)) => {
-            output.truncate(length);
-            HookExit::Exited { status, output }
-        }
+        (Err(_), _) => Err(HookError::TimedOut { after: invocation.timeout }),
+        (Ok(Err(error)), _) | (Ok(Ok(_)), Err(error)) => Err(HookError::WaitFailed(error)),
+        (Ok(Ok(length)), Ok(_)) if length > MAX_OUTPUT_BYTES => Err(HookError::TooMuchOutput),
+        (Ok(Ok(length)), Ok(status)) => interpret(status, &output[..length]),
     }
 }
 

@@ -23,7 +23,11 @@ impl Read for Trickle<'_> {
 
 /// For every `text`: it is cut into the same lines however it comes; each line is read as the
 /// whole JSON parser reads it; an inventory is the sum of its lines; no error shows a value.
-pub(crate) fn inventory(text: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn inventory(text: &[u8]) {
     let whole = lines(text, usize::MAX);
     for at_once in [1, 2, 7, 4_096] {
         assert_eq!(lines(text, at_once), whole, "{at_once} bytes at once");

@@ -42,20 +42,18 @@ impl Scheduler {
         if !token.is_busy() {
             active.serial = 0;
         }
-        for notice in self.notices.drain(..) {
+        for mut notice in self.notices.drain(..) {
+            if let Notice::CheckFailed { retry_in_ms, .. } = &mut notice
+                && let Some(probe) = server.gate.breaker.next_probe()
+            {
+                *retry_in_ms = whole_millis(probe.since(now));
+            }
             match notice {
                 Notice::RenewsBy(method) if server.renews_by == Some(method) => {}
                 Notice::RenewsBy(method) => {
                     server.renews_by = Some(method);
                     let learned = ServerNotice::RenewalLearned(method);
                     self.outputs.push(SchedulerOutput::ServerNotice(server_id, learned));
-                }
-                Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms } => {
-                    let probe = server.gate.breaker.next_probe();
-                    let retry_in_ms =
-                        probe.map_or(retry_in_ms, |probe| whole_millis(probe.since(now)));
-                    let notice = Notice::CheckFailed { fault, misconfigured, attempt, retry_in_ms };
-                    self.outputs.push(SchedulerOutput::TokenNotice(id, notice));
                 }
                 notice => {
                     let failed = match &notice {

@@ -18,8 +18,4 @@ impl Position {
     pub(super) const fn at(source: usize, offset: usize) -> Self {
         Self { source, offset: Some(offset) }
     }
-
-    pub(super) const fn source(self) -> usize {
-        self.source
-    }
 }

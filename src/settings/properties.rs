@@ -31,7 +31,11 @@ const PART: &str = "#### ";
 /// - Each error has a location, a message and a remedy.
 /// - No pasted secret is shown.
 /// - A valid configuration can be loaded from its printed form.
-pub(crate) fn configuration(input: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn configuration(input: &[u8]) {
     let secret = SECRETS[input.len() % SECRETS.len()];
     let (files, environment) = parts(input, secret);
     let lines: Vec<Vec<String>> = files.iter().map(|(_, text)| shown_lines(text)).collect();

@@ -101,7 +101,7 @@ fn add_file(
             sources.mark_read(position);
         }
         Err(Unreadable::NotUtf8 { valid }) => {
-            let end = Position::at(position.source(), valid.len());
+            let end = Position::at(position.source, valid.len());
             sources.set_text(position, valid);
             collector.unreadable(end, "the file is not UTF-8 text", "save it as UTF-8");
         }

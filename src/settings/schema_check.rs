@@ -271,7 +271,7 @@ impl SchemaCheck<'_> {
     fn may_define(&mut self, section: &str, path: &str, position: Position) -> bool {
         let Some(earlier) = self.definitions.insert(path.to_owned(), position) else { return true };
         let whole = matches!(section, "token" | "inventory");
-        if !whole && earlier.source() == Position::MAIN.source() {
+        if !whole && earlier.source == Position::MAIN.source {
             return true;
         }
         let message = format!("[{path}] is already defined at {}", self.sources.location(earlier));

@@ -30,7 +30,7 @@ pub(super) struct ConfigSources {
 impl ConfigSources {
     /// Adds the file at `path`, without its text.
     pub(super) fn add_file(&mut self, path: PathBuf) -> Position {
-        self.add(Origin::File(path), String::new())
+        self.add(Origin::File(path))
     }
 
     /// Sets the text of the file at `position`, so that locations in it have lines.
@@ -43,14 +43,15 @@ impl ConfigSources {
         self.read.push(position.source);
     }
 
-    fn add(&mut self, origin: Origin, text: String) -> Position {
-        self.list.push(ConfigSource { origin, text, line_starts: OnceCell::new() });
+    fn add(&mut self, origin: Origin) -> Position {
+        let (text, line_starts) = (String::new(), OnceCell::new());
+        self.list.push(ConfigSource { origin, text, line_starts });
         Position::whole(self.list.len() - 1)
     }
 
     /// Adds an environment variable and returns its position.
     pub(super) fn add_variable(&mut self, name: &str) -> Position {
-        self.add(Origin::Variable(name.to_owned()), String::new())
+        self.add(Origin::Variable(name.to_owned()))
     }
 
     /// Texts of the files that were read, with their source numbers.
@@ -123,7 +124,8 @@ mod tests {
 
     fn source(text: &str) -> ConfigSources {
         let mut sources = ConfigSources::default();
-        sources.add(Origin::File("a.toml".into()), text.to_owned());
+        let position = sources.add_file("a.toml".into());
+        sources.set_text(position, text.to_owned());
         sources
     }
 

@@ -13,6 +13,7 @@ mod world;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -100,12 +101,12 @@ impl Simulator {
 
     /// Makes `value` unknown (401).
     pub fn forget(&self, value: &str) {
-        self.shared.with_world(|world, _| world.forget(value));
+        self.shared.with_world(|world, _| world.tokens.remove(value));
     }
 
     /// All known values, dead or alive, in no particular order.
     pub fn tokens(&self) -> Vec<String> {
-        self.shared.with_world(|world, _| world.values())
+        self.shared.with_world(|world, _| world.tokens.keys().cloned().collect())
     }
 
     /// Remaining life of `value`: zero if it has expired, `None` if it is unknown or revoked.
@@ -130,17 +131,17 @@ impl Simulator {
 
     /// All requests so far, in order of their responses.
     pub fn requests(&self) -> Vec<Recorded> {
-        self.shared.requests().borrow().clone()
+        self.shared.requests.borrow().clone()
     }
 
     /// Number of connections so far.
     pub fn connections(&self) -> usize {
-        self.shared.connections()
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Waits until the recorded requests satisfy `condition`.
     pub async fn until(&self, mut condition: impl FnMut(&[Recorded]) -> bool) {
-        let mut requests = self.shared.requests();
+        let mut requests = self.shared.requests.subscribe();
         // The sender lives as long as `self`, so this cannot fail.
         let _ = requests.wait_for(|requests| condition(requests)).await;
     }

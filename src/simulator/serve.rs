@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -38,7 +39,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    shared.count_connection();
+                    shared.connections.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(connection(stream, Arc::clone(&shared)));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

@@ -1,7 +1,7 @@
 //! State shared by the connections of the simulated server and its handle: the tokens behind a lock,
 //! the server's clock, and the recorded requests.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,10 @@ pub struct Recorded {
 pub(super) struct Shared {
     started: Instant,
     world: Mutex<World>,
-    requests: watch::Sender<Vec<Recorded>>,
-    connections: AtomicUsize,
+    /// The requests so far.
+    pub(super) requests: watch::Sender<Vec<Recorded>>,
+    /// Number of connections so far.
+    pub(super) connections: AtomicUsize,
 }
 
 impl Shared {
@@ -75,20 +77,6 @@ impl Shared {
         let value = call.value().and_then(|value| TokenValue::parse(value).ok());
         let recorded = Recorded { endpoint: call.endpoint, value, at, status };
         self.requests.send_modify(|requests| requests.push(recorded));
-    }
-
-    /// The requests so far; the receiver is notified of each further request.
-    pub(super) fn requests(&self) -> watch::Receiver<Vec<Recorded>> {
-        self.requests.subscribe()
-    }
-
-    pub(super) fn count_connection(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Number of connections so far.
-    pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

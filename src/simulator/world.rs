@@ -43,10 +43,11 @@ pub(super) struct World {
     pub(super) interceptors: Vec<Interceptor>,
     /// Number of values issued by login or rotation; part of the next value.
     given_out: u32,
-    tokens: HashMap<String, Token>,
+    /// By value, dead or alive.
+    pub(super) tokens: HashMap<String, Token>,
 }
 
-struct Token {
+pub(super) struct Token {
     /// The full life.
     life: Duration,
     /// The expiry, since the server's start.
@@ -101,15 +102,6 @@ impl World {
         if let Some(token) = self.tokens.get_mut(value) {
             token.ends = token.ends.min(now);
         }
-    }
-
-    pub(super) fn forget(&mut self, value: &str) {
-        self.tokens.remove(value);
-    }
-
-    /// All known values, dead or alive.
-    pub(super) fn values(&self) -> Vec<String> {
-        self.tokens.keys().cloned().collect()
     }
 
     /// The remaining life of a value; `None` if it is unknown or revoked.

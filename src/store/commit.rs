@@ -101,20 +101,18 @@ impl WriteBatch {
         packed.append(&mut self.lives.packed);
         marks.append(&mut self.lives.marks);
         self.lives = LifeBuffer { packed, marks };
-        unwritten.values.into_iter().for_each(|(name, value)| {
-            self.values.entry(name).or_insert(value);
-        });
+        put_under(&mut self.values, unwritten.values);
         self.erases |= unwritten.erases;
-        unwritten.removed.into_iter().for_each(|(name, until)| {
-            self.removed.entry(name).or_insert(until);
-        });
-        unwritten.counts.into_iter().for_each(|(name, count)| {
-            self.counts.entry(name).or_insert(count);
-        });
-        unwritten.renewal_methods.into_iter().for_each(|(name, renewal_method)| {
-            self.renewal_methods.entry(name).or_insert(renewal_method);
-        });
+        put_under(&mut self.removed, unwritten.removed);
+        put_under(&mut self.counts, unwritten.counts);
+        put_under(&mut self.renewal_methods, unwritten.renewal_methods);
     }
+}
+
+/// Adds `older` changes where there is no newer one.
+fn put_under<K: Ord, V>(newer: &mut BTreeMap<K, V>, mut older: BTreeMap<K, V>) {
+    older.append(newer);
+    *newer = older;
 }
 
 impl Database {

@@ -35,7 +35,11 @@ thread_local! {
 /// For every `input`, read as the packed lives of a row, as rows, or as changes to the file: the
 /// database is read to its end or set aside; a life or value is handed out as it was written, or
 /// not at all.
-pub(crate) fn state_database(input: &[u8]) {
+///
+/// # Panics
+///
+/// If the property does not hold.
+pub fn state_database(input: &[u8]) {
     let mut input = Numbers(input);
     match input.byte() % 3 {
         0 => check_packed(&mut input),

@@ -36,7 +36,7 @@ use self::directory::WatchedDirectory;
 use self::directory_watches::DirectoryWatches;
 pub use self::inotify_error::InotifyError;
 use self::mount_events::MountEvents;
-use self::polling::{PollPasses, PollResult, PolledFile};
+use self::polling::PollResult;
 use self::timer::Timer;
 use self::watched_file::{WatchedFile, links};
 use super::TEMPORARY_PREFIX;
@@ -50,13 +50,6 @@ const SETTLE_DELAY: Duration = Duration::from_millis(100);
 
 /// Interval between two polling passes.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Minimum ratio of the pause to the duration of the pass before it. Comparing a million files
-/// takes seconds; this limits polling to a twentieth of a core.
-const MIN_PAUSE_PER_PASS: u32 = 20;
-
-/// Device of a directory that was not seen yet, or may be on another device now.
-const UNKNOWN_DEVICE: u64 = 0;
 
 /// Size of the read buffer: about two hundred events.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -134,7 +127,7 @@ impl Watcher {
     /// Why some files are polled although inotify could watch them; `None` if all are watched.
     pub fn inotify_error(&self) -> Option<InotifyError> {
         self.inotify_error
-            .or_else(|| self.watches.lacks_watches().then_some(InotifyError::WatchLimit))
+            .or_else(|| self.watches.lacks_watches.then_some(InotifyError::WatchLimit))
     }
 
     /// The number of watched directories.
@@ -339,94 +332,6 @@ impl Watcher {
     fn compare_soon(&mut self, key: u32, certain: bool) {
         *self.checks.entry(key).or_default() |= certain;
         self.checking.start(SETTLE_DELAY);
-    }
-
-    /// Starts the scheduled comparisons.
-    fn start_comparisons(&mut self) {
-        let mut passes = PollPasses::default();
-        for key in self.checks.keys() {
-            self.add_file(&mut passes, *key);
-        }
-        self.start_passes(passes);
-    }
-
-    /// Starts a pass over everything that inotify does not report.
-    fn start_poll(&mut self) {
-        let mut passes = PollPasses::default();
-        for path in self.watches.polled() {
-            passes.on(self.watches.device(path)).directories.push(path.clone());
-        }
-        if !self.moved.is_empty() && !self.busy.contains(&UNKNOWN_DEVICE) {
-            passes.on(UNKNOWN_DEVICE).directories.append(&mut self.moved);
-        }
-        for key in self.watches.polled_files() {
-            self.add_file(&mut passes, key);
-        }
-        for (key, part) in self.watches.polled_directories() {
-            let Some(directory) = self.directories.get(&key) else { continue };
-            let device = self.watches.device(&directory.path);
-            passes.on(device).listings.push((key, directory.path.clone(), part));
-        }
-        self.start_passes(passes);
-    }
-
-    fn add_file(&self, passes: &mut PollPasses, key: u32) {
-        let Some(file) = self.files.get(&key) else { return };
-        let end = file.links.last().unwrap_or(&file.path);
-        let device = self.watches.device(parent(end));
-        passes.on(device).files.push((key, file.path.clone()));
-    }
-
-    fn start_passes(&mut self, passes: PollPasses) {
-        for (device, pass) in passes.into_iter() {
-            // A pass that is still running, or hangs, is not started twice. The next pass covers
-            // its files.
-            if self.busy.insert(device) {
-                self.passes.spawn_blocking(move || pass.run(device));
-            }
-        }
-    }
-
-    /// Applies the result of a pass and returns the keys of the changed files.
-    fn on_poll_result(&mut self, seen: PollResult) -> Vec<u32> {
-        self.busy.remove(&seen.device);
-        self.pause = POLL_INTERVAL.max(seen.took * MIN_PAUSE_PER_PASS);
-        let suspects = self.watches.on_directories_polled(seen.directories);
-        for key in &suspects {
-            if let Some(directory) = self.directories.get_mut(key) {
-                // The directory was replaced or is watched again, so files may have been added
-                // since this pass.
-                directory.set_all();
-            }
-        }
-        self.suspect(suspects.iter().copied(), false);
-        let mut changed = BTreeSet::new();
-        for PolledFile { key, path, links, stamp } in seen.files {
-            let Some(file) = self.files.get_mut(&key).filter(|file| file.path == path) else {
-                continue;
-            };
-            let certain = self.checks.remove(&key) == Some(true);
-            if links != file.links {
-                self.suspect([key], true);
-            } else if certain || stamp != file.stamp {
-                file.stamp = stamp;
-                changed.insert(key);
-            }
-        }
-        if let Some((key, certain)) = self.checks.pop_first() {
-            // The file was added during the pass, or its device was busy.
-            self.compare_soon(key, certain);
-        }
-        for (key, path, stamps) in seen.listings {
-            let is_same = |directory: &&mut WatchedDirectory| {
-                directory.path == path && !suspects.contains(&key)
-            };
-            let directory = self.directories.get_mut(&key).filter(is_same);
-            if directory.is_some_and(|directory| directory.take_stamps(stamps)) {
-                changed.insert(key);
-            }
-        }
-        changed.into_iter().collect()
     }
 
     /// Compares the files that may have changed and returns those that have. Polled files are

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokenkeep::hook::{HookError, HookResult, Invocation, run};
+use tokenkeep::hook::{HookError, HookOutput, Invocation, run};
 use tokenkeep::simulator::{Behaviour, Simulator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -64,7 +64,7 @@ impl Example {
         Self::with("curl", &["curl", "jq"])
     }
 
-    async fn run(&self, url: &str) -> HookResult {
+    async fn run(&self, url: &str) -> Result<HookOutput, HookError> {
         let command = [self.program.to_str().unwrap().to_owned()];
         let end = run(Invocation {
             command: &command,
@@ -78,7 +78,7 @@ impl Example {
             attempt: 1,
             file: None,
         });
-        end.await.interpret()
+        end.await
     }
 
     /// Serves the socket: `login` gets each connection.
@@ -101,19 +101,19 @@ fn scripts() -> Vec<&'static str> {
     blocks.filter(|block| block.starts_with("#!")).collect()
 }
 
-fn value(result: HookResult) -> String {
+fn value(result: Result<HookOutput, HookError>) -> String {
     match result {
-        HookResult::NewValue(value) => value.expose().to_owned(),
+        Ok(HookOutput::NewValue(value)) => value.expose().to_owned(),
         other => panic!("{other:?}"),
     }
 }
 
-fn is_inconclusive(result: &HookResult) -> bool {
-    matches!(result, HookResult::Failed(fault) if fault.is_inconclusive())
+fn is_inconclusive(result: &Result<HookOutput, HookError>) -> bool {
+    matches!(result, Err(fault) if fault.is_inconclusive())
 }
 
-fn is_a_counted_failure(result: &HookResult) -> bool {
-    matches!(result, HookResult::Failed(HookError::Exit { .. }))
+fn is_a_counted_failure(result: &Result<HookOutput, HookError>) -> bool {
+    matches!(result, Err(HookError::Exit { .. }))
 }
 
 async fn built_in_simulator() -> Simulator {

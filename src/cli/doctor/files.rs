@@ -48,23 +48,20 @@ pub(super) fn state_directory(path: &Path, diagnosis: &Diagnosis) {
             return;
         }
         Err(error) => {
-            diagnosis.error(format!(
+            return diagnosis.error(format!(
                 "{name}: it cannot be examined ({error}); let the service's user search its \
                  directories"
             ));
-            return;
         }
     };
     if !metadata.is_dir() {
-        diagnosis.error(format!("{name}: it is not a directory; name a directory"));
-        return;
+        return diagnosis.error(format!("{name}: it is not a directory; name a directory"));
     }
     if let Some(reason) = why_not_writable(path) {
-        diagnosis.error(format!(
+        return diagnosis.error(format!(
             "{name}: {reason}: state and new token values would be lost at a restart; give it to \
              the service's user, mode 0700"
         ));
-        return;
     }
     for entry in ["tokenkeep.db", "lock"] {
         let file = path.join(entry);
@@ -96,8 +93,7 @@ pub(super) fn socket(path: &Path, diagnosis: &Diagnosis) {
     let name = format!("`control.socket`, {}", path.display());
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            diagnosis.error(format!("{name}: it is not a socket; remove it"));
-            return;
+            return diagnosis.error(format!("{name}: it is not a socket; remove it"));
         }
         _ => {}
     }
@@ -186,13 +182,12 @@ fn replaceable(token: &Token, path: &Path, checked: &mut BTreeSet<PathBuf>, diag
     let kept = "a new value would be kept in `state_dir` instead of the file";
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if is_mount_point(&target) {
-        diagnosis.warning(format!(
+        return diagnosis.warning(format!(
             "[token.{}] {}: it is a mount point and cannot be replaced, so that {kept}; mount its \
              directory instead",
             token.name,
             path.display()
         ));
-        return;
     }
     let folder = match target.parent() {
         None => return,

@@ -30,7 +30,7 @@ const UNUSABLE: &str = "a socket that systemd handed over is not served";
 
 /// All listeners. They close when the daemon ends.
 #[derive(Debug, Default)]
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     open: Vec<ControlServer>,
     /// When `control.listen` is tried again, if it could not be listened on.
     retry: Option<(Moment, mpsc::Sender<Command>)>,
@@ -70,12 +70,12 @@ impl Listeners {
     }
 
     /// When the address is tried again.
-    pub(super) fn due(&self) -> Option<Moment> {
+    pub(crate) fn due(&self) -> Option<Moment> {
         self.retry.as_ref().map(|(due, _)| *due)
     }
 
     /// Tries the address again, if that is due.
-    pub(super) fn retry(&mut self, now: Moment, log: &mut EventLog) {
+    pub(crate) fn retry(&mut self, now: Moment, log: &mut EventLog) {
         if self.due().is_none_or(|due| due > now) {
             return;
         }

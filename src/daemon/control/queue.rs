@@ -1,9 +1,9 @@
 //! Queue of control commands. Commands run when no check result is waiting; under sustained load
 //! one runs every 4 ms, so checks cannot starve operators.
 
-use std::future::pending;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 
 use super::commands::{Parts, PendingCommands, ValueRequest};
@@ -22,7 +22,7 @@ const TURN: Duration = Duration::from_millis(4);
 pub(crate) struct ControlQueue {
     /// `None` without an interface.
     commands: Option<mpsc::Receiver<Command>>,
-    listeners: Listeners,
+    pub(crate) listeners: Listeners,
     pub(super) pending: PendingCommands,
     /// When the next turn is due, even if check results are waiting.
     due: Moment,
@@ -67,23 +67,14 @@ impl ControlQueue {
         sender
     }
 
-    /// When [`retry_listen`](Self::retry_listen) has something to do.
-    pub(crate) fn next_retry(&self) -> Option<Moment> {
-        self.listeners.due()
-    }
-
-    /// Tries to listen again on an address that could not be listened on.
-    pub(crate) fn retry_listen(&mut self, now: Moment, log: &mut EventLog) {
-        self.listeners.retry(now, log);
-    }
-
     /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> ControlEvent {
         let Self { commands, pending: PendingCommands { queries, lookups, .. }, .. } = self;
+        let command = OptionFuture::from(commands.as_mut().map(mpsc::Receiver::recv));
         tokio::select! {
             biased;
             Some(Ok(request)) = lookups.join_next() => ControlEvent::LookedUp(request),
-            command = receive(commands) => ControlEvent::Command(command),
+            Some(Some(command)) = command => ControlEvent::Command(command),
             () = queries.next_slice() => ControlEvent::Slice,
         }
     }
@@ -112,16 +103,5 @@ impl ControlQueue {
             ControlEvent::Slice => {}
         }
         self.pending.queries.run_slice(&parts.view());
-    }
-}
-
-async fn receive(commands: &mut Option<mpsc::Receiver<Command>>) -> Command {
-    let command = match commands {
-        Some(commands) => commands.recv().await,
-        None => None,
-    };
-    match command {
-        Some(command) => command,
-        None => pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! The main loop with all its parts.
 
 use std::fs;
+use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use crate::api::{LoginError, LoginErrorKind};
 use crate::clock;
 use crate::daemon::tokens::read_source;
 use crate::daemon::tokens::{DeathReason, ReauthOutput, ServerClient, ServerHandle, TokenEntry};
-use crate::hook::{self, HookResult, Invocation};
+use crate::hook::{self, HookOutput, Invocation};
 use crate::lifecycle::{ReauthError, ReauthReason};
 use crate::scheduler::Ticket;
 use crate::settings::{KeySource, Reauth, ReauthMethod, Source};
@@ -98,9 +98,9 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
         file: request.file.as_deref(),
     })
     .await;
-    match (end.interpret(), &request.file) {
-        (HookResult::NewValue(value), _) => ReauthOutput::NewValue(value),
-        (HookResult::WroteFile, Some(file)) => {
+    match (end, &request.file) {
+        (Ok(HookOutput::NewValue(value)), _) => ReauthOutput::NewValue(value),
+        (Ok(HookOutput::WroteFile), Some(file)) => {
             let source = Source::File(file.clone());
             match with_disk_timeout(blocking_among(&DISK, move || read_source(&source))).await {
                 Some(found) => ReauthOutput::InSource(found),
@@ -109,11 +109,11 @@ async fn run_hook(command: &[String], timeout: Duration, request: &ReauthRequest
                 ),
             }
         }
-        (HookResult::WroteFile, None) => no_value(
+        (Ok(HookOutput::WroteFile), None) => no_value(
             "the re-auth command printed nothing; it must print the new token, unless the token \
              has a `file` that the command writes itself",
         ),
-        (HookResult::Failed(fault), _) => ReauthOutput::Failed(ReauthError {
+        (Err(fault), _) => ReauthOutput::Failed(ReauthError {
             exit_status: fault.exit_status(),
             inconclusive: fault.is_inconclusive(),
             error: fault.to_string().into(),

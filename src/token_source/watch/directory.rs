@@ -1,11 +1,13 @@
 //! A directory that is watched with all present and future files in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::polling::{Stamps, differences};
 use crate::file::FileStamp;
+
+/// Stamps of files by name.
+pub(super) type Stamps = HashMap<OsString, FileStamp>;
 
 /// The files of a directory that may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,4 +86,11 @@ impl WatchedDirectory {
     pub(super) fn take(&mut self) -> ChangedNames {
         std::mem::replace(&mut self.changed_names, ChangedNames::Names(BTreeSet::new()))
     }
+}
+
+/// Names with different stamps.
+fn differences(old: &Stamps, new: &Stamps) -> BTreeSet<OsString> {
+    let changed = new.iter().filter(|(name, stamp)| old.get(*name) != Some(*stamp));
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    changed.chain(gone).map(|(name, _)| name.clone()).collect()
 }

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use inotify::{WatchDescriptor, WatchMask, Watches};
 
 use super::inotify_error::InotifyError;
-use super::route::{Route, is_local};
+use super::route::{DirectoryState, Identity, Route};
 use crate::token_source::mount_table::MountTable;
 use crate::token_source::symlinks::parent;
 
@@ -40,11 +38,10 @@ pub(super) struct DirectoryWatches {
     mounts: MountTable,
     by_path: BTreeMap<PathBuf, Directory>,
     by_descriptor: HashMap<i32, WatchUse>,
-    unwatched: BTreeSet<PathBuf>,
     /// Directories in which inotify does not report every change.
     polled: BTreeSet<PathBuf>,
     /// The last attempt to add a watch failed because of the limit.
-    lacks_watches: bool,
+    pub(super) lacks_watches: bool,
     /// Directories to watch again, because their paths may lead elsewhere.
     lost: BTreeSet<PathBuf>,
 }
@@ -93,25 +90,6 @@ pub(super) enum PolledNames {
     Names(BTreeSet<OsString>),
 }
 
-/// Device and inode.
-type Identity = (u64, u64);
-
-/// The directory at the end of a path.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DirectoryState {
-    identity: Identity,
-    is_local: bool,
-}
-
-impl DirectoryState {
-    /// The directory at `path`; `None` if there is none. Blocks as long as the disk does.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        let identity = (metadata.dev(), metadata.ino());
-        Some(Self { identity, is_local: is_local(path) })
-    }
-}
-
 impl DirectoryWatches {
     pub(super) fn new(watches: Option<Watches>) -> Self {
         Self {
@@ -119,7 +97,6 @@ impl DirectoryWatches {
             mounts: MountTable::read().unwrap_or_default(),
             by_path: BTreeMap::new(),
             by_descriptor: HashMap::new(),
-            unwatched: BTreeSet::new(),
             polled: BTreeSet::new(),
             lacks_watches: false,
             lost: BTreeSet::new(),
@@ -133,12 +110,8 @@ impl DirectoryWatches {
 
     /// The number of directories without a watch.
     pub(super) fn unwatched(&self) -> usize {
-        self.unwatched.len()
-    }
-
-    /// Whether the last attempt to add a watch failed because of the limit.
-    pub(super) const fn lacks_watches(&self) -> bool {
-        self.lacks_watches
+        let directories = self.polled.iter().filter_map(|path| self.by_path.get(path));
+        directories.filter(|directory| directory.watch.is_none()).count()
     }
 
     /// Watches the directories of all `steps` for the file `key`.
@@ -193,7 +166,6 @@ impl DirectoryWatches {
     fn directory(&mut self, path: &Path) -> Option<&mut Directory> {
         if !self.by_path.contains_key(path) {
             self.by_path.insert(path.to_owned(), Directory::default());
-            self.unwatched.insert(path.to_owned());
             self.polled.insert(path.to_owned());
             self.watch(path);
         }
@@ -206,7 +178,6 @@ impl DirectoryWatches {
             |directory: &Directory| directory.files.is_empty() && directory.whole_keys.is_empty();
         if self.by_path.get(path).is_some_and(unused) {
             self.unwatch(path);
-            self.unwatched.remove(path);
             self.polled.remove(path);
             self.lost.remove(path);
             self.by_path.remove(path);
@@ -376,7 +347,6 @@ impl DirectoryWatches {
         self.by_descriptor.clear();
         for (path, directory) in &mut self.by_path {
             directory.watch = None;
-            self.unwatched.insert(path.clone());
             self.polled.insert(path.clone());
         }
     }
@@ -425,7 +395,6 @@ impl DirectoryWatches {
             self.by_descriptor.entry(id).or_default().through.insert(path.to_owned());
         }
         directory.watch = Some(Watch { descriptor, route, identity });
-        self.unwatched.remove(path);
         if directory.is_reliable() {
             self.polled.remove(path);
         }
@@ -438,7 +407,6 @@ impl DirectoryWatches {
     fn unwatch(&mut self, path: &Path) {
         let Some(directory) = self.by_path.get_mut(path) else { return };
         let Some(Watch { descriptor, route, .. }) = directory.watch.take() else { return };
-        self.unwatched.insert(path.to_owned());
         self.polled.insert(path.to_owned());
         self.release(descriptor, path, |watched| &mut watched.directories);
         for step in route {

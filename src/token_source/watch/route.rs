@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::statfs;
@@ -93,8 +94,27 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> {
     clippy::cast_sign_loss,
     reason = "the types have 32 bits, whatever the size of the field"
 )]
-pub(super) fn is_local(path: &Path) -> bool {
+fn is_local(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32)))
+}
+
+/// Device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// The directory at the end of a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DirectoryState {
+    pub(super) identity: Identity,
+    pub(super) is_local: bool,
+}
+
+impl DirectoryState {
+    /// The directory at `path`; `None` if there is none. Blocks as long as the disk does.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Some(Self { identity, is_local: is_local(path) })
+    }
 }
 
 #[cfg(test)]
