@@ -96,7 +96,10 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
             "The configuration of a user's own service, with conf.d beside it. Its state is in \
              ~/.local/state/tokenkeep, its control socket in $XDG_RUNTIME_DIR/tokenkeep.",
         ),
-        ("/usr/share/doc/tokenkeep", "The documentation: one page for each question of an operator."),
+        (
+            "/usr/share/doc/tokenkeep",
+            "The documentation: one page for each question of an operator.",
+        ),
     ] {
         tagged(&mut rest, [bold(path)], meaning);
     }
