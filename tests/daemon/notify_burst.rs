@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
+use tokenkeep::clock;
 use tokenkeep::simulator::Simulator;
 
 use crate::support::{
-    Stage, metric, seconds, secret, server_table, simulator, until_metric, until_within,
+    PATIENCE, Stage, get, metric, millis, seconds, secret, server_table, simulator, token_table,
+    until_metric, until_within,
 };
 
 /// More than may wait.
@@ -82,4 +85,80 @@ async fn burst_is_delivered_in_order_from_a_bounded_queue_and_what_is_dropped_is
     let place = |token: &Value| events.iter().position(|event| event["token"] == *token);
     let places: Vec<_> = logged.into_iter().filter_map(place).collect();
     assert!(!places.is_empty() && places.is_sorted(), "{places:?}");
+}
+
+/// Lateness of the checks of the server `steady` so far: the number of checks up to each bound, in
+/// seconds.
+async fn lateness(stage: &Stage) -> Vec<(f64, u64)> {
+    let page = get(stage, "/metrics").await.body;
+    let buckets = page.lines().filter_map(|line| {
+        let (labels, count) = line.rsplit_once(' ')?;
+        let labels = labels.strip_prefix("tokenkeep_check_lateness_seconds_bucket")?;
+        let bound =
+            labels.contains("server=\"steady\"").then(|| labels.split("le=\"").nth(1))??;
+        let bound = bound.split('"').next()?.replace("+Inf", "inf");
+        Some((bound.parse().expect("a bound"), count.parse().expect("a count")))
+    });
+    buckets.collect()
+}
+
+/// The bound that 99% of the checks between two readings are below.
+fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> f64 {
+    let counts = || before.iter().zip(after).map(|(before, after)| (before.0, after.1 - before.1));
+    let all = counts().map(|(_, count)| count).max().expect("buckets");
+    assert!(all > 0, "checks were made");
+    counts().find(|(_, count)| count * 100 >= all * 99).expect("all are below infinity").0
+}
+
+/// The lateness after three more checks of each of the hundred tokens.
+async fn after_checks(stage: &Stage, before: &[(f64, u64)]) -> Vec<(f64, u64)> {
+    let all = |buckets: &[(f64, u64)]| buckets.iter().map(|(_, count)| *count).max();
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        let now = lateness(stage).await;
+        if all(&now) >= all(before).map(|count| count + 300) {
+            return now;
+        }
+        assert!(clock::now() < deadline, "not checked in time: {now:?}");
+        tokio::time::sleep(millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn burst_for_a_slow_command_makes_checks_no_later() {
+    // Less than a retry pause: a loop that waits for the command would be later.
+    const BUSY_MACHINE: f64 = 0.5;
+    let (server, steady) = (simulator().await, simulator().await);
+    let names: Vec<_> = (0..100).map(|n| format!("steady{n}")).collect();
+    let tokens: Vec<_> = names.iter().map(|name| token_table(name, "steady", "")).collect();
+    let tables = format!(
+        "{}{}{}[inventory.many]\nserver = \"sarus\"\nfile = \"$DIR/tokens.jsonl\"\n",
+        server_table("sarus", &server, "rate_limit = 100000"),
+        server_table("steady", &steady, "schedule.max_interval = \"1s\""),
+        tokens.concat(),
+    );
+    let stage = Stage::new(&tables);
+    for name in &names {
+        steady.add_token(&stage.token(name), seconds(3_600));
+    }
+    stage.script("app", "sleep 1");
+    replace_values(&stage, &server, 0);
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    let checks = "tokenkeep_checks_total{server=\"sarus\",outcome=\"alive\"}";
+    until_metric(&stage, checks, Some(TOKENS as u64)).await;
+    let notify = "[notify.app]\nevents = [\"token_replaced\"]\ncommand = [\"$DIR/app\"]\n";
+    let mut late = Vec::new();
+    for (generation, more) in [(1, ""), (2, notify)] {
+        stage.configure(&(tables.clone() + more));
+        daemon.signal(Signal::HUP);
+        daemon.nth(generation, "config_reloaded", "").await;
+        let before = lateness(&stage).await;
+        replace_values(&stage, &server, generation);
+        until_metric(&stage, checks, Some(((generation + 1) * TOKENS) as u64)).await;
+        late.push(p99(&before, &after_checks(&stage, &before).await));
+    }
+    assert!(metric(&stage, "tokenkeep_notify_dropped_total{notify=\"app\"}").await > Some(0));
+    assert!(late[1] <= late[0].max(BUSY_MACHINE), "without and with the command: {late:?} s");
+    daemon.signal(Signal::KILL);
 }
