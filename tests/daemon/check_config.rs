@@ -74,7 +74,7 @@ const PASTED: [&str; 8] = [
 
 /// Each place of a configuration where a value or a name is written, as `(TABLES, LINE)`: the
 /// line stands below the tables, or the tables contain it.
-const PLACES: [(&str, &str); 44] = [
+const PLACES: [(&str, &str); 53] = [
     ("", "state_dir = \"%\""),
     ("", "max_hooks = \"%\""),
     ("", "% = 1"),
@@ -119,6 +119,15 @@ const PLACES: [(&str, &str); 44] = [
     ("[inventory.i]\nserver = \"s\"", "file = \"%\""),
     ("[inventory.i]\nserver = \"s\"", "command = [\"%\"]"),
     ("[inventory.\"%\"]\nserver = \"s\"", "dir = \"%\""),
+    ("[notify.n]\ncommand = [\"/x\"]", "events = [\"%\"]"),
+    ("[notify.n]\ncommand = [\"/x\"]", "tokens = [\"%\"]"),
+    ("[notify.n]", "command = [\"/x\", \"%\"]"),
+    ("[notify.n]", "webhook = \"%\""),
+    ("[notify.n]", "webhook = \"https://%@h\""),
+    ("[notify.n]", "webhook = \"https://h/?key=%\""),
+    ("[notify.n]\nwebhook = \"https://h\"", "webhook_header_credential = \"%\""),
+    ("[notify.n]\nwebhook = \"https://h\"", "header = \"Authorization: %\""),
+    ("[notify.\"%\"]", "command = [\"%\"]"),
 ];
 
 const TOKEN: &str = "[server.s]\nurl = \"https://h\"\n[token.q]\nserver = \"s\"";

@@ -1,15 +1,20 @@
 //! `[notify.NAME]` with a webhook.
 
-use std::fs;
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tokenkeep::clock;
 use tokenkeep::daemon::GRACE;
 use tokenkeep::simulator::Simulator;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
+use crate::support::tls::{Authority, VERSIONS, server_config};
 use crate::support::{
     MARK, Stage, WebhookServer, free_port, seconds, server_table, simulator, token_table, until,
+    until_metric,
 };
 
 /// A stage with a token without a value, and a webhook for its event.
@@ -66,11 +71,6 @@ async fn errors_of_a_webhook_never_show_its_path_or_its_header() {
         stage.start_with(&[("CREDENTIALS_DIRECTORY", credentials.to_str().expect("UTF-8"))]);
     let failed = daemon.event("notify_failed", "quotes").await;
     assert!(failed.text("error").contains("must contain one header line"), "{failed:?}");
-    stage.write("credentials/header", &format!("X-Key: {MARK}\n"));
-    // Another event of the same token.
-    stage.write("quotes.token", "");
-    daemon.signal(Signal::HUP);
-    daemon.event("config_reloaded", "").await;
     daemon.stop().await;
 
     let (_server, stage) = missing(&unreachable, "").await;
@@ -106,13 +106,72 @@ async fn webhook_that_hangs_delays_a_stop_until_the_grace_period_ends_and_is_cou
     assert_eq!((failed[0].text("notify"), failed[0].number("dropped")), ("hook", 1));
 }
 
+/// A TLS server that answers any request with status 200.
+async fn tls_server(authority: &Authority) -> u16 {
+    let config = server_config(VERSIONS[1], &authority.issue(), None);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            // A client that does not trust the authority ends the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4_096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
 #[tokio::test]
-async fn webhook_over_tls_needs_the_authority_of_its_ca_file() {
-    let (_server, stage) =
-        missing("https://127.0.0.1:9/", "ca_file = \"$DIR/authority.pem\"").await;
+async fn webhook_over_tls_trusts_the_authority_of_its_ca_file_only() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let url = format!("https://127.0.0.1:{}/", tls_server(&ours).await);
+    let delivered = "tokenkeep_notify_delivered_total{notify=\"hook\"}";
+    for (authority, is_trusted) in [(&ours, true), (&other, false)] {
+        let (_server, stage) = missing(&url, "ca_file = \"$DIR/authority.pem\"").await;
+        stage.write("authority.pem", &authority.pem());
+        let daemon = stage.start();
+        if is_trusted {
+            daemon.event("daemon_ready", "").await;
+            until_metric(&stage, delivered, Some(1)).await;
+        } else {
+            let failed = daemon.event("notify_failed", "quotes").await;
+            assert!(failed.text("error").contains("certificate"), "{failed:?}");
+            assert!(failed.text("error").contains("`ca_file` of [notify.hook]"), "{failed:?}");
+        }
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn ca_file_that_is_missing_is_an_error_until_it_appears() {
+    let authority = Authority::new("ours");
+    let url = format!("https://127.0.0.1:{}/", tls_server(&authority).await);
+    let (_server, stage) = missing(&url, "ca_file = \"$DIR/authority.pem\"").await;
     let daemon = stage.start();
     let failed = daemon.event("notify_failed", "quotes").await;
     assert!(failed.text("error").contains("`ca_file` of [notify.hook]"), "{failed:?}");
+    stage.write("authority.pem", &authority.pem());
+    // The value is another one that is missing: its folder is too.
+    stage.configure(&stage.read("tokenkeep.toml").replace("quotes.token", "none/quotes.token"));
+    daemon.signal(Signal::HUP);
+    let delivered = "tokenkeep_notify_delivered_total{notify=\"hook\"}";
+    until_metric(&stage, delivered, Some(1)).await;
     daemon.stop().await;
-    assert!(fs::metadata(stage.path("authority.pem")).is_err());
+}
+
+#[tokio::test]
+async fn webhook_goes_through_its_proxy() {
+    let proxy = WebhookServer::start("200 OK\r\n").await;
+    let keys = format!("proxy = \"{}\"", proxy.url().trim_end_matches("/events"));
+    let (_server, stage) = missing("http://localhost:9/hook", &keys).await;
+    let daemon = stage.start();
+    until("the proxy is called", || !proxy.requests().is_empty()).await;
+    daemon.stop().await;
+    let (head, _) = proxy.requests().swap_remove(0);
+    assert!(head.starts_with("POST http://localhost:9/hook HTTP/1.1\r\n"), "{head}");
 }
