@@ -8,6 +8,7 @@
 mod doubles;
 mod hooks;
 mod machine;
+mod notify;
 mod package;
 mod service;
 mod setup;
