@@ -84,6 +84,23 @@ async fn command_gets_the_event_of_the_log_on_its_input_after_the_file_was_repla
 }
 
 #[tokio::test]
+async fn env_file_has_the_new_value_when_the_command_runs() {
+    let (server, stage) = expired("", &prints_new()).await;
+    let tables = configuration(&server, "").replace(
+        "reauth = \"relogin\"\n",
+        "reauth = \"relogin\"\nenv_file = \"$DIR/quotes.env\"\n",
+    );
+    stage.configure(&format!(
+        "{tables}[notify.app]\nevents = [\"token_replaced\"]\ncommand = [\"$DIR/app\"]\n"
+    ));
+    stage.script("app", "cp $DIR/quotes.env $DIR/seen.env && mv $DIR/seen.env $DIR/env");
+    let daemon = stage.start();
+    until("the command has run", || stage.path("env").exists()).await;
+    assert!(stage.read("env").contains(&secret("new")), "{}", stage.read("env"));
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn event_that_the_log_leaves_out_is_delivered_with_its_status_and_detail() {
     let (_server, stage) = relogged(
         "[notify.app]\nevents = [\"token_expired\", \"token_replaced\"]\ncommand = [\"$DIR/app\"]\n\

@@ -148,17 +148,19 @@ async fn burst_for_a_slow_command_makes_checks_no_later() {
     let checks = "tokenkeep_checks_total{server=\"sarus\",outcome=\"alive\"}";
     until_metric(&stage, checks, Some(TOKENS as u64)).await;
     let notify = "[notify.app]\nevents = [\"token_replaced\"]\ncommand = [\"$DIR/app\"]\n";
-    let mut late = Vec::new();
-    for (generation, more) in [(1, ""), (2, notify)] {
-        stage.configure(&(tables.clone() + more));
+    // The best of several bursts without and with the command: other processes disturb some.
+    let mut least = [f64::INFINITY; 2];
+    for generation in 1..=6 {
+        let with = (generation + 1) % 2;
+        stage.configure(&(tables.clone() + ["", notify][with]));
         daemon.signal(Signal::HUP);
         daemon.nth(generation, "config_reloaded", "").await;
         let before = lateness(&stage).await;
         replace_values(&stage, &server, generation);
         until_metric(&stage, checks, Some(((generation + 1) * TOKENS) as u64)).await;
-        late.push(p99(&before, &after_checks(&stage, &before).await));
+        least[with] = least[with].min(p99(&before, &after_checks(&stage, &before).await));
     }
     assert!(metric(&stage, "tokenkeep_notify_dropped_total{notify=\"app\"}").await > Some(0));
-    assert!(late[1] <= late[0].max(BUSY_MACHINE), "without and with the command: {late:?} s");
+    assert!(least[1] <= least[0].max(BUSY_MACHINE), "without and with the command: {least:?} s");
     daemon.signal(Signal::KILL);
 }
