@@ -1,4 +1,4 @@
-//! What must hold for every input: one function for each target of `fuzz/` (docs/fuzzing.md).
+//! What must hold for every input: one function for each target of `fuzz/` (docs/development/fuzzing.md).
 //!
 //! Each function panics if its property does not hold, and returns otherwise. The properties
 //! themselves stand beside the code that they are about, in `properties.rs` of its folder. The unit

@@ -11,7 +11,7 @@
 //! simulator (simulates the API for tests and `demo`)
 //! ```
 //!
-//! All of them share the types of [`time`], [`outcome`], [`secret`] and [`settings`]. `cli` also uses
+//! All of them share the types of [`time`], [`outcome`], [`secret`], `event` and [`settings`]. `cli` also uses
 //! the client in [`control`].
 
 pub mod api;
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod daemon;
+mod event;
 pub mod event_log;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -53,6 +53,8 @@ pub struct CallError {
     pub detail: Option<Box<str>>,
     /// One sentence for people.
     pub error: Box<str>,
+    /// Why there was no response, in fixed words; `None` if there was one, or the reason is unknown.
+    pub no_response: Option<&'static str>,
     /// An operator must act: reported at level error.
     pub is_alarming: bool,
     /// This process could not send the request: it says nothing about the server.
@@ -69,6 +71,16 @@ impl CallError {
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// The class of the error in fixed words, for clients that may not see messages: `status 503`,
+    /// `connection refused`.
+    pub fn class(&self) -> String {
+        match self.status {
+            Some(200) => "unexpected response".to_owned(),
+            Some(status) => format!("status {status}"),
+            None => self.no_response.unwrap_or("no response").to_owned(),
+        }
     }
 
     /// The same error with the server's explanation.

@@ -150,17 +150,14 @@ pub fn spawn_limit_error(error: &io::Error) -> Option<String> {
     if is_out_of_descriptors(error) {
         let (limit, raise) = (descriptor_limit(), descriptor_limit_remedy());
         return Some(format!(
-            "tokenkeep has no free file descriptor to start the re-auth command (its limit is \
+            "tokenkeep has no free file descriptor to start the command (its limit is \
              {limit}): {raise}, or lower `max_in_flight`"
         ));
     }
     let codes = [Errno::AGAIN, Errno::NOMEM].map(Errno::raw_os_error);
     let is_lacking = error.raw_os_error().is_some_and(|code| codes.contains(&code));
     is_lacking.then(|| {
-        format!(
-            "no process can be started for the re-auth command ({error}); {}",
-            thread_limit_remedy()
-        )
+        format!("no process can be started for the command ({error}); {}", thread_limit_remedy())
     })
 }
 

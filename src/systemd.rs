@@ -131,6 +131,12 @@ pub fn is_service() -> bool {
     })
 }
 
+/// Whether the system's manager runs this process as a service, whose sandbox may hide directories. A
+/// user's manager, which sets `$MANAGERPID`, cannot hide any in the shipped unit.
+pub(crate) fn is_system_service() -> bool {
+    is_service() && std::env::var_os("MANAGERPID").is_none()
+}
+
 /// Whether a process with these lines in `/proc/PID/cgroup` belongs to a scope: a login session,
 /// or a program that a desktop has started.
 fn is_in_scope(groups: &str) -> bool {
@@ -143,6 +149,11 @@ fn is_in_scope(groups: &str) -> bool {
 /// Returns `remedy` in a systemd service, `otherwise` in other processes.
 pub(crate) fn advice<'a>(remedy: &'a str, otherwise: &'a str) -> &'a str {
     if is_service() { remedy } else { otherwise }
+}
+
+/// Returns `remedy` in a service of the system, where a directory may be hidden or read-only.
+pub(crate) fn sandbox_advice(remedy: &'static str) -> &'static str {
+    if is_system_service() { remedy } else { "" }
 }
 
 /// `text` on one line. Text after a line break would be another assignment.

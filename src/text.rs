@@ -107,6 +107,28 @@ pub(crate) fn one_line(text: &str) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
+/// Wraps `text` between words, to `first` and then `others` characters per line; lines after the
+/// first begin with `indent` spaces. Longer words, such as paths, are not broken, so that they can be
+/// copied.
+pub(crate) fn wrap(text: &str, first: usize, others: usize, indent: usize) -> String {
+    let mut lines = String::with_capacity(text.len() + 16);
+    let (mut used, mut room) = (0, first);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            (used, room) = (0, others);
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
+}
+
 /// Number of tokens by state, in one line; omits states without tokens.
 pub(crate) fn format_token_counts(counts: &[(usize, &str)]) -> String {
     let total = match counts.iter().map(|(count, _)| count).sum() {
@@ -229,6 +251,16 @@ mod tests {
         let text = "a.toml:1:2: there is no key `b`\n    did you mean `c`?\n\n1 fault";
         assert_eq!(one_line(text), "a.toml:1:2: there is no key `b`; did you mean `c`?; 1 fault");
         assert_eq!(one_line("one"), "one");
+    }
+
+    #[test]
+    fn a_long_message_is_wrapped_between_words_and_nothing_is_cut() {
+        let text = "the source has no value: /a/very/long/path/to/the.token: it is empty";
+        assert_eq!(
+            wrap(text, 12, 20, 4),
+            "the source\n    has no value:\n    /a/very/long/path/to/the.token:\n    it is empty"
+        );
+        assert_eq!(wrap("short", 20, 20, 4), "short");
     }
 
     #[test]

@@ -331,7 +331,7 @@ const MUTANTS: &[Mutant] = &[
 const MANIFEST: &str = r#"
 [package]
 name = "tokenkeep"
-version = "0.1.0"
+version = "0.2.0"
 edition = "2024"
 [dependencies]
 fastrand = "2"

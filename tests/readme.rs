@@ -1,19 +1,45 @@
-//! What README.md and docs/ promise: examples load, commands exist, tables are true.
+//! What README.md and docs/ promise: examples load, commands and links exist, tables are true.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tokenkeep::event_log::EventName;
 use tokenkeep::hook::{Invocation, run};
 use tokenkeep::settings::load;
+use toml::Table;
 
 const README: &str = include_str!("../README.md");
-const HOOKS: &str = include_str!("../docs/hooks.md");
+const CHECKS: &str = include_str!("../docs/checks.md");
+const COMMANDS: &str = include_str!("../docs/commands.md");
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const EVENTS: &str = include_str!("../docs/events.md");
-const METRICS: &str = include_str!("../docs/metrics.md");
-const RELEASING: &str = include_str!("../docs/development/releasing.md");
+const HOOKS: &str = include_str!("../docs/hooks.md");
+const INSTALLATION: &str = include_str!("../docs/installation.md");
+
+/// A page of the documentation.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+/// README.md, CHANGELOG.md and every page below docs/.
+fn pages() -> Vec<Page> {
+    let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
+    for folder in ["docs", "docs/development"] {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.extend(entries.filter(|path| path.extension().is_some_and(|kind| kind == "md")));
+    }
+    let read = |path: PathBuf| Page { text: fs::read_to_string(&path).unwrap(), path };
+    paths.into_iter().map(read).collect()
+}
+
+/// The pages for users: all but those for maintainers.
+fn user_pages() -> impl Iterator<Item = Page> {
+    pages().into_iter().filter(|page| !page.path.starts_with("docs/development"))
+}
 
 /// The contents of all code blocks of a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
@@ -30,6 +56,32 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     blocks
 }
 
+/// The lines outside code blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_block = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        in_block ^= is_fence;
+        !in_block && !is_fence
+    })
+}
+
+/// The contents of the code spans of a text.
+fn code_spans(text: &str) -> Vec<String> {
+    let prose = prose(text).collect::<Vec<_>>().join("\n");
+    prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect()
+}
+
+/// The anchors of a page's sections, as GitHub builds them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let anchor = |line: &str| {
+        let title = line.trim_start_matches('#').strip_prefix(' ')?;
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
+    };
+    prose(text).filter(|line| line.starts_with('#')).filter_map(anchor).collect()
+}
+
 /// The cells of a table's rows, below its header.
 fn rows<'a>(text: &'a str, header: &str) -> Vec<Vec<&'a str>> {
     let table = text.lines().skip_while(|line| !line.starts_with(header)).skip(2);
@@ -41,89 +93,184 @@ fn tokenkeep(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tokenkeep")).args(arguments).output().unwrap()
 }
 
-/// The plan that `check-config` tells for the README's example.
+/// The plan that `check-config` prints for the example.
 fn plan() -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenkeep.toml");
-    fs::write(&path, &blocks(README, "toml")[0]).unwrap();
+    fs::write(&path, &blocks(CONFIGURATION, "toml")[0]).unwrap();
     let output = tokenkeep(&["check-config", "--config", path.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The example with the servers, re-authentication methods and tokens that an excerpt leaves out.
+fn completed(example: &str) -> String {
+    let parsed: Table = example.parse().unwrap_or_else(|error| panic!("{example}{error}"));
+    let tables = |kind: &str| {
+        let entries = parsed.get(kind).and_then(toml::Value::as_table).into_iter().flatten();
+        entries.filter_map(|(name, entry)| Some((name.as_str(), entry.as_table()?)))
+    };
+    let named = |key: &'static str| {
+        let users = tables("token").chain(tables("inventory"));
+        users.filter_map(move |(_, entry)| entry.get(key)?.as_str()).collect::<BTreeSet<_>>()
+    };
+    let defined = |kind: &str| tables(kind).map(|(name, _)| name).collect::<BTreeSet<_>>();
+    let mut text = example.to_owned();
+    for name in named("server").difference(&defined("server")) {
+        text += &format!("[server.{name}]\nurl = \"https://s.example\"\n");
+    }
+    for name in named("reauth").difference(&defined("reauth")) {
+        text += &format!("[reauth.{name}]\ncommand = [\"/bin/true\"]\n");
+    }
+    let unused: Vec<_> = defined("reauth").difference(&named("reauth")).copied().collect();
+    let patterns = tables("notify").filter_map(|(_, entry)| entry.get("tokens")?.as_array());
+    let matching: BTreeSet<_> =
+        patterns.flatten().filter_map(|name| Some(name.as_str()?.replace('*', "1"))).collect();
+    let absent = matching.iter().filter(|name| !defined("token").contains(name.as_str()));
+    let mut tokens: Vec<_> = absent.map(|name| (name.clone(), String::new())).collect();
+    let user = |name: &str| (format!("{name}-user"), format!("reauth = \"{name}\"\n"));
+    tokens.extend(unused.into_iter().map(user));
+    if defined("token").is_empty() && tokens.is_empty() {
+        tokens.push(("other".to_owned(), String::new()));
+    }
+    if !tokens.is_empty() {
+        text += "[server.other]\nurl = \"https://s.example\"\n";
+    }
+    for (number, (name, keys)) in tokens.iter().enumerate() {
+        text += &format!("[token.{name}]\nserver = \"other\"\nenv = \"T{number}\"\n{keys}");
+    }
+    text
+}
+
 #[test]
 fn every_example_of_a_configuration_loads_without_a_warning() {
-    let examples = [blocks(README, "toml"), blocks(HOOKS, "toml")].concat();
-    assert_eq!(examples.len(), 7);
+    let examples: Vec<_> = user_pages().flat_map(|page| blocks(&page.text, "toml")).collect();
+    assert!(examples.len() >= 12, "{}", examples.len());
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep.toml");
-        let text = match example.strip_prefix("[reauth.").and_then(|rest| rest.split(']').next()) {
-            // Excerpts: what they need around them.
-            None if example.starts_with("[inventory.") || example.starts_with("[token.") => {
-                format!("[server.sarus]\nurl = \"https://s.example\"\n{example}")
-            }
-            None if example.starts_with("[control]") => {
-                let token = "[token.t]\nserver = \"s\"\nenv = \"T\"\n";
-                format!("[server.s]\nurl = \"https://s.example\"\n{token}{example}")
-            }
-            Some(name) => format!(
-                "[server.s]\nurl = \"https://s.example\"\n\
-                 [token.t]\nserver = \"s\"\nenv = \"T\"\nreauth = \"{name}\"\n{example}"
-            ),
-            None => example.clone(),
-        };
-        fs::write(&path, text).unwrap();
-        let loaded = load(&path, std::iter::empty()).unwrap_or_else(|faults| panic!("{faults}"));
-        assert!(loaded.warnings.is_empty(), "{example}{:?}", loaded.warnings);
+        let text = completed(&example);
+        fs::write(&path, &text).unwrap();
+        let loaded =
+            load(&path, std::iter::empty()).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        assert!(loaded.warnings.is_empty(), "{text}\n{:?}", loaded.warnings);
     }
 }
 
 #[test]
-fn every_command_that_is_told_to_be_run_exists() {
-    let lines = [blocks(README, "sh"), blocks(HOOKS, "sh")].concat().join("\n");
-    let commands: Vec<_> = lines
-        .lines()
-        .filter_map(|line| line.strip_prefix("tokenkeep ")?.split(' ').next())
-        .chain(["run", "print-config"])
-        .collect();
-    assert!(commands.contains(&"check-config") && commands.contains(&"demo"), "{commands:?}");
-    for command in commands {
-        assert!(tokenkeep(&["help", command]).status.success(), "{command}");
+fn configurations_in_the_kubernetes_manifests_load_without_a_warning() {
+    for name in ["sidecar", "standalone"] {
+        let manifest = fs::read_to_string(format!("contrib/kubernetes/{name}.yaml")).unwrap();
+        let after = manifest.split_once("  tokenkeep.toml: |\n").unwrap().1;
+        let lines = after.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let text = lines.map(str::trim_start).collect::<Vec<_>>().join("\n");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenkeep.toml");
+        fs::write(&path, &text).unwrap();
+        let loaded =
+            load(&path, std::iter::empty()).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
+    }
+}
+
+/// The subcommand and options of each call of tokenkeep in a line of shell.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let words = |part: &str| {
+        let part = part.trim().strip_prefix("sudo ").unwrap_or(part.trim());
+        let rest = part.strip_prefix("tokenkeep ")?;
+        Some(rest.split_whitespace().map(str::to_owned).collect())
+    };
+    line.split(['&', '|', ';']).filter_map(words).collect()
+}
+
+#[test]
+fn every_command_and_option_of_the_documentation_exists() {
+    let mut seen = BTreeSet::new();
+    for Page { path, text } in user_pages().filter(|page| page.path != Path::new("CHANGELOG.md")) {
+        let blocks = blocks(&text, "sh").join("\n");
+        let lines = blocks.lines().map(str::to_owned).chain(code_spans(&text));
+        for call in lines.flat_map(|line| calls(&line)) {
+            let is_command =
+                |word: &&String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+            let command =
+                call.iter().find(|word| !word.starts_with('-')).filter(is_command).cloned();
+            let help = match command.as_deref() {
+                Some("help") => continue,
+                Some(command) => tokenkeep(&["help", command]),
+                None => tokenkeep(&["help"]),
+            };
+            assert!(help.status.success(), "{}: {call:?}", path.display());
+            let help = String::from_utf8(help.stdout).unwrap();
+            for option in call.iter().filter(|word| word.starts_with("--")) {
+                let option = option.split('=').next().unwrap();
+                assert!(help.contains(option), "{}: {call:?}: {option}", path.display());
+            }
+            seen.extend(command);
+        }
+    }
+    for command in ["check-config", "demo", "doctor", "status", "token"] {
+        assert!(seen.contains(command), "{command}: {seen:?}");
     }
 }
 
 #[test]
-fn every_file_that_is_named_exists() {
-    let texts = [
-        ("", README),
-        ("docs", HOOKS),
-        ("docs", EVENTS),
-        ("docs", METRICS),
-        ("docs/development", RELEASING),
-    ];
-    for (folder, text) in texts {
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+fn every_link_leads_to_a_file_and_a_section() {
+    let mut dead = Vec::new();
+    for Page { path, text } in pages() {
+        let prose = prose(&text).collect::<Vec<_>>().join("\n");
+        let links = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
-            match link.split_once('#') {
-                Some(("", section)) => {
-                    let anchor = |line: &str| Some(line.strip_prefix("## ")?.to_lowercase());
-                    assert!(text.lines().filter_map(anchor).any(|line| line == section), "{link}");
-                }
-                Some((path, _)) => assert!(Path::new(folder).join(path).exists(), "{link}"),
-                None => assert!(Path::new(folder).join(link).exists(), "{folder}: {link}"),
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let found = match fs::read_to_string(&target) {
+                Ok(text) => section.is_empty() || anchors(&text).contains(section),
+                Err(_) => section.is_empty() && target.exists(),
+            };
+            if !found {
+                dead.push(format!("{}: {link}", path.display()));
             }
         }
     }
-    for path in ["systemd/tokenkeep.service", "systemd/tokenkeep.sysusers", ".ci/run"] {
-        assert!(README.contains(path) && Path::new(path).exists(), "{path}");
+    assert!(dead.is_empty(), "{dead:#?}");
+}
+
+#[test]
+fn readme_has_at_most_1000_words_and_links_every_page_for_users() {
+    assert!(README.split_whitespace().count() <= 1000);
+    for page in user_pages().filter(|page| page.path != Path::new("README.md")) {
+        let path = page.path.to_str().unwrap();
+        assert!(README.contains(&format!("]({path}")), "{path}");
+    }
+}
+
+/// `.ci/run` runs both.
+#[test]
+fn readme_has_one_command_for_the_demo_and_one_for_the_tests() {
+    assert_eq!(blocks(README, "sh")[0], "cargo run --release -- demo\ncargo test --locked\n");
+}
+
+#[test]
+fn quick_start_configuration_has_eight_lines() {
+    let example = &blocks(README, "toml")[0];
+    assert_eq!(example.lines().count(), 8, "{example}");
+}
+
+#[test]
+fn readme_and_installation_page_have_the_same_commands_for_the_package() {
+    let of =
+        |text: &str| blocks(text, "sh").into_iter().find(|block| block.contains(".ci/package"));
+    assert!(of(README).is_some());
+    assert_eq!(of(README), of(INSTALLATION));
+    for path in ["systemd/tokenkeep.service", "systemd/tokenkeep.sysusers"] {
+        assert!(INSTALLATION.contains(path) && Path::new(path).exists(), "{path}");
     }
 }
 
 #[test]
-fn the_table_of_lives_says_what_check_config_says() {
+fn table_of_lives_agrees_with_check_config() {
     let plan = plan();
-    let rows = rows(README, "| life |");
+    let rows = rows(CHECKS, "| life |");
     assert_eq!(rows.len(), 3);
     for row in rows {
         let [life, checked, _, survived] = row[..] else { panic!("{row:?}") };
@@ -137,7 +284,7 @@ fn the_table_of_lives_says_what_check_config_says() {
 }
 
 #[test]
-fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
+fn table_of_events_lists_every_event_with_its_level() {
     let rows = rows(EVENTS, "| event |");
     let mut told: Vec<_> = rows.iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
     let contracted = |name: &EventName| {
@@ -150,8 +297,8 @@ fn the_table_of_events_holds_every_event_with_its_level_and_no_other() {
 }
 
 #[test]
-fn the_exit_statuses_of_the_table_that_a_mistake_leads_to_are_true() {
-    let table: Vec<_> = rows(README, "| status |").iter().map(|row| row[0]).collect();
+fn table_of_exit_statuses_agrees_with_the_program() {
+    let table: Vec<_> = rows(COMMANDS, "| status |").iter().map(|row| row[0]).collect();
     assert_eq!(table, ["0", "1", "2", "64", "69", "70", "75", "77", "78"]);
     assert_eq!(tokenkeep(&[]).status.code(), Some(64));
     let missing = ["run", "--config", "/there/is/no/such/file.toml"];
@@ -159,7 +306,7 @@ fn the_exit_statuses_of_the_table_that_a_mistake_leads_to_are_true() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_command_gets_the_environment_of_the_table() {
+async fn table_of_variables_lists_the_environment_of_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("environment");
     let command = ["/bin/sh", "-c", "/usr/bin/env > \"$0\"", seen.to_str().unwrap()];
@@ -190,7 +337,7 @@ async fn a_command_gets_the_environment_of_the_table() {
 }
 
 #[test]
-fn the_example_of_a_command_is_a_shell_script() {
+fn example_of_a_command_is_a_shell_script() {
     let scripts = blocks(HOOKS, "sh");
     let script = scripts.iter().find(|block| block.starts_with("#!/bin/sh")).unwrap();
     let folder = tempfile::tempdir().unwrap();

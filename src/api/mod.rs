@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! request                 sends, reads the body, resends once
+//! webhook                 posts to URLs outside the API
 //! interpret  connections  meaning of a response; pools
 //! http_client  fast_path  settings of the HTTP library; reads the usual response
 //! transport_error  tunnel
@@ -36,6 +37,7 @@ mod retry_after;
 mod status;
 mod transport_error;
 mod tunnel;
+mod webhook;
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use self::materials::Materials;
 use self::request::OnEnd;
 use self::status::ResponseError;
 use self::transport_error::RequestTimeouts;
+pub use self::webhook::{HeaderLine, WebhookClient};
 use crate::outcome::{CallError, Connection, Outcome};
 use crate::secret::TokenValue;
 use crate::settings::Server;

@@ -17,7 +17,7 @@ use super::interpret::{Body, RawResponse};
 use super::redact::clean;
 use super::retry_after;
 use super::status::ResponseError;
-use super::transport_error::{RequestTimeouts, explain, is_out_of_descriptors, no_answer_within};
+use super::transport_error::{RequestTimeouts, explain, is_out_of_descriptors, timed_out};
 use crate::clock::wall_clock;
 use crate::outcome::{CallError, Connection};
 use crate::process;
@@ -74,7 +74,7 @@ pub(super) async fn get(
                     local: true,
                     ..CallError::new(process::out_of_descriptors_message())
                 };
-                return Err(ResponseError { fault, ..ResponseError::unavailable("") });
+                return Err(fault.into());
             }
             let factory = connections.factory();
             if let Some(tunnel) = factory.tunnel()
@@ -83,9 +83,9 @@ pub(super) async fn get(
                 return Err(failure);
             }
             let certificate = factory.certificate();
-            Err(ResponseError::unavailable(explain(&error, timeouts, context, certificate)))
+            Err(explain(&error, timeouts, context, certificate).into())
         }
-        Err(_) => Err(ResponseError::unavailable(no_answer_within(timeouts.timeout))),
+        Err(_) => Err(timed_out(timeouts.timeout).into()),
     }
 }
 

@@ -36,12 +36,19 @@ pub(super) enum ResponseErrorKind {
 
 impl ResponseError {
     pub(super) fn unavailable(error: impl Into<Box<str>>) -> Self {
-        Self { kind: ResponseErrorKind::Unavailable, fault: CallError::new(error) }
+        CallError::new(error).into()
     }
 
     /// The same error with the decisive status.
     pub(super) fn with_status(self, status: u16) -> Self {
         Self { fault: self.fault.with_status(status), ..self }
+    }
+}
+
+impl From<CallError> for ResponseError {
+    /// An inconclusive error.
+    fn from(fault: CallError) -> Self {
+        Self { kind: ResponseErrorKind::Unavailable, fault }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Error messages for requests without a response, from the errors of the HTTP library.
+//! Errors of requests without a response, from the errors of the HTTP library.
 //!
 //! Never prints such an error itself, because it contains the URL, and with it the token.
 
@@ -12,8 +12,12 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::context::{ClientCertificateState, RequestContext};
 use super::redact::clean;
+use crate::outcome::CallError;
 use crate::process;
 use crate::text::format_duration;
+
+/// The class of a time-out after the connection was opened.
+const NO_RESPONSE_IN_TIME: &str = "no response in time";
 
 /// Time-outs of a request and its parts.
 #[derive(Clone, Copy)]
@@ -24,8 +28,37 @@ pub(super) struct RequestTimeouts {
     pub(super) connect_timeout: Duration,
 }
 
-/// The message for a request without a complete response, with a remedy where there is one.
+/// The error of a request without a complete response, with a remedy where there is one.
 pub(super) fn explain(
+    error: &reqwest::Error,
+    timeouts: RequestTimeouts,
+    context: &RequestContext<'_>,
+    certificate: ClientCertificateState,
+) -> CallError {
+    CallError {
+        no_response: Some(class(error)),
+        ..CallError::new(sentence(error, timeouts, context, certificate))
+    }
+}
+
+/// The class of the error, in fixed words.
+fn class(error: &reqwest::Error) -> &'static str {
+    let is_refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
+    match tls_error(error) {
+        _ if error.is_timeout() && error.is_connect() => "no connection in time",
+        _ if error.is_timeout() => NO_RESPONSE_IN_TIME,
+        Some(rustls::Error::InvalidCertificate(_)) => "certificate not accepted",
+        Some(_) => "TLS handshake failed",
+        None if error.is_dns() => "name cannot be resolved",
+        None if causes(error).filter_map(|cause| cause.downcast_ref()).any(is_refused) => {
+            "connection refused"
+        }
+        None if error.is_connect() => "connection failed",
+        None => "connection lost",
+    }
+}
+
+fn sentence(
     error: &reqwest::Error,
     timeouts: RequestTimeouts,
     context: &RequestContext<'_>,
@@ -38,7 +71,7 @@ pub(super) fn explain(
             let limit = timeouts.connect_timeout.min(timeouts.timeout);
             return format!("no connection within {}", format_duration(limit));
         }
-        return no_answer_within(timeouts.timeout);
+        return no_response_within(timeouts.timeout);
     }
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(error)) => {
@@ -212,8 +245,15 @@ pub(super) fn is_out_of_descriptors(error: &reqwest::Error) -> bool {
         || (error.is_connect() || error.is_dns()) && process::has_no_free_descriptor()
 }
 
-/// The message for a request that timed out.
-pub(super) fn no_answer_within(limit: Duration) -> String {
+/// The error of a request that timed out.
+pub(super) fn timed_out(limit: Duration) -> CallError {
+    CallError {
+        no_response: Some(NO_RESPONSE_IN_TIME),
+        ..CallError::new(no_response_within(limit))
+    }
+}
+
+fn no_response_within(limit: Duration) -> String {
     format!("no response within {}", format_duration(limit))
 }
 

@@ -61,7 +61,10 @@ impl Tunnel {
         Some(ResponseError {
             kind: kind_of(status, StatusSource::Http, None),
             fault: match status {
-                0 => CallError::new(self.sentence(status, server)),
+                0 => CallError {
+                    no_response: Some("refused by the proxy"),
+                    ..CallError::new(self.sentence(status, server))
+                },
                 _ => CallError::new(self.sentence(status, server)).with_status(status),
             },
         })

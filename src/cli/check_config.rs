@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::lifecycle::{RandomFraction, Renewal, SHORTEST_ROOM, Schedule, check_wait};
 use crate::secret::mask;
 use crate::settings::{
-    EnvFile, InventorySource, KeepAlive, Loaded, Reauth, ReauthMethod, Server, Settings, Source,
-    Token,
+    EnvFile, InventorySource, KeepAlive, Loaded, NamePattern, Notify, NotifyTarget, Reauth,
+    ReauthMethod, Server, Settings, Source, Token,
 };
 
 use super::inventory_summary::{self, InventorySummary};
@@ -31,7 +31,7 @@ const MAX_DETAILED: usize = 50;
 /// Describes the plan for all tokens of a configuration; reads its inventories. `all` removes the
 /// limit of [`MAX_DETAILED`] tokens. `warnings` is the number of printed warnings.
 pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
-    let Settings { servers, reauths, tokens, .. } = &loaded.settings;
+    let Settings { servers, reauths, tokens, notifies, .. } = &loaded.settings;
     let mut text = String::new();
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     let but = match warnings {
@@ -55,6 +55,9 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
     }
     for reauth in reauths {
         line(&mut text, &describe_reauth(reauth));
+    }
+    for notify in notifies {
+        line(&mut text, &describe_notify(notify));
     }
     let mut paragraph = |described: &Described, keep_alive: &KeepAlive, remarks: &[String]| {
         let Some(server) = servers.iter().find(|server| server.name == keep_alive.server) else {
@@ -120,6 +123,31 @@ fn describe_reauth(reauth: &Reauth) -> String {
         text += &format!("; maintenance window each day {}", windows.join(", "));
     }
     text
+}
+
+/// What receives which events.
+fn describe_notify(notify: &Notify) -> String {
+    let Notify { name, events, tokens, target, timeout } = notify;
+    let target = match target {
+        NotifyTarget::Command(command) => {
+            format!("runs {}", command.first().map_or("", String::as_str))
+        }
+        // Its path may be a secret.
+        NotifyTarget::Webhook(webhook) => format!("posts to {}", webhook.origin()),
+    };
+    let events = match events {
+        Some(events) => events.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", "),
+        None => "all events of level error, and token_recovered".to_owned(),
+    };
+    let tokens = match tokens {
+        Some(tokens) => {
+            let tokens: Vec<_> = tokens.iter().map(NamePattern::as_str).collect();
+            format!("of tokens {}", tokens.join(", "))
+        }
+        None => "of all tokens".to_owned(),
+    };
+    let timeout = format_duration(*timeout);
+    format!("notify {name}: {target}, at most {timeout} for an attempt; {events}; {tokens}")
 }
 
 fn count_tokens(tokens: u32) -> String {

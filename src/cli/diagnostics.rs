@@ -133,6 +133,6 @@ tokenkeep: 1 error in the configuration";
         let faults = load(std::path::Path::new("/none.toml"), std::iter::empty()).unwrap_err();
         let output = DiagnosticStyle::Snippet.faults(&faults);
         assert!(output.starts_with("/none.toml: there is no such"), "{output}");
-        assert!(output.contains("= help: copy"), "{output}");
+        assert!(output.contains("= help: create"), "{output}");
     }
 }

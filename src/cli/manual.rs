@@ -39,7 +39,7 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     rest.control("SH", ["COMMANDS"]);
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         let mut usage = vec![bold(inner.get_name())];
-        for argument in inner.get_positionals() {
+        for argument in inner.get_positionals().filter(|argument| !argument.is_hide_set()) {
             let names = argument.get_value_names().unwrap_or_default();
             usage.extend(names.iter().map(|name| roman(format!(" [{name}]"))));
         }
@@ -65,18 +65,19 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
         (
             EX_DEAD,
             "Not all tokens are alive, the requested or probed token has expired or was rejected, \
-             or a command failed for at least one token. doctor: there are warnings.",
+             a command failed for at least one token, or init, add or remove did nothing. doctor: \
+             there are warnings.",
         ),
         (doctor::EX_ERRORS, "doctor: there are errors."),
         (EX_USAGE, "Invalid command line."),
         (
             EX_UNAVAILABLE,
             "Another tokenkeep uses the same state directory, no daemon responds on the control \
-             socket, or the probed server did not respond.",
+             socket, or the server did not respond to probe or add.",
         ),
         (EX_SOFTWARE, "A system call failed, for example a write to standard output."),
         (EX_TEMPFAIL, "The command has not finished in time; its result is not known."),
-        (EX_NOPERM, "Not permitted by the control socket."),
+        (EX_NOPERM, "Not permitted by the control socket, or a file may not be written."),
         (EX_CONFIG, "An error in the configuration. systemd does not restart the service then."),
     ] {
         tagged(&mut rest, [bold(status.to_string())], meaning);
@@ -90,6 +91,11 @@ fn program(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
             "The control socket. $RUNTIME_DIRECTORY/control.sock where systemd sets that variable.",
         ),
         ("/var/lib/tokenkeep", "Token files, and the state database."),
+        (
+            "~/.config/tokenkeep/tokenkeep.toml",
+            "The configuration of a user's own service, with conf.d beside it. Its state is in \
+             ~/.local/state/tokenkeep, its control socket in $XDG_RUNTIME_DIR/tokenkeep.",
+        ),
         ("/usr/share/doc/tokenkeep", "Documentation of the events and of re-auth commands."),
     ] {
         tagged(&mut rest, [bold(path)], meaning);

@@ -8,14 +8,16 @@ mod completions;
 mod demo;
 mod diagnostics;
 mod doctor;
+mod installation;
 mod inventory_summary;
 mod manual;
 mod probe;
+mod setup;
 mod unit;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use clap_complete::Shell;
 use tokio::runtime::{Builder, Runtime};
 
 use self::diagnostics::DiagnosticStyle;
+use self::installation::InstallationArgs;
 use crate::api::Client;
 use crate::control::{self, InheritedSockets, client::ControlClientError};
 use crate::daemon::control::GROUP;
@@ -33,7 +36,7 @@ use crate::lifecycle::OperatorRequest;
 use crate::process;
 use crate::secret::mask;
 use crate::settings::{
-    self, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Log, LogFormat, Warning,
+    self, ConfigError, ConfigErrors, Installation, Loaded, Log, LogFormat, Warning,
 };
 use crate::systemd;
 use crate::text::printable_lines;
@@ -42,9 +45,8 @@ use crate::text::printable_lines;
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, about, arg_required_else_help = true)]
 struct Arguments {
-    /// Configuration file; files in `conf.d/*.toml` next to it are read too
-    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_PATH)]
-    config: PathBuf,
+    #[command(flatten)]
+    installation: InstallationArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -61,6 +63,9 @@ enum Command {
         all: bool,
     },
     Doctor(doctor::Doctor),
+    Init(setup::Init),
+    Add(setup::Add),
+    Remove(setup::Remove),
     /// Show token status, worst first, or one token in detail. Exits 1 unless all tokens are
     /// alive
     Status(client::Status),
@@ -81,8 +86,7 @@ enum Command {
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
-    /// Run a 20-second demonstration against a simulated API
-    Demo,
+    Demo(demo::Demo),
     /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
     /// Print the JSON schema of the configuration, for editors
@@ -122,7 +126,7 @@ enum CliError {
     #[error("the demo cannot run: {0}")]
     Demo(String),
     #[error("{sentence}")]
-    Probe { sentence: String, status: u8 },
+    Failed { sentence: String, status: u8 },
     #[error("{0}")]
     Control(#[from] ControlClientError),
     #[error("{0}")]
@@ -142,7 +146,7 @@ impl CliError {
     const fn status(&self) -> u8 {
         match self {
             Self::TokenDead => EX_DEAD,
-            Self::Probe { status, .. } | Self::AlreadyReported { status } => *status,
+            Self::Failed { status, .. } | Self::AlreadyReported { status } => *status,
             Self::Control(fault) => Self::status_of(fault),
             Self::Usage(_) => EX_USAGE,
             Self::Configuration(_)
@@ -193,25 +197,36 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError> {
-    let path = arguments.config;
+    let installation = arguments.installation.choose()?;
     match arguments.command {
-        Command::Run => run(path),
-        Command::CheckConfig { all } => run_check_config(&path, all, style),
-        Command::Doctor(doctor) => doctor::run(&doctor, &path, style),
-        Command::Status(status) => client::run(status, &path),
-        Command::Events(events) => client::run(events, &path),
-        Command::Check(names) => client::run(names.with_action(OperatorRequest::Check), &path),
-        Command::Reauth(names) => client::run(names.with_action(OperatorRequest::Reauth), &path),
-        Command::Pause(names) => client::run(names.with_action(OperatorRequest::Pause), &path),
-        Command::Resume(names) => client::run(names.with_action(OperatorRequest::Resume), &path),
-        Command::Revoke(revoke) => client::run(revoke.with_action(), &path),
-        Command::Token(token) => client::run(token, &path),
-        Command::Reload(reload) => client::run(reload, &path),
+        Command::Run => run(installation),
+        Command::CheckConfig { all } => run_check_config(&installation, all, style),
+        Command::Doctor(doctor) => doctor::run(&doctor, &installation, style),
+        Command::Init(init) => init.run(&installation, style),
+        Command::Add(add) => add.run(&installation, style),
+        Command::Remove(remove) => remove.run(&installation, style),
+        Command::Status(status) => client::run(status, &installation),
+        Command::Events(events) => client::run(events, &installation),
+        Command::Check(names) => {
+            client::run(names.with_action(OperatorRequest::Check), &installation)
+        }
+        Command::Reauth(names) => {
+            client::run(names.with_action(OperatorRequest::Reauth), &installation)
+        }
+        Command::Pause(names) => {
+            client::run(names.with_action(OperatorRequest::Pause), &installation)
+        }
+        Command::Resume(names) => {
+            client::run(names.with_action(OperatorRequest::Resume), &installation)
+        }
+        Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
+        Command::Token(token) => client::run(token, &installation),
+        Command::Reload(reload) => client::run(reload, &installation),
         Command::Probe(probe) => probe::run(probe),
-        Command::Demo => demo::run(),
+        Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {
-            let loaded = settings::load(&path, std::env::vars_os())?;
+            let loaded = installation.load(std::env::vars_os())?;
             warn(&loaded.warnings, style);
             let text = mask_values(&settings::print(&loaded.settings));
             // Redirected output must remain a valid configuration.
@@ -227,7 +242,7 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
     }
 }
 
-fn run(path: PathBuf) -> Result<(), CliError> {
+fn run(installation: Installation) -> Result<(), CliError> {
     process::prepare().map_err(|error| CliError::System {
         doing: "starting a thread",
         error: thread_error(&error),
@@ -235,7 +250,7 @@ fn run(path: PathBuf) -> Result<(), CliError> {
     systemd::connect();
     // Before the log starts its thread.
     let mut inherited = Some(control::inherited());
-    let ended = run_daemon(path, &mut inherited);
+    let ended = run_daemon(installation, &mut inherited);
     if let (Err(error), Some(inherited)) = (&ended, inherited)
         && let Ok(runtime) = runtime()
     {
@@ -249,13 +264,19 @@ fn run(path: PathBuf) -> Result<(), CliError> {
 }
 
 /// Runs the daemon. Takes `inherited` unless startup fails.
-fn run_daemon(path: PathBuf, inherited: &mut Option<InheritedSockets>) -> Result<(), CliError> {
-    let loaded = settings::load_readable(&path, std::env::vars_os());
+fn run_daemon(
+    installation: Installation,
+    inherited: &mut Option<InheritedSockets>,
+) -> Result<(), CliError> {
+    let loaded = installation.load_readable(std::env::vars_os());
     let (mut loaded, unread) = loaded.inspect_err(log_faults)?;
     loaded.warnings.extend(control::unmapped_readers(&loaded));
     let Loaded { settings, warnings, .. } = loaded;
     let log = event_log::init(&settings.log, StdoutKind::detect())?;
-    let loader: Arc<Loader> = Arc::new(move || settings::load(&path, std::env::vars_os()));
+    if installation.is_user() {
+        setup::create_socket_directory(&settings.control.socket, &installation);
+    }
+    let loader: Arc<Loader> = Arc::new(move || installation.load(std::env::vars_os()));
     let runtime =
         runtime().inspect_err(|error| event_log::emit_failed_start(&error.to_string()))?;
     let ended = runtime.block_on(async {
@@ -308,14 +329,18 @@ fn runtime() -> Result<Runtime, CliError> {
         .map_err(|error| CliError::System { doing: "starting the runtime", error })
 }
 
-fn run_check_config(path: &Path, all: bool, style: DiagnosticStyle) -> Result<(), CliError> {
-    let overrides = unit::overrides(path);
+fn run_check_config(
+    installation: &Installation,
+    all: bool,
+    style: DiagnosticStyle,
+) -> Result<(), CliError> {
+    let overrides = unit::overrides(installation);
     if !overrides.is_empty() {
         let names = overrides.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let unit = unit::UNIT;
         eprint_message(&format!("{unit} sets these variables, which are checked as well: {names}"));
     }
-    let loaded = settings::load(path, unit::environment(&overrides))?;
+    let loaded = installation.load(unit::environment(&overrides))?;
     warn(&loaded.warnings, style);
     for server in &loaded.settings.servers {
         let name = server.name.clone();
@@ -347,9 +372,10 @@ fn print_text(text: &str) -> Result<(), CliError> {
     print(&printable_lines(text))
 }
 
-/// Prints `text` as it is.
+/// Prints `text` as it is, and at once even if it does not end with a line.
 fn print(text: &str) -> Result<(), CliError> {
-    ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
+    let mut stdout = io::stdout().lock();
+    ignore_broken_pipe(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Ignores a broken pipe: the reader may stop reading at any time.

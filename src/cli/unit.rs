@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::runtime;
-use crate::settings::DEFAULT_PATH;
+use crate::settings::Installation;
 
 /// Name of the packaged unit.
 pub(super) const UNIT: &str = "tokenkeep.service";
@@ -26,11 +26,11 @@ const PREFIX: &str = "TOKENKEEP_";
 /// Timeout of `systemctl`.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The overrides that the unit sets for a daemon with the configuration at `config`, by name.
-pub(super) fn overrides(config: &Path) -> BTreeMap<String, String> {
-    let Some(shown) = show() else { return BTreeMap::new() };
+/// The overrides that the unit sets for the daemon of `installation`, by name.
+pub(super) fn overrides(installation: &Installation) -> BTreeMap<String, String> {
+    let Some(shown) = show(installation.is_user()) else { return BTreeMap::new() };
     let mut overrides = BTreeMap::new();
-    if !applies_to(&shown, config) {
+    if !applies_to(&shown, installation) {
         return overrides;
     }
     // Files win over Environment=, and later ones over earlier ones.
@@ -60,10 +60,12 @@ pub(super) fn environment(
     own.chain(overrides.iter().map(|(name, value)| (name.into(), value.into())))
 }
 
-/// The unit's properties from systemd. Starts no thread, because `doctor` changes its user later.
-fn show() -> Option<String> {
+/// The unit's properties from systemd, or from the user's service manager. Starts no thread, because
+/// `doctor` changes its user later.
+fn show(is_user: bool) -> Option<String> {
     let mut command = Command::new("systemctl");
     command
+        .args(is_user.then_some("--user"))
         .args(["show", "--no-pager", "-p", "ExecStart,Environment,EnvironmentFiles", UNIT])
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -74,13 +76,13 @@ fn show() -> Option<String> {
 }
 
 /// Whether the unit starts a daemon with this configuration, as far as is known.
-fn applies_to(shown: &str, config: &Path) -> bool {
+fn applies_to(shown: &str, installation: &Installation) -> bool {
     let command = shown.lines().find_map(|line| line.strip_prefix("ExecStart="));
     let Some(command) = command.filter(|command| !command.is_empty()) else { return true };
     let arguments = command.split("argv[]=").nth(1).unwrap_or(command);
     let mut arguments = arguments.split([' ', '=']);
     let named = arguments.find(|argument| *argument == "--config").and_then(|_| arguments.next());
-    config == Path::new(named.unwrap_or(DEFAULT_PATH))
+    installation.config() == named.map_or(installation.default_config(), Path::new)
 }
 
 /// Splits a list as systemd writes it: words are quoted if necessary.
@@ -129,6 +131,7 @@ fn line_of_file(line: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::DEFAULT_PATH;
 
     #[test]
     fn words_are_read_as_systemd_writes_them() {
@@ -165,7 +168,11 @@ mod tests {
             ("ExecStart=\n".to_owned(), "/srv/a.toml", true),
             (String::new(), "/srv/a.toml", true),
         ] {
-            assert_eq!(applies_to(&shown, Path::new(config)), expected, "{shown} {config}");
+            assert_eq!(
+                applies_to(&shown, &Installation::system(config)),
+                expected,
+                "{shown} {config}"
+            );
         }
     }
 }

@@ -30,6 +30,7 @@ mod routes;
 mod server;
 mod socket;
 mod socket_watch;
+pub mod summary;
 mod types;
 
 use prometheus_client::registry::Registry;

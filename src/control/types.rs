@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::summary::Summary;
 use crate::clock;
 
 /// Number of tokens in each state.
@@ -62,6 +63,9 @@ pub struct TokenView {
 /// One page of tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenPage {
+    /// The sentence about all tokens; only in the first page of all tokens, worst first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Summary>,
     /// Counts of all tokens, regardless of the filter.
     pub counts: Counts,
     /// Number of tokens that match the filter; `None` if they were not counted.
@@ -81,6 +85,9 @@ pub struct TokenDetail {
     /// The summary.
     #[serde(flatten)]
     pub token: TokenView,
+    /// The sentence about this token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub summary: Option<Summary>,
     /// The value source: the path of a file, `credential NAME` or `$VARIABLE`; `None` for a line of
     /// an inventory.
     #[serde(default)]

@@ -20,6 +20,7 @@ use super::config::{ConfigEvent, maintenance_windows};
 use super::control::{ControlEvent, Parts};
 use super::error::{DaemonError, system};
 use super::inventories::InventoryEvent;
+use super::notify::DeliveryEnd;
 use super::service_manager;
 use super::shutdown::{self, GRACE, Revoked};
 use super::tasks::{Completion, TaskEnd, remove_stale_temporary_files};
@@ -67,6 +68,7 @@ enum Event {
     Inventory(InventoryEvent),
     Config(ConfigEvent),
     Revocation(Revoked),
+    DeliveryEnded(DeliveryEnd),
     Control(ControlEvent),
     /// A slice of the backlog.
     Slice,
@@ -149,6 +151,7 @@ impl Daemon {
             event = self.inventories.next(), if !is_stopping => Event::Inventory(event),
             event = self.config.next() => Event::Config(event),
             revoked = self.revocations.next() => Event::Revocation(revoked),
+            ended = self.notifier.next() => Event::DeliveryEnded(ended),
             _ = timer.expired() => Event::Timer,
             () = yield_if(has_backlog) => Event::Slice,
             event = self.control.next() => Event::Control(event),
@@ -179,6 +182,7 @@ impl Daemon {
             }
             Event::Config(event) => config.on_event(event, tokens),
             Event::Revocation(revoked) => shutdown::on_revoked(revoked, tokens),
+            Event::DeliveryEnded(end) => self.notifier.on_end(end, metrics, &mut tokens.log),
             Event::Control(event) => {
                 let parts = Parts { tokens, inventories, config, metrics };
                 self.control.on_event(event, parts);
@@ -205,6 +209,9 @@ impl Daemon {
         for write in self.tokens.take_env_file_writes(now) {
             self.tasks.write_env_file(write);
         }
+        let Self { notifier, tokens, config, metrics, .. } = self;
+        notifier.configure(&config.settings, metrics, &mut tokens.log);
+        notifier.turn(now, tokens, metrics);
         self.tokens.log.write_due_summaries(now);
         let rejected = self.config.rejected.as_ref();
         self.service_manager.turn_ended(now, &self.tokens.scheduler, rejected);
@@ -221,6 +228,7 @@ impl Daemon {
             self.config.next_retry(),
             self.control.next_retry(),
             self.tokens.log.due(),
+            self.notifier.due(),
             self.service_manager.due(),
             self.ready_by,
             (!self.tokens.scheduler.outputs.is_empty()).then_some(self.woke),
@@ -280,6 +288,7 @@ impl Daemon {
                 let Some(ServerHandle { settings, client }) = tokens.servers.get(id) else {
                     return;
                 };
+                tokens.outages.on_notice(id, &notice);
                 // Logged when its client could not be built.
                 if matches!(notice, ServerNotice::Unavailable { .. }) && client.is_err() {
                     return;
@@ -426,14 +435,17 @@ impl Daemon {
         let mut is_closed = false;
         loop {
             self.begin_turn();
+            // While events are delivered, checks continue too.
             if !is_closed
                 && self.has_finished()
+                && self.notifier.is_idle(&self.tokens.log)
                 && !self.tokens.scheduler.has_unpersisted_candidates()
             {
                 is_closed = true;
                 self.end_checks().await;
             }
-            if is_closed && self.has_finished() && self.tasks.has_no_renewals() {
+            let has_ended = self.has_finished() && self.tasks.has_no_renewals();
+            if is_closed && has_ended && self.notifier.is_idle(&self.tokens.log) {
                 break;
             }
             let Ok(event) = self.next_event(&mut timer, &mut deadline).await else { break };
@@ -443,6 +455,7 @@ impl Daemon {
         }
         self.tokens.scheduler.stop_admitting();
         self.tasks.abort_all().await;
+        self.notifier.stop(clock::now(), &self.metrics, &mut self.tokens.log).await;
         shutdown::close_store(&mut self.tokens).await;
         self.tokens.log.event(EventName::DaemonStopped, "stopped", Fields::default());
     }

@@ -36,6 +36,9 @@ pub(crate) struct Metrics {
     renewals: Family<Labels, Counter>,
     reauths: Family<Labels, Counter>,
     hooks: Histograms,
+    notify_delivered: Family<Labels, Counter>,
+    notify_failed: Family<Labels, Counter>,
+    notify_dropped: Family<Labels, Counter>,
     /// The metrics of each server, so that a check needs no look-up.
     servers: Vec<Option<ServerMetrics>>,
 }
@@ -59,6 +62,9 @@ impl Metrics {
             renewals: Family::default(),
             reauths: Family::default(),
             hooks: Family::new_with_constructor(|| Histogram::new(LOGIN)),
+            notify_delivered: Family::default(),
+            notify_failed: Family::default(),
+            notify_dropped: Family::default(),
             servers: Vec::new(),
         }
     }
@@ -104,6 +110,24 @@ impl Metrics {
         }
     }
 
+    /// A `[notify.NAME]` exists: its series begin at 0.
+    pub(crate) fn create_notify(&self, name: &str) {
+        for family in self.notify_families() {
+            drop(family.get_or_create(&notify_labels(name)));
+        }
+    }
+
+    /// A `[notify.NAME]` was removed, and its series with it.
+    pub(crate) fn forget_notify(&self, name: &str) {
+        for family in self.notify_families() {
+            family.remove(&notify_labels(name));
+        }
+    }
+
+    const fn notify_families(&self) -> [&Family<Labels, Counter>; 3] {
+        [&self.notify_delivered, &self.notify_failed, &self.notify_dropped]
+    }
+
     /// Registers the metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let seconds = || Unit::Seconds;
@@ -131,6 +155,21 @@ impl Metrics {
             "Run time of re-authentication commands",
             seconds(),
             self.hooks.clone(),
+        );
+        registry.register(
+            "notify_delivered",
+            "Events that were delivered to a [notify]",
+            self.notify_delivered.clone(),
+        );
+        registry.register(
+            "notify_failed",
+            "Events for a [notify] that were given up after three attempts",
+            self.notify_failed.clone(),
+        );
+        registry.register(
+            "notify_dropped",
+            "Events for a [notify] that were dropped because 1000 newer ones waited",
+            self.notify_dropped.clone(),
         );
     }
 
@@ -161,6 +200,17 @@ impl Metrics {
         self.hooks.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
+    /// An event was delivered to a `[notify.NAME]`, or given up.
+    pub(crate) fn count_notify(&self, name: &str, is_delivered: bool) {
+        let family = if is_delivered { &self.notify_delivered } else { &self.notify_failed };
+        family.get_or_create(&notify_labels(name)).inc();
+    }
+
+    /// Events for a `[notify.NAME]` were dropped because too many waited.
+    pub(crate) fn count_dropped_notifications(&self, name: &str, dropped: u64) {
+        self.notify_dropped.get_or_create(&notify_labels(name)).inc_by(dropped);
+    }
+
     /// The scheduler has a notice of a token on this server, with this `[reauth]` method.
     pub(crate) fn count_notice(
         &mut self,
@@ -186,4 +236,8 @@ impl Metrics {
 
 fn with_outcome(labels: &Labels, outcome: &str) -> Labels {
     [&labels[..], &[("outcome", outcome.to_owned())]].concat()
+}
+
+fn notify_labels(name: &str) -> Labels {
+    vec![("notify", name.to_owned())]
 }

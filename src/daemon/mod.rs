@@ -9,6 +9,7 @@
 //! - `config`: reads, applies and reloads the configuration
 //! - `queries`, `inventories`, `restore`, `shutdown`
 //! - `tasks`: actions being executed
+//! - `notify`: events being delivered
 //! - `tokens`: the aggregate of scheduler, registry and pending actions
 //! - `state`, `service_manager`, `notices`, `metrics`
 
@@ -19,6 +20,7 @@ mod inventories;
 mod main_loop;
 mod metrics;
 mod notices;
+mod notify;
 mod queries;
 mod restore;
 mod service_manager;
@@ -44,6 +46,7 @@ use self::control::ControlQueue;
 use self::error::system;
 use self::inventories::Inventories;
 use self::metrics::Metrics;
+use self::notify::Notifier;
 use self::restore::{DeferredRestore, Restore};
 use self::service_manager::ServiceManager;
 use self::shutdown::Revocations;
@@ -67,6 +70,7 @@ pub struct Daemon {
     config: Config,
     control: ControlQueue,
     revocations: Revocations,
+    notifier: Notifier,
     metrics: Metrics,
     service_manager: ServiceManager,
     signals: Signals,
@@ -124,6 +128,7 @@ impl Daemon {
             config: Config::new(settings, loader),
             control: ControlQueue::new(),
             revocations: Revocations::default(),
+            notifier: Notifier::default(),
             metrics: Metrics::new(),
             service_manager: ServiceManager::new(),
             signals,
@@ -133,7 +138,9 @@ impl Daemon {
             is_slice_due: false,
             is_control_due: false,
         };
-        let Self { config, tokens: Tokens { log, .. }, .. } = &mut daemon;
+        let Self { config, notifier, metrics, tokens: Tokens { log, .. }, .. } = &mut daemon;
+        // First, as the next line is an event.
+        notifier.configure(&config.settings, metrics, log);
         let tokens = u64::try_from(config.settings.tokens.len()).ok();
         let version = Some(env!("CARGO_PKG_VERSION"));
         let fields = Fields { tokens, version, ..Fields::default() };

@@ -99,6 +99,12 @@ fields! {
         pub version: &'a str,
         /// Origin of a new value.
         pub by: &'a str,
+        /// Name of the `[notify.NAME]`.
+        pub notify: &'a str,
+        /// Name of the event that was not delivered.
+        pub undelivered_event: &'a str,
+        /// Number of events that were not delivered.
+        pub dropped: u64,
         /// Number of suppressed lines of this kind before this one.
         pub suppressed: u64,
     }

@@ -40,13 +40,19 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 }
 
-/// Writes one of the daemon's own events, which has passed the filter. Does nothing if the log is
-/// not set up.
-pub(super) fn write(name: EventName, severity: Severity, message: &str, mut fields: Values) {
+/// Writes one of the daemon's own events, which has passed the filter and happened `at` this time;
+/// `None`: now. Does nothing if the log is not set up.
+pub(super) fn write(
+    at: Option<Timestamp>,
+    name: EventName,
+    severity: Severity,
+    message: &str,
+    mut fields: Values,
+) {
     dispatcher::get_default(|log| {
         if let Some(lines) = log.downcast_ref::<LogLayer>() {
-            let (now, fields) = ((lines.clock)(), std::mem::take(&mut fields));
-            lines.add(&Record::from_event(name, severity.into(), now, message.to_owned(), fields));
+            let (at, fields) = (at.unwrap_or_else(lines.clock), std::mem::take(&mut fields));
+            lines.add(&Record::from_event(name, severity.into(), at, message.to_owned(), fields));
         }
     });
 }

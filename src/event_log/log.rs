@@ -1,4 +1,5 @@
-//! The daemon's handle on the event log: applies the rate limits and keeps the history.
+//! The daemon's handle on the event log: passes events to subscriptions, applies the rate limits and
+//! keeps the history.
 
 use jiff::Timestamp;
 
@@ -7,7 +8,8 @@ use super::check_summary::{CheckSummary, CompletedCheck};
 use super::history::History;
 use super::rate_limiter::{LogRateLimiter, SuppressedCounts, Verdict};
 use super::repeats::SuppressedWarning;
-use super::{EventName, Fields, Severity, emit, emit_summary, enabled};
+use super::subscriptions::Subscriptions;
+use super::{EventName, Fields, Severity, emit, emit_at, emit_summary, enabled};
 use crate::clock;
 use crate::time::Moment;
 
@@ -18,6 +20,7 @@ pub struct EventLog {
     summary: CheckSummary,
     history: History,
     started: Timestamp,
+    subscriptions: Subscriptions,
 }
 
 impl Default for EventLog {
@@ -34,6 +37,7 @@ impl EventLog {
             summary: CheckSummary::new(),
             history: History::default(),
             started: clock::wall_clock(),
+            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -84,6 +88,8 @@ impl EventLog {
         } else {
             self.write_due_summaries(now);
         }
+        let at = clock::wall_clock();
+        self.subscriptions.add(at, name, severity, message, &fields);
         let enabled = enabled(severity);
         let verdict = if enabled {
             self.limiter.admit(now, name, severity, message)
@@ -97,19 +103,20 @@ impl EventLog {
             _ => false,
         };
         if verdict != Verdict::Suppress || !is_flood {
-            self.history.add(clock::wall_clock(), name, severity, message, &fields);
+            self.history.add(at, name, severity, message, &fields);
         }
         match verdict {
-            Verdict::Write { suppressed: 0 } => emit(name, severity, message, &fields),
+            Verdict::Write { suppressed: 0 } => emit_at(at, name, severity, message, &fields),
             Verdict::Write { suppressed } => {
-                emit(name, severity, message, &Fields { suppressed: Some(suppressed), ..fields });
+                let fields = Fields { suppressed: Some(suppressed), ..fields };
+                emit_at(at, name, severity, message, &fields);
             }
             Verdict::Suppress => {}
         }
     }
 
     /// As [`write`](Self::write), for `token_checked`, the most frequent event: the message is
-    /// formatted only if the line is written.
+    /// formatted only if the line is written or delivered.
     pub fn write_check(
         &mut self,
         now: Moment,
@@ -119,12 +126,30 @@ impl EventLog {
     ) {
         let name = EventName::TokenChecked;
         self.write_due_summaries(now);
-        if enabled(severity)
-            && let Verdict::Write { suppressed } = self.limiter.admit(now, name, severity, "")
-        {
-            let suppressed = (suppressed > 0).then_some(suppressed);
-            emit(name, severity, &message(), &Fields { suppressed, ..fields });
+        let verdict = if enabled(severity) {
+            self.limiter.admit(now, name, severity, "")
+        } else {
+            Verdict::Suppress
+        };
+        if verdict == Verdict::Suppress && !self.subscriptions.want(name, severity, &fields) {
+            return;
         }
+        let (at, message) = (clock::wall_clock(), message());
+        self.subscriptions.add(at, name, severity, &message, &fields);
+        if let Verdict::Write { suppressed } = verdict {
+            let suppressed = (suppressed > 0).then_some(suppressed);
+            emit_at(at, name, severity, &message, &Fields { suppressed, ..fields });
+        }
+    }
+
+    /// The events that wait to be delivered to each `[notify.NAME]`.
+    pub const fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// The subscriptions, to take events from them.
+    pub const fn subscriptions_mut(&mut self) -> &mut Subscriptions {
+        &mut self.subscriptions
     }
 
     /// The recent events, including those that the filter or the rate limits suppressed. Requests

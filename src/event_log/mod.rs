@@ -8,7 +8,9 @@
 //! except for its level filter.
 //!
 //! ```text
-//! EventLog ── limiter        what is left out, and when that is logged
+//! EventLog
+//!    ├─ subscriptions     what `[notify]` receives, before anything is left out
+//!    ├─ limiter           what is left out, and when that is logged
 //!    │          ├─ budgets   a token bucket for each kind of event
 //!    │          └─ repeats   repeated warnings, summarised with a count
 //!    └─ emit ── lines ── format      one event, one line
@@ -17,7 +19,6 @@
 
 mod budgets;
 mod check_summary;
-mod event_name;
 mod fields;
 mod filter;
 mod format;
@@ -30,37 +31,28 @@ mod rate_limiter;
 mod record;
 mod repeats;
 mod reported_warnings;
+mod subscriptions;
 mod writer;
 
 pub use check_summary::CompletedCheck;
-pub use event_name::EventName;
 pub use fields::Fields;
 pub use filter::check_filter;
 pub use history::{History, LoggedEvent};
 pub use init::{Guard, InitError, StdoutKind, init};
 pub use log::EventLog;
 pub use reported_warnings::ReportedWarnings;
+pub use subscriptions::{MAX_WAITING, Subscriptions, WaitingEvent};
+
+pub use crate::event::{EventName, Severity};
 
 use check_summary::SummaryFields;
+use jiff::Timestamp;
 use tracing::Level;
 
 use crate::secret::mask;
 
 /// The tracing target of the events named here. A filter `tokenkeep=debug` covers it.
 const TARGET: &str = "tokenkeep";
-
-/// Severity of an event: its log level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// For debugging tokenkeep or a server.
-    Debug,
-    /// Normal operation.
-    Info,
-    /// An operator should look at it, but no token is at risk yet.
-    Warn,
-    /// An operator must act, or a token is lost.
-    Error,
-}
 
 impl From<Severity> for Level {
     fn from(severity: Severity) -> Self {
@@ -77,7 +69,14 @@ impl From<Severity> for Level {
 /// loop writes through its [`EventLog`].
 pub fn emit(name: EventName, severity: Severity, message: &str, fields: &Fields<'_>) {
     if enabled(severity) {
-        layer::write(name, severity, message, fields.values());
+        layer::write(None, name, severity, message, fields.values());
+    }
+}
+
+/// As [`emit`], for an event that happened `at` this time.
+fn emit_at(at: Timestamp, name: EventName, severity: Severity, message: &str, fields: &Fields<'_>) {
+    if enabled(severity) {
+        layer::write(Some(at), name, severity, message, fields.values());
     }
 }
 
@@ -104,7 +103,7 @@ fn emit_summary(summary: &SummaryFields, suppressed: u64) {
     let fields = values.into_iter().filter_map(|(key, value)| Some((key.into(), value?.into())));
     let message = format!("{checks} checks finished, {failures} of them failed");
     if enabled(Severity::Info) {
-        layer::write(EventName::ChecksSummary, Severity::Info, &message, fields.collect());
+        layer::write(None, EventName::ChecksSummary, Severity::Info, &message, fields.collect());
     }
 }
 

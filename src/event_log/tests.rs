@@ -128,6 +128,9 @@ fn fields_have_the_documented_names_and_types() {
         uid: Some(1),
         version: Some("0"),
         by: Some("reauth"),
+        notify: Some("app"),
+        undelivered_event: Some("token_expired"),
+        dropped: Some(9),
         suppressed: Some(5),
     };
     let logged = text("info", || emit(EventName::TokenChecked, Severity::Info, "m", &fields));
@@ -142,7 +145,8 @@ fn fields_have_the_documented_names_and_types() {
         "renews_by": "query", "tokens": 4, "inventory": "i", "tokens_added": 6, "tokens_removed": 7,
         "tokens_changed": 8, "reason": "r", "reauth": "w", "exit_status": -1, "path": "/p",
         "added": "a", "removed": "b", "changed": "c", "needs_restart": "n", "version": "0",
-        "action": "action", "uid": 1, "by": "reauth", "suppressed": 5,
+        "action": "action", "uid": 1, "by": "reauth", "notify": "app",
+        "undelivered_event": "token_expired", "dropped": 9, "suppressed": 5,
     });
     assert_eq!(serde_json::from_str::<Value>(&logged).unwrap(), expected);
 }

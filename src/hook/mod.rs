@@ -17,12 +17,17 @@
 //! [`run`] does the I/O, and [`HookExit::interpret`] is pure. Neither prints anything, and neither
 //! decides whether there is another attempt. [`stream`] runs a command under the same rules and
 //! streams its output, such as the tokens of an inventory, without the variables of one token.
+//! [`feed`] runs a command that has an input and no output: the command of a `[notify.NAME]`.
 
+mod feed;
 mod interpret;
 mod process_group;
 mod run;
 mod stream;
+mod variables;
 
+pub use feed::{FeedError, FeedExit, feed};
 pub use interpret::{EXIT_TRY_AGAIN, HookError, HookExit, HookResult, MAX_OUTPUT_BYTES};
 pub use run::{Invocation, run};
 pub use stream::{Chunk, StreamExit, stream};
+pub use variables::Variables;

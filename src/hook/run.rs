@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::interpret::{HookExit, MAX_OUTPUT_BYTES};
 use super::process_group::ProcessGroup;
+use super::variables::Variables;
 
 /// How long the output of an ended command may stay open. Its own output is already in the pipe;
 /// only a process that it left behind can keep the pipe open, perhaps for ever.
@@ -91,22 +92,18 @@ pub(super) fn base_command(words: &[String]) -> Command {
 /// A re-auth command with its environment.
 fn command(invocation: &Invocation<'_>) -> Command {
     let mut command = base_command(invocation.command);
-    command
-        .env("TOKENKEEP_NAME", invocation.name)
-        .env("TOKENKEEP_SERVER", invocation.server)
-        .env("TOKENKEEP_URL", invocation.url)
-        .env("TOKENKEEP_REASON", invocation.reason)
-        .env("TOKENKEEP_ATTEMPT", invocation.attempt.to_string());
-    if let Some(status) = invocation.status {
-        command.env("TOKENKEEP_STATUS", status.to_string());
-    }
-    if let Some(detail) = invocation.detail {
-        // A server's text may contain a NUL, which would prevent the command from starting.
-        command.env("TOKENKEEP_DETAIL", detail.replace(char::is_control, " "));
-    }
-    if let Some(file) = invocation.file {
-        command.env("TOKENKEEP_FILE", file);
-    }
+    let variables = Variables {
+        name: Some(invocation.name),
+        server: Some(invocation.server),
+        url: Some(invocation.url),
+        reason: Some(invocation.reason),
+        status: invocation.status.map(u64::from),
+        detail: invocation.detail,
+        attempt: Some(invocation.attempt.into()),
+        file: invocation.file,
+        event: None,
+    };
+    variables.set(&mut command);
     command
 }
 

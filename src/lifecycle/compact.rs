@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::reading::{Method, Reading};
 use super::state::{State, TokenSummary};
-use super::token::{Task, Token, Validity};
+use super::token::{DOUBTS_TO_CONCLUDE, Task, Token, Validity};
 use super::types::{DeadlineStage, Slot};
 use crate::time::Moment;
 
@@ -197,7 +197,7 @@ impl CompactToken {
             CompactValidity::Expired => (State::Expired, None),
             CompactValidity::Rejected => (State::Rejected, None),
         };
-        TokenSummary { state, expiry }
+        TokenSummary { state, expiry, is_unrenewed: self.digit(2) >= DOUBTS_TO_CONCLUDE }
     }
 
     /// A moment before all stored ones, from which they count.

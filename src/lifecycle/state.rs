@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::ReauthPolicy;
-use super::token::{Token, Validity};
+use super::token::{DOUBTS_TO_CONCLUDE, Token, Validity};
 use super::types::{DeadlineStage, Resource};
 use crate::time::Moment;
 
@@ -59,12 +59,23 @@ pub struct TokenSummary {
     pub state: State,
     /// Its [expiry](Token::expiry).
     pub expiry: Option<Moment>,
+    /// Whether [no permitted call renews it](Token::is_unrenewed).
+    pub is_unrenewed: bool,
 }
 
 impl Token {
     /// State and expiry.
     pub fn summary(&self) -> TokenSummary {
-        TokenSummary { state: self.state(), expiry: self.expiry() }
+        TokenSummary {
+            state: self.state(),
+            expiry: self.expiry(),
+            is_unrenewed: self.is_unrenewed(),
+        }
+    }
+
+    /// Whether the last evaluations concluded that no permitted call renews the token.
+    pub const fn is_unrenewed(&self) -> bool {
+        self.doubts >= DOUBTS_TO_CONCLUDE
     }
 
     /// The state.
@@ -93,11 +104,6 @@ impl Token {
     /// Inconclusive checks in a row.
     pub const fn failures(&self) -> u16 {
         self.failures
-    }
-
-    /// When the next re-auth attempt is due; `None` if none is planned.
-    pub fn next_attempt(&self) -> Option<Moment> {
-        self.due_for(Resource::Reauth)
     }
 
     /// The retry room: time between the planned check and the expiry, and how much of it has

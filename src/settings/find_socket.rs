@@ -31,7 +31,7 @@ pub fn find_socket(
     let variable = environment.next().map(|(_, value)| PathBuf::from(value));
     variable.or_else(|| {
         // Errors are ignored.
-        let sources = read_files(path, &[], &mut Collector::default());
+        let sources = read_files(path, &[], None, &mut Collector::default());
         sources.texts().filter_map(|(_, text)| in_text(text)).last().map(PathBuf::from)
     })
 }

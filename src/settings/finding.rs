@@ -112,6 +112,10 @@ pub enum WarningKind {
     RelativePath,
     /// A URL that ends in the name of an API call.
     EndpointInUrl,
+    /// A name or pattern of tokens that matches no token.
+    UnmatchedPattern,
+    /// An event that no `[notify.NAME]` receives.
+    NeverDelivered,
     /// An environment variable with a name similar to an override.
     IgnoredVariable,
 }

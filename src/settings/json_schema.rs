@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Field, Kind, ROOT, Shape};
+use crate::event::EventName;
 
 const SHIPPED: &str = include_str!("../../config/tokenkeep.toml");
 
@@ -79,6 +80,11 @@ fn value(kind: Kind) -> Map<String, Value> {
             texts(text(r"^\s*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}\s+\S+\s*$"))
         }
         Kind::Readers => texts(text(r"\S")),
+        Kind::Events => {
+            let names: Vec<_> = EventName::ALL.iter().map(|name| name.as_str()).collect();
+            texts(json!({ "enum": names }))
+        }
+        Kind::TokenPatterns => texts(text(".")),
         Kind::Hosts => texts(text("^[A-Za-z0-9._-]+$")),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Duration(..) => text(r"[0-9]\s*[A-Za-zµ]"),

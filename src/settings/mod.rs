@@ -19,7 +19,9 @@ mod duration;
 mod environment;
 mod excerpt;
 mod find_socket;
+mod find_token;
 mod finding;
+mod installation;
 mod json_schema;
 mod key_positions;
 mod maintenance_window;
@@ -50,16 +52,20 @@ pub use ad_hoc_server::ad_hoc_server;
 pub use environment::runtime_socket;
 pub use excerpt::Excerpt;
 pub use find_socket::find_socket;
+pub use find_token::{TokenEntry, find_token};
 pub use finding::{
     ConfigError, ConfigErrorKind, ConfigErrors, Finding, Location, Warning, WarningKind,
 };
+pub use installation::{DEFAULT_PATH, Installation, NoHome, Scope};
 pub use json_schema::json_schema;
 pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
     ClientCertificate, Control, EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Log,
-    LogFormat, Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    LogFormat, NamePattern, Notify, NotifyTarget, Reader, Reauth, ReauthMethod, Server, Settings,
+    Source, Token, Webhook,
 };
 pub use print::print;
+pub use read_files::FileChange;
 pub use text::name_error;
 
 pub use validate::DEFAULT_SOCKET;
@@ -71,9 +77,6 @@ use position::Position;
 use read_files::read_files;
 use source::ConfigSources;
 use validate::ServiceDirectories;
-
-/// Default path of the configuration file.
-pub const DEFAULT_PATH: &str = "/etc/tokenkeep/tokenkeep.toml";
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +90,8 @@ pub struct Loaded {
 }
 
 /// Loads the file at `path`, then `conf.d/*.toml` beside it in the order of their names, then the
-/// overrides in `environment` (as returned by [`std::env::vars_os`]). Later sources win.
+/// overrides in `environment` (as returned by [`std::env::vars_os`]). Later sources win. The defaults
+/// are those of the system's service.
 ///
 /// # Errors
 ///
@@ -104,51 +108,84 @@ pub fn load(
     path: &Path,
     environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, ConfigErrors> {
-    load_without(&[], path, environment)
+    Installation::system(path).load(environment)
 }
 
-/// Like [`load`], but skips files in `conf.d` that cannot be read and returns their errors. Used at
-/// startup: one unreadable file must not prevent the tokens of all other files from being checked.
-///
-/// # Errors
-///
-/// See [`load`]. Not an error: unreadable files in `conf.d`, if the configuration is valid without
-/// them.
-pub fn load_readable(
-    path: &Path,
-    environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<(Loaded, Vec<ConfigError>), ConfigErrors> {
-    let environment: Vec<_> = environment.collect();
-    let errors = match load(path, environment.iter().cloned()) {
-        Ok(loaded) => return Ok((loaded, Vec::new())),
-        Err(errors) => errors,
-    };
-    let part = |error: &ConfigError| match (&error.location, error.kind) {
-        (Location::File(file), ConfigErrorKind::Unreadable) if file != path => Some(file.clone()),
-        _ => None,
-    };
-    let Some(unreadable) = errors.iter().map(part).collect::<Option<Vec<_>>>() else {
-        return Err(errors);
-    };
-    match load_without(&unreadable, path, environment.into_iter()) {
-        Ok(loaded) => Ok((loaded, errors.into_iter().collect())),
-        Err(_) => Err(errors),
+impl Installation {
+    /// Like [`load`], for the files and with the defaults of this installation.
+    ///
+    /// # Errors
+    ///
+    /// See [`load`].
+    pub fn load(
+        &self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        self.load_files(&[], None, environment)
+    }
+
+    /// Like [`Self::load`], as if `change` had been made.
+    ///
+    /// # Errors
+    ///
+    /// See [`load`].
+    pub fn load_changed(
+        &self,
+        change: FileChange<'_>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        self.load_files(&[], Some(change), environment)
+    }
+
+    /// Like [`Self::load`], but skips files in `conf.d` that cannot be read and returns their
+    /// errors. Used at startup: one unreadable file must not prevent the tokens of all other files
+    /// from being checked.
+    ///
+    /// # Errors
+    ///
+    /// See [`load`]. Not an error: unreadable files in `conf.d`, if the configuration is valid
+    /// without them.
+    pub fn load_readable(
+        &self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(Loaded, Vec<ConfigError>), ConfigErrors> {
+        let environment: Vec<_> = environment.collect();
+        let errors = match self.load(environment.iter().cloned()) {
+            Ok(loaded) => return Ok((loaded, Vec::new())),
+            Err(errors) => errors,
+        };
+        let part = |error: &ConfigError| match (&error.location, error.kind) {
+            (Location::File(file), ConfigErrorKind::Unreadable) if file != self.config() => {
+                Some(file.clone())
+            }
+            _ => None,
+        };
+        let Some(unreadable) = errors.iter().map(part).collect::<Option<Vec<_>>>() else {
+            return Err(errors);
+        };
+        match self.load_files(&unreadable, None, environment.into_iter()) {
+            Ok(loaded) => Ok((loaded, errors.into_iter().collect())),
+            Err(_) => Err(errors),
+        }
+    }
+
+    fn load_files(
+        &self,
+        skipped: &[PathBuf],
+        change: Option<FileChange<'_>>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigErrors> {
+        let mut collector = Collector::default();
+        let sources = read_files(self.config(), skipped, change, &mut collector);
+        load_sources(sources, self.directories(), environment, collector)
     }
 }
 
-fn load_without(
-    skipped: &[PathBuf],
-    path: &Path,
-    environment: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Loaded, ConfigErrors> {
-    let mut collector = Collector::default();
-    let sources = read_files(path, skipped, &mut collector);
-    load_sources(sources, environment, collector)
-}
-
-/// `collector`: errors found while the sources were read.
+/// `defaults`: directories that the environment does not name. `collector`: errors found while the
+/// sources were read.
 fn load_sources(
     mut sources: ConfigSources,
+    defaults: ServiceDirectories,
     environment: impl Iterator<Item = (OsString, OsString)>,
     mut collector: Collector,
 ) -> Result<Loaded, ConfigErrors> {
@@ -165,8 +202,8 @@ fn load_sources(
                 settings = Some(validate::validate(
                     &raw,
                     ServiceDirectories {
-                        state: state_directory,
-                        socket: environment.runtime_socket(),
+                        state: state_directory.or(defaults.state),
+                        socket: environment.runtime_socket().or(defaults.socket),
                     },
                     &positions,
                     &mut collector,

@@ -6,8 +6,10 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use glob::Pattern;
 use url::Url;
 
+use crate::event::EventName;
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
 
 use super::maintenance_window::MaintenanceWindow;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub tokens: Vec<Token>,
     /// The inventories, sorted by name.
     pub inventories: Vec<Inventory>,
+    /// The receivers of events, sorted by name.
+    pub notifies: Vec<Notify>,
 }
 
 /// `[log]`
@@ -325,6 +329,89 @@ pub enum InventorySource {
         /// Whether one invalid line makes all of the output invalid.
         strict: bool,
     },
+}
+
+/// `[notify.NAME]`: a command or a webhook that receives events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The events that it receives. `None`: events of level error, and `token_recovered`.
+    pub events: Option<Vec<EventName>>,
+    /// It receives events of these tokens only. `None`: all events, also those that concern no
+    /// token.
+    pub tokens: Option<Vec<NamePattern>>,
+    /// What receives the events.
+    pub target: NotifyTarget,
+    /// Maximum duration of an attempt, 100 ms to 10 min.
+    pub timeout: Duration,
+}
+
+/// The name of a token, or a pattern for names: `*` is any text, `?` any character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern {
+    text: String,
+    /// `None`: the text is no valid pattern, and matches itself only.
+    pattern: Option<Pattern>,
+}
+
+impl NamePattern {
+    /// Whether the token called `name` is meant. A name may contain the characters of a pattern.
+    pub fn matches(&self, name: &str) -> bool {
+        self.text == name || self.pattern.as_ref().is_some_and(|pattern| pattern.matches(name))
+    }
+
+    /// As in the configuration.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<&str> for NamePattern {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), pattern: Pattern::new(text).ok() }
+    }
+}
+
+/// What receives the events of a `[notify.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyTarget {
+    /// An external command: the program, then its arguments.
+    Command(Vec<String>),
+    /// An HTTP request.
+    Webhook(Webhook),
+}
+
+/// An HTTP request for each event.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where the event is posted to. https, or http to this machine. Its path may be a secret.
+    pub url: Url,
+    /// A name in `$CREDENTIALS_DIRECTORY`: a header line of the request.
+    pub header_credential: Option<String>,
+    /// PEM file of a private certificate authority. No other authority is trusted.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy for the requests.
+    pub proxy: Option<Url>,
+}
+
+impl Webhook {
+    /// The URL without its path, for messages.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+impl fmt::Debug for Webhook {
+    /// All fields. URLs are shown without parts that may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("url", &self.origin())
+            .field("header_credential", &self.header_credential)
+            .field("ca_file", &self.ca_file)
+            .field("proxy", &self.proxy.as_ref().map(bare))
+            .finish()
+    }
 }
 
 /// The source of a token's value.

@@ -6,10 +6,10 @@ use crate::lifecycle::Schedule;
 
 use super::duration::show;
 use super::model::{
-    EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Reauth, ReauthMethod, Server,
-    Settings, Source, Token,
+    EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Reauth,
+    ReauthMethod, Server, Settings, Source, Token,
 };
-use super::raw::{Raw, RawControl, RawLog, RawReauth, RawSchedule, RawServer, RawToken};
+use super::raw::{Raw, RawControl, RawLog, RawNotify, RawReauth, RawSchedule, RawServer, RawToken};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
 
@@ -28,6 +28,7 @@ pub fn print(settings: &Settings) -> String {
     let inventories = settings.inventories.iter();
     let inventories =
         inventories.map(|inventory| (inventory.name.clone(), raw_inventory(inventory, &general)));
+    let notifies = settings.notifies.iter().map(|notify| (notify.name.clone(), raw_notify(notify)));
     let raw = Raw {
         state_dir: Some(text(&settings.state_dir)),
         max_hooks: Some(settings.max_hooks.get()),
@@ -47,6 +48,7 @@ pub fn print(settings: &Settings) -> String {
         reauth: reauths.collect(),
         token: tokens.collect(),
         inventory: inventories.collect(),
+        notify: notifies.collect(),
     };
     toml::to_string(&raw).expect("numbers, text and tables are always TOML")
 }
@@ -133,6 +135,29 @@ fn raw_inventory(inventory: &Inventory, general: &Schedule) -> RawToken {
         InventorySource::Command { command, timeout, strict } => {
             (raw.command, raw.strict) = (Some(command.clone()), Some(*strict));
             raw.timeout = Some(show(*timeout));
+        }
+    }
+    raw
+}
+
+fn raw_notify(notify: &Notify) -> RawNotify {
+    let events = notify.events.as_ref();
+    let mut raw = RawNotify {
+        events: events.map(|events| events.iter().map(|name| name.as_str().to_owned()).collect()),
+        tokens: notify
+            .tokens
+            .as_ref()
+            .map(|tokens| tokens.iter().map(|pattern| pattern.as_str().to_owned()).collect()),
+        timeout: Some(show(notify.timeout)),
+        ..RawNotify::default()
+    };
+    match &notify.target {
+        NotifyTarget::Command(command) => raw.command = Some(command.clone()),
+        NotifyTarget::Webhook(webhook) => {
+            raw.webhook = Some(webhook.url.to_string());
+            raw.webhook_header_credential.clone_from(&webhook.header_credential);
+            raw.ca_file = webhook.ca_file.as_deref().map(text);
+            raw.proxy = webhook.proxy.as_ref().map(ToString::to_string);
         }
     }
     raw

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::collector::Collector;
 use super::finding::{Finding, Location};
 use super::read_files::sources_of_contents;
+use super::validate::ServiceDirectories;
 use super::{Loaded, load_sources, print};
 
 /// Placeholder for a secret in an input.
@@ -70,7 +71,7 @@ type Variables = Vec<(OsString, OsString)>;
 fn load(files: Files, environment: Variables) -> Result<Loaded, super::ConfigErrors> {
     let mut collector = Collector::default();
     let sources = sources_of_contents(files, &mut collector);
-    load_sources(sources, environment.into_iter(), collector)
+    load_sources(sources, ServiceDirectories::default(), environment.into_iter(), collector)
 }
 
 /// The files and environment variables of an input, with the secret inserted.

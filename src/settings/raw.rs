@@ -24,6 +24,8 @@ pub(super) struct Raw {
     pub(super) token: BTreeMap<String, RawToken>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) inventory: BTreeMap<String, RawToken>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) notify: BTreeMap<String, RawNotify>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -112,4 +114,17 @@ pub(super) struct RawToken {
     pub(super) readers: Option<Vec<String>>,
     pub(super) metrics: Option<bool>,
     pub(super) schedule: Option<RawSchedule>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawNotify {
+    pub(super) events: Option<Vec<String>>,
+    pub(super) tokens: Option<Vec<String>>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) webhook: Option<String>,
+    pub(super) webhook_header_credential: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) proxy: Option<String>,
+    pub(super) timeout: Option<String>,
 }

@@ -16,16 +16,29 @@ use crate::file::open;
 /// tokens. Protects the memory if a device or a wrong file is named.
 const LARGEST_FILE: u64 = 64 << 20;
 
+/// A change of one file that is not on disk yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileChange<'a> {
+    /// The file gets this text. It is the main file, or a `*.toml` in `conf.d`.
+    Write(&'a Path, &'a str),
+    /// The file is removed.
+    Remove(&'a Path),
+}
+
 /// Reads the file at `main`, then `conf.d/*.toml` beside it in the order of their names, except
-/// those in `skipped`.
+/// those in `skipped`, as if `change` had been made.
 pub(super) fn read_files(
     main: &Path,
     skipped: &[PathBuf],
+    change: Option<FileChange<'_>>,
     collector: &mut Collector,
 ) -> ConfigSources {
     let mut sources = ConfigSources::default();
     let mut add = |path: PathBuf| {
-        let text = read_text(&path);
+        let text = match change {
+            Some(FileChange::Write(file, text)) if file == path => Ok(text.to_owned()),
+            _ => read_text(&path),
+        };
         add_file(&mut sources, path, text, collector);
     };
     add(main.to_owned());
@@ -33,9 +46,23 @@ pub(super) fn read_files(
     if skipped.contains(&folder) {
         return sources;
     }
-    match drop_ins(&folder) {
-        Ok(files) => files.into_iter().filter(|file| !skipped.contains(file)).for_each(add),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+    let files = match drop_ins(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        files => files,
+    };
+    match files {
+        Ok(mut files) => {
+            match change {
+                Some(FileChange::Write(file, _)) if file != main => {
+                    files.push(file.to_owned());
+                    files.sort();
+                    files.dedup();
+                }
+                Some(FileChange::Remove(removed)) => files.retain(|file| file != removed),
+                Some(FileChange::Write(..)) | None => {}
+            }
+            files.into_iter().filter(|file| !skipped.contains(file)).for_each(add);
+        }
         Err(error) => {
             let position = sources.add_file(folder);
             collector.unreadable(
@@ -147,7 +174,7 @@ fn explain(error: &io::Error, is_main: bool) -> (String, &'static str) {
         io::ErrorKind::NotFound if is_main => {
             return (
                 "there is no such configuration file".to_owned(),
-                "copy the commented config/tokenkeep.toml to this path, or name another with --config",
+                "create it with `tokenkeep init`, or name another with --config",
             );
         }
         io::ErrorKind::NotFound => "it may be a broken link: correct or remove it",

@@ -59,6 +59,10 @@ pub(super) enum Kind {
     Readers,
     /// Names of hosts.
     Hosts,
+    /// Names of events.
+    Events,
+    /// Names of tokens, or patterns for them.
+    TokenPatterns,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A duration in this range, both ends included.
@@ -130,6 +134,7 @@ pub(super) const ROOT: &[Field] = &[
     Field { name: "reauth", shape: Shape::Named(REAUTH) },
     Field { name: "token", shape: Shape::Named(TOKEN) },
     Field { name: "inventory", shape: Shape::Named(INVENTORY) },
+    Field { name: "notify", shape: Shape::Named(NOTIFY) },
 ];
 
 const LOG: &[Field] =
@@ -222,6 +227,17 @@ const INVENTORY: &[Field] = &[
     Field { name: "schedule", shape: Shape::Table(SCHEDULE) },
 ];
 
+const NOTIFY: &[Field] = &[
+    value("events", Kind::Events),
+    value("tokens", Kind::TokenPatterns),
+    value("command", Kind::Command),
+    value("webhook", Kind::Url),
+    value("webhook_header_credential", Kind::Credential),
+    value("ca_file", Kind::Path),
+    value("proxy", Kind::Url),
+    value("timeout", Kind::Duration(SHORTEST_TIMEOUT, LONGEST_TIMEOUT)),
+];
+
 /// The field called `name` among `fields`.
 pub(super) fn find(fields: &'static [Field], name: &str) -> Option<&'static Field> {
     fields.iter().find(|field| field.name == name)
@@ -284,6 +300,8 @@ impl Kind {
             Self::Command
                 | Self::MaintenanceWindows
                 | Self::Readers
+                | Self::Events
+                | Self::TokenPatterns
                 | Self::Fraction
                 | Self::OpenFraction
                 | Self::Integer(..)

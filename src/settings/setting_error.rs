@@ -33,9 +33,12 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Filter => "a level or filter in quotes".to_owned(),
         Kind::Url => "a URL in quotes".to_owned(),
         Kind::Address => "an address with a port, in quotes".to_owned(),
-        Kind::Command | Kind::MaintenanceWindows | Kind::Readers | Kind::Hosts => {
-            "a list of strings".to_owned()
-        }
+        Kind::Command
+        | Kind::MaintenanceWindows
+        | Kind::Readers
+        | Kind::Hosts
+        | Kind::Events
+        | Kind::TokenPatterns => "a list of strings".to_owned(),
         Kind::Choice(words) => format!("one of {}", quoted_list(words)),
         Kind::Duration(..) => "a duration with its unit, in quotes".to_owned(),
         Kind::Fraction => "a number from 0 to 1".to_owned(),

@@ -101,6 +101,8 @@ pub(super) fn pasted_secret(
         Kind::Readers => "names of users and groups",
         Kind::Group => "the name of a group",
         Kind::Hosts => "names of hosts",
+        Kind::Events => "names of events",
+        Kind::TokenPatterns => "names of tokens",
         Kind::Filter => "a level or a filter",
         Kind::Url => "a URL without secrets",
         Kind::Command => "a program and its arguments (every user of this machine can see them)",

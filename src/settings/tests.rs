@@ -33,7 +33,12 @@ fn example(kind: Kind) -> &'static str {
         | Kind::Address
         | Kind::Choice(_)
         | Kind::Duration(..) => "\"text\"",
-        Kind::Command | Kind::MaintenanceWindows | Kind::Readers | Kind::Hosts => "[\"text\"]",
+        Kind::Command
+        | Kind::MaintenanceWindows
+        | Kind::Readers
+        | Kind::Hosts
+        | Kind::Events
+        | Kind::TokenPatterns => "[\"text\"]",
         Kind::Fraction | Kind::OpenFraction => "0.5",
         Kind::Integer(..) => "1",
         Kind::Boolean => "true",

@@ -11,7 +11,9 @@ use super::maintenance_window::MaintenanceWindow;
 use super::model::Reader;
 use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, setting_error, shortened};
+use super::similarity::suggest;
 use super::text;
+use crate::event::EventName;
 
 /// Checks `value` for a key called `key` of this `kind`.
 pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, SettingError> {
@@ -29,6 +31,8 @@ pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value,
         (Kind::MaintenanceWindows, DeValue::Array(_)) => maintenance_windows(key, value)?.into(),
         (Kind::Readers, DeValue::Array(_)) => readers(key, value)?.into(),
         (Kind::Hosts, DeValue::Array(_)) => hosts(key, value)?.into(),
+        (Kind::Events, DeValue::Array(_)) => events(key, value)?.into(),
+        (Kind::TokenPatterns, DeValue::Array(_)) => token_patterns(key, value)?.into(),
         (_, DeValue::String(text)) if kind.is_text() => {
             text::check(key, kind, text)?;
             text.as_ref().into()
@@ -114,6 +118,44 @@ fn example_of_hosts(key: &str) -> String {
     format!("write names without a port, like {key} = [\"tokens.example.net\"]")
 }
 
+fn events(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
+    let events = texts(value, &example_of_events(key))?;
+    let known = || EventName::ALL.iter().map(|name| name.as_str());
+    match events.iter().find(|event| EventName::named(event).is_none()) {
+        None if events.is_empty() => {
+            Err(invalid_value("must name an event, but is empty", example_of_events(key)))
+        }
+        None => Ok(events),
+        Some(event) => {
+            let message = format!("names {}, but there is no such event", shortened(event));
+            let remedy = match suggest(event, known()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => {
+                    format!("write names of events: {}", known().collect::<Vec<_>>().join(", "))
+                }
+            };
+            Err(invalid_value(message, remedy))
+        }
+    }
+}
+
+fn example_of_events(key: &str) -> String {
+    format!("write {key} = [\"token_replaced\"], or leave the key out")
+}
+
+fn token_patterns(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, SettingError> {
+    let example = example_of_token_patterns(key);
+    let patterns = texts(value, &example)?;
+    if patterns.is_empty() || patterns.iter().any(String::is_empty) {
+        return Err(invalid_value("must name a token, but is empty", example));
+    }
+    Ok(patterns)
+}
+
+fn example_of_token_patterns(key: &str) -> String {
+    format!("write names, or patterns with `*` and `?`, like {key} = [\"quotes\", \"quotes-*\"]")
+}
+
 /// The items of a list that may contain text only.
 fn texts(value: &DeValue<'_>, example: &str) -> Result<Vec<String>, SettingError> {
     let texts = value.as_array().into_iter().flatten();
@@ -154,6 +196,8 @@ fn wrong_type(key: &str, kind: Kind, value: &DeValue<'_>) -> SettingError {
         (Kind::MaintenanceWindows, _) => example_of_windows(key),
         (Kind::Readers, _) => example_of_readers(key),
         (Kind::Hosts, _) => example_of_hosts(key),
+        (Kind::Events, _) => example_of_events(key),
+        (Kind::TokenPatterns, _) => example_of_token_patterns(key),
         (Kind::Choice(words), _) => format!("write {key} = {:?}", words[0]),
         _ => format!("write it in quotes: {key} = \"...\""),
     };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::symlinks::{MAX_LINKS, chain, parent};
@@ -76,13 +77,7 @@ pub(super) fn replace_target(
     let folder = parent(target);
     temporary_files::remove_stale_once(folder, old);
 
-    let mut temporary =
-        temporary_files::create(folder, Permissions::from_mode(PRIVATE)).map_err(|error| {
-            match error.kind() {
-                io::ErrorKind::NotFound => PersistError::NoFolder { folder: folder.to_owned() },
-                _ => PersistError::new(folder, "creating a file", without_path(&error)),
-            }
-        })?;
+    let mut temporary = create_temporary(folder)?;
     let written = temporary.write_all(content).map_err(|error| without_path(&error));
     written.map_err(failed("writing"))?;
     set_access(temporary.as_file())?;
@@ -96,6 +91,51 @@ pub(super) fn replace_target(
     sync_folder(folder)
 }
 
+/// Creates the file at `path` atomically, with this content, owner and mode. If it exists,
+/// `overwrite` decides whether it is replaced. Unlike [`replace`], replaces a symbolic link itself:
+/// root must not follow a link in a directory that another user can write to.
+///
+/// # Errors
+///
+/// The file cannot be created. There is none then, or the earlier one.
+pub(crate) fn install(
+    path: &Path,
+    content: &[u8],
+    owner: Option<(Uid, Gid)>,
+    mode: u32,
+    overwrite: bool,
+) -> Result<(), PersistError> {
+    let failed = |doing: &'static str| {
+        move |error: io::Error| PersistError::new(path, doing, without_path(&error))
+    };
+    let folder = parent(path);
+    temporary_files::remove_stale_once(folder, None);
+    let mut temporary = create_temporary(folder)?;
+    // Before the content: if this process is killed, the owner may remove the temporary file.
+    if let Some((user, group)) = owner {
+        let given = fchown(temporary.as_file(), Some(user), Some(group)).map_err(io::Error::from);
+        given.map_err(failed("setting its owner"))?;
+    }
+    let permitted = temporary.as_file().set_permissions(Permissions::from_mode(mode));
+    permitted.map_err(failed("setting its mode"))?;
+    temporary.write_all(content).map_err(failed("writing"))?;
+    temporary.as_file().sync_all().map_err(failed("syncing the file"))?;
+    let persisted =
+        if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+    persisted.map_err(|error| failed("creating it")(error.error))?;
+    sync_folder(folder)
+}
+
+/// Creates a temporary file in `folder`, for this user only.
+fn create_temporary(folder: &Path) -> Result<NamedTempFile, PersistError> {
+    temporary_files::create(folder, Permissions::from_mode(PRIVATE)).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::NotFound => PersistError::NoFolder { folder: folder.to_owned() },
+            _ => PersistError::new(folder, "creating a file", without_path(&error)),
+        }
+    })
+}
+
 /// `error` without the name of the temporary file, which is random.
 fn without_path(error: &io::Error) -> io::Error {
     let text = error.to_string();
@@ -104,7 +144,7 @@ fn without_path(error: &io::Error) -> io::Error {
 }
 
 /// Makes created, renamed and removed files in `folder` durable.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), PersistError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), PersistError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| PersistError::new(folder, "syncing the directory", error))
@@ -230,6 +270,21 @@ mod tests {
         symlink("target", &path).unwrap();
         replace(&path, &value("new-1")).unwrap();
         assert_eq!(fs::read(folder.path().join("target")).unwrap(), b"new-1\n");
+    }
+
+    #[test]
+    fn an_installed_file_replaces_a_link_and_not_its_target() {
+        let (folder, path) = folder();
+        let target = folder.path().join("target");
+        fs::write(&target, "kept").unwrap();
+        symlink("target", &path).unwrap();
+        assert!(install(&path, b"new-1\n", None, 0o644, false).is_err());
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        install(&path, b"new-1\n", None, 0o644, true).unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"new-1\n".to_vec(), 0o644));
+        assert_eq!(fs::read(&target).unwrap(), b"kept");
+        assert_eq!(names(&folder), ["quotes.token", "target"]);
     }
 
     #[test]

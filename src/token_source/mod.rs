@@ -15,6 +15,7 @@ mod temporary_files;
 mod watch;
 
 pub use atomic_replace::replace;
+pub(crate) use atomic_replace::{install, sync_folder};
 pub(crate) use env_file::{check_env_file, write_env_file};
 pub(crate) use mount_table::is_mount_point;
 pub(crate) use persist_error::DISK_TIMEOUT;
@@ -22,8 +23,10 @@ pub use persist_error::PersistError;
 pub(crate) use read::no_credentials;
 pub use read::{
     Found, SourceError, SourceErrorKind, SourceWarning, Variables, describe, read, read_key,
+    read_line,
 };
 pub(crate) use sandbox::hint as sandbox_hint;
+pub(crate) use temporary_files::CONFIG_PREFIX;
 pub use temporary_files::remove_stale_temporary_files;
 pub use watch::{ChangedNames, InotifyError, Watcher};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::mount_table::MountTable;
 use super::sandbox::hint;
 use super::symlinks::parent;
-use crate::systemd::advice;
+use crate::systemd::sandbox_advice;
 
 /// Maximum time to wait for a disk operation. A disk that hangs must not prevent the next check of
 /// a token.
@@ -31,7 +31,7 @@ pub enum PersistError {
     #[error(
         "{}: it is not writable ({error}); check owner and mode{}",
         path.display(),
-        advice(", and `ReadWritePaths=` and `ProtectSystem=` of the unit", "")
+        sandbox_advice(", and `ReadWritePaths=` and `ProtectSystem=` of the unit")
     )]
     Denied {
         /// The folder or the file.
@@ -45,8 +45,8 @@ pub enum PersistError {
         "{}: the file system mounted at {} is read-only ({error}); mount it read-write{}",
         path.display(),
         mount.display(),
-        advice(", or if the unit's `ProtectSystem=` makes it read-only, add the directory to \
-        `ReadWritePaths=`", "")
+        sandbox_advice(", or if the unit's `ProtectSystem=` makes it read-only, add the directory to \
+        `ReadWritePaths=`")
     )]
     ReadOnly {
         /// The folder or the file.
@@ -220,7 +220,11 @@ mod tests {
     fn permission_error_names_unit_settings_only_in_a_service() {
         for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
             let said = sentence(kind);
-            assert_eq!(said.contains("ReadWritePaths="), crate::systemd::is_service(), "{said}");
+            assert_eq!(
+                said.contains("ReadWritePaths="),
+                crate::systemd::is_system_service(),
+                "{said}"
+            );
         }
     }
 }

@@ -218,14 +218,34 @@ pub fn read_key(
     Ok(Found { value: SecretString::from(found.value.expose()), warnings: found.warnings })
 }
 
-fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceError> {
+/// Reads the credential `name`, which contains one line of text. Surrounding white space is removed.
+///
+/// # Errors
+///
+/// See [`SourceErrorKind`].
+pub fn read_line(name: &str, variables: Variables<'_>) -> Result<Zeroizing<String>, SourceError> {
+    let path = credential_path(name, variables)?;
+    let error = |kind| SourceError::new(describe_file(&path), kind);
+    let (content, _) = content(&path).map_err(error)?;
+    let text = str::from_utf8(&content).map_err(|_| error(SourceErrorKind::NotUtf8))?;
+    match text.trim() {
+        "" => Err(error(SourceErrorKind::Empty)),
+        line => Ok(Zeroizing::new(line.to_owned())),
+    }
+}
+
+fn credential_path(name: &str, variables: Variables<'_>) -> Result<PathBuf, SourceError> {
     let error = |kind| SourceError::new(format!("credential {}", mask(name)), kind);
     if Path::new(name).file_name() != Some(name.as_ref()) {
         return Err(error(SourceErrorKind::NotACredentialName));
     }
     let folder = variables("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| error(SourceErrorKind::NoCredentialsDirectory))?;
-    read_file(&Path::new(&folder).join(name))
+    Ok(Path::new(&folder).join(name))
+}
+
+fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, SourceError> {
+    read_file(&credential_path(name, variables)?)
 }
 
 fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceErrorKind> {

@@ -41,7 +41,7 @@ const SETTINGS: [Setting; 2] = [
 /// Begins with "; ".
 pub(crate) fn hint(path: &Path) -> Option<String> {
     let table = fs::read_to_string(MOUNT_TABLE).unwrap_or_default();
-    hint_for(chain(path), &table, systemd::is_service())
+    hint_for(chain(path), &table, systemd::is_system_service())
 }
 
 fn hint_for(

@@ -20,6 +20,9 @@ use crate::secret::TokenValue;
 /// Lengths of the random part of a name, earlier versions first.
 const RANDOM_LENGTHS: [usize; 2] = [6, 10];
 
+/// Beginning of the configuration files that tokenkeep writes.
+pub(crate) const CONFIG_PREFIX: &str = "# tokenkeep";
+
 /// Maximum length of a token value with its line break.
 const MAX_LEFTOVER_BYTES: u64 = 4_097;
 
@@ -85,7 +88,7 @@ fn is_ours_by_name(name: &str) -> bool {
 }
 
 /// Removes the file if [`replace`](super::replace) created it as this user, no process is writing
-/// it, and it contains a token value or the beginning of one.
+/// it, and it contains a token value, the beginning of one, or a configuration of tokenkeep's.
 fn remove_leftover(path: &Path, old: Option<&Metadata>) {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let Ok(file) = File::options().read(true).custom_flags(flags).open(path) else { return };
@@ -98,15 +101,15 @@ fn remove_leftover(path: &Path, old: Option<&Metadata>) {
         found.is_file() && is_own && found.nlink() == 1 && found.len() <= MAX_LEFTOVER_BYTES;
     if is_leftover
         && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        && io::read_to_string(&file).is_ok_and(|text| is_value(text.trim_end_matches('\n')))
+        && io::read_to_string(&file).is_ok_and(|text| is_content(text.trim_end_matches('\n')))
     {
         // Another process may have removed it already.
         let _ = fs::remove_file(path);
     }
 }
 
-fn is_value(text: &str) -> bool {
-    text.is_empty() || TokenValue::parse(text).is_ok()
+fn is_content(text: &str) -> bool {
+    text.is_empty() || text.starts_with(CONFIG_PREFIX) || TokenValue::parse(text).is_ok()
 }
 
 #[cfg(test)]
@@ -130,6 +133,7 @@ mod tests {
             (".tokenkeep-aB3dEf", "abc-123\n"),
             (".tokenkeep-ab1defghij", "abc-123"),
             (".tokenkeep-ABCDEFGHIJ", ""),
+            (".tokenkeep-ABCDEFGHI1", "# tokenkeep add\n[token.a]\nserver = \"s\"\n"),
         ] {
             fs::write(folder.path().join(name), content).unwrap();
         }

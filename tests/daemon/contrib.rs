@@ -37,8 +37,9 @@ fn queries() -> Vec<&'static str> {
 async fn alerts_queries_and_dashboard_use_existing_metrics_only() {
     let server = simulator().await;
     let token = token_table("quotes", "sarus", "metrics = true\nreauth = \"relogin\"");
-    let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
-    let stage = Stage::new(&(server_table("sarus", &server, "") + reauth + &token));
+    let commands = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n\
+                    [notify.app]\ncommand = [\"/bin/true\"]\n";
+    let stage = Stage::new(&(server_table("sarus", &server, "") + commands + &token));
     server.add_token(&stage.token("quotes"), seconds(0));
     server.add_token(&secret("new"), seconds(3_600));
     stage.script("hook", &prints_new());

@@ -1,5 +1,6 @@
 //! The listening address as a plain HTTP client meets it.
 
+use tokenkeep::simulator::Behaviour;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -123,6 +124,32 @@ async fn event_stream_has_names_states_and_times_but_no_value() {
     assert!(story.contains("\"event\":\"reauth_succeeded\""), "{story}");
     for text in [stream, story] {
         assert!(!text.contains(MARK) && !text.contains(ISSUED), "{text}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn event_stream_shows_deaths_and_outages_without_paths_and_messages() {
+    let (server, down) = (simulator().await, simulator().await);
+    let port = free_port();
+    let tables = server_table("sarus", &server, "")
+        + &server_table("archive", &down, "")
+        + &token_table("quotes", "sarus", "")
+        + &token_table("history", "archive", "");
+    let stage = Stage::new(&(tables + &control(port, "")));
+    stage.token("quotes");
+    down.add_token(&stage.token("history"), seconds(3_600));
+    down.set_behaviour(Behaviour { maintenance: true, ..Behaviour::default() });
+    let daemon = stage.start();
+    daemon.event("token_rejected", "quotes").await;
+    daemon.event("server_unavailable", "").await;
+    let request = format!("GET /page/stream HTTP/1.1\r\nHost: localhost:{port}");
+    let stream = exchange(port, &request, "event: snapshot\ndata: {\"rows\":[[").await;
+    assert!(stream.contains(" was rejected"), "{stream}");
+    assert!(stream.contains("\"reason\":\"status 500\""), "{stream}");
+    let folder = stage.path("");
+    for hidden in [folder.to_str().expect("UTF-8"), ".token", "maintenance", "127.0.0.1"] {
+        assert!(!stream.contains(hidden), "{hidden}: {stream}");
     }
     daemon.stop().await;
 }

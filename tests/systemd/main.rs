@@ -10,5 +10,6 @@ mod hooks;
 mod machine;
 mod package;
 mod service;
+mod setup;
 mod stall;
 mod surroundings;

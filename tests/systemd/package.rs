@@ -11,8 +11,8 @@ const README: &str = include_str!("../../README.md");
 
 /// The README's commands for an installation.
 fn installation() -> Vec<&'static str> {
-    let section = README.split("## Install it as a service").nth(1).expect("the section");
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let blocks = README.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let block = blocks.into_iter().find(|block| block.starts_with(".ci/package"));
     block.expect("a block").lines().collect()
 }
 

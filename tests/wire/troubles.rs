@@ -175,6 +175,28 @@ async fn a_refused_connection_says_what_to_check() {
 }
 
 #[tokio::test]
+async fn class_of_an_error_is_a_status_or_fixed_words() {
+    let mut down = Simulator::start(Behaviour::default()).await.expect("a port");
+    down.go_down().await;
+    let refused = client(&down.url()).query(&value(), AMPLE, Connection::Pooled).await;
+    assert_eq!(unavailable(refused).class(), "connection refused");
+    let unknown = client("http://no-such-host.invalid");
+    let unknown = unknown.query(&value(), AMPLE, Connection::Pooled).await;
+    assert_eq!(unavailable(unknown).class(), "name cannot be resolved");
+    for (script, class) in [
+        (Script::Say(Vec::new()), "connection lost"),
+        (Script::SayAndHold(Vec::new()), "no response in time"),
+        (Script::Say(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec()), "status 503"),
+        (
+            Script::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{".to_vec()),
+            "unexpected response",
+        ),
+    ] {
+        assert_eq!(unavailable(queried_raw(script, SHORT).await).class(), class);
+    }
+}
+
+#[tokio::test]
 async fn one_connection_serves_one_call_after_the_other() {
     let simulator = Simulator::start(Behaviour::default()).await.expect("a port");
     simulator.add_token(VALUE, LIFE);

@@ -111,8 +111,9 @@ async fn a_certificate_for_another_name_is_refused() {
     let (url, _serving) = tls_server(&authority, "elsewhere.example").await;
     let ca_file = file(&authority.pem());
     let server = Server { ca_file: Some(ca_file.path().to_owned()), ..server(&url) };
-    let error = unavailable(queried(&server).await).error;
-    assert!(error.contains("certificate"), "{error}");
+    let error = unavailable(queried(&server).await);
+    assert!(error.error.contains("certificate"), "{error:?}");
+    assert_eq!(error.class(), "certificate not accepted");
 }
 
 #[tokio::test]
@@ -121,8 +122,9 @@ async fn https_to_a_server_that_speaks_http_is_told_as_such() {
     let ca_file = file(&authority().pem());
     let url = simulator.url().replace("http:", "https:");
     let server = Server { ca_file: Some(ca_file.path().to_owned()), ..server(&url) };
-    let error = unavailable(queried(&server).await).error;
-    assert!(error.contains("https server"), "{error}");
+    let error = unavailable(queried(&server).await);
+    assert!(error.error.contains("https server"), "{error:?}");
+    assert_eq!(error.class(), "TLS handshake failed");
 }
 
 #[tokio::test]

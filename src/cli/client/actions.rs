@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::progress::Progress;
-use super::table::short_duration;
+use super::times::short_duration;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
 use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
 use crate::clock;

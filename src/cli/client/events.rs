@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::time::sleep;
 
-use super::terminal::Terminal;
-use super::token_detail::{INDENT, MIN_WIDTH, wrap};
+use super::terminal::{DIM, RED, Terminal, YELLOW};
 use super::{DaemonCommand, SocketArgs, urls};
 use crate::cli::{CliError, eprint_message};
 use crate::control::client::{Client, ControlClientError};
@@ -22,10 +21,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Width of the column with the token, at most; longer names push the message to the right.
 const MAX_NAME_WIDTH: usize = 24;
 
-const RESET: &str = "\x1b[0m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const DIM: &str = "\x1b[2m";
+/// Indentation of continuation lines.
+const INDENT: usize = 4;
 
 /// Show what has happened, newest last: all events, or those of one token
 ///
@@ -229,27 +226,18 @@ fn subject(event: &RecordedEvent) -> String {
 /// Time, token, level and message. On a terminal a long message is wrapped; elsewhere each event
 /// is one line.
 fn row(event: &RecordedEvent, name_width: usize, terminal: Terminal) -> String {
-    let paint = |style: &'static str| if terminal.colour { style } else { "" };
     let level = &*event.event.level;
-    let color = match level {
-        "error" => paint(RED),
-        "warn" => paint(YELLOW),
-        _ => "",
-    };
-    let reset = |style: &str| if style.is_empty() { "" } else { RESET };
     let time = event.event.at.parse().map_or_else(|_| event.event.at.clone(), local_time);
-    let (time, level) = (printable(&time).into_owned(), printable(level).into_owned());
+    let (time, padded) = (printable(&time), format!("{:<5}", printable(level)));
     let name = format!("{:<name_width$}", subject(event));
     let before = time.chars().count() + name.chars().count() + 5 + 6;
-    let room = |used| usize::from(terminal.width).saturating_sub(used).max(MIN_WIDTH);
-    let message = printable(&event.event.message);
-    let message = match terminal.height {
-        Some(_) => wrap(&message, room(before), room(INDENT)),
-        None => message.into_owned(),
+    let message = terminal.wrap(&printable(&event.event.message), before, INDENT);
+    let level = match level {
+        "error" => terminal.paint(RED, &padded),
+        "warn" => terminal.paint(YELLOW, &padded),
+        _ => padded,
     };
-    let dim = paint(DIM);
-    let (end_dim, end_color) = (reset(dim), reset(color));
-    format!("{dim}{time}{end_dim}  {name}  {color}{level:<5}{end_color}  {message}\n")
+    format!("{}  {name}  {level}  {message}\n", terminal.paint(DIM, &time))
 }
 
 /// Date and time of day in the local time zone.

@@ -6,8 +6,9 @@ mod nagios;
 mod progress;
 mod reload;
 mod status;
-mod table;
-mod terminal;
+pub(super) mod table;
+pub(super) mod terminal;
+pub(super) mod times;
 mod token_detail;
 pub(super) mod urls;
 
@@ -20,13 +21,13 @@ use tokio::time::timeout;
 
 pub(super) use self::actions::{Revoke, Token, TokenArgs};
 pub(super) use self::events::Events;
-pub(super) use self::reload::Reload;
+pub(super) use self::reload::{Reload, reload};
 pub(super) use self::status::Status;
 
 use super::{CliError, eprint_message, runtime};
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiErrorKind, ListParams, Order, TokenDetail, TokenPage};
-use crate::settings::{self, ConfigErrorKind, ConfigErrors};
+use crate::settings::{self, ConfigErrorKind, ConfigErrors, Installation};
 
 /// Timeout for reading the configuration to find the socket path.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,8 +42,8 @@ pub(super) struct SocketArgs {
 
 impl SocketArgs {
     /// A client of the daemon. Prints a warning if the configuration has errors.
-    pub(super) async fn client(&self, config: &Path) -> Client {
-        let (client, warning) = self.connect(config).await;
+    pub(super) async fn client(&self, installation: &Installation) -> Client {
+        let (client, warning) = self.connect(installation).await;
         if let Some(warning) = warning {
             eprint_message(&format!("warning: {warning}"));
         }
@@ -51,25 +52,29 @@ impl SocketArgs {
 
     /// A client of the daemon, and a warning if the socket path is uncertain. If the configuration
     /// has errors, the daemon runs with an earlier one, but its socket is probably the same.
-    pub(super) async fn connect(&self, config: &Path) -> (Client, Option<String>) {
+    pub(super) async fn connect(&self, installation: &Installation) -> (Client, Option<String>) {
         if let Some(socket) = &self.socket {
             return (Client::new(socket), None);
         }
-        let path = config.to_owned();
+        let chosen = installation.clone();
         let reading = spawn_blocking(move || {
-            settings::load(&path, std::env::vars_os())
-                .map(|loaded| loaded.settings.control.socket)
-                .map_err(|faults| (faults, settings::find_socket(&path, std::env::vars_os())))
+            chosen.load(std::env::vars_os()).map(|loaded| loaded.settings.control.socket).map_err(
+                |faults| (faults, settings::find_socket(chosen.config(), std::env::vars_os())),
+            )
         });
+        let default = || default_socket(installation);
         match timeout(READ_TIMEOUT, reading).await {
-            Ok(Ok(Ok(socket))) => (Client::new(&existing_socket(socket)), None),
+            Ok(Ok(Ok(socket))) => (Client::new(&existing_socket(socket, installation)), None),
             Ok(Ok(Err((faults, socket)))) => {
-                let socket = socket.unwrap_or_else(default_socket);
-                (Client::new(&socket), doubtful_socket_warning(config, &faults, &socket))
+                let socket = socket.unwrap_or_else(default);
+                (
+                    Client::new(&socket),
+                    doubtful_socket_warning(installation.config(), &faults, &socket),
+                )
             }
-            Ok(Err(_)) => (Client::new(&default_socket()), None),
+            Ok(Err(_)) => (Client::new(&default()), None),
             Err(_) => {
-                let (config, socket) = (config.display(), default_socket());
+                let (config, socket) = (installation.config().display(), default());
                 let warning = format!(
                     "{config} could not be read in time; trying the daemon at {}",
                     socket.display()
@@ -81,20 +86,19 @@ impl SocketArgs {
 }
 
 /// The default socket path.
-fn default_socket() -> PathBuf {
+fn default_socket(installation: &Installation) -> PathBuf {
     let socket = settings::runtime_socket(std::env::vars_os());
-    existing_socket(socket.unwrap_or_else(|| settings::DEFAULT_SOCKET.into()))
+    existing_socket(socket.unwrap_or_else(|| installation.default_socket()), installation)
 }
 
-/// `socket`, or the system's default socket if `socket` comes from the `$RUNTIME_DIRECTORY` of
-/// another service that runs this command.
-fn existing_socket(socket: PathBuf) -> PathBuf {
-    let default = Path::new(settings::DEFAULT_SOCKET);
+/// `socket`, or the default socket of `installation` if `socket` comes from the
+/// `$RUNTIME_DIRECTORY` of another service that runs this command.
+fn existing_socket(socket: PathBuf, installation: &Installation) -> PathBuf {
     let directory = socket.parent().unwrap_or(Path::new("")).to_string_lossy();
     // If tokenkeep's own socket is missing, no other daemon may get the command.
     let is_own = directory.contains("tokenkeep");
     let is_given = settings::runtime_socket(std::env::vars_os()).as_deref() == Some(&*socket);
-    if is_given && !is_own && !socket.exists() { default.to_owned() } else { socket }
+    if is_given && !is_own && !socket.exists() { installation.default_socket() } else { socket }
 }
 
 /// The warning that the configuration has errors and `socket` may be wrong. Operators who may
@@ -123,10 +127,13 @@ pub(super) trait DaemonCommand {
 }
 
 /// Runs a command on the daemon.
-pub(super) fn run(command: impl DaemonCommand, config: &Path) -> Result<(), CliError> {
+pub(super) fn run(
+    command: impl DaemonCommand,
+    installation: &Installation,
+) -> Result<(), CliError> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let mut client = command.socket_args().client(config).await;
+        let mut client = command.socket_args().client(installation).await;
         command.run(&mut client).await
     });
     // A hung configuration file must not block the exit.

@@ -80,6 +80,7 @@ mod tests {
 
     fn output(counts: Counts) -> (String, u8) {
         render(&Ok(TokenPage {
+            summary: None,
             counts,
             matched: None,
             tokens: Vec::new(),

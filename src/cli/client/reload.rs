@@ -42,26 +42,31 @@ impl DaemonCommand for Reload {
             drop(client.reload(ReloadRequest::New { wait: false }).await?);
             return Ok(0);
         }
-        let progress = Progress::waiting();
-        let waited = progress.during(timeout(self.timeout, reload_and_wait(client))).await;
-        drop(progress);
-        let Ok(outcome) = waited else {
+        reload(client, self.timeout).await
+    }
+}
+
+/// Reloads the daemon's configuration, prints the outcome and returns the exit status.
+pub(in crate::cli) async fn reload(client: &mut Client, limit: Duration) -> Result<u8, CliError> {
+    let progress = Progress::waiting();
+    let waited = progress.during(timeout(limit, reload_and_wait(client))).await;
+    drop(progress);
+    let Ok(outcome) = waited else {
+        eprint_message(&format!(
+            "the reload has not finished within {}; see the daemon's log for its result",
+            format_duration(limit)
+        ));
+        return Ok(EX_TEMPFAIL);
+    };
+    match outcome? {
+        Reloaded { applied: false, error, .. } => {
+            let error = error.unwrap_or_default();
             eprint_message(&format!(
-                "the reload has not finished within {}; see the daemon's log for its result",
-                format_duration(self.timeout)
+                "configuration reload failed; the previous configuration stays active: {error}"
             ));
-            return Ok(EX_TEMPFAIL);
-        };
-        match outcome? {
-            Reloaded { applied: false, error, .. } => {
-                let error = error.unwrap_or_default();
-                eprint_message(&format!(
-                    "configuration reload failed; the previous configuration stays active: {error}"
-                ));
-                Ok(EX_CONFIG)
-            }
-            outcome => print_text(&describe(&outcome)).map(|()| 0),
+            Ok(EX_CONFIG)
         }
+        outcome => print_text(&describe(&outcome)).map(|()| 0),
     }
 }
 

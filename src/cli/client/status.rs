@@ -9,23 +9,23 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::terminal::Terminal;
+use super::terminal::{Screen, Terminal, draw};
+use super::times::LocalTime;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, nagios, table, token_detail, urls};
 use crate::cli::{CliError, eprint_message, ignore_broken_pipe, print, print_text};
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, TokenView};
 use crate::lifecycle::State;
-use crate::text::printable_lines;
+use crate::text::printable;
 
 /// Maximum rows without `--all`.
 const MAX_ROWS: usize = 50;
 
+/// Lines around the rows of a table: two of the header, two below, and the last line of the screen.
+const AROUND_ROWS: usize = 5;
+
 /// Refresh interval of `--watch`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Switches to the alternate screen and hides the cursor.
-const ENTER_ALTERNATE_SCREEN: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Tell how the tokens are, the worst first. Exits with 0 if all are alive, with 1 if not
 #[derive(Debug, Args)]
@@ -95,6 +95,11 @@ impl Status {
         let filter = self.name.as_deref();
         if self.all {
             let mut page = fetch_all(client, filter).await?;
+            if filter.is_none() {
+                let params = ListParams { limit: Some(1), ..ListParams::default() };
+                let worst: TokenPage = client.get(&urls::tokens(&params)).await?;
+                page.summary = worst.summary;
+            }
             page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
             return Ok(page);
         }
@@ -124,7 +129,7 @@ impl Status {
             signals.map_err(|error| CliError::System { doing: "catching signals", error })?;
         let mut pace = interval(REFRESH_INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        print(ENTER_ALTERNATE_SCREEN)?;
+        let screen = Screen::enter()?;
         let mut status = 0;
         let ended = loop {
             tokio::select! {
@@ -133,48 +138,49 @@ impl Status {
             }
             let terminal = Terminal::detect();
             let frame = match self.ask(client).await {
-                Ok(output) => {
+                Ok(mut output) => {
                     status = output.status();
+                    output.fit(terminal);
                     output.render(terminal)
                 }
                 Err(error) => {
                     status = CliError::status_of(&error);
-                    format!("{}\n", printable_lines(&error.to_string()))
+                    format!("{}\n", terminal.wrap(&printable(&error.to_string()), 0, 0))
                 }
             };
-            if let Err(error) = print(&redraw(&frame, terminal)) {
+            if let Err(error) = draw(&frame, terminal) {
                 break Err(error);
             }
         };
-        print(LEAVE_ALTERNATE_SCREEN)?;
+        drop(screen);
         ended.map(|()| status)
     }
 }
 
-/// Draws a frame over the previous one. Clears only what is left of it, to avoid flicker.
-fn redraw(frame: &str, terminal: Terminal) -> String {
-    let rows = terminal.height.map_or(usize::MAX, usize::from).saturating_sub(1);
-    let mut text = "\x1b[H".to_owned();
-    for line in frame.lines().take(rows) {
-        text += line;
-        text += "\x1b[K\r\n";
-    }
-    text + "\x1b[J"
-}
-
 impl Output {
     fn render(&self, terminal: Terminal) -> String {
+        let time = LocalTime::now();
         match self {
-            Self::List(page) => table::render(page, terminal).collect(),
-            Self::Detail(detail) => token_detail::render(detail, terminal),
+            Self::List(page) => table::render(page, terminal, &time).collect(),
+            Self::Detail(detail) => token_detail::render(detail, terminal, &time),
+        }
+    }
+
+    /// Drops the rows that have no place on the screen; they are counted as left out.
+    fn fit(&mut self, terminal: Terminal) {
+        if let (Self::List(page), Some(height)) = (self, terminal.height) {
+            let heading = table::heading(page, terminal, &LocalTime::now()).lines().count();
+            page.tokens.truncate(usize::from(height).saturating_sub(heading + AROUND_ROWS).max(1));
         }
     }
 
     /// Prints in parts, to bound the memory for a million tokens.
     fn print(&self, terminal: Terminal) -> Result<(), CliError> {
         match self {
-            Self::List(page) => table::render(page, terminal).try_for_each(|part| print(&part)),
-            Self::Detail(detail) => print(&token_detail::render(detail, terminal)),
+            Self::List(page) => {
+                table::render(page, terminal, &LocalTime::now()).try_for_each(|part| print(&part))
+            }
+            Self::Detail(_) => print(&self.render(terminal)),
         }
     }
 
@@ -227,15 +233,4 @@ fn count_states(tokens: &[TokenView]) -> Counts {
 /// Sort key: worst state first, in the order of the daemon.
 fn state_rank(state: &str) -> usize {
     State::ALL.iter().position(|known| known.as_str() == state).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_never_scrolls_the_screen() {
-        let terminal = Terminal { width: 80, height: Some(3), colour: false };
-        assert_eq!(redraw("a\nb\nc\n", terminal), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
-    }
 }

@@ -1,20 +1,64 @@
-//! Renders tokens as a table.
+//! Renders tokens as a table, below a sentence about all of them.
 
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, LineStyle, Row,
+    Table, TableStyle,
 };
 
-use comfy_table::{LineStyle, TableStyle};
-
-use super::terminal::Terminal;
+use super::terminal::{GREEN, RED, Terminal, YELLOW};
+use super::times::{LocalTime, short_duration};
+use crate::control::summary::Level;
 use crate::control::{ConfigRejection, Counts, TokenPage, TokenView};
 use crate::text::{format_token_counts, group_digits, printable};
 
-/// Columns that are never shortened.
-const STATE: usize = 2;
-const LIFE: usize = 3;
+/// A column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Token,
+    Server,
+    State,
+    /// The remaining life, with a bar.
+    Bar,
+    /// The remaining life.
+    Life,
+    Until,
+    Checked,
+    Next,
+    By,
+}
 
-/// Width that names are shortened to, to make room for the bars.
+impl Column {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Server => "server",
+            Self::State => "state",
+            Self::Bar | Self::Life => "life left",
+            Self::Until => "until",
+            Self::Checked => "checked",
+            Self::Next => "next",
+            Self::By => "by",
+        }
+    }
+}
+
+/// The columns, from wide to narrow: the first ones that fit the terminal are used.
+const LAYOUTS: [&[Column]; 6] = {
+    use Column::{Bar, By, Checked, Life, Next, Server, State, Token, Until};
+    [
+        &[Token, Server, State, Bar, Until, Checked, Next, By],
+        &[Token, Server, State, Bar, Until, Checked, Next],
+        &[Token, Server, State, Bar, Until, Next],
+        &[Token, Server, State, Life, Until, Next],
+        &[Token, State, Life, Until, Next],
+        &[Token, State, Life, Until],
+    ]
+};
+
+/// Up to this width of the terminal there are no bars.
+const NARROW: u16 = 60;
+
+/// Width that names are shortened to, to make room for other columns.
 const SHORTENED_NAME: u16 = 24;
 
 /// Width between two columns.
@@ -29,19 +73,41 @@ const LINE: LineStyle = LineStyle::none().fill('─').junction('─');
 /// Maximum rows of one table. Further rows start another table with its own header and widths.
 const ROWS_PER_TABLE: usize = 10_000;
 
-/// Renders a row for each token, and a summary of all tokens. In parts, because one table of a
-/// million rows would need gigabytes.
-pub(super) fn render(page: &TokenPage, terminal: Terminal) -> impl Iterator<Item = String> {
+/// Renders the sentence, a row for each token, and a summary of all tokens. In parts, because one
+/// table of a million rows would need gigabytes.
+pub(super) fn render(
+    page: &TokenPage,
+    terminal: Terminal,
+    time: &LocalTime,
+) -> impl Iterator<Item = String> {
     let tables =
-        page.tokens.chunks(ROWS_PER_TABLE).map(move |tokens| rows(tokens, terminal) + "\n");
+        page.tokens.chunks(ROWS_PER_TABLE).map(move |tokens| rows(tokens, terminal, time) + "\n");
     let left_out = page.matched.unwrap_or_default().saturating_sub(page.tokens.len());
     let rest = match left_out {
         0 => String::new(),
         _ => format!("and {} more, which --all shows\n", group_digits(left_out)),
     };
-    let rejected = page.config_rejected.as_ref();
-    let rejected = rejected.map(|rejection| format!("{rejection}: {}\n", cause(rejection)));
-    tables.chain([rest + &summary(&page.counts) + "\n"]).chain(rejected)
+    let end = rest + &summary(&page.counts) + "\n";
+    [heading(page, terminal, time)].into_iter().chain(tables).chain([end])
+}
+
+/// The sentence about all tokens, and the rejected configuration if there is one.
+pub(in crate::cli) fn heading(page: &TokenPage, terminal: Terminal, time: &LocalTime) -> String {
+    let mut text = String::new();
+    if let Some(summary) = &page.summary {
+        let style = match summary.level {
+            Level::Ok => GREEN,
+            Level::Warn => YELLOW,
+            Level::Error => RED,
+        };
+        let sentence = terminal.wrap(&time.sentence(summary), 0, 0);
+        text += &format!("{}\n", terminal.paint(style, &sentence));
+    }
+    if let Some(rejection) = &page.config_rejected {
+        let rejected = terminal.wrap(&format!("{rejection}: {}", cause(rejection)), 0, 0);
+        text += &format!("{}\n", terminal.paint(YELLOW, &rejected));
+    }
+    if text.is_empty() { text } else { text + "\n" }
 }
 
 /// The error of a rejected configuration, in one line.
@@ -52,27 +118,25 @@ fn cause(rejection: &ConfigRejection) -> String {
     printable(&lines[..end].join("; ")).into_owned() + more
 }
 
-/// One table. Omits the bars if the terminal is too narrow for bars and names.
-fn rows(tokens: &[TokenView], terminal: Terminal) -> String {
-    let mut table = table(tokens, terminal, true);
-    let mut widths = table.column_max_content_widths();
-    if let Some(name) = widths.first_mut() {
-        *name = SHORTENED_NAME.min(*name);
-    }
-    let width: usize = widths.iter().map(|width| usize::from(*width) + GAP).sum();
-    if width > usize::from(terminal.width) {
-        table = self::table(tokens, terminal, false);
-    }
-    // Names are shortened before states and times are.
-    for column in [STATE, LIFE] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+/// One table.
+pub(in crate::cli) fn rows(tokens: &[TokenView], terminal: Terminal, time: &LocalTime) -> String {
+    let has_place =
+        |columns: &&&[Column]| terminal.width > NARROW || !columns.contains(&Column::Bar);
+    let layouts = LAYOUTS.iter().filter(has_place);
+    let mut layouts = layouts.map(|columns| table(tokens, columns, terminal, time));
+    let fits = |table: &Table| {
+        let mut widths = table.column_max_content_widths();
+        if let Some(name) = widths.first_mut() {
+            *name = SHORTENED_NAME.min(*name);
         }
-    }
-    table.trim_fmt()
+        let width: usize = widths.iter().map(|width| usize::from(*width) + GAP).sum();
+        width <= usize::from(terminal.width) + GAP
+    };
+    let narrowest = || table(tokens, LAYOUTS[LAYOUTS.len() - 1], terminal, time);
+    layouts.find(fits).unwrap_or_else(narrowest).trim_fmt()
 }
 
-fn table(tokens: &[TokenView], terminal: Terminal, bars: bool) -> Table {
+fn table(tokens: &[TokenView], columns: &[Column], terminal: Terminal, time: &LocalTime) -> Table {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new().header_separator(LINE))
@@ -84,39 +148,39 @@ fn table(tokens: &[TokenView], terminal: Terminal, bars: bool) -> Table {
     } else {
         table.force_no_tty();
     }
-    let headers = ["token", "server", "state", "life left", "checked", "next", "by"];
-    let head = |text| Cell::new(text).add_attribute(Attribute::Bold);
-    table.set_header(headers.map(head));
+    let head = |column: &Column| Cell::new(column.header()).add_attribute(Attribute::Bold);
+    table.set_header(columns.iter().map(head));
     for token in tokens {
-        table.add_row(row(token, bars));
+        let mut row = Row::from(columns.iter().map(|column| cell(token, *column, time)));
+        row.max_height(1);
+        table.add_row(row);
     }
-    for column in table.column_iter_mut() {
+    for (column, kind) in table.column_iter_mut().zip(columns) {
         column.set_padding((0, 1));
+        // Names are shortened before states and times are.
+        if !matches!(kind, Column::Token | Column::Server) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table
 }
 
-fn row(token: &TokenView, bars: bool) -> Row {
-    let colour = colour(&token.state);
-    let checked = token.last_check_ms.map(short_duration);
-    let next = match (token.next_check_ms, token.busy) {
-        (_, true) => Some("now".to_owned()),
-        (next, false) => next.map(short_duration),
-    };
+fn cell(token: &TokenView, column: Column, time: &LocalTime) -> Cell {
     let right = |text: Option<String>| {
         Cell::new(text.unwrap_or_else(|| "-".to_owned())).set_alignment(CellAlignment::Right)
     };
-    let mut row = Row::from([
-        Cell::new(printable(&token.name)),
-        Cell::new(printable(&token.server)),
-        Cell::new(printable(&token.state)).fg(colour),
-        Cell::new(life(token, bars)).fg(colour),
-        right(checked),
-        right(next),
-        Cell::new(printable(token.renews_by.as_deref().unwrap_or("-"))),
-    ]);
-    row.max_height(1);
-    row
+    match column {
+        Column::Token => Cell::new(printable(&token.name)),
+        Column::Server => Cell::new(printable(&token.server)),
+        Column::State => Cell::new(printable(&token.state)).fg(colour(&token.state)),
+        Column::Bar => Cell::new(life(token, true)).fg(colour(&token.state)),
+        Column::Life => Cell::new(life(token, false)).fg(colour(&token.state)),
+        Column::Until => right(token.remaining_ms.map(|remaining| time.after(remaining))),
+        Column::Checked => right(token.last_check_ms.map(short_duration)),
+        Column::Next if token.busy => right(Some("now".to_owned())),
+        Column::Next => right(token.next_check_ms.map(short_duration)),
+        Column::By => Cell::new(printable(token.renews_by.as_deref().unwrap_or("-"))),
+    }
 }
 
 fn colour(state: &str) -> Color {
@@ -142,17 +206,6 @@ fn bar(part: u64, whole: u64) -> String {
     let full = part.saturating_mul(BAR).div_ceil(whole.max(1)).min(BAR);
     let times = |text: &str, times: u64| text.repeat(usize::try_from(times).unwrap_or(0));
     times("█", full) + &times("░", BAR - full)
-}
-
-/// A duration in its largest unit, rounded down.
-pub(super) fn short_duration(millis: u64) -> String {
-    let seconds = millis / 1_000;
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
 }
 
 /// Number of tokens by state, in one line.
@@ -185,10 +238,85 @@ mod tests {
         );
     }
 
+    fn token(name: &str, state: &str, remaining_ms: Option<i64>) -> TokenView {
+        TokenView {
+            name: name.to_owned(),
+            server: "sarus".to_owned(),
+            inventory: None,
+            state: state.to_owned(),
+            remaining_ms,
+            life_ms: remaining_ms.map(|_| 1_800_000),
+            last_check_ms: remaining_ms.map(|_| 720_000),
+            next_check_ms: remaining_ms.map(|_| 540_000),
+            busy: false,
+            renews_by: Some("query".to_owned()),
+        }
+    }
+
+    fn shown(width: u16, tokens: &[TokenView]) -> String {
+        let terminal = Terminal { width, height: Some(24), colour: false };
+        let time = LocalTime::for_tests("2026-11-29T13:36:00+01:00[Europe/Zurich]");
+        let lines = rows(tokens, terminal, &time);
+        assert!(lines.lines().all(|line| line.chars().count() <= usize::from(width)), "{lines}");
+        // Without the line below the header.
+        let lines = lines.lines().enumerate().filter(|(index, _)| *index != 1);
+        lines.map(|(_, line)| line.trim_end()).collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
-    fn durations_are_shown_in_their_largest_unit() {
-        let formatted =
-            [0, 119_999, 120_000, 7_199_000, 7_200_000, 200_000_000].map(short_duration);
-        assert_eq!(formatted, ["0 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+    fn a_wide_terminal_shows_all_columns() {
+        let tokens = [
+            token("legacy", "expired", None),
+            token("orders-of-a-customer-with-a-long-name", "retrying", Some(-600_000)),
+            token("quotes", "alive", Some(1_740_000)),
+        ];
+        assert_eq!(
+            shown(120, &tokens),
+            "\
+token                                  server  state     life left                until  checked  next   by
+legacy                                 sarus   expired   -                            -        -      -  query
+orders-of-a-customer-with-a-long-name  sarus   retrying  ░░░░░░░░ over by 10 min  13:26   12 min  9 min  query
+quotes                                 sarus   alive     ████████ 29 min          14:05   12 min  9 min  query"
+        );
+    }
+
+    #[test]
+    fn eighty_columns_keep_the_bars_and_drop_columns_for_long_names() {
+        let short = [token("quotes", "alive", Some(1_740_000))];
+        assert_eq!(
+            shown(80, &short),
+            "\
+token   server  state  life left        until  checked  next   by
+quotes  sarus   alive  ████████ 29 min  14:05   12 min  9 min  query"
+        );
+        let long = [token("orders-of-a-customer-with-a-long-name", "alive", Some(1_740_000))];
+        assert_eq!(
+            shown(80, &long),
+            "\
+token                     server  state  life left        until  checked  next
+orders-of-a-customer-wi…  sarus   alive  ████████ 29 min  14:05   12 min  9 min"
+        );
+    }
+
+    #[test]
+    fn narrow_terminals_keep_the_time_left_and_drop_the_bar() {
+        let tokens = [
+            token("legacy", "expired", None),
+            token("orders-of-a-customer-with-a-long-name", "alive", Some(1_740_000)),
+        ];
+        assert_eq!(
+            shown(60, &tokens),
+            "\
+token                      state    life left  until  next
+legacy                     expired  -              -      -
+orders-of-a-customer-wit…  alive    29 min     14:05  9 min"
+        );
+        assert_eq!(
+            shown(40, &tokens),
+            "\
+token         state    life left  until
+legacy        expired  -              -
+orders-of-a…  alive    29 min     14:05"
+        );
     }
 }

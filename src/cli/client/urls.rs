@@ -11,7 +11,7 @@ fn base() -> Url {
 }
 
 /// The path of a token, with further segments.
-pub(super) fn token(name: &str, below: &[&str]) -> String {
+pub(in crate::cli) fn token(name: &str, below: &[&str]) -> String {
     let mut url = base();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.extend(["v1", "tokens", name]).extend(below);

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, FromArgMatches as _};
+
+use crate::cli::installation::InstallationArgs;
 
 /// Value name of arguments that are token names.
 const NAME: &str = "NAME";
@@ -16,8 +18,8 @@ const CURSOR: &str = "\0";
 pub(super) struct CursorContext {
     /// The typed part of the name.
     pub(super) prefix: String,
-    /// The configuration path in the line, or the default.
-    pub(super) config: PathBuf,
+    /// The options in the line that choose the installation.
+    pub(super) installation: InstallationArgs,
     /// The socket path in the line.
     pub(super) socket: Option<PathBuf>,
     /// Whether the cursor is after `--`, so that a name may begin with a hyphen.
@@ -41,9 +43,9 @@ impl CursorContext {
         };
         let mut arguments = program.find_subcommand(command)?.get_positionals();
         arguments.any(|argument| is_name(argument) && takes_cursor(argument)).then_some(())?;
-        let path = |option| matches.try_get_one::<PathBuf>(option).ok().flatten().cloned();
-        let (config, socket) = (path("config")?, path("socket"));
-        Some(Self { prefix: prefix.clone(), config, socket, after_options })
+        let installation = InstallationArgs::from_arg_matches(matches).ok()?;
+        let socket = matches.try_get_one::<PathBuf>("socket").ok().flatten().cloned();
+        Some(Self { prefix: prefix.clone(), installation, socket, after_options })
     }
 }
 
@@ -58,7 +60,6 @@ mod tests {
 
     use super::*;
     use crate::cli::Arguments;
-    use crate::settings::DEFAULT_PATH;
 
     fn find(line: &str) -> Option<CursorContext> {
         let mut program = Arguments::command();
@@ -99,12 +100,13 @@ mod tests {
     fn config_and_socket_options_are_found_anywhere_in_the_line() {
         let paths = |line: &str| {
             let cursor = find(line).expect("a place");
-            (cursor.config, cursor.socket)
+            let installation = cursor.installation.choose().expect("one");
+            (installation.config().to_owned(), cursor.socket)
         };
-        let [default, config, socket] = [DEFAULT_PATH, "c.toml", "s.sock"].map(PathBuf::from);
+        let [config, socket] = ["c.toml", "s.sock"].map(PathBuf::from);
         let socket = Some(socket);
         assert_eq!(paths("tokenkeep --config c.toml check quo"), (config.clone(), None));
-        assert_eq!(paths("tokenkeep check --socket s.sock quo"), (default, socket.clone()));
+        assert_eq!(paths("tokenkeep check --socket s.sock quo").1, socket);
         assert_eq!(paths("tokenkeep status --config=c.toml --socket=s.sock "), (config, socket));
     }
 

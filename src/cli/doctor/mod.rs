@@ -24,17 +24,19 @@ use nix::unistd::Uid;
 use self::diagnosis::Diagnosis;
 use self::files::Value;
 use self::sandbox::DropIns;
+pub(super) use self::user::service_user;
 use super::diagnostics::DiagnosticStyle;
 use super::inventory_summary;
 use super::{CliError, eprint_text, print_text, runtime, unit};
+use crate::api::{HeaderLine, WebhookClient};
 use crate::control;
 use crate::daemon::control::GROUP;
 use crate::settings::{
-    self, ConfigErrors, DEFAULT_PATH, InventorySource, KeySource, Loaded, Reauth, ReauthMethod,
-    Settings,
+    ConfigErrors, Installation, InventorySource, KeySource, Loaded, Notify, NotifyTarget, Reauth,
+    ReauthMethod, Settings, Webhook,
 };
 use crate::text::format_duration;
-use crate::token_source::{DISK_TIMEOUT, Found, read_key};
+use crate::token_source::{DISK_TIMEOUT, Found, read_key, read_line};
 
 /// Exit status if there are only warnings.
 const EX_WARNINGS: u8 = 1;
@@ -58,9 +60,13 @@ pub(super) struct Doctor {
 }
 
 /// Runs all checks and prints the findings.
-pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Result<(), CliError> {
+pub(super) fn run(
+    doctor: &Doctor,
+    installation: &Installation,
+    style: DiagnosticStyle,
+) -> Result<(), CliError> {
     let diagnosis = Arc::new(Diagnosis::default());
-    let (loaded, service_user) = match load(path) {
+    let (loaded, service_user) = match load(installation) {
         Ok(loaded) => loaded,
         Err(faults) => {
             eprint_text(&style.faults(&faults));
@@ -73,7 +79,7 @@ pub(super) fn run(doctor: &Doctor, path: &Path, style: DiagnosticStyle) -> Resul
     }
     user::report(service_user, &diagnosis);
     let loaded = Arc::new(loaded);
-    let is_shipped_unit = path == Path::new(DEFAULT_PATH);
+    let is_shipped_unit = is_shipped(installation);
     if let Some(values) = check_locally(&loaded, is_shipped_unit, &diagnosis)? {
         let runtime = runtime()?;
         let settings = &loaded.settings;
@@ -134,6 +140,10 @@ fn check_locally(
                 steps.begin(format!("[reauth.{}]", reauth.name));
                 check_reauth(reauth, &diagnosis);
             }
+            for notify in &settings.notifies {
+                steps.begin(format!("[notify.{}]", notify.name));
+                check_notify(notify, &diagnosis);
+            }
             steps.begin("`readers`");
             for warning in control::unusable_readers(settings, GROUP) {
                 diagnosis.warning(warning);
@@ -166,16 +176,21 @@ fn check_locally(
 
 /// Loads the configuration, then switches to the service's user if possible. A second load checks
 /// that this user can read the configuration.
-fn load(path: &Path) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
-    let overrides = unit::overrides(path);
-    let load = || settings::load(path, unit::environment(&overrides));
+fn load(installation: &Installation) -> Result<(Loaded, user::ServiceUser), ConfigErrors> {
+    let overrides = unit::overrides(installation);
+    let load = || installation.load(unit::environment(&overrides));
     let loaded = load()?;
-    let user = user::become_service_user(&loaded.settings.state_dir, path);
+    let user = user::become_service_user(&loaded.settings.state_dir, installation);
     let loaded = match user {
         user::ServiceUser::Switched { .. } => load()?,
         _ => loaded,
     };
     Ok((loaded, user))
+}
+
+/// Whether the shipped unit of the system runs this installation.
+fn is_shipped(installation: &Installation) -> bool {
+    !installation.is_user() && installation.config() == installation.default_config()
 }
 
 /// An environment variable. Outside the unit, the credentials of the running service stand in for
@@ -224,6 +239,33 @@ fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
     }
 }
 
+fn check_notify(notify: &Notify, diagnosis: &Diagnosis) {
+    let name = &notify.name;
+    match &notify.target {
+        NotifyTarget::Command(command) => {
+            programs::check(&format!("notify.{name}.command"), command, diagnosis);
+        }
+        NotifyTarget::Webhook(webhook) => {
+            if let Some(credential) = &webhook.header_credential {
+                let key = format!("`notify.{name}.webhook_header_credential`");
+                match read_line(credential, &variable) {
+                    Ok(line) if HeaderLine::parse(&line).is_some() => {}
+                    Ok(_) => diagnosis.error(format!(
+                        "{key}: the credential must contain one header line, such as \
+                         `Authorization: Bearer ...`"
+                    )),
+                    Err(error) => {
+                        files::unreadable(&error.kind, format!("{key}: {error}"), diagnosis);
+                    }
+                }
+            }
+            if let Err(error) = WebhookClient::new(name, webhook, notify.timeout) {
+                diagnosis.error(error);
+            }
+        }
+    }
+}
+
 /// Programs, key files and directories of `settings` that do not exist, in sentences: as much as
 /// `check-config` can say, which may run as any user and before the service does.
 pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
@@ -255,6 +297,23 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
             missing_files.extend(missing.map(|text| format!("{key}, {text}")));
         }
     }
+    for Notify { name, target, .. } in &settings.notifies {
+        match target {
+            NotifyTarget::Command(command) => {
+                let missing = programs::missing_program(command);
+                missing_files
+                    .extend(missing.map(|text| format!("`notify.{name}.command`, {text}")));
+            }
+            NotifyTarget::Webhook(Webhook { ca_file: Some(path), .. }) if is_absent(path) => {
+                missing_files.push(format!(
+                    "`notify.{name}.ca_file`, {}: there is no such file; put the authority's \
+                     certificate there",
+                    path.display()
+                ));
+            }
+            NotifyTarget::Webhook(_) => {}
+        }
+    }
     let state_dir = &settings.state_dir;
     if is_absent(state_dir) {
         missing_files.push(format!(
@@ -267,7 +326,7 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
 }
 
 /// The name and number of a user, for messages.
-fn user_name(uid: Uid) -> String {
+pub(super) fn user_name(uid: Uid) -> String {
     let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     name.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
 }

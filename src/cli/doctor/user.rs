@@ -7,8 +7,8 @@ use std::path::Path;
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
 use super::diagnosis::Diagnosis;
-use super::user_name;
-use crate::settings::DEFAULT_PATH;
+use super::{is_shipped, user_name};
+use crate::settings::Installation;
 
 /// The user of the shipped unit.
 const SERVICE_USER: &str = "tokenkeep";
@@ -26,23 +26,27 @@ pub(super) enum ServiceUser {
     Unknown,
 }
 
+/// The user that the service runs as: the shipped unit's user, else the owner of `state_dir`. `Err`:
+/// a user without an entry in the user database. `None` if it cannot be determined.
+pub(in crate::cli) fn service_user(
+    state_dir: &Path,
+    installation: &Installation,
+) -> Option<Result<User, Uid>> {
+    let known = |uid| User::from_uid(uid).ok().flatten().ok_or(uid);
+    if installation.is_user() {
+        return Some(known(Uid::effective()));
+    }
+    let shipped = if is_shipped(installation) { User::from_name(SERVICE_USER) } else { Ok(None) };
+    let owner = || Some(known(Uid::from_raw(fs::metadata(state_dir).ok()?.uid())));
+    shipped.ok().flatten().map(Ok).or_else(owner)
+}
+
 /// Finds out the service's user, and switches to it if this process runs as root. There must be
 /// no other thread yet.
-pub(super) fn become_service_user(state_dir: &Path, config: &Path) -> ServiceUser {
+pub(super) fn become_service_user(state_dir: &Path, installation: &Installation) -> ServiceUser {
     let own = Uid::effective();
-    let named = || User::from_name(SERVICE_USER).ok().flatten();
-    let shipped = if config == Path::new(DEFAULT_PATH) { named() } else { None };
-    let owner = || {
-        let owner = Uid::from_raw(fs::metadata(state_dir).ok()?.uid());
-        User::from_uid(owner)
-            .ok()
-            .flatten()
-            .ok_or(owner)
-            .map_or_else(|uid| Some(Err(uid)), |user| Some(Ok(user)))
-    };
-    let service = match shipped.map(Ok).or_else(owner) {
+    let service = match service_user(state_dir, installation) {
         Some(Ok(user)) => user,
-        // The owner of the state directory has no entry in the user database.
         Some(Err(uid)) if uid == own => return ServiceUser::Same,
         Some(Err(uid)) => return ServiceUser::Different { service: user_name(uid) },
         None => return ServiceUser::Unknown,

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use self::runner::{ProbeResult, ProbeRunner};
+pub(super) use self::runner::ProbeResult;
+use self::runner::ProbeRunner;
 use super::{CliError, EX_CONFIG, EX_UNAVAILABLE, EX_USAGE, eprint_message, print_text, runtime};
 use crate::api::Client;
 use crate::clock;
 use crate::lifecycle::{Method, Reading, Renewal};
 use crate::outcome::CallError;
-use crate::settings::{Source, ad_hoc_server};
+use crate::secret::TokenValue;
+use crate::settings::{Server, Source, ad_hoc_server};
 use crate::text::format_duration;
 use crate::token_source::read;
 
@@ -74,7 +76,7 @@ impl From<RenewalArg> for Renewal {
 
 /// Runs a probe and prints the result.
 pub(super) fn run(probe: Probe) -> Result<(), CliError> {
-    let fail = |status: u8| move |sentence: String| CliError::Probe { sentence, status };
+    let fail = |status: u8| move |sentence: String| CliError::Failed { sentence, status };
     let mut server = ad_hoc_server(NAME, &probe.url, probe.allow_http, probe.timeout.as_deref())
         .map_err(fail(EX_USAGE))?;
     server.renewal = probe.renewal.into();
@@ -116,8 +118,20 @@ pub(super) fn run(probe: Probe) -> Result<(), CliError> {
     }
 }
 
+/// Queries a server about one value: once, or twice if the first response rejects it. Never renews
+/// it, so the value stays as it is.
+pub(super) fn query(server: &Server, value: TokenValue) -> Result<ProbeResult, CliError> {
+    let server = Server { renewal: Renewal::Query, ..server.clone() };
+    let client = Client::new(&server)
+        .map_err(|error| CliError::Failed { sentence: error.to_string(), status: EX_CONFIG })?;
+    // Only a renewal writes a value.
+    let file = PathBuf::new();
+    let mut runner = ProbeRunner::new(client, &server, (file, value), false, clock::now());
+    runtime()?.block_on(runner.run())
+}
+
 /// Remaining life and expiry, as text.
-fn alive(reading: &Reading) -> String {
+pub(super) fn alive(reading: &Reading) -> String {
     let left = reading.expiry().since(clock::now());
     let wall = clock::wall_clock();
     let end =
@@ -127,7 +141,7 @@ fn alive(reading: &Reading) -> String {
 }
 
 /// The error, with the text of the server if there is one.
-fn error_text(fault: &CallError) -> String {
+pub(super) fn error_text(fault: &CallError) -> String {
     let error = fault.error.replace(&format!("[server.{NAME}]"), "the server");
     let detail = fault.detail.as_ref().map(|detail| format!(" (server: {detail})"));
     error + &detail.unwrap_or_default()

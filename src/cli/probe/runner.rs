@@ -44,7 +44,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Result of a probe.
 #[derive(Debug)]
-pub(super) enum ProbeResult {
+pub(in crate::cli) enum ProbeResult {
     /// The token is alive, and renewal was not to be proven.
     Alive(Reading),
     /// The token is dead: `expired` or `rejected`.

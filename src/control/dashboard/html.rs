@@ -5,7 +5,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// The page, with inline style and script. It loads nothing else.
-const TEXT: &str = include_str!("dashboard.html");
+const TEXT: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>\n",
+    include_str!("page/page.css"),
+    "</style>\n</head>\n",
+    include_str!("page/body.html"),
+    "<script>\n\"use strict\";\n(() => {\n",
+    include_str!("page/format.js"),
+    include_str!("page/tokens.js"),
+    include_str!("page/activity.js"),
+    include_str!("page/stream.js"),
+    "})();\n</script>\n</body>\n</html>\n",
+);
 
 /// The page with its CSP.
 #[derive(Debug, Clone)]

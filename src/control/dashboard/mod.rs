@@ -17,5 +17,7 @@ mod sse;
 use self::broadcaster::Broadcaster;
 use self::html::DashboardHtml;
 pub(super) use self::routes::{routes, with_host_check};
-pub use self::snapshot::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
+pub use self::snapshot::{
+    EventNote, MAX_ROWS, OutageRow, ReauthRow, ServerCounts, Snapshot, TokenRow,
+};
 use self::sse::{Hello, stream};

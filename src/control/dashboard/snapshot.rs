@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::Counts;
+use crate::control::summary::Summary;
 use crate::time::{Moment, whole_millis};
 
 /// Maximum number of tokens shown, worst first. Further tokens are only counted.
@@ -31,27 +32,92 @@ pub struct TokenRow {
     pub life_ms: Option<u64>,
     /// The next check; `None` if none is planned.
     pub next_check: Option<Moment>,
+    /// When the server reported the value as expired or rejected, unless another value followed.
+    pub dead_since: Option<Timestamp>,
+    /// How it gets a new value, if it needs one or an attempt is planned; `None` without `reauth`.
+    pub reauth: Option<ReauthRow>,
+}
+
+/// The re-authentication of one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReauthRow {
+    /// Whether an attempt is in progress.
+    pub running: bool,
+    /// Attempts left in this window.
+    pub attempts_left: u32,
+    /// When the next attempt starts at the earliest; `None` if none is planned.
+    pub next: Option<Moment>,
 }
 
 impl TokenRow {
-    /// The row in the wire format: id, name, server, state, remaining life, life, and time until the
-    /// next check, in milliseconds.
+    /// The row in the wire format: id, name, server, state, remaining life (negative after the
+    /// expiry), life, time until the next check, when it died, and its re-authentication: whether an
+    /// attempt is in progress, attempts left, and time until the next one. Times are in
+    /// milliseconds; when it died is in Unix time.
     pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
         let ahead = |moment: Moment| whole_millis(moment.since(now));
-        let (left, next) = (self.until.map(ahead), self.next_check.map(ahead));
-        (self.id, self.name.as_deref(), self.server, self.state, left, self.life_ms, next)
+        // One of the two is zero.
+        let signed = |moment: Moment| {
+            let [left, passed] = [moment.since(now), now.since(moment)]
+                .map(|time| i64::try_from(whole_millis(time)).unwrap_or(i64::MAX));
+            left - passed
+        };
+        let (left, next) = (self.until.map(signed), self.next_check.map(ahead));
+        let dead = self.dead_since.map(Timestamp::as_millisecond);
+        let reauth = self
+            .reauth
+            .map(|reauth| (reauth.running, reauth.attempts_left, reauth.next.map(ahead)));
+        let Self { id, server, state, life_ms, .. } = self;
+        (id, self.name.as_deref(), server, state, left, life_ms, next, dead, reauth)
     }
 }
 
 /// One server and its tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerCounts {
     /// The server's name.
     pub name: Arc<str>,
-    /// Whether the server is unavailable.
-    pub down: bool,
+    /// Its outage, if it is unavailable.
+    pub outage: Option<OutageRow>,
+    /// Until when the server asked for a pause; may be in the past.
+    pub throttled_until: Moment,
     /// Its tokens by state.
     pub states: Counts,
+}
+
+/// An outage of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutageRow {
+    /// The class of the error, in fixed words: it contains nothing that the server or the
+    /// configuration says.
+    pub reason: Box<str>,
+    /// Since when, if that is known.
+    pub since: Option<Timestamp>,
+}
+
+impl ServerCounts {
+    /// The server in the wire format.
+    pub(super) fn to_wire(&self, now: Moment) -> impl Serialize + use<'_> {
+        let outage = self.outage.as_ref();
+        ServerWire {
+            name: &self.name,
+            down: outage.is_some(),
+            reason: outage.map(|outage| &*outage.reason),
+            down_since_ms: outage.and_then(|outage| outage.since).map(Timestamp::as_millisecond),
+            pause_ms: whole_millis(self.throttled_until.since(now)),
+            states: self.states,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ServerWire<'a> {
+    name: &'a str,
+    down: bool,
+    reason: Option<&'a str>,
+    down_since_ms: Option<i64>,
+    pause_ms: u64,
+    states: Counts,
 }
 
 /// An event other than a routine check.
@@ -74,6 +140,8 @@ pub struct EventNote {
 /// The content of the dashboard at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// The sentence about all tokens, without paths and messages.
+    pub summary: Summary,
     /// The tokens shown, by ascending id.
     pub rows: Vec<TokenRow>,
     /// Number of further tokens.
@@ -110,6 +178,8 @@ impl Snapshot {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::json;
+
     use super::*;
 
     pub(in super::super) fn row(id: u32) -> TokenRow {
@@ -121,6 +191,8 @@ pub(super) mod tests {
             until: Some(Moment::from_millis(5_000)),
             life_ms: Some(4_000),
             next_check: Some(Moment::from_millis(3_000)),
+            dead_since: None,
+            reauth: None,
         }
     }
 
@@ -131,14 +203,46 @@ pub(super) mod tests {
     #[test]
     fn wire_rows_contain_times_relative_to_now() {
         let rendered = serde_json::to_string(&row(7).to_wire(Moment::from_millis(2_500)));
-        assert_eq!(rendered.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500]"#);
+        assert_eq!(rendered.expect("JSON"), r#"[7,"token-7",0,"alive",2500,4000,500,null,null]"#);
     }
 
     #[test]
-    fn past_times_are_zero_and_unknown_times_are_null() {
+    fn past_expiry_is_negative_and_unknown_times_are_null() {
         let unknown = TokenRow { name: None, life_ms: None, next_check: None, ..row(7) };
         let rendered = serde_json::to_string(&unknown.to_wire(Moment::from_millis(9_000)));
-        assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",0,null,null]"#);
+        assert_eq!(rendered.expect("JSON"), r#"[7,null,0,"alive",-4000,null,null,null,null]"#);
+    }
+
+    #[test]
+    fn wire_row_of_a_dead_token_contains_the_next_reauth_attempt() {
+        let next = Some(Moment::from_millis(4_500));
+        let reauth = ReauthRow { running: false, attempts_left: 2, next };
+        let dead = TokenRow {
+            state: "expired",
+            until: None,
+            next_check: None,
+            dead_since: Some(Timestamp::UNIX_EPOCH),
+            reauth: Some(reauth),
+            ..row(7)
+        };
+        let rendered = serde_json::to_string(&dead.to_wire(Moment::from_millis(2_500)));
+        let expected = r#"[7,"token-7",0,"expired",null,4000,null,0,[false,2,2000]]"#;
+        assert_eq!(rendered.expect("JSON"), expected);
+    }
+
+    #[test]
+    fn wire_server_contains_the_class_of_the_outage_and_the_pause() {
+        let outage = OutageRow { reason: "status 503".into(), since: Some(Timestamp::UNIX_EPOCH) };
+        let server = ServerCounts {
+            name: "sarus".into(),
+            outage: Some(outage),
+            throttled_until: Moment::from_millis(9_001),
+            ..ServerCounts::default()
+        };
+        let rendered = serde_json::to_value(server.to_wire(Moment::from_millis(5_001)));
+        let rendered = rendered.expect("JSON");
+        assert_eq!([&rendered["down"], &rendered["reason"]], [&json!(true), &json!("status 503")]);
+        assert_eq!([&rendered["down_since_ms"], &rendered["pause_ms"]], [0, 4_000]);
     }
 
     #[test]

@@ -13,9 +13,10 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{Broadcaster, EventNote, ServerCounts, Snapshot, TokenRow};
+use super::{Broadcaster, EventNote, Snapshot, TokenRow};
 use crate::clock;
 use crate::control::Counts;
+use crate::control::summary::Summary;
 use crate::time::{Moment, whole_millis};
 
 /// Rows per chunk: 60 KB, encoded in a third of a millisecond.
@@ -41,12 +42,15 @@ struct RowChunk<R> {
 
 /// Sent each second even without changes, so that the client notices a lost connection.
 #[derive(Serialize)]
-struct Overview<'a> {
+struct Overview<'a, S> {
+    summary: &'a Summary,
     states: &'a Counts,
     rest: usize,
-    servers: &'a [ServerCounts],
+    servers: Vec<S>,
     next_check_ms: Option<u64>,
     config_rejected_at_ms: Option<i64>,
+    /// The daemon's clock, in Unix time.
+    now_ms: i64,
 }
 
 /// The event stream for one client.
@@ -113,15 +117,21 @@ impl SseClient {
     /// Starts to send `snapshot`. The counts come first, because rows refer to the servers in them.
     fn start_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Moment) {
         let next_check_ms = snapshot.next_check.map(|next| whole_millis(next.since(now)));
-        let Snapshot { states, rest, servers, .. } = &*snapshot;
-        let overview = Overview {
-            states,
-            rest: *rest,
-            servers,
-            next_check_ms,
-            config_rejected_at_ms: snapshot.config_rejected.map(jiff::Timestamp::as_millisecond),
-        };
-        self.push_event("counts", &overview);
+        let Snapshot { summary, states, rest, servers, .. } = &*snapshot;
+        self.push_event(
+            "counts",
+            &Overview {
+                summary,
+                states,
+                rest: *rest,
+                servers: servers.iter().map(|server| server.to_wire(now)).collect(),
+                next_check_ms,
+                config_rejected_at_ms: snapshot
+                    .config_rejected
+                    .map(jiff::Timestamp::as_millisecond),
+                now_ms: clock::wall_clock().as_millisecond(),
+            },
+        );
         self.first = self.snapshot.is_none();
         (self.rows, self.gone) = match &self.snapshot {
             Some(before) => snapshot.diff(before),

@@ -4,12 +4,15 @@ use tokio::task::JoinSet;
 
 use super::listeners::report_socket;
 use crate::clock;
-use crate::control::{ApiError, ApiErrorKind, Caller, Command, Health, IssuedValue, Reply};
+use crate::control::{
+    ApiError, ApiErrorKind, Caller, Command, Health, IssuedValue, Reply, TokenDetail,
+};
 use crate::daemon::config::Config;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::queries::{
-    DashboardQuery, ListQuery, MetricsQuery, Query, ScanQueue, View, scan_events,
+    DashboardQuery, Disclosure, ListQuery, MetricsQuery, Query, ScanQueue, View, scan_events,
+    token_summary,
 };
 use crate::daemon::tasks::blocking::{USERS, blocking_among};
 use crate::daemon::tokens::Tokens;
@@ -79,7 +82,11 @@ impl PendingCommands {
             }
             Command::Token(name, reply) => {
                 let id = parts.tokens.registry.id_of(&name);
-                let detail = id.and_then(|id| parts.view().token_detail(id));
+                let view = parts.view();
+                let detail = id.and_then(|id| {
+                    let summary = token_summary(&view, id, Disclosure::EVERYTHING);
+                    Some(TokenDetail { summary, ..view.token_detail(id)? })
+                });
                 drop(reply.send(detail.ok_or_else(|| ApiError::no_token(&name))));
             }
             Command::Events(scan, reply) => {

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use super::digest::{Digest, Disclosure};
 use super::top_k::{TopK, rank};
-use super::views::{View, counted, level};
+use super::views::{View, counted, dead_since, level};
+use crate::clock;
 use crate::control::Reply;
-use crate::control::dashboard::{EventNote, MAX_ROWS, ServerCounts, Snapshot, TokenRow};
-use crate::daemon::tokens::Tokens;
-use crate::lifecycle::TokenSummary;
+use crate::control::dashboard::{
+    EventNote, MAX_ROWS, OutageRow, ReauthRow, ServerCounts, Snapshot, TokenRow,
+};
+use crate::daemon::tokens::{Tokens, UNUSABLE};
+use crate::lifecycle::{Resource, State, Token, TokenSummary};
+use crate::scheduler::{Scheduler, ServerId, TokenId, TokenSpec};
 
 /// Rows that are written in one step: each copies a name.
 const ROWS: usize = 1_024;
@@ -20,6 +25,7 @@ const NOTES: usize = 100;
 pub(crate) struct DashboardQuery {
     names: bool,
     reply: Reply<Snapshot>,
+    digest: Digest,
     stage: Stage,
 }
 
@@ -38,14 +44,16 @@ enum Stage {
 impl DashboardQuery {
     /// A query that begins.
     pub(crate) const fn new(names: bool, reply: Reply<Snapshot>) -> Self {
-        Self { names, reply, stage: Stage::Finding(TopK::new(MAX_ROWS)) }
+        let stage = Stage::Finding(TopK::new(MAX_ROWS));
+        Self { names, reply, digest: Digest::new(), stage }
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn visit(&mut self, summary: TokenSummary, key: u32) {
+    pub(crate) fn visit(&mut self, summary: TokenSummary, spec: &TokenSpec, key: u32) {
+        self.digest.visit(summary, spec, key);
         if let Stage::Finding(worst) = &mut self.stage {
             worst.visit(rank(summary, key));
         }
@@ -55,23 +63,23 @@ impl DashboardQuery {
 impl DashboardQuery {
     /// Answers the query, or writes a part of its rows and returns the rest.
     pub(super) fn answer(self, view: &View<'_>) -> Option<Self> {
-        let Self { names, reply, stage } = self;
+        let Self { names, reply, digest, stage } = self;
         let (mut keys, mut rows) = match stage {
             Stage::Finding(worst) => {
                 let mut keys: Vec<_> = worst.found().into_iter().map(|(.., key)| key).collect();
                 keys.sort_unstable_by(|a, b| b.cmp(a));
                 let rows = Vec::with_capacity(keys.len());
-                return Some(Self { names, reply, stage: Stage::Writing { keys, rows } });
+                return Some(Self { names, reply, digest, stage: Stage::Writing { keys, rows } });
             }
             Stage::Writing { keys, rows } => (keys, rows),
         };
         let now = keys.split_off(keys.len().saturating_sub(ROWS));
         rows.extend(now.iter().rev().filter_map(|key| row(view, *key, names)));
         if !keys.is_empty() {
-            return Some(Self { names, reply, stage: Stage::Writing { keys, rows } });
+            return Some(Self { names, reply, digest, stage: Stage::Writing { keys, rows } });
         }
         // The client may be gone.
-        let _ = reply.send(Ok(snapshot(view, rows, names)));
+        let _ = reply.send(Ok(snapshot(view, rows, digest, names)));
         None
     }
 }
@@ -88,13 +96,29 @@ fn row(view: &View<'_>, key: u32, names: bool) -> Option<TokenRow> {
         until: token.expiry(),
         life_ms: Some(token.life_ms()).filter(|life| *life > 0),
         next_check: scheduler.next_check(id),
+        dead_since: dead_since(&token, entry),
+        reauth: reauth(scheduler, id, &token),
     })
 }
 
-fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, names: bool) -> Snapshot {
+/// The re-authentication of a token, if it needs a new value or an attempt is planned.
+fn reauth(scheduler: &Scheduler, id: TokenId, token: &Token) -> Option<ReauthRow> {
+    let policy = scheduler.spec(id)?.policy.reauth?;
+    let next = token.due_for(Resource::Reauth).and_then(|_| scheduler.next_reauth(id));
+    let running = token.is_reauthenticating();
+    let needed = matches!(token.state(), State::Missing | State::Rejected | State::Expired);
+    (needed || running || next.is_some()).then(|| ReauthRow {
+        running,
+        attempts_left: token.attempts_left(&policy, clock::now()),
+        next,
+    })
+}
+
+fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, digest: Digest, names: bool) -> Snapshot {
     let states = view.counts();
     let rest = states.total.saturating_sub(rows.len());
     Snapshot {
+        summary: digest.summary(view, Disclosure { names, details: false }),
         rows,
         rest,
         states,
@@ -115,11 +139,22 @@ fn server_counts(view: &View<'_>) -> Vec<ServerCounts> {
         }
         counts[id.index()] = ServerCounts {
             name: server.name.as_str().into(),
-            down: !view.tokens.is_available(id),
+            outage: (!view.tokens.is_available(id)).then(|| outage(view, id)),
+            throttled_until: view.tokens.scheduler.throttled_until(id),
             states: counted(&view.tokens.scheduler.state_counts_of(id)),
         };
     }
     counts
+}
+
+/// The outage of a server that is unavailable: its circuit breaker is open, or it has no client.
+fn outage(view: &View<'_>, id: ServerId) -> OutageRow {
+    match view.outage(id) {
+        Some(outage) => {
+            OutageRow { reason: outage.error.class().into(), since: Some(outage.since) }
+        }
+        None => OutageRow { reason: UNUSABLE.into(), since: None },
+    }
 }
 
 fn notes(view: &View<'_>, names: bool) -> Vec<EventNote> {

@@ -2,12 +2,13 @@
 
 use glob::Pattern;
 
+use super::digest::{Digest, Disclosure};
 use super::top_k::{SeverityRank, TopK, rank};
 use super::views::View;
 use crate::control::{ApiError, ApiErrorKind, ListParams, Order, Reply, TokenPage};
 use crate::daemon::tokens::TokenRegistry;
 use crate::lifecycle::{State, TokenSummary};
-use crate::scheduler::TokenId;
+use crate::scheduler::{TokenId, TokenSpec};
 use crate::time::Moment;
 
 /// Tokens of the longest page: it takes a millisecond to write.
@@ -22,6 +23,8 @@ pub(crate) struct ListQuery {
     wanted: TokenFilter,
     limit: usize,
     found: Found,
+    /// For the first page of all tokens, worst first.
+    digest: Option<Digest>,
     reply: Reply<TokenPage>,
 }
 
@@ -50,6 +53,10 @@ impl TokenFilter {
             states.push(state.ok_or_else(|| bad(&format!("there is no state {word:?}")))?);
         }
         Ok(Self { name, states })
+    }
+
+    const fn is_all(&self) -> bool {
+        self.name.is_none() && self.states.is_empty()
     }
 
     fn matches(&self, state: State, id: TokenId, registry: &TokenRegistry) -> bool {
@@ -82,7 +89,10 @@ impl ListQuery {
                     // One more, to know whether there is a next page.
                     Order::Worst => Found::Worst { after, worst: TopK::new(limit + 1), matched: 0 },
                 };
-                Some(Self { wanted, limit, found, reply })
+                let is_first =
+                    listing.order == Order::Worst && listing.cursor.is_none() && wanted.is_all();
+                let digest = is_first.then(Digest::new);
+                Some(Self { wanted, limit, found, digest, reply })
             }
             Err(problem) => {
                 // The client may be gone.
@@ -109,7 +119,16 @@ impl ListQuery {
         !self.reply.is_closed()
     }
 
-    pub(crate) fn visit(&mut self, id: TokenId, summary: TokenSummary, registry: &TokenRegistry) {
+    pub(crate) fn visit(
+        &mut self,
+        id: TokenId,
+        summary: TokenSummary,
+        spec: &TokenSpec,
+        registry: &TokenRegistry,
+    ) {
+        if let Some(digest) = &mut self.digest {
+            digest.visit(summary, spec, id.key());
+        }
         if !self.wanted.matches(summary.state, id, registry) {
             return;
         }
@@ -137,7 +156,7 @@ impl ListQuery {
 impl ListQuery {
     /// Answers the query, whose scan has ended before the key `next`.
     pub(super) fn answer(self, view: &View<'_>, next: u32) {
-        let Self { limit, found, reply, .. } = self;
+        let Self { limit, found, digest, reply, .. } = self;
         let scheduler = &view.tokens.scheduler;
         let (keys, matched, next) = match found {
             Found::Any { keys, .. } => {
@@ -156,7 +175,9 @@ impl ListQuery {
         let ids = keys.iter().filter_map(|key| scheduler.id_of(*key));
         let tokens = ids.filter_map(|id| view.token(id)).collect();
         let config_rejected = view.config_rejected.cloned();
-        let page = TokenPage { counts: view.counts(), matched, tokens, next, config_rejected };
+        let summary = digest.map(|digest| digest.summary(view, Disclosure::EVERYTHING));
+        let counts = view.counts();
+        let page = TokenPage { summary, counts, matched, tokens, next, config_rejected };
         // The client may be gone.
         let _ = reply.send(Ok(page));
     }

@@ -3,6 +3,7 @@
 //! Owns the queries that are waiting. Reads the daemon through a [`View`], and changes nothing.
 
 mod dashboard;
+mod digest;
 mod events;
 mod list;
 mod metrics;
@@ -11,6 +12,7 @@ mod top_k;
 mod views;
 
 pub(crate) use self::dashboard::DashboardQuery;
+pub(crate) use self::digest::{Disclosure, token_summary};
 pub(crate) use self::events::scan_events;
 pub(crate) use self::list::ListQuery;
 #[cfg(any(test, feature = "fuzzing"))]

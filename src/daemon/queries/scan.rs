@@ -227,15 +227,15 @@ impl Scan {
         while self.next < end && !is_full {
             let key = self.next;
             self.next += 1;
-            let Some((id, summary, server)) = scheduler.summary(key) else { continue };
+            let Some((id, summary, spec)) = scheduler.summary(key) else { continue };
             for query in &mut self.queries {
                 match query {
                     Query::List(list) => {
-                        list.visit(id, summary, registry);
+                        list.visit(id, summary, spec, registry);
                         is_full = list.is_full();
                     }
-                    Query::Metrics(metrics) => metrics.visit(summary, server),
-                    Query::Dashboard(dashboard) => dashboard.visit(summary, key),
+                    Query::Metrics(metrics) => metrics.visit(summary, spec.server),
+                    Query::Dashboard(dashboard) => dashboard.visit(summary, spec, key),
                 }
             }
         }

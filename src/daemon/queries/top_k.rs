@@ -14,22 +14,22 @@ pub(super) fn rank(glance: TokenSummary, key: u32) -> SeverityRank {
     (glance.state, glance.expiry.unwrap_or_default(), key)
 }
 
-/// The `k` most urgent tokens that were visited.
+/// The `k` most urgent tokens that were visited: those with the lowest ranks.
 #[derive(Debug)]
-pub(super) struct TopK {
+pub(super) struct TopK<R = SeverityRank> {
     most: usize,
     /// In no order; fewer than twice as many as are wanted.
-    found: Vec<SeverityRank>,
+    found: Vec<R>,
     /// A token that is less urgent than this is none of them.
-    best: Option<SeverityRank>,
+    best: Option<R>,
 }
 
-impl TopK {
+impl<R: Copy + Ord> TopK<R> {
     pub(super) const fn new(most: usize) -> Self {
         Self { most, found: Vec::new(), best: None }
     }
 
-    pub(super) fn visit(&mut self, rank: SeverityRank) {
+    pub(super) fn visit(&mut self, rank: R) {
         if self.best.is_some_and(|best| rank > best) {
             return;
         }
@@ -51,13 +51,13 @@ impl TopK {
     }
 
     /// The tokens found, in no order.
-    pub(super) fn found(mut self) -> Vec<SeverityRank> {
+    pub(super) fn found(mut self) -> Vec<R> {
         self.cut();
         self.found
     }
 
     /// The tokens found, the most urgent first.
-    pub(super) fn in_order(self) -> Vec<SeverityRank> {
+    pub(super) fn in_order(self) -> Vec<R> {
         let mut found = self.found();
         found.sort_unstable();
         found

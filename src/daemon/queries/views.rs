@@ -1,15 +1,17 @@
 //! What clients see of tokens and servers; never a value.
 
+use jiff::Timestamp;
+
 use crate::clock;
 use crate::control::{
     ConfigRejection, Counts, EventView, ReauthView, ServerView, TokenDetail, TokenView,
 };
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
-use crate::daemon::tokens::Tokens;
+use crate::daemon::tokens::{Outage, TokenEntry, Tokens};
 use crate::event_log::{LoggedEvent, Severity};
-use crate::lifecycle::{Method, State};
-use crate::scheduler::{StateCounts, TokenId};
+use crate::lifecycle::{Method, State, Token, Validity};
+use crate::scheduler::{ServerId, StateCounts, TokenId};
 use crate::settings::Settings;
 use crate::time::{Moment, whole_millis};
 use crate::token_source;
@@ -57,7 +59,7 @@ impl View<'_> {
         })
     }
 
-    /// One token in detail.
+    /// One token in detail, without the sentence about it.
     pub(crate) fn token_detail(&self, id: TokenId) -> Option<TokenDetail> {
         let Tokens { scheduler, registry, log, .. } = self.tokens;
         let (token, entry) = (scheduler.token(id)?, registry.token(id)?);
@@ -68,16 +70,24 @@ impl View<'_> {
                 name: reauth.name.clone(),
                 attempts_left: token.attempts_left(&policy, now),
                 max_attempts: policy.max_attempts.get(),
-                next_attempt_ms: token.next_attempt().map(|next| whole_millis(next.since(now))),
+                next_attempt_ms: scheduler
+                    .next_reauth(id)
+                    .map(|next| whole_millis(next.since(now))),
             });
         Some(TokenDetail {
             token: self.token(id)?,
+            summary: None,
             source: entry.source().as_ref().map(token_source::describe),
             retry_room_ms: token.retry_room().map(|(room, _)| whole_millis(room)),
             failures: token.failures(),
             reauth,
             events: log.history().for_token(entry.name(), EVENTS).into_iter().map(event).collect(),
         })
+    }
+
+    /// The outage of a server, if it has one.
+    pub(crate) fn outage(&self, id: ServerId) -> Option<&Outage> {
+        self.tokens.outages.get(id)
     }
 
     /// The configured servers.
@@ -109,6 +119,12 @@ pub(super) fn counted(state_counts: &StateCounts) -> Counts {
         rejected: state_counts.of(State::Rejected),
         missing: state_counts.of(State::Missing),
     }
+}
+
+/// When the server reported the current value as expired or rejected; `None` in other states.
+pub(super) fn dead_since(token: &Token, entry: TokenEntry<'_>) -> Option<Timestamp> {
+    let is_dead = matches!(token.validity(), Validity::Expired | Validity::Rejected);
+    entry.death_reason().filter(|_| is_dead).map(|death| death.at)
 }
 
 pub(super) const fn level(severity: Severity) -> &'static str {

@@ -11,6 +11,7 @@ mod file_retries;
 mod foreign_values;
 mod inventory_counts;
 mod named_table;
+mod outages;
 mod persistence;
 mod record;
 mod registry;
@@ -36,15 +37,17 @@ pub(crate) use self::env_files::{EnvFileWrite, EnvFiles};
 pub(crate) use self::file_retries::FileWrite;
 pub(crate) use self::inventory_counts::{ChangeCounts, InventoryCounts};
 pub(crate) use self::named_table::{NamedTable, ServerHandle};
+pub(crate) use self::outages::Outage;
 pub(crate) use self::persistence::window_end;
 pub(crate) use self::record::DeathReason;
 pub(crate) use self::registry::{TokenEntry, TokenRegistry};
 pub(crate) use self::results::{ReauthOutput, ReplacedValue, WriteOutcome};
-pub(crate) use self::server_client::{ServerClient, ServerClients, error_text, unusable};
+pub(crate) use self::server_client::{ServerClient, ServerClients, UNUSABLE, error_text, unusable};
 pub(crate) use self::source_read::{ReadRequest, SourceRead, may_be_half_written, read_source};
 pub(crate) use self::token_bit_set::TokenBitSet;
 
 use self::foreign_values::RefusedValues;
+use self::outages::Outages;
 use self::retry_queue::RetryQueue;
 use super::state::StateRecorder;
 use crate::clock;
@@ -63,6 +66,7 @@ pub(crate) struct Tokens {
     pub(crate) scheduler: Scheduler,
     pub(crate) registry: TokenRegistry,
     pub(crate) servers: NamedTable<ServerHandle>,
+    pub(crate) outages: Outages,
     pub(crate) reauths: NamedTable<Arc<Reauth>>,
     /// Sources that are to be read; those of one list by one task.
     pub(crate) reads: Vec<Vec<ReadRequest>>,
@@ -89,6 +93,7 @@ impl Tokens {
             scheduler: Scheduler::new(max_hooks, seed),
             registry: TokenRegistry::default(),
             servers: NamedTable::default(),
+            outages: Outages::default(),
             reauths: NamedTable::default(),
             reads: Vec::new(),
             recorder: StateRecorder::new(keep_removed),
@@ -285,6 +290,7 @@ impl Tokens {
     /// Removes a server that no token uses. Requests in flight own what they need.
     pub(crate) fn remove_server(&mut self, id: ServerId) {
         self.scheduler.remove_server(id);
+        self.outages.remove(id);
         self.servers.remove(id);
     }
 

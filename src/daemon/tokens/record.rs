@@ -1,5 +1,7 @@
 //! The record of one token: 16 bytes for most tokens, and cold fields beside it for the others.
 
+use jiff::Timestamp;
+
 use super::config_table::ConfigId;
 use crate::arena::Handle;
 use crate::lifecycle::Slot;
@@ -124,9 +126,10 @@ impl ColdFields {
     }
 }
 
-/// What a server said of a dead value.
+/// What a server said of a dead value, and when.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeathReason {
+    pub(crate) at: Timestamp,
     pub(crate) status: Option<u16>,
     pub(crate) detail: Option<Box<str>>,
 }

@@ -216,7 +216,8 @@ impl Tokens {
         match notice {
             Notice::Expired { fault, candidate: false }
             | Notice::Rejected { fault, candidate: false } => {
-                let reason = DeathReason { status: fault.status, detail: fault.detail.clone() };
+                let at = clock::wall_clock();
+                let reason = DeathReason { at, status: fault.status, detail: fault.detail.clone() };
                 self.registry.set_death_reason(id, reason);
             }
             Notice::Checked { .. } => {

@@ -10,6 +10,9 @@ use std::error::Error as _;
 use crate::api::{Client, ClientError};
 use crate::outcome::CallError;
 
+/// The class of the error of a server without a client.
+pub(crate) const UNUSABLE: &str = "a file of its configuration cannot be used";
+
 /// The client of a server, or the error of every call while there is none.
 pub(crate) type ServerClient = Result<Client, CallError>;
 
@@ -18,7 +21,7 @@ pub(crate) type ServerClients = BTreeMap<String, ServerClient>;
 
 /// The error of calls to a server whose client cannot be built.
 pub(crate) fn unusable(error: &ClientError) -> CallError {
-    CallError::new(error_text(error))
+    CallError { no_response: Some(UNUSABLE), ..CallError::new(error_text(error)) }
 }
 
 /// An error with its cause.

@@ -59,6 +59,24 @@ fn no_login_starts_in_a_maintenance_window() {
 }
 
 #[test]
+fn next_attempt_is_after_the_pauses_of_the_method_and_of_the_server() {
+    for (route, expected) in [(ReauthRoute::Hook, 61_000), (ReauthRoute::Server, 121_000)] {
+        let mut fixture = Fixture::new(1_000_000, 10);
+        let spec = ReauthSpec { route, max_failures: number(20), window: 60 * MINUTE };
+        let reauth = fixture.scheduler.add_reauth(spec);
+        fixture.scheduler.pause_reauth(reauth, fixture.now + MINUTE);
+        let ids = fixture.tokens(2, Some(reauth));
+        fixture.wake();
+        let tickets = fixture.actions();
+        assert_eq!(fixture.scheduler.next_reauth(ids[0]), None, "its check is in flight");
+        fixture.answer(tickets[0].0, expired());
+        let fault = CallError::new("busy");
+        fixture.answer(tickets[1].0, Outcome::Throttled { retry_after: 2 * MINUTE, fault });
+        assert_eq!(fixture.scheduler.next_reauth(tickets[0].0.token), Some(at(expected)));
+    }
+}
+
+#[test]
 fn restored_failures_of_a_method_count() {
     let mut fixture = Fixture::new(1_000_000, 10);
     let spec =

@@ -6,6 +6,7 @@
 mod env_file;
 mod inventory;
 mod keep_alive;
+mod notify;
 mod reauth;
 mod schedule;
 mod server;
@@ -44,11 +45,12 @@ pub const DEFAULT_SOCKET: &str = "/run/tokenkeep/control.sock";
 /// Shows each check, without the details of dependencies.
 const LEVEL: &str = "info";
 
-/// Directories that systemd provides, for keys that are not configured.
+/// Defaults of keys that are not configured, if they differ from the system's.
+#[derive(Default)]
 pub(super) struct ServiceDirectories {
     /// The state directory.
     pub(super) state: Option<String>,
-    /// The control socket.
+    /// The control socket. A relative path is in the state directory.
     pub(super) socket: Option<PathBuf>,
 }
 
@@ -69,12 +71,14 @@ pub(super) fn validate(
             (name.as_str(), validator.server_schedule(name, server, raw, general))
         })
         .collect();
+    let state_dir = PathBuf::from(state_dir.unwrap_or_else(|| STATE_DIR.to_owned()));
+    let socket = given.socket.map(|socket| state_dir.join(socket));
     let settings = Settings {
-        state_dir: state_dir.unwrap_or_else(|| STATE_DIR.to_owned()).into(),
         max_hooks: at_least_one(raw.max_hooks, MAX_HOOKS),
         keep_removed: duration_or(raw.keep_removed.as_deref(), KEEP_REMOVED),
         log: log(&raw.log),
-        control: control(&raw.control, given.socket),
+        control: control(&raw.control, socket),
+        state_dir,
         servers: raw.server.iter().filter_map(|(name, raw)| validator.server(name, raw)).collect(),
         reauths: raw.reauth.iter().filter_map(|(name, raw)| validator.reauth(name, raw)).collect(),
         tokens: raw
@@ -87,9 +91,13 @@ pub(super) fn validate(
             .iter()
             .filter_map(|(name, inventory)| validator.inventory(name, inventory, raw, &schedules))
             .collect(),
+        notifies: raw.notify.iter().filter_map(|(name, raw)| validator.notify(name, raw)).collect(),
     };
     validator.reject_shared_env_files(&settings);
     validator.warn_unused(raw, &settings);
+    if raw.inventory.is_empty() {
+        validator.warn_unmatched_patterns(&settings.notifies, &settings.tokens);
+    }
     settings
 }
 
@@ -227,7 +235,8 @@ impl Validator<'_> {
                 position,
                 WarningKind::NoTokens,
                 "no tokens configured; nothing to keep alive",
-                "add a [token.NAME] or an [inventory.NAME] with its server and source",
+                "run `tokenkeep add NAME`, or add a [token.NAME] or an [inventory.NAME] with its \
+                 server and source",
             );
             return;
         }

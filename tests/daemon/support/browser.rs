@@ -50,23 +50,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one that has no memory of any other.
     pub(crate) async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0", "--log-level=SEVERE"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver is installed, as .ci/run does");
-        let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
-        let port = loop {
-            let line = lines.next_line().await.expect("text").expect("it tells its port");
-            let told = line
-                .rsplit_once("successfully on port ")
-                .map(|(_, port)| port.trim_end_matches('.'));
-            if let Some(port) = told.and_then(|port| port.parse().ok()) {
-                break port;
-            }
-        };
+        let (driver, port) = Self::driver().await;
         let folder = tempfile::tempdir().expect("a folder");
         let mut arguments: Vec<_> = ARGUMENTS.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", folder.path().display()));
@@ -81,6 +65,29 @@ impl Browser {
         let session = browser.ask("/session", &wanted).await;
         browser.session.push_str(session["sessionId"].as_str().expect("a session"));
         browser
+    }
+
+    /// Starts the driver, and returns its port. It takes one that is free for IPv4, and fails if it is
+    /// not free for IPv6.
+    async fn driver() -> (Child, u16) {
+        for _ in 0..5 {
+            let mut driver = Command::new("chromedriver")
+                .args(["--port=0", "--log-level=SEVERE"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .expect("chromedriver is installed, as .ci/run does");
+            let mut lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines();
+            while let Some(line) = lines.next_line().await.expect("text") {
+                let told = line.rsplit_once("successfully on port ");
+                let port = told.and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
+                if let Some(port) = port {
+                    return (driver, port);
+                }
+            }
+        }
+        panic!("chromedriver finds no free port");
     }
 
     async fn ask(&self, path: &str, body: &Value) -> Value {
@@ -141,6 +148,15 @@ impl Browser {
         self.command("/goog/cdp/execute", body).await;
     }
 
+    /// Gives the page this size in pixels; a narrow one is a phone's.
+    pub(crate) async fn size(&self, width: u32, height: u32) {
+        let params = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        let body = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": params});
+        self.command("/goog/cdp/execute", body).await;
+    }
+
     /// What axe-core finds wrong with the page as it is now.
     pub(crate) async fn violations(&self) -> Value {
         let path = std::env::var_os("TOKENKEEP_AXE").map_or_else(|| AXE.into(), PathBuf::from);
@@ -173,7 +189,16 @@ impl Browser {
              ({element}.getBoundingClientRect());"
         );
         let clip = self.run(&clip).await;
-        let body = json!({"cmd": "Page.captureScreenshot", "params": {"clip": clip}});
+        self.capture(json!({ "clip": clip }), path).await;
+    }
+
+    /// Writes the visible part of the page into a PNG file.
+    pub(crate) async fn screenshot(&self, path: &str) {
+        self.capture(json!({}), path).await;
+    }
+
+    async fn capture(&self, params: Value, path: &str) {
+        let body = json!({"cmd": "Page.captureScreenshot", "params": params});
         let picture = self.command("/goog/cdp/execute", body).await;
         let text = picture["data"].as_str().expect("a picture");
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");

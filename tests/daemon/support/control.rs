@@ -1,11 +1,12 @@
 //! A plain HTTP client for the control socket, and what its answers are held against.
 
 use serde_json::Value;
+use tokenkeep::clock;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{PATIENCE, Stage};
+use super::{PATIENCE, Stage, millis};
 
 const DESCRIPTION: &str = include_str!("../../../docs/openapi.json");
 
@@ -42,6 +43,22 @@ async fn request(stage: &Stage, method: &str, path: &str) -> Answer {
     let answer = read(stream, method, path, "").await;
     conforms(method, path, &answer);
     answer
+}
+
+/// A whole number among the metrics; `None` if there is no such sample.
+pub(crate) async fn metric(stage: &Stage, name: &str) -> Option<u64> {
+    let page = get(stage, "/metrics").await.body;
+    let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    sample.map(|value| value.parse().expect("a whole number"))
+}
+
+/// Waits until a metric has this value; `None`: until there is no such sample.
+pub(crate) async fn until_metric(stage: &Stage, name: &str, value: Option<u64>) {
+    let deadline = clock::now() + PATIENCE;
+    while metric(stage, name).await != value {
+        assert!(clock::now() < deadline, "{name} does not become {value:?}");
+        tokio::time::sleep(millis(20)).await;
+    }
 }
 
 /// Asks over any connection; `headers` are more of them, each with its end.

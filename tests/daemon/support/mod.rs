@@ -11,6 +11,7 @@ mod relogin;
 mod stage;
 mod terminal;
 pub(crate) mod tls;
+mod webhook;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokenkeep::secret::TokenValue;
 use tokenkeep::simulator::{Behaviour, Endpoint, Recorded, RenewsBy, Simulator};
 
 pub(crate) use self::browser::{Browser, DOWN, END, ENTER, ESCAPE};
-pub(crate) use self::control::{Answer, get, post, read};
+pub(crate) use self::control::{Answer, get, metric, post, read, until_metric};
 pub(crate) use self::daemon::{Daemon, Ended};
 pub(crate) use self::hung::Hung;
 pub(crate) use self::line::Line;
@@ -28,6 +29,7 @@ pub(crate) use self::processes::{context_switches, descriptors, of_process, runn
 pub(crate) use self::relogin::{configuration, expired, prints_new};
 pub(crate) use self::stage::{Stage, mode, server_table, token_table};
 pub(crate) use self::terminal::{Terminal, on_a_terminal};
+pub(crate) use self::webhook::WebhookServer;
 
 /// Long enough for the slowest machine that runs the tests; reached only on failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

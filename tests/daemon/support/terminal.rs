@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -42,12 +43,18 @@ pub(crate) async fn on_a_terminal(mut command: Command, columns: u16, colours: b
 pub(crate) struct Terminal {
     ours: Arc<OwnedFd>,
     written: watch::Receiver<String>,
-    _child: Child,
+    child: Child,
 }
 
 impl Terminal {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let (ours, theirs) = pair(1_000);
+    /// A terminal that is so wide that nothing is wrapped.
+    pub(crate) fn start(command: Command) -> Self {
+        Self::sized(command, 1_000)
+    }
+
+    /// A terminal with this number of columns and 24 lines.
+    pub(crate) fn sized(mut command: Command, columns: u16) -> Self {
+        let (ours, theirs) = pair(columns);
         command
             .stdin(Stdio::from(theirs.try_clone().expect("a copy")))
             .stdout(Stdio::from(theirs.try_clone().expect("a copy")))
@@ -63,12 +70,31 @@ impl Terminal {
                 sender.send_modify(|all| all.push_str(&String::from_utf8_lossy(some)));
             });
         });
-        Self { ours, written, _child: child }
+        Self { ours, written, child }
     }
 
     pub(crate) fn write(&self, text: &str) {
         let written = rustix::io::write(&*self.ours, text.as_bytes());
         assert_eq!(written, Ok(text.len()), "it fits into the terminal's buffer");
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub(crate) fn echoes(&self) -> bool {
+        tcgetattr(&*self.ours).expect("modes").local_modes.contains(LocalModes::ECHO)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it has not been waited for");
+        kill_process(Pid::from_raw(pid.cast_signed()).expect("a process"), signal)
+            .expect("it runs");
+    }
+
+    /// Waits for the end of the command. Returns its status and everything that it has written.
+    pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("status");
+        let closed = timeout(PATIENCE, self.written.wait_for(|_| false)).await;
+        assert!(closed.expect("closed").is_err(), "the terminal is closed at the end");
+        (status, self.written())
     }
 
     /// What the command has written so far, and what was typed where that is shown.

@@ -1,6 +1,17 @@
-//! Names of the log events, with their levels and `MESSAGE_ID`s. A stable interface.
+//! Names of the events, with their levels and `MESSAGE_ID`s. A stable interface.
 
-use super::Severity;
+/// Severity of an event: its log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// For debugging tokenkeep or a server.
+    Debug,
+    /// Normal operation.
+    Info,
+    /// An operator should look at it, but no token is at risk yet.
+    Warn,
+    /// An operator must act, or a token is lost.
+    Error,
+}
 
 /// Declares [`EventName`] from one table, so that each name has a text, a level and an id.
 macro_rules! names {
@@ -14,6 +25,11 @@ macro_rules! names {
         impl EventName {
             /// All names, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The event with this name, in `snake_case`.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|event| event.as_str() == name)
+            }
 
             /// The name in `snake_case`, as log lines show it.
             pub const fn as_str(self) -> &'static str {
@@ -99,6 +115,8 @@ names! {
     ReauthExhausted, "reauth_exhausted", Error, "614a949243a14f2b9e64460954d6a4a7";
     /// A new value or state could not be written; the daemon retries.
     StoreFailed, "store_failed", Error, "71c326cd7bcb4f38bf7ede4318dfa882";
+    /// An event could not be delivered to a `[notify.NAME]`.
+    NotifyFailed, "notify_failed", Error, "9119239fdb164d01b4310e25b009a4c4";
     /// An operator's request was accepted.
     ActionRequested, "action_requested", Info, "a39cf10280da40479b5cc105b2b7aaa6";
     /// An operator's request was refused.
@@ -132,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_journal_catalog_lists_exactly_these_events() {
-        let catalog = include_str!("../../systemd/tokenkeep.catalog");
+        let catalog = include_str!("../systemd/tokenkeep.catalog");
         let explained: Vec<_> =
             catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         let contract: Vec<_> = EventName::ALL.iter().map(|name| name.message_id()).collect();
@@ -141,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_journal_catalog_has_a_meaning_and_a_remedy_for_each_warning_and_error() {
-        let catalog = include_str!("../../systemd/tokenkeep.catalog");
+        let catalog = include_str!("../systemd/tokenkeep.catalog");
         let entries: Vec<&str> = catalog.split("\n-- ").skip(1).collect();
         for name in EventName::ALL.iter().filter(|name| name.severity() >= Severity::Warn) {
             let entry = entries.iter().find(|entry| entry.starts_with(name.message_id()));
@@ -172,6 +190,7 @@ mod tests {
                 "reauth_failed",
                 "reauth_exhausted",
                 "store_failed",
+                "notify_failed",
             ]
         );
     }

@@ -1,0 +1,55 @@
+//! `init`, `add` and `remove`: create the configuration, and add and remove tokens.
+//!
+//! Nothing is written before everything is known to be right: permissions, the token, and the whole
+//! configuration as it will be. Each file is replaced atomically. A token value is never printed.
+
+mod add;
+mod daemon;
+mod files;
+mod init;
+mod input;
+mod other_tokens;
+mod remove;
+
+use std::borrow::Cow;
+
+pub(super) use self::add::Add;
+pub(super) use self::files::create_socket_directory;
+pub(super) use self::init::Init;
+pub(super) use self::remove::Remove;
+
+use super::{CliError, EX_DEAD};
+use crate::settings::Installation;
+
+/// A command that was not carried out: the state of the system does not permit it.
+fn refused(sentence: impl Into<String>) -> CliError {
+    CliError::Failed { sentence: sentence.into(), status: EX_DEAD }
+}
+
+/// The command line `tokenkeep COMMAND`, as the user must type it for `installation`.
+fn command_line(installation: &Installation, command: &str) -> String {
+    let sudo = if std::env::var_os("SUDO_UID").is_some() { "sudo " } else { "" };
+    format!("{sudo}{}", bare_command_line(installation, command))
+}
+
+/// [`command_line`] without `sudo`.
+fn bare_command_line(installation: &Installation, command: &str) -> String {
+    let mut line = "tokenkeep".to_owned();
+    if installation.is_user() && rustix::process::geteuid().is_root() {
+        line += " --user";
+    }
+    if installation.config() != installation.default_config() {
+        let config = installation.config().display().to_string();
+        line += &format!(" --config {}", shell_word(&config));
+    }
+    format!("{line} {command}")
+}
+
+/// `text` as one word of a shell.
+fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.,+%/:@=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', r"'\''")).into()
+}

@@ -1,0 +1,141 @@
+//! `remove`: removes a token from the configuration, and its file if requested.
+//!
+//! Order: remove the entry; reload the daemon; delete the token file. While a daemon keeps the token
+//! alive, the file stays, so that the daemon does not miss its value.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::daemon::{inventory_of, reload_daemon};
+use super::files::{check_writable, not_written};
+use super::other_tokens::inventory_with;
+use super::{command_line, refused, shell_word};
+use crate::cli::diagnostics::DiagnosticStyle;
+use crate::cli::{CliError, print_text, unit, warn};
+use crate::settings::{
+    FileChange, Installation, Settings, Source, TokenEntry, WarningKind, find_token,
+};
+use crate::token_source::{PersistError, sync_folder};
+
+/// Remove a token from the configuration, and reload the daemon
+///
+/// Removes the file in conf.d that `add` wrote. A token that is configured elsewhere must be removed
+/// by hand: the message names the file and the line. The token stays valid at the server; `revoke`
+/// ends it.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Remove {
+    /// Name of the token
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Delete the token file too
+    #[arg(long)]
+    delete_token: bool,
+}
+
+impl Remove {
+    /// Runs the command.
+    pub(in crate::cli) fn run(
+        self,
+        installation: &Installation,
+        style: DiagnosticStyle,
+    ) -> Result<(), CliError> {
+        let overrides = unit::overrides(installation);
+        let load = || installation.load(unit::environment(&overrides));
+        let Some(entry) = find_token(installation.config(), &self.name) else {
+            return Err(self.not_found(&load()?.settings, installation));
+        };
+        self.check_alone(&entry, installation)?;
+        let change = FileChange::Remove(&entry.file);
+        let mut changed = installation.load_changed(change, unit::environment(&overrides))?;
+        changed.warnings.retain(|warning| warning.kind == WarningKind::Unused);
+        // The entry may be the error in the configuration. The token's file is unknown then.
+        let settings = match load() {
+            Err(errors) if self.delete_token => return Err(errors.into()),
+            loaded => loaded.map_or(changed.settings, |loaded| loaded.settings),
+        };
+        let file = self.token_file(&settings)?;
+        for path in [Some(&entry.file), file.as_ref()].into_iter().flatten() {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            check_writable(folder, installation, &self.command())?;
+        }
+
+        self.delete(&entry.file, installation)?;
+        warn(&changed.warnings, style);
+        reload_daemon(installation)?;
+        match (file, self.file(&settings)) {
+            (Some(file), _) if file.symlink_metadata().is_ok() => self.delete(&file, installation),
+            (None, Some(file)) if file.exists() => {
+                print_text(&format!("the token is still in {}\n", file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why there is no entry of the token.
+    fn not_found(&self, settings: &Settings, installation: &Installation) -> CliError {
+        let name = &self.name;
+        let place = inventory_with(settings, name).or_else(|| {
+            inventory_of(installation, name).map(|inventory| format!("[inventory.{inventory}]"))
+        });
+        let status = command_line(installation, "status");
+        refused(place.map_or_else(
+            || format!("there is no token {name}; `{status}` lists all tokens"),
+            |place| format!("the token {name} comes from {place}; remove it there"),
+        ))
+    }
+
+    /// Checks that the file of the entry defines nothing else.
+    fn check_alone(&self, entry: &TokenEntry, installation: &Installation) -> Result<(), CliError> {
+        if entry.is_alone && entry.file != installation.config() {
+            return Ok(());
+        }
+        let (name, file, line) = (&self.name, entry.file.display(), entry.line);
+        let reload = command_line(installation, "reload --wait");
+        Err(refused(format!(
+            "the token {name} is configured in {file} line {line}, with other settings in the same \
+             file; delete its table [token.{name}] there, then run `{reload}`"
+        )))
+    }
+
+    /// The token's file, if the token has one.
+    fn file(&self, settings: &Settings) -> Option<PathBuf> {
+        let token = settings.tokens.iter().find(|token| token.name == self.name)?;
+        match &token.source {
+            Source::File(file) => Some(file.clone()),
+            Source::Credential(_) | Source::Env(_) => None,
+        }
+    }
+
+    /// The token file that is to be deleted.
+    fn token_file(&self, settings: &Settings) -> Result<Option<PathBuf>, CliError> {
+        let Some(file) = self.file(settings).filter(|_| self.delete_token) else {
+            return Ok(None);
+        };
+        let mut others = settings.tokens.iter().filter(|token| token.name != self.name);
+        match others.find(|token| token.source == Source::File(file.clone())) {
+            Some(other) => Err(refused(format!(
+                "[token.{}] uses the same file, {}; run this without --delete-token",
+                other.name,
+                file.display()
+            ))),
+            None => Ok(Some(file)),
+        }
+    }
+
+    fn delete(&self, path: &Path, installation: &Installation) -> Result<(), CliError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let removed = fs::remove_file(path)
+            .map_err(|error| PersistError::new(path, "removing it", error))
+            .and_then(|()| sync_folder(folder));
+        removed.map_err(|error| not_written(&error, installation, &self.command()))?;
+        print_text(&format!("removed {}\n", path.display()))
+    }
+
+    /// The user's command, for a remedy.
+    fn command(&self) -> String {
+        let option = if self.delete_token { " --delete-token" } else { "" };
+        format!("remove {}{option}", shell_word(&self.name))
+    }
+}

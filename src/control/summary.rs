@@ -1,0 +1,206 @@
+//! The state of the tokens in one sentence, for the terminal and the page.
+//!
+//! Pure. A sentence consists of parts, because each client formats times itself: in its own time
+//! zone, and relative to its own present. What a client may not see is not in the facts either.
+
+mod sentence;
+
+use serde::{Deserialize, Serialize};
+
+use self::sentence::Sentence;
+use crate::lifecycle::State;
+use crate::text::group_digits;
+
+/// A sentence, or a few of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Whether an operator must act.
+    pub level: Level,
+    /// The parts, which are joined without spaces.
+    pub parts: Vec<Part>,
+}
+
+/// How bad the state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// All tokens are alive.
+    #[default]
+    Ok,
+    /// Nothing has been lost so far.
+    Warn,
+    /// A token is not alive, or a server is unavailable.
+    Error,
+}
+
+/// One part of a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// The name of a token.
+    Token {
+        /// The name.
+        token: String,
+    },
+    /// A time of day.
+    At {
+        /// Unix time in milliseconds.
+        at_ms: i64,
+    },
+    /// A time span, such as `18 min`, until a moment in the future.
+    In {
+        /// Milliseconds from the response to that moment.
+        in_ms: u64,
+    },
+}
+
+/// How urgently a token needs an operator, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Concern {
+    /// Dead or missing, and only an operator can replace the value.
+    NeedsOperator,
+    /// Dead or missing, with a `reauth`.
+    Dead,
+    /// No response yet, or none before the last known expiry.
+    Unverified,
+    /// Alive, but neither a renewal nor a `reauth` will keep it so.
+    RunsOut,
+    /// Alive, but the last check failed.
+    Retrying,
+    /// Paused by an operator.
+    Paused,
+    /// Alive.
+    Alive,
+}
+
+impl Concern {
+    /// Number of variants.
+    pub const COUNT: usize = Self::Alive as usize + 1;
+}
+
+/// What the sentence about all tokens is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Number of tokens of each [`Concern`].
+    pub counts: [usize; Concern::COUNT],
+    /// The most urgent tokens, in order.
+    pub first: Vec<TokenFacts>,
+    /// Milliseconds until the next check of any token.
+    pub next_check_ms: Option<u64>,
+    /// The servers that are unavailable.
+    pub outages: Vec<OutageFacts>,
+}
+
+/// An unavailable server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutageFacts {
+    /// Its name.
+    pub server: String,
+    /// Since when, in Unix time in milliseconds.
+    pub since_ms: Option<i64>,
+    /// The error.
+    pub reason: Option<String>,
+    /// Number of its tokens.
+    pub tokens: usize,
+}
+
+/// What the sentence about one token is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFacts {
+    /// Its name; `None` if names are hidden.
+    pub name: Option<String>,
+    /// How urgent it is.
+    pub concern: Concern,
+    /// Its state.
+    pub state: State,
+    /// When it expires, or when its last known expiry was.
+    pub expiry: Option<When>,
+    /// When it was found dead or missing, in Unix time in milliseconds.
+    pub died_at_ms: Option<i64>,
+    /// It has been seen alive, so that the time when it was found dead is close to its expiry.
+    pub was_alive: bool,
+    /// No permitted request renews it.
+    pub is_unrenewed: bool,
+    /// Milliseconds until its next check.
+    pub next_check_ms: Option<u64>,
+    /// Where a new value comes from.
+    pub source: ValueOrigin,
+    /// Its re-authentication.
+    pub reauth: Option<ReauthFacts>,
+}
+
+/// A moment, as time of day and relative to the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct When {
+    /// Unix time in milliseconds.
+    pub at_ms: i64,
+    /// Milliseconds from the response; negative in the past.
+    pub in_ms: i64,
+}
+
+/// Where an operator puts a new value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueOrigin {
+    /// Not shown to this client.
+    Hidden,
+    /// A file, which is watched.
+    File(String),
+    /// A credential or an environment variable, which only a restart replaces.
+    Service(String),
+    /// An inventory.
+    Inventory(String),
+}
+
+/// The re-authentication of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReauthFacts {
+    /// An attempt is in progress.
+    pub is_running: bool,
+    /// The next attempt.
+    pub next: Option<When>,
+    /// Attempts left in this window.
+    pub attempts_left: u32,
+    /// Maximum attempts per window.
+    pub max_attempts: u32,
+}
+
+/// The sentence about all tokens.
+pub fn summarize(facts: &Facts) -> Summary {
+    let mut sentence = Sentence::default();
+    for outage in facts.outages.iter().take(1) {
+        sentence.outage(outage, facts.outages.len() - 1);
+    }
+    let total: usize = facts.counts.iter().sum();
+    match (&facts.first[..], total) {
+        ([], 0) => sentence.text("No token is configured. Add one with `tokenkeep add NAME`."),
+        // The most urgent ones were removed in this moment.
+        ([], _) => sentence.text(&format!("{} tokens are configured.", group_digits(total))),
+        ([token], 1) => sentence.token_summary(token),
+        ([token, ..], _) => sentence.most_urgent(facts, token, total),
+    }
+    let worst = facts.first.first().map_or(Level::Ok, level);
+    let level = if facts.outages.is_empty() { worst } else { Level::Error };
+    Summary { level, parts: sentence.parts }
+}
+
+/// The sentence about one token: its state, until when, and what happens next.
+pub fn summarize_token(token: &TokenFacts) -> Summary {
+    let mut sentence = Sentence::default();
+    sentence.token_summary(token);
+    Summary { level: level(token), parts: sentence.parts }
+}
+
+fn level(token: &TokenFacts) -> Level {
+    match token.concern {
+        // It was not checked yet.
+        Concern::Unverified if token.expiry.is_none() => Level::Warn,
+        Concern::NeedsOperator | Concern::Dead | Concern::Unverified => Level::Error,
+        Concern::RunsOut | Concern::Retrying | Concern::Paused => Level::Warn,
+        Concern::Alive => Level::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests;

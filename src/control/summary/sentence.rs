@@ -1,0 +1,331 @@
+//! The wording of the sentences.
+
+use super::{Concern, Facts, OutageFacts, Part, TokenFacts, ValueOrigin, When};
+use crate::lifecycle::State;
+use crate::text::group_digits;
+
+/// Parts of a sentence that is being written.
+#[derive(Default)]
+pub(super) struct Sentence {
+    pub(super) parts: Vec<Part>,
+}
+
+impl Sentence {
+    pub(super) fn text(&mut self, text: &str) {
+        match self.parts.last_mut() {
+            Some(Part::Text(before)) => before.push_str(text),
+            _ => self.parts.push(Part::Text(text.to_owned())),
+        }
+    }
+
+    /// The name, or "a token" if it is hidden.
+    fn name(&mut self, token: &TokenFacts) {
+        match &token.name {
+            Some(name) => self.parts.push(Part::Token { token: name.clone() }),
+            None => self.text("a token"),
+        }
+    }
+
+    /// `{before} 14:05`, if the time is known.
+    fn at(&mut self, before: &str, at_ms: Option<i64>) {
+        if let Some(at_ms) = at_ms {
+            self.text(before);
+            self.text(" ");
+            self.parts.push(Part::At { at_ms });
+        }
+    }
+
+    /// `{before} 14:05 (in 29 min)`, or without the span if the moment has passed.
+    fn when(&mut self, before: &str, when: When) {
+        self.at(before, Some(when.at_ms));
+        if let Ok(in_ms @ 1..) = u64::try_from(when.in_ms) {
+            self.text(" (in ");
+            self.parts.push(Part::In { in_ms });
+            self.text(")");
+        }
+    }
+
+    pub(super) fn outage(&mut self, outage: &OutageFacts, others: usize) {
+        self.text(&format!("Server {} ", outage.server));
+        self.text(if outage.since_ms.is_some() {
+            "has been unavailable"
+        } else {
+            "is unavailable"
+        });
+        self.at(" since", outage.since_ms);
+        if let Some(reason) = &outage.reason {
+            self.text(&format!(": {reason}"));
+        }
+        self.text(
+            match outage.tokens {
+                1 => ". 1 token waits for it. ".to_owned(),
+                tokens => format!(". {} tokens wait for it. ", group_digits(tokens)),
+            }
+            .as_str(),
+        );
+        match others {
+            0 => {}
+            1 => self.text("1 more server is unavailable. "),
+            more => self.text(&format!("{} more servers are unavailable. ", group_digits(more))),
+        }
+    }
+
+    /// About the most urgent concern, and the number of tokens with others.
+    pub(super) fn most_urgent(&mut self, facts: &Facts, token: &TokenFacts, total: usize) {
+        let count = facts.counts[token.concern as usize];
+        let of = |one: &str, many: &str| {
+            let verb = if count == 1 { one } else { many };
+            format!("{} of {} {verb}", group_digits(count), group_digits(total))
+        };
+        let dead = facts.counts[..=Concern::Unverified as usize].iter().sum::<usize>();
+        let alive = total - dead - facts.counts[Concern::Paused as usize];
+        let alive = if alive == total {
+            format!("All {} tokens are alive", group_digits(total))
+        } else {
+            format!("{} of {} tokens are alive", group_digits(alive), group_digits(total))
+        };
+        let alike: Vec<_> = facts.first.iter().filter(|t| t.concern == token.concern).collect();
+        match token.concern {
+            Concern::NeedsOperator | Concern::Dead => {
+                self.text(&match token.concern {
+                    Concern::NeedsOperator => of("needs you: ", "need you: "),
+                    _ => of("is not alive: ", "are not alive: "),
+                });
+                self.fates(&alike, count);
+                if count == 1 {
+                    self.next_value(token);
+                } else {
+                    self.next_attempt(&alike);
+                }
+            }
+            Concern::Unverified if alike.iter().all(|token| token.expiry.is_none()) => {
+                self.text(&of("is unverified: no response yet", "are unverified: no response yet"));
+            }
+            Concern::Unverified => {
+                self.text(&of("is unverified: ", "are unverified: "));
+                self.fates(&alike, count);
+            }
+            Concern::RunsOut if count == 1 => {
+                self.text(&of("is running out: ", ""));
+                self.fates(&alike, count);
+                self.text(", and no permitted request renews it");
+                self.next_value(token);
+            }
+            Concern::RunsOut => {
+                self.text(&of("", "are running out: no permitted request renews them"));
+                self.first_expiry(token);
+            }
+            Concern::Retrying if count == 1 => {
+                self.text(&alive);
+                self.text(", but the last check of ");
+                self.name(token);
+                self.text(" failed");
+                self.expiry("; it expires at", token);
+            }
+            Concern::Retrying => {
+                self.text(&alive);
+                self.text(&format!(", but the last checks of {} failed", group_digits(count)));
+                self.first_expiry(token);
+            }
+            Concern::Paused if count == 1 => {
+                self.text(&alive);
+                self.text("; ");
+                self.fates(&alike, count);
+            }
+            Concern::Paused => {
+                self.text(&format!("{alive}; {} are paused", group_digits(count)));
+                self.first_expiry(token);
+            }
+            Concern::Alive => {
+                self.text(&alive);
+                self.next_check(facts.next_check_ms);
+            }
+        }
+        self.text(".");
+        self.others(facts, token.concern);
+    }
+
+    /// What happened to these of `count` tokens.
+    fn fates(&mut self, tokens: &[&TokenFacts], count: usize) {
+        for (index, token) in tokens.iter().enumerate() {
+            if index > 0 {
+                self.text(if index + 1 == count { " and " } else { ", " });
+            }
+            self.name(token);
+            self.text(" ");
+            self.fate(token);
+        }
+        if let more @ 1.. = count.saturating_sub(tokens.len()) {
+            self.text(&format!(" and {} more", group_digits(more)));
+        }
+    }
+
+    /// What happened to a token, as a predicate.
+    fn fate(&mut self, token: &TokenFacts) {
+        match (token.state, token.expiry) {
+            (State::Missing, _) => {
+                self.text("has no value");
+                self.at(" since", token.died_at_ms);
+            }
+            (State::Rejected, _) => {
+                self.text("was rejected");
+                self.at(" at", token.died_at_ms);
+            }
+            (State::Expired, _) => {
+                self.text(if token.was_alive { "expired" } else { "was found expired" });
+                self.at(" at", token.died_at_ms);
+            }
+            (State::Unverified, Some(expiry)) if expiry.in_ms <= 0 => {
+                self.at("has had no response since before its expiry at", Some(expiry.at_ms));
+            }
+            (State::Unverified, _) => self.text("has had no response yet"),
+            (State::Paused, None) => self.text("is paused"),
+            (State::Paused, Some(expiry)) if expiry.in_ms <= 0 => {
+                self.at("is paused, and its last known expiry was at", Some(expiry.at_ms));
+            }
+            (State::Paused, Some(expiry)) => self.when("is paused and expires at", expiry),
+            (State::Retrying | State::Alive, None) => self.text("is alive"),
+            (State::Retrying | State::Alive, Some(expiry)) => self.when("expires at", expiry),
+        }
+    }
+
+    /// The sentence about one token.
+    pub(super) fn token_summary(&mut self, token: &TokenFacts) {
+        match &token.name {
+            None => self.text("The token"),
+            Some(_) => self.name(token),
+        }
+        self.text(" ");
+        match token.state {
+            State::Missing | State::Rejected | State::Expired => {
+                self.fate(token);
+                self.next_value(token);
+            }
+            State::Unverified => {
+                self.fate(token);
+                self.next_check(token.next_check_ms);
+            }
+            State::Paused => {
+                self.fate(token);
+                self.text("; `tokenkeep resume");
+                if let Some(name) = &token.name {
+                    self.text(&format!(" {name}"));
+                }
+                self.text("` continues its checks");
+            }
+            State::Retrying | State::Alive => {
+                self.text("is alive");
+                self.expiry(" until", token);
+                if token.state == State::Retrying {
+                    self.text(", but the last check failed");
+                }
+                if token.is_unrenewed {
+                    self.text(", and no permitted request renews it");
+                    self.next_value(token);
+                } else {
+                    self.next_check(token.next_check_ms);
+                }
+            }
+        }
+        self.text(".");
+    }
+
+    fn expiry(&mut self, before: &str, token: &TokenFacts) {
+        if let Some(expiry) = token.expiry {
+            self.when(before, expiry);
+        }
+    }
+
+    fn first_expiry(&mut self, token: &TokenFacts) {
+        match (&token.name, token.expiry) {
+            (_, None) => {}
+            (None, Some(expiry)) => self.when("; the first expires at", expiry),
+            (Some(_), Some(expiry)) => {
+                self.text("; the first to expire is ");
+                self.name(token);
+                self.when(", at", expiry);
+            }
+        }
+    }
+
+    fn next_check(&mut self, next_check_ms: Option<u64>) {
+        match next_check_ms {
+            Some(in_ms @ 1_000..) => {
+                self.text("; the next check is in ");
+                self.parts.push(Part::In { in_ms });
+            }
+            _ => self.text("; a check is due now"),
+        }
+    }
+
+    /// How the token gets a new value.
+    fn next_value(&mut self, token: &TokenFacts) {
+        self.text("; ");
+        let Some(reauth) = token.reauth else { return self.put_value(&token.source) };
+        let (left, most) = (reauth.attempts_left, reauth.max_attempts);
+        match reauth.next {
+            _ if reauth.is_running => self.text("re-authentication is in progress"),
+            Some(next) if left == 0 => {
+                self.when("re-authentication is stopped until", next);
+                self.text(&format!(", after {most} attempts; "));
+                self.put_value(&token.source);
+            }
+            Some(next) if next.in_ms > 0 => {
+                self.when("the next re-authentication attempt is at", next);
+                self.text(&format!(", {left} of {most} attempts left"));
+            }
+            Some(_) => {
+                self.text("re-authentication is about to start");
+            }
+            // It has a new value that is being checked, or is alive.
+            None if matches!(token.state, State::Alive | State::Retrying) => {
+                self.text("re-authentication starts when it has expired");
+            }
+            None => self.text("a new value is being checked"),
+        }
+    }
+
+    /// When the first of several tokens is re-authenticated.
+    fn next_attempt(&mut self, tokens: &[&TokenFacts]) {
+        let reauths: Vec<_> = tokens.iter().filter_map(|token| token.reauth).collect();
+        let next = reauths.iter().filter_map(|reauth| reauth.next).min_by_key(|next| next.in_ms);
+        match next.filter(|next| next.in_ms > 0) {
+            Some(next) if reauths.iter().all(|reauth| reauth.attempts_left == 0) => {
+                self.when("; re-authentication is stopped until", next);
+            }
+            Some(next) => self.when("; the next re-authentication attempt is at", next),
+            None => {}
+        }
+    }
+
+    fn put_value(&mut self, source: &ValueOrigin) {
+        self.text(&match source {
+            ValueOrigin::Hidden => "it needs a new value".to_owned(),
+            ValueOrigin::File(path) => format!("put a new token into {path}"),
+            ValueOrigin::Service(name) => {
+                format!("give {name} a new value and restart tokenkeep")
+            }
+            ValueOrigin::Inventory(name) => format!("put a new token into the inventory {name}"),
+        });
+    }
+
+    /// How many tokens have less urgent concerns.
+    fn others(&mut self, facts: &Facts, main: Concern) {
+        const WORDS: [(Concern, &str); 5] = [
+            (Concern::Dead, "being re-authenticated"),
+            (Concern::Unverified, "unverified"),
+            (Concern::RunsOut, "not renewed"),
+            (Concern::Retrying, "retrying"),
+            (Concern::Paused, "paused"),
+        ];
+        let others = WORDS.iter().filter(|(concern, _)| *concern > main);
+        let others = others.map(|(concern, word)| (facts.counts[*concern as usize], word));
+        let others: Vec<_> = others
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{} {word}", group_digits(count)))
+            .collect();
+        if !others.is_empty() {
+            self.text(&format!(" Also: {}.", others.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The facts of the status sentence, gathered in one scan: counts, and the most urgent tokens.
+
+use jiff::Timestamp;
+
+use super::top_k::TopK;
+use super::views::{View, dead_since};
+use crate::clock;
+use crate::control::summary::{
+    Concern, Facts, OutageFacts, ReauthFacts, Summary, TokenFacts, ValueOrigin, When, summarize,
+    summarize_token,
+};
+use crate::daemon::tokens::{Outage, TokenEntry};
+use crate::event_log::{EventName, LoggedEvent};
+use crate::lifecycle::{State, Token, TokenSummary};
+use crate::scheduler::{Scheduler, TokenId, TokenSpec};
+use crate::settings::Source;
+use crate::time::{Moment, whole_millis};
+use crate::token_source;
+
+/// Tokens that the sentence names.
+const NAMED: usize = 3;
+
+/// What a client may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disclosure {
+    /// Names of tokens.
+    pub(crate) names: bool,
+    /// Error messages, paths of files, and names of other value sources.
+    pub(crate) details: bool,
+}
+
+impl Disclosure {
+    /// For clients of the control socket.
+    pub(crate) const EVERYTHING: Self = Self { names: true, details: true };
+}
+
+/// Accumulates the tokens that a scan visits.
+#[derive(Debug)]
+pub(crate) struct Digest {
+    counts: [usize; Concern::COUNT],
+    urgent: TopK<(Concern, Moment, u32)>,
+}
+
+impl Digest {
+    pub(crate) const fn new() -> Self {
+        Self { counts: [0; Concern::COUNT], urgent: TopK::new(NAMED) }
+    }
+
+    pub(crate) fn visit(&mut self, summary: TokenSummary, spec: &TokenSpec, key: u32) {
+        let concern = concern(summary, spec);
+        self.counts[concern as usize] += 1;
+        self.urgent.visit((concern, summary.expiry.unwrap_or_default(), key));
+    }
+
+    /// The sentence about all tokens.
+    pub(super) fn summary(self, view: &View<'_>, disclosure: Disclosure) -> Summary {
+        let Self { mut counts, urgent } = self;
+        // Of more tokens than these it is not known how many have no attempt left.
+        let are_all_known = counts[Concern::Dead as usize] <= NAMED;
+        let mut first = Vec::with_capacity(NAMED);
+        for (scanned, _, key) in urgent.in_order() {
+            let id = view.tokens.scheduler.id_of(key);
+            let Some(mut token) = id.and_then(|id| token_facts(view, id, disclosure)) else {
+                continue;
+            };
+            // Without an attempt left, it needs an operator as much as without a `reauth`.
+            let is_stopped = |reauth: ReauthFacts| reauth.attempts_left == 0 && !reauth.is_running;
+            if are_all_known
+                && token.concern == Concern::Dead
+                && token.reauth.is_some_and(is_stopped)
+            {
+                token.concern = Concern::NeedsOperator;
+            }
+            // It may also have changed since it was scanned.
+            let count = &mut counts[scanned as usize];
+            *count = count.saturating_sub(1);
+            counts[token.concern as usize] += 1;
+            first.push(token);
+        }
+        first.sort_by_key(|token| token.concern);
+        let now = clock::now();
+        let next_check = view.tokens.scheduler.next_wake();
+        summarize(&Facts {
+            counts,
+            first,
+            next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
+            outages: outages(view, disclosure),
+        })
+    }
+}
+
+/// The sentence about one token.
+pub(crate) fn token_summary(
+    view: &View<'_>,
+    id: TokenId,
+    disclosure: Disclosure,
+) -> Option<Summary> {
+    token_facts(view, id, disclosure).map(|facts| summarize_token(&facts))
+}
+
+fn concern(summary: TokenSummary, spec: &TokenSpec) -> Concern {
+    let has_reauth = spec.policy.reauth.is_some();
+    match summary.state {
+        State::Missing | State::Rejected | State::Expired if has_reauth => Concern::Dead,
+        State::Missing | State::Rejected | State::Expired => Concern::NeedsOperator,
+        State::Unverified => Concern::Unverified,
+        State::Paused => Concern::Paused,
+        State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
+        State::Retrying => Concern::Retrying,
+        State::Alive => Concern::Alive,
+    }
+}
+
+fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<TokenFacts> {
+    let scheduler = &view.tokens.scheduler;
+    let (token, entry) = (scheduler.token(id)?, view.tokens.registry.token(id)?);
+    let spec = scheduler.spec(id)?;
+    let (now, wall) = (clock::now(), clock::wall_clock());
+    let next_check = scheduler.next_check(id);
+    Some(TokenFacts {
+        name: disclosure.names.then(|| entry.name().to_owned()),
+        concern: concern(token.summary(), spec),
+        state: token.state(),
+        expiry: token.expiry().map(|expiry| when(expiry, now, wall)),
+        died_at_ms: died_at(view, &token, entry).map(Timestamp::as_millisecond),
+        was_alive: token.life_ms() > 0,
+        is_unrenewed: token.is_unrenewed(),
+        next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
+        source: if disclosure.details { value_origin(view, entry) } else { ValueOrigin::Hidden },
+        reauth: reauth(scheduler, id, &token, spec, now, wall),
+    })
+}
+
+fn reauth(
+    scheduler: &Scheduler,
+    id: TokenId,
+    token: &Token,
+    spec: &TokenSpec,
+    now: Moment,
+    wall: Timestamp,
+) -> Option<ReauthFacts> {
+    let policy = spec.policy.reauth?;
+    let next = scheduler.next_reauth(id).map(|next| next.max(now));
+    Some(ReauthFacts {
+        is_running: token.is_reauthenticating(),
+        next: next.map(|next| when(next, now, wall)),
+        attempts_left: token.attempts_left(&policy, now),
+        max_attempts: policy.max_attempts.get(),
+    })
+}
+
+fn value_origin(view: &View<'_>, entry: TokenEntry<'_>) -> ValueOrigin {
+    let inventory = entry.inventory().and_then(|inventory| view.inventories.get(inventory));
+    match (entry.source(), inventory) {
+        (Some(source @ Source::File(_)), _) => ValueOrigin::File(token_source::describe(&source)),
+        (Some(source), _) => ValueOrigin::Service(token_source::describe(&source)),
+        (None, Some(inventory)) => ValueOrigin::Inventory(inventory.settings.name.clone()),
+        (None, None) => ValueOrigin::Hidden,
+    }
+}
+
+/// When the token was found dead or missing, if it is known.
+fn died_at(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Option<Timestamp> {
+    match token.state() {
+        State::Expired | State::Rejected => dead_since(token, entry),
+        State::Missing => {
+            let events = view.tokens.log.history().for_token(entry.name(), RECENT);
+            let is_loss = |event: &&LoggedEvent| event.name == EventName::TokenMissing;
+            events.into_iter().rfind(is_loss).map(|event| event.at)
+        }
+        State::Unverified | State::Retrying | State::Paused | State::Alive => None,
+    }
+}
+
+/// Events of a token among which the loss of its value is looked for.
+const RECENT: usize = 50;
+
+/// The unavailable servers that have tokens.
+fn outages(view: &View<'_>, disclosure: Disclosure) -> Vec<OutageFacts> {
+    let scheduler = &view.tokens.scheduler;
+    let servers =
+        view.settings.servers.iter().filter_map(|server| {
+            let id = view.tokens.servers.id_of(&server.name)?;
+            let tokens = scheduler.state_counts_of(id).total();
+            if tokens == 0 || view.tokens.is_available(id) {
+                return None;
+            }
+            let outage = view.outage(id);
+            let reason = outage.map(|Outage { error, .. }| {
+                if disclosure.details { error.error.to_string() } else { error.class() }
+            });
+            Some(OutageFacts {
+                server: server.name.clone(),
+                since_ms: outage.map(|outage| outage.since.as_millisecond()),
+                reason,
+                tokens,
+            })
+        });
+    servers.collect()
+}
+
+fn when(moment: Moment, now: Moment, wall: Timestamp) -> When {
+    let ahead = i64::try_from(whole_millis(moment.since(now))).unwrap_or(i64::MAX);
+    let ago = i64::try_from(whole_millis(now.since(moment))).unwrap_or(i64::MAX);
+    let in_ms = ahead - ago;
+    When { at_ms: wall.as_millisecond().saturating_add(in_ms), in_ms }
+}
