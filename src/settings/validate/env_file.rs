@@ -24,6 +24,9 @@ impl Validator<'_> {
 
     /// Rejects each `env_file` that another key names too: it would overwrite that file.
     pub(super) fn reject_shared_env_files(&mut self, settings: &Settings) {
+        if settings.tokens.iter().all(|token| token.env_file.is_none()) {
+            return;
+        }
         let mut files = named_files(settings);
         for token in &settings.tokens {
             let Some(EnvFile { path, .. }) = &token.env_file else { continue };
