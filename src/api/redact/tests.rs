@@ -269,6 +269,9 @@ proptest! {
         from in any::<prop::sample::Index>(),
         length in any::<prop::sample::Index>(),
     ) {
+        // The dash before the echo ends in the same byte as this character, and a plus sign reads as
+        // a space: the text around the echo would be a part of the secret.
+        prop_assume!(!secret.contains("\u{d4}+"));
         let chars: Vec<char> = secret.chars().collect();
         // Of a secret that is cut at both ends, a form of Base64 may lose two characters.
         let length = 12.min(chars.len()) + length.index(chars.len() - 12.min(chars.len()) + 1);
