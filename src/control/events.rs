@@ -3,11 +3,11 @@
 //! The main loop examines a bounded number of events for each [`EventScan`], so that a search of
 //! the whole history delays no check. A request repeats the command until its page is full.
 
-use glob::Pattern;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, ApiErrorKind, EventView};
+use crate::settings::NamePattern;
 
 /// Events of a page without a limit.
 const DEFAULT_LIMIT: usize = 100;
@@ -84,33 +84,11 @@ pub enum EventCursor {
     Before(u64),
 }
 
-/// Which events are wanted.
-#[derive(Debug, Clone)]
-pub struct EventFilter {
-    name: String,
-    /// `None` if the name is not a valid pattern: it can be the name of a token all the same.
-    pattern: Option<Pattern>,
-}
-
-impl EventFilter {
-    /// A filter for tokens with this name, or whose names match it as a pattern.
-    pub fn new(name: String) -> Self {
-        Self { pattern: Pattern::new(&name).ok(), name }
-    }
-
-    /// Whether the token `name` is wanted.
-    pub fn matches(&self, name: &str) -> bool {
-        !name.is_empty()
-            && (self.name == name
-                || self.pattern.as_ref().is_some_and(|pattern| pattern.matches(name)))
-    }
-}
-
 /// A step of a search in the history.
 #[derive(Debug)]
 pub struct EventScan {
     /// The tokens; `None` for all events.
-    pub filter: Option<EventFilter>,
+    pub filter: Option<NamePattern>,
     /// Where to continue.
     pub cursor: EventCursor,
     /// Maximum number of events that are returned.
@@ -149,7 +127,8 @@ where
         (None, before) => EventCursor::Before(before.unwrap_or(u64::MAX)),
     };
     let is_backward = matches!(cursor, EventCursor::Before(_));
-    let filter = params.token.map(EventFilter::new);
+    let filter = params.token.as_deref().map(NamePattern::parse).transpose();
+    let filter = filter.map_err(|error| bad(&format!("token: {error}")))?;
     let mut page: Option<EventPage> = None;
     loop {
         let found = page.as_ref().map_or(0, |page| page.events.len());
@@ -170,18 +149,4 @@ where
         page.events.reverse();
     }
     Ok(page)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filter_is_a_name_or_a_pattern() {
-        let matches = |filter: &str, name| EventFilter::new(filter.to_owned()).matches(name);
-        assert!(matches("quotes", "quotes") && matches("quo*", "quotes") && matches("*", "a"));
-        assert!(matches("a[1", "a[1"), "not a valid pattern");
-        assert!(matches("a[1]", "a[1]") && matches("a[1]", "a1"));
-        assert!(!matches("quotes", "quotes-1") && !matches("*", ""));
-    }
 }

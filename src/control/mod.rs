@@ -38,8 +38,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::error::{ApiError, ApiErrorKind};
 pub use self::events::{
-    Coverage, EventCursor, EventFilter, EventPage, EventParams, EventScan, EventScanResult,
-    MAX_EVENTS, RecordedEvent,
+    Coverage, EventCursor, EventPage, EventParams, EventScan, EventScanResult, MAX_EVENTS,
+    RecordedEvent,
 };
 pub use self::id_map::unmapped_readers;
 pub use self::peer::{Caller, unusable_readers};

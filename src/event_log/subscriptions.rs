@@ -202,7 +202,8 @@ mod tests {
         Notify {
             name: name.to_owned(),
             events: events.map(<[_]>::to_vec),
-            tokens: tokens.map(|names| names.iter().map(|name| (*name).into()).collect()),
+            tokens: tokens
+                .map(|names| names.iter().map(|name| NamePattern::parse(name).unwrap()).collect()),
             target: NotifyTarget::Command(vec!["/bin/true".to_owned()]),
             timeout: Duration::from_secs(1),
         }

@@ -27,6 +27,7 @@ mod key_positions;
 mod maintenance_window;
 mod merge;
 mod model;
+mod name_pattern;
 mod position;
 mod print;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -61,9 +62,10 @@ pub use json_schema::json_schema;
 pub use maintenance_window::{MaintenanceWindow, MaintenanceWindowError};
 pub use model::{
     ClientCertificate, Control, EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Log,
-    LogFormat, NamePattern, Notify, NotifyTarget, Reader, Reauth, ReauthMethod, Server, Settings,
-    Source, Token, Webhook,
+    LogFormat, Notify, NotifyTarget, Reader, Reauth, ReauthMethod, Server, Settings, Source, Token,
+    Webhook,
 };
+pub use name_pattern::NamePattern;
 pub use print::print;
 pub use read_files::FileChange;
 pub use text::name_error;

@@ -6,13 +6,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use glob::Pattern;
 use url::Url;
 
 use crate::event::EventName;
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
 
 use super::maintenance_window::MaintenanceWindow;
+use super::name_pattern::NamePattern;
 
 /// All settings of the daemon, validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -345,32 +345,6 @@ pub struct Notify {
     pub target: NotifyTarget,
     /// Maximum duration of an attempt, 100 ms to 10 min.
     pub timeout: Duration,
-}
-
-/// The name of a token, or a pattern for names: `*` is any text, `?` any character.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePattern {
-    text: String,
-    /// `None`: the text is no valid pattern, and matches itself only.
-    pattern: Option<Pattern>,
-}
-
-impl NamePattern {
-    /// Whether the token called `name` is meant. A name may contain the characters of a pattern.
-    pub fn matches(&self, name: &str) -> bool {
-        self.text == name || self.pattern.as_ref().is_some_and(|pattern| pattern.matches(name))
-    }
-
-    /// As in the configuration.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl From<&str> for NamePattern {
-    fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), pattern: Pattern::new(text).ok() }
-    }
 }
 
 /// What receives the events of a `[notify.NAME]`.

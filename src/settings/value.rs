@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::finding::ConfigErrorKind;
 use super::maintenance_window::MaintenanceWindow;
 use super::model::Reader;
+use super::name_pattern::NamePattern;
 use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, setting_error, shortened};
 use super::similarity::suggest;
@@ -148,6 +149,9 @@ fn token_patterns(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Setting
     let patterns = texts(value, &example)?;
     if patterns.is_empty() || patterns.iter().any(String::is_empty) {
         return Err(invalid_value("must name a token, but is empty", example));
+    }
+    if let Some(error) = patterns.iter().find_map(|text| NamePattern::parse(text).err()) {
+        return Err(invalid_value(error, example));
     }
     Ok(patterns)
 }

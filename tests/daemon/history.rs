@@ -191,3 +191,19 @@ async fn events_without_a_daemon_is_unavailable() {
         assert!(errors.contains("no daemon answers on"), "{errors}");
     }
 }
+
+#[tokio::test]
+async fn pattern_longer_than_256_bytes_is_rejected_at_once() {
+    let (_server, stage, daemon) = running(&["quotes"]).await;
+    let class = format!("%5B{}%5D", "x".repeat(60_000));
+    for (parameter, path) in [("token", "/v1/events?token="), ("filter", "/v1/tokens?filter=")] {
+        let response = get(&stage, &format!("{path}{class}")).await;
+        assert_eq!(response.status, 400, "{response:?}");
+        let expected = format!("{parameter}: must be a name or pattern of at most 256 bytes");
+        assert_eq!(response.json()["error"]["message"], *expected, "{response:?}");
+        assert_eq!(get(&stage, &format!("{path}{}", "*a".repeat(128))).await.status, 200);
+    }
+    let (status, _, errors) = events(&stage, &[&"q".repeat(257)]).await;
+    assert!(status == Some(64) && errors.contains("at most 256 bytes"), "{status:?} {errors}");
+    daemon.stop().await;
+}

@@ -17,7 +17,9 @@ fn text(output: &Output) -> String {
 
 #[tokio::test]
 async fn invalid_notify_is_refused_with_a_remedy() {
+    let long = format!("command = [\"/bin/true\"]\ntokens = [\"{}\"]", "q".repeat(257));
     for (keys, message, remedy) in [
+        (&*long, "at most 256 bytes", "quotes-*"),
         (
             "command = [\"/bin/true\"]\nevents = [\"token_replacd\"]",
             "no such event",

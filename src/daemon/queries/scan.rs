@@ -22,8 +22,12 @@ use crate::time::Moment;
 /// exceeds it, such as writing a page.
 const SLICE: Duration = Duration::from_micros(300);
 
-/// Tokens between two readings of the clock: some microseconds, or ten times that with names.
+/// Tokens between two readings of the clock: some microseconds.
 const STRIDE: u32 = 512;
+
+/// Names that are matched between two readings of the clock: some microseconds, or 300 with the
+/// slowest pattern.
+const NAMES: u32 = 32;
 
 /// Scans take [`BUDGET`] of each period at most: a single search by name among a million tokens
 /// does not wait.
@@ -218,11 +222,21 @@ impl Scan {
         }
     }
 
+    /// Tokens between two readings of the clock.
+    fn stride_length(&self) -> u32 {
+        let by_name = |query: &&Query| matches!(query, Query::List(list) if list.reads_names());
+        match u32::try_from(self.queries.iter().filter(by_name).count()) {
+            Ok(0) => STRIDE,
+            Ok(queries) => (NAMES / queries).max(1),
+            Err(_) => 1,
+        }
+    }
+
     /// Visits some tokens.
     fn stride(&mut self, view: &View<'_>) {
         let (scheduler, registry) = (&view.tokens.scheduler, &view.tokens.registry);
         let all = scheduler.key_limit();
-        let end = self.next.saturating_add(STRIDE).min(all);
+        let end = self.next.saturating_add(self.stride_length()).min(all);
         let mut is_full = self.queries.is_empty();
         while self.next < end && !is_full {
             let key = self.next;

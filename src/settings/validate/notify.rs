@@ -7,6 +7,7 @@ use url::Url;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::{Notify, NotifyTarget, Token, Webhook};
+use super::super::name_pattern::NamePattern;
 use super::super::raw::RawNotify;
 use super::super::setting_error::shortened;
 use super::{Validator, duration_or, is_plain_http};
@@ -43,7 +44,10 @@ impl Validator<'_> {
         Some(Notify {
             name: name.to_owned(),
             events,
-            tokens: tokens.map(|tokens| tokens.iter().map(|text| text.as_str().into()).collect()),
+            tokens: tokens.map(|tokens| {
+                // The schema check has reported invalid ones.
+                tokens.iter().filter_map(|text| NamePattern::parse(text).ok()).collect()
+            }),
             target,
             timeout: duration_or(raw.timeout.as_deref(), TIMEOUT),
         })
