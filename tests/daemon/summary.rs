@@ -164,6 +164,13 @@ async fn a_token_that_nothing_renews_or_replaces_is_not_passed_off_as_alive() {
             path.display()
         )
     );
+    for arguments in [&["--monitor"][..], &["--monitor", "archive"], &["--monitor", "*"]] {
+        let output = stage.command("status").args(arguments).output().await.expect("it runs");
+        let line = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {line}");
+        assert!(line.starts_with("TOKENKEEP WARNING - ") && line.lines().count() == 1, "{line}");
+        assert!(line.contains(", and no permitted request renews it; put"), "{line}");
+    }
     daemon.stop().await;
 }
 

@@ -2,7 +2,9 @@
 //! to 3.
 
 use super::table::{counts_by_state, summary};
+use super::times::LocalTime;
 use crate::control::client::ControlClientError;
+use crate::control::summary::Level;
 use crate::control::{Counts, TokenPage};
 use crate::text::printable;
 
@@ -12,12 +14,18 @@ const CRITICAL: u8 = 2;
 const UNKNOWN: u8 = 3;
 
 /// The line and the exit status.
-pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (String, u8) {
+pub(super) fn render(
+    response: &Result<TokenPage, ControlClientError>,
+    time: &LocalTime,
+) -> (String, u8) {
     match response {
         Ok(page) => {
             let rejected = page.config_rejected.as_ref();
             // With a rejected configuration, the next restart would fail.
-            let status = status(&page.counts).max(rejected.map_or(OK, |_| WARNING));
+            // Tokens that are alive may run out, or their server may be unavailable.
+            let concern = page.summary.as_ref().filter(|summary| summary.level != Level::Ok);
+            let is_warning = rejected.is_some() || concern.is_some();
+            let status = status(&page.counts).max(if is_warning { WARNING } else { OK });
             let word = ["OK", "WARNING", "CRITICAL"][usize::from(status)];
             let named: Vec<_> = page.tokens.iter().filter(|token| token.state != "alive").collect();
             let mut details: Vec<_> = named
@@ -29,6 +37,7 @@ pub(super) fn render(response: &Result<TokenPage, ControlClientError>) -> (Strin
                 details.push("and more".to_owned());
             }
             details.extend(rejected.map(ToString::to_string));
+            details.extend(concern.map(|concern| time.sentence(concern)));
             let details = if details.is_empty() {
                 String::new()
             } else {
@@ -77,16 +86,22 @@ fn performance_data(page: &TokenPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::summary::{Part, Summary};
 
     fn output(counts: Counts) -> (String, u8) {
-        render(&Ok(TokenPage {
-            summary: None,
+        with_summary(counts, None)
+    }
+
+    fn with_summary(counts: Counts, summary: Option<Summary>) -> (String, u8) {
+        let page = TokenPage {
+            summary,
             counts,
             matched: None,
             tokens: Vec::new(),
             next: None,
             config_rejected: None,
-        }))
+        };
+        render(&Ok(page), &LocalTime::now())
     }
 
     #[test]
@@ -97,6 +112,28 @@ mod tests {
         assert!(line.starts_with("TOKENKEEP OK - 3 tokens: 3 alive|alive=3;;;0;3 "), "{line}");
         assert_eq!(output(Counts { alive: 2, retrying: 1, ..counts }).1, WARNING);
         assert_eq!(output(Counts { alive: 2, missing: 1, ..counts }).1, CRITICAL);
-        assert_eq!(render(&Err(ControlClientError::InvalidResponse("x".into()))).1, UNKNOWN);
+        let error = Err(ControlClientError::InvalidResponse("x".into()));
+        assert_eq!(render(&error, &LocalTime::now()).1, UNKNOWN);
+    }
+
+    #[test]
+    fn concern_about_alive_tokens_is_a_warning_with_its_sentence() {
+        let counts = Counts { total: 3, alive: 3, ..Counts::default() };
+        let summary = |level| {
+            let parts = vec![Part::Text("archive | runs\nout.".to_owned())];
+            Some(Summary { level, parts })
+        };
+        for level in [Level::Warn, Level::Error] {
+            let (line, status) = with_summary(counts, summary(level));
+            assert_eq!(status, WARNING);
+            let expected =
+                "TOKENKEEP WARNING - 3 tokens: 3 alive; archive   runs\\nout.|alive=3;;;0;3 ";
+            assert!(line.starts_with(expected), "{line}");
+            assert_eq!(line.lines().count(), 1);
+            let dead = Counts { alive: 2, expired: 1, ..counts };
+            assert_eq!(with_summary(dead, summary(level)).1, CRITICAL);
+        }
+        let (line, status) = with_summary(counts, summary(Level::Ok));
+        assert_eq!((status, line.contains("archive")), (OK, false), "{line}");
     }
 }

@@ -14,6 +14,7 @@ use super::times::LocalTime;
 use super::{DaemonCommand, SocketArgs, fetch_all, find_token, nagios, table, token_detail, urls};
 use crate::cli::{CliError, eprint_message, ignore_broken_pipe, print, print_text};
 use crate::control::client::{Client, ControlClientError};
+use crate::control::summary::{Level, Summary};
 use crate::control::{ApiError, Counts, ListParams, TokenDetail, TokenPage, TokenView};
 use crate::lifecycle::State;
 use crate::text::printable;
@@ -62,7 +63,7 @@ impl DaemonCommand for Status {
 
     async fn run(self, client: &mut Client) -> Result<u8, CliError> {
         if self.monitor {
-            let (line, status) = nagios::render(&self.monitored(client).await);
+            let (line, status) = nagios::render(&self.monitored(client).await, &LocalTime::now());
             print_text(&line)?;
             return Ok(status);
         }
@@ -108,7 +109,8 @@ impl Status {
         client.get(&urls::tokens(&params)).await
     }
 
-    /// The tokens for `--monitor`: all tokens, or those that match the name, with their counts.
+    /// The tokens for `--monitor`: all tokens, or those that match the name, with their counts
+    /// and the sentence about the one of the first rows that is of most concern.
     async fn monitored(&self, client: &mut Client) -> Result<TokenPage, ControlClientError> {
         let Some(name) = &self.name else { return self.page(client).await };
         let mut page = fetch_all(client, Some(name)).await?;
@@ -117,6 +119,14 @@ impl Status {
         }
         page.tokens.sort_by_key(|token| (state_rank(&token.state), token.remaining_ms));
         page.counts = count_states(&page.tokens);
+        for token in page.tokens.iter().take(MAX_ROWS) {
+            // It may have been removed meanwhile.
+            let detail: Option<TokenDetail> = client.get(&urls::token(&token.name, &[])).await.ok();
+            let summary = detail.and_then(|detail| detail.summary);
+            if level(summary.as_ref()) > level(page.summary.as_ref()) {
+                page.summary = summary;
+            }
+        }
         Ok(page)
     }
 
@@ -233,4 +243,8 @@ fn count_states(tokens: &[TokenView]) -> Counts {
 /// Sort key: worst state first, in the order of the daemon.
 fn state_rank(state: &str) -> usize {
     State::ALL.iter().position(|known| known.as_str() == state).unwrap_or(0)
+}
+
+fn level(summary: Option<&Summary>) -> Option<Level> {
+    summary.map(|summary| summary.level)
 }
