@@ -199,6 +199,7 @@ async fn page_starts_with_a_sentence_that_leads_to_the_token() {
     let dead = "/^1 of 2 needs you: quotes expired at \\d\\d:\\d\\d/.test(sentence.innerText)";
     browser.until(dead).await;
     browser.until("summary.dataset.level === 'error'").await;
+    browser.until("document.title === '(1) tokenkeep'").await;
     browser.until(&format!("({}).includes('needs a new value')", row("quotes"))).await;
     browser.until(&format!("/since \\d\\d:\\d\\d/.test({})", row("quotes"))).await;
     browser.until("sentence.querySelector('button')?.textContent === 'quotes'").await;
@@ -244,6 +245,10 @@ async fn page_shows_an_outage_and_its_class_until_it_ends() {
     browser.until(&format!("{outage} && sentence.innerText.includes(': status 500.')")).await;
     browser.until("servers.innerText.match(/unavailable since .*: status 500/)").await;
     browser.until(&format!("({}).includes('waits for the server')", row("quotes"))).await;
+    // Retrying tokens are alive, for the sentence as for the title and the server.
+    let dead = "document.querySelector('#server-rows td:last-child').textContent";
+    browser.until(&format!("states.innerText.includes('2 retrying') && {dead} === '0'")).await;
+    browser.until("document.title === 'tokenkeep'").await;
     // The log has the message.
     let page = browser.eval("document.documentElement.outerHTML").await.to_string();
     assert!(!page.contains("maintenance or an internal error"), "{page}");

@@ -29,7 +29,7 @@ function count() {
     part.hidden = number === 0;
     part.style.flexBasis = total ? `${(number / total) * 100}%` : "0";
   }
-  const dead = total - (states.alive ?? 0) - (states.paused ?? 0);
+  const dead = notAlive(states);
   document.title = dead ? `(${grouped(dead)}) tokenkeep` : "tokenkeep";
 }
 
@@ -53,7 +53,7 @@ function showServers() {
     tell(head.firstChild, shown(server.name));
     tell(head.lastChild, trouble);
     tell(all, grouped(server.states.total));
-    tell(bad, grouped(server.states.total - server.states.alive));
+    tell(bad, grouped(notAlive(server.states)));
   });
   document.body.dataset.servers = used.length > 1 ? "many" : "one";
   $("servers").hidden = used.length === 0;

@@ -2,6 +2,9 @@
 
 // The worst first: in this order tokens are listed.
 const STATES = ["missing", "rejected", "expired", "unverified", "retrying", "paused", "alive"];
+// Tokens in these states are not alive, as in the sentence: retrying ones are, paused ones may be.
+const DEAD = STATES.slice(0, STATES.indexOf("retrying"));
+const notAlive = (counts) => DEAD.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
 const RANK = Object.fromEntries(STATES.map((state, rank) => [state, rank]));
 // Up to this number of tokens each is a card, in as many columns as fill their lines best.
 const CARDS = 6;
