@@ -82,6 +82,8 @@ async fn name_or_pattern_selects_tokens_and_n_limits_the_lines() {
     assert!(text.contains("quotes-1") && !text.contains("orders"), "{text}");
     let (_, text, _) = events(&stage, &["quotes"]).await;
     assert!(text.contains("expired") && !text.contains("quotes-1"), "{text}");
+    let (_, text, errors) = events(&stage, &["quotes", "-n", "0"]).await;
+    assert_eq!((text.lines().count(), &*errors), (1, ""), "there are events: {text}");
     let (_, text, _) = events(&stage, &["quo*", "-n", "1"]).await;
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(

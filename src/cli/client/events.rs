@@ -71,7 +71,8 @@ impl DaemonCommand for Events {
         let past = self.past(client).await?;
         let mut printer = Printer { json: self.json, name_width: 0 };
         let is_read = printer.head(&past)? && printer.events(&past.events)?;
-        if let (Some(name), true) = (&self.name, past.events.is_empty()) {
+        let is_empty = past.events.is_empty() && !past.has_more;
+        if let (Some(name), true) = (&self.name, is_empty) {
             eprint_message(&format!("no event of a token that matches {name:?} is recorded"));
         }
         if self.follow && is_read {
