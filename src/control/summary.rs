@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use self::sentence::Sentence;
 use crate::lifecycle::State;
-use crate::text::group_digits;
 
 /// A sentence, or a few of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,8 +62,12 @@ pub enum Concern {
     NeedsOperator,
     /// Dead or missing, with a `reauth`.
     Dead,
-    /// No response yet, or none before the last known expiry.
-    Unverified,
+    /// Unverified: no check has succeeded since before the last known expiry.
+    Lapsed,
+    /// Unverified: no check has succeeded yet, and the last one failed.
+    Failing,
+    /// Unverified: there was no response yet.
+    Unchecked,
     /// Alive, but neither a renewal nor a `reauth` will keep it so.
     RunsOut,
     /// Alive, but the last check failed.
@@ -78,6 +81,18 @@ pub enum Concern {
 impl Concern {
     /// Number of variants.
     pub const COUNT: usize = Self::Alive as usize + 1;
+
+    const ALL: [Self; Self::COUNT] = [
+        Self::NeedsOperator,
+        Self::Dead,
+        Self::Lapsed,
+        Self::Failing,
+        Self::Unchecked,
+        Self::RunsOut,
+        Self::Retrying,
+        Self::Paused,
+        Self::Alive,
+    ];
 }
 
 /// What the sentence about all tokens is made of.
@@ -85,12 +100,24 @@ impl Concern {
 pub struct Facts {
     /// Number of tokens of each [`Concern`].
     pub counts: [usize; Concern::COUNT],
-    /// The most urgent tokens, in order.
+    /// The most urgent tokens, in order. They may have changed since they were counted.
     pub first: Vec<TokenFacts>,
     /// Milliseconds until the next check of any token.
     pub next_check_ms: Option<u64>,
     /// The servers that are unavailable.
     pub outages: Vec<OutageFacts>,
+}
+
+impl Facts {
+    fn count(&self, concern: Concern) -> usize {
+        self.counts[concern as usize]
+    }
+
+    /// The most urgent concern of any token.
+    fn main_concern(&self) -> Concern {
+        let main = Concern::ALL.into_iter().find(|concern| self.count(*concern) > 0);
+        main.unwrap_or(Concern::Alive)
+    }
 }
 
 /// An unavailable server.
@@ -123,6 +150,8 @@ pub struct TokenFacts {
     pub was_alive: bool,
     /// No permitted request renews it.
     pub is_unrenewed: bool,
+    /// The last check failed.
+    pub is_failing: bool,
     /// Milliseconds until its next check.
     pub next_check_ms: Option<u64>,
     /// Where a new value comes from.
@@ -175,12 +204,10 @@ pub fn summarize(facts: &Facts) -> Summary {
     let total: usize = facts.counts.iter().sum();
     match (&facts.first[..], total) {
         ([], 0) => sentence.text("No token is configured. Add one with `tokenkeep add NAME`."),
-        // The most urgent ones were removed in this moment.
-        ([], _) => sentence.text(&format!("{} tokens are configured.", group_digits(total))),
         ([token], 1) => sentence.token_summary(token),
-        ([token, ..], _) => sentence.most_urgent(facts, token, total),
+        _ => sentence.most_urgent(facts, total),
     }
-    let worst = facts.first.first().map_or(Level::Ok, level);
+    let worst = level(facts.main_concern());
     let level = if facts.outages.is_empty() { worst } else { Level::Error };
     Summary { level, parts: sentence.parts }
 }
@@ -189,15 +216,13 @@ pub fn summarize(facts: &Facts) -> Summary {
 pub fn summarize_token(token: &TokenFacts) -> Summary {
     let mut sentence = Sentence::default();
     sentence.token_summary(token);
-    Summary { level: level(token), parts: sentence.parts }
+    Summary { level: level(token.concern), parts: sentence.parts }
 }
 
-fn level(token: &TokenFacts) -> Level {
-    match token.concern {
-        // It was not checked yet.
-        Concern::Unverified if token.expiry.is_none() => Level::Warn,
-        Concern::NeedsOperator | Concern::Dead | Concern::Unverified => Level::Error,
-        Concern::RunsOut | Concern::Retrying | Concern::Paused => Level::Warn,
+const fn level(concern: Concern) -> Level {
+    match concern {
+        Concern::NeedsOperator | Concern::Dead | Concern::Lapsed | Concern::Failing => Level::Error,
+        Concern::Unchecked | Concern::RunsOut | Concern::Retrying | Concern::Paused => Level::Warn,
         Concern::Alive => Level::Ok,
     }
 }

@@ -197,7 +197,8 @@ impl CompactToken {
             CompactValidity::Expired => (State::Expired, None),
             CompactValidity::Rejected => (State::Rejected, None),
         };
-        TokenSummary { state, expiry, is_unrenewed: self.digit(2) >= DOUBTS_TO_CONCLUDE }
+        let is_unrenewed = self.digit(2) >= DOUBTS_TO_CONCLUDE;
+        TokenSummary { state, expiry, is_unrenewed, is_failing: false }
     }
 
     /// A moment before all stored ones, from which they count.

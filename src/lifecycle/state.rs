@@ -61,6 +61,8 @@ pub struct TokenSummary {
     pub expiry: Option<Moment>,
     /// Whether [no permitted call renews it](Token::is_unrenewed).
     pub is_unrenewed: bool,
+    /// Whether [the last check failed](Token::is_failing).
+    pub is_failing: bool,
 }
 
 impl Token {
@@ -70,6 +72,7 @@ impl Token {
             state: self.state(),
             expiry: self.expiry(),
             is_unrenewed: self.is_unrenewed(),
+            is_failing: self.is_failing(),
         }
     }
 

@@ -186,7 +186,7 @@ async fn an_outage_is_the_first_thing_that_the_sentence_says() {
     let sentence = until(&stage, |sentence| sentence.starts_with("Server")).await;
     let start = "Server sarus has been unavailable since @: connection failed (";
     assert!(sentence.starts_with(start), "{sentence}");
-    let end = ". 2 tokens wait for it. 2 of 2 are unverified: no response yet.";
+    let end = ". 2 tokens wait for it. 2 of 2 are unverified: no check has succeeded yet.";
     assert!(sentence.ends_with(end), "{sentence}");
     daemon.stop().await;
 }

@@ -71,78 +71,92 @@ impl Sentence {
     }
 
     /// About the most urgent concern, and the number of tokens with others.
-    pub(super) fn most_urgent(&mut self, facts: &Facts, token: &TokenFacts, total: usize) {
-        let count = facts.counts[token.concern as usize];
+    pub(super) fn most_urgent(&mut self, facts: &Facts, total: usize) {
+        let main = facts.main_concern();
+        let count = match main {
+            // What is said about tokens whose checks fail is true of these as well.
+            Concern::Failing => facts.count(main) + facts.count(Concern::Unchecked),
+            _ => facts.count(main),
+        };
         let of = |one: &str, many: &str| {
             let verb = if count == 1 { one } else { many };
             format!("{} of {} {verb}", group_digits(count), group_digits(total))
         };
-        let dead = facts.counts[..=Concern::Unverified as usize].iter().sum::<usize>();
-        let alive = total - dead - facts.counts[Concern::Paused as usize];
+        let dead = facts.counts[..=Concern::Unchecked as usize].iter().sum::<usize>();
+        let alive = total - dead - facts.count(Concern::Paused);
         let alive = if alive == total {
             format!("All {} tokens are alive", group_digits(total))
         } else {
             format!("{} of {} tokens are alive", group_digits(alive), group_digits(total))
         };
-        let alike: Vec<_> = facts.first.iter().filter(|t| t.concern == token.concern).collect();
-        match token.concern {
-            Concern::NeedsOperator | Concern::Dead => {
-                self.text(&match token.concern {
+        let alike: Vec<_> = facts.first.iter().filter(|token| token.concern == main).collect();
+        match (main, &alike[..]) {
+            (Concern::Alive, _) => {
+                self.text(&alive);
+                self.next_check(facts.next_check_ms);
+            }
+            (Concern::Failing, _) => {
+                let text = "unverified: no check has succeeded yet";
+                self.text(&of(&format!("is {text}"), &format!("are {text}")));
+            }
+            (Concern::Unchecked, _) => {
+                self.text(&of("is unverified: no response yet", "are unverified: no response yet"));
+            }
+            // The tokens of most concern have changed since they were counted.
+            (_, []) => {
+                let word = word(main);
+                self.text(&of(&format!("is {word}"), &format!("are {word}")));
+            }
+            (Concern::NeedsOperator | Concern::Dead, [token, ..]) => {
+                self.text(&match main {
                     Concern::NeedsOperator => of("needs you: ", "need you: "),
                     _ => of("is not alive: ", "are not alive: "),
                 });
                 self.fates(&alike, count);
                 if count == 1 {
                     self.next_value(token);
-                } else {
+                } else if count == alike.len() {
                     self.next_attempt(&alike);
                 }
             }
-            Concern::Unverified if alike.iter().all(|token| token.expiry.is_none()) => {
-                self.text(&of("is unverified: no response yet", "are unverified: no response yet"));
-            }
-            Concern::Unverified => {
+            (Concern::Lapsed, _) => {
                 self.text(&of("is unverified: ", "are unverified: "));
                 self.fates(&alike, count);
             }
-            Concern::RunsOut if count == 1 => {
+            (Concern::RunsOut, [token, ..]) if count == 1 => {
                 self.text(&of("is running out: ", ""));
                 self.fates(&alike, count);
                 self.text(", and no permitted request renews it");
                 self.next_value(token);
             }
-            Concern::RunsOut => {
+            (Concern::RunsOut, [token, ..]) => {
                 self.text(&of("", "are running out: no permitted request renews them"));
                 self.first_expiry(token);
             }
-            Concern::Retrying if count == 1 => {
+            (Concern::Retrying, [token, ..]) if count == 1 => {
                 self.text(&alive);
                 self.text(", but the last check of ");
                 self.name(token);
                 self.text(" failed");
                 self.expiry("; it expires at", token);
             }
-            Concern::Retrying => {
+            (Concern::Retrying, [token, ..]) => {
                 self.text(&alive);
                 self.text(&format!(", but the last checks of {} failed", group_digits(count)));
                 self.first_expiry(token);
             }
-            Concern::Paused if count == 1 => {
+            (Concern::Paused, _) if count == 1 => {
                 self.text(&alive);
                 self.text("; ");
                 self.fates(&alike, count);
             }
-            Concern::Paused => {
+            (Concern::Paused, [token, ..]) => {
                 self.text(&format!("{alive}; {} are paused", group_digits(count)));
                 self.first_expiry(token);
             }
-            Concern::Alive => {
-                self.text(&alive);
-                self.next_check(facts.next_check_ms);
-            }
         }
         self.text(".");
-        self.others(facts, token.concern);
+        self.others(facts, main);
     }
 
     /// What happened to these of `count` tokens.
@@ -176,7 +190,13 @@ impl Sentence {
                 self.at(" at", token.died_at_ms);
             }
             (State::Unverified, Some(expiry)) if expiry.in_ms <= 0 => {
-                self.at("has had no response since before its expiry at", Some(expiry.at_ms));
+                self.at(
+                    "has had no successful check since before its expiry at",
+                    Some(expiry.at_ms),
+                );
+            }
+            (State::Unverified, _) if token.is_failing => {
+                self.text("has had no successful check yet");
             }
             (State::Unverified, _) => self.text("has had no response yet"),
             (State::Paused, None) => self.text("is paused"),
@@ -311,15 +331,17 @@ impl Sentence {
 
     /// How many tokens have less urgent concerns.
     fn others(&mut self, facts: &Facts, main: Concern) {
-        const WORDS: [(Concern, &str); 5] = [
-            (Concern::Dead, "being re-authenticated"),
-            (Concern::Unverified, "unverified"),
-            (Concern::RunsOut, "not renewed"),
-            (Concern::Retrying, "retrying"),
-            (Concern::Paused, "paused"),
+        const GROUPS: [&[Concern]; 6] = [
+            &[Concern::Dead],
+            &[Concern::Lapsed],
+            &[Concern::Failing, Concern::Unchecked],
+            &[Concern::RunsOut],
+            &[Concern::Retrying],
+            &[Concern::Paused],
         ];
-        let others = WORDS.iter().filter(|(concern, _)| *concern > main);
-        let others = others.map(|(concern, word)| (facts.counts[*concern as usize], word));
+        let others = GROUPS.iter().filter(|group| group[0] > main);
+        let others = others
+            .map(|group| (group.iter().map(|concern| facts.count(*concern)).sum(), word(group[0])));
         let others: Vec<_> = others
             .filter(|(count, _)| *count > 0)
             .map(|(count, word)| format!("{} {word}", group_digits(count)))
@@ -327,5 +349,19 @@ impl Sentence {
         if !others.is_empty() {
             self.text(&format!(" Also: {}.", others.join(", ")));
         }
+    }
+}
+
+/// What tokens are, as a predicate.
+const fn word(concern: Concern) -> &'static str {
+    match concern {
+        Concern::NeedsOperator => "in need of a new value",
+        Concern::Dead => "being re-authenticated",
+        Concern::Lapsed => "unverified past the expiry",
+        Concern::Failing | Concern::Unchecked => "not verified yet",
+        Concern::RunsOut => "not renewed",
+        Concern::Retrying => "retrying",
+        Concern::Paused => "paused",
+        Concern::Alive => "alive",
     }
 }

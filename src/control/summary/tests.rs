@@ -27,6 +27,7 @@ fn token(name: &str, concern: Concern, state: State) -> TokenFacts {
         died_at_ms: None,
         was_alive: true,
         is_unrenewed: concern == Concern::RunsOut,
+        is_failing: matches!(concern, Concern::Failing | Concern::Lapsed),
         next_check_ms: Some(12 * 60_000),
         source: ValueOrigin::File(format!("/t/{name}")),
         reauth: None,
@@ -214,22 +215,86 @@ fn a_paused_token_is_named_with_the_expiry_that_nobody_prevents() {
     );
 }
 
+fn unchecked(name: &str) -> TokenFacts {
+    token(name, Concern::Unchecked, State::Unverified)
+}
+
+fn failing(name: &str) -> TokenFacts {
+    token(name, Concern::Failing, State::Unverified)
+}
+
+fn lapsed(name: &str) -> TokenFacts {
+    let expiry = Some(minutes(-10));
+    TokenFacts { expiry, ..token(name, Concern::Lapsed, State::Unverified) }
+}
+
 #[test]
 fn an_unverified_token_is_not_called_alive() {
-    let fresh = |name| token(name, Concern::Unverified, State::Unverified);
     assert_eq!(
-        of(&[fresh("a"), fresh("b")], 3),
+        of(&[unchecked("a"), unchecked("b")], 3),
         ("2 of 5 are unverified: no response yet.".to_owned(), Level::Warn)
     );
-    let past = TokenFacts { expiry: Some(minutes(-10)), ..fresh("a") };
     assert_eq!(
-        of(&[past], 4),
+        text(&summarize_token(&unchecked("a"))),
+        "a has had no response yet; the next check is in 12 min."
+    );
+    let expected = "1 of 5 is unverified: a has had no successful check since before its expiry at \
+                    @90.";
+    assert_eq!(of(&[lapsed("a")], 4), (expected.to_owned(), Level::Error));
+}
+
+#[test]
+fn checks_that_have_only_failed_are_not_called_no_response() {
+    assert_eq!(
+        of(&[failing("a"), unchecked("b")], 3),
+        ("2 of 5 are unverified: no check has succeeded yet.".to_owned(), Level::Error)
+    );
+    let one = summarize_token(&failing("a"));
+    let expected = "a has had no successful check yet; the next check is in 12 min.";
+    assert_eq!((text(&one), one.level), (expected.to_owned(), Level::Error));
+}
+
+#[test]
+fn lapsed_tokens_are_not_hidden_by_new_ones() {
+    let mut tokens: Vec<_> = ["a", "b", "c", "d"].map(lapsed).to_vec();
+    tokens.extend([failing("e"), unchecked("f"), unchecked("g")]);
+    let since = "has had no successful check since before its expiry at @90";
+    assert_eq!(
+        of(&tokens, 3),
         (
-            "1 of 5 is unverified: a has had no response since before its expiry at @90."
-                .to_owned(),
+            format!(
+                "4 of 10 are unverified: a {since}, b {since}, c {since} and 1 more. Also: 3 not \
+                 verified yet."
+            ),
             Level::Error
         )
     );
+    tokens.insert(0, expired("legacy"));
+    let (sentence, _) = of(&tokens, 3);
+    let end = " Also: 4 unverified past the expiry, 3 not verified yet.";
+    assert!(sentence.ends_with(end), "{sentence}");
+}
+
+#[test]
+fn level_comes_from_the_counts_also_if_the_named_tokens_have_recovered() {
+    let mut facts = Facts { first: ["a", "b", "c"].map(alive).to_vec(), ..Facts::default() };
+    for (concern, expected) in [
+        (Concern::NeedsOperator, "7 of 14 are in need of a new value."),
+        (Concern::Dead, "7 of 14 are being re-authenticated."),
+        (Concern::RunsOut, "7 of 14 are not renewed."),
+    ] {
+        facts.counts = [0; Concern::COUNT];
+        facts.counts[concern as usize] = 7;
+        let level = if concern == Concern::RunsOut { Level::Warn } else { Level::Error };
+        assert_eq!(of_facts(facts.clone(), 4), (expected.to_owned(), level));
+    }
+}
+
+#[test]
+fn next_attempt_is_not_concluded_from_some_of_the_dead_tokens() {
+    let dead = vec![dead_with(reauth(Some(minutes(40)), 0)); 4];
+    let (sentence, _) = of(&dead, 1);
+    assert!(sentence.ends_with(" and 1 more."), "{sentence}");
 }
 
 #[test]

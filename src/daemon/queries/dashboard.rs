@@ -43,7 +43,7 @@ enum Stage {
 
 impl DashboardQuery {
     /// A query that begins.
-    pub(crate) const fn new(names: bool, reply: Reply<Snapshot>) -> Self {
+    pub(crate) fn new(names: bool, reply: Reply<Snapshot>) -> Self {
         let stage = Stage::Finding(TopK::new(MAX_ROWS));
         Self { names, reply, digest: Digest::new(), stage }
     }

@@ -37,24 +37,25 @@ impl Disclosure {
 /// Accumulates the tokens that a scan visits.
 #[derive(Debug)]
 pub(crate) struct Digest {
+    now: Moment,
     counts: [usize; Concern::COUNT],
     urgent: TopK<(Concern, Moment, u32)>,
 }
 
 impl Digest {
-    pub(crate) const fn new() -> Self {
-        Self { counts: [0; Concern::COUNT], urgent: TopK::new(NAMED) }
+    pub(crate) fn new() -> Self {
+        Self { now: clock::now(), counts: [0; Concern::COUNT], urgent: TopK::new(NAMED) }
     }
 
     pub(crate) fn visit(&mut self, summary: TokenSummary, spec: &TokenSpec, key: u32) {
-        let concern = concern(summary, spec);
+        let concern = concern(summary, spec, self.now);
         self.counts[concern as usize] += 1;
-        self.urgent.visit((concern, summary.expiry.unwrap_or_default(), key));
+        self.urgent.visit((concern, summary.expiry.unwrap_or(Moment::NEVER), key));
     }
 
     /// The sentence about all tokens.
     pub(super) fn summary(self, view: &View<'_>, disclosure: Disclosure) -> Summary {
-        let Self { mut counts, urgent } = self;
+        let Self { mut counts, urgent, .. } = self;
         // Of more tokens than these it is not known how many have no attempt left.
         let are_all_known = counts[Concern::Dead as usize] <= NAMED;
         let mut first = Vec::with_capacity(NAMED);
@@ -98,12 +99,14 @@ pub(crate) fn token_summary(
     token_facts(view, id, disclosure).map(|facts| summarize_token(&facts))
 }
 
-fn concern(summary: TokenSummary, spec: &TokenSpec) -> Concern {
+fn concern(summary: TokenSummary, spec: &TokenSpec, now: Moment) -> Concern {
     let has_reauth = spec.policy.reauth.is_some();
     match summary.state {
         State::Missing | State::Rejected | State::Expired if has_reauth => Concern::Dead,
         State::Missing | State::Rejected | State::Expired => Concern::NeedsOperator,
-        State::Unverified => Concern::Unverified,
+        State::Unverified if summary.expiry.is_some_and(|expiry| expiry <= now) => Concern::Lapsed,
+        State::Unverified if summary.is_failing => Concern::Failing,
+        State::Unverified => Concern::Unchecked,
         State::Paused => Concern::Paused,
         State::Retrying | State::Alive if summary.is_unrenewed && !has_reauth => Concern::RunsOut,
         State::Retrying => Concern::Retrying,
@@ -119,12 +122,13 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
     let next_check = scheduler.next_check(id);
     Some(TokenFacts {
         name: disclosure.names.then(|| entry.name().to_owned()),
-        concern: concern(token.summary(), spec),
+        concern: concern(token.summary(), spec, now),
         state: token.state(),
         expiry: token.expiry().map(|expiry| when(expiry, now, wall)),
         died_at_ms: died_at(view, &token, entry).map(Timestamp::as_millisecond),
         was_alive: token.life_ms() > 0,
         is_unrenewed: token.is_unrenewed(),
+        is_failing: token.is_failing(),
         next_check_ms: next_check.map(|next| whole_millis(next.since(now))),
         source: if disclosure.details { value_origin(view, entry) } else { ValueOrigin::Hidden },
         reauth: reauth(scheduler, id, &token, spec, now, wall),
