@@ -83,7 +83,7 @@ impl Add {
         let settings = &loaded.settings;
         let state = StateDirectory::find(&settings.state_dir, installation)
             .map_err(|error| CliError::System { doing: "finding `state_dir`", error })?;
-        let plan = self.plan(settings, &state, installation)?;
+        let plan = self.plan(settings, &state, installation, &overrides)?;
         if let Some((path, text)) = &plan.entry {
             let change = FileChange::Write(path, text);
             let mut changed = installation.load_changed(change, unit::environment(&overrides))?;
@@ -106,7 +106,7 @@ impl Add {
         let is_stored = self.is_stored(&plan, &value)?;
         self.verify(server, &value)?;
         self.write(&plan, &state, (&value, is_stored), installation)?;
-        let next = if reload_daemon(installation)? {
+        let next = if reload_daemon(installation, &overrides)? {
             command_line(installation, &format!("status {}", shell_word(&self.name)))
         } else {
             start_command(installation)
@@ -133,6 +133,7 @@ impl Add {
         settings: &'a Settings,
         state: &StateDirectory,
         installation: &Installation,
+        overrides: &BTreeMap<String, String>,
     ) -> Result<Plan<'a>, CliError> {
         let name = &self.name;
         let is_known = |reauth: &String| settings.reauths.iter().any(|known| known.name == *reauth);
@@ -142,7 +143,7 @@ impl Add {
         }
         let Some(token) = settings.tokens.iter().find(|token| token.name == *name) else {
             let place = inventory_with(settings, name).or_else(|| {
-                inventory_of(installation, name)
+                inventory_of(installation, overrides, name)
                     .map(|inventory| format!("{name} of [inventory.{inventory}]"))
             });
             if let Some(place) = place {

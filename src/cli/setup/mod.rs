@@ -28,8 +28,12 @@ fn refused(sentence: impl Into<String>) -> CliError {
 
 /// The command line `tokenkeep COMMAND`, as the user must type it for `installation`.
 fn command_line(installation: &Installation, command: &str) -> String {
-    let sudo = if std::env::var_os("SUDO_UID").is_some() { "sudo " } else { "" };
-    format!("{sudo}{}", bare_command_line(installation, command))
+    format!("{}{}", sudo(), bare_command_line(installation, command))
+}
+
+/// `sudo ` if this command was started by it.
+fn sudo() -> &'static str {
+    if std::env::var_os("SUDO_UID").is_some() { "sudo " } else { "" }
 }
 
 /// [`command_line`] without `sudo`.
