@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::daemon::{inventory_of, reload_daemon};
-use super::files::{check_writable, not_written};
+use super::files::{check_writable, follow_links, not_written};
 use super::other_tokens::inventory_with;
-use super::{command_line, refused, shell_word, sudo};
+use super::{check_home, command_line, refused, shell_word, sudo};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{
@@ -42,6 +42,7 @@ impl Remove {
         installation: &Installation,
         style: DiagnosticStyle,
     ) -> Result<(), CliError> {
+        check_home(installation)?;
         let overrides = unit::overrides(installation);
         let load = || installation.load(unit::environment(&overrides));
         let Some(entry) = find_token(installation.config(), &self.name) else {
@@ -59,6 +60,7 @@ impl Remove {
         let file = self.token_file(&settings)?;
         for path in [Some(&entry.file), file.as_ref()].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
+            follow_links(folder)?;
             check_writable(folder, installation, &self.command())?;
         }
 
