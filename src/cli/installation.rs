@@ -20,7 +20,7 @@ pub(super) struct InstallationArgs {
     /// directories
     #[arg(long, global = true)]
     user: bool,
-    /// Use the system's service, also if the user has a configuration of their own
+    /// Use the system's service, even if the user has a configuration of their own
     #[arg(long, global = true)]
     system: bool,
 }

@@ -161,6 +161,7 @@ mod tests {
         };
         for (shown, config, expected) in [
             (command("run"), DEFAULT_PATH, true),
+            (command("--system run"), DEFAULT_PATH, true),
             (command("run"), "/srv/a.toml", false),
             (command("run --config /srv/a.toml"), "/srv/a.toml", true),
             (command("--config=/srv/a.toml run"), "/srv/a.toml", true),

@@ -97,7 +97,8 @@ pub(super) fn replace_target(
 ///
 /// # Errors
 ///
-/// The file cannot be created. There is none then, or the earlier one.
+/// The file cannot be created or replaced; what was there is unchanged. Exception: if the last step
+/// fails, the sync of the directory, the new file exists.
 pub(crate) fn install(
     path: &Path,
     content: &[u8],

@@ -44,7 +44,10 @@ async fn init_writes_a_commented_configuration_that_is_valid_and_never_overwrite
     let before = stage.read("tokenkeep.toml");
     let (status, said) = tokenkeep(&stage, &["init", "--url", "https://other.example.net"]).await;
     assert_eq!(status, 1, "{said}");
-    assert!(said.contains("is a configuration already (servers: sarus)"), "{said}");
+    assert!(
+        said.contains("already defines a configuration (servers: sarus); it was not changed"),
+        "{said}"
+    );
     assert_eq!(stage.read("tokenkeep.toml"), before);
     assert!(!stage.path("conf.d").exists());
 }

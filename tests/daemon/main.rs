@@ -68,6 +68,7 @@ mod secrets;
 mod servers;
 mod service_manager;
 mod setup;
+mod setup_as_root;
 mod setup_terminal;
 mod short_lives;
 mod shutdown;

@@ -131,6 +131,7 @@ async fn root_uses_a_configuration_of_its_own_only_with_the_option() {
         return eprintln!("skipped: only root can be root");
     }
     let home = Home { is_root: true, ..Home::new() };
+    chown(home.folder.path(), Some(0), Some(0)).expect("taken");
     fs::create_dir(home.path("run")).expect("created");
     fs::set_permissions(home.path("run"), Permissions::from_mode(0o700)).expect("permitted");
     home.keeps_a_token(&["--user"], "run/tokenkeep/control.sock").await;
@@ -138,6 +139,30 @@ async fn root_uses_a_configuration_of_its_own_only_with_the_option() {
     assert!(!said.contains(".config"), "{said}");
     let (_, said) = home.run(&["--user", "remove", "quotes"], "").await;
     assert!(said.contains("removed ") && said.contains(".config/tokenkeep/conf.d"), "{said}");
+}
+
+#[tokio::test]
+async fn the_systems_unit_never_reads_a_configuration_in_the_home_of_its_user() {
+    let home = Home::new();
+    let (status, said) =
+        home.run(&["--user", "init", "--url", "https://home.example.net"], "").await;
+    assert_eq!(status, 0, "{said}");
+    let (_, said) = home.run(&["print-config"], "").await;
+    assert!(said.contains("home.example.net"), "{said}");
+
+    let unit = include_str!("../../systemd/tokenkeep.service");
+    let commands = ["ExecStart=", "ExecReload="].map(|key| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key)).expect("a command");
+        line.split(' ').skip(1).collect::<Vec<_>>()
+    });
+    for command in commands {
+        // The options of the unit, with a command that only reads.
+        let command = command.into_iter().take_while(|word| !["run", "reload"].contains(word));
+        let command = command.chain(["print-config"]).collect::<Vec<_>>();
+        let (status, said) = home.run(&command, "").await;
+        assert!(!said.contains("home.example.net"), "{said}");
+        assert!(status == 0 || said.contains("/etc/tokenkeep/tokenkeep.toml"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ pub(super) mod times;
 mod token_detail;
 pub(super) mod urls;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ use crate::settings::{self, ConfigErrorKind, ConfigErrors, Installation};
 /// Timeout for reading the configuration to find the socket path.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Name and value of an environment variable.
+type Variable = (OsString, OsString);
+
 /// How the daemon is found.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SocketArgs {
@@ -41,9 +45,14 @@ pub(super) struct SocketArgs {
 }
 
 impl SocketArgs {
-    /// A client of the daemon. Prints a warning if the configuration has errors.
-    pub(super) async fn client(&self, installation: &Installation) -> Client {
-        let (client, warning) = self.connect(installation).await;
+    /// A client of the daemon, whose environment is `environment`. Prints a warning if the
+    /// configuration has errors.
+    pub(super) async fn client(
+        &self,
+        installation: &Installation,
+        environment: impl Iterator<Item = Variable>,
+    ) -> Client {
+        let (client, warning) = self.connect(installation, environment).await;
         if let Some(warning) = warning {
             eprint_message(&format!("warning: {warning}"));
         }
@@ -52,15 +61,21 @@ impl SocketArgs {
 
     /// A client of the daemon, and a warning if the socket path is uncertain. If the configuration
     /// has errors, the daemon runs with an earlier one, but its socket is probably the same.
-    pub(super) async fn connect(&self, installation: &Installation) -> (Client, Option<String>) {
+    pub(super) async fn connect(
+        &self,
+        installation: &Installation,
+        environment: impl Iterator<Item = Variable>,
+    ) -> (Client, Option<String>) {
         if let Some(socket) = &self.socket {
             return (Client::new(socket), None);
         }
         let chosen = installation.clone();
+        let environment = environment.collect::<Vec<_>>();
         let reading = spawn_blocking(move || {
-            chosen.load(std::env::vars_os()).map(|loaded| loaded.settings.control.socket).map_err(
-                |faults| (faults, settings::find_socket(chosen.config(), std::env::vars_os())),
-            )
+            let loaded = chosen.load(environment.iter().cloned());
+            loaded.map(|loaded| loaded.settings.control.socket).map_err(|faults| {
+                (faults, settings::find_socket(chosen.config(), environment.into_iter()))
+            })
         });
         let default = || default_socket(installation);
         match timeout(READ_TIMEOUT, reading).await {
@@ -133,7 +148,7 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let mut client = command.socket_args().client(installation).await;
+        let mut client = command.socket_args().client(installation, std::env::vars_os()).await;
         command.run(&mut client).await
     });
     // A hung configuration file must not block the exit.

@@ -28,7 +28,7 @@ const AROUND_ROWS: usize = 5;
 /// Refresh interval of `--watch`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tell how the tokens are, the worst first. Exits with 0 if all are alive, with 1 if not
+/// Show token status, worst first, or one token in detail. Exits 1 unless all tokens are alive
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(in crate::cli) struct Status {

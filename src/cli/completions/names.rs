@@ -39,7 +39,7 @@ pub(super) fn fetch(cursor: &CursorContext) -> Result<NameCandidates, CliError> 
 async fn page(cursor: &CursorContext) -> Option<TokenPage> {
     let socket = SocketArgs { socket: cursor.socket.clone() };
     let installation = cursor.installation.clone().choose().ok()?;
-    let (client, _) = socket.connect(&installation).await;
+    let (client, _) = socket.connect(&installation, std::env::vars_os()).await;
     let filter = Some(format!("{}*", Pattern::escape(&cursor.prefix)));
     let params =
         ListParams { filter, order: Order::Any, limit: Some(MAX_NAMES), ..ListParams::default() };

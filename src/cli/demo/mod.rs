@@ -43,7 +43,7 @@ tokenkeep demo: four tokens with lives of seconds, on three simulated servers in
   relogged  lives 5 s; nothing renews it, so it expires, and a re-auth command gets a new one
             look for: renewal_not_observed, token_expired, reauth_started, reauth_succeeded
   rejected  lives 4 s; its server forgets it after 8 s
-            look for: token_rejected (said after a second query), and that nothing else dies
+            look for: token_rejected (logged after a second query), and that nothing else dies
 
 ";
 

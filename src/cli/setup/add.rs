@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::daemon::{inventory_of, reload_daemon, start_command};
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
 use super::other_tokens::{inventory_with, owner_of};
-use super::{command_line, input, refused, shell_word};
+use super::{check_home, command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::probe::{self, ProbeResult};
 use crate::cli::{
@@ -77,13 +77,14 @@ impl Add {
         installation: &Installation,
         style: DiagnosticStyle,
     ) -> Result<(), CliError> {
+        check_home(installation)?;
         self.check_arguments(installation)?;
         let overrides = unit::overrides(installation);
         let loaded = installation.load(unit::environment(&overrides))?;
         let settings = &loaded.settings;
         let state = StateDirectory::find(&settings.state_dir, installation)
             .map_err(|error| CliError::System { doing: "finding `state_dir`", error })?;
-        let plan = self.plan(settings, &state, installation)?;
+        let plan = self.plan(settings, &state, installation, &overrides)?;
         if let Some((path, text)) = &plan.entry {
             let change = FileChange::Write(path, text);
             let mut changed = installation.load_changed(change, unit::environment(&overrides))?;
@@ -92,7 +93,7 @@ impl Add {
             changed.warnings.retain(|warning| is_ours(&warning.location));
             warn(&changed.warnings, style);
         }
-        self.check_permissions(&plan, installation)?;
+        self.check_permissions(&plan, &state, installation)?;
 
         let server = &plan.server;
         let prompt = format!("Token for {} at {} (input is hidden): ", self.name, server.url);
@@ -106,7 +107,7 @@ impl Add {
         let is_stored = self.is_stored(&plan, &value)?;
         self.verify(server, &value)?;
         self.write(&plan, &state, (&value, is_stored), installation)?;
-        let next = if reload_daemon(installation)? {
+        let next = if reload_daemon(installation, &overrides)? {
             command_line(installation, &format!("status {}", shell_word(&self.name)))
         } else {
             start_command(installation)
@@ -133,6 +134,7 @@ impl Add {
         settings: &'a Settings,
         state: &StateDirectory,
         installation: &Installation,
+        overrides: &BTreeMap<String, String>,
     ) -> Result<Plan<'a>, CliError> {
         let name = &self.name;
         let is_known = |reauth: &String| settings.reauths.iter().any(|known| known.name == *reauth);
@@ -142,13 +144,13 @@ impl Add {
         }
         let Some(token) = settings.tokens.iter().find(|token| token.name == *name) else {
             let place = inventory_with(settings, name).or_else(|| {
-                inventory_of(installation, name)
+                inventory_of(installation, overrides, name)
                     .map(|inventory| format!("{name} of [inventory.{inventory}]"))
             });
             if let Some(place) = place {
                 return Err(refused(format!("the token exists: {place}; choose another name")));
             }
-            let server = self.server(settings, installation)?;
+            let server = choose_server(self.server.as_ref(), settings, installation)?;
             let entry = installation.drop_ins().join(format!("{name}.toml"));
             if entry.symlink_metadata().is_ok() {
                 return Err(refused(format!(
@@ -194,36 +196,10 @@ impl Add {
                 "the token {name} is configured by hand{place}; change its server or reauth there"
             )));
         };
-        let server = self.server(settings, installation)?;
+        let server = self.server.as_ref().unwrap_or(&keep_alive.server);
+        let server = choose_server(Some(server), settings, installation)?;
         let text = self.entry(server, &file, reauth.map(String::as_str))?;
         Ok(Plan { server, file, entry: Some((ours.file, text)) })
-    }
-
-    /// The server that the token belongs to.
-    fn server<'a>(
-        &self,
-        settings: &'a Settings,
-        installation: &Installation,
-    ) -> Result<&'a Server, CliError> {
-        let names = || settings.servers.iter().map(|server| server.name.as_str());
-        match (&self.server, &settings.servers[..]) {
-            (_, []) => {
-                let init = command_line(installation, "init");
-                let sentence = format!("no server is configured; run `{init}` first");
-                Err(CliError::Failed { sentence, status: EX_CONFIG })
-            }
-            (None, [server]) => Ok(server),
-            (None, _) => {
-                let names = names().collect::<Vec<_>>().join(", ");
-                let sentence =
-                    format!("several servers are configured: {names}; add --server NAME");
-                Err(CliError::Usage(sentence))
-            }
-            (Some(name), servers) => servers
-                .iter()
-                .find(|server| server.name == *name)
-                .ok_or_else(|| CliError::Usage(unknown("server", name, names()))),
-        }
     }
 
     /// The text of the entry.
@@ -267,8 +243,10 @@ impl Add {
     fn check_permissions(
         &self,
         plan: &Plan<'_>,
+        state: &StateDirectory,
         installation: &Installation,
     ) -> Result<(), CliError> {
+        state.target(&plan.file)?;
         let entry = plan.entry.as_ref().map(|(path, _)| path.as_path());
         for path in [Some(plan.file.as_path()), entry].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -321,9 +299,8 @@ impl Add {
                 Ok(())
             }
             Err((reason, status)) => {
-                let sentence = format!(
-                    "{reason}; nothing was written (--force stores the token all the same)"
-                );
+                let sentence =
+                    format!("{reason}; nothing was written (--force stores the token anyway)");
                 Err(CliError::Failed { sentence, status })
             }
         }
@@ -342,21 +319,58 @@ impl Add {
         }
         if !is_stored {
             // Without --replace, this fails if another process has created the file meanwhile.
-            state.write_token(&plan.file, value, self.replace).map_err(failed)?;
+            let target = state.target(&plan.file)?;
+            state.write_token(&target, value, self.replace).map_err(failed)?;
             print_written(&plan.file)?;
         }
+        state.check_readable(&plan.file)?;
         let Some((path, text)) = &plan.entry else { return Ok(()) };
         if let Err(error) = write_config(installation, path, text, self.replace) {
             if !is_stored && !self.replace {
-                fs::remove_file(&plan.file).map_err(|error| CliError::Failed {
-                    sentence: format!("{}: removing it failed: {error}", plan.file.display()),
-                    status: EX_SOFTWARE,
-                })?;
+                // The entry exists if only syncing its directory failed.
+                if fs::read_to_string(path).is_ok_and(|found| found == *text) {
+                    remove_file(path)?;
+                }
+                remove_file(&plan.file)?;
             }
             return Err(failed(error));
         }
         print_written(path)
     }
+}
+
+/// The server called `name`, or the only one that is configured.
+fn choose_server<'a>(
+    name: Option<&String>,
+    settings: &'a Settings,
+    installation: &Installation,
+) -> Result<&'a Server, CliError> {
+    let names = || settings.servers.iter().map(|server| server.name.as_str());
+    match (name, &settings.servers[..]) {
+        (_, []) => {
+            let init = command_line(installation, "init");
+            let sentence = format!("no server is configured; run `{init}` first");
+            Err(CliError::Failed { sentence, status: EX_CONFIG })
+        }
+        (None, [server]) => Ok(server),
+        (None, _) => {
+            let names = names().collect::<Vec<_>>().join(", ");
+            let sentence = format!("several servers are configured: {names}; add --server NAME");
+            Err(CliError::Usage(sentence))
+        }
+        (Some(name), servers) => servers
+            .iter()
+            .find(|server| server.name == *name)
+            .ok_or_else(|| CliError::Usage(unknown("server", name, names()))),
+    }
+}
+
+/// Removes a file that this command wrote.
+fn remove_file(path: &Path) -> Result<(), CliError> {
+    fs::remove_file(path).map_err(|error| CliError::Failed {
+        sentence: format!("{}: removing it failed: {error}", path.display()),
+        status: EX_SOFTWARE,
+    })
 }
 
 /// The error that there is no server or reauth of this name.

@@ -1,11 +1,13 @@
 //! The daemon of an installation: reloads it after a change.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{bare_command_line, command_line};
 use crate::cli::client::{SocketArgs, reload, urls};
+use crate::cli::unit::environment;
 use crate::cli::{CliError, EX_NOPERM, print_text, runtime};
 use crate::control::TokenDetail;
 use crate::control::client::ControlClientError;
@@ -14,11 +16,16 @@ use crate::settings::Installation;
 /// How long to wait for the outcome of a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Reloads the daemon of `installation` and prints the outcome. Returns whether there is a daemon.
-pub(super) fn reload_daemon(installation: &Installation) -> Result<bool, CliError> {
+/// Reloads the daemon of `installation` and prints the outcome. `overrides` are those of the unit.
+/// Returns whether there is a daemon.
+pub(super) fn reload_daemon(
+    installation: &Installation,
+    overrides: &BTreeMap<String, String>,
+) -> Result<bool, CliError> {
     let runtime = runtime()?;
     let reloaded = runtime.block_on(async {
-        let mut client = SocketArgs { socket: None }.client(installation).await;
+        let mut client =
+            SocketArgs { socket: None }.client(installation, environment(overrides)).await;
         reload(&mut client, RELOAD_TIMEOUT).await
     });
     runtime.shutdown_background();
@@ -55,10 +62,15 @@ pub(super) fn start_command(installation: &Installation) -> String {
 
 /// The inventory that a running daemon has the token `name` from, if any. Only the daemon knows the
 /// tokens of an inventory command.
-pub(super) fn inventory_of(installation: &Installation, name: &str) -> Option<String> {
+pub(super) fn inventory_of(
+    installation: &Installation,
+    overrides: &BTreeMap<String, String>,
+    name: &str,
+) -> Option<String> {
     let runtime = runtime().ok()?;
     let detail = runtime.block_on(async {
-        let (client, _) = SocketArgs { socket: None }.connect(installation).await;
+        let (client, _) =
+            SocketArgs { socket: None }.connect(installation, environment(overrides)).await;
         client.get::<TokenDetail>(&urls::token(name, &[])).await
     });
     runtime.shutdown_background();

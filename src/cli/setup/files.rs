@@ -1,17 +1,21 @@
 //! Creates the files and directories of an installation, with the right owner and mode.
 
-use std::fs::{self, Permissions};
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::thread;
 
-use nix::unistd::User;
+use nix::unistd::{User, getgrouplist};
 use rustix::fs::{Access, Gid, Uid, access};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use zeroize::Zeroizing;
 
-use super::bare_command_line;
-use crate::cli::doctor::service_user;
+use super::links::{LinkError, resolve};
+use super::{bare_command_line, refused, shell_word};
+use crate::cli::doctor::{service_user, user_name};
 use crate::cli::{CliError, EX_NOPERM, EX_SOFTWARE, print_text};
 use crate::secret::TokenValue;
 use crate::settings::Installation;
@@ -60,23 +64,125 @@ impl StateDirectory {
             .map_err(|error| PersistError::new(&self.path, "setting its owner", error))
     }
 
-    /// Writes `value` into the token file at `path`. In this directory, a symbolic link is replaced
-    /// and not followed, because the service's user may have placed it.
+    /// Where the token file at `path` is written.
+    ///
+    /// For root, a symbolic link that another user may have placed is an error, because it could
+    /// direct the write to any file. Exception: in this directory and below it, the link is replaced
+    /// if it is the file itself.
+    pub(super) fn target(&self, path: &Path) -> Result<Target, CliError> {
+        let failed = |error| CliError::System { doing: "finding the token file", error };
+        let path = std::path::absolute(path).map_err(failed)?;
+        let replaces_link = self.contains(&path);
+        let path = match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) if replaces_link => follow_links(folder)?.join(name),
+            _ => follow_links(&path)?,
+        };
+        Ok(Target { path, replaces_link })
+    }
+
+    /// Whether the absolute `path` is below this directory.
+    fn contains(&self, path: &Path) -> bool {
+        path.starts_with(&self.path) && path.components().all(|part| part != Component::ParentDir)
+    }
+
+    /// Writes `value` into the token file at `target`. An existing file keeps its group and mode. A
+    /// new one belongs to the service's user.
     pub(super) fn write_token(
         &self,
-        path: &Path,
+        target: &Target,
         value: &TokenValue,
         overwrite: bool,
     ) -> Result<(), PersistError> {
-        if path.parent() != Some(&self.path) {
+        let Target { path, replaces_link } = target;
+        let old = path.symlink_metadata().ok();
+        if !replaces_link && (old.is_some() || self.owner.is_none()) {
             return replace(path, value);
         }
         let value = value.expose().as_bytes();
         let mut content = Zeroizing::new(Vec::with_capacity(value.len() + 1));
         content.extend_from_slice(value);
         content.push(b'\n');
-        install(path, &content, self.owner, SECRET_MODE, overwrite)
+        let owner = self.owner.unwrap_or_else(|| (geteuid(), getegid()));
+        // Only root may give a file to any group.
+        let kept = old.filter(|old| {
+            let keeps_group = self.owner.is_some() || old.gid() == owner.1.as_raw();
+            old.is_file() && old.uid() == owner.0.as_raw() && keeps_group
+        });
+        let (group, mode) = kept
+            .map_or((owner.1, SECRET_MODE), |old| (Gid::from_raw(old.gid()), old.mode() & 0o777));
+        let owner = self.owner.map(|(user, _)| (user, group));
+        install(path, &content, owner, mode, overwrite)
     }
+
+    /// Checks that the service's user can read the token file at `path`, if this process is root.
+    pub(super) fn check_readable(&self, path: &Path) -> Result<(), CliError> {
+        let Some(owner) = self.owner.filter(|(user, _)| !user.is_root()) else { return Ok(()) };
+        // systemd gives the state directory to the service's user when the service starts.
+        let is_given_later = self.contains(path)
+            && fs::metadata(&self.path).is_ok_and(|directory| directory.uid() == 0);
+        if is_given_later {
+            return Ok(());
+        }
+        let Some(Err(error)) = open_as(owner, path) else { return Ok(()) };
+        let (user, uid) = (user_name(owner.0.as_raw().into()), owner.0.as_raw());
+        let file = path.display();
+        let word = shell_word(&file.to_string()).into_owned();
+        Err(CliError::Failed {
+            sentence: format!(
+                "{file}: the service's user, {user}, cannot read the token: {error}; run `chown \
+                 {uid} {word}` and let that user enter its directories, then repeat this command"
+            ),
+            status: EX_NOPERM,
+        })
+    }
+}
+
+/// For root, `path` with all symbolic links followed, which only root may control; for other users,
+/// `path` as it is.
+pub(super) fn follow_links(path: &Path) -> Result<PathBuf, CliError> {
+    if !geteuid().is_root() {
+        return Ok(path.to_owned());
+    }
+    // The parent of a bare name is an empty path.
+    let resolved = std::path::absolute(Path::new(".").join(path))
+        .map_err(LinkError::Failed)
+        .and_then(|path| resolve(&path, geteuid()));
+    resolved.map_err(|error| match error {
+        LinkError::Untrusted { link, target } => refused(format!(
+            "{} is a symbolic link to {}, and a user other than root controls it, so root does not \
+             follow it; set `file` of the token to the target, or run this command as that user; \
+             nothing was changed",
+            link.display(),
+            target.display()
+        )),
+        LinkError::Failed(error) => CliError::System { doing: "following symbolic links", error },
+    })
+}
+
+/// Opens the file at `path` for reading as a user other than that of this process. `None` if this
+/// process cannot act as that user.
+fn open_as((user, group): Owner, path: &Path) -> Option<io::Result<()>> {
+    let name = User::from_uid(user.as_raw().into()).ok().flatten();
+    let name = name.and_then(|user| CString::new(user.name).ok());
+    let groups = name.and_then(|name| getgrouplist(&name, group.as_raw().into()).ok());
+    let groups = groups.unwrap_or_default().into_iter().map(|group| Gid::from_raw(group.as_raw()));
+    let groups = groups.collect::<Vec<_>>();
+    let open = || {
+        // On Linux, these change the thread and not the process.
+        set_thread_groups(&groups).ok()?;
+        set_thread_gid(group).ok()?;
+        set_thread_uid(user).ok()?;
+        Some(File::open(path).map(drop))
+    };
+    thread::scope(|scope| scope.spawn(open).join().ok().flatten())
+}
+
+/// Where a token file is written.
+#[derive(Debug)]
+pub(super) struct Target {
+    path: PathBuf,
+    /// Whether a symbolic link at `path` is replaced, and not followed.
+    replaces_link: bool,
 }
 
 /// The owner of the state directory at `path`. If it does not exist or is root's, the service's user:

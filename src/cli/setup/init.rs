@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
-use super::{command_line, input, refused, shell_word};
+use super::{check_home, command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{FileChange, Installation, Settings, WarningKind, ad_hoc_server};
@@ -42,7 +42,7 @@ pub(in crate::cli) struct Init {
     /// Allow plain http to another machine; others on the network can then read the tokens
     #[arg(long)]
     allow_http: bool,
-    /// The API that the server speaks
+    /// API of the server
     #[arg(long, value_enum, default_value = "sarus")]
     profile: Profile,
 }
@@ -70,6 +70,11 @@ impl Init {
         installation: &Installation,
         style: DiagnosticStyle,
     ) -> Result<(), CliError> {
+        check_home(installation)?;
+        // First: messages quote the command, and a URL that is refused may contain a secret.
+        if let Some(url) = &self.url {
+            self.check_url(url).map_err(CliError::Usage)?;
+        }
         let overrides = unit::overrides(installation);
         let config = installation.config();
         let is_new = config.symlink_metadata().is_err();
@@ -96,12 +101,15 @@ impl Init {
         print_text(&format!("Next: {}\n", command_line(installation, "add NAME")))
     }
 
-    /// The URL from the option or the terminal.
+    /// Checks a URL. The error does not repeat it.
+    fn check_url(&self, url: &str) -> Result<(), String> {
+        ad_hoc_server(self.profile.server(), url, self.allow_http, None).map(drop)
+    }
+
+    /// The URL from the option, which was checked, or the terminal.
     fn url(&self, installation: &Installation) -> Result<String, CliError> {
-        let server = self.profile.server();
-        let check = |url: &str| ad_hoc_server(server, url, self.allow_http, None).map(drop);
         if let Some(url) = &self.url {
-            return check(url).map(|()| url.clone()).map_err(CliError::Usage);
+            return Ok(url.clone());
         }
         let line = command_line(installation, "init --url URL");
         let missing = || CliError::Usage(format!("the URL of the server is missing: run `{line}`"));
@@ -111,7 +119,7 @@ impl Init {
         for _ in 0..ATTEMPTS {
             let prompt = "URL of the server, such as https://api.example.net: ";
             let Some(url) = input::read_line(prompt)? else { break };
-            match check(&url) {
+            match self.check_url(&url) {
                 Ok(()) => return Ok(url),
                 Err(error) => eprint_message(&error.replace("--url", "the URL")),
             }
@@ -150,7 +158,7 @@ fn drop_in(settings: &Settings, installation: &Installation) -> Result<PathBuf, 
     let names = servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>().join(", ");
     let servers = if names.is_empty() { String::new() } else { format!(" (servers: {names})") };
     Err(refused(format!(
-        "{} is a configuration already{servers}, and stays as it is; add a token with `{}`",
+        "{} already defines a configuration{servers}; it was not changed; add a token with `{}`",
         installation.config().display(),
         command_line(installation, "add NAME")
     )))

@@ -3,17 +3,18 @@
 //! Order: remove the entry; reload the daemon; delete the token file. While a daemon keeps the token
 //! alive, the file stays, so that the daemon does not miss its value.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::daemon::{inventory_of, reload_daemon};
-use super::files::{check_writable, not_written};
+use super::files::{check_writable, follow_links, not_written};
 use super::other_tokens::inventory_with;
-use super::{command_line, refused, shell_word};
+use super::{check_home, command_line, refused, shell_word, sudo};
 use crate::cli::diagnostics::DiagnosticStyle;
-use crate::cli::{CliError, print_text, unit, warn};
+use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{
     FileChange, Installation, Settings, Source, TokenEntry, WarningKind, find_token,
 };
@@ -21,7 +22,7 @@ use crate::token_source::{PersistError, sync_folder};
 
 /// Remove a token from the configuration, and reload the daemon
 ///
-/// Removes the file in conf.d that `add` wrote. A token that is configured elsewhere must be removed
+/// Removes the file in conf.d that configures the token and nothing else, as `add` writes it. A token that is configured elsewhere must be removed
 /// by hand: the message names the file and the line. The token stays valid at the server; `revoke`
 /// ends it.
 #[derive(Debug, Args)]
@@ -41,10 +42,11 @@ impl Remove {
         installation: &Installation,
         style: DiagnosticStyle,
     ) -> Result<(), CliError> {
+        check_home(installation)?;
         let overrides = unit::overrides(installation);
         let load = || installation.load(unit::environment(&overrides));
         let Some(entry) = find_token(installation.config(), &self.name) else {
-            return Err(self.not_found(&load()?.settings, installation));
+            return Err(self.not_found(&load()?.settings, installation, &overrides));
         };
         self.check_alone(&entry, installation)?;
         let change = FileChange::Remove(&entry.file);
@@ -58,12 +60,16 @@ impl Remove {
         let file = self.token_file(&settings)?;
         for path in [Some(&entry.file), file.as_ref()].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
+            follow_links(folder)?;
             check_writable(folder, installation, &self.command())?;
         }
 
         self.delete(&entry.file, installation)?;
         warn(&changed.warnings, style);
-        reload_daemon(installation)?;
+        if let Err(error) = reload_daemon(installation, &overrides) {
+            report_rest(self.file(&settings).as_deref(), installation);
+            return Err(error);
+        }
         match (file, self.file(&settings)) {
             (Some(file), _) if file.symlink_metadata().is_ok() => self.delete(&file, installation),
             (None, Some(file)) if file.exists() => {
@@ -74,10 +80,16 @@ impl Remove {
     }
 
     /// Why there is no entry of the token.
-    fn not_found(&self, settings: &Settings, installation: &Installation) -> CliError {
+    fn not_found(
+        &self,
+        settings: &Settings,
+        installation: &Installation,
+        overrides: &BTreeMap<String, String>,
+    ) -> CliError {
         let name = &self.name;
         let place = inventory_with(settings, name).or_else(|| {
-            inventory_of(installation, name).map(|inventory| format!("[inventory.{inventory}]"))
+            inventory_of(installation, overrides, name)
+                .map(|inventory| format!("[inventory.{inventory}]"))
         });
         let status = command_line(installation, "status");
         refused(place.map_or_else(
@@ -138,4 +150,17 @@ impl Remove {
         let option = if self.delete_token { " --delete-token" } else { "" };
         format!("remove {}{option}", shell_word(&self.name))
     }
+}
+
+/// Says that the token's file remains because the daemon, which may still use it, was not reloaded.
+fn report_rest(file: Option<&Path>, installation: &Installation) {
+    let Some(file) = file.filter(|file| file.symlink_metadata().is_ok()) else { return };
+    let reload = command_line(installation, "reload --wait");
+    let sudo = sudo();
+    let word = shell_word(&file.to_string_lossy()).into_owned();
+    eprint_message(&format!(
+        "the token is still in {}, because the daemon was not reloaded; to delete it, run \
+         `{reload}`, then `{sudo}rm {word}`",
+        file.display()
+    ));
 }
