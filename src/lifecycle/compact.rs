@@ -198,7 +198,9 @@ impl CompactToken {
             CompactValidity::Rejected => (State::Rejected, None),
         };
         let is_unrenewed = self.digit(2) >= DOUBTS_TO_CONCLUDE;
-        TokenSummary { state, expiry, is_unrenewed, is_failing: false }
+        let due = || self.origin() + Duration::from_millis(u32::from_le_bytes(self.due_ms).into());
+        let next_check = (self.digit(4) == 1).then(due);
+        TokenSummary { state, expiry, is_unrenewed, is_failing: false, next_check }
     }
 
     /// A moment before all stored ones, from which they count.

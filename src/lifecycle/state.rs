@@ -63,6 +63,9 @@ pub struct TokenSummary {
     pub is_unrenewed: bool,
     /// Whether [the last check failed](Token::is_failing).
     pub is_failing: bool,
+    /// When [its next check is due](Token::due_for); `None` while an action is in flight, and if no
+    /// check is planned.
+    pub next_check: Option<Moment>,
 }
 
 impl Token {
@@ -73,6 +76,7 @@ impl Token {
             expiry: self.expiry(),
             is_unrenewed: self.is_unrenewed(),
             is_failing: self.is_failing(),
+            next_check: self.due_for(Resource::Server),
         }
     }
 

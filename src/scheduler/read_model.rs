@@ -41,7 +41,7 @@ impl Scheduler {
 
     /// When a server permits the next request: not while it asked for a pause, and single probes
     /// while its circuit breaker is open.
-    fn next_request(&self, server: ServerId) -> Moment {
+    pub fn next_request(&self, server: ServerId) -> Moment {
         let gate = &self.servers[server.index()].gate;
         gate.throttled_until().max(gate.breaker.next_probe().unwrap_or_default())
     }

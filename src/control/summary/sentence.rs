@@ -274,7 +274,8 @@ impl Sentence {
                 self.text("; the next check is in ");
                 self.parts.push(Part::In { in_ms });
             }
-            _ => self.text("; a check is due now"),
+            Some(_) => self.text("; a check is due now"),
+            None => self.text("; a check is in progress"),
         }
     }
 

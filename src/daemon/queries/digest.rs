@@ -1,5 +1,7 @@
 //! The facts of the status sentence, gathered in one scan: counts, and the most urgent tokens.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::top_k::TopK;
@@ -12,7 +14,7 @@ use crate::control::summary::{
 use crate::daemon::tokens::{Outage, TokenEntry};
 use crate::event_log::{EventName, LoggedEvent};
 use crate::lifecycle::{State, Token, TokenSummary};
-use crate::scheduler::{Scheduler, TokenId, TokenSpec};
+use crate::scheduler::{Scheduler, ServerId, TokenId, TokenSpec};
 use crate::settings::Source;
 use crate::time::{Moment, whole_millis};
 use crate::token_source;
@@ -40,22 +42,33 @@ pub(crate) struct Digest {
     now: Moment,
     counts: [usize; Concern::COUNT],
     urgent: TopK<(Concern, Moment, u32)>,
+    /// The earliest due check of each server.
+    next_checks: HashMap<ServerId, Moment>,
 }
 
 impl Digest {
     pub(crate) fn new() -> Self {
-        Self { now: clock::now(), counts: [0; Concern::COUNT], urgent: TopK::new(NAMED) }
+        Self {
+            now: clock::now(),
+            counts: [0; Concern::COUNT],
+            urgent: TopK::new(NAMED),
+            next_checks: HashMap::new(),
+        }
     }
 
     pub(crate) fn visit(&mut self, summary: TokenSummary, spec: &TokenSpec, key: u32) {
         let concern = concern(summary, spec, self.now);
         self.counts[concern as usize] += 1;
         self.urgent.visit((concern, summary.expiry.unwrap_or(Moment::NEVER), key));
+        if let Some(due) = summary.next_check {
+            let earliest = self.next_checks.entry(spec.server).or_insert(due);
+            *earliest = due.min(*earliest);
+        }
     }
 
     /// The sentence about all tokens.
     pub(super) fn summary(self, view: &View<'_>, disclosure: Disclosure) -> Summary {
-        let Self { mut counts, urgent, .. } = self;
+        let Self { mut counts, urgent, next_checks, .. } = self;
         // Of more tokens than these it is not known how many have no attempt left.
         let are_all_known = counts[Concern::Dead as usize] <= NAMED;
         let mut first = Vec::with_capacity(NAMED);
@@ -80,7 +93,9 @@ impl Digest {
         }
         first.sort_by_key(|token| token.concern);
         let now = clock::now();
-        let next_check = view.tokens.scheduler.next_wake();
+        let scheduler = &view.tokens.scheduler;
+        let next_check =
+            next_checks.iter().map(|(server, due)| *due.max(&scheduler.next_request(*server))).min();
         summarize(&Facts {
             counts,
             first,
