@@ -24,7 +24,7 @@ pub struct Counts {
     pub retrying: usize,
     /// Paused by an operator.
     pub paused: usize,
-    /// No response yet, or none before the last known expiry.
+    /// No check has succeeded yet, or none since before the last known expiry.
     pub unverified: usize,
     /// The server reported that the token has expired.
     pub expired: usize,

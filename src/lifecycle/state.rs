@@ -16,7 +16,7 @@ pub enum State {
     Rejected,
     /// The token has expired.
     Expired,
-    /// No response yet, or none before the expiry.
+    /// No check has succeeded yet, or none since before the expiry.
     Unverified,
     /// Not expired, but the last check was inconclusive.
     Retrying,

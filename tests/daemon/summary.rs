@@ -1,7 +1,7 @@
 //! The sentence about all tokens, as clients of the socket and of the page get it.
 
 use serde_json::Value;
-use tokenkeep::simulator::Endpoint;
+use tokenkeep::simulator::{Behaviour, Endpoint};
 use tokio::time::{sleep, timeout};
 
 use crate::listen::{control, exchange};
@@ -171,6 +171,28 @@ async fn a_token_that_nothing_renews_or_replaces_is_not_passed_off_as_alive() {
         assert!(line.starts_with("TOKENKEEP WARNING - ") && line.lines().count() == 1, "{line}");
         assert!(line.contains(", and no permitted request renews it; put"), "{line}");
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_whose_checks_are_refused_is_an_error_and_not_called_without_a_response() {
+    let server = simulator().await;
+    let tables = ["quotes", "orders"].map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for name in ["quotes", "orders"] {
+        server.add_token(&stage.token(name), seconds(3_600));
+    }
+    // Requests to the configured URL are answered with 404.
+    server.set_behaviour(Behaviour { path_prefix: "/elsewhere".into(), ..Behaviour::default() });
+    let daemon = stage.start();
+    for name in ["quotes", "orders"] {
+        daemon.event("check_failed", name).await;
+    }
+    let sentence = until(&stage, |sentence| sentence.contains("no check has succeeded")).await;
+    assert_eq!(sentence, "2 of 2 are unverified: no check has succeeded yet.");
+    let (sentence, level) = summary(&stage, "/v1/tokens/quotes").await;
+    assert_eq!(level, "error");
+    assert!(sentence.starts_with("quotes has had no successful check yet; "), "{sentence}");
     daemon.stop().await;
 }
 

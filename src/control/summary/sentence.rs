@@ -95,6 +95,10 @@ impl Sentence {
                 self.text(&alive);
                 self.next_check(facts.next_check_ms);
             }
+            (Concern::Failing, [_]) if count == 1 => {
+                self.text(&of("is unverified: ", ""));
+                self.fates(&alike, count);
+            }
             (Concern::Failing, _) => {
                 let text = "unverified: no check has succeeded yet";
                 self.text(&of(&format!("is {text}"), &format!("are {text}")));

@@ -249,6 +249,8 @@ fn checks_that_have_only_failed_are_not_called_no_response() {
         of(&[failing("a"), unchecked("b")], 3),
         ("2 of 5 are unverified: no check has succeeded yet.".to_owned(), Level::Error)
     );
+    let expected = "1 of 5 is unverified: a has had no successful check yet.";
+    assert_eq!(of(&[failing("a")], 4), (expected.to_owned(), Level::Error));
     let one = summarize_token(&failing("a"));
     let expected = "a has had no successful check yet; the next check is in 12 min.";
     assert_eq!((text(&one), one.level), (expected.to_owned(), Level::Error));
