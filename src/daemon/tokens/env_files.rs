@@ -72,10 +72,13 @@ impl EnvFiles {
         }
     }
 
-    /// Whether the token has no `env_file`, or has `value` there.
-    pub(super) fn has_written(&self, id: TokenId, value: Option<ValueRef<'_>>) -> bool {
-        let export = self.by_token.get(&id);
-        export.is_none_or(|export| export.written.as_ref().map(TokenValue::by_ref) == value)
+    /// Whether the token has no `env_file`, or has `value` there. A write that is running, or has
+    /// failed, may have changed the file.
+    pub(super) fn has_written(&self, id: TokenId, value: ValueRef<'_>) -> bool {
+        self.by_token.get(&id).is_none_or(|export| {
+            let written = export.written.as_ref().map(TokenValue::by_ref);
+            written == Some(value) && !export.is_writing && !export.is_doubtful
+        })
     }
 
     /// Whether a write has begun and not ended.
@@ -152,11 +155,14 @@ impl Tokens {
                 // A newer value may be current, or `token_replaced` may have waited for this.
                 env_files.changed.insert(id);
                 if has_recovered {
-                    let (name, message) = (EventName::ConfigWarning, "the env_file is written now");
+                    let (name, message) =
+                        (EventName::ConfigWarning, "the env_file was written again after an error");
                     log.event_at(Severity::Info, name, message, fields);
                 }
             }
             Err(error) => {
+                // A write that has timed out may still be made.
+                export.is_doubtful = true;
                 let (error, schedule) = (error.to_string(), &spec.policy.schedule);
                 let (pause, is_new) = env_files.retries.fail(id, schedule, clock::now(), &error);
                 if is_new {
