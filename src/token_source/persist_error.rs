@@ -109,7 +109,7 @@ pub enum PersistError {
     },
     /// The file at the path of an `env_file` has another content.
     #[error(
-        "{}: it contains something else than one NAME=\"value\" line, so it is not replaced; move it \
+        "{}: it contains something other than one NAME=\"value\" line, so it is not replaced; move it \
          away, or correct `env_file`",
         path.display()
     )]

@@ -43,8 +43,8 @@ pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
 
 /// Writes a value to its token's `env_file`. A write that hangs times out, but keeps its lock.
 pub(super) async fn export(write: EnvFileWrite, lock: FileLock) -> Completion {
-    let (file, value) = (write.file.clone(), write.value.clone());
-    let written = write_locked(&ENV_FILES, lock, move |_| write_env_file(&file, &value));
+    let (file, gid, value) = (write.file.clone(), write.gid, write.value.clone());
+    let written = write_locked(&ENV_FILES, lock, move |_| write_env_file(&file, gid, &value));
     let result = with_disk_timeout(written).await;
     let hangs = || Err(PersistError::timed_out(&write.file.path, "writing"));
     let result = result.unwrap_or_else(hangs);

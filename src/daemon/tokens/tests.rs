@@ -7,6 +7,7 @@ use crate::secret::{TokenValue, ValueRef};
 use crate::settings::{EnvFile, Notify, NotifyTarget, Source, Token, load};
 use crate::store::StoredValue;
 use crate::time::Moment;
+use crate::token_source::{ExportedFile, PersistError};
 
 /// Tokens without a daemon: all of one server, each in a file of its name.
 struct World {
@@ -16,6 +17,10 @@ struct World {
 
 fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
+}
+
+fn exported(had_other_value: bool) -> Result<ExportedFile, PersistError> {
+    Ok(ExportedFile { gid: None, had_other_value })
 }
 
 impl World {
@@ -84,6 +89,14 @@ impl World {
         let slot = self.tokens.scheduler.spare_slot(id).other();
         self.tokens.registry.put(id, slot, value(text).by_ref());
         self.tokens.waits_for_files(id, &Notice::Replaced(by))
+    }
+
+    fn set_env_file(&mut self, id: TokenId) {
+        let (config, spec) = self.config("quotes", "sarus");
+        let path = self.folder.path().join("quotes.env");
+        let env_file = Some(EnvFile { path, variable: "QUOTES".to_owned(), group: None });
+        let config = Arc::new(TokenConfig { env_file, ..Arc::into_inner(config).unwrap() });
+        assert!(self.tokens.replace(id, &config, &spec));
     }
 
     fn write_file(&self, text: &str) {
@@ -276,19 +289,35 @@ async fn value_that_is_replaced_again_before_it_is_in_the_file_is_one_token_repl
 }
 
 #[tokio::test]
+async fn first_write_over_another_value_in_the_env_file_is_a_token_replaced() {
+    for had_other_value in [true, false] {
+        let (mut world, id) = World::with_waiting_notice();
+        world.tokens.replaced.clear();
+        world.write_file("quotes-2");
+        world.tokens.read_source_now(id);
+        world.set_env_file(id);
+        for n in 1..=2 {
+            let write = world.tokens.take_env_file_writes(clock::now()).pop().unwrap();
+            world.tokens.on_env_file_written(write, exported(had_other_value));
+            assert!(world.tokens.take_env_file_writes(clock::now()).is_empty());
+            let is_logged = n == 1 && had_other_value;
+            assert_eq!(world.replacements(), if is_logged { vec!["source"] } else { vec![] });
+            // Another process has changed the file.
+            world.tokens.env_files.note_change(id, true);
+        }
+    }
+}
+
+#[tokio::test]
 async fn token_replaced_waits_for_a_write_of_the_env_file_that_is_running_or_has_failed() {
     let (mut world, id) = World::with_waiting_notice();
-    let (config, spec) = world.config("quotes", "sarus");
-    let path = world.folder.path().join("quotes.env");
-    let env_file = Some(EnvFile { path, variable: "QUOTES".to_owned(), group: None });
-    let config = Arc::new(TokenConfig { env_file, ..Arc::into_inner(config).unwrap() });
-    assert!(world.tokens.replace(id, &config, &spec));
+    world.set_env_file(id);
     world.write_file("quotes-2");
     world.tokens.read_source_now(id);
     let now = clock::now();
     let begin = |world: &mut World, now| world.tokens.take_env_file_writes(now).pop().unwrap();
     let write = begin(&mut world, now);
-    world.tokens.on_env_file_written(write, Ok(()));
+    world.tokens.on_env_file_written(write, exported(false));
     assert!(world.tokens.take_env_file_writes(now).is_empty());
     assert_eq!(world.replacements(), ["reauth"]);
 
@@ -300,12 +329,12 @@ async fn token_replaced_waits_for_a_write_of_the_env_file_that_is_running_or_has
     world.write_file("quotes-2");
     assert!(world.replace_current(id, "quotes-2", ReplacedBy::Source));
     world.tokens.read_source_now(id);
-    let error = crate::token_source::PersistError::timed_out("/quotes.env", "writing");
+    let error = PersistError::timed_out("/quotes.env", "writing");
     world.tokens.on_env_file_written(write, Err(error));
     assert_eq!(world.replacements(), [""; 0], "the write may still be made");
     let write = begin(&mut world, Moment::NEVER);
     assert_eq!(write.value, value("quotes-2"));
-    world.tokens.on_env_file_written(write, Ok(()));
+    world.tokens.on_env_file_written(write, exported(false));
     assert!(world.tokens.take_env_file_writes(now).is_empty());
     assert_eq!(world.replacements(), ["source"]);
 }
