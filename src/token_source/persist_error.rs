@@ -192,6 +192,15 @@ impl PersistError {
         let text = format!("the disk did not respond within {} s", DISK_TIMEOUT.as_secs());
         Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
     }
+
+    /// The write has waited this long for other writes, and was not begun.
+    pub(crate) fn queued(path: impl Into<PathBuf>, waited: Duration) -> Self {
+        let text = format!(
+            "other `env_file`s are being written, and their disks have not responded for {} s",
+            waited.as_secs()
+        );
+        Self::new(path, "writing", io::Error::new(io::ErrorKind::TimedOut, text))
+    }
 }
 
 /// Mount point of the file system of `path`, or of its directory if `path` does not exist.
