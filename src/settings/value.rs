@@ -4,6 +4,7 @@
 //! Values that could be secrets are never shown.
 
 use config::{Value, ValueKind};
+use glob::Pattern;
 use toml::de::DeValue;
 
 use super::finding::ConfigErrorKind;
@@ -148,6 +149,17 @@ fn token_patterns(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Setting
     let patterns = texts(value, &example)?;
     if patterns.is_empty() || patterns.iter().any(String::is_empty) {
         return Err(invalid_value("must name a token, but is empty", example));
+    }
+    for pattern in &patterns {
+        if let Err(error) = Pattern::new(pattern) {
+            let message = format!(
+                "contains {}, which is not a valid pattern: at character {}, {}",
+                shortened(pattern),
+                error.pos + 1,
+                error.msg
+            );
+            return Err(invalid_value(message, example));
+        }
     }
     Ok(patterns)
 }
