@@ -235,15 +235,19 @@ async fn check_config_refuses_an_env_file_that_would_overwrite_another_file() {
     let folder = "[inventory.many]\nserver = \"sarus\"\ndir = \"$DIR/many\"\n";
     let login = "[reauth.login]\napi_key_file = \"$DIR/key\"\n";
     for (more, keys, said) in [
-        ("", "env_file = \"$DIR/quotes.token\"", "by `token.quotes.file`"),
-        (other, "env_file = \"$DIR/orders.token\"", "by `token.orders.file`"),
+        ("", "env_file = \"$DIR/quotes.token\"", "is already used by `token.quotes.file`"),
+        (other, "env_file = \"$DIR/orders.token\"", "is already used by `token.orders.file`"),
         (
             other,
             "env_file = \"$DIR/o.env\"",
-            "`token.quotes.env_file` is in use already: by `token.orders.env_file`",
+            "`token.quotes.env_file` is already used by `token.orders.env_file`",
         ),
-        (folder, "env_file = \"$DIR/many/x\"", "by `inventory.many.dir`"),
-        (login, "env_file = \"$DIR/key\"\nreauth = \"login\"", "by `reauth.login.api_key_file`"),
+        (folder, "env_file = \"$DIR/many/x\"", "is already used by `inventory.many.dir`"),
+        (
+            login,
+            "env_file = \"$DIR/key\"\nreauth = \"login\"",
+            "is already used by `reauth.login.api_key_file`",
+        ),
         ("", "env_file = \"token.env\"", "is a relative path"),
         ("", "env_file = \"$DIR/e\"\nenv_name = \"1A\"", "is not the name of a variable"),
         ("", "env_file = \"$DIR/e\"\nenv_group = \"a b\"", "is not the name of a group"),
