@@ -164,6 +164,28 @@ async fn dead_value_is_not_exported_and_the_file_keeps_its_last_value() {
 }
 
 #[tokio::test]
+async fn value_that_was_replaced_while_no_daemon_ran_is_reported_when_the_env_file_has_it() {
+    let server = mortal_simulator().await;
+    let table = server_table("sarus", &server, "") + &token_table("quotes", "sarus", ENV_FILE);
+    let stage = Stage::new(&table);
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    fs::create_dir(stage.path("app")).expect("a folder");
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    until("it is exported", || stage.read("app/token.env") == line("quotes")).await;
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 0);
+    server.add_token(&secret("next"), seconds(3_600));
+    stage.replace("quotes.token", &secret("next"));
+    let daemon = stage.start();
+    assert_eq!(daemon.event("token_replaced", "quotes").await.text("by"), "source");
+    assert_eq!(stage.read("app/token.env"), line("next"));
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 1);
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 0, "it is reported once");
+}
+
+#[tokio::test]
 async fn reload_adds_renames_and_ends_an_env_file() {
     let server = simulator().await;
     let with =
