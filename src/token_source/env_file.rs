@@ -149,13 +149,12 @@ fn line(variable: &str, value: &TokenValue) -> Zeroizing<Vec<u8>> {
     line
 }
 
+type ExistingFile = (Zeroizing<Vec<u8>>, Metadata);
+
 /// The content and metadata of the file at `path`, which is no link; `None` if it was removed
 /// meanwhile. A wrong path must not destroy what is there: a content that is not an `env_file`'s is
 /// an error.
-fn read_existing(
-    path: &Path,
-    variable: &str,
-) -> Result<Option<(Zeroizing<Vec<u8>>, Metadata)>, PersistError> {
+fn read_existing(path: &Path, variable: &str) -> Result<Option<ExistingFile>, PersistError> {
     let failed = |error| PersistError::new(path, "reading it", error);
     let opened = match open_target(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -19,8 +19,8 @@ fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
 }
 
-fn exported(had_other_value: bool) -> Result<ExportedFile, PersistError> {
-    Ok(ExportedFile { gid: None, had_other_value })
+const fn exported(had_other_value: bool) -> ExportedFile {
+    ExportedFile { gid: None, had_other_value }
 }
 
 impl World {
@@ -298,7 +298,7 @@ async fn first_write_over_another_value_in_the_env_file_is_a_token_replaced() {
         world.set_env_file(id);
         for n in 1..=2 {
             let write = world.tokens.take_env_file_writes(clock::now()).pop().unwrap();
-            world.tokens.on_env_file_written(write, exported(had_other_value));
+            world.tokens.on_env_file_written(write, Ok(exported(had_other_value)));
             assert!(world.tokens.take_env_file_writes(clock::now()).is_empty());
             let is_logged = n == 1 && had_other_value;
             assert_eq!(world.replacements(), if is_logged { vec!["source"] } else { vec![] });
@@ -317,7 +317,7 @@ async fn token_replaced_waits_for_a_write_of_the_env_file_that_is_running_or_has
     let now = clock::now();
     let begin = |world: &mut World, now| world.tokens.take_env_file_writes(now).pop().unwrap();
     let write = begin(&mut world, now);
-    world.tokens.on_env_file_written(write, exported(false));
+    world.tokens.on_env_file_written(write, Ok(exported(false)));
     assert!(world.tokens.take_env_file_writes(now).is_empty());
     assert_eq!(world.replacements(), ["reauth"]);
 
@@ -334,7 +334,7 @@ async fn token_replaced_waits_for_a_write_of_the_env_file_that_is_running_or_has
     assert_eq!(world.replacements(), [""; 0], "the write may still be made");
     let write = begin(&mut world, Moment::NEVER);
     assert_eq!(write.value, value("quotes-2"));
-    world.tokens.on_env_file_written(write, exported(false));
+    world.tokens.on_env_file_written(write, Ok(exported(false)));
     assert!(world.tokens.take_env_file_writes(now).is_empty());
     assert_eq!(world.replacements(), ["source"]);
 }
