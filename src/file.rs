@@ -10,7 +10,16 @@ use rustix::fs::OFlags;
 /// Opens a file for reading. Does not block on a FIFO without a writer, and does not acquire a
 /// controlling terminal.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    open_with(path, OFlags::empty())
+}
+
+/// Like [`open`], but fails if `path` is a symbolic link.
+pub(crate) fn open_target(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | flags).bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
 

@@ -91,8 +91,8 @@ impl ProcessGroup {
                 Ok(ended) => return ended.map(|_| ()),
                 Err(_) if self.is_stopped_by_terminal() => {
                     return Err(io::Error::other(
-                        "it waits for input from the terminal, which a re-auth command cannot get; \
-                         it must log in without a prompt",
+                        "it waits for input from the terminal, which a command of tokenkeep cannot \
+                         get; it must run without a prompt",
                     ));
                 }
                 Err(_) => {}

@@ -4,6 +4,7 @@
 //! Values that could be secrets are never shown.
 
 use config::{Value, ValueKind};
+use glob::Pattern;
 use toml::de::DeValue;
 
 use super::finding::ConfigErrorKind;
@@ -152,6 +153,17 @@ fn token_patterns(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, Setting
     }
     if let Some(error) = patterns.iter().find_map(|text| NamePattern::parse(text).err()) {
         return Err(invalid_value(error, example));
+    }
+    if let Some((pattern, error)) =
+        patterns.iter().find_map(|text| Some((text, Pattern::new(text).err()?)))
+    {
+        let message = format!(
+            "contains {}, which is not a valid pattern: at character {}, {}",
+            shortened(pattern),
+            error.pos + 1,
+            error.msg
+        );
+        return Err(invalid_value(message, example));
     }
     Ok(patterns)
 }

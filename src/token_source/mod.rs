@@ -16,7 +16,7 @@ mod watch;
 
 pub use atomic_replace::replace;
 pub(crate) use atomic_replace::{install, sync_folder};
-pub(crate) use env_file::{check_env_file, write_env_file};
+pub(crate) use env_file::{ExportedFile, check_env_file, write_env_file};
 pub(crate) use mount_table::is_mount_point;
 pub(crate) use persist_error::DISK_TIMEOUT;
 pub use persist_error::PersistError;

@@ -109,7 +109,7 @@ pub enum PersistError {
     },
     /// The file at the path of an `env_file` has another content.
     #[error(
-        "{}: it contains something else than one NAME=\"value\" line, so it is not replaced; move it \
+        "{}: it contains something other than one NAME=\"value\" line, so it is not replaced; move it \
          away, or correct `env_file`",
         path.display()
     )]
@@ -191,6 +191,15 @@ impl PersistError {
     pub(crate) fn timed_out(path: impl Into<PathBuf>, doing: &'static str) -> Self {
         let text = format!("the disk did not respond within {} s", DISK_TIMEOUT.as_secs());
         Self::new(path, doing, io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    /// The write has waited this long for other writes, and was not begun.
+    pub(crate) fn queued(path: impl Into<PathBuf>, waited: Duration) -> Self {
+        let text = format!(
+            "other `env_file`s are being written, and their disks have not responded for {} s",
+            waited.as_secs()
+        );
+        Self::new(path, "writing", io::Error::new(io::ErrorKind::TimedOut, text))
     }
 }
 

@@ -164,6 +164,28 @@ async fn dead_value_is_not_exported_and_the_file_keeps_its_last_value() {
 }
 
 #[tokio::test]
+async fn value_that_was_replaced_while_no_daemon_ran_is_reported_when_the_env_file_has_it() {
+    let server = mortal_simulator().await;
+    let table = server_table("sarus", &server, "") + &token_table("quotes", "sarus", ENV_FILE);
+    let stage = Stage::new(&table);
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    fs::create_dir(stage.path("app")).expect("a folder");
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    until("it is exported", || stage.read("app/token.env") == line("quotes")).await;
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 0);
+    server.add_token(&secret("next"), seconds(3_600));
+    stage.replace("quotes.token", &secret("next"));
+    let daemon = stage.start();
+    assert_eq!(daemon.event("token_replaced", "quotes").await.text("by"), "source");
+    assert_eq!(stage.read("app/token.env"), line("next"));
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 1);
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    assert_eq!(daemon.stop().await.count("token_replaced", ""), 0, "it is reported once");
+}
+
+#[tokio::test]
 async fn reload_adds_renames_and_ends_an_env_file() {
     let server = simulator().await;
     let with =
@@ -235,15 +257,19 @@ async fn check_config_refuses_an_env_file_that_would_overwrite_another_file() {
     let folder = "[inventory.many]\nserver = \"sarus\"\ndir = \"$DIR/many\"\n";
     let login = "[reauth.login]\napi_key_file = \"$DIR/key\"\n";
     for (more, keys, said) in [
-        ("", "env_file = \"$DIR/quotes.token\"", "by `token.quotes.file`"),
-        (other, "env_file = \"$DIR/orders.token\"", "by `token.orders.file`"),
+        ("", "env_file = \"$DIR/quotes.token\"", "is already used by `token.quotes.file`"),
+        (other, "env_file = \"$DIR/orders.token\"", "is already used by `token.orders.file`"),
         (
             other,
             "env_file = \"$DIR/o.env\"",
-            "`token.quotes.env_file` is in use already: by `token.orders.env_file`",
+            "`token.quotes.env_file` is already used by `token.orders.env_file`",
         ),
-        (folder, "env_file = \"$DIR/many/x\"", "by `inventory.many.dir`"),
-        (login, "env_file = \"$DIR/key\"\nreauth = \"login\"", "by `reauth.login.api_key_file`"),
+        (folder, "env_file = \"$DIR/many/x\"", "is already used by `inventory.many.dir`"),
+        (
+            login,
+            "env_file = \"$DIR/key\"\nreauth = \"login\"",
+            "is already used by `reauth.login.api_key_file`",
+        ),
         ("", "env_file = \"token.env\"", "is a relative path"),
         ("", "env_file = \"$DIR/e\"\nenv_name = \"1A\"", "is not the name of a variable"),
         ("", "env_file = \"$DIR/e\"\nenv_group = \"a b\"", "is not the name of a group"),

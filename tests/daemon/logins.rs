@@ -363,7 +363,7 @@ async fn command_that_reads_the_terminal_fails_at_once() {
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(run.as_std().get_program()).args(run.as_std().get_args());
     let terminal = Terminal::start(command);
-    terminal.until(|text| text.contains("must log in without a prompt")).await;
+    terminal.until(|text| text.contains("it must run without a prompt")).await;
 }
 
 /// Serves the socket of the example in docs/hooks.md as `tokenkeep-hook.socket` does: one login at

@@ -27,6 +27,11 @@ async fn invalid_notify_is_refused_with_a_remedy() {
         ),
         ("command = [\"/bin/true\"]\nevents = []", "must name an event", "leave the key out"),
         ("command = [\"/bin/true\"]\ntokens = []", "must name a token", "quotes-*"),
+        (
+            "command = [\"/bin/true\"]\ntokens = [\"quotes-**\"]",
+            "contains \"quotes-**\", which is not a valid pattern",
+            "write names, or patterns with `*` and `?`",
+        ),
         ("events = [\"token_replaced\"]", "has none of `command`, `webhook`", "write exactly one"),
         (
             "command = [\"/bin/true\"]\nwebhook = \"https://h/\"",

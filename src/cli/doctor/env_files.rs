@@ -10,7 +10,7 @@ use super::files::why_not_writable;
 use super::sandbox::DropIns;
 use crate::settings::{EnvFile, Settings};
 use crate::token_source::check_env_file;
-use crate::users::gid_of;
+use crate::users::find_gid;
 
 /// Write access of every user to a directory.
 const OTHERS_WRITE: u32 = 0o002;
@@ -38,10 +38,14 @@ fn warnings_of(name: &str, file: &EnvFile) -> Vec<String> {
             "{key}: its folder does not exist; create it, writable by the service's user"
         )),
     }
-    if let Some(group) = file.group.as_deref().filter(|group| gid_of(group).is_none()) {
-        warnings.push(format!(
-            "`token.{name}.env_group`: there is no group {group}; create it, or correct the name"
-        ));
+    let key = format!("`token.{name}.env_group`");
+    match file.group.as_deref().map(|group| (group, find_gid(group))) {
+        None | Some((_, Ok(Some(_)))) => {}
+        Some((group, Ok(None))) => warnings
+            .push(format!("{key}: there is no group {group}; create it, or correct the name")),
+        Some((group, Err(error))) => warnings.push(format!(
+            "{key}: the database of groups cannot be read ({error}); check `getent group {group}`"
+        )),
     }
     warnings
 }

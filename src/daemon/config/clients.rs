@@ -3,7 +3,7 @@
 use super::ConfigEvent;
 use crate::api::{Client, ClientError};
 use crate::daemon::DaemonError;
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::daemon::tasks::blocking::{CLIENTS, blocking_among};
 use crate::daemon::tokens::{ServerClient, ServerClients, ServerHandle, unusable};
 use crate::scheduler::ServerId;
 use crate::settings::{Location, Server, Settings, Warning, WarningKind};
@@ -55,16 +55,14 @@ pub(super) fn changed_clients(
     settings.servers.iter().filter_map(build).collect()
 }
 
-/// Builds clients that are missing.
-pub(super) async fn build_missing(missing: Vec<(ServerId, Server)>) -> ConfigEvent {
-    let built = with_disk_timeout(blocking_among(&DISK, move || {
-        let build = |(id, server): (_, Server)| {
-            let client = Client::new(&server);
-            (id, server, client)
-        };
-        missing.into_iter().map(build).collect::<Vec<BuiltClient>>()
-    }));
-    ConfigEvent::ClientsBuilt(built.await.unwrap_or_default())
+/// Builds a client that is missing. Has no timeout: a read that hangs cannot be cancelled, and
+/// another one would hang as well.
+pub(super) async fn build_missing(id: ServerId, server: Server) -> ConfigEvent {
+    let build = move || {
+        let client = Client::new(&server);
+        (id, server, client)
+    };
+    ConfigEvent::ClientBuilt(Box::new(blocking_among(&CLIENTS, build).await))
 }
 
 /// Warnings about client certificates that servers do not accept at this time.

@@ -12,6 +12,7 @@ mod reload;
 mod reload_queue;
 mod unread_files;
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::api::ClientError;
 use crate::clock;
 use crate::control::{ConfigRejection, Reloaded, Reply};
 use crate::event_log::{EventLog, EventName, Fields, Guard, ReportedWarnings, Severity};
+use crate::scheduler::ServerId;
 use crate::settings::{ConfigError, Server, Settings, Token, Warning, WarningKind};
 use crate::time::{Moment, whole_millis};
 use crate::token_source::InotifyError;
@@ -46,8 +48,8 @@ const CLIENT_RETRY: Duration = Duration::from_secs(2);
 pub(crate) enum ConfigEvent {
     /// The configuration was read, or why it was not.
     Loaded(Box<Result<LoadedConfig, String>>),
-    /// Clients of servers without one were built, or not.
-    ClientsBuilt(Vec<BuiltClient>),
+    /// The client of a server without one was built, or not.
+    ClientBuilt(Box<BuiltClient>),
 }
 
 /// The current configuration, and its reloads.
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     unread: UnreadFiles,
     /// When the clients that are missing are built again.
     client_retry: Option<Moment>,
+    /// Servers whose client is being built: a read that hangs is not started again.
+    building: HashSet<ServerId>,
     /// Warnings that were logged.
     given: ReportedWarnings,
     /// The number of descriptors that a warning was logged for.
@@ -86,6 +90,7 @@ impl Config {
             reload: None,
             unread: UnreadFiles::default(),
             client_retry: None,
+            building: HashSet::new(),
             given: ReportedWarnings::default(),
             warned_descriptors: None,
             warned_inotify_error: None,
@@ -118,7 +123,7 @@ impl Config {
         }
         match event {
             ConfigEvent::Loaded(loaded) => self.on_loaded(*loaded, tokens),
-            ConfigEvent::ClientsBuilt(built) => self.on_clients_built(built, tokens),
+            ConfigEvent::ClientBuilt(built) => self.on_client_built(*built, tokens),
         }
     }
 
@@ -143,16 +148,18 @@ impl Config {
     }
 
     fn build_missing_clients(&mut self, tokens: &Tokens) {
-        let servers = tokens.servers.iter().filter(|(_, server)| server.client.is_err());
-        let missing: Vec<_> = servers.map(|(id, server)| (id, server.settings.clone())).collect();
-        if !missing.is_empty() {
-            self.tasks.spawn(clients::build_missing(missing));
+        let missing = tokens.servers.iter().filter(|(_, server)| server.client.is_err());
+        for (id, server) in missing {
+            if self.building.insert(id) {
+                self.tasks.spawn(clients::build_missing(id, server.settings.clone()));
+            }
         }
     }
 
-    fn on_clients_built(&mut self, built: Vec<BuiltClient>, tokens: &mut Tokens) {
-        for (id, settings, client) in built {
-            let Ok(client) = client else { continue };
+    fn on_client_built(&mut self, built: BuiltClient, tokens: &mut Tokens) {
+        let (id, settings, client) = built;
+        self.building.remove(&id);
+        if let Ok(client) = client {
             // A reload may have replaced the server meanwhile.
             let server = tokens.servers.get(id);
             let is_missing =
@@ -162,7 +169,7 @@ impl Config {
             }
         }
         if tokens.servers.iter().any(|(_, server)| server.client.is_err()) {
-            self.client_retry = Some(clock::now() + CLIENT_RETRY);
+            self.client_retry.get_or_insert(clock::now() + CLIENT_RETRY);
         }
     }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::clock::Stopwatch;
 use crate::daemon::inventories::Inventories;
 use crate::daemon::metrics::Metrics;
+use crate::outcome::CallError;
 use crate::settings::{Loaded, load};
 
 const TOKENS: usize = 4_000;
@@ -179,4 +180,22 @@ async fn servers_and_reauth_methods_known_are_the_configured_ones() {
         // A command of the configuration before may still be running.
         assert!(world.tokens.scheduler.reauth_count() <= 2);
     }
+}
+
+#[tokio::test]
+async fn client_whose_build_has_not_ended_is_not_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::new(configured(folder.path(), 'a', 1));
+    let server = world.tokens.servers.iter().next().unwrap().1.settings.clone();
+    let error = CallError::new("its file is missing".to_owned());
+    world.tokens.put_server(server, Err(error));
+    for _ in 0..2 {
+        world.config.client_retry = Some(clock::now());
+        world.config.retry(clock::now(), &world.tokens);
+        assert_eq!(world.config.tasks.len(), 1);
+    }
+    let built = world.config.next().await;
+    world.config.on_event(built, &mut world.tokens);
+    assert!(world.tokens.servers.iter().all(|(_, server)| server.client.is_ok()));
+    assert!(world.config.building.is_empty() && world.config.client_retry.is_none());
 }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::api::{HeaderLine, WebhookClient};
-use crate::daemon::tasks::blocking::{DISK, blocking_among, with_disk_timeout};
+use crate::daemon::tasks::blocking::{NOTIFY, blocking_among, with_disk_timeout};
 use crate::event_log::WaitingEvent;
 use crate::hook::{self, FeedError, Variables};
 use crate::outcome::CallError;
@@ -64,9 +64,11 @@ impl Receiver {
             let Notify { name, timeout, .. } = self.settings.clone();
             let webhook = webhook.clone();
             let create = move || WebhookClient::new(&name, &webhook, timeout);
-            with_disk_timeout(blocking_among(&DISK, create))
-                .await
-                .unwrap_or_else(|| Err(format!("`ca_file` cannot be read: {NO_DISK}")))
+            with_disk_timeout(blocking_among(&NOTIFY, create)).await.unwrap_or_else(|| {
+                Err(format!(
+                    "`ca_file` cannot be read: {NO_DISK}; check the file system of `ca_file`"
+                ))
+            })
         };
         self.client.get_or_try_init(create).await
     }
@@ -140,7 +142,7 @@ async fn read_header(credential: String) -> Result<HeaderLine, String> {
                 .to_owned()
         })
     };
-    let read = with_disk_timeout(blocking_among(&DISK, read)).await;
+    let read = with_disk_timeout(blocking_among(&NOTIFY, read)).await;
     read.unwrap_or_else(|| Err(NO_DISK.to_owned()))
 }
 

@@ -17,6 +17,12 @@ pub(crate) static ENV_FILES: Semaphore = Semaphore::const_new(16);
 /// Threads for reads of sources before a death is acted on.
 pub(crate) static REREADS: Semaphore = Semaphore::const_new(64);
 
+/// Threads for files of webhooks: a hung disk with them delays no write of a value.
+pub(crate) static NOTIFY: Semaphore = Semaphore::const_new(8);
+
+/// Threads for files of servers that have no client yet.
+pub(crate) static CLIENTS: Semaphore = Semaphore::const_new(8);
+
 /// Threads for lookups in the user database, which may need the network.
 pub(crate) static USERS: Semaphore = Semaphore::const_new(8);
 

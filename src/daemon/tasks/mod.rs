@@ -30,7 +30,7 @@ use crate::outcome::CallError;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
-use crate::token_source::PersistError;
+use crate::token_source::{ExportedFile, PersistError};
 
 /// The result of a task.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) enum Completion {
     /// The file of a value that is kept in the state directory was written, or not.
     FileWritten { id: TokenId, name: Box<str>, result: Result<WriteOutcome, PersistError> },
     /// An `env_file` was written, or not.
-    EnvFileWritten(EnvFileWrite, Result<(), PersistError>),
+    EnvFileWritten(EnvFileWrite, Result<ExportedFile, PersistError>),
     /// Sources were read.
     SourcesRead(Vec<SourceRead>),
     /// The source of a value that the server calls dead was read again, before that is acted on.

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::Completion;
-use super::blocking::{DISK, ENV_FILES, blocking_among, with_disk_timeout};
+use super::blocking::{DISK, ENV_FILES, blocking, blocking_among, with_disk_timeout};
 use super::keyed_lock::KeyedLock;
 use crate::daemon::tokens::{EnvFileWrite, FileWrite, WriteOutcome, read_source};
 use crate::scheduler::Ticket;
@@ -41,13 +43,25 @@ pub(super) async fn rewrite(file: FileWrite, lock: FileLock) -> Completion {
     Completion::FileWritten { id, name, result: write(lock, path, value, in_source).await }
 }
 
-/// Writes a value to its token's `env_file`. A write that hangs times out, but keeps its lock.
+/// Maximum time to wait for other writes of `env_file`s, so that disks that hang are reported.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Writes a value to its token's `env_file`. A write that hangs times out, but keeps its lock. The
+/// time in the queue does not count: it says nothing about this file's disk.
 pub(super) async fn export(write: EnvFileWrite, lock: FileLock) -> Completion {
-    let (file, value) = (write.file.clone(), write.value.clone());
-    let written = write_locked(&ENV_FILES, lock, move |_| write_env_file(&file, &value));
-    let result = with_disk_timeout(written).await;
-    let hangs = || Err(PersistError::timed_out(&write.file.path, "writing"));
-    let result = result.unwrap_or_else(hangs);
+    let (file, gid, value) = (write.file.clone(), write.gid, write.value.clone());
+    let result = match timeout(QUEUE_TIMEOUT, ENV_FILES.acquire()).await {
+        Ok(permit) => {
+            let written = async {
+                let held = lock.acquire().await;
+                let write = move || write_env_file(&file, gid, &value);
+                blocking(move || (write(), held, permit).0).await
+            };
+            let hangs = || Err(PersistError::timed_out(&write.file.path, "writing"));
+            with_disk_timeout(written).await.unwrap_or_else(hangs)
+        }
+        Err(_) => Err(PersistError::queued(&write.file.path, QUEUE_TIMEOUT)),
+    };
     Completion::EnvFileWritten(write, result)
 }
 
@@ -153,6 +167,7 @@ mod tests {
 
     use super::super::keyed_lock::KeyedLocks;
     use super::*;
+    use crate::settings::EnvFile;
     use crate::token_source::DISK_TIMEOUT;
 
     fn value(text: &str) -> TokenValue {
@@ -207,5 +222,33 @@ mod tests {
         assert!(next.as_mut().now_or_never().is_none(), "the first may yet be made");
         end.send("first").unwrap();
         assert_eq!(next.await, "next");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn time_in_the_queue_is_not_time_of_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.env");
+        let file = EnvFile { path: path.clone(), variable: "QUOTES".to_owned(), group: None };
+        let write = || EnvFileWrite {
+            id: Ticket::for_tests().token,
+            name: "quotes".into(),
+            file: file.clone(),
+            gid: None,
+            value: value("new"),
+        };
+        let result = |completion| match completion {
+            Completion::EnvFileWritten(_, result) => result,
+            _ => unreachable!("it exports"),
+        };
+        let mut locks = KeyedLocks::default();
+        let others = ENV_FILES.acquire_many(16).await.unwrap();
+        let mut queued = Box::pin(export(write(), locks.get("a")));
+        assert!(timeout(DISK_TIMEOUT * 2, &mut queued).await.is_err(), "it waits");
+        let error = result(export(write(), locks.get("b")).await).unwrap_err().to_string();
+        assert!(error.contains("other `env_file`s are being written"), "{error}");
+        assert!(!path.exists());
+        drop(others);
+        tokio::time::resume();
+        assert!(result(export(write(), locks.get("c")).await).is_ok());
+        assert!(path.exists());
     }
 }

@@ -11,12 +11,12 @@ use super::retry_queue::RetryQueue;
 use super::{TokenEntry, Tokens, names_of};
 use crate::clock;
 use crate::event_log::{EventName, Fields, Severity};
-use crate::lifecycle::Validity;
+use crate::lifecycle::{ReplacedBy, Validity};
 use crate::scheduler::TokenId;
 use crate::secret::{TokenValue, ValueRef};
 use crate::settings::EnvFile;
 use crate::time::{Moment, whole_millis};
-use crate::token_source::PersistError;
+use crate::token_source::{ExportedFile, PersistError};
 
 /// The tokens that have an `env_file`.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub(crate) struct EnvFiles {
 struct Export {
     /// The value that was written last, by this process.
     written: Option<TokenValue>,
+    /// The id of its `env_group`, which the last write has found.
+    gid: Option<u32>,
     is_writing: bool,
     /// The file is to be compared with the value, as it may have been changed.
     is_doubtful: bool,
@@ -43,6 +45,8 @@ pub(crate) struct EnvFileWrite {
     pub(crate) id: TokenId,
     pub(crate) name: Box<str>,
     pub(crate) file: EnvFile,
+    /// The id of its `env_group`, if it is known.
+    pub(crate) gid: Option<u32>,
     pub(crate) value: TokenValue,
 }
 
@@ -72,10 +76,13 @@ impl EnvFiles {
         }
     }
 
-    /// Whether the token has no `env_file`, or has `value` there.
-    pub(super) fn has_written(&self, id: TokenId, value: Option<ValueRef<'_>>) -> bool {
-        let export = self.by_token.get(&id);
-        export.is_none_or(|export| export.written.as_ref().map(TokenValue::by_ref) == value)
+    /// Whether the token has no `env_file`, or has `value` there. A write that is running, or has
+    /// failed, may have changed the file.
+    pub(super) fn has_written(&self, id: TokenId, value: ValueRef<'_>) -> bool {
+        self.by_token.get(&id).is_none_or(|export| {
+            let written = export.written.as_ref().map(TokenValue::by_ref);
+            written == Some(value) && !export.is_writing && !export.is_doubtful
+        })
     }
 
     /// Whether a write has begun and not ended.
@@ -123,7 +130,8 @@ impl Tokens {
         };
         export.is_writing = true;
         export.is_doubtful = false;
-        Some(EnvFileWrite { id, name: entry.name().into(), file, value: value.to_value() })
+        let (name, gid, value) = (entry.name().into(), export.gid, value.to_value());
+        Some(EnvFileWrite { id, name, file, gid, value })
     }
 
     /// An `env_file` was written, or not. The token may be gone meanwhile, or have another
@@ -131,9 +139,9 @@ impl Tokens {
     pub(crate) fn on_env_file_written(
         &mut self,
         write: EnvFileWrite,
-        result: Result<(), PersistError>,
+        result: Result<ExportedFile, PersistError>,
     ) {
-        let EnvFileWrite { id, name, file, value } = write;
+        let EnvFileWrite { id, name, file, value, gid: _ } = write;
         let is_same = |entry: &TokenEntry<'_>| {
             entry.name() == &*name && entry.config().env_file.as_ref() == Some(&file)
         };
@@ -145,18 +153,27 @@ impl Tokens {
         let path = file.path.display().to_string();
         let fields = Fields { path: Some(&path), ..names_of(servers, entry) };
         match result {
-            Ok(()) => {
-                export.written = Some(value);
+            Ok(exported) => {
+                export.gid = exported.gid;
+                let is_first = export.written.replace(value).is_none();
                 let has_recovered = env_files.retries.was_logged(id);
                 env_files.retries.remove(id);
                 // A newer value may be current, or `token_replaced` may have waited for this.
                 env_files.changed.insert(id);
                 if has_recovered {
-                    let (name, message) = (EventName::ConfigWarning, "the env_file is written now");
+                    let (name, message) =
+                        (EventName::ConfigWarning, "the env_file was written again after an error");
                     log.event_at(Severity::Info, name, message, fields);
+                }
+                if is_first && exported.had_other_value {
+                    // The value was replaced while no daemon wrote this file.
+                    self.note_unlogged_replacement(id, ReplacedBy::Source);
                 }
             }
             Err(error) => {
+                export.gid = None;
+                // A write that has timed out may still be made.
+                export.is_doubtful = true;
                 let (error, schedule) = (error.to_string(), &spec.policy.schedule);
                 let (pause, is_new) = env_files.retries.fail(id, schedule, clock::now(), &error);
                 if is_new {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::{TokenEntry, Tokens, WriteOutcome, names_of};
 use crate::clock;
 use crate::event_log::{EventName, Fields};
+use crate::lifecycle::ReplacedBy;
 use crate::scheduler::{Ticket, TokenId};
 use crate::secret::{TokenValue, ValueRef};
 use crate::store::WriteReceipt;
@@ -35,7 +36,6 @@ impl Tokens {
     pub(super) fn is_in_file(&mut self, id: TokenId, value: &TokenValue) {
         self.is_in_source(id, value);
         self.end_file_retry(id);
-        self.log_replaced_if_stored(id);
     }
 
     /// The file of a new value cannot be replaced: persists the value in the state directory.
@@ -81,10 +81,11 @@ impl Tokens {
     }
 
     /// An earlier run has kept a value because the token's file could not be replaced: the write
-    /// is retried at once.
+    /// is retried at once. That run did not log `token_replaced`, as the file has the old value.
     pub(super) fn resume_file_retry(&mut self, id: TokenId) {
         if self.registry.token(id).and_then(TokenEntry::file).is_some() {
             self.file_retries.schedule(id, clock::now());
+            self.note_unlogged_replacement(id, ReplacedBy::Reauth);
         }
     }
 
@@ -120,6 +121,7 @@ impl Tokens {
             let in_source = entry.in_source();
             if in_source == Some(value) {
                 self.end_file_retry(id);
+                self.log_replaced_if_stored(id);
                 continue;
             }
             let (name, value) = (entry.name().into(), value.to_value());
@@ -142,11 +144,7 @@ impl Tokens {
             return;
         }
         match result {
-            Ok(WriteOutcome::Written(value)) => {
-                // The value of an earlier run, which did not log it.
-                self.note_unlogged_replacement(id);
-                self.is_in_file(id, &value);
-            }
+            Ok(WriteOutcome::Written(value)) => self.is_in_file(id, &value),
             Ok(WriteOutcome::SourceChanged(value)) => {
                 self.is_in_source(id, &value);
                 if self.is_refused(id, value.by_ref()) {

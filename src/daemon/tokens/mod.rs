@@ -176,6 +176,7 @@ impl Tokens {
         if !same_spec {
             self.scheduler.change_token(id, spec.clone(), clock::now());
         }
+        self.log_replaced_if_stored(id);
         true
     }
 

@@ -115,6 +115,7 @@ impl Tokens {
         }
         self.registry.set_in_source(id, Some(value));
         self.reconsider_refused(id);
+        self.log_replaced_if_stored(id);
     }
 
     /// A source holds no usable value.
@@ -161,6 +162,7 @@ impl Tokens {
         self.registry.set_in_source(id, Some(value.by_ref()));
         self.refused.remove(id);
         self.registry.outdate_reads(id);
+        self.log_replaced_if_stored(id);
     }
 
     /// Whether the token's file is gone from the folder of its inventory. If the folder itself is

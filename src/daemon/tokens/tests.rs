@@ -2,10 +2,12 @@ use std::fs;
 
 use super::*;
 use crate::api::Client;
-use crate::lifecycle::Slot;
+use crate::lifecycle::{Notice, Slot};
 use crate::secret::{TokenValue, ValueRef};
-use crate::settings::{Token, load};
+use crate::settings::{EnvFile, Notify, NotifyTarget, Source, Token, load};
 use crate::store::StoredValue;
+use crate::time::Moment;
+use crate::token_source::{ExportedFile, PersistError};
 
 /// Tokens without a daemon: all of one server, each in a file of its name.
 struct World {
@@ -15,6 +17,10 @@ struct World {
 
 fn value(text: &str) -> TokenValue {
     TokenValue::parse(text).unwrap()
+}
+
+const fn exported(had_other_value: bool) -> ExportedFile {
+    ExportedFile { gid: None, had_other_value }
 }
 
 impl World {
@@ -75,6 +81,48 @@ impl World {
         world.tokens.remove(ticket.token);
         assert_eq!(world.add("second").token, ticket.token, "the number is reused");
         (world, ticket)
+    }
+
+    /// Puts `text` in place of the current value of the token `quotes`, as if the file could not be
+    /// written. Returns whether `token_replaced` waits.
+    fn replace_current(&mut self, id: TokenId, text: &str, by: ReplacedBy) -> bool {
+        let slot = self.tokens.scheduler.spare_slot(id).other();
+        self.tokens.registry.put(id, slot, value(text).by_ref());
+        self.tokens.waits_for_files(id, &Notice::Replaced(by))
+    }
+
+    fn set_env_file(&mut self, id: TokenId) {
+        let (config, spec) = self.config("quotes", "sarus");
+        let path = self.folder.path().join("quotes.env");
+        let env_file = Some(EnvFile { path, variable: "QUOTES".to_owned(), group: None });
+        let config = Arc::new(TokenConfig { env_file, ..Arc::into_inner(config).unwrap() });
+        assert!(self.tokens.replace(id, &config, &spec));
+    }
+
+    fn write_file(&self, text: &str) {
+        fs::write(self.folder.path().join("quotes.token"), text).unwrap();
+    }
+
+    /// A token `quotes`, whose new value `quotes-2` is not in its file, and `token_replaced` waits.
+    fn with_waiting_notice() -> (Self, TokenId) {
+        let mut world = Self::new();
+        world.tokens.log.subscriptions_mut().configure(&[Notify {
+            name: "app".to_owned(),
+            events: Some(vec![EventName::TokenReplaced]),
+            tokens: None,
+            target: NotifyTarget::Command(vec!["/bin/true".to_owned()]),
+            timeout: Duration::from_secs(1),
+        }]);
+        let id = world.add("quotes").token;
+        assert!(world.replace_current(id, "quotes-2", ReplacedBy::Reauth));
+        assert_eq!(world.replacements(), [""; 0]);
+        (world, id)
+    }
+
+    /// `by` of each `token_replaced` that was logged since the last call.
+    fn replacements(&mut self) -> Vec<String> {
+        let events = std::iter::from_fn(|| self.tokens.log.subscriptions_mut().take("app"));
+        events.map(|event| event.text("by").unwrap().to_owned()).collect()
     }
 
     fn value_in(&self, id: TokenId, slot: Slot) -> Option<TokenValue> {
@@ -184,4 +232,109 @@ async fn value_that_a_response_names_is_taken_only_for_the_value_that_was_checke
     assert!(!replaced("another", "new-1"));
     assert!(replaced("first-1", "new-2"));
     assert_eq!(world.value_in(ticket.token, slot), Some(value("new-2")));
+}
+
+#[tokio::test]
+async fn token_replaced_is_logged_when_a_watched_file_gets_the_new_value_from_elsewhere() {
+    let (mut world, id) = World::with_waiting_notice();
+    world.tokens.read_source_now(id);
+    assert_eq!(world.replacements(), [""; 0], "the file has the old value");
+    world.write_file("quotes-2");
+    world.tokens.read_source_now(id);
+    assert_eq!(world.replacements(), ["reauth"]);
+    world.tokens.read_source_now(id);
+    assert_eq!(world.replacements(), [""; 0], "once");
+}
+
+#[tokio::test]
+async fn token_replaced_is_logged_when_a_late_write_has_put_the_new_value_into_the_file() {
+    let (mut world, id) = World::with_waiting_notice();
+    world.tokens.resume_file_retry(id);
+    let written = || Ok(WriteOutcome::SourceChanged(value("quotes-2")));
+    world.tokens.on_file_written(id, "quotes", written());
+    assert_eq!(world.replacements(), ["reauth"]);
+}
+
+#[tokio::test]
+async fn token_replaced_is_logged_when_a_reload_takes_the_file_away() {
+    let (mut world, id) = World::with_waiting_notice();
+    let (config, spec) = world.config("quotes", "sarus");
+    let origin = TokenOrigin::Own(Source::Env("QUOTES".to_owned()));
+    let config = Arc::new(TokenConfig { origin, ..Arc::into_inner(config).unwrap() });
+    assert!(world.tokens.replace(id, &config, &spec));
+    assert_eq!(world.replacements(), ["reauth"]);
+}
+
+#[tokio::test]
+async fn value_of_an_earlier_run_is_logged_when_its_file_gets_it_from_elsewhere() {
+    let (mut world, _) = World::with_waiting_notice();
+    world.tokens.remove(world.tokens.registry.id_of("quotes").unwrap());
+    let stored = StoredValue { value: value("quotes-2"), replaces: Some(value("quotes-1")) };
+    world.tokens.recorder.stash_value("quotes", stored);
+    let id = world.add("quotes").token;
+    assert_eq!(world.replacements(), [""; 0]);
+    world.write_file("quotes-2");
+    world.tokens.read_source_now(id);
+    assert_eq!(world.replacements(), ["reauth"]);
+}
+
+#[tokio::test]
+async fn value_that_is_replaced_again_before_it_is_in_the_file_is_one_token_replaced() {
+    let (mut world, id) = World::with_waiting_notice();
+    assert!(world.replace_current(id, "quotes-3", ReplacedBy::Renewal));
+    assert_eq!(world.replacements(), [""; 0], "the file has the old value");
+    world.write_file("quotes-3");
+    world.tokens.read_source_now(id);
+    assert_eq!(world.replacements(), ["renewal"]);
+}
+
+#[tokio::test]
+async fn first_write_over_another_value_in_the_env_file_is_a_token_replaced() {
+    for had_other_value in [true, false] {
+        let (mut world, id) = World::with_waiting_notice();
+        world.tokens.replaced.clear();
+        world.write_file("quotes-2");
+        world.tokens.read_source_now(id);
+        world.set_env_file(id);
+        for n in 1..=2 {
+            let write = world.tokens.take_env_file_writes(clock::now()).pop().unwrap();
+            world.tokens.on_env_file_written(write, Ok(exported(had_other_value)));
+            assert!(world.tokens.take_env_file_writes(clock::now()).is_empty());
+            let is_logged = n == 1 && had_other_value;
+            assert_eq!(world.replacements(), if is_logged { vec!["source"] } else { vec![] });
+            // Another process has changed the file.
+            world.tokens.env_files.note_change(id, true);
+        }
+    }
+}
+
+#[tokio::test]
+async fn token_replaced_waits_for_a_write_of_the_env_file_that_is_running_or_has_failed() {
+    let (mut world, id) = World::with_waiting_notice();
+    world.set_env_file(id);
+    world.write_file("quotes-2");
+    world.tokens.read_source_now(id);
+    let now = clock::now();
+    let begin = |world: &mut World, now| world.tokens.take_env_file_writes(now).pop().unwrap();
+    let write = begin(&mut world, now);
+    world.tokens.on_env_file_written(write, Ok(exported(false)));
+    assert!(world.tokens.take_env_file_writes(now).is_empty());
+    assert_eq!(world.replacements(), ["reauth"]);
+
+    // The value changes, and changes back while the write of the other one is running.
+    world.write_file("quotes-3");
+    assert!(world.replace_current(id, "quotes-3", ReplacedBy::Source));
+    world.tokens.env_files.note_change(id, false);
+    let write = begin(&mut world, now);
+    world.write_file("quotes-2");
+    assert!(world.replace_current(id, "quotes-2", ReplacedBy::Source));
+    world.tokens.read_source_now(id);
+    let error = PersistError::timed_out("/quotes.env", "writing");
+    world.tokens.on_env_file_written(write, Err(error));
+    assert_eq!(world.replacements(), [""; 0], "the write may still be made");
+    let write = begin(&mut world, Moment::NEVER);
+    assert_eq!(write.value, value("quotes-2"));
+    world.tokens.on_env_file_written(write, Ok(exported(false)));
+    assert!(world.tokens.take_env_file_writes(now).is_empty());
+    assert_eq!(world.replacements(), ["source"]);
 }

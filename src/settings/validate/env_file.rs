@@ -34,7 +34,7 @@ impl Validator<'_> {
             let key = join(&table, "env_file");
             let other = files.insert(path, key.clone());
             let conflict = match other.or_else(|| folder_of_tokens(path, settings)) {
-                Some(other) => format!("`{key}` is in use already: by `{other}`"),
+                Some(other) => format!("`{key}` is already used by `{other}`"),
                 None => continue,
             };
             self.collector.error(
