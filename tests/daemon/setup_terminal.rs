@@ -63,6 +63,17 @@ async fn a_signal_at_the_prompt_ends_add_with_the_echo_restored_and_nothing_writ
 }
 
 #[tokio::test]
+async fn add_cannot_be_suspended_at_the_prompt_as_the_echo_would_be_back_then() {
+    let (_server, stage) = staged().await;
+    let terminal = asking(&stage).await;
+    // Ctrl-Z, which would stop the command, is a character of the token here: an invalid one.
+    terminal.write("abc\u{1a}\n");
+    let (status, said) = terminal.ended().await;
+    assert_eq!(status.code(), Some(64), "{said}");
+    assert!(said.contains("the token is not valid"), "{said}");
+}
+
+#[tokio::test]
 async fn end_of_input_and_several_lines_at_the_prompt_are_refused() {
     let (_server, stage) = staged().await;
     let two_lines = format!("{0}\n{0}\n", secret("quotes"));

@@ -94,6 +94,11 @@ impl Init {
         let is_expected = |kind| matches!(kind, WarningKind::NoTokens | WarningKind::Unused);
         loaded.warnings.retain(|warning| !is_expected(warning.kind));
         warn(&loaded.warnings, style);
+        if loaded.warnings.iter().any(|warning| warning.kind == WarningKind::EndpointInUrl) {
+            return Err(CliError::Usage(
+                "the URL is not a base URL; nothing was written".to_owned(),
+            ));
+        }
         write_config(installation, &path, &text, false)
             .and_then(|()| create_state(&loaded.settings, installation))
             .map_err(|error| not_written(&error, installation, &self.command()))?;

@@ -8,7 +8,8 @@ use std::thread;
 use rustix::io::{Errno, ioctl_fionread, read};
 use rustix::process::Signal;
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -19,6 +20,9 @@ use crate::secret::{MAX_VALUE_BYTES, Mistake, TokenValue, TokenValueError};
 
 /// More than any token, and than its line break and white space around it.
 const MAX_INPUT_BYTES: usize = 2 * MAX_VALUE_BYTES;
+
+/// No key has the function of a special code with this value (`_POSIX_VDISABLE` of Linux).
+const DISABLED: u8 = 0;
 
 /// A terminal cuts longer lines without notice (`N_TTY_BUF_SIZE` of Linux, less the line break).
 const MAX_TERMINAL_LINE: usize = 4_095;
@@ -145,6 +149,8 @@ impl EchoOff {
         let mut silent = original.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         silent.local_modes.insert(LocalModes::ECHONL);
+        // After Ctrl-Z and `fg`, the shell's modes would be in force, with the echo.
+        silent.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
         tcsetattr(io::stdin(), OptionalActions::Now, &silent)?;
         Ok(Self { original })
     }

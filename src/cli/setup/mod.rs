@@ -66,7 +66,8 @@ fn sudo() -> &'static str {
 /// [`command_line`] without `sudo`.
 fn bare_command_line(installation: &Installation, command: &str) -> String {
     let mut line = "tokenkeep".to_owned();
-    if installation.is_user() && geteuid().is_root() {
+    let is_found = !geteuid().is_root() && installation.config().exists();
+    if installation.is_user() && !is_found {
         line += " --user";
     }
     if installation.config() != installation.default_config() {

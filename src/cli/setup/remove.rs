@@ -70,13 +70,20 @@ impl Remove {
             report_rest(self.file(&settings).as_deref(), installation);
             return Err(error);
         }
-        match (file, self.file(&settings)) {
-            (Some(file), _) if file.symlink_metadata().is_ok() => self.delete(&file, installation),
-            (None, Some(file)) if file.exists() => {
-                print_text(&format!("the token is still in {}\n", file.display()))
+        let rest = match (file, self.file(&settings)) {
+            (Some(file), _) if file.symlink_metadata().is_ok() => {
+                self.delete(&file, installation)?;
+                None
             }
-            _ => Ok(()),
+            (None, file) => file,
+            _ => None,
+        };
+        let env_file = settings.tokens.iter().find(|token| token.name == self.name);
+        let env_file = env_file.and_then(|token| Some(token.env_file.as_ref()?.path.clone()));
+        for file in rest.into_iter().chain(env_file).filter(|file| file.exists()) {
+            print_text(&format!("the token is still in {}\n", file.display()))?;
         }
+        Ok(())
     }
 
     /// Why there is no entry of the token.

@@ -94,8 +94,10 @@ impl Digest {
         first.sort_by_key(|token| token.concern);
         let now = clock::now();
         let scheduler = &view.tokens.scheduler;
-        let next_check =
-            next_checks.iter().map(|(server, due)| *due.max(&scheduler.next_request(*server))).min();
+        let next_check = next_checks
+            .iter()
+            .map(|(server, due)| *due.max(&scheduler.next_request(*server)))
+            .min();
         summarize(&Facts {
             counts,
             first,
