@@ -54,10 +54,7 @@ impl NamePattern {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "measures the matcher")]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -77,9 +74,9 @@ mod tests {
         assert!(NamePattern::parse(&format!("[{}]", "b".repeat(60_000))).is_err());
     }
 
-    /// A matcher that backtracks exponentially would take longer than the universe exists.
+    /// A matcher that backtracks exponentially would not end: each takes 70 µs in a release build.
     #[test]
-    fn no_permitted_pattern_takes_longer_than_some_milliseconds() {
+    fn no_permitted_pattern_makes_the_matcher_try_all_combinations() {
         let name = "a".repeat(200);
         let patterns = [
             "*a".repeat(127) + "b",
@@ -91,15 +88,7 @@ mod tests {
         ];
         for pattern in patterns {
             let parsed = NamePattern::parse_strictly(&pattern).unwrap();
-            // The shortest of several, because the machine may be busy.
-            let spent = (0..20).map(|_| {
-                let start = Instant::now();
-                assert!(!parsed.matches(&name), "{pattern}");
-                start.elapsed()
-            });
-            let spent = spent.min().unwrap();
-            // 70 µs in a release build.
-            assert!(spent < Duration::from_millis(5), "{pattern}: {spent:?}");
+            assert!(!parsed.matches(&name), "{pattern}");
         }
     }
 }
