@@ -134,6 +134,7 @@ pub struct OutageFacts {
 }
 
 /// What the sentence about one token is made of.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenFacts {
     /// Its name; `None` if names are hidden.
@@ -146,6 +147,8 @@ pub struct TokenFacts {
     pub expiry: Option<When>,
     /// When it was found dead or missing, in Unix time in milliseconds.
     pub died_at_ms: Option<i64>,
+    /// It is rejected because an operator revoked it.
+    pub was_revoked: bool,
     /// It has been seen alive, so that the time when it was found dead is close to its expiry.
     pub was_alive: bool,
     /// No permitted request renews it.

@@ -212,3 +212,17 @@ async fn an_outage_is_the_first_thing_that_the_sentence_says() {
     assert!(sentence.ends_with(end), "{sentence}");
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_revoked_token_is_said_to_be_revoked_and_when() {
+    let server = simulator().await;
+    let stage =
+        Stage::new(&(server_table("sarus", &server, "") + &token_table("quotes", "sarus", "")));
+    server.add_token(&stage.token("quotes"), seconds(3_600));
+    let daemon = stage.start();
+    daemon.event("token_checked", "quotes").await;
+    post(&stage, "/v1/tokens/quotes/revoke").await;
+    daemon.event("token_revoked", "quotes").await;
+    let sentence = until(&stage, |sentence| sentence.contains("revoked")).await;
+    assert!(sentence.starts_with("quotes was revoked at @"), "{sentence}");
+}

@@ -186,7 +186,7 @@ impl Sentence {
                 self.at(" since", token.died_at_ms);
             }
             (State::Rejected, _) => {
-                self.text("was rejected");
+                self.text(if token.was_revoked { "was revoked" } else { "was rejected" });
                 self.at(" at", token.died_at_ms);
             }
             (State::Expired, _) => {

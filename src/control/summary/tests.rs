@@ -25,6 +25,7 @@ fn token(name: &str, concern: Concern, state: State) -> TokenFacts {
         state,
         expiry: None,
         died_at_ms: None,
+        was_revoked: false,
         was_alive: true,
         is_unrenewed: concern == Concern::RunsOut,
         is_failing: matches!(concern, Concern::Failing | Concern::Lapsed),
@@ -158,6 +159,9 @@ fn several_dead_tokens_are_named_up_to_three() {
         of(&tokens, 17).0,
         "3 of 20 need you: a expired at @90, b was rejected at @90 and c has no value."
     );
+    tokens[1].was_revoked = true;
+    assert!(of(&tokens, 17).0.contains(" b was revoked at @90 and "));
+    tokens[1].was_revoked = false;
     tokens.push(expired("d"));
     assert_eq!(
         of(&tokens, 2_000).0,

@@ -12,7 +12,7 @@ use crate::control::summary::{
     summarize_token,
 };
 use crate::daemon::tokens::{Outage, TokenEntry};
-use crate::event_log::{EventName, LoggedEvent};
+use crate::event_log::{EventName, LoggedEvent, Severity};
 use crate::lifecycle::{State, Token, TokenSummary};
 use crate::scheduler::{Scheduler, ServerId, TokenId, TokenSpec};
 use crate::settings::Source;
@@ -137,12 +137,14 @@ fn token_facts(view: &View<'_>, id: TokenId, disclosure: Disclosure) -> Option<T
     let spec = scheduler.spec(id)?;
     let (now, wall) = (clock::now(), clock::wall_clock());
     let next_check = scheduler.next_check(id);
+    let death = death(view, &token, entry);
     Some(TokenFacts {
         name: disclosure.names.then(|| entry.name().to_owned()),
         concern: concern(token.summary(), spec, now),
         state: token.state(),
         expiry: token.expiry().map(|expiry| when(expiry, now, wall)),
-        died_at_ms: died_at(view, &token, entry).map(Timestamp::as_millisecond),
+        died_at_ms: death.at.map(Timestamp::as_millisecond),
+        was_revoked: death.was_revoked,
         was_alive: token.life_ms() > 0,
         is_unrenewed: token.is_unrenewed(),
         is_failing: token.is_failing(),
@@ -180,20 +182,37 @@ fn value_origin(view: &View<'_>, entry: TokenEntry<'_>) -> ValueOrigin {
     }
 }
 
-/// When the token was found dead or missing, if it is known.
-fn died_at(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Option<Timestamp> {
+/// What is known about the end of a token.
+#[derive(Debug, Clone, Copy, Default)]
+struct Death {
+    /// When the token was found dead or missing.
+    at: Option<Timestamp>,
+    was_revoked: bool,
+}
+
+fn death(view: &View<'_>, token: &Token, entry: TokenEntry<'_>) -> Death {
+    let latest = |is_end: fn(&&LoggedEvent) -> bool| {
+        let events = view.tokens.log.history().for_token(entry.name(), RECENT);
+        events.into_iter().rfind(is_end).map(|event| event.at)
+    };
+    let reported = Death { at: dead_since(token, entry), was_revoked: false };
     match token.state() {
-        State::Expired | State::Rejected => dead_since(token, entry),
-        State::Missing => {
-            let events = view.tokens.log.history().for_token(entry.name(), RECENT);
-            let is_loss = |event: &&LoggedEvent| event.name == EventName::TokenMissing;
-            events.into_iter().rfind(is_loss).map(|event| event.at)
+        State::Rejected if reported.at.is_none() => {
+            // A revocation that failed is logged at warning level.
+            let at = latest(|event| {
+                event.name == EventName::TokenRevoked && event.severity == Severity::Info
+            });
+            Death { at, was_revoked: at.is_some() }
         }
-        State::Unverified | State::Retrying | State::Paused | State::Alive => None,
+        State::Expired | State::Rejected => reported,
+        State::Missing => {
+            Death { at: latest(|event| event.name == EventName::TokenMissing), was_revoked: false }
+        }
+        State::Unverified | State::Retrying | State::Paused | State::Alive => Death::default(),
     }
 }
 
-/// Events of a token among which the loss of its value is looked for.
+/// Events of a token among which its end is looked for.
 const RECENT: usize = 50;
 
 /// The unavailable servers that have tokens.
