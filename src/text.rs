@@ -108,14 +108,15 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// Wraps `text` between words, to `first` and then `others` characters per line; lines after the
-/// first begin with `indent` spaces. Longer words, such as paths, are not broken, so that they can be
-/// copied.
+/// first begin with `indent` spaces. A word with more room on the next line goes there. Longer words,
+/// such as paths, are not broken, so that they can be copied.
 pub(crate) fn wrap(text: &str, first: usize, others: usize, indent: usize) -> String {
     let mut lines = String::with_capacity(text.len() + 16);
     let (mut used, mut room) = (0, first);
     for word in text.split(' ') {
         let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
+        let is_too_long = if used > 0 { used + 1 + length > room } else { length > room };
+        if is_too_long && (used > 0 || room < others) {
             lines.push('\n');
             lines.push_str(&" ".repeat(indent));
             (used, room) = (0, others);
@@ -261,6 +262,8 @@ mod tests {
             "the source\n    has no value:\n    /a/very/long/path/to/the.token:\n    it is empty"
         );
         assert_eq!(wrap("short", 20, 20, 4), "short");
+        assert_eq!(wrap("longer word", 5, 20, 4), "\n    longer word");
+        assert_eq!(wrap("too-long-anywhere", 5, 5, 4), "too-long-anywhere");
     }
 
     #[test]

@@ -297,4 +297,21 @@ mod tests {
         let line = row(&event(Some("quotes"), &"word ".repeat(20)), 6, terminal);
         assert!(line.lines().count() > 2 && line.contains("\x1b[33mwarn "), "{line}");
     }
+
+    #[test]
+    fn message_on_a_narrow_terminal_is_never_broken_inside_a_word() {
+        let message = "the server reports that the token has expired";
+        for width in 30..60 {
+            let terminal = Terminal { width, height: Some(24), colour: false };
+            let text = row(&event(Some("quotes"), message), 6, terminal);
+            let mut lines = text.lines();
+            let begin = lines.next().unwrap();
+            assert!(begin.chars().count() <= usize::from(width).max(36), "{width}: {text}");
+            assert!(
+                lines.all(|line| line.chars().count() <= usize::from(width)),
+                "{width}: {text}"
+            );
+            assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").ends_with(message));
+        }
+    }
 }

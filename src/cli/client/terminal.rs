@@ -50,13 +50,19 @@ impl Terminal {
     }
 
     /// `text` wrapped to the terminal's width, with `first` characters before it and later lines
-    /// indented; unchanged if standard output is not a terminal.
+    /// indented; unchanged if standard output is not a terminal. If later lines have more room and
+    /// the first has less than [`MIN_WIDTH`], the text begins on the second.
     pub(in crate::cli) fn wrap(self, text: &str, first: usize, indent: usize) -> String {
         if self.height.is_none() {
             return text.to_owned();
         }
-        let room = |used| usize::from(self.width).saturating_sub(used).max(MIN_WIDTH);
-        wrap(text, room(first), room(indent), indent)
+        let room = |used| usize::from(self.width).saturating_sub(used);
+        let others = room(indent).max(MIN_WIDTH);
+        let first = match room(first) {
+            0..MIN_WIDTH if indent < first => 0,
+            room => room.max(MIN_WIDTH),
+        };
+        wrap(text, first, others, indent)
     }
 }
 
