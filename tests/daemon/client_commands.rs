@@ -229,7 +229,8 @@ async fn check_prints_the_outcome_for_every_matching_token() {
 
     let (status, text) = said(&stage, &["check", "nobody", "orders"]).await;
     assert_eq!(status, 1);
-    assert!(text.contains("orders: alive") && text.contains("nobody: there is no"), "{text}");
+    assert!(text.contains("orders: alive"), "{text}");
+    assert!(text.contains("tokenkeep: there is no token named \"nobody\""), "{text}");
     let (status, _) = said(&stage, &["check", "nobody*"]).await;
     assert_eq!(status, 64);
     daemon.stop().await;
@@ -305,6 +306,23 @@ async fn reauth_waits_for_the_outcome_and_prints_failures() {
     assert!(text.starts_with("quotes: re-authentication succeeded after "), "{text}");
     let (status, text) = said(&stage, &["token", "quotes"]).await;
     assert_eq!((status, text), (0, format!("{}\n", secret("new"))));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_waits_for_an_unavailable_server_says_so_at_once() {
+    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
+    let table = token_table("quotes", "sarus", "reauth = \"relogin\"");
+    let stage = Stage::new(&[&*nobody, reauth, &table].concat());
+    stage.token("quotes");
+    stage.script("hook", &prints_new());
+    let daemon = stage.start();
+    daemon.event("server_unavailable", "").await;
+    let terminal = Terminal::start(tokenkeep(&stage, &["reauth", "quotes"]));
+    let notice = "tokenkeep: quotes: waiting, because server sarus is unavailable\r\n";
+    terminal.until(|text| text.contains(notice)).await;
+    drop(terminal);
     daemon.stop().await;
 }
 

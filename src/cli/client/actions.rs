@@ -13,7 +13,7 @@ use super::{DaemonCommand, SocketArgs, fetch_all, find_token, is_pattern, urls};
 use crate::cli::{CliError, EX_DEAD, EX_TEMPFAIL, eprint_message, print};
 use crate::clock;
 use crate::control::client::{Client, ControlClientError};
-use crate::control::{ApiErrorKind, TokenDetail};
+use crate::control::{ApiErrorKind, Health, TokenDetail};
 use crate::lifecycle::OperatorRequest;
 use crate::text::printable;
 use crate::time::Moment;
@@ -107,7 +107,7 @@ impl DaemonCommand for TokenAction {
             match progress.during(client.post(&path)).await {
                 Ok(()) => sent.push(SentRequest { name, at, timestamp }),
                 Err(error) if concerns_one_token(&error) => {
-                    progress.print(outcome_line(&name, &error.to_string()).trim_end());
+                    progress.print(error_line(&name, &error).trim_end());
                     failed = true;
                 }
                 Err(error) => return Err(error.into()),
@@ -116,7 +116,8 @@ impl DaemonCommand for TokenAction {
         }
         for request in sent {
             if !self.names.no_wait {
-                let line = progress.during(outcome(client, self.action, &request)).await?;
+                let outcome = outcome(client, self.action, &request, &progress);
+                let line = progress.during(outcome).await?;
                 progress.hide(|| print(&outcome_line(&request.name, &line.text)))?;
                 failed |= line.kind == OutcomeKind::Bad;
                 unknown |= line.kind == OutcomeKind::Unknown;
@@ -134,6 +135,14 @@ impl DaemonCommand for TokenAction {
 /// The line for the outcome of one token.
 fn outcome_line(name: &str, outcome: &str) -> String {
     format!("{}: {}\n", printable(name), printable(outcome))
+}
+
+/// The line for an error of one token, with its name once.
+fn error_line(name: &str, error: &ControlClientError) -> String {
+    match error.kind() {
+        Some(ApiErrorKind::NotFound) => error.to_string(),
+        _ => outcome_line(name, &error.to_string()),
+    }
 }
 
 /// Asks for confirmation on the terminal if `given` contains patterns: they may match more tokens
@@ -165,6 +174,9 @@ fn confirm_pattern(
     stderr.flush().map_err(ask)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(ask)?;
+    if !answer.ends_with('\n') {
+        writeln!(stderr).map_err(ask)?;
+    }
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
@@ -207,11 +219,15 @@ enum OutcomeKind {
     Unknown,
 }
 
+/// Waits for the outcome. If it is not there at once and the server is unavailable, prints why it
+/// takes longer.
 async fn outcome(
     client: &mut Client,
     action: OperatorRequest,
     sent: &SentRequest,
+    progress: &Progress,
 ) -> Result<Outcome, ControlClientError> {
+    let mut polls = 0;
     loop {
         let detail: TokenDetail = client.get(&urls::token(&sent.name, &[])).await?;
         let passed = clock::now().since(sent.at);
@@ -230,8 +246,21 @@ async fn outcome(
             };
             return Ok(Outcome { text, kind });
         }
+        if polls == 1 && is_unavailable(client, &detail.token.server).await {
+            let (name, server) = (printable(&sent.name), printable(&detail.token.server));
+            progress.print(&format!("{name}: waiting, because server {server} is unavailable"));
+        }
+        polls += 1;
         sleep(POLL_INTERVAL).await;
     }
+}
+
+/// Whether the daemon reports the server as unavailable.
+async fn is_unavailable(client: &Client, server: &str) -> bool {
+    let health: Result<Health, _> = client.get("/v1/health").await;
+    health.is_ok_and(|health| {
+        health.servers.iter().any(|known| known.name == server && !known.available)
+    })
 }
 
 /// Finds the outcome of a request that was sent `passed` ago in the token's events; `None` if there is
@@ -256,7 +285,7 @@ fn find_outcome(
     };
     let end = later.rev().find(|event| ends.contains(&event.event.as_str()));
     if let Some(end) = end {
-        let text = end.message.clone();
+        let text = said_once(&end.message).to_owned();
         let kind = if end.level == "info" { OutcomeKind::Good } else { OutcomeKind::Bad };
         return Some(Outcome { text, kind });
     }
@@ -267,6 +296,14 @@ fn find_outcome(
         let left = short_duration(u64::try_from(left).unwrap_or_default());
         Outcome { text: format!("{}, {left} left", detail.token.state), kind: OutcomeKind::Good }
     })
+}
+
+/// `message` without its reason, if that is only that the server reports the message.
+fn said_once(message: &str) -> &str {
+    match message.split_once(": the server reports that ") {
+        Some((what, reason)) if what == reason => what,
+        Some(_) | None => message,
+    }
 }
 
 /// Print a token's value, for root, the daemon's user and the token's `readers`
@@ -295,5 +332,20 @@ impl DaemonCommand for Token {
         }
         print(&value)?;
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_repeats_the_message_is_omitted() {
+        let expired = "the token has expired";
+        let repeated = format!("{expired}: the server reports that {expired}");
+        assert_eq!(said_once(&repeated), expired);
+        for other in [expired.to_owned(), format!("{repeated} since long"), "a: b".to_owned()] {
+            assert_eq!(said_once(&other), other);
+        }
     }
 }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use tokio::time::sleep;
 
 use super::terminal::{DIM, RED, Terminal, YELLOW};
-use super::{DaemonCommand, SocketArgs, urls};
+use super::{DaemonCommand, SocketArgs, find_token, urls};
 use crate::cli::{CliError, eprint_message};
 use crate::control::client::{Client, ControlClientError};
 use crate::control::{Coverage, EventPage, EventParams, MAX_EVENTS, RecordedEvent};
@@ -69,9 +69,13 @@ impl DaemonCommand for Events {
 
     async fn run(self, client: &mut Client) -> Result<u8, CliError> {
         let past = self.past(client).await?;
+        let is_empty = past.events.is_empty() && !past.has_more;
+        if let (Some(name), true, false) = (&self.name, is_empty, self.follow) {
+            // Fails if there is no such token. A removed token may have events, and a pattern none.
+            find_token(client, name).await?;
+        }
         let mut printer = Printer { json: self.json, name_width: 0 };
         let is_read = printer.head(&past)? && printer.events(&past.events)?;
-        let is_empty = past.events.is_empty() && !past.has_more;
         if let (Some(name), true) = (&self.name, is_empty) {
             eprint_message(&format!("no event of a token that matches {name:?} is recorded"));
         }
