@@ -89,6 +89,7 @@ async fn end_of_input_and_several_lines_at_the_prompt_are_refused() {
         let (status, said) = terminal.ended().await;
         assert_eq!(status.code(), Some(64), "{said}");
         assert!(said.contains(words) && !said.contains("S3CR3T"), "{words}: {said}");
+        assert!(said.contains("(input is hidden): \r\n"), "the prompt's line ends: {said:?}");
         assert!(!stage.path("conf.d").exists() && !stage.path("state").exists());
     }
 }

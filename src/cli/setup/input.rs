@@ -50,6 +50,7 @@ pub(super) fn read_line(prompt: &str) -> Result<Option<String>, CliError> {
     write_to_terminal(prompt);
     let mut line = String::new();
     let length = io::stdin().read_line(&mut line).map_err(|error| read_failed(&error))?;
+    end_prompt_line(line.as_bytes());
     Ok((length > 0).then(|| line.trim().to_owned()))
 }
 
@@ -110,6 +111,7 @@ fn read_silently(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
         let _echo_off = EchoOff::new()?;
         write_to_terminal(prompt);
         read_until(&mut bytes, |bytes| bytes.contains(&b'\n'))?;
+        end_prompt_line(&bytes);
         if ioctl_fionread(io::stdin()).is_ok_and(|more| more > 0) {
             // The following lines of a paste must not reach the shell. The parser rejects the line
             // break.
@@ -125,6 +127,13 @@ fn write_to_terminal(prompt: &str) {
     let mut stderr = io::stderr().lock();
     // An error of standard error cannot be reported anywhere.
     let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
+}
+
+/// Ends the line of the prompt if the answer, which Ctrl-D ended, has no line break.
+fn end_prompt_line(answer: &[u8]) {
+    if !answer.contains(&b'\n') {
+        write_to_terminal("\n");
+    }
 }
 
 /// Switches off the terminal's echo until it is dropped, or a signal ends the process.
