@@ -1,10 +1,14 @@
 //! The demo on a terminal, and with its page.
 
+use std::process::Stdio;
+
 use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::listen::exchange;
-use crate::support::{ISSUED, Terminal};
+use crate::support::{ISSUED, PATIENCE, Terminal};
 
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
@@ -103,4 +107,19 @@ async fn the_demo_serves_its_page_until_it_is_stopped() {
     let (status, text) = terminal.ended().await;
     assert_eq!(status.code(), Some(0), "{text}");
     assert!(text.contains("What the servers saw") && !text.contains(ENTER), "{text}");
+}
+
+#[tokio::test]
+async fn the_demo_ends_when_the_reader_of_its_output_is_gone() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    // With the page, it would run until it is stopped.
+    command.args(["demo", "--listen"]).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut demo = command.spawn().expect("started");
+    let mut output = BufReader::new(demo.stdout.take().expect("piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).await.expect("read");
+    assert!(line.starts_with("tokenkeep demo: "), "{line}");
+    drop(output);
+    let status = timeout(PATIENCE, demo.wait()).await.expect("it ends").expect("a status");
+    assert_eq!(status.code(), Some(0));
 }

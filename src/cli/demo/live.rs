@@ -225,11 +225,14 @@ fn verdict(token: &DemoToken) -> String {
             format!("kept by {queries} queries, each of which renewed it")
         }
         ("renewed", Some(_)) if *renewals > 0 => {
-            format!("kept by {renewals} calls of RenewSessionToken; queries do not renew it")
+            let calls = if *renewals == 1 { "1 call" } else { &format!("{renewals} calls") };
+            format!("kept by {calls} of RenewSessionToken; queries do not renew it")
         }
-        ("relogged", _) if *logins > 0 => {
-            let times = if *logins == 1 { "once" } else { &format!("{logins} times") };
-            format!("expired {times}; its re-auth command got a new token each time")
+        ("relogged", _) if *logins == 1 => {
+            "expired once; its re-auth command got a new token".to_owned()
+        }
+        ("relogged", _) if *logins > 1 => {
+            format!("expired {logins} times; its re-auth command got a new token each time")
         }
         ("rejected", None) => "its server forgot it; it needs a new token from you".to_owned(),
         (_, Some(_)) => "nothing has happened to it yet".to_owned(),

@@ -10,11 +10,14 @@ mod servers;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use self::live::LiveScreen;
@@ -101,6 +104,12 @@ pub(super) fn run(demo: &Demo) -> Result<(), CliError> {
             }
         };
         if !is_live {
+            let end = async {
+                tokio::select! {
+                    () = end => {}
+                    () = output_closed() => {}
+                }
+            };
             tokio::select! {
                 () = forget => {}
                 ended = daemon.run(end) => ended?,
@@ -116,6 +125,23 @@ pub(super) fn run(demo: &Demo) -> Result<(), CliError> {
         print(&screen.finish(&servers.tokens(folder.path())))?;
         ended
     })
+}
+
+/// Ends when the program that reads standard output, through a pipe, is gone.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for the sake of types that change the descriptor they show; \
+              `OwnedFd` never does"
+)]
+async fn output_closed() {
+    // A regular file cannot be registered, and is never closed by another program.
+    if let Ok(output) = io::stdout().as_fd().try_clone_to_owned()
+        && let Ok(output) = AsyncFd::with_interest(output, Interest::ERROR)
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The listener of the page.
