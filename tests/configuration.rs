@@ -294,6 +294,7 @@ fn url_must_be_https_or_loopback_without_credentials_or_query() {
     assert_rejected(&[
         ("[server.s]\nurl = \"api.example.net\"", "2:1", BadValue, &["not a URL", "https://"]),
         ("[server.s]\nurl = \"ftp://api.example.net\"", "2:1", BadValue, &["https:// or http://"]),
+        ("[server.s]\nurl = \"127.0.0.1:80\"", "2:1", BadValue, &["does not begin with https://"]),
         ("[server.s]\nurl = \"https://\"", "2:1", BadValue, &["not a URL"]),
         (
             "[server.s]\nurl = \"http://api.example.net\"",

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
-use url::Url;
+use url::{ParseError, Url};
 
 use super::duration::{self, DurationError};
 use super::schema::Kind;
@@ -137,8 +137,12 @@ fn url(text: &str) -> Result<(), SettingError> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(invalid_value("contains white space", "remove it"));
     }
-    let url = Url::parse(text)
-        .map_err(|error| invalid_value(format!("is not a URL ({error})"), example))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => {
+            invalid_value("is not a URL: it does not begin with https:// or http://", example)
+        }
+        error => invalid_value(format!("is not a URL ({error})"), example),
+    })?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(invalid_value("must begin with https:// or http:// and a host", example));
     }
