@@ -150,11 +150,10 @@ pub(super) fn tokens(
             }
         }
     }
-    diagnosis.ok(format!(
-        "{} of {} token values are readable",
-        values.len(),
-        settings.tokens.len()
-    ));
+    diagnosis.ok(match settings.tokens.len() {
+        0 => "the configuration has no [token]".to_owned(),
+        count => format!("{} of {count} token values are readable", values.len()),
+    });
     values
 }
 

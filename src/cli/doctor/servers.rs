@@ -86,8 +86,8 @@ async fn query(client: &Client, server: &Server, value: Option<&Value>, diagnosi
         (Outcome::Alive { .. }, None) => return,
         (Outcome::Rejected(_) | Outcome::Expired(_), None) => {
             diagnosis.ok(format!(
-                "[server.{name}] the server responds; no value of its tokens could be read, so a \
-                 random value was sent"
+                "[server.{name}] the server responds; there is no token value to send, so a random \
+                 value was sent"
             ));
             return;
         }
