@@ -332,6 +332,8 @@ async fn without_permission_the_message_names_sudo() {
         let (status, said) = run(command, &secret("quotes")).await;
         assert_eq!(status, NOT_PERMITTED, "{said}");
         assert!(said.contains("is not writable") && said.contains("or run `sudo "), "{said}");
+        let names_directory = said.contains("or set `state_dir = \"…\"` in ");
+        assert_eq!(names_directory, arguments[0] == "add", "{said}");
         assert_eq!(files(&stage), before);
     }
     // That remedy repeats the URL, which may contain a secret if it is refused.

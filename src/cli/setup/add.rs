@@ -18,8 +18,8 @@ use super::{check_home, command_line, input, refused, shell_word};
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::probe::{self, ProbeResult};
 use crate::cli::{
-    CliError, EX_CONFIG, EX_DEAD, EX_SOFTWARE, EX_UNAVAILABLE, eprint_message, print_text, unit,
-    warn,
+    CliError, EX_CONFIG, EX_DEAD, EX_NOPERM, EX_SOFTWARE, EX_UNAVAILABLE, eprint_message,
+    print_text, unit, warn,
 };
 use crate::secret::{TokenValue, looks_secret};
 use crate::settings::{
@@ -250,9 +250,36 @@ impl Add {
         let entry = plan.entry.as_ref().map(|(path, _)| path.as_path());
         for path in [Some(plan.file.as_path()), entry].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
-            check_writable(folder, installation, &self.command())?;
+            let checked = check_writable(folder, installation, &self.command());
+            checked.map_err(|error| self.with_state_remedy(error, folder, state, installation))?;
         }
         Ok(())
+    }
+
+    /// `error`, with more remedies if a user other than root has chosen a configuration file, and
+    /// `folder` is the system's `state_dir`.
+    fn with_state_remedy(
+        &self,
+        error: CliError,
+        folder: &Path,
+        state: &StateDirectory,
+        installation: &Installation,
+    ) -> CliError {
+        let is_chosen = installation.config() != installation.default_config();
+        match error {
+            CliError::Failed { mut sentence, status: status @ EX_NOPERM }
+                if folder == state.path && is_chosen && !installation.is_user() =>
+            {
+                sentence += &format!(
+                    "; or set `state_dir = \"…\"` in {} to a directory that you can write to; or, \
+                     for a service of your own: `tokenkeep --user {}`",
+                    installation.config().display(),
+                    self.command()
+                );
+                CliError::Failed { sentence, status }
+            }
+            error => error,
+        }
     }
 
     /// Whether the token file has this value already. Fails if it has other content, which would be
