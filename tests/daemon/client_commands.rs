@@ -229,8 +229,7 @@ async fn check_prints_the_outcome_for_every_matching_token() {
 
     let (status, text) = said(&stage, &["check", "nobody", "orders"]).await;
     assert_eq!(status, 1);
-    assert!(text.contains("orders: alive"), "{text}");
-    assert!(text.contains("tokenkeep: there is no token named \"nobody\""), "{text}");
+    assert!(text.contains("orders: alive") && text.contains("nobody: there is no"), "{text}");
     let (status, _) = said(&stage, &["check", "nobody*"]).await;
     assert_eq!(status, 64);
     daemon.stop().await;

@@ -107,7 +107,7 @@ impl DaemonCommand for TokenAction {
             match progress.during(client.post(&path)).await {
                 Ok(()) => sent.push(SentRequest { name, at, timestamp }),
                 Err(error) if concerns_one_token(&error) => {
-                    progress.print(error_line(&name, &error).trim_end());
+                    progress.print(outcome_line(&name, &error.to_string()).trim_end());
                     failed = true;
                 }
                 Err(error) => return Err(error.into()),
@@ -135,14 +135,6 @@ impl DaemonCommand for TokenAction {
 /// The line for the outcome of one token.
 fn outcome_line(name: &str, outcome: &str) -> String {
     format!("{}: {}\n", printable(name), printable(outcome))
-}
-
-/// The line for an error of one token, with its name once.
-fn error_line(name: &str, error: &ControlClientError) -> String {
-    match error.kind() {
-        Some(ApiErrorKind::NotFound) => error.to_string(),
-        _ => outcome_line(name, &error.to_string()),
-    }
 }
 
 /// Asks for confirmation on the terminal if `given` contains patterns: they may match more tokens
