@@ -1193,7 +1193,7 @@ fn time_to_load(tokens: usize) -> Duration {
     let runs = (0..3).map(|_| {
         let start = spent();
         assert_eq!(setup.settings().tokens.len(), tokens + 1);
-        Duration::try_from(spent() - start).expect("time goes on")
+        Duration::try_from(spent() - start).expect("CPU time never decreases")
     });
     runs.min().expect("three runs")
 }

@@ -310,10 +310,10 @@ async fn reauth_waits_for_the_outcome_and_prints_failures() {
 
 #[tokio::test]
 async fn a_command_that_waits_for_an_unavailable_server_says_so_at_once() {
-    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let unused_port = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
     let reauth = "[reauth.relogin]\ncommand = [\"$DIR/hook\"]\n";
     let table = token_table("quotes", "sarus", "reauth = \"relogin\"");
-    let stage = Stage::new(&[&*nobody, reauth, &table].concat());
+    let stage = Stage::new(&[&*unused_port, reauth, &table].concat());
     stage.token("quotes");
     stage.script("hook", &prints_new());
     let daemon = stage.start();
@@ -339,8 +339,8 @@ async fn token_prints_nothing_for_an_expired_value() {
 
 #[tokio::test]
 async fn token_prints_an_unverified_value_with_a_warning() {
-    let nobody = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
-    let stage = Stage::new(&(nobody + &token_table("quotes", "sarus", "")));
+    let unused_port = format!("[server.sarus]\nurl = \"http://127.0.0.1:{}\"\n", free_port());
+    let stage = Stage::new(&(unused_port + &token_table("quotes", "sarus", "")));
     let value = stage.token("quotes");
     let daemon = stage.start();
     daemon.event("check_failed", "quotes").await;

@@ -216,7 +216,7 @@ async fn reload_adds_renames_and_ends_an_env_file() {
     server.add_token(&secret("next"), seconds(3_600));
     stage.replace("quotes.token", &secret("next"));
     daemon.event("token_replaced", "quotes").await;
-    assert_eq!(stage.read("app/token.env"), renamed, "it is nobody's now");
+    assert_eq!(stage.read("app/token.env"), renamed, "no token writes it now");
     daemon.nth(2, "token_checked", "quotes").await;
     let ended = daemon.stop().await;
     assert_eq!(ended.count("token_checked", "quotes"), 2, "a reload checks nothing");

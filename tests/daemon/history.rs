@@ -90,12 +90,12 @@ async fn name_or_pattern_selects_tokens_and_n_limits_the_lines() {
         text.contains("; the last event (-n shows more)\n") && text.contains("quotes-1"),
         "{text}"
     );
-    let (status, text, errors) = events(&stage, &["nobody*"]).await;
+    let (status, text, errors) = events(&stage, &["nothing*"]).await;
     assert_eq!((status, text.lines().count()), (Some(0), 1));
-    assert!(errors.contains("no event of a token that matches \"nobody*\" is"), "{errors}");
-    let (status, text, errors) = events(&stage, &["nobody"]).await;
+    assert!(errors.contains("no event of a token that matches \"nothing*\" is"), "{errors}");
+    let (status, text, errors) = events(&stage, &["nothing"]).await;
     assert_eq!((status, &*text), (Some(1), ""));
-    assert!(errors.contains("there is no token named \"nobody\""), "{errors}");
+    assert!(errors.contains("there is no token named \"nothing\""), "{errors}");
     daemon.stop().await;
 }
 

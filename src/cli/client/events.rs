@@ -165,7 +165,7 @@ impl Events {
     }
 }
 
-/// Prints events to standard output. Its methods return false once nobody reads it any more.
+/// Prints events to standard output. Its methods return false once its reader is gone.
 struct Printer {
     json: bool,
     /// Width of the longest name so far.
@@ -197,7 +197,7 @@ impl Printer {
     }
 }
 
-/// Writes `text` at once. Returns false if nobody reads it any more.
+/// Writes `text` at once. Returns false if the reader of standard output is gone.
 fn write(text: &str) -> Result<bool, CliError> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {

@@ -222,7 +222,7 @@ fn verdict(token: &DemoToken) -> String {
     let DemoToken { name, left, queries, renewals, logins } = token;
     match (*name, left) {
         ("queried", Some(_)) if *queries > 1 => {
-            format!("kept by {queries} queries, each of which renewed it")
+            format!("kept by {queries} queries; each renewed it")
         }
         ("renewed", Some(_)) if *renewals > 0 => {
             let calls = if *renewals == 1 { "1 call" } else { &format!("{renewals} calls") };

@@ -13,7 +13,7 @@ fn text(summary: &Summary) -> String {
     summary.parts.iter().map(part).collect()
 }
 
-/// A moment so many minutes from now; now is @100.
+/// A moment this number of minutes from now; now is @100.
 fn minutes(count: i64) -> When {
     When { at_ms: (100 + count) * MINUTE, in_ms: count * MINUTE }
 }
@@ -52,7 +52,7 @@ fn dead_with(reauth: ReauthFacts) -> TokenFacts {
     TokenFacts { concern: Concern::Dead, reauth: Some(reauth), ..expired("quotes") }
 }
 
-/// The sentence about these tokens and so many alive ones.
+/// The sentence about these tokens and this number of alive ones.
 fn of(tokens: &[TokenFacts], alive: usize) -> (String, Level) {
     of_facts(Facts { first: tokens.to_vec(), ..Facts::default() }, alive)
 }
