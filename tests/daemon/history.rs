@@ -155,7 +155,7 @@ fn follow(stage: &Stage, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStd
 async fn line_with(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) -> String {
     let search = async {
         loop {
-            let line = lines.next_line().await.expect("text").expect("it goes on");
+            let line = lines.next_line().await.expect("text").expect("another line");
             if line.contains(wanted) {
                 return line;
             }
@@ -177,7 +177,7 @@ async fn follow_shows_new_events_and_continues_after_a_restart() {
     daemon.event("daemon_ready", "").await;
     expire(&server, &stage, &daemon, "orders").await;
     line_with(&mut lines, "orders  error  the token has expired").await;
-    // Nobody reads it any more: the next event ends it.
+    // Its reader is gone: the next event ends it.
     drop(lines);
     daemon.signal(Signal::HUP);
     let status = timeout(PATIENCE, child.wait()).await.expect("it ends").expect("a status");

@@ -68,6 +68,40 @@ async fn the_sentence_is_in_the_first_page_of_all_tokens_and_of_one_token_only()
 }
 
 #[tokio::test]
+async fn the_next_check_in_the_sentence_is_the_earliest_of_all_tokens() {
+    let server = simulator().await;
+    let names = ["quotes", "orders"];
+    let tables = names.map(|name| token_table(name, "sarus", "")).concat();
+    let stage = Stage::new(&(server_table("sarus", &server, "") + &tables));
+    for (name, life) in [("quotes", 9), ("orders", 12)] {
+        server.add_token(&stage.token(name), seconds(life));
+    }
+    let daemon = stage.start();
+    daemon.event("daemon_ready", "").await;
+    // Compares the sentence and the table of each response, until each token was checked three times.
+    let compare = async {
+        let mut compared = 0;
+        while server.requests().len() < 6 {
+            let page = get(&stage, "/v1/tokens").await.json();
+            let next = page["tokens"].as_array().expect("tokens").iter();
+            let next = next.map(|token| token["next_check_ms"].as_u64());
+            let parts = page["summary"]["parts"].as_array().expect("parts");
+            let said = parts.iter().find_map(|part| part["in_ms"].as_u64());
+            if let (Some(next), Some(said)) = (next.collect::<Option<Vec<_>>>(), said) {
+                let earliest = next.into_iter().min().expect("two tokens");
+                assert!(earliest.abs_diff(said) < 500, "{page}");
+                compared += 1;
+            }
+            sleep(millis(100)).await;
+        }
+        compared
+    };
+    let compared = timeout(PATIENCE, compare).await.expect("six checks");
+    assert!(compared > 0);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn without_tokens_the_sentence_says_how_to_add_one() {
     let stage = Stage::new("");
     let daemon = stage.start();

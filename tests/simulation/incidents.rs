@@ -174,7 +174,7 @@ impl World {
         let server = there.server;
         if let Some(scheduler) = &mut self.scheduler {
             scheduler.remove_token(id);
-            // What was to be told of it is not told of whoever gets its number.
+            // Pending notices about it must not reach the token that reuses its id.
             scheduler.outputs.retain(
                 |output| !matches!(output, SchedulerOutput::TokenNotice(whose, _) if *whose == id),
             );

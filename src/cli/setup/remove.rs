@@ -22,9 +22,9 @@ use crate::token_source::{PersistError, sync_folder};
 
 /// Remove a token from the configuration, and reload the daemon
 ///
-/// Removes the file in conf.d that configures the token and nothing else, as `add` writes it. A token that is configured elsewhere must be removed
-/// by hand: the message names the file and the line. The token stays valid at the server; `revoke`
-/// ends it.
+/// Removes the file in conf.d that configures the token and nothing else, as `add` writes it. A token
+/// that is configured elsewhere must be removed by hand: the message names the file and the line. The
+/// token stays valid at the server; `revoke` ends it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Remove {
     /// Name of the token

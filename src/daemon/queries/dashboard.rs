@@ -117,13 +117,14 @@ fn reauth(scheduler: &Scheduler, id: TokenId, token: &Token) -> Option<ReauthRow
 fn snapshot(view: &View<'_>, rows: Vec<TokenRow>, digest: Digest, names: bool) -> Snapshot {
     let states = view.counts();
     let rest = states.total.saturating_sub(rows.len());
+    let next_check = digest.next_check(view);
     Snapshot {
         summary: digest.summary(view, Disclosure { names, details: false }),
         rows,
         rest,
         states,
         servers: server_counts(view),
-        next_check: view.tokens.scheduler.next_wake(),
+        next_check,
         notes: notes(view, names),
         config_rejected: view.config_rejected.map(|rejection| rejection.at),
     }

@@ -66,9 +66,18 @@ impl Digest {
         }
     }
 
+    /// When the next check of any token is due, after the pauses of the servers; `None` if each is in
+    /// progress, or none is planned.
+    pub(super) fn next_check(&self, view: &View<'_>) -> Option<Moment> {
+        let scheduler = &view.tokens.scheduler;
+        let next = self.next_checks.iter();
+        next.map(|(server, due)| *due.max(&scheduler.next_request(*server))).min()
+    }
+
     /// The sentence about all tokens.
     pub(super) fn summary(self, view: &View<'_>, disclosure: Disclosure) -> Summary {
-        let Self { mut counts, urgent, next_checks, .. } = self;
+        let next_check = self.next_check(view);
+        let Self { mut counts, urgent, .. } = self;
         // Of more tokens than these it is not known how many have no attempt left.
         let are_all_known = counts[Concern::Dead as usize] <= NAMED;
         let mut first = Vec::with_capacity(NAMED);
@@ -93,11 +102,6 @@ impl Digest {
         }
         first.sort_by_key(|token| token.concern);
         let now = clock::now();
-        let scheduler = &view.tokens.scheduler;
-        let next_check = next_checks
-            .iter()
-            .map(|(server, due)| *due.max(&scheduler.next_request(*server)))
-            .min();
         summarize(&Facts {
             counts,
             first,
