@@ -2,19 +2,17 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::interpret::start_error;
 use super::process_group::ProcessGroup;
 use super::run::base_command;
 use super::variables::Variables;
-use crate::process;
 use crate::text::format_duration;
-use crate::token_source::sandbox_hint;
 
 /// How a command with an input ended.
 #[derive(Debug)]
@@ -47,7 +45,6 @@ impl FeedExit {
     /// If it did not end with exit status 0.
     pub fn interpret(self, command: &[String], limit: Duration) -> Result<(), FeedError> {
         let program = command.first().map_or("", String::as_str);
-        let hint = || sandbox_hint(Path::new(program)).unwrap_or_default();
         let exit_status = match &self {
             Self::Exited(status) => status.code(),
             Self::NotStarted(_) | Self::TimedOut | Self::WaitFailed(_) => None,
@@ -65,24 +62,7 @@ impl FeedExit {
                     status.signal().unwrap_or_default()
                 ),
             },
-            Self::NotStarted(error) => match error.kind() {
-                io::ErrorKind::NotFound => format!(
-                    "{program} does not exist, or the interpreter in its first line does not; \
-                     correct `command`, or install it{}",
-                    hint()
-                ),
-                io::ErrorKind::PermissionDenied => format!(
-                    "the service's user may not run {program}; run `chmod +x` on it, use its full \
-                     path, and check its directories and `noexec` mounts{}",
-                    hint()
-                ),
-                _ => process::spawn_limit_error(&error).unwrap_or_else(|| {
-                    format!(
-                        "{program} could not be started ({error}); a script must begin with `#!` \
-                         and its interpreter"
-                    )
-                }),
-            },
+            Self::NotStarted(error) => start_error(program, error).to_string(),
             Self::TimedOut => format!(
                 "{program} was still running after {} and was killed with its child processes; \
                  raise `timeout`, or do not wait for the work (`systemctl --no-block`)",

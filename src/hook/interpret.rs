@@ -31,7 +31,8 @@ pub enum HookOutput {
 pub enum HookError {
     /// The program or its interpreter does not exist.
     #[error(
-        "the re-auth command {program} does not exist, or the interpreter in its first line does not; correct `command`, or install it{}",
+        "the command {program} does not exist, or the interpreter in its first line does not; correct \
+         `command`, or install it{}",
         sandbox_hint(Path::new(&**program)).unwrap_or_default()
     )]
     NotFound {
@@ -40,8 +41,8 @@ pub enum HookError {
     },
     /// The program is not executable for the service's user.
     #[error(
-        "the service's user may not run the re-auth command {program}; run `chmod +x` on it, use \
-         its full path, and check its directories and `noexec` mounts{}",
+        "the service's user may not run the command {program}; run `chmod +x` on it, use its full \
+         path, and check its directories and `noexec` mounts{}",
         sandbox_hint(Path::new(&**program)).unwrap_or_default()
     )]
     NotExecutable {
@@ -50,8 +51,8 @@ pub enum HookError {
     },
     /// The system could not start the program for another reason.
     #[error(
-        "the re-auth command {program} could not be started ({error}); a script must begin with \
-         `#!` and its interpreter"
+        "the command {program} could not be started ({error}); a script must begin with `#!` and \
+         its interpreter"
     )]
     CannotStart {
         /// The program as configured.
@@ -145,7 +146,7 @@ impl HookError {
     }
 }
 
-/// Why the command `program` did not start.
+/// Why the command `program` did not start: that of a `reauth` or of a `[notify.NAME]`.
 pub(super) fn start_error(program: &str, error: io::Error) -> HookError {
     let program = program.into();
     match error.kind() {
