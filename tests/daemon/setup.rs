@@ -360,9 +360,17 @@ async fn a_removed_token_is_no_longer_checked_and_its_file_is_deleted_on_request
     let (status, said) = tokenkeep(&stage, &["remove", "quotes", "--delete-token"], "").await;
     assert_eq!(status, 0, "{said}");
     assert!(said.contains("conf.d/quotes.toml\n") && said.contains("removed: quotes"), "{said}");
+    let entry = stage.read("conf.d/orders.toml");
+    let env_file = stage.path("orders.env");
+    let env_file = env_file.to_str().expect("UTF-8");
+    stage.write("conf.d/orders.toml", &format!("{entry}env_file = \"{env_file}\"\n"));
+    stage.write("orders.env", "ORDERS_TOKEN=\"x\"\n");
     let (status, said) = tokenkeep(&stage, &["remove", "orders"], "").await;
     assert_eq!(status, 0, "{said}");
-    assert!(said.contains("the token is still in "), "{said}");
+    let rest = ["state/orders.token", "orders.env"].map(|file| stage.path(file));
+    for file in rest {
+        assert!(said.contains(&format!("the token is still in {}", file.display())), "{said}");
+    }
     assert!(!stage.path("state/quotes.token").exists());
     assert!(stage.path("state/orders.token").exists());
     let ended = daemon.stop().await;
