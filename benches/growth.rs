@@ -94,6 +94,8 @@ impl Shop {
             renewal: Renewal::Auto,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         });
         for token in 0..count {
             let spec = TokenSpec { server: self.server, policy: Arc::clone(&policy), reauth: None };

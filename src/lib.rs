@@ -31,6 +31,7 @@ pub mod inventory;
 pub mod lifecycle;
 pub mod outcome;
 pub mod process;
+pub mod profile;
 pub mod scheduler;
 pub mod secret;
 pub mod settings;

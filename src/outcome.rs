@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+/// The remaining life of a token that does not expire: the longest life that is accepted.
+pub const ENDLESS: Duration = Duration::from_secs(366 * 86_400);
+
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -59,6 +62,9 @@ pub struct CallError {
     pub is_alarming: bool,
     /// This process could not send the request: it says nothing about the server.
     pub local: bool,
+    /// The server may have processed a request that must not be repeated, such as a renewal that
+    /// spends a refresh token.
+    pub may_have_acted: bool,
 }
 
 impl CallError {

@@ -69,7 +69,7 @@ pub(super) fn renew(
 ) -> Renewed {
     let result = match result(context, response) {
         Ok(result) => result,
-        Err(failure) => return Renewed { outcome: failure.into(), new_value: None },
+        Err(failure) => return Renewed::failed(failure.into()),
     };
     let named = match field(&result, "SessionToken") {
         None => Ok(None),
@@ -82,7 +82,7 @@ pub(super) fn renew(
         (Ok(named), Err(failure)) => (named, failure.into()),
         (Err(failure), _) => (None, failure.into()),
     };
-    Renewed { outcome, new_value: named.filter(|value| value != sent) }
+    Renewed { outcome, new_value: named.filter(|value| value != sent), new_refresh: None }
 }
 
 /// Interprets a response to `GetSessionToken`. Without a token, only two responses are conclusive:

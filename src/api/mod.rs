@@ -86,6 +86,24 @@ pub struct Renewed {
     /// The new value, if the server replaced the one sent. It is set even if the rest of the
     /// response is invalid, because the old value may be dead.
     pub new_value: Option<TokenValue>,
+    /// The new refresh token, if the response names one.
+    pub new_refresh: Option<TokenValue>,
+}
+
+/// Result of a login by a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// The token value.
+    pub value: TokenValue,
+    /// The refresh token that belongs to it, if the response names one.
+    pub refresh: Option<TokenValue>,
+}
+
+impl Renewed {
+    /// A renewal without a new value.
+    pub(crate) const fn failed(outcome: Outcome) -> Self {
+        Self { outcome, new_value: None, new_refresh: None }
+    }
 }
 
 /// Why [`Client::login`] returned no token.
@@ -215,7 +233,7 @@ impl Client {
         let (response, lease) = self.call(&context, &parameters, timeout, connection, on_end).await;
         let renewed = match response {
             Ok(response) => interpret::renew(&context, &response, token),
-            Err(failure) => Renewed { outcome: failure.into(), new_value: None },
+            Err(failure) => Renewed::failed(failure.into()),
         };
         self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
         if renewed.new_value.is_some() {

@@ -154,4 +154,9 @@ pub struct Policy {
     /// How long before the expiry of a token that cannot be renewed a new value is obtained;
     /// `None`: only once it has expired.
     pub reauth_before: Option<Duration>,
+    /// The API reports no life: the life is assumed, so that no renewal can be proven.
+    pub assumed: bool,
+    /// Renewing spends a refresh token. It needs no value, and it is not repeated at once if its
+    /// response is lost.
+    pub rotates: bool,
 }

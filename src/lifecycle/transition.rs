@@ -28,6 +28,8 @@ use crate::time::Moment;
 /// #     renewal: Default::default(),
 /// #     reauth: None,
 /// #     reauth_before: None,
+/// #     assumed: false,
+/// #     rotates: false,
 /// # };
 /// let draw = RandomFraction::new(0.5);
 /// let context = Context { policy: &policy, renews_by: None, draw, server_in_doubt: false };

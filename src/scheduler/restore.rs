@@ -53,6 +53,8 @@ mod tests {
             renewal: Renewal::Query,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         });
         for _ in 0..count {
             let spec = TokenSpec { server, policy: Arc::clone(&policy), reauth: None };

@@ -52,6 +52,8 @@ impl Fixture {
             renewal: Renewal::Query,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         }
     }
 

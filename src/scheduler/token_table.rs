@@ -284,6 +284,8 @@ mod tests {
             renewal: Renewal::Query,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         };
         TokenSpec { server: server(), policy: Arc::new(policy), reauth: None }
     }

@@ -1,15 +1,18 @@
 //! The validated configuration: the only form that the rest of the program uses.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use crate::event::EventName;
 use crate::lifecycle::{ReauthPolicy, Renewal, Schedule};
+use crate::profile::Profile;
 
 use super::maintenance_window::MaintenanceWindow;
 use super::name_pattern::NamePattern;
@@ -102,6 +105,35 @@ pub struct Server {
     pub proxy: Option<Url>,
     /// The source of `USER:PASSWORD` for the proxy.
     pub proxy_credentials: Option<KeySource>,
+    /// The API that it serves; `None` for the native one.
+    pub profile: Option<Arc<Profile>>,
+    /// Parameters of the profile's requests, by name.
+    pub with: BTreeMap<String, Parameter>,
+}
+
+/// The source of a parameter of a profile.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Parameter {
+    /// The text itself.
+    Text(String),
+    /// A file, read when it is needed.
+    File(PathBuf),
+    /// A name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// An environment variable.
+    Env(String),
+}
+
+impl fmt::Debug for Parameter {
+    /// The source. A text is not shown, because it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text([redacted])"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+        }
+    }
 }
 
 /// A certificate for TLS client authentication, in PEM form.
@@ -128,6 +160,8 @@ impl fmt::Debug for Server {
             client_certificate,
             proxy,
             proxy_credentials,
+            profile,
+            with,
         } = self;
         f.debug_struct("Server")
             .field("name", name)
@@ -141,6 +175,8 @@ impl fmt::Debug for Server {
             .field("client_certificate", client_certificate)
             .field("proxy", &proxy.as_ref().map(bare))
             .field("proxy_credentials", proxy_credentials)
+            .field("profile", &profile.as_ref().map(|profile| &profile.name))
+            .field("with", with)
             .finish()
     }
 }
@@ -201,6 +237,8 @@ pub struct Token {
     pub name: String,
     /// The source of its value.
     pub source: Source,
+    /// The source of its refresh token; only the daemon reads it.
+    pub refresh: Option<Source>,
     /// The file for applications that read the value from their environment.
     pub env_file: Option<EnvFile>,
     /// How the token is kept alive.
@@ -416,6 +454,8 @@ mod tests {
             ca_file: None,
             client_certificate: None,
             proxy_credentials: None,
+            profile: None,
+            with: BTreeMap::new(),
             proxy: Some("http://user:S3CR3T@p:3128".parse().unwrap()),
         };
         let shown = format!("{server:?}");

@@ -166,6 +166,8 @@ fn policy(chance: &mut Chance, life: Ms) -> Arc<Policy> {
         renewal,
         reauth,
         reauth_before: early.then(|| Duration::from_millis(chance.spread(100, life / 4))),
+        assumed: false,
+        rotates: false,
     })
 }
 

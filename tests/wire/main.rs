@@ -11,6 +11,7 @@ mod server;
 mod troubles;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ fn server(url: &str) -> Server {
         client_certificate: None,
         proxy: None,
         proxy_credentials: None,
+        profile: None,
+        with: BTreeMap::new(),
     }
 }
 

@@ -93,6 +93,8 @@ impl ProbeRunner {
             renewal: server.renewal,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         };
         let token = Token::with_value(now);
         let progress = Progress::new();

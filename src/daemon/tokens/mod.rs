@@ -351,6 +351,8 @@ fn policy(
         renewal: server.renewal,
         reauth: reauth.map(|reauth| reauth.policy),
         reauth_before: keep_alive.reauth_before,
+        assumed: false,
+        rotates: false,
     };
     known.iter().find(|known| ***known == policy).cloned().unwrap_or_else(|| {
         let policy = Arc::new(policy);

@@ -36,6 +36,8 @@ impl World {
             renewal: Renewal::Query,
             reauth: None,
             reauth_before: None,
+            assumed: false,
+            rotates: false,
         });
         let spec = TokenSpec { server, policy, reauth: None };
         Self { scheduler, server, spec, registry: TokenRegistry::default() }

@@ -65,6 +65,8 @@ impl Life {
                 renewal: Renewal::Auto,
                 reauth: None,
                 reauth_before: None,
+                assumed: false,
+                rotates: false,
             },
             renews_by: None,
             server_in_doubt: false,

@@ -1,5 +1,6 @@
 //! `[server.NAME]`
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -129,6 +130,8 @@ pub(in super::super) fn with_defaults(name: &str, url: Url) -> Server {
         client_certificate: None,
         proxy: None,
         proxy_credentials: None,
+        profile: None,
+        with: BTreeMap::new(),
     }
 }
 

@@ -29,7 +29,7 @@ impl Validator<'_> {
         };
         let env_file = self.env_file(name, token);
         let metrics = token.metrics.unwrap_or(false);
-        Some(Token { name: name.to_owned(), source, env_file, keep_alive, metrics })
+        Some(Token { name: name.to_owned(), source, refresh: None, env_file, keep_alive, metrics })
     }
 
     /// Warns about tokens with the same source.

@@ -1,0 +1,193 @@
+//! Model of a validated profile. Defaults of the profile are merged into its calls.
+
+use std::time::Duration;
+
+use super::place::Place;
+use super::template::{JsonTemplate, Template};
+use crate::lifecycle::Renewal;
+
+/// A session API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Its name: `[profile.NAME]`, or that of a built-in profile.
+    pub name: String,
+    /// Reads the remaining life. At least one of `query` and `renew` exists.
+    pub query: Option<Call>,
+    /// Renews the token.
+    pub renew: Option<Call>,
+    /// Opens a session.
+    pub login: Option<Call>,
+    /// Ends a session.
+    pub revoke: Option<Call>,
+    /// The request that is used as the check, unless the server says otherwise.
+    pub renewal: Renewal,
+    /// The API reports no life: the life that a success is good for.
+    pub assume: Option<Duration>,
+    /// Whether a renewal may consume the refresh token: never two at a time.
+    pub once: bool,
+    /// The API's explanation of an error, for people.
+    pub detail: Option<Place>,
+}
+
+/// A request, and what its responses mean.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The request.
+    pub request: Request,
+    /// Places of the remaining life. The earliest expiry counts.
+    pub life: Vec<Place>,
+    /// The unit of the values at `life`.
+    pub unit: Unit,
+    /// If there is a null at this place, the token does not expire.
+    pub endless: Option<Place>,
+    /// A condition that a success must meet too.
+    pub alive: Option<Rule>,
+    /// Responses that report a dead token. The first rule that matches counts.
+    pub dead: Vec<Death>,
+    /// Responses that report an error of another kind. They precede `dead`.
+    pub later: Vec<Deferral>,
+    /// The place of a new value.
+    pub value: Option<Place>,
+    /// The place of a new refresh token.
+    pub refresh: Option<Place>,
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The HTTP method, in capitals.
+    pub method: String,
+    /// The path below the server's URL, without a leading slash.
+    pub path: Template,
+    /// Parameters of the query.
+    pub query: Vec<(String, Template)>,
+    /// Header fields.
+    pub headers: Vec<(String, Template)>,
+    /// The body.
+    pub body: RequestBody,
+    /// User name and password of HTTP Basic authentication.
+    pub basic: Option<[Template; 2]>,
+}
+
+/// The body of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// `application/x-www-form-urlencoded`.
+    Form(Vec<(String, Template)>),
+    /// `application/json`.
+    Json(JsonTemplate),
+}
+
+/// What a number or text at a `life` place means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unit {
+    /// Milliseconds from now on.
+    #[default]
+    Milliseconds,
+    /// Seconds from now on.
+    Seconds,
+    /// Seconds since 1970.
+    Epoch,
+    /// Milliseconds since 1970.
+    EpochMilliseconds,
+    /// A date and time as in RFC 3339.
+    Rfc3339,
+}
+
+/// A condition on a response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// The HTTP status; `None`: any.
+    pub status: Option<u16>,
+    /// The place whose value is compared.
+    pub at: Place,
+    /// What the value must be.
+    pub condition: Condition,
+    /// There must be no value at this place.
+    pub without: Option<Place>,
+}
+
+/// What the value at a place must be. A list meets it if one of its elements does; null never does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// Equal to this. Numbers and numeric strings compare as numbers.
+    Is(Scalar),
+    /// A text that contains this.
+    Has(Template),
+}
+
+/// A value to compare with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scalar {
+    /// True or false.
+    Boolean(bool),
+    /// A number.
+    Number(f64),
+    /// A text, which may have placeholders.
+    Text(Template),
+}
+
+/// A response that reports a dead token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Death {
+    /// When.
+    pub rule: Rule,
+    /// How it died.
+    pub means: DeathMeaning,
+}
+
+/// How a token died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeathMeaning {
+    /// It has expired. Final.
+    Expired,
+    /// The API does not know it. Final once a second request confirms it.
+    Rejected,
+}
+
+/// A response that reports an error which says nothing about the token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferral {
+    /// When.
+    pub rule: Rule,
+    /// What it means.
+    pub means: DeferralMeaning,
+}
+
+/// What an error means that says nothing about the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeferralMeaning {
+    /// The server asks for a pause.
+    Throttled,
+    /// The server is unavailable.
+    Unavailable,
+    /// The configuration or the account must be corrected.
+    Misconfigured,
+}
+
+impl Profile {
+    /// Whether a renewal sends the refresh token.
+    pub fn renews_with_refresh_token(&self) -> bool {
+        self.renew.as_ref().is_some_and(|call| call.request.uses_refresh_token())
+    }
+}
+
+impl Request {
+    /// Whether the request contains the refresh token.
+    pub fn uses_refresh_token(&self) -> bool {
+        let Self { path, query, headers, body, basic, .. } = self;
+        let pairs = [query, headers].into_iter().flatten().map(|(_, value)| value);
+        path.uses_refresh_token()
+            || pairs.into_iter().any(Template::uses_refresh_token)
+            || basic.iter().flatten().any(Template::uses_refresh_token)
+            || match body {
+                RequestBody::Empty => false,
+                RequestBody::Form(pairs) => {
+                    pairs.iter().any(|(_, value)| value.uses_refresh_token())
+                }
+                RequestBody::Json(json) => json.uses_refresh_token(),
+            }
+    }
+}
