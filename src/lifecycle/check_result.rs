@@ -26,6 +26,10 @@ impl Transition<'_> {
                 self.token.in_flight = None;
                 if result.replaced && slot == self.token.active {
                     self.adopt_renewed_value();
+                } else if let Outcome::Unavailable(fault) = &result.outcome
+                    && self.must_be_held(fault, false)
+                {
+                    self.retry_at(Duration::ZERO, true);
                 }
             }
             Some(InFlight::Reauth(_) | InFlight::Persist | InFlight::Revoke) | None => {}

@@ -23,7 +23,8 @@ impl Transition<'_> {
     /// No value may be alive, but there may be a refresh token: a renewal starts at once.
     pub(super) fn plan_rotation(&mut self) {
         self.discard_rotation();
-        self.token.forget_failures();
+        self.token.backoff_level = 0;
+        self.token.renewal_held = false;
         self.token.task = Task::Rotate { rejected: false };
         self.token.due = self.now;
     }
