@@ -154,7 +154,7 @@ impl World {
         self.tell(Some(subject), reading, |scheduler, now| {
             scheduler.check_finished(ticket, answer, now);
         })?;
-        if at_server {
+        if at_server && (made || expected) {
             self.watch_outage(server)?;
         }
         if refused {
