@@ -7,10 +7,12 @@
 mod model;
 mod place;
 mod template;
+mod value;
 
 pub use self::model::{
     Call, Condition, Death, DeathMeaning, Deferral, DeferralMeaning, Profile, Request, RequestBody,
     Rule, Scalar, Unit,
 };
-pub use self::place::{Place, PlaceError};
+pub use self::place::{Place, PlaceError, any_at, is_null_at};
 pub use self::template::{JsonTemplate, Placeholder, Template, TemplateError};
+pub use self::value::{number, text_of};
