@@ -55,11 +55,7 @@ impl Template {
 impl Scalar {
     /// Whether `found` is this value. Numbers and numeric texts compare as numbers. Placeholders
     /// are replaced by what `value` returns; one without a value is equal to nothing.
-    pub fn is<'v>(
-        &self,
-        found: &Value,
-        value: impl Fn(&Placeholder) -> Option<&'v str>,
-    ) -> bool {
+    pub fn is<'v>(&self, found: &Value, value: impl Fn(&Placeholder) -> Option<&'v str>) -> bool {
         match (self, found) {
             (Self::Boolean(expected), Value::Bool(found)) => expected == found,
             (Self::Number(expected), Value::Number(_) | Value::String(_)) => {
