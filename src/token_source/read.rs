@@ -1,4 +1,4 @@
-//! Reads a token value, an API key or a parameter from its source.
+//! Reads a token value or an API key from its source.
 //!
 //! A source may be empty, incomplete, a directory or a pipe without a writer. Each case is an error
 //! with its remedy, and none blocks. Nothing is written.
@@ -16,7 +16,7 @@ use super::sandbox_hint;
 use crate::file;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, TokenValueError, mask};
-use crate::settings::{KeySource, Parameter, Source};
+use crate::settings::{KeySource, Source};
 use crate::systemd::advice;
 
 /// Maximum size of a source: sixteen times the longest token.
@@ -224,44 +224,13 @@ pub fn read_key(
 ///
 /// See [`SourceErrorKind`].
 pub fn read_line(name: &str, variables: Variables<'_>) -> Result<Zeroizing<String>, SourceError> {
-    read_text(&credential_path(name, variables)?)
-}
-
-/// Reads a parameter of a profile's requests: any text. White space around that of a file, a
-/// credential or a variable is removed.
-///
-/// # Errors
-///
-/// See [`SourceErrorKind`].
-pub fn read_parameter(
-    parameter: &Parameter,
-    variables: Variables<'_>,
-) -> Result<SecretString, SourceError> {
-    let text = match parameter {
-        Parameter::Text(text) => return Ok(SecretString::from(text.as_str())),
-        Parameter::File(path) => read_text(path),
-        Parameter::Credential(name) => read_text(&credential_path(name, variables)?),
-        Parameter::Env(name) => {
-            let error = |kind| SourceError::new(format!("${}", mask(name)), kind);
-            let text = variables(name).ok_or_else(|| error(SourceErrorKind::VariableUnset))?;
-            let text = Zeroizing::new(text.into_encoded_bytes());
-            trimmed(&text).map_err(error)
-        }
-    }?;
-    Ok(SecretString::from(text.as_str()))
-}
-
-fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
-    let read = content(path).and_then(|(content, _)| trimmed(&content));
-    read.map_err(|kind| file_error(path, kind))
-}
-
-/// The text of a secret without the white space around it.
-fn trimmed(content: &[u8]) -> Result<Zeroizing<String>, SourceErrorKind> {
-    let text = str::from_utf8(content).map_err(|_| SourceErrorKind::NotUtf8)?;
-    match text.trim_start_matches('\u{feff}').trim() {
-        "" => Err(SourceErrorKind::Empty),
-        text => Ok(Zeroizing::new(text.to_owned())),
+    let path = credential_path(name, variables)?;
+    let error = |kind| SourceError::new(describe_file(&path), kind);
+    let (content, _) = content(&path).map_err(error)?;
+    let text = str::from_utf8(&content).map_err(|_| error(SourceErrorKind::NotUtf8))?;
+    match text.trim() {
+        "" => Err(error(SourceErrorKind::Empty)),
+        line => Ok(Zeroizing::new(line.to_owned())),
     }
 }
 
@@ -290,19 +259,17 @@ fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceEr
 }
 
 fn read_file(path: &Path) -> Result<Found, SourceError> {
-    let error = |kind| file_error(path, kind);
+    let error = |kind| {
+        let is_hidden = matches!(kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable(_));
+        let hint = if is_hidden { sandbox_hint(path) } else { None };
+        let error = SourceError::new(describe_file(path), kind);
+        SourceError { hint: hint.unwrap_or_default().into(), ..error }
+    };
     let (content, mode) = content(path).map_err(error)?;
     let value = token(&content).map_err(error)?;
     let warnings =
         [SourceWarning::of(path, mode), SourceWarning::of_value(&path.display(), &value)];
     Ok(Found { value, warnings: warnings.into_iter().flatten().collect() })
-}
-
-fn file_error(path: &Path, kind: SourceErrorKind) -> SourceError {
-    let is_hidden = matches!(kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable(_));
-    let hint = if is_hidden { sandbox_hint(path) } else { None };
-    let error = SourceError::new(describe_file(path), kind);
-    SourceError { hint: hint.unwrap_or_default().into(), ..error }
 }
 
 /// Content and permission bits of the file at `path`.

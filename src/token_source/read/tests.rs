@@ -206,28 +206,3 @@ fn multi_word_json_is_rejected_and_named() {
         assert!(kind.to_string().contains("JSON"), "{kind}");
     }
 }
-
-#[test]
-fn parameter_is_any_text_without_the_white_space_around_it() {
-    let variables: Variables<'_> = &|name| (name == "PASSWORD").then(|| " two words\n".into());
-    let read = |parameter| {
-        let read = read_parameter(&parameter, variables)?;
-        Ok::<_, SourceError>(read.expose_secret().to_owned())
-    };
-    let folder = Folder::holding(b"\xef\xbb\xbf two words \r\n");
-    assert_eq!(read(Parameter::File(folder.path())).unwrap(), "two words");
-    assert_eq!(read(Parameter::Env("PASSWORD".into())).unwrap(), "two words");
-    assert_eq!(read(Parameter::Text(" as it is ".into())).unwrap(), " as it is ");
-    for (parameter, expected) in [
-        (Parameter::Env("OTHER".into()), "$OTHER: the environment variable is not set"),
-        (Parameter::Credential("key".into()), "credential key: $CREDENTIALS_DIRECTORY is not set"),
-        (Parameter::File("/nonexistent/x".into()), "/nonexistent/x: there is no such file"),
-        (Parameter::File(Folder::new().0.path().into()), "there is no such file"),
-    ] {
-        let error = read(parameter).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-    for content in [&b""[..], b" \n", b"caf\xe9"] {
-        assert!(read(Parameter::File(Folder::holding(content).path())).is_err());
-    }
-}
