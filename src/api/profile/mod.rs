@@ -11,6 +11,8 @@
 mod calls;
 mod reply;
 mod request;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod sarus;
 #[cfg(test)]
 mod tests;
 mod verdict;
