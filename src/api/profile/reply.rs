@@ -37,6 +37,26 @@ pub(super) enum Accept {
     Beginning,
 }
 
+/// What a rule concludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// That the token is dead: `without` demands that there is nothing at all.
+    Death,
+    /// That the token is alive: `without` ignores values without content.
+    Success,
+    /// That the error is not about the token. Text behind the JSON value is accepted.
+    Deferral,
+}
+
+impl Purpose {
+    const fn accept(self) -> Accept {
+        match self {
+            Self::Death | Self::Success => Accept::Whole,
+            Self::Deferral => Accept::Beginning,
+        }
+    }
+}
+
 impl<'r> Reply<'r> {
     pub(super) fn of(response: &'r RawResponse) -> Self {
         let body = match &response.body {
@@ -124,7 +144,8 @@ impl<'r> Reply<'r> {
     }
 
     /// Whether the response meets `rule`.
-    pub(super) fn meets(&self, rule: &Rule, accept: Accept, values: &Values<'_>) -> bool {
+    pub(super) fn meets(&self, rule: &Rule, purpose: Purpose, values: &Values<'_>) -> bool {
+        let accept = purpose.accept();
         let value = |placeholder: &_| values.get(placeholder);
         let meets = &mut |found: &Value| match &rule.condition {
             Condition::Is(scalar) => scalar.is(found, value),
@@ -138,7 +159,8 @@ impl<'r> Reply<'r> {
             && rule.without.as_ref().is_none_or(|place| {
                 // A body that cannot be read says nothing about what is missing in it.
                 let is_readable = !matches!(place, Place::Body(_)) || self.whole().is_some();
-                is_readable && !self.any(place, accept, &mut |found| !is_empty(found))
+                let counts = &mut |found: &_| purpose == Purpose::Death || !is_empty(found);
+                is_readable && !self.any(place, accept, counts)
             })
     }
 
