@@ -73,6 +73,17 @@ impl<'r> Reply<'r> {
         self.json.as_ref().filter(|_| self.is_whole)
     }
 
+    /// Why nothing can be concluded from the body, to continue "it"; `None` if it is JSON.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        match (&self.response.body, &self.json) {
+            (Body::TooLong, _) => Some("is longer than 64 KiB"),
+            (Body::Whole(body), None) if body.trim_ascii().is_empty() => Some("is empty"),
+            (Body::Whole(_), None) => Some("is not JSON, or is truncated"),
+            (Body::Whole(_), Some(_)) if !self.is_whole => Some("has text behind its JSON value"),
+            (Body::Whole(_), Some(_)) => None,
+        }
+    }
+
     /// Whether the body is an object that says something.
     pub(super) fn is_object(&self) -> bool {
         self.whole().and_then(Value::as_object).is_some_and(|object| !object.is_empty())

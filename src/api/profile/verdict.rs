@@ -150,7 +150,7 @@ fn success(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<(), Failure> {
     }
     match &call.alive {
         Some(rule) if !reply.meets(rule, Purpose::Success, values) => {
-            Err(unexpected(exchange, reply, "does not meet `alive`"))
+            Err(unexpected(exchange, reply, reply.problem().unwrap_or("does not meet `alive`")))
         }
         _ => Ok(()),
     }
@@ -170,14 +170,18 @@ fn life(exchange: &Exchange<'_>, reply: &Reply<'_>) -> Result<Duration, Failure>
         {
             Ok(assumed)
         }
-        (Ok(None), _) if reply.whole().is_none() => {
-            Err(unexpected(exchange, reply, "is not one JSON value, or is truncated"))
+        (Ok(None), _) => {
+            let places: Vec<_> = call.life.iter().map(|place| format!("`{place}`")).collect();
+            let reason = match reply.problem() {
+                Some(problem) => problem.to_owned(),
+                None if places.is_empty() => "is no JSON object with content".to_owned(),
+                None => format!("has no value at {}", places.join(" or ")),
+            };
+            Err(unexpected(exchange, reply, &reason))
         }
-        (Ok(None), _) => Err(unexpected(exchange, reply, "has nothing where `life` is")),
         (Err(place), _) => {
             let reason = format!(
-                "has something at `{place}` that is not a life of 0 to 366 days \
-                                  in the unit of the profile"
+                "has a value at `{place}` that is no life of 0 to 366 days in the profile's unit"
             );
             Err(unexpected(exchange, reply, &reason))
         }
