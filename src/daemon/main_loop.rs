@@ -331,8 +331,11 @@ impl Daemon {
         let is_missing = matches!(notice, Notice::Missing { .. });
         let source = if is_missing { entry.source() } else { None };
         let path = source.as_ref().map(token_source::describe);
+        let has_life = matches!(notice, Notice::Checked { .. } | Notice::Recovered { .. });
+        let is_assumed = tokens.scheduler.spec(id).is_some_and(|spec| spec.policy.assumed);
         let fields = Fields {
             path: path.as_deref(),
+            assumed: (has_life && is_assumed).then_some(true),
             exit_status: hook_succeeded.then_some(0),
             ..names_of(&tokens.servers, entry)
         };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::terminal::{DIM, RED, Terminal, YELLOW};
 use super::times::{LocalTime, short_duration};
-use crate::control::{EventView, TokenDetail};
+use crate::control::{EventView, LifeBasis, TokenDetail};
 use crate::text::printable;
 
 /// Text for a token without `reauth`.
@@ -78,10 +78,15 @@ fn life(detail: &TokenDetail, time: &LocalTime) -> String {
     let of = of.unwrap_or_default();
     let Some(left) = detail.token.remaining_ms else { return "not known".to_owned() };
     let (text, at) = (short_duration(left.unsigned_abs()), time.after(left));
+    let assumed = match detail.token.life_basis() {
+        LifeBasis::Endless => return "unlimited: the token does not expire".to_owned(),
+        LifeBasis::Assumed => "assumed ",
+        LifeBasis::Reported => "",
+    };
     if left < 0 {
-        format!("over by {text}{of}, since {at}")
+        format!("{assumed}over by {text}{of}, since {at}")
     } else {
-        format!("{text}{of}, until {at}")
+        format!("{text}{of}, {assumed}until {at}")
     }
 }
 
