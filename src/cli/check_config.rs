@@ -315,6 +315,9 @@ fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
         ReauthMethod::ApiKey { minutes, .. } => {
             format!("re-auth {} requests a token of {minutes} min with the API key", reauth.name)
         }
+        ReauthMethod::Login { .. } => {
+            format!("re-auth {} logs in with the profile of the server", reauth.name)
+        }
     };
     let policy = &reauth.policy;
     format!(

@@ -219,6 +219,13 @@ pub enum ReauthMethod {
         /// The requested life in minutes, 1 to 1440.
         minutes: u16,
     },
+    /// The login call of the profile of the token's server.
+    Login {
+        /// Parameters of the request, by name. They precede those of the server.
+        with: BTreeMap<String, Parameter>,
+        /// The requested life in minutes, 1 to 1440.
+        minutes: u16,
+    },
 }
 
 /// The source of a secret other than a token.

@@ -105,6 +105,7 @@ fn raw_reauth(reauth: &Reauth) -> RawReauth {
                 KeySource::Credential(name) => raw.api_key_credential = Some(name.clone()),
             }
         }
+        ReauthMethod::Login { minutes, .. } => raw.minutes = Some(*minutes),
     }
     raw
 }

@@ -236,6 +236,8 @@ fn check_reauth(reauth: &Reauth, diagnosis: &Diagnosis) {
                 files::unreadable(&fault.kind, text, diagnosis);
             }
         },
+        // Its parameters are checked with those of the servers.
+        ReauthMethod::Login { .. } => {}
     }
 }
 
@@ -287,7 +289,7 @@ pub(super) fn missing_files(settings: &Settings) -> Vec<String> {
                     path.display()
                 ));
             }
-            ReauthMethod::ApiKey { .. } => {}
+            ReauthMethod::ApiKey { .. } | ReauthMethod::Login { .. } => {}
         }
     }
     for inventory in &settings.inventories {

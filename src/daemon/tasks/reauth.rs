@@ -80,6 +80,7 @@ pub(super) async fn attempt(
         ReauthMethod::ApiKey { key, minutes } => {
             log_in(client, key.clone(), *minutes, timeout).await
         }
+        ReauthMethod::Login { .. } => no_value("the server's profile has no login"),
     };
     Completion::ReauthFinished { ticket, duration: clock::now_ceil().since(began), output }
 }

@@ -305,7 +305,7 @@ impl Tokens {
     pub(crate) fn put_reauth(&mut self, reauth: &Reauth) {
         let spec = ReauthSpec {
             route: match reauth.method {
-                ReauthMethod::ApiKey { .. } => ReauthRoute::Server,
+                ReauthMethod::ApiKey { .. } | ReauthMethod::Login { .. } => ReauthRoute::Server,
                 ReauthMethod::Command(_) => ReauthRoute::Hook,
             },
             max_failures: reauth.max_failures_all,
