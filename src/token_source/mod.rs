@@ -23,7 +23,7 @@ pub use persist_error::PersistError;
 pub(crate) use read::no_credentials;
 pub use read::{
     Found, SourceError, SourceErrorKind, SourceWarning, Variables, describe, read, read_key,
-    read_line,
+    read_line, read_parameter,
 };
 pub(crate) use sandbox::hint as sandbox_hint;
 pub(crate) use temporary_files::CONFIG_PREFIX;

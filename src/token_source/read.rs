@@ -16,7 +16,7 @@ use super::sandbox_hint;
 use crate::file;
 use crate::process;
 use crate::secret::{Mistake, TokenValue, TokenValueError, mask};
-use crate::settings::{KeySource, Source};
+use crate::settings::{KeySource, Parameter, Source};
 use crate::systemd::advice;
 
 /// Maximum size of a source: sixteen times the longest token.
@@ -35,6 +35,13 @@ pub struct Found<T = TokenValue> {
     pub value: T,
     /// Warnings about the source.
     pub warnings: Vec<SourceWarning>,
+}
+
+impl<T> Found<T> {
+    /// A value without warnings.
+    const fn of(value: T) -> Self {
+        Self { value, warnings: Vec::new() }
+    }
 }
 
 /// A problem of a source that can be read.
@@ -120,6 +127,9 @@ pub enum SourceErrorKind {
     /// The content is not text.
     #[error("its content is not UTF-8 text; write the secret into it, alone on one line")]
     NotUtf8,
+    /// The content is not one line of text.
+    #[error("its content is not one line of text; write the secret into it, alone on one line")]
+    NotOneLine,
     /// The content is not one word on one line.
     #[error("its content is not a token: {0}")]
     NotAToken(TokenValueError),
@@ -218,6 +228,46 @@ pub fn read_key(
     Ok(Found { value: SecretString::from(found.value.expose()), warnings: found.warnings })
 }
 
+/// Reads a parameter of a profile: one line of text, which may contain spaces, as a password may.
+/// A byte-order mark and the end of the line are not part of it.
+///
+/// # Errors
+///
+/// See [`SourceErrorKind`].
+pub fn read_parameter(
+    parameter: &Parameter,
+    variables: Variables<'_>,
+) -> Result<Found<SecretString>, SourceError> {
+    let path = match parameter {
+        Parameter::Text(text) => return Ok(Found::of(SecretString::from(text.as_str()))),
+        Parameter::Env(name) => {
+            let text = variable(name, variables).and_then(|text| line(text.as_bytes()));
+            let value = text.map_err(|kind| SourceError::new(format!("${}", mask(name)), kind))?;
+            return Ok(Found::of(value));
+        }
+        Parameter::File(path) => path.clone(),
+        Parameter::Credential(name) => credential_path(name, variables)?,
+    };
+    let (content, mode) = content(&path).map_err(|kind| file_error(&path, kind))?;
+    let value = line(&content).map_err(|kind| file_error(&path, kind))?;
+    Ok(Found { value, warnings: SourceWarning::of(&path, mode).into_iter().collect() })
+}
+
+/// One line of text, without its end.
+fn line(content: &[u8]) -> Result<SecretString, SourceErrorKind> {
+    let text = str::from_utf8(content).map_err(|_| SourceErrorKind::NotUtf8)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.trim().is_empty() {
+        Err(SourceErrorKind::Empty)
+    } else if line.contains(char::is_control) {
+        Err(SourceErrorKind::NotOneLine)
+    } else {
+        Ok(SecretString::from(line))
+    }
+}
+
 /// Reads the credential `name`, which contains one line of text. Surrounding white space is removed.
 ///
 /// # Errors
@@ -249,22 +299,28 @@ fn read_credential(name: &str, variables: Variables<'_>) -> Result<Found, Source
 }
 
 fn read_variable(name: &str, variables: Variables<'_>) -> Result<Found, SourceErrorKind> {
-    let text = variables(name).ok_or(SourceErrorKind::VariableUnset)?;
-    let text = text.into_string().map_err(|_| SourceErrorKind::NotUtf8)?;
-    let text = Zeroizing::new(text);
+    let text = variable(name, variables)?;
     let value = token(text.as_bytes())?;
     let warnings =
         SourceWarning::of_value(&format_args!("${}", mask(name)), &value).into_iter().collect();
     Ok(Found { value, warnings })
 }
 
+fn variable(name: &str, variables: Variables<'_>) -> Result<Zeroizing<String>, SourceErrorKind> {
+    let text = variables(name).ok_or(SourceErrorKind::VariableUnset)?;
+    text.into_string().map(Zeroizing::new).map_err(|_| SourceErrorKind::NotUtf8)
+}
+
+/// The error of the file at `path`.
+fn file_error(path: &Path, kind: SourceErrorKind) -> SourceError {
+    let is_hidden = matches!(kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable(_));
+    let hint = if is_hidden { sandbox_hint(path) } else { None };
+    let error = SourceError::new(describe_file(path), kind);
+    SourceError { hint: hint.unwrap_or_default().into(), ..error }
+}
+
 fn read_file(path: &Path) -> Result<Found, SourceError> {
-    let error = |kind| {
-        let is_hidden = matches!(kind, SourceErrorKind::Missing | SourceErrorKind::Unreadable(_));
-        let hint = if is_hidden { sandbox_hint(path) } else { None };
-        let error = SourceError::new(describe_file(path), kind);
-        SourceError { hint: hint.unwrap_or_default().into(), ..error }
-    };
+    let error = |kind| file_error(path, kind);
     let (content, mode) = content(path).map_err(error)?;
     let value = token(&content).map_err(error)?;
     let warnings =

@@ -206,3 +206,45 @@ fn multi_word_json_is_rejected_and_named() {
         assert!(kind.to_string().contains("JSON"), "{kind}");
     }
 }
+
+#[test]
+fn parameter_is_one_line_that_may_contain_spaces() {
+    for (content, expected) in
+        [("pass word\n", "pass word"), (" a\r\n", " a"), ("\u{e4}", "\u{e4}"), ("\u{feff}x", "x")]
+    {
+        let folder = Folder::holding(content.as_bytes());
+        let found = read_parameter(&Parameter::File(folder.path()), NO_VARIABLES).unwrap();
+        assert_eq!(found.value.expose_secret(), expected);
+    }
+    for content in ["a\nb\n", "a\tb", "a\n\n", "\u{1b}"] {
+        let folder = Folder::holding(content.as_bytes());
+        let error = read_parameter(&Parameter::File(folder.path()), NO_VARIABLES).unwrap_err();
+        assert!(matches!(error.kind, SourceErrorKind::NotOneLine), "{content:?}: {error}");
+    }
+    for content in ["", "\n", " \n"] {
+        let folder = Folder::holding(content.as_bytes());
+        let error = read_parameter(&Parameter::File(folder.path()), NO_VARIABLES).unwrap_err();
+        assert!(matches!(error.kind, SourceErrorKind::Empty), "{content:?}: {error}");
+    }
+}
+
+#[test]
+fn parameter_comes_from_text_variable_or_credential() {
+    let folder = Folder::holding(b"from a file\n");
+    let variables = |name: &str| match name {
+        "CREDENTIALS_DIRECTORY" => folder.path().parent().map(Into::into),
+        "SECRET" => Some("from a variable".into()),
+        _ => None,
+    };
+    let file_name = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
+    for (parameter, expected) in [
+        (Parameter::Text("as it is".to_owned()), "as it is"),
+        (Parameter::Env("SECRET".to_owned()), "from a variable"),
+        (Parameter::Credential(file_name), "from a file"),
+    ] {
+        let found = read_parameter(&parameter, &variables).unwrap();
+        assert_eq!(found.value.expose_secret(), expected);
+    }
+    let unset = read_parameter(&Parameter::Env("OTHER".to_owned()), &variables).unwrap_err();
+    assert!(matches!(unset.kind, SourceErrorKind::VariableUnset), "{unset}");
+}
