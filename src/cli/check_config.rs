@@ -66,19 +66,23 @@ pub(super) fn describe(loaded: &Loaded, warnings: usize, all: bool) -> String {
         let reauth = reauths.iter().find(|reauth| Some(&reauth.name) == keep_alive.reauth.as_ref());
         let count = token_counts.get(keep_alive.server.as_str()).copied().unwrap_or(1);
         let what = &described.what;
-        line(&mut text, &format!("\n{what}, server {}; {}", server.name, describe_renewal(server)));
+        let renewal = describe_renewal(server, described.refresh.is_some());
+        line(&mut text, &format!("\n{what}, server {}; {renewal}", server.name));
         for remark in remarks {
             line(&mut text, &format!("  wrong          {remark}"));
         }
         if let Some(exported) = &described.exported {
             line(&mut text, &format!("  applications   {exported}"));
         }
+        if let Some(refresh) = &described.refresh {
+            line(&mut text, &format!("  refresh token  {refresh}"));
+        }
         describe_keep_alive(&mut text, keep_alive, server, count);
         if let Some(before) = keep_alive.reauth_before {
             let before = format!("  before its end {}", describe_reauth_before(before));
             line(&mut text, &before);
         }
-        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, described)));
+        line(&mut text, &format!("  when it dies   {}", describe_death(reauth, server, described)));
     };
     let shown = if all { tokens.len() } else { tokens.len().min(MAX_DETAILED) };
     for token in &tokens[..shown] {
@@ -101,8 +105,10 @@ fn line(text: &mut String, line: &str) {
 }
 
 fn describe_server(server: &Server, tokens: u32) -> String {
+    let profile = server.profile.as_ref();
+    let profile = profile.map_or_else(String::new, |profile| format!(", profile {}", profile.name));
     format!(
-        "server {}: {}; {}, at most {} requests a second and {} at once",
+        "server {}: {}{profile}; {}, at most {} requests a second and {} at once",
         server.name,
         server.url,
         count_tokens(tokens),
@@ -168,6 +174,8 @@ struct Described {
     renewed: &'static str,
     /// The `env_file`.
     exported: Option<String>,
+    /// The source of the refresh token, and where new ones are stored.
+    refresh: Option<String>,
 }
 
 fn describe_token(token: &Token) -> Described {
@@ -192,7 +200,17 @@ fn describe_token(token: &Token) -> Described {
         let readers = group.as_ref().map_or(String::new(), |group| format!(" and group {group}"));
         format!("read {variable} from {}, for the service's user{readers}", path.display())
     });
-    Described { what: format!("token {}: {source}", token.name), kept, renewed, exported }
+    let refresh = token.refresh.as_ref().map(describe_refresh);
+    Described { what: format!("token {}: {source}", token.name), kept, renewed, exported, refresh }
+}
+
+fn describe_refresh(source: &Source) -> String {
+    let (place, kept) = match source {
+        Source::File(path) => return format!("file {}; new ones replace it", path.display()),
+        Source::Credential(name) => ("systemd credential", name),
+        Source::Env(name) => ("environment variable", name),
+    };
+    format!("{place} {kept}; new ones are kept {IN_STATE}")
 }
 
 fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
@@ -215,14 +233,43 @@ fn describe_inventory(summary: &InventorySummary<'_>) -> Described {
         kept: kept.to_owned(),
         renewed,
         exported: None,
+        refresh: None,
     }
 }
 
-fn describe_renewal(server: &Server) -> &'static str {
-    match server.renewal {
+/// Which calls keep a token alive. `has_refresh`: the token has a refresh token.
+fn describe_renewal(server: &Server, has_refresh: bool) -> String {
+    let profile = server.profile.as_ref();
+    let renews_once = profile.is_some_and(|profile| profile.renews_with_refresh_token());
+    let calls = match permitted_calls(server, has_refresh) {
         Renewal::Auto => "queries, and renews where queries do not renew",
         Renewal::Query => "queries only",
+        Renewal::Renew if renews_once => "renews at each check, with its refresh token",
         Renewal::Renew => "renews at each check",
+    };
+    let assume = profile.and_then(|profile| profile.assume);
+    let assumed = assume.map_or_else(String::new, |life| {
+        let life = format_duration(life);
+        format!("; assumes a life of {life} after each, so that no renewal can be proven")
+    });
+    format!("{calls}{assumed}")
+}
+
+/// The calls of a token: those that the server permits, as far as its profile has them.
+fn permitted_calls(server: &Server, has_refresh: bool) -> Renewal {
+    let Some(profile) = &server.profile else { return server.renewal };
+    let can_renew =
+        profile.renew.is_some() && (has_refresh || !profile.renews_with_refresh_token());
+    match (profile.query.is_some(), can_renew) {
+        (false, _) => Renewal::Renew,
+        (true, false) => Renewal::Query,
+        // Without a reported life, and with a refresh token to spend, there is no trial.
+        (true, true)
+            if server.renewal == Renewal::Auto && (profile.assume.is_some() || profile.once) =>
+        {
+            Renewal::Renew
+        }
+        (true, true) => server.renewal,
     }
 }
 
@@ -233,12 +280,13 @@ fn describe_keep_alive(
     token_count: u32,
 ) {
     line(text, &format!("  first check    {}", first_check(server, token_count)));
-    for (name, life) in LIVES {
-        let _ = writeln!(
-            text,
-            "  life {name:<9} {}",
-            describe_checks(&keep_alive.schedule, life, server, token_count)
-        );
+    let mut checks = |name: &str, life| {
+        let checks = describe_checks(&keep_alive.schedule, life, server, token_count);
+        let _ = writeln!(text, "  life {name:<9} {checks}");
+    };
+    match server.profile.as_ref().and_then(|profile| profile.assume) {
+        Some(life) => checks(&format_duration(life), life),
+        None => LIVES.into_iter().for_each(|(name, life)| checks(name, life)),
     }
 }
 
@@ -303,7 +351,7 @@ fn describe_reauth_before(before: Duration) -> String {
     )
 }
 
-fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
+fn describe_death(reauth: Option<&Reauth>, server: &Server, described: &Described) -> String {
     let Described { kept, renewed, .. } = described;
     let Some(reauth) = reauth else {
         return format!("it is logged, and {renewed}");
@@ -316,7 +364,8 @@ fn describe_death(reauth: Option<&Reauth>, described: &Described) -> String {
             format!("re-auth {} requests a token of {minutes} min with the API key", reauth.name)
         }
         ReauthMethod::Login { .. } => {
-            format!("re-auth {} logs in with the profile of the server", reauth.name)
+            let profile = server.profile.as_ref().map_or("sarus", |profile| &profile.name);
+            format!("re-auth {} logs in by the login call of profile {profile}", reauth.name)
         }
     };
     let policy = &reauth.policy;
