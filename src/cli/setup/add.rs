@@ -15,6 +15,7 @@ use super::daemon::{inventory_of, reload_daemon, start_command};
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
 use super::other_tokens::{inventory_with, owner_of};
 use super::{check_home, command_line, input, refused, shell_word};
+use crate::cli::client::UNCHANGED;
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::probe::{self, ProbeResult};
 use crate::cli::{
@@ -104,10 +105,14 @@ impl Add {
                  written"
             )));
         }
-        let is_stored = self.is_stored(&plan, &value)?;
+        let is_stored = self.is_stored(&plan, &value, installation)?;
         self.verify(server, &value)?;
         self.write(&plan, &state, (&value, is_stored), installation)?;
-        let next = if reload_daemon(installation, &overrides)? {
+        let unchanged = match plan.entry {
+            Some(_) => UNCHANGED,
+            None => "the daemon checks the new value, then puts it into service",
+        };
+        let next = if reload_daemon(installation, &overrides, unchanged)? {
             command_line(installation, &format!("status {}", shell_word(&self.name)))
         } else {
             start_command(installation)
@@ -122,6 +127,13 @@ impl Add {
                 "a token value is not an argument, because other users can read arguments; run \
                  `{usage}`, which asks for it, or `{usage} < FILE`"
             )));
+        }
+        if self.name.starts_with('-') {
+            return Err(CliError::Usage(
+                "a name that begins with `-` looks like an option to other commands; choose \
+                 another one, like quotes-1"
+                    .to_owned(),
+            ));
         }
         name_error(&self.name).map_or(Ok(()), |error| {
             Err(CliError::Usage(format!("this token {error}; choose a short name, like quotes-1")))
@@ -284,7 +296,12 @@ impl Add {
 
     /// Whether the token file has this value already. Fails if it has other content, which would be
     /// lost.
-    fn is_stored(&self, plan: &Plan<'_>, value: &TokenValue) -> Result<bool, CliError> {
+    fn is_stored(
+        &self,
+        plan: &Plan<'_>,
+        value: &TokenValue,
+        installation: &Installation,
+    ) -> Result<bool, CliError> {
         if self.replace || plan.file.symlink_metadata().is_err() {
             return Ok(false);
         }
@@ -293,8 +310,10 @@ impl Add {
             return Ok(true);
         }
         Err(refused(format!(
-            "{} exists with other content; add --replace to overwrite it; nothing was written",
-            plan.file.display()
+            "{} exists with other content, and no token of the configuration uses it; to overwrite \
+             it, run `{} --replace`; nothing was written",
+            plan.file.display(),
+            command_line(installation, &self.command())
         )))
     }
 

@@ -13,6 +13,7 @@ use super::daemon::{inventory_of, reload_daemon};
 use super::files::{check_writable, follow_links, not_written};
 use super::other_tokens::inventory_with;
 use super::{check_home, command_line, refused, shell_word, sudo};
+use crate::cli::client::UNCHANGED;
 use crate::cli::diagnostics::DiagnosticStyle;
 use crate::cli::{CliError, eprint_message, print_text, unit, warn};
 use crate::settings::{
@@ -66,7 +67,7 @@ impl Remove {
 
         self.delete(&entry.file, installation)?;
         warn(&changed.warnings, style);
-        if let Err(error) = reload_daemon(installation, &overrides) {
+        if let Err(error) = reload_daemon(installation, &overrides, UNCHANGED) {
             report_rest(self.file(&settings).as_deref(), installation);
             return Err(error);
         }
