@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::str;
 use std::time::Duration;
 
+use crate::secret::mask;
 use crate::time::whole_millis;
 
 /// Escapes `text` for one line of a terminal or a log: characters that are invisible, end the line,
@@ -36,6 +37,18 @@ pub(crate) fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         }
     }
     line.into()
+}
+
+/// `text` in quotes, with secrets masked, shortened. The limit fits every valid value and is too
+/// short for most tokens.
+pub(crate) fn shortened(text: &str) -> String {
+    const SHOWN: usize = 24;
+    let text = mask(text);
+    if text.chars().count() <= SHOWN {
+        return format!("{text:?}");
+    }
+    let shown: String = text.chars().take(SHOWN).collect();
+    format!("{shown:?} and more")
 }
 
 /// Whether a character is escaped by [`printable`].

@@ -4,13 +4,20 @@
 //! mean. It has no expressions and no loops. Pure: `settings` reads profiles, `api` sends their
 //! requests and interprets the responses.
 
+mod builtin;
+pub(crate) mod keys;
 mod model;
+mod parse;
 mod place;
+mod raw;
 mod template;
 
+pub use self::builtin::{BUILTIN, Builtin, builtin};
 pub use self::model::{
     Call, Condition, Death, DeathMeaning, Deferral, DeferralMeaning, Profile, Request, RequestBody,
     Rule, Scalar, Unit,
 };
+pub use self::parse::parse;
 pub use self::place::{Place, PlaceError};
+pub use self::raw::{ProfileError, ProfileErrorKind};
 pub use self::template::{JsonTemplate, Placeholder, Template, TemplateError};

@@ -1,9 +1,10 @@
 //! Model of a validated profile. Defaults of the profile are merged into its calls.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::place::Place;
-use super::template::{JsonTemplate, Template};
+use super::template::{JsonTemplate, Placeholder, Template};
 use crate::lifecycle::Renewal;
 
 /// A session API.
@@ -168,26 +169,71 @@ pub enum DeferralMeaning {
 }
 
 impl Profile {
+    /// Its calls, with their names.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, &Call)> {
+        let Self { query, renew, login, revoke, .. } = self;
+        let calls = [("query", query), ("renew", renew), ("login", login), ("revoke", revoke)];
+        calls.into_iter().filter_map(|(name, call)| Some((name, call.as_ref()?)))
+    }
+
     /// Whether a renewal sends the refresh token.
     pub fn renews_with_refresh_token(&self) -> bool {
         self.renew.as_ref().is_some_and(|call| call.request.uses_refresh_token())
     }
 }
 
+impl Call {
+    /// The placeholders of the request and of the rules.
+    pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        let dead = self.dead.iter().map(|death| &death.rule);
+        let later = self.later.iter().map(|deferral| &deferral.rule);
+        let rules = self.alive.iter().chain(dead).chain(later);
+        let compared = rules.filter_map(|rule| match &rule.condition {
+            Condition::Is(Scalar::Text(text)) | Condition::Has(text) => Some(text),
+            Condition::Is(Scalar::Boolean(_) | Scalar::Number(_)) => None,
+        });
+        self.request.templates().into_iter().chain(compared).flat_map(Template::placeholders)
+    }
+
+    /// The names of the parameters that it needs, from `with`.
+    pub fn parameters(&self) -> BTreeSet<&str> {
+        let name = |placeholder| match placeholder {
+            &Placeholder::Parameter(ref name) => Some(&**name),
+            Placeholder::Token | Placeholder::Refresh | Placeholder::Minutes => None,
+        };
+        self.placeholders().filter_map(name).collect()
+    }
+}
+
 impl Request {
+    /// All texts that are sent.
+    pub fn templates(&self) -> Vec<&Template> {
+        let Self { path, query, headers, body, basic, .. } = self;
+        let mut templates = vec![path];
+        templates.extend(query.iter().chain(headers).map(|(_, value)| value));
+        templates.extend(basic.iter().flatten());
+        match body {
+            RequestBody::Empty => {}
+            RequestBody::Form(pairs) => templates.extend(pairs.iter().map(|(_, value)| value)),
+            RequestBody::Json(json) => add_texts(json, &mut templates),
+        }
+        templates
+    }
+
     /// Whether the request contains the refresh token.
     pub fn uses_refresh_token(&self) -> bool {
-        let Self { path, query, headers, body, basic, .. } = self;
-        let pairs = [query, headers].into_iter().flatten().map(|(_, value)| value);
-        path.uses_refresh_token()
-            || pairs.into_iter().any(Template::uses_refresh_token)
-            || basic.iter().flatten().any(Template::uses_refresh_token)
-            || match body {
-                RequestBody::Empty => false,
-                RequestBody::Form(pairs) => {
-                    pairs.iter().any(|(_, value)| value.uses_refresh_token())
-                }
-                RequestBody::Json(json) => json.uses_refresh_token(),
-            }
+        self.templates().into_iter().any(Template::uses_refresh_token)
+    }
+}
+
+/// Adds the texts in `json`.
+fn add_texts<'j>(json: &'j JsonTemplate, texts: &mut Vec<&'j Template>) {
+    match json {
+        JsonTemplate::Object(entries) => {
+            entries.iter().for_each(|(_, value)| add_texts(value, texts));
+        }
+        JsonTemplate::List(values) => values.iter().for_each(|value| add_texts(value, texts)),
+        JsonTemplate::Text(text) => texts.push(text),
+        JsonTemplate::Other(_) => {}
     }
 }

@@ -2,7 +2,8 @@
 
 use super::model::Server;
 use super::schema::{self, ROOT, Shape};
-use super::{duration, text, validate};
+use super::{text, validate};
+use crate::duration;
 
 /// A server at `url`, under the rules for a `[server.NAME]`. `timeout` limits each request. `name`
 /// appears in messages.

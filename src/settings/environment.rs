@@ -16,9 +16,9 @@ use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::schema::{self, Field, Kind, ROOT, Shape};
 use super::schema_check::Layer;
-use super::similarity::suggest;
 use super::source::ConfigSources;
 use super::suggestions;
+use crate::similarity::suggest;
 
 const PREFIX: &str = "TOKENKEEP__";
 /// Separates the parts of a name; keys contain single underscores.

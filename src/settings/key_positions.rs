@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::position::Position;
+pub(super) use crate::key_path::join;
 
 /// Position of every known key and table by path, including keys with rejected values.
 #[derive(Default)]
@@ -28,20 +29,22 @@ impl KeyPositions {
         self.positions.get(path).copied()
     }
 
+    /// Position of the innermost known table, list or key that contains `path`, else of the main
+    /// file.
+    pub(super) fn innermost(&self, path: &str) -> Position {
+        let mut path = path;
+        loop {
+            if let Some(position) = self.get(path) {
+                return position;
+            }
+            let Some(end) = path.rfind(['.', '[']) else { return Position::MAIN };
+            path = &path[..end];
+        }
+    }
+
     /// Position of `key` in `table`, else of the table, else of the main file.
     pub(super) fn nearest(&self, table: &str, key: &str) -> Position {
         let key = self.get(&join(table, key));
         key.or_else(|| self.get(table)).unwrap_or(Position::MAIN)
-    }
-}
-
-/// Path of `key` in the table at `path`, in TOML notation.
-pub(super) fn join(path: &str, key: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let dot = if path.is_empty() { "" } else { "." };
-    if !key.is_empty() && key.chars().all(bare) {
-        format!("{path}{dot}{key}")
-    } else {
-        format!("{path}{dot}{key:?}")
     }
 }

@@ -9,7 +9,7 @@ use jiff::civil::Time;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
-use super::similarity::suggest;
+use crate::similarity::suggest;
 
 /// Files in the time zone directory whose meaning depends on the machine; not zones.
 const NO_ZONES: [&str; 3] = ["localtime", "posixrules", "Factory"];

@@ -15,7 +15,6 @@
 
 mod ad_hoc_server;
 mod collector;
-mod duration;
 mod environment;
 mod excerpt;
 mod find_socket;
@@ -37,7 +36,6 @@ mod read_files;
 mod schema;
 mod schema_check;
 mod setting_error;
-mod similarity;
 mod source;
 mod suggestions;
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::lifecycle::Schedule;
 
-use super::duration::show;
 use super::model::{
     EnvFile, Inventory, InventorySource, KeepAlive, KeySource, Notify, NotifyTarget, Reauth,
     ReauthMethod, Server, Settings, Source, Token,
@@ -12,6 +11,7 @@ use super::model::{
 use super::raw::{Raw, RawControl, RawLog, RawNotify, RawReauth, RawSchedule, RawServer, RawToken};
 use super::schema::{LOG_FORMATS, RENEWALS};
 use super::validate::is_plain_http;
+use crate::duration::show;
 
 /// `settings` as TOML, with the effective value of every key.
 ///

@@ -14,10 +14,10 @@ use super::finding::ConfigErrorKind;
 use super::key_positions::{KeyPositions, join};
 use super::position::Position;
 use super::schema::{self, Field, ROOT, Shape};
-use super::similarity::suggest;
 use super::source::ConfigSources;
 use super::suggestions;
 use super::text;
+use crate::similarity::suggest;
 
 /// The valid keys of one source.
 pub(super) type Layer = Map<String, Value>;

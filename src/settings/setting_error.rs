@@ -2,7 +2,7 @@
 
 use super::finding::ConfigErrorKind;
 use super::schema::Kind;
-use crate::secret::mask;
+pub(super) use crate::text::shortened;
 
 /// An invalid value. `message` continues a sentence that begins with the key's name.
 #[derive(Debug)]
@@ -46,18 +46,6 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Integer(min, max) => format!("a whole number from {min} to {max}"),
         Kind::Boolean => "true or false".to_owned(),
     }
-}
-
-/// `text` in quotes, with secrets masked, shortened. The limit fits every valid value and is too
-/// short for most tokens.
-pub(super) fn shortened(text: &str) -> String {
-    const SHOWN: usize = 24;
-    let text = mask(text);
-    if text.chars().count() <= SHOWN {
-        return format!("{text:?}");
-    }
-    let shown: String = text.chars().take(SHOWN).collect();
-    format!("{shown:?} and more")
 }
 
 pub(super) fn quoted_list(words: &[&str]) -> String {

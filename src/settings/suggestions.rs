@@ -8,8 +8,8 @@ use super::finding::WarningKind;
 use super::key_positions::join;
 use super::schema::{self, Field, Kind, names_a_secret};
 use super::setting_error::shortened;
-use super::similarity::suggest;
 use crate::secret::{looks_secret, mask};
+use crate::similarity::suggest;
 
 /// Message and remedy for the unknown key `name` in the table at `path`.
 pub(super) fn unknown_key(

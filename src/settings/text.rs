@@ -8,10 +8,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use url::{ParseError, Url};
 
-use super::duration::{self, DurationError};
 use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, quoted_list, shortened};
-use super::similarity::suggest;
+use crate::duration::{self, DurationError};
+use crate::similarity::suggest;
 
 /// Checks `text` for a key called `key` of this `kind`.
 pub(super) fn check(key: &str, kind: Kind, text: &str) -> Result<(), SettingError> {

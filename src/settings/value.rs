@@ -13,9 +13,9 @@ use super::model::Reader;
 use super::name_pattern::NamePattern;
 use super::schema::Kind;
 use super::setting_error::{SettingError, expected, invalid_value, setting_error, shortened};
-use super::similarity::suggest;
 use super::text;
 use crate::event::EventName;
+use crate::similarity::suggest;
 
 /// Checks `value` for a key called `key` of this `kind`.
 pub(super) fn check(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Value, SettingError> {

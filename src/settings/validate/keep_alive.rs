@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::lifecycle::Schedule;
 
-use super::super::duration;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::model::KeepAlive;
 use super::super::raw::{Raw, RawToken};
 use super::Validator;
 use super::schedule::schedule_path;
+use crate::duration;
 
 impl Validator<'_> {
     /// `schedules`: the schedule of each server.

@@ -21,15 +21,15 @@ use crate::lifecycle::Schedule;
 use crate::secret::looks_secret;
 
 use super::collector::Collector;
-use super::duration;
 use super::finding::{ConfigErrorKind, WarningKind};
 use super::key_positions::{KeyPositions, join};
 use super::model::{Control, Log, LogFormat, Settings};
 use super::position::Position;
 use super::raw::{Raw, RawControl, RawLog, RawSchedule};
 use super::schema::LOG_FORMATS;
-use super::similarity::suggest;
 use super::suggestions::where_secrets_belong;
+use crate::duration;
+use crate::similarity::suggest;
 
 pub(super) use server::{is_plain_http, with_defaults as server_with_defaults};
 

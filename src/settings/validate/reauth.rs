@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::lifecycle::ReauthPolicy;
 
-use super::super::duration;
 use super::super::finding::ConfigErrorKind;
 use super::super::key_positions::join;
 use super::super::model::{KeySource, Reauth, ReauthMethod};
 use super::super::raw::RawReauth;
 use super::{Validator, at_least_one, duration_or};
+use crate::duration;
 
 /// The API's own default.
 const MINUTES: u16 = 30;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::lifecycle::{Fraction, Schedule, ScheduleError};
 
-use super::super::duration;
 use super::super::finding::{ConfigErrorKind, WarningKind};
 use super::super::key_positions::join;
 use super::super::raw::{Raw, RawSchedule, RawServer};
 use super::{ScheduleLevel, Validator, duration_or};
+use crate::duration;
 
 /// Above this fraction, less than a tenth of a token's life is left for retries.
 const LATE: f64 = 0.9;

@@ -7,7 +7,7 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DurationError {
+pub(crate) enum DurationError {
     /// A number without a unit.
     NoUnit,
     /// A negative duration.
@@ -17,7 +17,7 @@ pub(super) enum DurationError {
 }
 
 /// Parses `"90s"`, `"2h 30m"`, `"1.5h"`, `"7d"`. A day has 24 hours.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if text.parse::<f64>().is_ok_and(f64::is_finite) {
         return Err(DurationError::NoUnit);
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// `duration` in the form that [`parse`] reads, without loss.
-pub(super) fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 

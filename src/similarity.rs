@@ -1,7 +1,7 @@
 //! Finds the known word that a misspelled one was probably meant to be.
 
 /// The candidate that is most similar to `word`; `None` if none is similar enough.
-pub(super) fn suggest<'a>(
+pub(crate) fn suggest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
