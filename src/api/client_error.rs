@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::token_source::sandbox_hint;
+use crate::token_source::{SourceError, sandbox_hint};
 
 /// Why there is no client for a server.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,16 @@ pub enum ClientError {
         /// The file.
         path: PathBuf,
     },
+    /// A parameter of the profile's requests cannot be read.
+    #[error("`with.{name}` of [server.{server}]: {source}")]
+    Parameter {
+        /// The server's name.
+        server: String,
+        /// The parameter's name.
+        name: String,
+        /// The problem and the remedy.
+        source: Box<SourceError>,
+    },
     /// `proxy` is not the URL of a proxy.
     #[error(
         "`proxy` of [server.{server}] cannot be used ({reason}): write it as \
@@ -79,7 +89,10 @@ impl ClientError {
     /// Whether it can disappear without a configuration change: a file appears, or is completed.
     pub const fn may_pass(&self) -> bool {
         match self {
-            Self::Unreadable { .. } | Self::CaFileInvalid { .. } | Self::Unusable { .. } => true,
+            Self::Unreadable { .. }
+            | Self::CaFileInvalid { .. }
+            | Self::Parameter { .. }
+            | Self::Unusable { .. } => true,
             Self::Invalid { .. } | Self::Proxy { .. } => false,
         }
     }
@@ -88,7 +101,10 @@ impl ClientError {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Unreadable { path, .. } | Self::CaFileInvalid { path, .. } => Some(path),
-            Self::Invalid { .. } | Self::Proxy { .. } | Self::Unusable { .. } => None,
+            Self::Invalid { .. }
+            | Self::Parameter { .. }
+            | Self::Proxy { .. }
+            | Self::Unusable { .. } => None,
         }
     }
 }

@@ -27,6 +27,16 @@ impl Endpoint {
             Self::Revoke => "RevokeSessionToken",
         }
     }
+
+    /// The name of the call in a profile.
+    pub(super) const fn call(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Renew => "renew",
+            Self::Login => "login",
+            Self::Revoke => "revoke",
+        }
+    }
 }
 
 /// The endpoints of one server, parsed once. A request adds its query to a copy.

@@ -140,7 +140,7 @@ fn read_error(error: &Value) -> Option<ApiError> {
 }
 
 /// Says nothing: null, empty, or made of nothing else.
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),

@@ -3,15 +3,14 @@
 //! Strict: a token is only declared dead by the API itself, inside its envelope; anything unclear
 //! is transient. Never does I/O and never reads a clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
+use hyper::http::HeaderMap;
 
 use super::context::{ClientCertificateState, RequestContext};
-use super::endpoint::Endpoint;
 use super::envelope::{self, ApiError, Envelope, Object, Stated, field};
 use super::fast_path;
-use super::redact::clean;
 use super::status::{ResponseError, ResponseErrorKind, StatusSource, kind_of, sentence};
 use super::transport_error::lacks_certificate;
 use super::{LoginError, LoginErrorKind, Renewed};
@@ -22,6 +21,9 @@ use crate::secret::{Mistake, TokenValue};
 pub(super) struct RawResponse {
     /// The HTTP status.
     pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// Its `Date`, or else the time at which it arrived.
+    pub(super) answered: SystemTime,
     /// The pause that `Retry-After` asks for, or a header in its place.
     pub(super) pause: Option<Duration>,
     /// Time until the request quota is renewed.
@@ -35,7 +37,7 @@ pub(super) struct RawResponse {
 
 impl RawResponse {
     /// The pause that the server asks for if the response has this status.
-    fn pause(&self, status: u16) -> Option<Duration> {
+    pub(super) fn pause(&self, status: u16) -> Option<Duration> {
         self.pause.or(self.quota_reset.filter(|_| status == 429))
     }
 }
@@ -156,16 +158,17 @@ fn result(context: &RequestContext<'_>, response: &RawResponse) -> Result<Object
     })
 }
 
-/// The error of a response without `Errors`: the HTTP status, or if that claims success, `reason`
-/// (which continues "the answer").
-fn error_without_envelope(
+/// The error of a response that says nothing in the API's own words: the HTTP status, or if that
+/// claims success, `reason` (which continues "the answer").
+pub(super) fn error_without_envelope(
     context: &RequestContext<'_>,
     response: &RawResponse,
     reason: &str,
 ) -> ResponseError {
     let status = response.status;
-    let mut failure = if status == 200 {
-        protocol_error(context.endpoint, reason)
+    let is_success = if context.profile.is_some() { status / 100 == 2 } else { status == 200 };
+    let mut failure = if is_success {
+        protocol_error(context, reason).with_status(status)
     } else {
         ResponseError {
             kind: kind_of(status, StatusSource::Http, response.pause(status)),
@@ -201,8 +204,7 @@ fn api_error(
         Stated::Status(status) => status,
         Stated::Nothing if response.status != 200 => response.status,
         Stated::Nothing | Stated::Gibberish => {
-            let failure =
-                protocol_error(context.endpoint, "has `Errors` without a usable `Status`");
+            let failure = protocol_error(context, "has `Errors` without a usable `Status`");
             return ResponseError { fault: with_detail(failure.fault, context, detail), ..failure };
         }
     };
@@ -236,8 +238,8 @@ fn session_token(result: &Object) -> Result<TokenValue, ResponseError> {
 }
 
 /// A 200 with unexpected content. It never declares a token dead.
-fn protocol_error(endpoint: Endpoint, reason: &str) -> ResponseError {
-    ResponseError::unavailable(format!("unexpected response to {}: it {reason}", endpoint.name()))
+fn protocol_error(context: &RequestContext<'_>, reason: &str) -> ResponseError {
+    ResponseError::unavailable(format!("unexpected response to {}: it {reason}", context.call()))
         .with_status(200)
 }
 
@@ -247,12 +249,16 @@ fn error_for_status(
     source: StatusSource,
     detail: Option<&str>,
 ) -> CallError {
-    let sentence = sentence(status, source, context.endpoint, context.server);
+    let sentence = sentence(status, source, context);
     with_detail(CallError::new(sentence).with_status(status), context, detail)
 }
 
-fn with_detail(fault: CallError, context: &RequestContext<'_>, detail: Option<&str>) -> CallError {
-    match detail.map(|detail| clean(detail, context.secret)) {
+pub(super) fn with_detail(
+    fault: CallError,
+    context: &RequestContext<'_>,
+    detail: Option<&str>,
+) -> CallError {
+    match detail.map(|detail| context.clean(detail)) {
         Some(detail) if !detail.is_empty() => fault.with_detail(detail),
         Some(_) | None => fault,
     }

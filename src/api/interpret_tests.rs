@@ -2,18 +2,28 @@
 
 use serde_json::json;
 
+use super::super::endpoint::Endpoint;
 use super::*;
 
 const SECRET: &str = "s3cret+token";
 
 fn context(endpoint: Endpoint) -> RequestContext<'static> {
-    RequestContext { server: "sarus", endpoint, secret: SECRET }
+    RequestContext { server: "sarus", endpoint, profile: None, secrets: &[SECRET] }
 }
 
 fn response(status: u16, body: impl ToString) -> RawResponse {
     let body = Body::Whole(body.to_string().into());
     let certificate = ClientCertificateState::NotAskedFor;
-    RawResponse { status, pause: None, quota_reset: None, encoding: None, certificate, body }
+    RawResponse {
+        status,
+        headers: HeaderMap::new(),
+        answered: SystemTime::UNIX_EPOCH,
+        pause: None,
+        quota_reset: None,
+        encoding: None,
+        certificate,
+        body,
+    }
 }
 
 fn queried(status: u16, body: impl ToString) -> Outcome {

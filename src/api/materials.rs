@@ -1,9 +1,10 @@
 //! Reads what both ends of a connection authenticate with: certificate authorities, the client
-//! certificate, and the proxy's credentials.
+//! certificate, the proxy's credentials, and the parameters of a profile.
 //!
 //! Owns the files and credentials of a `[server.NAME]` and their errors. A fingerprint of their
 //! content detects changes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
@@ -12,13 +13,14 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::certificate::Validity;
 use super::client_error::ClientError;
 use crate::clock::wall_clock;
 use crate::settings::{ClientCertificate, KeySource, Server};
-use crate::token_source::no_credentials;
+use crate::token_source::{no_credentials, read_parameter};
 
 /// Maximum size of a file in bytes: about ten times the authorities of a whole system.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -32,6 +34,8 @@ pub(super) struct Materials {
     pub(super) identity: Option<Identity>,
     /// User name and password for the proxy.
     pub(super) proxy: Option<(String, Zeroizing<String>)>,
+    /// Parameters of the profile's requests, by name.
+    pub(super) parameters: BTreeMap<String, SecretString>,
     /// Equal for equal content within this process.
     pub(super) fingerprint: u64,
     /// A valid certificate that servers will reject.
@@ -86,7 +90,12 @@ impl Materials {
             }
             None => None,
         };
-        Ok(Self { authorities, identity, proxy, fingerprint: hasher.finish(), warning })
+        let parameters = parameters(server)?;
+        for (name, value) in &parameters {
+            (name, value.expose_secret()).hash(&mut hasher);
+        }
+        let fingerprint = hasher.finish();
+        Ok(Self { authorities, identity, proxy, parameters, fingerprint, warning })
     }
 }
 
@@ -273,6 +282,19 @@ fn warning(
         ),
         remedy: format!("check this machine's clock, which says {now}"),
     })
+}
+
+fn parameters(server: &Server) -> Result<BTreeMap<String, SecretString>, ClientError> {
+    let read = server.with.iter().map(|(name, parameter)| {
+        let value = read_parameter(parameter, &|name| std::env::var_os(name));
+        let value = value.map_err(|source| ClientError::Parameter {
+            server: server.name.clone(),
+            name: name.clone(),
+            source: source.into(),
+        })?;
+        Ok((name.clone(), value))
+    });
+    read.collect()
 }
 
 fn proxy_credentials(

@@ -1,6 +1,6 @@
-//! Client of the Sarus market data session API.
+//! Client of session APIs: that of Sarus market data natively, others by a profile.
 //!
-//! Owns everything specific to this API: URLs, envelope, statuses. It returns outcomes and errors,
+//! Owns everything specific to an API: URLs, envelope, statuses. It returns outcomes and errors,
 //! and never a type of the HTTP library, a URL with a query, or a secret.
 //!
 //! Sending (`request`) and interpreting (`interpret`) are separate; the latter is pure.
@@ -8,12 +8,14 @@
 //! From top to bottom; a file uses only files below it:
 //!
 //! ```text
+//! profile                 calls of a profile: requests, meaning of responses
 //! request                 sends, reads the body, resends once
 //! webhook                 posts to URLs outside the API
 //! interpret  connections  meaning of a response; pools
 //! http_client  fast_path  settings of the HTTP library; reads the usual response
 //! transport_error  tunnel
-//! envelope  materials  status  context
+//! envelope  materials  status
+//! context
 //! client_error  retry_after  redact  json_repair  certificate
 //! endpoint
 //! ```
@@ -29,6 +31,7 @@ mod http_client;
 mod interpret;
 mod json_repair;
 mod materials;
+mod profile;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod properties;
 mod redact;
@@ -39,11 +42,13 @@ mod transport_error;
 mod tunnel;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::client_error::ClientError;
@@ -54,7 +59,8 @@ use self::endpoint::{Endpoint, EndpointUrls};
 use self::interpret::RawResponse;
 pub use self::materials::CertificateWarning;
 use self::materials::Materials;
-use self::request::OnEnd;
+use self::profile::ProfileApi;
+use self::request::{OnEnd, Sending};
 use self::status::ResponseError;
 use self::transport_error::RequestTimeouts;
 pub use self::webhook::{HeaderLine, WebhookClient};
@@ -72,6 +78,8 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     connections: Connections,
     urls: EndpointUrls,
+    /// What describes the API; `None` for the native one.
+    profile: Option<ProfileApi>,
     server: String,
     connect_timeout: Duration,
     /// Whether a renewal on this server has replaced a value.
@@ -185,12 +193,14 @@ impl Client {
 
     fn from_materials(
         server: &Server,
-        materials: Materials,
+        mut materials: Materials,
         limits: ConnectionLimits,
     ) -> Result<Self, ClientError> {
+        let parameters = std::mem::take(&mut materials.parameters);
         Ok(Self(Arc::new(Inner {
             connections: Connections::new(server, materials, limits)?,
             urls: EndpointUrls::under(&server.url),
+            profile: ProfileApi::of(server, parameters),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),
@@ -205,41 +215,97 @@ impl Client {
         timeout: Duration,
         connection: Connection,
     ) -> Outcome {
-        let context = self.context(Endpoint::Query, token.expose());
+        if let Some(profile) = &self.0.profile {
+            return profile.query(self, token, timeout, connection).await;
+        }
+        let secrets = [token.expose()];
+        let context = self.context(Endpoint::Query, &secrets);
         let parameters = [("SessionToken", token.expose())];
-        let (response, lease) =
-            self.call(&context, &parameters, timeout, connection, OnEnd::Resend).await;
+        let sending = Sending { timeout, connection, on_end: OnEnd::Resend };
+        let (response, lease) = self.call(&context, &parameters, sending).await;
         let outcome = match response {
             Ok(response) => interpret::query(&context, &response),
             Err(failure) => failure.into(),
         };
-        self.0.connections.judge(&lease, Verdict::from(&outcome));
+        self.judge(&lease, Verdict::from(&outcome));
         outcome
     }
 
     /// Renews the token (`RenewSessionToken`). It is resent like a query, unless the server has
     /// replaced a value in a renewal: the second request would then name a value that the first has
-    /// ended.
+    /// ended. A renewal that a profile declares as `once` is never resent, and is sent on a fresh
+    /// connection.
     pub async fn renew(
         &self,
         token: &TokenValue,
         timeout: Duration,
         connection: Connection,
     ) -> Renewed {
-        let context = self.context(Endpoint::Renew, token.expose());
+        let renewed = match &self.0.profile {
+            Some(profile) => profile.renew(self, Some(token), None, timeout, connection).await,
+            None => self.renew_natively(token, timeout, connection).await,
+        };
+        self.note_renewal(&renewed);
+        renewed
+    }
+
+    /// Renews with a refresh token, on a fresh connection. It is sent once, because a refresh token
+    /// may be good for one request only. `value` is the current token value, if there is one.
+    ///
+    /// [`CallError::may_have_acted`] is set if the server may have processed a request that the
+    /// profile declares as `once`.
+    pub async fn rotate(
+        &self,
+        refresh: &TokenValue,
+        value: Option<&TokenValue>,
+        timeout: Duration,
+    ) -> Renewed {
+        let renewed = match &self.0.profile {
+            Some(profile) => {
+                profile.renew(self, value, Some(refresh), timeout, Connection::Fresh).await
+            }
+            None => Renewed::failed(Outcome::Misconfigured(self.has_no_profile())),
+        };
+        self.note_renewal(&renewed);
+        renewed
+    }
+
+    async fn renew_natively(
+        &self,
+        token: &TokenValue,
+        timeout: Duration,
+        connection: Connection,
+    ) -> Renewed {
+        let secrets = [token.expose()];
+        let context = self.context(Endpoint::Renew, &secrets);
         let parameters = [("SessionToken", token.expose())];
-        let replaces_values = self.0.replaces_values.load(Ordering::Relaxed);
-        let on_end = if replaces_values { OnEnd::Fail } else { OnEnd::Resend };
-        let (response, lease) = self.call(&context, &parameters, timeout, connection, on_end).await;
+        let on_end = if self.has_replaced_values() { OnEnd::Fail } else { OnEnd::Resend };
+        let sending = Sending { timeout, connection, on_end };
+        let (response, lease) = self.call(&context, &parameters, sending).await;
         let renewed = match response {
             Ok(response) => interpret::renew(&context, &response, token),
             Err(failure) => Renewed::failed(failure.into()),
         };
-        self.0.connections.judge(&lease, Verdict::from(&renewed.outcome));
+        self.judge(&lease, Verdict::from(&renewed.outcome));
+        renewed
+    }
+
+    /// Whether a renewal on this server has replaced a value.
+    fn has_replaced_values(&self) -> bool {
+        self.0.replaces_values.load(Ordering::Relaxed)
+    }
+
+    fn note_renewal(&self, renewed: &Renewed) {
         if renewed.new_value.is_some() {
             self.0.replaces_values.store(true, Ordering::Relaxed);
         }
-        renewed
+    }
+
+    /// The error of a call that only profiles have.
+    fn has_no_profile(&self) -> CallError {
+        let server = &self.0.server;
+        let error = format!("[server.{server}] has no profile that describes this call");
+        CallError { local: true, ..CallError::new(error) }
     }
 
     /// Opens a session of `minutes`, 1 to 1440, with an API key (`GetSessionToken`), on a fresh
@@ -254,12 +320,18 @@ impl Client {
         minutes: u16,
         timeout: Duration,
     ) -> Result<TokenValue, LoginError> {
+        if self.0.profile.is_some() {
+            let parameters = BTreeMap::from([("api_key".to_owned(), api_key.clone())]);
+            let session = self.login_with(&parameters, minutes, timeout).await?;
+            return Ok(session.value);
+        }
         let key = api_key.expose_secret();
-        let context = self.context(Endpoint::Login, key);
+        let secrets = [key];
+        let context = self.context(Endpoint::Login, &secrets);
         let minutes = minutes.to_string();
         let parameters = [("APIKey", key), ("Minutes", &*minutes)];
-        let (response, lease) =
-            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let sending = Sending { timeout, connection: Connection::Fresh, on_end: OnEnd::Fail };
+        let (response, lease) = self.call(&context, &parameters, sending).await;
         let login = match response {
             Ok(response) => interpret::login(&context, &response),
             Err(ResponseError { fault, .. }) => {
@@ -271,8 +343,29 @@ impl Client {
             Err(fault) => fault.kind == LoginErrorKind::Refused,
         };
         let verdict = if conclusive { Verdict::Conclusive } else { Verdict::Inconclusive };
-        self.0.connections.judge(&lease, verdict);
+        self.judge(&lease, verdict);
         login
+    }
+
+    /// Opens a session with the profile's `login`, on a fresh connection. It is sent once.
+    /// `parameters` override those of the server. `minutes` is the value of `{minutes}`.
+    ///
+    /// # Errors
+    ///
+    /// If the response contains no usable token; [`LoginError::kind`] tells what that means.
+    pub async fn login_with(
+        &self,
+        parameters: &BTreeMap<String, SecretString>,
+        minutes: u16,
+        timeout: Duration,
+    ) -> Result<NewSession, LoginError> {
+        match &self.0.profile {
+            Some(profile) => profile.login(self, parameters, minutes, timeout).await,
+            None => Err(LoginError {
+                kind: LoginErrorKind::Misconfigured,
+                fault: self.has_no_profile(),
+            }),
+        }
     }
 
     /// Ends the token's session (`RevokeSessionToken`) on a fresh connection, because it is rare
@@ -283,37 +376,60 @@ impl Client {
     /// If the server did not confirm it. [`CallError::status`] is 401 or 410 if the token was
     /// already dead.
     pub async fn revoke(&self, token: &TokenValue, timeout: Duration) -> Result<(), CallError> {
-        let context = self.context(Endpoint::Revoke, token.expose());
+        if let Some(profile) = &self.0.profile {
+            return profile.revoke(self, token, timeout).await;
+        }
+        let secrets = [token.expose()];
+        let context = self.context(Endpoint::Revoke, &secrets);
         let parameters = [("SessionToken", token.expose())];
-        let (response, lease) =
-            self.call(&context, &parameters, timeout, Connection::Fresh, OnEnd::Fail).await;
+        let sending = Sending { timeout, connection: Connection::Fresh, on_end: OnEnd::Fail };
+        let (response, lease) = self.call(&context, &parameters, sending).await;
         let revoked = response
             .map_err(|failure| failure.fault)
             .and_then(|response| interpret::revoke(&context, &response));
         let verdict = if revoked.is_ok() { Verdict::Conclusive } else { Verdict::Inconclusive };
-        self.0.connections.judge(&lease, verdict);
+        self.judge(&lease, verdict);
         revoked
     }
 
-    fn context<'a>(&'a self, endpoint: Endpoint, secret: &'a str) -> RequestContext<'a> {
-        RequestContext { server: &self.0.server, endpoint, secret }
+    /// The context of a native call.
+    fn context<'a>(&'a self, endpoint: Endpoint, secrets: &'a [&'a str]) -> RequestContext<'a> {
+        RequestContext { server: &self.0.server, endpoint, profile: None, secrets }
     }
 
-    /// Sends a request. The returned lease is the one that the response came from.
+    /// Sends a native request.
     async fn call(
         &self,
         context: &RequestContext<'_>,
         parameters: &[(&str, &str)],
-        timeout: Duration,
-        connection: Connection,
-        on_end: OnEnd,
+        sending: Sending,
     ) -> (Result<RawResponse, ResponseError>, Lease) {
-        let Inner { connections, urls, connect_timeout, .. } = &*self.0;
-        let url = || urls.with(context.endpoint, parameters);
+        let url = || self.0.urls.with(context.endpoint, parameters);
+        self.send(context, || Ok(Request::new(Method::GET, url())), sending).await
+    }
+
+    /// Sends a request. The returned lease is the one that the response came from.
+    async fn send(
+        &self,
+        context: &RequestContext<'_>,
+        request: impl Fn() -> Result<Request, ResponseError>,
+        sending: Sending,
+    ) -> (Result<RawResponse, ResponseError>, Lease) {
+        let Inner { connections, connect_timeout, .. } = &*self.0;
+        let Sending { timeout, connection, on_end } = sending;
         let timeouts = RequestTimeouts { timeout, connect_timeout: *connect_timeout };
         let mut lease = connections.lease(connection);
-        let response = request::get(connections, &mut lease, url, on_end, timeouts, context).await;
+        let response =
+            request::send(connections, &mut lease, request, on_end, timeouts, context).await;
         (response, lease)
+    }
+
+    fn judge(&self, lease: &Lease, verdict: Verdict) {
+        self.0.connections.judge(lease, verdict);
+    }
+
+    fn server(&self) -> &str {
+        &self.0.server
     }
 }
 

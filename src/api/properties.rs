@@ -61,12 +61,21 @@ fn life_without_errors(envelope: &Envelope) -> Option<Duration> {
 }
 
 fn asked(endpoint: Endpoint) -> RequestContext<'static> {
-    RequestContext { server: "sarus", endpoint, secret: SECRET }
+    RequestContext { server: "sarus", endpoint, profile: None, secrets: &[SECRET] }
 }
 
 fn answer(status: u16, body: Body) -> RawResponse {
     let certificate = ClientCertificateState::NotAskedFor;
-    RawResponse { status, pause: None, quota_reset: None, encoding: None, certificate, body }
+    RawResponse {
+        status,
+        headers: HeaderMap::new(),
+        answered: SystemTime::UNIX_EPOCH,
+        pause: None,
+        quota_reset: None,
+        encoding: None,
+        certificate,
+        body,
+    }
 }
 
 fn check_query(answer: &RawResponse, errors: &[ApiError], life: Option<Duration>) {

@@ -41,12 +41,13 @@ const SHORTEST_ENCODED: usize = 4;
 /// Punctuation that stays when the word within it is redacted.
 const AROUND: &[char] = &['.', ',', ';', ':', '!', '?', '(', ')', '[', ']', '<', '>', '"', '\''];
 
-/// `text` on one line, without `secret`, cut to a sentence's length.
-pub(super) fn clean(text: &str, secret: &str) -> String {
+/// `text` on one line, without `secrets`, cut to a sentence's length.
+pub(super) fn clean(text: &str, secrets: &[&str]) -> String {
     // Invisible characters go first: one within an echoed secret would hide it from the search.
     let text: String =
         text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(MAX_BYTES).collect();
-    let hidden = hide(beginning(&text), secret);
+    let text = beginning(&text).to_owned();
+    let hidden = secrets.iter().fold(text, |text, secret| hide(&text, secret));
     let hidden = hidden.trim();
     match hidden.char_indices().nth(MAX_CHARS) {
         None => hidden.to_owned(),

@@ -3,18 +3,16 @@
 //! Owns the body limit, and the resending of a request whose reused connection ended. Interprets
 //! nothing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
-use reqwest::{Method, Request, Response};
+use reqwest::{Request, Response};
 use tokio::time::timeout;
-use url::Url;
 
 use super::connections::{Connections, Lease, Verdict};
 use super::context::RequestContext;
 use super::interpret::{Body, RawResponse};
-use super::redact::clean;
 use super::retry_after;
 use super::status::ResponseError;
 use super::transport_error::{RequestTimeouts, explain, is_out_of_descriptors, timed_out};
@@ -33,37 +31,63 @@ pub(super) enum OnEnd {
     Resend,
     /// Fail: a second request might do more than the first.
     Fail,
+    /// Fail, and set [`CallError::may_have_acted`] unless the request was certainly not sent.
+    FailAsUnknown,
 }
 
-/// Sends a `GET` for `url` and reads the response. On return, `lease` is the one that the response
-/// or the error came from.
-pub(super) async fn get(
+/// How a request is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Sending {
+    /// From connecting to the last byte of the response.
+    pub(super) timeout: Duration,
+    pub(super) connection: Connection,
+    pub(super) on_end: OnEnd,
+}
+
+/// Sends the `request` and reads the response. On return, `lease` is the one that the response or
+/// the error came from.
+pub(super) async fn send(
     connections: &Connections,
     lease: &mut Lease,
-    url: impl Fn() -> Url,
+    request: impl Fn() -> Result<Request, ResponseError>,
     on_end: OnEnd,
     timeouts: RequestTimeouts,
     context: &RequestContext<'_>,
 ) -> Result<RawResponse, ResponseError> {
+    let first = request()?;
     let answered = async {
-        let mut sent = lease.http.execute(Request::new(Method::GET, url())).await;
+        let mut sent = lease.http.execute(first).await;
         if let Err(error) = &sent
             && on_end == OnEnd::Resend
             && connections.reused_connection_ended(lease, error)
+            && let Ok(again) = request()
         {
             connections.judge(lease, Verdict::Inconclusive);
             *lease = connections.lease(Connection::Fresh);
-            sent = lease.http.execute(Request::new(Method::GET, url())).await;
+            sent = lease.http.execute(again).await;
         }
-        let response = sent?;
+        let mut response = sent?;
         connections.note_response(lease, &response);
         let status = response.status().as_u16();
-        let (pause, quota_reset) = pauses(response.headers());
-        let encoding = encoding(response.headers(), context);
+        let headers = std::mem::take(response.headers_mut());
+        let answered = answered(&headers);
+        let pause = retry_after::pause(&headers, answered);
+        let quota_reset = retry_after::quota_reset(&headers, answered);
+        let encoding = encoding(&headers, context);
         let certificate = connections.factory().certificate();
         let body = body(response).await?;
-        Ok(RawResponse { status, pause, quota_reset, encoding, certificate, body })
+        Ok(RawResponse {
+            status,
+            headers,
+            answered,
+            pause,
+            quota_reset,
+            encoding,
+            certificate,
+            body,
+        })
     };
+    let is_unknown = on_end == OnEnd::FailAsUnknown;
     // The library's own time-out would need another timer and wrapper per request.
     match timeout(timeouts.timeout, answered).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -83,9 +107,14 @@ pub(super) async fn get(
                 return Err(failure);
             }
             let certificate = factory.certificate();
-            Err(explain(&error, timeouts, context, certificate).into())
+            let fault = explain(&error, timeouts, context, certificate);
+            let may_have_acted = is_unknown && !error.is_connect() && !error.is_dns();
+            Err(CallError { may_have_acted, ..fault }.into())
         }
-        Err(_) => Err(timed_out(timeouts.timeout).into()),
+        Err(_) => {
+            let fault = timed_out(timeouts.timeout);
+            Err(CallError { may_have_acted: is_unknown, ..fault }.into())
+        }
     }
 }
 
@@ -106,17 +135,15 @@ async fn body(mut response: Response) -> Result<Body, reqwest::Error> {
     Ok(Body::Whole(if pieces.is_empty() { whole } else { pieces.into() }))
 }
 
-/// The pause that the server asks for, and the time until the quota is renewed.
-fn pauses(headers: &HeaderMap) -> (Option<Duration>, Option<Duration>) {
-    let answered =
-        headers.get(DATE).and_then(retry_after::date).unwrap_or_else(|| wall_clock().into());
-    (retry_after::pause(headers, answered), retry_after::quota_reset(headers, answered))
+/// When the response was sent.
+fn answered(headers: &HeaderMap) -> SystemTime {
+    headers.get(DATE).and_then(retry_after::date).unwrap_or_else(|| wall_clock().into())
 }
 
 /// The content encoding of a body, unless it is `identity`.
 fn encoding(headers: &HeaderMap, context: &RequestContext<'_>) -> Option<Box<str>> {
     let coding = headers.get(CONTENT_ENCODING)?;
-    let coding = clean(&String::from_utf8_lossy(coding.as_bytes()), context.secret);
+    let coding = context.clean(&String::from_utf8_lossy(coding.as_bytes()));
     let none = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
     (!none).then(|| coding.into())
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::context::RequestContext;
 use super::endpoint::Endpoint;
 use crate::outcome::{CallError, Outcome};
 
@@ -95,13 +96,14 @@ pub(super) fn kind_of(
 }
 
 /// The error message for `status`, with a remedy where there is one.
-pub(super) fn sentence(
-    status: u16,
-    source: StatusSource,
-    endpoint: Endpoint,
-    server: &str,
-) -> String {
-    let call = endpoint.name();
+pub(super) fn sentence(status: u16, source: StatusSource, context: &RequestContext<'_>) -> String {
+    let RequestContext { server, endpoint, profile, .. } = *context;
+    let call = context.call();
+    if profile.is_some()
+        && let Some(sentence) = sentence_for_profile(status, &call, server)
+    {
+        return sentence;
+    }
     match (status, source) {
         (410, StatusSource::Api) => "the server reports that the token has expired".to_owned(),
         (401, StatusSource::Api) if endpoint == Endpoint::Login => {
@@ -155,6 +157,31 @@ pub(super) fn sentence(
         ),
         _ => format!("the server answered {call} with an unexpected status ({status})"),
     }
+}
+
+/// The error message for an HTTP status that a profile has no rule for, where it differs from that
+/// for the native API.
+fn sentence_for_profile(status: u16, call: &str, server: &str) -> Option<String> {
+    Some(match status {
+        400 | 422 => format!(
+            "the server does not accept {call} ({status}): check `with` of [server.{server}], and \
+             that the profile is for this server"
+        ),
+        401 | 410 => format!(
+            "HTTP status {status} says nothing about the token, because no rule of {call} matches \
+             the response: check whether a proxy or a gateway answers instead of \
+             [server.{server}], and `with` of it"
+        ),
+        403 => format!(
+            "the server forbids {call} (403), and no rule of it matches the response: check that \
+             this machine, this account and this token may use it on [server.{server}]"
+        ),
+        405 => format!(
+            "the server does not allow the method of {call} (405): check `url` of \
+             [server.{server}] and the profile"
+        ),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -228,7 +255,13 @@ mod tests {
 
     #[test]
     fn redirect_is_reported_with_a_remedy() {
-        let error_for_status = sentence(302, StatusSource::Http, Endpoint::Query, "sarus");
+        let context = RequestContext {
+            server: "sarus",
+            endpoint: Endpoint::Query,
+            profile: None,
+            secrets: &[],
+        };
+        let error_for_status = sentence(302, StatusSource::Http, &context);
         assert!(
             error_for_status.contains("(302)")
                 && error_for_status.contains("`url` of [server.sarus]"),

@@ -11,7 +11,6 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::context::{ClientCertificateState, RequestContext};
-use super::redact::clean;
 use crate::outcome::CallError;
 use crate::process;
 use crate::text::format_duration;
@@ -65,7 +64,7 @@ fn sentence(
     certificate: ClientCertificateState,
 ) -> String {
     let server = context.server;
-    let reason = clean(&reason(error), context.secret);
+    let reason = context.clean(&reason(error));
     if error.is_timeout() {
         if error.is_connect() {
             let limit = timeouts.connect_timeout.min(timeouts.timeout);
@@ -125,7 +124,7 @@ fn certificate_sentence(
         ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare_name(name)).collect();
-            let names = match clean(&names.join(", "), context.secret) {
+            let names = match context.clean(&names.join(", ")) {
                 names if names.is_empty() => "no name at all".to_owned(),
                 names => names,
             };

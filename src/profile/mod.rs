@@ -11,6 +11,7 @@ mod parse;
 mod place;
 mod raw;
 mod template;
+mod value;
 
 pub use self::builtin::{BUILTIN, Builtin, builtin};
 pub use self::model::{
@@ -18,6 +19,7 @@ pub use self::model::{
     Rule, Scalar, Unit,
 };
 pub use self::parse::parse;
-pub use self::place::{Place, PlaceError};
+pub use self::place::{Place, PlaceError, any_at, is_null_at};
 pub use self::raw::{ProfileError, ProfileErrorKind};
 pub use self::template::{JsonTemplate, Placeholder, Template, TemplateError};
+pub use self::value::{number, text_of};

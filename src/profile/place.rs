@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
 /// A place in a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -45,6 +47,52 @@ impl Place {
     }
 }
 
+/// Passes each value at the path `keys` below `value` to `found`, until it returns true. A list on
+/// the path stands for its elements. A null is no value. Returns whether `found` returned true.
+pub fn any_at<'v>(
+    value: &'v Value,
+    keys: &[Box<str>],
+    found: &mut dyn FnMut(&'v Value) -> bool,
+) -> bool {
+    match (value, keys) {
+        (Value::Null, _) => false,
+        (Value::Array(list), _) => list.iter().any(|element| any_at(element, keys, found)),
+        (value, []) => found(value),
+        (Value::Object(object), [key, rest @ ..]) => {
+            field(object, key).is_some_and(|value| any_at(value, rest, found))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the path `keys` leads through objects to a null. A key that is missing leads nowhere.
+pub fn is_null_at(value: &Value, keys: &[Box<str>]) -> bool {
+    match (value, keys) {
+        (value, []) => value.is_null(),
+        (Value::Object(object), [key, rest @ ..]) => match field(object, key) {
+            Some(value) => is_null_at(value, rest),
+            None => rest.is_empty() && object.keys().any(|name| is_same_key(name, key)),
+        },
+        _ => false,
+    }
+}
+
+/// The value of `key`, unless it is null. If both cases of the first letter exist, the case of
+/// `key` counts.
+fn field<'v>(object: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    object.get(key).filter(|value| !value.is_null()).or_else(|| {
+        let mut others = object.iter();
+        others.find(|(name, value)| !value.is_null() && is_same_key(name, key)).map(|(_, v)| v)
+    })
+}
+
+/// Whether two keys are equal, apart from the case of an ASCII letter at the beginning.
+fn is_same_key(a: &str, b: &str) -> bool {
+    a.len() == b.len()
+        && a.as_bytes().get(1..) == b.as_bytes().get(1..)
+        && a.as_bytes().iter().zip(b.as_bytes()).all(|(a, b)| a.eq_ignore_ascii_case(b))
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,7 +105,67 @@ impl fmt::Display for Place {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn keys(place: &str) -> Vec<Box<str>> {
+        place.split('.').map(Into::into).collect()
+    }
+
+    fn all_at(value: &Value, place: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        any_at(value, &keys(place), &mut |value| {
+            all.push(value.clone());
+            false
+        });
+        all
+    }
+
+    #[test]
+    fn first_letter_of_each_key_is_case_insensitive_and_the_rest_is_not() {
+        let body = json!({ "Data": { "ttl": 5 }, "data": null });
+        assert_eq!(all_at(&body, "data.ttl"), [json!(5)]);
+        assert_eq!(all_at(&body, "data.Ttl"), [json!(5)]);
+        assert!(all_at(&body, "data.tTL").is_empty());
+        assert_eq!(all_at(&json!({ "a": 1, "A": 2 }), "A"), [json!(2)]);
+        assert_eq!(all_at(&json!({ "a": 1, "A": 2 }), "a"), [json!(1)]);
+    }
+
+    #[test]
+    fn list_stands_for_its_elements_wherever_it_is_on_the_path() {
+        let body = json!({ "e": [{ "s": 1 }, null, { "s": [2, 3] }, 7, { "t": 4 }] });
+        assert_eq!(all_at(&body, "e.s"), [json!(1), json!(2), json!(3)]);
+        assert_eq!(all_at(&json!([{ "a": 1 }]), "a"), [json!(1)]);
+    }
+
+    #[test]
+    fn missing_and_null_values_are_not_found() {
+        for body in [json!({}), json!(null), json!({ "a": null }), json!({ "a": 5 }), json!("a")] {
+            assert!(all_at(&body, "a.b").is_empty(), "{body}");
+        }
+    }
+
+    #[test]
+    fn null_counts_only_where_its_key_is_present() {
+        let is_null = |body: Value| is_null_at(&body, &keys("data.end"));
+        assert!(is_null(json!({ "data": { "end": null } })));
+        assert!(is_null(json!({ "Data": { "End": null } })));
+        for body in [
+            json!({}),
+            json!(null),
+            json!([]),
+            json!({ "data": null }),
+            json!({ "data": {} }),
+            json!({ "data": "end" }),
+            json!({ "data": [{ "end": null }] }),
+            json!({ "data": { "end": "2030-01-01T00:00:00Z" } }),
+            json!({ "data": { "end": null, "End": 5 } }),
+            json!({ "end": null }),
+        ] {
+            assert!(!is_null(body.clone()), "{body}");
+        }
+    }
 
     #[test]
     fn place_is_a_path_or_a_header_or_a_cookie() {

@@ -138,6 +138,18 @@ impl Template {
 }
 
 impl JsonTemplate {
+    /// Its placeholders, in order.
+    pub fn placeholders(&self) -> Vec<&Placeholder> {
+        match self {
+            Self::Object(entries) => {
+                entries.iter().flat_map(|(_, value)| value.placeholders()).collect()
+            }
+            Self::List(values) => values.iter().flat_map(Self::placeholders).collect(),
+            Self::Text(text) => text.placeholders().collect(),
+            Self::Other(_) => Vec::new(),
+        }
+    }
+
     /// Whether the refresh token is part of it.
     pub fn uses_refresh_token(&self) -> bool {
         match self {

@@ -38,7 +38,7 @@ pub(in crate::api) fn property(input: &[u8]) {
     let echo = input.echo(&secret);
     let (before, after) = input.surroundings();
     let text = format!("{before}{echo}{after}");
-    let cleaned = clean(&text, &secret);
+    let cleaned = clean(&text, &[&secret]);
     let found = readable_run(&cleaned, &secret);
     assert!(found.is_none(), "{found:?} of {secret:?} in {cleaned:?}, which was {text:?}");
     assert!(cleaned.chars().count() <= 203, "{cleaned:?} is longer than a sentence");

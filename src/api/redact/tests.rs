@@ -6,6 +6,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn clean(text: &str, secret: &str) -> String {
+    super::clean(text, &[secret])
+}
+
+#[test]
+fn each_of_several_secrets_is_hidden() {
+    let secrets = ["abc-123", "", "refresh-456", "k3eper:s3cret"];
+    let text = "no abc-123, REFRESH-456 or Basic azNlZXBlcjpzM2NyZXQ= here";
+    let cleaned = super::clean(text, &secrets);
+    assert_eq!(cleaned, "no [redacted], [redacted] or Basic [redacted] here");
+}
+
 #[test]
 fn a_text_without_the_secret_stays_as_it_is() {
     assert_eq!(clean("Session token has expired", "abc-123"), "Session token has expired");
