@@ -286,13 +286,13 @@ fn warning(
 
 fn parameters(server: &Server) -> Result<BTreeMap<String, SecretString>, ClientError> {
     let read = server.with.iter().map(|(name, parameter)| {
-        let value = read_parameter(parameter, &|name| std::env::var_os(name));
-        let value = value.map_err(|source| ClientError::Parameter {
+        let found = read_parameter(parameter, &|name| std::env::var_os(name));
+        let found = found.map_err(|source| ClientError::Parameter {
             server: server.name.clone(),
             name: name.clone(),
             source: source.into(),
         })?;
-        Ok((name.clone(), value))
+        Ok((name.clone(), found.value))
     });
     read.collect()
 }

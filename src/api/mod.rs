@@ -169,7 +169,18 @@ impl Client {
     ///
     /// As for [`new`](Self::new).
     pub fn with_limits(server: &Server, limits: ConnectionLimits) -> Result<Self, ClientError> {
-        Self::from_materials(server, Materials::read(server)?, limits)
+        Self::from_materials(server, Materials::read(server)?, limits, None)
+    }
+
+    /// A client that explains each response of a server with a profile: it passes the name of the
+    /// call and one line to `explain`. The line contains no secret.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn explaining(server: &Server, explain: fn(&str, &str)) -> Result<Self, ClientError> {
+        let materials = Materials::read(server)?;
+        Self::from_materials(server, materials, ConnectionLimits::default(), Some(explain))
     }
 
     /// Reads the files of `server` again. Returns a new client if one of them or the system's
@@ -183,7 +194,7 @@ impl Client {
         if materials.fingerprint == self.0.connections.factory().fingerprint() {
             return Ok(None);
         }
-        Self::from_materials(server, materials, ConnectionLimits::default()).map(Some)
+        Self::from_materials(server, materials, ConnectionLimits::default(), None).map(Some)
     }
 
     /// A problem of the client certificate that does not prevent its use.
@@ -195,12 +206,13 @@ impl Client {
         server: &Server,
         mut materials: Materials,
         limits: ConnectionLimits,
+        explain: Option<fn(&str, &str)>,
     ) -> Result<Self, ClientError> {
         let parameters = std::mem::take(&mut materials.parameters);
         Ok(Self(Arc::new(Inner {
             connections: Connections::new(server, materials, limits)?,
             urls: EndpointUrls::under(&server.url),
-            profile: ProfileApi::of(server, parameters),
+            profile: ProfileApi::of(server, parameters, explain),
             server: server.name.clone(),
             connect_timeout: server.connect_timeout.min(server.timeout),
             replaces_values: AtomicBool::new(false),

@@ -12,6 +12,7 @@ mod installation;
 mod inventory_summary;
 mod manual;
 mod probe;
+mod profile;
 mod setup;
 mod unit;
 
@@ -86,6 +87,7 @@ enum Command {
     Reload(client::Reload),
     /// Query a server about one token, without a daemon, and show its remaining life
     Probe(probe::Probe),
+    Profile(profile::ShowProfile),
     Demo(demo::Demo),
     /// Print the effective configuration: all files, defaults and overrides applied
     PrintConfig,
@@ -222,7 +224,8 @@ fn dispatch(arguments: Arguments, style: DiagnosticStyle) -> Result<(), CliError
         Command::Revoke(revoke) => client::run(revoke.with_action(), &installation),
         Command::Token(token) => client::run(token, &installation),
         Command::Reload(reload) => client::run(reload, &installation),
-        Command::Probe(probe) => probe::run(probe),
+        Command::Probe(probe) => probe::run(probe, &installation),
+        Command::Profile(profile) => profile.run(&installation),
         Command::Demo(demo) => demo::run(&demo),
         Command::DemoLogin { key_file } => demo::log_in(key_file),
         Command::PrintConfig => {

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! calls    sends a call and reports its result
+//! explain  how a response is read, for people
 //! verdict  meaning of a response
 //! request  reply    builds requests; finds values in responses
 //! ```
 
 mod calls;
+mod explain;
 mod reply;
 mod request;
 #[cfg(test)]
@@ -37,7 +39,12 @@ pub(super) struct ProfileApi {
     /// Without a query, and without a slash at the end of the path.
     base: Url,
     parameters: Parameters,
+    /// Gets an explanation of each response.
+    explain: Option<Explain>,
 }
+
+/// Receives the name of a call, and an explanation of its response in one line.
+pub(super) type Explain = fn(&str, &str);
 
 /// Values of the placeholders of one request.
 pub(super) struct Values<'a> {
@@ -59,12 +66,16 @@ struct Exchange<'a> {
 
 impl ProfileApi {
     /// The API that the profile of `server` describes; `None` for the native one.
-    pub(super) fn of(server: &Server, parameters: Parameters) -> Option<Self> {
+    pub(super) fn of(
+        server: &Server,
+        parameters: Parameters,
+        explain: Option<Explain>,
+    ) -> Option<Self> {
         let profile = Arc::clone(server.profile.as_ref()?);
         let mut base = server.url.clone();
         base.set_query(None);
         base.set_fragment(None);
-        Some(Self { profile, base, parameters })
+        Some(Self { profile, base, parameters, explain })
     }
 
     fn values<'a>(&'a self, token: Option<&'a str>) -> Values<'a> {

@@ -323,7 +323,7 @@ impl Add {
             // The server could not be queried.
             Err(CliError::Failed { sentence, status }) => Err((sentence, status)),
             result => match result? {
-                ProbeResult::Alive(reading) => Ok(probe::alive(&reading)),
+                ProbeResult::Alive(reading) => Ok(probe::alive(&reading, server)),
                 ProbeResult::Dead(word, fault) => {
                     let text = probe::error_text(&fault);
                     Err((format!("the token is not valid: {word}: {text}"), EX_DEAD))
