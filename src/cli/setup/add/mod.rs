@@ -1,19 +1,20 @@
 //! `add`: stores a token and adds it to the configuration.
 //!
-//! Order: plan and validate; read the token; query the server once; write the token file, then the
-//! entry; reload the daemon. If this process is killed between the two writes, a token file without
-//! an entry remains, and `add` can be repeated.
+//! Order: plan and validate; read the token; query the server once; write the token file or that of
+//! the refresh token, then the entry; reload the daemon. If this process is killed between the two
+//! writes, a token file without an entry remains, and `add` can be repeated.
 
-use std::collections::BTreeMap;
+mod plan;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use serde::Serialize;
 
-use super::daemon::{inventory_of, reload_daemon, start_command};
+use self::plan::Plan;
+use super::daemon::{reload_daemon, start_command};
 use super::files::{StateDirectory, check_writable, not_written, print_written, write_config};
-use super::other_tokens::{inventory_with, owner_of};
+use super::other_tokens::owner_of;
 use super::{check_home, command_line, input, refused, shell_word};
 use crate::cli::client::UNCHANGED;
 use crate::cli::diagnostics::DiagnosticStyle;
@@ -23,17 +24,9 @@ use crate::cli::{
     print_text, unit, warn,
 };
 use crate::secret::{TokenValue, looks_secret};
-use crate::settings::{
-    FileChange, Installation, Location, Server, Settings, Source, find_token, name_error,
-};
+use crate::settings::{FileChange, Installation, Location, Server, Source, name_error};
 use crate::text::printable;
-use crate::token_source::{CONFIG_PREFIX, read};
-
-/// Begins with [`CONFIG_PREFIX`].
-const COMMENT: &str = "\
-# tokenkeep add wrote this file, and `tokenkeep remove` removes it. Other keys of a token may be
-# added: see tokenkeep.toml(5).
-";
+use crate::token_source::read;
 
 /// Add a token: store its value, and reload the daemon
 ///
@@ -54,21 +47,20 @@ pub(in crate::cli) struct Add {
     /// The `reauth` method that gets a new value when the token has expired
     #[arg(long, value_name = "REAUTH")]
     reauth: Option<String>,
+    /// File with the refresh token that the daemon renews the token with. It is copied to
+    /// NAME.refresh in `state_dir`. The token itself is not read: the first renewal gets a value. The
+    /// refresh token is the daemon's from then on, and nothing else may use it
+    #[arg(long, value_name = "PATH", conflicts_with = "no_value")]
+    refresh_file: Option<PathBuf>,
+    /// Do not read the token: the `reauth` method gets the first value
+    #[arg(long)]
+    no_value: bool,
     /// Replace the value of a token that exists
     #[arg(long)]
     replace: bool,
     /// Store the token even if the server rejects it or does not respond
     #[arg(long)]
     force: bool,
-}
-
-/// What is to be written.
-struct Plan<'a> {
-    server: &'a Server,
-    /// The token file.
-    file: PathBuf,
-    /// Path and text of the entry; `None` if it exists and stays as it is.
-    entry: Option<(PathBuf, String)>,
 }
 
 impl Add {
@@ -96,18 +88,20 @@ impl Add {
         }
         self.check_permissions(&plan, &state, installation)?;
 
-        let server = &plan.server;
-        let prompt = format!("Token for {} at {} (input is hidden): ", self.name, server.url);
-        let value = input::read_token(&printable(&prompt))?;
-        if let Some(other) = owner_of(&value, &self.name, settings) {
-            return Err(refused(format!(
-                "this is the value of {other}; each token needs a value of its own; nothing was \
-                 written"
-            )));
+        let secret = self.read_secret(&plan)?;
+        if let Some(secret) = &secret {
+            if let Some(other) = owner_of(&secret.value, &self.name, settings) {
+                return Err(refused(format!(
+                    "this is the value of {other}; each token needs a value of its own; nothing was \
+                     written"
+                )));
+            }
+            self.check_file(secret, installation)?;
+            if secret.is_token {
+                self.verify(plan.server, &secret.value)?;
+            }
         }
-        let is_stored = self.is_stored(&plan, &value, installation)?;
-        self.verify(server, &value)?;
-        self.write(&plan, &state, (&value, is_stored), installation)?;
+        self.write(&plan, &state, secret.as_ref(), installation)?;
         let unchanged = match plan.entry {
             Some(_) => UNCHANGED,
             None => "the daemon checks the new value, then puts it into service",
@@ -118,6 +112,27 @@ impl Add {
             start_command(installation)
         };
         print_text(&format!("Next: {next}\n"))
+    }
+
+    /// Reads the token or the refresh token; `None` if neither is wanted.
+    fn read_secret<'p>(&self, plan: &'p Plan<'_>) -> Result<Option<Secret<'p>>, CliError> {
+        if let (Some(given), Some(file)) = (&self.refresh_file, &plan.refresh) {
+            let found = read(&Source::File(given.clone()), &|_| None).map_err(|error| {
+                CliError::Failed {
+                    sentence: format!("--refresh-file: {error}; nothing was written"),
+                    status: EX_CONFIG,
+                }
+            })?;
+            return Ok(Some(Secret::of(file, found.value, false)));
+        }
+        if self.no_value {
+            return Ok(None);
+        }
+        let (name, url) = (&self.name, &plan.server.url);
+        let value = input::read_token(&printable(&format!(
+            "Token for {name} at {url} (input is hidden): "
+        )))?;
+        Ok(Some(Secret::of(&plan.file, value, true)))
     }
 
     fn check_arguments(&self, installation: &Installation) -> Result<(), CliError> {
@@ -140,111 +155,22 @@ impl Add {
         })
     }
 
-    /// Decides what is to be written, or why nothing is.
-    fn plan<'a>(
-        &self,
-        settings: &'a Settings,
-        state: &StateDirectory,
-        installation: &Installation,
-        overrides: &BTreeMap<String, String>,
-    ) -> Result<Plan<'a>, CliError> {
-        let name = &self.name;
-        let is_known = |reauth: &String| settings.reauths.iter().any(|known| known.name == *reauth);
-        if let Some(reauth) = self.reauth.as_ref().filter(|reauth| !is_known(reauth)) {
-            let known = settings.reauths.iter().map(|known| known.name.as_str());
-            return Err(CliError::Usage(unknown("reauth", reauth, known)));
-        }
-        let Some(token) = settings.tokens.iter().find(|token| token.name == *name) else {
-            let place = inventory_with(settings, name).or_else(|| {
-                inventory_of(installation, overrides, name)
-                    .map(|inventory| format!("{name} of [inventory.{inventory}]"))
-            });
-            if let Some(place) = place {
-                return Err(refused(format!("the token exists: {place}; choose another name")));
-            }
-            let server = choose_server(self.server.as_ref(), settings, installation)?;
-            let entry = installation.drop_ins().join(format!("{name}.toml"));
-            if entry.symlink_metadata().is_ok() {
-                return Err(refused(format!(
-                    "{} exists and does not define this token; choose another name",
-                    entry.display()
-                )));
-            }
-            let file = state.path.join(format!("{name}.token"));
-            let text = self.entry(server, &file, self.reauth.as_deref())?;
-            return Ok(Plan { server, file, entry: Some((entry, text)) });
-        };
-
-        let entry = find_token(installation.config(), name);
-        let place = entry.as_ref().map_or_else(String::new, |entry| {
-            format!(", in {} line {}", entry.file.display(), entry.line)
-        });
-        if !self.replace {
-            return Err(refused(format!(
-                "the token {name} exists{place}; add --replace to give it a new value"
-            )));
-        }
-        let Source::File(file) = &token.source else {
-            return Err(refused(format!(
-                "the token {name} has no `file`{place}; replace its value where it comes from"
-            )));
-        };
-        let keep_alive = &token.keep_alive;
-        let reauth = self.reauth.as_ref().or(keep_alive.reauth.as_ref());
-        let is_changed = reauth != keep_alive.reauth.as_ref()
-            || self.server.as_ref().is_some_and(|server| *server != keep_alive.server);
-        let file = file.clone();
-        if !is_changed {
-            let server = settings.servers.iter().find(|server| server.name == keep_alive.server);
-            let server = server.ok_or_else(|| refused("the token has no server"))?;
-            return Ok(Plan { server, file, entry: None });
-        }
-        let ours = entry.filter(|entry| {
-            let keys = ["file", "reauth", "server"];
-            entry.is_alone && entry.keys.iter().all(|key| keys.contains(&key.as_str()))
-        });
-        let Some(ours) = ours.filter(|entry| entry.file != installation.config()) else {
-            return Err(refused(format!(
-                "the token {name} is configured by hand{place}; change its server or reauth there"
-            )));
-        };
-        let server = self.server.as_ref().unwrap_or(&keep_alive.server);
-        let server = choose_server(Some(server), settings, installation)?;
-        let text = self.entry(server, &file, reauth.map(String::as_str))?;
-        Ok(Plan { server, file, entry: Some((ours.file, text)) })
-    }
-
-    /// The text of the entry.
-    fn entry(
-        &self,
-        server: &Server,
-        file: &Path,
-        reauth: Option<&str>,
-    ) -> Result<String, CliError> {
-        #[derive(Serialize)]
-        struct Entry<'a> {
-            server: &'a str,
-            file: &'a Path,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            reauth: Option<&'a str>,
-        }
-        let entry = Entry { server: &server.name, file, reauth };
-        let tables = BTreeMap::from([("token", BTreeMap::from([(&self.name, entry)]))]);
-        let text = toml::to_string(&tables)
-            .map_err(|error| CliError::Usage(format!("the entry cannot be written: {error}")))?;
-        debug_assert!(COMMENT.starts_with(CONFIG_PREFIX));
-        Ok(format!("{COMMENT}{text}"))
-    }
-
     /// The user's command, for a remedy.
     fn command(&self) -> String {
         let mut command = format!("add {}", shell_word(&self.name));
-        for (option, value) in [("--server", &self.server), ("--reauth", &self.reauth)] {
+        let refresh_file = self.refresh_file.as_ref().map(|path| path.display().to_string());
+        for (option, value) in [
+            ("--server", &self.server),
+            ("--reauth", &self.reauth),
+            ("--refresh-file", &refresh_file),
+        ] {
             if let Some(value) = value {
                 command += &format!(" {option} {}", shell_word(value));
             }
         }
-        for (option, is_set) in [("--replace", self.replace), ("--force", self.force)] {
+        for (option, is_set) in
+            [("--no-value", self.no_value), ("--replace", self.replace), ("--force", self.force)]
+        {
             if is_set {
                 command += &format!(" {option}");
             }
@@ -259,8 +185,12 @@ impl Add {
         installation: &Installation,
     ) -> Result<(), CliError> {
         state.target(&plan.file)?;
+        let refresh = plan.refresh.as_deref().filter(|_| self.refresh_file.is_some());
+        if let Some(refresh) = refresh {
+            state.target(refresh)?;
+        }
         let entry = plan.entry.as_ref().map(|(path, _)| path.as_path());
-        for path in [Some(plan.file.as_path()), entry].into_iter().flatten() {
+        for path in [Some(plan.file.as_path()), refresh, entry].into_iter().flatten() {
             let folder = path.parent().unwrap_or(Path::new("."));
             let checked = check_writable(folder, installation, &self.command());
             checked.map_err(|error| self.with_state_remedy(error, folder, state, installation))?;
@@ -294,31 +224,29 @@ impl Add {
         }
     }
 
-    /// Whether the token file has this value already. Fails if it has other content, which would be
+    /// Notes whether the file has this value already. Fails if it has other content, which would be
     /// lost.
-    fn is_stored(
-        &self,
-        plan: &Plan<'_>,
-        value: &TokenValue,
-        installation: &Installation,
-    ) -> Result<bool, CliError> {
-        if self.replace || plan.file.symlink_metadata().is_err() {
-            return Ok(false);
-        }
-        let source = Source::File(plan.file.clone());
-        if read(&source, &|_| None).is_ok_and(|found| found.value == *value) {
-            return Ok(true);
+    fn check_file(&self, secret: &Secret<'_>, installation: &Installation) -> Result<(), CliError> {
+        if self.replace || secret.file.symlink_metadata().is_err() || secret.is_stored() {
+            return Ok(());
         }
         Err(refused(format!(
             "{} exists with other content, and no token of the configuration uses it; to overwrite \
              it, run `{} --replace`; nothing was written",
-            plan.file.display(),
+            secret.file.display(),
             command_line(installation, &self.command())
         )))
     }
 
     /// Queries the server about the token.
     fn verify(&self, server: &Server, value: &TokenValue) -> Result<(), CliError> {
+        if let Some(profile) = server.profile.as_ref().filter(|profile| profile.query.is_none()) {
+            eprint_message(&format!(
+                "the token is stored without a check, because profile {} has no `query`",
+                profile.name
+            ));
+            return Ok(());
+        }
         let result = match probe::query(server, value.clone()) {
             // The server could not be queried.
             Err(CliError::Failed { sentence, status }) => Err((sentence, status)),
@@ -356,28 +284,31 @@ impl Add {
         &self,
         plan: &Plan<'_>,
         state: &StateDirectory,
-        (value, is_stored): (&TokenValue, bool),
+        secret: Option<&Secret<'_>>,
         installation: &Installation,
     ) -> Result<(), CliError> {
         let failed = |error| not_written(&error, installation, &self.command());
-        if plan.file.parent() == Some(&state.path) {
-            state.create().map_err(failed)?;
-        }
-        if !is_stored {
+        let new = secret.filter(|secret| self.replace || !secret.is_stored());
+        if let Some(Secret { file, value, .. }) = new {
+            if file.parent() == Some(&state.path) {
+                state.create().map_err(failed)?;
+            }
             // Without --replace, this fails if another process has created the file meanwhile.
-            let target = state.target(&plan.file)?;
+            let target = state.target(file)?;
             state.write_token(&target, value, self.replace).map_err(failed)?;
-            print_written(&plan.file)?;
+            print_written(file)?;
         }
-        state.check_readable(&plan.file)?;
+        if let Some(secret) = secret {
+            state.check_readable(secret.file)?;
+        }
         let Some((path, text)) = &plan.entry else { return Ok(()) };
         if let Err(error) = write_config(installation, path, text, self.replace) {
-            if !is_stored && !self.replace {
+            if let Some(new) = new.filter(|_| !self.replace) {
                 // The entry exists if only syncing its directory failed.
                 if fs::read_to_string(path).is_ok_and(|found| found == *text) {
                     remove_file(path)?;
                 }
-                remove_file(&plan.file)?;
+                remove_file(new.file)?;
             }
             return Err(failed(error));
         }
@@ -385,29 +316,23 @@ impl Add {
     }
 }
 
-/// The server called `name`, or the only one that is configured.
-fn choose_server<'a>(
-    name: Option<&String>,
-    settings: &'a Settings,
-    installation: &Installation,
-) -> Result<&'a Server, CliError> {
-    let names = || settings.servers.iter().map(|server| server.name.as_str());
-    match (name, &settings.servers[..]) {
-        (_, []) => {
-            let init = command_line(installation, "init");
-            let sentence = format!("no server is configured; run `{init}` first");
-            Err(CliError::Failed { sentence, status: EX_CONFIG })
-        }
-        (None, [server]) => Ok(server),
-        (None, _) => {
-            let names = names().collect::<Vec<_>>().join(", ");
-            let sentence = format!("several servers are configured: {names}; add --server NAME");
-            Err(CliError::Usage(sentence))
-        }
-        (Some(name), servers) => servers
-            .iter()
-            .find(|server| server.name == *name)
-            .ok_or_else(|| CliError::Usage(unknown("server", name, names()))),
+/// The token or the refresh token that is to be stored.
+struct Secret<'a> {
+    file: &'a Path,
+    value: TokenValue,
+    /// Whether it is the token itself.
+    is_token: bool,
+}
+
+impl<'a> Secret<'a> {
+    const fn of(file: &'a Path, value: TokenValue, is_token: bool) -> Self {
+        Self { file, value, is_token }
+    }
+
+    /// Whether the file has this value already.
+    fn is_stored(&self) -> bool {
+        let source = Source::File(self.file.to_owned());
+        read(&source, &|_| None).is_ok_and(|found| found.value == self.value)
     }
 }
 
@@ -417,11 +342,4 @@ fn remove_file(path: &Path) -> Result<(), CliError> {
         sentence: format!("{}: removing it failed: {error}", path.display()),
         status: EX_SOFTWARE,
     })
-}
-
-/// The error that there is no server or reauth of this name.
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let known = known.collect::<Vec<_>>().join(", ");
-    let known = if known.is_empty() { "none".to_owned() } else { known };
-    format!("there is no [{kind}.{name}]; configured: {known}")
 }
