@@ -16,7 +16,7 @@ pub(super) use self::parameters::parse as parse_parameters;
 use super::{CliError, eprint_message, mask_values, print, print_text, unit};
 use crate::profile::{BUILTIN, Builtin, Profile, builtin};
 use crate::secret::mask;
-use crate::settings::Installation;
+use crate::settings::{ConfiguredProfile, Installation};
 use crate::similarity::suggest;
 
 /// The profile that is native, not interpreted.
@@ -134,7 +134,7 @@ fn configured(installation: &Installation) -> Vec<ConfiguredProfile> {
         return Vec::new();
     }
     match installation.load(unit::environment(&unit::overrides(installation))) {
-        Ok(_) => Vec::new(),
+        Ok(loaded) => loaded.settings.profiles,
         Err(errors) => {
             eprint_message(&format!(
                 "warning: the configuration has errors, so its profiles are not known: {}",
@@ -156,10 +156,4 @@ fn unknown(name: &str, configured: &[ConfiguredProfile]) -> CliError {
     CliError::Usage(format!(
         "there is no profile `{name}`; {remedy} A profile in a file needs its path, like ./mine.toml"
     ))
-}
-
-/// TEMPORARY
-pub(super) struct ConfiguredProfile {
-    profile: Arc<Profile>,
-    table: toml::Table,
 }
