@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Probe;
-use crate::cli::profile::NATIVE;
+use crate::cli::profile::{NATIVE, check_parameters as check_known};
 use crate::lifecycle::{RandomFraction, Reading, Renewal, Schedule, check_wait};
 use crate::outcome::ENDLESS;
 use crate::profile::Profile;
@@ -132,15 +132,5 @@ fn check_parameters(profile: &Profile, probe: &Probe, server: &Server) -> Result
             missing.join(", ")
         ));
     }
-    let all: BTreeSet<_> = profile.calls().flat_map(|(_, call)| call.parameters()).collect();
-    match server.with.keys().find(|given| !all.contains(given.as_str())) {
-        None => Ok(()),
-        Some(given) if all.is_empty() => {
-            Err(format!("profile {name} has no parameters; remove --with {given}"))
-        }
-        Some(given) => Err(format!(
-            "profile {name} has no parameter `{given}`; it has {}",
-            all.into_iter().collect::<Vec<_>>().join(", ")
-        )),
-    }
+    check_known(Some(profile), &server.with)
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command};
 
-pub(super) use self::parameters::parse as parse_parameters;
+pub(super) use self::parameters::{check_known as check_parameters, parse as parse_parameters};
 use super::{CliError, eprint_message, mask_values, print, print_text, unit};
 use crate::profile::{BUILTIN, Builtin, Profile, builtin};
 use crate::secret::mask;
@@ -116,15 +116,18 @@ pub(super) fn find(
     if name == NATIVE {
         return Ok(None);
     }
-    let path = Path::new(name);
-    let is_file = path.extension().is_some_and(|extension| extension == "toml");
-    if is_file || name.contains('/') {
-        return file::read(path).map(|profile| Some(Arc::new(profile)));
+    if is_file(name) {
+        return file::read(Path::new(name)).map(|profile| Some(Arc::new(profile)));
     }
     let configured = configured(installation);
     let known = configured.iter().find(|known| known.profile.name == name);
     let profile = known.map(|known| Arc::clone(&known.profile)).or_else(|| builtin(name));
     profile.map(Some).ok_or_else(|| unknown(name, &configured))
+}
+
+/// Whether `--profile` names a file.
+pub(super) fn is_file(name: &str) -> bool {
+    name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "toml")
 }
 
 /// The profiles of the configuration; none if there is no configuration, or if it has errors.

@@ -1,10 +1,11 @@
 //! `--with`: parameters of a profile from the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::NATIVE;
 use crate::cli::{CliError, eprint_message};
-use crate::profile::Placeholder;
+use crate::profile::{Placeholder, Profile};
 use crate::secret::{looks_secret, mask};
 use crate::settings::Parameter;
 
@@ -32,6 +33,24 @@ pub(in crate::cli) fn parse(options: &[String]) -> Result<BTreeMap<String, Param
         }
     }
     Ok(parameters)
+}
+
+/// Checks that the profile has each of the parameters. `None` is the native API.
+pub(in crate::cli) fn check_known(
+    profile: Option<&Profile>,
+    given: &BTreeMap<String, Parameter>,
+) -> Result<(), String> {
+    let calls = profile.into_iter().flat_map(Profile::calls);
+    let known: BTreeSet<_> = calls.flat_map(|(_, call)| call.parameters()).collect();
+    let Some(unknown) = given.keys().find(|name| !known.contains(name.as_str())) else {
+        return Ok(());
+    };
+    let name = profile.map_or(NATIVE, |profile| &profile.name);
+    let known = match known.len() {
+        0 => "it has none".to_owned(),
+        _ => format!("it has {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(format!("--with: profile {name} has no parameter `{unknown}`; {known}"))
 }
 
 /// The error does not show the value.
